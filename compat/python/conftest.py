@@ -1,0 +1,108 @@
+"""A fresh hub per test session, as an operator starts it, and the few things a test wants to say about it.
+
+The SDKs trust the hub's CA through the environment alone (SSL_CERT_FILE for the device SDK, REQUESTS_CA_BUNDLE for the service SDK): no
+script of theirs is changed.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from azure.iot.hub import IoTHubJobManager, IoTHubRegistryManager
+
+BIN = pathlib.Path(os.environ["DOORFLEET_BIN"])
+
+
+def wait_for(what, condition, seconds=20.0):
+    """Polls `condition` until it returns something true, and returns that; fails naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < deadline:
+        last = condition()
+        if last:
+            return last
+        time.sleep(0.05)
+    pytest.fail(f"waited {seconds} s for {what}; last seen: {last!r}")
+
+
+class Hub:
+    """A running `door-hub` and the operator's tools for it."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.data = directory / "hub"
+        self.log = open(directory / "door-hub.log", "wb")
+        self.process = subprocess.Popen(
+            [BIN / "door-hub", "serve", "--data", self.data, "--name", "localhost", "--listen", "127.0.0.1"],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        secret = self.data / "service-connection-string"
+        wait_for("the hub's first start", lambda: self.process.poll() is not None or secret.exists())
+        assert self.process.poll() is None, (directory / "door-hub.log").read_text()
+        os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = str(self.data / "ca.pem")
+        self.connection_string = secret.read_text().strip()
+        self.environment = dict(os.environ, DOORCTL_CONFIG=str(directory / "doorctl.toml"))
+        wait_for("doorctl to reach the hub", self._add_context)
+        self.registry = IoTHubRegistryManager.from_connection_string(self.connection_string)
+        self.jobs = IoTHubJobManager.from_connection_string(self.connection_string)
+
+    def _add_context(self):
+        added = self.doorctl(
+            "context", "add", "compat", "--connection-string-file", self.data / "service-connection-string",
+            "--ca", self.data / "ca.pem", check=False,
+        )
+        if added.returncode != 0:
+            self.doorctl("context", "remove", "compat", check=False)
+        return added.returncode == 0
+
+    def doorctl(self, *arguments, check=True):
+        """Runs doorctl and returns the finished process; with `check`, a non-zero exit fails the test with what it printed."""
+        done = subprocess.run(
+            [BIN / "doorctl", *arguments], env=self.environment, capture_output=True, text=True, timeout=120
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"doorctl {arguments} ended {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def device_connection_string(self, device_id):
+        """Registers a device with the service SDK and returns what a person would copy into the device's script."""
+        device = self.registry.create_device_with_sas(device_id, "", "", "enabled")
+        return f"HostName=localhost;DeviceId={device_id};SharedAccessKey={device.authentication.symmetric_key.primary_key}"
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 0, "door-hub did not drain cleanly on SIGTERM"
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory):
+    running = Hub(tmp_path_factory.mktemp("fleet"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def agent(hub, request):
+    """Our agent with the simulated board, registered and configured by doorctl alone; yields the door's name."""
+    name = request.node.name.replace("_", "-")[:60]
+    folder = hub.directory / name
+    folder.mkdir()
+    config = folder / f"{name}.toml"
+    hub.doorctl("devices", "add", name, "--building", "43", "--floor", "3", "--agent-config", config)
+    with open(folder / "door-agent.log", "wb") as log:
+        process = subprocess.Popen([BIN / "door-agent", "--config", config], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for(
+                f"{name} to connect and report",
+                lambda: process.poll() is not None or "door" in hub.registry.get_twin(name).properties.reported,
+            )
+            assert process.poll() is None, (folder / "door-agent.log").read_text()
+            yield name
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0, "door-agent did not drain cleanly on SIGTERM"

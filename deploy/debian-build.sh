@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# debian-build.sh [CARGO ARGUMENTS...] - run cargo with Debian's Rust 1.85, the oldest compiler this project promises to build with.
+#
+# Default: `build --workspace --bins --locked`. The toolchain comes from debian-toolchain.sh and is kept under the user's cache folder; the
+# build has a target folder of its own, target/rust-1.85, so that it does not throw away what another compiler built.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+toolchain=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet/rust-1.85
+deploy/debian-toolchain.sh "$toolchain"
+[ $# -gt 0 ] || set -- build --workspace --bins
+export LD_LIBRARY_PATH=$toolchain/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export RUSTC=$toolchain/bin/rustc
+export CARGO_TARGET_DIR=${DEBIAN_BUILD_TARGET:-target/rust-1.85}
+exec "$toolchain/bin/cargo" "$@" --locked

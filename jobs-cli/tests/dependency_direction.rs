@@ -1,0 +1,198 @@
+//! The architecture's one-way edges, as a test: between crates (from cargo's own graph) and between the hub's layers (from the source).
+//!
+//! A new edge is a decision: it changes ARCHITECTURE.md and the tables below in a commit of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+/// Crate -> the crates of ours that its shipped code may link. `doorctl` reaches hub and agent only through its `demo` feature.
+const CRATE_EDGES: &[(&str, &[&str])] = &[
+    ("iothub-protocol", &[]),
+    ("door-core", &[]),
+    ("door-agent", &["door-core", "iothub-protocol"]),
+    ("door-hub", &["iothub-protocol"]),
+    (
+        "doorctl",
+        &["door-agent", "door-core", "door-hub", "iothub-protocol"],
+    ),
+];
+
+/// The hub's layer -> the layers it may name. `lib.rs` and `main.rs` alone see all.
+const HUB_LAYERS: &[(&str, &[&str])] = &[
+    ("mqtt", &["session", "service", "auth", "tls"]),
+    ("http", &["session", "service", "auth", "tls"]),
+    ("service", &["store", "session", "auth"]),
+    ("session", &[]),
+    ("auth", &[]),
+    ("store", &[]),
+    ("tls", &[]),
+    ("pki", &[]),
+];
+
+/// Crates that must never enter the graph, with the reason.
+const BANNED: &[(&str, &str)] = &[
+    ("aws-lc-rs", "one TLS provider: ring"),
+    ("aws-lc-sys", "one TLS provider: ring"),
+    ("openssl", "one TLS provider: ring"),
+    ("native-tls", "one TLS provider: ring"),
+];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .other_options(vec!["--locked".to_owned()])
+        .exec()
+        .expect("cargo describes the workspace")
+}
+
+fn table(rows: &'static [(&str, &[&str])]) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    rows.iter()
+        .map(|(from, to)| (*from, to.iter().copied().collect()))
+        .collect()
+}
+
+#[test]
+fn crates_depend_one_way() {
+    let metadata = metadata();
+    let ours: BTreeSet<&str> = CRATE_EDGES.iter().map(|(name, _)| *name).collect();
+    let allowed = table(CRATE_EDGES);
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        if name == "doorfleet-bench" {
+            continue; // may link what it measures
+        }
+        let allowed = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("crate {name} is not in CRATE_EDGES"));
+        let linked: BTreeSet<&str> = package
+            .dependencies
+            .iter()
+            .filter(|dependency| {
+                dependency.kind == DependencyKind::Normal && ours.contains(dependency.name.as_str())
+            })
+            .map(|dependency| dependency.name.as_str())
+            .collect();
+        let extra: Vec<_> = linked.difference(allowed).collect();
+        assert!(
+            extra.is_empty(),
+            "{name} links {extra:?}, which CRATE_EDGES does not allow"
+        );
+    }
+    let doorctl = metadata
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "doorctl")
+        .expect("doorctl");
+    for dependency in &doorctl.dependencies {
+        if dependency.kind == DependencyKind::Normal
+            && ["door-agent", "door-hub"].contains(&dependency.name.as_str())
+        {
+            assert!(
+                dependency.optional,
+                "doorctl links {} outside its demo feature",
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
+fn one_tls_provider() {
+    let metadata = metadata();
+    for package in &metadata.packages {
+        if let Some((name, why)) = BANNED
+            .iter()
+            .find(|(name, _)| *name == package.name.as_str())
+        {
+            let resolved = metadata.resolve.as_ref().expect("cargo resolves the graph");
+            let in_use = resolved
+                .nodes
+                .iter()
+                .any(|node| node.dependencies.contains(&package.id));
+            assert!(!in_use, "{name} entered the graph: {why}");
+        }
+    }
+}
+
+#[test]
+fn hub_layers_point_one_way() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/src");
+    let layers = table(HUB_LAYERS);
+    let mut seen = BTreeSet::new();
+    for file in rust_files(&source) {
+        let inside = file.strip_prefix(&source).expect("below hub/src");
+        let first = inside
+            .components()
+            .next()
+            .expect("a file name")
+            .as_os_str()
+            .to_string_lossy();
+        let Some((layer, allowed)) = layers.get_key_value(first.trim_end_matches(".rs")) else {
+            continue; // lib.rs, main.rs, config.rs
+        };
+        seen.insert(*layer);
+        let text = fs::read_to_string(&file).expect("a readable source file");
+        for (number, line) in text.lines().enumerate() {
+            for used in line.split("crate::").skip(1) {
+                let used: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                let other = layers.contains_key(used.as_str()) && used != *layer;
+                assert!(
+                    !other || allowed.contains(used.as_str()),
+                    "{}:{}: layer {layer} names layer {used}",
+                    file.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+    assert!(
+        seen.len() >= 6,
+        "the layers moved: only {seen:?} were found in {}",
+        source.display()
+    );
+}
+
+#[test]
+fn the_hub_never_hears_of_doors() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/src");
+    for file in rust_files(&source) {
+        let text = fs::read_to_string(&file).expect("a readable source file");
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for word in [
+            "door_core",
+            "lockDoor",
+            "unlockDoor",
+            "lockState",
+            "doorState",
+        ] {
+            assert!(
+                !product.contains(word),
+                "{} speaks of {word}; the hub serves any device",
+                file.display()
+            );
+        }
+    }
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("a folder entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty(), "no source below {}", directory.display());
+    files
+}

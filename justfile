@@ -1,0 +1,37 @@
+# Chores of doorfleet. `just` lists them; `.ci/run` runs the same commands.
+
+# The cross tool reads only `Cross.toml` unless told.
+export CROSS_CONFIG := "cross.toml"
+
+# List the recipes.
+default:
+    @just --list
+
+# The whole system on this machine: a hub, 24 doors, the scheduled jobs.
+demo *ARGS:
+    cargo run --release --bin doorctl -- demo {{ ARGS }}
+
+# Every test.
+test:
+    cargo test --workspace
+
+# Formatting and lints, as CI judges them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Azure's own SDKs against our hub, agent and CLI.
+compat *ARGS:
+    compat/run {{ ARGS }}
+
+# Build with the oldest compiler that is promised: Debian's Rust 1.85.
+msrv:
+    deploy/debian-build.sh build --bins
+
+# Method latency and job wall time over N connected doors.
+bench *ARGS:
+    cargo run --release -p doorfleet-bench -- {{ ARGS }}
+
+# All that CI runs.
+ci:
+    .ci/run
