@@ -1,0 +1,214 @@
+use super::*;
+
+const BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000001";
+const NEXT_BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000002";
+
+fn open(directory: &Path) -> EventLog {
+    let (log, damages) = EventLog::open(directory, BOOT, 1 << 20).unwrap();
+    assert_eq!(damages, []);
+    log
+}
+
+fn entry(kind: &str) -> Entry {
+    let mut fields = Map::new();
+    fields.insert("door".to_owned(), "lobby-east".into());
+    fields.insert("floor".to_owned(), 3.into());
+    fields.insert("source".to_owned(), "remote".into());
+    Entry {
+        at: Some("2026-11-23T22:00:00Z".to_owned()),
+        clock: "synchronized".to_owned(),
+        kind: kind.to_owned(),
+        fields,
+    }
+}
+
+fn append(log: &mut EventLog, kinds: &[&str]) {
+    for kind in kinds {
+        log.append(entry(kind)).unwrap();
+    }
+    log.sync().unwrap();
+}
+
+fn bodies(records: &[LogRecord]) -> Vec<Value> {
+    records
+        .iter()
+        .map(|record| serde_json::from_slice(&record.body).unwrap())
+        .collect()
+}
+
+fn kinds(log: &EventLog) -> Vec<String> {
+    bodies(&log.read_after(0, usize::MAX).unwrap())
+        .iter()
+        .map(|body| body["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_record_carries_sequence_boot_and_fields_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    append(&mut log, &["locked"]);
+    let records = log.read_after(0, 10).unwrap();
+    assert_eq!(records[0].mid, format!("{BOOT}-1"));
+    assert_eq!(
+        String::from_utf8(records[0].body.clone()).unwrap(),
+        format!(
+            r#"{{"seq":1,"boot":"{BOOT}","at":"2026-11-23T22:00:00Z","clock":"synchronized","kind":"locked","door":"lobby-east","floor":3,"source":"remote"}}"#
+        )
+    );
+}
+
+#[test]
+fn acknowledged_records_are_gone_and_the_rest_stay_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    append(&mut log, &["a", "b", "c", "d"]);
+    log.acknowledge(2).unwrap();
+    assert_eq!(kinds(&log), ["c", "d"]);
+    drop(log);
+    let mut log = open(directory.path());
+    assert_eq!(kinds(&log), ["c", "d"]);
+    append(&mut log, &["e"]);
+    let records = log.read_after(3, 10).unwrap();
+    let mids: Vec<_> = records.iter().map(|record| record.mid.clone()).collect();
+    assert_eq!(mids, [format!("{BOOT}-4"), format!("{BOOT}-5")]);
+}
+
+#[test]
+fn the_sequence_goes_on_after_everything_was_acknowledged_and_starts_again_with_a_boot() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    append(&mut log, &["a", "b"]);
+    log.acknowledge(2).unwrap();
+    drop(log);
+    let mut log = open(directory.path());
+    append(&mut log, &["c"]);
+    assert_eq!(log.read_after(0, 1).unwrap()[0].mid, format!("{BOOT}-3"));
+    drop(log);
+    let (mut log, _) = EventLog::open(directory.path(), NEXT_BOOT, 1 << 20).unwrap();
+    append(&mut log, &["d"]);
+    let records = log.read_after(0, 10).unwrap();
+    let mids: Vec<_> = records.iter().map(|record| record.mid.clone()).collect();
+    assert_eq!(mids, [format!("{BOOT}-3"), format!("{NEXT_BOOT}-1")]);
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_the_sequence_has_no_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    append(&mut log, &["a", "b"]);
+    let path = log.segments[0].path.clone();
+    drop(log);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+
+    let (mut log, damages) = EventLog::open(directory.path(), BOOT, 1 << 20).unwrap();
+    assert_eq!(damages.len(), 1);
+    assert!(damages[0].reason.contains("no whole record"), "{damages:?}");
+    assert_eq!(kinds(&log), ["a"]);
+    append(&mut log, &["c"]);
+    assert_eq!(log.read_after(1, 1).unwrap()[0].mid, format!("{BOOT}-2"));
+    drop(log);
+    assert_eq!(kinds(&open(directory.path())), ["a", "c"]);
+}
+
+#[test]
+fn a_full_log_drops_its_oldest_and_tells_how_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024).unwrap();
+    let total = 500;
+    for n in 0..total {
+        log.append(entry(&format!("event-{n}"))).unwrap();
+    }
+    let on_disk: u64 = segment_files(directory.path())
+        .unwrap()
+        .iter()
+        .map(|(path, _)| fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(on_disk <= 16 * 1024, "{on_disk}");
+
+    let records = log.read_after(0, usize::MAX).unwrap();
+    let bodies = bodies(&records);
+    let reports: Vec<_> = bodies
+        .iter()
+        .filter(|body| body["kind"] == EVENTS_LOST)
+        .collect();
+    let lost: u64 = reports
+        .iter()
+        .map(|body| body["lost"].as_u64().unwrap())
+        .sum();
+    let kept = (bodies.len() - reports.len()) as u64;
+    // What was lost and what is still there add up to what happened, though loss reports were themselves dropped on the way.
+    assert_eq!(lost + kept, total, "{} reports", reports.len());
+    let seqs: Vec<_> = bodies
+        .iter()
+        .map(|body| body["seq"].as_u64().unwrap())
+        .collect();
+    assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    assert_eq!(bodies.last().unwrap()["kind"], "event-499");
+}
+
+#[test]
+fn dropping_what_was_acknowledged_is_no_loss() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024).unwrap();
+    for n in 0..500 {
+        log.append(entry(&format!("event-{n}"))).unwrap();
+        log.acknowledge(log.newest()).unwrap();
+    }
+    assert_eq!(kinds(&log), [] as [&str; 0]);
+    assert_eq!(log.lost, 0);
+}
+
+#[test]
+fn a_segment_damaged_in_the_middle_is_kept_aside_and_the_loss_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = EventLog::open(directory.path(), BOOT, 64 * 1024).unwrap();
+    for n in 0..100 {
+        log.append(entry(&format!("event-{n}"))).unwrap();
+    }
+    assert!(log.segments.len() >= 3);
+    let victim = log.segments[1].path.clone();
+    let held = log.segments[1].len() as u64;
+    drop(log);
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[9] ^= 0xff;
+    fs::write(&victim, &bytes).unwrap();
+
+    let (mut log, damages) = EventLog::open(directory.path(), BOOT, 64 * 1024).unwrap();
+    assert_eq!(damages.len(), 1);
+    assert_eq!(
+        fs::read(damages[0].kept_as.as_ref().unwrap()).unwrap(),
+        bytes
+    );
+    append(&mut log, &["after"]);
+    let bodies = bodies(&log.read_after(0, usize::MAX).unwrap());
+    let report = &bodies[bodies.len() - 2];
+    assert_eq!(report["kind"], EVENTS_LOST);
+    assert_eq!(report["lost"], held);
+    assert_eq!(report["door"], "lobby-east");
+}
+
+#[test]
+fn a_damaged_acknowledged_file_sends_again_rather_than_loses() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    append(&mut log, &["a", "b"]);
+    log.acknowledge(1).unwrap();
+    drop(log);
+    fs::write(directory.path().join(ACKNOWLEDGED), "\0\0\0").unwrap();
+    assert_eq!(kinds(&open(directory.path())), ["a", "b"]);
+}
+
+#[test]
+fn an_event_too_large_is_counted_as_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path());
+    let mut large = entry("large");
+    large
+        .fields
+        .insert("text".to_owned(), "x".repeat(segment::MAX_PAYLOAD).into());
+    assert!(log.append(large).is_err());
+    append(&mut log, &["small"]);
+    assert_eq!(kinds(&log), [EVENTS_LOST, "small"]);
+}

@@ -1,0 +1,497 @@
+//! Everything the agent keeps on disk, written by one thread for any number of doors.
+//!
+//! A door's directory holds its state file (two generations, see `state_file`), its event log and a lock. The controller hands work over without
+//! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
+//! what the saved state means; it is kept as the JSON text that the caller's type gives.
+
+mod state_file;
+mod thread;
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs4::{FileExt, TryLockError};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+pub use crate::event_log::LogRecord;
+use crate::event_log::{Entry, EventLog};
+pub use state_file::Damage;
+pub(crate) use state_file::{set_aside, sync_directory};
+
+use state_file::StateFile;
+
+/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost, which the log then tells.
+const MAX_WAITING_RECORDS: usize = 1024;
+
+/// What failed on disk.
+#[derive(Debug, Clone, Error)]
+pub enum StorageError {
+    /// A file or directory could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// Another agent holds the directory.
+    #[error("{} is in use by another door-agent", path.display())]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The saved state is whole but not what this version understands.
+    #[error("the saved state is not in a form this version understands")]
+    Form(#[source] Arc<serde_json::Error>),
+    /// The storage was shut down before it got to this.
+    #[error("storage is shut down")]
+    Closed,
+}
+
+/// Where a door is, as its desired properties say: each a string or a number, kept as given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Desired property `building`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<Value>,
+    /// Desired property `floor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Value>,
+}
+
+/// What an event record says. Sequence, boot id, door and place are the log's to add.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRecord {
+    /// Wall time of the event, when there was any.
+    pub at: Option<Timestamp>,
+    /// How far that time can be trusted.
+    pub clock: String,
+    /// What happened.
+    pub kind: String,
+    /// Commands and alarms: on disk before anything else is done. Others within 5 s.
+    pub urgent: bool,
+    /// The kind's own fields.
+    pub fields: Map<String, Value>,
+}
+
+/// How this start relates to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartReason {
+    /// Nothing was saved before.
+    First,
+    /// The program started again while the machine kept running.
+    Restart,
+    /// The machine was booted since.
+    Boot,
+}
+
+/// What a door's directory held when it was opened.
+#[derive(Debug)]
+pub struct Restored {
+    door: Option<Box<RawValue>>,
+    /// Where the door is.
+    pub place: Place,
+    /// The latest wall time that was ever saved, in seconds since 1970: no clock reading before it can be right.
+    pub clock_floor_unix_s: u64,
+    /// How this start relates to the one before.
+    pub start_reason: StartReason,
+    /// Files that were damaged, for the event log and the person who reads it.
+    pub damages: Vec<Damage>,
+}
+
+impl Restored {
+    /// The door's saved state, when there is one.
+    ///
+    /// # Errors
+    /// When a whole state was saved by a version whose form is not `T`'s.
+    pub fn door<T: DeserializeOwned>(&self) -> Result<Option<T>, StorageError> {
+        self.door
+            .as_ref()
+            .map(|text| serde_json::from_str(text.get()))
+            .transpose()
+            .map_err(|error| StorageError::Form(Arc::new(error)))
+    }
+}
+
+/// Identity and bounds of the directory to open.
+#[derive(Debug, Clone)]
+pub struct DoorDirectory<'a> {
+    /// The directory; made with mode 0700 when it is not there.
+    pub path: &'a Path,
+    /// The device id, named in every event.
+    pub door: &'a str,
+    /// This boot of the machine.
+    pub boot_id: &'a str,
+    /// Bound of the event log.
+    pub event_log_bytes: u64,
+}
+
+/// The storage thread's handle; clone it freely.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+}
+
+impl Storage {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn() -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        thread::spawn(Arc::clone(&shared))?;
+        Ok(Self { shared })
+    }
+
+    /// Opens a door's directory: reads on the caller's thread, before anything is driven.
+    ///
+    /// # Errors
+    /// When the directory is in use, or cannot be made, read or written.
+    pub fn open(
+        &self,
+        directory: &DoorDirectory<'_>,
+    ) -> Result<(DoorStorage, Restored), StorageError> {
+        let path = directory.path;
+        make_private_directory(path).map_err(failed("make", path))?;
+        let lock = lock_directory(path)?;
+        let (state_file, saved, mut damages) =
+            StateFile::open::<Saved>(path).map_err(failed("read the state in", path))?;
+        let log_path = path.join("events");
+        let (log, log_damages) =
+            EventLog::open(&log_path, directory.boot_id, directory.event_log_bytes)
+                .map_err(failed("open the event log", &log_path))?;
+        damages.extend(log_damages);
+
+        let start_reason = match &saved {
+            None => StartReason::First,
+            Some(saved) if saved.boot == directory.boot_id => StartReason::Restart,
+            Some(_) => StartReason::Boot,
+        };
+        let mut saved = saved.unwrap_or_default();
+        saved.boot = directory.boot_id.to_owned();
+        let restored = Restored {
+            door: saved.door.clone(),
+            place: saved.place.clone(),
+            clock_floor_unix_s: saved.clock_unix_s,
+            start_reason,
+            damages,
+        };
+        let newest = watch::Sender::new(log.newest());
+        let door = Arc::new(Door {
+            path: path.to_path_buf(),
+            name: directory.door.to_owned(),
+            newest,
+            mailbox: Mutex::new(Mailbox {
+                opened: Some(Files {
+                    state_file,
+                    saved,
+                    log,
+                    _lock: lock,
+                }),
+                ..Mailbox::default()
+            }),
+        });
+        let storage = DoorStorage {
+            shared: Arc::clone(&self.shared),
+            door,
+        };
+        storage.post(|_| {});
+        Ok((storage, restored))
+    }
+
+    /// Ends the thread once it has written what was handed to it. Doors still open are synced and closed.
+    pub fn shutdown(&self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+/// One door's place on disk; clones share it.
+#[derive(Debug, Clone)]
+pub struct DoorStorage {
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+}
+
+impl DoorStorage {
+    /// Saves the door's state. Never waits: `done` is called on the storage thread when the state, or a newer one, survives a power cut.
+    ///
+    /// `done` must not block; let it poke a channel.
+    pub fn save_door(
+        &self,
+        saved: &impl Serialize,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        match serde_json::value::to_raw_value(saved) {
+            Ok(text) => self.post(|mailbox| {
+                mailbox.door = Some(text);
+                mailbox.saves.push(Box::new(done));
+            }),
+            Err(error) => done(Err(StorageError::Form(Arc::new(error)))),
+        }
+    }
+
+    /// Saves where the door is; events recorded from here on name it.
+    pub fn save_place(
+        &self,
+        place: Place,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        self.post(|mailbox| {
+            mailbox.place = Some(place);
+            mailbox.saves.push(Box::new(done));
+        });
+    }
+
+    /// Appends to the event log. Never waits; what the disk cannot take counts as lost, and the log tells so.
+    pub fn append(&self, record: EventRecord) {
+        self.post(|mailbox| {
+            if mailbox.records.len() < MAX_WAITING_RECORDS {
+                mailbox.records.push_back(record);
+            } else {
+                mailbox.overflow += 1;
+            }
+        });
+    }
+
+    /// Tells whenever the log's newest position has grown.
+    #[must_use]
+    pub fn newest_record(&self) -> watch::Receiver<u64> {
+        self.door.newest.subscribe()
+    }
+
+    /// Up to `limit` records after `position` that are not acknowledged, oldest first.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or storage is shut down.
+    pub async fn records_after(
+        &self,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<LogRecord>, StorageError> {
+        let (reply, records) = oneshot::channel();
+        self.post(|mailbox| {
+            mailbox.reads.push(Read {
+                position,
+                limit,
+                reply,
+            });
+        });
+        records.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// Removes every record up to and including `position` from the log.
+    pub fn acknowledge(&self, position: u64) {
+        self.post(|mailbox| mailbox.acknowledged = mailbox.acknowledged.max(Some(position)));
+    }
+
+    /// Writes what is waiting, syncs, and gives the directory free. What is posted afterwards is refused.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        self.post(|mailbox| mailbox.closes.push(reply));
+        // An error means that the thread has ended, and it closes every door first.
+        let _ = closed.await;
+    }
+
+    fn post(&self, change: impl FnOnce(&mut Mailbox)) {
+        {
+            let mut mailbox = self.door.lock();
+            change(&mut mailbox);
+            if mailbox.queued {
+                return;
+            }
+            mailbox.queued = true;
+        }
+        let mut queue = self.shared.lock();
+        if queue.ended {
+            drop(queue);
+            let work = std::mem::take(&mut *self.door.lock());
+            work.refuse();
+            return;
+        }
+        queue.ready.push_back(Arc::clone(&self.door));
+        drop(queue);
+        self.shared.wake.notify_one();
+    }
+}
+
+/// What the thread and the handles share: doors with work, each at most once, so that the queue is bounded by the number of doors.
+///
+/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it waits.
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    ready: VecDeque<Arc<Door>>,
+    closing: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Door {
+    path: PathBuf,
+    name: String,
+    newest: watch::Sender<u64>,
+    mailbox: Mutex<Mailbox>,
+}
+
+type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+/// Work that waits for the thread, merged.
+#[derive(Default)]
+struct Mailbox {
+    queued: bool,
+    opened: Option<Files>,
+    door: Option<Box<RawValue>>,
+    place: Option<Place>,
+    saves: Vec<Done>,
+    records: VecDeque<EventRecord>,
+    /// Records refused because too many waited.
+    overflow: u64,
+    acknowledged: Option<u64>,
+    reads: Vec<Read>,
+    closes: Vec<oneshot::Sender<()>>,
+}
+
+struct Read {
+    position: u64,
+    limit: usize,
+    reply: oneshot::Sender<Result<Vec<LogRecord>, StorageError>>,
+}
+
+/// The files of one door; the thread's alone once they are handed over.
+#[derive(Debug)]
+struct Files {
+    state_file: StateFile,
+    saved: Saved,
+    log: EventLog,
+    _lock: File,
+}
+
+/// Content of the state file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Saved {
+    boot: String,
+    /// The latest wall time seen at a save.
+    clock_unix_s: u64,
+    door: Option<Box<RawValue>>,
+    #[serde(default)]
+    place: Place,
+}
+
+impl Mailbox {
+    /// Answers everything that waits with "closed".
+    fn refuse(self) {
+        for done in self.saves {
+            done(Err(StorageError::Closed));
+        }
+        for read in self.reads {
+            // Nobody waits for it any more when this fails.
+            let _ = read.reply.send(Err(StorageError::Closed));
+        }
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("queued", &self.queued)
+            .field("saves", &self.saves.len())
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A panic while the lock was held cannot leave a queue half changed: every change is one call.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Door {
+    fn lock(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, place: &Place, record: EventRecord) -> Entry {
+        let mut fields = Map::new();
+        fields.insert("door".to_owned(), self.name.as_str().into());
+        for (key, value) in [("building", &place.building), ("floor", &place.floor)] {
+            if let Some(value) = value {
+                fields.insert(key.to_owned(), value.clone());
+            }
+        }
+        for (key, value) in record.fields {
+            fields.entry(key).or_insert(value);
+        }
+        Entry {
+            at: record.at.map(|at| at.to_string()),
+            clock: record.clock,
+            kind: record.kind,
+            fields,
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.to_path_buf();
+    move |source| StorageError::Io {
+        action,
+        path,
+        source: Arc::new(source),
+    }
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends.
+fn lock_directory(path: &Path) -> Result<File, StorageError> {
+    let lock_path = path.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(failed("open", &lock_path))?;
+    match FileExt::try_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed("lock", &lock_path)(error)),
+    }
+}
+
+fn unix_now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+const BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000001";
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Held {
+    hold: String,
+}
+
+fn held(hold: &str) -> Held {
+    Held {
+        hold: hold.to_owned(),
+    }
+}
+
+fn directory<'a>(path: &'a Path, boot_id: &'a str) -> DoorDirectory<'a> {
+    DoorDirectory {
+        path,
+        door: "lobby-east",
+        boot_id,
+        event_log_bytes: 1 << 20,
+    }
+}
+
+fn record(kind: &str, urgent: bool) -> EventRecord {
+    EventRecord {
+        at: None,
+        clock: "unknown".to_owned(),
+        kind: kind.to_owned(),
+        urgent,
+        fields: Map::new(),
+    }
+}
+
+fn save(storage: &DoorStorage, held: &Held) -> Result<(), StorageError> {
+    let (tx, rx) = mpsc::sync_channel(1);
+    storage.save_door(held, move |result| tx.send(result).unwrap());
+    rx.recv_timeout(DEADLINE).unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap()
+}
+
+#[tokio::test]
+async fn state_and_place_come_back_after_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    let storage = Storage::spawn().unwrap();
+    let (door, restored) = storage.open(&directory(&path, BOOT)).unwrap();
+    assert_eq!(restored.door::<Held>().unwrap(), None);
+    assert_eq!(restored.start_reason, StartReason::First);
+    save(&door, &held("locked")).unwrap();
+    let place = Place {
+        building: Some(43.into()),
+        floor: Some("3".into()),
+    };
+    door.save_place(place.clone(), |_| {});
+    within(door.close()).await;
+
+    let (door, restored) = storage.open(&directory(&path, BOOT)).unwrap();
+    assert_eq!(restored.door::<Held>().unwrap(), Some(held("locked")));
+    assert_eq!(restored.place, place);
+    assert_eq!(restored.start_reason, StartReason::Restart);
+    assert!(restored.clock_floor_unix_s > 1_700_000_000);
+    within(door.close()).await;
+    let (_, restored) = storage.open(&directory(&path, "another-boot")).unwrap();
+    assert_eq!(restored.start_reason, StartReason::Boot);
+}
+
+#[tokio::test]
+async fn a_state_of_another_form_is_an_error_and_not_a_door_without_state() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    save(&door, &held("locked")).unwrap();
+    within(door.close()).await;
+    let (_, restored) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    assert!(matches!(restored.door::<u32>(), Err(StorageError::Form(_))));
+}
+
+#[tokio::test]
+async fn a_directory_serves_one_agent_at_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    let second = storage.open(&directory(home.path(), BOOT)).unwrap_err();
+    assert!(matches!(second, StorageError::InUse { .. }), "{second}");
+    within(door.close()).await;
+    storage.open(&directory(home.path(), BOOT)).unwrap();
+}
+
+#[tokio::test]
+async fn every_save_is_answered_though_newer_ones_replace_older_ones() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    let (tx, rx) = mpsc::sync_channel(100);
+    for n in 0..100 {
+        let tx = tx.clone();
+        door.save_door(&held(&n.to_string()), move |result| {
+            tx.send(result.is_ok()).unwrap();
+        });
+    }
+    for _ in 0..100 {
+        assert!(rx.recv_timeout(DEADLINE).unwrap());
+    }
+    within(door.close()).await;
+    let (_, restored) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    assert_eq!(restored.door::<Held>().unwrap(), Some(held("99")));
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_written_is_answered_with_the_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(&path, BOOT)).unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    let error = save(&door, &held("locked")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot save the state in {}", path.display())
+    );
+}
+
+#[tokio::test]
+async fn events_are_read_in_order_with_door_and_place_and_vanish_when_acknowledged() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    let mut newest = door.newest_record();
+    door.save_place(
+        Place {
+            building: Some(43.into()),
+            floor: None,
+        },
+        |_| {},
+    );
+    door.append(record("locked", true));
+    door.append(record("closed", false));
+    within(newest.wait_for(|position| *position == 2))
+        .await
+        .unwrap();
+    let records = within(door.records_after(0, 10)).await.unwrap();
+    let mids: Vec<_> = records.iter().map(|record| record.mid.as_str()).collect();
+    assert_eq!(mids, [format!("{BOOT}-1"), format!("{BOOT}-2")]);
+    let body: Value = serde_json::from_slice(&records[0].body).unwrap();
+    assert_eq!(body["door"], "lobby-east");
+    assert_eq!(body["building"], 43);
+    assert_eq!(body.get("floor"), None);
+
+    door.acknowledge(1);
+    let records = within(door.records_after(0, 10)).await.unwrap();
+    assert_eq!(records.len(), 1);
+    within(door.close()).await;
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    assert_eq!(within(door.records_after(0, 10)).await.unwrap(), records);
+}
+
+#[tokio::test]
+async fn after_shutdown_everything_is_refused_and_nothing_waits() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    save(&door, &held("locked")).unwrap();
+    storage.shutdown();
+    within(door.close()).await;
+    assert!(matches!(
+        save(&door, &held("released")),
+        Err(StorageError::Closed)
+    ));
+    assert!(matches!(
+        within(door.records_after(0, 1)).await,
+        Err(StorageError::Closed)
+    ));
+}
