@@ -1,0 +1,542 @@
+//! What is fitted at the door and how it behaves.
+//!
+//! [`DoorSettings`] and [`StrikeConfig`] are the tables `[door]` and `[strike]` of the agent's TOML; what is fitted follows from the board.
+//! [`DoorConfig::new`] checks that the three fit together, before anything is driven.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use thiserror::Error;
+
+use crate::authority::Want;
+use crate::contract::duration;
+
+/// The table `[door]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DoorSettings {
+    /// What holds when no slot of the authority array is occupied: `locked` or `released`.
+    pub relinquish_default: Want,
+    /// How long a request to exit or a local grant releases the strike after the input has gone quiet.
+    #[serde(deserialize_with = "time")]
+    pub strike_time: Duration,
+    /// How long the door must have been closed before a bolt is thrown.
+    #[serde(deserialize_with = "time")]
+    pub settle_time: Duration,
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        Self {
+            relinquish_default: Want::Locked,
+            strike_time: Duration::from_secs(5),
+            settle_time: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Which actuator it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StrikeKind {
+    /// A motor throws and retracts the bolt and stands still in between.
+    MotorLock,
+    /// A coil pulls the bolt one way, a spring the other.
+    SolenoidBolt,
+}
+
+/// What a solenoid bolt does without power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailMode {
+    /// Fail-safe: released without power; the coil throws the bolt.
+    Safe,
+    /// Fail-secure: locked without power; the coil retracts the bolt.
+    Secure,
+}
+
+/// The table `[strike]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrikeConfig {
+    /// `motor-lock` or `solenoid-bolt`.
+    pub kind: StrikeKind,
+    /// Within what time the bolt is where it was driven, else it is jammed.
+    #[serde(default = "default_bond_time", deserialize_with = "time")]
+    pub bond_time: Duration,
+    /// Motor lock: the longest run per throw or retraction; the bond switch ends a throw earlier.
+    #[serde(default, deserialize_with = "optional_time")]
+    pub pulse: Option<Duration>,
+    /// Solenoid bolt: `safe` or `secure`.
+    #[serde(default)]
+    pub fail: Option<FailMode>,
+    /// The longest that coil or motor may be energised before it has to rest for the whole `cool_down`. Default: motor lock 12 s,
+    /// solenoid bolt without limit (a coil for continuous duty).
+    #[serde(default, deserialize_with = "optional_time")]
+    pub max_on: Option<Duration>,
+    /// How long it rests after `max_on`; in proportion after less. Default 60 s.
+    #[serde(default, deserialize_with = "optional_time")]
+    pub cool_down: Option<Duration>,
+}
+
+impl StrikeConfig {
+    /// A motor lock with the default timings.
+    #[must_use]
+    pub fn motor_lock() -> Self {
+        Self {
+            kind: StrikeKind::MotorLock,
+            bond_time: default_bond_time(),
+            pulse: None,
+            fail: None,
+            max_on: None,
+            cool_down: None,
+        }
+    }
+
+    /// A solenoid bolt for continuous duty with the default timings.
+    #[must_use]
+    pub fn solenoid_bolt(fail: FailMode) -> Self {
+        Self {
+            kind: StrikeKind::SolenoidBolt,
+            fail: Some(fail),
+            ..Self::motor_lock()
+        }
+    }
+}
+
+/// Which inputs are wired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an input of its own, and any combination is a door"
+)]
+pub struct Fitted {
+    /// Door position switch.
+    pub door: bool,
+    /// Lock monitor.
+    pub bond: bool,
+    /// Request to exit.
+    pub rex: bool,
+    /// Local grant.
+    pub grant: bool,
+    /// Fire release.
+    pub fire: bool,
+    /// Key switch that ends a fire release.
+    pub fire_reset: bool,
+}
+
+impl Fitted {
+    /// Every input there is.
+    pub const ALL: Self = Self {
+        door: true,
+        bond: true,
+        rex: true,
+        grant: true,
+        fire: true,
+        fire_reset: true,
+    };
+}
+
+/// A combination that cannot work, by the keys that make it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The bolt would fire into an open door.
+    #[error(
+        "a bolt must not fire into an open door: fit a door position switch ([board.inputs.door])"
+    )]
+    NoDoorSwitch,
+    /// Nothing could end a fire release.
+    #[error(
+        "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"
+    )]
+    NoFireReset,
+    /// A key that the strike's kind needs.
+    #[error("[strike] {key} is missing: {expected}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What it should say.
+        expected: &'static str,
+    },
+    /// A key that the strike's kind does not have.
+    #[error("[strike] {key} means nothing for {kind}")]
+    Unused {
+        /// The key.
+        key: &'static str,
+        /// The kind as configured.
+        kind: &'static str,
+    },
+    /// A time too short for another.
+    #[error("{key} = {value:?} is too short: it must be at least {least:?}, {reason}")]
+    TooShort {
+        /// The key with its table.
+        key: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The least that works.
+        least: Duration,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The relinquish default needs the coil energised without end.
+    #[error(
+        "[door] relinquish_default = {want:?} keeps the coil energised, but [strike] max_on limits it to {max_on:?}"
+    )]
+    CannotHold {
+        /// The default.
+        want: &'static str,
+        /// The limit.
+        max_on: Duration,
+    },
+    /// Leaving would depend on a coil that may have to rest.
+    #[error(
+        "[strike] max_on limits a coil that must be energised to release, and [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
+    )]
+    EgressOnLimitedCoil {
+        /// The input.
+        input: &'static str,
+    },
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoorConfig {
+    pub(crate) settings: DoorSettings,
+    pub(crate) fitted: Fitted,
+    pub(crate) bond_time: Duration,
+    pub(crate) actuator: Actuator,
+    pub(crate) duty: Option<Duty>,
+}
+
+/// What the strike is, with what its kind needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Actuator {
+    MotorLock { pulse: Duration },
+    SolenoidBolt { fail: FailMode },
+}
+
+/// Limits of a coil or motor that cannot stay energised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Duty {
+    pub(crate) max_on: Duration,
+    pub(crate) cool_down: Duration,
+    /// Part of `max_on` that only the door's own inputs may use.
+    pub(crate) reserve: Duration,
+}
+
+const DEFAULT_PULSE: Duration = Duration::from_secs(2);
+const DEFAULT_MOTOR_MAX_ON: Duration = Duration::from_secs(12);
+const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(60);
+
+impl DoorConfig {
+    /// Checks that settings, strike and inputs fit together.
+    ///
+    /// # Errors
+    /// The first combination that cannot work.
+    pub fn new(
+        settings: DoorSettings,
+        strike: StrikeConfig,
+        fitted: Fitted,
+    ) -> Result<Self, ConfigError> {
+        if !fitted.door {
+            return Err(ConfigError::NoDoorSwitch);
+        }
+        if fitted.fire && !fitted.fire_reset {
+            return Err(ConfigError::NoFireReset);
+        }
+        let (actuator, duty) = match strike.kind {
+            StrikeKind::MotorLock => motor_lock(&strike)?,
+            StrikeKind::SolenoidBolt => solenoid_bolt(&strike, &settings, &fitted)?,
+        };
+        Ok(Self {
+            settings,
+            fitted,
+            bond_time: strike.bond_time,
+            actuator,
+            duty,
+        })
+    }
+
+    /// What holds when no slot is occupied.
+    #[must_use]
+    pub fn relinquish_default(&self) -> Want {
+        self.settings.relinquish_default
+    }
+
+    /// Within what time a lock or unlock is proven or has failed.
+    #[must_use]
+    pub fn bond_time(&self) -> Duration {
+        self.bond_time
+    }
+}
+
+fn motor_lock(strike: &StrikeConfig) -> Result<(Actuator, Option<Duty>), ConfigError> {
+    if strike.fail.is_some() {
+        return Err(ConfigError::Unused {
+            key: "fail",
+            kind: "motor-lock",
+        });
+    }
+    let pulse = strike.pulse.unwrap_or(DEFAULT_PULSE);
+    let max_on = strike.max_on.unwrap_or(DEFAULT_MOTOR_MAX_ON);
+    at_least(
+        "[strike] bond_time",
+        strike.bond_time,
+        pulse,
+        "as long as [strike] pulse",
+    )?;
+    at_least(
+        "[strike] max_on",
+        max_on,
+        pulse * 3,
+        "three times [strike] pulse: a throw, and in reserve a retraction and its repetition",
+    )?;
+    let duty = Duty {
+        max_on,
+        cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
+        reserve: pulse * 2,
+    };
+    Ok((Actuator::MotorLock { pulse }, Some(duty)))
+}
+
+fn solenoid_bolt(
+    strike: &StrikeConfig,
+    settings: &DoorSettings,
+    fitted: &Fitted,
+) -> Result<(Actuator, Option<Duty>), ConfigError> {
+    if strike.pulse.is_some() {
+        return Err(ConfigError::Unused {
+            key: "pulse",
+            kind: "solenoid-bolt",
+        });
+    }
+    let fail = strike.fail.ok_or(ConfigError::Missing {
+        key: "fail",
+        expected: "`safe` (released without power) or `secure` (locked without power)",
+    })?;
+    let actuator = Actuator::SolenoidBolt { fail };
+    let Some(max_on) = strike.max_on else {
+        return match strike.cool_down {
+            None => Ok((actuator, None)),
+            Some(_) => Err(ConfigError::Unused {
+                key: "cool_down",
+                kind: "a coil without max_on",
+            }),
+        };
+    };
+    let (holding, name, reserve) = match fail {
+        FailMode::Safe => (Want::Locked, "locked", Duration::ZERO),
+        FailMode::Secure => (Want::Released, "released", settings.strike_time),
+    };
+    if settings.relinquish_default == holding {
+        return Err(ConfigError::CannotHold { want: name, max_on });
+    }
+    if fail == FailMode::Secure {
+        for (wired, input) in [(fitted.rex, "rex"), (fitted.fire, "fire")] {
+            if wired {
+                return Err(ConfigError::EgressOnLimitedCoil { input });
+            }
+        }
+    }
+    at_least(
+        "[strike] max_on",
+        max_on,
+        reserve + strike.bond_time,
+        "[strike] bond_time, and for a fail-secure bolt [door] strike_time in reserve",
+    )?;
+    let duty = Duty {
+        max_on,
+        cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
+        reserve,
+    };
+    Ok((actuator, Some(duty)))
+}
+
+fn at_least(
+    key: &'static str,
+    value: Duration,
+    least: Duration,
+    reason: &'static str,
+) -> Result<(), ConfigError> {
+    if value < least {
+        return Err(ConfigError::TooShort {
+            key,
+            value,
+            least,
+            reason,
+        });
+    }
+    Ok(())
+}
+
+fn default_bond_time() -> Duration {
+    Duration::from_secs(3)
+}
+
+const EXPECTED_TIME: &str = "a duration such as 250ms, 5s or 1m30s, above zero";
+
+/// The contract's durations, and milliseconds: a pulse is shorter than anything a command asks for.
+///
+/// # Errors
+/// Serde's, naming the text and what was expected.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let milliseconds = text
+        .strip_suffix("ms")
+        .and_then(|number| number.trim_end().parse().ok())
+        .filter(|number| *number > 0)
+        .map(Duration::from_millis);
+    milliseconds
+        .filter(|time| *time <= duration::MAX)
+        .or_else(|| duration::parse(&text).ok())
+        .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &EXPECTED_TIME))
+}
+
+fn optional_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    time(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(settings: DoorSettings, strike: StrikeConfig, fitted: Fitted) -> String {
+        match DoorConfig::new(settings, strike, fitted) {
+            Ok(_) => "fine".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_keys() {
+        let released = DoorSettings {
+            relinquish_default: Want::Released,
+            ..DoorSettings::default()
+        };
+        let motor = StrikeConfig::motor_lock();
+        let limited = |fail| StrikeConfig {
+            max_on: Some(Duration::from_secs(20)),
+            ..StrikeConfig::solenoid_bolt(fail)
+        };
+        let quiet = Fitted {
+            rex: false,
+            fire: false,
+            ..Fitted::ALL
+        };
+        let all = Fitted::ALL;
+        let door = DoorSettings::default();
+        for (settings, strike, fitted, expected) in [
+            (door, motor, all, "fine"),
+            (released, motor, all, "fine"),
+            (
+                door,
+                StrikeConfig::solenoid_bolt(FailMode::Safe),
+                all,
+                "fine",
+            ),
+            (door, limited(FailMode::Secure), quiet, "fine"),
+            (released, limited(FailMode::Safe), all, "fine"),
+            (
+                door,
+                motor,
+                Fitted { door: false, ..all },
+                "position switch",
+            ),
+            (
+                door,
+                motor,
+                Fitted {
+                    fire_reset: false,
+                    ..all
+                },
+                "fire_reset",
+            ),
+            (door, limited(FailMode::Secure), all, "[board.inputs.rex]"),
+            (
+                door,
+                limited(FailMode::Secure),
+                Fitted { rex: false, ..all },
+                "[board.inputs.fire]",
+            ),
+            (
+                door,
+                limited(FailMode::Safe),
+                all,
+                "keeps the coil energised",
+            ),
+            (
+                released,
+                limited(FailMode::Secure),
+                quiet,
+                "keeps the coil energised",
+            ),
+            (
+                door,
+                StrikeConfig {
+                    fail: Some(FailMode::Safe),
+                    ..motor
+                },
+                all,
+                "fail means nothing",
+            ),
+            (
+                door,
+                StrikeConfig {
+                    fail: None,
+                    ..limited(FailMode::Safe)
+                },
+                all,
+                "fail is missing",
+            ),
+            (
+                door,
+                StrikeConfig {
+                    pulse: Some(Duration::from_secs(4)),
+                    ..motor
+                },
+                all,
+                "bond_time",
+            ),
+            (
+                door,
+                StrikeConfig {
+                    max_on: Some(Duration::from_secs(5)),
+                    ..motor
+                },
+                all,
+                "max_on",
+            ),
+        ] {
+            let found = check(settings, strike, fitted);
+            assert!(
+                found.contains(expected),
+                "{found:?} should say {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn times_may_be_shorter_than_a_second() {
+        let strike: StrikeConfig = serde_json::from_str(
+            r#"{"kind": "motor-lock", "bond_time": "1500ms", "pulse": "800ms", "cool_down": "1m30s"}"#,
+        )
+        .unwrap();
+        assert_eq!(strike.bond_time, Duration::from_millis(1500));
+        assert_eq!(strike.cool_down, Some(Duration::from_secs(90)));
+        for wrong in [
+            r#""0ms""#,
+            r#""0""#,
+            r#""soon""#,
+            "-1",
+            r#""99999999999ms""#,
+        ] {
+            let text = format!(r#"{{"kind": "motor-lock", "pulse": {wrong}}}"#);
+            assert!(
+                serde_json::from_str::<StrikeConfig>(&text).is_err(),
+                "{wrong}"
+            );
+        }
+        let unknown = r#"{"kind": "motor-lock", "bondtime": "3s"}"#;
+        assert!(serde_json::from_str::<StrikeConfig>(unknown).is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! What a door answers: an Azure method status and a JSON body.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Alarm, DoorReport, LockStatus, METHODS, Mode, Raised};
+
+/// Longest part of a refused value that is sent back.
+const MAX_SHOWN: usize = 80;
+
+/// Answer to a direct method.
+///
+/// | status | meaning |
+/// |---|---|
+/// | 200 | the wanted state is reached: secured for a lock, released for an unlock |
+/// | 202 | accepted, not (yet) reached |
+/// | 400 | bad payload |
+/// | 404 | no such method |
+/// | 409 | refused |
+/// | 410 | expired |
+/// | 500 | a fault; see `error` |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodReply {
+    /// See the table.
+    pub status: u16,
+    /// The JSON.
+    pub body: ReplyBody,
+}
+
+/// What stood in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReplyError {
+    /// 400.
+    BadPayload,
+    /// 404.
+    UnknownMethod,
+    /// 410: its validity window has passed, or nothing can tell that it has not.
+    Expired,
+    /// 500: the strike did not get there within the bond time.
+    Jammed,
+    /// 500: the coil or motor must rest.
+    LockFault,
+    /// 500: an input cannot be read, or two contradict each other.
+    SensorFault,
+    /// 500: not on disk. A lock is driven all the same, an unlock is not.
+    NotStored,
+    /// 500: the door did not answer in time; what it did is not known.
+    NoAnswer,
+}
+
+/// JSON body of a [`MethodReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplyBody {
+    /// A sentence for a person.
+    #[serde(rename = "Response")]
+    pub response: String,
+    /// What stood in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ReplyError>,
+    /// 400: the field at fault, absent when it is the payload as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// 400: what it held, as JSON text, cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// 400: what it should hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The state of lock and door.
+    #[serde(flatten, default)]
+    pub status: Option<LockStatus>,
+    /// `getState` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// `getState` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<BTreeMap<Alarm, Raised>>,
+}
+
+impl MethodReply {
+    /// The body as JSON text.
+    #[must_use]
+    pub fn body_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.body).expect("a reply has string keys only")
+    }
+
+    /// 200 or 202: a later delivery of the same command acts no second time.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self.status, 200 | 202)
+    }
+
+    /// The reply when the door gave none in time.
+    #[must_use]
+    pub fn no_answer(method: &str) -> Self {
+        let response = format!("{method}: the door did not answer in time");
+        Self::failed(500, ReplyError::NoAnswer, response, None)
+    }
+
+    pub(crate) fn accepted(method: &str, reached: bool, status: LockStatus) -> Self {
+        Self {
+            status: if reached { 200 } else { 202 },
+            body: ReplyBody {
+                status: Some(status),
+                ..ReplyBody::new(format!("{method} called successfully"))
+            },
+        }
+    }
+
+    pub(crate) fn state(method: &str, report: DoorReport) -> Self {
+        Self {
+            status: 200,
+            body: ReplyBody {
+                status: Some(report.status),
+                mode: Some(report.mode),
+                alarms: Some(report.alarms),
+                ..ReplyBody::new(format!("{method} called successfully"))
+            },
+        }
+    }
+
+    pub(crate) fn failed(
+        status: u16,
+        error: ReplyError,
+        response: String,
+        door: Option<LockStatus>,
+    ) -> Self {
+        Self {
+            status,
+            body: ReplyBody {
+                error: Some(error),
+                status: door,
+                ..ReplyBody::new(response)
+            },
+        }
+    }
+
+    pub(super) fn unknown_method(method: &str) -> Self {
+        let response = format!(
+            "no such method: {}; expected one of {}",
+            shown(method),
+            METHODS.join(", ")
+        );
+        Self::failed(404, ReplyError::UnknownMethod, response, None)
+    }
+
+    pub(super) fn bad_payload(
+        method: &str,
+        field: Option<&str>,
+        value: &str,
+        expected: &str,
+    ) -> Self {
+        let value = shown(value);
+        let field = field.map(shown);
+        let place = field.as_deref().unwrap_or("payload");
+        let response = format!("{method}: {place} is {value}, expected {expected}");
+        Self {
+            status: 400,
+            body: ReplyBody {
+                error: Some(ReplyError::BadPayload),
+                field,
+                value: Some(value),
+                expected: Some(expected.to_owned()),
+                ..ReplyBody::new(response)
+            },
+        }
+    }
+}
+
+impl ReplyBody {
+    fn new(response: String) -> Self {
+        Self {
+            response,
+            error: None,
+            field: None,
+            value: None,
+            expected: None,
+            status: None,
+            mode: None,
+            alarms: None,
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{DoorState, LockState, Proof, Secured};
+
+    #[test]
+    fn the_answer_as_it_is_spelled() {
+        let status = LockStatus {
+            lock_state: LockState::Locked,
+            door_state: DoorState::Closed,
+            secured: Secured::Secured,
+            proof: Proof::Bond,
+            locked_until: Some("2026-11-23T22:10:00Z".parse().unwrap()),
+            held_by: None,
+        };
+        let reply = MethodReply::accepted("lockDoor", true, status);
+        assert_eq!(reply.status, 200);
+        let text = reply.body_json();
+        assert_eq!(
+            std::str::from_utf8(&text).unwrap(),
+            r#"{"Response":"lockDoor called successfully","lockState":"locked","doorState":"closed","secured":"secured","proof":"bond","lockedUntil":"2026-11-23T22:10:00Z","heldBy":null}"#
+        );
+        assert_eq!(
+            serde_json::from_slice::<ReplyBody>(&text).unwrap(),
+            reply.body
+        );
+    }
+
+    #[test]
+    fn a_long_value_is_cut_short() {
+        let reply = MethodReply::bad_payload("lockDoor", Some("until"), &"ä".repeat(500), "a time");
+        assert_eq!(
+            reply.body.value.map(|value| value.chars().count()),
+            Some(MAX_SHOWN + 1)
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! What survives a restart: the slots and the command ids, never the level of a pin.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::authority::{AuthorityArray, Entry, Expiry, Governs, Slot, Want};
+use crate::contract::CommandId;
+use crate::time::{BootId, Now, milliseconds};
+
+/// The door's state on disk. Kept as JSON; a field that a later version adds must have a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedDoor {
+    /// The boot in which it was saved.
+    pub(crate) boot_id: BootId,
+    /// When, on that boot's clock.
+    #[serde(rename = "savedAtMs", with = "milliseconds")]
+    pub(crate) saved_at: Duration,
+    pub(crate) slots: Vec<SavedEntry>,
+    /// Oldest first.
+    pub(crate) commands: Vec<CommandId>,
+}
+
+/// An occupied slot on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SavedEntry {
+    slot: Slot,
+    want: Want,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expiry: Option<SavedExpiry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command_id: Option<CommandId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SavedExpiry {
+    /// What was left of it when it was saved.
+    #[serde(rename = "remainingMs", with = "milliseconds")]
+    remaining: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    governs: Governs,
+}
+
+impl SavedDoor {
+    pub(crate) fn new(now: &Now, array: &AuthorityArray, commands: Vec<CommandId>) -> Self {
+        let slots = array
+            .entries()
+            // A press of a button is over by the time that a restart is.
+            .filter(|(slot, _)| !slot.is_at_the_door() || *slot == Slot::FireRelease)
+            .map(|(slot, entry)| SavedEntry {
+                slot,
+                want: entry.want,
+                expiry: entry.expiry.map(|expiry| SavedExpiry {
+                    remaining: expiry.ends.saturating_sub(now.boottime),
+                    until: expiry.until,
+                    governs: expiry.governs,
+                }),
+                command_id: entry.command_id.clone(),
+            })
+            .collect();
+        Self {
+            boot_id: now.boot_id.clone(),
+            saved_at: now.boottime,
+            slots,
+            commands,
+        }
+    }
+
+    /// Fills the array with what still holds; returns the slots whose entry was dropped because nothing can tell.
+    pub(crate) fn restore(&self, now: &Now, array: &mut AuthorityArray) -> Vec<Slot> {
+        let mut dropped = Vec::new();
+        for saved in &self.slots {
+            let expiry = match &saved.expiry {
+                None => None,
+                Some(expiry) => match self.resume(expiry, saved.want, now) {
+                    Some(expiry) => Some(expiry),
+                    None => {
+                        dropped.push(saved.slot);
+                        continue;
+                    }
+                },
+            };
+            array.fill(
+                saved.slot,
+                Entry {
+                    want: saved.want,
+                    expiry,
+                    command_id: saved.command_id.clone(),
+                },
+            );
+        }
+        dropped
+    }
+
+    /// Within a boot the clock has gone on. After a reboot a trusted wall clock decides; without one a lock resumes with what was left of it,
+    /// a release ends.
+    fn resume(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
+        if self.boot_id == now.boot_id {
+            return Some(Expiry {
+                ends: self.saved_at.saturating_add(saved.remaining),
+                until: saved.until,
+                governs: saved.governs,
+            });
+        }
+        match (saved.until, now.trusted_wall(), want) {
+            // An end that has passed is found by the first step.
+            (Some(until), Some(_), _) => Some(Expiry::at(until, saved.remaining, now)),
+            (until, _, Want::Locked) => Some(Expiry {
+                until,
+                // The boot clock has lost count: when the wall clock can be trusted, it decides.
+                governs: match until {
+                    Some(_) => Governs::Wall,
+                    None => Governs::Boottime,
+                },
+                ..Expiry::after(saved.remaining, now)
+            }),
+            (_, _, Want::Released) => None,
+        }
+    }
+}

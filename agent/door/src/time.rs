@@ -1,0 +1,117 @@
+//! Time as the door sees it: handed in with every call, never read.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One boot of the machine, as the kernel names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(Box<str>);
+
+impl BootId {
+    /// Takes the kernel's text, without the line end.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far the wall clock can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClockQuality {
+    /// Set by a time source since this boot.
+    Synchronized,
+    /// A guess: a Pi has no clock that runs without power.
+    Unsynchronized,
+}
+
+impl ClockQuality {
+    /// As it is spelled in events and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronized => "synchronized",
+            Self::Unsynchronized => "unsynchronized",
+        }
+    }
+}
+
+/// The present moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Now {
+    /// Time since boot, suspend included; never runs backwards.
+    pub boottime: Duration,
+    /// The boot that `boottime` counts from.
+    pub boot_id: BootId,
+    /// The wall clock's reading, right or wrong.
+    pub wall: Option<Timestamp>,
+    /// Whether that reading can be trusted.
+    pub quality: ClockQuality,
+}
+
+impl Now {
+    /// The wall clock's reading when it can be trusted.
+    #[must_use]
+    pub fn trusted_wall(&self) -> Option<Timestamp> {
+        match self.quality {
+            ClockQuality::Synchronized => self.wall,
+            ClockQuality::Unsynchronized => None,
+        }
+    }
+
+    /// Time from now until `then`, zero when it has passed; `None` without a trusted clock.
+    #[must_use]
+    pub fn until(&self, then: Timestamp) -> Option<Duration> {
+        let wall = self.trusted_wall()?;
+        Some(
+            then.duration_since(wall)
+                .try_into()
+                .unwrap_or(Duration::ZERO),
+        )
+    }
+
+    /// The wall time that is `wait` from now; `None` without a trusted clock.
+    #[must_use]
+    pub fn wall_after(&self, wait: Duration) -> Option<Timestamp> {
+        let wait = SignedDuration::try_from(wait).ok()?;
+        self.trusted_wall()?.checked_add(wait).ok()
+    }
+}
+
+/// Serde for durations kept in milliseconds.
+pub(crate) mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        u64::try_from(duration.as_millis())
+            .unwrap_or(u64::MAX)
+            .serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
