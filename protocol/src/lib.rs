@@ -1,1 +1,20 @@
-//! .
+//! Azure IoT Hub's wire as types: what a hub, its devices and its operators say to each other.
+//!
+//! Hub, agent and command line all build on this crate, so that a name, a topic or a document has one spelling. It has no IO, no clock and no
+//! runtime (`clippy.toml` says so), and it knows nothing about doors. Text and bytes of strangers are parsed here, once, into types;
+//! every parser is bounded and none panics.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`id`] | the names of devices, jobs, methods and policies |
+//! | [`error`] | IoT Hub's error codes |
+//! | [`connection_string`] | how a client is told where its hub is and who it is |
+//! | [`sas`] | shared access signatures: made, read, verified |
+
+pub mod connection_string;
+pub mod error;
+pub mod id;
+pub mod sas;
+
+pub use error::ErrorCode;
+pub use id::{DeviceId, JobId, MethodName, PolicyName};

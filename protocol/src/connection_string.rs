@@ -1,0 +1,514 @@
+//! Connection strings: `Key=Value` parts joined by `;`, one text that tells a client its hub, its name and its credential.
+//!
+//! - service: `HostName={host};SharedAccessKeyName={policy};SharedAccessKey={base64}`
+//! - device: `HostName={host};DeviceId={id}` and one of `SharedAccessKey={base64}`, `SharedAccessSignature={token}`, `x509=true`;
+//!   optionally `GatewayHostName={host}`
+//!
+//! Keys come in any order and case. An error names the key or the number of the part and never repeats a value that could be a secret.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::id::{DeviceId, IdError, PolicyName};
+use crate::sas::{KeyError, SasError, SasToken, SharedAccessKey};
+
+/// A connection string of either kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectionString {
+    /// An operator's or a service's.
+    Service(ServiceConnectionString),
+    /// A device's.
+    Device(DeviceConnectionString),
+}
+
+/// Says where the hub is and by which policy to act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceConnectionString {
+    /// The hub, perhaps with the port of its REST API.
+    pub host_name: HostName,
+    /// The policy that gives the rights.
+    pub policy: PolicyName,
+    /// One of the policy's keys.
+    pub key: SharedAccessKey,
+}
+
+/// Says where the hub is and as which device to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceConnectionString {
+    /// The hub: what user name and token carry.
+    pub host_name: HostName,
+    /// The device.
+    pub device_id: DeviceId,
+    /// What to connect to, if not the hub itself.
+    pub gateway_host_name: Option<HostName>,
+    /// How the device proves who it is.
+    pub credential: DeviceCredential,
+}
+
+/// How a device proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceCredential {
+    /// It signs tokens with its key.
+    Key(SharedAccessKey),
+    /// It was given a token, good until that expires.
+    Token(SasTokenText),
+    /// It has a client certificate.
+    X509,
+}
+
+/// A token as text: a secret, shown only when asked for by name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SasTokenText(Box<str>);
+
+/// The name of a hub or gateway: a host name or an address, perhaps with a port (`hub.example.net:8443`, `[::1]:8443`).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HostName {
+    text: Arc<str>,
+    host_length: usize,
+    port: Option<u16>,
+}
+
+/// Why a text is not a connection string.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionStringError {
+    /// There is nothing.
+    #[error("the connection string is empty; expected `HostName=...;...`")]
+    Empty,
+    /// A part is not `Key=Value`.
+    #[error(
+        "part {0} of the connection string has no `=`; expected `Key=Value` parts joined by `;`"
+    )]
+    NoValue(usize),
+    /// A part has a key that means nothing here.
+    #[error("part {part} of the connection string has an unknown key; expected one of {expected}", expected = KEYS.join(", "))]
+    UnknownKey {
+        /// Which part, from 1.
+        part: usize,
+    },
+    /// A key is there twice.
+    #[error("the connection string has `{0}` twice")]
+    Repeated(&'static str),
+    /// A key has an empty value.
+    #[error("`{0}` of the connection string is empty")]
+    EmptyValue(&'static str),
+    /// A key is not there.
+    #[error("the connection string has no `{key}`; expected {expected}")]
+    Missing {
+        /// Which key.
+        key: &'static str,
+        /// What makes the string whole.
+        expected: &'static str,
+    },
+    /// Two keys exclude each other.
+    #[error("the connection string has both `{0}` and `{1}`; expected one of them")]
+    Conflict(&'static str, &'static str),
+    /// It is for a module.
+    #[error(
+        "the connection string is for a module (`ModuleId`); expected one for a device or a service"
+    )]
+    Module,
+    /// A host name is none.
+    #[error("`{key}` of the connection string: {source}")]
+    HostName {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        source: HostNameError,
+    },
+    /// `DeviceId` or `SharedAccessKeyName` is not allowed.
+    #[error("`{key}` of the connection string: {source}")]
+    Id {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        source: IdError,
+    },
+    /// `SharedAccessKey` is none.
+    #[error("`SharedAccessKey` of the connection string: {0}")]
+    Key(KeyError),
+    /// `SharedAccessSignature` is not a token.
+    #[error("`SharedAccessSignature` of the connection string: {0}")]
+    Token(SasError),
+    /// `x509` is neither true nor false.
+    #[error("`x509` of the connection string is not `true`")]
+    X509,
+    /// It is of the other kind.
+    #[error("the connection string is for a {found}; expected one for a {expected}")]
+    Kind {
+        /// What it is for.
+        found: &'static str,
+        /// What was asked for.
+        expected: &'static str,
+    },
+}
+
+/// Why a text is not a host name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostNameError {
+    /// It is not a name or an address.
+    #[error(
+        "{0:?} is not a host name; expected a name or an address without `https://` or a path, perhaps with `:port`"
+    )]
+    Host(String),
+    /// What follows the colon is not a port.
+    #[error("{0:?} has no port after the `:`; expected a number from 1 to 65535")]
+    Port(String),
+}
+
+const HOST_NAME: &str = "HostName";
+const DEVICE_ID: &str = "DeviceId";
+const MODULE_ID: &str = "ModuleId";
+const GATEWAY_HOST_NAME: &str = "GatewayHostName";
+const SHARED_ACCESS_KEY_NAME: &str = "SharedAccessKeyName";
+const SHARED_ACCESS_KEY: &str = "SharedAccessKey";
+const SHARED_ACCESS_SIGNATURE: &str = "SharedAccessSignature";
+const X509: &str = "x509";
+
+const KEYS: [&str; 8] = [
+    HOST_NAME,
+    DEVICE_ID,
+    MODULE_ID,
+    GATEWAY_HOST_NAME,
+    SHARED_ACCESS_KEY_NAME,
+    SHARED_ACCESS_KEY,
+    SHARED_ACCESS_SIGNATURE,
+    X509,
+];
+
+const SERVICE_FORM: &str = "`HostName=...;SharedAccessKeyName=...;SharedAccessKey=...`";
+const DEVICE_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` (or `SharedAccessSignature=...`, or `x509=true`)";
+const EITHER_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` for a device or `HostName=...;SharedAccessKeyName=...;SharedAccessKey=...` for a service";
+
+impl FromStr for ConnectionString {
+    type Err = ConnectionStringError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectionStringError> {
+        let parts = Parts::split(text)?;
+        if parts.get(MODULE_ID).is_some() {
+            return Err(ConnectionStringError::Module);
+        }
+        match (parts.get(DEVICE_ID), parts.get(SHARED_ACCESS_KEY_NAME)) {
+            (Some(_), None) => read_device(&parts).map(Self::Device),
+            (None, Some(_)) => read_service(&parts).map(Self::Service),
+            (Some(_), Some(_)) => Err(ConnectionStringError::Conflict(
+                DEVICE_ID,
+                SHARED_ACCESS_KEY_NAME,
+            )),
+            (None, None) => Err(ConnectionStringError::Missing {
+                key: DEVICE_ID,
+                expected: EITHER_FORM,
+            }),
+        }
+    }
+}
+
+impl FromStr for ServiceConnectionString {
+    type Err = ConnectionStringError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectionStringError> {
+        match text.parse()? {
+            ConnectionString::Service(service) => Ok(service),
+            ConnectionString::Device(_) => Err(ConnectionStringError::Kind {
+                found: "device",
+                expected: "service",
+            }),
+        }
+    }
+}
+
+impl FromStr for DeviceConnectionString {
+    type Err = ConnectionStringError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectionStringError> {
+        match text.parse()? {
+            ConnectionString::Device(device) => Ok(device),
+            ConnectionString::Service(_) => Err(ConnectionStringError::Kind {
+                found: "service",
+                expected: "device",
+            }),
+        }
+    }
+}
+
+impl ServiceConnectionString {
+    /// The whole text, with its secret: for a file or a person who asked for it, never for a log.
+    #[must_use]
+    pub fn expose_secret(&self) -> String {
+        let Self {
+            host_name,
+            policy,
+            key,
+        } = self;
+        format!(
+            "{HOST_NAME}={host_name};{SHARED_ACCESS_KEY_NAME}={policy};{SHARED_ACCESS_KEY}={}",
+            key.to_base64()
+        )
+    }
+}
+
+impl DeviceConnectionString {
+    /// The whole text, with its secret: for a file or a person who asked for it, never for a log.
+    #[must_use]
+    pub fn expose_secret(&self) -> String {
+        let Self {
+            host_name,
+            device_id,
+            gateway_host_name,
+            credential,
+        } = self;
+        let mut text = format!("{HOST_NAME}={host_name};{DEVICE_ID}={device_id};");
+        text += &match credential {
+            DeviceCredential::Key(key) => format!("{SHARED_ACCESS_KEY}={}", key.to_base64()),
+            DeviceCredential::Token(token) => {
+                format!("{SHARED_ACCESS_SIGNATURE}={}", token.expose_secret())
+            }
+            DeviceCredential::X509 => format!("{X509}=true"),
+        };
+        if let Some(gateway) = gateway_host_name {
+            text += &format!(";{GATEWAY_HOST_NAME}={gateway}");
+        }
+        text
+    }
+}
+
+impl SasTokenText {
+    /// The token, which is a secret.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SasTokenText {
+    type Err = SasError;
+
+    fn from_str(text: &str) -> Result<Self, SasError> {
+        SasToken::parse(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Debug for SasTokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SasTokenText(..)")
+    }
+}
+
+impl HostName {
+    /// The whole text, with the port if it has one.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name or address alone, an IPv6 address without its brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = &self.text[..self.host_length];
+        host.strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host)
+    }
+
+    /// The port, if it has one.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+impl FromStr for HostName {
+    type Err = HostNameError;
+
+    fn from_str(text: &str) -> Result<Self, HostNameError> {
+        let (host_length, is_host) = match text.find(']') {
+            Some(end) if text.starts_with('[') => {
+                (end + 1, text[1..end].parse::<std::net::Ipv6Addr>().is_ok())
+            }
+            _ => {
+                let end = text.find(':').unwrap_or(text.len());
+                (end, is_dns_name(&text[..end]))
+            }
+        };
+        if !is_host || text.contains('/') {
+            return Err(HostNameError::Host(text.to_owned()));
+        }
+        let port = match &text[host_length..] {
+            "" => None,
+            rest => Some(read_port(rest).ok_or_else(|| HostNameError::Port(text.to_owned()))?),
+        };
+        Ok(Self {
+            text: text.into(),
+            host_length,
+            port,
+        })
+    }
+}
+
+impl AsRef<str> for HostName {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.text, f)
+    }
+}
+
+/// Letters, digits, hyphens, dots and (seen in private networks) underscores; at most 253 of them, and no empty label.
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+}
+
+fn read_port(text: &str) -> Option<u16> {
+    let digits = text
+        .strip_prefix(':')
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok().filter(|&port| port != 0)
+}
+
+/// The values of a connection string by the place of their key in [`KEYS`].
+struct Parts<'a>([Option<&'a str>; KEYS.len()]);
+
+impl<'a> Parts<'a> {
+    fn split(text: &'a str) -> Result<Self, ConnectionStringError> {
+        let text = text.strip_suffix(';').unwrap_or(text);
+        if text.is_empty() {
+            return Err(ConnectionStringError::Empty);
+        }
+        let mut values = [None; KEYS.len()];
+        for (index, part) in text.split(';').enumerate() {
+            let (key, value) = part
+                .split_once('=')
+                .ok_or(ConnectionStringError::NoValue(index + 1))?;
+            let known = KEYS
+                .iter()
+                .position(|known| known.eq_ignore_ascii_case(key))
+                .ok_or(ConnectionStringError::UnknownKey { part: index + 1 })?;
+            if value.is_empty() {
+                return Err(ConnectionStringError::EmptyValue(KEYS[known]));
+            }
+            if values[known].replace(value).is_some() {
+                return Err(ConnectionStringError::Repeated(KEYS[known]));
+            }
+        }
+        Ok(Self(values))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        KEYS.iter()
+            .zip(self.0)
+            .find_map(|(known, value)| value.filter(|_| *known == key))
+    }
+
+    fn require(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<&'a str, ConnectionStringError> {
+        self.get(key)
+            .ok_or(ConnectionStringError::Missing { key, expected })
+    }
+}
+
+fn read_service(parts: &Parts<'_>) -> Result<ServiceConnectionString, ConnectionStringError> {
+    for key in [SHARED_ACCESS_SIGNATURE, X509, GATEWAY_HOST_NAME] {
+        if parts.get(key).is_some() {
+            return Err(ConnectionStringError::Conflict(SHARED_ACCESS_KEY_NAME, key));
+        }
+    }
+    let host_name = read_host(HOST_NAME, parts.require(HOST_NAME, SERVICE_FORM)?)?;
+    let policy = read_id(
+        SHARED_ACCESS_KEY_NAME,
+        parts.require(SHARED_ACCESS_KEY_NAME, SERVICE_FORM)?,
+    )?;
+    let key = read_key(parts.require(SHARED_ACCESS_KEY, SERVICE_FORM)?)?;
+    Ok(ServiceConnectionString {
+        host_name,
+        policy,
+        key,
+    })
+}
+
+fn read_device(parts: &Parts<'_>) -> Result<DeviceConnectionString, ConnectionStringError> {
+    let host_name = read_host(HOST_NAME, parts.require(HOST_NAME, DEVICE_FORM)?)?;
+    let device_id = read_id(DEVICE_ID, parts.require(DEVICE_ID, DEVICE_FORM)?)?;
+    let gateway = parts.get(GATEWAY_HOST_NAME);
+    let gateway_host_name = gateway
+        .map(|text| read_host(GATEWAY_HOST_NAME, text))
+        .transpose()?;
+    let credential = read_credential(parts)?;
+    Ok(DeviceConnectionString {
+        host_name,
+        device_id,
+        gateway_host_name,
+        credential,
+    })
+}
+
+fn read_credential(parts: &Parts<'_>) -> Result<DeviceCredential, ConnectionStringError> {
+    let x509 = match parts.get(X509) {
+        None => false,
+        Some(text) if text.eq_ignore_ascii_case("true") => true,
+        Some(_) => return Err(ConnectionStringError::X509),
+    };
+    match (
+        parts.get(SHARED_ACCESS_KEY),
+        parts.get(SHARED_ACCESS_SIGNATURE),
+        x509,
+    ) {
+        (Some(key), None, false) => Ok(DeviceCredential::Key(read_key(key)?)),
+        (None, Some(token), false) => Ok(DeviceCredential::Token(
+            token.parse().map_err(ConnectionStringError::Token)?,
+        )),
+        (None, None, true) => Ok(DeviceCredential::X509),
+        (None, None, false) => Err(ConnectionStringError::Missing {
+            key: SHARED_ACCESS_KEY,
+            expected: DEVICE_FORM,
+        }),
+        (Some(_), Some(_), _) => Err(ConnectionStringError::Conflict(
+            SHARED_ACCESS_KEY,
+            SHARED_ACCESS_SIGNATURE,
+        )),
+        (Some(_), None, true) => Err(ConnectionStringError::Conflict(SHARED_ACCESS_KEY, X509)),
+        (None, Some(_), true) => Err(ConnectionStringError::Conflict(
+            SHARED_ACCESS_SIGNATURE,
+            X509,
+        )),
+    }
+}
+
+fn read_host(key: &'static str, text: &str) -> Result<HostName, ConnectionStringError> {
+    text.parse()
+        .map_err(|source| ConnectionStringError::HostName { key, source })
+}
+
+fn read_id<T: FromStr<Err = IdError>>(
+    key: &'static str,
+    text: &str,
+) -> Result<T, ConnectionStringError> {
+    text.parse()
+        .map_err(|source| ConnectionStringError::Id { key, source })
+}
+
+fn read_key(text: &str) -> Result<SharedAccessKey, ConnectionStringError> {
+    SharedAccessKey::from_base64(text).map_err(ConnectionStringError::Key)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! IoT Hub's error codes: a number whose first three digits are the HTTP status, and a name.
+//!
+//! The table is that of "Troubleshoot error codes" and of the .NET client's enum. How a code travels in a body is for those who send it:
+//! HTTP and MQTT wrap it differently.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($number:literal $name:ident $doc:literal)*) => {
+        /// A code, by its name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl ErrorCode {
+            /// All of them, by number.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The number, such as 404001.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                match self { $(Self::$name => $number,)* }
+            }
+
+            /// The name, as it travels in `ErrorCode:<name>;` and in `iothub-errorcode`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            #[expect(clippy::cast_possible_truncation, reason = "no number is as large as 65536000")]
+            pub const fn http_status(self) -> u16 {
+                (self.number() / 1000) as u16
+            }
+
+            /// The code of that name, spelled exactly so.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $(stringify!($name) => Some(Self::$name),)* _ => None }
+            }
+
+            /// The code of that number.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    400000 GenericBadRequest "The request is not understood."
+    400001 InvalidProtocolVersion "The api-version is not known."
+    400003 InvalidOperation "The operation makes no sense here."
+    400004 ArgumentInvalid "An argument has a value that is not allowed."
+    400005 ArgumentNull "An argument is missing."
+    400006 IotHubFormatError "A text is not in its format."
+    400011 DeviceDefinedMultipleTimes "A bulk request names a device twice."
+    400012 DeserializationError "The body is not the document it should be."
+    400013 BulkRegistryOperationFailure "Part of a bulk request failed."
+    400023 EtagDoesNotMatch "A bulk item's etag is not the resource's."
+    400024 RequestTimedOut "The request took too long to arrive."
+    400026 NullMessage "A message is missing."
+    400027 ConnectionForcefullyClosedOnNewConnection "The device made a new connection, which ended this one."
+    400301 CannotRegisterModuleToModule "A module cannot hold modules."
+    401000 GenericUnauthorized "Who asks is not known."
+    401002 IotHubUnauthorizedAccess "The token does not allow this."
+    401003 IotHubUnauthorized "The token or certificate is not good."
+    403000 GenericForbidden "This is not allowed."
+    403001 IotHubSuspended "The hub is suspended."
+    403002 IotHubQuotaExceeded "The day's messages are used up."
+    403003 JobQuotaExceeded "Too many import or export jobs are active."
+    403004 DeviceMaximumQueueDepthExceeded "Too many messages wait for the device."
+    403009 InvalidMessageExpiryTime "A message's expiry is not allowed."
+    403010 OperationNotAvailableInCurrentTier "The hub's tier does not offer this."
+    403012 DeviceDisabled "The device is disabled."
+    403800 DeviceMaximumInflightMethodExceeded "Too many calls to the device are in flight."
+    404000 GenericNotFound "There is no such thing."
+    404001 DeviceNotFound "There is no such device."
+    404002 JobNotFound "There is no such job."
+    404010 ModuleNotFound "There is no such module."
+    404103 DeviceNotOnline "The device did not come online in time."
+    404104 DeviceConnectionClosedRemotely "The device's connection ended."
+    405000 GenericMethodNotAllowed "The resource does not have this HTTP method."
+    405102 OperationNotAllowedInCurrentState "The resource's state does not allow this."
+    409000 GenericConflict "Another write was first."
+    409001 DeviceAlreadyExists "There is a device of that name."
+    409002 LinkCreationConflict "A device opened two links at once."
+    409103 DeviceJobAlreadyExists "The device has this job already."
+    409104 JobAlreadyExists "There is a job of that name."
+    409301 ModuleAlreadyExistsOnDevice "The device has a module of that name."
+    412001 PreconditionFailed "The etag is not the resource's."
+    412002 DeviceMessageLockLost "The message was given to another reader."
+    412003 JobRunPreconditionFailed "The job cannot run as it is."
+    413000 GenericRequestEntityTooLarge "The body is too large."
+    413001 MessageTooLarge "The message is too large."
+    413002 TooManyDevices "The hub is full."
+    413003 TooManyModulesOnDevice "The device is full."
+    429000 GenericTooManyRequests "Too many requests."
+    429001 ThrottlingException "Too many requests of this kind."
+    429002 ThrottleBacklogLimitExceeded "Too many requests wait."
+    429003 ThrottlingBacklogTimeout "The request waited too long."
+    429004 ThrottlingMaxActiveJobCountExceeded "Too many jobs are active."
+    429005 DeviceThrottlingLimitExceeded "Too many requests of this device."
+    500001 ServerError "The hub failed."
+    500008 GenericTimeout "The hub took too long."
+    503001 ServiceUnavailable "The hub is not available."
+    503005 ServerBusy "The hub is busy."
+    504101 GatewayTimeout "The device did not answer in time. Azure documents the number alone; the name is ours."
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_names_and_statuses_agree() {
+        for pair in ErrorCode::ALL.windows(2) {
+            assert!(pair[0].number() < pair[1].number(), "{pair:?}");
+        }
+        for &code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_number(code.number()), Some(code));
+            assert_eq!(ErrorCode::from_name(code.name()), Some(code));
+            assert_eq!(u32::from(code.http_status()), code.number() / 1000);
+        }
+        assert_eq!(ErrorCode::from_name("devicenotfound"), None);
+        assert_eq!(ErrorCode::from_number(404), None);
+    }
+
+    /// Literal codes seen in bodies and headers (azure-docs "Troubleshoot error codes"; issue threads quoted in COMPATIBILITY.md).
+    #[test]
+    fn codes_are_spelled_as_the_service_spells_them() {
+        let seen = [
+            (ErrorCode::ArgumentInvalid, 400_004, "ArgumentInvalid", 400),
+            (
+                ErrorCode::IotHubUnauthorizedAccess,
+                401_002,
+                "IotHubUnauthorizedAccess",
+                401,
+            ),
+            (ErrorCode::DeviceNotFound, 404_001, "DeviceNotFound", 404),
+            (ErrorCode::DeviceNotOnline, 404_103, "DeviceNotOnline", 404),
+            (
+                ErrorCode::OperationNotAllowedInCurrentState,
+                405_102,
+                "OperationNotAllowedInCurrentState",
+                405,
+            ),
+            (
+                ErrorCode::JobAlreadyExists,
+                409_104,
+                "JobAlreadyExists",
+                409,
+            ),
+            (
+                ErrorCode::PreconditionFailed,
+                412_001,
+                "PreconditionFailed",
+                412,
+            ),
+            (ErrorCode::GatewayTimeout, 504_101, "GatewayTimeout", 504),
+        ];
+        for (code, number, name, status) in seen {
+            assert_eq!(
+                (code.number(), code.name(), code.http_status()),
+                (number, name, status)
+            );
+        }
+    }
+}

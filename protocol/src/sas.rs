@@ -1,0 +1,495 @@
+//! Shared access signatures: `SharedAccessSignature sr={audience}&sig={signature}&se={expiry}[&skn={policy}]`.
+//!
+//! The signature is `HMAC-SHA256(key, sr + "\n" + se)` over both texts *as the token spells them*. Clients differ in the case of their
+//! percent-encoding and in what they encode, so a token is verified over its own text and never over one made anew.
+//! Source: "Control access to IoT Hub with shared access signatures", and the official clients.
+//!
+//! Whether a token has expired is for the caller, who has a clock: see [`SasToken::expiry`] and [`CLOCK_SKEW`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, Mac as _};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use crate::id::PolicyName;
+
+/// How long past its expiry a token is still good, as in Azure's clients and edge hub: clocks differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// The word before the fields.
+const SCHEME: &str = "SharedAccessSignature";
+
+/// What stays as it is in a field (JavaScript's `encodeURIComponent`, less `! ' ( ) *`).
+const FIELD: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Reads keys with and without padding.
+const BASE64_LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The secret that signs tokens: of a device or of a policy. It is never shown unless asked for by name.
+#[derive(Clone)]
+pub struct SharedAccessKey(Box<[u8]>);
+
+/// Why a text or bytes are not a key. It says nothing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// There is no byte.
+    #[error("the key is empty")]
+    Empty,
+    /// The text is not base64.
+    #[error("the key is not base64")]
+    NotBase64,
+}
+
+impl SharedAccessKey {
+    /// A key of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// When there are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        if bytes.is_empty() {
+            Err(KeyError::Empty)
+        } else {
+            Ok(Self(bytes.into()))
+        }
+    }
+
+    /// Reads a key as connection strings and identities spell it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is empty or not base64.
+    pub fn from_base64(text: &str) -> Result<Self, KeyError> {
+        let bytes = BASE64_LENIENT
+            .decode(text)
+            .map_err(|_| KeyError::NotBase64)?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// The key as connection strings and identities spell it: a secret.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.0)
+    }
+
+    /// The bytes: a secret.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn hmac(&self, audience: &str, expiry: &str) -> Hmac<Sha256> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(audience.as_bytes());
+        mac.update(b"\n");
+        mac.update(expiry.as_bytes());
+        mac
+    }
+}
+
+impl PartialEq for SharedAccessKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SharedAccessKey {}
+
+impl fmt::Debug for SharedAccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedAccessKey(..)")
+    }
+}
+
+/// Makes a token for `audience` (not encoded: `{host}` or `{host}/devices/{deviceId}`) that ends at `expiry_unix_s`, signed by the key of
+/// `policy` or, without one, of the device.
+#[must_use]
+pub fn sign(
+    audience: &str,
+    key: &SharedAccessKey,
+    expiry_unix_s: u64,
+    policy: Option<&PolicyName>,
+) -> String {
+    let audience = utf8_percent_encode(audience, FIELD).to_string();
+    let expiry = expiry_unix_s.to_string();
+    let signature = BASE64_STANDARD.encode(key.hmac(&audience, &expiry).finalize().into_bytes());
+    let signature = utf8_percent_encode(&signature, FIELD);
+    let mut token = format!("{SCHEME} sr={audience}&sig={signature}&se={expiry}");
+    if let Some(policy) = policy {
+        token.push_str("&skn=");
+        token.extend(utf8_percent_encode(policy.as_str(), FIELD));
+    }
+    token
+}
+
+/// A token that was received, not yet verified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SasToken<'a> {
+    raw_audience: &'a str,
+    raw_expiry: &'a str,
+    audience: Cow<'a, str>,
+    signature: Vec<u8>,
+    expiry: u64,
+    policy: Option<PolicyName>,
+}
+
+/// Why a text is not a token. It repeats nothing of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SasError {
+    /// It does not begin with the scheme and a space.
+    #[error("the token does not begin with `SharedAccessSignature `")]
+    Scheme,
+    /// A field is not `name=value`.
+    #[error("a field of the token has no `=`")]
+    Field,
+    /// A field is there twice.
+    #[error("the token has two fields `{0}`")]
+    Repeated(&'static str),
+    /// A field is not there.
+    #[error("the token has no field `{0}`")]
+    Missing(&'static str),
+    /// The audience is not percent-encoded UTF-8.
+    #[error("the token's `sr` is not percent-encoded UTF-8")]
+    Audience,
+    /// The signature is not the base64 of 32 bytes.
+    #[error("the token's `sig` is not the percent-encoded base64 of 32 bytes")]
+    Signature,
+    /// The expiry is not a number of seconds.
+    #[error("the token's `se` is not a number of seconds since 1970")]
+    Expiry,
+    /// The policy is not the name of one.
+    #[error("the token's `skn` is not the name of a policy")]
+    Policy,
+}
+
+impl<'a> SasToken<'a> {
+    /// Reads a token. Fields come in any order, their names in either case; unknown ones are ignored.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing, there twice or not in its format.
+    pub fn parse(text: &'a str) -> Result<Self, SasError> {
+        let fields = text
+            .split_at_checked(SCHEME.len())
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
+            .and_then(|(_, rest)| rest.strip_prefix(' '))
+            .ok_or(SasError::Scheme)?;
+        let [audience, signature, expiry, policy] = split_fields(fields)?;
+        let raw_audience = audience.ok_or(SasError::Missing("sr"))?;
+        let raw_expiry = expiry.ok_or(SasError::Missing("se"))?;
+        Ok(Self {
+            raw_audience,
+            raw_expiry,
+            audience: decode(raw_audience).ok_or(SasError::Audience)?,
+            signature: read_signature(signature.ok_or(SasError::Missing("sig"))?)?,
+            expiry: read_expiry(raw_expiry)?,
+            policy: policy.map(read_policy).transpose()?,
+        })
+    }
+
+    /// Whether `key` signed it. Takes as long for a wrong signature as for the right one.
+    #[must_use]
+    pub fn verify(&self, key: &SharedAccessKey) -> bool {
+        let expected = key
+            .hmac(self.raw_audience, self.raw_expiry)
+            .finalize()
+            .into_bytes();
+        expected.as_slice().ct_eq(&self.signature).into()
+    }
+
+    /// What it is for, decoded: `{host}` or `{host}/devices/{deviceId}`. See [`audience_covers`].
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// When it ends, in seconds since 1970 UTC.
+    #[must_use]
+    pub const fn expiry(&self) -> u64 {
+        self.expiry
+    }
+
+    /// The policy whose key signed it; none when a device's did.
+    #[must_use]
+    pub const fn policy(&self) -> Option<&PolicyName> {
+        self.policy.as_ref()
+    }
+}
+
+impl fmt::Debug for SasToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SasToken")
+            .field("audience", &self.audience)
+            .field("expiry", &self.expiry)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a token for `audience` is good for `resource` (both decoded).
+///
+/// An audience covers what is below it, by whole segments: `hub/devices/a` covers `hub/devices/a/modules/m` and not `hub/devices/ab`. The
+/// host (the first segment) has no case.
+#[must_use]
+pub fn audience_covers(audience: &str, resource: &str) -> bool {
+    let audience = audience.strip_suffix('/').unwrap_or(audience);
+    let mut resource = resource.split('/');
+    audience.split('/').enumerate().all(|(index, segment)| {
+        resource.next().is_some_and(|other| match index {
+            0 => !segment.is_empty() && segment.eq_ignore_ascii_case(other),
+            _ => segment == other,
+        })
+    })
+}
+
+/// The raw values of `sr`, `sig`, `se` and `skn`.
+fn split_fields(fields: &str) -> Result<[Option<&str>; 4], SasError> {
+    const NAMES: [&str; 4] = ["sr", "sig", "se", "skn"];
+    let mut values = [None; 4];
+    for field in fields.split('&') {
+        let (name, value) = field.split_once('=').ok_or(SasError::Field)?;
+        let Some(index) = NAMES
+            .iter()
+            .position(|known| known.eq_ignore_ascii_case(name))
+        else {
+            continue;
+        };
+        if values[index].replace(value).is_some() {
+            return Err(SasError::Repeated(NAMES[index]));
+        }
+    }
+    Ok(values)
+}
+
+fn decode(value: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(value)
+        .decode_utf8()
+        .ok()
+        .filter(|text| !text.is_empty())
+}
+
+fn read_signature(value: &str) -> Result<Vec<u8>, SasError> {
+    let text = decode(value).ok_or(SasError::Signature)?;
+    BASE64_LENIENT
+        .decode(text.as_bytes())
+        .ok()
+        .filter(|bytes| bytes.len() == 32)
+        .ok_or(SasError::Signature)
+}
+
+/// Whole seconds. Some clients write a fraction, which is dropped.
+fn read_expiry(value: &str) -> Result<u64, SasError> {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_digits(whole) && is_digits(fraction) {
+        whole.parse().map_err(|_| SasError::Expiry)
+    } else {
+        Err(SasError::Expiry)
+    }
+}
+
+fn read_policy(value: &str) -> Result<PolicyName, SasError> {
+    decode(value)
+        .and_then(|name| name.parse().ok())
+        .ok_or(SasError::Policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // The key and the first token were checked with RenewableSasToken of azure-iot-device 2.14.0.
+    const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    const EXPIRY: u64 = 1_893_456_000;
+    const DEVICE: &str = "SharedAccessSignature sr=hub.example.net%2Fdevices%2Fdev1&sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000";
+    const LOWER_CASE: &str = "SharedAccessSignature sr=hub.example.net%2fdevices%2fdev1&sig=2yTe4q4FWC%2BV3aZDl%2BSCwm3q6EWfz0fKdhlK5DZP%2FJY%3D&se=1893456000";
+    const SERVICE: &str = "SharedAccessSignature sr=hub.example.net&sig=JsaJO5gTLF8mah9LxN0bGUcqp1KDFGr998P4Kix6V8A%3D&se=1893456000&skn=iothubowner";
+
+    fn key() -> SharedAccessKey {
+        SharedAccessKey::from_base64(KEY).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_made_as_the_official_clients_make_them() {
+        let policy = "iothubowner".parse().unwrap();
+        assert_eq!(
+            sign("hub.example.net/devices/dev1", &key(), EXPIRY, None),
+            DEVICE
+        );
+        assert_eq!(
+            sign("hub.example.net", &key(), EXPIRY, Some(&policy)),
+            SERVICE
+        );
+    }
+
+    #[test]
+    fn tokens_are_verified_over_their_own_spelling() {
+        for text in [DEVICE, LOWER_CASE, SERVICE] {
+            let token = SasToken::parse(text).unwrap();
+            assert!(token.verify(&key()), "{text}");
+            assert_eq!(token.expiry(), EXPIRY);
+        }
+        assert_eq!(
+            SasToken::parse(LOWER_CASE).unwrap().audience(),
+            "hub.example.net/devices/dev1"
+        );
+        assert_eq!(
+            SasToken::parse(SERVICE).unwrap().policy().unwrap(),
+            &"iothubowner"
+        );
+    }
+
+    #[test]
+    fn fields_come_in_any_order_and_encoding() {
+        // Python's service client leaves `/` raw, Node's writes skn before se; `sig` may be unencoded up to its `=`.
+        let token = "SharedAccessSignature skn=p&SE=1893456000&sig=2yTe4q4FWC+V3aZDl%2bSCwm3q6EWfz0fKdhlK5DZP/JY=&sr=hub.example.net%2fdevices%2fdev1";
+        assert!(SasToken::parse(token).unwrap().verify(&key()));
+    }
+
+    #[test]
+    fn a_changed_token_or_another_key_fails() {
+        let other = SharedAccessKey::from_bytes(b"another key").unwrap();
+        assert!(!SasToken::parse(DEVICE).unwrap().verify(&other));
+        for (from, to) in [
+            ("dev1", "dev2"),
+            ("1893456000", "1893456001"),
+            ("ncXf", "ncXe"),
+            ("%2F", "%2f"),
+        ] {
+            let changed = DEVICE.replacen(from, to, 1);
+            assert!(
+                !SasToken::parse(&changed).unwrap().verify(&key()),
+                "{changed}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_token_is_refused() {
+        fn parse(text: &str) -> SasError {
+            SasToken::parse(text).unwrap_err()
+        }
+        assert_eq!(parse(""), SasError::Scheme);
+        assert_eq!(parse("Bearer sr=a"), SasError::Scheme);
+        assert_eq!(parse("SharedAccessSignature"), SasError::Scheme);
+        assert_eq!(parse("SharedAccessSignature  "), SasError::Field);
+        assert_eq!(
+            parse("SharedAccessSignature sr=a&sr=b"),
+            SasError::Repeated("sr")
+        );
+        assert_eq!(
+            parse("SharedAccessSignature se=1&sig=x"),
+            SasError::Missing("sr")
+        );
+        assert_eq!(
+            parse("SharedAccessSignature sr=a&se=1"),
+            SasError::Missing("sig")
+        );
+        assert_eq!(
+            parse("SharedAccessSignature sr=a&se=1&sig=AAAA"),
+            SasError::Signature
+        );
+        assert_eq!(
+            parse("SharedAccessSignature sr=%ff&se=1&sig=AAAA"),
+            SasError::Audience
+        );
+        for expiry in ["", "-1", "1e9", "+1", "99999999999999999999", ".5", "soon"] {
+            assert_eq!(
+                parse(&DEVICE.replace("1893456000", expiry)),
+                SasError::Expiry,
+                "{expiry}"
+            );
+        }
+        assert_eq!(parse(&format!("{DEVICE}&skn=a%20b")), SasError::Policy);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(format!("{:?}", key()), "SharedAccessKey(..)");
+        assert!(!format!("{:?}", SasToken::parse(DEVICE).unwrap()).contains("sig"));
+        assert_eq!(
+            SharedAccessKey::from_base64("not base64!").unwrap_err(),
+            KeyError::NotBase64
+        );
+        assert_eq!(
+            SharedAccessKey::from_base64("").unwrap_err(),
+            KeyError::Empty
+        );
+    }
+
+    #[test]
+    fn audiences_cover_whole_segments() {
+        for (audience, resource, covers) in [
+            ("hub", "hub/devices/a", true),
+            ("HUB", "hub/devices/a", true),
+            ("hub/", "hub/devices/a", true),
+            ("hub/devices", "hub/devices/a", true),
+            ("hub/devices/a", "hub/devices/a", true),
+            ("hub/devices/a", "hub/devices/a/modules/m", true),
+            ("hub/devices/a", "hub/devices/ab", false),
+            ("hub/devices/A", "hub/devices/a", false),
+            ("hub/devices/a/modules/m", "hub/devices/a", false),
+            ("hub/devices", "hub", false),
+            ("hubx", "hub/devices/a", false),
+            ("", "hub/devices/a", false),
+            ("/", "hub/devices/a", false),
+            ("hub//devices", "hub/devices/a", false),
+            ("hub:8443", "hub/devices/a", false),
+        ] {
+            assert_eq!(
+                audience_covers(audience, resource),
+                covers,
+                "{audience} {resource}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_made_is_verified(
+            audience in "\\PC{1,60}",
+            bytes in prop::collection::vec(any::<u8>(), 1..100),
+            expiry in any::<u64>(),
+            policy in prop::option::of("[A-Za-z0-9._-]{1,64}"),
+        ) {
+            let key = SharedAccessKey::from_bytes(&bytes).unwrap();
+            let policy: Option<PolicyName> = policy.map(|name| name.parse().unwrap());
+            let text = sign(&audience, &key, expiry, policy.as_ref());
+            let token = SasToken::parse(&text).unwrap();
+            prop_assert!(token.verify(&key));
+            prop_assert_eq!(token.audience(), audience);
+            prop_assert_eq!(token.expiry(), expiry);
+            prop_assert_eq!(token.policy(), policy.as_ref());
+        }
+
+        #[test]
+        fn keys_keep_their_bytes(bytes in prop::collection::vec(any::<u8>(), 1..100)) {
+            let key = SharedAccessKey::from_bytes(&bytes).unwrap();
+            prop_assert_eq!(SharedAccessKey::from_base64(&key.to_base64()).unwrap(), key);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(SharedAccessSignature )?((sr|se|sig|skn|x)?=?[ -~]{0,20}&?|\\PC{0,20})*") {
+            let _ = SasToken::parse(&text);
+            let _ = audience_covers(&text, "hub/devices/a");
+        }
+    }
+}
