@@ -120,11 +120,11 @@ impl EventLog {
         self.unacknowledged - 1
     }
 
-    /// Appends a record; it is on disk for certain only after [`EventLog::sync`].
+    /// Appends a record and tells its sequence number; it is on disk for certain only after [`EventLog::sync`].
     ///
     /// # Errors
     /// When it cannot be written: then it counts as lost, and the next record that can be written tells so.
-    pub(crate) fn append(&mut self, entry: Entry) -> io::Result<()> {
+    pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
         let result = self.make_room().and_then(|()| {
             if self.lost > 0 {
                 let mut fields: Map<_, _> = entry
@@ -262,7 +262,7 @@ impl EventLog {
         Ok(())
     }
 
-    fn write(&mut self, entry: Entry, lost: u64) -> io::Result<()> {
+    fn write(&mut self, entry: Entry, lost: u64) -> io::Result<u64> {
         let mut body = Map::new();
         body.insert("seq".to_owned(), self.next_seq.into());
         body.insert("boot".to_owned(), self.boot.as_str().into());
@@ -283,7 +283,7 @@ impl EventLog {
             .expect("a log that was opened has a segment to write to");
         newest.append(&stored)?;
         self.next_seq += 1;
-        Ok(())
+        Ok(self.next_seq - 1)
     }
 }
 

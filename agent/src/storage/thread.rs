@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{error, warn};
+use log::{Level, error, log, warn};
+use serde_json::Value;
+
+use crate::event_log::Entry;
 
 use super::{Door, Files, Mailbox, Shared, StorageError, failed, unix_now_s};
 
@@ -185,6 +188,57 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     }
 }
 
+/// The line of the program's log for an event, with the fields that a person filters by.
+struct EventLine {
+    text: String,
+    door: Value,
+    building: Value,
+    floor: Value,
+    command_id: Value,
+}
+
+impl EventLine {
+    fn of(entry: &Entry) -> Self {
+        let field = |key: &str| entry.fields.get(key).cloned().unwrap_or_default();
+        let own = ["door", "building", "floor"];
+        let mut text = format!(
+            "{}: {}",
+            field("door").as_str().unwrap_or_default(),
+            entry.kind
+        );
+        for (key, value) in &entry.fields {
+            if !own.contains(&key.as_str()) {
+                text.push_str(&format!(" {key}={value}"));
+            }
+        }
+        Self {
+            text,
+            door: field("door"),
+            building: field("building"),
+            floor: field("floor"),
+            command_id: field("commandId"),
+        }
+    }
+
+    fn log(&self, level: Level, seq: u64) {
+        let plain = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        log!(
+            level,
+            SEQ = seq,
+            DOOR_ID = plain(&self.door).as_str(),
+            BUILDING = plain(&self.building).as_str(),
+            FLOOR = plain(&self.floor).as_str(),
+            COMMAND_ID = plain(&self.command_id).as_str();
+            "{}",
+            self.text
+        );
+    }
+}
+
 enum Urgency {
     Nothing,
     Synced,
@@ -197,9 +251,16 @@ fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
     }
     let urgent = work.records.iter().any(|record| record.urgent);
     for record in work.records.drain(..) {
+        let level = if record.urgent {
+            Level::Info
+        } else {
+            Level::Debug
+        };
         let entry = door.entry(&files.saved.place, record);
-        if let Err(error) = files.log.append(entry) {
-            error!("cannot write an event in {}: {error}", door.path.display());
+        let line = EventLine::of(&entry);
+        match files.log.append(entry) {
+            Ok(seq) => line.log(level, seq),
+            Err(error) => error!("cannot write an event in {}: {error}", door.path.display()),
         }
     }
     files.log.count_lost(work.overflow);

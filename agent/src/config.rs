@@ -1,0 +1,216 @@
+//! The agent's configuration: read in layers, judged whole, and turned into types before anything is bound or driven.
+//!
+//! `/etc/door-agent/<name>.toml`, drop-ins in `<name>.toml.d/`, then the environment (`DOOR_AGENT__HUB__MQTT_PORT=8884`). Paths in a file are
+//! relative to the main file's directory. Whoever links the agent as a library may build an [`AgentConfig`] without any file.
+
+mod connection;
+mod error;
+mod layers;
+mod schema;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
+use log::LevelFilter;
+
+pub use error::ConfigError;
+use layers::Layers;
+use value::Period;
+
+/// Port of MQTT over TLS.
+const MQTT_PORT: u16 = 8883;
+/// Bound of the event log when the configuration gives none: about 10,000 events.
+const EVENT_LOG_BYTES: u64 = 4 << 20;
+/// Where the state of an agent is kept when the configuration does not say.
+const STATE_HOME: &str = "/var/lib/door-agent";
+
+/// Everything an agent needs to know to start.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The hub and how to reach it.
+    pub hub: HubConfig,
+    /// What the door keeps on disk, and where.
+    pub state: StateConfig,
+    /// What is logged.
+    pub log_level: LevelFilter,
+}
+
+/// The hub and how to reach it.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// Who we are and where the hub is; its key shows in no log.
+    pub connection: DeviceConnectionString,
+    /// CA certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Port of MQTT over TLS.
+    pub mqtt_port: u16,
+    /// How long a token is valid; the connection is renewed between 85 and 95 % of it.
+    pub sas_lifetime: Duration,
+    /// Ceiling of the first wait before connecting again.
+    pub reconnect_min: Duration,
+    /// Ceiling that the waits grow to.
+    pub reconnect_max: Duration,
+    /// MQTT keep-alive: a dead link is noticed within twice this time.
+    pub keep_alive: Duration,
+}
+
+/// What the door keeps on disk, and where.
+#[derive(Debug, Clone)]
+pub struct StateConfig {
+    /// The door's directory.
+    pub directory: PathBuf,
+    /// Bound of the event log.
+    pub event_log_bytes: u64,
+}
+
+impl HubConfig {
+    /// A hub with the default settings.
+    #[must_use]
+    pub fn new(connection: DeviceConnectionString) -> Self {
+        Self {
+            connection,
+            ca_file: None,
+            mqtt_port: MQTT_PORT,
+            sas_lifetime: Duration::from_secs(3600),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(60),
+        }
+    }
+}
+
+impl StateConfig {
+    /// A state directory with the default bounds.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            event_log_bytes: EVENT_LOG_BYTES,
+        }
+    }
+}
+
+impl AgentConfig {
+    /// Reads `path`, its drop-ins and the process's environment.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place, key, value and what was expected.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::load_from(path, environment, credentials.as_deref())
+    }
+
+    fn load_from(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        credentials_directory: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let layers = Layers::read(path, environment)?;
+        let home = path.parent().unwrap_or(Path::new(""));
+        let document = &layers.document;
+        let connection_file = document.hub.connection_string_file.as_deref();
+        let connection = connection::read(
+            path,
+            connection_file.map(|file| home.join(file)).as_deref(),
+            credentials_directory,
+        )?;
+        let hub = hub(&layers, connection, home)?;
+        let default_directory = || Path::new(STATE_HOME).join(path.file_stem().unwrap_or_default());
+        let mut state = StateConfig::new(match &document.state.directory {
+            Some(directory) => home.join(directory),
+            None => default_directory(),
+        });
+        if let Some(kib) = document.state.event_log_kib {
+            if !(64..=1 << 20).contains(&kib) {
+                return Err(layers.invalid(
+                    "state.event_log_kib",
+                    format!("{kib}, expected from 64 to 1048576 (KiB)"),
+                ));
+            }
+            state.event_log_bytes = kib << 10;
+        }
+        Ok(Self {
+            hub,
+            state,
+            log_level: document
+                .log
+                .level
+                .map_or(LevelFilter::Info, |level| level.0),
+        })
+    }
+}
+
+fn hub(
+    layers: &Layers,
+    connection: DeviceConnectionString,
+    home: &Path,
+) -> Result<HubConfig, ConfigError> {
+    let table = &layers.document.hub;
+    let mut hub = HubConfig::new(connection);
+    if matches!(hub.connection.credential, DeviceCredential::X509) {
+        return Err(layers.invalid(
+            "hub.connection_string_file",
+            "the connection string says x509=true, expected one with SharedAccessKey or SharedAccessSignature",
+        ));
+    }
+    hub.ca_file = table.ca_file.as_ref().map(|file| home.join(file));
+    if let Some(port) = table.mqtt_port {
+        hub.mqtt_port = port.0;
+    }
+    let within = |key: &str, period: Option<Period>, from: Duration, to: Duration| match period {
+        Some(Period(period)) if (from..=to).contains(&period) => Ok(Some(period)),
+        Some(Period(period)) => {
+            Err(layers.invalid(key, format!("{period:?}, expected from {from:?} to {to:?}")))
+        }
+        None => Ok(None),
+    };
+    let second = Duration::from_secs(1);
+    let sas_lifetime = within(
+        "hub.sas_lifetime",
+        table.sas_lifetime,
+        // Shorter ones leave no time to connect; longer ones are keys in all but name.
+        60 * second,
+        604_800 * second,
+    )?;
+    let reconnect_min = within(
+        "hub.reconnect_min",
+        table.reconnect_min,
+        second / 10,
+        3600 * second,
+    )?;
+    let reconnect_max = within(
+        "hub.reconnect_max",
+        table.reconnect_max,
+        second,
+        86_400 * second,
+    )?;
+    // IoT Hub closes a silent connection after 1767 s, one and a half times 1177 s, whatever the client asks for.
+    let keep_alive = within(
+        "hub.keep_alive",
+        table.keep_alive,
+        5 * second,
+        1177 * second,
+    )?;
+    hub.sas_lifetime = sas_lifetime.unwrap_or(hub.sas_lifetime);
+    hub.reconnect_min = reconnect_min.unwrap_or(hub.reconnect_min);
+    hub.reconnect_max = reconnect_max.unwrap_or(hub.reconnect_max);
+    hub.keep_alive = keep_alive.unwrap_or(hub.keep_alive);
+    if hub.reconnect_min > hub.reconnect_max {
+        return Err(layers.invalid(
+            "hub.reconnect_min",
+            format!(
+                "{:?} is above hub.reconnect_max, expected at most {:?}",
+                hub.reconnect_min, hub.reconnect_max
+            ),
+        ));
+    }
+    Ok(hub)
+}
+
+#[cfg(test)]
+mod tests;

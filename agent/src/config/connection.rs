@@ -1,0 +1,74 @@
+//! Where the connection string comes from: a file only its owner can read, or a systemd credential. It is never logged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use iothub_protocol::connection_string::{ConnectionString, DeviceConnectionString};
+
+use super::error::ConfigError;
+
+/// Name of the credential, as `LoadCredential=` gives it.
+const CREDENTIAL: &str = "connection-string";
+
+/// Reads the connection string: from `file` when the configuration names one, else from the systemd credential.
+pub(super) fn read(
+    config_path: &Path,
+    file: Option<&Path>,
+    credentials_directory: Option<&Path>,
+) -> Result<DeviceConnectionString, ConfigError> {
+    let credential = credentials_directory.map(|directory| directory.join(CREDENTIAL));
+    match (file, credential) {
+        (Some(file), _) => {
+            refuse_when_open_to_others(file)?;
+            parse(file)
+        }
+        (None, Some(credential)) if credential.exists() => parse(&credential),
+        (None, _) => Err(ConfigError::NoConnectionString {
+            path: config_path.to_path_buf(),
+        }),
+    }
+}
+
+fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| cannot_read(path, source))?;
+    let refused = |problem: String| ConfigError::ConnectionString {
+        path: path.to_path_buf(),
+        problem,
+    };
+    match text.trim().parse::<ConnectionString>() {
+        Ok(ConnectionString::Device(device)) => Ok(device),
+        Ok(ConnectionString::Service(service)) => Err(refused(format!(
+            "a service connection string (SharedAccessKeyName={}), expected a device's: HostName=...;DeviceId=...;SharedAccessKey=...",
+            service.policy
+        ))),
+        Err(error) => Err(refused(format!("not a connection string: {error}"))),
+    }
+}
+
+#[cfg(unix)]
+fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let metadata = fs::metadata(path).map_err(|source| cannot_read(path, source))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::TooOpen {
+            path: path.to_path_buf(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
+    Ok(())
+}
+
+fn cannot_read(path: &Path, source: std::io::Error) -> ConfigError {
+    ConfigError::Read {
+        what: "the connection string",
+        path: PathBuf::from(path),
+        source,
+    }
+}

@@ -1,0 +1,44 @@
+//! The configuration file's tables and keys, all optional: which are needed is judged when the layers are put together.
+
+use std::path::PathBuf;
+
+use door_core::{DoorSettings, StrikeConfig};
+use serde::Deserialize;
+
+use super::value::{Level, Period, Port};
+
+/// A whole file, or one layer of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Document {
+    pub(super) hub: Hub,
+    pub(super) door: DoorSettings,
+    pub(super) strike: Option<StrikeConfig>,
+    pub(super) state: State,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Hub {
+    pub(super) connection_string_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) mqtt_port: Option<Port>,
+    pub(super) sas_lifetime: Option<Period>,
+    pub(super) reconnect_min: Option<Period>,
+    pub(super) reconnect_max: Option<Period>,
+    pub(super) keep_alive: Option<Period>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct State {
+    pub(super) directory: Option<PathBuf>,
+    pub(super) event_log_kib: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) level: Option<Level>,
+}

@@ -1,0 +1,240 @@
+use std::fs;
+
+use super::*;
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// A directory with a good connection string and a configuration file.
+struct Home {
+    directory: tempfile::TempDir,
+}
+
+impl Home {
+    fn new(config: &str) -> Self {
+        let home = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        home.write("door.toml", config);
+        home.write(
+            "door.connection-string",
+            &format!("HostName=hub.example.net;DeviceId=lobby-east;SharedAccessKey={KEY}\n"),
+        );
+        home.set_mode("door.connection-string", 0o600);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self, environment: &[(&str, &str)]) -> Result<AgentConfig, ConfigError> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        AgentConfig::load_from(&self.path("door.toml"), environment, None)
+    }
+
+    /// The error text, with the directory's name taken out.
+    fn error(&self, environment: &[(&str, &str)]) -> String {
+        let text = self.load(environment).unwrap_err().to_string();
+        text.replace(&format!("{}/", self.directory.path().display()), "")
+    }
+}
+
+fn error(config: &str) -> String {
+    Home::new(config).error(&[])
+}
+
+const HUB: &str = "[hub]\nconnection_string_file = \"door.connection-string\"\n";
+
+#[test]
+fn a_small_file_gets_defaults_and_paths_beside_it() {
+    let home = Home::new(&format!(
+        "{HUB}ca_file = \"ca.pem\"\n[state]\ndirectory = \"state\"\n"
+    ));
+    let config = home.load(&[]).unwrap();
+    assert_eq!(config.hub.connection.device_id.as_ref(), "lobby-east");
+    assert_eq!(config.hub.ca_file, Some(home.path("ca.pem")));
+    assert_eq!(config.hub.mqtt_port, 8883);
+    assert_eq!(config.hub.sas_lifetime, Duration::from_secs(3600));
+    assert_eq!(config.hub.reconnect_max, Duration::from_secs(60));
+    assert_eq!(config.state.directory, home.path("state"));
+    assert_eq!(config.log_level, LevelFilter::Info);
+}
+
+#[test]
+fn without_a_state_directory_the_files_name_gives_it() {
+    let config = Home::new(HUB).load(&[]).unwrap();
+    assert_eq!(
+        config.state.directory,
+        Path::new("/var/lib/door-agent/door")
+    );
+}
+
+#[test]
+fn drop_ins_go_over_the_file_in_order_and_the_environment_over_both() {
+    let home = Home::new(&format!("{HUB}mqtt_port = 1\nsas_lifetime = \"2h\"\n"));
+    home.write("door.toml.d/20-late.toml", "[hub]\nmqtt_port = 3\n");
+    home.write(
+        "door.toml.d/10-early.toml",
+        "[hub]\nmqtt_port = 2\nkeep_alive = \"30s\"\n",
+    );
+    home.write("door.toml.d/README", "not read");
+    let config = home.load(&[]).unwrap();
+    assert_eq!(config.hub.mqtt_port, 3);
+    assert_eq!(config.hub.keep_alive, Duration::from_secs(30));
+    let config = home
+        .load(&[
+            ("DOOR_AGENT__HUB__MQTT_PORT", "4"),
+            ("DOOR_AGENT__HUB__SAS_LIFETIME", "30m"),
+            ("DOOR_AGENT_OTHER", "ignored"),
+        ])
+        .unwrap();
+    assert_eq!(config.hub.mqtt_port, 4);
+    assert_eq!(config.hub.sas_lifetime, Duration::from_secs(1800));
+}
+
+#[test]
+fn an_unknown_key_is_placed_and_the_near_one_suggested() {
+    assert_eq!(
+        error(&format!("{HUB}mqtt_prot = 8884\n")),
+        "door.toml:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`? expected one of: connection_string_file, \
+         ca_file, mqtt_port, sas_lifetime, reconnect_min, reconnect_max, keep_alive"
+    );
+    assert_eq!(
+        error(&format!("{HUB}\n[stat]\ndirectory = \"x\"\n")),
+        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, state, log"
+    );
+    let far = error("[log]\nzzz = 1\n");
+    assert_eq!(
+        far,
+        "door.toml:2: log.zzz: unknown key, expected one of: level"
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_placed_and_told() {
+    assert_eq!(
+        error(&format!("{HUB}mqtt_port = 99999\n")),
+        "door.toml:3: hub.mqtt_port: invalid value: integer `99999`, expected a port number from 1 to 65535"
+    );
+    assert_eq!(
+        error(&format!("{HUB}mqtt_port = \"x\"\n")),
+        "door.toml:3: hub.mqtt_port: invalid type: string \"x\", expected a port number from 1 to 65535"
+    );
+    assert_eq!(
+        error(&format!("{HUB}sas_lifetime = 3600\n")),
+        "door.toml:3: hub.sas_lifetime: invalid type: integer `3600`, expected a time with its unit, such as \"250ms\", \
+         \"5s\" or \"1m30s\""
+    );
+    assert_eq!(
+        error("[log]\nlevel = \"loud\"\n"),
+        "door.toml:2: log.level: invalid value: string \"loud\", expected one of \"off\", \"error\", \"warn\", \"info\", \
+         \"debug\", \"trace\""
+    );
+}
+
+#[test]
+fn a_value_out_of_range_is_placed_in_the_layer_that_set_it() {
+    let home = Home::new(HUB);
+    home.write("door.toml.d/10.toml", "\n[hub]\nreconnect_min = \"2m\"\n");
+    assert_eq!(
+        home.error(&[]),
+        "door.toml.d/10.toml:3: hub.reconnect_min: 120s is above hub.reconnect_max, expected at most 60s"
+    );
+    assert_eq!(
+        Home::new(HUB).error(&[("DOOR_AGENT__HUB__SAS_LIFETIME", "5s")]),
+        "DOOR_AGENT__HUB__SAS_LIFETIME: hub.sas_lifetime: 5s, expected from 60s to 604800s"
+    );
+}
+
+#[test]
+fn the_environment_is_as_strict_as_a_file() {
+    let home = Home::new(HUB);
+    assert_eq!(
+        home.error(&[("DOOR_AGENT__LOG__LEVLE", "info")]),
+        "DOOR_AGENT__LOG__LEVLE: log.levle: unknown key, did you mean `level`? expected one of: level"
+    );
+    assert_eq!(
+        home.error(&[("DOOR_AGENT__HUB__MQTT_PORT", "many")]),
+        "DOOR_AGENT__HUB__MQTT_PORT: hub.mqtt_port: invalid type: string \"many\", expected a port number from 1 to 65535"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_placed() {
+    let text = error("[hub\n");
+    assert!(text.starts_with("door.toml:1: not TOML: "), "{text}");
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let home = Home::new("[hub]\nconnection_string_file = \"missing\"\n");
+    assert_eq!(
+        home.error(&[]),
+        "missing: cannot read the connection string"
+    );
+    fs::remove_file(home.path("door.toml")).unwrap();
+    assert_eq!(home.error(&[]), "door.toml: cannot read the configuration");
+}
+
+#[test]
+fn a_connection_string_that_others_may_read_is_refused() {
+    let home = Home::new(HUB);
+    home.set_mode("door.connection-string", 0o640);
+    assert_eq!(
+        home.error(&[]),
+        "door.connection-string: mode 0640 lets other users read the device's key, expected 0600 or stricter (`chmod 600 door.connection-string`)"
+    );
+    home.set_mode("door.connection-string", 0o400);
+    home.load(&[]).unwrap();
+}
+
+#[test]
+fn the_credential_serves_when_no_file_is_named() {
+    let home = Home::new("");
+    assert_eq!(
+        home.error(&[]),
+        "door.toml: hub.connection_string_file: not set, and there is no systemd credential `connection-string`; expected one of them"
+    );
+    home.write(
+        "credentials/connection-string",
+        &format!("HostName=hub.example.net;DeviceId=from-systemd;SharedAccessKey={KEY}"),
+    );
+    let config = AgentConfig::load_from(
+        &home.path("door.toml"),
+        std::iter::empty(),
+        Some(&home.path("credentials")),
+    )
+    .unwrap();
+    assert_eq!(config.hub.connection.device_id.as_ref(), "from-systemd");
+}
+
+#[test]
+fn no_error_and_no_debug_text_holds_the_key() {
+    let home = Home::new(HUB);
+    let config = home.load(&[]).unwrap();
+    assert!(!format!("{config:?}").contains(&KEY[..20]));
+    for text in [
+        format!("HostName=hub.example.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"),
+        format!("HostName=hub.example.net;DevceId=x;SharedAccessKey={KEY}"),
+        format!("SharedAccessKey={KEY}"),
+        KEY.to_owned(),
+    ] {
+        home.write("door.connection-string", &text);
+        let error = home.error(&[]);
+        assert!(error.starts_with("door.connection-string: "), "{error}");
+        assert!(!error.contains(&KEY[..20]), "{error}");
+    }
+}

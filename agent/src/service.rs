@@ -1,0 +1,81 @@
+//! The agent as a service: logging, readiness, the watchdog and the signals that end it.
+//!
+//! Under systemd the log goes to the journal with structured fields and the state of the service to the manager; elsewhere the log goes to
+//! stderr and the rest is silent.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use log::{LevelFilter, debug, warn};
+use sd_notify::NotifyState;
+use systemd_journal_logger::{JournalLog, connected_to_journal};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Sends the log to the journal when stderr is connected to it, else to stderr.
+///
+/// `door_id` is a field of every line of the journal.
+///
+/// # Errors
+/// When a logger is already installed or the journal cannot be reached.
+pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
+    if connected_to_journal() {
+        JournalLog::new()
+            .context("cannot reach the journal")?
+            .with_extra_fields([("DOOR_ID", door_id), ("VERSION", env!("CARGO_PKG_VERSION"))])
+            .install()?;
+        log::set_max_level(level);
+    } else {
+        env_logger::Builder::new().filter_level(level).try_init()?;
+    }
+    Ok(())
+}
+
+/// Tells the service manager that the pins are safe and the state is loaded.
+pub fn ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// One line for `systemctl status`.
+pub fn status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
+/// Tells the service manager that the end has begun.
+pub fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog. Called from the loop that owns the door, so that a door that hangs is restarted.
+pub fn alive() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// How often [`alive`] has to be called: half of what the unit file allows. `None` without a watchdog.
+#[must_use]
+pub fn watchdog_period() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// Waits for SIGTERM or SIGINT and tells which.
+///
+/// # Errors
+/// When the signals cannot be caught.
+pub async fn terminated() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("the service manager cannot be told: {error}");
+    } else {
+        debug!("told the service manager {states:?}");
+    }
+}

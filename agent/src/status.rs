@@ -1,0 +1,118 @@
+//! What `door-agent status` shows: a running agent answers on a Unix socket in its state directory.
+//!
+//! One connection, one JSON document, no request: whoever may open the directory may read the state and nothing else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::{debug, warn};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+/// Name of the socket in the state directory.
+const SOCKET: &str = "status.sock";
+/// How long either side waits for the other.
+const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
+/// Largest document that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The socket of a running agent; gone when dropped.
+#[derive(Debug)]
+pub struct StatusSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl StatusSocket {
+    /// Binds the socket. The state directory's lock is held by now, so a socket file that is there is a dead agent's.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn bind(state_directory: &Path) -> io::Result<Self> {
+        let path = state_directory.join(SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers for ever, one caller after another.
+    pub async fn serve(&self, document: impl Fn() -> Value) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!("status socket: {error}");
+                    // Out of descriptors: give others time to close theirs.
+                    tokio::time::sleep(EXCHANGE_WITHIN).await;
+                    continue;
+                }
+            };
+            let text = format!("{:#}\n", document());
+            if !matches!(
+                timeout(EXCHANGE_WITHIN, write(stream, &text)).await,
+                Ok(Ok(()))
+            ) {
+                debug!("a caller of the status socket went away");
+            }
+        }
+    }
+}
+
+impl Drop for StatusSocket {
+    fn drop(&mut self) {
+        // The next start removes it when this fails.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the agent whose state is in `state_directory`.
+///
+/// # Errors
+/// When no agent answers there.
+pub async fn ask(state_directory: &Path) -> io::Result<String> {
+    let exchange = async {
+        let stream = UnixStream::connect(state_directory.join(SOCKET)).await?;
+        let mut text = String::new();
+        stream.take(MAX_BYTES).read_to_string(&mut text).await?;
+        Ok(text)
+    };
+    timeout(EXCHANGE_WITHIN, exchange)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn write(mut stream: UnixStream, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_caller_reads_the_document_and_the_file_goes_with_the_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = StatusSocket::bind(directory.path()).unwrap();
+        let server = async {
+            socket.serve(|| json!({"lockState": "locked"})).await;
+        };
+        tokio::select! {
+            () = server => unreachable!("it serves for ever"),
+            text = ask(directory.path()) => {
+                assert_eq!(text.unwrap(), "{\n  \"lockState\": \"locked\"\n}\n");
+            }
+        }
+        drop(socket);
+        assert!(ask(directory.path()).await.is_err());
+        assert!(!directory.path().join(SOCKET).exists());
+    }
+}

@@ -1,0 +1,212 @@
+//! TLS towards the hub: rustls with ring, the system's roots plus the configured CA, and a clock that cannot be absurd.
+//!
+//! A Pi has no battery clock and may come up years in the past, where every certificate is "not valid yet". Certificates are therefore judged
+//! at the latest of: the system's time, the time last saved, the date this program was built. One configuration serves every agent of a
+//! process that trusts the same CA.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::warn;
+use rustls::crypto::ring;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use thiserror::Error;
+
+/// When this program was built, in seconds since 1970: no right clock shows less.
+const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_S"), 10) {
+    Ok(seconds) => seconds,
+    Err(_) => panic!("the build script gives seconds since 1970"),
+};
+
+/// Why no TLS configuration could be made.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The CA file could not be read.
+    #[error("{}: cannot read the hub's CA certificate", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The CA file holds no usable certificate.
+    #[error("{}: {problem}, expected one or more CA certificates in PEM", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is nothing to trust: no CA file and no system roots.
+    #[error(
+        "hub.ca_file is not set and the system has no root certificates: nothing could be trusted"
+    )]
+    NoRoots,
+    /// rustls refuses the protocol versions.
+    #[error("cannot set up TLS")]
+    Setup(#[from] rustls::Error),
+}
+
+/// Wall time with a floor, shared by tokens and certificate checks.
+#[derive(Debug, Clone)]
+pub struct FlooredClock {
+    floor_unix_s: Arc<AtomicU64>,
+}
+
+impl Default for FlooredClock {
+    fn default() -> Self {
+        Self {
+            floor_unix_s: Arc::new(AtomicU64::new(BUILT_UNIX_S)),
+        }
+    }
+}
+
+impl FlooredClock {
+    /// Raises the floor, to a time that was saved by an earlier start.
+    pub fn raise_floor(&self, unix_s: u64) {
+        self.floor_unix_s.fetch_max(unix_s, Ordering::Relaxed);
+    }
+
+    /// Seconds since 1970, never below the floor.
+    #[must_use]
+    pub fn unix_s(&self) -> u64 {
+        let system = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        system.max(self.floor_unix_s.load(Ordering::Relaxed))
+    }
+}
+
+impl TimeProvider for FlooredClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(
+            self.unix_s(),
+        )))
+    }
+}
+
+/// The TLS configurations of a process, one for each CA.
+#[derive(Debug, Default)]
+pub struct TlsCache {
+    clock: FlooredClock,
+    /// The system's roots, loaded when first needed.
+    system_roots: OnceLock<RootCertStore>,
+    /// By content of the CA file, so that a replaced file is noticed and equal files are shared. Locked for the length of a look-up.
+    configs: Mutex<HashMap<Vec<u8>, Arc<ClientConfig>>>,
+}
+
+impl TlsCache {
+    /// The clock that certificates and tokens are judged by.
+    #[must_use]
+    pub fn clock(&self) -> &FlooredClock {
+        &self.clock
+    }
+
+    /// The configuration that trusts the system's roots and `ca_file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no CA certificate, or nothing at all would be trusted.
+    pub fn client_config(&self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+        let pem = match ca_file {
+            Some(path) => fs::read(path).map_err(|source| TlsError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?,
+            None => Vec::new(),
+        };
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(&pem) {
+            return Ok(Arc::clone(config));
+        }
+        let mut roots = self.system_roots.get_or_init(system_roots).clone();
+        if let Some(path) = ca_file {
+            add_certificates(&mut roots, path, &pem)?;
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        let config = ClientConfig::builder_with_details(
+            Arc::new(ring::default_provider()),
+            Arc::new(self.clock.clone()),
+        )
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let config = Arc::new(config);
+        configs.insert(pem, Arc::clone(&config));
+        Ok(config)
+    }
+}
+
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        warn!("a system root certificate was skipped: {error}");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn add_certificates(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), TlsError> {
+    let refused = |problem: String| TlsError::Certificate {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| refused(error.to_string()))?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(refused("no certificate in it".to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_never_shows_less_than_the_build_date_or_the_saved_time() {
+        let clock = FlooredClock::default();
+        assert!(clock.unix_s() >= BUILT_UNIX_S);
+        clock.raise_floor(10_000_000_000);
+        assert_eq!(clock.unix_s(), 10_000_000_000);
+        clock.raise_floor(5);
+        assert_eq!(clock.unix_s(), 10_000_000_000);
+    }
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        fs::write(&path, "not a certificate").unwrap();
+        let error = TlsCache::default().client_config(Some(&path)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{}: no certificate in it, expected one or more CA certificates in PEM",
+                path.display()
+            )
+        );
+        let missing = directory.path().join("missing.pem");
+        let error = TlsCache::default()
+            .client_config(Some(&missing))
+            .unwrap_err();
+        assert!(error.to_string().contains("missing.pem"), "{error}");
+    }
+}
