@@ -1,0 +1,307 @@
+//! The hub's settings: the file, the flags that override it, and what both become.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::pki;
+
+/// Azure's port for MQTT over TLS; the official device clients know no other.
+pub const DEFAULT_MQTT_PORT: u16 = 8883;
+
+/// Azure's port for the REST API; the official service clients (but Python's) know no other.
+pub const DEFAULT_HTTPS_PORT: u16 = 443;
+
+/// The settings file that is read from the data folder when no other is named.
+pub const FILE_NAME: &str = "hub.toml";
+
+/// What a hub is started with.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// Where everything is kept; made, for its owner alone, when missing.
+    pub data_directory: PathBuf,
+    /// The host name that connection strings carry.
+    pub name: String,
+    /// Further names and addresses that the certificate carries and that tokens may be made for.
+    pub aliases: Vec<String>,
+    /// Where MQTT over TLS listens.
+    pub mqtt_address: SocketAddr,
+    /// Where the REST API listens.
+    pub https_address: SocketAddr,
+    /// How much telemetry is kept.
+    pub telemetry: TelemetryLimits,
+}
+
+/// How much telemetry the hub keeps; the oldest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryLimits {
+    /// Messages.
+    pub max_rows: u64,
+    /// Bytes of bodies and properties.
+    pub max_bytes: u64,
+}
+
+impl Default for TelemetryLimits {
+    fn default() -> Self {
+        Self {
+            max_rows: 1_000_000,
+            max_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// The settings file. Every member may be left out; an unknown one is an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// [`HubConfig::name`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// [`HubConfig::aliases`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<Vec<String>>,
+    /// The address that both ports listen on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<IpAddr>,
+    /// The port of MQTT over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_port: Option<u16>,
+    /// The port of the REST API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<u16>,
+    /// [`HubConfig::telemetry`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<TelemetryLimits>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be. The source names line, key and what was expected.
+    #[error("settings file {}{}: {message}", .path.display(), Line(*.line))]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, when the mistake has a place.
+        line: Option<usize>,
+        /// The key and what was expected.
+        message: String,
+    },
+    /// A name that no certificate and no connection string can carry.
+    #[error(
+        "`{name}` cannot be {role}: expected a host name (letters, digits, `-` and dots) or an address"
+    )]
+    Name {
+        /// The name given.
+        name: String,
+        /// Where it was given.
+        role: &'static str,
+    },
+    /// Both services were given one port.
+    #[error("--mqtt-port and --https-port are both {0}; expected two different ports")]
+    SamePort(u16),
+}
+
+/// Shows `, line N` when there is a line.
+struct Line(Option<usize>);
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
+}
+
+impl ConfigFile {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or holds anything but the settings above.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            line: error
+                .span()
+                .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
+            message: describe(&error, &text),
+        })
+    }
+
+    /// `self`, with what `over` sets on top.
+    #[must_use]
+    pub fn overridden_by(self, over: Self) -> Self {
+        Self {
+            name: over.name.or(self.name),
+            aliases: over.aliases.or(self.aliases),
+            listen: over.listen.or(self.listen),
+            mqtt_port: over.mqtt_port.or(self.mqtt_port),
+            https_port: over.https_port.or(self.https_port),
+            telemetry: over.telemetry.or(self.telemetry),
+        }
+    }
+
+    /// What the settings mean for a hub that keeps its data in `data_directory`.
+    ///
+    /// # Errors
+    ///
+    /// When a name is none, or the ports collide.
+    pub fn resolve(self, data_directory: PathBuf) -> Result<HubConfig, ConfigError> {
+        let listen = self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mqtt_port = self.mqtt_port.unwrap_or(DEFAULT_MQTT_PORT);
+        let https_port = self.https_port.unwrap_or(DEFAULT_HTTPS_PORT);
+        if mqtt_port == https_port && mqtt_port != 0 {
+            return Err(ConfigError::SamePort(mqtt_port));
+        }
+        let config = HubConfig {
+            data_directory,
+            name: self.name.unwrap_or_else(pki::default_host_name),
+            aliases: self.aliases.unwrap_or_default(),
+            mqtt_address: SocketAddr::new(listen, mqtt_port),
+            https_address: SocketAddr::new(listen, https_port),
+            telemetry: self.telemetry.unwrap_or_default(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl HubConfig {
+    /// A hub on loopback that takes any free ports: for tests and the demo.
+    #[must_use]
+    pub fn loopback(data_directory: PathBuf) -> Self {
+        let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        Self {
+            data_directory,
+            name: "localhost".into(),
+            aliases: Vec::new(),
+            mqtt_address: any_port,
+            https_address: any_port,
+            telemetry: TelemetryLimits::default(),
+        }
+    }
+
+    /// Whether the names can be names.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check_name(&self.name, "the hub's name (--name)")?;
+        self.aliases
+            .iter()
+            .try_for_each(|alias| check_name(alias, "a further name (--san)"))
+    }
+}
+
+fn check_name(name: &str, role: &'static str) -> Result<(), ConfigError> {
+    if name.parse::<IpAddr>().is_ok() || pki::is_host_name(name) {
+        Ok(())
+    } else {
+        Err(ConfigError::Name {
+            name: name.to_owned(),
+            role,
+        })
+    }
+}
+
+/// The parser's message, with the key it is about when it does not name it.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().trim_end().replace('\n', "; ");
+    let line = error.span().and_then(|span| {
+        let start = text[..span.start.min(text.len())]
+            .rfind('\n')
+            .map_or(0, |at| at + 1);
+        text[start..].lines().next()
+    });
+    match line.and_then(|line| line.split_once('=')) {
+        Some((key, _)) if !message.contains(key.trim()) => format!("`{}`: {message}", key.trim()),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ConfigFile, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.toml");
+        std::fs::write(&path, text).unwrap();
+        ConfigFile::read(&path)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_keys_there_are() {
+        let error = read("name = \"hub\"\nmqttport = 1\n")
+            .unwrap_err()
+            .to_string();
+        for part in ["hub.toml, line 2", "mqttport", "mqtt_port"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_named_with_what_was_expected() {
+        let error = read("\nmqtt_port = \"high\"\n").unwrap_err().to_string();
+        for part in ["line 2", "mqtt_port", "expected u16"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = read("name = \"hub\"\nmqtt_port = 1883\n[telemetry]\nmax_rows = 5\n").unwrap();
+        let flags = ConfigFile {
+            mqtt_port: Some(9883),
+            ..ConfigFile::default()
+        };
+        let config = file.overridden_by(flags).resolve("data".into()).unwrap();
+        assert_eq!(
+            (
+                config.name.as_str(),
+                config.mqtt_address.port(),
+                config.https_address.port()
+            ),
+            ("hub", 9883, 443)
+        );
+        assert_eq!(
+            config.telemetry,
+            TelemetryLimits {
+                max_rows: 5,
+                ..TelemetryLimits::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_port_and_two_equal_ports_are_refused() {
+        let named = ConfigFile {
+            name: Some("hub:443".into()),
+            ..ConfigFile::default()
+        };
+        assert!(matches!(
+            named.resolve("data".into()),
+            Err(ConfigError::Name { .. })
+        ));
+        let ports = ConfigFile {
+            mqtt_port: Some(7),
+            https_port: Some(7),
+            ..ConfigFile::default()
+        };
+        assert!(matches!(
+            ports.resolve("data".into()),
+            Err(ConfigError::SamePort(7))
+        ));
+    }
+}

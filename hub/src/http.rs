@@ -1,0 +1,142 @@
+//! The REST API that operators and the official service clients call (api-version 2021-04-12; any is accepted), one file per resource.
+//!
+//! It parses requests, asks [`crate::auth`] whether they may be made, calls a service, and says what came of it the way IoT Hub says it.
+
+mod auth;
+mod device;
+mod error;
+mod health;
+mod job;
+mod method;
+mod page;
+mod query;
+mod request;
+mod server;
+mod twin;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::uri::{PathAndQuery, Uri};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use iothub_protocol::error::ErrorCode;
+use serde::Serialize;
+
+use crate::service::Services;
+
+use error::HttpError;
+pub(crate) use health::Health;
+use page::{PageRequest, page_response};
+use request::{Document, Id, Parameters};
+pub(crate) use server::serve;
+
+/// How long a request may take, methods aside: their callers set two timeouts of their own.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// All routes. A service of requests whose paths have been through [`without_trailing_slash`].
+pub(crate) fn router(services: &Services, names: &Arc<crate::auth::HostNames>, health: Health) -> Router {
+    let resources = Router::new()
+        .route("/devices", get(device::list))
+        .route("/devices/query", post(query::post))
+        .route("/devices/{id}", put(device::put).get(device::get).delete(device::delete))
+        .route("/statistics/devices", get(device::registry_statistics))
+        .route("/statistics/service", get(device::service_statistics))
+        .route("/twins/{id}", get(twin::get).patch(twin::patch).put(twin::put))
+        .route("/jobs/v2/query", get(job::list))
+        .route("/jobs/v2/{id}", put(job::put).get(job::get))
+        .route("/jobs/v2/{id}/cancel", post(job::cancel))
+        .layer(from_fn(deadline));
+    let methods = Router::new().route("/twins/{id}/methods", post(method::post));
+    resources
+        .merge(methods)
+        .with_state(services.clone())
+        .fallback(no_such_resource)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(auth::Authority::new(services, names), auth::authenticate))
+        .merge(health::router(health))
+}
+
+/// `/x/` means `/x`: clients write both.
+pub(crate) fn without_trailing_slash(mut request: Request<Body>) -> Request<Body> {
+    let path = request.uri().path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.len() < path.len() && !trimmed.is_empty() {
+        let text = match request.uri().query() {
+            Some(query) => format!("{trimmed}?{query}"),
+            None => trimmed.to_owned(),
+        };
+        if let Ok(path_and_query) = text.parse::<PathAndQuery>() {
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = Some(path_and_query);
+            if let Ok(uri) = Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+            }
+        }
+    }
+    request
+}
+
+async fn deadline(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let message = format!("the request was not done within {} s", DEADLINE.as_secs());
+        HttpError::new(ErrorCode::GenericTimeout, message).into_response()
+    })
+}
+
+async fn no_such_resource(request: Request) -> HttpError {
+    HttpError::new(ErrorCode::GenericNotFound, format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn no_such_method(request: Request) -> HttpError {
+    let message = format!("{} cannot be done to {}", request.method(), request.uri().path());
+    HttpError::new(ErrorCode::GenericMethodNotAllowed, message)
+}
+
+fn json_response(document: &impl Serialize) -> Response {
+    match serde_json::to_vec(document) {
+        Ok(body) => {
+            let mut response = body.into_response();
+            set_json_content_type(response.headers_mut());
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            HttpError::new(ErrorCode::ServerError, "the hub could not write its answer").into_response()
+        }
+    }
+}
+
+/// Node's client parses only what says it is JSON.
+fn set_json_content_type(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+}
+
+/// An etag as a header carries it: in quotes.
+fn etag_header(etag: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"{etag}\"")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trailing_slash_is_dropped_and_the_query_kept() {
+        let trimmed = |uri: &str| {
+            let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+            without_trailing_slash(request).uri().to_string()
+        };
+        assert_eq!(trimmed("/devices/?api-version=2021-04-12"), "/devices?api-version=2021-04-12");
+        assert_eq!(trimmed("/twins/a%25b/methods/"), "/twins/a%25b/methods");
+        assert_eq!(trimmed("/devices"), "/devices");
+        assert_eq!(trimmed("/"), "/");
+    }
+}

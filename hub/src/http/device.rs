@@ -1,0 +1,83 @@
+//! `/devices` and `/statistics`: the identity registry.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse, Response};
+use iothub_protocol::id::DeviceId;
+use serde_json::json;
+
+use super::auth::Caller;
+use super::{Document, HttpError, Id, Parameters, json_response};
+use crate::identity::Rights;
+use crate::service::{Device, DeviceUpdate, IfMatch, Services};
+
+pub(super) async fn put(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(device): Id<DeviceId>,
+    if_match: IfMatch,
+    Document(wanted): Document<DeviceUpdate>,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_WRITE)?;
+    // Without a condition it is a new device; changing one takes a condition, be it `*`.
+    let stored = match if_match {
+        IfMatch::Absent => services.device.create(&device, &wanted).await?,
+        if_match => services.device.update(&device, if_match, wanted).await?,
+    };
+    Ok(respond(&stored))
+}
+
+pub(super) async fn get(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(device): Id<DeviceId>,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_READ)?;
+    Ok(respond(&services.device.get(&device).await?))
+}
+
+pub(super) async fn delete(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(device): Id<DeviceId>,
+    if_match: IfMatch,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_WRITE)?;
+    services.device.delete(&device, if_match).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn list(
+    State(services): State<Services>,
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_READ)?;
+    let top = parameters.number("top")?;
+    Ok(json_response(&services.device.list(top).await?))
+}
+
+pub(super) async fn registry_statistics(State(services): State<Services>, caller: Caller) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_READ)?;
+    let count = services.device.statistics().await?;
+    Ok(json_response(&json!({
+        "totalDeviceCount": count.total,
+        "enabledDeviceCount": count.enabled,
+        "disabledDeviceCount": count.total - count.enabled,
+    })))
+}
+
+pub(super) async fn service_statistics(State(services): State<Services>, caller: Caller) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    let connected = services.session.connected_count().await?;
+    Ok(json_response(&json!({ "connectedDeviceCount": connected })))
+}
+
+fn respond(device: &Device) -> Response {
+    let mut response = json_response(device);
+    if let Some(etag) = super::etag_header(&device.etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}

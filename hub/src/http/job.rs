@@ -1,0 +1,64 @@
+//! `/jobs/v2`: jobs.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::JobId;
+use iothub_protocol::job::{JobRequest, JobStatus, JobType};
+
+use super::auth::Caller;
+use super::{Document, HttpError, Id, PageRequest, Parameters, json_response, page_response};
+use crate::identity::Rights;
+use crate::service::Services;
+
+pub(super) async fn put(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(job): Id<JobId>,
+    Document(request): Document<JobRequest>,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    Ok(json_response(&services.job.create(&job, request).await?))
+}
+
+pub(super) async fn get(State(services): State<Services>, caller: Caller, Id(job): Id<JobId>) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    Ok(json_response(&services.job.get(&job).await?))
+}
+
+/// The body, if there is one, means nothing.
+pub(super) async fn cancel(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(job): Id<JobId>,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    Ok(json_response(&services.job.cancel(&job).await?))
+}
+
+pub(super) async fn list(
+    State(services): State<Services>,
+    caller: Caller,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    let page = PageRequest::from_headers(&headers)?.or_parameters(&parameters)?;
+    let kind: Option<JobType> = filter(&parameters, "jobType")?;
+    let status: Option<JobStatus> = filter(&parameters, "jobStatus")?;
+    let answer = services.job.list(kind, status, page.size, page.continuation.as_deref()).await?;
+    Ok(page_response(&answer.rows, "JobResponse", answer.continuation.as_deref()))
+}
+
+/// .NET's client writes the values with a capital, the others do not.
+fn filter<T: std::str::FromStr>(parameters: &Parameters, name: &str) -> Result<Option<T>, HttpError> {
+    let Some(text) = parameters.get(name) else { return Ok(None) };
+    let mut characters = text.chars();
+    let uncapitalised: String =
+        characters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(characters).collect();
+    uncapitalised
+        .parse()
+        .map(Some)
+        .map_err(|_| HttpError::new(ErrorCode::ArgumentInvalid, format!("{name} `{text}` is none that a job has")))
+}

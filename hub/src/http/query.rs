@@ -1,0 +1,30 @@
+//! `/devices/query`: pages of rows, with the continuation and the kind of row in headers.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::{Document, HttpError, PageRequest, page_response};
+use crate::identity::Rights;
+use crate::service::Services;
+
+/// The body.
+#[derive(Deserialize)]
+pub(super) struct QueryRequest {
+    query: Option<String>,
+}
+
+pub(super) async fn post(
+    State(services): State<Services>,
+    caller: Caller,
+    headers: HeaderMap,
+    Document(request): Document<QueryRequest>,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    let page = PageRequest::from_headers(&headers)?;
+    let text = request.query.unwrap_or_default();
+    let answer = services.query.run(&text, page.size, page.continuation.as_deref()).await?;
+    Ok(page_response(&answer.rows, answer.item_type.as_str(), answer.continuation.as_deref()))
+}

@@ -1,0 +1,172 @@
+//! Reading requests: bodies under a limit and a deadline, identifiers in paths, `If-Match`, parameters.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::{CONTENT_LENGTH, IF_MATCH, TRANSFER_ENCODING};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use iothub_protocol::error::ErrorCode;
+use serde::de::DeserializeOwned;
+
+use super::HttpError;
+use crate::service::IfMatch;
+
+/// The longest body: a method payload of 128 KiB, or a twin of 40 KiB, with room for the JSON around it.
+pub(crate) const MAX_BODY: usize = 256 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A whole body.
+pub(crate) struct Raw(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
+        let headers = request.headers();
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
+            let message = "the request has a body and says neither Content-Length nor Transfer-Encoding";
+            return Err(HttpError::plain(StatusCode::LENGTH_REQUIRED, "LengthRequired", message));
+        }
+        if announced.is_some_and(|length| length > MAX_BODY) {
+            return Err(too_long());
+        }
+        read(request.into_body()).await.map(Self)
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, HttpError> {
+    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+        Ok(Err(error)) => Err(HttpError::new(ErrorCode::GenericBadRequest, format!("the body broke off: {error}"))),
+        Err(_) => {
+            let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
+            Err(HttpError::plain(StatusCode::REQUEST_TIMEOUT, "RequestTimedOut", message))
+        }
+    }
+}
+
+fn too_long() -> HttpError {
+    HttpError::new(ErrorCode::GenericRequestEntityTooLarge, format!("the body is longer than {MAX_BODY} bytes"))
+}
+
+/// A body that holds a JSON document of one type.
+pub(crate) struct Document<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
+        let Raw(body) = Raw::from_request(request, state).await?;
+        // The decoder of .NET's clients writes a byte order mark at times.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+        serde_json::from_slice(body).map(Self).map_err(|error| {
+            let message = format!("the body is not the JSON expected here: {error}");
+            HttpError::new(ErrorCode::ArgumentInvalid, message)
+        })
+    }
+}
+
+/// The identifiers of a path, each percent-decoded once and checked.
+pub(crate) struct Id<T>(pub(crate) T);
+
+impl<S, T> FromRequestParts<S> for Id<T>
+where
+    S: Send + Sync,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, format!("the path is unreadable: {error}")))?;
+        text.parse().map(Self).map_err(|error| {
+            HttpError::new(ErrorCode::ArgumentInvalid, format!("`{text}` in the path: {error}"))
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
+        if_match(&parts.headers)
+    }
+}
+
+/// `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them.
+fn if_match(headers: &HeaderMap) -> Result<IfMatch, HttpError> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(IfMatch::Absent) };
+    let unreadable = || HttpError::new(ErrorCode::ArgumentInvalid, "the If-Match header is not an etag or `*`");
+    let text = value.to_str().map_err(|_| unreadable())?.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let text = match text.strip_prefix('"') {
+        Some(open) => open.strip_suffix('"').ok_or_else(unreadable)?,
+        None => text,
+    };
+    match text {
+        "" => Err(unreadable()),
+        "*" => Ok(IfMatch::Any),
+        tag => Ok(IfMatch::Etag(tag.to_owned())),
+    }
+}
+
+/// The parameters after `?`; names in any case.
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// The first value of `name`, unless it is empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The first value of `name`, as a number.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, HttpError> {
+        let number = |text: &str| {
+            let message = || format!("{name} is `{text}`; expected a number from 0");
+            text.parse().map_err(|_| HttpError::new(ErrorCode::ArgumentInvalid, message()))
+        };
+        self.get(name).map(number).transpose()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        let axum::extract::Query(pairs) = axum::extract::Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, format!("unreadable parameters: {error}")))?;
+        Ok(Self(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn etags_come_quoted_weak_and_bare_and_so_do_stars() {
+        let read = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
+            if_match(&headers).map_err(|_| ())
+        };
+        for text in ["AAAAAAAAAAE=", "\"AAAAAAAAAAE=\"", "W/\"AAAAAAAAAAE=\"", " \"AAAAAAAAAAE=\" "] {
+            assert_eq!(read(text), Ok(IfMatch::Etag("AAAAAAAAAAE=".into())), "{text}");
+        }
+        assert_eq!(read("*"), Ok(IfMatch::Any));
+        assert_eq!(read("\"*\""), Ok(IfMatch::Any));
+        assert_eq!(read("\"open"), Err(()));
+        assert_eq!(read(""), Err(()));
+        assert!(matches!(if_match(&HeaderMap::new()), Ok(IfMatch::Absent)));
+    }
+}

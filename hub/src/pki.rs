@@ -1,0 +1,366 @@
+//! The hub's own certificate authority and the server certificate it issues, kept as PEM files in the data folder.
+//!
+//! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it nears its end or the hub goes by another
+//! name, and nobody has to be told. Called once, before anything listens.
+
+mod names;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+pub(crate) use names::CertificateNames;
+pub(crate) use names::is_host_name;
+pub use names::{default_host_name, local_addresses};
+
+/// How long the authority is valid. Replacing it means a visit to every door.
+const AUTHORITY_DAYS: i64 = 20 * 365;
+
+/// How long a server certificate is valid: just under the limit that clients put on them.
+const SERVER_DAYS: i64 = 390;
+
+/// A certificate that ends within this time is replaced at the start of the hub.
+const RENEW_DAYS: i64 = 60;
+
+/// Certificates are valid from this long before they are made: a Pi without a battery clock may be a little behind.
+const BACKDATED_DAYS: i64 = 2;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// Why there is no certificate to serve with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PkiError {
+    /// A file of the authority or the certificate cannot be read or written.
+    #[error("cannot {action} {}", .path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is there, but is not what it should be.
+    #[error("{} is not a usable {expected}; restore it, or remove ca.pem, ca.key, server.pem and server.key to make a new authority", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What was expected in it.
+        expected: &'static str,
+        /// What is wrong with it.
+        source: rcgen::Error,
+    },
+    /// One half of a pair of files is missing, and making it anew would cut off every door that trusts the old one.
+    #[error("{} is missing beside its other half; restore it, or remove both to make a new authority", .path.display())]
+    HalfMissing {
+        /// The missing file.
+        path: PathBuf,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate for {names}")]
+    Make {
+        /// The names it was to carry.
+        names: String,
+        /// What is wrong.
+        source: rcgen::Error,
+    },
+}
+
+/// What the hub serves TLS with. Its `Debug` shows no key.
+pub(crate) struct ServerIdentity {
+    /// Where `ca.pem` is.
+    pub(crate) ca_file: PathBuf,
+    /// The server certificate, PEM.
+    pub(crate) certificate_pem: String,
+    /// Its key, PEM.
+    pub(crate) key_pem: String,
+    /// When the certificate ends, in seconds since 1970.
+    pub(crate) not_after: i64,
+}
+
+/// Makes or loads the authority in `directory`, and a server certificate that carries `names` and is not about to end.
+pub(crate) fn load_or_create(
+    directory: &Path,
+    names: &CertificateNames,
+    now: Timestamp,
+) -> Result<ServerIdentity, PkiError> {
+    let ca_file = directory.join("ca.pem");
+    let issuer = authority(&ca_file, &directory.join("ca.key"), names, now)?;
+    let certificate_file = directory.join("server.pem");
+    let key_file = directory.join("server.key");
+    if let (Some(certificate_pem), Some(key_pem)) = (read(&certificate_file)?, read(&key_file)?) {
+        if let Some(not_after) = names::still_good(
+            &certificate_pem,
+            &issuer,
+            names,
+            now.as_second() + RENEW_DAYS * DAY_SECONDS,
+        ) {
+            return Ok(ServerIdentity {
+                ca_file,
+                certificate_pem,
+                key_pem,
+                not_after,
+            });
+        }
+    }
+    let make = |source| PkiError::Make {
+        names: names.to_string(),
+        source,
+    };
+    let key = KeyPair::generate().map_err(make)?;
+    let mut parameters = CertificateParams::new(names.subjects()).map_err(make)?;
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, names.common_name());
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.use_authority_key_identifier_extension = true;
+    set_validity(&mut parameters, now, SERVER_DAYS);
+    let not_after = parameters.not_after.unix_timestamp();
+    let certificate_pem = parameters.signed_by(&key, &issuer).map_err(make)?.pem();
+    let key_pem = key.serialize_pem();
+    // The key first: a certificate without its key would be loaded by nobody and never replaced.
+    write(&key_file, &key_pem, 0o600)?;
+    write(&certificate_file, &certificate_pem, 0o644)?;
+    tracing::info!(%names, days = SERVER_DAYS, "made a server certificate");
+    Ok(ServerIdentity {
+        ca_file,
+        certificate_pem,
+        key_pem,
+        not_after,
+    })
+}
+
+fn authority(
+    certificate_file: &Path,
+    key_file: &Path,
+    names: &CertificateNames,
+    now: Timestamp,
+) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    match (read(certificate_file)?, read(key_file)?) {
+        (Some(certificate), Some(key)) => {
+            let key = KeyPair::from_pem(&key).map_err(|source| PkiError::Unusable {
+                path: key_file.to_owned(),
+                expected: "private key",
+                source,
+            })?;
+            Issuer::from_ca_cert_pem(&certificate, key).map_err(|source| PkiError::Unusable {
+                path: certificate_file.to_owned(),
+                expected: "CA certificate",
+                source,
+            })
+        }
+        (None, None) => make_authority(certificate_file, key_file, names, now),
+        (None, Some(_)) => Err(PkiError::HalfMissing {
+            path: certificate_file.to_owned(),
+        }),
+        (Some(_), None) => Err(PkiError::HalfMissing {
+            path: key_file.to_owned(),
+        }),
+    }
+}
+
+fn make_authority(
+    certificate_file: &Path,
+    key_file: &Path,
+    names: &CertificateNames,
+    now: Timestamp,
+) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let make = |source| PkiError::Make {
+        names: "the hub's authority".into(),
+        source,
+    };
+    let key = KeyPair::generate().map_err(make)?;
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.push(
+        DnType::CommonName,
+        format!("door-hub authority of {}", names.common_name()),
+    );
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut parameters, now, AUTHORITY_DAYS);
+    let certificate = parameters.self_signed(&key).map_err(make)?;
+    // If the hub dies between the two, the operator is told which half is missing; no door has seen it yet.
+    write(key_file, &key.serialize_pem(), 0o600)?;
+    write(certificate_file, &certificate.pem(), 0o644)?;
+    tracing::info!(file = %certificate_file.display(), "made a certificate authority");
+    Ok(Issuer::new(parameters, key))
+}
+
+fn set_validity(parameters: &mut CertificateParams, now: Timestamp, days: i64) {
+    let day = |offset: i64| {
+        let seconds = now.as_second().saturating_add(offset * DAY_SECONDS);
+        let date = Timestamp::from_second(seconds)
+            .unwrap_or(now)
+            .to_zoned(TimeZone::UTC)
+            .date();
+        let part = |value: i8| u8::try_from(value).expect("months and days are positive");
+        rcgen::date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))
+    };
+    parameters.not_before = day(-BACKDATED_DAYS);
+    parameters.not_after = day(days);
+}
+
+fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PkiError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    write_file(path, text, mode).map_err(|source| PkiError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file whole or not at all, readable as `mode` says from its first byte on.
+pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    // One left behind by a hub that died here may have another mode.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(host: &str, more: &[&str]) -> CertificateNames {
+        CertificateNames::new(
+            host,
+            more.iter().map(ToString::to_string).collect(),
+            vec!["192.0.2.7".parse().unwrap()],
+        )
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_second_start_serves_what_the_first_one_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = load_or_create(
+            folder.path(),
+            &names("hub", &[]),
+            at("2026-01-01T00:00:00Z"),
+        )
+        .unwrap();
+        let again = load_or_create(
+            folder.path(),
+            &names("hub", &[]),
+            at("2026-06-01T00:00:00Z"),
+        )
+        .unwrap();
+        assert_eq!(first.certificate_pem, again.certificate_pem);
+        assert_eq!(first.key_pem, again.key_pem);
+    }
+
+    #[test]
+    fn the_certificate_is_renewed_near_its_end_by_the_same_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = load_or_create(
+            folder.path(),
+            &names("hub", &[]),
+            at("2026-01-01T00:00:00Z"),
+        )
+        .unwrap();
+        let authority = fs::read_to_string(&first.ca_file).unwrap();
+        let later = load_or_create(
+            folder.path(),
+            &names("hub", &[]),
+            at("2026-12-15T00:00:00Z"),
+        )
+        .unwrap();
+        assert_ne!(first.certificate_pem, later.certificate_pem);
+        assert!(later.not_after > first.not_after);
+        assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);
+    }
+
+    #[test]
+    fn another_name_needs_another_certificate_but_fewer_addresses_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        let first = load_or_create(folder.path(), &names("hub", &["hub.lan"]), now).unwrap();
+        let fewer = load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
+        assert_eq!(first.certificate_pem, fewer.certificate_pem);
+        let more = load_or_create(folder.path(), &names("hub", &["10.1.2.3"]), now).unwrap();
+        assert_ne!(first.certificate_pem, more.certificate_pem);
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_is_replaced() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = at("2026-01-01T00:00:00Z");
+        let first = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
+        load_or_create(two.path(), &names("hub", &[]), now).unwrap();
+        for file in ["ca.pem", "ca.key"] {
+            fs::copy(two.path().join(file), one.path().join(file)).unwrap();
+        }
+        let again = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
+        assert_ne!(first.certificate_pem, again.certificate_pem);
+    }
+
+    #[test]
+    fn a_lost_key_is_an_error_that_names_it_and_leaves_the_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        let first = load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
+        let authority = fs::read_to_string(&first.ca_file).unwrap();
+        fs::remove_file(folder.path().join("ca.key")).unwrap();
+        let error = load_or_create(folder.path(), &names("hub", &[]), now)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("ca.key is missing"), "{error}");
+        assert_eq!(fs::read_to_string(&first.ca_file).unwrap(), authority);
+    }
+
+    #[test]
+    fn keys_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        load_or_create(
+            folder.path(),
+            &names("hub", &[]),
+            at("2026-01-01T00:00:00Z"),
+        )
+        .unwrap();
+        for file in ["ca.key", "server.key"] {
+            let mode = fs::metadata(folder.path().join(file))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The names that the server certificate carries: what people and doors may dial.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use rcgen::{Issuer, KeyPair};
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
+
+/// The host name, its aliases, `localhost` and the addresses, without repetition.
+#[derive(Debug, Clone)]
+pub(crate) struct CertificateNames {
+    common_name: String,
+    subjects: BTreeSet<String>,
+}
+
+impl CertificateNames {
+    /// `name` and `aliases` are DNS names or addresses as text.
+    pub(crate) fn new(name: &str, aliases: Vec<String>, addresses: Vec<IpAddr>) -> Self {
+        let mut subjects: BTreeSet<String> = aliases
+            .into_iter()
+            .map(|alias| alias.to_ascii_lowercase())
+            .collect();
+        subjects.insert(name.to_ascii_lowercase());
+        subjects.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
+        subjects.extend(addresses.iter().map(ToString::to_string));
+        Self {
+            common_name: name.to_owned(),
+            subjects,
+        }
+    }
+
+    /// What the certificate's subject says: the host name, as far as fits there.
+    pub(crate) fn common_name(&self) -> String {
+        // X.520 allows 64 characters.
+        self.common_name.chars().take(64).collect()
+    }
+
+    /// All the names, as `CertificateParams::new` wants them.
+    pub(crate) fn subjects(&self) -> Vec<String> {
+        self.subjects.iter().cloned().collect()
+    }
+
+    /// Whether the hub goes by `name` (a DNS name or an address, without a port).
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.subjects.contains(&name.to_ascii_lowercase())
+    }
+}
+
+impl fmt::Display for CertificateNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, separator) in self
+            .subjects
+            .iter()
+            .zip(std::iter::once("").chain(std::iter::repeat(", ")))
+        {
+            write!(f, "{separator}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// When `certificate_pem` ends, if `issuer` signed it, it carries all of `names` and it lasts past `needed_until`.
+pub(super) fn still_good(
+    certificate_pem: &str,
+    issuer: &Issuer<'_, KeyPair>,
+    names: &CertificateNames,
+    needed_until: i64,
+) -> Option<i64> {
+    let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    let key_identifier =
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                    identifier.key_identifier.as_ref()
+                }
+                _ => None,
+            })?;
+    let expected = rcgen::CertificateParams::default().key_identifier(issuer.key());
+    if key_identifier.0 != expected {
+        tracing::debug!("the server certificate is of another authority");
+        return None;
+    }
+    let mut missing = names.subjects.clone();
+    for name in &certificate
+        .subject_alternative_name()
+        .ok()??
+        .value
+        .general_names
+    {
+        match name {
+            GeneralName::DNSName(name) => missing.remove(&name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => {
+                address(bytes).is_some_and(|address| missing.remove(&address.to_string()))
+            }
+            _ => false,
+        };
+    }
+    let not_after = certificate.validity().not_after.timestamp();
+    (missing.is_empty() && not_after > needed_until).then_some(not_after)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
+
+/// The addresses of this machine's interfaces, except loopback and link-local ones: those a door could dial.
+#[must_use]
+pub fn local_addresses() -> Vec<IpAddr> {
+    let interfaces = match nix::ifaddrs::getifaddrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list this machine's addresses; the certificate will not carry them");
+            return Vec::new();
+        }
+    };
+    let addresses: BTreeSet<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address
+                .as_sockaddr_in()
+                .map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| {
+                address
+                    .as_sockaddr_in6()
+                    .map(|address| IpAddr::V6(address.ip()))
+            })
+        })
+        .filter(|address| !address.is_loopback() && !is_link_local(address))
+        .collect();
+    addresses.into_iter().collect()
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// The name this machine gives itself, or `localhost` when it has none that a certificate could carry.
+#[must_use]
+pub fn default_host_name() -> String {
+    let named = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    named
+        .filter(|name| is_host_name(name))
+        .unwrap_or_else(|| "localhost".into())
+}
+
+/// Whether `name` can be a host name: letters, digits, `-` and dots between them.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    !name.is_empty() && name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_without_case_and_kept_once() {
+        let names = CertificateNames::new("Hub.Example", vec!["hub.example".into()], Vec::new());
+        assert!(names.contains("HUB.example"));
+        assert_eq!(names.to_string(), "127.0.0.1, ::1, hub.example, localhost");
+    }
+
+    #[test]
+    fn host_names_are_what_dns_allows() {
+        for good in ["hub", "hub-1.lan", "a_b.example"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in [
+            "", "-hub", "hub.", "hub..lan", "hub lan", "hub:8883", "h\u{fc}b",
+        ] {
+            assert!(!is_host_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the hub does, one file per resource: the rules over the store and the live connections. HTTP and MQTT both call it; it knows
+//! neither.
+
+mod device;
+mod error;
+mod job;
+mod method;
+mod query;
+mod session;
+mod telemetry;
+mod twin;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iothub_protocol::id::PolicyName;
+
+pub(crate) use device::{Device, DeviceUpdate, generate_key};
+pub use device::DeviceService;
+pub use error::ServiceError;
+pub use job::JobService;
+pub(crate) use job::Runner;
+pub use method::MethodService;
+pub use query::QueryService;
+pub use session::{SessionService, SessionStart};
+pub use telemetry::TelemetryService;
+pub use twin::TwinService;
+
+use crate::config::TelemetryLimits;
+use crate::identity::Policy;
+use crate::session::Registry;
+use crate::store::Store;
+
+/// All services; clones share what is beneath.
+#[derive(Clone)]
+pub struct Services {
+    /// The identity registry.
+    pub device: DeviceService,
+    /// Device twins.
+    pub twin: TwinService,
+    /// Direct methods.
+    pub method: MethodService,
+    /// Queries over twins and job records.
+    pub query: QueryService,
+    /// Device-to-cloud messages.
+    pub telemetry: TelemetryService,
+    /// What connections leave behind.
+    pub session: SessionService,
+    /// Jobs.
+    pub job: JobService,
+    policies: Arc<HashMap<PolicyName, Policy>>,
+}
+
+impl Services {
+    /// Puts the services over `store` and `registry`.
+    pub(crate) fn new(store: &Store, registry: &Registry, policies: Vec<Policy>, telemetry: TelemetryLimits) -> Self {
+        let method = MethodService::new(store.clone(), registry.clone());
+        Self {
+            device: DeviceService::new(store.clone(), registry.clone()),
+            twin: TwinService::new(store.clone()),
+            method: method.clone(),
+            query: QueryService::new(store.clone()),
+            telemetry: TelemetryService::new(store.clone(), telemetry),
+            session: SessionService::new(store.clone()),
+            job: JobService::new(store.clone()),
+            policies: Arc::new(policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect()),
+        }
+    }
+
+    /// The policy of that name.
+    #[must_use]
+    pub fn policy(&self, name: &PolicyName) -> Option<Policy> {
+        self.policies.get(name).cloned()
+    }
+}
+
+/// On what condition a change is made (RFC 7232, `If-Match`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// None was given.
+    Absent,
+    /// `*`: whatever the version, but it must exist.
+    Any,
+    /// Only if this is the version.
+    Etag(String),
+}
+
+impl IfMatch {
+    /// Whether the change may be made to the version `etag`.
+    pub(crate) fn check(&self, etag: &str) -> Result<(), ServiceError> {
+        match self {
+            Self::Etag(wanted) if wanted != etag => Err(ServiceError::precondition_failed()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The identity registry: who may connect, and with what.
+
+mod document;
+
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::sas::SharedAccessKey;
+use jiff::Timestamp;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+pub(crate) use document::{Device, DeviceUpdate, status_text};
+
+use super::{IfMatch, ServiceError};
+use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys};
+use crate::session::{DisconnectReason, Registry};
+use crate::store::{ConnectionState, DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
+
+/// A generated key has as many bytes as the signature it makes.
+const KEY_BYTES: usize = 32;
+
+/// Seconds from the year 1, where Azure's generation ids start to count, to 1970.
+const SECONDS_BEFORE_1970: i128 = 62_135_596_800;
+
+/// The most identities that one list shows.
+const MAX_LISTED: u32 = 1000;
+
+/// The registry.
+#[derive(Clone)]
+pub struct DeviceService {
+    store: Store,
+    registry: Registry,
+}
+
+impl DeviceService {
+    pub(super) fn new(store: Store, registry: Registry) -> Self {
+        Self { store, registry }
+    }
+
+    /// What a connection of `device` is judged by; `None` when there is no such device.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn authentication(&self, device: &DeviceId) -> Result<Option<DeviceAuthentication>, ServiceError> {
+        Ok(self.store.device_get(device).await?.map(authentication))
+    }
+
+    /// Makes a device.
+    pub(crate) async fn create(&self, device: &DeviceId, wanted: &DeviceUpdate) -> Result<Device, ServiceError> {
+        wanted.check_id(device.as_ref())?;
+        let record = DeviceRecord {
+            device_id: device.clone(),
+            generation_id: generation_id(Timestamp::now()),
+            etag: new_etag(),
+            enabled: wanted.enabled()?.unwrap_or(true),
+            status_reason: wanted.status_reason()?,
+            status_updated: NEVER.to_owned(),
+            authentication: wanted.authentication(None)?,
+            connection_state: ConnectionState::Disconnected,
+            connection_state_updated: NEVER.to_owned(),
+            last_activity: NEVER.to_owned(),
+        };
+        if self.store.device_insert(record.clone()).await? {
+            Ok(record.into())
+        } else {
+            Err(ServiceError::new(ErrorCode::DeviceAlreadyExists, format!("there is a device `{device}` already")))
+        }
+    }
+
+    /// Changes a device. Its connection is ended when it is disabled or its credentials change.
+    pub(crate) async fn update(&self, device: &DeviceId, if_match: IfMatch, wanted: DeviceUpdate) -> Result<Device, ServiceError> {
+        wanted.check_id(device.as_ref())?;
+        let now = time_text(Timestamp::now());
+        let changed = self.store.device_update(device, move |record| change(record, &if_match, &wanted, now)).await?;
+        let (record, ends_connection) = changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        if let Some(reason) = ends_connection {
+            self.registry.disconnect(device, reason);
+        }
+        Ok(record.into())
+    }
+
+    /// The device.
+    pub(crate) async fn get(&self, device: &DeviceId) -> Result<Device, ServiceError> {
+        let record = self.store.device_get(device).await?;
+        Ok(record.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?.into())
+    }
+
+    /// The first devices, in the order they were made.
+    pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<Device>, ServiceError> {
+        let records = self.store.device_list(top.unwrap_or(MAX_LISTED).min(MAX_LISTED)).await?;
+        Ok(records.into_iter().map(Device::from).collect())
+    }
+
+    /// Removes a device, its twin and its session, and ends its connection.
+    pub(crate) async fn delete(&self, device: &DeviceId, if_match: IfMatch) -> Result<(), ServiceError> {
+        let deleted = self.store.device_delete(device, move |record| if_match.check(&record.etag)).await?;
+        if !deleted {
+            return Err(ServiceError::device_not_found(device.as_ref()));
+        }
+        self.registry.disconnect(device, DisconnectReason::Deleted);
+        Ok(())
+    }
+
+    /// How many devices there are.
+    pub(crate) async fn statistics(&self) -> Result<DeviceStatistics, ServiceError> {
+        Ok(self.store.device_statistics().await?)
+    }
+}
+
+/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to.
+fn change(
+    record: &mut DeviceRecord,
+    if_match: &IfMatch,
+    wanted: &DeviceUpdate,
+    now: String,
+) -> Result<Option<DisconnectReason>, ServiceError> {
+    if_match.check(&record.etag)?;
+    let enabled = wanted.enabled()?.unwrap_or(record.enabled);
+    let authentication = wanted.authentication(Some(&record.authentication))?;
+    let reason = if !enabled {
+        Some(DisconnectReason::Disabled)
+    } else if authentication.differs_from(&record.authentication) {
+        Some(DisconnectReason::CredentialsChanged)
+    } else {
+        None
+    };
+    if enabled != record.enabled {
+        record.status_updated = now;
+    }
+    record.enabled = enabled;
+    record.status_reason = wanted.status_reason()?;
+    record.authentication = authentication;
+    record.etag = new_etag();
+    Ok(reason)
+}
+
+fn authentication(record: DeviceRecord) -> DeviceAuthentication {
+    let StoredAuthentication { kind, keys, thumbprints } = record.authentication;
+    let kind = match (kind.as_str(), keys) {
+        ("sas", Some((primary, secondary))) => AuthenticationKind::Sas(Keys { primary, secondary }),
+        ("selfSigned", _) => {
+            AuthenticationKind::SelfSigned { primary_thumbprint: thumbprints.0, secondary_thumbprint: thumbprints.1 }
+        }
+        ("certificateAuthority", _) => AuthenticationKind::CertificateAuthority,
+        _ => AuthenticationKind::None,
+    };
+    DeviceAuthentication { enabled: record.enabled, generation_id: record.generation_id, kind }
+}
+
+/// A fresh key.
+pub(crate) fn generate_key() -> SharedAccessKey {
+    SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>()).expect("32 bytes are a key")
+}
+
+/// Identity etags are, unlike those of twins, the base64 of decimal digits.
+fn new_etag() -> String {
+    STANDARD.encode(rand::random::<u32>().to_string())
+}
+
+/// A generation id tells a device from an earlier one of the same name: the time, in ticks of 100 ns.
+fn generation_id(now: Timestamp) -> String {
+    (now.as_nanosecond() / 100 + SECONDS_BEFORE_1970 * 10_000_000).to_string()
+}

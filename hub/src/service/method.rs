@@ -1,0 +1,159 @@
+//! Direct methods: one path to the door for the API and for jobs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::{DeviceId, MethodName};
+use iothub_protocol::method::{MethodRequest, MethodResult};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::ServiceError;
+use crate::session::{Call, CallObserver, CallOutcome, Registry};
+use crate::store::Store;
+
+/// The longest payload, either way.
+const MAX_PAYLOAD: usize = 128 * 1024;
+
+/// How much longer than its own two timeouts a call may take before it is given up: the registry looks at its deadlines now and then.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Calls methods.
+#[derive(Clone)]
+pub struct MethodService {
+    store: Store,
+    registry: Registry,
+}
+
+/// A method with its arguments, ready to go to any number of devices.
+#[derive(Debug, Clone)]
+pub(crate) struct PreparedCall {
+    method: MethodName,
+    payload: Bytes,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+impl PreparedCall {
+    /// Checks what cannot be checked by the document's types.
+    pub(crate) fn new(request: &MethodRequest) -> Result<Self, ServiceError> {
+        // No payload is sent as `null`: Node's device client fails on an empty body.
+        let payload = request.payload().map_or_else(|| Bytes::from_static(b"null"), |raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+        if payload.len() > MAX_PAYLOAD {
+            let message = format!("the payload has {} bytes; at most {MAX_PAYLOAD} are sent to a device", payload.len());
+            return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
+        }
+        Ok(Self {
+            method: request.method_name().clone(),
+            payload,
+            connect_timeout: request.connect_timeout(),
+            response_timeout: request.response_timeout(),
+        })
+    }
+
+    /// How long the device may take to appear.
+    pub(crate) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// The longest the whole call can take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.connect_timeout + self.response_timeout + SLACK
+    }
+
+    /// The call of `device`, waiting for it no longer than `connect_timeout`.
+    pub(crate) fn to(&self, device: DeviceId, connect_timeout: Duration) -> Call {
+        Call {
+            device,
+            method: self.method.clone(),
+            payload: self.payload.clone(),
+            connect_timeout: self.connect_timeout.min(connect_timeout),
+            response_timeout: self.response_timeout,
+        }
+    }
+}
+
+impl MethodService {
+    pub(super) fn new(store: Store, registry: Registry) -> Self {
+        Self { store, registry }
+    }
+
+    /// Calls a method and waits for the answer.
+    pub(crate) async fn invoke(&self, device: &DeviceId, call: &PreparedCall) -> Result<MethodResult, ServiceError> {
+        if self.store.device_get(device).await?.is_none() {
+            return Err(ServiceError::device_not_found(device.as_ref()));
+        }
+        let (observer, outcome) = OneCall::new();
+        self.send(call.to(device.clone(), call.connect_timeout), observer, 0);
+        match tokio::time::timeout(call.deadline(), outcome).await {
+            Ok(Ok(outcome)) => answer(outcome, call),
+            _ => answer(CallOutcome::ResponseTimedOut, call),
+        }
+    }
+
+    /// Sends a call; `observer` hears of it exactly once. Never waits.
+    pub(crate) fn send(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
+        self.registry.call(call, observer, token);
+    }
+}
+
+/// What the outcome of a call means: the device's answer, or the error that the caller is told and a job's record keeps.
+pub(crate) fn answer(outcome: CallOutcome, call: &PreparedCall) -> Result<MethodResult, ServiceError> {
+    match outcome {
+        CallOutcome::Answered { status, payload } => Ok(MethodResult { status, payload: raw_payload(&payload)? }),
+        CallOutcome::NotOnline { waited } => {
+            Err(timed_out(ErrorCode::DeviceNotOnline, "Timed out waiting for device to connect.", waited))
+        }
+        CallOutcome::ResponseTimedOut => {
+            let message = "Timed out waiting for the response from device.";
+            Err(timed_out(ErrorCode::GatewayTimeout, message, call.response_timeout))
+        }
+        CallOutcome::Disconnected => {
+            let message = "The device's connection ended before it answered; whether it acted is not known.";
+            Err(ServiceError::new(ErrorCode::DeviceConnectionClosedRemotely, message))
+        }
+        CallOutcome::TooManyInFlight => {
+            let message = "Too many calls of this device are waiting for their answers.";
+            Err(ServiceError::new(ErrorCode::DeviceMaximumInflightMethodExceeded, message))
+        }
+    }
+}
+
+fn timed_out(code: ErrorCode, message: &str, timeout: Duration) -> ServiceError {
+    ServiceError { timeout: Some(timeout), ..ServiceError::new(code, message) }
+}
+
+/// A device's payload as it goes on: unchanged if it is JSON, `null` if it is empty.
+fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    if payload.len() > MAX_PAYLOAD {
+        let message = format!("the device answered with {} bytes; at most {MAX_PAYLOAD} are passed on", payload.len());
+        return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
+    }
+    serde_json::from_slice(payload)
+        .map(Some)
+        .map_err(|error| ServiceError::new(ErrorCode::DeserializationError, format!("the device's answer is not JSON: {error}")))
+}
+
+/// Hears of one call.
+struct OneCall(Mutex<Option<oneshot::Sender<CallOutcome>>>);
+
+impl OneCall {
+    fn new() -> (Arc<Self>, oneshot::Receiver<CallOutcome>) {
+        let (sender, receiver) = oneshot::channel();
+        (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
+    }
+}
+
+impl CallObserver for OneCall {
+    fn done(&self, _token: u32, outcome: CallOutcome) {
+        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The caller may have hung up.
+            let _ = sender.send(outcome);
+        }
+    }
+}

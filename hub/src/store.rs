@@ -1,0 +1,213 @@
+//! The hub's memory: one SQLite file, and the only SQL in the hub. It knows the protocol's types and nothing of connections or HTTP.
+//!
+//! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The methods of [`Store`] are in a file per table,
+//! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
+
+mod device;
+//X mod job;
+//X mod job_device;
+mod policy;
+//X mod query;
+mod reader;
+mod schema;
+mod session;
+mod telemetry;
+mod twin;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use iothub_protocol::id::DeviceId;
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+pub(crate) use device::{ConnectionState, DeviceRecord, DeviceStatistics, StoredAuthentication};
+//X pub(crate) use job::{JobAction, JobCounts, JobFilter, JobRecord, NewJob};
+//X pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, JobTarget};
+//X pub(crate) use query::{Page, PageStart};
+pub(crate) use session::{ConnectionEpoch, StoredSubscription};
+pub(crate) use telemetry::TelemetryMessage;
+pub(crate) use twin::{Section, TwinChange, TwinRecord};
+pub(crate) use writer::AfterCommit;
+
+use reader::Readers;
+use writer::{Write, Writer};
+
+/// How long [`Store::close`] waits for what is queued to reach the disk.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// When something that never happened is said to have happened.
+pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file cannot be opened.
+    #[error("cannot open the database {}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A newer hub has been here.
+    #[error(
+        "the database has schema {found}, this door-hub knows up to {known}: start the newer door-hub that wrote it"
+    )]
+    NewerSchema {
+        /// The schema of the file.
+        found: usize,
+        /// The newest schema this program knows.
+        known: usize,
+    },
+    /// A statement failed.
+    #[error("a database statement failed")]
+    Sql(#[source] rusqlite::Error),
+    /// The transaction did not reach the disk; nothing of it happened.
+    #[error("the database did not commit")]
+    Commit(#[source] Arc<rusqlite::Error>),
+    /// A stored document does not read back.
+    #[error("the stored {what} cannot be read back")]
+    Corrupt {
+        /// Which document.
+        what: &'static str,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A thread of the store could not be started.
+    #[error("cannot start the database's thread")]
+    Thread(#[source] std::io::Error),
+    /// The read took too long and was stopped.
+    #[error("the database read did not end in time")]
+    Deadline,
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::Deadline,
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+impl StoreError {
+    fn corrupt(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Corrupt {
+            what,
+            source: Box::new(source),
+        }
+    }
+}
+
+/// A committed change of desired properties that the device is to hear of.
+#[derive(Debug)]
+pub(crate) struct DesiredChange {
+    /// The device.
+    pub(crate) device: DeviceId,
+    /// The new `$version`.
+    pub(crate) version: u64,
+    /// The notification: the patch and `$version`.
+    pub(crate) body: Bytes,
+}
+
+/// A handle on the store; clones share it.
+#[derive(Clone)]
+pub(crate) struct Store {
+    writer: Writer,
+    readers: Readers,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Store {
+    /// Opens the database in `path`, making or migrating it, and starts the writer. `held` lives as long as the writer does.
+    pub(crate) fn open(
+        path: &Path,
+        after_commit: AfterCommit,
+        held: impl Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let connection = schema::open_writer(path)?;
+        let readers = Readers::open(path)?;
+        let (writer, thread) =
+            Writer::spawn(connection, after_commit, held).map_err(StoreError::Thread)?;
+        Ok(Self {
+            writer,
+            readers,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// Finishes what is queued and ends the writer.
+    pub(crate) async fn close(&self) {
+        let closing = async {
+            self.writer.stop().await;
+            let thread = self
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(thread) = thread {
+                // A writer that panicked has logged it.
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_DEADLINE, closing).await.is_err() {
+            tracing::error!(
+                seconds = CLOSE_DEADLINE.as_secs(),
+                "the database did not finish writing in time"
+            );
+        }
+    }
+
+    async fn read<T, E>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.readers.read(read).await
+    }
+
+    async fn write<T, E>(
+        &self,
+        rows: usize,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.write(rows, operation).await
+    }
+}
+
+/// A time as it is stored and shown: UTC, seven decimals.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    format!("{time:.7}")
+}
+
+/// A stored number that cannot be negative.
+fn unsigned(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| {
+        rusqlite::Error::IntegralValueOutOfRange(
+            row.as_ref().column_index(column).unwrap_or(0),
+            value,
+        )
+    })
+}
+
+/// A count as SQLite stores it. No table of the hub reaches 2^63 rows.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,281 @@
+//! The identities.
+
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::sas::SharedAccessKey;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::{NEVER, Store, StoreError, unsigned};
+
+/// Whether a device has a connection, as a twin spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionState {
+    /// It has.
+    Connected,
+    /// It has not.
+    Disconnected,
+}
+
+impl ConnectionState {
+    /// The spelling.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "Connected",
+            Self::Disconnected => "Disconnected",
+        }
+    }
+}
+
+/// How an identity authenticates, whatever its type: the keys stay when the type changes.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredAuthentication {
+    /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
+    pub(crate) kind: String,
+    /// The keys of `sas`.
+    pub(crate) keys: Option<(SharedAccessKey, SharedAccessKey)>,
+    /// The thumbprints of `selfSigned`.
+    pub(crate) thumbprints: (Option<String>, Option<String>),
+}
+
+impl StoredAuthentication {
+    /// Whether a connection made under `other` could not be made under `self`.
+    pub(crate) fn differs_from(&self, other: &Self) -> bool {
+        let bytes = |keys: &Option<(SharedAccessKey, SharedAccessKey)>| {
+            keys.as_ref()
+                .map(|(one, two)| (one.as_bytes().to_vec(), two.as_bytes().to_vec()))
+        };
+        self.kind != other.kind
+            || self.thumbprints != other.thumbprints
+            || bytes(&self.keys) != bytes(&other.keys)
+    }
+}
+
+/// A row of identities.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceRecord {
+    pub(crate) device_id: DeviceId,
+    pub(crate) generation_id: String,
+    pub(crate) etag: String,
+    pub(crate) enabled: bool,
+    pub(crate) status_reason: Option<String>,
+    pub(crate) status_updated: String,
+    pub(crate) authentication: StoredAuthentication,
+    pub(crate) connection_state: ConnectionState,
+    pub(crate) connection_state_updated: String,
+    pub(crate) last_activity: String,
+}
+
+/// How many identities there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceStatistics {
+    /// All.
+    pub(crate) total: u64,
+    /// Those enabled.
+    pub(crate) enabled: u64,
+}
+
+/// The columns that [`record`] reads.
+pub(super) const COLUMNS: &str = "device.id, device.device_id, device.generation_id, device.etag AS device_etag, device.status, \
+    device.status_reason, device.status_updated, device.authentication_type, device.primary_key, device.secondary_key, \
+    device.primary_thumbprint, device.secondary_thumbprint, device.connection_state, device.connection_state_updated, \
+    device.last_activity";
+
+/// Reads a row of [`COLUMNS`].
+pub(super) fn record(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
+    let keys = match (
+        row.get::<_, Option<Vec<u8>>>("primary_key")?,
+        row.get::<_, Option<Vec<u8>>>("secondary_key")?,
+    ) {
+        (Some(primary), Some(secondary)) => Some((stored_key(&primary)?, stored_key(&secondary)?)),
+        _ => None,
+    };
+    let state: String = row.get("connection_state")?;
+    let status: String = row.get("status")?;
+    Ok(DeviceRecord {
+        device_id: stored_id(&row.get::<_, String>("device_id")?)?,
+        generation_id: row.get("generation_id")?,
+        etag: row.get("device_etag")?,
+        enabled: status == "enabled",
+        status_reason: row.get("status_reason")?,
+        status_updated: row.get("status_updated")?,
+        authentication: StoredAuthentication {
+            kind: row.get("authentication_type")?,
+            keys,
+            thumbprints: (
+                row.get("primary_thumbprint")?,
+                row.get("secondary_thumbprint")?,
+            ),
+        },
+        connection_state: if state == "Connected" {
+            ConnectionState::Connected
+        } else {
+            ConnectionState::Disconnected
+        },
+        connection_state_updated: row.get("connection_state_updated")?,
+        last_activity: row.get("last_activity")?,
+    })
+}
+
+pub(super) fn stored_id(text: &str) -> Result<DeviceId, StoreError> {
+    text.parse()
+        .map_err(|error| StoreError::corrupt("device id", error))
+}
+
+pub(super) fn stored_key(bytes: &[u8]) -> Result<SharedAccessKey, StoreError> {
+    SharedAccessKey::from_bytes(bytes).map_err(|error| StoreError::corrupt("key", error))
+}
+
+fn get(
+    connection: &rusqlite::Connection,
+    device: &DeviceId,
+) -> Result<Option<DeviceRecord>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM device WHERE device_id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([device.as_ref()])?;
+    rows.next()?.map(record).transpose()
+}
+
+const fn status(enabled: bool) -> &'static str {
+    if enabled { "enabled" } else { "disabled" }
+}
+
+impl Store {
+    /// The identity, if there is one.
+    pub(crate) async fn device_get(
+        &self,
+        device: &DeviceId,
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        let device = device.clone();
+        self.read(move |connection| get(connection, &device)).await
+    }
+
+    /// The first `top` identities, in the order they were made.
+    pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM device ORDER BY id LIMIT ?1"
+            ))?;
+            let mut rows = statement.query([top])?;
+            let mut devices = Vec::new();
+            while let Some(row) = rows.next()? {
+                devices.push(record(row)?);
+            }
+            Ok(devices)
+        })
+        .await
+    }
+
+    /// How many there are.
+    pub(crate) async fn device_statistics(&self) -> Result<DeviceStatistics, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'enabled') AS enabled FROM device",
+            )?;
+            let count = statement.query_row([], |row| {
+                Ok(DeviceStatistics { total: unsigned(row, "total")?, enabled: unsigned(row, "enabled")? })
+            })?;
+            Ok(count)
+        })
+        .await
+    }
+
+    /// Adds an identity and its empty twin. `false` when there is one of that name already.
+    pub(crate) async fn device_insert(&self, record: DeviceRecord) -> Result<bool, StoreError> {
+        self.write(2, move |write| {
+            let (primary, secondary) = record.authentication.keys.unzip();
+            let inserted = write
+                .connection
+                .prepare_cached(
+                    "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
+                     primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, connection_state_updated, last_activity) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT (device_id) DO NOTHING RETURNING id",
+                )?
+                .query_row(
+                    params![
+                        record.device_id.as_ref(),
+                        record.generation_id,
+                        record.etag,
+                        status(record.enabled),
+                        record.status_reason,
+                        record.status_updated,
+                        record.authentication.kind,
+                        primary.as_ref().map(SharedAccessKey::as_bytes),
+                        secondary.as_ref().map(SharedAccessKey::as_bytes),
+                        record.authentication.thumbprints.0,
+                        record.authentication.thumbprints.1,
+                        NEVER,
+                    ],
+                    |row| row.get::<_, i64>(0),
+                )
+                .optional()?;
+            inserted.map(|id| super::twin::insert_empty(write.connection, id)).transpose()?;
+            Ok(inserted.is_some())
+        })
+        .await
+    }
+
+    /// Changes the identity by `change`, and returns it with what `change` has to say; `None` when there is none. What its connection sets
+    /// is left alone.
+    pub(crate) async fn device_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        device: &DeviceId,
+        change: impl FnOnce(&mut DeviceRecord) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<(DeviceRecord, T)>, E> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            let Some(mut record) = get(write.connection, &device)? else {
+                return Ok(None);
+            };
+            let said = change(&mut record)?;
+            update(write.connection, &record)?;
+            Ok(Some((record, said)))
+        })
+        .await
+    }
+
+    /// Removes the identity, its twin and its session, if `check` agrees. `false` when there is none.
+    pub(crate) async fn device_delete<E: From<StoreError> + Send + 'static>(
+        &self,
+        device: &DeviceId,
+        check: impl FnOnce(&DeviceRecord) -> Result<(), E> + Send + 'static,
+    ) -> Result<bool, E> {
+        let device = device.clone();
+        self.write(2, move |write| {
+            let Some(record) = get(write.connection, &device)? else {
+                return Ok(false);
+            };
+            check(&record)?;
+            delete(write.connection, &device)?;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+fn update(connection: &rusqlite::Connection, record: &DeviceRecord) -> Result<(), StoreError> {
+    let keys = record.authentication.keys.as_ref();
+    connection
+        .prepare_cached(
+            "UPDATE device SET etag = ?2, status = ?3, status_reason = ?4, status_updated = ?5, authentication_type = ?6, \
+             primary_key = ?7, secondary_key = ?8, primary_thumbprint = ?9, secondary_thumbprint = ?10 WHERE device_id = ?1",
+        )?
+        .execute(params![
+            record.device_id.as_ref(),
+            record.etag,
+            status(record.enabled),
+            record.status_reason,
+            record.status_updated,
+            record.authentication.kind,
+            keys.map(|(primary, _)| primary.as_bytes()),
+            keys.map(|(_, secondary)| secondary.as_bytes()),
+            record.authentication.thumbprints.0,
+            record.authentication.thumbprints.1,
+        ])?;
+    Ok(())
+}
+
+fn delete(connection: &rusqlite::Connection, device: &DeviceId) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM device WHERE device_id = ?1")?
+        .execute([device.as_ref()])?;
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Jobs: what is to be done, when, and how far it has come.
+
+use std::time::Duration;
+
+use iothub_protocol::id::JobId;
+use iothub_protocol::job::{JobStatus, JobType};
+use iothub_protocol::query::Condition;
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params, params_from_iter};
+
+use super::query::compile_condition;
+use super::{Store, StoreError, signed, time_text, unsigned};
+
+/// Jobs that are not over, at most. Each costs the runner a look at every step.
+const ACTIVE: u64 = 1000;
+
+/// A job to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob {
+    pub(crate) job_id: JobId,
+    pub(crate) kind: JobType,
+    /// `cloudToDeviceMethod` or `updateTwin`, as the client wrote it.
+    pub(crate) action: String,
+    pub(crate) query_condition: String,
+    pub(crate) created: Timestamp,
+    pub(crate) start: Timestamp,
+    pub(crate) max_execution: Duration,
+}
+
+/// What became of storing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobInsert {
+    /// It is stored.
+    Done,
+    /// There is a job of that id.
+    Exists,
+    /// Too many jobs are not over.
+    TooMany,
+}
+
+/// What became of cancelling.
+#[derive(Debug)]
+pub(crate) enum JobCancel {
+    /// It is cancelled.
+    Done(Box<JobRecord>),
+    /// It is too late: the job runs or is over.
+    TooLate(JobStatus),
+    /// There is none.
+    NotFound,
+}
+
+/// A stored job.
+#[derive(Debug, Clone)]
+pub(crate) struct JobRecord {
+    /// Its row: the order in which jobs were made.
+    pub(crate) row: i64,
+    pub(crate) job_id: JobId,
+    pub(crate) kind: JobType,
+    pub(crate) status: JobStatus,
+    pub(crate) action: String,
+    pub(crate) query_condition: String,
+    pub(crate) created: Timestamp,
+    pub(crate) start: Timestamp,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) max_execution: Duration,
+    pub(crate) failure_reason: Option<String>,
+    pub(crate) counts: JobCounts,
+}
+
+/// How many of its devices are where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct JobCounts {
+    pub(crate) devices: u64,
+    pub(crate) pending: u64,
+    pub(crate) running: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+}
+
+/// Which jobs a list shows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobFilter {
+    pub(crate) kind: Option<JobType>,
+    pub(crate) status: Option<JobStatus>,
+}
+
+const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, max_execution_s, failure_reason, \
+    device_count, pending_count, running_count, succeeded_count, failed_count";
+
+/// Jobs that are not over.
+const IS_ACTIVE: &str = "status IN ('queued', 'scheduled', 'running')";
+
+fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
+    Ok(JobRecord {
+        row: row.get("id")?,
+        job_id: row.get::<_, String>("job_id")?.parse().map_err(|error| StoreError::corrupt("job id", error))?,
+        kind: row.get::<_, String>("type")?.parse().map_err(|error| StoreError::corrupt("job type", error))?,
+        status: row.get::<_, String>("status")?.parse().map_err(|error| StoreError::corrupt("job status", error))?,
+        action: row.get("action")?,
+        query_condition: row.get("query_condition")?,
+        created: stored_time(&row.get::<_, String>("created")?)?,
+        start: stored_time(&row.get::<_, String>("start")?)?,
+        ended: row.get::<_, Option<String>>("ended")?.as_deref().map(stored_time).transpose()?,
+        max_execution: Duration::from_secs(unsigned(row, "max_execution_s")?),
+        failure_reason: row.get("failure_reason")?,
+        counts: JobCounts {
+            devices: unsigned(row, "device_count")?,
+            pending: unsigned(row, "pending_count")?,
+            running: unsigned(row, "running_count")?,
+            succeeded: unsigned(row, "succeeded_count")?,
+            failed: unsigned(row, "failed_count")?,
+        },
+    })
+}
+
+fn stored_time(text: &str) -> Result<Timestamp, StoreError> {
+    text.parse().map_err(|error: jiff::Error| StoreError::corrupt("time", error))
+}
+
+fn all(connection: &Connection, sql: &str, parameters: Vec<Value>) -> Result<Vec<JobRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        jobs.push(record(row)?);
+    }
+    Ok(jobs)
+}
+
+fn by_id(connection: &Connection, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE job_id = ?1");
+    Ok(all(connection, &sql, vec![job.to_string().into()])?.pop())
+}
+
+impl Store {
+    /// Stores a new job as `queued`.
+    pub(crate) async fn job_insert(&self, job: NewJob) -> Result<JobInsert, StoreError> {
+        self.write(1, move |write| {
+            let active: u64 = write
+                .connection
+                .prepare_cached(&format!("SELECT count(*) AS n FROM job WHERE {IS_ACTIVE}"))?
+                .query_row([], |row| unsigned(row, "n"))?;
+            if by_id(write.connection, &job.job_id)?.is_some() {
+                return Ok(JobInsert::Exists);
+            }
+            if active >= ACTIVE {
+                return Ok(JobInsert::TooMany);
+            }
+            write
+                .connection
+                .prepare_cached(
+                    "INSERT INTO job (job_id, type, status, action, query_condition, created, start, max_execution_s) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    job.job_id.as_ref(),
+                    job.kind.as_str(),
+                    JobStatus::Queued.as_str(),
+                    job.action,
+                    job.query_condition,
+                    time_text(job.created),
+                    time_text(job.start),
+                    signed(job.max_execution.as_secs()),
+                ])?;
+            Ok(JobInsert::Done)
+        })
+        .await
+    }
+
+    /// The job, if there is one.
+    pub(crate) async fn job_get(&self, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        let job = job.clone();
+        self.read(move |connection| by_id(connection, &job)).await
+    }
+
+    /// Up to `limit` jobs made before the one in row `before`, the newest first.
+    pub(crate) async fn job_list(&self, filter: JobFilter, before: Option<i64>, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR status = ?3) \
+                 ORDER BY id DESC LIMIT ?4"
+            );
+            let text = |text: &str| Value::from(text.to_owned());
+            let parameters = vec![
+                before.unwrap_or(i64::MAX).into(),
+                filter.kind.map_or(Value::Null, |kind| text(kind.as_str())),
+                filter.status.map_or(Value::Null, |status| text(status.as_str())),
+                i64::from(limit).into(),
+            ];
+            all(connection, &sql, parameters)
+        })
+        .await
+    }
+
+    /// The jobs that are not over, the oldest first.
+    pub(crate) async fn job_active(&self) -> Result<Vec<JobRecord>, StoreError> {
+        self.read(|connection| all(connection, &format!("SELECT {COLUMNS} FROM job WHERE {IS_ACTIVE} ORDER BY id"), Vec::new())).await
+    }
+
+    /// From `queued` to `scheduled`, unless it has been cancelled meanwhile.
+    pub(crate) async fn job_schedule(&self, row: i64) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            write
+                .connection
+                .prepare_cached("UPDATE job SET status = 'scheduled' WHERE id = ?1 AND status = 'queued'")?
+                .execute([row])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends a job that has not started, unless it has been cancelled meanwhile.
+    pub(crate) async fn job_fail(&self, row: i64, reason: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            write
+                .connection
+                .prepare_cached(
+                    "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 \
+                     WHERE id = ?1 AND status IN ('queued', 'scheduled')",
+                )?
+                .execute(params![row, reason, time_text(now)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Finds the devices, makes a row for each, and sets the job to `running`, all at once: the set is what it is at the start. Returns how
+    /// many; `None` when the job has been cancelled meanwhile.
+    pub(crate) async fn job_start(&self, row: i64, condition: Option<Condition>, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        self.write(1, move |write| {
+            let started = write
+                .connection
+                .prepare_cached("UPDATE job SET status = 'running' WHERE id = ?1 AND status IN ('queued', 'scheduled')")?
+                .execute([row])?;
+            if started == 0 {
+                return Ok(None);
+            }
+            let compiled = compile_condition(condition.as_ref());
+            let sql = format!(
+                "INSERT INTO device_job (job, ordinal, device_id, status, created, updated) \
+                 SELECT {row}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, 'pending', '{now}', '{now}' \
+                 FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
+                now = time_text(now),
+                condition = compiled.sql,
+            );
+            let count = write.connection.prepare(&sql)?.execute(params_from_iter(compiled.parameters))? as u64;
+            write
+                .connection
+                .prepare_cached("UPDATE job SET device_count = ?2, pending_count = ?2 WHERE id = ?1")?
+                .execute([row, signed(count)])?;
+            Ok(Some(count))
+        })
+        .await
+    }
+
+    /// Cancels a job that has not started.
+    pub(crate) async fn job_cancel(&self, job: &JobId, now: Timestamp) -> Result<JobCancel, StoreError> {
+        let job = job.clone();
+        self.write(1, move |write| {
+            let Some(mut record) = by_id(write.connection, &job)? else { return Ok(JobCancel::NotFound) };
+            if !matches!(record.status, JobStatus::Queued | JobStatus::Scheduled) {
+                return Ok(JobCancel::TooLate(record.status));
+            }
+            write
+                .connection
+                .prepare_cached("UPDATE job SET status = 'cancelled', ended = ?2 WHERE id = ?1")?
+                .execute(params![record.row, time_text(now)])?;
+            record.status = JobStatus::Cancelled;
+            record.ended = Some(now);
+            Ok(JobCancel::Done(Box::new(record)))
+        })
+        .await
+    }
+
+    /// Forgets jobs that ended before `time`, with their rows; at most a few at a time.
+    pub(crate) async fn job_expire(&self, time: Timestamp) -> Result<usize, StoreError> {
+        self.write(1, move |write| {
+            let sql = format!(
+                "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended < ?1 AND NOT ({IS_ACTIVE}) ORDER BY id LIMIT 4)"
+            );
+            Ok(write.connection.prepare_cached(&sql)?.execute([time_text(time)])?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,303 @@
+//! What a job did to each of its devices. The job's counts change in the same transactions as these rows.
+
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::DeviceId;
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params};
+
+use super::device::stored_id;
+use super::writer::Write;
+use super::{Store, StoreError, TwinChange, TwinRecord, signed, time_text};
+
+/// A device that a job is to begin with.
+#[derive(Debug, Clone)]
+pub(crate) struct JobTarget {
+    /// Its number within the job.
+    pub(crate) ordinal: u32,
+    /// The device.
+    pub(crate) device: DeviceId,
+}
+
+/// How it ended for one device.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceOutcome {
+    /// The device's number within the job.
+    pub(crate) ordinal: u32,
+    /// What happened.
+    pub(crate) result: DeviceResult,
+}
+
+/// What happened with one device.
+#[derive(Debug, Clone)]
+pub(crate) enum DeviceResult {
+    /// It answered the method.
+    Answered {
+        /// Its status.
+        status: i32,
+        /// Its payload, JSON.
+        payload: Option<String>,
+    },
+    /// Its twin is updated.
+    Updated,
+    /// It did not.
+    Failed {
+        /// The name of the code.
+        code: &'static str,
+        /// The reason, for a person.
+        description: String,
+    },
+}
+
+/// A stored row.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceJobRecord {
+    pub(crate) ordinal: i64,
+    pub(crate) device_id: DeviceId,
+    pub(crate) job_id: String,
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    pub(crate) created: String,
+    pub(crate) started: Option<String>,
+    pub(crate) ended: Option<String>,
+    pub(crate) updated: String,
+    pub(crate) response: Option<(i32, Option<String>)>,
+    pub(crate) error: Option<(String, String)>,
+}
+
+/// The columns that [`record`] reads, from `device_job` and `job`.
+pub(super) const COLUMNS: &str = "device_job.job, device_job.ordinal, device_job.device_id, job.job_id, job.type, device_job.status, \
+    device_job.created, device_job.started, device_job.ended, device_job.updated, device_job.response_status, \
+    device_job.response_payload, device_job.error_code, device_job.error_description";
+
+/// Reads a row of [`COLUMNS`].
+pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
+    let status: Option<i32> = row.get("response_status")?;
+    let payload: Option<String> = row.get("response_payload")?;
+    let code: Option<String> = row.get("error_code")?;
+    let description: Option<String> = row.get("error_description")?;
+    Ok(DeviceJobRecord {
+        ordinal: row.get("ordinal")?,
+        device_id: stored_id(&row.get::<_, String>("device_id")?)?,
+        job_id: row.get("job_id")?,
+        kind: row.get("type")?,
+        status: row.get("status")?,
+        created: row.get("created")?,
+        started: row.get("started")?,
+        ended: row.get("ended")?,
+        updated: row.get("updated")?,
+        response: status.map(|status| (status, payload)),
+        error: code.zip(description),
+    })
+}
+
+/// Why a twin refused an update: the name of the code, and the reason.
+pub(crate) type Refusal = (&'static str, String);
+
+/// An update of a twin that did not happen.
+enum NotUpdated {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<StoreError> for NotUpdated {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn update_twin(
+    write: &mut Write<'_>,
+    device: &DeviceId,
+    update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal>,
+) -> Result<DeviceResult, StoreError> {
+    let change = |record: &mut TwinRecord| update(record).map(|change| (change, ())).map_err(NotUpdated::Refused);
+    match super::twin::change(write, device, change) {
+        Ok(Some(_)) => Ok(DeviceResult::Updated),
+        Ok(None) => Ok(DeviceResult::Failed {
+            code: ErrorCode::DeviceNotFound.name(),
+            description: "the device was deleted after the job had started".into(),
+        }),
+        Err(NotUpdated::Refused((code, description))) => Ok(DeviceResult::Failed { code, description }),
+        Err(NotUpdated::Store(error)) => Err(error),
+    }
+}
+
+/// Moves counts of a job; each may be negative.
+#[derive(Default)]
+struct Moved {
+    pending: i64,
+    running: i64,
+    succeeded: i64,
+    failed: i64,
+}
+
+impl Moved {
+    fn store(&self, connection: &Connection, job: i64) -> Result<(), StoreError> {
+        connection
+            .prepare_cached(
+                "UPDATE job SET pending_count = pending_count + ?2, running_count = running_count + ?3, \
+                 succeeded_count = succeeded_count + ?4, failed_count = failed_count + ?5 WHERE id = ?1",
+            )?
+            .execute([job, self.pending, self.running, self.succeeded, self.failed])?;
+        Ok(())
+    }
+}
+
+/// The next pending devices, in order.
+fn pending(connection: &Connection, job: i64, from: u32, at_most: u32) -> Result<Vec<JobTarget>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT ordinal, device_id FROM device_job WHERE job = ?1 AND ordinal >= ?2 AND status = 'pending' ORDER BY ordinal LIMIT ?3",
+    )?;
+    let mut rows = statement.query([job, i64::from(from), i64::from(at_most)])?;
+    let mut targets = Vec::new();
+    while let Some(row) = rows.next()? {
+        targets.push(JobTarget { ordinal: row.get(0)?, device: stored_id(&row.get::<_, String>(1)?)? });
+    }
+    Ok(targets)
+}
+
+/// Ends the row, if it has not ended. Returns whether it did.
+fn end(connection: &Connection, job: i64, outcome: &DeviceOutcome, now: &str) -> Result<bool, StoreError> {
+    let (status, response, payload, error) = match &outcome.result {
+        DeviceResult::Answered { status, payload } => ("completed", Some(*status), payload.as_deref(), None),
+        DeviceResult::Updated => ("completed", None, None, None),
+        DeviceResult::Failed { code, description } => ("failed", None, None, Some((*code, description.as_str()))),
+    };
+    let (code, description) = error.unzip();
+    let changed = connection
+        .prepare_cached(
+            "UPDATE device_job SET status = ?3, response_status = ?4, response_payload = ?5, error_code = ?6, error_description = ?7, \
+             started = coalesce(started, ?8), ended = ?8, updated = ?8 \
+             WHERE job = ?1 AND ordinal = ?2 AND status IN ('pending', 'running')",
+        )?
+        .execute(params![job, outcome.ordinal, status, response, payload, code, description, now])?;
+    Ok(changed > 0)
+}
+
+impl Store {
+    /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them.
+    pub(crate) async fn device_job_claim(&self, job: i64, from: u32, at_most: u32, now: Timestamp) -> Result<Vec<JobTarget>, StoreError> {
+        self.write(at_most as usize, move |write| {
+            let targets = pending(write.connection, job, from, at_most)?;
+            let now = time_text(now);
+            let mut statement = write.connection.prepare_cached(
+                "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = ?1 AND ordinal = ?2",
+            )?;
+            for target in &targets {
+                statement.execute(params![job, target.ordinal, now])?;
+            }
+            let count = signed(targets.len() as u64);
+            Moved { pending: -count, running: count, ..Moved::default() }.store(write.connection, job)?;
+            Ok(targets)
+        })
+        .await
+    }
+
+    /// Stores how it ended for devices that were `running`.
+    pub(crate) async fn device_job_end(&self, job: i64, outcomes: Vec<DeviceOutcome>, now: Timestamp) -> Result<(), StoreError> {
+        self.write(outcomes.len(), move |write| {
+            let now = time_text(now);
+            let mut moved = Moved::default();
+            for outcome in &outcomes {
+                if end(write.connection, job, outcome, &now)? {
+                    moved.running -= 1;
+                    match outcome.result {
+                        DeviceResult::Failed { .. } => moved.failed += 1,
+                        _ => moved.succeeded += 1,
+                    }
+                }
+            }
+            moved.store(write.connection, job)
+        })
+        .await
+    }
+
+    /// Applies `update` to the twins of the next pending devices from `from` on, each change and its row in one transaction. Returns the
+    /// number after the last one, or `None` when none was left.
+    pub(crate) async fn device_job_update_twins(
+        &self,
+        job: i64,
+        from: u32,
+        at_most: u32,
+        now: Timestamp,
+        update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + 'static,
+    ) -> Result<Option<u32>, StoreError> {
+        self.write(at_most as usize * 2, move |write| {
+            let targets = pending(write.connection, job, from, at_most)?;
+            let now = time_text(now);
+            let mut moved = Moved::default();
+            for target in &targets {
+                let result = update_twin(write, &target.device, &update)?;
+                match result {
+                    DeviceResult::Updated => moved.succeeded += 1,
+                    _ => moved.failed += 1,
+                }
+                moved.pending -= 1;
+                end(write.connection, job, &DeviceOutcome { ordinal: target.ordinal, result }, &now)?;
+            }
+            moved.store(write.connection, job)?;
+            Ok(targets.last().map(|last| last.ordinal + 1))
+        })
+        .await
+    }
+
+    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those `running` with `unanswered`.
+    pub(crate) async fn job_complete(
+        &self,
+        job: i64,
+        not_begun: (&'static str, &'static str),
+        unanswered: (&'static str, &'static str),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            let now = time_text(now);
+            fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
+            fail_all(write.connection, Some(job), "running", unanswered, &now)?;
+            write
+                .connection
+                .prepare_cached("UPDATE job SET status = 'completed', ended = ?2 WHERE id = ?1 AND status = 'running'")?
+                .execute(params![job, now])?;
+            recount(write.connection, Some(job))
+        })
+        .await
+    }
+
+    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard from. Returns how many.
+    pub(crate) async fn device_job_recover(&self, unknown: (&'static str, &'static str), now: Timestamp) -> Result<usize, StoreError> {
+        self.write(1, move |write| {
+            let failed = fail_all(write.connection, None, "running", unknown, &time_text(now))?;
+            recount(write.connection, None)?;
+            Ok(failed)
+        })
+        .await
+    }
+}
+
+/// Fails all rows of one status, of one job or of all that run.
+fn fail_all(
+    connection: &Connection,
+    job: Option<i64>,
+    status: &str,
+    (code, description): (&str, &str),
+    now: &str,
+) -> Result<usize, StoreError> {
+    let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, ended = ?5, updated = ?5 \
+        WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND status = ?2";
+    Ok(connection.prepare_cached(sql)?.execute(params![job, status, code, description, now])?)
+}
+
+/// Counts the rows of one running job, or of all, anew.
+fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> {
+    let count = |status: &str| format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')");
+    let sql = format!(
+        "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count = {} \
+         WHERE (?1 IS NULL AND status = 'running') OR id = ?1",
+        count("pending"),
+        count("running"),
+        count("completed"),
+        count("failed"),
+    );
+    connection.prepare_cached(&sql)?.execute([job.map_or(Value::Null, Value::from)])?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The database file: how it is opened, what is in it, and how an older one is brought up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+
+/// Distinct statements the hub prepares; all of them stay prepared.
+const STATEMENTS: usize = 128;
+
+/// How long a statement waits for another process that holds the file (a backup, the shell of a curious operator).
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the writer's connection and migrates.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open(path)?;
+        prepare(&connection)?;
+        // FULL: an answer the hub has given survives a power cut. Group commit pays for it.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
+        )?;
+        Ok(connection)
+    };
+    let mut connection = open().map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that can only read.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        prepare(&connection)?;
+        Ok(connection)
+    };
+    open().map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What every connection needs.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Etags are stored as counters and compared, in queries, as the text that clients see.
+    connection.create_scalar_function(
+        "etag_text",
+        1,
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC,
+        |arguments| arguments.get::<i64>(0).map(|counter| counter.to_string()),
+    )
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len();
+    let found: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?
+        .try_into()
+        .unwrap_or(usize::MAX);
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    for (script, version) in MIGRATIONS.iter().zip(1..).skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(script)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_made_once_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        drop(open_writer(&path).unwrap());
+        let again = open_writer(&path).unwrap();
+        let mode: String = again
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+        let full: i64 = again
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(full, 2);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_hub_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        open_writer(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            open_writer(&path),
+            Err(StoreError::NewerSchema { found: 99, .. })
+        ));
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let _writer = open_writer(&path).unwrap();
+        let reader = open_reader(&path).unwrap();
+        assert!(reader.execute("DELETE FROM device", []).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! What connections leave behind: connection state, activity, and the subscriptions of persistent sessions.
+
+use iothub_protocol::id::DeviceId;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, signed, time_text};
+
+/// One connection among all of a device's connections. A later one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionEpoch(pub(crate) u64);
+
+/// A subscription of a persistent session: which of the hub's filters, and the QoS granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredSubscription {
+    /// The filter, as the device sent it.
+    pub(crate) filter: String,
+    /// 0 or 1.
+    pub(crate) qos: u8,
+}
+
+impl Store {
+    /// Every device is disconnected: the hub has just started.
+    pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(0, move |write| {
+            write.connection.execute(
+                "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
+                 WHERE connection_state = 'Connected'",
+                [time_text(now)],
+            )?;
+            write.connection.execute("UPDATE device SET connection_epoch = 0 WHERE connection_epoch <> 0", [])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes a connection and returns the subscriptions that its session has kept. A clean session forgets them. `None` when the device
+    /// is not there or not enabled (any more).
+    pub(crate) async fn session_connect(
+        &self,
+        device: &DeviceId,
+        epoch: ConnectionEpoch,
+        clean: bool,
+        now: Timestamp,
+    ) -> Result<Option<Option<Vec<StoredSubscription>>>, StoreError> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            let kept: Option<Option<String>> = write
+                .connection
+                .prepare_cached("SELECT subscriptions FROM device WHERE device_id = ?1 AND status = 'enabled'")?
+                .query_row([device.as_ref()], |row| row.get(0))
+                .optional()?;
+            let Some(kept) = kept else { return Ok(None) };
+            let kept = kept.filter(|_| !clean);
+            let kept_list = kept.as_deref().map(serde_json::from_str).transpose();
+            // A session that is to persist exists from now on, also without subscriptions.
+            let stored = if clean { None } else { Some(kept.as_deref().unwrap_or("[]")) };
+            write
+                .connection
+                .prepare_cached(
+                    "UPDATE device SET connection_state = 'Connected', connection_state_updated = ?2, last_activity = ?2, \
+                     connection_epoch = ?3, subscriptions = ?4 WHERE device_id = ?1",
+                )?
+                .execute(params![device.as_ref(), time_text(now), signed(epoch.0), stored])?;
+            Ok(Some(kept_list.map_err(|error| StoreError::corrupt("subscriptions", error))?))
+        })
+        .await
+    }
+
+    /// Notes the end of a connection, unless a later one has taken over.
+    pub(crate) async fn session_disconnect(
+        &self,
+        device: &DeviceId,
+        epoch: ConnectionEpoch,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            write
+                .connection
+                .prepare_cached(
+                    "UPDATE device SET connection_state = 'Disconnected', connection_state_updated = ?2, last_activity = ?2 \
+                     WHERE device_id = ?1 AND connection_epoch = ?3",
+                )?
+                .execute(params![device.as_ref(), time_text(now), signed(epoch.0)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps the subscriptions of the connection's persistent session; those of a clean one, or of one taken over, are not kept.
+    pub(crate) async fn session_subscriptions(
+        &self,
+        device: &DeviceId,
+        epoch: ConnectionEpoch,
+        subscriptions: Vec<StoredSubscription>,
+    ) -> Result<(), StoreError> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            let text = serde_json::to_string(&subscriptions)
+                .map_err(|error| StoreError::corrupt("subscriptions", error))?;
+            write
+                .connection
+                .prepare_cached(
+                    "UPDATE device SET subscriptions = ?2 \
+                     WHERE device_id = ?1 AND connection_epoch = ?3 AND subscriptions IS NOT NULL",
+                )?
+                .execute(params![device.as_ref(), text, signed(epoch.0)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How many devices are connected.
+    pub(crate) async fn session_count(&self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT count(*) AS n FROM device WHERE connection_state = 'Connected'",
+            )?;
+            Ok(statement.query_row([], |row| super::unsigned(row, "n"))?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,178 @@
+//! The twins.
+
+use iothub_protocol::id::DeviceId;
+use rusqlite::{Connection, Row, params};
+use serde_json::{Map, Value};
+
+use super::device::{self, DeviceRecord};
+use super::writer::Write;
+use super::{DesiredChange, NEVER, Store, StoreError, signed, unsigned};
+
+/// A section of properties: desired or reported.
+#[derive(Debug, Clone)]
+pub(crate) struct Section {
+    /// The properties, without members that begin with `$`.
+    pub(crate) values: Map<String, Value>,
+    /// `$metadata`.
+    pub(crate) metadata: Map<String, Value>,
+    /// `$version`.
+    pub(crate) version: u64,
+}
+
+/// A twin with its identity.
+#[derive(Debug, Clone)]
+pub(crate) struct TwinRecord {
+    /// Its row, which is also its place in the order of all twins.
+    pub(crate) row: i64,
+    pub(crate) device: DeviceRecord,
+    pub(crate) model_id: String,
+    pub(crate) version: u64,
+    pub(crate) etag: u64,
+    pub(crate) tags: Map<String, Value>,
+    pub(crate) desired: Section,
+    pub(crate) reported: Section,
+}
+
+/// What a change of a twin touched. What it did not touch is not written.
+#[derive(Debug, Default)]
+pub(crate) struct TwinChange {
+    /// The tags.
+    pub(crate) tags: bool,
+    /// The desired properties, and what the device is told of it.
+    pub(crate) desired: Option<bytes::Bytes>,
+    /// The reported properties.
+    pub(crate) reported: bool,
+}
+
+/// The columns that [`record`] reads, from `device` and `twin`.
+pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(twin.tags) AS tags, json(twin.desired) AS desired, \
+    json(twin.desired_metadata) AS desired_metadata, twin.desired_version, json(twin.reported) AS reported, \
+    json(twin.reported_metadata) AS reported_metadata, twin.reported_version";
+
+/// Reads a row of [`device::COLUMNS`] and [`COLUMNS`].
+pub(super) fn record(row: &Row<'_>) -> Result<TwinRecord, StoreError> {
+    Ok(TwinRecord {
+        row: row.get("id")?,
+        device: device::record(row)?,
+        model_id: row.get("model_id")?,
+        version: unsigned(row, "version")?,
+        etag: unsigned(row, "etag")?,
+        tags: object(row, "tags")?,
+        desired: Section {
+            values: object(row, "desired")?,
+            metadata: object(row, "desired_metadata")?,
+            version: unsigned(row, "desired_version")?,
+        },
+        reported: Section {
+            values: object(row, "reported")?,
+            metadata: object(row, "reported_metadata")?,
+            version: unsigned(row, "reported_version")?,
+        },
+    })
+}
+
+fn object(row: &Row<'_>, column: &'static str) -> Result<Map<String, Value>, StoreError> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| StoreError::corrupt(column, error))
+}
+
+fn text(object: &Map<String, Value>) -> Result<String, StoreError> {
+    serde_json::to_string(object).map_err(|error| StoreError::corrupt("twin", error))
+}
+
+/// The twin of a device that has just been made (row `id`).
+pub(super) fn insert_empty(connection: &Connection, id: i64) -> Result<(), StoreError> {
+    let metadata = format!("{{\"$lastUpdated\":\"{NEVER}\"}}");
+    connection
+        .prepare_cached(
+            "INSERT INTO twin (id, version, etag, tags, desired, desired_metadata, desired_version, reported, reported_metadata, \
+             reported_version) VALUES (?1, 2, 1, jsonb('{}'), jsonb('{}'), jsonb(?2), 1, jsonb('{}'), jsonb(?2), 1)",
+        )?
+        .execute(params![id, metadata])?;
+    Ok(())
+}
+
+fn get(connection: &Connection, device: &DeviceId) -> Result<Option<TwinRecord>, StoreError> {
+    let sql = format!(
+        "SELECT {}, {COLUMNS} FROM device JOIN twin ON twin.id = device.id WHERE device.device_id = ?1",
+        device::COLUMNS
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([device.as_ref()])?;
+    rows.next()?.map(record).transpose()
+}
+
+/// Changes the twin by `change` and writes what it touched. `None` when there is no such device. A refusal (`R`) by `change` is handed on
+/// and changes nothing.
+pub(super) fn change<T, E: From<StoreError>>(
+    write: &mut Write<'_>,
+    device: &DeviceId,
+    change: impl FnOnce(&mut TwinRecord) -> Result<(TwinChange, T), E>,
+) -> Result<Option<(TwinRecord, T)>, E> {
+    let Some(mut record) = get(write.connection, device)? else {
+        return Ok(None);
+    };
+    let (touched, said) = change(&mut record)?;
+    store(write, &record, touched)?;
+    Ok(Some((record, said)))
+}
+
+fn store(
+    write: &mut Write<'_>,
+    record: &TwinRecord,
+    touched: TwinChange,
+) -> Result<(), StoreError> {
+    let connection = write.connection;
+    let id = record.row;
+    if touched.tags {
+        connection
+            .prepare_cached("UPDATE twin SET tags = jsonb(?2) WHERE id = ?1")?
+            .execute(params![id, text(&record.tags)?])?;
+    }
+    if touched.reported {
+        let section = &record.reported;
+        connection
+            .prepare_cached("UPDATE twin SET reported = jsonb(?2), reported_metadata = jsonb(?3), reported_version = ?4 WHERE id = ?1")?
+            .execute(params![id, text(&section.values)?, text(&section.metadata)?, signed(section.version)])?;
+    }
+    if touched.desired.is_some() {
+        let section = &record.desired;
+        connection
+            .prepare_cached("UPDATE twin SET desired = jsonb(?2), desired_metadata = jsonb(?3), desired_version = ?4 WHERE id = ?1")?
+            .execute(params![id, text(&section.values)?, text(&section.metadata)?, signed(section.version)])?;
+    }
+    connection
+        .prepare_cached("UPDATE twin SET version = ?2, etag = ?3 WHERE id = ?1")?
+        .execute([id, signed(record.version), signed(record.etag)])?;
+    if let Some(body) = touched.desired {
+        let device = record.device.device_id.clone();
+        write.desired_changed(DesiredChange {
+            device,
+            version: record.desired.version,
+            body,
+        });
+    }
+    Ok(())
+}
+
+impl Store {
+    /// The twin, if there is one.
+    pub(crate) async fn twin_get(
+        &self,
+        device: &DeviceId,
+    ) -> Result<Option<TwinRecord>, StoreError> {
+        let device = device.clone();
+        self.read(move |connection| get(connection, &device)).await
+    }
+
+    /// Changes the twin by `change`, and returns it with what `change` has to say; `None` when there is none.
+    pub(crate) async fn twin_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        device: &DeviceId,
+        change: impl FnOnce(&mut TwinRecord) -> Result<(TwinChange, T), E> + Send + 'static,
+    ) -> Result<Option<(TwinRecord, T)>, E> {
+        let device = device.clone();
+        self.write(2, move |write| self::change(write, &device, change))
+            .await
+    }
+}

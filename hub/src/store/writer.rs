@@ -1,0 +1,374 @@
+//! The one thread that writes. Operations queue here; it runs as many as it finds in one transaction (group commit) and answers them
+//! after that transaction is on disk, so a caller that has an answer has a durable one, and 500 outcomes cost one `fsync`.
+//!
+//! Each operation runs inside its own savepoint: one that fails takes back only what it did itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DesiredChange, StoreError};
+
+/// Operations that may wait for the writer. A sender that finds the queue full waits: that is the hub's back-pressure, and 1,024 waiting
+/// closures are two full transactions ahead of the disk.
+const QUEUE: usize = 1024;
+
+/// A transaction takes no further operation once it holds this many rows.
+const GROUP_ROWS: usize = 500;
+
+/// Nor once it has run this long; readers see its work, and its callers their answers, only after the commit.
+const GROUP_TIME: Duration = Duration::from_millis(2);
+
+/// Called on the writer thread after each commit, with the desired changes of that transaction in the order they were made.
+pub(crate) type AfterCommit = Box<dyn FnMut(Vec<DesiredChange>) + Send>;
+
+/// What an operation gets to work with.
+pub(super) struct Write<'a> {
+    /// The connection, inside the transaction.
+    pub(super) connection: &'a Connection,
+    changes: &'a mut Vec<DesiredChange>,
+}
+
+impl Write<'_> {
+    /// Tells the device about a desired change once it is committed.
+    pub(super) fn desired_changed(&mut self, change: DesiredChange) {
+        self.changes.push(change);
+    }
+
+    /// Runs `operation` so that its failure undoes only its own writes.
+    fn isolated<T, E: From<StoreError>>(
+        &mut self,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let before = self.changes.len();
+        self.run_sql("SAVEPOINT operation")?;
+        match operation(self) {
+            Ok(value) => {
+                self.run_sql("RELEASE operation")?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.undo(before)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn undo(&mut self, changes_before: usize) -> Result<(), StoreError> {
+        self.changes.truncate(changes_before);
+        self.run_sql("ROLLBACK TO operation")?;
+        self.run_sql("RELEASE operation")
+    }
+
+    fn run_sql(&self, sql: &str) -> Result<(), StoreError> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
+
+/// Hands the outcome to the caller, after the commit.
+type Answer = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
+
+enum Command {
+    Run {
+        rows: usize,
+        operation: Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>,
+    },
+    Stop,
+}
+
+/// The sending side of the writer's queue.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Command>,
+}
+
+impl Writer {
+    /// Starts the thread. `held` is kept until it ends (the lock of the data folder).
+    pub(super) fn spawn(
+        connection: Connection,
+        after_commit: AfterCommit,
+        held: impl Send + 'static,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                let _held = held;
+                run(&connection, commands, after_commit);
+            })?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows` is about how many rows it writes.
+    pub(super) async fn write<T, E>(
+        &self,
+        rows: usize,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let operation = Box::new(move |write: &mut Write<'_>| -> Answer {
+            let result = write.isolated(operation);
+            Box::new(move |committed| {
+                // A caller that has gone away no longer wants the answer.
+                let _ = answer.send(match committed {
+                    Err(error) if result.is_ok() => Err(StoreError::Commit(error).into()),
+                    _ => result,
+                });
+            })
+        });
+        self.queue
+            .send(Command::Run { rows, operation })
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Asks the thread to finish what is queued and end.
+    pub(super) async fn stop(&self) {
+        // An error says it has ended already.
+        let _ = self.queue.send(Command::Stop).await;
+    }
+}
+
+fn run(
+    connection: &Connection,
+    mut commands: mpsc::Receiver<Command>,
+    mut after_commit: AfterCommit,
+) {
+    while let Some(Command::Run { rows, operation }) = commands.blocking_recv() {
+        let stop = transact(
+            connection,
+            &mut commands,
+            (rows, operation),
+            &mut after_commit,
+        );
+        if stop {
+            commands.close();
+        }
+    }
+}
+
+type Operation = (usize, Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>);
+
+/// One transaction: the first operation and whatever else is waiting. Returns whether it came upon the order to stop.
+fn transact(
+    connection: &Connection,
+    commands: &mut mpsc::Receiver<Command>,
+    first: Operation,
+    after_commit: &mut AfterCommit,
+) -> bool {
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        // Nothing ran: dropping the operation tells its caller that the store is closed to it.
+        tracing::error!(%error, "the database cannot begin a transaction");
+        return false;
+    }
+    let began = Instant::now();
+    let mut answers = Vec::new();
+    let mut changes = Vec::new();
+    let mut total = 0;
+    let mut next = Some(first);
+    let mut stop = false;
+    while let Some((rows, operation)) = next.take() {
+        total += rows;
+        if let Some(answer) = run_one(connection, &mut changes, operation) {
+            answers.push(answer);
+        }
+        if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop {
+            match commands.try_recv() {
+                Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
+                Ok(Command::Stop) => stop = true,
+                Err(_) => {}
+            }
+        }
+    }
+    let committed = connection.execute_batch("COMMIT").map_err(|error| {
+        tracing::error!(%error, "the database cannot commit");
+        if !connection.is_autocommit() {
+            if let Err(error) = connection.execute_batch("ROLLBACK") {
+                tracing::error!(%error, "nor roll back");
+            }
+        }
+        Arc::new(error)
+    });
+    if committed.is_ok() && !changes.is_empty() {
+        after_commit(changes);
+    }
+    for answer in answers {
+        answer(committed.clone());
+    }
+    stop
+}
+
+/// Runs one operation. A panic in it is a defect of that operation alone: it is rolled back and its caller told, and the thread goes on
+/// serving the doors.
+fn run_one(
+    connection: &Connection,
+    changes: &mut Vec<DesiredChange>,
+    operation: Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>,
+) -> Option<Answer> {
+    let before = changes.len();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        operation(&mut Write {
+            connection,
+            changes: &mut *changes,
+        })
+    }));
+    outcome
+        .inspect_err(|_| {
+            if let Err(error) = (Write {
+                connection,
+                changes: &mut *changes,
+            })
+            .undo(before)
+            {
+                tracing::error!(%error, "cannot undo an operation that panicked");
+            }
+        })
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use iothub_protocol::DeviceId;
+
+    fn memory() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE number (n INTEGER UNIQUE)")
+            .unwrap();
+        connection
+    }
+
+    fn insert(n: i64) -> impl FnOnce(&mut Write<'_>) -> Result<i64, StoreError> {
+        move |write| {
+            write
+                .connection
+                .execute("INSERT INTO number VALUES (?1)", [n])?;
+            Ok(n)
+        }
+    }
+
+    fn spawn() -> (Writer, JoinHandle<()>, Arc<Mutex<Vec<u64>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let told = told.clone();
+            Box::new(move |changes: Vec<DesiredChange>| {
+                told.lock()
+                    .unwrap()
+                    .extend(changes.iter().map(|c| c.version))
+            })
+        };
+        let (writer, thread) = Writer::spawn(memory(), hook, ()).unwrap();
+        (writer, thread, told)
+    }
+
+    #[tokio::test]
+    async fn a_failed_operation_takes_back_only_its_own_rows() {
+        let (writer, ..) = spawn();
+        let (good, bad) = tokio::join!(
+            writer.write(1, insert(1)),
+            writer.write(2, |write: &mut Write<'_>| -> Result<(), StoreError> {
+                write
+                    .connection
+                    .execute("INSERT INTO number VALUES (2)", [])?;
+                write
+                    .connection
+                    .execute("INSERT INTO number VALUES (2)", [])?;
+                Ok(())
+            }),
+        );
+        assert_eq!(good.unwrap(), 1);
+        assert!(matches!(bad, Err(StoreError::Sql(_))));
+        let left = writer.write(0, count).await.unwrap();
+        assert_eq!(left, 1);
+    }
+
+    fn count(write: &mut Write<'_>) -> Result<i64, StoreError> {
+        Ok(write
+            .connection
+            .query_row("SELECT count(*) FROM number", [], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_undone_and_the_thread_serves_on() {
+        let (writer, ..) = spawn();
+        let panicked = writer
+            .write(1, |write: &mut Write<'_>| -> Result<(), StoreError> {
+                write
+                    .connection
+                    .execute("INSERT INTO number VALUES (1)", [])?;
+                panic!("a defect");
+            })
+            .await;
+        assert!(matches!(panicked, Err(StoreError::Closed)));
+        assert_eq!(writer.write(0, count).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn desired_changes_are_told_in_commit_order_and_before_the_answer() {
+        let (writer, _thread, told) = spawn();
+        let device: DeviceId = "door".parse().unwrap();
+        let writes: Vec<_> = (1..=50)
+            .map(|version| {
+                let device = device.clone();
+                writer.write(1, move |write: &mut Write<'_>| -> Result<u64, StoreError> {
+                    write.desired_changed(DesiredChange {
+                        device,
+                        version,
+                        body: bytes::Bytes::new(),
+                    });
+                    if version % 10 == 0 {
+                        Err(StoreError::Closed)
+                    } else {
+                        Ok(version)
+                    }
+                })
+            })
+            .collect();
+        let mut answered = Vec::new();
+        for write in writes {
+            if let Ok(version) = write.await {
+                assert!(
+                    told.lock().unwrap().contains(&version),
+                    "told before it is answered"
+                );
+                answered.push(version);
+            }
+        }
+        assert_eq!(
+            *told.lock().unwrap(),
+            answered,
+            "a failed write tells nobody"
+        );
+    }
+
+    #[tokio::test]
+    async fn stopping_finishes_what_is_queued() {
+        let (writer, thread, _) = spawn();
+        let queued = tokio::spawn({
+            let writer = writer.clone();
+            async move { writer.write(1, insert(7)).await }
+        });
+        assert_eq!(queued.await.unwrap().unwrap(), 7);
+        writer.stop().await;
+        tokio::task::spawn_blocking(move || thread.join().unwrap())
+            .await
+            .unwrap();
+        assert!(matches!(
+            writer.write(1, insert(8)).await,
+            Err(StoreError::Closed)
+        ));
+    }
+}
