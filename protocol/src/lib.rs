@@ -10,11 +10,16 @@
 //! | [`error`] | IoT Hub's error codes |
 //! | [`connection_string`] | how a client is told where its hub is and who it is |
 //! | [`sas`] | shared access signatures: made, read, verified |
+//! | [`topic`] | MQTT topics: what both directions share, and subscriptions |
+//! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
 
 pub mod connection_string;
+pub mod downlink;
 pub mod error;
 pub mod id;
 pub mod sas;
+pub mod topic;
+pub mod uplink;
 
 pub use error::ErrorCode;
 pub use id::{DeviceId, JobId, MethodName, PolicyName};
