@@ -241,7 +241,8 @@ impl AuthorityArray {
     pub fn held_by(&self) -> Option<HeldBy> {
         self.winner().map(|(slot, entry)| HeldBy {
             slot,
-            until: entry.until(),
+            // The end of a button's release moves on for as long as it is pressed.
+            until: entry.until().filter(|_| !slot.is_at_the_door()),
         })
     }
 

@@ -70,7 +70,7 @@ pub struct StrikeConfig {
     /// Solenoid bolt: `safe` or `secure`.
     #[serde(default)]
     pub fail: Option<FailMode>,
-    /// The longest that coil or motor may be energised before it has to rest for the whole `cool_down`. Default: motor lock 12 s,
+    /// The longest that coil or motor may be energised before it has to rest for the whole `cool_down`. Default: motor lock 30 s,
     /// solenoid bolt without limit (a coil for continuous duty).
     #[serde(default, deserialize_with = "optional_time")]
     pub max_on: Option<Duration>,
@@ -220,12 +220,14 @@ pub(crate) enum Actuator {
 pub(crate) struct Duty {
     pub(crate) max_on: Duration,
     pub(crate) cool_down: Duration,
-    /// Part of `max_on` that only the door's own inputs may use.
+    /// Part of `max_on` that only a release by the door's own inputs may use.
     pub(crate) reserve: Duration,
+    /// What must be left of `max_on` before anything else energises.
+    pub(crate) least: Duration,
 }
 
 const DEFAULT_PULSE: Duration = Duration::from_secs(2);
-const DEFAULT_MOTOR_MAX_ON: Duration = Duration::from_secs(12);
+const DEFAULT_MOTOR_MAX_ON: Duration = Duration::from_secs(30);
 const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(60);
 
 impl DoorConfig {
@@ -295,6 +297,7 @@ fn motor_lock(strike: &StrikeConfig) -> Result<(Actuator, Option<Duty>), ConfigE
         max_on,
         cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
         reserve: pulse * 2,
+        least: pulse * 3,
     };
     Ok((Actuator::MotorLock { pulse }, Some(duty)))
 }
@@ -348,6 +351,7 @@ fn solenoid_bolt(
         max_on,
         cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
         reserve,
+        least: reserve + strike.bond_time,
     };
     Ok((actuator, Some(duty)))
 }

@@ -1,9 +1,31 @@
-//! The door as a whole.
+//! The door as a whole: who may decide, what the strike does, what is kept, answered and told.
+//!
+//! Every call of a `handle_*` method is one step: the change itself, then what follows from it (expiries, the strike, alarms, answers), then the
+//! actions, which are the difference between before and after. The strike comes first among them. A lock is driven, then saved, then answered; an
+//! unlock is saved, then driven, then answered.
 
-use crate::contract::MethodReply;
-use crate::event::Event;
+mod answer;
+mod command;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
+use crate::config::DoorConfig;
+use crate::contract::{
+    Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
+    Secured, Source,
+};
+use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
-use crate::strike::Outputs;
+use crate::sensing::{Inputs, Sensing};
+use crate::strike::{Failure, Outputs, Phase, Seen, Strike};
+use crate::time::Now;
+use answer::Pending;
+use memory::CommandMemory;
 
 /// Names a method call that waits for its answer; the shell chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +33,11 @@ pub struct Ticket(pub u64);
 
 /// Numbers the states handed out to be saved, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Generation(pub(crate) u64);
+pub struct Generation(u64);
+
+/// A state that could not be saved; the shell has logged why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotSaved;
 
 /// What the shell is to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,4 +62,408 @@ pub enum Action {
     Record(Event),
     /// What [`Door::report`] says has changed.
     Report,
+}
+
+/// While a hold or grant runs, what is left of it is saved this often: a reboot without a clock resumes from there.
+const REMAINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon a save that failed is tried again.
+const SAVE_RETRY: Duration = Duration::from_secs(5);
+
+/// One door.
+#[derive(Debug, Clone)]
+pub struct Door {
+    config: DoorConfig,
+    array: AuthorityArray,
+    sensing: Sensing,
+    strike: Strike,
+    alarms: BTreeMap<Alarm, Raised>,
+    memory: CommandMemory,
+    /// Calls that wait for their answer, oldest first.
+    pending: Vec<Pending>,
+    generation: Generation,
+    /// When to save although nothing has changed.
+    save_due: Option<Duration>,
+    /// What the actions so far have set and told.
+    driven: Outputs,
+    told: DoorReport,
+}
+
+/// What one step has brought about, besides the state itself.
+#[derive(Debug, Default)]
+struct Turn {
+    /// The saved part of the state has changed.
+    save: bool,
+    /// Somebody asked for what may have failed before.
+    asked_again: bool,
+    events: Vec<EventKind>,
+    answers: Vec<(Ticket, MethodReply)>,
+}
+
+impl Door {
+    /// A door at start: what was saved holds again, and nothing is driven before the inputs are read.
+    #[must_use]
+    pub fn new(config: DoorConfig, restored: Option<&SavedDoor>, now: &Now) -> (Self, Vec<Action>) {
+        let mut array = AuthorityArray::new(config.relinquish_default());
+        let mut turn = Turn::default();
+        let mut memory = CommandMemory::default();
+        if let Some(saved) = restored {
+            let dropped = saved.restore(now, &mut array);
+            // Saved anew: what is left of a hold now counts on this boot's clock.
+            turn.save = saved.boot_id != now.boot_id || !dropped.is_empty();
+            turn.events = dropped
+                .into_iter()
+                .map(|slot| EventKind::Dropped { slot })
+                .collect();
+            memory = CommandMemory::restore(&saved.commands);
+        }
+        let sensing = Sensing::new(config.fitted);
+        let strike = Strike::new(&config, now.boottime);
+        let mut door = Self {
+            told: report(&array, &sensing, &strike, &BTreeMap::new()),
+            config,
+            array,
+            sensing,
+            strike,
+            alarms: BTreeMap::new(),
+            memory,
+            pending: Vec::new(),
+            generation: Generation::default(),
+            save_due: None,
+            driven: Outputs::DeEnergised,
+        };
+        let actions = door.finish(now, turn);
+        (door, actions)
+    }
+
+    /// Takes a reading of all inputs: levels, whether or not anything has changed.
+    pub fn handle_inputs(&mut self, now: &Now, inputs: Inputs) -> Vec<Action> {
+        let mut turn = Turn::default();
+        let before = self.sensing.inputs();
+        self.sensing.read(now.boottime, inputs);
+        let inputs = self.sensing.inputs();
+        for (slot, was, is, event) in [
+            (
+                Slot::RequestToExit,
+                before.rex,
+                inputs.rex,
+                EventKind::RequestToExit,
+            ),
+            (
+                Slot::LocalGrant,
+                before.grant,
+                inputs.grant,
+                EventKind::LocalGrant,
+            ),
+        ] {
+            let (was, is) = (was == Some(true), is == Some(true));
+            if is || was {
+                let expiry = Expiry::after(self.config.settings.strike_time, now);
+                self.array
+                    .fill(slot, Entry::new(Want::Released, Some(expiry)));
+            }
+            if is && !was {
+                turn.asked_again = true;
+                turn.events.push(event);
+            }
+        }
+        self.follow_fire_release(&before, &inputs, &mut turn);
+        self.finish(now, turn)
+    }
+
+    /// Takes a method call; it is answered by an [`Action::Answer`] of this or a later step.
+    pub fn handle_command(&mut self, now: &Now, ticket: Ticket, command: &Command) -> Vec<Action> {
+        let mut turn = Turn::default();
+        self.accept(now, ticket, command, &mut turn);
+        self.finish(now, turn)
+    }
+
+    /// Hears that the state of a generation, and with it every earlier one, is saved, or could not be.
+    pub fn handle_persisted(
+        &mut self,
+        now: &Now,
+        generation: Generation,
+        result: Result<(), NotSaved>,
+    ) -> Vec<Action> {
+        let mut turn = Turn::default();
+        match result {
+            Ok(()) => self.stored(now, generation, &mut turn),
+            Err(NotSaved) => {
+                self.not_stored(generation);
+                self.save_due = Some(now.boottime + SAVE_RETRY);
+            }
+        }
+        self.finish(now, turn)
+    }
+
+    /// Lets time pass; to be called when [`Door::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: &Now) -> Vec<Action> {
+        self.finish(now, Turn::default())
+    }
+
+    /// Boot-clock time at which something is to be done though nothing happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let strike = self
+            .sensing
+            .has_read()
+            .then(|| self.strike.poll_timeout(&self.seen(false)));
+        [
+            strike.flatten(),
+            self.array.poll_timeout(),
+            self.contradiction_timeout(),
+            self.pending.iter().map(Pending::deadline).min(),
+            self.save_due,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What is to be energised now.
+    #[must_use]
+    pub fn outputs(&self) -> Outputs {
+        self.strike.outputs()
+    }
+
+    /// The state as it is reported.
+    #[must_use]
+    pub fn report(&self) -> DoorReport {
+        report(&self.array, &self.sensing, &self.strike, &self.alarms)
+    }
+
+    /// Who decides, and who would.
+    #[must_use]
+    pub fn authority(&self) -> &AuthorityArray {
+        &self.array
+    }
+
+    /// Calls that have not been answered yet.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn follow_fire_release(&mut self, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
+        let latched = self.array.get(Slot::FireRelease).is_some();
+        if inputs.fire == Some(true) {
+            turn.asked_again |= before.fire != Some(true);
+            if !latched {
+                self.array
+                    .fill(Slot::FireRelease, Entry::new(Want::Released, None));
+                turn.events.push(EventKind::FireRelease);
+                turn.save = true;
+            }
+        } else if latched && inputs.fire_reset == Some(true) {
+            self.array.clear(Slot::FireRelease);
+            turn.events.push(EventKind::FireReset);
+            turn.save = true;
+        }
+    }
+
+    /// Draws the conclusions of a step and returns what is to be done.
+    fn finish(&mut self, now: &Now, mut turn: Turn) -> Vec<Action> {
+        self.expire(now, &mut turn);
+        if self.sensing.has_read() {
+            let seen = self.seen(turn.asked_again);
+            self.strike.advance(now.boottime, &seen);
+        }
+        self.follow_alarms(now, &mut turn);
+        self.answer_pending(now, &mut turn);
+
+        let mut actions = Vec::new();
+        let outputs = self.outputs();
+        if outputs != self.driven {
+            self.driven = outputs;
+            actions.push(Action::Drive(outputs));
+        }
+        let report = self.report();
+        let reported = report != self.told;
+        self.tell_changes(&report, &mut turn);
+        self.told = report;
+        if turn.save || self.save_due.is_some_and(|due| due <= now.boottime) {
+            actions.push(self.persist(now));
+        }
+        actions.extend(turn.events.into_iter().map(|kind| {
+            Action::Record(Event {
+                at: now.wall,
+                clock: now.quality,
+                kind,
+            })
+        }));
+        actions.extend(
+            turn.answers
+                .into_iter()
+                .map(|(ticket, reply)| Action::Answer { ticket, reply }),
+        );
+        if reported {
+            actions.push(Action::Report);
+        }
+        actions
+    }
+
+    fn expire(&mut self, now: &Now, turn: &mut Turn) {
+        for slot in self.array.expire(now) {
+            if !slot.is_at_the_door() {
+                let want = self.array.want();
+                turn.events.push(EventKind::Expired { slot, want });
+                turn.save = true;
+            }
+        }
+    }
+
+    fn seen(&self, asked_again: bool) -> Seen {
+        let inputs = self.sensing.inputs();
+        Seen {
+            want: self.array.want(),
+            at_the_door: self
+                .array
+                .winner()
+                .is_some_and(|(slot, _)| slot.is_at_the_door()),
+            asked_again,
+            closed: inputs.closed,
+            closed_since: self.sensing.closed_since(),
+            bonded: inputs.bonded,
+        }
+    }
+
+    /// `jammed` and `lockFault` stay until the strike has got somewhere; `sensorFault` is as it is read.
+    fn follow_alarms(&mut self, now: &Now, turn: &mut Turn) {
+        let faulty = self.sensing.is_faulty(now.boottime);
+        self.set_alarm(Alarm::SensorFault, faulty, now, turn);
+        match self.strike.phase() {
+            Phase::Failed { why, .. } => {
+                let alarm = match why {
+                    Failure::Jammed => Alarm::Jammed,
+                    Failure::Exhausted => Alarm::LockFault,
+                };
+                self.set_alarm(alarm, true, now, turn);
+            }
+            Phase::Locked { .. } | Phase::Released { .. } => {
+                self.set_alarm(Alarm::Jammed, false, now, turn);
+                self.set_alarm(Alarm::LockFault, false, now, turn);
+            }
+            Phase::Unknown | Phase::Releasing(_) | Phase::Locking(_) => {}
+        }
+    }
+
+    fn set_alarm(&mut self, alarm: Alarm, raised: bool, now: &Now, turn: &mut Turn) {
+        if raised == self.alarms.contains_key(&alarm) {
+            return;
+        }
+        let event = if raised {
+            let since = now.trusted_wall();
+            self.alarms.insert(alarm, Raised { since });
+            EventKind::AlarmRaised { alarm }
+        } else {
+            self.alarms.remove(&alarm);
+            EventKind::AlarmCleared { alarm }
+        };
+        turn.events.push(event);
+    }
+
+    fn tell_changes(&self, report: &DoorReport, turn: &mut Turn) {
+        let (was, is) = (&self.told.status, &report.status);
+        if was.door_state != is.door_state {
+            turn.events.push(EventKind::DoorState {
+                door_state: is.door_state,
+            });
+        }
+        if was.lock_state != is.lock_state {
+            turn.events.push(EventKind::LockState {
+                lock_state: is.lock_state,
+                secured: is.secured,
+                proof: is.proof,
+                source: self.source(is.lock_state),
+            });
+        }
+    }
+
+    fn source(&self, lock_state: LockState) -> Source {
+        let exhausted = matches!(
+            self.strike.phase(),
+            Phase::Failed {
+                why: Failure::Exhausted,
+                ..
+            }
+        );
+        let against_the_array = self.array.want() == Want::Locked
+            && matches!(lock_state, LockState::Unlocked | LockState::Unlocking);
+        match self.array.winner() {
+            _ if exhausted => Source::Protection,
+            // Nobody here asked for it: a handle, or a door opened under way.
+            _ if against_the_array => Source::Local,
+            Some((slot, _)) => slot.source(),
+            None => Source::Schedule,
+        }
+    }
+
+    fn persist(&mut self, now: &Now) -> Action {
+        self.generation = self.next_generation();
+        let mut array = self.array.clone();
+        for pending in &self.pending {
+            pending.preview(&mut array);
+        }
+        let temporary = array
+            .entries()
+            .any(|(slot, entry)| !slot.is_at_the_door() && entry.expiry.is_some());
+        self.save_due = temporary.then(|| now.boottime + REMAINDER_INTERVAL);
+        Action::Persist {
+            generation: self.generation,
+            saved: SavedDoor::new(now, &array, self.memory.to_saved()),
+        }
+    }
+
+    /// The generation of the state that this step saves.
+    fn next_generation(&self) -> Generation {
+        Generation(self.generation.0 + 1)
+    }
+
+    fn contradiction_timeout(&self) -> Option<Duration> {
+        self.sensing
+            .contradiction_ends()
+            .filter(|_| !self.alarms.contains_key(&Alarm::SensorFault))
+    }
+}
+
+fn report(
+    array: &AuthorityArray,
+    sensing: &Sensing,
+    strike: &Strike,
+    alarms: &BTreeMap<Alarm, Raised>,
+) -> DoorReport {
+    let lock_state = strike.lock_state(sensing.inputs().bonded);
+    let door_state = sensing.door_state();
+    DoorReport {
+        status: LockStatus {
+            lock_state,
+            door_state,
+            secured: secured(lock_state, door_state, alarms),
+            proof: sensing.proof(),
+            locked_until: array.locked_until(),
+            held_by: array.held_by(),
+        },
+        mode: Mode::Normal,
+        alarms: alarms.clone(),
+    }
+}
+
+/// Locked and closed and no fault; what is known to be otherwise is unsecured, the rest unknown.
+fn secured(
+    lock_state: LockState,
+    door_state: DoorState,
+    alarms: &BTreeMap<Alarm, Raised>,
+) -> Secured {
+    let raised = |alarm| alarms.contains_key(&alarm);
+    match (lock_state, door_state) {
+        (_, DoorState::Open) => Secured::Unsecured,
+        (LockState::Unknown, _) => Secured::Unknown,
+        (LockState::Locked, _) if raised(Alarm::SensorFault) => Secured::Unknown,
+        (LockState::Locked, DoorState::Unknown) => Secured::Unknown,
+        (LockState::Locked, DoorState::Closed)
+            if !raised(Alarm::LockFault) && !raised(Alarm::Jammed) =>
+        {
+            Secured::Secured
+        }
+        _ => Secured::Unsecured,
+    }
 }

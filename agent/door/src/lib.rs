@@ -24,9 +24,9 @@ mod strike;
 mod time;
 
 pub use authority::{AuthorityArray, Entry, Slot, Want};
-pub use config::{DoorConfig, DoorSettings, Fitted, StrikeConfig};
+pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, StrikeConfig};
 pub use contract::{Command, DoorReport, MethodReply};
-pub use door::{Action, Generation, Ticket};
+pub use door::{Action, Door, Generation, NotSaved, Ticket};
 pub use event::{Event, EventKind};
 pub use saved::SavedDoor;
 pub use sensing::{Inputs, Reading};

@@ -32,7 +32,8 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub(crate) struct Sensing {
     fitted: Fitted,
-    inputs: Inputs,
+    /// `None` before the first reading.
+    inputs: Option<Inputs>,
     /// Boot-clock time from which the door has been seen closed.
     closed_since: Option<Duration>,
     /// Boot-clock time from which the bolt has been seen thrown in an open door.
@@ -43,7 +44,7 @@ impl Sensing {
     pub(crate) fn new(fitted: Fitted) -> Self {
         Self {
             fitted,
-            inputs: Inputs::default(),
+            inputs: None,
             closed_since: None,
             contradiction_since: None,
         }
@@ -53,7 +54,7 @@ impl Sensing {
     pub(crate) fn read(&mut self, at: Duration, inputs: Inputs) {
         let fitted = self.fitted;
         let believed = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
-        self.inputs = Inputs {
+        let inputs = Inputs {
             closed: believed(fitted.door, inputs.closed),
             bonded: believed(fitted.bond, inputs.bonded),
             rex: believed(fitted.rex, inputs.rex),
@@ -61,14 +62,21 @@ impl Sensing {
             fire: believed(fitted.fire, inputs.fire),
             fire_reset: believed(fitted.fire_reset, inputs.fire_reset),
         };
+        self.inputs = Some(inputs);
         let since = |held: Option<Duration>, holds: bool| holds.then(|| held.unwrap_or(at));
-        self.closed_since = since(self.closed_since, self.inputs.closed == Some(true));
-        let contradiction = self.inputs.bonded == Some(true) && self.inputs.closed == Some(false);
+        self.closed_since = since(self.closed_since, inputs.closed == Some(true));
+        let contradiction = inputs.bonded == Some(true) && inputs.closed == Some(false);
         self.contradiction_since = since(self.contradiction_since, contradiction);
     }
 
-    pub(crate) fn inputs(&self) -> &Inputs {
-        &self.inputs
+    /// Whether there was a reading yet: before it nothing is driven.
+    pub(crate) fn has_read(&self) -> bool {
+        self.inputs.is_some()
+    }
+
+    /// The latest reading; nothing is known before the first.
+    pub(crate) fn inputs(&self) -> Inputs {
+        self.inputs.unwrap_or_default()
     }
 
     pub(crate) fn closed_since(&self) -> Option<Duration> {
@@ -76,7 +84,7 @@ impl Sensing {
     }
 
     pub(crate) fn door_state(&self) -> DoorState {
-        match self.inputs.closed {
+        match self.inputs().closed {
             Some(true) => DoorState::Closed,
             Some(false) => DoorState::Open,
             None => DoorState::Unknown,
@@ -84,7 +92,7 @@ impl Sensing {
     }
 
     pub(crate) fn proof(&self) -> Proof {
-        match (self.inputs.bonded, self.inputs.closed) {
+        match (self.inputs().bonded, self.inputs().closed) {
             (Some(_), _) => Proof::Bond,
             // A fitted lock monitor that cannot be read leaves nothing to go by.
             (None, Some(_)) if !self.fitted.bond => Proof::Contact,
@@ -94,6 +102,9 @@ impl Sensing {
 
     /// An input that is fitted cannot be read, or the bolt has been seen in an open door for too long.
     pub(crate) fn is_faulty(&self, at: Duration) -> bool {
+        let Some(inputs) = self.inputs else {
+            return false;
+        };
         let Fitted {
             door,
             bond,
@@ -103,12 +114,12 @@ impl Sensing {
             fire_reset,
         } = self.fitted;
         let readings = [
-            (door, self.inputs.closed),
-            (bond, self.inputs.bonded),
-            (rex, self.inputs.rex),
-            (grant, self.inputs.grant),
-            (fire, self.inputs.fire),
-            (fire_reset, self.inputs.fire_reset),
+            (door, inputs.closed),
+            (bond, inputs.bonded),
+            (rex, inputs.rex),
+            (grant, inputs.grant),
+            (fire, inputs.fire),
+            (fire_reset, inputs.fire_reset),
         ];
         readings
             .iter()
@@ -116,11 +127,8 @@ impl Sensing {
             || self.contradiction_ends().is_some_and(|ends| ends <= at)
     }
 
-    pub(crate) fn poll_timeout(&self, at: Duration) -> Option<Duration> {
-        self.contradiction_ends().filter(|ends| *ends > at)
-    }
-
-    fn contradiction_ends(&self) -> Option<Duration> {
+    /// When a contradiction becomes a fault.
+    pub(crate) fn contradiction_ends(&self) -> Option<Duration> {
         Some(self.contradiction_since? + CONTRADICTION_TIME)
     }
 }

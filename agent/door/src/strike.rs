@@ -1,6 +1,19 @@
-//! The actuator.
+//! The actuator: what phase the bolt is in, what is energised for it, when it counts as jammed.
+//!
+//! Readings and the array's decision go in, the next phase comes out; the outputs are a level computed from the phase. A bolt is thrown only
+//! when the door has been seen closed for the settle time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
+//! door switch no longer matters: a magnet held to it must not retract a bolt.
+
+mod coil;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::authority::Want;
+use crate::config::{Actuator, DoorConfig, FailMode};
+use crate::contract::LockState;
+use coil::Coil;
 
 /// What is energised: a level, not an order. De-energised is safe and what every pin shows when nobody is in charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -15,4 +28,404 @@ pub enum Outputs {
     Retract,
     /// Solenoid bolt: the coil is on.
     Energised,
+}
+
+/// What the strike goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) want: Want,
+    /// The door's own inputs decide: the coil's reserve is theirs.
+    pub(crate) at_the_door: bool,
+    /// Somebody has just asked again: what failed before is tried once more.
+    pub(crate) asked_again: bool,
+    pub(crate) closed: Option<bool>,
+    pub(crate) closed_since: Option<Duration>,
+    pub(crate) bonded: Option<bool>,
+}
+
+/// Where the bolt is, as far as driving and readings tell. Times are on the boot clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing was driven yet.
+    Unknown,
+    Released {
+        since: Duration,
+    },
+    Releasing(Move),
+    Locking(Move),
+    Locked {
+        since: Duration,
+    },
+    Failed {
+        toward: Want,
+        why: Failure,
+    },
+}
+
+/// A bolt on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Move {
+    /// When the motor stops; `None` when it has, or for a coil, which holds its level.
+    drive: Option<Duration>,
+    /// When it must be proven, or is jammed.
+    proof_by: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Driven, but the bond switch says otherwise.
+    Jammed,
+    /// Coil or motor must rest.
+    Exhausted,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Strike {
+    actuator: Actuator,
+    bond_fitted: bool,
+    bond_time: Duration,
+    settle_time: Duration,
+    phase: Phase,
+    coil: Coil,
+}
+
+/// More than the longest chain of phases that follow each other without time passing.
+const MAX_TRANSITIONS: usize = 8;
+
+impl Strike {
+    pub(crate) fn new(config: &DoorConfig, at: Duration) -> Self {
+        Self {
+            actuator: config.actuator,
+            bond_fitted: config.fitted.bond,
+            bond_time: config.bond_time,
+            settle_time: config.settings.settle_time,
+            phase: Phase::Unknown,
+            coil: Coil::new(config.duty, at),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn outputs(&self) -> Outputs {
+        match (self.actuator, self.phase) {
+            (Actuator::MotorLock { .. }, Phase::Locking(Move { drive: Some(_), .. })) => {
+                Outputs::Throw
+            }
+            (Actuator::MotorLock { .. }, Phase::Releasing(Move { drive: Some(_), .. })) => {
+                Outputs::Retract
+            }
+            (Actuator::MotorLock { .. }, _) => Outputs::DeEnergised,
+            (Actuator::SolenoidBolt { fail }, phase) => {
+                if phase.holds() == Some(energised_for(fail)) {
+                    Outputs::Energised
+                } else {
+                    Outputs::DeEnergised
+                }
+            }
+        }
+    }
+
+    pub(crate) fn lock_state(&self, bonded: Option<bool>) -> LockState {
+        if self.bond_fitted && bonded.is_none() {
+            return LockState::Unknown;
+        }
+        let by_bond = match bonded {
+            Some(true) => LockState::Locked,
+            Some(false) => LockState::Unlocked,
+            None => LockState::Unknown,
+        };
+        match self.phase {
+            Phase::Unknown => by_bond,
+            Phase::Released { .. } => LockState::Unlocked,
+            Phase::Releasing(_) => LockState::Unlocking,
+            Phase::Locking(_) => LockState::Locking,
+            Phase::Locked { .. } => LockState::Locked,
+            Phase::Failed { why, .. } => match why {
+                Failure::Jammed => LockState::Jammed,
+                Failure::Exhausted => by_bond,
+            },
+        }
+    }
+
+    /// Moves on to the phase that readings and time call for.
+    pub(crate) fn advance(&mut self, at: Duration, seen: &Seen) {
+        self.coil.account(at);
+        self.guard_coil(seen);
+        for _ in 0..MAX_TRANSITIONS {
+            match self.next(at, seen) {
+                Some(phase) if phase != self.phase => self.phase = phase,
+                _ => break,
+            }
+        }
+        self.coil.set(self.outputs() != Outputs::DeEnergised);
+    }
+
+    /// When time alone changes something, given that the readings stay.
+    pub(crate) fn poll_timeout(&self, seen: &Seen) -> Option<Duration> {
+        let moving = match self.phase {
+            Phase::Releasing(motion) | Phase::Locking(motion) => {
+                Some(motion.drive.unwrap_or(motion.proof_by))
+            }
+            _ => None,
+        };
+        let waiting = match (self.phase, seen.want) {
+            (Phase::Unknown | Phase::Released { .. } | Phase::Releasing(_), Want::Locked) => {
+                self.throw_at(seen)
+            }
+            (Phase::Locked { since }, Want::Locked) if self.must_throw_again(since, seen) => {
+                self.throw_at(seen)
+            }
+            (
+                Phase::Failed {
+                    toward: Want::Released,
+                    ..
+                },
+                Want::Locked,
+            ) => self.throw_at(seen),
+            (
+                Phase::Failed {
+                    toward: Want::Released,
+                    why: Failure::Exhausted,
+                },
+                Want::Released,
+            ) => self.pulse().map(|pulse| self.coil.ready_at(pulse)),
+            _ => None,
+        };
+        [moving, waiting, self.exhausted_at(seen)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn next(&self, at: Duration, seen: &Seen) -> Option<Phase> {
+        let wants_lock = seen.want == Want::Locked;
+        match self.phase {
+            Phase::Unknown | Phase::Released { .. } if seen.bonded == Some(true) => {
+                Some(Phase::Locked { since: at })
+            }
+            Phase::Unknown if !wants_lock => Some(self.release(at, seen)),
+            Phase::Unknown => self.throw(at, seen),
+            Phase::Released { .. } => self.throw(at, seen).filter(|_| wants_lock),
+            Phase::Releasing(motion) => self
+                .throw(at, seen)
+                .filter(|_| wants_lock)
+                .or_else(|| self.finish_release(motion, at, seen)),
+            Phase::Locking(_) if !wants_lock || seen.closed == Some(false) => {
+                Some(self.release(at, seen))
+            }
+            Phase::Locking(motion) => self.finish_throw(motion, at, seen),
+            Phase::Locked { .. } if !wants_lock => Some(self.release(at, seen)),
+            Phase::Locked { since } => self.keep_locked(since, at, seen),
+            Phase::Failed { toward, why } => self.recover(toward, why, at, seen),
+        }
+    }
+
+    fn finish_release(&self, motion: Move, at: Duration, seen: &Seen) -> Option<Phase> {
+        if let Some(motion) = motion.stopped(at) {
+            return Some(Phase::Releasing(motion));
+        }
+        if motion.drive.is_some() {
+            return None;
+        }
+        let late = motion.proof_by <= at;
+        match seen.bonded {
+            Some(false) => Some(Phase::Released { since: at }),
+            None if late => Some(Phase::Released { since: at }),
+            Some(true) if late => Some(Phase::Failed {
+                toward: Want::Released,
+                why: Failure::Jammed,
+            }),
+            _ => None,
+        }
+    }
+
+    fn finish_throw(&self, motion: Move, at: Duration, seen: &Seen) -> Option<Phase> {
+        let late = motion.proof_by <= at;
+        match seen.bonded {
+            Some(true) => Some(Phase::Locked { since: at }),
+            None if late => Some(Phase::Locked { since: at }),
+            Some(false) if late => Some(Phase::Failed {
+                toward: Want::Locked,
+                why: Failure::Jammed,
+            }),
+            _ => motion.stopped(at).map(Phase::Locking),
+        }
+    }
+
+    /// The handle of a lock retracts its bolt without asking: when it is seen gone, it is thrown again once the door is closed.
+    fn keep_locked(&self, since: Duration, at: Duration, seen: &Seen) -> Option<Phase> {
+        if seen.bonded == Some(false) {
+            return Some(match self.actuator {
+                Actuator::MotorLock { .. } => Phase::Released { since: at },
+                // The level stays: letting go would unlock a bolt that only rattled.
+                Actuator::SolenoidBolt { .. } => Phase::Locking(self.hold(at)),
+            });
+        }
+        if self.must_throw_again(since, seen) {
+            return self.throw(at, seen);
+        }
+        None
+    }
+
+    /// Without a bond switch a door that was opened since tells that the bolt was not, or is no longer, thrown.
+    fn must_throw_again(&self, since: Duration, seen: &Seen) -> bool {
+        !self.bond_fitted && seen.closed_since.is_some_and(|closed| closed > since)
+    }
+
+    fn recover(&self, toward: Want, why: Failure, at: Duration, seen: &Seen) -> Option<Phase> {
+        let locked = Some(Phase::Locked { since: at });
+        match (toward, seen.want) {
+            (Want::Locked, Want::Released) => Some(self.release(at, seen)),
+            (Want::Locked, Want::Locked) => match (why, seen.bonded) {
+                (Failure::Jammed, Some(true)) => locked,
+                _ if seen.closed == Some(false) => Some(self.release(at, seen)),
+                _ if seen.asked_again => self.throw(at, seen),
+                _ => None,
+            },
+            (Want::Released, Want::Locked) if seen.bonded == Some(true) => locked,
+            (Want::Released, Want::Locked) => self.throw(at, seen),
+            (Want::Released, Want::Released) => match (why, seen.bonded) {
+                (Failure::Jammed, Some(false)) => Some(Phase::Released { since: at }),
+                (Failure::Jammed, _) if seen.asked_again => Some(self.release(at, seen)),
+                // A motor goes on as soon as it may; a coil that cannot hold its bolt would only open and shut.
+                (Failure::Exhausted, _) if seen.asked_again || self.pulse().is_some() => {
+                    Some(self.release(at, seen))
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// Starts a throw when the door has settled and the coil has rested.
+    fn throw(&self, at: Duration, seen: &Seen) -> Option<Phase> {
+        let ready = self.throw_at(seen)? <= at;
+        ready.then(|| match self.actuator {
+            Actuator::MotorLock { pulse } => Phase::Locking(Move {
+                drive: Some(at + pulse),
+                ..self.hold(at)
+            }),
+            Actuator::SolenoidBolt { .. } => Phase::Locking(self.hold(at)),
+        })
+    }
+
+    /// The earliest a bolt may be thrown, given the readings.
+    fn throw_at(&self, seen: &Seen) -> Option<Duration> {
+        let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
+        let gone = match self.phase {
+            Phase::Released { since } => since,
+            _ => Duration::ZERO,
+        };
+        let settled = closed.max(gone) + self.settle_time;
+        let needs_coil = match self.actuator {
+            Actuator::MotorLock { .. } => true,
+            Actuator::SolenoidBolt { fail } => fail == FailMode::Safe && !self.coil.is_energised(),
+        };
+        if needs_coil && !self.coil.is_rested() {
+            return Some(settled.max(self.coil.rested_at()));
+        }
+        Some(settled)
+    }
+
+    /// Starts a release; only a coil at its limit can stand in the way.
+    fn release(&self, at: Duration, seen: &Seen) -> Phase {
+        let may = match self.actuator {
+            Actuator::MotorLock { pulse } => self.coil.room() >= pulse,
+            Actuator::SolenoidBolt {
+                fail: FailMode::Safe,
+            } => true,
+            Actuator::SolenoidBolt {
+                fail: FailMode::Secure,
+            } => self.coil.is_rested() || (seen.at_the_door && self.coil.room() > Duration::ZERO),
+        };
+        if !may {
+            return Phase::Failed {
+                toward: Want::Released,
+                why: Failure::Exhausted,
+            };
+        }
+        Phase::Releasing(Move {
+            drive: self.pulse().map(|pulse| at + pulse),
+            ..self.hold(at)
+        })
+    }
+
+    fn hold(&self, at: Duration) -> Move {
+        Move {
+            drive: None,
+            proof_by: at + self.bond_time,
+        }
+    }
+
+    fn pulse(&self) -> Option<Duration> {
+        match self.actuator {
+            Actuator::MotorLock { pulse } => Some(pulse),
+            Actuator::SolenoidBolt { .. } => None,
+        }
+    }
+
+    /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they start.
+    fn guard_coil(&mut self, seen: &Seen) {
+        let Actuator::SolenoidBolt { fail } = self.actuator else {
+            return;
+        };
+        if self.coil.is_energised() && self.coil.room() <= self.kept_back(seen) {
+            self.phase = Phase::Failed {
+                toward: energised_for(fail),
+                why: Failure::Exhausted,
+            };
+        }
+    }
+
+    fn exhausted_at(&self, seen: &Seen) -> Option<Duration> {
+        let limited = self.pulse().is_none() && self.coil.is_energised();
+        if !limited || self.coil.room() == Duration::MAX {
+            return None;
+        }
+        Some(self.coil.as_of() + self.coil.room().saturating_sub(self.kept_back(seen)))
+    }
+
+    fn kept_back(&self, seen: &Seen) -> Duration {
+        if seen.at_the_door {
+            Duration::ZERO
+        } else {
+            self.coil.reserve()
+        }
+    }
+}
+
+impl Phase {
+    /// The state that a coil's level keeps the bolt in or pulls it to.
+    fn holds(self) -> Option<Want> {
+        match self {
+            Self::Unknown
+            | Self::Failed {
+                why: Failure::Exhausted,
+                ..
+            } => None,
+            Self::Released { .. } | Self::Releasing(_) => Some(Want::Released),
+            Self::Locking(_) | Self::Locked { .. } => Some(Want::Locked),
+            Self::Failed { toward, .. } => Some(toward),
+        }
+    }
+}
+
+impl Move {
+    /// The same with the motor stopped, when its time is up.
+    fn stopped(self, at: Duration) -> Option<Self> {
+        self.drive.filter(|until| *until <= at)?;
+        Some(Self {
+            drive: None,
+            ..self
+        })
+    }
+}
+
+/// What a solenoid bolt needs its coil for.
+fn energised_for(fail: FailMode) -> Want {
+    match fail {
+        FailMode::Safe => Want::Locked,
+        FailMode::Secure => Want::Released,
+    }
 }

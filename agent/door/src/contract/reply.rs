@@ -25,7 +25,7 @@ pub struct MethodReply {
     /// See the table.
     pub status: u16,
     /// The JSON.
-    pub body: ReplyBody,
+    pub body: Box<ReplyBody>,
 }
 
 /// What stood in the way.
@@ -103,22 +103,22 @@ impl MethodReply {
     pub(crate) fn accepted(method: &str, reached: bool, status: LockStatus) -> Self {
         Self {
             status: if reached { 200 } else { 202 },
-            body: ReplyBody {
+            body: Box::new(ReplyBody {
                 status: Some(status),
                 ..ReplyBody::new(format!("{method} called successfully"))
-            },
+            }),
         }
     }
 
     pub(crate) fn state(method: &str, report: DoorReport) -> Self {
         Self {
             status: 200,
-            body: ReplyBody {
+            body: Box::new(ReplyBody {
                 status: Some(report.status),
                 mode: Some(report.mode),
                 alarms: Some(report.alarms),
                 ..ReplyBody::new(format!("{method} called successfully"))
-            },
+            }),
         }
     }
 
@@ -130,11 +130,11 @@ impl MethodReply {
     ) -> Self {
         Self {
             status,
-            body: ReplyBody {
+            body: Box::new(ReplyBody {
                 error: Some(error),
                 status: door,
                 ..ReplyBody::new(response)
-            },
+            }),
         }
     }
 
@@ -147,7 +147,7 @@ impl MethodReply {
         Self::failed(404, ReplyError::UnknownMethod, response, None)
     }
 
-    pub(super) fn bad_payload(
+    pub(crate) fn bad_payload(
         method: &str,
         field: Option<&str>,
         value: &str,
@@ -159,13 +159,13 @@ impl MethodReply {
         let response = format!("{method}: {place} is {value}, expected {expected}");
         Self {
             status: 400,
-            body: ReplyBody {
+            body: Box::new(ReplyBody {
                 error: Some(ReplyError::BadPayload),
                 field,
                 value: Some(value),
                 expected: Some(expected.to_owned()),
                 ..ReplyBody::new(response)
-            },
+            }),
         }
     }
 }
@@ -216,7 +216,7 @@ mod tests {
         );
         assert_eq!(
             serde_json::from_slice::<ReplyBody>(&text).unwrap(),
-            reply.body
+            *reply.body
         );
     }
 

@@ -1,0 +1,313 @@
+//! Method calls on their way to their answer: first stored, then proven, each by its deadline.
+
+use std::time::Duration;
+
+use super::command::{Change, judge_window};
+use super::{Door, Generation, Ticket, Turn};
+use crate::authority::{AuthorityArray, Slot, Want};
+use crate::contract::{
+    Alarm, CommandId, DoorState, LockStatus, MethodReply, ReplyError, Secured, Window,
+};
+use crate::event::EventKind;
+use crate::strike::{Failure, Phase};
+use crate::time::Now;
+
+/// How long a command waits for the disk.
+const STORE_TIME: Duration = Duration::from_secs(5);
+/// Calls that may wait at once: what a hub, its jobs and a few people send within a bond time. One more, and the oldest is answered as things are.
+const MAX_PENDING: usize = 32;
+
+/// A call that waits for its answer.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    ticket: Ticket,
+    change: Change,
+    window: Window,
+    stage: Stage,
+    proof_by: Duration,
+}
+
+/// What it waits for.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// The disk; a release acts only after it.
+    Storing {
+        generation: Generation,
+        deadline: Duration,
+        staged: Option<Change>,
+    },
+    /// The strike.
+    Proving,
+    /// Nothing any more: it is answered at the end of this step.
+    Over(Option<MethodReply>),
+}
+
+impl Stage {
+    pub(super) fn storing(generation: Generation, at: Duration, staged: Option<Change>) -> Self {
+        Self::Storing {
+            generation,
+            deadline: at + STORE_TIME,
+            staged,
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn new(
+        ticket: Ticket,
+        change: Change,
+        window: Window,
+        stage: Stage,
+        proof_by: Duration,
+    ) -> Self {
+        Self {
+            ticket,
+            change,
+            window,
+            stage,
+            proof_by,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        match &self.stage {
+            Stage::Storing { deadline, .. } => *deadline,
+            Stage::Proving => self.proof_by,
+            Stage::Over(_) => Duration::ZERO,
+        }
+    }
+
+    /// Adds what it will do once it is stored.
+    pub(super) fn preview(&self, array: &mut AuthorityArray) {
+        if let Stage::Storing {
+            staged: Some(staged),
+            ..
+        } = &self.stage
+        {
+            staged.apply(array);
+        }
+    }
+
+    /// A later command has come before this release was stored: it does not act any more.
+    pub(super) fn supersede(&mut self, at: Duration) {
+        if let Stage::Storing {
+            staged: Some(_), ..
+        } = self.stage
+        {
+            self.stage = Stage::Proving;
+            self.proof_by = at;
+        }
+    }
+
+    fn is_storing(&self, stored: Generation) -> bool {
+        matches!(&self.stage, Stage::Storing { generation, .. } if *generation <= stored)
+    }
+}
+
+/// How far a command has got.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Reached,
+    /// It is in force, and there is nothing to wait for.
+    Accepted,
+    /// The strike is at work.
+    Waiting,
+    Failed(ReplyError),
+}
+
+impl Door {
+    pub(super) fn push_pending(&mut self, now: &Now, pending: Pending) {
+        if self.pending.len() >= MAX_PENDING {
+            let oldest = &mut self.pending[0];
+            if matches!(oldest.stage, Stage::Proving) {
+                oldest.proof_by = now.boottime;
+            } else {
+                oldest.stage = Stage::Over(Some(not_stored(&oldest.change)));
+            }
+        }
+        self.pending.push(pending);
+    }
+
+    pub(super) fn stored(&mut self, now: &Now, stored: Generation, turn: &mut Turn) {
+        let proof_by = self.proof_by(now);
+        for pending in &mut self.pending {
+            if !pending.is_storing(stored) {
+                continue;
+            }
+            let stage = std::mem::replace(&mut pending.stage, Stage::Proving);
+            let Stage::Storing {
+                staged: Some(staged),
+                ..
+            } = stage
+            else {
+                continue;
+            };
+            match judge_window(staged.method(), true, pending.window.not_after, now) {
+                Ok(()) => {
+                    staged.apply(&mut self.array);
+                    pending.proof_by = proof_by;
+                    turn.asked_again = true;
+                }
+                Err(reply) => {
+                    pending.stage = Stage::Over(Some(reply));
+                    turn.save = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn not_stored(&mut self, generation: Generation) {
+        for pending in &mut self.pending {
+            if pending.is_storing(generation) {
+                pending.stage = Stage::Over(Some(not_stored(&pending.change)));
+            }
+        }
+    }
+
+    /// Answers a repeated delivery: together with the first one when that is still under way, else with the present state.
+    pub(super) fn answer_again(
+        &mut self,
+        now: &Now,
+        ticket: Ticket,
+        change: &Change,
+        window: &Window,
+        turn: &mut Turn,
+    ) {
+        let under_way = self
+            .pending
+            .iter()
+            .find(|pending| pending.window.command_id == window.command_id);
+        if let Some(first) = under_way {
+            let stage = match &first.stage {
+                Stage::Storing {
+                    generation,
+                    deadline,
+                    ..
+                } => Stage::Storing {
+                    generation: *generation,
+                    deadline: *deadline,
+                    staged: None,
+                },
+                other => other.clone(),
+            };
+            let again = Pending {
+                ticket,
+                stage,
+                ..first.clone()
+            };
+            self.push_pending(now, again);
+            return;
+        }
+        let reply = self.reply(change, self.outcome(change));
+        if !reply.is_success() {
+            turn.save |= self.forget(window.command_id.as_ref());
+        }
+        turn.answers.push((ticket, reply));
+    }
+
+    /// Answers every call that has got where it wanted, or has waited for long enough.
+    pub(super) fn answer_pending(&mut self, now: &Now, turn: &mut Turn) {
+        let mut waiting = Vec::new();
+        for mut pending in std::mem::take(&mut self.pending) {
+            let over = pending.deadline() <= now.boottime;
+            let reply = match &mut pending.stage {
+                Stage::Over(reply) => reply.take(),
+                Stage::Storing { .. } if over => Some(not_stored(&pending.change)),
+                Stage::Storing { .. } => None,
+                Stage::Proving => match self.outcome(&pending.change) {
+                    Outcome::Waiting if !over => None,
+                    outcome => Some(self.reply(&pending.change, outcome)),
+                },
+            };
+            let Some(mut reply) = reply else {
+                waiting.push(pending);
+                continue;
+            };
+            if !reply.is_success() {
+                turn.save |= self.forget(pending.window.command_id.as_ref());
+                reply
+                    .body
+                    .status
+                    .get_or_insert_with(|| self.answer_status(&pending.change));
+            }
+            turn.events.push(EventKind::Command {
+                method: pending.change.method().to_owned(),
+                command_id: pending.window.command_id,
+                status: reply.status,
+            });
+            turn.answers.push((pending.ticket, reply));
+        }
+        self.pending = waiting;
+    }
+
+    fn forget(&mut self, id: Option<&CommandId>) -> bool {
+        id.is_some_and(|id| self.memory.forget(id))
+    }
+
+    fn outcome(&self, change: &Change) -> Outcome {
+        let wanted = match change {
+            Change::Lock(_) => Want::Locked,
+            Change::Grant(_) | Change::Release(_) => Want::Released,
+            Change::Relinquish => self.array.want(),
+        };
+        if self.array.want() != wanted {
+            return Outcome::Accepted;
+        }
+        let status = self.report().status;
+        match (self.strike.phase(), wanted) {
+            (_, Want::Locked) if status.door_state == DoorState::Open => Outcome::Accepted,
+            (_, Want::Locked) if status.secured == Secured::Secured => Outcome::Reached,
+            (Phase::Released { .. }, Want::Released) => Outcome::Reached,
+            (Phase::Failed { toward, why }, wanted) if toward == wanted => {
+                Outcome::Failed(match why {
+                    Failure::Jammed => ReplyError::Jammed,
+                    Failure::Exhausted => ReplyError::LockFault,
+                })
+            }
+            (_, Want::Locked) if self.alarms.contains_key(&Alarm::SensorFault) => {
+                Outcome::Failed(ReplyError::SensorFault)
+            }
+            _ => Outcome::Waiting,
+        }
+    }
+
+    fn reply(&self, change: &Change, outcome: Outcome) -> MethodReply {
+        let method = change.method();
+        let status = self.answer_status(change);
+        match outcome {
+            Outcome::Reached => MethodReply::accepted(method, true, status),
+            Outcome::Accepted | Outcome::Waiting => MethodReply::accepted(method, false, status),
+            Outcome::Failed(error) => {
+                let text = match error {
+                    ReplyError::Jammed => "the strike is jammed",
+                    ReplyError::LockFault => "the coil or motor has to rest",
+                    _ => "an input cannot be read, or two contradict each other",
+                };
+                MethodReply::failed(500, error, format!("{method}: {text}"), Some(status))
+            }
+        }
+    }
+
+    /// The state as an answer tells it: `heldBy` is the slot that overrides the command.
+    pub(super) fn answer_status(&self, change: &Change) -> LockStatus {
+        let held_by = match change {
+            Change::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
+            Change::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
+            Change::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
+            Change::Relinquish => self.array.overridden(Slot::OperatorGrant, Want::Locked),
+        };
+        LockStatus {
+            held_by,
+            ..self.report().status
+        }
+    }
+}
+
+fn not_stored(change: &Change) -> MethodReply {
+    let method = change.method();
+    let text = match change {
+        Change::Lock(_) => "acts, but could not be saved and would not survive a restart",
+        _ => "could not be saved and may not act",
+    };
+    MethodReply::failed(500, ReplyError::NotStored, format!("{method} {text}"), None)
+}

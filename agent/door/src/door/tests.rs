@@ -1,0 +1,7 @@
+//! The door's rules, each told as (time, what happens) -> what the door does.
+
+mod commands;
+mod properties;
+mod restart;
+mod rig;
+mod strike;

@@ -1,0 +1,133 @@
+//! Rules of what a restart keeps.
+
+use super::rig::{Do, Rig, motor};
+use crate::Want::{Locked, Released};
+
+const START: &str = "2026-11-23T22:00:00Z";
+
+#[test]
+fn a_hold_goes_on_over_a_restart_of_the_program() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (
+                5000,
+                Do::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
+            ),
+            (15_000, Do::Restart),
+            (
+                16_000,
+                Do::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
+            ),
+            (70_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.answer_lines[1..], ["16000 #2 200 Locked Secured"]);
+    assert_eq!(
+        rig.drives[2..],
+        [
+            "5000 Throw",
+            "5600 DeEnergised",
+            "65000 Retract",
+            "67000 DeEnergised"
+        ]
+    );
+}
+
+#[test]
+fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_is_dropped() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            // Saved every minute: at 125 s, eight minutes were left.
+            (130_000, Do::Reboot),
+            (479_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.status(), "Locked Secured");
+    let mut rig = rig;
+    rig.run_until(std::time::Duration::from_secs(100 + 485));
+    assert_eq!(rig.drives.last().unwrap(), "482000 DeEnergised");
+
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::Call("unlockDoor", r#"{"unlockTime":"10m"}"#)),
+            (30_000, Do::Reboot),
+            (5000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.status(), "Locked Secured");
+    assert!(
+        rig.events
+            .contains(&"Dropped { slot: OperatorGrant }".to_owned())
+    );
+}
+
+#[test]
+fn a_second_reboot_goes_on_from_what_the_first_had_left() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, Do::Call("lockDoor", r#"{"lockTime":"3m"}"#)),
+            (70_000, Do::Reboot),
+            (65_000, Do::Reboot),
+            (59_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.status(), "Locked Secured");
+    let mut rig = rig;
+    rig.run_until(std::time::Duration::from_secs(100 + 63));
+    assert_eq!(rig.status(), "Unlocked Unsecured");
+}
+
+#[test]
+fn after_a_reboot_the_wall_clock_decides_as_soon_as_it_can_be_trusted() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (4000, Do::Clock(START)),
+            (5000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            (30_000, Do::Reboot),
+            (20_000, Do::Clock("2026-11-23T22:10:00Z")),
+            (20_900, Do::Nothing),
+            (24_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.drives.last().unwrap(), "23000 DeEnergised");
+    assert_eq!(rig.status(), "Unlocked Unsecured");
+}
+
+#[test]
+fn a_hold_without_a_time_and_the_command_ids_survive_a_reboot() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (30_000, Do::Reboot),
+            (3000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (5000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.answer_lines[1..], ["3000 #2 200 Unlocked Unsecured"]);
+    assert_eq!(rig.status(), "Unlocked Unsecured");
+}
+
+#[test]
+fn an_unlock_that_never_reached_the_disk_is_gone_with_its_name() {
+    let unlock = || Do::Call("unlockDoor", r#"{"commandId":"u"}"#);
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, unlock()),
+            (5100, Do::Restart),
+            (5200, Do::SlowDisk(false)),
+            (6000, Do::Nothing),
+            (7000, unlock()),
+            (10_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.answer_lines, ["9000 #2 200 Unlocked Unsecured"]);
+}

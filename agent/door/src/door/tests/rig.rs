@@ -1,0 +1,399 @@
+//! A door with hardware that behaves as real hardware does, time moved by hand.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
+use crate::contract::{Alarm, Command, MethodReply};
+use crate::door::{Action, Door, Generation, NotSaved, Ticket};
+use crate::event::EventKind;
+use crate::saved::SavedDoor;
+use crate::sensing::Inputs;
+use crate::strike::Outputs;
+use crate::time::{BootId, ClockQuality, Now};
+
+/// How long the bolt takes from one end to the other.
+const TRAVEL: Duration = Duration::from_millis(600);
+/// The shell reads the inputs at least this often.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Something that happens at the door or to the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Do {
+    Open,
+    Close,
+    /// The bolt does not move while it holds.
+    Jam(bool),
+    /// Somebody turns the handle: the bolt is back.
+    Handle,
+    Rex(bool),
+    Grant(bool),
+    Fire(bool),
+    FireReset(bool),
+    /// The door position switch cannot be read.
+    Unplug,
+    /// Method and payload; tickets count from 1.
+    Call(&'static str, &'static str),
+    /// From here on the disk takes its time, until told again; what waits is then stored.
+    SlowDisk(bool),
+    /// What waits for the disk fails.
+    DiskFails,
+    /// The wall clock is set and trusted from here on.
+    Clock(&'static str),
+    /// The program is killed and starts again.
+    Restart,
+    /// The power fails for a while; the wall clock is not trusted until told.
+    Reboot,
+    Nothing,
+}
+
+pub(super) struct Rig {
+    pub(super) door: Door,
+    config: DoorConfig,
+    energised_throws: bool,
+    pub(super) now: Now,
+    pub(super) inputs: Inputs,
+    unplugged: bool,
+    jammed: bool,
+    /// How far the bolt is out, in travel time.
+    pub(super) bolt: Duration,
+    pub(super) outputs: Outputs,
+    pub(super) energised_for: Duration,
+    last_read: Duration,
+    disk: Option<SavedDoor>,
+    slow_disk: bool,
+    waiting: VecDeque<(Generation, SavedDoor)>,
+    next_ticket: u64,
+    pub(super) drives: Vec<String>,
+    pub(super) answers: Vec<(Ticket, MethodReply)>,
+    pub(super) answer_lines: Vec<String>,
+    pub(super) events: Vec<String>,
+    /// Everything in order.
+    pub(super) log: Vec<String>,
+    boots: u32,
+}
+
+pub(super) fn motor(default: crate::Want) -> DoorConfig {
+    config(default, StrikeConfig::motor_lock(), Fitted::ALL)
+}
+
+pub(super) fn bolt(fail: FailMode) -> DoorConfig {
+    config(
+        crate::Want::Released,
+        StrikeConfig::solenoid_bolt(fail),
+        Fitted::ALL,
+    )
+}
+
+pub(super) fn config(default: crate::Want, strike: StrikeConfig, fitted: Fitted) -> DoorConfig {
+    let settings = DoorSettings {
+        relinquish_default: default,
+        ..DoorSettings::default()
+    };
+    DoorConfig::new(settings, strike, fitted).unwrap()
+}
+
+impl Rig {
+    /// A closed door with its bolt back, on a machine up for 100 s without a trusted clock; told times count from there.
+    pub(super) fn new(config: DoorConfig) -> Self {
+        let now = Now {
+            boottime: Duration::from_secs(100),
+            boot_id: BootId::new("boot-0"),
+            wall: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            quality: ClockQuality::Unsynchronized,
+        };
+        let (door, actions) = Door::new(config, None, &now);
+        assert_eq!(actions, []);
+        let mut rig = Self {
+            door,
+            config,
+            energised_throws: matches!(
+                config.actuator,
+                crate::config::Actuator::SolenoidBolt {
+                    fail: FailMode::Safe
+                }
+            ),
+            inputs: Inputs {
+                closed: Some(true),
+                bonded: Some(false),
+                rex: Some(false),
+                grant: Some(false),
+                fire: Some(false),
+                fire_reset: Some(false),
+            },
+            unplugged: false,
+            jammed: false,
+            bolt: Duration::ZERO,
+            outputs: Outputs::DeEnergised,
+            energised_for: Duration::ZERO,
+            last_read: now.boottime,
+            now,
+            disk: None,
+            slow_disk: false,
+            waiting: VecDeque::new(),
+            next_ticket: 1,
+            drives: Vec::new(),
+            answers: Vec::new(),
+            answer_lines: Vec::new(),
+            events: Vec::new(),
+            log: Vec::new(),
+            boots: 0,
+        };
+        rig.read();
+        rig
+    }
+
+    /// Tells a story: each step happens at its time in milliseconds.
+    pub(super) fn tell(config: DoorConfig, steps: &[(u64, Do)]) -> Self {
+        let mut rig = Self::new(config);
+        for (ms, step) in steps {
+            rig.run_until(Duration::from_secs(100) + Duration::from_millis(*ms));
+            rig.act(step);
+        }
+        rig
+    }
+
+    pub(super) fn act(&mut self, step: &Do) {
+        match step {
+            Do::Open => self.inputs.closed = Some(false),
+            Do::Close => self.inputs.closed = Some(true),
+            Do::Jam(jammed) => self.jammed = *jammed,
+            Do::Handle => self.bolt = Duration::ZERO,
+            Do::Rex(on) => self.inputs.rex = Some(*on),
+            Do::Grant(on) => self.inputs.grant = Some(*on),
+            Do::Fire(on) => self.inputs.fire = Some(*on),
+            Do::FireReset(on) => self.inputs.fire_reset = Some(*on),
+            Do::Unplug => self.unplugged = true,
+            Do::Call(method, payload) => self.call(method, payload),
+            Do::SlowDisk(slow) => {
+                self.slow_disk = *slow;
+                while let Some((generation, saved)) = self.waiting.pop_front() {
+                    self.disk = Some(saved);
+                    let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
+                    self.carry_out(actions);
+                }
+            }
+            Do::DiskFails => {
+                self.slow_disk = false;
+                if let Some((generation, _)) = self.waiting.pop_back() {
+                    self.waiting.clear();
+                    let failed = Err(NotSaved);
+                    let actions = self.door.handle_persisted(&self.now, generation, failed);
+                    self.carry_out(actions);
+                }
+            }
+            Do::Clock(text) => {
+                self.now.wall = Some(text.parse().unwrap());
+                self.now.quality = ClockQuality::Synchronized;
+            }
+            Do::Restart => self.restart(),
+            Do::Reboot => {
+                self.boots += 1;
+                self.now.boot_id = BootId::new(&format!("boot-{}", self.boots));
+                self.now.boottime = Duration::from_secs(100);
+                self.now.quality = ClockQuality::Unsynchronized;
+                self.restart();
+            }
+            Do::Nothing => {}
+        }
+        self.read();
+    }
+
+    fn restart(&mut self) {
+        self.waiting.clear();
+        self.drive(Outputs::DeEnergised);
+        let (door, actions) = Door::new(self.config, self.disk.as_ref(), &self.now);
+        self.door = door;
+        self.carry_out(actions);
+    }
+
+    fn call(&mut self, method: &str, payload: &str) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        match Command::parse(method, payload.as_bytes()) {
+            Ok(command) => {
+                let actions = self.door.handle_command(&self.now, ticket, &command);
+                self.carry_out(actions);
+            }
+            Err(reply) => self.answer(ticket, reply),
+        }
+    }
+
+    /// Lets time pass; the door is called when it wants to be, and when a reading changes.
+    pub(super) fn run_until(&mut self, end: Duration) {
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            assert!(steps < 100_000, "time does not pass: {:?}", self.log);
+            let due = self.door.poll_timeout();
+            let next = [
+                due,
+                self.bolt_arrives(),
+                Some(self.last_read + READ_INTERVAL),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(end, |next| next.max(self.now.boottime));
+            if next > end {
+                self.pass(end);
+                return;
+            }
+            self.pass(next);
+            if due.is_some_and(|due| due <= next) {
+                let actions = self.door.handle_timeout(&self.now);
+                self.carry_out(actions);
+                let again = self.door.poll_timeout();
+                assert!(
+                    again.is_none_or(|again| again > next),
+                    "still due: {:?}",
+                    self.door
+                );
+            }
+            self.read();
+            if next == end {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, to: Duration) {
+        let passed = to.saturating_sub(self.now.boottime);
+        self.now.boottime = to;
+        self.now.wall = self.now.wall.map(|wall| {
+            wall.checked_add(jiff::SignedDuration::try_from(passed).unwrap())
+                .unwrap()
+        });
+        if self.outputs != Outputs::DeEnergised {
+            self.energised_for += passed;
+        }
+        if !self.jammed {
+            self.bolt = match self.direction() {
+                Some(true) => (self.bolt + passed).min(TRAVEL),
+                Some(false) => self.bolt.saturating_sub(passed),
+                None => self.bolt,
+            };
+        }
+    }
+
+    /// Whether the bolt is moved out, in, or left.
+    fn direction(&self) -> Option<bool> {
+        let coil = matches!(
+            self.config.actuator,
+            crate::config::Actuator::SolenoidBolt { .. }
+        );
+        match self.outputs {
+            Outputs::Throw => Some(true),
+            Outputs::Retract => Some(false),
+            Outputs::Energised => Some(self.energised_throws),
+            Outputs::DeEnergised if coil => Some(!self.energised_throws),
+            Outputs::DeEnergised => None,
+        }
+    }
+
+    fn bolt_arrives(&self) -> Option<Duration> {
+        let left = match self.direction()? {
+            true => TRAVEL - self.bolt,
+            false => self.bolt,
+        };
+        (!self.jammed && !left.is_zero()).then(|| self.now.boottime + left)
+    }
+
+    fn read(&mut self) {
+        self.last_read = self.now.boottime;
+        self.inputs.bonded = Some(self.bolt == TRAVEL);
+        let mut inputs = self.inputs;
+        if self.unplugged {
+            inputs.closed = None;
+        }
+        let actions = self.door.handle_inputs(&self.now, inputs);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Drive(outputs) => self.drive(outputs),
+                Action::Persist { generation, saved } => self.persist(generation, saved),
+                Action::Answer { ticket, reply } => self.answer(ticket, reply),
+                Action::Record(event) => {
+                    let text = match event.kind {
+                        EventKind::LockState {
+                            lock_state, source, ..
+                        } => {
+                            format!("{lock_state:?} by {source:?}")
+                        }
+                        EventKind::DoorState { door_state } => format!("door {door_state:?}"),
+                        other => format!("{other:?}"),
+                    };
+                    self.note("event", &text);
+                    self.events.push(text);
+                }
+                Action::Report => {}
+            }
+        }
+        assert_eq!(
+            self.door.outputs(),
+            self.outputs,
+            "a level nobody was told of"
+        );
+    }
+
+    fn drive(&mut self, outputs: Outputs) {
+        if outputs == self.outputs {
+            return;
+        }
+        self.outputs = outputs;
+        let line = format!("{} {outputs:?}", self.time());
+        self.drives.push(line);
+        self.note("drive", &format!("{outputs:?}"));
+    }
+
+    fn persist(&mut self, generation: Generation, saved: SavedDoor) {
+        let text = serde_json::to_string(&saved).unwrap();
+        assert_eq!(serde_json::from_str::<SavedDoor>(&text).unwrap(), saved);
+        self.note("persist", "");
+        if self.slow_disk {
+            self.waiting.push_back((generation, saved));
+            return;
+        }
+        self.disk = Some(saved);
+        let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
+        self.carry_out(actions);
+    }
+
+    fn answer(&mut self, ticket: Ticket, reply: MethodReply) {
+        let mut line = format!("{} #{} {}", self.time(), ticket.0, reply.status);
+        if let Some(error) = reply.body.error {
+            line.push_str(&format!(" {error:?}"));
+        }
+        if let Some(status) = &reply.body.status {
+            line.push_str(&format!(" {:?} {:?}", status.lock_state, status.secured));
+            if let Some(held) = status.held_by {
+                line.push_str(&format!(" held by {}", held.slot.number()));
+            }
+        }
+        self.note("answer", &line);
+        self.answer_lines.push(line);
+        self.answers.push((ticket, reply));
+    }
+
+    fn note(&mut self, what: &str, text: &str) {
+        let line = format!("{} {what} {text}", self.time());
+        self.log.push(line.trim_end().to_owned());
+    }
+
+    /// Milliseconds since the story began.
+    fn time(&self) -> u128 {
+        (self.now.boottime - Duration::from_secs(100)).as_millis()
+    }
+
+    pub(super) fn status(&self) -> String {
+        let status = self.door.report().status;
+        format!("{:?} {:?}", status.lock_state, status.secured)
+    }
+
+    pub(super) fn has_alarm(&self, alarm: Alarm) -> bool {
+        self.door.report().alarms.contains_key(&alarm)
+    }
+}

@@ -1,0 +1,144 @@
+//! The coil guard: no entry of the authority array drives a coil or motor past its limit.
+//!
+//! Time energised heats, time de-energised cools in proportion (`max_on` cools away in `cool_down`). It counts on the boot clock.
+
+use std::time::Duration;
+
+use crate::config::Duty;
+
+/// Heat of one coil or motor.
+#[derive(Debug, Clone)]
+pub(super) struct Coil {
+    duty: Option<Duty>,
+    /// In energised time.
+    heat: Duration,
+    as_of: Duration,
+    energised: bool,
+}
+
+impl Coil {
+    /// What it did before is not known: half of its limit is taken as spent, unless too little would be left to work at all.
+    pub(super) fn new(duty: Option<Duty>, at: Duration) -> Self {
+        let heat = duty.map_or(Duration::ZERO, |duty| {
+            (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.least))
+        });
+        Self {
+            duty,
+            heat,
+            as_of: at,
+            energised: false,
+        }
+    }
+
+    /// Counts the time up to `at`.
+    pub(super) fn account(&mut self, at: Duration) {
+        let passed = at.saturating_sub(self.as_of);
+        self.as_of = self.as_of.max(at);
+        let Some(duty) = self.duty else {
+            return;
+        };
+        self.heat = if self.energised {
+            (self.heat + passed).min(duty.max_on)
+        } else {
+            self.heat
+                .saturating_sub(scale(passed, duty.max_on, duty.cool_down))
+        };
+    }
+
+    pub(super) fn set(&mut self, energised: bool) {
+        self.energised = energised;
+    }
+
+    pub(super) fn is_energised(&self) -> bool {
+        self.energised
+    }
+
+    /// How long it may be energised from now on.
+    pub(super) fn room(&self) -> Duration {
+        self.duty
+            .map_or(Duration::MAX, |duty| duty.max_on - self.heat)
+    }
+
+    /// The time up to which it was counted.
+    pub(super) fn as_of(&self) -> Duration {
+        self.as_of
+    }
+
+    pub(super) fn reserve(&self) -> Duration {
+        self.duty.map_or(Duration::ZERO, |duty| duty.reserve)
+    }
+
+    /// Whether there is room enough to energise for anybody but the door's own inputs.
+    pub(super) fn is_rested(&self) -> bool {
+        self.duty.is_none_or(|duty| self.room() >= duty.least)
+    }
+
+    /// When [`Coil::is_rested`] holds, should it stay de-energised.
+    pub(super) fn rested_at(&self) -> Duration {
+        self.ready_at(self.duty.map_or(Duration::ZERO, |duty| duty.least))
+    }
+
+    /// When there is room for `length`, should it stay de-energised.
+    pub(super) fn ready_at(&self, length: Duration) -> Duration {
+        let missing = length.saturating_sub(self.room());
+        let Some(duty) = self.duty else {
+            return self.as_of;
+        };
+        let rest = scale(missing, duty.cool_down, duty.max_on);
+        // Rounded up: at the time named the room is there.
+        let rounding = Duration::from_nanos(u64::from(missing > Duration::ZERO));
+        self.as_of.saturating_add(rest + rounding)
+    }
+}
+
+/// `length * by / of`, rounded down.
+fn scale(length: Duration, by: Duration, of: Duration) -> Duration {
+    let (by, of) = (by.as_nanos(), of.as_nanos().max(1));
+    let scaled = length.as_nanos().saturating_mul(by) / of;
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn it_heats_while_on_and_cools_in_proportion_while_off() {
+        let duty = Duty {
+            max_on: SECOND * 10,
+            cool_down: SECOND * 30,
+            reserve: SECOND * 2,
+            least: SECOND * 4,
+        };
+        let mut coil = Coil::new(Some(duty), Duration::ZERO);
+        assert_eq!(coil.room(), SECOND * 5);
+        coil.set(true);
+        coil.account(SECOND * 4);
+        assert_eq!(coil.room(), SECOND);
+        coil.set(false);
+        assert!(!coil.is_rested());
+        let rested = coil.rested_at();
+        assert!(
+            rested - SECOND * 13 < Duration::from_micros(1),
+            "{rested:?}"
+        );
+        coil.account(rested);
+        assert!(coil.is_rested());
+        coil.account(SECOND * 100);
+        assert_eq!(coil.room(), SECOND * 10);
+        coil.set(true);
+        coil.account(SECOND * 200);
+        assert_eq!(coil.room(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_coil_for_continuous_duty_is_always_rested() {
+        let mut coil = Coil::new(None, Duration::ZERO);
+        coil.set(true);
+        coil.account(SECOND * 1_000_000);
+        assert!(coil.is_rested());
+        assert_eq!(coil.room(), Duration::MAX);
+    }
+}
