@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -205,10 +206,12 @@ impl Storage {
             damages,
         };
         let newest = watch::Sender::new(log.newest());
+        let acknowledged = AtomicU64::new(log.acknowledged());
         let door = Arc::new(Door {
             path: path.to_path_buf(),
             name: directory.door.to_owned(),
             newest,
+            acknowledged,
             mailbox: Mutex::new(Mailbox {
                 opened: Some(Files {
                     state_file,
@@ -288,6 +291,13 @@ impl DoorStorage {
         self.door.newest.subscribe()
     }
 
+    /// How many records the hub has not acknowledged.
+    #[must_use]
+    pub fn waiting_records(&self) -> u64 {
+        let acknowledged = self.door.acknowledged.load(Ordering::Relaxed);
+        self.door.newest.borrow().saturating_sub(acknowledged)
+    }
+
     /// Up to `limit` records after `position` that are not acknowledged, oldest first.
     ///
     /// # Errors
@@ -364,6 +374,7 @@ struct Door {
     path: PathBuf,
     name: String,
     newest: watch::Sender<u64>,
+    acknowledged: AtomicU64,
     mailbox: Mutex<Mailbox>,
 }
 

@@ -157,6 +157,7 @@ async fn events_are_read_in_order_with_door_and_place_and_vanish_when_acknowledg
     door.acknowledge(1);
     let records = within(door.records_after(0, 10)).await.unwrap();
     assert_eq!(records.len(), 1);
+    assert_eq!(door.waiting_records(), 1);
     within(door.close()).await;
     let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
     assert_eq!(within(door.records_after(0, 10)).await.unwrap(), records);

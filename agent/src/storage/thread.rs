@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,7 @@ impl Writer {
                 );
             }
         }
+        note_acknowledged(door, files);
         for read in work.reads.drain(..) {
             let records = files.log.read_after(read.position, read.limit);
             // Nobody waits for it any more when this fails.
@@ -239,6 +241,11 @@ impl EventLine {
     }
 }
 
+fn note_acknowledged(door: &Door, files: &Files) {
+    door.acknowledged
+        .store(files.log.acknowledged(), Ordering::Relaxed);
+}
+
 enum Urgency {
     Nothing,
     Synced,
@@ -275,6 +282,8 @@ fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
     } else {
         Urgency::Later
     };
+    // A full log may have dropped some.
+    note_acknowledged(door, files);
     // Only a record that is where the caller asked it to be is told of.
     door.newest.send_replace(files.log.newest());
     urgency
