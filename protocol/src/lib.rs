@@ -12,12 +12,16 @@
 //! | [`sas`] | shared access signatures: made, read, verified |
 //! | [`topic`] | MQTT topics: what both directions share, and subscriptions |
 //! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
+//! | [`method`] | direct methods: request and result |
+//! | [`time`] | instants as text |
 
 pub mod connection_string;
 pub mod downlink;
 pub mod error;
 pub mod id;
+pub mod method;
 pub mod sas;
+pub mod time;
 pub mod topic;
 pub mod uplink;
 
