@@ -21,6 +21,7 @@ pub use error::ServiceError;
 pub use job::JobService;
 pub(crate) use job::Runner;
 pub use method::MethodService;
+pub(crate) use method::PreparedCall;
 pub use query::QueryService;
 pub use session::{SessionService, SessionStart};
 pub use telemetry::TelemetryService;
@@ -76,7 +77,7 @@ impl Services {
 
 /// On what condition a change is made (RFC 7232, `If-Match`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfMatch {
+pub(crate) enum IfMatch {
     /// None was given.
     Absent,
     /// `*`: whatever the version, but it must exist.

@@ -6,16 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::{DeviceId, MethodName};
-use iothub_protocol::method::{MethodRequest, MethodResult};
+use iothub_protocol::method::{MAX_PAYLOAD_BYTES, MethodRequest, MethodResult};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::ServiceError;
 use crate::session::{Call, CallObserver, CallOutcome, Registry};
 use crate::store::Store;
-
-/// The longest payload, either way.
-const MAX_PAYLOAD: usize = 128 * 1024;
 
 /// How much longer than its own two timeouts a call may take before it is given up: the registry looks at its deadlines now and then.
 const SLACK: Duration = Duration::from_secs(5);
@@ -41,8 +38,8 @@ impl PreparedCall {
     pub(crate) fn new(request: &MethodRequest) -> Result<Self, ServiceError> {
         // No payload is sent as `null`: Node's device client fails on an empty body.
         let payload = request.payload().map_or_else(|| Bytes::from_static(b"null"), |raw| Bytes::copy_from_slice(raw.get().as_bytes()));
-        if payload.len() > MAX_PAYLOAD {
-            let message = format!("the payload has {} bytes; at most {MAX_PAYLOAD} are sent to a device", payload.len());
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            let message = format!("the payload has {} bytes; at most {MAX_PAYLOAD_BYTES} are sent to a device", payload.len());
             return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
         }
         Ok(Self {
@@ -130,8 +127,8 @@ fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
     if payload.is_empty() {
         return Ok(None);
     }
-    if payload.len() > MAX_PAYLOAD {
-        let message = format!("the device answered with {} bytes; at most {MAX_PAYLOAD} are passed on", payload.len());
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        let message = format!("the device answered with {} bytes; at most {MAX_PAYLOAD_BYTES} are passed on", payload.len());
         return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
     }
     serde_json::from_slice(payload)

@@ -43,7 +43,7 @@ impl SessionService {
         let kept = self.store.session_connect(device, epoch, clean, Timestamp::now()).await?;
         let kept = kept.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         let session_present = kept.is_some();
-        let subscriptions = kept.unwrap_or_default().iter().filter_map(|stored| {
+        let subscriptions = kept.unwrap_or_default().into_iter().filter_map(|stored| {
             // A filter of an older hub that this one no longer serves is forgotten.
             Subscription::parse(&stored.filter, device).ok().map(|subscription| (subscription, stored.qos))
         });

@@ -1,0 +1,77 @@
+//! Who makes a request. The judgement is [`crate::auth`]'s; this is how it reaches the handlers, and what a refusal looks like.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::PolicyName;
+use jiff::Timestamp;
+
+use super::HttpError;
+use crate::auth::{HostNames, sas};
+use crate::identity::Rights;
+use crate::service::Services;
+
+/// What tokens are judged by.
+#[derive(Clone)]
+pub(super) struct Authority {
+    services: Services,
+    names: Arc<HostNames>,
+}
+
+impl Authority {
+    pub(super) fn new(services: &Services, names: &Arc<HostNames>) -> Self {
+        Self { services: services.clone(), names: Arc::clone(names) }
+    }
+}
+
+/// Who makes the request, once it is known.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    policy: PolicyName,
+    rights: Rights,
+}
+
+impl Caller {
+    /// Refuses what the caller's policy does not allow.
+    pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
+        if self.rights.contain(needed) {
+            Ok(())
+        } else {
+            let message = format!("Authorization rule '{}' does not allow access for this operation", self.policy);
+            Err(HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message))
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
+        // Every route is behind `authenticate`; one that is not lets nobody in.
+        let unknown = || HttpError::new(ErrorCode::GenericUnauthorized, "nobody is signed in");
+        parts.extensions.get().cloned().ok_or_else(unknown)
+    }
+}
+
+/// Lets a request pass with its [`Caller`], or refuses it.
+pub(super) async fn authenticate(State(authority): State<Authority>, mut request: Request, next: Next) -> Response {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    let policy = |name: &PolicyName| authority.services.policy(name);
+    let judged = sas::authorize_service(header, &authority.names, policy, request.uri().path(), now);
+    match judged {
+        Ok(caller) => {
+            request.extensions_mut().insert(Caller { policy: caller.policy, rights: caller.rights });
+            next.run(request).await
+        }
+        Err(error) => {
+            tracing::debug!(%error, path = request.uri().path(), "a request is refused");
+            HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()
+        }
+    }
+}
