@@ -14,6 +14,7 @@
 //! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
 //! | [`method`] | direct methods: request and result |
 //! | [`time`] | instants as text |
+//! | [`twin`] | device twins: the document, the rules by which it changes |
 
 pub mod connection_string;
 pub mod downlink;
@@ -23,6 +24,7 @@ pub mod method;
 pub mod sas;
 pub mod time;
 pub mod topic;
+pub mod twin;
 pub mod uplink;
 
 pub use error::ErrorCode;

@@ -1,0 +1,166 @@
+//! Device twins: the document of a device that service and device share, and the rules by which it changes.
+//!
+//! A twin has three sections: `tags` (the service's own), desired properties (written by the service, read by the device) and reported
+//! properties (the other way round). A section of properties carries `$version` and `$metadata`; see [`Section`] for how it changes and
+//! [`limits`] for what may be in it. Source: "Understand and use device twins in IoT Hub".
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::DeviceId;
+use crate::time;
+
+pub use limits::{SectionKind, TwinError};
+pub use patch::{SectionPatch, TwinPatch};
+pub use section::Section;
+
+pub mod limits;
+mod merge;
+mod metadata;
+mod patch;
+mod section;
+
+pub use merge::{merge, replacement_patch};
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// The version of a twin that has never been written.
+pub const FIRST_VERSION: u64 = 2;
+
+/// The etag counter of a twin that has never been written, and the `$version` of its sections.
+pub const FIRST_COUNTER: u64 = 1;
+
+/// A twin as the service shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Twin {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Counts writes of tags and desired properties; see [`etag`].
+    pub etag: String,
+    /// The etag of the device's identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_etag: Option<String>,
+    /// Whether the device may connect.
+    #[serde(default)]
+    pub status: DeviceStatus,
+    /// Why it may or may not.
+    #[serde(default)]
+    pub status_reason: Option<String>,
+    /// When `status` was last set; the year 1 if never.
+    #[serde(default = "never", with = "time::required")]
+    pub status_update_time: Timestamp,
+    /// Whether it has a connection.
+    #[serde(default)]
+    pub connection_state: ConnectionState,
+    /// When it last said something; the year 1 if never.
+    #[serde(default = "never", with = "time::required")]
+    pub last_activity_time: Timestamp,
+    /// Messages that wait for it.
+    #[serde(default)]
+    pub cloud_to_device_message_count: u64,
+    /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
+    #[serde(default)]
+    pub authentication_type: String,
+    /// The certificates of `selfSigned`.
+    #[serde(default)]
+    pub x509_thumbprint: Thumbprints,
+    /// The model the device named when it connected; empty if none.
+    #[serde(default)]
+    pub model_id: String,
+    /// Counts writes of any section.
+    pub version: u64,
+    /// The service's own section.
+    #[serde(default)]
+    pub tags: Object,
+    /// The sections that service and device share.
+    pub properties: Properties,
+    /// What kind of device it is.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+/// The properties of a device: also the whole twin as the device sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Properties {
+    /// What the service wants.
+    pub desired: Section,
+    /// What the device says.
+    pub reported: Section,
+}
+
+/// Whether a device may connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceStatus {
+    /// It may.
+    #[default]
+    Enabled,
+    /// It may not.
+    Disabled,
+}
+
+/// Whether a device has a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionState {
+    /// It has.
+    Connected,
+    /// It has not.
+    #[default]
+    Disconnected,
+}
+
+/// The thumbprints of a device's own certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Thumbprints {
+    /// Of the first.
+    pub primary_thumbprint: Option<String>,
+    /// Of the second.
+    pub secondary_thumbprint: Option<String>,
+}
+
+/// What kind of device it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Capabilities {
+    /// Whether other devices connect through it.
+    pub iot_edge: bool,
+}
+
+impl Properties {
+    /// As the device sees them: without `$metadata`.
+    #[must_use]
+    pub fn without_metadata(self) -> Self {
+        Self {
+            desired: self.desired.without_metadata(),
+            reported: self.reported.without_metadata(),
+        }
+    }
+}
+
+/// The etag of a twin: the base64 of a counter of eight bytes, big-endian.
+#[must_use]
+pub fn etag(counter: u64) -> String {
+    BASE64_STANDARD.encode(counter.to_be_bytes())
+}
+
+/// The counter in an etag, if the text is one.
+#[must_use]
+pub fn parse_etag(text: &str) -> Option<u64> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// What stands for a time at which nothing has happened: `0001-01-01T00:00:00Z`.
+#[must_use]
+pub fn never() -> Timestamp {
+    Timestamp::constant(-62_135_596_800, 0)
+}
+
+#[cfg(test)]
+mod tests;

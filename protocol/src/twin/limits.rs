@@ -1,0 +1,263 @@
+//! What a section of a twin may hold: names, kinds of values, their sizes, depth.
+//!
+//! Source: "Understand and use device twins in IoT Hub", sections "Tags and properties format" and "Device twin size". An array may stand
+//! wherever a value may (newer hubs take them), but nothing in it may be null: an array is replaced whole, so there is nothing to remove.
+
+use std::fmt;
+
+use serde_json::{Number, Value};
+
+use super::Object;
+
+/// The longest name, in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 1024;
+/// The longest string value, in bytes of UTF-8.
+pub const MAX_STRING_BYTES: usize = 4096;
+/// The most objects and arrays within each other, below the section itself.
+pub const MAX_DEPTH: usize = 10;
+/// The least integer.
+pub const MIN_INTEGER: i64 = -(1 << 52);
+/// The greatest integer.
+pub const MAX_INTEGER: i64 = (1 << 52) - 1;
+
+/// A section of a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectionKind {
+    /// The service's own.
+    Tags,
+    /// Written by the service, read by the device.
+    Desired,
+    /// Written by the device, read by the service.
+    Reported,
+}
+
+impl SectionKind {
+    /// The most that it may hold, in bytes as [`size`] counts them.
+    #[must_use]
+    pub const fn max_bytes(self) -> usize {
+        match self {
+            Self::Tags => 8 * 1024,
+            Self::Desired | Self::Reported => 32 * 1024,
+        }
+    }
+
+    /// Where it is in a twin.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Tags => "tags",
+            Self::Desired => "properties.desired",
+            Self::Reported => "properties.reported",
+        }
+    }
+}
+
+/// Why a section cannot be written so, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct TwinError {
+    /// The member, from the root of the twin; long names are cut.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a member of a twin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A name has no character.
+    #[error("a name is empty; expected 1 to {MAX_NAME_BYTES} bytes")]
+    EmptyName,
+    /// A name is too long.
+    #[error("the name has {0} bytes; expected at most {MAX_NAME_BYTES}")]
+    LongName(usize),
+    /// A name has a character that is not allowed.
+    #[error("the name has {0:?}; expected no `.`, no `$`, no space and no control character")]
+    NameCharacter(char),
+    /// A string is too long.
+    #[error("the string has {0} bytes; expected at most {MAX_STRING_BYTES}")]
+    LongString(usize),
+    /// An integer is out of range.
+    #[error("the integer {0} is out of range; expected {MIN_INTEGER} to {MAX_INTEGER}")]
+    Integer(Number),
+    /// There are too many objects and arrays within each other.
+    #[error(
+        "the {0} is too deep; expected at most {MAX_DEPTH} objects and arrays within each other"
+    )]
+    Depth(Kind),
+    /// A null is where nothing can be removed.
+    #[error(
+        "the value is null; in an array, or where a section is replaced, there is nothing to remove"
+    )]
+    Null,
+    /// The whole section is too large.
+    #[error("the section would have {size} bytes; expected at most {limit}")]
+    Size {
+        /// How large it would be.
+        size: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+}
+
+/// The kind of a value that holds others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An object.
+    Object,
+    /// An array.
+    Array,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Object => "object",
+            Self::Array => "array",
+        })
+    }
+}
+
+/// Checks a patch, in which null removes a member.
+///
+/// # Errors
+///
+/// The first member that may not be there.
+pub fn check_patch(kind: SectionKind, patch: &Object) -> Result<(), TwinError> {
+    Checker {
+        path: vec![kind.path()],
+        null_removes: true,
+    }
+    .object(patch, 0)
+}
+
+/// Checks what is to take the place of a whole section.
+///
+/// # Errors
+///
+/// The first member that may not be there.
+pub fn check_replacement(kind: SectionKind, values: &Object) -> Result<(), TwinError> {
+    Checker {
+        path: vec![kind.path()],
+        null_removes: false,
+    }
+    .object(values, 0)
+}
+
+/// Checks the size of a section. One that is too large already may shrink.
+///
+/// # Errors
+///
+/// When it is too large and has grown.
+pub fn check_growth(kind: SectionKind, before: &Object, after: &Object) -> Result<(), TwinError> {
+    let (size, limit) = (size(after), kind.max_bytes());
+    if size <= limit || size <= self::size(before) {
+        return Ok(());
+    }
+    Err(TwinError {
+        path: kind.path().to_owned(),
+        problem: Problem::Size { size, limit },
+    })
+}
+
+/// The size of a section: names and strings by their bytes without control characters, a number 8, a boolean 4.
+#[must_use]
+pub fn size(object: &Object) -> usize {
+    object
+        .iter()
+        .map(|(name, value)| name.len() + value_size(value))
+        .sum()
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text
+            .chars()
+            .filter(|c| !c.is_control())
+            .map(char::len_utf8)
+            .sum(),
+        Value::Array(values) => values.iter().map(value_size).sum(),
+        Value::Object(object) => size(object),
+    }
+}
+
+/// Walks a section and remembers where it is.
+struct Checker<'a> {
+    path: Vec<&'a str>,
+    null_removes: bool,
+}
+
+impl<'a> Checker<'a> {
+    fn object(&mut self, object: &'a Object, depth: usize) -> Result<(), TwinError> {
+        for (name, value) in object {
+            self.path.push(name);
+            check_name(name).map_err(|problem| self.error(problem))?;
+            self.value(value, depth)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    /// Checks a value that has `depth` objects and arrays around it.
+    fn value(&mut self, value: &'a Value, depth: usize) -> Result<(), TwinError> {
+        match value {
+            Value::Null if self.null_removes => Ok(()),
+            Value::Null => Err(self.error(Problem::Null)),
+            Value::Bool(_) => Ok(()),
+            Value::Number(number) => self.number(number),
+            Value::String(text) if text.len() > MAX_STRING_BYTES => {
+                Err(self.error(Problem::LongString(text.len())))
+            }
+            Value::String(_) => Ok(()),
+            Value::Array(_) if depth >= MAX_DEPTH => Err(self.error(Problem::Depth(Kind::Array))),
+            Value::Object(_) if depth >= MAX_DEPTH => Err(self.error(Problem::Depth(Kind::Object))),
+            Value::Array(values) => {
+                let outside = std::mem::replace(&mut self.null_removes, false);
+                values
+                    .iter()
+                    .try_for_each(|value| self.value(value, depth + 1))?;
+                self.null_removes = outside;
+                Ok(())
+            }
+            Value::Object(object) => self.object(object, depth + 1),
+        }
+    }
+
+    fn number(&self, number: &Number) -> Result<(), TwinError> {
+        let in_range = match number.as_i64() {
+            Some(integer) => (MIN_INTEGER..=MAX_INTEGER).contains(&integer),
+            None => !number.is_u64(),
+        };
+        if in_range {
+            Ok(())
+        } else {
+            Err(self.error(Problem::Integer(number.clone())))
+        }
+    }
+
+    fn error(&self, problem: Problem) -> TwinError {
+        let cut = |name: &&str| name.chars().take(64).collect::<String>();
+        let path = self.path.iter().map(cut).collect::<Vec<_>>().join(".");
+        TwinError { path, problem }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    if name.is_empty() {
+        return Err(Problem::EmptyName);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Problem::LongName(name.len()));
+    }
+    let bad = name
+        .chars()
+        .find(|&c| matches!(c, '.' | '$') || c.is_whitespace() || c.is_control());
+    bad.map_or(Ok(()), |c| Err(Problem::NameCharacter(c)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! A section of properties and how it changes.
+
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::limits::{SectionKind, TwinError, check_growth, check_patch, check_replacement};
+use super::metadata::{self, Stamp};
+use super::{FIRST_COUNTER, Object, merge, never, replacement_patch};
+
+const METADATA: &str = "$metadata";
+const VERSION: &str = "$version";
+
+/// The desired or the reported properties, with their `$metadata` and `$version`.
+///
+/// In JSON all three are one object. The rules by which it changes are here, so that every way in (REST, MQTT, jobs) has the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// The properties.
+    pub values: Object,
+    /// When each was last written; empty in the device's view.
+    pub metadata: Object,
+    /// Counts the writes.
+    pub version: u64,
+}
+
+impl Default for Section {
+    /// One that has never been written.
+    fn default() -> Self {
+        Self {
+            values: Object::new(),
+            metadata: metadata::empty(never()),
+            version: FIRST_COUNTER,
+        }
+    }
+}
+
+impl Section {
+    /// Merges `patch`: null removes a member, an object is merged with the one there is, anything else takes its place. Counts as a write
+    /// even if nothing differs. For desired properties, [`Section::notification`] of `patch` is what the device is told.
+    ///
+    /// # Errors
+    ///
+    /// When the patch holds what a section may not hold, or makes it too large; then nothing has changed.
+    pub fn patch(
+        &mut self,
+        kind: SectionKind,
+        patch: &Object,
+        now: Timestamp,
+    ) -> Result<(), TwinError> {
+        check_patch(kind, patch)?;
+        let mut values = self.values.clone();
+        merge(&mut values, patch);
+        check_growth(kind, &self.values, &values)?;
+        self.values = values;
+        self.written(kind, patch, now);
+        Ok(())
+    }
+
+    /// Puts `values` in the place of all properties, and returns the patch that has the same effect: the new values, and null for each
+    /// property that is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the values hold what a section may not hold, or are too large; then nothing has changed.
+    pub fn replace(
+        &mut self,
+        kind: SectionKind,
+        values: Object,
+        now: Timestamp,
+    ) -> Result<Object, TwinError> {
+        check_replacement(kind, &values)?;
+        check_growth(kind, &self.values, &values)?;
+        let patch = replacement_patch(&self.values, &values);
+        self.values = values;
+        self.written(kind, &patch, now);
+        Ok(patch)
+    }
+
+    /// Removes all properties, and returns the patch that has the same effect: null for each.
+    pub fn clear(&mut self, kind: SectionKind, now: Timestamp) -> Object {
+        let patch = replacement_patch(&self.values, &Object::new());
+        self.values.clear();
+        self.written(kind, &patch, now);
+        patch
+    }
+
+    /// What a device is told of a change of its desired properties: the patch as it was written, nulls and all, and the version it made.
+    #[must_use]
+    pub fn notification(&self, mut patch: Object) -> Object {
+        patch.insert(VERSION.to_owned(), self.version.into());
+        patch
+    }
+
+    /// As the device sees it.
+    #[must_use]
+    pub fn without_metadata(self) -> Self {
+        Self {
+            metadata: Object::new(),
+            ..self
+        }
+    }
+
+    fn written(&mut self, kind: SectionKind, patch: &Object, now: Timestamp) {
+        self.version += 1;
+        let version = (kind == SectionKind::Desired).then_some(self.version);
+        metadata::update(&mut self.metadata, patch, &Stamp::new(now, version));
+    }
+}
+
+impl Serialize for Section {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &self.values {
+            map.serialize_entry(name, value)?;
+        }
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, &self.metadata)?;
+        }
+        map.serialize_entry(VERSION, &self.version)?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Section {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut values = Object::deserialize(deserializer)?;
+        let version = values
+            .shift_remove(VERSION)
+            .as_ref()
+            .and_then(Value::as_u64);
+        let metadata = match values.shift_remove(METADATA) {
+            Some(Value::Object(metadata)) => metadata,
+            None => Object::new(),
+            Some(_) => {
+                return Err(D::Error::custom(
+                    "`$metadata` of a section of a twin is not an object",
+                ));
+            }
+        };
+        let version = version
+            .ok_or_else(|| D::Error::custom("a section of a twin has no number `$version`"))?;
+        Ok(Self {
+            values,
+            metadata,
+            version,
+        })
+    }
+}
