@@ -13,6 +13,7 @@
 //! | [`topic`] | MQTT topics: what both directions share, and subscriptions |
 //! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
 //! | [`method`] | direct methods: request and result |
+//! | [`job`] | jobs: request, state, the record of each device |
 //! | [`time`] | instants as text |
 //! | [`twin`] | device twins: the document, the rules by which it changes |
 
@@ -20,6 +21,7 @@ pub mod connection_string;
 pub mod downlink;
 pub mod error;
 pub mod id;
+pub mod job;
 pub mod method;
 pub mod sas;
 pub mod time;

@@ -1,0 +1,146 @@
+//! Jobs: something done to many devices at a time to come.
+//!
+//! [`JobRequest`] is the body of `PUT /jobs/v2/{id}`, [`JobResponse`] what the service says of a job, [`DeviceJob`] the record of one device
+//! in it (`SELECT * FROM devices.jobs`). The spellings are the service's own and differ between the documents: a job is `cancelled`, a
+//! device's record `canceled`; a job has `createdTime`, a record `createdDateTimeUtc`. Source: "Schedule jobs on multiple devices", and the
+//! fixtures and models of the official clients.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use device_job::{DeviceJob, JobError, JobOutcome};
+pub use request::{DEFAULT_MAX_EXECUTION_TIME, JobAction, JobRequest};
+pub use response::{DeviceJobStatistics, JobResponse};
+
+mod device_job;
+mod request;
+mod response;
+
+/// A text is not one of a list of names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {kind}; expected one of {expected}")]
+pub struct UnknownName {
+    text: String,
+    kind: &'static str,
+    expected: String,
+}
+
+/// Writes an enum of names. Names are compared without case (.NET writes them with a capital); documents may also hold names that are not in
+/// the list, which become `Unknown`.
+macro_rules! names {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $($name:literal $variant:ident $text:literal)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                let known = Self::ALL.iter().find(|name| name.as_str().eq_ignore_ascii_case(text));
+                known.copied().ok_or_else(|| UnknownName {
+                    text: text.chars().take(64).collect(),
+                    kind: $kind,
+                    expected: [$($name,)*].join(", "),
+                })
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Ok(text.parse().unwrap_or(Self::Unknown))
+            }
+        }
+    };
+}
+
+names! {
+    /// What a job does.
+    JobType, "job type",
+    "unknown" Unknown "Something else."
+    "export" Export "Writes the registry to a blob."
+    "import" Import "Reads the registry from a blob."
+    "backup" Backup "Writes a backup."
+    "readDeviceProperties" ReadDeviceProperties "Of an older interface."
+    "writeDeviceProperties" WriteDeviceProperties "Of an older interface."
+    "updateDeviceConfiguration" UpdateDeviceConfiguration "Of an older interface."
+    "rebootDevice" RebootDevice "Of an older interface."
+    "factoryResetDevice" FactoryResetDevice "Of an older interface."
+    "firmwareUpdate" FirmwareUpdate "Of an older interface."
+    "scheduleDeviceMethod" ScheduleDeviceMethod "Calls a method of each device."
+    "scheduleUpdateTwin" ScheduleUpdateTwin "Changes the twin of each device."
+    "restoreFromBackup" RestoreFromBackup "Reads a backup."
+    "failoverDataCopy" FailoverDataCopy "Moves the hub's data."
+}
+
+names! {
+    /// How far a job is.
+    JobStatus, "job status",
+    "unknown" Unknown "Something else."
+    "enqueued" Enqueued "It waits for its turn."
+    "running" Running "It is at work."
+    "completed" Completed "Every device is done or has failed."
+    "failed" Failed "It could not be done."
+    "cancelled" Cancelled "It was cancelled before it started."
+    "scheduled" Scheduled "It waits for its time."
+    "queued" Queued "It was taken."
+}
+
+names! {
+    /// How far one device of a job is.
+    DeviceJobStatus, "status of a device's job",
+    "unknown" Unknown "Something else."
+    "pending" Pending "Nothing has been done yet."
+    "scheduled" Scheduled "Its time has not come."
+    "running" Running "It was sent something and has not answered."
+    "completed" Completed "It answered, or its twin was changed."
+    "failed" Failed "It was not done; the error says why."
+    "canceled" Canceled "The job was cancelled."
+}
+
+impl JobStatus {
+    /// Whether the job is over.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl DeviceJobStatus {
+    /// Whether the device is done with, for better or worse.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Canceled)
+    }
+}
+
+#[cfg(test)]
+mod tests;
