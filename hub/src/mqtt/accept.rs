@@ -1,0 +1,220 @@
+//! From a fresh socket to an accepted CONNECT. Until then a peer is a stranger: it may hold little and not for long.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use iothub_protocol::id::DeviceId;
+use thiserror::Error;
+
+use super::codec::{self, Connect, ConnectReturn, Malformed, Packet};
+use super::link::{Received, SocketLink};
+use super::listener::Gateway;
+use super::machine::{LastWill, Session, Violation};
+use crate::auth::{DeviceLogin, Identity, LoginError, authenticate_device};
+use crate::service::{ServiceError, SessionStart};
+use crate::session::Entry;
+
+/// Handshake and CONNECT together; a token is a few hundred bytes.
+const MAX_BEFORE_CONNECT: usize = 8 * 1024;
+
+/// How long they may take together.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Silence is borne for one and a half times the keep alive, and never longer than this (Azure: 29.45 minutes).
+const MAX_PATIENCE: Duration = Duration::from_secs(1767);
+
+/// The protocol level of MQTT 3.1.1.
+const LEVEL: u8 = 4;
+
+/// A device that is connected.
+pub(super) struct Accepted {
+    pub(super) session: Session,
+    pub(super) entry: Arc<Entry>,
+    pub(super) start: SessionStart,
+    /// What came behind CONNECT already.
+    pub(super) unread: Vec<u8>,
+}
+
+/// Why a stranger was turned away.
+#[derive(Debug, Error)]
+pub(super) enum Refused {
+    #[error("the connection failed")]
+    Socket(#[from] io::Error),
+    #[error("it closed before CONNECT")]
+    Closed,
+    #[error("more than {MAX_BEFORE_CONNECT} bytes came without a whole CONNECT")]
+    TooMuch,
+    #[error("malformed packet: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("the first packet is not CONNECT")]
+    NotConnect,
+    #[error("protocol level {0} is not 4, MQTT 3.1.1")]
+    Level(u8),
+    #[error("`{device}` may not connect: {error}")]
+    Login { device: String, error: LoginError },
+    #[error("`{device}` may not connect: {error}")]
+    Will { device: DeviceId, error: Violation },
+    #[error("`{device}` cannot be served now")]
+    Service {
+        device: String,
+        #[source]
+        error: ServiceError,
+    },
+}
+
+impl Refused {
+    /// What the peer is told before the connection ends; nothing when it does not speak MQTT.
+    const fn code(&self) -> Option<ConnectReturn> {
+        match self {
+            Self::Level(_) => Some(ConnectReturn::UnacceptableProtocol),
+            Self::Login { .. } => Some(ConnectReturn::NotAuthorized),
+            Self::Service { .. } => Some(ConnectReturn::ServerUnavailable),
+            Self::Socket(_)
+            | Self::Closed
+            | Self::TooMuch
+            | Self::Malformed(_)
+            | Self::NotConnect
+            | Self::Will { .. } => None,
+        }
+    }
+}
+
+/// Reads the handshake and CONNECT, judges it, and takes the device into the registry. CONNACK has been sent when this returns `Ok`.
+pub(super) async fn accept(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, Refused> {
+    let accepted = connect(link, gateway).await;
+    if let Some(code) = accepted.as_ref().err().and_then(Refused::code) {
+        let mut answer = Vec::new();
+        codec::write_connack(&mut answer, false, code);
+        // The peer may be gone already.
+        let _ = link.send(&answer);
+    }
+    accepted
+}
+
+async fn connect(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, Refused> {
+    let mut plain = Vec::new();
+    let mut allowance = MAX_BEFORE_CONNECT;
+    loop {
+        link.ready().await?;
+        link.flush()?;
+        match link.receive(&mut plain, allowance)? {
+            Received::End => return Err(Refused::Closed),
+            Received::Nothing => continue,
+            Received::Bytes(count) => allowance -= count,
+        }
+        if let Some((packet, length)) = codec::decode(&plain, MAX_BEFORE_CONNECT)? {
+            let Packet::Connect(connect) = packet else {
+                return Err(Refused::NotConnect);
+            };
+            let (session, entry, start) = judge(&connect, link, gateway).await?;
+            plain.drain(..length);
+            return Ok(Accepted {
+                session,
+                entry,
+                start,
+                unread: plain,
+            });
+        }
+        if allowance == 0 {
+            return Err(Refused::TooMuch);
+        }
+    }
+}
+
+async fn judge(
+    connect: &Connect<'_>,
+    link: &Arc<SocketLink>,
+    gateway: &Gateway,
+) -> Result<(Session, Arc<Entry>, SessionStart), Refused> {
+    if connect.level != LEVEL {
+        return Err(Refused::Level(connect.level));
+    }
+    let identity = login(connect, gateway).await?;
+    let device = identity.device.clone();
+    let will = connect
+        .will
+        .as_ref()
+        .map(|will| LastWill::new(will, &device))
+        .transpose();
+    let will = will.map_err(|error| Refused::Will {
+        device: device.clone(),
+        error,
+    })?;
+
+    let started = gateway
+        .services
+        .session
+        .connected(&device, connect.clean_session)
+        .await;
+    let start = started.map_err(|error| Refused::Service {
+        device: device.to_string(),
+        error,
+    })?;
+    let now = Instant::now();
+    let entry = Arc::new(Entry::new(
+        device.clone(),
+        Arc::clone(link) as _,
+        now,
+        patience(connect.keep_alive_s),
+        Some(
+            now + Duration::from_secs(identity.expires_unix_s.saturating_sub(unix_now_s()))
+                .min(MAX_TOKEN_LIFE),
+        ),
+    ));
+    gateway.registry.insert(&entry);
+    let mut answer = Vec::new();
+    codec::write_connack(&mut answer, start.session_present, ConnectReturn::Accepted);
+    if let Err(error) = link.send(&answer) {
+        gateway.forget(&entry, start.epoch).await;
+        return Err(error.into());
+    }
+    let session = Session::new(device, start.subscriptions.clone(), will);
+    // Behind CONNACK: a call that waited for the device may leave now.
+    gateway.registry.subscribed(&entry, session.subscriptions());
+    Ok((session, entry, start))
+}
+
+/// So far ahead no clock has to count; tokens that never end are asked for again after ten years.
+const MAX_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<Identity, Refused> {
+    let refused = |error| Refused::Login {
+        device: connect.client_id.chars().take(128).collect(),
+        error,
+    };
+    let login = DeviceLogin {
+        client_id: connect.client_id,
+        user_name: connect.user_name,
+        password: connect.password,
+    };
+    let claim = login.claim().map_err(refused)?;
+    let stored = gateway.services.device.authentication(&claim.device).await;
+    let stored = stored.map_err(|error| Refused::Service {
+        device: claim.device.to_string(),
+        error,
+    })?;
+    let policy = |name: &_| gateway.services.policy(name);
+    authenticate_device(
+        &login,
+        &claim,
+        &gateway.names,
+        stored.as_ref(),
+        policy,
+        unix_now_s(),
+    )
+    .map_err(refused)
+}
+
+fn patience(keep_alive_s: u16) -> Duration {
+    match keep_alive_s {
+        0 => MAX_PATIENCE,
+        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(MAX_PATIENCE),
+    }
+}
+
+fn unix_now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

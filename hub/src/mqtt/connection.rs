@@ -1,0 +1,291 @@
+//! The life of one connected device: read, decode, judge, do, answer. In order, one packet after another.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use iothub_protocol::downlink::Downlink;
+use rustls::ServerConnection;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use super::accept::{Accepted, CONNECT_DEADLINE, accept};
+use super::codec::{self, Malformed};
+use super::error_body::error_body;
+use super::link::{Received, SocketLink};
+use super::listener::Gateway;
+use super::machine::{Effect, Session, Violation};
+use crate::service::ServiceError;
+use crate::session::{DisconnectReason, Entry};
+use crate::store::ConnectionEpoch;
+
+/// The longest packet: a message of 256 KiB behind a topic of 64 KiB.
+const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;
+
+/// Why a connection ended, as its log line says.
+#[derive(Debug, Error)]
+enum End {
+    #[error("the device disconnected")]
+    Disconnected,
+    #[error("the device's connection ended without DISCONNECT")]
+    Lost,
+    #[error("the hub ended it: {0}")]
+    Hub(DisconnectReason),
+    #[error("malformed packet: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("not allowed: {0}")]
+    Violation(#[from] Violation),
+    #[error("its message could not be stored: {0}")]
+    Service(#[from] ServiceError),
+    #[error("the connection failed: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Serves a socket until its end.
+pub(super) async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: Option<ServerConnection>,
+    gateway: Arc<Gateway>,
+    handshake: impl Sized,
+) {
+    let link = Arc::new(SocketLink::new(socket, tls));
+    // Boxed, as everything rare is: what an idle connection keeps is this function's own state.
+    let accepted = match tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway)))
+        .await
+    {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(refused)) => {
+            tracing::info!(%peer, "connection refused: {refused}");
+            return link.finish();
+        }
+        Err(_) => {
+            tracing::info!(%peer, "connection refused: no CONNECT within {} s", CONNECT_DEADLINE.as_secs());
+            return link.finish();
+        }
+    };
+    drop(handshake);
+    let Accepted {
+        session,
+        entry,
+        start,
+        unread,
+    } = accepted;
+    tracing::debug!(%peer, device = %entry.device(), "connected");
+    let mut connection = Connection {
+        link: &link,
+        session,
+        entry: &entry,
+        epoch: start.epoch,
+        gateway: &gateway,
+    };
+    let end = connection.run(unread).await;
+    link.finish();
+    Box::pin(connection.ended(end)).await;
+}
+
+struct Connection<'a> {
+    link: &'a Arc<SocketLink>,
+    session: Session,
+    entry: &'a Arc<Entry>,
+    epoch: ConnectionEpoch,
+    gateway: &'a Gateway,
+}
+
+impl Connection<'_> {
+    /// Never returns but at the end. `plain` holds what of a packet has come so far: nothing, while the device is idle.
+    async fn run(&mut self, mut plain: Vec<u8>) -> End {
+        loop {
+            if !plain.is_empty() {
+                match Box::pin(self.handle_all(&mut plain)).await {
+                    Ok(()) => {}
+                    Err(end) => return end,
+                }
+            }
+            if let Some(reason) = self.link.closing() {
+                return End::Hub(reason);
+            }
+            if let Err(error) = self.link.ready().await {
+                return error.into();
+            }
+            match self
+                .link
+                .flush()
+                .and_then(|()| self.link.receive(&mut plain, usize::MAX))
+            {
+                Ok(Received::Bytes(_)) => self.entry.heard(Instant::now()),
+                Ok(Received::Nothing) => {}
+                Ok(Received::End) => return End::Lost,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// Does every whole packet in `plain` and leaves the incomplete rest. Answers to several packets leave in one write.
+    async fn handle_all(&mut self, plain: &mut Vec<u8>) -> Result<(), End> {
+        let mut answers = Vec::new();
+        let mut done = 0;
+        let outcome = loop {
+            match codec::decode(&plain[done..], MAX_PACKET) {
+                Ok(None) => break Ok(()),
+                Err(malformed) => break Err(malformed.into()),
+                Ok(Some((packet, length))) => {
+                    let handled = match self.session.handle(&packet) {
+                        Ok(effect) => self.apply(effect, &mut answers).await,
+                        Err(violation) => Err(violation.into()),
+                    };
+                    done += length;
+                    if let Err(end) = handled {
+                        break Err(end);
+                    }
+                }
+            }
+        };
+        // What was done before a wrong packet is acknowledged all the same.
+        let sent = if answers.is_empty() {
+            Ok(())
+        } else {
+            self.link.send(&answers)
+        };
+        outcome?;
+        sent?;
+        if done == plain.len() {
+            *plain = Vec::new();
+        } else {
+            plain.drain(..done);
+        }
+        Ok(())
+    }
+
+    /// Does what a packet asks for; what is to be answered is appended to `answers`.
+    async fn apply(&mut self, effect: Effect<'_>, answers: &mut Vec<u8>) -> Result<(), End> {
+        let device = self.session.device();
+        let services = &self.gateway.services;
+        match effect {
+            Effect::TwinGet { rid, ack } => {
+                write_ack(answers, ack);
+                match services.twin.device_view(device).await {
+                    Ok(body) => write_twin_response(answers, 200, rid, None, &body),
+                    Err(error) => write_twin_error(answers, rid, &error),
+                }
+            }
+            Effect::ReportedPatch {
+                rid,
+                if_version,
+                body,
+                ack,
+            } => {
+                write_ack(answers, ack);
+                match services
+                    .twin
+                    .patch_reported(device, Bytes::copy_from_slice(body), if_version)
+                    .await
+                {
+                    Ok(version) => write_twin_response(answers, 204, rid, Some(version), &[]),
+                    Err(error) => write_twin_error(answers, rid, &error),
+                }
+            }
+            Effect::MethodResponse {
+                rid,
+                status,
+                body,
+                ack,
+            } => {
+                self.entry.answered(rid, status, body);
+                write_ack(answers, ack);
+            }
+            Effect::Telemetry {
+                properties,
+                body,
+                ack,
+            } => {
+                services
+                    .telemetry
+                    .accept(device, properties, Bytes::copy_from_slice(body))
+                    .await?;
+                write_ack(answers, ack);
+            }
+            Effect::Subscribed { packet_id, granted } => {
+                self.subscriptions_changed().await?;
+                codec::write_suback(answers, packet_id, &granted);
+                // A waiting call leaves behind SUBACK.
+                self.link.send(&std::mem::take(answers))?;
+                self.gateway
+                    .registry
+                    .subscribed(self.entry, self.session.subscriptions());
+            }
+            Effect::Unsubscribed { packet_id } => {
+                self.gateway
+                    .registry
+                    .subscribed(self.entry, self.session.subscriptions());
+                self.subscriptions_changed().await?;
+                codec::write_unsuback(answers, packet_id);
+            }
+            Effect::Pong => codec::write_pingresp(answers),
+            Effect::Nothing => {}
+            Effect::Disconnect => return Err(End::Disconnected),
+        }
+        Ok(())
+    }
+
+    async fn subscriptions_changed(&self) -> Result<(), ServiceError> {
+        let session = &self.session;
+        self.gateway
+            .services
+            .session
+            .subscriptions_changed(session.device(), self.epoch, session.subscriptions())
+            .await
+    }
+
+    /// Leaves nothing behind: the registry, the calls, the will, the stored connection state.
+    async fn ended(&mut self, end: End) {
+        let device = self.session.device().clone();
+        match &end {
+            End::Disconnected | End::Lost | End::Hub(_) => tracing::debug!(%device, "{end}"),
+            End::Malformed(_) | End::Violation(_) | End::Service(_) | End::Socket(_) => {
+                tracing::info!(%device, "{end}")
+            }
+        }
+        if let Some(will) = self.session.take_will() {
+            if let Err(error) = self
+                .gateway
+                .services
+                .telemetry
+                .accept(&device, will.properties, will.body.into())
+                .await
+            {
+                tracing::warn!(%device, "its will could not be stored: {error}");
+            }
+        }
+        self.gateway.forget(self.entry, self.epoch).await;
+    }
+}
+
+fn write_ack(answers: &mut Vec<u8>, ack: Option<u16>) {
+    if let Some(packet_id) = ack {
+        codec::write_puback(answers, packet_id);
+    }
+}
+
+fn write_twin_response(
+    answers: &mut Vec<u8>,
+    status: u16,
+    rid: &str,
+    version: Option<u64>,
+    body: &[u8],
+) {
+    let topic = Downlink::TwinResponse {
+        status,
+        rid,
+        version,
+    }
+    .topic();
+    codec::write_publish(answers, &topic, body, None);
+}
+
+fn write_twin_error(answers: &mut Vec<u8>, rid: &str, error: &ServiceError) {
+    let (status, body) = error_body(error);
+    write_twin_response(answers, status, rid, None, &body);
+}

@@ -1,0 +1,196 @@
+//! Accepts devices, and looks at everyone's deadlines.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use crate::auth::HostNames;
+use crate::service::Services;
+use crate::session::{DisconnectReason, Entry, Registry};
+use crate::store::ConnectionEpoch;
+
+/// Sockets that have not been accepted as devices yet. One more waits in the backlog, for ten seconds at the longest.
+const STRANGERS: usize = 2048;
+
+/// Connections that the kernel holds while the hub is busy: a fleet that comes back at once.
+const BACKLOG: u32 = 4096;
+
+/// How often deadlines are looked at; the shortest of them is five seconds.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long to wait before accepting again when the process has run out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long connections may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What every connection shares.
+pub(crate) struct Gateway {
+    pub(super) services: Services,
+    pub(super) registry: Registry,
+    pub(super) names: HostNames,
+    /// `None` only in benchmarks.
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Binds a listener with a backlog fit for a fleet.
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Gateway {
+    /// A gateway that speaks TLS with `tls`.
+    pub(crate) fn new(
+        services: Services,
+        registry: Registry,
+        names: HostNames,
+        tls: Arc<ServerConfig>,
+    ) -> Self {
+        Self {
+            services,
+            registry,
+            names,
+            tls: Some(tls),
+        }
+    }
+
+    /// A gateway without TLS: what encryption costs is measured against it. Never for a network.
+    pub(crate) fn without_tls(services: Services, registry: Registry, names: HostNames) -> Self {
+        Self {
+            services,
+            registry,
+            names,
+            tls: None,
+        }
+    }
+
+    /// Serves `listener` until `stop`, then ends every connection.
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let gateway = Arc::new(self);
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let connections = TaskTracker::new();
+        let sweeper = tokio::spawn(sweep(gateway.registry.clone(), stop.clone()));
+        loop {
+            let (socket, peer, permit) = tokio::select! {
+                accepted = accept(&listener, &strangers) => accepted,
+                () = stop.cancelled() => break,
+            };
+            if let Some(tls) = gateway.begin(&socket, peer) {
+                connections.spawn(connection::serve(
+                    socket,
+                    peer,
+                    tls,
+                    Arc::clone(&gateway),
+                    permit,
+                ));
+            }
+        }
+        drop(listener);
+        connections.close();
+        // Again and again: a device that was being accepted comes in after the first call.
+        let drained = async {
+            loop {
+                gateway.registry.disconnect_all(DisconnectReason::Shutdown);
+                if tokio::time::timeout(SWEEP_INTERVAL, connections.wait())
+                    .await
+                    .is_ok()
+                {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(
+                "{} connections did not end within {} s",
+                connections.len(),
+                DRAIN.as_secs()
+            );
+        }
+        if let Err(error) = sweeper.await {
+            tracing::error!(%error, "the sweeper of deadlines failed");
+        }
+    }
+
+    /// TLS for a new socket; `None` when it cannot be begun, `Some(None)` without TLS.
+    fn begin(&self, socket: &TcpStream, peer: SocketAddr) -> Option<Option<ServerConnection>> {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
+        }
+        let Some(config) = &self.tls else {
+            return Some(None);
+        };
+        match ServerConnection::new(Arc::clone(config)) {
+            Ok(mut tls) => {
+                // The link's own queue bounds what waits, and the largest packet must fit.
+                tls.set_buffer_limit(None);
+                Some(Some(tls))
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot begin TLS");
+                None
+            }
+        }
+    }
+
+    /// Takes a connection that ended out of registry and store.
+    pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
+        self.registry.remove(entry);
+        if let Err(error) = self
+            .services
+            .session
+            .disconnected(entry.device(), epoch)
+            .await
+        {
+            tracing::warn!(device = %entry.device(), "the end of its connection could not be stored: {error}");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    strangers: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    loop {
+        let permit = Arc::clone(strangers)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((socket, peer)) => return (socket, peer, permit),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn sweep(registry: Registry, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => registry.sweep(Instant::now()),
+            () = stop.cancelled() => return,
+        }
+    }
+}

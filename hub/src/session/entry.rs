@@ -1,0 +1,203 @@
+//! One connected device as the registry knows it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use iothub_protocol::downlink::Downlink;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::topic::Subscription;
+
+use super::calls::Calls;
+use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
+
+/// A connected device: its link, what it subscribed to, its calls and its deadlines.
+pub(crate) struct Entry {
+    device: DeviceId,
+    link: Arc<dyn Link>,
+    started: Instant,
+    /// Seconds after `started` at which something was last received.
+    heard_s: AtomicU32,
+    /// How long it may be silent.
+    patience: Duration,
+    /// When its token is no longer good; `None` for what does not expire.
+    token_deadline: Option<Instant>,
+    state: Mutex<State>,
+}
+
+struct State {
+    methods: bool,
+    desired: bool,
+    ended: bool,
+    calls: Calls,
+}
+
+/// What became of a call handed to an entry.
+pub(super) enum Dispatch {
+    /// It left, or ended at once; the observer hears.
+    Taken,
+    /// The device is not online for methods; here it is again.
+    NotReady(Pending),
+}
+
+impl Entry {
+    pub(crate) fn new(
+        device: DeviceId,
+        link: Arc<dyn Link>,
+        now: Instant,
+        patience: Duration,
+        token_deadline: Option<Instant>,
+    ) -> Self {
+        Self {
+            device,
+            link,
+            started: now,
+            heard_s: AtomicU32::new(0),
+            patience,
+            token_deadline,
+            state: Mutex::new(State {
+                methods: false,
+                desired: false,
+                ended: false,
+                calls: Calls::default(),
+            }),
+        }
+    }
+
+    pub(crate) const fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// Something came from the device.
+    pub(crate) fn heard(&self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.started).as_secs();
+        self.heard_s.store(
+            u32::try_from(seconds).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes note of all that the device is subscribed to now.
+    pub(super) fn set_subscriptions(&self, subscriptions: &[(Subscription, u8)]) {
+        let has = |wanted| {
+            subscriptions
+                .iter()
+                .any(|(subscription, _)| *subscription == wanted)
+        };
+        let mut state = self.lock();
+        state.methods = has(Subscription::MethodRequests);
+        state.desired = has(Subscription::DesiredPatches);
+    }
+
+    /// Sends a call, if the device is subscribed to methods.
+    pub(super) fn dispatch(&self, call: &Call, pending: Pending, now: Instant) -> Dispatch {
+        let inserted = {
+            let mut state = self.lock();
+            if state.ended || !state.methods {
+                return Dispatch::NotReady(pending);
+            }
+            state.calls.insert(pending, now + call.response_timeout)
+        };
+        match inserted {
+            Ok(rid) => {
+                let rid = RidText::new(rid);
+                let topic = Downlink::MethodRequest {
+                    method: call.method.as_str(),
+                    rid: rid.as_str(),
+                };
+                self.link.publish(&topic, &call.payload);
+            }
+            Err(pending) => pending.done(CallOutcome::TooManyInFlight),
+        }
+        Dispatch::Taken
+    }
+
+    /// The device answered; an answer nobody waits for is dropped.
+    pub(crate) fn answered(&self, rid: &str, status: i32, payload: &[u8]) {
+        let pending = self.lock().calls.take(rid);
+        if let Some(pending) = pending {
+            pending.done(CallOutcome::Answered {
+                status,
+                payload: Bytes::copy_from_slice(payload),
+            });
+        }
+    }
+
+    pub(super) fn notify_desired(&self, version: u64, body: &[u8]) {
+        let subscribed = {
+            let state = self.lock();
+            state.desired && !state.ended
+        };
+        if subscribed {
+            self.link.publish(&Downlink::DesiredPatch { version }, body);
+        }
+    }
+
+    pub(crate) fn close(&self, reason: DisconnectReason) {
+        self.link.close(reason);
+    }
+
+    /// Looks at every deadline.
+    pub(super) fn sweep(&self, now: Instant) {
+        let heard = self.started + Duration::from_secs(self.heard_s.load(Ordering::Relaxed).into());
+        if self.token_deadline.is_some_and(|deadline| now >= deadline) {
+            self.link.close(DisconnectReason::TokenExpired);
+        } else if now.saturating_duration_since(heard) > self.patience {
+            self.link.close(DisconnectReason::KeepAlive);
+        }
+        let expired = {
+            let mut state = self.lock();
+            if state.calls.is_empty() {
+                Vec::new()
+            } else {
+                state.calls.take_expired(now)
+            }
+        };
+        for pending in expired {
+            pending.done(CallOutcome::ResponseTimedOut);
+        }
+    }
+
+    /// The connection is gone: nothing leaves any more, and what waited is told.
+    pub(super) fn end(&self) {
+        let pending = {
+            let mut state = self.lock();
+            state.ended = true;
+            state.calls.take_all()
+        };
+        for pending in pending {
+            pending.done(CallOutcome::Disconnected);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state whole: every change is one statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request id as lower-case hexadecimal, without an allocation.
+struct RidText {
+    digits: [u8; 8],
+    start: usize,
+}
+
+impl RidText {
+    fn new(mut rid: u32) -> Self {
+        let mut digits = [0; 8];
+        let mut start = 8;
+        loop {
+            start -= 1;
+            digits[start] = b"0123456789abcdef"[(rid & 0xf) as usize];
+            rid >>= 4;
+            if rid == 0 {
+                return Self { digits, start };
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default()
+    }
+}

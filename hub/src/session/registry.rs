@@ -1,0 +1,224 @@
+//! The map of who is connected.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::topic::Subscription;
+
+use super::entry::Dispatch;
+use super::waiting::Waiting;
+use super::{Call, CallObserver, CallOutcome, DisconnectReason, Entry, Pending};
+
+/// Shards of the map: connects and disconnects of a large fleet do not queue behind one lock.
+const SHARDS: usize = 64;
+
+type Shard = RwLock<HashMap<DeviceId, Arc<Entry>>>;
+
+/// All live connections; clones share them.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    waiting: Mutex<Waiting>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self {
+            inner: Arc::new(Inner {
+                shards,
+                hasher: RandomState::new(),
+                waiting: Mutex::default(),
+            }),
+        }
+    }
+
+    /// How many devices are connected.
+    #[must_use]
+    pub fn connected_count(&self) -> usize {
+        self.inner
+            .shards
+            .iter()
+            .map(|shard| read(shard).len())
+            .sum()
+    }
+
+    /// Whether `device` is connected.
+    #[must_use]
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.get(device).is_some()
+    }
+
+    /// Calls a method. Never blocks and never awaits; `observer` hears exactly once, maybe before this returns.
+    pub fn call(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
+        let now = Instant::now();
+        let pending = Pending { observer, token };
+        let Err(pending) = self.dispatch(&call, pending, now) else {
+            return;
+        };
+        if call.connect_timeout.is_zero() {
+            pending.done(CallOutcome::NotOnline {
+                waited: call.connect_timeout,
+            });
+            return;
+        }
+        // Under this lock a device cannot come online unseen: it subscribes first and then takes what waits.
+        let refused = {
+            let mut waiting = self.waiting();
+            match self.dispatch(&call, pending, now) {
+                Ok(()) => return,
+                Err(pending) => waiting.push(call, pending, now).err(),
+            }
+        };
+        if let Some(pending) = refused {
+            pending.done(CallOutcome::TooManyInFlight);
+        }
+    }
+
+    /// Tells a connected subscriber of a change to its desired properties: `body` is the patch with its `$version`. Nothing is queued for others.
+    pub fn notify_desired(&self, device: &DeviceId, version: u64, body: &Bytes) {
+        if let Some(entry) = self.get(device) {
+            entry.notify_desired(version, body);
+        }
+    }
+
+    /// Ends the connection of `device`, if there is one.
+    pub fn disconnect(&self, device: &DeviceId, reason: DisconnectReason) {
+        if let Some(entry) = self.get(device) {
+            entry.close(reason);
+        }
+    }
+
+    /// Ends every connection and every call that waits.
+    pub fn disconnect_all(&self, reason: DisconnectReason) {
+        for waiting in self.waiting().take_all() {
+            waiting.pending.done(CallOutcome::NotOnline {
+                waited: waiting.call.connect_timeout,
+            });
+        }
+        for entry in self.entries() {
+            entry.close(reason);
+        }
+    }
+
+    /// Looks at every deadline: keep alive, tokens, calls. One task does so a few times a second.
+    pub fn sweep(&self, now: Instant) {
+        let expired = self.waiting().take_expired(now);
+        for waiting in expired {
+            waiting.pending.done(CallOutcome::NotOnline {
+                waited: waiting.call.connect_timeout,
+            });
+        }
+        for entry in self.entries() {
+            entry.sweep(now);
+        }
+    }
+
+    /// A device has connected; a connection it had is told to end.
+    pub(crate) fn insert(&self, entry: &Arc<Entry>) {
+        let old =
+            write(self.shard(entry.device())).insert(entry.device().clone(), Arc::clone(entry));
+        if let Some(old) = old {
+            old.close(DisconnectReason::TakenOver);
+            old.end();
+        }
+    }
+
+    /// A connection has ended. Whether it was still the device's own: not so when another took over.
+    pub(crate) fn remove(&self, entry: &Arc<Entry>) -> bool {
+        let own = {
+            let mut shard = write(self.shard(entry.device()));
+            let own = shard
+                .get(entry.device())
+                .is_some_and(|current| Arc::ptr_eq(current, entry));
+            if own {
+                shard.remove(entry.device());
+            }
+            own
+        };
+        entry.end();
+        own
+    }
+
+    /// The device's subscriptions are these now; calls that waited for it leave.
+    pub(crate) fn subscribed(&self, entry: &Entry, subscriptions: &[(Subscription, u8)]) {
+        entry.set_subscriptions(subscriptions);
+        if !subscriptions
+            .iter()
+            .any(|(subscription, _)| *subscription == Subscription::MethodRequests)
+        {
+            return;
+        }
+        let calls = self.waiting().take(entry.device());
+        let now = Instant::now();
+        for waiting in calls {
+            if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)
+            {
+                // It ended or unsubscribed in this very moment.
+                pending.done(CallOutcome::Disconnected);
+            }
+        }
+    }
+
+    fn dispatch(&self, call: &Call, pending: Pending, now: Instant) -> Result<(), Pending> {
+        match self.get(&call.device) {
+            None => Err(pending),
+            Some(entry) => match entry.dispatch(call, pending, now) {
+                Dispatch::Taken => Ok(()),
+                Dispatch::NotReady(pending) => Err(pending),
+            },
+        }
+    }
+
+    fn get(&self, device: &DeviceId) -> Option<Arc<Entry>> {
+        read(self.shard(device)).get(device).cloned()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
+        self.inner
+            .shards
+            .iter()
+            .flat_map(|shard| read(shard).values().cloned().collect::<Vec<_>>())
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only the low bits are used"
+    )]
+    fn shard(&self, device: &DeviceId) -> &Shard {
+        &self.inner.shards[self.inner.hasher.hash_one(device) as usize % SHARDS]
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.inner
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(shard: &Shard) -> std::sync::RwLockReadGuard<'_, HashMap<DeviceId, Arc<Entry>>> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shard: &Shard) -> std::sync::RwLockWriteGuard<'_, HashMap<DeviceId, Arc<Entry>>> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,88 @@
+//! Calls that wait for their device to come online.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use iothub_protocol::id::DeviceId;
+
+use super::{Call, MAX_WAITING, MAX_WAITING_PER_DEVICE, Pending};
+
+/// By device; empty at most times.
+#[derive(Default)]
+pub(super) struct Waiting {
+    by_device: HashMap<DeviceId, Vec<WaitingCall>>,
+    count: usize,
+}
+
+pub(super) struct WaitingCall {
+    pub(super) call: Call,
+    pub(super) pending: Pending,
+    deadline: Instant,
+}
+
+impl Waiting {
+    /// Lets a call wait; gives it back when too many do.
+    pub(super) fn push(
+        &mut self,
+        call: Call,
+        pending: Pending,
+        now: Instant,
+    ) -> Result<(), Pending> {
+        let deadline = now + call.connect_timeout;
+        if self.count >= MAX_WAITING {
+            return Err(pending);
+        }
+        let calls = self.by_device.entry(call.device.clone()).or_default();
+        if calls.len() >= MAX_WAITING_PER_DEVICE {
+            return Err(pending);
+        }
+        calls.push(WaitingCall {
+            call,
+            pending,
+            deadline,
+        });
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Every call of a device that came online.
+    pub(super) fn take(&mut self, device: &DeviceId) -> Vec<WaitingCall> {
+        let calls = self.by_device.remove(device).unwrap_or_default();
+        self.count -= calls.len();
+        calls
+    }
+
+    /// Calls whose device did not come in time.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
+        let mut expired = Vec::new();
+        self.by_device.retain(|_, calls| {
+            expired.extend(calls.extract_if_expired(now));
+            !calls.is_empty()
+        });
+        self.count -= expired.len();
+        expired
+    }
+
+    /// All of them.
+    pub(super) fn take_all(&mut self) -> Vec<WaitingCall> {
+        self.count = 0;
+        self.by_device
+            .drain()
+            .flat_map(|(_, calls)| calls)
+            .collect()
+    }
+}
+
+trait ExtractExpired {
+    fn extract_if_expired(&mut self, now: Instant) -> Vec<WaitingCall>;
+}
+
+impl ExtractExpired for Vec<WaitingCall> {
+    fn extract_if_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
+        let (expired, left) = std::mem::take(self)
+            .into_iter()
+            .partition(|waiting| waiting.deadline <= now);
+        *self = left;
+        expired
+    }
+}
