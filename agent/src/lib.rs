@@ -11,6 +11,8 @@
 //! | module | owns | must not know |
 //! |---|---|---|
 //! | [`config`] | the configuration file, its layers and its errors | what is done with it |
+//! | [`controller`] | the door: one task, its pins and its deadlines | network, disk |
+//! | [`gpio`] | pins and polarity, the simulated door | what a reading means |
 //! | [`storage`] | state file, event log, their thread | what a saved state means |
 //! | `event_log` | the records on disk until the hub has them | who sends them |
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
@@ -18,7 +20,9 @@
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
 
 pub mod config;
+pub mod controller;
 mod event_log;
+pub mod gpio;
 pub mod service;
 pub mod status;
 pub mod storage;

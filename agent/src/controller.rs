@@ -1,0 +1,174 @@
+//! The controller: one task owns the door and its board.
+//!
+//! It waits for an edge, a method call, word from the disk, a deadline or the end, hands what happened to the pure [`Door`], and carries out the
+//! actions in their order, the strike first. It never waits for network or disk. The outputs are a level: it is set again every few seconds, and
+//! the inputs are read at least once a second, so that a board that gives no interrupts still works. When the task ends, by a panic too, the
+//! strike is de-energised.
+
+mod clock;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use door_core::{
+    AuthorityArray, BootId, Command, DoorConfig, DoorReport, MethodReply, Outputs, SavedDoor, Slot,
+    Want,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use clock::Clock;
+
+use crate::gpio::OpenBoard;
+use crate::storage::DoorStorage;
+use task::Task;
+
+/// Calls that may wait for the controller: it takes each in well under a millisecond, so that more are a flood. When it is full the caller waits.
+const MAX_CALLS: usize = 16;
+/// What a call may take beyond the times that the door itself allows it.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct ControllerParts {
+    /// The door's checked configuration.
+    pub door: DoorConfig,
+    /// What was saved of it.
+    pub restored: Option<SavedDoor>,
+    /// Its hardware, de-energised.
+    pub board: OpenBoard,
+    /// The time.
+    pub clock: Clock,
+    /// Where its state and events go.
+    pub storage: DoorStorage,
+    /// What to call, and how often, as long as the door is looked after.
+    pub watchdog: Option<(Duration, fn())>,
+    /// Ends the task.
+    pub shutdown: CancellationToken,
+}
+
+/// The way to a door; clones lead to the same one.
+#[derive(Debug, Clone)]
+pub struct ControllerHandle {
+    calls: mpsc::Sender<Call>,
+    snapshot: watch::Receiver<Snapshot>,
+    deadline: Duration,
+}
+
+/// A method call on its way.
+#[derive(Debug)]
+struct Call {
+    command: Command,
+    reply: oneshot::Sender<MethodReply>,
+}
+
+/// What a door looks like from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The state as it is reported.
+    pub report: DoorReport,
+    /// What the strike should be.
+    pub want: Want,
+    /// The occupied slots of the authority array, the deciding one first.
+    pub slots: Vec<SlotView>,
+    /// What holds when all are empty.
+    pub relinquish_default: Want,
+    /// What is energised.
+    pub outputs: Outputs,
+    /// Whether the wall clock is trusted.
+    pub clock: &'static str,
+}
+
+/// An occupied slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotView {
+    /// Its number.
+    pub slot: Slot,
+    /// What it asks for.
+    pub want: Want,
+    /// Until when, as far as that is known.
+    pub until: Option<Timestamp>,
+    /// The command that filled it.
+    pub command_id: Option<String>,
+}
+
+/// Reads the inputs, drives what they call for, and keeps doing so.
+///
+/// The first reading is done when this returns: the pins are safe and the snapshot is real. A panic of the task must end the process.
+#[must_use]
+pub fn spawn(parts: ControllerParts) -> (ControllerHandle, JoinHandle<()>) {
+    let (calls, incoming) = mpsc::channel(MAX_CALLS);
+    let deadline = parts.door.bond_time() + GRACE;
+    let shutdown = parts.shutdown.clone();
+    let (task, snapshot) = Task::start(parts, incoming);
+    let handle = ControllerHandle {
+        calls,
+        snapshot,
+        deadline,
+    };
+    (handle, tokio::spawn(task.run(shutdown)))
+}
+
+impl ControllerHandle {
+    /// Calls a method and waits for its answer, which always comes: 500 `noAnswer` at the latest after bond time and a few seconds.
+    pub async fn invoke(&self, method: &str, payload: &[u8]) -> MethodReply {
+        let command = match Command::parse(method, payload) {
+            Ok(command) => command,
+            Err(reply) => return reply,
+        };
+        let (reply, answered) = oneshot::channel();
+        let call = async {
+            self.calls.send(Call { command, reply }).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(self.deadline, call)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| MethodReply::no_answer(method))
+    }
+
+    /// The door as it looks now, and whenever that changes.
+    #[must_use]
+    pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
+    }
+}
+
+impl Snapshot {
+    fn new(
+        report: DoorReport,
+        array: &AuthorityArray,
+        outputs: Outputs,
+        clock: &'static str,
+    ) -> Self {
+        let slots = array.entries().map(|(slot, entry)| SlotView {
+            slot,
+            want: entry.want,
+            until: entry.expiry.and_then(|expiry| expiry.until()),
+            command_id: entry.command_id.as_ref().map(ToString::to_string),
+        });
+        Self {
+            report,
+            want: array.want(),
+            slots: slots.collect(),
+            relinquish_default: array.relinquish_default(),
+            outputs,
+            clock,
+        }
+    }
+}
+
+/// The boot that this machine is in, for what is kept on disk.
+#[must_use]
+pub fn boot_id() -> BootId {
+    clock::boot_id()
+}

@@ -1,0 +1,109 @@
+//! The clocks: time since boot that never runs backwards, and a wall clock that may or may not be right.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use door_core::{BootId, ClockQuality, Now};
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::gpio::ClockTrust;
+
+/// Made by systemd-timesyncd (and by chrony's and ntpsec's units that order after time-sync.target) once a time source has set the clock.
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+#[cfg(target_os = "linux")]
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// How long an answer to "is it synchronized" holds.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the controller gets its [`Now`] from.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    boot_id: BootId,
+    trust: ClockTrust,
+    quality: ClockQuality,
+    asked: Option<Instant>,
+}
+
+impl Clock {
+    /// A clock that trusts the wall clock as told.
+    #[must_use]
+    pub fn new(trust: ClockTrust) -> Self {
+        Self {
+            boot_id: boot_id(),
+            trust,
+            quality: ClockQuality::Unsynchronized,
+            asked: None,
+        }
+    }
+
+    /// The present moment.
+    pub fn now(&mut self) -> Now {
+        Now {
+            boottime: boottime(),
+            boot_id: self.boot_id.clone(),
+            wall: Some(Timestamp::now()),
+            quality: self.quality(),
+        }
+    }
+
+    fn quality(&mut self) -> ClockQuality {
+        let fresh = self.asked.is_some_and(|at| at.elapsed() < ASK_INTERVAL);
+        if !fresh {
+            self.asked = Some(Instant::now());
+            let trusted = match self.trust {
+                ClockTrust::System => true,
+                // In memory, not on a disk: asking does not wait.
+                ClockTrust::Synchronized => Path::new(SYNCHRONIZED).exists(),
+            };
+            self.quality = if trusted {
+                ClockQuality::Synchronized
+            } else {
+                ClockQuality::Unsynchronized
+            };
+        }
+        self.quality
+    }
+}
+
+/// Time since boot; on Linux suspend is included.
+fn boottime() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).expect("time since boot is not negative");
+    let nanoseconds = u64::try_from(time.tv_nsec).expect("below a second, not negative");
+    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+}
+
+/// The kernel's name for this boot. Where there is none, each start of the program counts as a boot: then only the wall clock carries times over.
+pub(super) fn boot_id() -> BootId {
+    static BOOT: OnceLock<BootId> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        #[cfg(target_os = "linux")]
+        if let Ok(text) = std::fs::read_to_string(BOOT_ID) {
+            return BootId::new(&text);
+        }
+        let started = Timestamp::now().as_microsecond();
+        BootId::new(&format!("start-{started}-{}", std::process::id()))
+    })
+    .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_and_the_boot_stays() {
+        let mut clock = Clock::new(ClockTrust::System);
+        let (first, second) = (clock.now(), clock.now());
+        assert!(second.boottime >= first.boottime);
+        assert_eq!(first.boot_id, second.boot_id);
+        assert!(first.trusted_wall().is_some());
+        assert_eq!(first.boot_id, boot_id());
+    }
+}

@@ -1,0 +1,250 @@
+//! The loop.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use door_core::{
+    Action, ClockQuality, Door, Event, Generation, MethodReply, NotSaved, Outputs, SavedDoor,
+    Ticket,
+};
+use log::{error, info};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Call, Clock, ControllerParts, Snapshot};
+use crate::gpio::{Board, Wake, earlier};
+use crate::storage::{DoorStorage, EventRecord};
+
+/// Inputs are read at least this often: a missed edge is made good within it.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// Outputs are set again this often, whatever may have disturbed a pin.
+const ASSERT_INTERVAL: Duration = Duration::from_secs(3);
+/// Word from the disk that may wait: one per save under way, and a door has no more of them than calls. When it is full the word is lost, and the
+/// calls that wait for it end at their own deadline.
+const MAX_ACKS: usize = 64;
+
+/// Word from the disk.
+type Ack = (Generation, Result<(), NotSaved>);
+
+pub(super) struct Task {
+    door: Door,
+    board: SafeBoard,
+    wake: Wake,
+    clock: Clock,
+    storage: DoorStorage,
+    calls: mpsc::Receiver<Call>,
+    acks: (mpsc::Sender<Ack>, mpsc::Receiver<Ack>),
+    waiting: HashMap<Ticket, oneshot::Sender<MethodReply>>,
+    next_ticket: u64,
+    snapshot: watch::Sender<Snapshot>,
+    read_at: Instant,
+    asserted_at: Instant,
+    watchdog: Option<Watchdog>,
+}
+
+struct Watchdog {
+    period: Duration,
+    feed: fn(),
+    fed_at: Instant,
+}
+
+/// The board, de-energised when it is let go: at the end, and when a panic unwinds through the task.
+struct SafeBoard(Box<dyn Board>);
+
+impl Drop for SafeBoard {
+    fn drop(&mut self) {
+        self.0.drive(Outputs::DeEnergised);
+    }
+}
+
+enum Turn {
+    Edge,
+    Call(Option<Call>),
+    Ack(Ack),
+    Due,
+    Shutdown,
+}
+
+impl Task {
+    pub(super) fn start(
+        parts: ControllerParts,
+        calls: mpsc::Receiver<Call>,
+    ) -> (Self, watch::Receiver<Snapshot>) {
+        let mut clock = parts.clock;
+        let mut board = SafeBoard(parts.board.board);
+        board.0.drive(Outputs::DeEnergised);
+        let now = clock.now();
+        let (door, actions) = Door::new(parts.door, parts.restored.as_ref(), &now);
+        let snapshot = watch::Sender::new(snapshot_of(&door, now.quality));
+        let receiver = snapshot.subscribe();
+        let mut task = Self {
+            door,
+            board,
+            wake: parts.board.wake,
+            clock,
+            storage: parts.storage,
+            calls,
+            acks: mpsc::channel(MAX_ACKS),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            snapshot,
+            read_at: Instant::now(),
+            asserted_at: Instant::now(),
+            watchdog: parts.watchdog.map(|(period, feed)| Watchdog {
+                period,
+                feed,
+                fed_at: Instant::now(),
+            }),
+        };
+        task.carry_out(actions);
+        task.read();
+        (task, receiver)
+    }
+
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let due = tokio::time::Instant::from_std(self.due());
+            let turn = tokio::select! {
+                () = self.wake.poked() => Turn::Edge,
+                call = self.calls.recv() => Turn::Call(call),
+                Some(ack) = self.acks.1.recv() => Turn::Ack(ack),
+                () = tokio::time::sleep_until(due) => Turn::Due,
+                () = shutdown.cancelled() => Turn::Shutdown,
+            };
+            match turn {
+                Turn::Edge => self.read(),
+                Turn::Call(Some(call)) => self.call(call),
+                Turn::Ack((generation, result)) => {
+                    let now = self.clock.now();
+                    let actions = self.door.handle_persisted(&now, generation, result);
+                    self.carry_out(actions);
+                }
+                Turn::Due => self.catch_up(),
+                // Without a handle there is nobody left to serve.
+                Turn::Call(None) | Turn::Shutdown => break,
+            }
+            self.publish();
+        }
+        info!("the strike is de-energised");
+    }
+
+    /// When something is to be done though nothing happens.
+    fn due(&mut self) -> Instant {
+        let door = self.door.poll_timeout().map(|due| {
+            let boottime = self.clock.now().boottime;
+            Instant::now() + due.saturating_sub(boottime)
+        });
+        let routine = (self.read_at + READ_INTERVAL).min(self.asserted_at + ASSERT_INTERVAL);
+        let watchdog = self.watchdog.as_ref().map(Watchdog::due);
+        let board = self.board.0.next_change();
+        [door, watchdog, board]
+            .into_iter()
+            .fold(Some(routine), earlier)
+            .unwrap_or(routine)
+    }
+
+    fn catch_up(&mut self) {
+        let now = Instant::now();
+        if self.asserted_at + ASSERT_INTERVAL <= now {
+            self.drive(self.door.outputs());
+        }
+        // Reading is a step like any other: it meets the door's own deadlines too.
+        self.read();
+        if let Some(watchdog) = self.watchdog.as_mut() {
+            if watchdog.due() <= now {
+                watchdog.fed_at = now;
+                (watchdog.feed)();
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        self.read_at = Instant::now();
+        let inputs = self.board.0.read();
+        let now = self.clock.now();
+        let actions = self.door.handle_inputs(&now, inputs);
+        self.carry_out(actions);
+    }
+
+    fn call(&mut self, call: Call) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, call.reply);
+        let now = self.clock.now();
+        let actions = self.door.handle_command(&now, ticket, &call.command);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Drive(outputs) => self.drive(outputs),
+                Action::Persist { generation, saved } => self.persist(generation, &saved),
+                Action::Answer { ticket, reply } => {
+                    if let Some(waiting) = self.waiting.remove(&ticket) {
+                        // The caller may have given up: its deadline has passed.
+                        let _ = waiting.send(reply);
+                    }
+                }
+                Action::Record(event) => self.storage.append(record(&event)),
+                Action::Report => {}
+            }
+        }
+    }
+
+    fn drive(&mut self, outputs: Outputs) {
+        self.board.0.drive(outputs);
+        self.asserted_at = Instant::now();
+    }
+
+    fn persist(&self, generation: Generation, saved: &SavedDoor) {
+        let acks = self.acks.0.clone();
+        self.storage.save_door(saved, move |result| {
+            let result = result.map_err(|error| {
+                error!("the door's state is not saved: {error}");
+                NotSaved
+            });
+            // See MAX_ACKS.
+            let _ = acks.try_send((generation, result));
+        });
+    }
+
+    /// Tells whoever looks, when there is something new to see.
+    fn publish(&mut self) {
+        let quality = self.clock.now().quality;
+        let snapshot = snapshot_of(&self.door, quality);
+        self.snapshot.send_if_modified(|told| {
+            let new = *told != snapshot;
+            if new {
+                *told = snapshot;
+            }
+            new
+        });
+    }
+}
+
+impl Watchdog {
+    fn due(&self) -> Instant {
+        self.fed_at + self.period
+    }
+}
+
+fn snapshot_of(door: &Door, quality: ClockQuality) -> Snapshot {
+    Snapshot::new(
+        door.report(),
+        door.authority(),
+        door.outputs(),
+        quality.as_str(),
+    )
+}
+
+fn record(event: &Event) -> EventRecord {
+    let (kind, fields) = event.to_fields();
+    EventRecord {
+        at: event.at,
+        clock: event.clock.as_str().to_owned(),
+        kind,
+        urgent: event.is_urgent(),
+        fields,
+    }
+}

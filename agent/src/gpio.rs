@@ -1,0 +1,171 @@
+//! The board: electrical words end here. Above it there are logical levels only.
+//!
+//! A [`Board`] reads and drives when the controller tells it to; an edge only pokes the [`Wake`]. Whatever happens, the safe level is
+//! *de-energised*.
+
+pub mod config;
+mod debounce;
+#[cfg(target_os = "linux")]
+mod pin_claim;
+#[cfg(target_os = "linux")]
+mod raspberry_pi;
+pub mod simulated;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use door_core::{Inputs, Outputs, StrikeConfig};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+pub use config::{BoardConfig, BoardConfigError, BoardKind, ClockTrust};
+use simulated::{SimHandle, SimulatedBoard};
+
+/// The hardware of one door.
+pub trait Board: Send {
+    /// The present levels, debounced.
+    fn read(&mut self) -> Inputs;
+
+    /// Sets the outputs. A level may be set again and again.
+    fn drive(&mut self, outputs: Outputs);
+
+    /// When a reading will change although no edge will tell of it.
+    fn next_change(&self) -> Option<Instant>;
+}
+
+/// Wakes the controller to read the inputs. Any number of pokes before it comes are one.
+#[derive(Debug, Clone, Default)]
+pub struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// Never blocks; may be called from any thread.
+    pub fn poke(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits for a poke, or takes the one that has come since the last wait.
+    pub async fn poked(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// A board in our hands: its pins are claimed and its outputs de-energised.
+pub struct OpenBoard {
+    /// The board.
+    pub board: Box<dyn Board>,
+    /// What its edges poke.
+    pub wake: Wake,
+    /// The hand on a simulated door.
+    pub sim: Option<SimHandle>,
+}
+
+impl std::fmt::Debug for OpenBoard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenBoard")
+            .field("sim", &self.sim)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a board cannot be had.
+#[derive(Debug, Error)]
+pub enum BoardError {
+    /// This system has no such board.
+    #[error("[board] kind = \"raspberry-pi\" needs Linux")]
+    NotHere,
+    /// The GPIO peripheral cannot be reached.
+    #[error("cannot reach the GPIO peripheral: {0}")]
+    Peripheral(String),
+    /// A pin cannot be had.
+    #[error("cannot use BCM {pin} as {role}: {reason}")]
+    Pin {
+        /// Its BCM number.
+        pin: u8,
+        /// What it is for: the key of its table.
+        role: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Another agent has the pin.
+    #[error("cannot use BCM {pin} as {role}: {holder} has it")]
+    PinHeld {
+        /// Its BCM number.
+        pin: u8,
+        /// What it is for.
+        role: &'static str,
+        /// Who has it, as they have written down.
+        holder: String,
+    },
+    /// The claim on a pin cannot be written down.
+    #[error("cannot claim BCM {pin} as {role} in {}", path.display())]
+    Claim {
+        /// Its BCM number.
+        pin: u8,
+        /// What it is for.
+        role: &'static str,
+        /// The lock file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Claims the board for `door` and de-energises its outputs.
+///
+/// # Errors
+/// When the peripheral or a pin cannot be had; nothing is driven then beyond the safe level.
+pub fn open(
+    config: &BoardConfig,
+    strike: &StrikeConfig,
+    door: &str,
+) -> Result<OpenBoard, BoardError> {
+    let wake = Wake::default();
+    match config.kind {
+        BoardKind::Simulated => {
+            let (board, sim) = SimulatedBoard::new(config, strike, wake.clone());
+            Ok(OpenBoard {
+                board: Box::new(board),
+                wake,
+                sim: Some(sim),
+            })
+        }
+        #[cfg(target_os = "linux")]
+        BoardKind::RaspberryPi => {
+            let board = raspberry_pi::RaspberryPi::open(config, door, &wake)?;
+            Ok(OpenBoard {
+                board: Box::new(board),
+                wake,
+                sim: None,
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        BoardKind::RaspberryPi => {
+            let _ = door;
+            Err(BoardError::NotHere)
+        }
+    }
+}
+
+/// De-energises the outputs of a board that no agent has: for `ExecStopPost`, after a kill that let nothing run.
+///
+/// # Errors
+/// As [`open`]; an agent that still has the pins is one.
+pub fn de_energise(config: &BoardConfig, door: &str) -> Result<(), BoardError> {
+    match config.kind {
+        BoardKind::Simulated => Ok(()),
+        #[cfg(target_os = "linux")]
+        BoardKind::RaspberryPi => raspberry_pi::de_energise(config, door),
+        #[cfg(not(target_os = "linux"))]
+        BoardKind::RaspberryPi => {
+            let _ = door;
+            Err(BoardError::NotHere)
+        }
+    }
+}
+
+/// The earlier of two moments that may not come.
+pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}

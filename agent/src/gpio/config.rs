@@ -1,0 +1,374 @@
+//! The table `[board]`: which board, which pin does what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use door_core::config::{Fitted, StrikeConfig, StrikeKind, time};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The table `[board]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardConfig {
+    /// `simulated` or `raspberry-pi`.
+    pub kind: BoardKind,
+    /// Raspberry Pi: the pins that drive.
+    #[serde(default)]
+    pub outputs: OutputPins,
+    /// Raspberry Pi: the pins that sense. What has no pin is not fitted.
+    #[serde(default)]
+    pub inputs: InputPins,
+    /// Simulated: how long the bolt takes from one end to the other.
+    #[serde(default = "default_bolt_travel", deserialize_with = "time")]
+    pub bolt_travel: Duration,
+    /// Whether the wall clock counts as trusted: `synchronized` (when the system says that a time source has set it; default on a Pi), or
+    /// `system` (always; default of the simulated board, for machines that keep their time).
+    #[serde(default)]
+    pub clock: Option<ClockTrust>,
+}
+
+/// Which board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoardKind {
+    /// A door in memory, with every input fitted.
+    Simulated,
+    /// The header of a Raspberry Pi.
+    RaspberryPi,
+}
+
+/// When the wall clock is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockTrust {
+    /// When a time source has set it since boot.
+    Synchronized,
+    /// Always.
+    System,
+}
+
+/// The level at which something is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActiveLevel {
+    /// 3.3 V.
+    High,
+    /// 0 V.
+    Low,
+}
+
+/// The pin's own resistor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinBias {
+    /// To 3.3 V.
+    PullUp,
+    /// To 0 V.
+    PullDown,
+    /// None: the wiring has its own.
+    Off,
+}
+
+/// `[board.outputs.<x>]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputPin {
+    /// BCM number.
+    pub pin: u8,
+    /// The level that energises.
+    pub active: ActiveLevel,
+}
+
+/// `[board.inputs.<x>]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputPin {
+    /// BCM number.
+    pub pin: u8,
+    /// The level at which it is active.
+    pub active: ActiveLevel,
+    /// `pull-up`, `pull-down` or `off`.
+    pub bias: PinBias,
+    /// How long a level must hold to count.
+    #[serde(default = "default_debounce", deserialize_with = "time")]
+    pub debounce: Duration,
+}
+
+/// `[board.outputs]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputPins {
+    /// Motor lock: towards thrown.
+    pub throw: Option<OutputPin>,
+    /// Motor lock: towards retracted.
+    pub retract: Option<OutputPin>,
+    /// Solenoid bolt.
+    pub coil: Option<OutputPin>,
+}
+
+/// `[board.inputs]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InputPins {
+    /// Door position switch: active while the door is closed.
+    pub door: Option<InputPin>,
+    /// Lock monitor: active while the bolt is thrown.
+    pub bond: Option<InputPin>,
+    /// Request to exit.
+    pub rex: Option<InputPin>,
+    /// An existing reader or keypad.
+    pub grant: Option<InputPin>,
+    /// Fire release.
+    pub fire: Option<InputPin>,
+    /// The key switch that ends a fire release.
+    pub fire_reset: Option<InputPin>,
+}
+
+/// A board that cannot work, by the keys that make it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BoardConfigError {
+    /// A pin that the header does not have.
+    #[error("[board.{table}.{role}] pin = {pin}: the header has BCM 0 to 27")]
+    NoSuchPin {
+        /// `outputs` or `inputs`.
+        table: &'static str,
+        /// The key.
+        role: &'static str,
+        /// The number.
+        pin: u8,
+    },
+    /// Two uses of one pin.
+    #[error("BCM {pin} is both {first} and {second}")]
+    PinUsedTwice {
+        /// The number.
+        pin: u8,
+        /// One use.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// An output that the strike needs.
+    #[error("[board.outputs.{role}] is missing: [strike] kind = \"{kind}\" is driven by it")]
+    OutputMissing {
+        /// The key.
+        role: &'static str,
+        /// The strike.
+        kind: &'static str,
+    },
+    /// An output that the strike does not have.
+    #[error("[board.outputs.{role}] means nothing for [strike] kind = \"{kind}\"")]
+    OutputUnused {
+        /// The key.
+        role: &'static str,
+        /// The strike.
+        kind: &'static str,
+    },
+    /// Pins of a board that has none.
+    #[error("[board] kind = \"simulated\" has no pins: remove [board.outputs] and [board.inputs]")]
+    PinsUnused,
+}
+
+impl BoardConfig {
+    /// A simulated door.
+    #[must_use]
+    pub fn simulated() -> Self {
+        Self {
+            kind: BoardKind::Simulated,
+            outputs: OutputPins::default(),
+            inputs: InputPins::default(),
+            bolt_travel: default_bolt_travel(),
+            clock: None,
+        }
+    }
+
+    /// What is wired.
+    #[must_use]
+    pub fn fitted(&self) -> Fitted {
+        match self.kind {
+            BoardKind::Simulated => Fitted::ALL,
+            BoardKind::RaspberryPi => Fitted {
+                door: self.inputs.door.is_some(),
+                bond: self.inputs.bond.is_some(),
+                rex: self.inputs.rex.is_some(),
+                grant: self.inputs.grant.is_some(),
+                fire: self.inputs.fire.is_some(),
+                fire_reset: self.inputs.fire_reset.is_some(),
+            },
+        }
+    }
+
+    /// When the wall clock is trusted.
+    #[must_use]
+    pub fn clock_trust(&self) -> ClockTrust {
+        self.clock.unwrap_or(match self.kind {
+            BoardKind::Simulated => ClockTrust::System,
+            BoardKind::RaspberryPi => ClockTrust::Synchronized,
+        })
+    }
+
+    /// Checks the pins, and that they suit the strike.
+    ///
+    /// # Errors
+    /// The first thing that cannot work.
+    pub fn check(&self, strike: &StrikeConfig) -> Result<(), BoardConfigError> {
+        if self.kind == BoardKind::Simulated {
+            let none = self.outputs == OutputPins::default() && self.inputs == InputPins::default();
+            return if none {
+                Ok(())
+            } else {
+                Err(BoardConfigError::PinsUnused)
+            };
+        }
+        let (kind, needed): (_, &[_]) = match strike.kind {
+            StrikeKind::MotorLock => ("motor-lock", &["throw", "retract"]),
+            StrikeKind::SolenoidBolt => ("solenoid-bolt", &["coil"]),
+        };
+        for (role, output) in self.outputs.all() {
+            match (output, needed.contains(&role)) {
+                (None, true) => return Err(BoardConfigError::OutputMissing { role, kind }),
+                (Some(_), false) => return Err(BoardConfigError::OutputUnused { role, kind }),
+                _ => {}
+            }
+        }
+        self.check_pins()
+    }
+
+    fn check_pins(&self) -> Result<(), BoardConfigError> {
+        const HEADER: std::ops::RangeInclusive<u8> = 0..=27;
+        let outputs = self.outputs.all().map(|(role, output)| {
+            let pin = output.map(|output| output.pin);
+            ("outputs", role, pin)
+        });
+        let inputs = self.inputs.all().map(|(role, input)| {
+            let pin = input.map(|input| input.pin);
+            ("inputs", role, pin)
+        });
+        let mut used = BTreeMap::new();
+        for (table, role, pin) in outputs.into_iter().chain(inputs) {
+            let Some(pin) = pin else {
+                continue;
+            };
+            if !HEADER.contains(&pin) {
+                return Err(BoardConfigError::NoSuchPin { table, role, pin });
+            }
+            if let Some(first) = used.insert(pin, role) {
+                return Err(BoardConfigError::PinUsedTwice {
+                    pin,
+                    first,
+                    second: role,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl OutputPins {
+    /// Every output with its key.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, Option<OutputPin>); 3] {
+        [
+            ("throw", self.throw),
+            ("retract", self.retract),
+            ("coil", self.coil),
+        ]
+    }
+}
+
+impl InputPins {
+    /// Every input with its key.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, Option<InputPin>); 6] {
+        [
+            ("door", self.door),
+            ("bond", self.bond),
+            ("rex", self.rex),
+            ("grant", self.grant),
+            ("fire", self.fire),
+            ("fire_reset", self.fire_reset),
+        ]
+    }
+}
+
+fn default_bolt_travel() -> Duration {
+    Duration::from_millis(600)
+}
+
+fn default_debounce() -> Duration {
+    Duration::from_millis(30)
+}
+
+#[cfg(test)]
+mod tests {
+    use door_core::config::FailMode;
+
+    use super::*;
+
+    fn pi(text: &str) -> BoardConfig {
+        toml::from_str(&format!("kind = \"raspberry-pi\"\n{text}")).unwrap()
+    }
+
+    const MOTOR: &str = r#"
+        outputs.throw = { pin = 17, active = "high" }
+        outputs.retract = { pin = 27, active = "low" }
+    "#;
+
+    #[test]
+    fn the_table_as_it_is_written() {
+        let board = pi(&format!(
+            r#"{MOTOR}
+            [inputs.door]
+            pin = 22
+            active = "low"
+            bias = "pull-up"
+            debounce = "20ms"
+            "#
+        ));
+        assert_eq!(board.check(&StrikeConfig::motor_lock()), Ok(()));
+        assert!(board.fitted().door && !board.fitted().rex);
+        assert_eq!(
+            board.inputs.door.map(|input| input.debounce),
+            Some(Duration::from_millis(20))
+        );
+        assert_eq!(board.clock_trust(), ClockTrust::Synchronized);
+        assert!(
+            toml::from_str::<BoardConfig>("kind = \"simulated\"\nbolt_travle = \"1s\"").is_err()
+        );
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_keys() {
+        let motor = StrikeConfig::motor_lock();
+        let coil = StrikeConfig::solenoid_bolt(FailMode::Safe);
+        let input = r#"{ pin = 27, active = "low", bias = "pull-up" }"#;
+        for (board, strike, expected) in [
+            (pi(""), motor, "outputs.throw] is missing"),
+            (pi(MOTOR), coil, "outputs.throw] means nothing"),
+            (
+                pi(&format!("{MOTOR}\ninputs.bond = {input}")),
+                motor,
+                "BCM 27 is both retract and bond",
+            ),
+            (
+                pi("outputs.coil = { pin = 28, active = \"high\" }"),
+                coil,
+                "[board.outputs.coil] pin = 28",
+            ),
+            (
+                BoardConfig {
+                    kind: BoardKind::Simulated,
+                    ..pi(MOTOR)
+                },
+                motor,
+                "has no pins",
+            ),
+        ] {
+            let error = board.check(&strike).unwrap_err().to_string();
+            assert!(
+                error.contains(expected),
+                "{error:?} should say {expected:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The header of a Raspberry Pi, through rppal. Nothing else names rppal.
+
+use std::path::Path;
+use std::time::Instant;
+
+use door_core::{Inputs, Outputs, Reading};
+use log::warn;
+use rppal::gpio::{Bias, Error, Gpio, InputPin, OutputPin, Trigger};
+
+use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
+use super::debounce::Debounce;
+use super::pin_claim::{DIRECTORY, PinClaim};
+use super::{Board, BoardError, Wake, earlier};
+
+/// The pins of one door.
+#[derive(Debug)]
+pub(super) struct RaspberryPi {
+    outputs: Driven,
+    inputs: Sensed,
+    _claims: Vec<PinClaim>,
+}
+
+#[derive(Debug)]
+struct Driven {
+    throw: Option<Output>,
+    retract: Option<Output>,
+    coil: Option<Output>,
+}
+
+#[derive(Debug)]
+struct Sensed {
+    door: Option<Input>,
+    bond: Option<Input>,
+    rex: Option<Input>,
+    grant: Option<Input>,
+    fire: Option<Input>,
+    fire_reset: Option<Input>,
+}
+
+#[derive(Debug)]
+struct Output {
+    pin: OutputPin,
+    active: ActiveLevel,
+}
+
+#[derive(Debug)]
+struct Input {
+    pin: InputPin,
+    active: ActiveLevel,
+    debounce: Debounce,
+}
+
+impl RaspberryPi {
+    pub(super) fn open(config: &BoardConfig, door: &str, wake: &Wake) -> Result<Self, BoardError> {
+        let mut claims = Vec::new();
+        let mut claim = |pin, role| {
+            PinClaim::take(Path::new(DIRECTORY), pin, role, door).map(|held| claims.push(held))
+        };
+        for (role, output) in config.outputs.all() {
+            output.map_or(Ok(()), |output| claim(output.pin, role))?;
+        }
+        for (role, input) in config.inputs.all() {
+            input.map_or(Ok(()), |input| claim(input.pin, role))?;
+        }
+        let gpio = Gpio::new().map_err(peripheral)?;
+        Ok(Self {
+            outputs: Driven::open(&gpio, &config.outputs)?,
+            inputs: Sensed::open(&gpio, &config.inputs, wake)?,
+            _claims: claims,
+        })
+    }
+}
+
+impl Board for RaspberryPi {
+    fn read(&mut self) -> Inputs {
+        let now = Instant::now();
+        let read =
+            |input: &mut Option<Input>| -> Reading { input.as_mut().map(|input| input.read(now)) };
+        Inputs {
+            closed: read(&mut self.inputs.door),
+            bonded: read(&mut self.inputs.bond),
+            rex: read(&mut self.inputs.rex),
+            grant: read(&mut self.inputs.grant),
+            fire: read(&mut self.inputs.fire),
+            fire_reset: read(&mut self.inputs.fire_reset),
+        }
+    }
+
+    fn drive(&mut self, outputs: Outputs) {
+        self.outputs.drive(outputs);
+    }
+
+    fn next_change(&self) -> Option<Instant> {
+        let inputs = &self.inputs;
+        [
+            &inputs.door,
+            &inputs.bond,
+            &inputs.rex,
+            &inputs.grant,
+            &inputs.fire,
+            &inputs.fire_reset,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|input| input.debounce.due())
+        .fold(None, earlier)
+    }
+}
+
+/// The last resort: nobody holds the pins, and what they show is not known.
+pub(super) fn de_energise(config: &BoardConfig, door: &str) -> Result<(), BoardError> {
+    let mut claims = Vec::new();
+    for (role, output) in config.outputs.all() {
+        if let Some(output) = output {
+            let claim = PinClaim::take(Path::new(DIRECTORY), output.pin, role, door)?;
+            claims.push(claim);
+        }
+    }
+    let gpio = Gpio::new().map_err(peripheral)?;
+    // Opening sets the safe level, and dropping leaves it.
+    Driven::open(&gpio, &config.outputs).map(drop)
+}
+
+impl Driven {
+    fn open(gpio: &Gpio, pins: &OutputPins) -> Result<Self, BoardError> {
+        let open = |role, output: Option<config::OutputPin>| {
+            output
+                .map(|output| Output::open(gpio, role, output))
+                .transpose()
+        };
+        Ok(Self {
+            throw: open("throw", pins.throw)?,
+            retract: open("retract", pins.retract)?,
+            coil: open("coil", pins.coil)?,
+        })
+    }
+
+    /// Lets go before it takes hold: a motor never sees both of its directions.
+    fn drive(&mut self, outputs: Outputs) {
+        let energised = match outputs {
+            Outputs::DeEnergised => None,
+            Outputs::Throw => Some(0),
+            Outputs::Retract => Some(1),
+            Outputs::Energised => Some(2),
+        };
+        let all = [&mut self.throw, &mut self.retract, &mut self.coil];
+        let mut chosen = None;
+        for (index, output) in all.into_iter().enumerate() {
+            if let Some(output) = output {
+                if energised == Some(index) {
+                    chosen = Some(output);
+                } else {
+                    output.set(false);
+                }
+            }
+        }
+        if let Some(output) = chosen {
+            output.set(true);
+        }
+    }
+}
+
+impl Output {
+    fn open(
+        gpio: &Gpio,
+        role: &'static str,
+        config: config::OutputPin,
+    ) -> Result<Self, BoardError> {
+        let pin = gpio
+            .get(config.pin)
+            .map_err(|error| refused(config.pin, role, &error))?;
+        // The level first, then the direction: the pin never shows anything else.
+        let mut pin = match config.active {
+            ActiveLevel::High => pin.into_output_low(),
+            ActiveLevel::Low => pin.into_output_high(),
+        };
+        // Giving the pin its former mode back may energise an active-low relay.
+        pin.set_reset_on_drop(false);
+        Ok(Self {
+            pin,
+            active: config.active,
+        })
+    }
+
+    fn set(&mut self, on: bool) {
+        match (on, self.active) {
+            (true, ActiveLevel::High) | (false, ActiveLevel::Low) => self.pin.set_high(),
+            (true, ActiveLevel::Low) | (false, ActiveLevel::High) => self.pin.set_low(),
+        }
+    }
+}
+
+impl Sensed {
+    fn open(gpio: &Gpio, pins: &InputPins, wake: &Wake) -> Result<Self, BoardError> {
+        let open = |role, input: Option<config::InputPin>| {
+            input
+                .map(|input| Input::open(gpio, role, input, wake.clone()))
+                .transpose()
+        };
+        Ok(Self {
+            door: open("door", pins.door)?,
+            bond: open("bond", pins.bond)?,
+            rex: open("rex", pins.rex)?,
+            grant: open("grant", pins.grant)?,
+            fire: open("fire", pins.fire)?,
+            fire_reset: open("fire_reset", pins.fire_reset)?,
+        })
+    }
+}
+
+impl Input {
+    fn open(
+        gpio: &Gpio,
+        role: &'static str,
+        config: config::InputPin,
+        wake: Wake,
+    ) -> Result<Self, BoardError> {
+        let pin = gpio
+            .get(config.pin)
+            .map_err(|error| refused(config.pin, role, &error))?;
+        let mut pin = pin.into_input();
+        pin.set_bias(match config.bias {
+            PinBias::PullUp => Bias::PullUp,
+            PinBias::PullDown => Bias::PullDown,
+            PinBias::Off => Bias::Off,
+        });
+        pin.set_reset_on_drop(false);
+        // Raw edges: the debounce counts on every read, whether or not an edge has told of it.
+        let edges = pin.set_async_interrupt(Trigger::Both, None, move |_| wake.poke());
+        if let Err(error) = edges {
+            warn!(
+                "BCM {} ({role}) gives no interrupts, it is read once a second: {error}",
+                config.pin
+            );
+        }
+        let active = pin.is_high() == (config.active == ActiveLevel::High);
+        Ok(Self {
+            pin,
+            active: config.active,
+            debounce: Debounce::new(config.debounce, active),
+        })
+    }
+
+    fn read(&mut self, now: Instant) -> bool {
+        let raw = self.pin.is_high() == (self.active == ActiveLevel::High);
+        self.debounce.read(raw, now)
+    }
+}
+
+fn peripheral(error: Error) -> BoardError {
+    BoardError::Peripheral(match error {
+        Error::UnknownModel => "this is no Raspberry Pi that rppal knows".to_owned(),
+        Error::PermissionDenied(path) => {
+            format!("no permission for {path}: the agent's user must be in the group gpio")
+        }
+        other => other.to_string(),
+    })
+}
+
+fn refused(pin: u8, role: &'static str, error: &Error) -> BoardError {
+    BoardError::Pin {
+        pin,
+        role,
+        reason: error.to_string(),
+    }
+}
