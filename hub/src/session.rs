@@ -126,3 +126,6 @@ impl Pending {
         self.observer.done(self.token, outcome);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,8 +172,10 @@ impl Registry {
         for waiting in calls {
             if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)
             {
-                // It ended or unsubscribed in this very moment.
-                pending.done(CallOutcome::Disconnected);
+                // It ended or unsubscribed in this very moment; the request has not left.
+                pending.done(CallOutcome::NotOnline {
+                    waited: waiting.call.connect_timeout,
+                });
             }
         }
     }

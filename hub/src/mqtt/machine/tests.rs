@@ -1,0 +1,241 @@
+use iothub_protocol::topic::TopicError;
+
+use super::*;
+use crate::mqtt::codec::{Connect, Will};
+
+fn session() -> Session {
+    Session::new("lobby".parse().unwrap(), Vec::new(), None)
+}
+
+fn publish(topic: &str, qos: u8) -> Packet<'_> {
+    let packet_id = (qos > 0).then_some(5);
+    Packet::Publish(Publish {
+        topic,
+        payload: b"{}",
+        qos,
+        packet_id,
+        retain: false,
+        dup: false,
+    })
+}
+
+#[test]
+fn each_legal_topic_is_what_it_says_and_keeps_its_packet_id() {
+    let mut session = session();
+    assert_eq!(
+        session.handle(&publish("$iothub/twin/GET/?$rid=a", 1)),
+        Ok(Effect::TwinGet {
+            rid: "a",
+            ack: Some(5)
+        })
+    );
+    let patch = Effect::ReportedPatch {
+        rid: "b",
+        if_version: None,
+        body: b"{}",
+        ack: None,
+    };
+    assert_eq!(
+        session.handle(&publish(
+            "$iothub/twin/PATCH/properties/reported/?$rid=b",
+            0
+        )),
+        Ok(patch)
+    );
+    let response = Effect::MethodResponse {
+        rid: "c",
+        status: 202,
+        body: b"{}",
+        ack: None,
+    };
+    assert_eq!(
+        session.handle(&publish("$iothub/methods/res/202/?$rid=c", 0)),
+        Ok(response)
+    );
+    let Ok(Effect::Telemetry {
+        properties,
+        ack: Some(5),
+        ..
+    }) = session.handle(&publish("devices/lobby/messages/events/%24.mid=7", 1))
+    else {
+        panic!("not telemetry");
+    };
+    assert_eq!(properties.message_id(), Some("7"));
+}
+
+#[test]
+fn foreign_and_unknown_topics_end_the_connection() {
+    let mut session = session();
+    let foreign = session.handle(&publish("devices/other/messages/events/", 1));
+    assert_eq!(foreign, Err(Violation::Topic(TopicError::OtherDevice)));
+    for topic in [
+        "hello",
+        "$iothub/methods/POST/lockDoor/?$rid=1",
+        "$SYS/broker",
+        "$iothub/twin/res/200/?$rid=1",
+    ] {
+        assert!(
+            matches!(session.handle(&publish(topic, 0)), Err(Violation::Topic(_))),
+            "{topic}"
+        );
+    }
+    let filter = Packet::Subscribe {
+        packet_id: 1,
+        filters: vec![("devices/other/messages/devicebound/#", 1)],
+    };
+    assert_eq!(
+        session.handle(&filter),
+        Err(Violation::Filter(TopicError::OtherDevice))
+    );
+    let everything = Packet::Subscribe {
+        packet_id: 1,
+        filters: vec![("#", 0)],
+    };
+    assert!(matches!(
+        session.handle(&everything),
+        Err(Violation::Filter(_))
+    ));
+}
+
+#[test]
+fn qos_2_is_not_served_for_publish_and_granted_as_1_for_subscribe() {
+    let mut session = session();
+    assert_eq!(
+        session.handle(&publish("$iothub/twin/GET/?$rid=a", 2)),
+        Err(Violation::Qos2)
+    );
+    let filters = vec![("$iothub/methods/POST/#", 2), ("$iothub/twin/res/#", 0)];
+    let granted = session.handle(&Packet::Subscribe {
+        packet_id: 9,
+        filters,
+    });
+    assert_eq!(
+        granted,
+        Ok(Effect::Subscribed {
+            packet_id: 9,
+            granted: vec![1, 0]
+        })
+    );
+    assert_eq!(
+        session.subscriptions(),
+        [
+            (Subscription::MethodRequests, 1),
+            (Subscription::TwinResponses, 0)
+        ]
+    );
+}
+
+#[test]
+fn subscribing_again_replaces_and_unsubscribing_removes() {
+    let mut session = session();
+    for qos in [1, 0] {
+        let filters = vec![("$iothub/methods/POST/#", qos)];
+        session
+            .handle(&Packet::Subscribe {
+                packet_id: 1,
+                filters,
+            })
+            .unwrap();
+    }
+    assert_eq!(session.subscriptions(), [(Subscription::MethodRequests, 0)]);
+    let effect = session.handle(&Packet::Unsubscribe {
+        packet_id: 2,
+        filters: vec!["$iothub/methods/POST/#"],
+    });
+    assert_eq!(effect, Ok(Effect::Unsubscribed { packet_id: 2 }));
+    assert!(session.subscriptions().is_empty());
+}
+
+#[test]
+fn a_flood_of_filters_in_one_packet_ends_the_connection() {
+    let filters = vec![("$iothub/methods/POST/#", 0); MAX_SUBSCRIPTIONS + 1];
+    assert_eq!(
+        session().handle(&Packet::Subscribe {
+            packet_id: 1,
+            filters
+        }),
+        Err(Violation::TooManySubscriptions)
+    );
+}
+
+#[test]
+fn a_second_connect_ends_the_connection() {
+    let connect = Connect {
+        level: 4,
+        clean_session: true,
+        keep_alive_s: 0,
+        client_id: "lobby",
+        will: None,
+        user_name: None,
+        password: None,
+    };
+    assert_eq!(
+        session().handle(&Packet::Connect(connect)),
+        Err(Violation::SecondConnect)
+    );
+}
+
+#[test]
+fn a_message_longer_than_256_kib_ends_the_connection() {
+    let payload = vec![b' '; MAX_MESSAGE + 1];
+    let topic = "devices/lobby/messages/events/";
+    let packet = Packet::Publish(Publish {
+        topic,
+        payload: &payload,
+        qos: 0,
+        packet_id: None,
+        retain: false,
+        dup: false,
+    });
+    assert_eq!(
+        session().handle(&packet),
+        Err(Violation::TooLong(MAX_MESSAGE + 1))
+    );
+}
+
+#[test]
+fn retain_is_not_kept_but_told() {
+    let topic = "devices/lobby/messages/events/";
+    let packet = Packet::Publish(Publish {
+        topic,
+        payload: b"",
+        qos: 0,
+        packet_id: None,
+        retain: true,
+        dup: false,
+    });
+    let Ok(Effect::Telemetry { properties, .. }) = session().handle(&packet) else {
+        panic!("not telemetry")
+    };
+    assert_eq!(properties.get("mqtt-retain"), Some("true"));
+}
+
+#[test]
+fn a_will_is_telemetry_of_its_own_device_and_goodbye_drops_it() {
+    let device = "lobby".parse().unwrap();
+    let will = |topic| {
+        LastWill::new(
+            &Will {
+                topic,
+                payload: b"gone",
+                qos: 1,
+                retain: false,
+            },
+            &device,
+        )
+    };
+    let own = will("devices/lobby/messages/events/a=b").unwrap();
+    assert_eq!(own.properties.get("iothub-MessageType"), Some("Will"));
+    assert!(matches!(
+        will("devices/other/messages/events/"),
+        Err(Violation::Will(TopicError::OtherDevice))
+    ));
+    assert!(matches!(
+        will("$iothub/twin/GET/?$rid=1"),
+        Err(Violation::Will(TopicError::Unknown))
+    ));
+
+    let mut session = Session::new(device, Vec::new(), Some(own));
+    assert_eq!(session.handle(&Packet::Disconnect), Ok(Effect::Disconnect));
+    assert!(session.take_will().is_none());
+}

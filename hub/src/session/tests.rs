@@ -1,0 +1,299 @@
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use iothub_protocol::downlink::Downlink;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::topic::Subscription;
+
+use super::*;
+
+/// Remembers what was sent and why it was closed.
+#[derive(Default)]
+struct Recorder {
+    sent: Mutex<Vec<(String, Bytes)>>,
+    closed: Mutex<Option<DisconnectReason>>,
+}
+
+impl Link for Recorder {
+    fn publish(&self, topic: &Downlink<'_>, payload: &[u8]) {
+        self.sent
+            .lock()
+            .unwrap()
+            .push((topic.topic(), Bytes::copy_from_slice(payload)));
+    }
+
+    fn close(&self, reason: DisconnectReason) {
+        self.closed.lock().unwrap().get_or_insert(reason);
+    }
+}
+
+impl Recorder {
+    fn topics(&self) -> Vec<String> {
+        self.sent
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(topic, _)| topic.clone())
+            .collect()
+    }
+
+    fn closed(&self) -> Option<DisconnectReason> {
+        *self.closed.lock().unwrap()
+    }
+}
+
+#[derive(Default)]
+struct Outcomes(Mutex<Vec<(u32, CallOutcome)>>);
+
+impl CallObserver for Outcomes {
+    fn done(&self, token: u32, outcome: CallOutcome) {
+        self.0.lock().unwrap().push((token, outcome));
+    }
+}
+
+impl Outcomes {
+    fn take(&self) -> Vec<(u32, CallOutcome)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+struct Fixture {
+    registry: Registry,
+    outcomes: Arc<Outcomes>,
+    start: Instant,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self {
+            registry: Registry::new(),
+            outcomes: Arc::default(),
+            start: Instant::now(),
+        }
+    }
+
+    fn connect(&self, subscriptions: &[Subscription]) -> (Arc<Recorder>, Arc<Entry>) {
+        let link = Arc::new(Recorder::default());
+        let token_deadline = Some(self.start + Duration::from_secs(3600));
+        let entry = Entry::new(
+            device(),
+            Arc::clone(&link) as _,
+            self.start,
+            Duration::from_secs(90),
+            token_deadline,
+        );
+        let entry = Arc::new(entry);
+        self.registry.insert(&entry);
+        self.registry.subscribed(&entry, &granted(subscriptions));
+        (link, entry)
+    }
+
+    fn call(&self, token: u32, connect_s: u64) {
+        let call = Call {
+            device: device(),
+            method: "lock".parse().unwrap(),
+            payload: Bytes::from_static(b"{}"),
+            connect_timeout: Duration::from_secs(connect_s),
+            response_timeout: Duration::from_secs(30),
+        };
+        self.registry
+            .call(call, Arc::clone(&self.outcomes) as _, token);
+    }
+
+    fn sweep_after(&self, seconds: u64) {
+        self.registry
+            .sweep(Instant::now() + Duration::from_secs(seconds));
+    }
+}
+
+fn device() -> DeviceId {
+    "lobby".parse().unwrap()
+}
+
+fn granted(subscriptions: &[Subscription]) -> Vec<(Subscription, u8)> {
+    subscriptions
+        .iter()
+        .map(|subscription| (*subscription, 1))
+        .collect()
+}
+
+const METHODS: [Subscription; 1] = [Subscription::MethodRequests];
+
+#[test]
+fn a_call_leaves_at_once_and_its_answer_ends_it_once() {
+    let fixture = Fixture::new();
+    let (link, entry) = fixture.connect(&METHODS);
+    fixture.call(7, 0);
+    assert_eq!(link.topics(), ["$iothub/methods/POST/lock/?$rid=1"]);
+    assert_eq!(fixture.outcomes.take(), []);
+
+    entry.answered("2", 200, b"not asked");
+    entry.answered("1", 200, b"{\"ok\":true}");
+    entry.answered("1", 500, b"late");
+    let expected = CallOutcome::Answered {
+        status: 200,
+        payload: Bytes::from_static(b"{\"ok\":true}"),
+    };
+    assert_eq!(fixture.outcomes.take(), [(7, expected)]);
+}
+
+#[test]
+fn who_is_not_subscribed_to_methods_is_not_online_for_them() {
+    let fixture = Fixture::new();
+    fixture.call(1, 0);
+    let (link, _entry) = fixture.connect(&[Subscription::DesiredPatches]);
+    fixture.call(2, 0);
+    let offline = || CallOutcome::NotOnline {
+        waited: Duration::ZERO,
+    };
+    assert_eq!(fixture.outcomes.take(), [(1, offline()), (2, offline())]);
+    assert!(link.topics().is_empty());
+}
+
+#[test]
+fn a_call_waits_for_its_device_as_long_as_it_was_told_to() {
+    let fixture = Fixture::new();
+    fixture.call(1, 5);
+    fixture.call(2, 20);
+    fixture.sweep_after(6);
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(
+            1,
+            CallOutcome::NotOnline {
+                waited: Duration::from_secs(5)
+            }
+        )]
+    );
+    let (link, entry) = fixture.connect(&METHODS);
+    assert_eq!(link.topics(), ["$iothub/methods/POST/lock/?$rid=1"]);
+    entry.answered("1", 200, b"");
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(
+            2,
+            CallOutcome::Answered {
+                status: 200,
+                payload: Bytes::new()
+            }
+        )]
+    );
+    fixture.sweep_after(60);
+    assert_eq!(fixture.outcomes.take(), []);
+}
+
+#[test]
+fn a_device_that_does_not_answer_times_out_and_one_that_goes_is_reported() {
+    let fixture = Fixture::new();
+    let (_, entry) = fixture.connect(&METHODS);
+    fixture.call(1, 0);
+    fixture.sweep_after(31);
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(1, CallOutcome::ResponseTimedOut)]
+    );
+    fixture.call(2, 0);
+    assert!(fixture.registry.remove(&entry));
+    assert_eq!(fixture.outcomes.take(), [(2, CallOutcome::Disconnected)]);
+    assert_eq!(fixture.registry.connected_count(), 0);
+}
+
+#[test]
+fn the_newer_connection_of_a_device_wins() {
+    let fixture = Fixture::new();
+    let (old_link, old) = fixture.connect(&METHODS);
+    fixture.call(1, 0);
+    let (new_link, new) = fixture.connect(&METHODS);
+    assert_eq!(old_link.closed(), Some(DisconnectReason::TakenOver));
+    assert_eq!(fixture.outcomes.take(), [(1, CallOutcome::Disconnected)]);
+    assert!(
+        !fixture.registry.remove(&old),
+        "the old one's end must not unregister the new one"
+    );
+    assert!(fixture.registry.is_connected(&device()));
+    fixture.call(2, 0);
+    assert_eq!(new_link.topics().len(), 1);
+    assert!(fixture.registry.remove(&new));
+}
+
+#[test]
+fn calls_in_flight_are_bounded() {
+    let fixture = Fixture::new();
+    let (link, _entry) = fixture.connect(&METHODS);
+    for token in 0..=u32::try_from(MAX_IN_FLIGHT).unwrap() {
+        fixture.call(token, 0);
+    }
+    assert_eq!(link.topics().len(), MAX_IN_FLIGHT);
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(64, CallOutcome::TooManyInFlight)]
+    );
+}
+
+#[test]
+fn calls_that_wait_for_a_device_are_bounded() {
+    let fixture = Fixture::new();
+    for token in 0..=u32::try_from(MAX_WAITING_PER_DEVICE).unwrap() {
+        fixture.call(token, 60);
+    }
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(64, CallOutcome::TooManyInFlight)]
+    );
+}
+
+#[test]
+fn silence_and_an_expired_token_end_a_connection() {
+    let fixture = Fixture::new();
+    let (link, entry) = fixture.connect(&[]);
+    entry.heard(fixture.start + Duration::from_secs(60));
+    fixture
+        .registry
+        .sweep(fixture.start + Duration::from_secs(149));
+    assert_eq!(link.closed(), None);
+    fixture
+        .registry
+        .sweep(fixture.start + Duration::from_secs(152));
+    assert_eq!(link.closed(), Some(DisconnectReason::KeepAlive));
+
+    let (link, entry) = fixture.connect(&[]);
+    entry.heard(fixture.start + Duration::from_secs(3599));
+    fixture
+        .registry
+        .sweep(fixture.start + Duration::from_secs(3600));
+    assert_eq!(link.closed(), Some(DisconnectReason::TokenExpired));
+}
+
+#[test]
+fn desired_changes_reach_subscribers_alone() {
+    let fixture = Fixture::new();
+    let body = Bytes::from_static(br#"{"floor":3,"$version":2}"#);
+    let (deaf, _entry) = fixture.connect(&METHODS);
+    fixture.registry.notify_desired(&device(), 2, &body);
+    assert!(deaf.topics().is_empty());
+    let (link, _entry) = fixture.connect(&[Subscription::DesiredPatches]);
+    fixture.registry.notify_desired(&device(), 2, &body);
+    assert_eq!(
+        link.topics(),
+        ["$iothub/twin/PATCH/properties/desired/?$version=2"]
+    );
+}
+
+#[test]
+fn shutdown_ends_connections_and_calls_that_wait() {
+    let fixture = Fixture::new();
+    fixture.call(1, 60);
+    let (link, _entry) = fixture.connect(&[]);
+    fixture.registry.disconnect_all(DisconnectReason::Shutdown);
+    assert_eq!(link.closed(), Some(DisconnectReason::Shutdown));
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(
+            1,
+            CallOutcome::NotOnline {
+                waited: Duration::from_secs(60)
+            }
+        )]
+    );
+}
