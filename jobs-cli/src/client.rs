@@ -1,0 +1,274 @@
+//! How a request is signed, sent, repeated and read. What can be asked is in the modules below, one per resource.
+
+mod backoff;
+pub(crate) mod device;
+pub(crate) mod error;
+mod job;
+mod method;
+mod page;
+mod query;
+mod tls;
+mod token;
+mod twin;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use backoff::Backoff;
+use error::{BuildError, ClientError, Refusal};
+use token::TokenSource;
+
+pub use device::HubStatistics;
+pub use page::{ItemType, Page};
+
+/// The version of the API that is asked for.
+const API_VERSION: &str = "2021-04-12";
+
+/// A hub that takes longer than this to accept a connection is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// CA certificates in PEM, trusted besides the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How long one request may take; a method call has the door's time on top.
+    pub timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            ca_pem: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// An operator's connection to a hub. Cheap to clone; all clones share their connections.
+#[derive(Clone)]
+pub struct HubClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    base: Url,
+    host_name: HostName,
+    tokens: TokenSource,
+    timeout: Duration,
+}
+
+/// Leaves the key out.
+impl fmt::Debug for HubClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubClient")
+            .field("host_name", &self.inner.host_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a request may be sent again when it is not known to have had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It only reads.
+    Freely,
+    /// It changes something: only when the hub said that it did nothing (429).
+    WhenThrottled,
+}
+
+/// One request, before it is signed.
+struct Request {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+    repeat: Repeat,
+    timeout: Duration,
+}
+
+/// What came back, read whole.
+struct Answer {
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl HubClient {
+    /// Makes a client; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// When the CA certificates cannot be read, or none at all are known.
+    pub fn new(
+        connection: ServiceConnectionString,
+        options: &ClientOptions,
+    ) -> Result<Self, BuildError> {
+        let host_name = connection.host_name.clone();
+        let base = Url::parse(&format!("https://{host_name}/"))
+            .map_err(|_| BuildError::HostName(host_name.clone()))?;
+        let mut http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(options.ca_pem.as_deref())?)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("doorctl/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(host_name.host()) {
+            // A proxy's own loopback is another machine's.
+            http = http.no_proxy();
+        }
+        let inner = Inner {
+            http: http.build().map_err(BuildError::Http)?,
+            base,
+            host_name,
+            tokens: TokenSource::new(connection),
+            timeout: options.timeout,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The hub's name, as the connection string gives it.
+    #[must_use]
+    pub fn host_name(&self) -> &HostName {
+        &self.inner.host_name
+    }
+
+    /// A request that only reads.
+    fn get(&self, path: &[&str]) -> Result<Request, ClientError> {
+        self.request(Method::GET, path, Repeat::Freely)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        repeat: Repeat,
+    ) -> Result<Request, ClientError> {
+        let mut url = self.inner.base.clone();
+        for segment in path {
+            if matches!(*segment, "." | "..") {
+                return Err(ClientError::Unaddressable((*segment).to_owned()));
+            }
+        }
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path);
+        }
+        url.query_pairs_mut()
+            .append_pair("api-version", API_VERSION);
+        Ok(Request {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            repeat,
+            timeout: self.inner.timeout,
+        })
+    }
+
+    /// Sends a request, as often as it takes and is allowed; anything but success is an error.
+    async fn send(&self, request: &Request) -> Result<Answer, ClientError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.send_once(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match backoff.next(&error, request.repeat) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    async fn send_once(&self, request: &Request) -> Result<Answer, ClientError> {
+        let inner = &self.inner;
+        let mut builder = inner
+            .http
+            .request(request.method.clone(), request.url.clone())
+            .headers(request.headers.clone())
+            .header(header::AUTHORIZATION, inner.tokens.token())
+            .header(header::ACCEPT, "application/json")
+            .timeout(request.timeout);
+        builder = match &request.body {
+            Some(body) => builder
+                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+                .body(body.clone()),
+            // Azure's front end answers 411 to a POST that does not say how long it is.
+            None if request.method == Method::POST => builder.header(header::CONTENT_LENGTH, 0),
+            None => builder,
+        };
+        let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
+        let response = builder.send().await.map_err(failed)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(failed)?.to_vec();
+        if status.is_success() {
+            Ok(Answer { headers, body })
+        } else {
+            Err(ClientError::Refused(Refusal::read(status, &headers, &body)))
+        }
+    }
+
+    fn transport_error(&self, error: reqwest::Error, timeout: Duration) -> ClientError {
+        let host = self.inner.host_name.clone();
+        if error.is_timeout() && !error.is_connect() {
+            return ClientError::TimedOut {
+                host,
+                after: timeout,
+            };
+        }
+        ClientError::Unreachable {
+            host,
+            connected: !error.is_connect(),
+            source: error.without_url(),
+        }
+    }
+}
+
+impl Request {
+    fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
+        self.body = Some(serde_json::to_vec(body).map_err(ClientError::Encode)?);
+        Ok(self)
+    }
+
+    fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Result<Self, ClientError> {
+        let value = HeaderValue::from_str(value).map_err(|_| ClientError::Header(name))?;
+        self.headers.insert(HeaderName::from_static(name), value);
+        Ok(self)
+    }
+
+    /// Only when the resource's etag is still this one; `*`: only when it exists.
+    fn if_match(self, etag: Option<&str>) -> Result<Self, ClientError> {
+        match etag {
+            Some(etag) => self.header("if-match", &format!("\"{}\"", etag.trim_matches('"'))),
+            None => Ok(self),
+        }
+    }
+}
+
+impl Answer {
+    fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body).map_err(|source| ClientError::Answer { what, source })
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,34 @@
+//! Direct methods (`/twins/{id}/methods`).
+
+use std::time::Duration;
+
+use iothub_protocol::DeviceId;
+use iothub_protocol::method::{MethodRequest, MethodResult};
+use reqwest::Method;
+
+use super::error::ClientError;
+use super::{HubClient, Repeat};
+
+/// What a call takes beside the door's time: .NET's client allows as much.
+const MARGIN: Duration = Duration::from_secs(15);
+
+impl HubClient {
+    /// Calls a method and waits for the device's answer, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceNotFound`, `DeviceNotOnline`, a timeout (504), or any other [`ClientError`].
+    pub async fn invoke(
+        &self,
+        id: &DeviceId,
+        call: &MethodRequest,
+    ) -> Result<MethodResult, ClientError> {
+        let path = ["twins", id.as_str(), "methods"];
+        let mut request = self
+            .request(Method::POST, &path, Repeat::WhenThrottled)?
+            .json(call)?;
+        let doors = call.connect_timeout() + call.response_timeout();
+        request.timeout = request.timeout.max(doors + MARGIN);
+        self.send(&request).await?.json("the result of a method")
+    }
+}
