@@ -12,8 +12,11 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use door_core::{DoorConfig, DoorSettings, StrikeConfig};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use log::LevelFilter;
+
+use crate::gpio::BoardConfig;
 
 pub use error::ConfigError;
 use layers::Layers;
@@ -31,6 +34,12 @@ const STATE_HOME: &str = "/var/lib/door-agent";
 pub struct AgentConfig {
     /// The hub and how to reach it.
     pub hub: HubConfig,
+    /// How the door behaves.
+    pub door: DoorSettings,
+    /// What locks it.
+    pub strike: StrikeConfig,
+    /// What it is wired to.
+    pub board: BoardConfig,
     /// What the door keeps on disk, and where.
     pub state: StateConfig,
     /// What is logged.
@@ -93,6 +102,19 @@ impl StateConfig {
 }
 
 impl AgentConfig {
+    /// A simulated door with a motor lock and the default timings.
+    #[must_use]
+    pub fn simulated(hub: HubConfig, state_directory: PathBuf) -> Self {
+        Self {
+            hub,
+            door: DoorSettings::default(),
+            strike: StrikeConfig::motor_lock(),
+            board: BoardConfig::simulated(),
+            state: StateConfig::new(state_directory),
+            log_level: LevelFilter::Info,
+        }
+    }
+
     /// Reads `path`, its drop-ins and the process's environment.
     ///
     /// # Errors
@@ -134,8 +156,26 @@ impl AgentConfig {
             }
             state.event_log_bytes = kib << 10;
         }
+        let missing = |key: &str, expected: &str| {
+            layers.invalid(key, format!("missing, expected {expected}"))
+        };
+        let strike = document
+            .strike
+            .ok_or_else(|| missing("strike.kind", r#""motor-lock" or "solenoid-bolt""#))?;
+        let board = document
+            .board
+            .clone()
+            .ok_or_else(|| missing("board.kind", r#""simulated" or "raspberry-pi""#))?;
+        board
+            .check(&strike)
+            .map_err(|error| layers.invalid("board", error.to_string()))?;
+        DoorConfig::new(document.door, strike, board.fitted())
+            .map_err(|error| layers.invalid("strike", error.to_string()))?;
         Ok(Self {
             hub,
+            door: document.door,
+            strike,
+            board,
             state,
             log_level: document
                 .log

@@ -10,15 +10,19 @@
 //!
 //! | module | owns | must not know |
 //! |---|---|---|
+//! | [`agent`] | starting, wiring and ending one door | |
 //! | [`config`] | the configuration file, its layers and its errors | what is done with it |
-//! | [`controller`] | the door: one task, its pins and its deadlines | network, disk |
-//! | [`gpio`] | pins and polarity, the simulated door | what a reading means |
+//! | [`controller`] | the door: every input of `door-core` and every action | MQTT, files |
+//! | [`gpio`] | pins, real or simulated | what a door is |
+//! | [`cloud`] | the link to the hub: connection, methods, twin, events | pins |
 //! | [`storage`] | state file, event log, their thread | what a saved state means |
 //! | `event_log` | the records on disk until the hub has them | who sends them |
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
 
+pub mod agent;
+pub mod cloud;
 pub mod config;
 pub mod controller;
 mod event_log;
@@ -27,3 +31,6 @@ pub mod service;
 pub mod status;
 pub mod storage;
 pub mod tls;
+
+pub use agent::{Agent, AgentSnapshot, Change, RunningAgent, Shared, Snapshots, StartError};
+pub use config::AgentConfig;

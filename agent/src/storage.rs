@@ -88,20 +88,6 @@ pub struct EventRecord {
     pub fields: Map<String, Value>,
 }
 
-impl From<door_core::Event> for EventRecord {
-    fn from(event: door_core::Event) -> Self {
-        let urgent = event.is_urgent();
-        let (kind, fields) = event.to_fields();
-        Self {
-            at: event.at,
-            clock: event.clock.as_str().to_owned(),
-            kind,
-            urgent,
-            fields,
-        }
-    }
-}
-
 /// How this start relates to the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use door_core::{DoorSettings, StrikeConfig};
 use serde::Deserialize;
 
+use crate::gpio::BoardConfig;
+
 use super::value::{Level, Period, Port};
 
 /// A whole file, or one layer of it.
@@ -14,6 +16,7 @@ pub(super) struct Document {
     pub(super) hub: Hub,
     pub(super) door: DoorSettings,
     pub(super) strike: Option<StrikeConfig>,
+    pub(super) board: Option<BoardConfig>,
     pub(super) state: State,
     pub(super) log: Log,
 }

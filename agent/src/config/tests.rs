@@ -4,6 +4,9 @@ use super::*;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
+/// The least that a configuration must say.
+const DOOR: &str = "[strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n";
+
 /// A directory with a good connection string and a configuration file.
 struct Home {
     directory: tempfile::TempDir,
@@ -14,7 +17,7 @@ impl Home {
         let home = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        home.write("door.toml", config);
+        home.write("door.toml", &format!("{config}{DOOR}"));
         home.write(
             "door.connection-string",
             &format!("HostName=hub.example.net;DeviceId=lobby-east;SharedAccessKey={KEY}\n"),
@@ -52,8 +55,11 @@ impl Home {
     }
 }
 
+/// The error of a configuration that is given whole.
 fn error(config: &str) -> String {
-    Home::new(config).error(&[])
+    let home = Home::new("");
+    home.write("door.toml", config);
+    home.error(&[])
 }
 
 const HUB: &str = "[hub]\nconnection_string_file = \"door.connection-string\"\n";
@@ -114,7 +120,7 @@ fn an_unknown_key_is_placed_and_the_near_one_suggested() {
     );
     assert_eq!(
         error(&format!("{HUB}\n[stat]\ndirectory = \"x\"\n")),
-        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, state, log"
+        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, board, state, log"
     );
     let far = error("[log]\nzzz = 1\n");
     assert_eq!(
@@ -169,6 +175,43 @@ fn the_environment_is_as_strict_as_a_file() {
     assert_eq!(
         home.error(&[("DOOR_AGENT__HUB__MQTT_PORT", "many")]),
         "DOOR_AGENT__HUB__MQTT_PORT: hub.mqtt_port: invalid type: string \"many\", expected a port number from 1 to 65535"
+    );
+}
+
+#[test]
+fn what_the_door_must_say_is_asked_for() {
+    assert_eq!(
+        error(HUB),
+        "door.toml: strike.kind: missing, expected \"motor-lock\" or \"solenoid-bolt\""
+    );
+    assert_eq!(
+        error(&format!("{HUB}[strike]\nkind = \"motor-lock\"\n")),
+        "door.toml: board.kind: missing, expected \"simulated\" or \"raspberry-pi\""
+    );
+    let home = Home::new(HUB);
+    home.write("door.toml.d/10.toml", "[strike]\nbond_time = \"1s\"\n");
+    assert_eq!(
+        home.error(&[]),
+        "door.toml.d/10.toml:1: strike: [strike] bond_time = 1s is too short: it must be at least 2s, as long as [strike] pulse"
+    );
+    assert_eq!(
+        home.error(&[("DOOR_AGENT__STRIKE__BOND_TIME", "soon")]),
+        "DOOR_AGENT__STRIKE__BOND_TIME: strike.bond_time: invalid value: string \"soon\", expected a duration such as 250ms, 5s or \
+         1m30s, above zero"
+    );
+}
+
+#[test]
+fn a_wrong_key_in_one_table_is_found_though_another_lacks_one() {
+    let home = Home::new(HUB);
+    home.write(
+        "door.toml.d/10.toml",
+        "[strike]\nbond_time = \"4s\"\n[log]\nlevl = \"info\"\n",
+    );
+    let error = home.error(&[]);
+    assert!(
+        error.starts_with("door.toml.d/10.toml:4: log.levl: unknown key"),
+        "{error}"
     );
 }
 

@@ -1,0 +1,362 @@
+//! One door from its configuration to a running agent, and back.
+//!
+//! Build (trust, state, pins), spawn (controller, link), drain (link, controller, storage), in this order: what can be wrong is found before
+//! anything is driven, and the door outlives its link.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use door_core::{DoorConfig, SavedDoor};
+use iothub_protocol::id::DeviceId;
+use log::{error, warn};
+use serde::Serialize;
+use serde_json::Map;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::cloud::{Cloud, CloudParts, LinkState, LinkStatus};
+use crate::config::{AgentConfig, StateConfig};
+use crate::controller::{self, Clock, ControllerHandle, ControllerParts, Snapshot};
+use crate::gpio::simulated::SimHandle;
+use crate::gpio::{self, BoardConfigError, BoardError};
+use crate::service;
+use crate::storage::{
+    Damage, DoorDirectory, DoorStorage, EventRecord, Restored, Storage, StorageError,
+};
+use crate::tls::{TlsCache, TlsError};
+
+/// How long the controller and the disk may take to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the agents of one process share: the storage thread and the TLS configurations.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    storage: Storage,
+    tls: Arc<TlsCache>,
+}
+
+impl Shared {
+    /// Starts the storage thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            storage: Storage::spawn()?,
+            tls: Arc::new(TlsCache::default()),
+        })
+    }
+
+    /// Ends the storage thread once it has written what it was given. Shut the agents down first.
+    pub fn shutdown(&self) {
+        self.storage.shutdown();
+    }
+}
+
+/// Why an agent does not start. Nothing is driven then.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The door's settings do not fit together.
+    #[error("the door's configuration cannot work")]
+    Door(#[from] door_core::config::ConfigError),
+    /// The board's settings do not fit the strike.
+    #[error("the board's configuration cannot work")]
+    BoardConfig(#[from] BoardConfigError),
+    /// Nothing could be trusted.
+    #[error("cannot set up trust in the hub")]
+    Tls(#[from] TlsError),
+    /// The state cannot be read or kept.
+    #[error("cannot open the door's state")]
+    Storage(#[from] StorageError),
+    /// The pins cannot be had.
+    #[error("cannot open the door's board")]
+    Board(#[from] BoardError),
+}
+
+/// Starts agents.
+#[derive(Debug)]
+pub struct Agent;
+
+impl Agent {
+    /// Starts one door: when this returns its pins are safe, its state is loaded and its link is on the way up.
+    ///
+    /// # Errors
+    /// When the configuration cannot work, or state, trust or board cannot be had.
+    pub async fn start(config: AgentConfig, shared: &Shared) -> Result<RunningAgent, StartError> {
+        config.board.check(&config.strike)?;
+        let door = DoorConfig::new(config.door, config.strike, config.board.fitted())?;
+        let tls = shared.tls.client_config(config.hub.ca_file.as_deref())?;
+        let device = config.hub.connection.device_id.clone();
+        let (storage, restored) = open_storage(&shared.storage, &config.state, &device).await?;
+        shared.tls.clock().raise_floor(restored.clock_floor_unix_s);
+
+        let board = match gpio::open(&config.board, &config.strike, device.as_str()) {
+            Ok(board) => board,
+            Err(error) => {
+                storage.close().await;
+                return Err(error.into());
+            }
+        };
+        let sim = board.sim.clone();
+        let clock = Clock::new(config.board.clock_trust());
+        report_damages(&storage, &restored, clock.clone());
+        let stop = CancellationToken::new();
+        let (controller, controller_task) = controller::spawn(ControllerParts {
+            door,
+            restored: restored_door(&device, &restored),
+            board,
+            clock,
+            storage: storage.clone(),
+            watchdog: service::watchdog_period().map(|period| (period, service::alive as fn())),
+            shutdown: stop.clone(),
+        });
+        let cloud = Cloud::spawn(CloudParts {
+            config: config.hub,
+            tls,
+            clock: shared.tls.clock().clone(),
+            controller: controller.clone(),
+            storage: storage.clone(),
+            place: restored.place,
+            start_reason: restored.start_reason,
+        });
+        Ok(RunningAgent {
+            snapshots: Snapshots {
+                device,
+                controller: controller.snapshot(),
+                link: cloud.status(),
+                storage,
+            },
+            controller,
+            controller_task,
+            cloud,
+            sim,
+            stop,
+        })
+    }
+}
+
+/// What [`RunningAgent::changed`] has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Door or link look different.
+    State,
+    /// The controller has ended, which it never does by itself unless it panicked.
+    ControllerEnded,
+}
+
+/// A door at work. Dropping it without [`RunningAgent::shutdown`] leaves its tasks running.
+#[derive(Debug)]
+pub struct RunningAgent {
+    snapshots: Snapshots,
+    controller: ControllerHandle,
+    controller_task: JoinHandle<()>,
+    cloud: Cloud,
+    sim: Option<SimHandle>,
+    stop: CancellationToken,
+}
+
+impl RunningAgent {
+    /// The device that this door is.
+    #[must_use]
+    pub fn door(&self) -> &DeviceId {
+        &self.snapshots.device
+    }
+
+    /// The hand on a simulated door.
+    #[must_use]
+    pub fn sim(&self) -> Option<SimHandle> {
+        self.sim.clone()
+    }
+
+    /// The way to the door without a hub.
+    #[must_use]
+    pub fn controller(&self) -> &ControllerHandle {
+        &self.controller
+    }
+
+    /// How everything stands now.
+    #[must_use]
+    pub fn snapshot(&self) -> AgentSnapshot {
+        self.snapshots.take()
+    }
+
+    /// A source of snapshots that outlives a borrow of the agent.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
+    }
+
+    /// Waits until door or link have changed since this was last asked, or the controller has ended by itself: then the process has to end.
+    pub async fn changed(&mut self) -> Change {
+        let Snapshots {
+            controller, link, ..
+        } = &mut self.snapshots;
+        tokio::select! {
+            ended = &mut self.controller_task => {
+                if let Err(error) = ended {
+                    error!("{}: the controller failed: {error}", self.snapshots.device);
+                }
+                Change::ControllerEnded
+            }
+            Ok(()) = controller.changed() => Change::State,
+            Ok(()) = link.changed() => Change::State,
+        }
+    }
+
+    /// Takes the link down as if the cable were pulled: no DISCONNECT, and no attempt to connect.
+    pub fn disconnect_link(&self) {
+        self.cloud.set_plugged(false);
+    }
+
+    /// Plugs the cable in again.
+    pub fn reconnect_link(&self) {
+        self.cloud.set_plugged(true);
+    }
+
+    /// Drains: answers what is in flight, tells the hub, de-energises, writes everything to disk.
+    pub async fn shutdown(self) {
+        let device = &self.snapshots.device;
+        self.cloud.shutdown().await;
+        self.stop.cancel();
+        let mut task = self.controller_task;
+        if !task.is_finished() && timeout(DRAIN_WITHIN, &mut task).await.is_err() {
+            warn!("{device}: the controller did not end within {DRAIN_WITHIN:?} and is cut");
+            task.abort();
+        }
+        if timeout(DRAIN_WITHIN, self.snapshots.storage.close())
+            .await
+            .is_err()
+        {
+            error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
+        }
+    }
+}
+
+/// Takes snapshots of an agent; clones look at the same one.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    device: DeviceId,
+    controller: watch::Receiver<Snapshot>,
+    link: watch::Receiver<LinkStatus>,
+    storage: DoorStorage,
+}
+
+impl Snapshots {
+    /// How everything stands now.
+    #[must_use]
+    pub fn take(&self) -> AgentSnapshot {
+        AgentSnapshot {
+            device: self.device.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            door: self.controller.borrow().clone(),
+            link: self.link.borrow().clone(),
+            waiting_events: self.storage.waiting_records(),
+        }
+    }
+}
+
+/// How an agent stands: what `door-agent status` prints.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSnapshot {
+    /// The device.
+    pub device: DeviceId,
+    /// This program's version.
+    pub version: &'static str,
+    /// The door and its authority array.
+    pub door: Snapshot,
+    /// The link to the hub.
+    pub link: LinkStatus,
+    /// Events on disk that the hub has not acknowledged.
+    pub waiting_events: u64,
+}
+
+/// One line for a person.
+impl fmt::Display for AgentSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &self.door.report;
+        let link = match self.link.state {
+            LinkState::Connected => "connected",
+            LinkState::Connecting => "connecting",
+            LinkState::Waiting => "no connection",
+            LinkState::Unplugged => "unplugged",
+        };
+        write!(
+            f,
+            "{}: {}, door {}; {link}",
+            self.device,
+            word(&report.status.lock_state),
+            word(&report.status.door_state)
+        )?;
+        match &self.link.last_problem {
+            Some(problem) if self.link.state != LinkState::Connected => write!(f, " ({problem})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An enum as it is spelled on the wire.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or("unknown").to_owned()
+}
+
+/// Opens the door's directory on a thread that may wait for the disk.
+async fn open_storage(
+    storage: &Storage,
+    state: &StateConfig,
+    device: &DeviceId,
+) -> Result<(DoorStorage, Restored), StorageError> {
+    let (storage, state, device) = (storage.clone(), state.clone(), device.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        storage.open(&DoorDirectory {
+            path: &state.directory,
+            door: device.as_str(),
+            boot_id: controller::boot_id().as_str(),
+            event_log_bytes: state.event_log_bytes,
+        })
+    });
+    opened.await.unwrap_or(Err(StorageError::Closed))
+}
+
+/// What was saved of the door; in a form that this version does not understand it counts as nothing, and that is told.
+fn restored_door(device: &DeviceId, restored: &Restored) -> Option<SavedDoor> {
+    restored.door().unwrap_or_else(|error| {
+        error!("{device}: {error}; the door starts without what was saved");
+        None
+    })
+}
+
+/// Tells of damaged files, in the log and in the events.
+fn report_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
+    for damage in &restored.damages {
+        let Damage {
+            file,
+            kept_as,
+            reason,
+        } = damage;
+        let kept_as = kept_as.as_ref().map(|path| path.display().to_string());
+        error!(
+            "{}: damaged: {reason}; kept as {}",
+            file.display(),
+            kept_as.as_deref().unwrap_or("nothing")
+        );
+        let now = clock.now();
+        let mut fields = Map::new();
+        fields.insert("file".to_owned(), file.display().to_string().into());
+        fields.insert("keptAs".to_owned(), kept_as.into());
+        fields.insert("reason".to_owned(), reason.as_str().into());
+        storage.append(EventRecord {
+            at: now.wall,
+            clock: now.quality.as_str().to_owned(),
+            kind: "stateDamaged".to_owned(),
+            urgent: true,
+            fields,
+        });
+    }
+}

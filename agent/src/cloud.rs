@@ -1,0 +1,173 @@
+//! The link to the hub: one task drives the connection, one publishes, and each method call is answered by a task of its own.
+//!
+//! Nothing here moves the door: method calls go to the controller's handle, and everything the door does reaches the hub through its snapshot
+//! and the event log. A hub that is away, full or wrong costs the door nothing.
+
+mod driver;
+mod methods;
+mod pace;
+mod problem;
+mod publisher;
+mod reported;
+mod twin;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::warn;
+use rumqttc::AsyncClient;
+use rustls::ClientConfig;
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::HubConfig;
+use crate::controller::ControllerHandle;
+use crate::storage::{DoorStorage, Place, StartReason};
+use crate::tls::FlooredClock;
+use driver::Driver;
+use methods::Methods;
+use publisher::{Parts, Publisher};
+use twin::Desired;
+
+/// Messages on their way from the driver to the publisher: acknowledgements of a full window, a twin, and a burst of notifications fit.
+const TO_PUBLISHER: usize = 256;
+/// How long the link may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// How the link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LinkState {
+    /// TCP, TLS, CONNECT or SUBSCRIBE is under way.
+    Connecting,
+    /// Subscribed: methods and the twin work.
+    Connected,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// Taken down by [`crate::RunningAgent::disconnect_link`].
+    Unplugged,
+}
+
+/// The link, for people and for the reported properties.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStatus {
+    /// How it stands.
+    pub state: LinkState,
+    /// How often it came up since the agent started.
+    pub connections: u64,
+    /// Why it last went away or did not come up.
+    pub last_problem: Option<String>,
+}
+
+/// What the driver tells the publisher.
+#[derive(Debug)]
+enum FromHub {
+    /// A connection is up and subscribed.
+    Online(AsyncClient),
+    /// It is gone.
+    Offline,
+    TwinResponse {
+        status: u16,
+        rid: String,
+        body: Vec<u8>,
+    },
+    DesiredPatch {
+        version: u64,
+        body: Vec<u8>,
+    },
+    /// An event was written, under this packet id.
+    Sent(u16),
+    /// The hub has the event of this packet id.
+    Acknowledged(u16),
+}
+
+/// What the link works with.
+pub(crate) struct CloudParts {
+    pub(crate) config: HubConfig,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) clock: FlooredClock,
+    pub(crate) controller: ControllerHandle,
+    pub(crate) storage: DoorStorage,
+    pub(crate) place: Place,
+    pub(crate) start_reason: StartReason,
+}
+
+/// The running link.
+#[derive(Debug)]
+pub(crate) struct Cloud {
+    plugged: watch::Sender<bool>,
+    status: watch::Receiver<LinkStatus>,
+    stop: CancellationToken,
+    driver: JoinHandle<()>,
+    publisher: JoinHandle<()>,
+}
+
+impl Cloud {
+    /// Starts both tasks.
+    pub(crate) fn spawn(parts: CloudParts) -> Self {
+        let (to_publisher, from_hub) = mpsc::channel(TO_PUBLISHER);
+        let plugged = watch::Sender::new(true);
+        let (status_tx, status) = watch::channel(LinkStatus {
+            state: LinkState::Connecting,
+            connections: 0,
+            last_problem: None,
+        });
+        let stop = CancellationToken::new();
+        let device = parts.config.connection.device_id.clone();
+        let publisher = Publisher::new(Parts {
+            device: device.clone(),
+            from_hub,
+            storage: parts.storage,
+            snapshot: parts.controller.snapshot(),
+            link: status.clone(),
+            start_reason: parts.start_reason,
+            desired: Desired::new(parts.place),
+        });
+        let driver = Driver {
+            config: Arc::new(parts.config),
+            tls: parts.tls,
+            clock: parts.clock,
+            methods: Methods::new(parts.controller, device),
+            publisher: to_publisher,
+            plugged: plugged.subscribe(),
+            status: status_tx,
+            stop: stop.clone(),
+        };
+        Self {
+            plugged,
+            status,
+            stop,
+            driver: tokio::spawn(driver.run()),
+            publisher: tokio::spawn(publisher.run()),
+        }
+    }
+
+    /// Takes the link down without a word to the hub, or lets it come back.
+    pub(crate) fn set_plugged(&self, plugged: bool) {
+        self.plugged.send_replace(plugged);
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.clone()
+    }
+
+    /// Answers what is in flight, says DISCONNECT and ends both tasks.
+    pub(crate) async fn shutdown(self) {
+        self.stop.cancel();
+        let (driver, publisher) = (self.driver.abort_handle(), self.publisher.abort_handle());
+        let ended = async {
+            // A task that panicked has ended too; the panic was logged where it happened.
+            let _ = self.driver.await;
+            let _ = self.publisher.await;
+        };
+        if timeout(STOP_WITHIN, ended).await.is_err() {
+            warn!("the link did not end within {STOP_WITHIN:?} and is cut");
+            driver.abort();
+            publisher.abort();
+        }
+    }
+}

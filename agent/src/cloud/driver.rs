@@ -1,0 +1,408 @@
+//! The task that owns the connection: it connects, polls, hands on what arrives, and connects again.
+//!
+//! It never waits for anything but the connection itself: a task that polls rumqttc and also waits for room in its queue can wait for ever. The
+//! client and its event loop are made anew for each connection, so that nothing of a dead one is sent on the next; what must not be lost is in
+//! the event log.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iothub_protocol::connection_string::DeviceCredential;
+use iothub_protocol::downlink::Downlink;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::sas;
+use iothub_protocol::topic::Subscription;
+use log::{debug, info, warn};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use rustls::ClientConfig;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::methods::{self, Methods};
+use super::pace::{BackOff, Renewal};
+use super::problem::{Problem, Target};
+use super::{FromHub, LinkState, LinkStatus};
+use crate::config::HubConfig;
+use crate::tls::FlooredClock;
+
+/// Wait for TCP, TLS and CONNACK together.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// Room beside the keep-alive before a connection without any event is given up.
+const SILENCE_MARGIN: Duration = Duration::from_secs(60);
+/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with room) or a message of 256 KiB with its topic.
+const MAX_PACKET_BYTES: usize = 320 * 1024;
+/// Requests that wait for the connection: subscriptions, a twin request, a patch, [`super::publisher::WINDOW`] events and every method answer fit.
+const REQUESTS: usize = 64;
+/// How often a renewal that is due waits for a moment without a method in flight.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a drain looks whether the last method is answered.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// How long a drain waits for methods to be answered, and then for DISCONNECT to be written.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+/// How often the same problem is logged again.
+const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
+/// The version of the device API that topics and bodies follow.
+const API_VERSION: &str = "2021-04-12";
+
+pub(super) struct Driver {
+    pub(super) config: Arc<HubConfig>,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) clock: FlooredClock,
+    pub(super) methods: Methods,
+    pub(super) publisher: mpsc::Sender<FromHub>,
+    /// Whether the cable is plugged in.
+    pub(super) plugged: watch::Receiver<bool>,
+    pub(super) status: watch::Sender<LinkStatus>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The agent stops.
+    Stopped,
+    /// The cable was pulled.
+    Unplugged,
+    /// Its token nears its end.
+    Renewal,
+    /// Something failed.
+    Lost(Problem),
+}
+
+/// One turn of the select below.
+enum Turn {
+    Event(Result<Event, rumqttc::ConnectionError>),
+    End(End),
+}
+
+impl Driver {
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self) {
+        let mut back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
+        let mut told: Option<(Problem, Instant)> = None;
+        while self.wait_until_plugged().await {
+            let mut connected_at = None;
+            let end = self.connection(&mut connected_at).await;
+            let stood = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+            back_off.connection_ended(stood);
+            // The event loop is gone by now, so the publisher cannot be waiting for it: this send does not deadlock.
+            if self.publisher.send(FromHub::Offline).await.is_err() {
+                return;
+            }
+            match end {
+                End::Stopped => return,
+                End::Unplugged => {
+                    info!("{}: link taken down", self.device());
+                }
+                End::Renewal => debug!("{}: connecting again with a new token", self.device()),
+                End::Lost(problem) => {
+                    let wait = back_off.next(&mut rand::rng());
+                    self.tell(&problem, wait, &mut told);
+                    self.set_state(LinkState::Waiting, Some(&problem.what));
+                    self.pause(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Waits while the cable is out; false when the agent stops.
+    async fn wait_until_plugged(&mut self) -> bool {
+        if !*self.plugged.borrow() {
+            self.set_state(LinkState::Unplugged, None);
+        }
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            plugged = self.plugged.wait_for(|plugged| *plugged) => plugged.is_ok(),
+        }
+    }
+
+    async fn pause(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = self.stop.cancelled() => {}
+            () = unplugged(&mut self.plugged) => {}
+        }
+    }
+
+    /// One connection from its first byte to its last.
+    async fn connection(&mut self, connected_at: &mut Option<Instant>) -> End {
+        self.set_state(LinkState::Connecting, None);
+        let token_made = Instant::now();
+        let renewal = Renewal::of_token(self.config.sas_lifetime, &mut rand::rng());
+        let (client, mut event_loop) = self.open();
+        let mut draining: Option<Instant> = None;
+        let end = loop {
+            let turn = {
+                // The poll is never dropped half way while the connection is to live: a packet being written would be lost.
+                let mut poll = pin!(event_loop.poll());
+                let silent_at = Instant::now() + self.config.keep_alive + SILENCE_MARGIN;
+                loop {
+                    let renew_in = renewal.from.saturating_sub(token_made.elapsed());
+                    let look_in = match draining {
+                        Some(_) => DRAIN_TICK,
+                        None => renew_in.max(TICK),
+                    };
+                    tokio::select! {
+                        event = &mut poll => break Turn::Event(event),
+                        () = self.stop.cancelled(), if draining.is_none() => {
+                            if connected_at.is_none() {
+                                break Turn::End(End::Stopped);
+                            }
+                            draining = Some(Instant::now());
+                        }
+                        () = unplugged(&mut self.plugged) => {
+                            break Turn::End(End::Unplugged);
+                        }
+                        () = sleep_until(silent_at) => {
+                            break Turn::End(End::Lost(self.silence()));
+                        }
+                        () = sleep(look_in) => {
+                            let idle = self.methods.is_idle();
+                            if draining.is_some_and(|since| idle || since.elapsed() >= DRAIN_WITHIN) {
+                                break Turn::End(End::Stopped);
+                            }
+                            if connected_at.is_some() && renewal.is_due(token_made.elapsed(), idle) {
+                                break Turn::End(End::Renewal);
+                            }
+                        }
+                    }
+                }
+            };
+            let end = match turn {
+                Turn::Event(Ok(event)) => self.handle_event(event, &client, connected_at),
+                Turn::Event(Err(error)) => Some(End::Lost(Problem::of(&error, self.target()))),
+                Turn::End(end) => Some(end),
+            };
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        if connected_at.is_some() && matches!(end, End::Stopped | End::Renewal) {
+            disconnect(&client, &mut event_loop).await;
+        }
+        end
+    }
+
+    fn open(&self) -> (AsyncClient, EventLoop) {
+        let (client, mut event_loop) = AsyncClient::new(self.options(), REQUESTS);
+        event_loop
+            .network_options
+            .set_connection_timeout(CONNECT_WITHIN.as_secs());
+        event_loop.network_options.set_tcp_nodelay(true);
+        (client, event_loop)
+    }
+
+    fn options(&self) -> MqttOptions {
+        let connection = &self.config.connection;
+        let device = connection.device_id.as_ref();
+        let hub = connection.host_name.host();
+        let mut options = MqttOptions::new(device, self.target().host, self.config.mqtt_port);
+        options.set_clean_session(true);
+        options.set_keep_alive(self.config.keep_alive);
+        options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(
+            &self.tls,
+        ))));
+        let user = format!(
+            "{hub}/{device}/?api-version={API_VERSION}&DeviceClientType=door-agent%2F{}",
+            env!("CARGO_PKG_VERSION")
+        );
+        match &connection.credential {
+            DeviceCredential::Key(key) => {
+                let audience = format!("{hub}/devices/{device}");
+                let expiry = self.clock.unix_s() + self.config.sas_lifetime.as_secs();
+                options.set_credentials(user, sas::sign(&audience, key, expiry, None));
+            }
+            DeviceCredential::Token(token) => {
+                options.set_credentials(user, token.expose_secret());
+            }
+            // The configuration refuses it until the agent can hold a certificate.
+            DeviceCredential::X509 => {
+                options.set_credentials(user, "");
+            }
+        }
+        options
+    }
+
+    /// Handles one event; `Some` ends the connection.
+    fn handle_event(
+        &self,
+        event: Event,
+        client: &AsyncClient,
+        connected_at: &mut Option<Instant>,
+    ) -> Option<End> {
+        let result = match event {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                *connected_at = Some(Instant::now());
+                return self.subscribe(client).err();
+            }
+            Event::Incoming(Packet::SubAck(ack)) => {
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
+                    return Some(End::Lost(Problem {
+                        what: "the hub refuses a subscription".to_owned(),
+                        check: "that HostName is an IoT hub".to_owned(),
+                    }));
+                }
+                info!(
+                    "{}: connected to {}",
+                    self.device(),
+                    self.config.connection.host_name
+                );
+                self.set_state(LinkState::Connected, None);
+                self.publisher.try_send(FromHub::Online(client.clone()))
+            }
+            Event::Incoming(Packet::Publish(publish)) => {
+                return self.handle_publish(publish, client);
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                self.publisher.try_send(FromHub::Acknowledged(ack.pkid))
+            }
+            Event::Outgoing(Outgoing::Publish(pkid)) if pkid != 0 => {
+                self.publisher.try_send(FromHub::Sent(pkid))
+            }
+            Event::Incoming(_) | Event::Outgoing(_) => Ok(()),
+        };
+        result.err().map(|_| End::Lost(publisher_is_stuck()))
+    }
+
+    fn subscribe(&self, client: &AsyncClient) -> Result<(), End> {
+        let filters = [
+            Subscription::MethodRequests,
+            Subscription::DesiredPatches,
+            Subscription::TwinResponses,
+        ];
+        // QoS 0: methods are never queued, and the twin's versions tell when something was missed.
+        let filters = filters.map(|subscription| {
+            SubscribeFilter::new(subscription.filter(self.device()), QoS::AtMostOnce)
+        });
+        client
+            .try_subscribe_many(filters)
+            .map_err(|_| End::Lost(publisher_is_stuck()))
+    }
+
+    fn handle_publish(&self, publish: Publish, client: &AsyncClient) -> Option<End> {
+        let message = match Downlink::parse(&publish.topic) {
+            Ok(Downlink::MethodRequest { method, rid }) => {
+                let request = methods::Request {
+                    method: method.to_string(),
+                    rid: rid.to_string(),
+                    payload: publish.payload.into(),
+                };
+                self.methods.start(request, client);
+                return None;
+            }
+            Ok(Downlink::TwinResponse { status, rid, .. }) => FromHub::TwinResponse {
+                status,
+                rid: rid.to_string(),
+                body: publish.payload.into(),
+            },
+            Ok(Downlink::DesiredPatch { version }) => FromHub::DesiredPatch {
+                version,
+                body: publish.payload.into(),
+            },
+            Ok(_) | Err(_) => {
+                warn!(
+                    "{}: a message on {} is not for us",
+                    self.device(),
+                    publish.topic
+                );
+                return None;
+            }
+        };
+        let sent = self.publisher.try_send(message);
+        sent.err().map(|_| End::Lost(publisher_is_stuck()))
+    }
+
+    fn target(&self) -> Target<'_> {
+        let connection = &self.config.connection;
+        let dialled = connection
+            .gateway_host_name
+            .as_ref()
+            .unwrap_or(&connection.host_name);
+        Target {
+            host: dialled.host(),
+            port: self.config.mqtt_port,
+            device: connection.device_id.as_ref(),
+        }
+    }
+
+    fn device(&self) -> &DeviceId {
+        &self.config.connection.device_id
+    }
+
+    fn silence(&self) -> Problem {
+        Problem {
+            what: format!("no sign of life from {}", self.target().host),
+            check: "the network".to_owned(),
+        }
+    }
+
+    /// Logs a problem when it is new or was not told for a while.
+    fn tell(&self, problem: &Problem, wait: Duration, told: &mut Option<(Problem, Instant)>) {
+        let known = told
+            .as_ref()
+            .is_some_and(|(known, at)| known == problem && at.elapsed() < REPEAT_PROBLEM);
+        let Problem { what, check } = problem;
+        if known {
+            debug!("{}: {what}; trying again in {wait:.1?}", self.device());
+        } else {
+            warn!(
+                "{}: {what}; check {check}; trying again in {wait:.1?}, then with growing waits",
+                self.device()
+            );
+            *told = Some((problem.clone(), Instant::now()));
+        }
+    }
+
+    fn set_state(&self, state: LinkState, problem: Option<&str>) {
+        self.status.send_modify(|status| {
+            if state == LinkState::Connected {
+                status.connections += 1;
+            }
+            status.state = state;
+            if let Some(problem) = problem {
+                status.last_problem = Some(problem.to_owned());
+            }
+        });
+    }
+}
+
+/// Waits until the cable is pulled.
+async fn unplugged(plugged: &mut watch::Receiver<bool>) {
+    if plugged.wait_for(|plugged| !*plugged).await.is_err() {
+        // The agent's handle is gone: nobody can pull it any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Says DISCONNECT, so that the hub knows at once.
+async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
+    // A full queue means that the connection does not move: dropping it is all that is left.
+    if client.try_disconnect().is_err() {
+        return;
+    }
+    let written = async {
+        loop {
+            match event_loop.poll().await {
+                Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    };
+    // The connection is dropped next in any case.
+    let _ = timeout(DRAIN_WITHIN, written).await;
+}
+
+/// The queue to the publisher holds more than a connection can have open; when it is full, the way out is a new connection, which reads the
+/// twin again and sends again what was not acknowledged.
+fn publisher_is_stuck() -> Problem {
+    Problem {
+        what: "the agent cannot keep up with the hub's messages".to_owned(),
+        check: "the load of this machine".to_owned(),
+    }
+}

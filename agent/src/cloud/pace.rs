@@ -1,0 +1,121 @@
+//! When to connect again and when to renew the token: arithmetic only, with the dice handed in.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+/// Share of a token's life after which the connection is renewed, drawn anew for each token so that a fleet spreads out.
+const RENEW_BETWEEN: std::ops::Range<f64> = 0.85..0.95;
+/// Share of a token's life after which the connection is renewed though something is in flight.
+const RENEW_AT_THE_LATEST: f64 = 0.98;
+
+/// Exponential back-off with full jitter: each wait is drawn between nothing and a ceiling that doubles up to the maximum.
+#[derive(Debug, Clone)]
+pub(super) struct BackOff {
+    min: Duration,
+    max: Duration,
+    ceiling: Duration,
+}
+
+impl BackOff {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        Self {
+            min,
+            max,
+            ceiling: min,
+        }
+    }
+
+    /// The next wait.
+    pub(super) fn next(&mut self, dice: &mut impl Rng) -> Duration {
+        let wait = self.ceiling.mul_f64(dice.random::<f64>());
+        self.ceiling = (self.ceiling * 2).min(self.max);
+        wait
+    }
+
+    /// A connection has ended after it stood for `stood`. Only one that lasted starts the waits over: a hub that accepts and drops at once must
+    /// not be hammered.
+    pub(super) fn connection_ended(&mut self, stood: Duration) {
+        if stood >= self.max {
+            self.ceiling = self.min;
+        }
+    }
+}
+
+/// When a connection is to be renewed, counted from when its token was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Renewal {
+    /// From here on as soon as nothing is in flight.
+    pub(super) from: Duration,
+    /// Here in any case.
+    pub(super) latest: Duration,
+}
+
+impl Renewal {
+    pub(super) fn of_token(lifetime: Duration, dice: &mut impl Rng) -> Self {
+        Self {
+            from: lifetime.mul_f64(dice.random_range(RENEW_BETWEEN)),
+            latest: lifetime.mul_f64(RENEW_AT_THE_LATEST),
+        }
+    }
+
+    /// Whether it is time, `age` after the token was made.
+    pub(super) fn is_due(&self, age: Duration, idle: bool) -> bool {
+        age >= self.latest || (idle && age >= self.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn waits_stay_below_a_ceiling_that_doubles_up_to_the_maximum() {
+        let mut dice = StdRng::seed_from_u64(1);
+        let mut longest = [Duration::ZERO; 10];
+        for _ in 0..200 {
+            let mut back_off = BackOff::new(seconds(1), seconds(60));
+            for (longest, ceiling) in longest.iter_mut().zip([1, 2, 4, 8, 16, 32, 60, 60, 60, 60]) {
+                let wait = back_off.next(&mut dice);
+                assert!(wait <= seconds(ceiling));
+                *longest = wait.max(*longest);
+            }
+        }
+        // Full jitter uses the whole range.
+        assert!(longest[0] > Duration::from_millis(900));
+        assert!(longest[9] > seconds(55));
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_starts_the_waits_over() {
+        let mut dice = StdRng::seed_from_u64(2);
+        let mut back_off = BackOff::new(seconds(1), seconds(60));
+        for _ in 0..8 {
+            back_off.next(&mut dice);
+            back_off.connection_ended(seconds(2));
+        }
+        assert_eq!(back_off.ceiling, seconds(60));
+        back_off.connection_ended(seconds(61));
+        assert_eq!(back_off.ceiling, seconds(1));
+    }
+
+    #[test]
+    fn a_token_is_renewed_between_85_and_95_percent_of_its_life_when_idle() {
+        let mut dice = StdRng::seed_from_u64(3);
+        let hour = seconds(3600);
+        for _ in 0..1000 {
+            let renewal = Renewal::of_token(hour, &mut dice);
+            assert!(renewal.from >= seconds(3060) && renewal.from <= seconds(3420));
+            assert!(!renewal.is_due(renewal.from - seconds(1), true));
+            assert!(renewal.is_due(renewal.from, true));
+            assert!(!renewal.is_due(renewal.from, false));
+            assert!(renewal.is_due(seconds(3528), false));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Why there is no connection, told so that a person knows what to look at next.
+
+use std::io;
+
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
+use rustls::CertificateError;
+
+/// A reason and the next thing to check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) check: String,
+}
+
+/// Whom we tried to reach.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// The name that was dialled.
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) device: &'a str,
+}
+
+impl Problem {
+    fn new(what: impl Into<String>, check: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            check: check.into(),
+        }
+    }
+
+    /// Tells an error of the connection apart.
+    pub(super) fn of(error: &ConnectionError, target: Target<'_>) -> Self {
+        let Target { host, port, device } = target;
+        match error {
+            ConnectionError::ConnectionRefused(code) => refused(*code, target),
+            ConnectionError::NetworkTimeout => Self::new(
+                format!("{host}:{port} did not answer within 30 s"),
+                "that a firewall lets this address and port through",
+            ),
+            ConnectionError::FlushTimeout => {
+                Self::new(format!("{host} takes no more data"), "the network")
+            }
+            ConnectionError::Tls(TlsError::Io(error)) => match tls_cause(error) {
+                Some(cause) => certificate(cause, target),
+                None => network(error, target),
+            },
+            ConnectionError::Tls(TlsError::TLS(cause)) => certificate(cause, target),
+            ConnectionError::Tls(error) => Self::new(
+                format!("TLS with {host}: {error}"),
+                "HostName in the connection string",
+            ),
+            ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
+                network(error, target)
+            }
+            ConnectionError::MqttState(StateError::ConnectionAborted) => Self::new(
+                format!("{host} closed the connection"),
+                format!(
+                    "whether {device} was disabled, its key changed, or another agent connects as {device}"
+                ),
+            ),
+            ConnectionError::MqttState(StateError::AwaitPingResp) => {
+                Self::new(format!("{host} answers no more pings"), "the network")
+            }
+            other => Self::new(
+                format!("{other}"),
+                format!("that {host}:{port} is an IoT hub"),
+            ),
+        }
+    }
+}
+
+/// The hub answers "not authorized" alike for a wrong key, an expired token, an unknown and a disabled device.
+fn refused(code: ConnectReturnCode, target: Target<'_>) -> Problem {
+    let Target { host, device, .. } = target;
+    match code {
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => Problem::new(
+            format!("{host} refuses device {device}: not authorized"),
+            format!(
+                "that {device} exists there and is enabled (`doorctl devices show {device}`), that the connection string has its present key, \
+                 and that this machine's clock is right"
+            ),
+        ),
+        ConnectReturnCode::ServiceUnavailable => Problem::new(
+            format!("{host} has no room for another connection now"),
+            "nothing here: it is tried again",
+        ),
+        ConnectReturnCode::BadClientId => Problem::new(
+            format!("{host} refuses the device id {device}"),
+            "DeviceId in the connection string",
+        ),
+        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => Problem::new(
+            format!("{host} does not speak MQTT 3.1.1"),
+            "hub.mqtt_port and HostName",
+        ),
+    }
+}
+
+fn certificate(cause: &rustls::Error, target: Target<'_>) -> Problem {
+    let Target { host, port, .. } = target;
+    let what = format!("the certificate of {host}:{port} is refused: {cause}");
+    let check = match cause {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "that hub.ca_file is the CA certificate of this hub"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "HostName in the connection string, and the names the hub's certificate was made for",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => "this machine's clock, then the hub's certificate",
+        rustls::Error::InvalidCertificate(_) => "hub.ca_file and the hub's certificate",
+        _ => {
+            return Problem::new(
+                format!("TLS with {host}:{port} failed: {cause}"),
+                "that hub.mqtt_port is the port of MQTT over TLS",
+            );
+        }
+    };
+    Problem::new(what, check)
+}
+
+fn network(error: &io::Error, target: Target<'_>) -> Problem {
+    let Target { host, port, .. } = target;
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Problem::new(
+            format!("nothing listens at {host}:{port}"),
+            "that the hub runs, and hub.mqtt_port",
+        ),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Problem::new(
+            format!("the connection to {host}:{port} was cut"),
+            "the network",
+        ),
+        _ => Problem::new(
+            format!("{host}:{port} cannot be reached: {error}"),
+            "the network, and HostName in the connection string",
+        ),
+    }
+}
+
+fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref::<rustls::Error>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Target<'static> = Target {
+        host: "hub.example.net",
+        port: 8883,
+        device: "lobby-east",
+    };
+
+    #[test]
+    fn not_authorized_names_what_to_check() {
+        let error = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
+        let problem = Problem::of(&error, TARGET);
+        assert_eq!(
+            problem.what,
+            "hub.example.net refuses device lobby-east: not authorized"
+        );
+        for word in ["exists", "enabled", "key", "clock"] {
+            assert!(problem.check.contains(word), "{}", problem.check);
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_ca_points_to_the_ca_file() {
+        let cause = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let error = io::Error::new(io::ErrorKind::InvalidData, cause);
+        let problem = Problem::of(&ConnectionError::Tls(TlsError::Io(error)), TARGET);
+        assert!(problem.check.contains("hub.ca_file"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_port_where_nothing_listens_is_named() {
+        let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let problem = Problem::of(&ConnectionError::Io(error), TARGET);
+        assert_eq!(problem.what, "nothing listens at hub.example.net:8883");
+    }
+}

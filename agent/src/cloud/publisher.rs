@@ -1,0 +1,435 @@
+//! The task that publishes: reported properties and the event log, and the twin they answer to.
+//!
+//! It learns of the connection through [`FromHub`] only and never waits for it: what it has open at any time fits the connection's queue, so
+//! that every publish is a `try_publish`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::topic::PropertyBag;
+use iothub_protocol::uplink::Uplink;
+use log::{debug, error, info, warn};
+use rumqttc::{AsyncClient, QoS};
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::reported::{Answer, Reported};
+use super::twin::{Desired, Next};
+use super::{FromHub, LinkStatus};
+use crate::controller::Snapshot;
+use crate::storage::{DoorStorage, LogRecord, Place, StartReason};
+
+/// Events sent and not yet acknowledged: what the smallest hub takes.
+pub(super) const WINDOW: usize = 16;
+/// Wait before the twin is asked for again when no answer came, or a bad one.
+const TWIN_WITHIN: Duration = Duration::from_secs(20);
+/// The reported properties that are the agent's own.
+const OWNED: &[&str] = &["building", "floor", "door", "device"];
+/// Request ids of twin reads; those of patches are [`Reported`]'s own.
+const READ_PREFIX: &str = "g";
+
+pub(super) struct Publisher {
+    device: DeviceId,
+    from_hub: mpsc::Receiver<FromHub>,
+    storage: DoorStorage,
+    snapshot: watch::Receiver<Snapshot>,
+    link: watch::Receiver<LinkStatus>,
+    start_reason: StartReason,
+    /// Epoch of the times handed to [`Reported`].
+    started: Instant,
+    client: Option<AsyncClient>,
+    desired: Desired,
+    read: TwinRead,
+    reported: Reported,
+    saves: Saves,
+    events: Events,
+}
+
+/// Where reading the twin stands.
+#[derive(Debug, PartialEq, Eq)]
+enum TwinRead {
+    Done,
+    Wanted,
+    Asked { rid: String, again_at: Instant },
+}
+
+/// Places on their way to the disk. Acknowledgements wait for them.
+struct Saves {
+    /// The one last handed over.
+    place: Place,
+    started: u64,
+    finished: watch::Receiver<Finished>,
+    finish: watch::Sender<Finished>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Finished {
+    number: u64,
+    problem: Option<String>,
+}
+
+/// The event log's way to the hub.
+struct Events {
+    newest: watch::Receiver<u64>,
+    /// Sent and not acknowledged, oldest first.
+    open: VecDeque<OpenEvent>,
+    /// Position of the last record handed to the connection.
+    sent: u64,
+    next_rid: u64,
+}
+
+struct OpenEvent {
+    position: u64,
+    /// Known once the connection has taken it.
+    pkid: Option<u16>,
+    acknowledged: bool,
+}
+
+/// What the publisher works with.
+pub(super) struct Parts {
+    pub(super) device: DeviceId,
+    pub(super) from_hub: mpsc::Receiver<FromHub>,
+    pub(super) storage: DoorStorage,
+    pub(super) snapshot: watch::Receiver<Snapshot>,
+    pub(super) link: watch::Receiver<LinkStatus>,
+    pub(super) start_reason: StartReason,
+    pub(super) desired: Desired,
+}
+
+impl Publisher {
+    pub(super) fn new(parts: Parts) -> Self {
+        let (finish, finished) = watch::channel(Finished::default());
+        let newest = parts.storage.newest_record();
+        let place = parts.desired.place().clone();
+        Self {
+            device: parts.device,
+            from_hub: parts.from_hub,
+            storage: parts.storage,
+            snapshot: parts.snapshot,
+            link: parts.link,
+            start_reason: parts.start_reason,
+            started: Instant::now(),
+            client: None,
+            desired: parts.desired,
+            read: TwinRead::Done,
+            reported: Reported::default(),
+            saves: Saves {
+                place,
+                started: 0,
+                finished,
+                finish,
+            },
+            events: Events {
+                newest,
+                open: VecDeque::with_capacity(WINDOW),
+                sent: 0,
+                next_rid: 0,
+            },
+        }
+    }
+
+    /// Runs until the driver is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.report();
+            self.publish_due().await;
+            let wake = self.poll_timeout();
+            tokio::select! {
+                message = self.from_hub.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => return,
+                },
+                Ok(()) = self.snapshot.changed() => {}
+                Ok(()) = self.events.newest.changed() => {}
+                Ok(()) = self.saves.finished.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, message: FromHub) {
+        match message {
+            FromHub::Online(client) => {
+                self.client = Some(client);
+                self.desired.connected();
+                self.read = TwinRead::Wanted;
+            }
+            FromHub::Offline => {
+                self.client = None;
+                self.read = TwinRead::Done;
+                self.reported.offline();
+                self.events.restart();
+            }
+            FromHub::TwinResponse { status, rid, body } => self.twin_response(status, &rid, &body),
+            FromHub::DesiredPatch { version, body } => match parse_object(&body) {
+                Ok(patch) => {
+                    let next = self.desired.handle_patch(version, &patch);
+                    self.follow(next);
+                }
+                Err(problem) => {
+                    warn!(
+                        "{}: a desired notification was no JSON object: {problem}",
+                        self.device
+                    );
+                    self.read = TwinRead::Wanted;
+                }
+            },
+            FromHub::Sent(pkid) => self.events.sent(pkid),
+            FromHub::Acknowledged(pkid) => {
+                if let Some(position) = self.events.acknowledged(pkid) {
+                    self.storage.acknowledge(position);
+                }
+            }
+        }
+    }
+
+    fn twin_response(&mut self, status: u16, rid: &str, body: &[u8]) {
+        if !rid.starts_with(READ_PREFIX) {
+            let now = self.started.elapsed();
+            match self.reported.answered(rid, status, now) {
+                Answer::Taken | Answer::NotOurs => {}
+                Answer::Refused { retried } => error!(
+                    "{}: the hub refuses reported properties: {status} {}; {}",
+                    self.device,
+                    String::from_utf8_lossy(&body[..body.len().min(400)]),
+                    if retried {
+                        "trying again"
+                    } else {
+                        "not sent again until they change"
+                    }
+                ),
+            }
+            return;
+        }
+        if !matches!(&self.read, TwinRead::Asked { rid: asked, .. } if asked == rid) {
+            return;
+        }
+        // On any failure the read stays asked, and is asked again when its time is over.
+        let twin = match parse_object(body) {
+            Ok(twin) if status == 200 => twin,
+            Ok(_) | Err(_) => {
+                warn!(
+                    "{}: reading the twin gave {status}; it is read again",
+                    self.device
+                );
+                return;
+            }
+        };
+        self.read = TwinRead::Done;
+        let section = |name: &str| twin.get(name).and_then(Value::as_object).cloned();
+        self.reported
+            .twin_read(section("reported").unwrap_or_default());
+        let next = self
+            .desired
+            .handle_document(&section("desired").unwrap_or_default());
+        self.follow(next);
+    }
+
+    fn follow(&mut self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::ReadAgain => {
+                debug!(
+                    "{}: desired notifications were missed, the twin is read again",
+                    self.device
+                );
+                self.read = TwinRead::Wanted;
+            }
+            Next::Apply => self.save_place(),
+        }
+    }
+
+    fn save_place(&mut self) {
+        let place = self.desired.place().clone();
+        if place == self.saves.place && self.saves.finished.borrow().problem.is_none() {
+            return;
+        }
+        self.saves.place = place.clone();
+        let shown = |value: &Option<Value>| value.clone().unwrap_or_default().to_string();
+        let (building, floor) = (shown(&place.building), shown(&place.floor));
+        info!(
+            BUILDING = building.as_str(), FLOOR = floor.as_str();
+            "{}: placed in building {building}, floor {floor}", self.device
+        );
+        self.saves.started += 1;
+        let number = self.saves.started;
+        let finish = self.saves.finish.clone();
+        self.storage.save_place(place, move |result| {
+            finish.send_replace(Finished {
+                number,
+                problem: result.err().map(|error| error.to_string()),
+            });
+        });
+    }
+
+    /// Brings what is to be reported up to date.
+    fn report(&mut self) {
+        let finished = self.saves.finished.borrow_and_update().clone();
+        if finished.number == self.saves.started {
+            for (key, acknowledgement) in self.desired.acknowledgements() {
+                let acknowledgement = acknowledgement.map(|mut acknowledgement| {
+                    if let Some(problem) = &finished.problem {
+                        acknowledgement["ac"] = 500.into();
+                        acknowledgement["ad"] =
+                            format!("applied, but lost at a restart: {problem}").into();
+                    }
+                    acknowledgement
+                });
+                self.reported.set(key, acknowledgement);
+            }
+        }
+        let snapshot = self.snapshot.borrow_and_update();
+        let door = serde_json::to_value(&snapshot.report);
+        let clock = snapshot.clock;
+        drop(snapshot);
+        match door {
+            Ok(door) => self.reported.set("door", Some(door)),
+            Err(problem) => error!(
+                "{}: the door's state cannot be reported: {problem}",
+                self.device
+            ),
+        }
+        let link = self.link.borrow();
+        let device = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "startReason": self.start_reason,
+            "clock": clock,
+            "link": {"connections": link.connections, "lastProblem": link.last_problem},
+        });
+        drop(link);
+        self.reported.set("device", Some(device));
+    }
+
+    /// Publishes whatever may go now.
+    async fn publish_due(&mut self) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let now = Instant::now();
+        let asked_in_vain =
+            matches!(&self.read, TwinRead::Asked { again_at, .. } if *again_at <= now);
+        if self.read == TwinRead::Wanted || asked_in_vain {
+            let rid = format!("{READ_PREFIX}{}", self.events.next_rid());
+            let topic = Uplink::TwinGet { rid: &rid }.topic(&self.device);
+            publish(&client, topic, QoS::AtMostOnce, Vec::new());
+            self.read = TwinRead::Asked {
+                rid,
+                again_at: now + TWIN_WITHIN,
+            };
+        }
+        // A read that is under way may change what is to be reported.
+        if self.read == TwinRead::Done && self.saves.finished.borrow().number == self.saves.started
+        {
+            if let Some((rid, patch)) = self.reported.next_patch(self.started.elapsed(), OWNED) {
+                let topic = Uplink::ReportedPatch {
+                    rid: &rid,
+                    if_version: None,
+                }
+                .topic(&self.device);
+                publish(
+                    &client,
+                    topic,
+                    QoS::AtMostOnce,
+                    patch.to_string().into_bytes(),
+                );
+            }
+        }
+        self.publish_events(&client).await;
+    }
+
+    async fn publish_events(&mut self, client: &AsyncClient) {
+        let newest = *self.events.newest.borrow_and_update();
+        let room = WINDOW - self.events.open.len();
+        if room == 0 || self.events.sent >= newest {
+            return;
+        }
+        match self.storage.records_after(self.events.sent, room).await {
+            Ok(records) => {
+                if records.is_empty() {
+                    self.events.sent = newest;
+                }
+                for record in records {
+                    let topic = event_topic(&self.device, &record);
+                    if !publish(client, topic, QoS::AtLeastOnce, record.body) {
+                        return;
+                    }
+                    self.events.sent = record.position;
+                    self.events.open.push_back(OpenEvent {
+                        position: record.position,
+                        pkid: None,
+                        acknowledged: false,
+                    });
+                }
+            }
+            Err(problem) => {
+                error!("{}: events cannot be sent: {problem}", self.device);
+                // Tried again with the next event, or the next connection.
+                self.events.sent = newest;
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let patch = self.reported.poll_timeout().map(|at| self.started + at);
+        let read = match &self.read {
+            TwinRead::Asked { again_at, .. } => Some(*again_at),
+            TwinRead::Done | TwinRead::Wanted => None,
+        };
+        let far = Instant::now() + Duration::from_secs(3600);
+        match self.client {
+            Some(_) => [patch, read].into_iter().flatten().fold(far, Instant::min),
+            None => far,
+        }
+    }
+}
+
+impl Events {
+    /// The connection is gone: what it did not acknowledge is read and sent again.
+    fn restart(&mut self) {
+        self.open.clear();
+        self.sent = 0;
+    }
+
+    /// The connection took the oldest event it had not taken yet.
+    fn sent(&mut self, pkid: u16) {
+        if let Some(event) = self.open.iter_mut().find(|event| event.pkid.is_none()) {
+            event.pkid = Some(pkid);
+        }
+    }
+
+    /// The hub has an event; the position up to which it now has all of them, when that moved.
+    fn acknowledged(&mut self, pkid: u16) -> Option<u64> {
+        if let Some(event) = self.open.iter_mut().find(|event| event.pkid == Some(pkid)) {
+            event.acknowledged = true;
+        }
+        let mut position = None;
+        while self.open.front().is_some_and(|event| event.acknowledged) {
+            position = self.open.pop_front().map(|event| event.position);
+        }
+        position
+    }
+
+    fn next_rid(&mut self) -> u64 {
+        self.next_rid += 1;
+        self.next_rid
+    }
+}
+
+/// False when the connection takes no more; then it is ending, and its end is told separately.
+fn publish(client: &AsyncClient, topic: String, qos: QoS, body: Vec<u8>) -> bool {
+    client.try_publish(topic, qos, false, body).is_ok()
+}
+
+fn event_topic(device: &DeviceId, record: &LogRecord) -> String {
+    let mut properties = PropertyBag::default();
+    properties.insert("$.mid", &record.mid);
+    properties.insert("$.ct", "application/json");
+    properties.insert("$.ce", "utf-8");
+    Uplink::Telemetry { properties }.topic(device)
+}
+
+fn parse_object(body: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    serde_json::from_slice(body)
+}
