@@ -1,0 +1,516 @@
+//! The MQTT side, packet by packet: sessions as the standard and IoT Hub have them, and peers that mean harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use iothub_protocol::sas::{self, SharedAccessKey};
+use rumqttc::mqttbytes::v4::{
+    Connect, ConnectReturnCode, Packet, Publish, Subscribe, SubscribeReasonCode, Unsubscribe,
+};
+use rumqttc::mqttbytes::{Error, QoS};
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::{TestHub, eventually, in_an_hour, tls};
+
+/// Nothing here takes long; a test that waits this long has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const LIMIT: usize = 320 * 1024;
+
+/// A peer that sends what it likes.
+struct Peer {
+    stream: TlsStream<TcpStream>,
+    received: BytesMut,
+}
+
+impl Peer {
+    async fn dial(hub: &TestHub) -> Self {
+        let tcp = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let connector = TlsConnector::from(Arc::new(tls(&hub.hub)));
+        let stream = connector
+            .connect(ServerName::try_from("localhost").unwrap(), tcp)
+            .await
+            .unwrap();
+        Self {
+            stream,
+            received: BytesMut::new(),
+        }
+    }
+
+    /// Connects as a device and expects to be let in.
+    async fn connect(hub: &TestHub, id: &str, key: &SharedAccessKey, clean: bool) -> (Self, bool) {
+        let mut peer = Self::dial(hub).await;
+        match peer.log_in(id, &login(id, key, in_an_hour()), clean).await {
+            Some((ConnectReturnCode::Success, present)) => (peer, present),
+            other => panic!("{id} was not let in: {other:?}"),
+        }
+    }
+
+    /// Sends CONNECT; the return code and the session-present flag, or `None` when the hub just closes.
+    async fn log_in(
+        &mut self,
+        id: &str,
+        (user, password): &(String, String),
+        clean: bool,
+    ) -> Option<(ConnectReturnCode, bool)> {
+        let mut connect = Connect::new(id);
+        connect.clean_session = clean;
+        connect.keep_alive = 60;
+        connect.set_login(user.as_str(), password.as_str());
+        self.send(&Packet::Connect(connect)).await;
+        match self.next().await {
+            Some(Packet::ConnAck(ack)) => Some((ack.code, ack.session_present)),
+            None => None,
+            other => panic!("not CONNACK: {other:?}"),
+        }
+    }
+
+    async fn send(&mut self, packet: &Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, LIMIT).unwrap();
+        self.send_bytes(&bytes).await;
+    }
+
+    async fn send_bytes(&mut self, bytes: &[u8]) {
+        // The hub may have closed already, which is what some tests want to see.
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
+    }
+
+    async fn publish(&mut self, topic: &str, qos: QoS, body: &str) {
+        let mut publish = Publish::new(topic, qos, body);
+        publish.pkid = if qos == QoS::AtMostOnce { 0 } else { 77 };
+        self.send(&Packet::Publish(publish)).await;
+    }
+
+    async fn subscribe(&mut self, filter: &str, qos: QoS) -> Option<SubscribeReasonCode> {
+        let mut subscribe = Subscribe::new(filter, qos);
+        subscribe.pkid = 3;
+        self.send(&Packet::Subscribe(subscribe)).await;
+        match self.next().await {
+            Some(Packet::SubAck(ack)) => ack.return_codes.first().copied(),
+            None => None,
+            other => panic!("not SUBACK: {other:?}"),
+        }
+    }
+
+    /// The next packet; `None` when the hub closes.
+    async fn next(&mut self) -> Option<Packet> {
+        let read = async {
+            loop {
+                match Packet::read(&mut self.received, LIMIT) {
+                    Ok(packet) => return Some(packet),
+                    Err(Error::InsufficientBytes(_)) => {
+                        match self.stream.read_buf(&mut self.received).await {
+                            Ok(0) | Err(_) => return None,
+                            Ok(_) => {}
+                        }
+                    }
+                    Err(error) => panic!("the hub sent a malformed packet: {error}"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, read)
+            .await
+            .expect("the hub neither answers nor closes")
+    }
+
+    async fn next_publish(&mut self) -> (String, Value) {
+        match self.next().await {
+            Some(Packet::Publish(publish)) if publish.payload.is_empty() => {
+                (publish.topic, Value::Null)
+            }
+            Some(Packet::Publish(publish)) => (
+                publish.topic,
+                serde_json::from_slice(&publish.payload).unwrap(),
+            ),
+            other => panic!("not PUBLISH: {other:?}"),
+        }
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        self.next().await.is_none()
+    }
+}
+
+fn login(id: &str, key: &SharedAccessKey, expiry: u64) -> (String, String) {
+    let token = sas::sign(&format!("localhost/devices/{id}"), key, expiry, None);
+    (format!("localhost/{id}/?api-version=2021-04-12"), token)
+}
+
+async fn wait_for_connected(hub: &TestHub, count: usize) {
+    eventually(&format!("{count} devices are connected"), || async {
+        (hub.hub.registry().connected_count() == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn logins_that_are_wrong_hear_not_authorized() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let other = SharedAccessKey::from_bytes(&[9; 32]).unwrap();
+    let good = login("lobby", &key, in_an_hour());
+    for (what, id, login) in [
+        ("another key", "lobby", login("lobby", &other, in_an_hour())),
+        (
+            "an expired token",
+            "lobby",
+            login("lobby", &key, 1_000_000_000),
+        ),
+        (
+            "an unknown device",
+            "nobody",
+            login("nobody", &key, in_an_hour()),
+        ),
+        ("another client id", "lobby2", good.clone()),
+        (
+            "another device's token",
+            "lobby",
+            (good.0.clone(), login("lobby2", &key, in_an_hour()).1),
+        ),
+        (
+            "another hub's name",
+            "lobby",
+            (
+                "elsewhere/lobby/?api-version=2021-04-12".to_owned(),
+                good.1.clone(),
+            ),
+        ),
+        (
+            "no token at all",
+            "lobby",
+            (good.0.clone(), "secret".to_owned()),
+        ),
+    ] {
+        let mut peer = Peer::dial(&hub).await;
+        assert_eq!(
+            peer.log_in(id, &login, true).await,
+            Some((ConnectReturnCode::NotAuthorized, false)),
+            "{what}"
+        );
+        assert!(peer.is_closed().await, "{what}");
+    }
+    assert_eq!(hub.hub.registry().connected_count(), 0);
+}
+
+#[tokio::test]
+async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
+    let hub = TestHub::start().await;
+    let mut peer = Peer::dial(&hub).await;
+    peer.send_bytes(b"\x10\x12\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x05lobby")
+        .await;
+    assert!(
+        matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion)
+    );
+    assert!(peer.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_twin_is_read_and_reported_without_any_subscription() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    peer.publish("$iothub/twin/GET/?$rid=one", QoS::AtLeastOnce, " ")
+        .await;
+    assert!(matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == 77));
+    let (topic, twin) = peer.next_publish().await;
+    assert_eq!(topic, "$iothub/twin/res/200/?$rid=one");
+    assert_eq!(
+        (&twin["desired"]["$version"], &twin["reported"]["$version"]),
+        (&json!(1), &json!(1))
+    );
+
+    peer.publish(
+        "$iothub/twin/PATCH/properties/reported/?$rid=two",
+        QoS::AtMostOnce,
+        r#"{"floor":3}"#,
+    )
+    .await;
+    assert_eq!(
+        peer.next_publish().await,
+        (
+            "$iothub/twin/res/204/?$rid=two&$version=2".to_owned(),
+            Value::Null
+        )
+    );
+    assert_eq!(
+        hub.get("/twins/lobby").await.body["properties"]["reported"]["floor"],
+        3
+    );
+
+    for bad in [
+        "not json",
+        "[]",
+        r#"{"a.b":1}"#,
+        r#"{"n":4503599627370496}"#,
+    ] {
+        peer.publish(
+            "$iothub/twin/PATCH/properties/reported/?$rid=three",
+            QoS::AtMostOnce,
+            bad,
+        )
+        .await;
+        let (topic, error) = peer.next_publish().await;
+        assert_eq!(topic, "$iothub/twin/res/400/?$rid=three", "{bad}");
+        assert_eq!(error["errorCode"].as_u64().unwrap() / 1000, 400, "{bad}");
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{bad}");
+    }
+    assert_eq!(
+        hub.get("/twins/lobby").await.body["properties"]["reported"]["$version"],
+        2,
+        "nothing of it was applied"
+    );
+}
+
+#[tokio::test]
+async fn subscriptions_of_a_persistent_session_survive_reconnects_and_clean_ones_do_not() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let desired = |floor: u32| json!({"properties": {"desired": {"floor": floor}}});
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(!present);
+    let granted = peer
+        .subscribe("$iothub/twin/PATCH/properties/desired/#", QoS::ExactlyOnce)
+        .await;
+    assert_eq!(
+        granted,
+        Some(SubscribeReasonCode::Success(QoS::AtLeastOnce)),
+        "QoS 2 is granted as 1"
+    );
+    drop(peer);
+    wait_for_connected(&hub, 0).await;
+
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(present);
+    hub.patch("/twins/lobby", desired(4)).await;
+    let (topic, patch) = peer.next_publish().await;
+    assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
+    assert_eq!(patch, json!({"floor": 4, "$version": 2}));
+
+    let mut unsubscribe = Unsubscribe::new("$iothub/twin/PATCH/properties/desired/#");
+    unsubscribe.pkid = 4;
+    peer.send(&Packet::Unsubscribe(unsubscribe)).await;
+    assert!(matches!(peer.next().await, Some(Packet::UnsubAck(_))));
+    hub.patch("/twins/lobby", desired(5)).await;
+    peer.send(&Packet::PingReq).await;
+    assert!(
+        matches!(peer.next().await, Some(Packet::PingResp)),
+        "unsubscribed, so no patch comes first"
+    );
+
+    peer.subscribe("$iothub/methods/POST/#", QoS::AtMostOnce)
+        .await;
+    drop(peer);
+    wait_for_connected(&hub, 0).await;
+    let (_clean, present) = Peer::connect(&hub, "lobby", &key, true).await;
+    assert!(!present, "a clean session forgets");
+}
+
+#[tokio::test]
+async fn the_newer_connection_wins_and_the_older_is_closed() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut old, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let (mut new, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    assert!(old.is_closed().await);
+    new.send(&Packet::PingReq).await;
+    assert!(matches!(new.next().await, Some(Packet::PingResp)));
+    assert_eq!(hub.hub.registry().connected_count(), 1);
+    assert_eq!(
+        hub.get("/twins/lobby").await.body["connectionState"],
+        "Connected"
+    );
+}
+
+#[tokio::test]
+async fn disabling_deleting_and_changing_keys_end_the_connection() {
+    let hub = TestHub::start().await;
+    let cases = [
+        (
+            "disabled",
+            Some(json!({"deviceId": "disabled", "status": "disabled"})),
+        ),
+        ("deleted", None),
+    ];
+    for (id, change) in cases {
+        let key = hub.add_device(id).await;
+        let (mut peer, _) = Peer::connect(&hub, id, &key, true).await;
+        let path = format!("/devices/{id}");
+        let method = if change.is_some() {
+            reqwest::Method::PUT
+        } else {
+            reqwest::Method::DELETE
+        };
+        let mut request = hub.request(method, &path).header("if-match", "\"*\"");
+        if let Some(change) = change {
+            request = request.json(&change);
+        }
+        let answer = crate::harness::answer(request).await;
+        assert!(answer.status.is_success(), "{id}: {}", answer.body);
+        assert!(peer.is_closed().await, "{id}");
+        let mut again = Peer::dial(&hub).await;
+        let code = again.log_in(id, &login(id, &key, in_an_hour()), true).await;
+        assert_eq!(
+            code,
+            Some((ConnectReturnCode::NotAuthorized, false)),
+            "{id}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_device_may_not_do_ends_its_connection_and_no_other() {
+    let hub = TestHub::start().await;
+    let bystander = hub.add_device("bystander").await;
+    let (mut bystander, _) = Peer::connect(&hub, "bystander", &bystander, true).await;
+    let key = hub.add_device("rogue").await;
+    let publish = |topic: &str, qos| {
+        let mut publish = Publish::new(topic, qos, "x");
+        publish.pkid = u16::from(qos != QoS::AtMostOnce);
+        Packet::Publish(publish)
+    };
+    let subscribe = |filter: &str| {
+        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
+        subscribe.pkid = 1;
+        Packet::Subscribe(subscribe)
+    };
+    for packet in [
+        publish("devices/bystander/messages/events/", QoS::AtLeastOnce),
+        publish("$iothub/methods/POST/lockDoor/?$rid=1", QoS::AtMostOnce),
+        publish("anything", QoS::AtMostOnce),
+        publish("devices/rogue/messages/events/", QoS::ExactlyOnce),
+        subscribe("#"),
+        subscribe("$iothub/+/POST/#"),
+        subscribe("devices/bystander/messages/devicebound/#"),
+        Packet::Connect(Connect::new("rogue")),
+    ] {
+        let (mut rogue, _) = Peer::connect(&hub, "rogue", &key, true).await;
+        rogue.send(&packet).await;
+        assert!(rogue.is_closed().await, "{packet:?}");
+    }
+    bystander.send(&Packet::PingReq).await;
+    assert!(matches!(bystander.next().await, Some(Packet::PingResp)));
+    wait_for_connected(&hub, 1).await;
+}
+
+#[tokio::test]
+async fn malformed_and_giant_packets_end_their_connection_and_the_others_are_served() {
+    let hub = TestHub::start().await;
+    let bystander = hub.add_device("bystander").await;
+    let (mut bystander, _) = Peer::connect(&hub, "bystander", &bystander, true).await;
+    let key = hub.add_device("rogue").await;
+    let cases: [(&str, &[u8]); 6] = [
+        ("a giant length", &[0x30, 0xff, 0xff, 0xff, 0x7f]),
+        (
+            "a length that never ends",
+            &[0x30, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ),
+        ("a reserved type", &[0xf0, 0x00]),
+        ("packet id 0", &[0x32, 0x05, 0x00, 0x01, b'a', 0x00, 0x00]),
+        (
+            "NUL in a topic",
+            &[0x30, 0x05, 0x00, 0x03, b'a', 0x00, b'b'],
+        ),
+        ("text that is none", &[0x30, 0x04, 0x00, 0x02, 0xc3, 0x28]),
+    ];
+    for (what, bytes) in cases {
+        let (mut rogue, _) = Peer::connect(&hub, "rogue", &key, true).await;
+        rogue.send_bytes(bytes).await;
+        assert!(rogue.is_closed().await, "{what}");
+        let mut stranger = Peer::dial(&hub).await;
+        stranger.send_bytes(bytes).await;
+        assert!(stranger.is_closed().await, "{what}, before CONNECT");
+    }
+    bystander.send(&Packet::PingReq).await;
+    assert!(matches!(bystander.next().await, Some(Packet::PingResp)));
+    wait_for_connected(&hub, 1).await;
+}
+
+#[tokio::test]
+async fn a_connect_that_comes_byte_by_byte_is_understood() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("slow").await;
+    let mut peer = Peer::dial(&hub).await;
+    let mut connect = Connect::new("slow");
+    let (user, password) = login("slow", &key, in_an_hour());
+    connect.set_login(user, password);
+    let mut bytes = BytesMut::new();
+    Packet::Connect(connect).write(&mut bytes, LIMIT).unwrap();
+    for byte in bytes {
+        peer.send_bytes(&[byte]).await;
+    }
+    assert!(
+        matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success)
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_may_not_send_much_before_it_is_known() {
+    let hub = TestHub::start().await;
+    let mut peer = Peer::dial(&hub).await;
+    // A CONNECT that announces 60 KB: nobody waits for it, however slowly it comes.
+    peer.send_bytes(&[0x10, 0xe0, 0xd4, 0x03]).await;
+    assert!(peer.is_closed().await);
+    let mut peer = Peer::dial(&hub).await;
+    let mut connect = Connect::new("x".repeat(8 * 1024));
+    connect.keep_alive = 60;
+    peer.send(&Packet::Connect(connect)).await;
+    assert!(peer.is_closed().await);
+}
+
+#[tokio::test]
+async fn noise_instead_of_tls_is_turned_away() {
+    let hub = TestHub::start().await;
+    let mut noise = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
+    noise
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    // Closed by the hub: with an alert and an end, or a reset.
+    let closed = tokio::time::timeout(DEADLINE, noise.read_to_end(&mut answer)).await;
+    assert!(
+        closed.is_ok(),
+        "the hub keeps a peer that does not speak TLS"
+    );
+    let key = hub.add_device("lobby").await;
+    let (_peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+}
+
+#[tokio::test]
+async fn a_large_message_arrives_whole_and_one_too_large_ends_the_connection() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let events = "devices/lobby/messages/events/";
+    peer.publish(events, QoS::AtLeastOnce, &"x".repeat(256 * 1024))
+        .await;
+    assert!(matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == 77));
+    peer.publish(events, QoS::AtLeastOnce, &"x".repeat(256 * 1024 + 1))
+        .await;
+    assert!(peer.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_method_with_a_large_payload_crosses_both_ways() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let _device = hub.connect("lobby", &key, 200).await;
+    let payload = json!("x".repeat(100 * 1024));
+    let answer = hub
+        .post(
+            "/twins/lobby/methods",
+            json!({"methodName": "echo", "payload": payload}),
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["payload"], payload);
+}
