@@ -182,7 +182,7 @@ def test_the_python_service_schedules_a_lock_of_a_door_of_ours(hub, agent):
 def test_the_python_device_obeys_doorctl(hub):
     """doorctl schedules, Azure's device SDK obeys."""
     with TutorialDevice(hub.device_connection_string("obeys-doorctl")) as device:
-        scheduled = hub.doorctl("jobs", "lock", "obeys-doorctl", "--at", "+2s", "--for", "10m", "-o", "json", "--yes")
+        scheduled = hub.doorctl("jobs", "lock", "obeys-doorctl", "--at", "+2s", "--for", "10m", "-o", "json")
         job_id = json.loads(scheduled.stdout)["jobId"]
         # Azure counts "the device answered"; doorctl also wants the door secured, which this device cannot show.
         hub.doorctl("jobs", "watch", job_id, check=False)
