@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -55,26 +56,48 @@ pub enum DataError {
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    lock: Flock<File>,
+    lock: Arc<Flock<File>>,
 }
 
 impl DataDirectory {
     /// Makes the folder if need be and takes it. Blocks for a few seconds at most.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let make = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        make.map_err(|source| DataError::Make { path: path.to_owned(), source })?;
-        let not_writable = |source| DataError::NotWritable { path: path.to_owned(), source };
-        let open = || OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("hub.lock"));
+        make.map_err(|source| DataError::Make {
+            path: path.to_owned(),
+            source,
+        })?;
+        let not_writable = |source| DataError::NotWritable {
+            path: path.to_owned(),
+            source,
+        };
+        let open = || {
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(path.join("hub.lock"))
+        };
         let mut file = open().map_err(not_writable)?;
         let deadline = Instant::now() + LOCK_DEADLINE;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { path: path.to_owned(), lock }),
+                Ok(lock) => {
+                    return Ok(Self {
+                        path: path.to_owned(),
+                        lock: Arc::new(lock),
+                    });
+                }
                 Err((again, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                     file = again;
                     std::thread::sleep(LOCK_RETRY);
                 }
-                Err((_, Errno::EWOULDBLOCK)) => return Err(DataError::InUse { path: path.to_owned() }),
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(DataError::InUse {
+                        path: path.to_owned(),
+                    });
+                }
                 Err((_, error)) => return Err(not_writable(error.into())),
             }
         }
@@ -98,8 +121,8 @@ impl DataDirectory {
     }
 
     /// The lock, for whoever writes last.
-    pub(crate) fn into_lock(self) -> impl Send + 'static {
-        self.lock
+    pub(crate) fn lock(&self) -> impl Send + 'static {
+        Arc::clone(&self.lock)
     }
 }
 
@@ -114,16 +137,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
         let data = DataDirectory::open(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         let secret = data.write_secret("secret", "text").unwrap();
-        assert_eq!(fs::metadata(secret).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(secret).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
     fn two_hubs_cannot_have_it_and_the_next_one_can() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDirectory::open(folder.path()).unwrap();
-        assert!(matches!(DataDirectory::open(folder.path()), Err(DataError::InUse { .. })));
+        assert!(matches!(
+            DataDirectory::open(folder.path()),
+            Err(DataError::InUse { .. })
+        ));
         drop(first);
         DataDirectory::open(folder.path()).unwrap();
     }

@@ -6,19 +6,18 @@ mod auth;
 mod device;
 mod error;
 mod health;
-mod job;
+//X mod job;
 mod method;
-mod page;
-mod query;
+//X mod page;
+//X mod query;
 mod request;
 mod server;
 mod twin;
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::uri::{PathAndQuery, Uri};
@@ -28,30 +27,47 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use iothub_protocol::error::ErrorCode;
 use serde::Serialize;
+use tower::{Service, ServiceExt as _};
 
+use crate::auth::HostNames;
 use crate::service::Services;
 
 use error::HttpError;
 pub(crate) use health::Health;
-use page::{PageRequest, page_response};
+//X use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
-pub(crate) use server::serve;
+pub(crate) use server::{bind, serve};
 
 /// How long a request may take, methods aside: their callers set two timeouts of their own.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// All routes. A service of requests whose paths have been through [`without_trailing_slash`].
-pub(crate) fn router(services: &Services, names: &Arc<crate::auth::HostNames>, health: Health) -> Router {
+/// The API, as a service of requests.
+pub(crate) fn service(
+    services: &Services,
+    names: &HostNames,
+    health: Health,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    router(services, names, health).map_request(without_trailing_slash)
+}
+
+fn router(services: &Services, names: &HostNames, health: Health) -> Router {
     let resources = Router::new()
         .route("/devices", get(device::list))
-        .route("/devices/query", post(query::post))
-        .route("/devices/{id}", put(device::put).get(device::get).delete(device::delete))
+        //X        .route("/devices/query", post(query::post))
+        .route(
+            "/devices/{id}",
+            put(device::put).get(device::get).delete(device::delete),
+        )
         .route("/statistics/devices", get(device::registry_statistics))
         .route("/statistics/service", get(device::service_statistics))
-        .route("/twins/{id}", get(twin::get).patch(twin::patch).put(twin::put))
-        .route("/jobs/v2/query", get(job::list))
-        .route("/jobs/v2/{id}", put(job::put).get(job::get))
-        .route("/jobs/v2/{id}/cancel", post(job::cancel))
+        .route(
+            "/twins/{id}",
+            get(twin::get).patch(twin::patch).put(twin::put),
+        )
+        //X        .route("/jobs/v2/query", get(job::list))
+        //X        .route("/jobs/v2/{id}", put(job::put).get(job::get))
+        //X        .route("/jobs/v2/{id}/cancel", post(job::cancel))
         .layer(from_fn(deadline));
     let methods = Router::new().route("/twins/{id}/methods", post(method::post));
     resources
@@ -59,12 +75,15 @@ pub(crate) fn router(services: &Services, names: &Arc<crate::auth::HostNames>, h
         .with_state(services.clone())
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn_with_state(auth::Authority::new(services, names), auth::authenticate))
+        .layer(from_fn_with_state(
+            auth::Authority::new(services, names),
+            auth::authenticate,
+        ))
         .merge(health::router(health))
 }
 
 /// `/x/` means `/x`: clients write both.
-pub(crate) fn without_trailing_slash(mut request: Request<Body>) -> Request<Body> {
+fn without_trailing_slash(mut request: Request) -> Request {
     let path = request.uri().path();
     let trimmed = path.trim_end_matches('/');
     if trimmed.len() < path.len() && !trimmed.is_empty() {
@@ -92,11 +111,18 @@ async fn deadline(request: Request, next: Next) -> Response {
 }
 
 async fn no_such_resource(request: Request) -> HttpError {
-    HttpError::new(ErrorCode::GenericNotFound, format!("there is nothing at {}", request.uri().path()))
+    HttpError::new(
+        ErrorCode::GenericNotFound,
+        format!("there is nothing at {}", request.uri().path()),
+    )
 }
 
 async fn no_such_method(request: Request) -> HttpError {
-    let message = format!("{} cannot be done to {}", request.method(), request.uri().path());
+    let message = format!(
+        "{} cannot be done to {}",
+        request.method(),
+        request.uri().path()
+    );
     HttpError::new(ErrorCode::GenericMethodNotAllowed, message)
 }
 
@@ -109,14 +135,18 @@ fn json_response(document: &impl Serialize) -> Response {
         }
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
-            HttpError::new(ErrorCode::ServerError, "the hub could not write its answer").into_response()
+            HttpError::new(ErrorCode::ServerError, "the hub could not write its answer")
+                .into_response()
         }
     }
 }
 
 /// Node's client parses only what says it is JSON.
 fn set_json_content_type(headers: &mut HeaderMap) {
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
 }
 
 /// An etag as a header carries it: in quotes.
@@ -126,6 +156,8 @@ fn etag_header(etag: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
     #[test]
@@ -134,7 +166,10 @@ mod tests {
             let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
             without_trailing_slash(request).uri().to_string()
         };
-        assert_eq!(trimmed("/devices/?api-version=2021-04-12"), "/devices?api-version=2021-04-12");
+        assert_eq!(
+            trimmed("/devices/?api-version=2021-04-12"),
+            "/devices?api-version=2021-04-12"
+        );
         assert_eq!(trimmed("/twins/a%25b/methods/"), "/twins/a%25b/methods");
         assert_eq!(trimmed("/devices"), "/devices");
         assert_eq!(trimmed("/"), "/");

@@ -1,9 +1,444 @@
 //! door-hub: a self-hosted hub that speaks Azure IoT Hub's wire.
+//!
+//! ```text
+//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections: the registry, and the pure session machine
+//!                                ├─► service ─┤
+//! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, telemetry: SQLite, one writer
+//!                          auth: who is it, and may they?    pki, tls: with what the hub proves itself
+//! ```
+//!
+//! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
+//! can fail (settings, folder, certificates, database, ports) before it does anything, and stops in the reverse.
 
 mod auth;
 pub mod config;
+mod data;
+mod http;
 pub mod identity;
+mod mqtt;
 mod pki;
+mod service;
 mod session;
 mod store;
 mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use iothub_protocol::connection_string::ServiceConnectionString;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::HostNames;
+use crate::config::{ConfigError, HubConfig};
+use crate::data::DataDirectory;
+use crate::identity::{Keys, Policy, Rights};
+use crate::mqtt::Gateway;
+use crate::pki::{CertificateNames, ServerIdentity};
+use crate::service::Services;
+use crate::store::{DesiredChange, Store};
+
+pub use crate::data::DataError;
+pub use crate::pki::{PkiError, default_host_name, local_addresses};
+pub use crate::service::ServiceError;
+pub use crate::session::Registry;
+pub use crate::store::StoreError;
+
+/// The policy that may do everything; its connection string is written out for the operator.
+const OWNER: &str = "iothubowner";
+
+/// Azure's policies, which every hub has from the beginning.
+const POLICIES: [(&str, Rights); 5] = [
+    (OWNER, Rights::ALL),
+    ("service", Rights::SERVICE_CONNECT),
+    ("device", Rights::DEVICE_CONNECT),
+    ("registryRead", Rights::REGISTRY_READ),
+    ("registryReadWrite", Rights::REGISTRY_WRITE),
+];
+
+/// The file that tells the operator's tools where the hub is and who they are.
+const SERVICE_CONNECTION_STRING: &str = "service-connection-string";
+
+/// The database.
+const DATABASE: &str = "hub.db";
+
+/// The port that a host name stands for when it names none.
+const HTTPS: u16 = 443;
+
+/// How long a hub that stops lets requests, devices and jobs finish.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Why a hub did not start. Nothing listens when it did not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// There is no certificate to serve with.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The certificate cannot be served.
+    #[error("the server certificate cannot be served")]
+    Tls(#[from] rustls::Error),
+    /// The database cannot be used.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// The owner's policy has been removed from the database.
+    #[error("the database has no policy `{OWNER}`, whose connection string the operator needs")]
+    NoOwner,
+    /// The jobs that an earlier hub left cannot be taken up.
+    #[error("the jobs of the hub before cannot be taken up")]
+    Jobs(#[from] service::ServiceError),
+    /// A port is taken.
+    #[error("port {} on {} is in use; {flag} names another", .address.port(), .address.ip())]
+    PortInUse {
+        /// The address wanted.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address} ({flag})")]
+    Listen {
+        /// The address wanted.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How to start a hub.
+#[derive(Debug)]
+pub struct Hub;
+
+/// What [`Hub::init`] made.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The certificate that doors and operators must trust.
+    pub ca_file: PathBuf,
+    /// The file with the operator's connection string.
+    pub service_connection_string_file: PathBuf,
+}
+
+/// A hub that runs until [`RunningHub::shutdown`]. When it is dropped it stops at once, as if it had been killed.
+pub struct RunningHub {
+    name: String,
+    mqtt_address: SocketAddr,
+    https_address: SocketAddr,
+    ca_file: PathBuf,
+    connection_string: ServiceConnectionString,
+    connection_string_file: PathBuf,
+    services: Services,
+    registry: Registry,
+    store: Store,
+    stop: Stop,
+    //X    runner: AbortHandle,
+    tasks: JoinSet<()>,
+}
+
+/// What tells the parts to stop, in the order in which they do: whoever is still served needs those below.
+#[derive(Default)]
+struct Stop {
+    requests: CancellationToken,
+    jobs: CancellationToken,
+    devices: CancellationToken,
+}
+
+/// What is there before anything is opened.
+struct Prepared {
+    data: DataDirectory,
+    names: CertificateNames,
+    identity: ServerIdentity,
+}
+
+impl Hub {
+    /// Makes the data folder with certificates, database and keys, and starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
+        let Prepared { data, identity, .. } = prepare(config)?;
+        let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
+        let policies = store.policy_list(default_policies()).await?;
+        let string = connection_string(config, config.https_address.port(), &policies)?;
+        let file = data.write_secret(SERVICE_CONNECTION_STRING, &string.expose_secret())?;
+        store.close().await;
+        Ok(Initialised {
+            ca_file: identity.ca_file,
+            service_connection_string_file: file,
+        })
+    }
+
+    /// Starts a hub: makes what is missing in the data folder, binds both ports, opens the database, and serves.
+    ///
+    /// # Errors
+    ///
+    /// When anything of that cannot be done; then nothing is left running.
+    pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
+        let Prepared {
+            data,
+            names,
+            identity,
+        } = prepare(&config)?;
+        let tls = tls::server_config(identity.chain, identity.key)?;
+        let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port", mqtt::bind)?;
+        let (https_listener, https_address) =
+            listen(config.https_address, "--https-port", http::bind)?;
+
+        let registry = Registry::new();
+        let database = data.file(DATABASE);
+        let connection_string_path = data.file(SERVICE_CONNECTION_STRING);
+        let store = Store::open(&database, tell_devices(registry.clone()), data.lock())?;
+        store.session_reset(Timestamp::now()).await?;
+        let policies = store.policy_list(default_policies()).await?;
+        let connection_string = connection_string(&config, https_address.port(), &policies)?;
+        data.write_secret(
+            SERVICE_CONNECTION_STRING,
+            &connection_string.expose_secret(),
+        )?;
+        let services = Services::new(&store, &registry, policies, config.telemetry);
+
+        let stop = Stop::default();
+        let mut tasks = JoinSet::new();
+        //X        let runner = services.job.runner(stop.jobs.clone()).await?;
+        //X        let runner = tasks.spawn(runner.run());
+        let names = HostNames::new(names.subjects());
+        let gateway = Gateway::new(
+            services.clone(),
+            registry.clone(),
+            names.clone(),
+            Arc::clone(&tls),
+        );
+        tasks.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
+        let health = http::Health::new(config.name.clone(), mqtt_address.port());
+        let router = http::service(&services, &names, health);
+        tasks.spawn(http::serve(
+            https_listener,
+            tls.into(),
+            router,
+            stop.requests.clone(),
+        ));
+        Ok(RunningHub {
+            name: config.name,
+            mqtt_address,
+            https_address,
+            ca_file: identity.ca_file,
+            connection_string,
+            connection_string_file: connection_string_path,
+            services,
+            registry,
+            store,
+            stop,
+            //X            runner,
+            tasks,
+        })
+    }
+}
+
+impl RunningHub {
+    /// The host name that connection strings carry.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where MQTT over TLS listens, with the port that was found if any was asked for.
+    #[must_use]
+    pub const fn mqtt_address(&self) -> SocketAddr {
+        self.mqtt_address
+    }
+
+    /// Where the REST API listens.
+    #[must_use]
+    pub const fn https_address(&self) -> SocketAddr {
+        self.https_address
+    }
+
+    /// The certificate that doors and operators must trust.
+    #[must_use]
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// The operator's connection string. Its `Debug` shows no key.
+    #[must_use]
+    pub const fn service_connection_string(&self) -> &ServiceConnectionString {
+        &self.connection_string
+    }
+
+    /// The file it is kept in.
+    #[must_use]
+    pub fn service_connection_string_file(&self) -> &Path {
+        &self.connection_string_file
+    }
+
+    /// A shared access policy.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<Policy> {
+        name.parse()
+            .ok()
+            .and_then(|name| self.services.policy(&name))
+    }
+
+    /// The live connections.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Drains: no new connections; requests and jobs finish what they have begun; devices are disconnected; what is queued is written.
+    pub async fn shutdown(mut self) {
+        let drained = tokio::time::timeout(DRAIN_DEADLINE, async {
+            self.stop.requests.cancel();
+            self.stop.jobs.cancel();
+            // Devices are still there to answer what has been sent to them.
+            while self.tasks.len() > 1 {
+                self.tasks.join_next().await;
+            }
+            self.stop.devices.cancel();
+            while self.tasks.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            tracing::warn!(
+                seconds = DRAIN_DEADLINE.as_secs(),
+                "not everything was finished in time"
+            );
+        }
+        self.tasks.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+impl Drop for RunningHub {
+    /// After [`RunningHub::shutdown`] there is nothing left to stop.
+    fn drop(&mut self) {
+        //X        self.runner.abort();
+        self.stop.requests.cancel();
+        self.stop.devices.cancel();
+        self.tasks.detach_all();
+    }
+}
+
+impl std::fmt::Debug for RunningHub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningHub")
+            .field("name", &self.name)
+            .field("mqtt_address", &self.mqtt_address)
+            .field("https_address", &self.https_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks the settings, takes the data folder and makes the certificates.
+fn prepare(config: &HubConfig) -> Result<Prepared, StartError> {
+    config.check()?;
+    let data = DataDirectory::open(&config.data_directory)?;
+    let names = CertificateNames::new(
+        &config.name,
+        config.aliases.clone(),
+        listened_addresses(config),
+    );
+    let identity = pki::load_or_create(&config.data_directory, &names, Timestamp::now())?;
+    Ok(Prepared {
+        data,
+        names,
+        identity,
+    })
+}
+
+/// The addresses that clients can dial: all of the machine's, or the one listened on.
+fn listened_addresses(config: &HubConfig) -> Vec<std::net::IpAddr> {
+    let listened = [config.mqtt_address.ip(), config.https_address.ip()];
+    if listened.iter().any(std::net::IpAddr::is_unspecified) {
+        local_addresses()
+    } else {
+        listened.to_vec()
+    }
+}
+
+/// Binds a port, and says which flag is to blame if it cannot be.
+fn listen(
+    address: SocketAddr,
+    flag: &'static str,
+    bind: fn(SocketAddr) -> io::Result<TcpListener>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse {
+            address,
+            flag,
+            source,
+        },
+        _ => StartError::Listen {
+            address,
+            flag,
+            source,
+        },
+    })
+}
+
+/// Tells devices of committed changes, in commit order; the registry passes each on to a device that is connected and listens.
+fn tell_devices(registry: Registry) -> store::AfterCommit {
+    Box::new(move |changes: Vec<DesiredChange>| {
+        for change in changes {
+            registry.notify_desired(&change.device, change.version, &change.body);
+        }
+    })
+}
+
+fn default_policies() -> Vec<Policy> {
+    let make = |(name, rights): (&str, Rights)| {
+        let keys = Keys {
+            primary: service::generate_key(),
+            secondary: service::generate_key(),
+        };
+        Policy {
+            name: name.parse().expect("these names are good"),
+            keys,
+            rights,
+        }
+    };
+    POLICIES.map(make).into()
+}
+
+fn connection_string(
+    config: &HubConfig,
+    port: u16,
+    policies: &[Policy],
+) -> Result<ServiceConnectionString, StartError> {
+    let host = if port == HTTPS {
+        config.name.clone()
+    } else {
+        format!("{}:{port}", config.name)
+    };
+    let host_name = host.parse().map_err(|_| ConfigError::Name {
+        name: host,
+        role: "the hub's name (--name)",
+    })?;
+    let owner = policies
+        .iter()
+        .find(|policy| policy.name == OWNER)
+        .ok_or(StartError::NoOwner)?;
+    Ok(ServiceConnectionString {
+        host_name,
+        policy: owner.name.clone(),
+        key: owner.keys.primary.clone(),
+    })
+}

@@ -79,7 +79,11 @@ impl Settings {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     let done = match cli.command {
         Command::Serve(settings) => serve(&settings),
         Command::Init(settings) => init(&settings),
@@ -99,11 +103,18 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let hub = Hub::start(config).await?;
-    println!("door-hub {} serves {}", env!("CARGO_PKG_VERSION"), hub.name());
+    println!(
+        "door-hub {} serves {}",
+        env!("CARGO_PKG_VERSION"),
+        hub.name()
+    );
     println!("  MQTT over TLS  {}", hub.mqtt_address());
     println!("  REST API       https://{}", hub.https_address());
     println!("  authority      {}", hub.ca_file().display());
-    println!("  operator       {} (connection string; keep it secret)", hub.service_connection_string_file().display());
+    println!(
+        "  operator       {} (connection string; keep it secret)",
+        hub.service_connection_string_file().display()
+    );
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         interrupted = tokio::signal::ctrl_c() => {
@@ -121,12 +132,23 @@ async fn init(settings: &Settings) -> anyhow::Result<()> {
     let config = file.clone().resolve(settings.data.clone())?;
     let made = Hub::init(&config).await?;
     let path = settings.data.join(FILE_NAME);
-    let kept = ConfigFile { name: Some(config.name.clone()), ..file };
-    std::fs::write(&path, toml::to_string(&kept)?).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{} is ready for `door-hub serve --data {}`", config.name, settings.data.display());
+    let kept = ConfigFile {
+        name: Some(config.name.clone()),
+        ..file
+    };
+    std::fs::write(&path, toml::to_string(&kept)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!(
+        "{} is ready for `door-hub serve --data {}`",
+        config.name,
+        settings.data.display()
+    );
     println!("  settings       {}", path.display());
     println!("  authority      {}", made.ca_file.display());
-    println!("  operator       {} (connection string; keep it secret)", made.service_connection_string_file.display());
+    println!(
+        "  operator       {} (connection string; keep it secret)",
+        made.service_connection_string_file.display()
+    );
     Ok(())
 }
 
@@ -135,6 +157,8 @@ fn raise_descriptor_limit() {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     match raised {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused")
+        }
     }
 }

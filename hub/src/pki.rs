@@ -17,6 +17,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
 pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
@@ -79,10 +81,10 @@ pub enum PkiError {
 pub(crate) struct ServerIdentity {
     /// Where `ca.pem` is.
     pub(crate) ca_file: PathBuf,
-    /// The server certificate, PEM.
-    pub(crate) certificate_pem: String,
-    /// Its key, PEM.
-    pub(crate) key_pem: String,
+    /// The server certificate.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub(crate) key: PrivateKeyDer<'static>,
     /// When the certificate ends, in seconds since 1970.
     pub(crate) not_after: i64,
 }
@@ -97,17 +99,14 @@ pub(crate) fn load_or_create(
     let issuer = authority(&ca_file, &directory.join("ca.key"), names, now)?;
     let certificate_file = directory.join("server.pem");
     let key_file = directory.join("server.key");
-    if let (Some(certificate_pem), Some(key_pem)) = (read(&certificate_file)?, read(&key_file)?) {
-        if let Some(not_after) = names::still_good(
-            &certificate_pem,
-            &issuer,
-            names,
-            now.as_second() + RENEW_DAYS * DAY_SECONDS,
-        ) {
+    let needed_until = now.as_second() + RENEW_DAYS * DAY_SECONDS;
+    if let (Some(certificate), Some(key)) = (read(&certificate_file)?, read(&key_file)?) {
+        if let Some(usable) = names::usable(&certificate, &key, &issuer, names, needed_until) {
+            let (chain, key, not_after) = usable;
             return Ok(ServerIdentity {
                 ca_file,
-                certificate_pem,
-                key_pem,
+                chain,
+                key,
                 not_after,
             });
         }
@@ -126,16 +125,15 @@ pub(crate) fn load_or_create(
     parameters.use_authority_key_identifier_extension = true;
     set_validity(&mut parameters, now, SERVER_DAYS);
     let not_after = parameters.not_after.unix_timestamp();
-    let certificate_pem = parameters.signed_by(&key, &issuer).map_err(make)?.pem();
-    let key_pem = key.serialize_pem();
-    // The key first: a certificate without its key would be loaded by nobody and never replaced.
-    write(&key_file, &key_pem, 0o600)?;
-    write(&certificate_file, &certificate_pem, 0o644)?;
+    let certificate = parameters.signed_by(&key, &issuer).map_err(make)?;
+    // If the hub dies between the two, they do not fit each other, and the next start makes new ones.
+    write(&key_file, &key.serialize_pem(), 0o600)?;
+    write(&certificate_file, &certificate.pem(), 0o644)?;
     tracing::info!(%names, days = SERVER_DAYS, "made a server certificate");
     Ok(ServerIdentity {
         ca_file,
-        certificate_pem,
-        key_pem,
+        chain: vec![certificate.into()],
+        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         not_after,
     })
 }
@@ -282,8 +280,8 @@ mod tests {
             at("2026-06-01T00:00:00Z"),
         )
         .unwrap();
-        assert_eq!(first.certificate_pem, again.certificate_pem);
-        assert_eq!(first.key_pem, again.key_pem);
+        assert_eq!(first.chain, again.chain);
+        assert_eq!(first.key.secret_der(), again.key.secret_der());
     }
 
     #[test]
@@ -302,7 +300,7 @@ mod tests {
             at("2026-12-15T00:00:00Z"),
         )
         .unwrap();
-        assert_ne!(first.certificate_pem, later.certificate_pem);
+        assert_ne!(first.chain, later.chain);
         assert!(later.not_after > first.not_after);
         assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);
     }
@@ -313,9 +311,9 @@ mod tests {
         let now = at("2026-01-01T00:00:00Z");
         let first = load_or_create(folder.path(), &names("hub", &["hub.lan"]), now).unwrap();
         let fewer = load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
-        assert_eq!(first.certificate_pem, fewer.certificate_pem);
+        assert_eq!(first.chain, fewer.chain);
         let more = load_or_create(folder.path(), &names("hub", &["10.1.2.3"]), now).unwrap();
-        assert_ne!(first.certificate_pem, more.certificate_pem);
+        assert_ne!(first.chain, more.chain);
     }
 
     #[test]
@@ -328,7 +326,18 @@ mod tests {
             fs::copy(two.path().join(file), one.path().join(file)).unwrap();
         }
         let again = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
-        assert_ne!(first.certificate_pem, again.certificate_pem);
+        assert_ne!(first.chain, again.chain);
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_replaced_with_its_certificate() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = at("2026-01-01T00:00:00Z");
+        let first = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
+        load_or_create(two.path(), &names("hub", &[]), now).unwrap();
+        fs::copy(two.path().join("server.key"), one.path().join("server.key")).unwrap();
+        let again = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
+        assert_ne!(first.chain, again.chain);
     }
 
     #[test]

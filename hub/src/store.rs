@@ -25,13 +25,13 @@ use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub(crate) use device::{ConnectionState, DeviceRecord, DeviceStatistics, StoredAuthentication};
-//X pub(crate) use job::{JobAction, JobCounts, JobFilter, JobRecord, NewJob};
-//X pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, JobTarget};
-//X pub(crate) use query::{Page, PageStart};
+pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
+//X pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+//X pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
+//X pub(crate) use query::{Page, Place};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use telemetry::TelemetryMessage;
-pub(crate) use twin::{Section, TwinChange, TwinRecord};
+pub(crate) use twin::{TwinChange, TwinRecord};
 pub(crate) use writer::AfterCommit;
 
 use reader::Readers;
@@ -54,6 +54,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot make the database {}", .path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A newer hub has been here.
     #[error(
@@ -191,9 +199,9 @@ impl Store {
     }
 }
 
-/// A time as it is stored and shown: UTC, seven decimals.
+/// A time as it is stored: as documents show it, so that queries compare the same text.
 pub(crate) fn time_text(time: Timestamp) -> String {
-    format!("{time:.7}")
+    iothub_protocol::time::format(time)
 }
 
 /// A stored number that cannot be negative.

@@ -1,7 +1,5 @@
 //! Who makes a request. The judgement is [`crate::auth`]'s; this is how it reaches the handlers, and what a refusal looks like.
 
-use std::sync::Arc;
-
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -10,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 
 use super::HttpError;
 use crate::auth::{HostNames, sas};
@@ -20,12 +19,15 @@ use crate::service::Services;
 #[derive(Clone)]
 pub(super) struct Authority {
     services: Services,
-    names: Arc<HostNames>,
+    names: HostNames,
 }
 
 impl Authority {
-    pub(super) fn new(services: &Services, names: &Arc<HostNames>) -> Self {
-        Self { services: services.clone(), names: Arc::clone(names) }
+    pub(super) fn new(services: &Services, names: &HostNames) -> Self {
+        Self {
+            services: services.clone(),
+            names: names.clone(),
+        }
     }
 }
 
@@ -42,7 +44,10 @@ impl Caller {
         if self.rights.contain(needed) {
             Ok(())
         } else {
-            let message = format!("Authorization rule '{}' does not allow access for this operation", self.policy);
+            let message = format!(
+                "Authorization rule '{}' does not allow access for this operation",
+                self.policy
+            );
             Err(HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message))
         }
     }
@@ -59,14 +64,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 /// Lets a request pass with its [`Caller`], or refuses it.
-pub(super) async fn authenticate(State(authority): State<Authority>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+pub(super) async fn authenticate(
+    State(authority): State<Authority>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     let policy = |name: &PolicyName| authority.services.policy(name);
-    let judged = sas::authorize_service(header, &authority.names, policy, request.uri().path(), now);
+    let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    let judged = sas::authorize_service(header, &authority.names, policy, &path, now);
     match judged {
         Ok(caller) => {
-            request.extensions_mut().insert(Caller { policy: caller.policy, rights: caller.rights });
+            request.extensions_mut().insert(Caller {
+                policy: caller.policy,
+                rights: caller.rights,
+            });
             next.run(request).await
         }
         Err(error) => {

@@ -58,7 +58,10 @@ pub(super) async fn list(
     Ok(json_response(&services.device.list(top).await?))
 }
 
-pub(super) async fn registry_statistics(State(services): State<Services>, caller: Caller) -> Result<Response, HttpError> {
+pub(super) async fn registry_statistics(
+    State(services): State<Services>,
+    caller: Caller,
+) -> Result<Response, HttpError> {
     caller.require(Rights::REGISTRY_READ)?;
     let count = services.device.statistics().await?;
     Ok(json_response(&json!({
@@ -68,7 +71,10 @@ pub(super) async fn registry_statistics(State(services): State<Services>, caller
     })))
 }
 
-pub(super) async fn service_statistics(State(services): State<Services>, caller: Caller) -> Result<Response, HttpError> {
+pub(super) async fn service_statistics(
+    State(services): State<Services>,
+    caller: Caller,
+) -> Result<Response, HttpError> {
     caller.require(Rights::SERVICE_CONNECT)?;
     let connected = services.session.connected_count().await?;
     Ok(json_response(&json!({ "connectedDeviceCount": connected })))

@@ -42,14 +42,31 @@ struct Envelope {
 impl HttpError {
     /// An error with one of IoT Hub's codes.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, name: code.name(), number: code.number(), message: message.into(), dialect: Dialect::Registry }
+        let status =
+            StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            name: code.name(),
+            number: code.number(),
+            message: message.into(),
+            dialect: Dialect::Registry,
+        }
     }
 
     /// An error of HTTP itself, for which IoT Hub has no code of its own.
-    pub(crate) fn plain(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn plain(
+        status: StatusCode,
+        name: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         let number = u32::from(status.as_u16()) * 1000;
-        Self { status, name, number, message: message.into(), dialect: Dialect::Registry }
+        Self {
+            status,
+            name,
+            number,
+            message: message.into(),
+            dialect: Dialect::Registry,
+        }
     }
 
     /// The same error, as method callers get it.
@@ -58,25 +75,38 @@ impl HttpError {
             Dialect::Method(timeout) => timeout,
             Dialect::Registry => None,
         };
-        Self { dialect: Dialect::Method(timeout), ..self }
+        Self {
+            dialect: Dialect::Method(timeout),
+            ..self
+        }
     }
 
     /// The error of a method call.
     pub(crate) fn method(error: ServiceError) -> Self {
         let timeout = error.timeout;
-        Self { dialect: Dialect::Method(timeout), ..Self::from(error) }
+        Self {
+            dialect: Dialect::Method(timeout),
+            ..Self::from(error)
+        }
     }
 
     fn envelope(&self) -> Envelope {
         let now = Timestamp::now();
-        let tracking = format!("{:032x}-G:0-TimeStamp:{}", rand::random::<u128>(), now.strftime("%m/%d/%Y %H:%M:%S"));
+        let tracking = format!(
+            "{:032x}-G:0-TimeStamp:{}",
+            rand::random::<u128>(),
+            now.strftime("%m/%d/%Y %H:%M:%S")
+        );
         match &self.dialect {
             Dialect::Registry => Envelope {
                 message: format!("ErrorCode:{};{}", self.name, self.message),
                 exception_message: format!("Tracking ID:{tracking}"),
             },
             Dialect::Method(timeout) => {
-                let info = timeout.map_or_else(|| json!({}), |timeout| json!({ "timeout": hours_minutes_seconds(timeout) }));
+                let info = timeout.map_or_else(
+                    || json!({}),
+                    |timeout| json!({ "timeout": hours_minutes_seconds(timeout) }),
+                );
                 let inner = json!({
                     "errorCode": self.number,
                     "trackingId": tracking,
@@ -84,7 +114,10 @@ impl HttpError {
                     "info": info,
                     "timestampUtc": format!("{now:.7}"),
                 });
-                Envelope { message: inner.to_string(), exception_message: String::new() }
+                Envelope {
+                    message: inner.to_string(),
+                    exception_message: String::new(),
+                }
             }
         }
     }
@@ -93,7 +126,10 @@ impl HttpError {
 impl From<ServiceError> for HttpError {
     fn from(error: ServiceError) -> Self {
         if let Some(source) = &error.source {
-            tracing::error!(error = source as &dyn std::error::Error, "a request failed in the store");
+            tracing::error!(
+                error = source as &dyn std::error::Error,
+                "a request failed in the store"
+            );
         }
         Self::new(error.code, error.message)
     }
@@ -103,14 +139,21 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.envelope())).into_response();
         super::set_json_content_type(response.headers_mut());
-        response.headers_mut().insert("iothub-errorcode", HeaderValue::from_static(self.name));
+        response
+            .headers_mut()
+            .insert("iothub-errorcode", HeaderValue::from_static(self.name));
         response
     }
 }
 
 fn hours_minutes_seconds(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 #[cfg(test)]
@@ -122,16 +165,25 @@ mod tests {
     fn a_registry_error_is_one_that_node_can_split_and_its_name_is_in_the_header() {
         let error = HttpError::new(ErrorCode::DeviceNotFound, "there is no device `a;b:c`");
         let message = error.envelope().message;
-        assert_eq!(message.split(';').next().unwrap().split(':').nth(1), Some("DeviceNotFound"));
+        assert_eq!(
+            message.split(';').next().unwrap().split(':').nth(1),
+            Some("DeviceNotFound")
+        );
         let response = error.into_response();
         assert_eq!(response.status(), 404);
         assert_eq!(response.headers()["iothub-errorcode"], "DeviceNotFound");
-        assert_eq!(response.headers()["content-type"], "application/json; charset=utf-8");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/json; charset=utf-8"
+        );
     }
 
     #[test]
     fn a_method_error_holds_json_in_a_string_with_the_timeout_that_passed() {
-        let mut error = ServiceError::new(ErrorCode::DeviceNotOnline, "Timed out waiting for device to connect.");
+        let mut error = ServiceError::new(
+            ErrorCode::DeviceNotOnline,
+            "Timed out waiting for device to connect.",
+        );
         error.timeout = Some(Duration::from_secs(3_725));
         let envelope = HttpError::method(error).envelope();
         let inner: Value = serde_json::from_str(&envelope.message).unwrap();

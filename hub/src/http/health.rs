@@ -11,16 +11,26 @@ use super::json_response;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
-    /// The host name that connection strings carry.
-    pub(crate) hub_name: String,
-    /// Where the doors connect.
-    pub(crate) mqtt_port: u16,
-    /// The version of door-hub.
-    pub(crate) version: &'static str,
+    hub_name: String,
+    mqtt_port: u16,
+    version: &'static str,
+}
+
+impl Health {
+    /// That of a hub with this name, whose doors connect to this port.
+    pub(crate) fn new(hub_name: String, mqtt_port: u16) -> Self {
+        Self {
+            hub_name,
+            mqtt_port,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
 }
 
 pub(super) fn router(health: Health) -> axum::Router {
-    axum::Router::new().route("/healthz", get(healthz)).with_state(health)
+    axum::Router::new()
+        .route("/healthz", get(healthz))
+        .with_state(health)
 }
 
 async fn healthz(State(health): State<Health>) -> Response {

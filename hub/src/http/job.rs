@@ -51,14 +51,10 @@ pub(super) async fn list(
     Ok(page_response(&answer.rows, "JobResponse", answer.continuation.as_deref()))
 }
 
-/// .NET's client writes the values with a capital, the others do not.
-fn filter<T: std::str::FromStr>(parameters: &Parameters, name: &str) -> Result<Option<T>, HttpError> {
-    let Some(text) = parameters.get(name) else { return Ok(None) };
-    let mut characters = text.chars();
-    let uncapitalised: String =
-        characters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(characters).collect();
-    uncapitalised
-        .parse()
-        .map(Some)
-        .map_err(|_| HttpError::new(ErrorCode::ArgumentInvalid, format!("{name} `{text}` is none that a job has")))
+/// Names are compared without case: .NET's client writes them with a capital, the others do not.
+fn filter<T: std::str::FromStr<Err: std::fmt::Display>>(parameters: &Parameters, name: &str) -> Result<Option<T>, HttpError> {
+    let read = |text: &str| {
+        text.parse().map_err(|error: T::Err| HttpError::new(ErrorCode::ArgumentInvalid, format!("{name}: {error}")))
+    };
+    parameters.get(name).map(read).transpose()
 }

@@ -20,8 +20,14 @@ pub(super) async fn post(
         caller.require(Rights::SERVICE_CONNECT)?;
         let (Id(device), Document(request)) = (device?, request?);
         let call = PreparedCall::new(&request).map_err(HttpError::method)?;
-        let result = services.method.invoke(&device, &call).await.map_err(HttpError::method)?;
+        let result = services
+            .method
+            .invoke(&device, &call)
+            .await
+            .map_err(HttpError::method)?;
         Ok::<_, HttpError>(json_response(&result))
     };
-    answer.await.unwrap_or_else(|error| error.for_method().into_response())
+    answer
+        .await
+        .unwrap_or_else(|error| error.for_method().into_response())
 }

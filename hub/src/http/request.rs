@@ -28,10 +28,17 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
         let headers = request.headers();
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let announced = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
-            let message = "the request has a body and says neither Content-Length nor Transfer-Encoding";
-            return Err(HttpError::plain(StatusCode::LENGTH_REQUIRED, "LengthRequired", message));
+            let message =
+                "the request has a body and says neither Content-Length nor Transfer-Encoding";
+            return Err(HttpError::plain(
+                StatusCode::LENGTH_REQUIRED,
+                "LengthRequired",
+                message,
+            ));
         }
         if announced.is_some_and(|length| length > MAX_BODY) {
             return Err(too_long());
@@ -44,19 +51,32 @@ async fn read(body: Body) -> Result<Bytes, HttpError> {
     match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(error)) => Err(HttpError::new(ErrorCode::GenericBadRequest, format!("the body broke off: {error}"))),
+        Ok(Err(error)) => Err(HttpError::new(
+            ErrorCode::GenericBadRequest,
+            format!("the body broke off: {error}"),
+        )),
         Err(_) => {
-            let message = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
-            Err(HttpError::plain(StatusCode::REQUEST_TIMEOUT, "RequestTimedOut", message))
+            let message = format!(
+                "the body did not arrive within {} s",
+                BODY_DEADLINE.as_secs()
+            );
+            Err(HttpError::plain(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimedOut",
+                message,
+            ))
         }
     }
 }
 
 fn too_long() -> HttpError {
-    HttpError::new(ErrorCode::GenericRequestEntityTooLarge, format!("the body is longer than {MAX_BODY} bytes"))
+    HttpError::new(
+        ErrorCode::GenericRequestEntityTooLarge,
+        format!("the body is longer than {MAX_BODY} bytes"),
+    )
 }
 
-/// A body that holds a JSON document of one type.
+/// A body that holds a JSON object of one type.
 pub(crate) struct Document<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
@@ -66,6 +86,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
         let Raw(body) = Raw::from_request(request, state).await?;
         // The decoder of .NET's clients writes a byte order mark at times.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+        // Serde would take an array of members for an object, too.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            let message = "the body is not a JSON object";
+            return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
+        }
         serde_json::from_slice(body).map(Self).map_err(|error| {
             let message = format!("the body is not the JSON expected here: {error}");
             HttpError::new(ErrorCode::ArgumentInvalid, message)
@@ -86,9 +111,17 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, format!("the path is unreadable: {error}")))?;
+            .map_err(|error| {
+                HttpError::new(
+                    ErrorCode::ArgumentInvalid,
+                    format!("the path is unreadable: {error}"),
+                )
+            })?;
         text.parse().map(Self).map_err(|error| {
-            HttpError::new(ErrorCode::ArgumentInvalid, format!("`{text}` in the path: {error}"))
+            HttpError::new(
+                ErrorCode::ArgumentInvalid,
+                format!("`{text}` in the path: {error}"),
+            )
         })
     }
 }
@@ -103,8 +136,15 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
 /// `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them.
 fn if_match(headers: &HeaderMap) -> Result<IfMatch, HttpError> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(IfMatch::Absent) };
-    let unreadable = || HttpError::new(ErrorCode::ArgumentInvalid, "the If-Match header is not an etag or `*`");
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(IfMatch::Absent);
+    };
+    let unreadable = || {
+        HttpError::new(
+            ErrorCode::ArgumentInvalid,
+            "the If-Match header is not an etag or `*`",
+        )
+    };
     let text = value.to_str().map_err(|_| unreadable())?.trim();
     let text = text.strip_prefix("W/").unwrap_or(text);
     let text = match text.strip_prefix('"') {
@@ -124,15 +164,21 @@ pub(crate) struct Parameters(Vec<(String, String)>);
 impl Parameters {
     /// The first value of `name`, unless it is empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        let found = self
+            .0
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// The first value of `name`, as a number.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, HttpError> {
         let number = |text: &str| {
             let message = || format!("{name} is `{text}`; expected a number from 0");
-            text.parse().map_err(|_| HttpError::new(ErrorCode::ArgumentInvalid, message()))
+            text.parse()
+                .map_err(|_| HttpError::new(ErrorCode::ArgumentInvalid, message()))
         };
         self.get(name).map(number).transpose()
     }
@@ -144,7 +190,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
         let axum::extract::Query(pairs) = axum::extract::Query::from_request_parts(parts, state)
             .await
-            .map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, format!("unreadable parameters: {error}")))?;
+            .map_err(|error| {
+                HttpError::new(
+                    ErrorCode::ArgumentInvalid,
+                    format!("unreadable parameters: {error}"),
+                )
+            })?;
         Ok(Self(pairs))
     }
 }
@@ -160,8 +211,17 @@ mod tests {
             let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
             if_match(&headers).map_err(|_| ())
         };
-        for text in ["AAAAAAAAAAE=", "\"AAAAAAAAAAE=\"", "W/\"AAAAAAAAAAE=\"", " \"AAAAAAAAAAE=\" "] {
-            assert_eq!(read(text), Ok(IfMatch::Etag("AAAAAAAAAAE=".into())), "{text}");
+        for text in [
+            "AAAAAAAAAAE=",
+            "\"AAAAAAAAAAE=\"",
+            "W/\"AAAAAAAAAAE=\"",
+            " \"AAAAAAAAAAE=\" ",
+        ] {
+            assert_eq!(
+                read(text),
+                Ok(IfMatch::Etag("AAAAAAAAAAE=".into())),
+                "{text}"
+            );
         }
         assert_eq!(read("*"), Ok(IfMatch::Any));
         assert_eq!(read("\"*\""), Ok(IfMatch::Any));

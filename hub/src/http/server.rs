@@ -1,6 +1,7 @@
 //! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers, and a drain that finishes requests.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use tower::{Service, ServiceExt as _};
 
 /// Connections at once; one more waits in the backlog until another ends. Operators and their scripts are few, doors do not come here.
 const CONNECTIONS: usize = 1024;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,10 +38,29 @@ const MAX_HEAD: usize = 32 * 1024;
 /// How long to wait before accepting again when the process has run out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Binds the listener. A hub that is started again may find its port held by connections of the one before.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Accepts connections for `router` until `stop`, then lets the requests that have begun finish.
-pub(crate) async fn serve<R>(listener: TcpListener, tls: TlsAcceptor, router: R, stop: CancellationToken)
-where
-    R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+pub(crate) async fn serve<R>(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    router: R,
+    stop: CancellationToken,
+) where
+    R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
@@ -57,9 +80,15 @@ where
     connections.wait().await;
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
-        let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(permits)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((socket, peer)) => return (socket, peer, permit),
             Err(error) => {
@@ -70,9 +99,17 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream,
     }
 }
 
-async fn connection<R>(socket: TcpStream, peer: SocketAddr, tls: TlsAcceptor, router: R, stop: CancellationToken)
-where
-    R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+async fn connection<R>(
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+    router: R,
+    stop: CancellationToken,
+) where
+    R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");

@@ -28,7 +28,9 @@ pub(super) async fn patch(
     Document(patch): Document<TwinPatch>,
 ) -> Result<Response, HttpError> {
     caller.require(Rights::SERVICE_CONNECT)?;
-    Ok(respond(&services.twin.patch(&device, if_match, patch).await?))
+    Ok(respond(
+        &services.twin.patch(&device, if_match, patch).await?,
+    ))
 }
 
 pub(super) async fn put(
@@ -39,7 +41,9 @@ pub(super) async fn put(
     Document(wanted): Document<TwinPatch>,
 ) -> Result<Response, HttpError> {
     caller.require(Rights::SERVICE_CONNECT)?;
-    Ok(respond(&services.twin.replace(&device, if_match, wanted).await?))
+    Ok(respond(
+        &services.twin.replace(&device, if_match, wanted).await?,
+    ))
 }
 
 fn respond(twin: &Twin) -> Response {

@@ -30,13 +30,35 @@ pub(super) struct LastWill {
 /// What is to be done about a packet. `ack` is the packet id to acknowledge once it is done.
 #[derive(Debug, PartialEq)]
 pub(super) enum Effect<'a> {
-    TwinGet { rid: &'a str, ack: Option<u16> },
-    ReportedPatch { rid: &'a str, if_version: Option<u64>, body: &'a [u8], ack: Option<u16> },
-    MethodResponse { rid: &'a str, status: i32, body: &'a [u8], ack: Option<u16> },
-    Telemetry { properties: PropertyBag, body: &'a [u8], ack: Option<u16> },
+    TwinGet {
+        rid: &'a str,
+        ack: Option<u16>,
+    },
+    ReportedPatch {
+        rid: &'a str,
+        if_version: Option<u64>,
+        body: &'a [u8],
+        ack: Option<u16>,
+    },
+    MethodResponse {
+        rid: &'a str,
+        status: i32,
+        body: &'a [u8],
+        ack: Option<u16>,
+    },
+    Telemetry {
+        properties: PropertyBag,
+        body: &'a [u8],
+        ack: Option<u16>,
+    },
     /// The session's subscriptions changed: keep them, then answer with the QoS granted for each filter.
-    Subscribed { packet_id: u16, granted: Vec<u8> },
-    Unsubscribed { packet_id: u16 },
+    Subscribed {
+        packet_id: u16,
+        granted: Vec<u8>,
+    },
+    Unsubscribed {
+        packet_id: u16,
+    },
     Pong,
     Nothing,
     /// The device said goodbye.
@@ -64,8 +86,16 @@ pub(super) enum Violation {
 
 impl Session {
     /// A session that begins with the subscriptions that were kept.
-    pub(super) fn new(device: DeviceId, subscriptions: Vec<(Subscription, u8)>, will: Option<Box<LastWill>>) -> Self {
-        Self { device, subscriptions, will }
+    pub(super) fn new(
+        device: DeviceId,
+        subscriptions: Vec<(Subscription, u8)>,
+        will: Option<Box<LastWill>>,
+    ) -> Self {
+        Self {
+            device,
+            subscriptions,
+            will,
+        }
     }
 
     pub(super) const fn device(&self) -> &DeviceId {
@@ -108,26 +138,48 @@ impl Session {
             return Err(Violation::TooLong(body.len()));
         }
         let ack = publish.packet_id;
-        Ok(match Uplink::parse(publish.topic, &self.device).map_err(Violation::Topic)? {
-            Uplink::TwinGet { rid } => Effect::TwinGet { rid, ack },
-            Uplink::ReportedPatch { rid, if_version } => Effect::ReportedPatch { rid, if_version, body, ack },
-            Uplink::MethodResponse { status, rid } => Effect::MethodResponse { rid, status, body, ack },
-            Uplink::Telemetry { mut properties } => {
-                if publish.retain {
-                    // It is not retained; whoever reads the message sees that it was asked for.
-                    properties.insert("mqtt-retain", "true");
+        Ok(
+            match Uplink::parse(publish.topic, &self.device).map_err(Violation::Topic)? {
+                Uplink::TwinGet { rid } => Effect::TwinGet { rid, ack },
+                Uplink::ReportedPatch { rid, if_version } => Effect::ReportedPatch {
+                    rid,
+                    if_version,
+                    body,
+                    ack,
+                },
+                Uplink::MethodResponse { status, rid } => Effect::MethodResponse {
+                    rid,
+                    status,
+                    body,
+                    ack,
+                },
+                Uplink::Telemetry { mut properties } => {
+                    if publish.retain {
+                        // It is not retained; whoever reads the message sees that it was asked for.
+                        properties.insert("mqtt-retain", "true");
+                    }
+                    Effect::Telemetry {
+                        properties,
+                        body,
+                        ack,
+                    }
                 }
-                Effect::Telemetry { properties, body, ack }
-            }
-        })
+            },
+        )
     }
 
-    fn subscribe<'a>(&mut self, packet_id: u16, filters: &[(&'a str, u8)]) -> Result<Effect<'a>, Violation> {
+    fn subscribe<'a>(
+        &mut self,
+        packet_id: u16,
+        filters: &[(&'a str, u8)],
+    ) -> Result<Effect<'a>, Violation> {
         let mut granted = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
-            let subscription = Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
+            let subscription =
+                Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
             let qos = (*qos).min(1);
-            self.subscriptions.retain(|(other, _)| *other != subscription);
+            self.subscriptions
+                .retain(|(other, _)| *other != subscription);
             self.subscriptions.push((subscription, qos));
             granted.push(qos);
         }
@@ -137,10 +189,16 @@ impl Session {
         Ok(Effect::Subscribed { packet_id, granted })
     }
 
-    fn unsubscribe<'a>(&mut self, packet_id: u16, filters: &[&'a str]) -> Result<Effect<'a>, Violation> {
+    fn unsubscribe<'a>(
+        &mut self,
+        packet_id: u16,
+        filters: &[&'a str],
+    ) -> Result<Effect<'a>, Violation> {
         for filter in filters {
-            let subscription = Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
-            self.subscriptions.retain(|(other, _)| *other != subscription);
+            let subscription =
+                Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
+            self.subscriptions
+                .retain(|(other, _)| *other != subscription);
         }
         Ok(Effect::Unsubscribed { packet_id })
     }
@@ -158,7 +216,10 @@ impl LastWill {
         match Uplink::parse(will.topic, device).map_err(Violation::Will)? {
             Uplink::Telemetry { mut properties } => {
                 properties.insert("iothub-MessageType", "Will");
-                Ok(Box::new(Self { properties, body: will.payload.to_vec() }))
+                Ok(Box::new(Self {
+                    properties,
+                    body: will.payload.to_vec(),
+                }))
             }
             _ => Err(Violation::Will(TopicError::Unknown)),
         }

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use rcgen::{Issuer, KeyPair};
-use x509_parser::extensions::GeneralName;
-use x509_parser::pem::parse_x509_pem;
+use rcgen::{Issuer, KeyPair, PublicKeyData as _};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
 
 /// The host name, its aliases, `localhost` and the addresses, without repetition.
 #[derive(Debug, Clone)]
@@ -41,11 +44,6 @@ impl CertificateNames {
     pub(crate) fn subjects(&self) -> Vec<String> {
         self.subjects.iter().cloned().collect()
     }
-
-    /// Whether the hub goes by `name` (a DNS name or an address, without a port).
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.subjects.contains(&name.to_ascii_lowercase())
-    }
 }
 
 impl fmt::Display for CertificateNames {
@@ -61,27 +59,33 @@ impl fmt::Display for CertificateNames {
     }
 }
 
-/// When `certificate_pem` ends, if `issuer` signed it, it carries all of `names` and it lasts past `needed_until`.
-pub(super) fn still_good(
+/// A certificate and its key, ready to serve, and when it ends.
+pub(super) type Usable = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, i64);
+
+/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of `names` and lasts past `needed_until`.
+pub(super) fn usable(
     certificate_pem: &str,
+    key_pem: &str,
     issuer: &Issuer<'_, KeyPair>,
     names: &CertificateNames,
     needed_until: i64,
-) -> Option<i64> {
-    let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).ok()?;
-    let certificate = pem.parse_x509().ok()?;
-    let key_identifier =
+) -> Option<Usable> {
+    let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .ok()?;
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    let key = KeyPair::from_pem(key_pem).ok()?;
+    if certificate.public_key().raw != key.subject_public_key_info() {
+        return None;
+    }
+    let authority =
         certificate
             .iter_extensions()
             .find_map(|extension| match extension.parsed_extension() {
-                x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(identifier) => {
-                    identifier.key_identifier.as_ref()
-                }
+                ParsedExtension::AuthorityKeyIdentifier(found) => found.key_identifier.as_ref(),
                 _ => None,
-            })?;
-    let expected = rcgen::CertificateParams::default().key_identifier(issuer.key());
-    if key_identifier.0 != expected {
-        tracing::debug!("the server certificate is of another authority");
+            });
+    if authority?.0 != rcgen::CertificateParams::default().key_identifier(issuer.key()) {
         return None;
     }
     let mut missing = names.subjects.clone();
@@ -100,7 +104,8 @@ pub(super) fn still_good(
         };
     }
     let not_after = certificate.validity().not_after.timestamp();
-    (missing.is_empty() && not_after > needed_until).then_some(not_after)
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).ok()?;
+    (missing.is_empty() && not_after > needed_until).then(|| (chain.clone(), key, not_after))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -176,7 +181,6 @@ mod tests {
     #[test]
     fn names_are_compared_without_case_and_kept_once() {
         let names = CertificateNames::new("Hub.Example", vec!["hub.example".into()], Vec::new());
-        assert!(names.contains("HUB.example"));
         assert_eq!(names.to_string(), "127.0.0.1, ::1, hub.example, localhost");
     }
 

@@ -5,6 +5,7 @@ mod document;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::ConnectionState;
 use jiff::Timestamp;
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ pub(crate) use document::{Device, DeviceUpdate, status_text};
 use super::{IfMatch, ServiceError};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys};
 use crate::session::{DisconnectReason, Registry};
-use crate::store::{ConnectionState, DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
+use crate::store::{DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
 
 /// A generated key has as many bytes as the signature it makes.
 const KEY_BYTES: usize = 32;
@@ -43,12 +44,19 @@ impl DeviceService {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub async fn authentication(&self, device: &DeviceId) -> Result<Option<DeviceAuthentication>, ServiceError> {
+    pub async fn authentication(
+        &self,
+        device: &DeviceId,
+    ) -> Result<Option<DeviceAuthentication>, ServiceError> {
         Ok(self.store.device_get(device).await?.map(authentication))
     }
 
     /// Makes a device.
-    pub(crate) async fn create(&self, device: &DeviceId, wanted: &DeviceUpdate) -> Result<Device, ServiceError> {
+    pub(crate) async fn create(
+        &self,
+        device: &DeviceId,
+        wanted: &DeviceUpdate,
+    ) -> Result<Device, ServiceError> {
         wanted.check_id(device.as_ref())?;
         let record = DeviceRecord {
             device_id: device.clone(),
@@ -65,16 +73,30 @@ impl DeviceService {
         if self.store.device_insert(record.clone()).await? {
             Ok(record.into())
         } else {
-            Err(ServiceError::new(ErrorCode::DeviceAlreadyExists, format!("there is a device `{device}` already")))
+            Err(ServiceError::new(
+                ErrorCode::DeviceAlreadyExists,
+                format!("there is a device `{device}` already"),
+            ))
         }
     }
 
     /// Changes a device. Its connection is ended when it is disabled or its credentials change.
-    pub(crate) async fn update(&self, device: &DeviceId, if_match: IfMatch, wanted: DeviceUpdate) -> Result<Device, ServiceError> {
+    pub(crate) async fn update(
+        &self,
+        device: &DeviceId,
+        if_match: IfMatch,
+        wanted: DeviceUpdate,
+    ) -> Result<Device, ServiceError> {
         wanted.check_id(device.as_ref())?;
         let now = time_text(Timestamp::now());
-        let changed = self.store.device_update(device, move |record| change(record, &if_match, &wanted, now)).await?;
-        let (record, ends_connection) = changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        let changed = self
+            .store
+            .device_update(device, move |record| {
+                change(record, &if_match, &wanted, now)
+            })
+            .await?;
+        let (record, ends_connection) =
+            changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         if let Some(reason) = ends_connection {
             self.registry.disconnect(device, reason);
         }
@@ -84,18 +106,30 @@ impl DeviceService {
     /// The device.
     pub(crate) async fn get(&self, device: &DeviceId) -> Result<Device, ServiceError> {
         let record = self.store.device_get(device).await?;
-        Ok(record.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?.into())
+        Ok(record
+            .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?
+            .into())
     }
 
     /// The first devices, in the order they were made.
     pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<Device>, ServiceError> {
-        let records = self.store.device_list(top.unwrap_or(MAX_LISTED).min(MAX_LISTED)).await?;
+        let records = self
+            .store
+            .device_list(top.unwrap_or(MAX_LISTED).min(MAX_LISTED))
+            .await?;
         Ok(records.into_iter().map(Device::from).collect())
     }
 
     /// Removes a device, its twin and its session, and ends its connection.
-    pub(crate) async fn delete(&self, device: &DeviceId, if_match: IfMatch) -> Result<(), ServiceError> {
-        let deleted = self.store.device_delete(device, move |record| if_match.check(&record.etag)).await?;
+    pub(crate) async fn delete(
+        &self,
+        device: &DeviceId,
+        if_match: IfMatch,
+    ) -> Result<(), ServiceError> {
+        let deleted = self
+            .store
+            .device_delete(device, move |record| if_match.check(&record.etag))
+            .await?;
         if !deleted {
             return Err(ServiceError::device_not_found(device.as_ref()));
         }
@@ -137,16 +171,25 @@ fn change(
 }
 
 fn authentication(record: DeviceRecord) -> DeviceAuthentication {
-    let StoredAuthentication { kind, keys, thumbprints } = record.authentication;
+    let StoredAuthentication {
+        kind,
+        keys,
+        thumbprints,
+    } = record.authentication;
     let kind = match (kind.as_str(), keys) {
         ("sas", Some((primary, secondary))) => AuthenticationKind::Sas(Keys { primary, secondary }),
-        ("selfSigned", _) => {
-            AuthenticationKind::SelfSigned { primary_thumbprint: thumbprints.0, secondary_thumbprint: thumbprints.1 }
-        }
+        ("selfSigned", _) => AuthenticationKind::SelfSigned {
+            primary_thumbprint: thumbprints.0,
+            secondary_thumbprint: thumbprints.1,
+        },
         ("certificateAuthority", _) => AuthenticationKind::CertificateAuthority,
         _ => AuthenticationKind::None,
     };
-    DeviceAuthentication { enabled: record.enabled, generation_id: record.generation_id, kind }
+    DeviceAuthentication {
+        enabled: record.enabled,
+        generation_id: record.generation_id,
+        kind,
+    }
 }
 
 /// A fresh key.

@@ -24,13 +24,21 @@ pub struct ServiceError {
 impl ServiceError {
     /// An error that is told to the client.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), timeout: None, source: None }
+        Self {
+            code,
+            message: message.into(),
+            timeout: None,
+            source: None,
+        }
     }
 
     /// There is no such device.
     #[must_use]
     pub fn device_not_found(device: &str) -> Self {
-        Self::new(ErrorCode::DeviceNotFound, format!("there is no device `{device}`"))
+        Self::new(
+            ErrorCode::DeviceNotFound,
+            format!("there is no device `{device}`"),
+        )
     }
 
     /// There is no such job.
@@ -57,10 +65,21 @@ impl ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(source: StoreError) -> Self {
         let (code, message) = match source {
-            StoreError::Deadline => (ErrorCode::ServerBusy, "the store did not answer in time; try again"),
+            StoreError::Deadline => (
+                ErrorCode::ServerBusy,
+                "the store did not answer in time; try again",
+            ),
             StoreError::Closed => (ErrorCode::ServiceUnavailable, "the hub is shutting down"),
-            _ => (ErrorCode::ServerError, "the hub could not read or write its store; its log says why"),
+            _ => (
+                ErrorCode::ServerError,
+                "the hub could not read or write its store; its log says why",
+            ),
         };
-        Self { code, message: message.into(), timeout: None, source: Some(source) }
+        Self {
+            code,
+            message: message.into(),
+            timeout: None,
+            source: Some(source),
+        }
     }
 }

@@ -37,9 +37,15 @@ impl PreparedCall {
     /// Checks what cannot be checked by the document's types.
     pub(crate) fn new(request: &MethodRequest) -> Result<Self, ServiceError> {
         // No payload is sent as `null`: Node's device client fails on an empty body.
-        let payload = request.payload().map_or_else(|| Bytes::from_static(b"null"), |raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+        let payload = request.payload().map_or_else(
+            || Bytes::from_static(b"null"),
+            |raw| Bytes::copy_from_slice(raw.get().as_bytes()),
+        );
         if payload.len() > MAX_PAYLOAD_BYTES {
-            let message = format!("the payload has {} bytes; at most {MAX_PAYLOAD_BYTES} are sent to a device", payload.len());
+            let message = format!(
+                "the payload has {} bytes; at most {MAX_PAYLOAD_BYTES} are sent to a device",
+                payload.len()
+            );
             return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
         }
         Ok(Self {
@@ -78,7 +84,11 @@ impl MethodService {
     }
 
     /// Calls a method and waits for the answer.
-    pub(crate) async fn invoke(&self, device: &DeviceId, call: &PreparedCall) -> Result<MethodResult, ServiceError> {
+    pub(crate) async fn invoke(
+        &self,
+        device: &DeviceId,
+        call: &PreparedCall,
+    ) -> Result<MethodResult, ServiceError> {
         if self.store.device_get(device).await?.is_none() {
             return Err(ServiceError::device_not_found(device.as_ref()));
         }
@@ -97,29 +107,51 @@ impl MethodService {
 }
 
 /// What the outcome of a call means: the device's answer, or the error that the caller is told and a job's record keeps.
-pub(crate) fn answer(outcome: CallOutcome, call: &PreparedCall) -> Result<MethodResult, ServiceError> {
+pub(crate) fn answer(
+    outcome: CallOutcome,
+    call: &PreparedCall,
+) -> Result<MethodResult, ServiceError> {
     match outcome {
-        CallOutcome::Answered { status, payload } => Ok(MethodResult { status, payload: raw_payload(&payload)? }),
-        CallOutcome::NotOnline { waited } => {
-            Err(timed_out(ErrorCode::DeviceNotOnline, "Timed out waiting for device to connect.", waited))
-        }
+        CallOutcome::Answered { status, payload } => Ok(MethodResult {
+            status,
+            payload: raw_payload(&payload)?,
+        }),
+        CallOutcome::NotOnline { waited } => Err(timed_out(
+            ErrorCode::DeviceNotOnline,
+            "Timed out waiting for device to connect.",
+            waited,
+        )),
         CallOutcome::ResponseTimedOut => {
             let message = "Timed out waiting for the response from device.";
-            Err(timed_out(ErrorCode::GatewayTimeout, message, call.response_timeout))
+            Err(timed_out(
+                ErrorCode::GatewayTimeout,
+                message,
+                call.response_timeout,
+            ))
         }
         CallOutcome::Disconnected => {
-            let message = "The device's connection ended before it answered; whether it acted is not known.";
-            Err(ServiceError::new(ErrorCode::DeviceConnectionClosedRemotely, message))
+            let message =
+                "The device's connection ended before it answered; whether it acted is not known.";
+            Err(ServiceError::new(
+                ErrorCode::DeviceConnectionClosedRemotely,
+                message,
+            ))
         }
         CallOutcome::TooManyInFlight => {
             let message = "Too many calls of this device are waiting for their answers.";
-            Err(ServiceError::new(ErrorCode::DeviceMaximumInflightMethodExceeded, message))
+            Err(ServiceError::new(
+                ErrorCode::DeviceMaximumInflightMethodExceeded,
+                message,
+            ))
         }
     }
 }
 
 fn timed_out(code: ErrorCode, message: &str, timeout: Duration) -> ServiceError {
-    ServiceError { timeout: Some(timeout), ..ServiceError::new(code, message) }
+    ServiceError {
+        timeout: Some(timeout),
+        ..ServiceError::new(code, message)
+    }
 }
 
 /// A device's payload as it goes on: unchanged if it is JSON, `null` if it is empty.
@@ -128,12 +160,18 @@ fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
         return Ok(None);
     }
     if payload.len() > MAX_PAYLOAD_BYTES {
-        let message = format!("the device answered with {} bytes; at most {MAX_PAYLOAD_BYTES} are passed on", payload.len());
+        let message = format!(
+            "the device answered with {} bytes; at most {MAX_PAYLOAD_BYTES} are passed on",
+            payload.len()
+        );
         return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
     }
-    serde_json::from_slice(payload)
-        .map(Some)
-        .map_err(|error| ServiceError::new(ErrorCode::DeserializationError, format!("the device's answer is not JSON: {error}")))
+    serde_json::from_slice(payload).map(Some).map_err(|error| {
+        ServiceError::new(
+            ErrorCode::DeserializationError,
+            format!("the device's answer is not JSON: {error}"),
+        )
+    })
 }
 
 /// Hears of one call.

@@ -30,7 +30,10 @@ pub struct SessionStart {
 
 impl SessionService {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, epoch: Arc::new(AtomicU64::new(1)) }
+        Self {
+            store,
+            epoch: Arc::new(AtomicU64::new(1)),
+        }
     }
 
     /// Notes that `device` is connected. With `clean` its session is forgotten, and nothing of the new one will be kept.
@@ -38,16 +41,29 @@ impl SessionService {
     /// # Errors
     ///
     /// `DeviceNotFound` when it was deleted or disabled meanwhile; else when the store fails.
-    pub async fn connected(&self, device: &DeviceId, clean: bool) -> Result<SessionStart, ServiceError> {
+    pub async fn connected(
+        &self,
+        device: &DeviceId,
+        clean: bool,
+    ) -> Result<SessionStart, ServiceError> {
         let epoch = ConnectionEpoch(self.epoch.fetch_add(1, Ordering::Relaxed));
-        let kept = self.store.session_connect(device, epoch, clean, Timestamp::now()).await?;
+        let kept = self
+            .store
+            .session_connect(device, epoch, clean, Timestamp::now())
+            .await?;
         let kept = kept.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         let session_present = kept.is_some();
         let subscriptions = kept.unwrap_or_default().into_iter().filter_map(|stored| {
             // A filter of an older hub that this one no longer serves is forgotten.
-            Subscription::parse(&stored.filter, device).ok().map(|subscription| (subscription, stored.qos))
+            Subscription::parse(&stored.filter, device)
+                .ok()
+                .map(|subscription| (subscription, stored.qos))
         });
-        Ok(SessionStart { session_present, subscriptions: subscriptions.collect(), epoch })
+        Ok(SessionStart {
+            session_present,
+            subscriptions: subscriptions.collect(),
+            epoch,
+        })
     }
 
     /// Notes the end of a connection.
@@ -55,8 +71,15 @@ impl SessionService {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn disconnected(&self, device: &DeviceId, epoch: ConnectionEpoch) -> Result<(), ServiceError> {
-        Ok(self.store.session_disconnect(device, epoch, Timestamp::now()).await?)
+    pub async fn disconnected(
+        &self,
+        device: &DeviceId,
+        epoch: ConnectionEpoch,
+    ) -> Result<(), ServiceError> {
+        Ok(self
+            .store
+            .session_disconnect(device, epoch, Timestamp::now())
+            .await?)
     }
 
     /// Keeps the subscriptions of a persistent session (the call is ignored for a clean one); returns when they are on disk, so that
@@ -73,9 +96,15 @@ impl SessionService {
     ) -> Result<(), ServiceError> {
         let stored = subscriptions
             .iter()
-            .map(|(subscription, qos)| StoredSubscription { filter: subscription.filter(device), qos: *qos })
+            .map(|(subscription, qos)| StoredSubscription {
+                filter: subscription.filter(device),
+                qos: *qos,
+            })
             .collect();
-        Ok(self.store.session_subscriptions(device, epoch, stored).await?)
+        Ok(self
+            .store
+            .session_subscriptions(device, epoch, stored)
+            .await?)
     }
 
     /// How many devices are connected.

@@ -26,7 +26,12 @@ impl TelemetryService {
     /// # Errors
     ///
     /// When it could not be stored.
-    pub async fn accept(&self, device: &DeviceId, properties: PropertyBag, body: Bytes) -> Result<(), ServiceError> {
+    pub async fn accept(
+        &self,
+        device: &DeviceId,
+        properties: PropertyBag,
+        body: Bytes,
+    ) -> Result<(), ServiceError> {
         let message = TelemetryMessage {
             device: device.clone(),
             enqueued: time_text(Timestamp::now()),

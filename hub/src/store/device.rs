@@ -2,28 +2,10 @@
 
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::ConnectionState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{NEVER, Store, StoreError, unsigned};
-
-/// Whether a device has a connection, as a twin spells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectionState {
-    /// It has.
-    Connected,
-    /// It has not.
-    Disconnected,
-}
-
-impl ConnectionState {
-    /// The spelling.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connected => "Connected",
-            Self::Disconnected => "Disconnected",
-        }
-    }
-}
 
 /// How an identity authenticates, whatever its type: the keys stay when the type changes.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! The database file: how it is opened, what is in it, and how an older one is brought up to date.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +21,17 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the writer's connection and migrates.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    // It holds keys. SQLite gives its other files the mode of this one.
+    let create = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    create.map_err(|source| StoreError::Create {
+        path: path.to_owned(),
+        source,
+    })?;
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         prepare(&connection)?;
@@ -61,7 +74,11 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
         "etag_text",
         1,
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC,
-        |arguments| arguments.get::<i64>(0).map(|counter| counter.to_string()),
+        |arguments| {
+            arguments
+                .get::<i64>(0)
+                .map(|counter| iothub_protocol::twin::etag(counter.unsigned_abs()))
+        },
     )
 }
 

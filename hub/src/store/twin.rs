@@ -1,23 +1,12 @@
 //! The twins.
 
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
 use rusqlite::{Connection, Row, params};
-use serde_json::{Map, Value};
 
 use super::device::{self, DeviceRecord};
 use super::writer::Write;
-use super::{DesiredChange, NEVER, Store, StoreError, signed, unsigned};
-
-/// A section of properties: desired or reported.
-#[derive(Debug, Clone)]
-pub(crate) struct Section {
-    /// The properties, without members that begin with `$`.
-    pub(crate) values: Map<String, Value>,
-    /// `$metadata`.
-    pub(crate) metadata: Map<String, Value>,
-    /// `$version`.
-    pub(crate) version: u64,
-}
+use super::{DesiredChange, Store, StoreError, signed, unsigned};
 
 /// A twin with its identity.
 #[derive(Debug, Clone)]
@@ -28,7 +17,7 @@ pub(crate) struct TwinRecord {
     pub(crate) model_id: String,
     pub(crate) version: u64,
     pub(crate) etag: u64,
-    pub(crate) tags: Map<String, Value>,
+    pub(crate) tags: Object,
     pub(crate) desired: Section,
     pub(crate) reported: Section,
 }
@@ -71,24 +60,24 @@ pub(super) fn record(row: &Row<'_>) -> Result<TwinRecord, StoreError> {
     })
 }
 
-fn object(row: &Row<'_>, column: &'static str) -> Result<Map<String, Value>, StoreError> {
+fn object(row: &Row<'_>, column: &'static str) -> Result<Object, StoreError> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| StoreError::corrupt(column, error))
 }
 
-fn text(object: &Map<String, Value>) -> Result<String, StoreError> {
+fn text(object: &Object) -> Result<String, StoreError> {
     serde_json::to_string(object).map_err(|error| StoreError::corrupt("twin", error))
 }
 
 /// The twin of a device that has just been made (row `id`).
 pub(super) fn insert_empty(connection: &Connection, id: i64) -> Result<(), StoreError> {
-    let metadata = format!("{{\"$lastUpdated\":\"{NEVER}\"}}");
+    let metadata = text(&Section::default().metadata)?;
     connection
         .prepare_cached(
             "INSERT INTO twin (id, version, etag, tags, desired, desired_metadata, desired_version, reported, reported_metadata, \
-             reported_version) VALUES (?1, 2, 1, jsonb('{}'), jsonb('{}'), jsonb(?2), 1, jsonb('{}'), jsonb(?2), 1)",
+             reported_version) VALUES (?1, ?3, ?4, jsonb('{}'), jsonb('{}'), jsonb(?2), ?4, jsonb('{}'), jsonb(?2), ?4)",
         )?
-        .execute(params![id, metadata])?;
+        .execute(params![id, metadata, signed(FIRST_VERSION), signed(FIRST_COUNTER)])?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! An identity as the registry shows it and as clients send it.
 
 use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::ConnectionState;
 use serde::{Deserialize, Serialize};
 
 use super::super::ServiceError;
@@ -19,7 +20,7 @@ pub(crate) struct Device {
     device_id: String,
     generation_id: String,
     pub(crate) etag: String,
-    connection_state: &'static str,
+    connection_state: ConnectionState,
     status: &'static str,
     status_reason: Option<String>,
     connection_state_updated_time: String,
@@ -73,19 +74,28 @@ pub(crate) struct DeviceUpdate {
 
 impl std::fmt::Debug for Authentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authentication").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Authentication")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
 impl From<DeviceRecord> for Device {
     fn from(record: DeviceRecord) -> Self {
-        let StoredAuthentication { kind, keys, thumbprints } = record.authentication;
-        let (primary_key, secondary_key) = keys.as_ref().map(|(one, two)| (one.to_base64(), two.to_base64())).unzip();
+        let StoredAuthentication {
+            kind,
+            keys,
+            thumbprints,
+        } = record.authentication;
+        let (primary_key, secondary_key) = keys
+            .as_ref()
+            .map(|(one, two)| (one.to_base64(), two.to_base64()))
+            .unzip();
         Self {
             device_id: record.device_id.to_string(),
             generation_id: record.generation_id,
             etag: record.etag,
-            connection_state: record.connection_state.as_str(),
+            connection_state: record.connection_state,
             status: status_text(record.enabled),
             status_reason: record.status_reason,
             connection_state_updated_time: record.connection_state_updated,
@@ -93,8 +103,14 @@ impl From<DeviceRecord> for Device {
             last_activity_time: record.last_activity,
             cloud_to_device_message_count: 0,
             authentication: Authentication {
-                symmetric_key: Some(SymmetricKey { primary_key, secondary_key }),
-                x509_thumbprint: Some(Thumbprints { primary_thumbprint: thumbprints.0, secondary_thumbprint: thumbprints.1 }),
+                symmetric_key: Some(SymmetricKey {
+                    primary_key,
+                    secondary_key,
+                }),
+                x509_thumbprint: Some(Thumbprints {
+                    primary_thumbprint: thumbprints.0,
+                    secondary_thumbprint: thumbprints.1,
+                }),
                 kind: Some(kind),
             },
             capabilities: Capabilities { iot_edge: false },
@@ -111,9 +127,9 @@ impl DeviceUpdate {
     /// Whether the body is about `device`.
     pub(crate) fn check_id(&self, device: &str) -> Result<(), ServiceError> {
         match &self.device_id {
-            Some(id) if id != device => {
-                Err(ServiceError::argument(format!("the body is about device `{id}`, the path about `{device}`")))
-            }
+            Some(id) if id != device => Err(ServiceError::argument(format!(
+                "the body is about device `{id}`, the path about `{device}`"
+            ))),
             _ => Ok(()),
         }
     }
@@ -124,7 +140,9 @@ impl DeviceUpdate {
             None => Ok(None),
             Some(text) if text.eq_ignore_ascii_case("enabled") => Ok(Some(true)),
             Some(text) if text.eq_ignore_ascii_case("disabled") => Ok(Some(false)),
-            Some(text) => Err(ServiceError::argument(format!("status is `{text}`; expected `enabled` or `disabled`"))),
+            Some(text) => Err(ServiceError::argument(format!(
+                "status is `{text}`; expected `enabled` or `disabled`"
+            ))),
         }
     }
 
@@ -132,21 +150,30 @@ impl DeviceUpdate {
     pub(crate) fn status_reason(&self) -> Result<Option<String>, ServiceError> {
         match &self.status_reason {
             Some(reason) if reason.chars().count() > MAX_STATUS_REASON => {
-                Err(ServiceError::argument(format!("statusReason is longer than {MAX_STATUS_REASON} characters")))
+                Err(ServiceError::argument(format!(
+                    "statusReason is longer than {MAX_STATUS_REASON} characters"
+                )))
             }
             reason => Ok(reason.clone()),
         }
     }
 
     /// How the device is to authenticate. What the body leaves out or empty is taken from `present`, or made.
-    pub(crate) fn authentication(&self, present: Option<&StoredAuthentication>) -> Result<StoredAuthentication, ServiceError> {
+    pub(crate) fn authentication(
+        &self,
+        present: Option<&StoredAuthentication>,
+    ) -> Result<StoredAuthentication, ServiceError> {
         let wanted = self.authentication.clone().unwrap_or_default();
         let thumbprints = wanted.x509_thumbprint.unwrap_or_default();
         let kind = match wanted.kind.as_deref() {
-            Some(kind @ ("sas" | "selfSigned" | "certificateAuthority" | "none")) => kind.to_owned(),
+            Some(kind @ ("sas" | "selfSigned" | "certificateAuthority" | "none")) => {
+                kind.to_owned()
+            }
             Some(kind) => {
                 let expected = "`sas`, `selfSigned`, `certificateAuthority` or `none`";
-                return Err(ServiceError::argument(format!("authentication.type is `{kind}`; expected {expected}")));
+                return Err(ServiceError::argument(format!(
+                    "authentication.type is `{kind}`; expected {expected}"
+                )));
             }
             None if thumbprints.primary_thumbprint.is_some() => "selfSigned".to_owned(),
             None => present.map_or_else(|| "sas".to_owned(), |present| present.kind.clone()),
@@ -162,21 +189,39 @@ impl DeviceUpdate {
         } else {
             None
         };
-        let stored = present.map(|present| present.thumbprints.clone()).unwrap_or_default();
+        let stored = present
+            .map(|present| present.thumbprints.clone())
+            .unwrap_or_default();
         let thumbprints = if kind == "selfSigned" {
             (
-                thumbprint(thumbprints.primary_thumbprint, stored.0, "primaryThumbprint")?,
-                thumbprint(thumbprints.secondary_thumbprint, stored.1, "secondaryThumbprint")?,
+                thumbprint(
+                    thumbprints.primary_thumbprint,
+                    stored.0,
+                    "primaryThumbprint",
+                )?,
+                thumbprint(
+                    thumbprints.secondary_thumbprint,
+                    stored.1,
+                    "secondaryThumbprint",
+                )?,
             )
         } else {
             (None, None)
         };
-        Ok(StoredAuthentication { kind, keys, thumbprints })
+        Ok(StoredAuthentication {
+            kind,
+            keys,
+            thumbprints,
+        })
     }
 }
 
 /// The key given, else the one there is, else a new one. Clients ask for a new one with an empty text.
-fn key(given: Option<&str>, present: Option<SharedAccessKey>, member: &str) -> Result<SharedAccessKey, ServiceError> {
+fn key(
+    given: Option<&str>,
+    present: Option<SharedAccessKey>,
+    member: &str,
+) -> Result<SharedAccessKey, ServiceError> {
     match (given.filter(|text| !text.is_empty()), present) {
         (Some(text), _) => SharedAccessKey::from_base64(text)
             .ok()
@@ -190,8 +235,14 @@ fn key(given: Option<&str>, present: Option<SharedAccessKey>, member: &str) -> R
     }
 }
 
-fn thumbprint(given: Option<String>, present: Option<String>, member: &str) -> Result<Option<String>, ServiceError> {
-    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(present) };
+fn thumbprint(
+    given: Option<String>,
+    present: Option<String>,
+    member: &str,
+) -> Result<Option<String>, ServiceError> {
+    let Some(text) = given.filter(|text| !text.is_empty()) else {
+        return Ok(present);
+    };
     // SHA-1 or SHA-256, in hexadecimal.
     if matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Ok(Some(text.to_ascii_uppercase()))

@@ -16,7 +16,7 @@ use iothub_protocol::query;
 use super::methods::MethodRun;
 use super::plan::{Devices, Job, Step, plan};
 use super::twins;
-use super::{OUTCOME_UNKNOWN, plan_of};
+use super::OUTCOME_UNKNOWN;
 use crate::service::{MethodService, ServiceError};
 use crate::store::{JobRecord, Store, StoreError};
 
@@ -120,7 +120,7 @@ impl Runner {
             self.resume(job);
             return Ok(None);
         }
-        let mut view = plan_of(&job);
+        let mut view = view(&job);
         loop {
             match plan(Timestamp::now(), &view, Devices::default()) {
                 Step::Wait(until) => return Ok(Some(until)),

@@ -1,4 +1,4 @@
--- Times are text in UTC with seven decimals, so that they compare as the JSON they are shown as. `0001-01-01T00:00:00Z` is "never".
+-- Times are text, as documents show them, so that queries compare what clients see. `0001-01-01T00:00:00Z` is "never".
 
 CREATE TABLE policy (
     name          TEXT PRIMARY KEY,

@@ -1,0 +1,180 @@
+//! Jobs: made, looked at and cancelled here; planned in [`plan`], run by the [`runner`].
+
+mod methods;
+mod plan;
+mod runner;
+mod twins;
+
+use std::sync::Arc;
+
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::JobId;
+use iothub_protocol::job::{DeviceJobStatistics, JobAction, JobRequest, JobResponse, JobStatus, JobType};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Listed, MethodService, PreparedCall, ServiceError};
+use crate::store::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Place, Store};
+
+pub(crate) use runner::Runner;
+
+/// What a device's record says when the hub stopped between sending the call and hearing of it. Not one of IoT Hub's codes: Azure does not
+/// tell.
+const OUTCOME_UNKNOWN: (&str, &str) = (
+    "OutcomeUnknown",
+    "The hub stopped after it had sent the call and before it heard the answer; whether the device acted is not known.",
+);
+
+/// What it says when the job's time was up before its turn.
+const NOT_BEGUN: (&str, &str) = ("RequestTimedOut", "The job's maximum execution time passed before the hub began with this device.");
+
+/// What it says when the job's time was up before the answer.
+const UNANSWERED: (&str, &str) =
+    ("RequestTimedOut", "The job's maximum execution time passed before the device answered; whether it acted is not known.");
+
+/// Pages of jobs all belong to this query.
+const LIST: &str = "jobs";
+
+/// Makes, shows and cancels jobs.
+#[derive(Clone)]
+pub struct JobService {
+    store: Store,
+    method: MethodService,
+    nudge: Arc<Notify>,
+}
+
+impl JobService {
+    pub(super) fn new(store: Store, method: MethodService) -> Self {
+        Self { store, method, nudge: Arc::default() }
+    }
+
+    /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier hub left unsettled.
+    pub(crate) async fn runner(&self, stop: CancellationToken) -> Result<Runner, ServiceError> {
+        Runner::recover(&self.store).await?;
+        Ok(Runner::new(self.store.clone(), self.method.clone(), Arc::clone(&self.nudge), stop))
+    }
+
+    /// Makes a job. Its condition is read when it runs, as on Azure: one that cannot be read makes the job fail, not this call.
+    pub(crate) async fn create(&self, id: &JobId, request: JobRequest) -> Result<JobResponse, ServiceError> {
+        if request.job_id.as_ref().is_some_and(|given| given != id) {
+            return Err(ServiceError::argument(format!("the body's jobId is not `{id}`, which the path names")));
+        }
+        let action = check_action(&request.action)?;
+        let kind = request.action.job_type();
+        let created = Timestamp::now();
+        let job = NewJob {
+            job_id: id.clone(),
+            kind,
+            action,
+            query_condition: request.query_condition,
+            created,
+            start: request.start_time.unwrap_or(created),
+            max_execution: request.max_execution_time,
+        };
+        match self.store.job_insert(job).await? {
+            JobInsert::Done => {
+                self.nudge.notify_one();
+                Ok(JobResponse::short(id.clone(), kind, JobStatus::Queued))
+            }
+            JobInsert::Exists => {
+                Err(ServiceError::new(ErrorCode::JobAlreadyExists, format!("there is a job `{id}` already")))
+            }
+            JobInsert::TooMany => {
+                let message = "too many jobs are waiting or running; try again when one has ended";
+                Err(ServiceError::new(ErrorCode::ThrottlingMaxActiveJobCountExceeded, message))
+            }
+        }
+    }
+
+    /// The job.
+    pub(crate) async fn get(&self, id: &JobId) -> Result<JobResponse, ServiceError> {
+        let record = self.store.job_get(id).await?;
+        response(record.ok_or_else(|| ServiceError::job_not_found(id.as_ref()))?)
+    }
+
+    /// Cancels a job that has not started.
+    pub(crate) async fn cancel(&self, id: &JobId) -> Result<JobResponse, ServiceError> {
+        match self.store.job_cancel(id, Timestamp::now()).await? {
+            JobCancel::Done(record) => response(*record),
+            JobCancel::TooLate(status) => {
+                let message = format!("Job cannot be cancelled in '{}' status.", capitalised(status.as_str()));
+                Err(ServiceError::new(ErrorCode::OperationNotAllowedInCurrentState, message))
+            }
+            JobCancel::NotFound => Err(ServiceError::job_not_found(id.as_ref())),
+        }
+    }
+
+    /// A page of jobs, the newest first.
+    pub(crate) async fn list(
+        &self,
+        kind: Option<JobType>,
+        status: Option<JobStatus>,
+        size: u32,
+        continuation: Option<&str>,
+    ) -> Result<Listed<JobResponse>, ServiceError> {
+        let before = super::query::place(continuation, LIST)?.map(|place| place.0);
+        let mut records = self.store.job_list(JobFilter { kind, status }, before, size + 1).await?;
+        let more = records.len() > size as usize;
+        records.truncate(size as usize);
+        let continuation = records.last().filter(|_| more).map(|last| Place(last.row, 0).token(LIST));
+        let rows = records.into_iter().map(response).collect::<Result<_, _>>()?;
+        Ok(Listed { rows, continuation })
+    }
+}
+
+/// Checks what the document's types leave open, and writes the action as it is stored.
+fn check_action(action: &JobAction) -> Result<String, ServiceError> {
+    let written = match action {
+        JobAction::Method(request) => {
+            PreparedCall::new(request)?;
+            serde_json::to_string(request)
+        }
+        JobAction::UpdateTwin(patch) => {
+            if patch.etag.as_deref().is_some_and(|etag| etag != "*") {
+                let message = "updateTwin.etag must be `*`: a job updates twins whatever their version";
+                return Err(ServiceError::new(ErrorCode::PreconditionFailed, message));
+            }
+            super::twin::check(patch)?;
+            serde_json::to_string(patch)
+        }
+    };
+    written.map_err(|error| ServiceError::argument(format!("the job's action cannot be stored: {error}")))
+}
+
+fn response(record: JobRecord) -> Result<JobResponse, ServiceError> {
+    let damaged = |error: serde_json::Error| {
+        ServiceError::new(ErrorCode::ServerError, format!("the job's action cannot be read back: {error}"))
+    };
+    let (method, twin) = match record.kind {
+        JobType::ScheduleUpdateTwin => (None, Some(serde_json::from_str(&record.action).map_err(damaged)?)),
+        _ => (Some(serde_json::from_str(&record.action).map_err(damaged)?), None),
+    };
+    Ok(JobResponse {
+        query_condition: Some(record.query_condition),
+        created_time: Some(record.created),
+        start_time: Some(record.start),
+        end_time: record.ended,
+        max_execution_time_in_seconds: Some(record.max_execution.as_secs()),
+        cloud_to_device_method: method,
+        update_twin: twin,
+        failure_reason: record.failure_reason,
+        device_job_statistics: Some(statistics(record.counts)),
+        ..JobResponse::short(record.job_id, record.kind, record.status)
+    })
+}
+
+const fn statistics(counts: JobCounts) -> DeviceJobStatistics {
+    DeviceJobStatistics {
+        device_count: counts.devices,
+        failed_count: counts.failed,
+        succeeded_count: counts.succeeded,
+        running_count: counts.running,
+        pending_count: counts.pending,
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(characters).collect()
+}

@@ -1,0 +1,257 @@
+//! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); here are the counters, the conditions and who is told.
+
+use bytes::Bytes;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::time;
+use iothub_protocol::twin::limits::{check_growth, check_patch, check_replacement};
+use iothub_protocol::twin::{
+    self, Object, Properties, SectionKind, SectionPatch, Twin, TwinError, TwinPatch,
+};
+use jiff::Timestamp;
+
+use super::{IfMatch, ServiceError};
+use crate::store::{Store, TwinChange, TwinRecord};
+
+/// Reads and writes twins.
+#[derive(Clone)]
+pub struct TwinService {
+    store: Store,
+}
+
+impl TwinService {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// What a device gets when it asks for its twin: desired and reported properties, without metadata.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceNotFound`, or when the store fails.
+    pub async fn device_view(&self, device: &DeviceId) -> Result<Bytes, ServiceError> {
+        let record = self.record(device).await?;
+        let properties = Properties {
+            desired: record.desired,
+            reported: record.reported,
+        }
+        .without_metadata();
+        Ok(json(&properties))
+    }
+
+    /// Merges what a device reports, on the condition that `if_version` is the present `$version`, if it is given; returns the new
+    /// `$version` of its reported properties, when it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// `PreconditionFailed` when the version is another; `ArgumentInvalid` when the patch is not an object or holds what a twin may not; `DeviceNotFound`; or when the store fails.
+    pub async fn patch_reported(
+        &self,
+        device: &DeviceId,
+        patch: Bytes,
+        if_version: Option<u64>,
+    ) -> Result<u64, ServiceError> {
+        let patch: Object = serde_json::from_slice(&patch).map_err(|error| {
+            ServiceError::argument(format!("the patch is not a JSON object: {error}"))
+        })?;
+        let now = Timestamp::now();
+        let change = move |record: &mut TwinRecord| {
+            if if_version.is_some_and(|wanted| wanted != record.reported.version) {
+                return Err(ServiceError::precondition_failed());
+            }
+            record.reported.patch(SectionKind::Reported, &patch, now)?;
+            record.version += 1;
+            let version = record.reported.version;
+            Ok::<_, ServiceError>((
+                TwinChange {
+                    reported: true,
+                    ..TwinChange::default()
+                },
+                version,
+            ))
+        };
+        let changed = self.store.twin_update(device, change).await?;
+        changed
+            .map(|(_, version)| version)
+            .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))
+    }
+
+    /// The twin as the service sees it.
+    pub(crate) async fn get(&self, device: &DeviceId) -> Result<Twin, ServiceError> {
+        Ok(self.record(device).await?.into())
+    }
+
+    /// Merges a patch.
+    pub(crate) async fn patch(
+        &self,
+        device: &DeviceId,
+        if_match: IfMatch,
+        patch: TwinPatch,
+    ) -> Result<Twin, ServiceError> {
+        self.change(device, if_match, move |record, now| {
+            merge(record, &patch, now)
+        })
+        .await
+    }
+
+    /// Replaces the sections that are given.
+    pub(crate) async fn replace(
+        &self,
+        device: &DeviceId,
+        if_match: IfMatch,
+        wanted: TwinPatch,
+    ) -> Result<Twin, ServiceError> {
+        self.change(device, if_match, move |record, now| {
+            replace(record, wanted, now)
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        device: &DeviceId,
+        if_match: IfMatch,
+        change: impl FnOnce(&mut TwinRecord, Timestamp) -> Result<TwinChange, ServiceError>
+        + Send
+        + 'static,
+    ) -> Result<Twin, ServiceError> {
+        let now = Timestamp::now();
+        let change = move |record: &mut TwinRecord| {
+            if_match.check(&twin::etag(record.etag))?;
+            Ok::<_, ServiceError>((change(record, now)?, ()))
+        };
+        let changed = self.store.twin_update(device, change).await?;
+        let (record, ()) =
+            changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        Ok(record.into())
+    }
+
+    async fn record(&self, device: &DeviceId) -> Result<TwinRecord, ServiceError> {
+        self.store
+            .twin_get(device)
+            .await?
+            .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))
+    }
+}
+
+/// Checks what of a patch can be checked without a twin.
+pub(super) fn check(patch: &TwinPatch) -> Result<(), ServiceError> {
+    for (kind, section) in [
+        (SectionKind::Tags, &patch.tags),
+        (SectionKind::Desired, &patch.desired),
+    ] {
+        section
+            .values()
+            .map_or(Ok(()), |values| check_patch(kind, values))?;
+    }
+    Ok(())
+}
+
+/// Merges `patch` into the twin, as a PATCH and a twin job do. `tags: null` means nothing, `desired: null` clears, as on Azure.
+pub(super) fn merge(
+    record: &mut TwinRecord,
+    patch: &TwinPatch,
+    now: Timestamp,
+) -> Result<TwinChange, ServiceError> {
+    let mut change = TwinChange::default();
+    if let SectionPatch::Values(patch) = &patch.tags {
+        check_patch(SectionKind::Tags, patch)?;
+        let mut tags = record.tags.clone();
+        twin::merge(&mut tags, patch);
+        check_growth(SectionKind::Tags, &record.tags, &tags)?;
+        record.tags = tags;
+        change.tags = true;
+    }
+    let told = match &patch.desired {
+        SectionPatch::Absent => None,
+        SectionPatch::Null => Some(record.desired.clear(SectionKind::Desired, now)),
+        SectionPatch::Values(patch) => {
+            record.desired.patch(SectionKind::Desired, patch, now)?;
+            Some(patch.clone())
+        }
+    };
+    change.desired = told.map(|patch| json(&record.desired.notification(patch)));
+    count(record, &change);
+    Ok(change)
+}
+
+/// Puts the sections that `wanted` has in the place of the twin's.
+fn replace(
+    record: &mut TwinRecord,
+    wanted: TwinPatch,
+    now: Timestamp,
+) -> Result<TwinChange, ServiceError> {
+    let mut change = TwinChange::default();
+    let values = |section: SectionPatch| match section {
+        SectionPatch::Absent => None,
+        SectionPatch::Null => Some(Object::new()),
+        SectionPatch::Values(values) => Some(values),
+    };
+    if let Some(tags) = values(wanted.tags) {
+        check_replacement(SectionKind::Tags, &tags)?;
+        check_growth(SectionKind::Tags, &record.tags, &tags)?;
+        record.tags = tags;
+        change.tags = true;
+    }
+    if let Some(desired) = values(wanted.desired) {
+        let told = record.desired.replace(SectionKind::Desired, desired, now)?;
+        change.desired = Some(json(&record.desired.notification(told)));
+    }
+    count(record, &change);
+    Ok(change)
+}
+
+/// One write of tags or desired properties counts once, in `version` and in the etag.
+fn count(record: &mut TwinRecord, change: &TwinChange) {
+    if change.tags || change.desired.is_some() {
+        record.version += 1;
+        record.etag += 1;
+    }
+}
+
+fn json(document: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(document)
+        .expect("objects of JSON values have text keys alone")
+        .into()
+}
+
+impl From<TwinError> for ServiceError {
+    fn from(error: TwinError) -> Self {
+        Self::argument(error.to_string())
+    }
+}
+
+impl From<TwinRecord> for Twin {
+    fn from(record: TwinRecord) -> Self {
+        let device = record.device;
+        // Texts that the store wrote; one that is damaged is shown as "never".
+        let time = |text: &str| time::parse(text).unwrap_or_else(|_| twin::never());
+        Self {
+            device_id: device.device_id,
+            etag: twin::etag(record.etag),
+            device_etag: Some(device.etag),
+            status: if device.enabled {
+                twin::DeviceStatus::Enabled
+            } else {
+                twin::DeviceStatus::Disabled
+            },
+            status_reason: device.status_reason,
+            status_update_time: time(&device.status_updated),
+            connection_state: device.connection_state,
+            last_activity_time: time(&device.last_activity),
+            cloud_to_device_message_count: 0,
+            authentication_type: device.authentication.kind,
+            x509_thumbprint: twin::Thumbprints {
+                primary_thumbprint: device.authentication.thumbprints.0,
+                secondary_thumbprint: device.authentication.thumbprints.1,
+            },
+            model_id: record.model_id,
+            version: record.version,
+            tags: record.tags,
+            properties: Properties {
+                desired: record.desired,
+                reported: record.reported,
+            },
+            capabilities: twin::Capabilities::default(),
+        }
+    }
+}
