@@ -3,6 +3,7 @@
 //! Nothing here moves the door: method calls go to the controller's handle, and everything the door does reaches the hub through its snapshot
 //! and the event log. A hub that is away, full or wrong costs the door nothing.
 
+mod connect;
 mod driver;
 mod methods;
 mod pace;
@@ -10,6 +11,7 @@ mod problem;
 mod publisher;
 mod reported;
 mod twin;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;

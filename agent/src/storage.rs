@@ -4,15 +4,15 @@
 //! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
 //! what the saved state means; it is kept as the JSON text that the caller's type gives.
 
+mod mailbox;
 mod state_file;
 mod thread;
 
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs4::{FileExt, TryLockError};
@@ -25,14 +25,12 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub use crate::event_log::LogRecord;
-use crate::event_log::{Entry, EventLog};
+use crate::event_log::EventLog;
 pub use state_file::Damage;
 pub(crate) use state_file::{set_aside, sync_directory};
 
+use mailbox::{Door, Files, Mailbox, Read, Saved, Shared};
 use state_file::StateFile;
-
-/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost, which the log then tells.
-const MAX_WAITING_RECORDS: usize = 1024;
 
 /// What failed on disk.
 #[derive(Debug, Clone, Error)]
@@ -216,7 +214,7 @@ impl Storage {
         Ok((storage, restored))
     }
 
-    /// Ends the thread once it has written what was handed to it. Doors still open are synced and closed.
+    /// Ends the thread once it has written what was handed to it before; what comes later is refused. Doors still open are synced and closed.
     pub fn shutdown(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
@@ -262,13 +260,7 @@ impl DoorStorage {
 
     /// Appends to the event log. Never waits; what the disk cannot take counts as lost, and the log tells so.
     pub fn append(&self, record: EventRecord) {
-        self.post(|mailbox| {
-            if mailbox.records.len() < MAX_WAITING_RECORDS {
-                mailbox.records.push_back(record);
-            } else {
-                mailbox.overflow += 1;
-            }
-        });
+        self.post(|mailbox| mailbox.push_record(record));
     }
 
     /// Tells whenever the log's newest position has grown.
@@ -327,7 +319,7 @@ impl DoorStorage {
             mailbox.queued = true;
         }
         let mut queue = self.shared.lock();
-        if queue.ended {
+        if queue.closing || queue.ended {
             drop(queue);
             let work = std::mem::take(&mut *self.door.lock());
             work.refuse();
@@ -336,130 +328,6 @@ impl DoorStorage {
         queue.ready.push_back(Arc::clone(&self.door));
         drop(queue);
         self.shared.wake.notify_one();
-    }
-}
-
-/// What the thread and the handles share: doors with work, each at most once, so that the queue is bounded by the number of doors.
-///
-/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it waits.
-#[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    ready: VecDeque<Arc<Door>>,
-    closing: bool,
-    ended: bool,
-}
-
-#[derive(Debug)]
-struct Door {
-    path: PathBuf,
-    name: String,
-    newest: watch::Sender<u64>,
-    acknowledged: AtomicU64,
-    mailbox: Mutex<Mailbox>,
-}
-
-type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
-
-/// Work that waits for the thread, merged.
-#[derive(Default)]
-struct Mailbox {
-    queued: bool,
-    opened: Option<Files>,
-    door: Option<Box<RawValue>>,
-    place: Option<Place>,
-    saves: Vec<Done>,
-    records: VecDeque<EventRecord>,
-    /// Records refused because too many waited.
-    overflow: u64,
-    acknowledged: Option<u64>,
-    reads: Vec<Read>,
-    closes: Vec<oneshot::Sender<()>>,
-}
-
-struct Read {
-    position: u64,
-    limit: usize,
-    reply: oneshot::Sender<Result<Vec<LogRecord>, StorageError>>,
-}
-
-/// The files of one door; the thread's alone once they are handed over.
-#[derive(Debug)]
-struct Files {
-    state_file: StateFile,
-    saved: Saved,
-    log: EventLog,
-    _lock: File,
-}
-
-/// Content of the state file.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Saved {
-    boot: String,
-    /// The latest wall time seen at a save.
-    clock_unix_s: u64,
-    door: Option<Box<RawValue>>,
-    #[serde(default)]
-    place: Place,
-}
-
-impl Mailbox {
-    /// Answers everything that waits with "closed".
-    fn refuse(self) {
-        for done in self.saves {
-            done(Err(StorageError::Closed));
-        }
-        for read in self.reads {
-            // Nobody waits for it any more when this fails.
-            let _ = read.reply.send(Err(StorageError::Closed));
-        }
-    }
-}
-
-impl std::fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailbox")
-            .field("queued", &self.queued)
-            .field("saves", &self.saves.len())
-            .field("records", &self.records.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// A panic while the lock was held cannot leave a queue half changed: every change is one call.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Door {
-    fn lock(&self) -> MutexGuard<'_, Mailbox> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn entry(&self, place: &Place, record: EventRecord) -> Entry {
-        let mut fields = Map::new();
-        fields.insert("door".to_owned(), self.name.as_str().into());
-        for (key, value) in [("building", &place.building), ("floor", &place.floor)] {
-            if let Some(value) = value {
-                fields.insert(key.to_owned(), value.clone());
-            }
-        }
-        for (key, value) in record.fields {
-            fields.entry(key).or_insert(value);
-        }
-        Entry {
-            at: record.at.map(|at| at.to_string()),
-            clock: record.clock,
-            kind: record.kind,
-            fields,
-        }
     }
 }
 

@@ -8,21 +8,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iothub_protocol::connection_string::DeviceCredential;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::sas;
 use iothub_protocol::topic::Subscription;
 use log::{debug, info, warn};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
 };
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::connect;
 use super::methods::{self, Methods};
 use super::pace::{BackOff, Renewal};
 use super::problem::{Problem, Target};
@@ -30,14 +28,8 @@ use super::{FromHub, LinkState, LinkStatus};
 use crate::config::HubConfig;
 use crate::tls::FlooredClock;
 
-/// Wait for TCP, TLS and CONNACK together.
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Room beside the keep-alive before a connection without any event is given up.
 const SILENCE_MARGIN: Duration = Duration::from_secs(60);
-/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with room) or a message of 256 KiB with its topic.
-const MAX_PACKET_BYTES: usize = 320 * 1024;
-/// Requests that wait for the connection: subscriptions, a twin request, a patch, [`super::publisher::WINDOW`] events and every method answer fit.
-const REQUESTS: usize = 64;
 /// How often a renewal that is due waits for a moment without a method in flight.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a drain looks whether the last method is answered.
@@ -46,8 +38,6 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the same problem is logged again.
 const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
-/// The version of the device API that topics and bodies follow.
-const API_VERSION: &str = "2021-04-12";
 
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
@@ -134,7 +124,7 @@ impl Driver {
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
         let renewal = Renewal::of_token(self.config.sas_lifetime, &mut rand::rng());
-        let (client, mut event_loop) = self.open();
+        let (client, mut event_loop) = connect::prepare(&self.config, &self.tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;
         let end = loop {
             let turn = {
@@ -186,47 +176,6 @@ impl Driver {
             disconnect(&client, &mut event_loop).await;
         }
         end
-    }
-
-    fn open(&self) -> (AsyncClient, EventLoop) {
-        let (client, mut event_loop) = AsyncClient::new(self.options(), REQUESTS);
-        event_loop
-            .network_options
-            .set_connection_timeout(CONNECT_WITHIN.as_secs());
-        event_loop.network_options.set_tcp_nodelay(true);
-        (client, event_loop)
-    }
-
-    fn options(&self) -> MqttOptions {
-        let connection = &self.config.connection;
-        let device = connection.device_id.as_ref();
-        let hub = connection.host_name.host();
-        let mut options = MqttOptions::new(device, self.target().host, self.config.mqtt_port);
-        options.set_clean_session(true);
-        options.set_keep_alive(self.config.keep_alive);
-        options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
-        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(
-            &self.tls,
-        ))));
-        let user = format!(
-            "{hub}/{device}/?api-version={API_VERSION}&DeviceClientType=door-agent%2F{}",
-            env!("CARGO_PKG_VERSION")
-        );
-        match &connection.credential {
-            DeviceCredential::Key(key) => {
-                let audience = format!("{hub}/devices/{device}");
-                let expiry = self.clock.unix_s() + self.config.sas_lifetime.as_secs();
-                options.set_credentials(user, sas::sign(&audience, key, expiry, None));
-            }
-            DeviceCredential::Token(token) => {
-                options.set_credentials(user, token.expose_secret());
-            }
-            // The configuration refuses it until the agent can hold a certificate.
-            DeviceCredential::X509 => {
-                options.set_credentials(user, "");
-            }
-        }
-        options
     }
 
     /// Handles one event; `Some` ends the connection.
@@ -320,12 +269,8 @@ impl Driver {
 
     fn target(&self) -> Target<'_> {
         let connection = &self.config.connection;
-        let dialled = connection
-            .gateway_host_name
-            .as_ref()
-            .unwrap_or(&connection.host_name);
         Target {
-            host: dialled.host(),
+            host: connect::dialled(connection).host(),
             port: self.config.mqtt_port,
             device: connection.device_id.as_ref(),
         }

@@ -3,7 +3,6 @@
 //! It learns of the connection through [`FromHub`] only and never waits for it: what it has open at any time fits the connection's queue, so
 //! that every publish is a `try_publish`.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use iothub_protocol::id::DeviceId;
@@ -17,12 +16,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::reported::{Answer, Reported};
 use super::twin::{Desired, Next};
+use super::window::Window;
 use super::{FromHub, LinkStatus};
 use crate::controller::Snapshot;
 use crate::storage::{DoorStorage, LogRecord, Place, StartReason};
 
-/// Events sent and not yet acknowledged: what the smallest hub takes.
-pub(super) const WINDOW: usize = 16;
 /// Wait before the twin is asked for again when no answer came, or a bad one.
 const TWIN_WITHIN: Duration = Duration::from_secs(20);
 /// The reported properties that are the agent's own.
@@ -44,7 +42,10 @@ pub(super) struct Publisher {
     read: TwinRead,
     reported: Reported,
     saves: Saves,
-    events: Events,
+    /// Position of the newest record in the event log.
+    newest: watch::Receiver<u64>,
+    window: Window,
+    next_rid: u64,
 }
 
 /// Where reading the twin stands.
@@ -68,23 +69,6 @@ struct Saves {
 struct Finished {
     number: u64,
     problem: Option<String>,
-}
-
-/// The event log's way to the hub.
-struct Events {
-    newest: watch::Receiver<u64>,
-    /// Sent and not acknowledged, oldest first.
-    open: VecDeque<OpenEvent>,
-    /// Position of the last record handed to the connection.
-    sent: u64,
-    next_rid: u64,
-}
-
-struct OpenEvent {
-    position: u64,
-    /// Known once the connection has taken it.
-    pkid: Option<u16>,
-    acknowledged: bool,
 }
 
 /// What the publisher works with.
@@ -121,12 +105,9 @@ impl Publisher {
                 finished,
                 finish,
             },
-            events: Events {
-                newest,
-                open: VecDeque::with_capacity(WINDOW),
-                sent: 0,
-                next_rid: 0,
-            },
+            newest,
+            window: Window::default(),
+            next_rid: 0,
         }
     }
 
@@ -142,7 +123,7 @@ impl Publisher {
                     None => return,
                 },
                 Ok(()) = self.snapshot.changed() => {}
-                Ok(()) = self.events.newest.changed() => {}
+                Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
                 () = sleep_until(wake) => {}
             }
@@ -160,7 +141,7 @@ impl Publisher {
                 self.client = None;
                 self.read = TwinRead::Done;
                 self.reported.offline();
-                self.events.restart();
+                self.window.restart();
             }
             FromHub::TwinResponse { status, rid, body } => self.twin_response(status, &rid, &body),
             FromHub::DesiredPatch { version, body } => match parse_object(&body) {
@@ -176,9 +157,9 @@ impl Publisher {
                     self.read = TwinRead::Wanted;
                 }
             },
-            FromHub::Sent(pkid) => self.events.sent(pkid),
+            FromHub::Sent(pkid) => self.window.written(pkid),
             FromHub::Acknowledged(pkid) => {
-                if let Some(position) = self.events.acknowledged(pkid) {
+                if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
                 }
             }
@@ -311,7 +292,8 @@ impl Publisher {
         let asked_in_vain =
             matches!(&self.read, TwinRead::Asked { again_at, .. } if *again_at <= now);
         if self.read == TwinRead::Wanted || asked_in_vain {
-            let rid = format!("{READ_PREFIX}{}", self.events.next_rid());
+            self.next_rid += 1;
+            let rid = format!("{READ_PREFIX}{}", self.next_rid);
             let topic = Uplink::TwinGet { rid: &rid }.topic(&self.device);
             publish(&client, topic, QoS::AtMostOnce, Vec::new());
             self.read = TwinRead::Asked {
@@ -340,33 +322,28 @@ impl Publisher {
     }
 
     async fn publish_events(&mut self, client: &AsyncClient) {
-        let newest = *self.events.newest.borrow_and_update();
-        let room = WINDOW - self.events.open.len();
-        if room == 0 || self.events.sent >= newest {
+        let newest = *self.newest.borrow_and_update();
+        let room = self.window.room();
+        if room == 0 || self.window.sent() >= newest {
             return;
         }
-        match self.storage.records_after(self.events.sent, room).await {
+        match self.storage.records_after(self.window.sent(), room).await {
             Ok(records) => {
                 if records.is_empty() {
-                    self.events.sent = newest;
+                    self.window.skip_to(newest);
                 }
                 for record in records {
                     let topic = event_topic(&self.device, &record);
                     if !publish(client, topic, QoS::AtLeastOnce, record.body) {
                         return;
                     }
-                    self.events.sent = record.position;
-                    self.events.open.push_back(OpenEvent {
-                        position: record.position,
-                        pkid: None,
-                        acknowledged: false,
-                    });
+                    self.window.handed_over(record.position);
                 }
             }
             Err(problem) => {
                 error!("{}: events cannot be sent: {problem}", self.device);
                 // Tried again with the next event, or the next connection.
-                self.events.sent = newest;
+                self.window.skip_to(newest);
             }
         }
     }
@@ -382,38 +359,6 @@ impl Publisher {
             Some(_) => [patch, read].into_iter().flatten().fold(far, Instant::min),
             None => far,
         }
-    }
-}
-
-impl Events {
-    /// The connection is gone: what it did not acknowledge is read and sent again.
-    fn restart(&mut self) {
-        self.open.clear();
-        self.sent = 0;
-    }
-
-    /// The connection took the oldest event it had not taken yet.
-    fn sent(&mut self, pkid: u16) {
-        if let Some(event) = self.open.iter_mut().find(|event| event.pkid.is_none()) {
-            event.pkid = Some(pkid);
-        }
-    }
-
-    /// The hub has an event; the position up to which it now has all of them, when that moved.
-    fn acknowledged(&mut self, pkid: u16) -> Option<u64> {
-        if let Some(event) = self.open.iter_mut().find(|event| event.pkid == Some(pkid)) {
-            event.acknowledged = true;
-        }
-        let mut position = None;
-        while self.open.front().is_some_and(|event| event.acknowledged) {
-            position = self.open.pop_front().map(|event| event.position);
-        }
-        position
-    }
-
-    fn next_rid(&mut self) -> u64 {
-        self.next_rid += 1;
-        self.next_rid
     }
 }
 

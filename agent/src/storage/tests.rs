@@ -120,6 +120,7 @@ async fn a_state_that_cannot_be_written_is_answered_with_the_reason() {
     let path = home.path().join("state");
     let storage = Storage::spawn().unwrap();
     let (door, _) = storage.open(&directory(&path, BOOT)).unwrap();
+    save(&door, &held("released")).unwrap();
     std::fs::remove_dir_all(&path).unwrap();
     let error = save(&door, &held("locked")).unwrap_err();
     assert_eq!(

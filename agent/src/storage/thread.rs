@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::event_log::Entry;
 
-use super::{Door, Files, Mailbox, Shared, StorageError, failed, unix_now_s};
+use super::mailbox::{Door, Files, Mailbox, Shared};
+use super::{StorageError, failed, unix_now_s};
 
 /// How long a record that is not urgent may wait for its fsync.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
@@ -101,6 +102,8 @@ impl Writer {
         let mut work = std::mem::take(&mut *door.lock());
         if let Some(opened) = work.opened.take() {
             self.files.insert(door.path.clone(), opened);
+            // From here on this boot and this time are known to a later start.
+            work.saves.push(Box::new(|_| {}));
         }
         let Some(files) = self.files.get_mut(&door.path) else {
             work.refuse();
@@ -155,7 +158,9 @@ impl Writer {
 
     fn close(&mut self, door: &Door) {
         self.syncs.retain(|(_, path)| *path != door.path);
-        if let Some(files) = self.files.remove(&door.path) {
+        if let Some(mut files) = self.files.remove(&door.path) {
+            // What the clock shows now is the floor of the next start's; why it failed is in the log already.
+            let _ = write_state(door, &mut files);
             if let Err(error) = files.log.sync() {
                 error!(
                     "cannot sync the event log in {}: {error}",
@@ -177,17 +182,19 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     if let Some(place) = work.place.take() {
         files.saved.place = place;
     }
-    files.saved.clock_unix_s = files.saved.clock_unix_s.max(unix_now_s());
-    let result = files
-        .state_file
-        .save(&files.saved)
-        .map_err(failed("save the state in", &door.path));
-    if let Err(StorageError::Io { source, .. }) = &result {
-        error!("cannot save the state in {}: {source}", door.path.display());
-    }
+    let result = write_state(door, files);
     for done in work.saves.drain(..) {
         done(result.clone());
     }
+}
+
+fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
+    files.saved.clock_unix_s = files.saved.clock_unix_s.max(unix_now_s());
+    let result = files.state_file.save(&files.saved);
+    if let Err(error) = &result {
+        error!("cannot save the state in {}: {error}", door.path.display());
+    }
+    result.map_err(failed("save the state in", &door.path))
 }
 
 /// The line of the program's log for an event, with the fields that a person filters by.

@@ -1,0 +1,118 @@
+//! Events on their way: handed to the connection, written under a packet id, acknowledged.
+//!
+//! Pure. Records are removed from the log in order, so an acknowledgement counts once all before it are there.
+
+use std::collections::VecDeque;
+
+/// Events sent and not yet acknowledged at any time: what the smallest hub takes, and few enough that no packet id comes round to an open one.
+pub(super) const SIZE: usize = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Oldest first.
+    open: VecDeque<Open>,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    position: u64,
+    /// Known once the connection has written it.
+    pkid: Option<u16>,
+    acknowledged: bool,
+}
+
+impl Window {
+    /// How many more events may go.
+    pub(super) fn room(&self) -> usize {
+        SIZE.saturating_sub(self.open.len())
+    }
+
+    /// Position up to which everything was handed to this connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// The connection is gone: what it did not acknowledge is read and sent again.
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// There is nothing to send up to this position.
+    pub(super) fn skip_to(&mut self, position: u64) {
+        self.sent = position;
+    }
+
+    /// The record at `position` was handed to the connection.
+    pub(super) fn handed_over(&mut self, position: u64) {
+        self.sent = position;
+        self.open.push_back(Open {
+            position,
+            pkid: None,
+            acknowledged: false,
+        });
+    }
+
+    /// The connection has written the oldest event that it had not written yet.
+    pub(super) fn written(&mut self, pkid: u16) {
+        if let Some(event) = self.open.iter_mut().find(|event| event.pkid.is_none()) {
+            event.pkid = Some(pkid);
+        }
+    }
+
+    /// The hub has an event; the position up to which it now has all of them, when that moved.
+    pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<u64> {
+        let matching = |event: &&mut Open| event.pkid == Some(pkid) && !event.acknowledged;
+        if let Some(event) = self.open.iter_mut().find(matching) {
+            event.acknowledged = true;
+        }
+        let mut position = None;
+        while self.open.front().is_some_and(|event| event.acknowledged) {
+            position = self.open.pop_front().map(|event| event.position);
+        }
+        position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(positions: &[u64]) -> Window {
+        let mut window = Window::default();
+        for (position, pkid) in positions.iter().zip(1..) {
+            window.handed_over(*position);
+            window.written(pkid);
+        }
+        window
+    }
+
+    #[test]
+    fn acknowledgements_count_in_order_though_they_come_out_of_it() {
+        let mut window = window(&[10, 11, 12]);
+        assert_eq!(window.acknowledged(2), None);
+        assert_eq!(window.acknowledged(1), Some(11));
+        assert_eq!(window.acknowledged(1), None);
+        assert_eq!(window.acknowledged(3), Some(12));
+        assert_eq!(window.room(), SIZE);
+    }
+
+    #[test]
+    fn an_event_not_yet_written_is_acknowledged_by_nothing() {
+        let mut window = Window::default();
+        window.handed_over(10);
+        assert_eq!(window.acknowledged(1), None);
+        window.written(1);
+        assert_eq!(window.acknowledged(7), None);
+        assert_eq!(window.acknowledged(1), Some(10));
+    }
+
+    #[test]
+    fn a_new_connection_starts_from_what_is_not_acknowledged() {
+        let mut window = window(&[10, 11]);
+        assert_eq!(window.sent(), 11);
+        window.restart();
+        assert_eq!((window.sent(), window.room()), (0, SIZE));
+        assert_eq!(window.acknowledged(1), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! What waits for the storage thread: one mailbox a door, one queue of doors with work.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Condvar, Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use serde_json::value::RawValue;
+use tokio::sync::{oneshot, watch};
+
+use super::state_file::StateFile;
+use super::{EventRecord, LogRecord, Place, StorageError};
+use crate::event_log::{Entry, EventLog};
+
+/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost, which the log then tells.
+const MAX_WAITING_RECORDS: usize = 1024;
+
+/// What the thread and the handles share: doors with work, each at most once, so that the queue is bounded by the number of doors.
+///
+/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it waits.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) queue: Mutex<Queue>,
+    pub(super) wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) ready: VecDeque<Arc<Door>>,
+    pub(super) closing: bool,
+    pub(super) ended: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) newest: watch::Sender<u64>,
+    pub(super) acknowledged: AtomicU64,
+    pub(super) mailbox: Mutex<Mailbox>,
+}
+
+pub(super) type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+/// Work that waits for the thread, merged.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    pub(super) queued: bool,
+    pub(super) opened: Option<Files>,
+    pub(super) door: Option<Box<RawValue>>,
+    pub(super) place: Option<Place>,
+    pub(super) saves: Vec<Done>,
+    pub(super) records: VecDeque<EventRecord>,
+    /// Records refused because too many waited.
+    pub(super) overflow: u64,
+    pub(super) acknowledged: Option<u64>,
+    pub(super) reads: Vec<Read>,
+    pub(super) closes: Vec<oneshot::Sender<()>>,
+}
+
+pub(super) struct Read {
+    pub(super) position: u64,
+    pub(super) limit: usize,
+    pub(super) reply: oneshot::Sender<Result<Vec<LogRecord>, StorageError>>,
+}
+
+/// The files of one door; the thread's alone once they are handed over.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) state_file: StateFile,
+    pub(super) saved: Saved,
+    pub(super) log: EventLog,
+    pub(super) _lock: File,
+}
+
+/// Content of the state file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) boot: String,
+    /// The latest wall time seen at a save.
+    pub(super) clock_unix_s: u64,
+    pub(super) door: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(super) place: Place,
+}
+
+impl Mailbox {
+    /// Adds a record, or counts it as lost when too many wait.
+    pub(super) fn push_record(&mut self, record: EventRecord) {
+        if self.records.len() < MAX_WAITING_RECORDS {
+            self.records.push_back(record);
+        } else {
+            self.overflow += 1;
+        }
+    }
+
+    /// Answers everything that waits with "closed".
+    pub(super) fn refuse(self) {
+        for done in self.saves {
+            done(Err(StorageError::Closed));
+        }
+        for read in self.reads {
+            // Nobody waits for it any more when this fails.
+            let _ = read.reply.send(Err(StorageError::Closed));
+        }
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("queued", &self.queued)
+            .field("saves", &self.saves.len())
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A panic while the lock was held cannot leave a queue half changed: every change is one call.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Door {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn entry(&self, place: &Place, record: EventRecord) -> Entry {
+        let mut fields = Map::new();
+        fields.insert("door".to_owned(), self.name.as_str().into());
+        for (key, value) in [("building", &place.building), ("floor", &place.floor)] {
+            if let Some(value) = value {
+                fields.insert(key.to_owned(), value.clone());
+            }
+        }
+        for (key, value) in record.fields {
+            fields.entry(key).or_insert(value);
+        }
+        Entry {
+            at: record.at.map(|at| at.to_string()),
+            clock: record.clock,
+            kind: record.kind,
+            fields,
+        }
+    }
+}
+
