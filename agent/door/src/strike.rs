@@ -202,7 +202,7 @@ impl Strike {
     fn next(&self, at: Duration, seen: &Seen) -> Option<Phase> {
         let wants_lock = seen.want == Want::Locked;
         match self.phase {
-            Phase::Unknown | Phase::Released { .. } if seen.bonded == Some(true) => {
+            Phase::Unknown | Phase::Released { .. } if self.is_found_thrown(seen) => {
                 Some(Phase::Locked { since: at })
             }
             Phase::Unknown if !wants_lock => Some(self.release(at, seen)),
@@ -220,6 +220,18 @@ impl Strike {
             Phase::Locked { since } => self.keep_locked(since, at, seen),
             Phase::Failed { toward, why } => self.recover(toward, why, at, seen),
         }
+    }
+
+    /// The bolt is seen out, and taking it as thrown changes no level, or the door is closed. One that is out in an open door, left by a program
+    /// that was killed, stuck or thrown by hand, is not pushed there.
+    fn is_found_thrown(&self, seen: &Seen) -> bool {
+        let is_held_back = match self.actuator {
+            Actuator::MotorLock { .. } => false,
+            Actuator::SolenoidBolt { fail } => {
+                self.coil.is_energised() == (fail == FailMode::Secure)
+            }
+        };
+        seen.bonded == Some(true) && (!is_held_back || seen.closed == Some(true))
     }
 
     fn finish_release(&self, motion: Move, at: Duration, seen: &Seen) -> Option<Phase> {
@@ -284,7 +296,7 @@ impl Strike {
                 _ if seen.asked_again => self.throw(at, seen),
                 _ => None,
             },
-            (Want::Released, Want::Locked) if seen.bonded == Some(true) => locked,
+            (Want::Released, Want::Locked) if self.is_found_thrown(seen) => locked,
             (Want::Released, Want::Locked) => self.throw(at, seen),
             (Want::Released, Want::Released) => match (why, seen.bonded) {
                 (Failure::Jammed, Some(false)) => Some(Phase::Released { since: at }),

@@ -1,1 +1,230 @@
+//! What holds whatever happens.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::rig::{Do, Rig, bolt, config, motor};
+use crate::Want::{Locked, Released};
+use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+use crate::strike::Outputs;
+
+/// A bond time and whatever else may be under way.
+const LONG: u64 = 30_000;
+
+fn payload() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("{}"),
+        Just(r#"{"lockTime":"10s"}"#),
+        Just(r#"{"unlockTime":"10s"}"#),
+        Just(r#"{"commandId":"a"}"#),
+        Just(r#"{"commandId":"b","notAfter":"2026-11-23T22:00:30Z"}"#),
+        Just(r#"{"commandId":"late","notAfter":"2026-11-23T21:00:00Z"}"#),
+        Just(r#"{"until":"2026-11-23T22:00:40Z"}"#),
+        Just("[]"),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Do> {
+    let method = prop_oneof![
+        Just("lockDoor"),
+        Just("unlockDoor"),
+        Just("relinquish"),
+        Just("getState")
+    ];
+    prop_oneof![
+        6 => (method, payload()).prop_map(|(method, payload)| Do::Call(method, payload)),
+        2 => Just(Do::Open),
+        3 => Just(Do::Close),
+        1 => any::<bool>().prop_map(Do::Jam),
+        1 => Just(Do::Handle),
+        2 => any::<bool>().prop_map(Do::Rex),
+        1 => any::<bool>().prop_map(Do::Grant),
+        1 => any::<bool>().prop_map(Do::Fire),
+        1 => any::<bool>().prop_map(Do::FireReset),
+        1 => any::<bool>().prop_map(Do::SlowDisk),
+        1 => Just(Do::DiskFails),
+        1 => Just(Do::Clock("2026-11-23T22:00:00Z")),
+        1 => Just(Do::Restart),
+        1 => Just(Do::Reboot),
+        3 => Just(Do::Nothing),
+    ]
+}
+
+fn story() -> impl Strategy<Value = Vec<(u64, Do)>> {
+    let pause = prop_oneof![Just(0), 1..700_u64, 700..12_000_u64];
+    proptest::collection::vec((pause, step()), 1..40)
+}
+
+fn limited_motor() -> DoorConfig {
+    let strike = StrikeConfig {
+        max_on: Some(Duration::from_secs(7)),
+        cool_down: Some(Duration::from_secs(20)),
+        ..StrikeConfig::motor_lock()
+    };
+    config(Locked, strike, Fitted::ALL)
+}
+
+fn limited_bolt() -> DoorConfig {
+    let strike = StrikeConfig {
+        max_on: Some(Duration::from_secs(7)),
+        cool_down: Some(Duration::from_secs(20)),
+        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
+    };
+    config(Released, strike, Fitted::ALL)
+}
+
+fn door() -> impl Strategy<Value = DoorConfig> {
+    let without_bond = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    prop_oneof![
+        Just(motor(Locked)),
+        Just(motor(Released)),
+        Just(bolt(FailMode::Safe)),
+        Just(bolt(FailMode::Secure)),
+        Just(limited_motor()),
+        Just(limited_bolt()),
+        Just(config(Locked, StrikeConfig::motor_lock(), without_bond)),
+    ]
+}
+
+/// Tells a story and looks after each step.
+fn watch(config: DoorConfig, story: &[(u64, Do)], mut look: impl FnMut(&Rig, Do)) -> Rig {
+    let mut rig = Rig::new(config);
+    for (pause, step) in story {
+        rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
+        rig.act(step);
+        look(&rig, *step);
+    }
+    rig
+}
+
+fn is_moving_in(rig: &Rig) -> bool {
+    rig.door.report().status.lock_state == crate::contract::LockState::Unlocking
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::default())]
+
+    /// Request to exit, grant and fire: the bolt is back, on its way back, or has been driven and is stuck, in the very step.
+    #[test]
+    fn a_release_at_the_door_is_driven_in_its_step(config in door(), story in story()) {
+        watch(config, &story, |rig, step| {
+            let asked = matches!(step, Do::Rex(true) | Do::Grant(true) | Do::Fire(true));
+            if !asked {
+                return;
+            }
+            assert_eq!(rig.door.authority().want(), Released);
+            assert_ne!(rig.outputs, Outputs::Throw);
+            let holds_locked = rig.energised_throws() && rig.outputs == Outputs::Energised;
+            assert!(!holds_locked, "a coil still holds the bolt: {:?}", rig.door);
+            let state = format!("{:?}", rig.door.report().status.lock_state);
+            assert!(
+                ["Unlocked", "Unlocking", "Jammed"].contains(&state.as_str())
+                    || rig.is_exhausted(),
+                "{state}: {:?}", rig.log
+            );
+        });
+    }
+
+    /// Judged at the moment at which the drive starts.
+    #[test]
+    fn a_bolt_is_thrown_only_into_a_closed_door(config in door(), story in story()) {
+        let rig = watch(config, &story, |_, _| {});
+        prop_assert_eq!(rig.thrown_into_open, 0, "{:?}", rig.log);
+    }
+
+    /// When people and the disk are left alone, everything comes to an end: no answer is owed, nothing moves.
+    #[test]
+    fn everything_temporary_ends(config in door(), story in story()) {
+        let mut rig = watch(config, &story, |_, _| {});
+        for calm in [Do::SlowDisk(false), Do::Rex(false), Do::Grant(false), Do::Jam(false)] {
+            rig.act(&calm);
+        }
+        rig.run_until(rig.now.boottime + Duration::from_millis(LONG * 4));
+        prop_assert_eq!(rig.door.unanswered(), 0, "{:?}", rig.log);
+        prop_assert!(!is_moving_in(&rig), "{:?}", rig.door);
+        prop_assert!(!matches!(rig.outputs, Outputs::Throw | Outputs::Retract), "{:?}", rig.door);
+        for (slot, entry) in rig.door.authority().entries() {
+            prop_assert!(
+                entry.expiry.is_none_or(|expiry| expiry.ends() > rig.now.boottime),
+                "{:?} is over", slot
+            );
+        }
+    }
+
+    /// Counted outside of the door, from a cold start: heat never exceeds what the coil bears.
+    #[test]
+    fn no_coil_is_driven_past_its_limit(
+        config in prop_oneof![Just(limited_motor()), Just(limited_bolt())],
+        story in story(),
+    ) {
+        let story: Vec<_> = story
+            .into_iter()
+            // A restart forgets the heat, and takes half of the limit as spent: not what is counted here.
+            .filter(|(_, step)| !matches!(step, Do::Restart | Do::Reboot))
+            .collect();
+        let mut rig = watch(config, &story, |rig, _| {
+            assert!(rig.hottest <= Duration::from_secs(7), "{:?}", rig.log);
+        });
+        rig.run_until(rig.now.boottime + Duration::from_millis(LONG));
+        prop_assert!(rig.hottest <= Duration::from_secs(7), "{:?}", rig.log);
+    }
+
+    /// Of the deliveries of one command id at most one fills a slot, unless an earlier one was answered as failed.
+    #[test]
+    fn a_command_that_succeeded_acts_no_second_time(story in story()) {
+        let once = |step: &Do| matches!(step, Do::Call("lockDoor", r#"{"commandId":"a"}"#));
+        let mut rig = Rig::new(motor(Released));
+        let mut succeeded = false;
+        for (pause, step) in &story {
+            rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
+            if !once(step) {
+                // What happens in between is not judged here.
+                rig.act(step);
+                continue;
+            }
+            let answered = rig.answers.len();
+            rig.act(&Do::SlowDisk(false));
+            rig.run_until(rig.now.boottime + Duration::from_secs(6));
+            let before = rig.slots();
+            rig.act(step);
+            if succeeded {
+                prop_assert_eq!(&before, &rig.slots(), "{:?}", rig.log);
+            }
+            rig.run_until(rig.now.boottime + Duration::from_secs(6));
+            prop_assert!(rig.answers.len() > answered);
+            succeeded = rig.answers.last().is_some_and(|(_, reply)| reply.is_success());
+        }
+    }
+
+    #[test]
+    fn an_expired_command_never_acts(config in door(), story in story()) {
+        let mut rig = Rig::new(config);
+        rig.act(&Do::Clock("2026-11-23T22:00:00Z"));
+        for (pause, step) in &story {
+            if matches!(step, Do::Reboot) {
+                continue;
+            }
+            rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
+            rig.act(step);
+            for (slot, entry) in rig.door.authority().entries() {
+                let id = entry.command_id.as_ref().map(|id| id.as_str());
+                prop_assert_ne!(id, Some("late"), "in slot {:?}: {:?}", slot, rig.log);
+            }
+        }
+    }
+
+    /// The same story gives the same outputs, and every call gets exactly one answer.
+    #[test]
+    fn a_story_told_again_ends_the_same(config in door(), story in story()) {
+        let first = watch(config, &story, |_, _| {});
+        let second = watch(config, &story, |_, _| {});
+        prop_assert_eq!(&first.log, &second.log);
+        let tickets: BTreeSet<_> = first.answers.iter().map(|(ticket, _)| *ticket).collect();
+        prop_assert_eq!(tickets.len(), first.answers.len());
+    }
+}

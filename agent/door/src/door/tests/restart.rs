@@ -1,7 +1,8 @@
 //! Rules of what a restart keeps.
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Do, Rig, bolt, motor};
 use crate::Want::{Locked, Released};
+use crate::config::FailMode;
 
 const START: &str = "2026-11-23T22:00:00Z";
 
@@ -130,4 +131,21 @@ fn an_unlock_that_never_reached_the_disk_is_gone_with_its_name() {
         ],
     );
     assert_eq!(rig.answer_lines, ["9000 #2 200 Unlocked Unsecured"]);
+}
+
+#[test]
+fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
+    let rig = Rig::tell(
+        bolt(FailMode::Safe),
+        &[
+            (1000, Do::Call("lockDoor", "{}")),
+            (3000, Do::Open),
+            (4000, Do::Restart),
+            (7000, Do::Close),
+            (9000, Do::Nothing),
+        ],
+    );
+    // It was let go by the kill, and waits for the door like any other.
+    assert_eq!(rig.drives, ["1000 Energised", "7250 Energised"]);
+    assert_eq!(rig.status(), "Locked Secured");
 }

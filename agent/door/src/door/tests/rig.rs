@@ -51,6 +51,11 @@ pub(super) struct Rig {
     pub(super) door: Door,
     config: DoorConfig,
     energised_throws: bool,
+    /// Throws that started while the door was open.
+    pub(super) thrown_into_open: usize,
+    heat: Duration,
+    /// The most heat that was ever reached, counted from a cold start.
+    pub(super) hottest: Duration,
     pub(super) now: Now,
     pub(super) inputs: Inputs,
     unplugged: bool,
@@ -58,7 +63,6 @@ pub(super) struct Rig {
     /// How far the bolt is out, in travel time.
     pub(super) bolt: Duration,
     pub(super) outputs: Outputs,
-    pub(super) energised_for: Duration,
     last_read: Duration,
     disk: Option<SavedDoor>,
     slow_disk: bool,
@@ -113,6 +117,9 @@ impl Rig {
                     fail: FailMode::Safe
                 }
             ),
+            thrown_into_open: 0,
+            heat: Duration::ZERO,
+            hottest: Duration::ZERO,
             inputs: Inputs {
                 closed: Some(true),
                 bonded: Some(false),
@@ -125,7 +132,6 @@ impl Rig {
             jammed: false,
             bolt: Duration::ZERO,
             outputs: Outputs::DeEnergised,
-            energised_for: Duration::ZERO,
             last_read: now.boottime,
             now,
             disk: None,
@@ -201,7 +207,8 @@ impl Rig {
 
     fn restart(&mut self) {
         self.waiting.clear();
-        self.drive(Outputs::DeEnergised);
+        // Killed: nobody asks whether the door is closed.
+        self.outputs = Outputs::DeEnergised;
         let (door, actions) = Door::new(self.config, self.disk.as_ref(), &self.now);
         self.door = door;
         self.carry_out(actions);
@@ -264,8 +271,15 @@ impl Rig {
             wall.checked_add(jiff::SignedDuration::try_from(passed).unwrap())
                 .unwrap()
         });
-        if self.outputs != Outputs::DeEnergised {
-            self.energised_for += passed;
+        if let Some(duty) = self.config.duty {
+            self.heat = if self.outputs == Outputs::DeEnergised {
+                let cooled =
+                    passed.as_secs_f64() * duty.max_on.as_secs_f64() / duty.cool_down.as_secs_f64();
+                self.heat.saturating_sub(Duration::from_secs_f64(cooled))
+            } else {
+                self.heat + passed
+            };
+            self.hottest = self.hottest.max(self.heat);
         }
         if !self.jammed {
             self.bolt = match self.direction() {
@@ -343,6 +357,15 @@ impl Rig {
         if outputs == self.outputs {
             return;
         }
+        let throws = match outputs {
+            Outputs::Throw => true,
+            Outputs::Energised => self.energised_throws,
+            Outputs::Retract => false,
+            Outputs::DeEnergised => self.outputs == Outputs::Energised && !self.energised_throws,
+        };
+        if throws && self.inputs.closed != Some(true) {
+            self.thrown_into_open += 1;
+        }
         self.outputs = outputs;
         let line = format!("{} {outputs:?}", self.time());
         self.drives.push(line);
@@ -351,7 +374,8 @@ impl Rig {
 
     fn persist(&mut self, generation: Generation, saved: SavedDoor) {
         let text = serde_json::to_string(&saved).unwrap();
-        assert_eq!(serde_json::from_str::<SavedDoor>(&text).unwrap(), saved);
+        let read_back = serde_json::from_str::<SavedDoor>(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read_back).unwrap(), text);
         self.note("persist", "");
         if self.slow_disk {
             self.waiting.push_back((generation, saved));
@@ -391,6 +415,24 @@ impl Rig {
     pub(super) fn status(&self) -> String {
         let status = self.door.report().status;
         format!("{:?} {:?}", status.lock_state, status.secured)
+    }
+
+    pub(super) fn energised_throws(&self) -> bool {
+        self.energised_throws
+    }
+
+    /// Coil or motor must rest, and the door says so.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.has_alarm(Alarm::LockFault)
+    }
+
+    /// The operator's slots.
+    pub(super) fn slots(&self) -> Vec<String> {
+        let entries = self.door.authority().entries();
+        entries
+            .filter(|(slot, _)| !slot.is_at_the_door())
+            .map(|(slot, entry)| format!("{slot:?} {:?} {:?}", entry.want, entry.command_id))
+            .collect()
     }
 
     pub(super) fn has_alarm(&self, alarm: Alarm) -> bool {
