@@ -205,7 +205,7 @@ async fn logins_that_are_wrong_hear_not_authorized() {
 async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
-    peer.send_bytes(b"\x10\x12\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x05lobby")
+    peer.send_bytes(b"\x10\x11\x00\x04MQTT\x05\x02\x00\x3c\x00\x05lobby")
         .await;
     assert!(
         matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion)
