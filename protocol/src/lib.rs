@@ -14,6 +14,7 @@
 //! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
 //! | [`method`] | direct methods: request and result |
 //! | [`job`] | jobs: request, state, the record of each device |
+//! | [`query`] | the query language: parser, printer, evaluator |
 //! | [`time`] | instants as text |
 //! | [`twin`] | device twins: the document, the rules by which it changes |
 
@@ -23,6 +24,7 @@ pub mod error;
 pub mod id;
 pub mod job;
 pub mod method;
+pub mod query;
 pub mod sas;
 pub mod time;
 pub mod topic;

@@ -1,0 +1,243 @@
+//! From text to words, numbers, strings and symbols, each with its place.
+
+use std::fmt;
+use std::ops::Range;
+
+use winnow::LocatingSlice;
+use winnow::combinator::{alt, dispatch, not, opt, peek, preceded, terminated};
+use winnow::error::ParserError;
+use winnow::prelude::*;
+use winnow::stream::Location as _;
+use winnow::token::{any, one_of, take_while};
+
+/// A word, number, string, symbol or the end of the text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Token<'a> {
+    pub(super) kind: TokenKind<'a>,
+    pub(super) span: Range<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum TokenKind<'a> {
+    /// A name or keyword.
+    Word(&'a str),
+    /// A number without sign, as it is written.
+    Number(&'a str),
+    /// What a string says.
+    String(String),
+    /// A symbol, as [`SYMBOLS`] has it.
+    Symbol(&'static str),
+    /// After all others.
+    End,
+}
+
+impl fmt::Display for TokenKind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Cut(text)),
+            Self::String(text) => write!(f, "the string '{}'", Cut(text)),
+            Self::Symbol(text) => write!(f, "`{text}`"),
+            Self::End => f.write_str("end"),
+        }
+    }
+}
+
+/// The beginning of a text.
+struct Cut<'a>(&'a str);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(32) {
+            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+/// All symbols, the longer before those they begin with.
+const SYMBOLS: [&str; 18] = [
+    "!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", ".", "*", "/", "%", "+", "-",
+];
+
+/// What is not a token, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LexError {
+    pub(super) byte: usize,
+    pub(super) message: String,
+    pub(super) expected: Option<&'static str>,
+}
+
+type Input<'a> = LocatingSlice<&'a str>;
+
+impl<'a> ParserError<Input<'a>> for LexError {
+    type Inner = Self;
+
+    fn from_input(input: &Input<'a>) -> Self {
+        let message = input.chars().next().map_or_else(
+            || "unexpected end".to_owned(),
+            |c| format!("unexpected `{c}`"),
+        );
+        Self {
+            byte: input.current_token_start(),
+            message,
+            expected: None,
+        }
+    }
+
+    fn into_inner(self) -> Result<Self, Self> {
+        Ok(self)
+    }
+}
+
+/// Reads all tokens.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, LexError> {
+    let mut input = LocatingSlice::new(text);
+    let mut tokens: Vec<Token<'_>> = Vec::new();
+    space(&mut input)?;
+    while !input.is_empty() {
+        let (kind, span) = terminated(token.with_span(), space).parse_next(&mut input)?;
+        tokens.push(Token { kind, span });
+    }
+    tokens.push(Token {
+        kind: TokenKind::End,
+        span: text.len()..text.len(),
+    });
+    Ok(tokens)
+}
+
+fn space(input: &mut Input<'_>) -> Result<(), LexError> {
+    take_while(0.., char::is_whitespace)
+        .void()
+        .parse_next(input)
+}
+
+fn token<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
+    dispatch! {peek(any);
+        '\'' | '"' => string.map(TokenKind::String),
+        '0'..='9' => number.map(TokenKind::Number),
+        c if is_word_start(c) => word.map(TokenKind::Word),
+        _ => symbol.map(TokenKind::Symbol),
+    }
+    .parse_next(input)
+}
+
+/// Whether a name that is written without brackets may begin with `c`.
+pub(super) fn is_word_start(c: char) -> bool {
+    c.is_alphabetic() || matches!(c, '_' | '$')
+}
+
+/// Whether `c` may be in a name that is written without brackets.
+pub(super) fn is_word(c: char) -> bool {
+    is_word_start(c) || c.is_ascii_digit()
+}
+
+fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
+    let byte = input.current_token_start();
+    let word = take_while(1.., is_word).parse_next(input)?;
+    // Read as a difference it would silently match nothing.
+    let rest: Result<&str, LexError> =
+        peek(('-', take_while(1.., is_word)).take()).parse_next(input);
+    match rest {
+        Err(_) => Ok(word),
+        Ok(rest) => Err(LexError {
+            byte,
+            message: format!("`{word}{rest}` is either a name or a difference"),
+            expected: Some(
+                "brackets around a name with `-`, such as tags['my-tag'], or spaces around a minus",
+            ),
+        }),
+    }
+}
+
+fn number<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
+    let byte = input.current_token_start();
+    let end = not(one_of(is_word));
+    terminated(alt((hexadecimal, decimal)), end)
+        .parse_next(input)
+        .map_err(|_: LexError| LexError {
+            byte,
+            message: "the number goes on with a letter".to_owned(),
+            expected: Some("a number such as 3, 0x1F, 1.5 or 1e9"),
+        })
+}
+
+fn hexadecimal<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
+    (
+        '0',
+        one_of(['x', 'X']),
+        take_while(1.., |c: char| c.is_ascii_hexdigit()),
+    )
+        .take()
+        .parse_next(input)
+}
+
+fn decimal<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
+    let fraction = opt(('.', digits));
+    let exponent = opt((one_of(['e', 'E']), opt(one_of(['+', '-'])), digits));
+    (digits, fraction, exponent).take().parse_next(input)
+}
+
+fn digits<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
+    take_while(1.., |c: char| c.is_ascii_digit()).parse_next(input)
+}
+
+fn symbol(input: &mut Input<'_>) -> Result<&'static str, LexError> {
+    let found = SYMBOLS.into_iter().find(|symbol| input.starts_with(symbol));
+    let symbol = found.ok_or_else(|| LexError::from_input(input))?;
+    symbol.void().parse_next(input)?;
+    Ok(symbol)
+}
+
+fn string(input: &mut Input<'_>) -> Result<String, LexError> {
+    let byte = input.current_token_start();
+    let quote: char = any.parse_next(input)?;
+    let mut text = String::new();
+    loop {
+        let plain: &str = take_while(0.., |c| c != quote && c != '\\').parse_next(input)?;
+        text += plain;
+        match opt(any).parse_next(input)? {
+            Some('\\') => text.push(escape(input)?),
+            Some(_) => return Ok(text),
+            None => {
+                return Err(LexError {
+                    byte,
+                    message: "the string has no end".to_owned(),
+                    expected: Some(if quote == '"' {
+                        "a closing `\"`"
+                    } else {
+                        "a closing `'`"
+                    }),
+                });
+            }
+        }
+    }
+}
+
+/// What follows a backslash.
+fn escape(input: &mut Input<'_>) -> Result<char, LexError> {
+    let byte = input.current_token_start() - 1;
+    let code = preceded('u', code_unit);
+    let low_code = preceded("\\u", code_unit);
+    let pair = (code, opt(low_code)).verify_map(|(code, low)| {
+        let mut decoded = char::decode_utf16([code].into_iter().chain(low));
+        // A low half that does not belong to the first is a character of its own, or a mistake; both are read again.
+        match (decoded.next()?.ok()?, decoded.next()) {
+            (c, None) => Some(c),
+            _ => None,
+        }
+    });
+    let single = preceded('u', code_unit).verify_map(|code| char::from_u32(code.into()));
+    let result: Result<char, LexError> =
+        alt((one_of(['\'', '"', '\\']), pair, single)).parse_next(input);
+    result.map_err(|_| LexError {
+        byte,
+        message: "the backslash begins no escape".to_owned(),
+        expected: Some("one of \\' \\\" \\\\ or \\u and four hexadecimal digits"),
+    })
+}
+
+fn code_unit(input: &mut Input<'_>) -> Result<u16, LexError> {
+    take_while(4, |c: char| c.is_ascii_hexdigit())
+        .verify_map(|digits| u16::from_str_radix(digits, 16).ok())
+        .parse_next(input)
+}

@@ -1,0 +1,440 @@
+use proptest::prelude::*;
+use serde_json::Number;
+
+use super::*;
+
+fn mistake(text: &str) -> (usize, usize, String) {
+    let error = if text.starts_with("SELECT") {
+        parse(text).unwrap_err()
+    } else {
+        parse_condition(text).unwrap_err()
+    };
+    (
+        error.position.line,
+        error.position.column,
+        error.to_string(),
+    )
+}
+
+/// Texts as they stand in the documents on queries and jobs, and as the official clients send them.
+#[test]
+fn documented_queries_are_read() {
+    for (text, printed) in [
+        ("SELECT * FROM devices", "SELECT * FROM devices"),
+        (
+            "select * from devices where deviceid = 'x'",
+            "SELECT * FROM devices WHERE deviceId = 'x'",
+        ),
+        (
+            "SELECT * FROM devices\n  WHERE tags.location.region = 'US'\n    AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 300",
+            "SELECT * FROM devices WHERE tags.location.region = 'US' AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 300",
+        ),
+        (
+            "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
+            "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
+        ),
+        (
+            "SELECT * FROM devices WHERE is_defined(properties.reported.connectivity)",
+            "SELECT * FROM devices WHERE IS_DEFINED(properties.reported.connectivity)",
+        ),
+        (
+            "SELECT properties.reported.telemetryConfig.status AS status, COUNT() AS numberOfDevices FROM devices GROUP BY properties.reported.telemetryConfig.status",
+            "SELECT properties.reported.telemetryConfig.status AS status, COUNT() AS numberOfDevices FROM devices GROUP BY properties.reported.telemetryConfig.status",
+        ),
+        (
+            "SELECT DeviceId, LastActivityTime FROM devices WHERE status = 'enabled'",
+            "SELECT deviceId, lastActivityTime FROM devices WHERE status = 'enabled'",
+        ),
+        (
+            "SELECT TOP 10 * FROM devices.modules",
+            "SELECT TOP 10 * FROM devices.modules",
+        ),
+        (
+            "SELECT * FROM devices.jobs WHERE devices.jobs.deviceId = 'myDeviceId' AND devices.jobs.jobType = 'scheduleUpdateTwin' AND devices.jobs.status = 'completed' AND devices.jobs.createdTimeUtc > '2016-09-01'",
+            "SELECT * FROM devices.jobs WHERE deviceId = 'myDeviceId' AND jobType = 'scheduleUpdateTwin' AND status = 'completed' AND createdDateTimeUtc > '2016-09-01'",
+        ),
+        (
+            "SELECT AVG(tags.a), sum(tags.b), Min(tags.c), MAX(tags.d) AS d FROM devices",
+            "SELECT AVG(tags.a), SUM(tags.b), MIN(tags.c), MAX(tags.d) AS d FROM devices",
+        ),
+    ] {
+        assert_eq!(parse(text).unwrap().to_string(), printed);
+    }
+    for (text, printed) in [
+        ("deviceId in ['d1','d2']", "deviceId IN ['d1', 'd2']"),
+        ("tags.building = '43'", "tags.building = '43'"),
+        ("IS_DEFINED(DeviceId)", "IS_DEFINED(deviceId)"),
+        (
+            "tags.a NIN [1, -2.5, 0x1F, true, null, undefined]",
+            "tags.a NIN [1, -2.5, 31, true, null, undefined]",
+        ),
+        (
+            "(tags.a = 1 or tags.b <> \"it's\") and not tags.c",
+            r"(tags.a = 1 OR tags.b != 'it\'s') AND NOT tags.c",
+        ),
+        (
+            r#"tags.a = '\u00e4\uD83D\uDE00\\\"'"#,
+            r#"tags.a = 'ä😀\\"'"#,
+        ),
+        (
+            "devices.Properties.Reported.$version=1",
+            "properties.reported.$version = 1",
+        ),
+        ("tags['my-tag'].in[\"x\"]= 1", "tags['my-tag'].in.x = 1"),
+        ("((tags.a))", "tags.a"),
+        (
+            "(tags.a + 1) * 2 - 1 > 1e3",
+            "(tags.a + 1) * 2 - 1 > 1000.0",
+        ),
+    ] {
+        assert_eq!(parse_condition(text).unwrap().to_string(), printed);
+    }
+}
+
+#[test]
+fn mistakes_have_a_place_and_say_what_was_expected() {
+    let after_value = "expected an operator such as `=`, `IN`, `AND`, `OR`";
+    for (text, line, column, message) in [
+        ("", 1, 1, "unexpected end; expected a property, a constant, a function, `NOT` or `(`".to_owned()),
+        ("*", 1, 1, "unexpected `*`; expected a property, a constant, a function, `NOT` or `(`".to_owned()),
+        ("tags.building 43", 1, 15, format!("unexpected `43`; {after_value}, the end")),
+        ("tags.building = 43 tags.floor = 3", 1, 20, "unexpected `tags`; expected `AND`, `OR`, the end".to_owned()),
+        ("tags.building = AND", 1, 17, "unexpected `AND`; expected a property, a constant, a function, `NOT` or `(`".to_owned()),
+        ("tags.a = 1 AND\n(tags.b = 2", 2, 12, "unexpected end; expected `AND`, `OR` or `)`".to_owned()),
+        ("(tags.b", 1, 8, format!("unexpected end; {after_value} or `)`")),
+        ("tags.a = 'x", 1, 10, "the string has no end; expected a closing `'`".to_owned()),
+        (r"tags.a = 'a\n'", 1, 12, r#"the backslash begins no escape; expected one of \' \" \\ or \u and four hexadecimal digits"#.to_owned()),
+        (r"tags.a = '\uD83D'", 1, 11, r#"the backslash begins no escape; expected one of \' \" \\ or \u and four hexadecimal digits"#.to_owned()),
+        ("tags.a & 1", 1, 8, "unexpected `&`".to_owned()),
+        ("tags.a == 1", 1, 9, "unexpected `=`; expected a property, a constant, a function, `NOT` or `(`".to_owned()),
+        ("tags.a = 1 = 1", 1, 12, "unexpected `=`; expected `AND`, `OR`, the end".to_owned()),
+        ("tags.a IN (1)", 1, 11, "unexpected `(`; expected `[`".to_owned()),
+        ("tags.a IN []", 1, 12, "unexpected `]`; expected a constant".to_owned()),
+        ("tags.a IN [tags.b]", 1, 12, "unexpected `tags`; expected a constant".to_owned()),
+        ("tags.a IN [1 2]", 1, 14, "unexpected `2`; expected `,` or `]`".to_owned()),
+        ("tags. = 1", 1, 7, "unexpected `=`; expected a name".to_owned()),
+        ("tags[0] = 1", 1, 6, "unexpected `0`; expected a name in quotes".to_owned()),
+        ("-tags.a = 1", 1, 2, "unexpected `tags`; expected a number".to_owned()),
+        ("tags.a = 12ab", 1, 10, "the number goes on with a letter; expected a number such as 3, 0x1F, 1.5 or 1e9".to_owned()),
+        ("tags.a = 1e999", 1, 10, "the number 1e999 is too large; expected at most 1.8e308, or 0x7FFFFFFFFFFFFFFF".to_owned()),
+        ("tags.my-tag = 1", 1, 6, "`my-tag` is either a name or a difference; expected brackets around a name with `-`, such as tags['my-tag'], or spaces around a minus".to_owned()),
+        ("CONTAINS(tags.a, 'x')", 1, 1, "unknown function `CONTAINS`; expected IS_DEFINED, STARTSWITH or ENDSWITH".to_owned()),
+        ("STARTSWITH(tags.a)", 1, 18, "unexpected `)`; expected `,`".to_owned()),
+        ("IS_DEFINED('x')", 1, 12, "unexpected the string 'x'; expected a property, such as tags.building".to_owned()),
+        ("properties.desird.floor = 1", 1, 1, "unknown property `properties.desird`; expected properties.desired or properties.reported".to_owned()),
+        ("SELECT", 1, 7, "unexpected end; expected `*`, a property or one of COUNT, AVG, SUM, MIN, MAX".to_owned()),
+        ("SELECT * devices", 1, 10, "unexpected `devices`; expected `FROM`".to_owned()),
+        ("SELECT * FROM c", 1, 15, "unexpected `c`; expected `devices`, `devices.modules` or `devices.jobs`".to_owned()),
+        ("SELECT * FROM devices.twins", 1, 23, "unexpected `twins`; expected `modules` or `jobs`".to_owned()),
+        ("SELECT * FROM devices LIMIT 1", 1, 23, "unexpected `LIMIT`; expected `WHERE`, `GROUP BY` or the end".to_owned()),
+        ("SELECT * FROM devices WHERE tags.a = 1;", 1, 39, "unexpected `;`".to_owned()),
+        ("SELECT * FROM devices WHERE tags.a = 1 2", 1, 40, "unexpected `2`; expected `AND`, `OR`, `GROUP BY` or the end".to_owned()),
+        ("SELECT TOP 0 * FROM devices", 1, 12, "unexpected `0`; expected a number of rows, 1 or more".to_owned()),
+        ("SELECT deviceId FROM devices.jobs", 1, 8, "unexpected `deviceId`; expected `*`, which is all that can be selected from devices.jobs".to_owned()),
+        ("SELECT COUNT(tags.a) FROM devices", 1, 14, "unexpected `tags`; expected `)`".to_owned()),
+    ] {
+        assert_eq!(mistake(text), (line, column, message), "{text}");
+    }
+    let (_, column, message) = mistake("building = 43");
+    assert!(
+        column == 1
+            && message.starts_with("unknown property `building`; expected deviceId, moduleId,"),
+        "{message}"
+    );
+    assert!(message.ends_with("tags, properties"), "{message}");
+    let (.., message) = mistake("SELECT * FROM devices.jobs WHERE tags.a = 1");
+    assert!(
+        message.starts_with("unknown property `tags`; expected deviceId, moduleId, jobId,"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_caret_points_at_the_mistake() {
+    let caret = |text: &str| parse_condition(text).unwrap_err().caret(text);
+    assert_eq!(
+        caret("tags.building 43"),
+        "tags.building 43\n              ^"
+    );
+    assert_eq!(
+        caret("tags.a = 1 AND\n\ttags.ü = OR"),
+        " tags.ü = OR\n          ^"
+    );
+    assert_eq!(caret("tags.a ="), "tags.a =\n        ^");
+    assert_eq!(caret(""), "\n^");
+    let long = format!(
+        "{} AND AND {}",
+        vec!["tags.a = 1"; 20].join(" AND "),
+        vec!["tags.a = 1"; 20].join(" AND ")
+    );
+    let shown = caret(&long);
+    let (line, below) = shown.split_once('\n').unwrap();
+    assert!(
+        line.starts_with('…') && line.ends_with('…') && line.chars().count() == 122,
+        "{shown}"
+    );
+    assert!(
+        line.chars()
+            .skip(below.chars().count() - 1)
+            .collect::<String>()
+            .starts_with("AND tags"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn texts_are_bounded_in_length_and_depth() {
+    let exact = format!("tags.a = '{}'", "ö".repeat(MAX_CHARACTERS - 11));
+    assert!(parse_condition(&exact).is_ok());
+    let (line, column, message) = mistake(&format!("{exact} "));
+    assert_eq!(
+        (line, column, message.as_str()),
+        (
+            1,
+            8193,
+            "the text has 8193 characters; expected at most 8192"
+        )
+    );
+
+    for (open, close) in [("(", ")"), ("NOT ", ""), ("STARTSWITH(", ", 'x')")] {
+        let nested = |depth: usize| format!("{}tags.a{}", open.repeat(depth), close.repeat(depth));
+        assert!(parse_condition(&nested(MAX_DEPTH)).is_ok(), "{open}");
+        let (.., message) = mistake(&nested(MAX_DEPTH + 1));
+        assert_eq!(
+            message,
+            "the condition is too deep; expected at most 32 levels of parentheses, functions and `NOT`"
+        );
+    }
+    // The longest and deepest texts there can be, on a stack as small as a thread of the hub or less.
+    for text in [
+        "(".repeat(MAX_CHARACTERS),
+        "NOT ".repeat(2048),
+        "1+".repeat(4095) + "1",
+        "1=1 OR ".repeat(1170) + "1",
+        "[".repeat(MAX_CHARACTERS),
+    ] {
+        if let Ok(condition) = parse_condition(&text) {
+            assert_eq!(
+                parse_condition(&condition.to_string()).as_ref().ok(),
+                Some(&condition).filter(|_| condition.to_string().len() <= MAX_CHARACTERS)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_least_integer_survives() {
+    let condition = parse_condition("tags.a = -9223372036854775808").unwrap();
+    assert_eq!(condition.to_string(), "tags.a = -9223372036854775808");
+    let beyond = parse_condition("tags.a = 9223372036854775808").unwrap();
+    assert_eq!(beyond.to_string(), "tags.a = 9.223372036854776e+18");
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-zA-Z_$][a-zA-Z0-9_$]{0,6}",
+        "\\PC{0,6}",
+        Just("select".to_owned()),
+        Just("\u{1}\n'\\\"".to_owned())
+    ]
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    let under_tags = prop::collection::vec(name(), 0..4)
+        .prop_map(|names| ["tags".to_owned()].into_iter().chain(names).collect());
+    let other = prop::sample::select(vec![
+        vec!["deviceId"],
+        vec!["properties", "desired"],
+        vec!["properties", "reported", "$version"],
+    ])
+    .prop_map(|names| names.into_iter().map(str::to_owned).collect());
+    prop_oneof![under_tags, other].prop_map(|segments| Path { segments })
+}
+
+fn constant() -> impl Strategy<Value = Constant> {
+    prop_oneof![
+        Just(Constant::Undefined),
+        Just(Constant::Null),
+        any::<bool>().prop_map(Constant::Boolean),
+        any::<i64>().prop_map(|number| Constant::Number(number.into())),
+        any::<f64>()
+            .prop_filter_map("finite", Number::from_f64)
+            .prop_map(Constant::Number),
+        name().prop_map(Constant::String),
+    ]
+}
+
+fn expression() -> impl Strategy<Value = Expression> {
+    let leaf = prop_oneof![
+        constant().prop_map(Expression::Constant),
+        path().prop_map(Expression::Path)
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        let operator = prop::sample::select(vec![
+            ComparisonOperator::Equal,
+            ComparisonOperator::NotEqual,
+            ComparisonOperator::Less,
+            ComparisonOperator::LessOrEqual,
+            ComparisonOperator::Greater,
+            ComparisonOperator::GreaterOrEqual,
+        ]);
+        let chain = |operators: Vec<ArithmeticOperator>| {
+            let rest =
+                prop::collection::vec((prop::sample::select(operators), inner.clone()), 1..3);
+            (inner.clone(), rest).prop_map(|(first, rest)| Expression::Arithmetic {
+                first: Box::new(first),
+                rest,
+            })
+        };
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 2..4).prop_map(Expression::Or),
+            prop::collection::vec(inner.clone(), 2..4).prop_map(Expression::And),
+            inner
+                .clone()
+                .prop_map(|inner| Expression::Not(Box::new(inner))),
+            (operator, inner.clone(), inner.clone()).prop_map(|(operator, left, right)| {
+                Expression::Comparison {
+                    operator,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                }
+            }),
+            (
+                inner.clone(),
+                prop::collection::vec(constant(), 1..4),
+                any::<bool>()
+            )
+                .prop_map(|(value, list, negated)| Expression::In {
+                    value: Box::new(value),
+                    list,
+                    negated
+                }),
+            chain(vec![ArithmeticOperator::Add, ArithmeticOperator::Subtract]),
+            chain(vec![
+                ArithmeticOperator::Multiply,
+                ArithmeticOperator::Divide,
+                ArithmeticOperator::Remainder
+            ]),
+            path().prop_map(|path| Expression::Call {
+                function: Function::IsDefined,
+                arguments: vec![Expression::Path(path)]
+            }),
+            (
+                prop::sample::select(vec![Function::StartsWith, Function::EndsWith]),
+                inner.clone(),
+                inner.clone()
+            )
+                .prop_map(|(function, text, part)| Expression::Call {
+                    function,
+                    arguments: vec![text, part]
+                }),
+        ]
+    })
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let value = prop_oneof![
+        path().prop_map(ProjectionValue::Path),
+        Just(ProjectionValue::Aggregate(Aggregate::Count)),
+        path().prop_map(|path| ProjectionValue::Aggregate(Aggregate::Average(path))),
+        path().prop_map(|path| ProjectionValue::Aggregate(Aggregate::Maximum(path))),
+    ];
+    let item = (value, prop::option::of("[a-z]{4}_"))
+        .prop_map(|(value, alias)| ProjectionItem { value, alias });
+    let projection = prop_oneof![
+        Just(Projection::All),
+        prop::collection::vec(item, 1..4).prop_map(Projection::Items)
+    ];
+    let source = prop::sample::select(vec![Source::Devices, Source::Modules]);
+    let group_by = prop::collection::vec(path(), 0..3);
+    (
+        prop::option::of(1..u64::MAX),
+        projection,
+        source,
+        prop::option::of(expression()),
+        group_by,
+    )
+        .prop_map(|(top, projection, source, condition, group_by)| Query {
+            top,
+            projection,
+            source,
+            condition,
+            group_by,
+        })
+}
+
+/// Words, symbols and rubbish, so that many texts are nearly right.
+fn nearly() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "SELECT",
+            "*",
+            "FROM",
+            "devices",
+            ".",
+            "jobs",
+            "WHERE",
+            "tags",
+            "deviceId",
+            "AND",
+            "OR",
+            "NOT",
+            "IN",
+            "[",
+            "]",
+            "(",
+            ")",
+            "=",
+            "<>",
+            "<",
+            "'x'",
+            "\"",
+            "'",
+            "\\",
+            "1",
+            "0x",
+            "1e",
+            "-",
+            "null",
+            "IS_DEFINED",
+            "STARTSWITH",
+            ",",
+            "GROUP",
+            "BY",
+            "TOP",
+            "COUNT",
+            "\\u12",
+            "\n",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,3}",
+    ];
+    prop::collection::vec(piece, 0..20).prop_flat_map(|pieces| {
+        prop::sample::select(vec!["", " "]).prop_map(move |separator| pieces.join(separator))
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_is_read_back(query in query()) {
+        let text = query.to_string();
+        prop_assume!(text.chars().count() <= MAX_CHARACTERS);
+        prop_assert_eq!(parse(&text).map_err(|error| format!("{error}\n{}", error.caret(&text))), Ok(query));
+    }
+
+    #[test]
+    fn what_is_read_prints_to_the_same(text in nearly()) {
+        if let Ok(condition) = parse_condition(&text) {
+            prop_assert_eq!(parse_condition(&condition.to_string()), Ok(condition));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic_and_every_mistake_is_in_the_text(text in nearly()) {
+        for error in [parse(&text).err(), parse_condition(&text).err()].into_iter().flatten() {
+            prop_assert!(text.is_char_boundary(error.position.byte));
+            let shown = error.caret(&text);
+            prop_assert_eq!(shown.lines().count(), 2);
+        }
+    }
+}
