@@ -4,6 +4,7 @@
 //! *de-energised*.
 
 pub mod config;
+#[cfg(target_os = "linux")]
 mod debounce;
 #[cfg(target_os = "linux")]
 mod pin_claim;

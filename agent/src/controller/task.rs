@@ -1,7 +1,7 @@
 //! The loop.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use door_core::{
     Action, ClockQuality, Door, Event, Generation, MethodReply, NotSaved, Outputs, SavedDoor,
@@ -9,10 +9,11 @@ use door_core::{
 };
 use log::{error, info};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Call, Clock, ControllerParts, Snapshot};
-use crate::gpio::{Board, Wake, earlier};
+use crate::gpio::{Board, Wake};
 use crate::storage::{DoorStorage, EventRecord};
 
 /// Inputs are read at least this often: a missed edge is made good within it.
@@ -103,7 +104,7 @@ impl Task {
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let due = tokio::time::Instant::from_std(self.due());
+            let due = self.due();
             let turn = tokio::select! {
                 () = self.wake.poked() => Turn::Edge,
                 call = self.calls.recv() => Turn::Call(call),
@@ -136,11 +137,11 @@ impl Task {
         });
         let routine = (self.read_at + READ_INTERVAL).min(self.asserted_at + ASSERT_INTERVAL);
         let watchdog = self.watchdog.as_ref().map(Watchdog::due);
-        let board = self.board.0.next_change();
+        let board = self.board.0.next_change().map(Instant::from_std);
         [door, watchdog, board]
             .into_iter()
-            .fold(Some(routine), earlier)
-            .unwrap_or(routine)
+            .flatten()
+            .fold(routine, Instant::min)
     }
 
     fn catch_up(&mut self) {

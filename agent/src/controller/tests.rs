@@ -1,1 +1,300 @@
+//! The controller over a simulated door and over a board that tells what was done to it.
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use door_core::contract::{LockState, ReplyError, Secured};
+use door_core::{DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Clock, ControllerHandle, ControllerParts, Snapshot, boot_id, spawn};
+use crate::gpio::simulated::{SimCommand, SimHandle};
+use crate::gpio::{self, Board, BoardConfig, ClockTrust, OpenBoard, Wake};
+use crate::storage::{DoorDirectory, DoorStorage, Storage};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Running {
+    controller: ControllerHandle,
+    task: JoinHandle<()>,
+    shutdown: CancellationToken,
+    storage: Storage,
+    door: DoorStorage,
+    sim: Option<SimHandle>,
+}
+
+impl Running {
+    /// A released motor lock, quick enough for a test.
+    fn start(directory: &Path) -> Self {
+        let config = BoardConfig {
+            bolt_travel: Duration::from_millis(30),
+            ..BoardConfig::simulated()
+        };
+        let board = gpio::open(&config, &StrikeConfig::motor_lock(), "lobby-east").unwrap();
+        Self::with_board(directory, board, Want::Released)
+    }
+
+    fn with_board(directory: &Path, board: OpenBoard, default: Want) -> Self {
+        let storage = Storage::spawn().unwrap();
+        let boot = boot_id();
+        let (door, restored) = storage
+            .open(&DoorDirectory {
+                path: directory,
+                door: "lobby-east",
+                boot_id: boot.as_str(),
+                event_log_bytes: 1 << 20,
+            })
+            .unwrap();
+        let settings = DoorSettings {
+            relinquish_default: default,
+            strike_time: Duration::from_millis(100),
+            settle_time: Duration::from_millis(10),
+        };
+        let strike = StrikeConfig {
+            bond_time: Duration::from_millis(400),
+            pulse: Some(Duration::from_millis(60)),
+            ..StrikeConfig::motor_lock()
+        };
+        let shutdown = CancellationToken::new();
+        let sim = board.sim.clone();
+        let (controller, task) = spawn(ControllerParts {
+            door: DoorConfig::new(settings, strike, Fitted::ALL).unwrap(),
+            restored: restored.door().unwrap(),
+            board,
+            clock: Clock::new(ClockTrust::System),
+            storage: door.clone(),
+            watchdog: None,
+            shutdown: shutdown.clone(),
+        });
+        Self {
+            controller,
+            task,
+            shutdown,
+            storage,
+            door,
+            sim,
+        }
+    }
+
+    async fn call(&self, method: &str, payload: &str) -> (u16, Option<ReplyError>) {
+        let reply = self.controller.invoke(method, payload.as_bytes()).await;
+        (reply.status, reply.body.error)
+    }
+
+    async fn until(&self, what: impl FnMut(&Snapshot) -> bool) {
+        let mut snapshot = self.controller.snapshot();
+        let seen = timeout(PATIENCE, snapshot.wait_for(what)).await;
+        assert!(
+            seen.is_ok_and(|seen| seen.is_ok()),
+            "{:?}",
+            self.controller.snapshot()
+        );
+    }
+
+    fn act(&self, command: SimCommand) {
+        self.sim.as_ref().unwrap().apply(command).unwrap();
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        timeout(PATIENCE, self.door.close()).await.unwrap();
+        self.storage.shutdown();
+    }
+}
+
+fn lock_state(snapshot: &Snapshot) -> LockState {
+    snapshot.report.status.lock_state
+}
+
+#[tokio::test]
+async fn a_lock_is_proven_saved_and_goes_on_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path());
+    running
+        .until(|seen| lock_state(seen) == LockState::Unlocked)
+        .await;
+    assert_eq!(
+        running.call("lockDoor", r#"{"commandId":"a"}"#).await,
+        (200, None)
+    );
+    assert_eq!(running.sim.as_ref().unwrap().show().bolt, "thrown");
+    let records = running.door.records_after(0, 100).await.unwrap();
+    let commands = records
+        .iter()
+        .filter(|record| String::from_utf8_lossy(&record.body).contains(r#""commandId":"a""#));
+    assert_eq!(commands.count(), 1);
+    running.stop().await;
+
+    let running = Running::start(directory.path());
+    running
+        .until(|seen| seen.report.status.secured == Secured::Secured)
+        .await;
+    let slots = running.controller.snapshot().borrow().slots.clone();
+    assert_eq!(slots[0].command_id.as_deref(), Some("a"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn people_at_the_door_are_seen_and_let_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path());
+    running.act(SimCommand::Open);
+    assert_eq!(running.call("lockDoor", "{}").await, (202, None));
+    running.act(SimCommand::Close);
+    running
+        .until(|seen| seen.report.status.secured == Secured::Secured)
+        .await;
+    running.act(SimCommand::Rex);
+    running
+        .until(|seen| lock_state(seen) == LockState::Unlocked)
+        .await;
+    running
+        .until(|seen| seen.report.status.secured == Secured::Secured)
+        .await;
+    running.act(SimCommand::Jam);
+    assert_eq!(
+        running.call("unlockDoor", "{}").await,
+        (500, Some(ReplyError::Jammed))
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_call_is_answered_without_the_door() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path());
+    assert_eq!(running.call("openDoor", "{}").await.0, 404);
+    assert_eq!(running.call("lockDoor", "[]").await.0, 400);
+    assert_eq!(running.call("getState", "").await.0, 200);
+    let controller = running.controller.clone();
+    running.stop().await;
+    let reply = controller.invoke("getState", b"").await;
+    assert_eq!(
+        (reply.status, reply.body.error),
+        (500, Some(ReplyError::NoAnswer))
+    );
+}
+
+#[tokio::test]
+async fn without_a_disk_a_lock_acts_and_an_unlock_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path());
+    running
+        .until(|seen| lock_state(seen) == LockState::Unlocked)
+        .await;
+    running.door.close().await;
+    let not_stored = (500, Some(ReplyError::NotStored));
+    assert_eq!(running.call("lockDoor", "{}").await, not_stored);
+    running
+        .until(|seen| lock_state(seen) == LockState::Locked)
+        .await;
+    assert_eq!(running.call("unlockDoor", "{}").await, not_stored);
+    assert_eq!(running.sim.as_ref().unwrap().show().bolt, "thrown");
+    running.stop().await;
+}
+
+/// A board that notes what is done to it, and panics when told to.
+#[derive(Clone, Default)]
+struct Noted(Arc<Mutex<Notes>>);
+
+#[derive(Default)]
+struct Notes {
+    inputs: Inputs,
+    reads: usize,
+    drives: Vec<Outputs>,
+    panic: bool,
+}
+
+impl Board for Noted {
+    fn read(&mut self) -> Inputs {
+        let mut notes = self.0.lock().unwrap();
+        notes.reads += 1;
+        let (inputs, panic) = (notes.inputs, notes.panic);
+        drop(notes);
+        assert!(!panic, "told to");
+        inputs
+    }
+
+    fn drive(&mut self, outputs: Outputs) {
+        self.0.lock().unwrap().drives.push(outputs);
+    }
+
+    fn next_change(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl Noted {
+    /// A closed door whose bolt stays out whatever is done: the motor runs for its whole pulse.
+    fn stuck() -> Self {
+        let noted = Self::default();
+        noted.0.lock().unwrap().inputs = Inputs {
+            closed: Some(true),
+            bonded: Some(true),
+            rex: Some(false),
+            grant: Some(false),
+            fire: Some(false),
+            fire_reset: Some(false),
+        };
+        noted
+    }
+
+    fn open(&self) -> (OpenBoard, Wake) {
+        let wake = Wake::default();
+        let board = OpenBoard {
+            board: Box::new(self.clone()),
+            wake: wake.clone(),
+            sim: None,
+        };
+        (board, wake)
+    }
+
+    fn drives(&self) -> Vec<Outputs> {
+        self.0.lock().unwrap().drives.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inputs_are_read_every_second_and_outputs_set_again_every_few() {
+    let directory = tempfile::tempdir().unwrap();
+    let noted = Noted::stuck();
+    // Locked as it should be: the door has no deadlines of its own, which count in real time.
+    let (board, _wake) = noted.open();
+    let running = Running::with_board(directory.path(), board, Want::Locked);
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let reads = noted.0.lock().unwrap().reads;
+    assert!((30..60).contains(&reads), "{reads}");
+    assert!(noted.drives().len() >= 10, "{:?}", noted.drives());
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    running.storage.shutdown();
+}
+
+#[tokio::test]
+async fn the_strike_is_de_energised_before_anything_else_at_the_end_and_on_a_panic() {
+    for panic in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let noted = Noted::stuck();
+        let (board, wake) = noted.open();
+        let running = Running::with_board(directory.path(), board, Want::Released);
+        // Seen bonded while released is wanted: it retracts at once.
+        assert_eq!(
+            noted.drives()[..2],
+            [Outputs::DeEnergised, Outputs::Retract]
+        );
+        noted.0.lock().unwrap().panic = panic;
+        if panic {
+            wake.poke();
+        } else {
+            running.shutdown.cancel();
+        }
+        let ended = timeout(PATIENCE, running.task).await.unwrap();
+        assert_eq!(ended.is_err_and(|error| error.is_panic()), panic);
+        assert_eq!(noted.drives().last(), Some(&Outputs::DeEnergised));
+        running.storage.shutdown();
+    }
+}
