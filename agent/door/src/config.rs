@@ -3,13 +3,17 @@
 //! [`DoorSettings`] and [`StrikeConfig`] are the tables `[door]` and `[strike]` of the agent's TOML; what is fitted follows from the board.
 //! [`DoorConfig::new`] checks that the three fit together, before anything is driven.
 
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
-use thiserror::Error;
 
 use crate::authority::Want;
 use crate::contract::duration;
+pub use error::ConfigError;
 
 /// The table `[door]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -135,67 +139,6 @@ impl Fitted {
         fire: true,
         fire_reset: true,
     };
-}
-
-/// A combination that cannot work, by the keys that make it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ConfigError {
-    /// The bolt would fire into an open door.
-    #[error(
-        "a bolt must not fire into an open door: fit a door position switch ([board.inputs.door])"
-    )]
-    NoDoorSwitch,
-    /// Nothing could end a fire release.
-    #[error(
-        "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"
-    )]
-    NoFireReset,
-    /// A key that the strike's kind needs.
-    #[error("[strike] {key} is missing: {expected}")]
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// What it should say.
-        expected: &'static str,
-    },
-    /// A key that the strike's kind does not have.
-    #[error("[strike] {key} means nothing for {kind}")]
-    Unused {
-        /// The key.
-        key: &'static str,
-        /// The kind as configured.
-        kind: &'static str,
-    },
-    /// A time too short for another.
-    #[error("{key} = {value:?} is too short: it must be at least {least:?}, {reason}")]
-    TooShort {
-        /// The key with its table.
-        key: &'static str,
-        /// Its value.
-        value: Duration,
-        /// The least that works.
-        least: Duration,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The relinquish default needs the coil energised without end.
-    #[error(
-        "[door] relinquish_default = {want:?} keeps the coil energised, but [strike] max_on limits it to {max_on:?}"
-    )]
-    CannotHold {
-        /// The default.
-        want: &'static str,
-        /// The limit.
-        max_on: Duration,
-    },
-    /// Leaving would depend on a coil that may have to rest.
-    #[error(
-        "[strike] max_on limits a coil that must be energised to release, and [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
-    )]
-    EgressOnLimitedCoil {
-        /// The input.
-        input: &'static str,
-    },
 }
 
 /// A checked configuration.
@@ -398,149 +341,4 @@ pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 fn optional_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     time(deserializer).map(Some)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(settings: DoorSettings, strike: StrikeConfig, fitted: Fitted) -> String {
-        match DoorConfig::new(settings, strike, fitted) {
-            Ok(_) => "fine".to_owned(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_by_its_keys() {
-        let released = DoorSettings {
-            relinquish_default: Want::Released,
-            ..DoorSettings::default()
-        };
-        let motor = StrikeConfig::motor_lock();
-        let limited = |fail| StrikeConfig {
-            max_on: Some(Duration::from_secs(20)),
-            ..StrikeConfig::solenoid_bolt(fail)
-        };
-        let quiet = Fitted {
-            rex: false,
-            fire: false,
-            ..Fitted::ALL
-        };
-        let all = Fitted::ALL;
-        let door = DoorSettings::default();
-        for (settings, strike, fitted, expected) in [
-            (door, motor, all, "fine"),
-            (released, motor, all, "fine"),
-            (
-                door,
-                StrikeConfig::solenoid_bolt(FailMode::Safe),
-                all,
-                "fine",
-            ),
-            (door, limited(FailMode::Secure), quiet, "fine"),
-            (released, limited(FailMode::Safe), all, "fine"),
-            (
-                door,
-                motor,
-                Fitted { door: false, ..all },
-                "position switch",
-            ),
-            (
-                door,
-                motor,
-                Fitted {
-                    fire_reset: false,
-                    ..all
-                },
-                "fire_reset",
-            ),
-            (door, limited(FailMode::Secure), all, "[board.inputs.rex]"),
-            (
-                door,
-                limited(FailMode::Secure),
-                Fitted { rex: false, ..all },
-                "[board.inputs.fire]",
-            ),
-            (
-                door,
-                limited(FailMode::Safe),
-                all,
-                "keeps the coil energised",
-            ),
-            (
-                released,
-                limited(FailMode::Secure),
-                quiet,
-                "keeps the coil energised",
-            ),
-            (
-                door,
-                StrikeConfig {
-                    fail: Some(FailMode::Safe),
-                    ..motor
-                },
-                all,
-                "fail means nothing",
-            ),
-            (
-                door,
-                StrikeConfig {
-                    fail: None,
-                    ..limited(FailMode::Safe)
-                },
-                all,
-                "fail is missing",
-            ),
-            (
-                door,
-                StrikeConfig {
-                    pulse: Some(Duration::from_secs(4)),
-                    ..motor
-                },
-                all,
-                "bond_time",
-            ),
-            (
-                door,
-                StrikeConfig {
-                    max_on: Some(Duration::from_secs(5)),
-                    ..motor
-                },
-                all,
-                "max_on",
-            ),
-        ] {
-            let found = check(settings, strike, fitted);
-            assert!(
-                found.contains(expected),
-                "{found:?} should say {expected:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn times_may_be_shorter_than_a_second() {
-        let strike: StrikeConfig = serde_json::from_str(
-            r#"{"kind": "motor-lock", "bond_time": "1500ms", "pulse": "800ms", "cool_down": "1m30s"}"#,
-        )
-        .unwrap();
-        assert_eq!(strike.bond_time, Duration::from_millis(1500));
-        assert_eq!(strike.cool_down, Some(Duration::from_secs(90)));
-        for wrong in [
-            r#""0ms""#,
-            r#""0""#,
-            r#""soon""#,
-            "-1",
-            r#""99999999999ms""#,
-        ] {
-            let text = format!(r#"{{"kind": "motor-lock", "pulse": {wrong}}}"#);
-            assert!(
-                serde_json::from_str::<StrikeConfig>(&text).is_err(),
-                "{wrong}"
-            );
-        }
-        let unknown = r#"{"kind": "motor-lock", "bondtime": "3s"}"#;
-        assert!(serde_json::from_str::<StrikeConfig>(unknown).is_err());
-    }
 }

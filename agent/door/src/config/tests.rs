@@ -1,0 +1,141 @@
+use super::*;
+
+fn check(settings: DoorSettings, strike: StrikeConfig, fitted: Fitted) -> String {
+    match DoorConfig::new(settings, strike, fitted) {
+        Ok(_) => "fine".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_its_keys() {
+    let released = DoorSettings {
+        relinquish_default: Want::Released,
+        ..DoorSettings::default()
+    };
+    let motor = StrikeConfig::motor_lock();
+    let limited = |fail| StrikeConfig {
+        max_on: Some(Duration::from_secs(20)),
+        ..StrikeConfig::solenoid_bolt(fail)
+    };
+    let quiet = Fitted {
+        rex: false,
+        fire: false,
+        ..Fitted::ALL
+    };
+    let all = Fitted::ALL;
+    let door = DoorSettings::default();
+    for (settings, strike, fitted, expected) in [
+        (door, motor, all, "fine"),
+        (released, motor, all, "fine"),
+        (
+            door,
+            StrikeConfig::solenoid_bolt(FailMode::Safe),
+            all,
+            "fine",
+        ),
+        (door, limited(FailMode::Secure), quiet, "fine"),
+        (released, limited(FailMode::Safe), all, "fine"),
+        (
+            door,
+            motor,
+            Fitted { door: false, ..all },
+            "position switch",
+        ),
+        (
+            door,
+            motor,
+            Fitted {
+                fire_reset: false,
+                ..all
+            },
+            "fire_reset",
+        ),
+        (door, limited(FailMode::Secure), all, "[board.inputs.rex]"),
+        (
+            door,
+            limited(FailMode::Secure),
+            Fitted { rex: false, ..all },
+            "[board.inputs.fire]",
+        ),
+        (
+            door,
+            limited(FailMode::Safe),
+            all,
+            "keeps the coil energised",
+        ),
+        (
+            released,
+            limited(FailMode::Secure),
+            quiet,
+            "keeps the coil energised",
+        ),
+        (
+            door,
+            StrikeConfig {
+                fail: Some(FailMode::Safe),
+                ..motor
+            },
+            all,
+            "fail means nothing",
+        ),
+        (
+            door,
+            StrikeConfig {
+                fail: None,
+                ..limited(FailMode::Safe)
+            },
+            all,
+            "fail is missing",
+        ),
+        (
+            door,
+            StrikeConfig {
+                pulse: Some(Duration::from_secs(4)),
+                ..motor
+            },
+            all,
+            "bond_time",
+        ),
+        (
+            door,
+            StrikeConfig {
+                max_on: Some(Duration::from_secs(5)),
+                ..motor
+            },
+            all,
+            "max_on",
+        ),
+    ] {
+        let found = check(settings, strike, fitted);
+        assert!(
+            found.contains(expected),
+            "{found:?} should say {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn times_may_be_shorter_than_a_second() {
+    let strike: StrikeConfig = serde_json::from_str(
+        r#"{"kind": "motor-lock", "bond_time": "1500ms", "pulse": "800ms", "cool_down": "1m30s"}"#,
+    )
+    .unwrap();
+    assert_eq!(strike.bond_time, Duration::from_millis(1500));
+    assert_eq!(strike.cool_down, Some(Duration::from_secs(90)));
+    for wrong in [
+        r#""0ms""#,
+        r#""0""#,
+        r#""soon""#,
+        "-1",
+        r#""99999999999ms""#,
+    ] {
+        let text = format!(r#"{{"kind": "motor-lock", "pulse": {wrong}}}"#);
+        assert!(
+            serde_json::from_str::<StrikeConfig>(&text).is_err(),
+            "{wrong}"
+        );
+    }
+    let unknown = r#"{"kind": "motor-lock", "bondtime": "3s"}"#;
+    assert!(serde_json::from_str::<StrikeConfig>(unknown).is_err());
+}
