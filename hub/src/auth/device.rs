@@ -37,6 +37,8 @@ pub(crate) enum LoginError {
     NoUserName,
     #[error("the user name is not <host name>/<device id>/?api-version=...")]
     UserName,
+    #[error("the client id is not one a device can have: 1 to 128 of the letters IoT Hub allows")]
+    DeviceId,
     #[error("modules are not served by this hub")]
     Module,
     #[error("the user name is for a hub of another name")]
@@ -85,7 +87,7 @@ impl<'a> DeviceLogin<'a> {
         if device != self.client_id {
             return Err(LoginError::ClientId);
         }
-        let device = device.parse().map_err(|_| LoginError::UserName)?;
+        let device = device.parse().map_err(|_| LoginError::DeviceId)?;
         Ok(Claim { device, host })
     }
 }

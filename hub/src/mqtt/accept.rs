@@ -68,6 +68,10 @@ impl Refused {
     const fn code(&self) -> Option<ConnectReturn> {
         match self {
             Self::Level(_) => Some(ConnectReturn::UnacceptableProtocol),
+            Self::Login {
+                error: LoginError::DeviceId,
+                ..
+            } => Some(ConnectReturn::IdentifierRejected),
             Self::Login { .. } => Some(ConnectReturn::NotAuthorized),
             Self::Service { .. } => Some(ConnectReturn::ServerUnavailable),
             Self::Socket(_)

@@ -47,7 +47,7 @@ enum End {
 pub(super) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
-    tls: Option<ServerConnection>,
+    tls: ServerConnection,
     gateway: Arc<Gateway>,
     handshake: impl Sized,
 ) {
@@ -245,7 +245,7 @@ impl Connection<'_> {
         match &end {
             End::Disconnected | End::Lost | End::Hub(_) => tracing::debug!(%device, "{end}"),
             End::Malformed(_) | End::Violation(_) | End::Service(_) | End::Socket(_) => {
-                tracing::info!(%device, "{end}")
+                tracing::info!(%device, "{end}");
             }
         }
         if let Some(will) = self.session.take_will() {

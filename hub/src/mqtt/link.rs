@@ -42,8 +42,7 @@ pub(super) struct SocketLink {
 }
 
 struct State {
-    /// `None` without TLS, which only benchmarks do.
-    tls: Option<Box<ServerConnection>>,
+    tls: Box<ServerConnection>,
     /// Bytes for the wire that the socket has not taken, from `sent` on.
     queue: Vec<u8>,
     sent: usize,
@@ -64,9 +63,9 @@ pub(super) enum Received {
 }
 
 impl SocketLink {
-    pub(super) fn new(socket: TcpStream, tls: Option<ServerConnection>) -> Self {
+    pub(super) fn new(socket: TcpStream, tls: ServerConnection) -> Self {
         let state = State {
-            tls: tls.map(Box::new),
+            tls: Box::new(tls),
             queue: Vec::new(),
             sent: 0,
             closing: None,
@@ -144,11 +143,9 @@ impl SocketLink {
     /// Says goodbye on the TLS layer; nothing is sent afterwards.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
-        if let Some(tls) = &mut state.tls {
-            tls.send_close_notify();
-            // The peer may be gone already.
-            let _ = state.flush(&self.socket);
-        }
+        state.tls.send_close_notify();
+        // The peer may be gone already.
+        let _ = state.flush(&self.socket);
         state.broken = true;
     }
 
@@ -191,10 +188,7 @@ impl State {
         plain: &mut Vec<u8>,
         socket: &TcpStream,
     ) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else {
-            plain.extend_from_slice(wire);
-            return Ok(());
-        };
+        let tls = &mut self.tls;
         let mut outcome = Ok(());
         // After the peer's close_notify TLS takes no more bytes: whatever follows is not looked at.
         while !wire.is_empty() && outcome.is_ok() && tls.read_tls(&mut wire)? > 0 {
@@ -214,14 +208,7 @@ impl State {
         if self.broken || self.closing.is_some() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        match &mut self.tls {
-            Some(tls) => tls.writer().write_all(packets)?,
-            None => Wire {
-                socket,
-                queue: &mut self.queue,
-            }
-            .write_all(packets)?,
-        }
+        self.tls.writer().write_all(packets)?;
         self.flush(socket)?;
         if self.queue.len() - self.sent > MAX_QUEUED {
             self.closing = Some(DisconnectReason::SlowConsumer);
@@ -231,9 +218,7 @@ impl State {
 
     /// Moves all that TLS has encrypted to the socket or, behind what waits there, to the queue.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else {
-            return Ok(());
-        };
+        let tls = &mut self.tls;
         while tls.wants_write() {
             let written = tls.write_tls(&mut Wire {
                 socket,
@@ -248,6 +233,9 @@ impl State {
     }
 
     fn drain(&mut self, socket: &TcpStream) -> io::Result<()> {
+        if self.broken {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         while self.sent < self.queue.len() {
             match socket.try_write(&self.queue[self.sent..]) {
                 Ok(count) => self.sent += count,

@@ -37,8 +37,7 @@ pub(crate) struct Gateway {
     pub(super) services: Services,
     pub(super) registry: Registry,
     pub(super) names: HostNames,
-    /// `None` only in benchmarks.
-    tls: Option<Arc<ServerConfig>>,
+    tls: Arc<ServerConfig>,
 }
 
 /// Binds a listener with a backlog fit for a fleet.
@@ -69,17 +68,7 @@ impl Gateway {
             services,
             registry,
             names,
-            tls: Some(tls),
-        }
-    }
-
-    /// A gateway without TLS: what encryption costs is measured against it. Never for a network.
-    pub(crate) fn without_tls(services: Services, registry: Registry, names: HostNames) -> Self {
-        Self {
-            services,
-            registry,
-            names,
-            tls: None,
+            tls,
         }
     }
 
@@ -130,19 +119,16 @@ impl Gateway {
         }
     }
 
-    /// TLS for a new socket; `None` when it cannot be begun, `Some(None)` without TLS.
-    fn begin(&self, socket: &TcpStream, peer: SocketAddr) -> Option<Option<ServerConnection>> {
+    /// TLS for a new socket; `None` when it cannot be begun.
+    fn begin(&self, socket: &TcpStream, peer: SocketAddr) -> Option<ServerConnection> {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
         }
-        let Some(config) = &self.tls else {
-            return Some(None);
-        };
-        match ServerConnection::new(Arc::clone(config)) {
+        match ServerConnection::new(Arc::clone(&self.tls)) {
             Ok(mut tls) => {
                 // The link's own queue bounds what waits, and the largest packet must fit.
                 tls.set_buffer_limit(None);
-                Some(Some(tls))
+                Some(tls)
             }
             Err(error) => {
                 tracing::error!(%error, "cannot begin TLS");
