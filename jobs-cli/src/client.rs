@@ -3,6 +3,7 @@
 mod backoff;
 pub(crate) mod device;
 pub(crate) mod error;
+pub(crate) mod health;
 mod job;
 mod method;
 mod page;

@@ -18,4 +18,5 @@ mod client;
 
 pub use client::device::{Authentication, DeviceIdentity, NewDevice, SymmetricKey};
 pub use client::error::{BuildError, ClientError, Refusal};
+pub use client::health::Health;
 pub use client::{ClientOptions, HubClient, HubStatistics, ItemType, Page};

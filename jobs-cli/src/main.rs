@@ -1,2 +1,64 @@
-//! .
-fn main() {}
+//! `doorctl`: schedules fleet-wide jobs over doors from a laptop, and tracks them door by door.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | what can be asked for, and the help |
+//! | [`commands`] | a function per verb |
+//! | [`config`], [`private_file`] | the contexts, and files that hold secrets |
+//! | [`target`], [`time`] | which doors, and when |
+//! | [`door`], [`outcome`] | what a door reports, and what a job came to |
+//! | [`printer`], [`failure`], [`exit_status`] | what a person or a script gets to see |
+
+mod cli;
+mod commands;
+mod config;
+mod door;
+mod exit_status;
+mod failure;
+mod outcome;
+mod printer;
+mod private_file;
+mod session;
+mod suggest;
+mod target;
+mod time;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use cli::Cli;
+use exit_status::ExitStatus;
+use printer::Printer;
+
+/// What still runs when a command is done (a name that is being looked up, say) is not waited for longer than this.
+const DRAIN: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell that stderr is gone.
+            drop(error.print());
+            return match error.use_stderr() {
+                true => ExitStatus::Error.into(),
+                false => ExitStatus::Success.into(),
+            };
+        }
+    };
+    let status = run(cli).unwrap_or_else(|error| failure::report(&error));
+    status.into()
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
+    let printer = Printer::new(cli.global.output, cli.global.quiet);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let ended = runtime.block_on(commands::run(cli, &printer));
+    runtime.shutdown_timeout(DRAIN);
+    ended
+}

@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_token_is_kept_for_its_lifetime_and_no_longer() {
         let source = source();
-        let at = |s| source.token_at(Duration::from_secs(1_000_000 + s));
+        let at = |s: u64| source.token_at(Duration::from_secs(1_000_000 + s));
         let first = at(0);
         assert_eq!(at(2_999), first);
         assert_ne!(at(3_001), first);

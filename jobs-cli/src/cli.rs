@@ -1,0 +1,114 @@
+//! The command line: what can be asked for, and the help that explains it. No behaviour.
+
+pub(crate) mod context;
+#[cfg(all(unix, feature = "demo"))]
+pub(crate) mod demo;
+pub(crate) mod devices;
+pub(crate) mod jobs;
+pub(crate) mod target;
+pub(crate) mod twin;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use door_core::contract::duration;
+
+use crate::printer::Format;
+
+/// Schedule fleet-wide jobs over doors, and track them door by door.
+#[derive(Debug, Parser)]
+#[command(
+    name = "doorctl",
+    version,
+    about,
+    after_help = "\
+First steps:
+  doorctl demo                                   the whole system on this machine, nothing needed
+  doorctl context add site --connection-string-file site.connection-string --ca ca.pem
+  doorctl devices list
+  doorctl jobs lock --floor 3 --at 22:00 --for 10m
+  doorctl jobs watch
+
+Exit status: 0 every door reached the wanted state, 1 usage or connection, 2 some doors did not,
+3 deadline passed, 4 refused.",
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Work with this context instead of the current one.
+    #[arg(long, global = true, env = "DOORCTL_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// How data is printed.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+    /// How long one request to the hub may take.
+    #[arg(long, global = true, default_value = "30s", value_parser = period, value_name = "DURATION")]
+    pub(crate) timeout: Duration,
+    /// Say nothing but data, warnings and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The groups of commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The hubs you work with.
+    #[command(subcommand, visible_alias = "contexts")]
+    Context(context::ContextCommand),
+    /// Doors as the hub knows them.
+    #[command(subcommand, visible_alias = "device")]
+    Devices(devices::DevicesCommand),
+    /// A door's twin: tags, desired and reported properties.
+    #[command(subcommand)]
+    Twin(twin::TwinCommand),
+    /// Ask the hub in its query language.
+    Query(twin::QueryArgs),
+    /// Call a method of one door, now.
+    Invoke(twin::InvokeArgs),
+    /// Work over many doors, now or at a set time.
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(jobs::JobsCommand),
+    /// A hub and a fleet of doors on this machine, and the scheduled jobs over them.
+    #[cfg(all(unix, feature = "demo"))]
+    Demo(demo::DemoArgs),
+    /// Print a completion script for your shell.
+    #[command(after_help = "\
+Examples:
+  doorctl completion bash > ~/.local/share/bash-completion/completions/doorctl
+  doorctl completion zsh > ~/.zfunc/_doorctl")]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// A length of time on the command line.
+pub(crate) fn period(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| format!("{error}; expected {}", duration::EXPECTED))
+}
+
+/// A length of time that may be zero: `0`, `0s`.
+pub(crate) fn period_or_zero(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => period(text),
+    }
+}

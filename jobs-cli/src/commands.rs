@@ -1,0 +1,33 @@
+//! A function per verb.
+
+mod completion;
+mod context;
+#[cfg(all(unix, feature = "demo"))]
+mod demo;
+mod devices;
+mod invoke;
+mod jobs;
+mod query;
+mod twin;
+
+use crate::cli::{Cli, Command};
+use crate::exit_status::ExitStatus;
+use crate::printer::Printer;
+use crate::session::Session;
+
+/// Does what was asked for.
+pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let Cli { global, command } = cli;
+    let session = || Session::open(&global, printer);
+    match command {
+        Command::Context(command) => context::run(command, &global, printer).await,
+        Command::Completion { shell } => completion::run(shell),
+        #[cfg(all(unix, feature = "demo"))]
+        Command::Demo(args) => Box::pin(demo::run(args, &global, printer)).await,
+        Command::Devices(command) => devices::run(command, &session()?).await,
+        Command::Twin(command) => twin::run(command, &session()?).await,
+        Command::Query(args) => query::run(&args, &session()?).await,
+        Command::Invoke(args) => invoke::run(&args, &session()?).await,
+        Command::Jobs(command) => Box::pin(jobs::run(command, &session()?)).await,
+    }
+}

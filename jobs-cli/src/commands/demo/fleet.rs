@@ -1,0 +1,193 @@
+//! The doors: registered through the REST API, then each the real agent.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_agent::gpio::simulated::{SimCommand, SimHandle};
+use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
+use door_core::Want;
+use doorctl::{DeviceIdentity, HubClient, NewDevice};
+use iothub_protocol::DeviceId;
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::sas::SharedAccessKey;
+use tokio::task::JoinSet;
+
+use super::cast::Cast;
+use crate::failure::Failure;
+
+/// Requests, and agents that start, at once.
+const AT_ONCE: usize = 16;
+
+/// Open files of a door: its connection at both ends, its event log, its lock, and what is open for a moment.
+const FILES_PER_DOOR: u64 = 6;
+
+/// Open files of everything else.
+const FILES_BESIDE: u64 = 256;
+
+/// How agents reach the hub.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    /// The hub's name.
+    pub(super) host_name: HostName,
+    /// Its port of MQTT over TLS.
+    pub(super) mqtt_port: u16,
+    /// Its authority.
+    pub(super) ca_file: PathBuf,
+}
+
+/// The doors at work.
+pub(super) struct Fleet {
+    agents: HashMap<DeviceId, RunningAgent>,
+    shared: Shared,
+}
+
+/// Makes room for two descriptors and some a door.
+pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
+    let needed = u64::from(doors) * FILES_PER_DOOR + FILES_BESIDE;
+    let limit =
+        rlimit::increase_nofile_limit(needed).context("cannot raise the limit of open files")?;
+    if limit < needed {
+        return Err(Failure::new(format!(
+            "{doors} doors need {needed} open files, and this system allows {limit}"
+        ))
+        .next("raise the hard limit (ulimit -Hn), or start fewer: --doors N")
+        .into());
+    }
+    Ok(())
+}
+
+/// Registers the doors, each with keys of its own.
+pub(super) async fn register(hub: &HubClient, cast: &Cast) -> anyhow::Result<Vec<DeviceIdentity>> {
+    let ids = cast.doors.iter().map(|door| door.id.clone());
+    each(ids, |id| {
+        let hub = hub.clone();
+        async move {
+            let made = hub
+                .device_create(&NewDevice::with_generated_keys(id.clone()))
+                .await;
+            made.with_context(|| format!("cannot register {id}"))
+        }
+    })
+    .await
+}
+
+/// Reads the identities back.
+pub(super) async fn identities(
+    hub: &HubClient,
+    cast: &Cast,
+) -> anyhow::Result<Vec<DeviceIdentity>> {
+    let ids = cast.doors.iter().map(|door| door.id.clone());
+    each(ids, |id| {
+        let hub = hub.clone();
+        async move { Ok(hub.device(&id).await?) }
+    })
+    .await
+}
+
+impl Fleet {
+    /// Starts an agent for each identity; their links are on the way up when this returns.
+    pub(super) async fn start(
+        identities: Vec<DeviceIdentity>,
+        address: &Address,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let shared = Shared::new().context("cannot start the agents' storage")?;
+        let started = each(identities.into_iter(), |identity| {
+            let (shared, address) = (shared.clone(), address.clone());
+            let folder = folder.join(identity.device_id.as_str());
+            async move {
+                let id = identity.device_id.clone();
+                let config = config(identity, &address, folder)?;
+                let agent = Box::pin(Agent::start(config, &shared)).await;
+                let agent = agent.with_context(|| format!("cannot start the agent of {id}"))?;
+                Ok((id, agent))
+            }
+        })
+        .await?;
+        Ok(Self {
+            agents: started.into_iter().collect(),
+            shared,
+        })
+    }
+
+    /// Does something at a door, as a person there would.
+    pub(super) fn at(&self, id: &DeviceId, command: SimCommand) -> anyhow::Result<()> {
+        let hand = self.agents.get(id).and_then(RunningAgent::sim);
+        let hand: SimHandle = hand.with_context(|| format!("{id} is not simulated"))?;
+        hand.apply(command)
+            .with_context(|| format!("{id} does not let itself be treated like that"))?;
+        Ok(())
+    }
+
+    /// Pulls a door's cable.
+    pub(super) fn unplug(&self, id: &DeviceId) {
+        if let Some(agent) = self.agents.get(id) {
+            agent.disconnect_link();
+        }
+    }
+
+    /// Stops all doors.
+    pub(super) async fn stop(self) {
+        let mut stopping: JoinSet<()> = self
+            .agents
+            .into_values()
+            .map(RunningAgent::shutdown)
+            .collect();
+        while stopping.join_next().await.is_some() {}
+        self.shared.shutdown();
+    }
+}
+
+fn config(
+    identity: DeviceIdentity,
+    address: &Address,
+    state: PathBuf,
+) -> anyhow::Result<AgentConfig> {
+    let id = identity.device_id;
+    let keys = identity
+        .authentication
+        .and_then(|authentication| authentication.symmetric_key);
+    let key = keys
+        .and_then(|keys| keys.primary_key)
+        .with_context(|| format!("the hub made no key for {id}"))?;
+    let mut hub = door_agent::config::HubConfig::new(DeviceConnectionString {
+        host_name: address.host_name.clone(),
+        device_id: id,
+        gateway_host_name: None,
+        credential: DeviceCredential::Key(SharedAccessKey::from_base64(&key)?),
+    });
+    hub.mqtt_port = address.mqtt_port;
+    hub.ca_file = Some(address.ca_file.clone());
+    hub.reconnect_max = Duration::from_secs(5);
+    let mut config = AgentConfig::simulated(hub, state);
+    // Office hours.
+    config.door.relinquish_default = Want::Released;
+    Ok(config)
+}
+
+/// Does the same for many, some at once; the first error ends it.
+async fn each<T, R, F>(
+    items: impl Iterator<Item = T>,
+    act: impl Fn(T) -> F,
+) -> anyhow::Result<Vec<R>>
+where
+    R: Send + 'static,
+    F: Future<Output = anyhow::Result<R>> + Send + 'static,
+{
+    let mut under_way = JoinSet::new();
+    let mut done = Vec::new();
+    for item in items {
+        if under_way.len() >= AT_ONCE {
+            if let Some(ended) = under_way.join_next().await {
+                done.push(ended??);
+            }
+        }
+        under_way.spawn(act(item));
+    }
+    while let Some(ended) = under_way.join_next().await {
+        done.push(ended??);
+    }
+    Ok(done)
+}

@@ -1,0 +1,503 @@
+//! What happens, act by act, and whether it was what should happen.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_agent::gpio::simulated::SimCommand;
+use door_core::contract::{LockDoor, Window, duration};
+use iothub_protocol::JobId;
+use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::{ConnectionState, Object, Twin, TwinPatch};
+use jiff::tz::TimeZone;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use serde_json::{Value, json};
+
+use super::cast::{BUILDING, Cast, FLOORS, LOCKED_FLOOR, Member, Part};
+use super::stage::{PACE, PATIENCE, Stage};
+use super::table;
+use crate::commands::jobs::follow::{self, Ended};
+use crate::commands::jobs::summary;
+use crate::door::{LockState, reported_value};
+use crate::outcome::{OutcomeRow, Progress, Wanted};
+use crate::target;
+
+/// How far ahead the jobs are scheduled.
+const AHEAD: Duration = Duration::from_secs(4);
+
+/// How long the doors are locked.
+const LOCK_TIME: Duration = Duration::from_secs(15);
+
+/// How long the hub waits for a door that is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a door may take to answer: the bond time and some.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the jobs may run.
+const MAX_EXECUTION: Duration = Duration::from_secs(60);
+
+/// What a door reports follows its answer within this time: one patch a second, and a busy machine.
+const REPORT_WITHIN: Duration = Duration::from_secs(4);
+
+/// Doors in the condition of one job: a condition has at most 8,192 characters.
+const DOORS_IN_JOB: usize = 500;
+
+/// Something that was not as it should be.
+#[derive(Debug)]
+pub(super) struct Problem(String);
+
+impl Problem {
+    /// A problem, in words.
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Plays it all; what was not as it should be is the result, what made it impossible to go on the error.
+pub(super) async fn play(cast: &Cast, stage: &mut Stage) -> anyhow::Result<Vec<Problem>> {
+    let mut problems = stage.check_identities(cast).await?;
+    assign_places(cast, stage, &mut problems).await?;
+    set_the_scene(cast, stage).await?;
+    let locked = lock(cast, stage, &mut problems).await?;
+    close_the_open_door(cast, stage).await?;
+    relinquish(cast, stage, locked, &mut problems).await?;
+    Ok(problems)
+}
+
+/// The tutorial's first kind of job: desired properties for many doors, at a time to come.
+async fn assign_places(
+    cast: &Cast,
+    stage: &Stage,
+    problems: &mut Vec<Problem>,
+) -> anyhow::Result<()> {
+    let start = whole_second(AHEAD)?;
+    let mut jobs = Vec::new();
+    for floor in 1..=FLOORS {
+        let doors: Vec<_> = cast
+            .doors
+            .iter()
+            .filter(|door| door.floor == floor)
+            .map(|door| door.id.clone())
+            .collect();
+        for (part, doors) in doors.chunks(DOORS_IN_JOB).enumerate() {
+            let id: JobId = match part {
+                0 => format!("floor-{floor}").parse()?,
+                _ => format!("floor-{floor}-part-{}", part + 1).parse()?,
+            };
+            let desired: Object = [("building", json!(BUILDING)), ("floor", json!(floor))]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect();
+            let patch = TwinPatch {
+                etag: Some("*".to_owned()),
+                ..TwinPatch::desired(desired)
+            };
+            schedule(
+                stage,
+                &id,
+                JobAction::UpdateTwin(patch),
+                target::any_of_these(doors),
+                start,
+            )
+            .await?;
+            jobs.push(id);
+        }
+    }
+    stage.printer.say(format!(
+        "places   {} twin jobs are scheduled for {}: building {BUILDING}, floors 1 to {FLOORS}",
+        jobs.len(),
+        clock(start)
+    ));
+    let mut changed = 0;
+    for id in &jobs {
+        let Ended { job, rows } =
+            follow::follow(&stage.client, id, Wanted::Changed, PACE, &mut stage.view()).await?;
+        changed += rows
+            .iter()
+            .filter(|row| row.progress == Progress::Reached)
+            .count();
+        if job.status != JobStatus::Completed {
+            problems.push(Problem::new(summary(&job, &rows, Wanted::Changed)));
+        }
+    }
+    if changed != cast.doors.len() {
+        problems.push(Problem::new(format!(
+            "the twin jobs changed {changed} of {} doors",
+            cast.doors.len()
+        )));
+    }
+    let everywhere =
+        format!("SELECT * FROM devices WHERE properties.reported.building.value = {BUILDING}");
+    let at_home =
+        |twins: &BTreeMap<String, Twin>| cast.doors.iter().all(|door| reports_floor(twins, door));
+    stage
+        .until(
+            "every door reports its building and floor",
+            &everywhere,
+            PATIENCE,
+            at_home,
+        )
+        .await?;
+    stage.printer.say(format!(
+        "places   {} of {} doors applied them and report them\n",
+        cast.doors.len(),
+        cast.doors.len()
+    ));
+    Ok(())
+}
+
+/// Released doors, one that is open, one that is offline, and those with a fault.
+async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
+    let released = |twins: &BTreeMap<String, Twin>| {
+        cast.doors.iter().all(|door| {
+            twins
+                .get(door.id.as_str())
+                .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
+        })
+    };
+    stage
+        .until(
+            "every door reports to be released",
+            "SELECT * FROM devices",
+            PATIENCE,
+            released,
+        )
+        .await?;
+    stage
+        .printer
+        .say("scene    all doors stand released, as in office hours");
+    for door in &cast.doors {
+        match door.part {
+            Part::Offline => {
+                stage.fleet.unplug(&door.id);
+                stage
+                    .printer
+                    .say(format!("         {} loses its cable", door.id));
+            }
+            Part::Open => {
+                stage.fleet.at(&door.id, SimCommand::Open)?;
+                stage
+                    .printer
+                    .say(format!("         {} stands open", door.id));
+            }
+            Part::Jams => {
+                stage.fleet.at(&door.id, SimCommand::Jam)?;
+                stage.printer.say(format!(
+                    "         {} has a bolt that does not move",
+                    door.id
+                ));
+            }
+            Part::Locks | Part::Bystander => {}
+        }
+    }
+    let seen = |twins: &BTreeMap<String, Twin>| {
+        cast.of_locked_floor()
+            .all(|door| match (door.part, twins.get(door.id.as_str())) {
+                (_, None) => false,
+                (Part::Offline, Some(twin)) => {
+                    twin.connection_state == ConnectionState::Disconnected
+                }
+                (Part::Open, Some(twin)) => LockState::reported(twin).door_state == "open",
+                (_, Some(_)) => true,
+            })
+    };
+    stage
+        .until(
+            "the hub knows that one door is offline and one open",
+            &on_floor(),
+            PATIENCE,
+            seen,
+        )
+        .await?;
+    Ok(())
+}
+
+/// The tutorial's second kind of job: a method, on doors that a query over their reported properties finds.
+async fn lock(
+    cast: &Cast,
+    stage: &Stage,
+    problems: &mut Vec<Problem>,
+) -> anyhow::Result<Timestamp> {
+    let start = whole_second(AHEAD)?;
+    let until = start.checked_add(LOCK_TIME)?;
+    let id: JobId = "lock-floor-3".parse()?;
+    let payload = LockDoor {
+        lock_time: Some(LOCK_TIME),
+        until: Some(until),
+        window: Window {
+            command_id: Some(id.as_str().parse()?),
+            not_after: Some(start.checked_add(MAX_EXECUTION)?),
+        },
+    };
+    let call = MethodRequest::new("lockDoor".parse()?)
+        .with_connect_timeout(CONNECT_TIMEOUT)?
+        .with_response_timeout(RESPONSE_TIMEOUT)?
+        .with_payload(serde_json::value::to_raw_value(&payload)?);
+    schedule(
+        stage,
+        &id,
+        JobAction::Method(call),
+        floor_condition(),
+        start,
+    )
+    .await?;
+    stage.printer.say(format!(
+        "\nlock     job {id} is scheduled for {}: lockDoor, lockTime {}, on the doors where\n         {}",
+        clock(start),
+        duration::to_text(LOCK_TIME),
+        floor_condition()
+    ));
+    let wanted = Wanted::Secured {
+        accept_unproven: false,
+    };
+    let Ended { job, rows } =
+        follow::follow(&stage.client, &id, wanted, PACE, &mut stage.view()).await?;
+    if job.status != JobStatus::Completed {
+        problems.push(Problem::new(summary(&job, &rows, wanted)));
+    }
+    check_statistics(cast, &job, problems);
+    let outcomes: BTreeMap<&str, &OutcomeRow> =
+        rows.iter().map(|row| (row.door.as_str(), row)).collect();
+    problems.extend(
+        cast.of_locked_floor()
+            .filter_map(|door| check_outcome(door, outcomes.get(door.id.as_str()).copied())),
+    );
+
+    // The doors report after they have answered; what they report is what the table shows.
+    let settled = |twins: &BTreeMap<String, Twin>| {
+        cast.of_locked_floor()
+            .all(|door| check_report(door, twins).is_none())
+    };
+    // Not in time is told below, door by door.
+    drop(
+        stage
+            .until(
+                "the doors report to be secured",
+                &on_floor(),
+                REPORT_WITHIN,
+                settled,
+            )
+            .await,
+    );
+    let twins = stage.twins().await?;
+    table::print(cast, &twins, &outcomes, &stage.printer)?;
+    stage
+        .printer
+        .say(format!("\n{}", summary(&job, &rows, wanted)));
+    problems.extend(
+        cast.doors
+            .iter()
+            .filter_map(|door| check_report(door, &twins)),
+    );
+    Ok(until)
+}
+
+/// The bolt waits for the door.
+async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
+    let door = cast.first(Part::Open).context("no door is open")?;
+    stage.fleet.at(&door.id, SimCommand::Close)?;
+    let secured = |twins: &BTreeMap<String, Twin>| {
+        let state = twins
+            .get(door.id.as_str())
+            .map(LockState::reported)
+            .unwrap_or_default();
+        state.secured == "secured" && state.proof == "bond"
+    };
+    let what = format!("{} is closed and reports to be secured", door.id);
+    stage
+        .until(&what, &on_floor(), PATIENCE.min(LOCK_TIME), secured)
+        .await?;
+    stage.printer.say(format!(
+        "close    {} was accepted while open; now closed, it bolts: secured, proof bond",
+        door.id
+    ));
+    Ok(())
+}
+
+/// After the lock time the doors go back to what else is set for them.
+async fn relinquish(
+    cast: &Cast,
+    stage: &Stage,
+    until: Timestamp,
+    problems: &mut Vec<Problem>,
+) -> anyhow::Result<()> {
+    stage
+        .printer
+        .say(format!("wait     the lock ends at {}", clock(until)));
+    let left = until.duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+    let online: Vec<&Member> = cast
+        .of_locked_floor()
+        .filter(|door| matches!(door.part, Part::Locks | Part::Open))
+        .collect();
+    let released = |twins: &BTreeMap<String, Twin>| {
+        online.iter().all(|door| {
+            twins
+                .get(door.id.as_str())
+                .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
+        })
+    };
+    stage
+        .until(
+            "the doors relinquish and report to be released",
+            &on_floor(),
+            PATIENCE,
+            released,
+        )
+        .await?;
+    stage.printer.say(format!(
+        "over     {} doors of floor {LOCKED_FLOOR} relinquished and stand released again",
+        online.len()
+    ));
+    let twins = stage.twins().await?;
+    for door in cast
+        .doors
+        .iter()
+        .filter(|door| door.part == Part::Bystander)
+    {
+        problems.extend(check_report(door, &twins));
+    }
+    Ok(())
+}
+
+async fn schedule(
+    stage: &Stage,
+    id: &JobId,
+    action: JobAction,
+    condition: String,
+    start: Timestamp,
+) -> anyhow::Result<()> {
+    let request = JobRequest {
+        job_id: Some(id.clone()),
+        action,
+        query_condition: condition,
+        start_time: Some(start),
+        max_execution_time: MAX_EXECUTION,
+    };
+    stage
+        .client
+        .job_create(id, &request)
+        .await
+        .with_context(|| format!("cannot make job {id}"))?;
+    Ok(())
+}
+
+fn check_statistics(
+    cast: &Cast,
+    job: &iothub_protocol::job::JobResponse,
+    problems: &mut Vec<Problem>,
+) {
+    let doors = cast.of_locked_floor().count() as u64;
+    let counts = job.device_job_statistics.unwrap_or_default();
+    // All but the door that is offline answer, whatever they answer.
+    let expected = (doors, doors - 1, 1);
+    let actual = (
+        counts.device_count,
+        counts.succeeded_count,
+        counts.failed_count,
+    );
+    if actual != expected {
+        problems.push(Problem::new(format!(
+            "the hub counts {} doors, {} succeeded, {} failed; expected {}, {}, {}",
+            actual.0, actual.1, actual.2, expected.0, expected.1, expected.2
+        )));
+    }
+}
+
+/// What the hub recorded of a door against its part.
+fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<Problem> {
+    let Some(row) = row else {
+        return Some(Problem::new(format!(
+            "{} has no record in the job",
+            door.id
+        )));
+    };
+    let expected = match door.part {
+        Part::Offline => {
+            row.progress == Progress::Failed && row.outcome.starts_with("DeviceNotOnline")
+        }
+        Part::Open => {
+            row.method_status == Some(202)
+                && row.state.door_state == "open"
+                && row.state.secured == "unsecured"
+        }
+        // A fault is never as it should be.
+        _ => {
+            row.method_status == Some(200)
+                && row.progress == Progress::Reached
+                && row.state.proof == "bond"
+        }
+    };
+    (!expected).then(|| Problem::new(format!("{}: {}", door.id, row.outcome)))
+}
+
+/// What a door reports after the lock against its part.
+fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Option<Problem> {
+    let Some(twin) = twins.get(door.id.as_str()) else {
+        return Some(Problem::new(format!("the hub has no twin of {}", door.id)));
+    };
+    let LockState {
+        lock_state,
+        door_state,
+        secured,
+        proof,
+    } = LockState::reported(twin);
+    let expected = match door.part {
+        Part::Locks => {
+            lock_state == "locked"
+                && door_state == "closed"
+                && secured == "secured"
+                && proof == "bond"
+        }
+        Part::Open => door_state == "open" && secured == "unsecured",
+        Part::Bystander => lock_state == "unlocked" && door_state == "closed",
+        Part::Jams => lock_state == "jammed",
+        // What it reported last.
+        Part::Offline => twin.connection_state == ConnectionState::Disconnected,
+    };
+    (!expected).then(|| {
+        Problem::new(format!(
+            "{} reports: lock {lock_state}, door {door_state}, {secured}, proof {proof}",
+            door.id
+        ))
+    })
+}
+
+fn reports_floor(twins: &BTreeMap<String, Twin>, door: &Member) -> bool {
+    let twin = twins.get(door.id.as_str());
+    let floor = twin.and_then(|twin| reported_value(&twin.properties.reported.values, "floor"));
+    floor.and_then(Value::as_u64) == Some(door.floor)
+}
+
+/// The doors of the floor, by what they reported.
+fn floor_condition() -> String {
+    format!(
+        "properties.reported.building.value = {BUILDING} AND properties.reported.floor.value = {LOCKED_FLOOR}"
+    )
+}
+
+fn on_floor() -> String {
+    format!("SELECT * FROM devices WHERE {}", floor_condition())
+}
+
+/// The first whole second after `ahead`.
+fn whole_second(ahead: Duration) -> anyhow::Result<Timestamp> {
+    let round = TimestampRound::new()
+        .smallest(Unit::Second)
+        .mode(RoundMode::Ceil);
+    Ok(Timestamp::now().checked_add(ahead)?.round(round)?)
+}
+
+/// A time on this machine's clock.
+fn clock(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%T").to_string()
+}

@@ -1,0 +1,116 @@
+//! The doors after the lock: what their twins say, read back from the hub, and what the job recorded.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use iothub_protocol::twin::Twin;
+use serde::Serialize;
+
+use super::cast::{Cast, Member, Part};
+use crate::door::{LOCK_TITLES, LockState, reported_value};
+use crate::outcome::{OutcomeRow, Progress};
+use crate::printer::{Cell, Format, Printer, Row, Tone, plain};
+
+/// Doors that a person can take in.
+const SHOWN: usize = 60;
+
+/// Of a large fleet, doors that are as the others are.
+const SAMPLES: usize = 8;
+
+/// One door.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DemoRow {
+    door: String,
+    building: String,
+    floor: String,
+    #[serde(flatten)]
+    state: LockState,
+    outcome: String,
+    #[serde(skip)]
+    tone: Tone,
+}
+
+impl Row for DemoRow {
+    fn titles() -> Vec<&'static str> {
+        let mut titles = vec!["door", "building", "floor"];
+        titles.extend(LOCK_TITLES);
+        titles.push("outcome");
+        titles
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = vec![
+            Cell::from(&self.door),
+            Cell::from(&self.building),
+            Cell::from(&self.floor),
+        ];
+        let mut state = self.state.cells();
+        if self.outcome.is_empty() {
+            // Nobody wanted it otherwise.
+            for cell in &mut state {
+                cell.tone = Tone::Plain;
+            }
+        }
+        cells.extend(state);
+        cells.push(Cell::toned(&self.outcome, self.tone));
+        cells
+    }
+}
+
+/// Prints the doors; of a large fleet, for people, those that tell something.
+pub(super) fn print(
+    cast: &Cast,
+    twins: &BTreeMap<String, Twin>,
+    outcomes: &BTreeMap<&str, &OutcomeRow>,
+    printer: &Printer,
+) -> io::Result<()> {
+    let row = |door: &Member| {
+        row(
+            door,
+            twins.get(door.id.as_str()),
+            outcomes.get(door.id.as_str()).copied(),
+        )
+    };
+    if cast.doors.len() <= SHOWN || printer.format() != Format::Table {
+        let rows: Vec<DemoRow> = cast.doors.iter().map(row).collect();
+        return printer.rows(&rows);
+    }
+    let mut plain_ones = 0;
+    let mut left_out = 0;
+    let mut rows = Vec::new();
+    for door in cast.of_locked_floor() {
+        let reached = outcomes
+            .get(door.id.as_str())
+            .is_some_and(|outcome| outcome.progress == Progress::Reached);
+        if door.part == Part::Locks && reached {
+            plain_ones += 1;
+            if plain_ones > SAMPLES {
+                left_out += 1;
+                continue;
+            }
+        }
+        rows.push(row(door));
+    }
+    printer.rows(&rows)?;
+    printer.say(format!(
+        "and {left_out} more of this floor that are secured; {} doors of other floors (all of them: -o csv)",
+        cast.doors.len() - cast.of_locked_floor().count()
+    ));
+    Ok(())
+}
+
+fn row(door: &Member, twin: Option<&Twin>, outcome: Option<&OutcomeRow>) -> DemoRow {
+    let reported = |name| {
+        let value = twin.and_then(|twin| reported_value(&twin.properties.reported.values, name));
+        value.map_or(String::new(), plain)
+    };
+    DemoRow {
+        door: door.id.to_string(),
+        building: reported("building"),
+        floor: reported("floor"),
+        state: twin.map_or(LockState::default(), LockState::reported),
+        outcome: outcome.map_or(String::new(), |outcome| outcome.outcome.clone()),
+        tone: outcome.map_or(Tone::Plain, |outcome| outcome.progress.tone()),
+    }
+}

@@ -1,0 +1,149 @@
+//! `doorctl devices ...`
+
+mod add;
+mod agent_files;
+
+use std::path::Path;
+
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::Twin;
+use serde_json::json;
+
+use crate::cli::devices::DevicesCommand;
+use crate::cli::target::TargetArgs;
+use crate::door::DoorRow;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::printer::{Row as _, plain};
+use crate::private_file;
+use crate::session::{Session, door, explain_door, unknown_door};
+use crate::target::Target;
+
+/// Does what was asked for.
+pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
+    match command {
+        DevicesCommand::Add(args) => add::run(&args, session).await?,
+        DevicesCommand::List { target } => list(&target, session).await?,
+        DevicesCommand::Show { door } => show(&door, session).await?,
+        DevicesCommand::ConnectionString {
+            door,
+            out,
+            secondary,
+        } => {
+            connection_string(&door, &out, secondary, session).await?;
+        }
+    }
+    Ok(ExitStatus::Success)
+}
+
+async fn list(target: &TargetArgs, session: &Session) -> anyhow::Result<()> {
+    let target = Target::from_args(target)?;
+    let query = target
+        .as_ref()
+        .map_or("SELECT * FROM devices".to_owned(), Target::query);
+    let twins: Vec<Twin> = session.hub.query(&query).await?;
+    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+    for name in target.iter().flat_map(|target| &target.names) {
+        if !known.contains(&name.as_str()) {
+            session
+                .printer
+                .warn(unknown_door(name.as_str(), &[]).to_string());
+        }
+    }
+    let mut rows: Vec<DoorRow> = twins.iter().map(DoorRow::from).collect();
+    rows.sort_by(|a, b| a.door.cmp(&b.door));
+    if rows.is_empty() {
+        session.printer.say("no door: doorctl devices add NAME");
+    }
+    Ok(session.printer.rows(&rows)?)
+}
+
+async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
+    let id = door(name)?;
+    let twin = match session.hub.twin(&id).await {
+        Ok(twin) => twin,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
+    let row = DoorRow::from(&twin);
+    let mut lines = String::new();
+    let cells = row.cells().into_iter().map(|cell| cell.text);
+    let mut facts: Vec<(&str, String)> = DoorRow::titles().into_iter().zip(cells).collect();
+    facts.push(("status", plain(&json!(twin.status))));
+    facts.push(("authentication", twin.authentication_type.clone()));
+    facts.push(("last activity", twin.last_activity_time.to_string()));
+    for (title, section) in [
+        ("tags", &twin.tags),
+        ("desired", &twin.properties.desired.values),
+        ("reported", &twin.properties.reported.values),
+    ] {
+        facts.push((title, serde_json::to_string(section)?));
+    }
+    for (title, fact) in facts {
+        lines.push_str(format!("{title:<15}{fact}").trim_end());
+        lines.push('\n');
+    }
+    Ok(session.printer.text_or(&lines, &twin)?)
+}
+
+async fn connection_string(
+    name: &str,
+    out: &Path,
+    secondary: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let id = door(name)?;
+    let identity = match session.hub.device(&id).await {
+        Ok(identity) => identity,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
+    let keys = identity
+        .authentication
+        .and_then(|authentication| authentication.symmetric_key);
+    let key = keys.and_then(|keys| match secondary {
+        true => keys.secondary_key,
+        false => keys.primary_key,
+    });
+    let key = key.filter(|key| !key.is_empty()).ok_or_else(|| {
+        Failure::new(format!("the hub shows no key of {id}"))
+            .next("doors with certificates have none; else use a policy that may read the registry")
+    })?;
+    let text = DeviceConnectionString {
+        host_name: without_port(session.hub.host_name())?,
+        device_id: id,
+        gateway_host_name: None,
+        credential: DeviceCredential::Key(SharedAccessKey::from_base64(&key)?),
+    }
+    .expose_secret();
+    private_file::create(out, &format!("{text}\n"))?;
+    session
+        .printer
+        .say(format!("{} is written; keep it secret", out.display()));
+    Ok(())
+}
+
+/// The hub's name as doors use it: the port that a service connection string may carry is that of the REST API.
+fn without_port(host: &HostName) -> anyhow::Result<HostName> {
+    let text = match host.port() {
+        Some(port) => host.as_str().trim_end_matches(&format!(":{port}")),
+        None => host.as_str(),
+    };
+    Ok(text.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_do_not_get_the_port_of_the_rest_api() {
+        for (text, expected) in [
+            ("localhost:9443", "localhost"),
+            ("hub", "hub"),
+            ("[::1]:443", "[::1]"),
+        ] {
+            let host = without_port(&text.parse().unwrap()).unwrap();
+            assert_eq!(host.as_str(), expected);
+        }
+    }
+}

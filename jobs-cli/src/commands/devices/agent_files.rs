@@ -1,0 +1,152 @@
+//! The files of a door-agent with a simulated board: configuration, connection string, CA. Nothing that exists is overwritten, and what was
+//! written before an error is removed again.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use doorctl::DeviceIdentity;
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::sas::SharedAccessKey;
+
+use crate::failure::Failure;
+use crate::private_file;
+
+/// Where the files go, and what they say.
+#[derive(Debug)]
+pub(super) struct AgentFiles {
+    config: PathBuf,
+    connection_string: PathBuf,
+    ca_file: Option<PathBuf>,
+    name: String,
+    host: HostName,
+    ca: Option<String>,
+    /// The hub's port of MQTT over TLS.
+    pub(super) mqtt_port: u16,
+}
+
+impl AgentFiles {
+    /// Files beside `config`, named after the door.
+    pub(super) fn new(config: &Path, name: &str, host: HostName, ca: Option<String>) -> Self {
+        let beside = |suffix: &str| config.with_file_name(format!("{name}.{suffix}"));
+        Self {
+            config: config.to_owned(),
+            connection_string: beside("connection-string"),
+            ca_file: ca.as_ref().map(|_| beside("ca.pem")),
+            name: name.to_owned(),
+            host,
+            ca,
+            mqtt_port: 0,
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.config, &self.connection_string]
+            .into_iter()
+            .chain(&self.ca_file)
+    }
+
+    /// An error when any of the files is there, or their folder is not.
+    pub(super) fn refuse_existing(&self) -> anyhow::Result<()> {
+        if let Some(path) = self.paths().find(|path| path.symlink_metadata().is_ok()) {
+            return Err(Failure::new(format!(
+                "{} exists and is not overwritten; nothing was changed",
+                path.display()
+            ))
+            .next("choose another file for --agent-config, or remove it")
+            .into());
+        }
+        let folder = self
+            .config
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        match folder {
+            Some(folder) if !folder.is_dir() => Err(Failure::new(format!(
+                "--agent-config: {} is no folder; nothing was changed",
+                folder.display()
+            ))
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the files for a door that was just made.
+    pub(super) fn write(&self, identity: &DeviceIdentity) -> anyhow::Result<()> {
+        let keys = identity
+            .authentication
+            .as_ref()
+            .and_then(|authentication| authentication.symmetric_key.as_ref());
+        let key = keys
+            .and_then(|keys| keys.primary_key.as_ref())
+            .ok_or_else(|| {
+                Failure::new(format!("the hub shows no key of {}", identity.device_id))
+            })?;
+        let connection = DeviceConnectionString {
+            host_name: self.host.clone(),
+            device_id: identity.device_id.clone(),
+            gateway_host_name: None,
+            credential: DeviceCredential::Key(SharedAccessKey::from_base64(key)?),
+        };
+        self.write_all(&connection.expose_secret())
+            .inspect_err(|_| {
+                for path in self.paths() {
+                    // None of them was there before.
+                    drop(fs::remove_file(path));
+                }
+            })
+    }
+
+    fn write_all(&self, connection_string: &str) -> anyhow::Result<()> {
+        private_file::create(&self.connection_string, &format!("{connection_string}\n"))?;
+        if let (Some(path), Some(ca)) = (&self.ca_file, &self.ca) {
+            fs::write(path, ca).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        fs::write(&self.config, self.toml())
+            .with_context(|| format!("cannot write {}", self.config.display()))
+    }
+
+    fn toml(&self) -> String {
+        let name = &self.name;
+        let ca = match self.ca_file {
+            Some(_) => format!("ca_file = \"{name}.ca.pem\"\n"),
+            None => String::new(),
+        };
+        format!(
+            "\
+# Agent of door {name}, with a simulated lock. Run it: door-agent --config {file}
+
+[hub]
+connection_string_file = \"{name}.connection-string\"
+{ca}mqtt_port = {port}
+
+[strike]
+kind = \"motor-lock\"
+
+[board]
+kind = \"simulated\"
+
+[state]
+directory = \"{name}.state\"
+",
+            file = self
+                .config
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy(),
+            port = self.mqtt_port,
+        )
+    }
+}
+
+/// What was written, and what to do with it.
+impl fmt::Display for AgentFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.config.display();
+        write!(
+            f,
+            "{config} and {} are written; run the agent: door-agent --config {config}",
+            self.connection_string.display()
+        )
+    }
+}

@@ -1,0 +1,290 @@
+//! Making jobs: which doors, what, when; said back before and after.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_core::contract::{CommandId, LockDoor, Relinquish, UnlockDoor, Window};
+use doorctl::Page;
+use iothub_protocol::job::{JobAction, JobRequest};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::Twin;
+use iothub_protocol::{ErrorCode, JobId};
+use jiff::Timestamp;
+use rand::Rng as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::wait;
+use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, ScheduleArgs, TwinArgs};
+use crate::commands::{invoke, twin as twin_command};
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::outcome::Wanted;
+use crate::printer::Format;
+use crate::session::{Session, unknown_door};
+use crate::target::Target;
+use crate::time::At;
+
+/// What is in an id that doorctl makes: easy to tell apart when read aloud.
+const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
+
+/// `jobs lock`.
+pub(super) async fn lock(args: &LockArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let plan = Plan::new(
+        "lock",
+        Target::required(&args.target)?,
+        &args.schedule,
+        session,
+    )?;
+    let payload = LockDoor {
+        lock_time: args.length,
+        until: args.length.map(|length| plan.after(length)).transpose()?,
+        window: plan.window()?,
+    };
+    let call = door_call("lockDoor", &payload, &args.calls)?;
+    plan.make(JobAction::Method(call), session).await
+}
+
+/// `jobs unlock`.
+pub(super) async fn unlock(args: &LockArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let plan = Plan::new(
+        "unlock",
+        Target::required(&args.target)?,
+        &args.schedule,
+        session,
+    )?;
+    let payload = UnlockDoor {
+        unlock_time: args.length,
+        until: args.length.map(|length| plan.after(length)).transpose()?,
+        window: plan.window()?,
+    };
+    let call = door_call("unlockDoor", &payload, &args.calls)?;
+    plan.make(JobAction::Method(call), session).await
+}
+
+/// `jobs method`.
+pub(super) async fn method(args: &MethodArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let plan = Plan::new(
+        &args.method,
+        Target::required(&args.target)?,
+        &args.schedule,
+        session,
+    )?;
+    let payload = match (&args.payload, args.method.as_str()) {
+        (Some(text), _) => Some(invoke::payload(text)?),
+        (None, "relinquish") => Some(raw(&Relinquish {
+            window: plan.window()?,
+        })?),
+        (None, _) => None,
+    };
+    let calls = &args.calls;
+    let call = invoke::call(
+        &args.method,
+        payload,
+        calls.connect_timeout,
+        calls.response_timeout,
+    )?;
+    plan.make(JobAction::Method(call), session).await
+}
+
+/// `jobs twin`.
+pub(super) async fn twin(args: &TwinArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let plan = Plan::new(
+        "twin",
+        Target::required(&args.target)?,
+        &args.schedule,
+        session,
+    )?;
+    let mut patch = twin_command::patch(&args.desired, &args.tags)?;
+    // IoT Hub's twin jobs know no other.
+    patch.etag = Some("*".to_owned());
+    plan.make(JobAction::UpdateTwin(patch), session).await
+}
+
+fn door_call(
+    method: &str,
+    payload: &impl Serialize,
+    calls: &CallArgs,
+) -> anyhow::Result<MethodRequest> {
+    invoke::call(
+        method,
+        Some(raw(payload)?),
+        calls.connect_timeout,
+        calls.response_timeout,
+    )
+}
+
+fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(payload).context("cannot encode the payload")
+}
+
+/// Which doors, when, and under which name.
+struct Plan {
+    id: JobId,
+    target: Target,
+    at: At,
+    max_execution: Duration,
+    /// No start time is sent then: the hub's clock decides, not ours.
+    at_once: bool,
+    watch: bool,
+}
+
+impl Plan {
+    fn new(
+        what: &str,
+        target: Target,
+        schedule: &ScheduleArgs,
+        session: &Session,
+    ) -> anyhow::Result<Self> {
+        let now = session.now();
+        let at = At::parse(&schedule.at, &now)
+            .map_err(|error| Failure::new(format!("--at {:?}: {error}", schedule.at)))?;
+        let id = match &schedule.id {
+            Some(id) => id
+                .parse()
+                .map_err(|error| Failure::new(format!("--id {id:?}: {error}")))?,
+            None => made_up_id(what, &at)?,
+        };
+        Ok(Self {
+            id,
+            target,
+            at_once: at.when == now,
+            at,
+            max_execution: schedule.max_execution,
+            watch: schedule.watch,
+        })
+    }
+
+    fn start(&self) -> Timestamp {
+        self.at.when.timestamp()
+    }
+
+    fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
+        Ok(self
+            .start()
+            .checked_add(length)?
+            .round(jiff::Unit::Second)?)
+    }
+
+    /// A repeated delivery is known by the job's id; one that comes after the job's end does not act.
+    fn window(&self) -> anyhow::Result<Window> {
+        let command_id: CommandId = self
+            .id
+            .as_str()
+            .parse()
+            .context("the job's id as a command id")?;
+        Ok(Window {
+            command_id: Some(command_id),
+            not_after: Some(self.after(self.max_execution)?),
+        })
+    }
+
+    async fn make(self, action: JobAction, session: &Session) -> anyhow::Result<ExitStatus> {
+        let matching = self.preview(session).await?;
+        let request = JobRequest {
+            job_id: Some(self.id.clone()),
+            action,
+            query_condition: self.target.condition.clone(),
+            start_time: (!self.at_once).then(|| self.start()),
+            max_execution_time: self.max_execution,
+        };
+        let wanted = Wanted::of_request(&request);
+        let job = match session.hub.job_create(&self.id, &request).await {
+            Ok(job) => job,
+            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
+                return Err(Failure::new(format!(
+                    "--id: the hub has a job called {} already; nothing was changed",
+                    self.id
+                ))
+                .next("choose another --id, or leave it out to have one made")
+                .into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let printer = &session.printer;
+        printer.say(format!("job {} is {}: {matching}", self.id, job.status));
+        printer.say(format!("starts {}", self.at.echo(Timestamp::now())));
+        if let Some(note) = &self.at.note {
+            printer.say(format!("note: {note}"));
+        }
+        if self.watch {
+            return wait::watch_as(&self.id, wanted, session).await;
+        }
+        match printer.format() {
+            Format::Table => crate::printer::write(&format!("{}\n", self.id))?,
+            _ => printer.document(&job)?,
+        }
+        printer.say(format!("follow it: doorctl jobs watch {}", self.id));
+        Ok(ExitStatus::Success)
+    }
+
+    /// How many doors the condition finds now, in words; an error when a door that was named does not exist.
+    async fn preview(&self, session: &Session) -> anyhow::Result<String> {
+        let page: Page<Twin> = session.hub.query_page(&self.target.query(), None).await?;
+        let more = page.continuation.is_some();
+        if !more && page.items.len() < self.target.names.len() {
+            self.refuse_unknown(session).await?;
+        }
+        Ok(match (page.items.len(), more) {
+            (0, _) => {
+                session.printer.warn(
+                    "no door matches now; which doors are meant is decided when the job starts",
+                );
+                "no door matches now".to_owned()
+            }
+            (1, false) => "1 door matches now".to_owned(),
+            (count, false) => format!("{count} doors match now"),
+            (count, true) => format!("{count} doors and more match now"),
+        })
+    }
+
+    async fn refuse_unknown(&self, session: &Session) -> anyhow::Result<()> {
+        let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
+        let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+        match self
+            .target
+            .names
+            .iter()
+            .find(|name| !known.contains(&name.as_str()))
+        {
+            Some(name) => Err(unknown_door(name.as_str(), &known).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `lock-20261123-220000-x7k2`.
+fn made_up_id(what: &str, at: &At) -> anyhow::Result<JobId> {
+    let mut random = rand::rng();
+    let suffix: String = (0..4)
+        .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
+        .collect();
+    // Of a method's name what a job's id may have, and no more than fits.
+    let what: String = what
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(32)
+        .collect();
+    let text = format!("{what}-{}-{suffix}", at.when.strftime("%Y%m%d-%H%M%S"));
+    text.parse().with_context(|| format!("job id {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_up_id_says_what_and_when() {
+        let now = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        let at = At::parse("22:00", &now).unwrap();
+        let id = made_up_id("lock", &at).unwrap();
+        assert!(id.as_str().starts_with("lock-20261123-220000-"), "{id}");
+        assert_eq!(id.as_str().len(), 25);
+        assert!(
+            made_up_id("comp*set_point", &at)
+                .unwrap()
+                .as_str()
+                .starts_with("compsetpoint-")
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! The contexts: which hubs this person works with, and which one is current. One file, its owner's alone.
+//!
+//! A context holds the connection string and the CA themselves, so that it goes on working when the files it came from are gone.
+
+mod error;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use iothub_protocol::connection_string::ServiceConnectionString;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use error::ConfigError;
+
+use crate::private_file::{self, PrivateFileError};
+
+/// Names the configuration file, in place of the platform's own.
+pub(crate) const CONFIG_VARIABLE: &str = "DOORCTL_CONFIG";
+
+/// All contexts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contexts {
+    /// The one that commands use unless told otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<String>,
+    /// By name.
+    #[serde(default, rename = "context")]
+    pub(crate) by_name: BTreeMap<String, Context>,
+}
+
+/// One hub, and how this person reaches it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    /// A service connection string: a secret.
+    pub(crate) connection_string: String,
+    /// CA certificates in PEM, trusted besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
+    /// The IANA zone that times are meant in; the laptop's without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<String>,
+}
+
+/// Leaves the secret out.
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("zone", &self.zone)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// The connection string, understood.
+    pub(crate) fn connection(&self) -> Result<ServiceConnectionString, ConfigError> {
+        self.connection_string
+            .parse()
+            .map_err(ConfigError::ConnectionString)
+    }
+
+    /// The zone that times are meant in.
+    pub(crate) fn time_zone(&self) -> Result<TimeZone, ConfigError> {
+        match &self.zone {
+            Some(name) => zone(name),
+            None => Ok(TimeZone::system()),
+        }
+    }
+}
+
+/// Looks up an IANA zone.
+pub(crate) fn zone(name: &str) -> Result<TimeZone, ConfigError> {
+    TimeZone::get(name).map_err(|_| ConfigError::Zone(name.to_owned()))
+}
+
+impl Contexts {
+    /// Reads the file; a missing one holds nothing.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = match private_file::read(path) {
+            Ok(text) => text,
+            Err(PrivateFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
+    }
+
+    /// Writes the file, in one step.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), ConfigError> {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::create_dir_all(folder).map_err(|source| PrivateFileError::Io {
+                action: "create",
+                path: folder.to_owned(),
+                source,
+            })?;
+        }
+        let text = toml::to_string(self).map_err(ConfigError::Write)?;
+        Ok(private_file::replace(path, &text)?)
+    }
+
+    /// The context called `name`, else the current one.
+    pub(crate) fn select(&self, name: Option<&str>) -> Result<(&str, &Context), ConfigError> {
+        let name = name
+            .or(self.current.as_deref())
+            .ok_or(ConfigError::NoContext)?;
+        match self.by_name.get_key_value(name) {
+            Some((name, context)) => Ok((name, context)),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// The error for a name that no context has.
+    pub(crate) fn unknown(&self, name: &str) -> ConfigError {
+        ConfigError::UnknownContext {
+            name: name.to_owned(),
+            known: self.by_name.keys().cloned().collect(),
+        }
+    }
+}
+
+/// Where the file is: `$DOORCTL_CONFIG`, else where the platform keeps settings.
+pub(crate) fn path() -> Result<PathBuf, ConfigError> {
+    match env::var_os(CONFIG_VARIABLE) {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => folder(|name| {
+            env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        })
+        .map(|folder| folder.join("doorctl").join("config.toml"))
+        .ok_or(ConfigError::NoHome),
+    }
+}
+
+fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    if cfg!(windows) {
+        variable("APPDATA")
+    } else if cfg!(target_os = "macos") {
+        variable("HOME").map(|home| home.join("Library").join("Application Support"))
+    } else {
+        // The XDG base directory specification: a relative path is to be ignored.
+        let xdg = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        xdg.or_else(|| variable("HOME").map(|home| home.join(".config")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+    fn lab() -> Context {
+        Context {
+            connection_string: format!(
+                "HostName=hub.example.net;SharedAccessKeyName=service;SharedAccessKey={KEY}"
+            ),
+            ca: Some("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".to_owned()),
+            zone: Some("Europe/Berlin".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep").join("config.toml");
+        assert_eq!(Contexts::read(&path).unwrap(), Contexts::default());
+        let contexts = Contexts {
+            current: Some("lab".to_owned()),
+            by_name: BTreeMap::from([("lab".to_owned(), lab())]),
+        };
+        contexts.write(&path).unwrap();
+        assert_eq!(Contexts::read(&path).unwrap(), contexts);
+        assert_eq!(contexts.select(None).unwrap().0, "lab");
+    }
+
+    #[test]
+    fn a_name_that_is_unknown_is_answered_with_those_there_are() {
+        let contexts = Contexts {
+            current: None,
+            by_name: BTreeMap::from([("lab".to_owned(), lab()), ("site".to_owned(), lab())]),
+        };
+        let error = contexts.select(Some("lap")).unwrap_err().to_string();
+        assert!(
+            error.contains("`lap`") && error.contains("lab, site"),
+            "{error}"
+        );
+        assert!(matches!(contexts.select(None), Err(ConfigError::NoContext)));
+    }
+
+    #[test]
+    fn neither_debug_nor_a_parse_error_shows_the_key() {
+        assert!(!format!("{:?}", lab()).contains(KEY));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        private_file::create(
+            &path,
+            &format!(
+                "[context.lab]\nconnection_string = \"SharedAccessKey={KEY}\"\nzona = \"UTC\"\n"
+            ),
+        )
+        .unwrap();
+        let error = format!(
+            "{:#}",
+            anyhow::Error::from(Contexts::read(&path).unwrap_err())
+        );
+        assert!(
+            error.contains("line 3") && error.contains("zona"),
+            "{error}"
+        );
+        assert!(!error.contains(KEY), "{error}");
+    }
+
+    #[test]
+    fn a_relative_xdg_folder_is_ignored() {
+        if cfg!(target_os = "linux") {
+            let variable = |name: &str| match name {
+                "XDG_CONFIG_HOME" => Some(PathBuf::from("relative")),
+                "HOME" => Some(PathBuf::from("/home/op")),
+                _ => None,
+            };
+            assert_eq!(folder(variable), Some(PathBuf::from("/home/op/.config")));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A door as its twin tells it: where it was assigned, what it reported. Read leniently: a twin may be any device's.
+
+use iothub_protocol::twin::{ConnectionState, Object, Twin};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::printer::{Cell, Row, Tone, plain};
+
+/// One line of `devices list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DoorRow {
+    /// Its name.
+    pub(crate) door: String,
+    /// Whether it is connected.
+    pub(crate) connection_state: ConnectionState,
+    /// Assigned, or reported when nothing is assigned.
+    pub(crate) building: String,
+    /// Assigned, or reported when nothing is assigned.
+    pub(crate) floor: String,
+    /// What it last reported of itself.
+    #[serde(flatten)]
+    pub(crate) state: LockState,
+}
+
+/// What a door reported, or answered, of lock and door: the words of its contract, or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LockState {
+    /// `locked`, `unlocked`, `jammed` ...
+    pub(crate) lock_state: String,
+    /// `open`, `closed`, `unknown`.
+    pub(crate) door_state: String,
+    /// `secured`, `unsecured`, `unknown`.
+    pub(crate) secured: String,
+    /// `bond`, `contact`, `none`.
+    pub(crate) proof: String,
+}
+
+impl LockState {
+    /// Reads the members of a reported `door`, or of a method's answer.
+    pub(crate) fn read(value: &Value) -> Self {
+        let word = |name| value.get(name).map_or(String::new(), plain);
+        Self {
+            lock_state: word("lockState"),
+            door_state: word("doorState"),
+            secured: word("secured"),
+            proof: word("proof"),
+        }
+    }
+
+    /// What a twin reports.
+    pub(crate) fn reported(twin: &Twin) -> Self {
+        let door = twin.properties.reported.values.get("door");
+        door.map_or(Self::default(), Self::read)
+    }
+
+    /// The four columns.
+    pub(crate) fn cells(&self) -> [Cell; 4] {
+        let lock = match self.lock_state.as_str() {
+            "jammed" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        let secured = match self.secured.as_str() {
+            "secured" => Tone::Good,
+            "unsecured" => Tone::Bad,
+            "unknown" => Tone::Doubtful,
+            _ => Tone::Plain,
+        };
+        [
+            Cell::toned(&self.lock_state, lock),
+            Cell::from(&self.door_state),
+            Cell::toned(&self.secured, secured),
+            Cell::from(&self.proof),
+        ]
+    }
+}
+
+/// The titles of [`LockState::cells`].
+pub(crate) const LOCK_TITLES: [&str; 4] = ["lock", "door state", "secured", "proof"];
+
+impl From<&Twin> for DoorRow {
+    fn from(twin: &Twin) -> Self {
+        Self {
+            door: twin.device_id.to_string(),
+            connection_state: twin.connection_state,
+            building: place(twin, "building"),
+            floor: place(twin, "floor"),
+            state: LockState::reported(twin),
+        }
+    }
+}
+
+impl Row for DoorRow {
+    fn titles() -> Vec<&'static str> {
+        let mut titles = vec!["door", "connection", "building", "floor"];
+        titles.extend(LOCK_TITLES);
+        titles
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let connection = match self.connection_state {
+            ConnectionState::Connected => Cell::from("connected"),
+            ConnectionState::Disconnected => Cell::toned("offline", Tone::Doubtful),
+        };
+        let mut cells = vec![
+            Cell::from(&self.door),
+            connection,
+            Cell::from(&self.building),
+            Cell::from(&self.floor),
+        ];
+        cells.extend(self.state.cells());
+        cells
+    }
+}
+
+/// What was assigned, else what the door reports (`{"value": ..}`).
+fn place(twin: &Twin, name: &str) -> String {
+    let desired = twin.properties.desired.values.get(name);
+    desired
+        .or_else(|| reported_value(&twin.properties.reported.values, name))
+        .map_or(String::new(), plain)
+}
+
+/// A setting that the door applied.
+pub(crate) fn reported_value<'a>(reported: &'a Object, name: &str) -> Option<&'a Value> {
+    reported.get(name)?.get("value")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn twin(desired: &Value, reported: &Value) -> Twin {
+        let section = |values: &Value| {
+            let mut section = values.clone();
+            section["$metadata"] = json!({"$lastUpdated": "2026-11-23T21:00:00Z"});
+            section["$version"] = json!(3);
+            section
+        };
+        serde_json::from_value(json!({
+            "deviceId": "lobby-east", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": "Connected",
+            "properties": {"desired": section(desired), "reported": section(reported)},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn assigned_comes_before_reported() {
+        let reported = json!({
+            "building": {"value": 43, "ac": 200}, "floor": {"value": "2", "ac": 200},
+            "door": {"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond"},
+        });
+        let row = DoorRow::from(&twin(&json!({"floor": 3}), &reported));
+        assert_eq!((row.building.as_str(), row.floor.as_str()), ("43", "3"));
+        assert_eq!(row.state.secured, "secured");
+    }
+
+    #[test]
+    fn a_device_that_is_no_door_has_empty_columns() {
+        let row = DoorRow::from(&twin(
+            &json!({}),
+            &json!({"door": "front", "temperature": 21}),
+        ));
+        assert_eq!(row.state, LockState::default());
+        assert_eq!(row.floor, "");
+    }
+}

@@ -1,0 +1,385 @@
+//! What a job came to at each door, told by what the door answered: the hub counts answers, a person counts secured doors.
+
+use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobAction, JobRequest, JobResponse};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::door::{LOCK_TITLES, LockState};
+use crate::printer::{Cell, Row, Tone};
+
+/// What a job wants of each door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// `lockDoor`: closed, locked and known to be.
+    Secured {
+        /// Whether a door that nothing can prove counts.
+        accept_unproven: bool,
+    },
+    /// `unlockDoor`: released.
+    Released,
+    /// Any other method: a status of success.
+    Answered,
+    /// A twin that was changed.
+    Changed,
+}
+
+/// How far a door is from what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Progress {
+    /// Not sent yet, or not answered.
+    Waiting,
+    /// There.
+    Reached,
+    /// The door accepted and will do it when it can (202).
+    Accepted,
+    /// It did not and will not.
+    Failed,
+}
+
+/// One door of a job.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OutcomeRow {
+    /// The door.
+    pub(crate) door: String,
+    /// The hub's record of it.
+    pub(crate) status: DeviceJobStatus,
+    /// How far it is.
+    pub(crate) progress: Progress,
+    /// The status the door answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method_status: Option<i32>,
+    /// What the door answered of itself.
+    #[serde(flatten)]
+    pub(crate) state: LockState,
+    /// In words.
+    pub(crate) outcome: String,
+}
+
+/// How many doors are how far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Tally {
+    /// All of them.
+    pub(crate) doors: usize,
+    /// [`Progress::Reached`].
+    pub(crate) reached: usize,
+    /// [`Progress::Accepted`].
+    pub(crate) accepted: usize,
+    /// [`Progress::Failed`].
+    pub(crate) failed: usize,
+    /// [`Progress::Waiting`].
+    pub(crate) waiting: usize,
+}
+
+impl Wanted {
+    /// What a job that the hub tells of wants.
+    pub(crate) fn of(job: &JobResponse, accept_unproven: bool) -> Self {
+        let method = job
+            .cloud_to_device_method
+            .as_ref()
+            .map(|call| call.method_name().as_str());
+        Self::of_method(method, accept_unproven)
+    }
+
+    /// What a job that is about to be made wants.
+    pub(crate) fn of_request(request: &JobRequest) -> Self {
+        let method = match &request.action {
+            JobAction::Method(call) => Some(call.method_name().as_str()),
+            JobAction::UpdateTwin(_) => None,
+        };
+        Self::of_method(method, false)
+    }
+
+    fn of_method(method: Option<&str>, accept_unproven: bool) -> Self {
+        match method {
+            Some("lockDoor") => Self::Secured { accept_unproven },
+            Some("unlockDoor") => Self::Released,
+            Some(_) => Self::Answered,
+            None => Self::Changed,
+        }
+    }
+
+    /// The word for doors that are there.
+    pub(crate) fn reached(self) -> &'static str {
+        match self {
+            Self::Secured { .. } => "secured",
+            Self::Released => "released",
+            Self::Answered => "done",
+            Self::Changed => "changed",
+        }
+    }
+
+    /// Whether a state that a door is seen in is what is wanted.
+    pub(crate) fn is_reached_by(self, state: &LockState) -> bool {
+        match self {
+            Self::Secured { accept_unproven } => match state.secured.as_str() {
+                "secured" => true,
+                "unknown" => accept_unproven && state.lock_state == "locked",
+                _ => false,
+            },
+            Self::Released => state.lock_state == "unlocked",
+            Self::Answered | Self::Changed => true,
+        }
+    }
+}
+
+impl OutcomeRow {
+    /// What `record` says, measured by what is wanted.
+    pub(crate) fn new(record: &DeviceJob, wanted: Wanted) -> Self {
+        let answer = record
+            .outcome
+            .as_ref()
+            .and_then(|outcome| outcome.device_method_response.as_ref());
+        let body: Value = answer
+            .and_then(|answer| answer.payload.as_ref())
+            .and_then(|payload| serde_json::from_str(payload.get()).ok())
+            .unwrap_or_default();
+        let state = LockState::read(&body);
+        let (progress, outcome) = match (record.status, answer) {
+            (DeviceJobStatus::Completed, Some(answer)) => {
+                answered(answer.status, &body, &state, wanted)
+            }
+            (DeviceJobStatus::Completed, None) => (Progress::Reached, wanted.reached().to_owned()),
+            (DeviceJobStatus::Failed, _) => (Progress::Failed, failed(record)),
+            (DeviceJobStatus::Canceled, _) => (Progress::Failed, "cancelled".to_owned()),
+            (status, _) => (Progress::Waiting, status.to_string()),
+        };
+        Self {
+            door: record.device_id.to_string(),
+            status: record.status,
+            progress,
+            method_status: answer.map(|answer| answer.status),
+            state,
+            outcome,
+        }
+    }
+}
+
+impl Row for OutcomeRow {
+    fn titles() -> Vec<&'static str> {
+        let mut titles = vec!["door"];
+        titles.extend(LOCK_TITLES);
+        titles.push("outcome");
+        titles
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = vec![Cell::from(&self.door)];
+        cells.extend(self.state.cells());
+        cells.push(Cell::toned(&self.outcome, self.progress.tone()));
+        cells
+    }
+}
+
+impl Progress {
+    /// How good that is.
+    pub(crate) fn tone(self) -> Tone {
+        match self {
+            Self::Waiting => Tone::Plain,
+            Self::Reached => Tone::Good,
+            Self::Accepted => Tone::Doubtful,
+            Self::Failed => Tone::Bad,
+        }
+    }
+}
+
+impl Tally {
+    /// Counts rows.
+    pub(crate) fn of(rows: &[OutcomeRow]) -> Self {
+        let count = |progress| rows.iter().filter(|row| row.progress == progress).count();
+        Self {
+            doors: rows.len(),
+            reached: count(Progress::Reached),
+            accepted: count(Progress::Accepted),
+            failed: count(Progress::Failed),
+            waiting: count(Progress::Waiting),
+        }
+    }
+
+    /// `4 secured, 1 accepted, 1 failed`: what there is of each.
+    pub(crate) fn said(&self, wanted: Wanted) -> String {
+        let mut parts = vec![format!("{} {}", self.reached, wanted.reached())];
+        for (count, word) in [
+            (self.accepted, "accepted"),
+            (self.failed, "failed"),
+            (self.waiting, "waiting"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {word}"));
+            }
+        }
+        parts.join(", ")
+    }
+}
+
+/// What an answer means (the status table of the door's methods).
+fn answered(status: i32, body: &Value, state: &LockState, wanted: Wanted) -> (Progress, String) {
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    match status {
+        200..=299
+            if wanted.is_reached_by(state) && (status != 202 || wanted == Wanted::Answered) =>
+        {
+            (Progress::Reached, wanted.reached().to_owned())
+        }
+        // A device that says nothing of its state but that it did as told: not ours, and not proven.
+        200 if state == &LockState::default() && wanted == Wanted::Released => {
+            (Progress::Reached, wanted.reached().to_owned())
+        }
+        202 if wanted.is_reached_by(state) => {
+            (Progress::Reached, format!("{}, unproven", wanted.reached()))
+        }
+        200..=299 => (
+            Progress::Accepted,
+            format!("accepted ({status}): {}", why_not_yet(body, state)),
+        ),
+        _ => {
+            let reason = text("error")
+                .or(text("Response"))
+                .unwrap_or("no reason given");
+            let word = match status {
+                400..=499 => "refused",
+                _ => "failed",
+            };
+            (Progress::Failed, format!("{word} ({status}): {reason}"))
+        }
+    }
+}
+
+fn why_not_yet(body: &Value, state: &LockState) -> String {
+    let slot = body.get("heldBy").and_then(|held| held.get("slot"));
+    match (slot, state.door_state.as_str()) {
+        (Some(slot), _) => format!("held by slot {slot}"),
+        (None, "open") => "door open".to_owned(),
+        (None, _) if state.secured == "unknown" => "nothing proves it".to_owned(),
+        (None, _) if state.secured.is_empty() => "the answer does not tell the state".to_owned(),
+        (None, _) => format!("{}, {}", state.lock_state, state.secured),
+    }
+}
+
+fn failed(record: &DeviceJob) -> String {
+    match &record.error {
+        Some(error) if error.description.is_empty() => error.code.clone(),
+        Some(error) => format!("{}: {}", error.code, error.description),
+        None => "failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const LOCK: Wanted = Wanted::Secured {
+        accept_unproven: false,
+    };
+
+    fn row(record: &Value, wanted: Wanted) -> OutcomeRow {
+        let mut whole = json!({"deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod"});
+        for (key, value) in record.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        // By way of text, as from the wire: raw payloads exist there alone.
+        OutcomeRow::new(&serde_json::from_str(&whole.to_string()).unwrap(), wanted)
+    }
+
+    fn answer(status: i32, payload: &Value, wanted: Wanted) -> (Progress, String) {
+        let outcome = json!({"deviceMethodResponse": {"status": status, "payload": payload}});
+        let row = row(&json!({"status": "completed", "outcome": outcome}), wanted);
+        (row.progress, row.outcome)
+    }
+
+    fn door(lock: &str, door: &str, secured: &str, proof: &str) -> Value {
+        json!({"lockState": lock, "doorState": door, "secured": secured, "proof": proof, "heldBy": null})
+    }
+
+    #[test]
+    fn a_lock_counts_when_the_door_is_secured() {
+        let secured = door("locked", "closed", "secured", "bond");
+        assert_eq!(
+            answer(200, &secured, LOCK),
+            (Progress::Reached, "secured".to_owned())
+        );
+        let open = door("unlocked", "open", "unsecured", "bond");
+        assert_eq!(
+            answer(202, &open, LOCK),
+            (Progress::Accepted, "accepted (202): door open".to_owned())
+        );
+        let mut held = door("unlocked", "closed", "unsecured", "bond");
+        held["heldBy"] = json!({"slot": 1, "until": null});
+        assert_eq!(
+            answer(202, &held, LOCK),
+            (
+                Progress::Accepted,
+                "accepted (202): held by slot 1".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn an_unproven_lock_counts_only_when_that_is_accepted() {
+        let unknown = door("locked", "unknown", "unknown", "none");
+        assert_eq!(
+            answer(202, &unknown, LOCK),
+            (
+                Progress::Accepted,
+                "accepted (202): nothing proves it".to_owned()
+            )
+        );
+        let wanted = Wanted::Secured {
+            accept_unproven: true,
+        };
+        assert_eq!(
+            answer(202, &unknown, wanted),
+            (Progress::Reached, "secured, unproven".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_answer_of_failure_is_one_though_the_hub_calls_it_completed() {
+        let mut jammed = door("jammed", "closed", "unsecured", "bond");
+        jammed["error"] = json!("jammed");
+        assert_eq!(
+            answer(500, &jammed, LOCK),
+            (Progress::Failed, "failed (500): jammed".to_owned())
+        );
+        let refused = json!({"Response": "lockdown holds the door"});
+        assert_eq!(
+            answer(409, &refused, Wanted::Released),
+            (
+                Progress::Failed,
+                "refused (409): lockdown holds the door".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn a_stranger_that_only_says_yes_is_not_counted_as_secured() {
+        let tutorial = json!({"Response": "lockDoor called successfully"});
+        assert_eq!(
+            answer(200, &tutorial, LOCK),
+            (
+                Progress::Accepted,
+                "accepted (200): the answer does not tell the state".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn what_the_hub_could_not_do_keeps_its_reason() {
+        let offline = json!({"status": "failed", "error": {"code": "DeviceNotOnline", "description": "Timed out waiting for device to connect."}});
+        let offline = row(&offline, LOCK);
+        assert_eq!(
+            offline.outcome,
+            "DeviceNotOnline: Timed out waiting for device to connect."
+        );
+        let twin = row(
+            &json!({"status": "completed", "outcome": {"deviceMethodResponse": null}}),
+            Wanted::Changed,
+        );
+        let pending = row(&json!({"status": "pending"}), LOCK);
+        let tally = Tally::of(&[offline, twin, pending]);
+        assert_eq!(tally.said(LOCK), "1 secured, 1 failed, 1 waiting");
+    }
+}

@@ -1,0 +1,306 @@
+//! Where output goes: data on stdout in the format asked for, talk on stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use comfy_table::{Color, ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::Value;
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One JSON document, indented.
+    Json,
+    /// One JSON document a line.
+    Jsonl,
+    /// Comma-separated values with a header line.
+    Csv,
+}
+
+/// How good what a cell says is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Just a fact.
+    Plain,
+    /// As wanted.
+    Good,
+    /// Not yet, or not known.
+    Doubtful,
+    /// Not as wanted.
+    Bad,
+}
+
+/// One field of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    /// The text.
+    pub(crate) text: String,
+    /// How good that is.
+    pub(crate) tone: Tone,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            tone: Tone::Plain,
+        }
+    }
+}
+
+impl Cell {
+    /// A text with a tone.
+    pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self {
+            text: text.into(),
+            tone,
+        }
+    }
+}
+
+/// What can be printed as a row of a table, a line of CSV or a JSON document.
+pub(crate) trait Row: Serialize {
+    /// The titles, as many as there are cells.
+    fn titles() -> Vec<&'static str>;
+    /// The fields.
+    fn cells(&self) -> Vec<Cell>;
+}
+
+/// Prints.
+#[derive(Debug, Clone)]
+pub(crate) struct Printer {
+    format: Format,
+    quiet: bool,
+    colour: bool,
+}
+
+impl Printer {
+    /// For `format`; `quiet` keeps talk to warnings.
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            format,
+            quiet,
+            colour: wanted && io::stdout().is_terminal(),
+        }
+    }
+
+    /// The format asked for.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether stderr can show things that move.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Talk.
+    pub(crate) fn say(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            talk(text.as_ref());
+        }
+    }
+
+    /// Talk that quiet does not silence.
+    #[expect(
+        clippy::unused_self,
+        reason = "beside `say`, and where a log file would come in"
+    )]
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
+        talk(&format!("warning: {}", text.as_ref()));
+    }
+
+    /// Prints rows.
+    pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
+        let text = match self.format {
+            Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
+            Format::Json => document(rows)?,
+            Format::Jsonl => lines(rows)?,
+            Format::Csv => {
+                let titles: Vec<String> = R::titles()
+                    .iter()
+                    .map(|title| title.to_lowercase())
+                    .collect();
+                let rows = rows
+                    .iter()
+                    .map(|row| row.cells().into_iter().map(|cell| cell.text));
+                csv(&titles, rows.map(Iterator::collect))?
+            }
+        };
+        write(&text)
+    }
+
+    /// Prints one thing: JSON, whatever the format, for it has no columns.
+    pub(crate) fn document(&self, value: &impl Serialize) -> io::Result<()> {
+        match self.format {
+            Format::Jsonl => write(&lines(std::slice::from_ref(value))?),
+            Format::Table | Format::Json | Format::Csv => write(&document(value)?),
+        }
+    }
+
+    /// Prints one thing: `text` as a table, `value` otherwise.
+    pub(crate) fn text_or(&self, text: &str, value: &impl Serialize) -> io::Result<()> {
+        match self.format {
+            Format::Table => write(text),
+            _ => self.document(value),
+        }
+    }
+
+    /// Prints JSON rows whose columns are whatever keys they have.
+    pub(crate) fn values(&self, rows: &[Value]) -> io::Result<()> {
+        let mut titles: Vec<String> = Vec::new();
+        for key in rows
+            .iter()
+            .filter_map(Value::as_object)
+            .flat_map(|row| row.keys())
+        {
+            if !titles.contains(key) {
+                titles.push(key.clone());
+            }
+        }
+        let cells = |row: &Value| -> Vec<String> {
+            let field = |title| row.get(title).map_or(String::new(), plain);
+            titles.iter().map(field).collect()
+        };
+        let text = match self.format {
+            Format::Json => document(rows)?,
+            Format::Jsonl => lines(rows)?,
+            Format::Csv => csv(&titles, rows.iter().map(cells))?,
+            Format::Table => {
+                let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+                self.table(
+                    &titles,
+                    rows.iter()
+                        .map(|row| cells(row).into_iter().map(Cell::from).collect()),
+                )
+            }
+        };
+        write(&text)
+    }
+
+    /// Lays out columns.
+    pub(crate) fn table(&self, titles: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+        let mut table = Table::new();
+        table
+            .load_preset(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(titles.iter().map(|title| title.to_uppercase()));
+        for row in rows {
+            table.add_row(row.into_iter().map(|cell| self.cell(cell)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        match self.colour {
+            true => table.enforce_styling(),
+            false => table.force_no_tty(),
+        };
+        table
+            .lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect()
+    }
+
+    fn cell(&self, cell: Cell) -> comfy_table::Cell {
+        let styled = comfy_table::Cell::new(cell.text);
+        let colour = match cell.tone {
+            _ if !self.colour => return styled,
+            Tone::Plain => return styled,
+            Tone::Good => Color::Green,
+            Tone::Doubtful => Color::Yellow,
+            Tone::Bad => Color::Red,
+        };
+        styled.fg(colour)
+    }
+}
+
+/// A JSON value as a person writes it: text without quotes, everything else as JSON.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Writes to stdout; the error is told apart by the caller when the reader has gone.
+pub(crate) fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn talk(text: &str) {
+    // Nobody is left to tell that stderr is gone.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+fn document<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn lines<T: Serialize>(values: &[T]) -> io::Result<String> {
+    let mut text = String::new();
+    for value in values {
+        text += &serde_json::to_string(value)?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn csv(titles: &[String], rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(titles)?;
+    for row in rows {
+        writer.write_record(&row)?;
+    }
+    let bytes = writer
+        .into_inner()
+        .map_err(csv::IntoInnerError::into_error)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printer() -> Printer {
+        Printer {
+            format: Format::Table,
+            quiet: false,
+            colour: false,
+        }
+    }
+
+    #[test]
+    fn columns_line_up_and_end_where_their_text_ends() {
+        let rows = vec![
+            vec![Cell::from("lobby-east"), Cell::toned("secured", Tone::Good)],
+            vec![Cell::from("b"), Cell::toned("", Tone::Plain)],
+        ];
+        let text = printer().table(&["door", "secured"], rows.into_iter());
+        assert_eq!(text, "DOOR        SECURED\nlobby-east  secured\nb\n");
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        let text = csv(&["a".into()], [vec!["x,\"y\"".to_owned()]].into_iter()).unwrap();
+        assert_eq!(text, "a\n\"x,\"\"y\"\"\"\n");
+    }
+
+    #[test]
+    fn text_is_plain_and_the_rest_is_json() {
+        for (value, expected) in [
+            (serde_json::json!("x"), "x"),
+            (serde_json::json!(null), ""),
+            (serde_json::json!({"a": [1]}), r#"{"a":[1]}"#),
+        ] {
+            assert_eq!(plain(&value), expected);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Files that hold secrets: made for their owner alone, replaced in one step, and refused when others may read them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Why a private file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrivateFileError {
+    /// Others than its owner may read it.
+    #[error(
+        "{} holds a secret and others may read it (mode {mode:04o}), expected mode 0600: chmod 600 {}",
+        .path.display(), .path.display()
+    )]
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Reads a text that only its owner may read.
+pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
+    let io = |source| PrivateFileError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    check_mode(path, &file)?;
+    io::read_to_string(&mut file).map_err(io)
+}
+
+/// Writes a file that must not exist yet.
+pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
+    write_new(path, text).map_err(|source| PrivateFileError::Io {
+        action: "create",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file, in place of the one there may be: a reader sees the old text or the new one, never a part.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = write_new(&beside, text).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|source| {
+        // Best effort: the error to tell is the one above.
+        drop(fs::remove_file(&beside));
+        PrivateFileError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn check_mode(path: &Path, file: &File) -> Result<(), PrivateFileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = file.metadata().map_err(|source| PrivateFileError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    match metadata.permissions().mode() & 0o777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(PrivateFileError::TooOpen {
+            path: path.to_owned(),
+            mode,
+        }),
+    }
+}
+
+#[cfg(not(unix))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "permissions are judged on Unix only"
+)]
+fn check_mode(_: &Path, _: &File) -> Result<(), PrivateFileError> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_made_here_is_its_owners_alone_and_can_be_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create(&path, "one").unwrap();
+        replace(&path, "two").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode, read(&path).unwrap().as_str()), (0o600, "two"));
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create(&path, "one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mode 0640") && error.contains("chmod 600"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_existing_file_is_not_overwritten_by_create() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create(&path, "one").unwrap();
+        assert!(create(&path, "two").is_err());
+        assert_eq!(read(&path).unwrap(), "one");
+    }
+}

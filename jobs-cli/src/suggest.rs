@@ -1,0 +1,53 @@
+//! What was probably meant.
+
+/// The candidate closest to `given`, when it is close enough to be a slip of the fingers.
+pub(crate) fn closest<'a>(
+    given: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let allowed = 1 + given.chars().count() / 4;
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(given, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours from one text to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (
+        from.to_lowercase().chars().collect(),
+        to.to_lowercase().chars().collect(),
+    );
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in to.iter().enumerate() {
+            let replaced = last[j] + usize::from(a != b);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_found_and_a_stranger_is_not() {
+        let doors = ["lobby-east", "lobby-west", "vault"];
+        assert_eq!(closest("lobby-eats", doors), Some("lobby-east"));
+        assert_eq!(closest("Lobby-West", doors), Some("lobby-west"));
+        assert_eq!(closest("vualt", doors), Some("vault"));
+        assert_eq!(closest("roof", doors), None);
+        assert_eq!(closest("x", []), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! When: the times that `--at` takes, and how a time is said back to the person who gave it.
+//!
+//! Pure: what time it is, and in which zone, comes in as an argument.
+
+use door_core::contract::duration;
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+
+/// What an error says was expected.
+pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30, friday 18:00, 2026-11-23 22:00 (a zone such as \
+     Europe/Berlin may follow), or RFC 3339 such as 2026-11-23T22:00:00+01:00";
+
+/// A point in time, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The time, in the zone it was meant in.
+    pub(crate) when: Zoned,
+    /// What the person may not expect of it: clocks that change, a day that was added.
+    pub(crate) note: Option<String>,
+}
+
+/// Why a text is no time to start at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AtError {
+    /// Of none of the accepted forms.
+    #[error("not a time; expected {EXPECTED}")]
+    Malformed,
+    /// `+` and something that is no duration.
+    #[error("{0}; after `+` expected {expected}", expected = duration::EXPECTED)]
+    Duration(duration::DurationError),
+    /// A zone that no database knows.
+    #[error("`{0}` is no time zone; expected an IANA name such as Europe/Berlin or UTC")]
+    Zone(String),
+    /// Over already.
+    #[error("{0} is past ({1} ago); expected a time to come, or `now`")]
+    Past(String, String),
+}
+
+impl At {
+    /// Understands `text`, with `now` in the zone of the person who wrote it.
+    pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, AtError> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("now") {
+            return Ok(Self::plain(now.clone()));
+        }
+        if let Some(after) = text.strip_prefix('+') {
+            let after = duration::parse(after.trim()).map_err(AtError::Duration)?;
+            return Ok(Self::plain(now.saturating_add(after)));
+        }
+        let absolute = (text.parse::<Zoned>().ok()).or_else(|| {
+            let instant = text.parse::<Timestamp>().ok()?;
+            Some(instant.to_zoned(now.time_zone().clone()))
+        });
+        let at = match absolute {
+            Some(when) => Self::plain(when),
+            None => Self::civil(text, now)?,
+        };
+        if at.when.timestamp() < now.timestamp() {
+            let ago = roughly(now.duration_since(&at.when));
+            return Err(AtError::Past(said(&at.when), ago));
+        }
+        Ok(at)
+    }
+
+    fn plain(when: Zoned) -> Self {
+        Self { when, note: None }
+    }
+
+    /// `[DAY] TIME [ZONE]`.
+    fn civil(text: &str, now: &Zoned) -> Result<Self, AtError> {
+        let mut words: Vec<&str> = text.split_whitespace().collect();
+        let zone = match words.last() {
+            Some(last) if words.len() > 1 && !last.contains(':') => {
+                let zone = TimeZone::get(last).map_err(|_| AtError::Zone((*last).to_owned()))?;
+                words.pop();
+                zone
+            }
+            _ => now.time_zone().clone(),
+        };
+        let now = now.with_time_zone(zone);
+        match words[..] {
+            [time] if time.contains('T') => {
+                let when = time.parse::<DateTime>().map_err(|_| AtError::Malformed)?;
+                Ok(resolve(when, &now))
+            }
+            [time] => {
+                let time = clock(time)?;
+                let today = resolve(now.date().to_datetime(time), &now);
+                if today.when.timestamp() >= now.timestamp() {
+                    return Ok(today);
+                }
+                let tomorrow = now.date().saturating_add(1.day());
+                let mut at = resolve(tomorrow.to_datetime(time), &now);
+                at.note
+                    .get_or_insert_with(|| format!("{time:.0} has passed today: that is tomorrow"));
+                Ok(at)
+            }
+            [day, time] => Ok(resolve(
+                date(day, now.date())?.to_datetime(clock(time)?),
+                &now,
+            )),
+            _ => Err(AtError::Malformed),
+        }
+    }
+
+    /// `Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC, in 3 h 12 min`.
+    pub(crate) fn echo(&self, now: Timestamp) -> String {
+        format!(
+            "{}, {}",
+            said(&self.when),
+            countdown(self.when.timestamp(), now)
+        )
+    }
+}
+
+/// `in 3 h 12 min`, or `now`.
+pub(crate) fn countdown(then: Timestamp, now: Timestamp) -> String {
+    match then.duration_since(now) {
+        left if left <= SignedDuration::ZERO => "now".to_owned(),
+        left => format!("in {}", roughly(left)),
+    }
+}
+
+/// A time on the clock of its zone and in UTC.
+pub(crate) fn said(when: &Zoned) -> String {
+    let utc = when.with_time_zone(TimeZone::UTC);
+    if when.offset() == utc.offset() {
+        return when.strftime("%a %F %T UTC").to_string();
+    }
+    let zone = match when.time_zone().iana_name() {
+        Some(name) => format!(" ({name})"),
+        None => String::new(),
+    };
+    let utc = match utc.date() == when.date() {
+        true => utc.strftime("%T UTC"),
+        false => utc.strftime("%F %T UTC"),
+    };
+    format!("{}{zone} = {utc}", when.strftime("%a %F %T %Z"))
+}
+
+/// A length of time to two units, rounded up to the second.
+pub(crate) fn roughly(length: SignedDuration) -> String {
+    let seconds = length.as_secs() + i64::from(length.subsec_nanos() > 0);
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    let two = |large: i64, unit: &str, small: i64, smaller: &str| match small {
+        0 => format!("{large} {unit}"),
+        _ => format!("{large} {unit} {small} {smaller}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => two(minutes, "min", rest, "s"),
+        (0, _, _) => two(hours, "h", minutes, "min"),
+        (1, ..) => two(1, "day", hours, "h"),
+        _ => two(days, "days", hours, "h"),
+    }
+}
+
+fn clock(text: &str) -> Result<Time, AtError> {
+    // A bare `22` or `2200` is as likely a typing error as a time.
+    match text.contains(':') {
+        true => text.parse().map_err(|_| AtError::Malformed),
+        false => Err(AtError::Malformed),
+    }
+}
+
+fn date(day: &str, today: Date) -> Result<Date, AtError> {
+    let weekday = match day.to_ascii_lowercase().as_str() {
+        "today" => return Ok(today),
+        "tomorrow" => return Ok(today.saturating_add(1.day())),
+        "monday" | "mon" => Weekday::Monday,
+        "tuesday" | "tue" => Weekday::Tuesday,
+        "wednesday" | "wed" => Weekday::Wednesday,
+        "thursday" | "thu" => Weekday::Thursday,
+        "friday" | "fri" => Weekday::Friday,
+        "saturday" | "sat" => Weekday::Saturday,
+        "sunday" | "sun" => Weekday::Sunday,
+        _ => return day.parse().map_err(|_| AtError::Malformed),
+    };
+    today
+        .nth_weekday(1, weekday)
+        .map_err(|_| AtError::Malformed)
+}
+
+/// What a clock on the wall means, when it may show that time never or twice.
+fn resolve(wall: DateTime, now: &Zoned) -> At {
+    let zone = now.time_zone();
+    let ambiguous = zone.to_ambiguous_zoned(wall);
+    let offset = ambiguous.offset();
+    let clocks = |when: &Zoned| when.strftime("%T %Z").to_string();
+    let resolved = match offset {
+        // The earlier of two, as in conversation; unless it is over and the other is not.
+        AmbiguousOffset::Fold { .. } => ambiguous.clone().earlier().and_then(|first| {
+            match first.timestamp() < now.timestamp() {
+                true => ambiguous.later(),
+                false => Ok(first),
+            }
+        }),
+        _ => ambiguous.compatible(),
+    };
+    let Ok(when) = resolved else {
+        // Out of the range of all clocks; judged as past, which it is or will be for the hub too.
+        return At::plain(Timestamp::MIN.to_zoned(TimeZone::UTC));
+    };
+    let name = zone.iana_name().unwrap_or("this zone");
+    let note = match offset {
+        AmbiguousOffset::Unambiguous { .. } => None,
+        AmbiguousOffset::Gap { .. } => Some(format!(
+            "{:.0} does not exist on {} in {name}: clocks go forward over it; taken as {}",
+            wall.time(),
+            wall.date(),
+            clocks(&when),
+        )),
+        AmbiguousOffset::Fold { before, after } => Some(format!(
+            "{:.0} comes twice on {} in {name}: clocks go back; taken as {} (write {wall}{before} or {wall}{after} to choose)",
+            wall.time(),
+            wall.date(),
+            clocks(&when),
+        )),
+    };
+    At { when, note }
+}
+
+#[cfg(test)]
+mod tests;

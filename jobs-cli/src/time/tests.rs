@@ -1,0 +1,161 @@
+use super::*;
+
+/// A Monday evening in winter.
+fn now(zone: &str) -> Zoned {
+    "2026-11-23T21:15:00+01:00[Europe/Berlin]"
+        .parse::<Zoned>()
+        .unwrap()
+        .with_time_zone(TimeZone::get(zone).unwrap())
+}
+
+fn at(text: &str) -> Result<String, String> {
+    at_from(text, &now("Europe/Berlin"))
+}
+
+fn at_from(text: &str, now: &Zoned) -> Result<String, String> {
+    match At::parse(text, now) {
+        Ok(at) => Ok(at.when.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn each_accepted_form_means_what_it_says() {
+    for (text, expected) in [
+        ("now", "2026-11-23T21:15:00+01:00[Europe/Berlin]"),
+        ("+10s", "2026-11-23T21:15:10+01:00[Europe/Berlin]"),
+        ("+1h30m", "2026-11-23T22:45:00+01:00[Europe/Berlin]"),
+        ("22:00", "2026-11-23T22:00:00+01:00[Europe/Berlin]"),
+        ("22:00:30", "2026-11-23T22:00:30+01:00[Europe/Berlin]"),
+        ("06:30", "2026-11-24T06:30:00+01:00[Europe/Berlin]"),
+        ("today 23:59", "2026-11-23T23:59:00+01:00[Europe/Berlin]"),
+        ("tomorrow 06:30", "2026-11-24T06:30:00+01:00[Europe/Berlin]"),
+        ("Friday 18:00", "2026-11-27T18:00:00+01:00[Europe/Berlin]"),
+        ("monday 18:00", "2026-11-30T18:00:00+01:00[Europe/Berlin]"),
+        (
+            "2026-12-01 07:00",
+            "2026-12-01T07:00:00+01:00[Europe/Berlin]",
+        ),
+        (
+            "2026-12-01T07:00",
+            "2026-12-01T07:00:00+01:00[Europe/Berlin]",
+        ),
+        ("22:00 UTC", "2026-11-23T22:00:00+00:00[UTC]"),
+        (
+            "tomorrow 06:30 America/New_York",
+            "2026-11-24T06:30:00-05:00[America/New_York]",
+        ),
+        (
+            "2026-11-23T22:00:00Z",
+            "2026-11-23T23:00:00+01:00[Europe/Berlin]",
+        ),
+        (
+            "2026-11-23T22:00:00-05:00",
+            "2026-11-24T04:00:00+01:00[Europe/Berlin]",
+        ),
+        (
+            "2027-07-01T08:00[Europe/Berlin]",
+            "2027-07-01T08:00:00+02:00[Europe/Berlin]",
+        ),
+    ] {
+        assert_eq!(at(text), Ok(expected.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_time_says_what_was_expected() {
+    for (text, part) in [
+        ("", "not a time; expected now, +10s, 22:00"),
+        ("22", "not a time"),
+        ("2200", "not a time"),
+        ("25:00", "not a time"),
+        ("someday 10:00", "not a time"),
+        ("tomorrow", "not a time"),
+        ("+", "empty"),
+        ("+10", "past the end"),
+        ("+-5m", "negative"),
+        (
+            "22:00 Europe/Berln",
+            "`Europe/Berln` is no time zone; expected an IANA name",
+        ),
+        ("2020-01-01 10:00", "is past"),
+        ("today 21:00", "is past (15 min ago)"),
+    ] {
+        match text {
+            // A bare number is seconds, as everywhere.
+            "+10" => assert!(at(text).is_ok()),
+            _ => {
+                let error = at(text).unwrap_err();
+                assert!(error.contains(part), "{text}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_that_passed_today_is_tomorrow_and_says_so() {
+    let at = At::parse("06:30", &now("Europe/Berlin")).unwrap();
+    assert_eq!(
+        at.note.as_deref(),
+        Some("06:30:00 has passed today: that is tomorrow")
+    );
+}
+
+#[test]
+fn an_hour_that_the_clocks_skip_is_explained() {
+    let before = "2027-03-27T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
+    let at = At::parse("tomorrow 02:30", &before).unwrap();
+    insta::assert_snapshot!(at.note.unwrap(), @"02:30:00 does not exist on 2027-03-28 in Europe/Berlin: clocks go forward over it; taken as 03:30:00 CEST");
+}
+
+#[test]
+fn an_hour_that_comes_twice_is_explained_and_either_can_be_chosen() {
+    let before = "2026-10-24T12:00:00+02:00[Europe/Berlin]".parse().unwrap();
+    let first = At::parse("tomorrow 02:30", &before).unwrap();
+    assert_eq!(
+        first.when.to_string(),
+        "2026-10-25T02:30:00+02:00[Europe/Berlin]"
+    );
+    let note = first.note.unwrap();
+    insta::assert_snapshot!(note, @"02:30:00 comes twice on 2026-10-25 in Europe/Berlin: clocks go back; taken as 02:30:00 CEST (write 2026-10-25T02:30:00+02 or 2026-10-25T02:30:00+01 to choose)");
+    for (chosen, utc) in [("+02", "00:30:00"), ("+01", "01:30:00")] {
+        let at = at_from(&format!("2026-10-25T02:30:00{chosen}"), &before).unwrap();
+        assert_eq!(
+            at.parse::<Zoned>().unwrap().timestamp().to_string(),
+            format!("2026-10-25T{utc}Z")
+        );
+    }
+    // Between the two, the second is meant.
+    let between = "2026-10-25T02:45:00+02:00[Europe/Berlin]".parse().unwrap();
+    assert_eq!(
+        at_from("02:30", &between).unwrap(),
+        "2026-10-25T02:30:00+01:00[Europe/Berlin]"
+    );
+}
+
+#[test]
+fn the_echo_has_the_local_time_utc_and_how_long_until_then() {
+    let now = now("Europe/Berlin");
+    let echo = |text| At::parse(text, &now).unwrap().echo(now.timestamp());
+    insta::assert_snapshot!(echo("22:00"), @"Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC, in 45 min");
+    insta::assert_snapshot!(echo("tomorrow 00:30"), @"Tue 2026-11-24 00:30:00 CET (Europe/Berlin) = 2026-11-23 23:30:00 UTC, in 3 h 15 min");
+    insta::assert_snapshot!(echo("22:00 UTC"), @"Mon 2026-11-23 22:00:00 UTC, in 1 h 45 min");
+    insta::assert_snapshot!(echo("now"), @"Mon 2026-11-23 21:15:00 CET (Europe/Berlin) = 20:15:00 UTC, now");
+}
+
+#[test]
+fn lengths_are_told_to_two_units() {
+    for (seconds, expected) in [
+        (1, "1 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3_600, "1 h"),
+        (3_660, "1 h 1 min"),
+        (86_400, "1 day"),
+        (90_000, "1 day 1 h"),
+        (180_000, "2 days 2 h"),
+    ] {
+        assert_eq!(roughly(SignedDuration::from_secs(seconds)), expected);
+    }
+}
