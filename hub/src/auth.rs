@@ -7,7 +7,7 @@ pub(crate) mod sas;
 use iothub_protocol::sas::CLOCK_SKEW;
 
 pub(crate) use device::{DeviceLogin, Identity, LoginError, authenticate_device};
-pub use host_names::HostNames;
+pub(crate) use host_names::HostNames;
 
 /// Whether a token that ends at `expiry` (seconds since 1970) is still good: clocks may differ by five minutes.
 fn is_current(expiry: u64, now_unix_s: u64) -> bool {

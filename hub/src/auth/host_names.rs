@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 /// Host names in lower case, without ports. Clones share them.
 #[derive(Debug, Clone)]
-pub struct HostNames(Arc<BTreeSet<String>>);
+pub(crate) struct HostNames(Arc<BTreeSet<String>>);
 
 impl HostNames {
     /// Takes names and addresses in any case.
-    pub fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
+    pub(crate) fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
         Self(Arc::new(
             names
                 .into_iter()
@@ -20,7 +20,7 @@ impl HostNames {
 
     /// Whether `host`, with or without a port, is one of them. Azure's Python service SDK signs over `host:port`.
     #[must_use]
-    pub fn accept(&self, host: &str) -> bool {
+    pub(crate) fn accept(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         self.0.contains(&host) || self.0.contains(without_port(&host))
     }

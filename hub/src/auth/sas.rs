@@ -9,16 +9,16 @@ use crate::identity::{Policy, Rights};
 
 /// Who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// By name of their policy.
-    pub policy: PolicyName,
+    pub(crate) policy: PolicyName,
     /// What they may do.
-    pub rights: Rights,
+    pub(crate) rights: Rights,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum AuthError {
+pub(crate) enum AuthError {
     /// There is no `Authorization` header.
     #[error("Authorization header missing")]
     Missing,
