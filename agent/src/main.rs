@@ -20,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 const SIM_SOCKET: &str = "sim.sock";
 
 const EXAMPLES: &str = "\
-Examples:
-  door-agent --config lobby-east.toml                run the door until SIGTERM or Ctrl-C
-  door-agent check --config lobby-east.toml          say what is wrong with the configuration; drive nothing
-  door-agent status --config lobby-east.toml         what the running agent knows: lock, door, who holds it, the link
-  door-agent sim open --config lobby-east.toml       open the simulated door of a running agent
-  door-agent de-energise --config lobby-east.toml    take all power off the strike while no agent runs
+Examples (F is the agent's configuration file):
+  door-agent --config F               run the door until SIGTERM or Ctrl-C
+  door-agent check --config F         say what is wrong with it; drive nothing
+  door-agent status --config F        show lock, door, who holds it, the link
+  door-agent sim open --config F      open the simulated door of a running agent
+  door-agent de-energise --config F   take power off the strike, with no agent running
 
-Settings can be given in the environment too: DOOR_AGENT__HUB__MQTT_PORT=8884 sets mqtt_port of [hub].";
+The environment goes over the file: DOOR_AGENT__HUB__MQTT_PORT=8884 sets mqtt_port
+of [hub].";
 
 /// Controls one door and takes its orders from an Azure IoT Hub or a door-hub
 #[derive(Debug, Parser)]

@@ -24,8 +24,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-pub use crate::event_log::LogRecord;
 use crate::event_log::EventLog;
+pub use crate::event_log::LogRecord;
 pub use state_file::Damage;
 pub(crate) use state_file::{set_aside, sync_directory};
 
@@ -310,6 +310,12 @@ impl DoorStorage {
     }
 
     fn post(&self, change: impl FnOnce(&mut Mailbox)) {
+        if self.shared.lock().closing {
+            let mut refused = Mailbox::default();
+            change(&mut refused);
+            refused.refuse();
+            return;
+        }
         {
             let mut mailbox = self.door.lock();
             change(&mut mailbox);
@@ -319,7 +325,7 @@ impl DoorStorage {
             mailbox.queued = true;
         }
         let mut queue = self.shared.lock();
-        if queue.closing || queue.ended {
+        if queue.ended {
             drop(queue);
             let work = std::mem::take(&mut *self.door.lock());
             work.refuse();

@@ -84,7 +84,10 @@ mod tests {
                     SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
         let config = HubConfig::new(text.parse().unwrap());
         let (user, password) = credentials(&config, 1_893_456_000 - 3600);
-        assert!(user.starts_with("hub.example.net/dev1/?api-version=2021-04-12&"), "{user}");
+        assert!(
+            user.starts_with("hub.example.net/dev1/?api-version=2021-04-12&"),
+            "{user}"
+        );
         // The vector that azure-iot-device 2.14.0 makes of the same key and expiry.
         assert_eq!(
             password,

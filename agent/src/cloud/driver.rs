@@ -13,7 +13,8 @@ use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::Subscription;
 use log::{debug, info, warn};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter,
+    SubscribeReasonCode,
 };
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
@@ -124,7 +125,8 @@ impl Driver {
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
         let renewal = Renewal::of_token(self.config.sas_lifetime, &mut rand::rng());
-        let (client, mut event_loop) = connect::prepare(&self.config, &self.tls, self.clock.unix_s());
+        let (client, mut event_loop) =
+            connect::prepare(&self.config, &self.tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;
         let end = loop {
             let turn = {

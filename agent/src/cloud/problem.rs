@@ -100,9 +100,10 @@ fn certificate(cause: &rustls::Error, target: Target<'_>) -> Problem {
     let Target { host, port, .. } = target;
     let what = format!("the certificate of {host}:{port} is refused: {cause}");
     let check = match cause {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "that hub.ca_file is the CA certificate of this hub"
-        }
+        // A CA of the same name but another key gives a bad signature.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "that hub.ca_file is the CA certificate of this hub",
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "HostName in the connection string, and the names the hub's certificate was made for",

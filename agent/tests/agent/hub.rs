@@ -1,0 +1,233 @@
+//! The agent against a real hub: MQTT over TLS on one side, the REST API on the other.
+
+use std::time::Duration;
+
+use door_agent::cloud::LinkState;
+use door_agent::{Agent, Shared};
+use serde_json::json;
+
+use crate::support::{TestHub, agent_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_connects_reports_itself_and_obeys() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let agent = hub.start_agent("lobby-east", home.path()).await;
+
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["door"]["secured"] == "secured"
+        })
+        .await;
+    assert_eq!(reported["door"]["lockState"], "locked");
+    assert_eq!(reported["door"]["proof"], "bond");
+    assert_eq!(reported["device"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(reported["device"]["link"]["connections"], 1);
+
+    let (status, answer) = hub
+        .invoke("lobby-east", "unlockDoor", json!({"unlockTime": "10m"}))
+        .await;
+    assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
+    assert_eq!(answer["payload"]["lockState"], "unlocked");
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["lockState"] == "unlocked"
+    })
+    .await;
+
+    // The tutorial sends the payload as a string that holds JSON.
+    let (status, answer) = hub
+        .invoke("lobby-east", "lockDoor", json!(r#"{"lockTime":"10m"}"#))
+        .await;
+    assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
+    assert_eq!(
+        answer["payload"]["Response"],
+        "lockDoor called successfully"
+    );
+    assert_eq!(answer["payload"]["secured"], "secured");
+
+    let (_, answer) = hub.invoke("lobby-east", "openSesame", json!({})).await;
+    assert_eq!(answer["status"], 404, "{answer}");
+    // Commands and changes of state were events; the hub has acknowledged every one.
+    agent_until(&agent, |snapshot| snapshot.waiting_events == 0).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn desired_properties_are_applied_acknowledged_and_kept() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let config = hub.agent_config(&connection, &home.path().join("state"));
+    let shared = Shared::new().unwrap();
+    // Set before the door was ever there.
+    hub.set_desired("lobby-east", json!({"building": 43})).await;
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["building"]["ac"] == 200)
+        .await;
+    assert_eq!(
+        reported["building"],
+        json!({"value": 43, "ac": 200, "av": 2, "ad": "applied"})
+    );
+
+    // Set while it is there.
+    hub.set_desired("lobby-east", json!({"floor": "3"})).await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 200)
+        .await;
+    assert_eq!(reported["floor"]["value"], "3");
+
+    // A value that is none is refused, and the old one stays.
+    hub.set_desired("lobby-east", json!({"floor": {"is": 4}}))
+        .await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 400)
+        .await;
+    assert_eq!(reported["floor"]["value"], "3");
+    assert!(
+        reported["floor"]["ad"]
+            .as_str()
+            .unwrap()
+            .contains("expected a string or a number"),
+        "{reported}"
+    );
+
+    // Taken away while the door is off; after a restart what it still had from disk goes too.
+    agent.shutdown().await;
+    hub.set_desired("lobby-east", json!({"floor": null, "building": 44}))
+        .await;
+    let agent = Agent::start(config, &shared).await.unwrap();
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["building"]["value"] == 44)
+        .await;
+    assert_eq!(reported.get("floor"), None);
+    assert_eq!(reported["device"]["startReason"], "restart");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_cable_out_the_door_works_on_and_tells_everything_afterwards() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let agent = hub.start_agent("lobby-east", home.path()).await;
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["secured"] == "secured"
+    })
+    .await;
+
+    agent.disconnect_link();
+    agent_until(&agent, |snapshot| {
+        snapshot.link.state == LinkState::Unplugged
+    })
+    .await;
+    let (status, answer) = hub.invoke("lobby-east", "getState", json!({})).await;
+    assert_eq!(status, 404, "{answer}");
+    let reply = agent.controller().invoke("unlockDoor", b"{}").await;
+    assert_eq!(reply.status, 200);
+    agent_until(&agent, |snapshot| snapshot.waiting_events > 0).await;
+    hub.set_desired("lobby-east", json!({"floor": 3})).await;
+
+    agent.reconnect_link();
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["floor"]["value"] == 3)
+        .await;
+    assert_eq!(reported["door"]["lockState"], "unlocked");
+    agent_until(&agent, |snapshot| snapshot.waiting_events == 0).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_comes_back_finds_the_door_again() {
+    let mut hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let agent = hub.start_agent("lobby-east", home.path()).await;
+    agent_until(&agent, |snapshot| snapshot.link.connections == 1).await;
+    hub.stop().await;
+    agent_until(&agent, |snapshot| snapshot.link.state == LinkState::Waiting).await;
+    hub.start_again().await;
+    agent_until(&agent, |snapshot| snapshot.link.connections == 2).await;
+    let (status, answer) = hub.invoke("lobby-east", "getState", json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_before_it_ends() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let mut config = hub.agent_config(&connection, &home.path().join("state"));
+    config.hub.sas_lifetime = Duration::from_secs(2);
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |snapshot| snapshot.link.connections >= 3).await;
+    assert_eq!(agent.snapshot().link.last_problem, None);
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_and_an_unknown_device_are_told_and_tried_again() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    hub.add_device("lobby-east").await;
+    let wrong_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let shared = Shared::new().unwrap();
+    for name in ["lobby-east", "nobody"] {
+        let connection = hub.connection_string(name, wrong_key);
+        let config = hub.agent_config(&connection, &home.path().join(name));
+        let agent = Agent::start(config, &shared).await.unwrap();
+        agent_until(&agent, |snapshot| snapshot.link.last_problem.is_some()).await;
+        let snapshot = agent.snapshot();
+        assert_eq!(
+            snapshot.link.last_problem,
+            Some(format!("localhost refuses device {name}: not authorized"))
+        );
+        assert_eq!(snapshot.link.connections, 0);
+        // The door itself works.
+        assert_eq!(
+            agent.controller().invoke("unlockDoor", b"{}").await.status,
+            200
+        );
+        agent.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_made_later_gets_in_by_itself() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let connection = hub.connection_string("lobby-east", key);
+    let config = hub.agent_config(&connection, &home.path().join("state"));
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |snapshot| snapshot.link.last_problem.is_some()).await;
+    let identity = json!({
+        "deviceId": "lobby-east",
+        "authentication": {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}},
+    });
+    let (status, answer) = hub.call("PUT", "/devices/lobby-east", &identity).await;
+    assert_eq!(status, 200, "{answer}");
+    agent_until(&agent, |snapshot| {
+        snapshot.link.state == LinkState::Connected
+    })
+    .await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_of_another_ca_is_not_trusted() {
+    let (hub, other) = (TestHub::start().await, TestHub::start().await);
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let mut config = hub.agent_config(&connection, &home.path().join("state"));
+    config.hub.ca_file = Some(other.hub().ca_file().to_path_buf());
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |snapshot| snapshot.link.last_problem.is_some()).await;
+    let problem = agent.snapshot().link.last_problem.unwrap();
+    assert!(
+        problem.contains("the certificate of localhost"),
+        "{problem}"
+    );
+    assert!(problem.contains("is refused"), "{problem}");
+    assert_eq!(agent.snapshot().link.connections, 0);
+    agent.shutdown().await;
+}

@@ -1,0 +1,10 @@
+//! The agent from outside: as a program, and against a real hub.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test the line that failed is the message"
+)]
+
+mod cli;
+mod hub;
+mod support;
