@@ -1,6 +1,6 @@
 //! From text to words, numbers, strings and symbols, each with its place.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use winnow::LocatingSlice;
@@ -9,6 +9,8 @@ use winnow::error::ParserError;
 use winnow::prelude::*;
 use winnow::stream::Location as _;
 use winnow::token::{any, one_of, take_while};
+
+use super::error::{Position, QueryError};
 
 /// A word, number, string, symbol or the end of the text.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,23 +36,28 @@ pub(super) enum TokenKind<'a> {
 impl fmt::Display for TokenKind<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Cut(text)),
-            Self::String(text) => write!(f, "the string '{}'", Cut(text)),
+            Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Shown(text)),
+            Self::String(text) => write!(f, "the string '{}'", Shown(text)),
             Self::Symbol(text) => write!(f, "`{text}`"),
             Self::End => f.write_str("end"),
         }
     }
 }
 
-/// The beginning of a text.
-struct Cut<'a>(&'a str);
+/// The beginning of a text, for a message: what does not print is escaped.
+pub(super) struct Shown<'a>(pub(super) &'a str);
 
-impl fmt::Display for Cut<'_> {
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(32) {
-            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
-            None => f.write_str(self.0),
+        let mut rest = self.0.chars();
+        for c in rest.by_ref().take(32) {
+            if matches!(c, '\'' | '"' | '\\') {
+                f.write_char(c)?;
+            } else {
+                write!(f, "{}", c.escape_debug())?;
+            }
         }
+        f.write_str(if rest.as_str().is_empty() { "" } else { "…" })
     }
 }
 
@@ -67,16 +74,27 @@ pub(super) struct LexError {
     pub(super) expected: Option<&'static str>,
 }
 
+impl LexError {
+    /// The mistake, as one of `text`.
+    pub(super) fn in_text(self, text: &str) -> QueryError {
+        QueryError {
+            position: Position::of(text, self.byte),
+            message: self.message,
+            expected: self.expected.map(str::to_owned),
+        }
+    }
+}
+
 type Input<'a> = LocatingSlice<&'a str>;
 
 impl<'a> ParserError<Input<'a>> for LexError {
     type Inner = Self;
 
     fn from_input(input: &Input<'a>) -> Self {
-        let message = input.chars().next().map_or_else(
-            || "unexpected end".to_owned(),
-            |c| format!("unexpected `{c}`"),
-        );
+        let message = match input.chars().next() {
+            Some(c) => format!("unexpected `{}`", Shown(c.encode_utf8(&mut [0; 4]))),
+            None => "unexpected end".to_owned(),
+        };
         Self {
             byte: input.current_token_start(),
             message,
