@@ -10,7 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::gpio::ClockTrust;
 
-/// Made by systemd-timesyncd (and by chrony's and ntpsec's units that order after time-sync.target) once a time source has set the clock.
+/// Made by systemd-timesyncd once a time source has set the clock (systemd-timesyncd.service(8), "Files"). Where another program keeps the
+/// time, the configuration says `clock = "system"`.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 #[cfg(target_os = "linux")]
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
