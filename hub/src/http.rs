@@ -6,10 +6,10 @@ mod auth;
 mod device;
 mod error;
 mod health;
-//X mod job;
+mod job;
 mod method;
-//X mod page;
-//X mod query;
+mod page;
+mod query;
 mod request;
 mod server;
 mod twin;
@@ -34,7 +34,7 @@ use crate::service::Services;
 
 use error::HttpError;
 pub(crate) use health::Health;
-//X use page::{PageRequest, page_response};
+use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
 pub(crate) use server::{bind, serve};
 
@@ -54,7 +54,7 @@ pub(crate) fn service(
 fn router(services: &Services, names: &HostNames, health: Health) -> Router {
     let resources = Router::new()
         .route("/devices", get(device::list))
-        //X        .route("/devices/query", post(query::post))
+        .route("/devices/query", post(query::post))
         .route(
             "/devices/{id}",
             put(device::put).get(device::get).delete(device::delete),
@@ -65,9 +65,9 @@ fn router(services: &Services, names: &HostNames, health: Health) -> Router {
             "/twins/{id}",
             get(twin::get).patch(twin::patch).put(twin::put),
         )
-        //X        .route("/jobs/v2/query", get(job::list))
-        //X        .route("/jobs/v2/{id}", put(job::put).get(job::get))
-        //X        .route("/jobs/v2/{id}/cancel", post(job::cancel))
+        .route("/jobs/v2/query", get(job::list))
+        .route("/jobs/v2/{id}", put(job::put).get(job::get))
+        .route("/jobs/v2/{id}/cancel", post(job::cancel))
         .layer(from_fn(deadline));
     let methods = Router::new().route("/twins/{id}/methods", post(method::post));
     resources

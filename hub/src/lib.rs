@@ -31,7 +31,7 @@ use std::time::Duration;
 use iothub_protocol::connection_string::ServiceConnectionString;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::HostNames;
@@ -145,7 +145,7 @@ pub struct RunningHub {
     registry: Registry,
     store: Store,
     stop: Stop,
-    //X    runner: AbortHandle,
+    runner: AbortHandle,
     tasks: JoinSet<()>,
 }
 
@@ -171,7 +171,7 @@ impl Hub {
     ///
     /// When it cannot be made.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
-        let Prepared { data, identity, .. } = prepare(config)?;
+        let Prepared { data, identity, .. } = prepare(config).await?;
         let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
         let policies = store.policy_list(default_policies()).await?;
         let string = connection_string(config, config.https_address.port(), &policies)?;
@@ -193,7 +193,7 @@ impl Hub {
             data,
             names,
             identity,
-        } = prepare(&config)?;
+        } = prepare(&config).await?;
         let tls = tls::server_config(identity.chain, identity.key)?;
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port", mqtt::bind)?;
         let (https_listener, https_address) =
@@ -214,8 +214,8 @@ impl Hub {
 
         let stop = Stop::default();
         let mut tasks = JoinSet::new();
-        //X        let runner = services.job.runner(stop.jobs.clone()).await?;
-        //X        let runner = tasks.spawn(runner.run());
+        let runner = services.job.runner(stop.jobs.clone()).await?;
+        let runner = tasks.spawn(runner.run());
         let names = HostNames::new(names.subjects());
         let gateway = Gateway::new(
             services.clone(),
@@ -243,7 +243,7 @@ impl Hub {
             registry,
             store,
             stop,
-            //X            runner,
+            runner,
             tasks,
         })
     }
@@ -326,7 +326,7 @@ impl RunningHub {
 impl Drop for RunningHub {
     /// After [`RunningHub::shutdown`] there is nothing left to stop.
     fn drop(&mut self) {
-        //X        self.runner.abort();
+        self.runner.abort();
         self.stop.requests.cancel();
         self.stop.devices.cancel();
         self.tasks.detach_all();
@@ -344,14 +344,18 @@ impl std::fmt::Debug for RunningHub {
 }
 
 /// Checks the settings, takes the data folder and makes the certificates.
-fn prepare(config: &HubConfig) -> Result<Prepared, StartError> {
+async fn prepare(config: &HubConfig) -> Result<Prepared, StartError> {
     config.check()?;
+    let config = config.clone();
+    // It may wait for a hub before this one to let go of the folder.
+    let prepared = tokio::task::spawn_blocking(move || prepare_blocking(&config)).await;
+    prepared.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+fn prepare_blocking(config: &HubConfig) -> Result<Prepared, StartError> {
     let data = DataDirectory::open(&config.data_directory)?;
-    let names = CertificateNames::new(
-        &config.name,
-        config.aliases.clone(),
-        listened_addresses(config),
-    );
+    let addresses = listened_addresses(config);
+    let names = CertificateNames::new(&config.name, config.aliases.clone(), addresses);
     let identity = pki::load_or_create(&config.data_directory, &names, Timestamp::now())?;
     Ok(Prepared {
         data,

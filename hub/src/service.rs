@@ -3,9 +3,9 @@
 
 mod device;
 mod error;
-//X mod job;
+mod job;
 mod method;
-//X mod query;
+mod query;
 mod session;
 mod telemetry;
 mod twin;
@@ -18,11 +18,11 @@ use iothub_protocol::id::PolicyName;
 pub use device::DeviceService;
 pub(crate) use device::{Device, DeviceUpdate, generate_key};
 pub use error::ServiceError;
-//X pub use job::JobService;
-//X pub(crate) use job::Runner;
+pub use job::JobService;
+pub(crate) use job::Runner;
 pub use method::MethodService;
 pub(crate) use method::PreparedCall;
-//X pub use query::QueryService;
+pub use query::QueryService;
 pub use session::{SessionService, SessionStart};
 pub use telemetry::TelemetryService;
 pub use twin::TwinService;
@@ -42,13 +42,13 @@ pub struct Services {
     /// Direct methods.
     pub method: MethodService,
     /// Queries over twins and job records.
-    //X pub query: QueryService,
+    pub query: QueryService,
     /// Device-to-cloud messages.
     pub telemetry: TelemetryService,
     /// What connections leave behind.
     pub session: SessionService,
     /// Jobs.
-    //X pub job: JobService,
+    pub job: JobService,
     policies: Arc<HashMap<PolicyName, Policy>>,
 }
 
@@ -61,15 +61,15 @@ impl Services {
         telemetry: TelemetryLimits,
     ) -> Self {
         let method = MethodService::new(store.clone(), registry.clone());
-        //X let job = JobService::new(store.clone(), method.clone());
+        let job = JobService::new(store.clone(), method.clone());
         Self {
             device: DeviceService::new(store.clone(), registry.clone()),
             twin: TwinService::new(store.clone()),
             method,
-            //X query: QueryService::new(store.clone()),
+            query: QueryService::new(store.clone()),
             telemetry: TelemetryService::new(store.clone(), telemetry),
             session: SessionService::new(store.clone()),
-            //X  job,
+            job,
             policies: Arc::new(
                 policies
                     .into_iter()

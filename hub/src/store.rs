@@ -4,10 +4,10 @@
 //! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
 
 mod device;
-//X mod job;
-//X mod job_device;
+mod job;
+mod job_device;
 mod policy;
-//X mod query;
+mod query;
 mod reader;
 mod schema;
 mod session;
@@ -26,9 +26,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
-//X pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
-//X pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
-//X pub(crate) use query::{Page, Place};
+pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
+pub(crate) use query::{Page, Place};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use telemetry::TelemetryMessage;
 pub(crate) use twin::{TwinChange, TwinRecord};

@@ -22,7 +22,11 @@ pub(super) async fn put(
     Ok(json_response(&services.job.create(&job, request).await?))
 }
 
-pub(super) async fn get(State(services): State<Services>, caller: Caller, Id(job): Id<JobId>) -> Result<Response, HttpError> {
+pub(super) async fn get(
+    State(services): State<Services>,
+    caller: Caller,
+    Id(job): Id<JobId>,
+) -> Result<Response, HttpError> {
     caller.require(Rights::SERVICE_CONNECT)?;
     Ok(json_response(&services.job.get(&job).await?))
 }
@@ -47,14 +51,26 @@ pub(super) async fn list(
     let page = PageRequest::from_headers(&headers)?.or_parameters(&parameters)?;
     let kind: Option<JobType> = filter(&parameters, "jobType")?;
     let status: Option<JobStatus> = filter(&parameters, "jobStatus")?;
-    let answer = services.job.list(kind, status, page.size, page.continuation.as_deref()).await?;
-    Ok(page_response(&answer.rows, "JobResponse", answer.continuation.as_deref()))
+    let answer = services
+        .job
+        .list(kind, status, page.size, page.continuation.as_deref())
+        .await?;
+    Ok(page_response(
+        &answer.rows,
+        "JobResponse",
+        answer.continuation.as_deref(),
+    ))
 }
 
 /// Names are compared without case: .NET's client writes them with a capital, the others do not.
-fn filter<T: std::str::FromStr<Err: std::fmt::Display>>(parameters: &Parameters, name: &str) -> Result<Option<T>, HttpError> {
+fn filter<T: std::str::FromStr<Err: std::fmt::Display>>(
+    parameters: &Parameters,
+    name: &str,
+) -> Result<Option<T>, HttpError> {
     let read = |text: &str| {
-        text.parse().map_err(|error: T::Err| HttpError::new(ErrorCode::ArgumentInvalid, format!("{name}: {error}")))
+        text.parse().map_err(|error: T::Err| {
+            HttpError::new(ErrorCode::ArgumentInvalid, format!("{name}: {error}"))
+        })
     };
     parameters.get(name).map(read).transpose()
 }

@@ -29,9 +29,15 @@ pub(super) struct PageRequest {
 impl PageRequest {
     /// From the headers that the official clients send.
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, HttpError> {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+        let text = |name: &HeaderName| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .filter(|text| !text.is_empty())
+        };
         Ok(Self {
-            size: text(&MAX_ITEM_COUNT).map_or(Ok(DEFAULT_SIZE), |text| size(text, MAX_ITEM_COUNT.as_str()))?,
+            size: text(&MAX_ITEM_COUNT)
+                .map_or(Ok(DEFAULT_SIZE), |text| size(text, MAX_ITEM_COUNT.as_str()))?,
             continuation: text(&CONTINUATION).map(str::to_owned),
         })
     }
@@ -53,12 +59,19 @@ fn size(text: &str, name: &str) -> Result<u32, HttpError> {
         // Some clients write -1 for "as you like".
         Ok(-1) => Ok(DEFAULT_SIZE),
         Ok(size @ 1..) => Ok(u32::try_from(size).unwrap_or(MAX_SIZE).min(MAX_SIZE)),
-        _ => Err(HttpError::new(ErrorCode::ArgumentInvalid, format!("{name} is `{text}`; expected a number from 1"))),
+        _ => Err(HttpError::new(
+            ErrorCode::ArgumentInvalid,
+            format!("{name} is `{text}`; expected a number from 1"),
+        )),
     }
 }
 
 /// A page: a bare array, the kind of its rows, and where to go on, if there is more. An empty header would keep Node's client asking.
-pub(super) fn page_response(rows: &impl Serialize, item_type: &'static str, continuation: Option<&str>) -> Response {
+pub(super) fn page_response(
+    rows: &impl Serialize,
+    item_type: &'static str,
+    continuation: Option<&str>,
+) -> Response {
     let mut response = json_response(rows);
     let headers = response.headers_mut();
     headers.insert(ITEM_TYPE, HeaderValue::from_static(item_type));
@@ -76,7 +89,9 @@ mod tests {
     fn the_size_has_a_default_and_a_bound() {
         let size = |text: &'static str| {
             let headers = HeaderMap::from_iter([(MAX_ITEM_COUNT, HeaderValue::from_static(text))]);
-            PageRequest::from_headers(&headers).map(|page| page.size).map_err(|_| ())
+            PageRequest::from_headers(&headers)
+                .map(|page| page.size)
+                .map_err(|_| ())
         };
         assert_eq!(size(""), Ok(DEFAULT_SIZE));
         assert_eq!(size("-1"), Ok(DEFAULT_SIZE));

@@ -25,6 +25,13 @@ pub(super) async fn post(
     caller.require(Rights::SERVICE_CONNECT)?;
     let page = PageRequest::from_headers(&headers)?;
     let text = request.query.unwrap_or_default();
-    let answer = services.query.run(&text, page.size, page.continuation.as_deref()).await?;
-    Ok(page_response(&answer.rows, answer.item_type.as_str(), answer.continuation.as_deref()))
+    let answer = services
+        .query
+        .run(&text, page.size, page.continuation.as_deref())
+        .await?;
+    Ok(page_response(
+        &answer.rows,
+        answer.rows.item_type(),
+        answer.continuation.as_deref(),
+    ))
 }

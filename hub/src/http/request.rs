@@ -91,9 +91,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
             let message = "the body is not a JSON object";
             return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
         }
-        serde_json::from_slice(body).map(Self).map_err(|error| {
-            let message = format!("the body is not the JSON expected here: {error}");
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            let at = if path == "." {
+                String::new()
+            } else {
+                format!(" at `{path}`")
+            };
+            let message = format!(
+                "the body is not what is expected here{at}: {}",
+                error.inner()
+            );
             HttpError::new(ErrorCode::ArgumentInvalid, message)
+        })?;
+        let ended = reader.end().map(|()| Self(document));
+        ended.map_err(|error| {
+            HttpError::new(
+                ErrorCode::ArgumentInvalid,
+                format!("the body goes on after its end: {error}"),
+            )
         })
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::JobId;
-use iothub_protocol::job::{DeviceJobStatistics, JobAction, JobRequest, JobResponse, JobStatus, JobType};
+use iothub_protocol::job::{
+    DeviceJobStatistics, JobAction, JobRequest, JobResponse, JobStatus, JobType,
+};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +29,16 @@ const OUTCOME_UNKNOWN: (&str, &str) = (
 );
 
 /// What it says when the job's time was up before its turn.
-const NOT_BEGUN: (&str, &str) = ("RequestTimedOut", "The job's maximum execution time passed before the hub began with this device.");
+const NOT_BEGUN: (&str, &str) = (
+    "RequestTimedOut",
+    "The job's maximum execution time passed before the hub began with this device.",
+);
 
 /// What it says when the job's time was up before the answer.
-const UNANSWERED: (&str, &str) =
-    ("RequestTimedOut", "The job's maximum execution time passed before the device answered; whether it acted is not known.");
+const UNANSWERED: (&str, &str) = (
+    "RequestTimedOut",
+    "The job's maximum execution time passed before the device answered; whether it acted is not known.",
+);
 
 /// Pages of jobs all belong to this query.
 const LIST: &str = "jobs";
@@ -46,19 +53,33 @@ pub struct JobService {
 
 impl JobService {
     pub(super) fn new(store: Store, method: MethodService) -> Self {
-        Self { store, method, nudge: Arc::default() }
+        Self {
+            store,
+            method,
+            nudge: Arc::default(),
+        }
     }
 
     /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier hub left unsettled.
     pub(crate) async fn runner(&self, stop: CancellationToken) -> Result<Runner, ServiceError> {
         Runner::recover(&self.store).await?;
-        Ok(Runner::new(self.store.clone(), self.method.clone(), Arc::clone(&self.nudge), stop))
+        Ok(Runner::new(
+            self.store.clone(),
+            self.method.clone(),
+            Arc::clone(&self.nudge),
+            stop,
+        ))
     }
 
     /// Makes a job. Its condition is read when it runs, as on Azure: one that cannot be read makes the job fail, not this call.
-    pub(crate) async fn create(&self, id: &JobId, request: JobRequest) -> Result<JobResponse, ServiceError> {
-        if request.job_id.as_ref().is_some_and(|given| given != id) {
-            return Err(ServiceError::argument(format!("the body's jobId is not `{id}`, which the path names")));
+    pub(crate) async fn create(
+        &self,
+        id: &JobId,
+        request: JobRequest,
+    ) -> Result<JobResponse, ServiceError> {
+        if let Some(given) = request.job_id.as_ref().filter(|given| *given != id) {
+            let message = format!("the body's jobId is `{given}`, the path names `{id}`");
+            return Err(ServiceError::argument(message));
         }
         let action = check_action(&request.action)?;
         let kind = request.action.job_type();
@@ -77,12 +98,16 @@ impl JobService {
                 self.nudge.notify_one();
                 Ok(JobResponse::short(id.clone(), kind, JobStatus::Queued))
             }
-            JobInsert::Exists => {
-                Err(ServiceError::new(ErrorCode::JobAlreadyExists, format!("there is a job `{id}` already")))
-            }
+            JobInsert::Exists => Err(ServiceError::new(
+                ErrorCode::JobAlreadyExists,
+                format!("there is a job `{id}` already"),
+            )),
             JobInsert::TooMany => {
                 let message = "too many jobs are waiting or running; try again when one has ended";
-                Err(ServiceError::new(ErrorCode::ThrottlingMaxActiveJobCountExceeded, message))
+                Err(ServiceError::new(
+                    ErrorCode::ThrottlingMaxActiveJobCountExceeded,
+                    message,
+                ))
             }
         }
     }
@@ -98,8 +123,14 @@ impl JobService {
         match self.store.job_cancel(id, Timestamp::now()).await? {
             JobCancel::Done(record) => response(*record),
             JobCancel::TooLate(status) => {
-                let message = format!("Job cannot be cancelled in '{}' status.", capitalised(status.as_str()));
-                Err(ServiceError::new(ErrorCode::OperationNotAllowedInCurrentState, message))
+                let message = format!(
+                    "Job cannot be cancelled in '{}' status.",
+                    capitalised(status.as_str())
+                );
+                Err(ServiceError::new(
+                    ErrorCode::OperationNotAllowedInCurrentState,
+                    message,
+                ))
             }
             JobCancel::NotFound => Err(ServiceError::job_not_found(id.as_ref())),
         }
@@ -114,11 +145,20 @@ impl JobService {
         continuation: Option<&str>,
     ) -> Result<Listed<JobResponse>, ServiceError> {
         let before = super::query::place(continuation, LIST)?.map(|place| place.0);
-        let mut records = self.store.job_list(JobFilter { kind, status }, before, size + 1).await?;
+        let mut records = self
+            .store
+            .job_list(JobFilter { kind, status }, before, size + 1)
+            .await?;
         let more = records.len() > size as usize;
         records.truncate(size as usize);
-        let continuation = records.last().filter(|_| more).map(|last| Place(last.row, 0).token(LIST));
-        let rows = records.into_iter().map(response).collect::<Result<_, _>>()?;
+        let continuation = records
+            .last()
+            .filter(|_| more)
+            .map(|last| Place(last.row, 0).token(LIST));
+        let rows = records
+            .into_iter()
+            .map(response)
+            .collect::<Result<_, _>>()?;
         Ok(Listed { rows, continuation })
     }
 }
@@ -132,23 +172,35 @@ fn check_action(action: &JobAction) -> Result<String, ServiceError> {
         }
         JobAction::UpdateTwin(patch) => {
             if patch.etag.as_deref().is_some_and(|etag| etag != "*") {
-                let message = "updateTwin.etag must be `*`: a job updates twins whatever their version";
+                let message =
+                    "updateTwin.etag must be `*`: a job updates twins whatever their version";
                 return Err(ServiceError::new(ErrorCode::PreconditionFailed, message));
             }
             super::twin::check(patch)?;
             serde_json::to_string(patch)
         }
     };
-    written.map_err(|error| ServiceError::argument(format!("the job's action cannot be stored: {error}")))
+    written.map_err(|error| {
+        ServiceError::argument(format!("the job's action cannot be stored: {error}"))
+    })
 }
 
 fn response(record: JobRecord) -> Result<JobResponse, ServiceError> {
     let damaged = |error: serde_json::Error| {
-        ServiceError::new(ErrorCode::ServerError, format!("the job's action cannot be read back: {error}"))
+        ServiceError::new(
+            ErrorCode::ServerError,
+            format!("the job's action cannot be read back: {error}"),
+        )
     };
     let (method, twin) = match record.kind {
-        JobType::ScheduleUpdateTwin => (None, Some(serde_json::from_str(&record.action).map_err(damaged)?)),
-        _ => (Some(serde_json::from_str(&record.action).map_err(damaged)?), None),
+        JobType::ScheduleUpdateTwin => (
+            None,
+            Some(serde_json::from_str(&record.action).map_err(damaged)?),
+        ),
+        _ => (
+            Some(serde_json::from_str(&record.action).map_err(damaged)?),
+            None,
+        ),
     };
     Ok(JobResponse {
         query_condition: Some(record.query_condition),
@@ -176,5 +228,10 @@ const fn statistics(counts: JobCounts) -> DeviceJobStatistics {
 
 fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(characters).collect()
+    characters
+        .next()
+        .map(|first| first.to_ascii_uppercase())
+        .into_iter()
+        .chain(characters)
+        .collect()
 }

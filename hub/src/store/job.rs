@@ -94,14 +94,27 @@ const IS_ACTIVE: &str = "status IN ('queued', 'scheduled', 'running')";
 fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
     Ok(JobRecord {
         row: row.get("id")?,
-        job_id: row.get::<_, String>("job_id")?.parse().map_err(|error| StoreError::corrupt("job id", error))?,
-        kind: row.get::<_, String>("type")?.parse().map_err(|error| StoreError::corrupt("job type", error))?,
-        status: row.get::<_, String>("status")?.parse().map_err(|error| StoreError::corrupt("job status", error))?,
+        job_id: row
+            .get::<_, String>("job_id")?
+            .parse()
+            .map_err(|error| StoreError::corrupt("job id", error))?,
+        kind: row
+            .get::<_, String>("type")?
+            .parse()
+            .map_err(|error| StoreError::corrupt("job type", error))?,
+        status: row
+            .get::<_, String>("status")?
+            .parse()
+            .map_err(|error| StoreError::corrupt("job status", error))?,
         action: row.get("action")?,
         query_condition: row.get("query_condition")?,
         created: stored_time(&row.get::<_, String>("created")?)?,
         start: stored_time(&row.get::<_, String>("start")?)?,
-        ended: row.get::<_, Option<String>>("ended")?.as_deref().map(stored_time).transpose()?,
+        ended: row
+            .get::<_, Option<String>>("ended")?
+            .as_deref()
+            .map(stored_time)
+            .transpose()?,
         max_execution: Duration::from_secs(unsigned(row, "max_execution_s")?),
         failure_reason: row.get("failure_reason")?,
         counts: JobCounts {
@@ -115,10 +128,15 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
 }
 
 fn stored_time(text: &str) -> Result<Timestamp, StoreError> {
-    text.parse().map_err(|error: jiff::Error| StoreError::corrupt("time", error))
+    text.parse()
+        .map_err(|error: jiff::Error| StoreError::corrupt("time", error))
 }
 
-fn all(connection: &Connection, sql: &str, parameters: Vec<Value>) -> Result<Vec<JobRecord>, StoreError> {
+fn all(
+    connection: &Connection,
+    sql: &str,
+    parameters: Vec<Value>,
+) -> Result<Vec<JobRecord>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     let mut jobs = Vec::new();
@@ -175,7 +193,12 @@ impl Store {
     }
 
     /// Up to `limit` jobs made before the one in row `before`, the newest first.
-    pub(crate) async fn job_list(&self, filter: JobFilter, before: Option<i64>, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+    pub(crate) async fn job_list(
+        &self,
+        filter: JobFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, StoreError> {
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR status = ?3) \
@@ -195,7 +218,14 @@ impl Store {
 
     /// The jobs that are not over, the oldest first.
     pub(crate) async fn job_active(&self) -> Result<Vec<JobRecord>, StoreError> {
-        self.read(|connection| all(connection, &format!("SELECT {COLUMNS} FROM job WHERE {IS_ACTIVE} ORDER BY id"), Vec::new())).await
+        self.read(|connection| {
+            all(
+                connection,
+                &format!("SELECT {COLUMNS} FROM job WHERE {IS_ACTIVE} ORDER BY id"),
+                Vec::new(),
+            )
+        })
+        .await
     }
 
     /// From `queued` to `scheduled`, unless it has been cancelled meanwhile.
@@ -203,7 +233,9 @@ impl Store {
         self.write(1, move |write| {
             write
                 .connection
-                .prepare_cached("UPDATE job SET status = 'scheduled' WHERE id = ?1 AND status = 'queued'")?
+                .prepare_cached(
+                    "UPDATE job SET status = 'scheduled' WHERE id = ?1 AND status = 'queued'",
+                )?
                 .execute([row])?;
             Ok(())
         })
@@ -211,7 +243,12 @@ impl Store {
     }
 
     /// Ends a job that has not started, unless it has been cancelled meanwhile.
-    pub(crate) async fn job_fail(&self, row: i64, reason: String, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn job_fail(
+        &self,
+        row: i64,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.write(1, move |write| {
             write
                 .connection
@@ -227,7 +264,12 @@ impl Store {
 
     /// Finds the devices, makes a row for each, and sets the job to `running`, all at once: the set is what it is at the start. Returns how
     /// many; `None` when the job has been cancelled meanwhile.
-    pub(crate) async fn job_start(&self, row: i64, condition: Option<Condition>, now: Timestamp) -> Result<Option<u64>, StoreError> {
+    pub(crate) async fn job_start(
+        &self,
+        row: i64,
+        condition: Option<Condition>,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
         self.write(1, move |write| {
             let started = write
                 .connection
@@ -255,10 +297,16 @@ impl Store {
     }
 
     /// Cancels a job that has not started.
-    pub(crate) async fn job_cancel(&self, job: &JobId, now: Timestamp) -> Result<JobCancel, StoreError> {
+    pub(crate) async fn job_cancel(
+        &self,
+        job: &JobId,
+        now: Timestamp,
+    ) -> Result<JobCancel, StoreError> {
         let job = job.clone();
         self.write(1, move |write| {
-            let Some(mut record) = by_id(write.connection, &job)? else { return Ok(JobCancel::NotFound) };
+            let Some(mut record) = by_id(write.connection, &job)? else {
+                return Ok(JobCancel::NotFound);
+            };
             if !matches!(record.status, JobStatus::Queued | JobStatus::Scheduled) {
                 return Ok(JobCancel::TooLate(record.status));
             }

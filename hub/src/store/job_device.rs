@@ -52,6 +52,7 @@ pub(crate) enum DeviceResult {
 /// A stored row.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceJobRecord {
+    pub(crate) job: i64,
     pub(crate) ordinal: i64,
     pub(crate) device_id: DeviceId,
     pub(crate) job_id: String,
@@ -77,6 +78,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
     let code: Option<String> = row.get("error_code")?;
     let description: Option<String> = row.get("error_description")?;
     Ok(DeviceJobRecord {
+        job: row.get("job")?,
         ordinal: row.get("ordinal")?,
         device_id: stored_id(&row.get::<_, String>("device_id")?)?,
         job_id: row.get("job_id")?,
@@ -111,14 +113,20 @@ fn update_twin(
     device: &DeviceId,
     update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal>,
 ) -> Result<DeviceResult, StoreError> {
-    let change = |record: &mut TwinRecord| update(record).map(|change| (change, ())).map_err(NotUpdated::Refused);
+    let change = |record: &mut TwinRecord| {
+        update(record)
+            .map(|change| (change, ()))
+            .map_err(NotUpdated::Refused)
+    };
     match super::twin::change(write, device, change) {
         Ok(Some(_)) => Ok(DeviceResult::Updated),
         Ok(None) => Ok(DeviceResult::Failed {
             code: ErrorCode::DeviceNotFound.name(),
             description: "the device was deleted after the job had started".into(),
         }),
-        Err(NotUpdated::Refused((code, description))) => Ok(DeviceResult::Failed { code, description }),
+        Err(NotUpdated::Refused((code, description))) => {
+            Ok(DeviceResult::Failed { code, description })
+        }
         Err(NotUpdated::Store(error)) => Err(error),
     }
 }
@@ -145,24 +153,41 @@ impl Moved {
 }
 
 /// The next pending devices, in order.
-fn pending(connection: &Connection, job: i64, from: u32, at_most: u32) -> Result<Vec<JobTarget>, StoreError> {
+fn pending(
+    connection: &Connection,
+    job: i64,
+    from: u32,
+    at_most: u32,
+) -> Result<Vec<JobTarget>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT ordinal, device_id FROM device_job WHERE job = ?1 AND ordinal >= ?2 AND status = 'pending' ORDER BY ordinal LIMIT ?3",
     )?;
     let mut rows = statement.query([job, i64::from(from), i64::from(at_most)])?;
     let mut targets = Vec::new();
     while let Some(row) = rows.next()? {
-        targets.push(JobTarget { ordinal: row.get(0)?, device: stored_id(&row.get::<_, String>(1)?)? });
+        targets.push(JobTarget {
+            ordinal: row.get(0)?,
+            device: stored_id(&row.get::<_, String>(1)?)?,
+        });
     }
     Ok(targets)
 }
 
 /// Ends the row, if it has not ended. Returns whether it did.
-fn end(connection: &Connection, job: i64, outcome: &DeviceOutcome, now: &str) -> Result<bool, StoreError> {
+fn end(
+    connection: &Connection,
+    job: i64,
+    outcome: &DeviceOutcome,
+    now: &str,
+) -> Result<bool, StoreError> {
     let (status, response, payload, error) = match &outcome.result {
-        DeviceResult::Answered { status, payload } => ("completed", Some(*status), payload.as_deref(), None),
+        DeviceResult::Answered { status, payload } => {
+            ("completed", Some(*status), payload.as_deref(), None)
+        }
         DeviceResult::Updated => ("completed", None, None, None),
-        DeviceResult::Failed { code, description } => ("failed", None, None, Some((*code, description.as_str()))),
+        DeviceResult::Failed { code, description } => {
+            ("failed", None, None, Some((*code, description.as_str())))
+        }
     };
     let (code, description) = error.unzip();
     let changed = connection
@@ -177,7 +202,13 @@ fn end(connection: &Connection, job: i64, outcome: &DeviceOutcome, now: &str) ->
 
 impl Store {
     /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them.
-    pub(crate) async fn device_job_claim(&self, job: i64, from: u32, at_most: u32, now: Timestamp) -> Result<Vec<JobTarget>, StoreError> {
+    pub(crate) async fn device_job_claim(
+        &self,
+        job: i64,
+        from: u32,
+        at_most: u32,
+        now: Timestamp,
+    ) -> Result<Vec<JobTarget>, StoreError> {
         self.write(at_most as usize, move |write| {
             let targets = pending(write.connection, job, from, at_most)?;
             let now = time_text(now);
@@ -195,7 +226,12 @@ impl Store {
     }
 
     /// Stores how it ended for devices that were `running`.
-    pub(crate) async fn device_job_end(&self, job: i64, outcomes: Vec<DeviceOutcome>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn device_job_end(
+        &self,
+        job: i64,
+        outcomes: Vec<DeviceOutcome>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.write(outcomes.len(), move |write| {
             let now = time_text(now);
             let mut moved = Moved::default();
@@ -234,7 +270,15 @@ impl Store {
                     _ => moved.failed += 1,
                 }
                 moved.pending -= 1;
-                end(write.connection, job, &DeviceOutcome { ordinal: target.ordinal, result }, &now)?;
+                end(
+                    write.connection,
+                    job,
+                    &DeviceOutcome {
+                        ordinal: target.ordinal,
+                        result,
+                    },
+                    &now,
+                )?;
             }
             moved.store(write.connection, job)?;
             Ok(targets.last().map(|last| last.ordinal + 1))
@@ -264,7 +308,11 @@ impl Store {
     }
 
     /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard from. Returns how many.
-    pub(crate) async fn device_job_recover(&self, unknown: (&'static str, &'static str), now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn device_job_recover(
+        &self,
+        unknown: (&'static str, &'static str),
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
         self.write(1, move |write| {
             let failed = fail_all(write.connection, None, "running", unknown, &time_text(now))?;
             recount(write.connection, None)?;
@@ -284,12 +332,16 @@ fn fail_all(
 ) -> Result<usize, StoreError> {
     let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, ended = ?5, updated = ?5 \
         WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND status = ?2";
-    Ok(connection.prepare_cached(sql)?.execute(params![job, status, code, description, now])?)
+    Ok(connection
+        .prepare_cached(sql)?
+        .execute(params![job, status, code, description, now])?)
 }
 
 /// Counts the rows of one running job, or of all, anew.
 fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> {
-    let count = |status: &str| format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')");
+    let count = |status: &str| {
+        format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')")
+    };
     let sql = format!(
         "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count = {} \
          WHERE (?1 IS NULL AND status = 'running') OR id = ?1",
@@ -298,6 +350,8 @@ fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> 
         count("completed"),
         count("failed"),
     );
-    connection.prepare_cached(&sql)?.execute([job.map_or(Value::Null, Value::from)])?;
+    connection
+        .prepare_cached(&sql)?
+        .execute([job.map_or(Value::Null, Value::from)])?;
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
@@ -69,17 +68,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Etags are stored as counters and compared, in queries, as the text that clients see.
-    connection.create_scalar_function(
-        "etag_text",
-        1,
-        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC,
-        |arguments| {
-            arguments
-                .get::<i64>(0)
-                .map(|counter| iothub_protocol::twin::etag(counter.unsigned_abs()))
-        },
-    )
+    super::query::register(connection)
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -41,15 +41,25 @@ pub(super) struct MethodRun {
 
 impl MethodRun {
     pub(super) fn new(context: Context, job: &JobRecord) -> Result<Self, ServiceError> {
-        let request: MethodRequest = serde_json::from_str(&job.action)
-            .map_err(|error| ServiceError::new(ErrorCode::ServerError, format!("the job's method cannot be read back: {error}")))?;
+        let request: MethodRequest = serde_json::from_str(&job.action).map_err(|error| {
+            ServiceError::new(
+                ErrorCode::ServerError,
+                format!("the job's method cannot be read back: {error}"),
+            )
+        })?;
         Ok(Self {
             context,
             row: job.row,
-            job: Job { status: JobStatus::Running, ..view(job) },
+            job: Job {
+                status: JobStatus::Running,
+                ..view(job)
+            },
             call: PreparedCall::new(&request)?,
             collector: Arc::default(),
-            devices: Devices { pending: u64::MAX, in_flight: 0 },
+            devices: Devices {
+                pending: u64::MAX,
+                in_flight: 0,
+            },
             next: 0,
         })
     }
@@ -71,7 +81,10 @@ impl MethodRun {
                 }
                 Step::Complete => {
                     self.store(&outcomes).await?;
-                    self.context.store.job_complete(self.row, NOT_BEGUN, UNANSWERED, Timestamp::now()).await?;
+                    self.context
+                        .store
+                        .job_complete(self.row, NOT_BEGUN, UNANSWERED, Timestamp::now())
+                        .await?;
                     return Ok(true);
                 }
                 Step::Wait(until) if outcomes.is_empty() => self.wait(until).await,
@@ -85,7 +98,11 @@ impl MethodRun {
 
     async fn claim(&self, at_most: u64) -> Result<Vec<JobTarget>, ServiceError> {
         let at_most = u32::try_from(at_most.min(CLAIM)).unwrap_or(u32::MAX);
-        Ok(self.context.store.device_job_claim(self.row, self.next, at_most, Timestamp::now()).await?)
+        Ok(self
+            .context
+            .store
+            .device_job_claim(self.row, self.next, at_most, Timestamp::now())
+            .await?)
     }
 
     async fn send(&mut self, targets: Vec<JobTarget>, within: Duration) {
@@ -98,7 +115,11 @@ impl MethodRun {
         while targets.peek().is_some() {
             for target in targets.by_ref().take(SLICE) {
                 let observer: Arc<dyn CallObserver> = self.collector.clone();
-                self.context.method.send(self.call.to(target.device, within), observer, target.ordinal);
+                self.context.method.send(
+                    self.call.to(target.device, within),
+                    observer,
+                    target.ordinal,
+                );
             }
             tokio::task::yield_now().await;
         }
@@ -112,17 +133,31 @@ impl MethodRun {
         if outcomes.is_empty() {
             return Ok(());
         }
-        let outcomes = outcomes.iter().map(|(ordinal, outcome)| self.outcome(*ordinal, outcome.clone())).collect();
-        Ok(self.context.store.device_job_end(self.row, outcomes, Timestamp::now()).await?)
+        let outcomes = outcomes
+            .iter()
+            .map(|(ordinal, outcome)| self.outcome(*ordinal, outcome.clone()))
+            .collect();
+        Ok(self
+            .context
+            .store
+            .device_job_end(self.row, outcomes, Timestamp::now())
+            .await?)
     }
 
     fn outcome(&self, ordinal: u32, outcome: CallOutcome) -> DeviceOutcome {
         let result = match answer(outcome, &self.call) {
             Ok(result) => DeviceResult::Answered {
                 status: result.status,
-                payload: result.payload.map(|payload| payload.get().to_owned()),
+                payload: Some(
+                    result
+                        .payload
+                        .map_or_else(|| "null".to_owned(), |payload| payload.get().to_owned()),
+                ),
             },
-            Err(error) => DeviceResult::Failed { code: error.code.name(), description: error.message },
+            Err(error) => DeviceResult::Failed {
+                code: error.code.name(),
+                description: error.message,
+            },
         };
         DeviceOutcome { ordinal, result }
     }
@@ -143,7 +178,10 @@ impl MethodRun {
         while self.devices.in_flight > 0 {
             let outcomes = self.collector.take(OUTCOMES);
             if outcomes.is_empty() {
-                if tokio::time::timeout_at(deadline, self.collector.arrived.notified()).await.is_err() {
+                if tokio::time::timeout_at(deadline, self.collector.arrived.notified())
+                    .await
+                    .is_err()
+                {
                     break;
                 }
                 continue;
@@ -172,7 +210,10 @@ impl Collector {
 
 impl CallObserver for Collector {
     fn done(&self, token: u32, outcome: CallOutcome) {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((token, outcome));
+        self.outcomes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((token, outcome));
         self.arrived.notify_one();
     }
 }

@@ -60,7 +60,11 @@ impl Job {
 
     /// When its time is up.
     pub(super) fn ends(&self) -> Timestamp {
-        self.starts().saturating_add(SignedDuration::try_from(self.max_execution).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+        self.starts()
+            .saturating_add(
+                SignedDuration::try_from(self.max_execution).unwrap_or(SignedDuration::MAX),
+            )
+            .unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -82,17 +86,29 @@ fn plan_start(now: Timestamp, job: &Job) -> Step {
     } else if job.status == JobStatus::Scheduled {
         Step::Wait(starts)
     } else {
-        let queued_until = job.created.saturating_add(QUEUED_FOR).unwrap_or(Timestamp::MAX);
-        if now >= queued_until { Step::Schedule } else { Step::Wait(queued_until.min(starts)) }
+        let queued_until = job
+            .created
+            .saturating_add(QUEUED_FOR)
+            .unwrap_or(Timestamp::MAX);
+        if now >= queued_until {
+            Step::Schedule
+        } else {
+            Step::Wait(queued_until.min(starts))
+        }
     }
 }
 
 fn plan_running(now: Timestamp, job: &Job, devices: Devices) -> Step {
     let left = Duration::try_from(job.ends().duration_since(now)).unwrap_or_default();
-    let at_most = devices.pending.min(IN_FLIGHT.saturating_sub(devices.in_flight));
+    let at_most = devices
+        .pending
+        .min(IN_FLIGHT.saturating_sub(devices.in_flight));
     let last_answer = job.ends().saturating_add(GRACE).unwrap_or(Timestamp::MAX);
     if at_most > 0 && !left.is_zero() {
-        Step::Send { at_most, within: left }
+        Step::Send {
+            at_most,
+            within: left,
+        }
     } else if devices.in_flight > 0 && now < last_answer {
         Step::Wait(last_answer)
     } else {
@@ -112,7 +128,12 @@ mod tests {
     }
 
     fn job(status: JobStatus, start: f64) -> Job {
-        Job { status, created: at(0.0), start: at(start), max_execution: Duration::from_secs(20) }
+        Job {
+            status,
+            created: at(0.0),
+            start: at(start),
+            max_execution: Duration::from_secs(20),
+        }
     }
 
     fn waiting(pending: u64, in_flight: u64) -> Devices {
@@ -134,14 +155,24 @@ mod tests {
             (30.0, Scheduled, Step::Miss),
             (30.0, Cancelled, Step::Nothing),
         ] {
-            assert_eq!(plan(at(time), &job(status, 10.0), none), expected, "{status:?} at {time}");
+            assert_eq!(
+                plan(at(time), &job(status, 10.0), none),
+                expected,
+                "{status:?} at {time}"
+            );
         }
     }
 
     #[test]
     fn a_start_sooner_than_a_second_does_not_wait_for_it() {
-        assert_eq!(plan(at(0.0), &job(Queued, 0.5), Devices::default()), Step::Wait(at(0.5)));
-        assert_eq!(plan(at(0.5), &job(Queued, 0.5), Devices::default()), Step::Start);
+        assert_eq!(
+            plan(at(0.0), &job(Queued, 0.5), Devices::default()),
+            Step::Wait(at(0.5))
+        );
+        assert_eq!(
+            plan(at(0.5), &job(Queued, 0.5), Devices::default()),
+            Step::Start
+        );
     }
 
     #[test]
@@ -153,7 +184,10 @@ mod tests {
 
     #[test]
     fn a_job_of_no_time_starts_at_its_very_moment_and_not_later() {
-        let job = Job { max_execution: Duration::ZERO, ..job(Scheduled, 10.0) };
+        let job = Job {
+            max_execution: Duration::ZERO,
+            ..job(Scheduled, 10.0)
+        };
         assert_eq!(plan(at(10.0), &job, Devices::default()), Step::Start);
         assert_eq!(plan(at(10.1), &job, Devices::default()), Step::Miss);
     }
@@ -161,7 +195,10 @@ mod tests {
     #[test]
     fn a_running_job_sends_until_all_are_done_or_its_time_is_up() {
         let job = job(Running, 10.0);
-        let sends = |at_most, seconds| Step::Send { at_most, within: Duration::from_secs(seconds) };
+        let sends = |at_most, seconds| Step::Send {
+            at_most,
+            within: Duration::from_secs(seconds),
+        };
         for (time, devices, expected) in [
             (10.0, waiting(3, 0), sends(3, 20)),
             (25.0, waiting(3, 5), sends(3, 5)),
@@ -173,7 +210,11 @@ mod tests {
             (30.0, waiting(3, 5), Step::Wait(at(32.0))),
             (32.0, waiting(3, 5), Step::Complete),
         ] {
-            assert_eq!(plan(at(time), &job, devices), expected, "{devices:?} at {time}");
+            assert_eq!(
+                plan(at(time), &job, devices),
+                expected,
+                "{devices:?} at {time}"
+            );
         }
     }
 }

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::query;
 
+use super::OUTCOME_UNKNOWN;
 use super::methods::MethodRun;
 use super::plan::{Devices, Job, Step, plan};
 use super::twins;
-use super::OUTCOME_UNKNOWN;
 use crate::service::{MethodService, ServiceError};
 use crate::store::{JobRecord, Store, StoreError};
 
@@ -46,8 +46,22 @@ pub(super) struct Context {
 }
 
 impl Runner {
-    pub(crate) fn new(store: Store, method: MethodService, nudge: Arc<Notify>, stop: CancellationToken) -> Self {
-        Self { context: Context { store, method, stop }, nudge, running: HashSet::new(), runs: JoinSet::new() }
+    pub(crate) fn new(
+        store: Store,
+        method: MethodService,
+        nudge: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            context: Context {
+                store,
+                method,
+                stop,
+            },
+            nudge,
+            running: HashSet::new(),
+            runs: JoinSet::new(),
+        }
     }
 
     /// Runs until the hub stops. Runs that are on their way then store what they have heard; the rest goes on at the next start.
@@ -57,7 +71,10 @@ impl Runner {
             let pause = match self.step().await {
                 Ok(next) => next.map_or(TICK, |next| until(next).min(TICK)),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "jobs cannot go on");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "jobs cannot go on"
+                    );
                     RETRY
                 }
             };
@@ -75,9 +92,14 @@ impl Runner {
 
     /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything runs.
     pub(crate) async fn recover(store: &Store) -> Result<(), StoreError> {
-        let failed = store.device_job_recover(OUTCOME_UNKNOWN, Timestamp::now()).await?;
+        let failed = store
+            .device_job_recover(OUTCOME_UNKNOWN, Timestamp::now())
+            .await?;
         if failed > 0 {
-            tracing::warn!(devices = failed, "the hub had stopped before these devices answered their jobs");
+            tracing::warn!(
+                devices = failed,
+                "the hub had stopped before these devices answered their jobs"
+            );
         }
         Ok(())
     }
@@ -87,7 +109,9 @@ impl Runner {
             Ok(row) => {
                 self.running.remove(&row);
             }
-            Err(error) => tracing::error!(%error, "a job's run has failed; the hub's next start takes it up again"),
+            Err(error) => {
+                tracing::error!(%error, "a job's run has failed; the hub's next start takes it up again")
+            }
         }
     }
 
@@ -99,7 +123,9 @@ impl Runner {
                 next = Some(next.map_or(time, |next| next.min(time)));
             }
         }
-        let expired = Timestamp::now().saturating_sub(jiff::SignedDuration::from_hours(24 * KEPT_DAYS)).unwrap_or(Timestamp::MIN);
+        let expired = Timestamp::now()
+            .saturating_sub(jiff::SignedDuration::from_hours(24 * KEPT_DAYS))
+            .unwrap_or(Timestamp::MIN);
         self.context.store.job_expire(expired).await?;
         Ok(next)
     }
@@ -134,9 +160,13 @@ impl Runner {
                     return Ok(None);
                 }
                 Step::Start => {
-                    if let Some(devices) = store.job_start(row, condition, Timestamp::now()).await? {
+                    if let Some(devices) = store.job_start(row, condition, Timestamp::now()).await?
+                    {
                         tracing::info!(job = %job.job_id, devices, "a job has started");
-                        self.resume(JobRecord { status: JobStatus::Running, ..job });
+                        self.resume(JobRecord {
+                            status: JobStatus::Running,
+                            ..job
+                        });
                     }
                     return Ok(None);
                 }
@@ -152,7 +182,10 @@ impl Runner {
             self.runs.spawn(async move {
                 let row = job.row;
                 if let Err(error) = run_job(context, job).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a job cannot go on; it is taken up again");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a job cannot go on; it is taken up again"
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
                 row
@@ -180,7 +213,10 @@ fn parse_condition(text: &str) -> Result<Option<query::Condition>, String> {
         return Ok(None);
     }
     query::parse_condition(text).map(Some).map_err(|error| {
-        format!("SQL query parse failed due to following errors: Line {}:{} {error}", error.position.line, error.position.column)
+        format!(
+            "SQL query parse failed due to following errors: Line {}:{} {error}",
+            error.position.line, error.position.column
+        )
     })
 }
 
@@ -190,5 +226,10 @@ fn until(time: Timestamp) -> Duration {
 
 /// How a stored job looks to the plan.
 pub(super) fn view(job: &JobRecord) -> Job {
-    Job { status: job.status, created: job.created, start: job.start, max_execution: job.max_execution }
+    Job {
+        status: job.status,
+        created: job.created,
+        start: job.start,
+        max_execution: job.max_execution,
+    }
 }

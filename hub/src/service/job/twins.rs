@@ -16,22 +16,40 @@ const SLICE: u32 = 100;
 
 /// Runs the job to its end. `false` when the hub stops before that.
 pub(super) async fn run(context: &Context, job: &JobRecord) -> Result<bool, ServiceError> {
-    let patch: TwinPatch = serde_json::from_str(&job.action)
-        .map_err(|error| ServiceError::new(ErrorCode::ServerError, format!("the job's update cannot be read back: {error}")))?;
-    let view = Job { status: JobStatus::Running, ..view(job) };
-    let mut devices = Devices { pending: u64::MAX, in_flight: 0 };
+    let patch: TwinPatch = serde_json::from_str(&job.action).map_err(|error| {
+        ServiceError::new(
+            ErrorCode::ServerError,
+            format!("the job's update cannot be read back: {error}"),
+        )
+    })?;
+    let view = Job {
+        status: JobStatus::Running,
+        ..view(job)
+    };
+    let mut devices = Devices {
+        pending: u64::MAX,
+        in_flight: 0,
+    };
     let mut next = 0;
     while !context.stop.is_cancelled() {
         let now = Timestamp::now();
         let Step::Send { .. } = plan(now, &view, devices) else {
-            context.store.job_complete(job.row, NOT_BEGUN, NOT_BEGUN, now).await?;
+            context
+                .store
+                .job_complete(job.row, NOT_BEGUN, NOT_BEGUN, now)
+                .await?;
             return Ok(true);
         };
         let patch = patch.clone();
         let update = move |record: &mut _| {
-            twin::merge(record, &patch, now).map_err(|error: ServiceError| (error.code.name(), error.message))
+            twin::merge(record, &patch, now)
+                .map_err(|error: ServiceError| (error.code.name(), error.message))
         };
-        match context.store.device_job_update_twins(job.row, next, SLICE, now, update).await? {
+        match context
+            .store
+            .device_job_update_twins(job.row, next, SLICE, now, update)
+            .await?
+        {
             Some(after) => next = after,
             None => devices.pending = 0,
         }

@@ -25,6 +25,8 @@ pub(super) enum Operand {
     False,
     /// Always an object.
     Object,
+    /// An object, if this SQL expression is true.
+    ObjectIf(&'static str),
     /// Never anything.
     Undefined,
 }
@@ -44,27 +46,38 @@ pub(super) enum Null {
 pub(super) type Resolve = fn(&[&str]) -> Operand;
 
 const fn text(sql: &'static str) -> Operand {
-    Operand::Text { sql, null: Null::Never }
+    Operand::Text {
+        sql,
+        null: Null::Never,
+    }
 }
 
 const fn nullable(sql: &'static str) -> Operand {
-    Operand::Text { sql, null: Null::Json }
+    Operand::Text {
+        sql,
+        null: Null::Json,
+    }
 }
 
 const fn optional(sql: &'static str) -> Operand {
-    Operand::Text { sql, null: Null::Absent }
+    Operand::Text {
+        sql,
+        null: Null::Absent,
+    }
 }
 
-/// A path into a twin, from `device JOIN twin`. Root attributes are spelled in any case, properties and tags exactly.
+/// A path into a twin, from `device JOIN twin`.
 pub(super) fn of_twin(path: &[&str]) -> Operand {
-    let Some((root, rest)) = path.split_first() else { return Operand::Undefined };
-    match (root.to_ascii_lowercase().as_str(), rest) {
+    let Some((root, rest)) = path.split_first() else {
+        return Operand::Undefined;
+    };
+    match (*root, rest) {
         ("tags", []) => Operand::Object,
         ("tags", rest) => json("twin.tags", rest),
         ("properties", rest) => of_properties(rest),
-        ("x509thumbprint", rest) => of_thumbprint(rest),
+        ("x509Thumbprint", rest) => of_thumbprint(rest),
         ("capabilities", []) => Operand::Object,
-        ("capabilities", [edge]) if edge.eq_ignore_ascii_case("iotEdge") => Operand::False,
+        ("capabilities", ["iotEdge"]) => Operand::False,
         (root, []) => of_root(root),
         _ => Operand::Undefined,
     }
@@ -72,17 +85,17 @@ pub(super) fn of_twin(path: &[&str]) -> Operand {
 
 fn of_root(root: &str) -> Operand {
     match root {
-        "deviceid" => text("device.device_id"),
+        "deviceId" => text("device.device_id"),
         "etag" => text("etag_text(twin.etag)"),
-        "deviceetag" => text("device.etag"),
+        "deviceEtag" => text("device.etag"),
         "status" => text("device.status"),
-        "statusreason" => nullable("device.status_reason"),
-        "statusupdatetime" => text("device.status_updated"),
-        "connectionstate" => text("device.connection_state"),
-        "lastactivitytime" => text("device.last_activity"),
-        "cloudtodevicemessagecount" => Operand::Number("0"),
-        "authenticationtype" => text("device.authentication_type"),
-        "modelid" => text("twin.model_id"),
+        "statusReason" => nullable("device.status_reason"),
+        "statusUpdateTime" => text("device.status_updated"),
+        "connectionState" => text("device.connection_state"),
+        "lastActivityTime" => text("device.last_activity"),
+        "cloudToDeviceMessageCount" => Operand::Number("0"),
+        "authenticationType" => text("device.authentication_type"),
+        "modelId" => text("twin.model_id"),
         "version" => Operand::Number("twin.version"),
         _ => Operand::Undefined,
     }
@@ -91,17 +104,27 @@ fn of_root(root: &str) -> Operand {
 fn of_thumbprint(rest: &[&str]) -> Operand {
     match rest {
         [] => Operand::Object,
-        [which] if which.eq_ignore_ascii_case("primaryThumbprint") => nullable("device.primary_thumbprint"),
-        [which] if which.eq_ignore_ascii_case("secondaryThumbprint") => nullable("device.secondary_thumbprint"),
+        ["primaryThumbprint"] => nullable("device.primary_thumbprint"),
+        ["secondaryThumbprint"] => nullable("device.secondary_thumbprint"),
         _ => Operand::Undefined,
     }
 }
 
 fn of_properties(rest: &[&str]) -> Operand {
-    let Some((section, rest)) = rest.split_first() else { return Operand::Object };
-    let (values, metadata, version) = match section.to_ascii_lowercase().as_str() {
-        "desired" => ("twin.desired", "twin.desired_metadata", "twin.desired_version"),
-        "reported" => ("twin.reported", "twin.reported_metadata", "twin.reported_version"),
+    let Some((section, rest)) = rest.split_first() else {
+        return Operand::Object;
+    };
+    let (values, metadata, version) = match *section {
+        "desired" => (
+            "twin.desired",
+            "twin.desired_metadata",
+            "twin.desired_version",
+        ),
+        "reported" => (
+            "twin.reported",
+            "twin.reported_metadata",
+            "twin.reported_version",
+        ),
         _ => return Operand::Undefined,
     };
     match rest {
@@ -115,21 +138,31 @@ fn of_properties(rest: &[&str]) -> Operand {
 
 /// A path into a job's record of a device, from `device_job JOIN job`.
 pub(super) fn of_device_job(path: &[&str]) -> Operand {
-    let Some((root, rest)) = path.split_first() else { return Operand::Undefined };
-    match (root.to_ascii_lowercase().as_str(), rest) {
-        ("jobid", []) => text("job.job_id"),
-        ("deviceid", []) => text("device_job.device_id"),
-        ("jobtype", []) => text("job.type"),
+    let Some((root, rest)) = path.split_first() else {
+        return Operand::Undefined;
+    };
+    match (*root, rest) {
+        ("jobId", []) => text("job.job_id"),
+        ("deviceId", []) => text("device_job.device_id"),
+        ("jobType", []) => text("job.type"),
         ("status", []) => text("device_job.status"),
-        // One document of Azure's filters by the one name, the records have the other.
-        ("createddatetimeutc" | "createdtimeutc", []) => text("device_job.created"),
-        ("lastupdateddatetimeutc", []) => text("device_job.updated"),
-        ("starttimeutc", []) => optional("device_job.started"),
-        ("endtimeutc", []) => optional("device_job.ended"),
+        ("createdDateTimeUtc", []) => text("device_job.created"),
+        ("lastUpdatedDateTimeUtc", []) => text("device_job.updated"),
+        ("startTimeUtc", []) => optional("device_job.started"),
+        ("endTimeUtc", []) => optional("device_job.ended"),
+        ("error", []) => Operand::ObjectIf("device_job.error_code IS NOT NULL"),
         ("error", ["code"]) => optional("device_job.error_code"),
         ("error", ["description"]) => optional("device_job.error_description"),
-        ("outcome", ["deviceMethodResponse", "status"]) => Operand::Number("device_job.response_status"),
-        ("outcome", ["deviceMethodResponse", "payload", rest @ ..]) if !rest.is_empty() => json("device_job.response_payload", rest),
+        ("outcome", []) => Operand::ObjectIf("device_job.status = 'completed'"),
+        ("outcome", ["deviceMethodResponse"]) => {
+            Operand::ObjectIf("device_job.response_status IS NOT NULL")
+        }
+        ("outcome", ["deviceMethodResponse", "status"]) => {
+            Operand::Number("device_job.response_status")
+        }
+        ("outcome", ["deviceMethodResponse", "payload", rest @ ..]) => {
+            json("device_job.response_payload", rest)
+        }
         _ => Operand::Undefined,
     }
 }
@@ -139,9 +172,14 @@ fn json(column: &'static str, keys: &[&str]) -> Operand {
         // SQLite's paths end there; no key has one.
         return Operand::Undefined;
     }
-    let quoted = keys.iter().map(|key| format!(".\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")));
+    let quoted = keys
+        .iter()
+        .map(|key| format!(".\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")));
     let path = format!("${}", quoted.collect::<String>());
-    Operand::Json { column, path: path.replace('\'', "''") }
+    Operand::Json {
+        column,
+        path: path.replace('\'', "''"),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +197,9 @@ mod tests {
             vec!["tags", "building"],
             vec!["tags", "floor"],
         ] {
-            let Operand::Json { column, path } = of_twin(&path) else { panic!("{path:?} is JSON") };
+            let Operand::Json { column, path } = of_twin(&path) else {
+                panic!("{path:?} is JSON")
+            };
             let column = column.strip_prefix("twin.").unwrap();
             let expression = format!("(json_extract({column}, '{path}'))");
             assert!(schema.contains(&expression), "{expression}");
@@ -168,7 +208,9 @@ mod tests {
 
     #[test]
     fn keys_are_escaped_for_json_and_for_sql() {
-        let Operand::Json { path, .. } = of_twin(&["tags", "it's \"\\"]) else { panic!() };
+        let Operand::Json { path, .. } = of_twin(&["tags", "it's \"\\"]) else {
+            panic!()
+        };
         assert_eq!(path, r#"$."it''s \"\\""#);
     }
 }

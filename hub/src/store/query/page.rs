@@ -15,6 +15,16 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<Place>,
 }
 
+impl<T> Page<T> {
+    /// From up to one row more than the page is to have.
+    pub(super) fn cut(mut rows: Vec<T>, limit: u32, place: impl Fn(&T) -> Place) -> Self {
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = rows.last().filter(|_| more).map(place);
+        Self { rows, next }
+    }
+}
+
 /// A place after a row: two numbers that order rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(pub(crate) i64, pub(crate) i64);
@@ -25,8 +35,12 @@ impl Place {
 
     /// The token for `query`.
     pub(crate) fn token(self, query: &str) -> String {
-        let bytes: Vec<u8> =
-            [self.0.to_be_bytes(), self.1.to_be_bytes(), fingerprint(query).to_be_bytes()].concat();
+        let bytes: Vec<u8> = [
+            self.0.to_be_bytes(),
+            self.1.to_be_bytes(),
+            fingerprint(query).to_be_bytes(),
+        ]
+        .concat();
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -55,10 +69,20 @@ mod tests {
     fn a_token_is_good_for_its_query_alone() {
         let place = Place(7, -1);
         let token = place.token("SELECT * FROM devices");
-        assert_eq!(Place::from_token(&token, "SELECT * FROM devices "), Some(place));
-        assert_eq!(Place::from_token(&token, "SELECT * FROM devices.jobs"), None);
+        assert_eq!(
+            Place::from_token(&token, "SELECT * FROM devices "),
+            Some(place)
+        );
+        assert_eq!(
+            Place::from_token(&token, "SELECT * FROM devices.jobs"),
+            None
+        );
         for bad in ["", "x", "????", &token[1..]] {
-            assert_eq!(Place::from_token(bad, "SELECT * FROM devices"), None, "{bad}");
+            assert_eq!(
+                Place::from_token(bad, "SELECT * FROM devices"),
+                None,
+                "{bad}"
+            );
         }
     }
 }

@@ -1,0 +1,448 @@
+//! Conditions as SQL, with the meaning that [`iothub_protocol::query::matches`] gives them.
+//!
+//! Every value has, for each type it could be of, an SQL expression that is NULL when it is not of that type; so SQL's own three-valued logic
+//! is that of the query language, and NULL is its "undefined". Where a plain comparison of a JSON place with a constant decides, it is written
+//! so that an index on the place serves, with a guard on the type beside it.
+
+use iothub_protocol::query::{
+    ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function, Path,
+};
+use rusqlite::types::Value;
+
+use super::operand::{Null, Operand, Resolve};
+
+/// A condition as SQL.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// An expression; what is not true does not match.
+    pub(crate) sql: String,
+    /// Its parameters, `?1` and on.
+    pub(crate) parameters: Vec<Value>,
+}
+
+/// Compiles `condition`; none matches everything.
+pub(super) fn compile(condition: Option<&Condition>, resolve: Resolve) -> Compiled {
+    let mut compiler = Compiler {
+        resolve,
+        parameters: Vec::new(),
+    };
+    let sql = condition.map_or_else(|| "1".to_owned(), |condition| compiler.predicate(condition));
+    Compiled {
+        sql,
+        parameters: compiler.parameters,
+    }
+}
+
+struct Compiler {
+    resolve: Resolve,
+    parameters: Vec<Value>,
+}
+
+/// A value, by type. Each expression is NULL when the value is not of that type; one that is absent always would be.
+#[derive(Debug, Default)]
+struct Typed {
+    /// Whether it is JSON's null: never NULL itself.
+    null: Option<String>,
+    boolean: Option<String>,
+    number: Option<String>,
+    text: Option<String>,
+}
+
+impl Compiler {
+    /// SQL that is true exactly when `expression` is; false and NULL are one to it. Here indexes are found.
+    fn predicate(&mut self, expression: &Expression) -> String {
+        match expression {
+            Expression::Or(parts) => {
+                let parts = parts.iter().map(|part| self.predicate(part)).collect();
+                balanced(parts, "OR")
+            }
+            Expression::And(parts) => {
+                let parts = parts.iter().map(|part| self.predicate(part)).collect();
+                balanced(parts, "AND")
+            }
+            Expression::Comparison {
+                operator,
+                left,
+                right,
+            } => match (&**left, &**right) {
+                (Expression::Path(path), Expression::Constant(constant)) => {
+                    self.indexed(path, constant, *operator)
+                }
+                _ => None,
+            }
+            .unwrap_or_else(|| self.truth(expression)),
+            Expression::In {
+                value,
+                list,
+                negated: false,
+            } => match &**value {
+                Expression::Path(path) => self.indexed_list(path, list),
+                _ => None,
+            }
+            .unwrap_or_else(|| self.truth(expression)),
+            other => self.truth(other),
+        }
+    }
+
+    /// A comparison that an index on the place can serve.
+    fn indexed(
+        &mut self,
+        path: &Path,
+        constant: &Constant,
+        operator: ComparisonOperator,
+    ) -> Option<String> {
+        let (value, guard) = self.place(path)?;
+        let guard = guard(constant)?;
+        let constant = self.constant(constant)?;
+        Some(format!(
+            "({value} {} {constant} AND {guard})",
+            symbol(operator)
+        ))
+    }
+
+    fn indexed_list(&mut self, path: &Path, list: &[Constant]) -> Option<String> {
+        let (value, guard) = self.place(path)?;
+        let mut parts = Vec::new();
+        for group in [is_number as fn(&Constant) -> bool, is_text] {
+            let members: Vec<&Constant> = list.iter().filter(|constant| group(constant)).collect();
+            let Some(first) = members.first() else {
+                continue;
+            };
+            let guard = guard(first)?;
+            let list = self.constants(members)?;
+            parts.push(format!("({value} IN ({list}) AND {guard})"));
+        }
+        // Booleans and nulls have no index worth having.
+        let all = list
+            .iter()
+            .all(|constant| is_number(constant) || is_text(constant));
+        all.then(|| balanced(parts, "OR"))
+    }
+
+    /// A JSON place: its value as an index has it, and the guard for a constant's type.
+    fn place(&self, path: &Path) -> Option<(String, impl Fn(&Constant) -> Option<String> + use<>)> {
+        match self.operand(path) {
+            Operand::Json { column, path } => {
+                let guard = format!("json_type({column}, '{path}')");
+                Some((
+                    format!("json_extract({column}, '{path}')"),
+                    move |constant: &Constant| match constant {
+                        Constant::Number(_) => Some(format!("{guard} IN ('integer', 'real')")),
+                        Constant::String(_) => Some(format!("{guard} = 'text'")),
+                        _ => None,
+                    },
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// SQL that is 1, 0 or NULL as `expression` is true, false or undefined.
+    fn truth(&mut self, expression: &Expression) -> String {
+        match expression {
+            Expression::Or(parts) => {
+                let parts = parts.iter().map(|part| self.truth(part)).collect();
+                balanced(parts, "OR")
+            }
+            Expression::And(parts) => {
+                let parts = parts.iter().map(|part| self.truth(part)).collect();
+                balanced(parts, "AND")
+            }
+            Expression::Not(inner) => format!("(NOT {})", self.truth(inner)),
+            Expression::Comparison {
+                operator,
+                left,
+                right,
+            } => {
+                let (left, right) = (self.value(left), self.value(right));
+                compare(&left, &right, *operator)
+            }
+            Expression::In {
+                value,
+                list,
+                negated,
+            } => {
+                let value = self.value(value);
+                let found = self.list(&value, list);
+                if *negated {
+                    format!("(NOT {found})")
+                } else {
+                    found
+                }
+            }
+            Expression::Call {
+                function: Function::IsDefined,
+                arguments,
+            } => arguments
+                .first()
+                .map_or_else(|| "NULL".into(), |argument| self.defined(argument)),
+            Expression::Call {
+                function,
+                arguments,
+            } => self.text_function(*function, arguments),
+            Expression::Constant(Constant::Boolean(value)) => u8::from(*value).to_string(),
+            Expression::Path(_) => self
+                .value(expression)
+                .boolean
+                .unwrap_or_else(|| "NULL".into()),
+            Expression::Constant(_) | Expression::Arithmetic { .. } => "NULL".into(),
+        }
+    }
+
+    fn value(&mut self, expression: &Expression) -> Typed {
+        match expression {
+            Expression::Constant(constant) => self.constant_value(constant),
+            Expression::Path(path) => typed(self.operand(path)),
+            Expression::Arithmetic { first, rest } => Typed {
+                number: self.arithmetic(first, rest),
+                ..Typed::default()
+            },
+            logical => Typed {
+                boolean: Some(self.truth(logical)),
+                ..Typed::default()
+            },
+        }
+    }
+
+    fn constant_value(&mut self, constant: &Constant) -> Typed {
+        let sql = self.constant(constant);
+        match constant {
+            Constant::Undefined => Typed::default(),
+            Constant::Null => Typed {
+                null: Some("1".into()),
+                ..Typed::default()
+            },
+            Constant::Boolean(value) => Typed {
+                boolean: Some(u8::from(*value).to_string()),
+                ..Typed::default()
+            },
+            Constant::Number(_) => Typed {
+                number: sql,
+                ..Typed::default()
+            },
+            Constant::String(_) => Typed {
+                text: sql,
+                ..Typed::default()
+            },
+        }
+    }
+
+    fn arithmetic(
+        &mut self,
+        first: &Expression,
+        rest: &[(ArithmeticOperator, Expression)],
+    ) -> Option<String> {
+        let mut result = self.value(first).number?;
+        for (operator, operand) in rest {
+            let operand = self.value(operand).number?;
+            let operator = match operator {
+                ArithmeticOperator::Add => '+',
+                ArithmeticOperator::Subtract => '-',
+                ArithmeticOperator::Multiply => '*',
+                ArithmeticOperator::Divide => '/',
+                ArithmeticOperator::Remainder => '%',
+            };
+            result = format!("calculate('{operator}', {result}, {operand})");
+        }
+        Some(result)
+    }
+
+    fn list(&mut self, value: &Typed, list: &[Constant]) -> String {
+        let mut parts = Vec::new();
+        let groups: [(Option<&String>, fn(&Constant) -> bool); 3] = [
+            (value.boolean.as_ref(), is_boolean),
+            (value.number.as_ref(), is_number),
+            (value.text.as_ref(), is_text),
+        ];
+        for (value, group) in groups {
+            let members: Vec<&Constant> = list.iter().filter(|constant| group(constant)).collect();
+            if members.is_empty() {
+                continue;
+            }
+            parts.push(match (value, self.constants(members)) {
+                (Some(value), Some(list)) => format!("({value} IN ({list}))"),
+                _ => "NULL".into(),
+            });
+        }
+        if list.contains(&Constant::Null) {
+            parts.push(match &value.null {
+                Some(null) => format!("CASE WHEN {null} THEN 1 END"),
+                None => "NULL".into(),
+            });
+        }
+        if list.contains(&Constant::Undefined) {
+            parts.push("NULL".into());
+        }
+        balanced(parts, "OR")
+    }
+
+    fn defined(&mut self, argument: &Expression) -> String {
+        let Expression::Path(path) = argument else {
+            let value = self.value(argument);
+            let parts = [value.boolean, value.number, value.text]
+                .into_iter()
+                .flatten();
+            let parts: Vec<String> = parts
+                .map(|sql| format!("({sql} IS NOT NULL)"))
+                .chain(value.null)
+                .collect();
+            return if parts.is_empty() {
+                "0".into()
+            } else {
+                balanced(parts, "OR")
+            };
+        };
+        match self.operand(path) {
+            Operand::Json { column, path } => {
+                format!("(json_type({column}, '{path}') IS NOT NULL)")
+            }
+            Operand::Number(sql)
+            | Operand::Text {
+                sql,
+                null: Null::Absent,
+            } => format!("({sql} IS NOT NULL)"),
+            Operand::ObjectIf(sql) => format!("({sql})"),
+            Operand::Text { .. } | Operand::False | Operand::Object => "1".into(),
+            Operand::Undefined => "0".into(),
+        }
+    }
+
+    fn text_function(&mut self, function: Function, arguments: &[Expression]) -> String {
+        let [text, part] = arguments else {
+            return "NULL".into();
+        };
+        let name = match function {
+            Function::StartsWith => "starts_with",
+            Function::EndsWith => "ends_with",
+            Function::IsDefined => return "NULL".into(),
+        };
+        match (self.value(text).text, self.value(part).text) {
+            (Some(text), Some(part)) => format!("{name}({text}, {part})"),
+            _ => "NULL".into(),
+        }
+    }
+
+    fn operand(&self, path: &Path) -> Operand {
+        let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+        (self.resolve)(&segments)
+    }
+
+    /// A constant in SQL: a parameter where it is a number or a text.
+    fn constant(&mut self, constant: &Constant) -> Option<String> {
+        let parameter = match constant {
+            Constant::Undefined | Constant::Null => return None,
+            Constant::Boolean(value) => return Some(u8::from(*value).to_string()),
+            Constant::Number(number) => match number.as_i64() {
+                Some(integer) => Value::Integer(integer),
+                None => Value::Real(number.as_f64()?),
+            },
+            Constant::String(text) => Value::Text(text.clone()),
+        };
+        self.parameters.push(parameter);
+        Some(format!("?{}", self.parameters.len()))
+    }
+
+    fn constants(&mut self, constants: Vec<&Constant>) -> Option<String> {
+        let list: Option<Vec<String>> = constants
+            .into_iter()
+            .map(|constant| self.constant(constant))
+            .collect();
+        Some(list?.join(", "))
+    }
+}
+
+/// The value of a path, by type.
+fn typed(operand: Operand) -> Typed {
+    match operand {
+        Operand::Json { column, path } => {
+            let kind = format!("json_type({column}, '{path}')");
+            let value = format!("json_extract({column}, '{path}')");
+            let only =
+                |kinds: &str| Some(format!("CASE WHEN {kind} IN ({kinds}) THEN {value} END"));
+            Typed {
+                null: Some(format!("({kind} IS 'null')")),
+                boolean: only("'true', 'false'"),
+                number: only("'integer', 'real'"),
+                text: only("'text'"),
+            }
+        }
+        Operand::Text { sql, null } => Typed {
+            null: (null == Null::Json).then(|| format!("({sql} IS NULL)")),
+            text: Some(sql.to_owned()),
+            ..Typed::default()
+        },
+        Operand::Number(sql) => Typed {
+            number: Some(sql.to_owned()),
+            ..Typed::default()
+        },
+        Operand::False => Typed {
+            boolean: Some("0".into()),
+            ..Typed::default()
+        },
+        Operand::Object | Operand::ObjectIf(_) | Operand::Undefined => Typed::default(),
+    }
+}
+
+/// A comparison of values of whatever types; at most one of the parts is not NULL.
+fn compare(left: &Typed, right: &Typed, operator: ComparisonOperator) -> String {
+    let symbol = symbol(operator);
+    let mut parts = Vec::new();
+    for (left, right) in [
+        (&left.boolean, &right.boolean),
+        (&left.number, &right.number),
+        (&left.text, &right.text),
+    ] {
+        if let (Some(left), Some(right)) = (left, right) {
+            parts.push(format!("({left} {symbol} {right})"));
+        }
+    }
+    if let (Some(left), Some(right)) = (&left.null, &right.null) {
+        parts.push(format!(
+            "CASE WHEN {left} AND {right} THEN (0 {symbol} 0) END"
+        ));
+    }
+    match parts.len() {
+        0 => "NULL".into(),
+        1 => parts.remove(0),
+        _ => format!("coalesce({})", parts.join(", ")),
+    }
+}
+
+const fn symbol(operator: ComparisonOperator) -> &'static str {
+    match operator {
+        ComparisonOperator::Equal => "=",
+        ComparisonOperator::NotEqual => "<>",
+        ComparisonOperator::Less => "<",
+        ComparisonOperator::LessOrEqual => "<=",
+        ComparisonOperator::Greater => ">",
+        ComparisonOperator::GreaterOrEqual => ">=",
+    }
+}
+
+const fn is_boolean(constant: &Constant) -> bool {
+    matches!(constant, Constant::Boolean(_))
+}
+
+const fn is_number(constant: &Constant) -> bool {
+    matches!(constant, Constant::Number(_))
+}
+
+const fn is_text(constant: &Constant) -> bool {
+    matches!(constant, Constant::String(_))
+}
+
+/// Joins parts two by two: SQLite limits how deep an expression is, and a chain is as deep as it is long.
+fn balanced(mut parts: Vec<String>, operator: &str) -> String {
+    while parts.len() > 1 {
+        let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
+        let mut rest = parts.into_iter();
+        while let Some(left) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(right) => format!("({left} {operator} {right})"),
+                None => left,
+            });
+        }
+        parts = pairs;
+    }
+    parts.pop().unwrap_or_else(|| "NULL".into())
+}

@@ -1,0 +1,318 @@
+//! What the compiled SQL finds is what the plain evaluator finds, whatever the twins hold and the condition asks.
+
+use iothub_protocol::query::{matches, parse_condition};
+use iothub_protocol::twin::{Section, Twin};
+use proptest::prelude::*;
+use rusqlite::params;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn database() -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    register(&connection).unwrap();
+    connection
+        .execute_batch(include_str!("../schema/0001.sql"))
+        .unwrap();
+    connection
+}
+
+/// Adds a device with this twin.
+fn add(
+    connection: &Connection,
+    id: &str,
+    reason: Option<&str>,
+    tags: &Value,
+    desired: &Value,
+    reported: &Value,
+) {
+    let row: i64 = connection
+        .query_row(
+            "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
+             connection_state_updated, last_activity) VALUES (?1, '1', 'MQ==', 'enabled', ?2, '0001-01-01T00:00:00Z', 'sas', \
+             '0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z') RETURNING id",
+            params![id, reason],
+            |row| row.get(0),
+        )
+        .unwrap();
+    twin::insert_empty(connection, row).unwrap();
+    let metadata = Value::Object(Section::default().metadata).to_string();
+    connection
+        .execute(
+            "UPDATE twin SET tags = jsonb(?2), desired = jsonb(?3), reported = jsonb(?4), desired_metadata = jsonb(?5), \
+             version = ?1 + 1 WHERE id = ?1",
+            params![row, tags.to_string(), desired.to_string(), reported.to_string(), metadata],
+        )
+        .unwrap();
+}
+
+/// The ids that a condition finds: by SQL, and by the evaluator.
+fn both(connection: &Connection, text: &str) -> (Vec<String>, Vec<String>) {
+    let condition = parse_condition(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let ids = |condition: Option<&Condition>| {
+        twins(connection, condition, Place::START, 1000)
+            .unwrap()
+            .rows
+    };
+    let found = ids(Some(&condition))
+        .into_iter()
+        .map(|twin| twin.device.device_id.to_string())
+        .collect();
+    let expected = ids(None).into_iter().filter_map(|record| {
+        let id = record.device.device_id.to_string();
+        let document = serde_json::to_value(Twin::from(record)).unwrap();
+        matches(&condition, &document).then_some(id)
+    });
+    (found, expected.collect())
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-2i64..4).prop_map(Value::from),
+        prop::sample::select(vec![1.0, 1.5, -0.0, 3.0, 1e300, -1e300]).prop_map(Value::from),
+        prop::sample::select(vec![(1i64 << 52) - 1, -(1i64 << 52)]).prop_map(Value::from),
+        prop::sample::select(vec![
+            "", "a", "ab", "43", "1", "true", "é", "it's", "a\u{0}b", "\"q\"\\"
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 6, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            object_of(inner),
+        ]
+    })
+}
+
+fn object_of(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    let key =
+        prop::sample::select(vec!["a", "b", "value", "we'ird\"\\k\u{e9}y"]).prop_map(str::to_owned);
+    prop::collection::btree_map(key, value, 0..4)
+        .prop_map(|members| Value::Object(members.into_iter().collect()))
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "tags.a",
+        "tags.b",
+        "tags.a.b",
+        "tags.a.value",
+        "tags['we\\'ird\"\\\\k\u{e9}y']",
+        "properties.desired.a",
+        "properties.desired.b.a",
+        "properties.reported.a.value",
+        "properties.desired",
+        "properties.Desired.a",
+        "tags",
+        "deviceId",
+        "DEVICEID",
+        "statusReason",
+        "status",
+        "etag",
+        "version",
+        "connectionState",
+        "capabilities.iotEdge",
+        "x509Thumbprint.primaryThumbprint",
+        "moduleId",
+        "status.a",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn constant() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "undefined",
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "-1",
+        "2",
+        "3",
+        "1.0",
+        "1.5",
+        "1e300",
+        "4503599627370495",
+        "''",
+        "'a'",
+        "'ab'",
+        "'43'",
+        "'1'",
+        "'true'",
+        "'d1'",
+        "'\u{e9}'",
+        "'it\\'s'",
+        "'enabled'",
+        "'Disconnected'",
+        "'AAAAAAAAAAE='",
+        "'\\u0000'",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn operand() -> impl Strategy<Value = String> {
+    let simple = prop_oneof![3 => path(), 2 => constant()];
+    let pair = (
+        simple.clone(),
+        prop::sample::select(vec!["+", "-", "*", "/", "%"]),
+        simple.clone(),
+    );
+    prop_oneof![6 => simple, 1 => pair.prop_map(|(left, operator, right)| format!("({left} {operator} {right})"))]
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let operator = prop::sample::select(vec!["=", "!=", "<>", "<", "<=", ">", ">="]);
+    let list = (
+        path(),
+        any::<bool>(),
+        prop::collection::vec(constant(), 1..4),
+    );
+    let leaf = prop_oneof![
+        6 => (operand(), operator, operand()).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+        3 => list.prop_map(|(path, is_in, list)| format!("{path} {} [{}]", if is_in { "IN" } else { "NIN" }, list.join(", "))),
+        1 => path().prop_map(|path| format!("IS_DEFINED({path})")),
+        1 => (path(), constant()).prop_map(|(path, part)| format!("STARTSWITH({path}, {part})")),
+        1 => (path(), constant()).prop_map(|(path, part)| format!("ENDSWITH({path}, {part})")),
+        1 => operand(),
+    ];
+    leaf.prop_recursive(4, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone())
+                .prop_map(|(left, right)| format!("({left} AND {right})")),
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} OR {right})")),
+            inner.clone().prop_map(|inner| format!("NOT ({inner})")),
+            (inner.clone(), constant())
+                .prop_map(|(inner, constant)| format!("({inner}) = {constant}")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn sql_agrees_with_the_evaluator(
+        twins in prop::collection::vec((object_of(value()), object_of(value()), object_of(value())), 1..8),
+        conditions in prop::collection::vec(condition(), 24),
+    ) {
+        let connection = database();
+        for (number, (tags, desired, reported)) in twins.iter().enumerate() {
+            let reason = (number % 2 == 0).then_some("a");
+            add(&connection, &format!("d{number}"), reason, tags, desired, reported);
+        }
+        for text in &conditions {
+            let (found, expected) = both(&connection, text);
+            prop_assert_eq!(found, expected, "{}", text);
+        }
+    }
+}
+
+/// Truth is not one, null is not missing, and a number is not its digits: what SQLite would say of itself is otherwise.
+#[test]
+fn types_are_kept_apart() {
+    let connection = database();
+    for (id, tags) in [
+        ("one", json!({ "x": 1 })),
+        ("true", json!({ "x": true })),
+        ("text", json!({ "x": "1" })),
+        ("null", json!({ "x": null })),
+        ("none", json!({})),
+        ("list", json!({ "x": [1] })),
+    ] {
+        add(&connection, id, None, &tags, &json!({}), &json!({}));
+    }
+    for (condition, found) in [
+        ("tags.x = 1", vec!["one"]),
+        ("tags.x = true", vec!["true"]),
+        ("tags.x = '1'", vec!["text"]),
+        ("tags.x = null", vec!["null"]),
+        ("tags.x != 2", vec!["one"]),
+        ("NOT tags.x = 2", vec!["one"]),
+        ("tags.x IN [1, '1', null]", vec!["one", "text", "null"]),
+        (
+            "IS_DEFINED(tags.x)",
+            vec!["one", "true", "text", "null", "list"],
+        ),
+        ("NOT IS_DEFINED(tags.x)", vec!["none"]),
+        ("tags.x", vec!["true"]),
+    ] {
+        assert_eq!(
+            both(&connection, condition),
+            (
+                found.iter().map(ToString::to_string).collect(),
+                found.iter().map(ToString::to_string).collect()
+            ),
+            "{condition}"
+        );
+    }
+}
+
+fn plan(connection: &Connection, condition: &str) -> String {
+    let condition = parse_condition(condition).unwrap();
+    let Compiled {
+        sql,
+        mut parameters,
+    } = compile_condition(Some(&condition));
+    let sql = format!(
+        "EXPLAIN QUERY PLAN {}",
+        twins_sql(&sql, parameters.len() + 1)
+    );
+    parameters.extend([0i64.into(), 100i64.into()]);
+    let mut statement = connection.prepare(&sql).unwrap();
+    let steps = statement
+        .query_map(params_from_iter(parameters), |row| {
+            row.get::<_, String>("detail")
+        })
+        .unwrap();
+    steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+}
+
+#[test]
+fn the_paths_that_fleets_are_divided_by_are_found_by_index() {
+    let connection = database();
+    for (condition, index) in [
+        ("properties.desired.floor = 3", "twin_desired_floor"),
+        (
+            "properties.desired.building = '43' AND status = 'enabled'",
+            "twin_desired_building",
+        ),
+        (
+            "properties.reported.floor.value IN [3, 4]",
+            "twin_reported_floor",
+        ),
+        ("tags.floor = 3", "twin_tags_floor"),
+        (
+            "(properties.desired.floor = 3 OR properties.desired.floor = '3')",
+            "twin_desired_floor",
+        ),
+        ("deviceId IN ['a', 'b']", "sqlite_autoindex_device_1"),
+        ("connectionState = 'Connected'", "device_connection_state"),
+    ] {
+        let plan = plan(&connection, condition);
+        assert!(plan.contains(index), "{condition}: {plan}");
+    }
+}
+
+#[test]
+fn the_longest_conditions_are_not_too_deep_for_sqlite() {
+    let connection = database();
+    add(
+        &connection,
+        "d",
+        None,
+        &json!({ "a": 1 }),
+        &json!({}),
+        &json!({}),
+    );
+    let parts = vec!["tags.a=1"; 8192 / 13];
+    for chain in [parts.join(" OR "), parts.join(" AND ")] {
+        let (found, expected) = both(&connection, &chain);
+        assert_eq!(found, expected);
+    }
+    let deep = format!("{}tags.a = 1{}", "(".repeat(30), ") = true".repeat(30));
+    let (found, expected) = both(&connection, &deep);
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,326 @@
+//! A running hub, an operator and devices.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use door_hub::config::HubConfig;
+use door_hub::{Hub, RunningHub};
+use iothub_protocol::connection_string::ServiceConnectionString;
+use iothub_protocol::sas::{self, SharedAccessKey};
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Method, StatusCode};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything in these tests may take. It is reached only when something is broken.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A hub on free ports, and its operator.
+pub struct TestHub {
+    pub hub: RunningHub,
+    pub folder: TempDir,
+    client: reqwest::Client,
+    owner: ServiceConnectionString,
+}
+
+/// What the hub answered.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl TestHub {
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn start_in(folder: TempDir) -> Self {
+        let hub = Hub::start(HubConfig::loopback(folder.path().to_owned()))
+            .await
+            .unwrap();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(&hub))
+            .no_proxy()
+            .timeout(DEADLINE)
+            .build()
+            .unwrap();
+        let owner = hub.service_connection_string().clone();
+        Self {
+            hub,
+            folder,
+            client,
+            owner,
+        }
+    }
+
+    /// Drops the hub as if its process had been killed, and starts another on the same data.
+    pub async fn killed_and_started(self) -> Self {
+        let Self { hub, folder, .. } = self;
+        drop(hub);
+        Self::start_in(folder).await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!(
+            "https://localhost:{}{path}",
+            self.hub.https_address().port()
+        )
+    }
+
+    /// A request without a token.
+    pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// A request of the owner.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.anonymous(method, path)
+            .header(AUTHORIZATION, self.owner_token())
+    }
+
+    pub fn owner_token(&self) -> String {
+        let audience = self.owner.host_name.as_str();
+        sas::sign(
+            audience,
+            &self.owner.key,
+            in_an_hour(),
+            Some(&self.owner.policy),
+        )
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, path);
+        answer(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// Makes a device and returns its key.
+    pub async fn add_device(&self, id: &str) -> SharedAccessKey {
+        let made = self
+            .put(
+                &format!("/devices/{id}?api-version=2021-04-12"),
+                json!({ "deviceId": id }),
+            )
+            .await;
+        assert_eq!(made.status, 200, "{}", made.body);
+        let key = made.body["authentication"]["symmetricKey"]["primaryKey"]
+            .as_str()
+            .unwrap();
+        SharedAccessKey::from_base64(key).unwrap()
+    }
+
+    /// Makes devices `d0`, `d1`, .. with these desired properties.
+    pub async fn add_devices(&self, desired: &[Value]) {
+        for (number, desired) in desired.iter().enumerate() {
+            self.add_device(&format!("d{number}")).await;
+            let twin = json!({ "properties": { "desired": desired } });
+            assert_eq!(
+                self.patch(&format!("/twins/d{number}"), twin).await.status,
+                200
+            );
+        }
+    }
+
+    pub async fn query(&self, text: &str) -> Answer {
+        self.post("/devices/query", json!({ "query": text })).await
+    }
+
+    /// The ids of the devices that a condition finds.
+    pub async fn find(&self, condition: &str) -> Vec<String> {
+        let found = self
+            .query(&format!("SELECT * FROM devices WHERE {condition}"))
+            .await;
+        assert_eq!(found.status, 200, "{condition}: {}", found.body);
+        let id = |twin: &Value| twin["deviceId"].as_str().unwrap().to_owned();
+        found.body.as_array().unwrap().iter().map(id).collect()
+    }
+
+    /// The job, once it has one of these statuses.
+    pub async fn job(&self, id: &str, statuses: &[&str]) -> Value {
+        eventually(&format!("job {id} is one of {statuses:?}"), || async {
+            let job = self.get(&format!("/jobs/v2/{id}")).await.body;
+            statuses.contains(&job["status"].as_str()?).then_some(job)
+        })
+        .await
+    }
+
+    /// The records of a job, by device.
+    pub async fn device_jobs(&self, id: &str) -> Vec<Value> {
+        let found = self
+            .query(&format!(
+                "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{id}'"
+            ))
+            .await;
+        assert_eq!(found.headers["x-ms-item-type"], "DeviceJob");
+        let mut rows = found.body.as_array().unwrap().clone();
+        rows.sort_by_key(|row| row["deviceId"].as_str().unwrap().to_owned());
+        rows
+    }
+
+    /// Connects a device that answers every method with `status` and its own payload, and waits until it is subscribed.
+    pub async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
+        let mut device = Device::dial(self, id, key);
+        device.subscribe("$iothub/methods/POST/#").await;
+        device.answer_methods(status)
+    }
+}
+
+/// Sends a request.
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.unwrap();
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
+    Answer {
+        status,
+        headers,
+        body,
+    }
+}
+
+/// Waits until `check` has something, within the deadline.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl Fn() -> F) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn in_an_hour() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 3600
+}
+
+/// Trusts the hub's authority alone.
+pub fn tls(hub: &RunningHub) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(hub.ca_file()).unwrap())
+        .unwrap();
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// A device made of rumqttc.
+pub struct Device {
+    client: AsyncClient,
+    events: Option<EventLoop>,
+    running: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Device {
+    pub fn dial(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Self {
+        let mut options = MqttOptions::new(id, "localhost", hub.hub.mqtt_address().port());
+        let token = sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None);
+        options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), token);
+        options.set_transport(Transport::tls_with_config(tls(&hub.hub).into()));
+        options.set_clean_session(false);
+        options.set_max_packet_size(320 * 1024, 320 * 1024);
+        let (client, events) = AsyncClient::new(options, 16);
+        Self {
+            client,
+            events: Some(events),
+            running: None,
+        }
+    }
+
+    /// Subscribes and waits for the SUBACK.
+    pub async fn subscribe(&mut self, filter: &str) {
+        self.client
+            .subscribe(filter, QoS::AtLeastOnce)
+            .await
+            .unwrap();
+        let events = self.events.as_mut().unwrap();
+        let subscribed = async {
+            while !matches!(
+                events.poll().await.unwrap(),
+                Event::Incoming(Incoming::SubAck(_))
+            ) {}
+        };
+        tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
+    }
+
+    /// The next PUBLISH: topic and body.
+    pub async fn received(&mut self) -> (String, Vec<u8>) {
+        let events = self.events.as_mut().unwrap();
+        let received = async {
+            loop {
+                if let Event::Incoming(Incoming::Publish(publish)) = events.poll().await.unwrap() {
+                    return (publish.topic, publish.payload.to_vec());
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, received).await.unwrap()
+    }
+
+    pub async fn publish(&self, topic: &str, body: &str) {
+        self.client
+            .publish(topic, QoS::AtLeastOnce, false, body)
+            .await
+            .unwrap();
+    }
+
+    /// Goes on in the background, answering methods with what they were sent.
+    fn answer_methods(mut self, status: u16) -> Self {
+        let mut events = self.events.take().unwrap();
+        let client = self.client.clone();
+        self.running = Some(tokio::spawn(async move {
+            while let Ok(event) = events.poll().await {
+                if let Event::Incoming(Incoming::Publish(publish)) = event {
+                    let rid = publish.topic.split("$rid=").nth(1).unwrap();
+                    let topic = format!("$iothub/methods/res/{status}/?$rid={rid}");
+                    client
+                        .try_publish(topic, QoS::AtMostOnce, false, publish.payload)
+                        .unwrap();
+                }
+            }
+        }));
+        self
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
+    }
+}

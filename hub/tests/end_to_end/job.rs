@@ -1,0 +1,288 @@
+//! Jobs, with devices that answer.
+
+use iothub_protocol::sas::SharedAccessKey;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{TestHub, answer};
+
+/// A method job, which starts in so many milliseconds.
+pub fn lock(condition: &str, start_ms: i64) -> Value {
+    json!({
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": { "methodName": "lockDoor", "payload": { "lockTime": "10m" } },
+        "queryCondition": condition,
+        "startTime": in_ms(start_ms),
+        "maxExecutionTimeInSeconds": 60,
+    })
+}
+
+fn in_ms(milliseconds: i64) -> String {
+    (Timestamp::now() + SignedDuration::from_millis(milliseconds)).to_string()
+}
+
+async fn door(hub: &TestHub, id: &str, floor: u32) -> SharedAccessKey {
+    let key = hub.add_device(id).await;
+    hub.patch(
+        &format!("/twins/{id}"),
+        json!({ "properties": { "desired": { "floor": floor } } }),
+    )
+    .await;
+    key
+}
+
+#[tokio::test]
+async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
+    let hub = TestHub::start().await;
+    let (a, b) = (door(&hub, "a", 3).await, door(&hub, "b", 3).await);
+    door(&hub, "c", 3).await;
+    let other = door(&hub, "other", 4).await;
+    let _devices = (
+        hub.connect("a", &a, 200).await,
+        hub.connect("b", &b, 500).await,
+        hub.connect("other", &other, 200).await,
+    );
+
+    let made = hub
+        .put(
+            "/jobs/v2/lock-1?api-version=2021-04-12",
+            lock("properties.desired.floor = 3", -1000),
+        )
+        .await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(
+        made.body,
+        json!({ "jobId": "lock-1", "type": "scheduleDeviceMethod", "status": "queued" })
+    );
+
+    let job = hub.job("lock-1", &["completed", "failed"]).await;
+    assert_eq!(job["status"], "completed");
+    assert_eq!(
+        job["deviceJobStatistics"],
+        json!({ "deviceCount": 3, "failedCount": 1, "succeededCount": 2, "runningCount": 0, "pendingCount": 0 })
+    );
+    assert_eq!(job["cloudToDeviceMethod"]["methodName"], "lockDoor");
+    assert!(job["endTime"].is_string());
+
+    let rows = hub.device_jobs("lock-1").await;
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0]["status"], "completed");
+    assert_eq!(
+        rows[0]["outcome"],
+        json!({ "deviceMethodResponse": { "status": 200, "payload": { "lockTime": "10m" } } })
+    );
+    assert_eq!(
+        rows[1]["status"], "completed",
+        "an answer is an answer, whatever its status"
+    );
+    assert_eq!(rows[1]["outcome"]["deviceMethodResponse"]["status"], 500);
+    assert_eq!(rows[2]["status"], "failed");
+    assert_eq!(rows[2]["error"]["code"], "DeviceNotOnline");
+    assert_eq!(
+        rows[2]["error"]["description"],
+        "Timed out waiting for device to connect."
+    );
+}
+
+#[tokio::test]
+async fn a_door_that_comes_within_the_connect_timeout_is_reached() {
+    let hub = TestHub::start().await;
+    let key = door(&hub, "late", 3).await;
+    let mut job = lock("*", -1000);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(30);
+    hub.put("/jobs/v2/patient", job).await;
+    hub.job("patient", &["running"]).await;
+    let _device = hub.connect("late", &key, 200).await;
+    hub.job("patient", &["completed"]).await;
+    assert_eq!(hub.device_jobs("patient").await[0]["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_twin_job_changes_every_twin_and_tells_the_devices() {
+    let hub = TestHub::start().await;
+    for id in ["a", "b"] {
+        door(&hub, id, 1).await;
+    }
+    let job = json!({
+        "type": "scheduleUpdateTwin",
+        "updateTwin": { "etag": "*", "deviceId": null, "properties": { "desired": { "building": 43 }, "reported": {} }, "tags": { "x": 1 } },
+        "queryCondition": "deviceId IN ['a', 'b', 'nobody']",
+        "startTime": null,
+        "maxExecutionTimeInSeconds": 20,
+    });
+    assert_eq!(hub.put("/jobs/v2/twins", job).await.status, 200);
+    let job = hub.job("twins", &["completed", "failed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 2);
+    assert_eq!(
+        hub.find("properties.desired.building = 43 AND tags.x = 1")
+            .await,
+        ["a", "b"]
+    );
+    let rows = hub.device_jobs("twins").await;
+    assert_eq!(rows[0]["outcome"], json!({ "deviceMethodResponse": null }));
+}
+
+#[tokio::test]
+async fn a_future_job_is_queued_then_scheduled_and_its_devices_are_found_when_it_starts() {
+    let hub = TestHub::start().await;
+    door(&hub, "first", 3).await;
+    hub.put("/jobs/v2/later", lock("properties.desired.floor = 3", 2500))
+        .await;
+    assert_eq!(hub.get("/jobs/v2/later").await.body["status"], "queued");
+    hub.job("later", &["scheduled"]).await;
+    door(&hub, "second", 3).await;
+    let job = hub.job("later", &["completed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["deviceCount"], 2);
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_before_it_starts_and_not_after() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    hub.put("/jobs/v2/later", lock("*", 3_600_000)).await;
+    let cancel = |id: &str| answer(hub.request(Method::POST, &format!("/jobs/v2/{id}/cancel")));
+    let cancelled = cancel("later").await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+    assert_eq!(cancelled.body["status"], "cancelled");
+    assert_eq!(hub.get("/jobs/v2/later").await.body["status"], "cancelled");
+
+    let mut waiting = lock("*", -1000);
+    waiting["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    hub.put("/jobs/v2/now", waiting).await;
+    hub.job("now", &["running"]).await;
+    let late = cancel("now").await;
+    assert_eq!(late.status, 405);
+    assert_eq!(
+        late.headers["iothub-errorcode"],
+        "OperationNotAllowedInCurrentState"
+    );
+    assert!(
+        late.body["Message"]
+            .as_str()
+            .unwrap()
+            .contains("Job cannot be cancelled in 'Running' status."),
+        "{}",
+        late.body
+    );
+    let unknown = cancel("nothing").await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(unknown.headers["iothub-errorcode"], "JobNotFound");
+}
+
+#[tokio::test]
+async fn a_job_with_a_bad_condition_is_taken_and_fails_with_the_place() {
+    let hub = TestHub::start().await;
+    let made = hub
+        .put("/jobs/v2/bad", lock("SELECT * FROM devices", 3_600_000))
+        .await;
+    assert_eq!(made.status, 200);
+    let job = hub.job("bad", &["failed"]).await;
+    let reason = job["failureReason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("SQL query parse failed due to following errors: Line 1:1 "),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_document_that_is_wrong_is_refused_at_once() {
+    let hub = TestHub::start().await;
+    let refused = |change: fn(&mut Value)| {
+        let mut job = lock("*", 3_600_000);
+        change(&mut job);
+        let hub = &hub;
+        async move {
+            let answer = hub.put("/jobs/v2/wrong", job).await;
+            (
+                answer.status.as_u16(),
+                answer.body["Message"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        }
+    };
+    for (change, status, said) in [
+        (
+            (|job: &mut Value| job["type"] = json!("scheduleTwinUpdate")) as fn(&mut Value),
+            400,
+            "scheduleTwinUpdate",
+        ),
+        (
+            |job| job["cloudToDeviceMethod"]["responseTimeoutInSeconds"] = json!(4),
+            400,
+            "responseTimeoutInSeconds",
+        ),
+        (
+            |job| job["cloudToDeviceMethod"] = Value::Null,
+            400,
+            "cloudToDeviceMethod",
+        ),
+        (|job| job["startTime"] = json!("tomorrow"), 400, "tomorrow"),
+        (
+            |job| job["queryCondition"] = Value::Null,
+            400,
+            "queryCondition",
+        ),
+        (|job| job["jobId"] = json!("another"), 400, "another"),
+    ] {
+        let (found, message) = refused(change).await;
+        assert_eq!(found, status, "{message}");
+        assert!(message.contains(said), "{message}");
+    }
+    assert_eq!(hub.get("/jobs/v2/wrong").await.status, 404);
+}
+
+#[tokio::test]
+async fn an_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
+    let hub = TestHub::start().await;
+    for id in ["one", "two", "three"] {
+        assert_eq!(
+            hub.put(&format!("/jobs/v2/{id}"), lock("*", 3_600_000))
+                .await
+                .status,
+            200
+        );
+    }
+    let again = hub.put("/jobs/v2/one", lock("*", 0)).await;
+    assert_eq!(again.status, 409);
+    assert_eq!(again.headers["iothub-errorcode"], "JobAlreadyExists");
+
+    let ids = |body: &Value| -> Vec<String> {
+        body.as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["jobId"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let filter = "/jobs/v2/query?jobType=ScheduleDeviceMethod&api-version=2021-04-12";
+    let listed = hub.get(filter).await;
+    assert_eq!(listed.headers["x-ms-item-type"], "JobResponse");
+    assert_eq!(
+        ids(&listed.body),
+        ["three", "two", "one"],
+        "the newest first"
+    );
+    assert_eq!(
+        hub.get("/jobs/v2/query?jobStatus=completed").await.body,
+        json!([])
+    );
+    assert_eq!(
+        hub.get("/jobs/v2/query?jobStatus=Sleeping").await.status,
+        400
+    );
+
+    let first = answer(
+        hub.request(Method::GET, filter)
+            .header("x-ms-max-item-count", "2"),
+    )
+    .await;
+    assert_eq!(ids(&first.body), ["three", "two"]);
+    let token = first.headers["x-ms-continuation"].to_str().unwrap();
+    let second = hub
+        .get(&format!("{filter}&pageSize=2&continuationToken={token}"))
+        .await;
+    assert_eq!(ids(&second.body), ["one"]);
+    assert!(!second.headers.contains_key("x-ms-continuation"));
+}

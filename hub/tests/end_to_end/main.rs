@@ -1,0 +1,11 @@
+//! The hub as its clients see it: HTTPS and MQTT over TLS on free ports of loopback, a fresh data folder for each test.
+
+mod bad_input;
+mod device;
+mod gateway;
+mod harness;
+mod job;
+mod method;
+mod query;
+mod restart;
+mod twin;

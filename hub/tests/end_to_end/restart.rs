@@ -1,0 +1,90 @@
+//! What a hub that was killed still knows.
+
+use serde_json::json;
+
+use crate::harness::{TestHub, eventually};
+use crate::job::lock;
+
+#[tokio::test]
+async fn identities_twins_and_keys_survive() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    hub.patch("/twins/door", json!({ "tags": { "site": "north" } }))
+        .await;
+    let _device = hub.connect("door", &key, 200).await;
+    let owner = hub.hub.service_connection_string().key.to_base64();
+    let authority = std::fs::read(hub.hub.ca_file()).unwrap();
+
+    let hub = hub.killed_and_started().await;
+    assert_eq!(hub.hub.service_connection_string().key.to_base64(), owner);
+    assert_eq!(std::fs::read(hub.hub.ca_file()).unwrap(), authority);
+    let twin = hub.get("/twins/door").await.body;
+    assert_eq!(twin["tags"]["site"], "north");
+    assert_eq!(
+        twin["connectionState"], "Disconnected",
+        "nobody is connected to a hub that has just started"
+    );
+    let _device = hub.connect("door", &key, 200).await;
+}
+
+#[tokio::test]
+async fn a_scheduled_job_runs_after_a_kill() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    hub.put("/jobs/v2/later", lock("*", 3000)).await;
+    let hub = hub.killed_and_started().await;
+    let _device = hub.connect("door", &key, 200).await;
+    let job = hub.job("later", &["completed", "failed"]).await;
+    assert_eq!(job["status"], "completed");
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1);
+}
+
+#[tokio::test]
+async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let mut job = lock("*", -1000);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    hub.put("/jobs/v2/sent", job).await;
+    eventually("the call is on its way", || async {
+        (hub.device_jobs("sent").await.first()?["status"] == "running").then_some(())
+    })
+    .await;
+
+    let hub = hub.killed_and_started().await;
+    let job = hub.job("sent", &["completed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["failedCount"], 1);
+    let rows = hub.device_jobs("sent").await;
+    assert_eq!(rows[0]["status"], "failed");
+    assert_eq!(rows[0]["error"]["code"], "OutcomeUnknown");
+}
+
+#[tokio::test]
+async fn a_job_that_was_missed_by_more_than_its_time_fails() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let mut job = lock("*", 1200);
+    job["maxExecutionTimeInSeconds"] = json!(1);
+    hub.put("/jobs/v2/missed", job).await;
+    let TestHub {
+        hub: running,
+        folder,
+        ..
+    } = hub;
+    running.shutdown().await;
+    let missed_at = std::time::Instant::now() + std::time::Duration::from_millis(2300);
+    eventually("the start is missed", || async {
+        (std::time::Instant::now() > missed_at).then_some(())
+    })
+    .await;
+    let hub = TestHub::start_in(folder).await;
+    let job = hub.job("missed", &["failed", "completed"]).await;
+    assert_eq!(job["status"], "failed");
+    assert!(
+        job["failureReason"]
+            .as_str()
+            .unwrap()
+            .contains("not running"),
+        "{job}"
+    );
+}
