@@ -231,3 +231,32 @@ async fn a_hub_of_another_ca_is_not_trusted() {
     assert_eq!(agent.snapshot().link.connections, 0);
     agent.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
+    const DOORS: usize = 100;
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let shared = Shared::new().unwrap();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let mut agents = Vec::new();
+    let before = threads();
+    for n in 0..DOORS {
+        let name = format!("door-{n:04}");
+        let connection = hub.add_device(&name).await;
+        let config = hub.agent_config(&connection, &home.path().join(&name));
+        agents.push(Agent::start(config, &shared).await.unwrap());
+    }
+    for agent in &agents {
+        agent_until(agent, |snapshot| {
+            snapshot.link.state == LinkState::Connected && snapshot.waiting_events == 0
+        })
+        .await;
+    }
+    assert_eq!(hub.hub().registry().connected_count(), DOORS);
+    // No thread per door: the runtime's pool for blocking calls is all that grew, and it does not grow with the doors.
+    assert!(threads() - before < 50, "{before} -> {}", threads());
+    for agent in agents {
+        agent.shutdown().await;
+    }
+}
