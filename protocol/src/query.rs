@@ -19,7 +19,7 @@
 //! message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets, which the service is known to take or can do no harm.
 //!
 //! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is parsed prints as text that parses to the
-//! same again. [`matches`] judges one document; it is the measure for whatever a store makes of a condition.
+//! same again. [`matches()`] judges one document; it is the measure for whatever a store makes of a condition.
 
 pub use ast::{
     Aggregate, ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function,
