@@ -224,6 +224,7 @@ impl Hub {
             Arc::clone(&tls),
         );
         tasks.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
+        tasks.spawn(pki::warn_before_end(identity.not_after, stop.jobs.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
         let router = http::service(&services, &names, health);
         tasks.spawn(http::serve(
@@ -355,7 +356,7 @@ async fn prepare(config: &HubConfig) -> Result<Prepared, StartError> {
 fn prepare_blocking(config: &HubConfig) -> Result<Prepared, StartError> {
     let data = DataDirectory::open(&config.data_directory)?;
     let addresses = listened_addresses(config);
-    let names = CertificateNames::new(&config.name, config.aliases.clone(), addresses);
+    let names = CertificateNames::new(&config.name, config.aliases.clone(), &addresses);
     let identity = pki::load_or_create(&config.data_directory, &names, Timestamp::now())?;
     Ok(Prepared {
         data,

@@ -158,7 +158,7 @@ fn raise_descriptor_limit() {
     match raised {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused")
+            tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,6 +17,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+
+use tokio_util::sync::CancellationToken;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -138,6 +141,23 @@ pub(crate) fn load_or_create(
     })
 }
 
+/// Says every day that the certificate is about to end, when it is: a hub that is never restarted never renews it.
+pub(crate) async fn warn_before_end(not_after: i64, stop: CancellationToken) {
+    loop {
+        let days = (not_after - Timestamp::now().as_second()) / DAY_SECONDS;
+        if days < RENEW_DAYS {
+            tracing::warn!(
+                days,
+                "the server certificate ends soon; a restart of the hub renews it"
+            );
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(DAY_SECONDS.unsigned_abs())) => {}
+        }
+    }
+}
+
 fn authority(
     certificate_file: &Path,
     key_file: &Path,
@@ -257,7 +277,7 @@ mod tests {
         CertificateNames::new(
             host,
             more.iter().map(ToString::to_string).collect(),
-            vec!["192.0.2.7".parse().unwrap()],
+            &["192.0.2.7".parse().unwrap()],
         )
     }
 

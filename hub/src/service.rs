@@ -15,17 +15,16 @@ use std::sync::Arc;
 
 use iothub_protocol::id::PolicyName;
 
-pub use device::DeviceService;
+pub(crate) use device::DeviceService;
 pub(crate) use device::{Device, DeviceUpdate, generate_key};
 pub use error::ServiceError;
-pub use job::JobService;
-pub(crate) use job::Runner;
-pub use method::MethodService;
+pub(crate) use job::JobService;
+pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
-pub use query::QueryService;
-pub use session::{SessionService, SessionStart};
-pub use telemetry::TelemetryService;
-pub use twin::TwinService;
+pub(crate) use query::QueryService;
+pub(crate) use session::{SessionService, SessionStart};
+pub(crate) use telemetry::TelemetryService;
+pub(crate) use twin::TwinService;
 
 use crate::config::TelemetryLimits;
 use crate::identity::Policy;
@@ -34,7 +33,7 @@ use crate::store::Store;
 
 /// All services; clones share what is beneath.
 #[derive(Clone)]
-pub struct Services {
+pub(crate) struct Services {
     /// The identity registry.
     pub device: DeviceService,
     /// Device twins.
@@ -81,7 +80,7 @@ impl Services {
 
     /// The policy of that name.
     #[must_use]
-    pub fn policy(&self, name: &PolicyName) -> Option<Policy> {
+    pub(crate) fn policy(&self, name: &PolicyName) -> Option<Policy> {
         self.policies.get(name).cloned()
     }
 }

@@ -28,7 +28,7 @@ use rusqlite::Connection;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
-pub(crate) use query::{Page, Place};
+pub(crate) use query::Place;
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use telemetry::TelemetryMessage;
 pub(crate) use twin::{TwinChange, TwinRecord};
@@ -219,3 +219,6 @@ fn unsigned(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<u64> {
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

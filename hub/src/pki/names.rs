@@ -20,7 +20,7 @@ pub(crate) struct CertificateNames {
 
 impl CertificateNames {
     /// `name` and `aliases` are DNS names or addresses as text.
-    pub(crate) fn new(name: &str, aliases: Vec<String>, addresses: Vec<IpAddr>) -> Self {
+    pub(crate) fn new(name: &str, aliases: Vec<String>, addresses: &[IpAddr]) -> Self {
         let mut subjects: BTreeSet<String> = aliases
             .into_iter()
             .map(|alias| alias.to_ascii_lowercase())
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn names_are_compared_without_case_and_kept_once() {
-        let names = CertificateNames::new("Hub.Example", vec!["hub.example".into()], Vec::new());
+        let names = CertificateNames::new("Hub.Example", vec!["hub.example".into()], &[]);
         assert_eq!(names.to_string(), "127.0.0.1, ::1, hub.example, localhost");
     }
 

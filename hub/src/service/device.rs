@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub(crate) use document::{Device, DeviceUpdate, status_text};
+pub(crate) use document::{Device, DeviceUpdate};
 
 use super::{IfMatch, ServiceError};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys};
@@ -29,7 +29,7 @@ const MAX_LISTED: u32 = 1000;
 
 /// The registry.
 #[derive(Clone)]
-pub struct DeviceService {
+pub(crate) struct DeviceService {
     store: Store,
     registry: Registry,
 }
@@ -44,7 +44,7 @@ impl DeviceService {
     /// # Errors
     ///
     /// When the store cannot be read.
-    pub async fn authentication(
+    pub(crate) async fn authentication(
         &self,
         device: &DeviceId,
     ) -> Result<Option<DeviceAuthentication>, ServiceError> {

@@ -18,7 +18,7 @@ pub struct ServiceError {
     pub timeout: Option<Duration>,
     /// What lies beneath an error of the hub's own. It is logged, not shown.
     #[source]
-    pub source: Option<StoreError>,
+    pub source: Option<Box<StoreError>>,
 }
 
 impl ServiceError {
@@ -79,7 +79,7 @@ impl From<StoreError> for ServiceError {
             code,
             message: message.into(),
             timeout: None,
-            source: Some(source),
+            source: Some(Box::new(source)),
         }
     }
 }

@@ -45,7 +45,7 @@ const LIST: &str = "jobs";
 
 /// Makes, shows and cancels jobs.
 #[derive(Clone)]
-pub struct JobService {
+pub(crate) struct JobService {
     store: Store,
     method: MethodService,
     nudge: Arc<Notify>,

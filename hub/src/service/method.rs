@@ -19,7 +19,7 @@ const SLACK: Duration = Duration::from_secs(5);
 
 /// Calls methods.
 #[derive(Clone)]
-pub struct MethodService {
+pub(crate) struct MethodService {
     store: Store,
     registry: Registry,
 }
@@ -54,11 +54,6 @@ impl PreparedCall {
             connect_timeout: request.connect_timeout(),
             response_timeout: request.response_timeout(),
         })
-    }
-
-    /// How long the device may take to appear.
-    pub(crate) const fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
     }
 
     /// The longest the whole call can take.

@@ -13,7 +13,7 @@ use crate::store::{DeviceJobRecord, Place, Store};
 
 /// Runs queries.
 #[derive(Clone)]
-pub struct QueryService {
+pub(crate) struct QueryService {
     store: Store,
 }
 
@@ -47,7 +47,7 @@ impl QueryRows {
         }
     }
 
-    const fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Twins(rows) => rows.len(),
             Self::DeviceJobs(rows) => rows.len(),

@@ -12,14 +12,14 @@ use crate::store::{ConnectionEpoch, Store, StoredSubscription};
 
 /// Notes what connections begin, change and end.
 #[derive(Clone)]
-pub struct SessionService {
+pub(crate) struct SessionService {
     store: Store,
     epoch: Arc<AtomicU64>,
 }
 
 /// What a new connection starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionStart {
+pub(crate) struct SessionStart {
     /// Whether a session was kept (the flag of CONNACK, MQTT 3.1.1 section 3.2.2.2).
     pub session_present: bool,
     /// The subscriptions it kept, each with the QoS granted (0 or 1).
@@ -41,7 +41,7 @@ impl SessionService {
     /// # Errors
     ///
     /// `DeviceNotFound` when it was deleted or disabled meanwhile; else when the store fails.
-    pub async fn connected(
+    pub(crate) async fn connected(
         &self,
         device: &DeviceId,
         clean: bool,
@@ -71,7 +71,7 @@ impl SessionService {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn disconnected(
+    pub(crate) async fn disconnected(
         &self,
         device: &DeviceId,
         epoch: ConnectionEpoch,
@@ -88,7 +88,7 @@ impl SessionService {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn subscriptions_changed(
+    pub(crate) async fn subscriptions_changed(
         &self,
         device: &DeviceId,
         epoch: ConnectionEpoch,

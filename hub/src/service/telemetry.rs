@@ -11,7 +11,7 @@ use crate::store::{Store, TelemetryMessage, time_text};
 
 /// Takes messages in.
 #[derive(Clone)]
-pub struct TelemetryService {
+pub(crate) struct TelemetryService {
     store: Store,
     limits: TelemetryLimits,
 }
@@ -26,7 +26,7 @@ impl TelemetryService {
     /// # Errors
     ///
     /// When it could not be stored.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         device: &DeviceId,
         properties: PropertyBag,

@@ -14,7 +14,7 @@ use crate::store::{Store, TwinChange, TwinRecord};
 
 /// Reads and writes twins.
 #[derive(Clone)]
-pub struct TwinService {
+pub(crate) struct TwinService {
     store: Store,
 }
 
@@ -28,7 +28,7 @@ impl TwinService {
     /// # Errors
     ///
     /// `DeviceNotFound`, or when the store fails.
-    pub async fn device_view(&self, device: &DeviceId) -> Result<Bytes, ServiceError> {
+    pub(crate) async fn device_view(&self, device: &DeviceId) -> Result<Bytes, ServiceError> {
         let record = self.record(device).await?;
         let properties = Properties {
             desired: record.desired,
@@ -44,7 +44,7 @@ impl TwinService {
     /// # Errors
     ///
     /// `PreconditionFailed` when the version is another; `ArgumentInvalid` when the patch is not an object or holds what a twin may not; `DeviceNotFound`; or when the store fails.
-    pub async fn patch_reported(
+    pub(crate) async fn patch_reported(
         &self,
         device: &DeviceId,
         patch: Bytes,

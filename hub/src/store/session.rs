@@ -9,7 +9,7 @@ use super::{Store, StoreError, signed, time_text};
 
 /// One connection among all of a device's connections. A later one is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionEpoch(pub(crate) u64);
+pub(crate) struct ConnectionEpoch(pub(crate) u64);
 
 /// A subscription of a persistent session: which of the hub's filters, and the QoS granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

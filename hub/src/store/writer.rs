@@ -267,7 +267,7 @@ mod tests {
             Box::new(move |changes: Vec<DesiredChange>| {
                 told.lock()
                     .unwrap()
-                    .extend(changes.iter().map(|c| c.version))
+                    .extend(changes.iter().map(|c| c.version));
             })
         };
         let (writer, thread) = Writer::spawn(memory(), hook, ()).unwrap();

@@ -20,26 +20,26 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A hub on free ports, and its operator.
-pub struct TestHub {
-    pub hub: RunningHub,
-    pub folder: TempDir,
+pub(crate) struct TestHub {
+    pub(crate) hub: RunningHub,
+    pub(crate) folder: TempDir,
     client: reqwest::Client,
     owner: ServiceConnectionString,
 }
 
 /// What the hub answered.
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl TestHub {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
 
-    pub async fn start_in(folder: TempDir) -> Self {
+    pub(crate) async fn start_in(folder: TempDir) -> Self {
         let hub = Hub::start(HubConfig::loopback(folder.path().to_owned()))
             .await
             .unwrap();
@@ -59,13 +59,13 @@ impl TestHub {
     }
 
     /// Drops the hub as if its process had been killed, and starts another on the same data.
-    pub async fn killed_and_started(self) -> Self {
+    pub(crate) async fn killed_and_started(self) -> Self {
         let Self { hub, folder, .. } = self;
         drop(hub);
         Self::start_in(folder).await
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!(
             "https://localhost:{}{path}",
             self.hub.https_address().port()
@@ -73,17 +73,17 @@ impl TestHub {
     }
 
     /// A request without a token.
-    pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
     /// A request of the owner.
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.anonymous(method, path)
             .header(AUTHORIZATION, self.owner_token())
     }
 
-    pub fn owner_token(&self) -> String {
+    pub(crate) fn owner_token(&self) -> String {
         let audience = self.owner.host_name.as_str();
         sas::sign(
             audience,
@@ -93,7 +93,7 @@ impl TestHub {
         )
     }
 
-    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let request = self.request(method, path);
         answer(match body {
             Some(body) => request.json(&body),
@@ -102,24 +102,24 @@ impl TestHub {
         .await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.send(Method::PUT, path, Some(body)).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send(Method::PATCH, path, Some(body)).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, Some(body)).await
     }
 
     /// Makes a device and returns its key.
-    pub async fn add_device(&self, id: &str) -> SharedAccessKey {
+    pub(crate) async fn add_device(&self, id: &str) -> SharedAccessKey {
         let made = self
             .put(
                 &format!("/devices/{id}?api-version=2021-04-12"),
@@ -134,7 +134,7 @@ impl TestHub {
     }
 
     /// Makes devices `d0`, `d1`, .. with these desired properties.
-    pub async fn add_devices(&self, desired: &[Value]) {
+    pub(crate) async fn add_devices(&self, desired: &[Value]) {
         for (number, desired) in desired.iter().enumerate() {
             self.add_device(&format!("d{number}")).await;
             let twin = json!({ "properties": { "desired": desired } });
@@ -145,12 +145,12 @@ impl TestHub {
         }
     }
 
-    pub async fn query(&self, text: &str) -> Answer {
+    pub(crate) async fn query(&self, text: &str) -> Answer {
         self.post("/devices/query", json!({ "query": text })).await
     }
 
     /// The ids of the devices that a condition finds.
-    pub async fn find(&self, condition: &str) -> Vec<String> {
+    pub(crate) async fn find(&self, condition: &str) -> Vec<String> {
         let found = self
             .query(&format!("SELECT * FROM devices WHERE {condition}"))
             .await;
@@ -160,7 +160,7 @@ impl TestHub {
     }
 
     /// The job, once it has one of these statuses.
-    pub async fn job(&self, id: &str, statuses: &[&str]) -> Value {
+    pub(crate) async fn job(&self, id: &str, statuses: &[&str]) -> Value {
         eventually(&format!("job {id} is one of {statuses:?}"), || async {
             let job = self.get(&format!("/jobs/v2/{id}")).await.body;
             statuses.contains(&job["status"].as_str()?).then_some(job)
@@ -169,7 +169,7 @@ impl TestHub {
     }
 
     /// The records of a job, by device.
-    pub async fn device_jobs(&self, id: &str) -> Vec<Value> {
+    pub(crate) async fn device_jobs(&self, id: &str) -> Vec<Value> {
         let found = self
             .query(&format!(
                 "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{id}'"
@@ -182,7 +182,7 @@ impl TestHub {
     }
 
     /// Connects a device that answers every method with `status` and its own payload, and waits until it is subscribed.
-    pub async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
+    pub(crate) async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
         let mut device = Device::dial(self, id, key);
         device.subscribe("$iothub/methods/POST/#").await;
         device.answer_methods(status)
@@ -190,7 +190,7 @@ impl TestHub {
 }
 
 /// Sends a request.
-pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.unwrap();
@@ -207,7 +207,10 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 /// Waits until `check` has something, within the deadline.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl Fn() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    check: impl Fn() -> F,
+) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(value) = check().await {
@@ -218,7 +221,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: imp
     }
 }
 
-pub fn in_an_hour() -> u64 {
+pub(crate) fn in_an_hour() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -227,7 +230,7 @@ pub fn in_an_hour() -> u64 {
 }
 
 /// Trusts the hub's authority alone.
-pub fn tls(hub: &RunningHub) -> rustls::ClientConfig {
+pub(crate) fn tls(hub: &RunningHub) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(hub.ca_file()).unwrap())
@@ -240,14 +243,14 @@ pub fn tls(hub: &RunningHub) -> rustls::ClientConfig {
 }
 
 /// A device made of rumqttc.
-pub struct Device {
+pub(crate) struct Device {
     client: AsyncClient,
     events: Option<EventLoop>,
     running: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Device {
-    pub fn dial(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Self {
+    pub(crate) fn dial(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Self {
         let mut options = MqttOptions::new(id, "localhost", hub.hub.mqtt_address().port());
         let token = sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None);
         options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), token);
@@ -263,7 +266,7 @@ impl Device {
     }
 
     /// Subscribes and waits for the SUBACK.
-    pub async fn subscribe(&mut self, filter: &str) {
+    pub(crate) async fn subscribe(&mut self, filter: &str) {
         self.client
             .subscribe(filter, QoS::AtLeastOnce)
             .await
@@ -279,7 +282,7 @@ impl Device {
     }
 
     /// The next PUBLISH: topic and body.
-    pub async fn received(&mut self) -> (String, Vec<u8>) {
+    pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
         let events = self.events.as_mut().unwrap();
         let received = async {
             loop {
@@ -291,7 +294,7 @@ impl Device {
         tokio::time::timeout(DEADLINE, received).await.unwrap()
     }
 
-    pub async fn publish(&self, topic: &str, body: &str) {
+    pub(crate) async fn publish(&self, topic: &str, body: &str) {
         self.client
             .publish(topic, QoS::AtLeastOnce, false, body)
             .await

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestHub, answer};
 
 /// A method job, which starts in so many milliseconds.
-pub fn lock(condition: &str, start_ms: i64) -> Value {
+pub(crate) fn lock(condition: &str, start_ms: i64) -> Value {
     json!({
         "type": "scheduleDeviceMethod",
         "cloudToDeviceMethod": { "methodName": "lockDoor", "payload": { "lockTime": "10m" } },

@@ -1,5 +1,10 @@
 //! The hub as its clients see it: HTTPS and MQTT over TLS on free ports of loopback, a fresh data folder for each test.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says where it stopped"
+)]
+
 mod bad_input;
 mod device;
 mod gateway;

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::plan::{Devices, Job, Step, plan};
 use super::runner::{Context, view};
-use super::{NOT_BEGUN, UNANSWERED};
+use super::{NOT_BEGUN, OUTCOME_UNKNOWN, UNANSWERED};
 use crate::service::method::answer;
 use crate::service::{PreparedCall, ServiceError};
 use crate::session::{CallObserver, CallOutcome};
@@ -81,10 +81,7 @@ impl MethodRun {
                 }
                 Step::Complete => {
                     self.store(&outcomes).await?;
-                    self.context
-                        .store
-                        .job_complete(self.row, NOT_BEGUN, UNANSWERED, Timestamp::now())
-                        .await?;
+                    self.complete().await?;
                     return Ok(true);
                 }
                 Step::Wait(until) if outcomes.is_empty() => self.wait(until).await,
@@ -94,6 +91,20 @@ impl MethodRun {
                 }
             }
         }
+    }
+
+    async fn complete(&self) -> Result<(), ServiceError> {
+        let now = Timestamp::now();
+        // Before the time is up, only a run that broke off has left devices unanswered.
+        let unanswered = if now < self.job.ends() {
+            OUTCOME_UNKNOWN
+        } else {
+            UNANSWERED
+        };
+        let store = &self.context.store;
+        Ok(store
+            .job_complete(self.row, NOT_BEGUN, unanswered, now)
+            .await?)
     }
 
     async fn claim(&self, at_most: u64) -> Result<Vec<JobTarget>, ServiceError> {

@@ -1,13 +1,13 @@
 //! Runs jobs: does what the plan says when it is time, for as long as the hub runs. What it knows is in the store; it looks there when it
 //! starts, when it is nudged, and when the nearest deadline comes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use iothub_protocol::job::{JobStatus, JobType};
@@ -33,8 +33,9 @@ const KEPT_DAYS: i64 = 30;
 pub(crate) struct Runner {
     context: Context,
     nudge: Arc<Notify>,
-    running: HashSet<i64>,
-    runs: JoinSet<i64>,
+    /// The jobs that are being run, by task.
+    running: HashMap<Id, i64>,
+    runs: JoinSet<()>,
 }
 
 /// What a run of one job works with.
@@ -59,7 +60,7 @@ impl Runner {
                 stop,
             },
             nudge,
-            running: HashSet::new(),
+            running: HashMap::new(),
             runs: JoinSet::new(),
         }
     }
@@ -71,10 +72,7 @@ impl Runner {
             let pause = match self.step().await {
                 Ok(next) => next.map_or(TICK, |next| until(next).min(TICK)),
                 Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "jobs cannot go on"
-                    );
+                    log(&error, "jobs cannot go on; they are taken up again");
                     RETRY
                 }
             };
@@ -82,12 +80,10 @@ impl Runner {
                 () = stop.cancelled() => {}
                 () = self.nudge.notified() => {}
                 () = tokio::time::sleep(pause) => {}
-                Some(ended) = self.runs.join_next() => self.ended(ended),
+                Some(ended) = self.runs.join_next_with_id() => self.ended(ended).await,
             }
         }
-        while let Some(ended) = self.runs.join_next().await {
-            self.ended(ended);
-        }
+        while self.runs.join_next().await.is_some() {}
     }
 
     /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything runs.
@@ -104,15 +100,16 @@ impl Runner {
         Ok(())
     }
 
-    fn ended(&mut self, ended: Result<i64, tokio::task::JoinError>) {
-        match ended {
-            Ok(row) => {
-                self.running.remove(&row);
-            }
+    async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
             Err(error) => {
-                tracing::error!(%error, "a job's run has failed; the hub's next start takes it up again")
+                tracing::error!(%error, "a job's run has failed; it is taken up again");
+                tokio::time::sleep(RETRY).await;
+                error.id()
             }
-        }
+        };
+        self.running.remove(&id);
     }
 
     /// Does what is due, and returns when something will be.
@@ -177,21 +174,23 @@ impl Runner {
 
     /// Runs a job whose devices are stored, unless it is being run.
     fn resume(&mut self, job: JobRecord) {
-        if self.running.insert(job.row) {
-            let context = self.context.clone();
-            self.runs.spawn(async move {
-                let row = job.row;
-                if let Err(error) = run_job(context, job).await {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "a job cannot go on; it is taken up again"
-                    );
-                    tokio::time::sleep(RETRY).await;
-                }
-                row
-            });
+        let row = job.row;
+        if self.running.values().any(|running| *running == row) {
+            return;
         }
+        let context = self.context.clone();
+        let run = self.runs.spawn(async move {
+            if let Err(error) = run_job(context, job).await {
+                log(&error, "a job cannot go on; it is taken up again");
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+        self.running.insert(run.id(), row);
     }
+}
+
+fn log(error: &(dyn std::error::Error + 'static), message: &str) {
+    tracing::error!(error, "{message}");
 }
 
 async fn run_job(context: Context, job: JobRecord) -> Result<(), ServiceError> {

@@ -38,6 +38,9 @@ struct Compiler {
     parameters: Vec<Value>,
 }
 
+/// Constants of one type.
+type Group = fn(&Constant) -> bool;
+
 /// A value, by type. Each expression is NULL when the value is not of that type; one that is absent always would be.
 #[derive(Debug, Default)]
 struct Typed {
@@ -103,7 +106,7 @@ impl Compiler {
     fn indexed_list(&mut self, path: &Path, list: &[Constant]) -> Option<String> {
         let (value, guard) = self.place(path)?;
         let mut parts = Vec::new();
-        for group in [is_number as fn(&Constant) -> bool, is_text] {
+        for group in [is_number as Group, is_text] {
             let members: Vec<&Constant> = list.iter().filter(|constant| group(constant)).collect();
             let Some(first) = members.first() else {
                 continue;
@@ -249,7 +252,7 @@ impl Compiler {
 
     fn list(&mut self, value: &Typed, list: &[Constant]) -> String {
         let mut parts = Vec::new();
-        let groups: [(Option<&String>, fn(&Constant) -> bool); 3] = [
+        let groups: [(_, Group); 3] = [
             (value.boolean.as_ref(), is_boolean),
             (value.number.as_ref(), is_number),
             (value.text.as_ref(), is_text),

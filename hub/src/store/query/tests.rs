@@ -184,8 +184,7 @@ fn condition() -> impl Strategy<Value = String> {
                 .prop_map(|(left, right)| format!("({left} AND {right})")),
             (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} OR {right})")),
             inner.clone().prop_map(|inner| format!("NOT ({inner})")),
-            (inner.clone(), constant())
-                .prop_map(|(inner, constant)| format!("({inner}) = {constant}")),
+            (inner, constant()).prop_map(|(inner, constant)| format!("({inner}) = {constant}")),
         ]
     })
 }

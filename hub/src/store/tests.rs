@@ -1,0 +1,382 @@
+//! The tables, each through its own methods.
+
+use iothub_protocol::id::{DeviceId, JobId};
+use iothub_protocol::job::{JobStatus, JobType};
+use iothub_protocol::twin::{ConnectionState, SectionKind};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::TelemetryLimits;
+
+const CODE: (&str, &str) = ("Code", "description");
+
+struct TestStore {
+    store: Store,
+    folder: TempDir,
+}
+
+impl TestStore {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
+        Self { store, folder }
+    }
+
+    /// As after the death of the process.
+    async fn reopened(self) -> Self {
+        let Self { store, folder } = self;
+        store.close().await;
+        let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
+        Self { store, folder }
+    }
+
+    async fn add(&self, id: &str) -> DeviceId {
+        let device: DeviceId = id.parse().unwrap();
+        let record = DeviceRecord {
+            device_id: device.clone(),
+            generation_id: "1".into(),
+            etag: "MQ==".into(),
+            enabled: true,
+            status_reason: None,
+            status_updated: NEVER.into(),
+            authentication: StoredAuthentication {
+                kind: "none".into(),
+                keys: None,
+                thumbprints: (None, None),
+            },
+            connection_state: ConnectionState::Disconnected,
+            connection_state_updated: NEVER.into(),
+            last_activity: NEVER.into(),
+        };
+        assert!(self.store.device_insert(record).await.unwrap());
+        device
+    }
+
+    async fn state(&self, device: &DeviceId) -> ConnectionState {
+        self.store
+            .device_get(device)
+            .await
+            .unwrap()
+            .unwrap()
+            .connection_state
+    }
+
+    async fn job(&self, id: &str) -> JobRecord {
+        let id: JobId = id.parse().unwrap();
+        self.store.job_get(&id).await.unwrap().unwrap()
+    }
+
+    /// A running job on all devices.
+    async fn start_job(&self, id: &str) -> i64 {
+        let job = NewJob {
+            job_id: id.parse().unwrap(),
+            kind: JobType::ScheduleDeviceMethod,
+            action: "{}".into(),
+            query_condition: "*".into(),
+            created: now(),
+            start: now(),
+            max_execution: Duration::from_secs(60),
+        };
+        assert_eq!(self.store.job_insert(job).await.unwrap(), JobInsert::Done);
+        let row = self.job(id).await.row;
+        self.store
+            .job_start(row, None, now())
+            .await
+            .unwrap()
+            .unwrap();
+        row
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn counts(pending: u64, running: u64, succeeded: u64, failed: u64) -> JobCounts {
+    let devices = pending + running + succeeded + failed;
+    JobCounts {
+        devices,
+        pending,
+        running,
+        succeeded,
+        failed,
+    }
+}
+
+#[tokio::test]
+async fn telemetry_keeps_the_newest_within_its_bounds() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let limits = TelemetryLimits {
+        max_rows: 5,
+        max_bytes: 1000,
+    };
+    let send = |length: usize| {
+        let message = TelemetryMessage {
+            device: device.clone(),
+            enqueued: time_text(now()),
+            properties: String::new(),
+            body: vec![b'x'; length].into(),
+        };
+        test.store.telemetry_insert(message, limits)
+    };
+    for length in 1..=8 {
+        send(length).await.unwrap();
+    }
+    assert_eq!(
+        test.store.telemetry_total().await.unwrap(),
+        (5, 4 + 5 + 6 + 7 + 8)
+    );
+    send(990).await.unwrap();
+    assert_eq!(test.store.telemetry_total().await.unwrap(), (2, 8 + 990));
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let connect = |epoch, clean| {
+        test.store
+            .session_connect(&device, ConnectionEpoch(epoch), clean, now())
+    };
+    connect(1, false).await.unwrap();
+    connect(2, false).await.unwrap();
+    test.store
+        .session_disconnect(&device, ConnectionEpoch(1), now())
+        .await
+        .unwrap();
+    assert_eq!(test.state(&device).await, ConnectionState::Connected);
+    test.store
+        .session_disconnect(&device, ConnectionEpoch(2), now())
+        .await
+        .unwrap();
+    assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
+}
+
+#[tokio::test]
+async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_them() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let subscriptions = vec![StoredSubscription {
+        filter: "$iothub/methods/POST/#".into(),
+        qos: 1,
+    }];
+    let connect = |epoch, clean| {
+        test.store
+            .session_connect(&device, ConnectionEpoch(epoch), clean, now())
+    };
+    let subscribe = |epoch| {
+        test.store
+            .session_subscriptions(&device, ConnectionEpoch(epoch), subscriptions.clone())
+    };
+    assert_eq!(
+        connect(1, false).await.unwrap(),
+        Some(None),
+        "there is no session yet"
+    );
+    subscribe(1).await.unwrap();
+    assert_eq!(
+        connect(2, false).await.unwrap(),
+        Some(Some(subscriptions.clone()))
+    );
+    assert_eq!(connect(3, true).await.unwrap(), Some(None));
+    subscribe(3).await.unwrap();
+    assert_eq!(
+        connect(4, false).await.unwrap(),
+        Some(None),
+        "what a clean session subscribed is not kept"
+    );
+    let nobody: DeviceId = "nobody".parse().unwrap();
+    assert_eq!(
+        test.store
+            .session_connect(&nobody, ConnectionEpoch(5), false, now())
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_twin_is_written_in_the_parts_that_changed() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let patch = serde_json::from_str(r#"{"floor":3}"#).unwrap();
+    let change = move |record: &mut TwinRecord| {
+        record
+            .reported
+            .patch(SectionKind::Reported, &patch, Timestamp::now())
+            .unwrap();
+        record.tags.insert("not written".into(), 1.into());
+        record.version += 1;
+        Ok::<_, StoreError>((
+            TwinChange {
+                reported: true,
+                ..TwinChange::default()
+            },
+            (),
+        ))
+    };
+    test.store
+        .twin_update(&device, change)
+        .await
+        .unwrap()
+        .unwrap();
+    let twin = test.store.twin_get(&device).await.unwrap().unwrap();
+    assert_eq!(twin.reported.values["floor"], 3);
+    assert_eq!((twin.version, twin.reported.version), (3, 2));
+    assert!(twin.tags.is_empty());
+}
+
+#[tokio::test]
+async fn a_jobs_counts_follow_its_rows() {
+    let test = TestStore::open();
+    for number in 0..5 {
+        test.add(&format!("d{number}")).await;
+    }
+    let row = test.start_job("job").await;
+    assert_eq!(test.job("job").await.counts, counts(5, 0, 0, 0));
+    let claimed = test.store.device_job_claim(row, 0, 3, now()).await.unwrap();
+    assert_eq!(
+        claimed
+            .iter()
+            .map(|target| target.device.as_str())
+            .collect::<Vec<_>>(),
+        ["d0", "d1", "d2"]
+    );
+    assert_eq!(test.job("job").await.counts, counts(2, 3, 0, 0));
+    let outcome = |ordinal, result| DeviceOutcome { ordinal, result };
+    let outcomes = vec![
+        outcome(
+            0,
+            DeviceResult::Answered {
+                status: 200,
+                payload: Some("{}".into()),
+            },
+        ),
+        outcome(
+            1,
+            DeviceResult::Failed {
+                code: "Code",
+                description: "reason".into(),
+            },
+        ),
+    ];
+    test.store
+        .device_job_end(row, outcomes.clone(), now())
+        .await
+        .unwrap();
+    test.store
+        .device_job_end(row, outcomes, now())
+        .await
+        .unwrap();
+    assert_eq!(
+        test.job("job").await.counts,
+        counts(2, 1, 1, 1),
+        "an outcome counts once"
+    );
+    assert_eq!(
+        test.store
+            .device_job_claim(row, 3, 3, now())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    test.store
+        .job_complete(row, CODE, CODE, now())
+        .await
+        .unwrap();
+    let job = test.job("job").await;
+    assert_eq!(
+        (job.status, job.counts),
+        (JobStatus::Completed, counts(0, 0, 1, 4))
+    );
+}
+
+#[tokio::test]
+async fn what_was_running_when_the_hub_died_has_failed_and_the_rest_is_still_pending() {
+    let test = TestStore::open();
+    for number in 0..3 {
+        test.add(&format!("d{number}")).await;
+    }
+    let row = test.start_job("job").await;
+    test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
+    let test = test.reopened().await;
+    assert_eq!(test.store.device_job_recover(CODE, now()).await.unwrap(), 2);
+    assert_eq!(test.job("job").await.counts, counts(1, 0, 0, 2));
+    let left = test
+        .store
+        .device_job_claim(row, 0, 10, now())
+        .await
+        .unwrap();
+    assert_eq!(
+        left.iter().map(|target| target.ordinal).collect::<Vec<_>>(),
+        [2]
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_job_neither_starts_nor_fails() {
+    let test = TestStore::open();
+    let job = NewJob {
+        job_id: "job".parse().unwrap(),
+        kind: JobType::ScheduleDeviceMethod,
+        action: "{}".into(),
+        query_condition: "*".into(),
+        created: now(),
+        start: now(),
+        max_execution: Duration::from_secs(60),
+    };
+    test.store.job_insert(job.clone()).await.unwrap();
+    assert_eq!(test.store.job_insert(job).await.unwrap(), JobInsert::Exists);
+    let row = test.job("job").await.row;
+    let id: JobId = "job".parse().unwrap();
+    assert!(matches!(
+        test.store.job_cancel(&id, now()).await.unwrap(),
+        JobCancel::Done(_)
+    ));
+    assert!(matches!(
+        test.store.job_cancel(&id, now()).await.unwrap(),
+        JobCancel::TooLate(JobStatus::Cancelled)
+    ));
+    assert_eq!(test.store.job_start(row, None, now()).await.unwrap(), None);
+    test.store
+        .job_fail(row, "late".into(), now())
+        .await
+        .unwrap();
+    test.store.job_schedule(row).await.unwrap();
+    assert_eq!(test.job("job").await.status, JobStatus::Cancelled);
+    assert!(test.store.job_active().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
+    let test = TestStore::open();
+    test.add("d").await;
+    let row = test.start_job("old").await;
+    test.store
+        .job_complete(row, CODE, CODE, now())
+        .await
+        .unwrap();
+    test.start_job("running").await;
+    let later = now() + jiff::SignedDuration::from_hours(1);
+    assert_eq!(test.store.job_expire(later).await.unwrap(), 1);
+    let jobs = test
+        .store
+        .job_list(JobFilter::default(), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        jobs.iter()
+            .map(|job| job.job_id.as_str())
+            .collect::<Vec<_>>(),
+        ["running"]
+    );
+    let rows = test
+        .store
+        .query_device_jobs(None, Place::START, 10)
+        .await
+        .unwrap()
+        .rows;
+    assert_eq!(rows.len(), 1);
+}
