@@ -12,7 +12,7 @@ use door_agent::gpio::simulated::socket::{self, SimSocket};
 use door_agent::status::{self, StatusSocket};
 use door_agent::tls::TlsCache;
 use door_agent::{Agent, Change, RunningAgent, Shared, gpio, service};
-use log::info;
+use log::{info, warn};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +101,7 @@ fn run(path: &Path) -> anyhow::Result<()> {
         let shared = Shared::new().context("cannot start the storage thread")?;
         let state = config.state.directory.clone();
         let mut agent = Agent::start(config, &shared).await?;
-        let sockets = serve_sockets(&agent, &state)?;
+        let sockets = serve_sockets(&agent, &state);
         info!("{door}: running, state in {}", state.display());
         service::ready(&agent.snapshot().to_string());
         let ended = until_ended(&mut agent).await;
@@ -131,24 +131,35 @@ async fn until_ended(agent: &mut RunningAgent) -> anyhow::Result<()> {
     }
 }
 
-/// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is cancelled.
-fn serve_sockets(agent: &RunningAgent, state: &Path) -> anyhow::Result<CancellationToken> {
+/// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is cancelled. A socket that cannot be made (its
+/// path may be too long) is a loss to whoever looks, not to the door: it is told, and the door goes on.
+fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
     let stop = CancellationToken::new();
-    let socket = StatusSocket::bind(state)
-        .with_context(|| format!("cannot make the status socket in {}", state.display()))?;
-    let stopped = stop.clone();
-    let snapshots = agent.snapshots();
-    tokio::spawn(async move {
-        let serve = socket.serve(|| serde_json::json!(snapshots.take()));
-        stopped.run_until_cancelled(serve).await;
-    });
+    match StatusSocket::bind(state) {
+        Ok(socket) => {
+            let stopped = stop.clone();
+            let snapshots = agent.snapshots();
+            tokio::spawn(async move {
+                let serve = socket.serve(|| serde_json::json!(snapshots.take()));
+                stopped.run_until_cancelled(serve).await;
+            });
+        }
+        Err(error) => warn!(
+            "`door-agent status` will find nobody: cannot make its socket in {}: {error}",
+            state.display()
+        ),
+    }
     if let Some(sim) = agent.sim() {
         let path = state.join(SIM_SOCKET);
-        let socket = SimSocket::bind(&path, sim)
-            .with_context(|| format!("cannot make the control socket {}", path.display()))?;
-        tokio::spawn(socket.run(stop.clone()));
+        match SimSocket::bind(&path, sim) {
+            Ok(socket) => drop(tokio::spawn(socket.run(stop.clone()))),
+            Err(error) => warn!(
+                "`door-agent sim` will find nobody: cannot make the socket {}: {error}",
+                path.display()
+            ),
+        }
     }
-    Ok(stop)
+    stop
 }
 
 fn check(path: &Path) -> anyhow::Result<()> {

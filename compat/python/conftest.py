@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import time
+import zlib
 
 import pytest
 from azure.iot.hub import IoTHubJobManager, IoTHubRegistryManager
@@ -89,7 +90,7 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def agent(hub, request):
     """Our agent with the simulated board, registered and configured by doorctl alone; yields the door's name."""
-    name = request.node.name.replace("_", "-")[:60]
+    name = f"door-{zlib.crc32(request.node.name.encode()):08x}"
     folder = hub.directory / name
     folder.mkdir()
     config = folder / f"{name}.toml"

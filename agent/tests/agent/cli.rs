@@ -192,3 +192,28 @@ async fn the_program_serves_its_hub_and_says_goodbye() {
         .await;
     assert_eq!(status, 404, "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_too_deep_for_a_socket_does_not_stop_the_door() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    // The path of a Unix socket has at most 108 bytes.
+    let deep = home.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let settings = format!(
+        "mqtt_port = {}\nca_file = \"{}\"",
+        hub.hub().mqtt_address().port(),
+        hub.hub().ca_file().display()
+    );
+    let config = write_config(&deep, &connection, &settings);
+    let mut agent = Running::start(&config);
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["secured"] == "secured"
+    })
+    .await;
+    let code = tokio::task::spawn_blocking(move || agent.terminate())
+        .await
+        .unwrap();
+    assert_eq!(code, 0);
+}
