@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
-//! can fail (settings, folder, certificates, database, ports) before it does anything, and stops in the reverse.
+//! can fail (settings, folder, ports, certificates, database) before it does anything, and stops in the reverse.
 
 mod auth;
 pub mod config;
 mod data;
+mod error;
 mod http;
 pub mod identity;
 mod mqtt;
@@ -37,29 +38,18 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::HostNames;
 use crate::config::{ConfigError, HubConfig};
 use crate::data::DataDirectory;
-use crate::identity::{Keys, Policy, Rights};
+use crate::identity::Policy;
 use crate::mqtt::Gateway;
 use crate::pki::{CertificateNames, ServerIdentity};
-use crate::service::Services;
+use crate::service::{OWNER, Services, default_policies};
 use crate::store::{DesiredChange, Store};
 
 pub use crate::data::DataError;
+pub use crate::error::StartError;
 pub use crate::pki::{PkiError, default_host_name, local_addresses};
 pub use crate::service::ServiceError;
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
-
-/// The policy that may do everything; its connection string is written out for the operator.
-const OWNER: &str = "iothubowner";
-
-/// Azure's policies, which every hub has from the beginning.
-const POLICIES: [(&str, Rights); 5] = [
-    (OWNER, Rights::ALL),
-    ("service", Rights::SERVICE_CONNECT),
-    ("device", Rights::DEVICE_CONNECT),
-    ("registryRead", Rights::REGISTRY_READ),
-    ("registryReadWrite", Rights::REGISTRY_WRITE),
-];
 
 /// The file that tells the operator's tools where the hub is and who they are.
 const SERVICE_CONNECTION_STRING: &str = "service-connection-string";
@@ -72,53 +62,6 @@ const HTTPS: u16 = 443;
 
 /// How long a hub that stops lets requests, devices and jobs finish.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
-
-/// Why a hub did not start. Nothing listens when it did not.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// There is no certificate to serve with.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// The certificate cannot be served.
-    #[error("the server certificate cannot be served")]
-    Tls(#[from] rustls::Error),
-    /// The database cannot be used.
-    #[error("the database cannot be used")]
-    Store(#[from] StoreError),
-    /// The owner's policy has been removed from the database.
-    #[error("the database has no policy `{OWNER}`, whose connection string the operator needs")]
-    NoOwner,
-    /// The jobs that an earlier hub left cannot be taken up.
-    #[error("the jobs of the hub before cannot be taken up")]
-    Jobs(#[from] service::ServiceError),
-    /// A port is taken.
-    #[error("port {} on {} is in use; {flag} names another", .address.port(), .address.ip())]
-    PortInUse {
-        /// The address wanted.
-        address: SocketAddr,
-        /// The flag that sets it.
-        flag: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A port cannot be listened on.
-    #[error("cannot listen on {address} ({flag})")]
-    Listen {
-        /// The address wanted.
-        address: SocketAddr,
-        /// The flag that sets it.
-        flag: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// How to start a hub.
 #[derive(Debug)]
@@ -157,13 +100,6 @@ struct Stop {
     devices: CancellationToken,
 }
 
-/// What is there before anything is opened.
-struct Prepared {
-    data: DataDirectory,
-    names: CertificateNames,
-    identity: ServerIdentity,
-}
-
 impl Hub {
     /// Makes the data folder with certificates, database and keys, and starts nothing.
     ///
@@ -171,7 +107,8 @@ impl Hub {
     ///
     /// When it cannot be made.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
-        let Prepared { data, identity, .. } = prepare(config).await?;
+        let data = take_data(config).await?;
+        let (_, identity) = certify(config)?;
         let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
         let policies = store.policy_list(default_policies()).await?;
         let string = connection_string(config, config.https_address.port(), &policies)?;
@@ -189,15 +126,12 @@ impl Hub {
     ///
     /// When anything of that cannot be done; then nothing is left running.
     pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
-        let Prepared {
-            data,
-            names,
-            identity,
-        } = prepare(&config).await?;
-        let tls = tls::server_config(identity.chain, identity.key)?;
+        let data = take_data(&config).await?;
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port", mqtt::bind)?;
         let (https_listener, https_address) =
             listen(config.https_address, "--https-port", http::bind)?;
+        let (names, identity) = certify(&config)?;
+        let tls = tls::server_config(identity.chain, identity.key)?;
 
         let registry = Registry::new();
         let database = data.file(DATABASE);
@@ -344,25 +278,21 @@ impl std::fmt::Debug for RunningHub {
     }
 }
 
-/// Checks the settings, takes the data folder and makes the certificates.
-async fn prepare(config: &HubConfig) -> Result<Prepared, StartError> {
+/// Checks the settings and takes the data folder.
+async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
     config.check()?;
-    let config = config.clone();
-    // It may wait for a hub before this one to let go of the folder.
-    let prepared = tokio::task::spawn_blocking(move || prepare_blocking(&config)).await;
-    prepared.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    let path = config.data_directory.clone();
+    // It may wait for a hub before this one to let go of it.
+    let taken = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
+    Ok(taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
 }
 
-fn prepare_blocking(config: &HubConfig) -> Result<Prepared, StartError> {
-    let data = DataDirectory::open(&config.data_directory)?;
+/// Makes or loads the certificates.
+fn certify(config: &HubConfig) -> Result<(CertificateNames, ServerIdentity), StartError> {
     let addresses = listened_addresses(config);
     let names = CertificateNames::new(&config.name, config.aliases.clone(), &addresses);
     let identity = pki::load_or_create(&config.data_directory, &names, Timestamp::now())?;
-    Ok(Prepared {
-        data,
-        names,
-        identity,
-    })
+    Ok((names, identity))
 }
 
 /// The addresses that clients can dial: all of the machine's, or the one listened on.
@@ -406,21 +336,6 @@ fn tell_devices(registry: Registry) -> store::AfterCommit {
             registry.notify_desired(&change.device, change.version, &change.body);
         }
     })
-}
-
-fn default_policies() -> Vec<Policy> {
-    let make = |(name, rights): (&str, Rights)| {
-        let keys = Keys {
-            primary: service::generate_key(),
-            secondary: service::generate_key(),
-        };
-        Policy {
-            name: name.parse().expect("these names are good"),
-            keys,
-            rights,
-        }
-    };
-    POLICIES.map(make).into()
 }
 
 fn connection_string(

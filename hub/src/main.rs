@@ -1,5 +1,6 @@
 //! `door-hub`: runs a hub, or prepares its data folder.
 
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let done = match cli.command {
         Command::Serve(settings) => serve(&settings),

@@ -5,6 +5,7 @@ mod device;
 mod error;
 mod job;
 mod method;
+mod policy;
 mod query;
 mod session;
 mod telemetry;
@@ -16,15 +17,18 @@ use std::sync::Arc;
 use iothub_protocol::id::PolicyName;
 
 pub(crate) use device::DeviceService;
-pub(crate) use device::{Device, DeviceUpdate, generate_key};
+pub(crate) use device::{Device, DeviceUpdate};
 pub use error::ServiceError;
 pub(crate) use job::JobService;
 pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
+pub(crate) use policy::{OWNER, default_policies};
 pub(crate) use query::QueryService;
 pub(crate) use session::{SessionService, SessionStart};
 pub(crate) use telemetry::TelemetryService;
 pub(crate) use twin::TwinService;
+
+use device::generate_key;
 
 use crate::config::TelemetryLimits;
 use crate::identity::Policy;

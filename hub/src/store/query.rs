@@ -6,6 +6,7 @@ mod operand;
 mod page;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use iothub_protocol::query::Condition;
 use rusqlite::types::Value;

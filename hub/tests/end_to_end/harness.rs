@@ -1,6 +1,10 @@
 //! A running hub, an operator and devices.
 
+mod device;
+
 use std::future::Future;
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,11 +14,12 @@ use iothub_protocol::connection_string::ServiceConnectionString;
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode};
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, Transport};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub(crate) use device::Device;
 
 /// How long anything in these tests may take. It is reached only when something is broken.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -23,8 +28,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct TestHub {
     pub(crate) hub: RunningHub,
     pub(crate) folder: TempDir,
+    operator: Operator,
+}
+
+/// Who calls the API of a hub.
+pub(crate) struct Operator {
     client: reqwest::Client,
     owner: ServiceConnectionString,
+    mqtt_port: u16,
+    tls: rustls::ClientConfig,
 }
 
 /// What the hub answered.
@@ -40,21 +52,14 @@ impl TestHub {
     }
 
     pub(crate) async fn start_in(folder: TempDir) -> Self {
-        let hub = Hub::start(HubConfig::loopback(folder.path().to_owned()))
-            .await
-            .unwrap();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(&hub))
-            .no_proxy()
-            .timeout(DEADLINE)
-            .build()
-            .unwrap();
+        let config = HubConfig::loopback(folder.path().to_owned());
+        let hub = Hub::start(config).await.unwrap();
         let owner = hub.service_connection_string().clone();
+        let operator = Operator::new(owner, hub.mqtt_address().port(), hub.ca_file());
         Self {
             hub,
             folder,
-            client,
-            owner,
+            operator,
         }
     }
 
@@ -64,12 +69,35 @@ impl TestHub {
         drop(hub);
         Self::start_in(folder).await
     }
+}
+
+impl Deref for TestHub {
+    type Target = Operator;
+
+    fn deref(&self) -> &Operator {
+        &self.operator
+    }
+}
+
+impl Operator {
+    pub(crate) fn new(owner: ServiceConnectionString, mqtt_port: u16, ca_file: &Path) -> Self {
+        let tls = trusting(ca_file);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .no_proxy()
+            .timeout(DEADLINE)
+            .build()
+            .unwrap();
+        Self {
+            client,
+            owner,
+            mqtt_port,
+            tls,
+        }
+    }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!(
-            "https://localhost:{}{path}",
-            self.hub.https_address().port()
-        )
+        format!("https://{}{path}", self.owner.host_name)
     }
 
     /// A request without a token.
@@ -231,99 +259,18 @@ pub(crate) fn in_an_hour() -> u64 {
 
 /// Trusts the hub's authority alone.
 pub(crate) fn tls(hub: &RunningHub) -> rustls::ClientConfig {
+    trusting(hub.ca_file())
+}
+
+fn trusting(ca_file: &Path) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_file(hub.ca_file()).unwrap())
+        .add(CertificateDer::from_pem_file(ca_file).unwrap())
         .unwrap();
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()
-}
-
-/// A device made of rumqttc.
-pub(crate) struct Device {
-    client: AsyncClient,
-    events: Option<EventLoop>,
-    running: Option<tokio::task::JoinHandle<()>>,
-}
-
-impl Device {
-    pub(crate) fn dial(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Self {
-        let mut options = MqttOptions::new(id, "localhost", hub.hub.mqtt_address().port());
-        let token = sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None);
-        options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), token);
-        options.set_transport(Transport::tls_with_config(tls(&hub.hub).into()));
-        options.set_clean_session(false);
-        options.set_max_packet_size(320 * 1024, 320 * 1024);
-        let (client, events) = AsyncClient::new(options, 16);
-        Self {
-            client,
-            events: Some(events),
-            running: None,
-        }
-    }
-
-    /// Subscribes and waits for the SUBACK.
-    pub(crate) async fn subscribe(&mut self, filter: &str) {
-        self.client
-            .subscribe(filter, QoS::AtLeastOnce)
-            .await
-            .unwrap();
-        let events = self.events.as_mut().unwrap();
-        let subscribed = async {
-            while !matches!(
-                events.poll().await.unwrap(),
-                Event::Incoming(Incoming::SubAck(_))
-            ) {}
-        };
-        tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
-    }
-
-    /// The next PUBLISH: topic and body.
-    pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
-        let events = self.events.as_mut().unwrap();
-        let received = async {
-            loop {
-                if let Event::Incoming(Incoming::Publish(publish)) = events.poll().await.unwrap() {
-                    return (publish.topic, publish.payload.to_vec());
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, received).await.unwrap()
-    }
-
-    pub(crate) async fn publish(&self, topic: &str, body: &str) {
-        self.client
-            .publish(topic, QoS::AtLeastOnce, false, body)
-            .await
-            .unwrap();
-    }
-
-    /// Goes on in the background, answering methods with what they were sent.
-    fn answer_methods(mut self, status: u16) -> Self {
-        let mut events = self.events.take().unwrap();
-        let client = self.client.clone();
-        self.running = Some(tokio::spawn(async move {
-            while let Ok(event) = events.poll().await {
-                if let Event::Incoming(Incoming::Publish(publish)) = event {
-                    let rid = publish.topic.split("$rid=").nth(1).unwrap();
-                    let topic = format!("$iothub/methods/res/{status}/?$rid={rid}");
-                    client
-                        .try_publish(topic, QoS::AtMostOnce, false, publish.payload)
-                        .unwrap();
-                }
-            }
-        }));
-        self
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.abort();
-        }
-    }
 }

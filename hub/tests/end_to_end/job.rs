@@ -79,6 +79,25 @@ async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
     assert_eq!(rows[1]["outcome"]["deviceMethodResponse"]["status"], 500);
     assert_eq!(rows[2]["status"], "failed");
     assert_eq!(rows[2]["error"]["code"], "DeviceNotOnline");
+    for (condition, found) in [
+        ("jobId = 'lock-1' AND status = 'failed'", 1),
+        ("devices.jobs.outcome.deviceMethodResponse.status = 500", 1),
+        (
+            "devices.jobs.deviceId = 'a' AND jobType = 'scheduleDeviceMethod'",
+            1,
+        ),
+        ("outcome.deviceMethodResponse.payload.lockTime = '10m'", 2),
+        ("error.code = 'DeviceNotOnline'", 1),
+        (
+            "endTimeUtc > '2020-01-01T00:00:00Z' AND createdTimeUtc < '2020'",
+            0,
+        ),
+    ] {
+        let query = format!("SELECT * FROM devices.jobs WHERE {condition}");
+        let answer = hub.query(&query).await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+        assert_eq!(answer.body.as_array().unwrap().len(), found, "{query}");
+    }
     assert_eq!(
         rows[2]["error"]["description"],
         "Timed out waiting for device to connect."

@@ -11,6 +11,7 @@ mod gateway;
 mod harness;
 mod job;
 mod method;
+mod process;
 mod query;
 mod restart;
 mod twin;

@@ -134,3 +134,32 @@ async fn a_query_that_cannot_be_read_says_where() {
     assert_eq!(missing.status, 400);
     assert_eq!(missing.headers["iothub-errorcode"], "ArgumentNull");
 }
+
+#[tokio::test]
+async fn top_bounds_all_pages_together() {
+    let hub = TestHub::start().await;
+    for id in ["a", "b", "c", "d", "e"] {
+        hub.add_device(id).await;
+    }
+    let query = "SELECT TOP 3 * FROM devices";
+    let (first, next) = page(&hub, query, None).await;
+    assert_eq!(first, ["a", "b"]);
+    let (second, next) = page(&hub, query, next.as_deref()).await;
+    assert_eq!(second, ["c"]);
+    assert_eq!(next, None);
+}
+
+#[tokio::test]
+async fn what_is_understood_but_not_done_says_so() {
+    let hub = TestHub::start().await;
+    for query in [
+        "SELECT deviceId FROM devices",
+        "SELECT COUNT() AS n FROM devices",
+        "SELECT status, COUNT() AS n FROM devices GROUP BY status",
+    ] {
+        let refused = hub.query(query).await;
+        assert_eq!(refused.status, 400, "{query}");
+        let message = refused.body["Message"].as_str().unwrap();
+        assert!(message.contains("`SELECT *` alone"), "{message}");
+    }
+}

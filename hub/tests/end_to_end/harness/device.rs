@@ -1,0 +1,92 @@
+//! A device made of rumqttc.
+
+use iothub_protocol::sas::{self, SharedAccessKey};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, Transport};
+
+use super::{DEADLINE, Operator, in_an_hour};
+
+/// A device made of rumqttc.
+pub(crate) struct Device {
+    client: AsyncClient,
+    events: Option<EventLoop>,
+    running: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Device {
+    pub(crate) fn dial(hub: &Operator, id: &str, key: &SharedAccessKey) -> Self {
+        let mut options = MqttOptions::new(id, "localhost", hub.mqtt_port);
+        let token = sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None);
+        options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), token);
+        options.set_transport(Transport::tls_with_config(hub.tls.clone().into()));
+        options.set_clean_session(false);
+        options.set_max_packet_size(320 * 1024, 320 * 1024);
+        let (client, events) = AsyncClient::new(options, 16);
+        Self {
+            client,
+            events: Some(events),
+            running: None,
+        }
+    }
+
+    /// Subscribes and waits for the SUBACK.
+    pub(crate) async fn subscribe(&mut self, filter: &str) {
+        self.client
+            .subscribe(filter, QoS::AtLeastOnce)
+            .await
+            .unwrap();
+        let events = self.events.as_mut().unwrap();
+        let subscribed = async {
+            while !matches!(
+                events.poll().await.unwrap(),
+                Event::Incoming(Incoming::SubAck(_))
+            ) {}
+        };
+        tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
+    }
+
+    /// The next PUBLISH: topic and body.
+    pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
+        let events = self.events.as_mut().unwrap();
+        let received = async {
+            loop {
+                if let Event::Incoming(Incoming::Publish(publish)) = events.poll().await.unwrap() {
+                    return (publish.topic, publish.payload.to_vec());
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, received).await.unwrap()
+    }
+
+    pub(crate) async fn publish(&self, topic: &str, body: &str) {
+        self.client
+            .publish(topic, QoS::AtLeastOnce, false, body)
+            .await
+            .unwrap();
+    }
+
+    /// Goes on in the background, answering methods with what they were sent.
+    pub(super) fn answer_methods(mut self, status: u16) -> Self {
+        let mut events = self.events.take().unwrap();
+        let client = self.client.clone();
+        self.running = Some(tokio::spawn(async move {
+            while let Ok(event) = events.poll().await {
+                if let Event::Incoming(Incoming::Publish(publish)) = event {
+                    let rid = publish.topic.split("$rid=").nth(1).unwrap();
+                    let topic = format!("$iothub/methods/res/{status}/?$rid={rid}");
+                    client
+                        .try_publish(topic, QoS::AtMostOnce, false, publish.payload)
+                        .unwrap();
+                }
+            }
+        }));
+        self
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
+    }
+}
