@@ -1,2 +1,111 @@
-//! .
-fn main() {}
+//! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against mosquitto fanning the same requests out
+//! and collecting the same answers, over TLS, in the same run.
+//!
+//! The hub runs as a child process of this program (its own accounting of time and memory), mosquitto as another; this process is the fleet.
+//! Rounds alternate between the two, so that a busy machine slows both. Absolute figures are the machine's; the ratios are the result.
+
+mod fleet;
+mod hub;
+mod mosquitto;
+mod process;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// Benchmarks of door-hub, side by side with mosquitto.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// How many doors connect (each one an identity, a key and a TLS connection).
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
+    doors: u32,
+    /// How many times each side does the whole job; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How many single method calls to time.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls: u32,
+    /// Leave mosquitto out (no ratios then).
+    #[arg(long)]
+    no_peer: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The hub under test, as the child process.
+    #[command(hide = true)]
+    Hub {
+        /// Data directory.
+        #[arg(long)]
+        data: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
+    match arguments.role {
+        Some(Role::Hub { data }) => hub::serve(data).await,
+        None => run(&arguments).await,
+    }
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir().context("a folder for the hub's data")?;
+    let mut report = Report::new(arguments.doors);
+
+    let hub = hub::Hub::start(scratch.path()).await?;
+    let devices = hub.register(arguments.doors).await?;
+    eprintln!("registered {} doors", devices.len());
+    let empty = hub.process.usage()?;
+    let doors = fleet::connect_to_hub(&hub.endpoint, devices).await?;
+    hub.wait_for_connected(arguments.doors).await?;
+    let connected = hub.process.usage()?;
+    eprintln!("connected {} doors to door-hub", doors.len());
+    report.connected("door-hub", empty, connected);
+
+    let peer = match arguments.no_peer {
+        true => None,
+        false => {
+            let mosquitto = mosquitto::Mosquitto::start(scratch.path(), &hub.certificate).await?;
+            let empty = mosquitto.process.usage()?;
+            let fanout = mosquitto.connect_fleet(arguments.doors).await?;
+            report.connected("mosquitto", empty, mosquitto.process.usage()?);
+            eprintln!("connected {} doors to mosquitto", arguments.doors);
+            Some((mosquitto, fanout))
+        }
+    };
+
+    report.calls(hub.time_calls(arguments.doors, arguments.calls).await?);
+    let mut peer = peer;
+    for round in 0..arguments.rounds {
+        let before = hub.process.usage()?;
+        let wall = hub.lock_all(round, arguments.doors).await?;
+        report.job(
+            "door-hub",
+            wall,
+            hub.process.usage()?.cpu.saturating_sub(before.cpu),
+        );
+        if let Some((mosquitto, fanout)) = &mut peer {
+            let before = mosquitto.process.usage()?;
+            let wall = fanout.request_all(Duration::from_secs(120)).await?;
+            report.job(
+                "mosquitto",
+                wall,
+                mosquitto.process.usage()?.cpu.saturating_sub(before.cpu),
+            );
+        }
+    }
+    report.print();
+    drop(doors);
+    Ok(())
+}

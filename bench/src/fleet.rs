@@ -1,0 +1,188 @@
+//! Lean MQTT devices: one task and one TLS connection each, answering whatever they are asked at once.
+//!
+//! The packets go through rumqttc's codec; its event loop would cost more processor time than the servers under test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::BytesMut;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{ConnectReturnCode, Packet, Publish, Subscribe};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const PACKET_LIMIT: usize = 320 * 1024;
+/// More handshakes than this at once only queue on two cores, and time out there.
+const CONNECTING: usize = 64;
+
+/// Where a server listens and whom to trust there.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+/// What one device says when it connects.
+pub(crate) struct Device {
+    pub(crate) client_id: String,
+    pub(crate) login: Option<(String, String)>,
+    pub(crate) filter: String,
+}
+
+/// An open connection: packets in, packets out.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    received: BytesMut,
+    outgoing: BytesMut,
+}
+
+impl Connection {
+    /// Connects, logs in and subscribes; returns after SUBACK.
+    pub(crate) async fn open(endpoint: &Endpoint, device: &Device) -> anyhow::Result<Self> {
+        let tcp = TcpStream::connect(endpoint.address)
+            .await
+            .with_context(|| format!("connecting to {}", endpoint.address))?;
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost").expect("a valid name");
+        let stream = TlsConnector::from(Arc::clone(&endpoint.tls))
+            .connect(name, tcp)
+            .await
+            .context("TLS handshake")?;
+        let mut connection = Self {
+            stream,
+            received: BytesMut::new(),
+            outgoing: BytesMut::new(),
+        };
+
+        let mut connect = rumqttc::mqttbytes::v4::Connect::new(device.client_id.as_str());
+        connect.keep_alive = 1200;
+        if let Some((user, password)) = &device.login {
+            connect.set_login(user.as_str(), password.as_str());
+        }
+        connection.send(&Packet::Connect(connect)).await?;
+        match connection.next().await? {
+            Packet::ConnAck(ack) => ensure!(
+                ack.code == ConnectReturnCode::Success,
+                "{} was refused: {:?}",
+                device.client_id,
+                ack.code
+            ),
+            other => bail!("expected CONNACK, got {other:?}"),
+        }
+        let mut subscribe = Subscribe::new(device.filter.as_str(), QoS::AtMostOnce);
+        subscribe.pkid = 1;
+        connection.send(&Packet::Subscribe(subscribe)).await?;
+        match connection.next().await? {
+            Packet::SubAck(_) => Ok(connection),
+            other => bail!("expected SUBACK, got {other:?}"),
+        }
+    }
+
+    /// Queues a packet for the next `flush`.
+    pub(crate) fn queue(&mut self, packet: &Packet) -> anyhow::Result<()> {
+        packet
+            .write(&mut self.outgoing, PACKET_LIMIT)
+            .map_err(|error| anyhow::anyhow!("encoding {packet:?}: {error}"))?;
+        Ok(())
+    }
+
+    /// Sends all that is queued.
+    pub(crate) async fn flush(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(&self.outgoing).await?;
+        self.stream.flush().await?;
+        self.outgoing.clear();
+        Ok(())
+    }
+
+    async fn send(&mut self, packet: &Packet) -> anyhow::Result<()> {
+        self.queue(packet)?;
+        self.flush().await
+    }
+
+    /// The next packet; an error when the server closes.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Packet> {
+        loop {
+            match Packet::read(&mut self.received, PACKET_LIMIT) {
+                Ok(packet) => return Ok(packet),
+                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {
+                    ensure!(
+                        self.stream.read_buf(&mut self.received).await? > 0,
+                        "the server closed the connection"
+                    );
+                }
+                Err(error) => bail!("malformed packet from the server: {error}"),
+            }
+        }
+    }
+
+    /// Answers each publish on the topic that `answer_topic` makes of the request's, until the server closes.
+    pub(crate) async fn answer(
+        mut self,
+        answer_topic: impl Fn(&str) -> Option<String>,
+        body: &'static [u8],
+    ) -> anyhow::Result<()> {
+        loop {
+            match self.next().await? {
+                Packet::Publish(request) => {
+                    let topic = answer_topic(&request.topic)
+                        .with_context(|| format!("unexpected topic {}", request.topic))?;
+                    self.send(&Packet::Publish(Publish::new(topic, QoS::AtMostOnce, body)))
+                        .await?;
+                }
+                Packet::PingReq => self.send(&Packet::PingResp).await?,
+                other => bail!("unexpected packet {other:?}"),
+            }
+        }
+    }
+}
+
+/// What a locked door answers, so that both sides carry the same bytes.
+pub(crate) const ANSWER: &[u8] = br#"{"Response":"lockDoor called successfully","lockState":"locked","doorState":"closed","secured":"secured","proof":"bond","lockedUntil":"2026-11-23T22:10:00Z"}"#;
+
+/// Connects every device to the hub and keeps it answering; dropping the set ends the fleet.
+pub(crate) async fn connect_to_hub(
+    endpoint: &Endpoint,
+    devices: Vec<Device>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let answer = |topic: &str| {
+        let (_, rid) = topic.split_once("/?$rid=")?;
+        Some(format!("$iothub/methods/res/200/?$rid={rid}"))
+    };
+    connect(endpoint, devices, answer).await
+}
+
+/// Connects devices, a bounded number at a time.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    devices: Vec<Device>,
+    answer: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTING));
+    let mut opening = JoinSet::new();
+    for device in devices {
+        let (gate, endpoint) = (Arc::clone(&gate), endpoint.clone());
+        opening.spawn(async move {
+            let _permit = gate.acquire_owned().await?;
+            tokio::time::timeout(
+                Duration::from_secs(60),
+                Connection::open(&endpoint, &device),
+            )
+            .await
+            .with_context(|| format!("{} did not connect within 60 s", device.client_id))?
+        });
+    }
+    let mut fleet = JoinSet::new();
+    while let Some(connection) = opening.join_next().await {
+        let connection = connection??;
+        let answer = answer.clone();
+        fleet.spawn(connection.answer(answer, ANSWER));
+    }
+    Ok(fleet)
+}

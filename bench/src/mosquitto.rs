@@ -1,0 +1,135 @@
+//! The peer: mosquitto over TLS with the hub's own certificate, a raw request/response fan-out at QoS 0 and nothing stored.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Packet, Publish};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use crate::fleet::{self, Connection, Device, Endpoint};
+use crate::hub::Certificate;
+use crate::process::Process;
+
+/// Requests written at once before the answers are looked at.
+const SLICE: u32 = 64;
+
+/// What the hub sends to each door, byte for byte, so that both fan out the same load.
+pub(crate) const REQUEST: &str =
+    r#"{"lockTime":"10m","commandId":"bench-lock","until":"2026-11-23T22:10:00Z"}"#;
+
+/// A running mosquitto.
+pub(crate) struct Mosquitto {
+    pub(crate) process: Process,
+    endpoint: Endpoint,
+}
+
+/// The connected fleet and the one who asks.
+pub(crate) struct Fanout {
+    asker: Connection,
+    doors: u32,
+    _fleet: JoinSet<anyhow::Result<()>>,
+}
+
+impl Mosquitto {
+    /// Starts mosquitto on a free loopback port.
+    pub(crate) async fn start(scratch: &Path, certificate: &Certificate) -> anyhow::Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+        let config = scratch.join("mosquitto.conf");
+        // `user` keeps a mosquitto started by root readable to its key, and raises no limit of its own.
+        std::fs::write(
+            &config,
+            format!(
+                "listener {} 127.0.0.1\nallow_anonymous true\nuser root\ncertfile {}\nkeyfile {}\nmax_queued_messages 0\nset_tcp_nodelay true\n",
+                address.port(),
+                certificate.chain.display(),
+                certificate.key.display()
+            ),
+        )?;
+        let child = Command::new("mosquitto")
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context(
+                "starting mosquitto (Debian package `mosquitto`; `--no-peer` leaves it out)",
+            )?;
+        let endpoint = Endpoint {
+            address,
+            tls: certificate.client_config()?,
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            if Instant::now() > deadline {
+                bail!("mosquitto did not listen on {address} within 10 s");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self {
+            process: Process::new("mosquitto", child),
+            endpoint,
+        })
+    }
+
+    /// Connects `doors` answering clients and one asker.
+    pub(crate) async fn connect_fleet(&self, doors: u32) -> anyhow::Result<Fanout> {
+        let devices = (0..doors)
+            .map(|n| Device {
+                client_id: format!("door-{n:05}"),
+                login: None,
+                filter: format!("request/door-{n:05}"),
+            })
+            .collect();
+        let answer = |topic: &str| Some(format!("answer/{}", topic.strip_prefix("request/")?));
+        let fleet = fleet::connect(&self.endpoint, devices, answer).await?;
+        let asker = Device {
+            client_id: "asker".to_owned(),
+            login: None,
+            filter: "answer/+".to_owned(),
+        };
+        let asker = Connection::open(&self.endpoint, &asker).await?;
+        Ok(Fanout {
+            asker,
+            doors,
+            _fleet: fleet,
+        })
+    }
+}
+
+impl Fanout {
+    /// Asks every door once and waits for every answer; the wall time between.
+    pub(crate) async fn request_all(&mut self, limit: Duration) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        tokio::time::timeout(limit, async {
+            let mut answered = 0;
+            let mut asked = 0;
+            while answered < self.doors {
+                // One slice ahead of the answers: enough to keep the broker busy, little enough for it to drop nothing.
+                while asked < self.doors && asked - answered < 8 * SLICE {
+                    for n in asked..(asked + SLICE).min(self.doors) {
+                        self.asker.queue(&Packet::Publish(Publish::new(
+                            format!("request/door-{n:05}"),
+                            QoS::AtMostOnce,
+                            REQUEST,
+                        )))?;
+                    }
+                    self.asker.flush().await?;
+                    asked = (asked + SLICE).min(self.doors);
+                }
+                if let Packet::Publish(_) = self.asker.next().await? {
+                    answered += 1;
+                }
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .with_context(|| format!("mosquitto did not carry every answer within {limit:?}"))??;
+        Ok(started.elapsed())
+    }
+}

@@ -1,0 +1,54 @@
+//! What a child process has used, read from /proc.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::process::Child;
+
+/// A child that is killed when dropped, and its accounting.
+pub(crate) struct Process {
+    name: &'static str,
+    child: Child,
+}
+
+/// Resident bytes and processor time (user + system) so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) resident: u64,
+    pub(crate) cpu: Duration,
+}
+
+impl Process {
+    /// Takes charge of `child`, which must have been spawned with `kill_on_drop`.
+    pub(crate) fn new(name: &'static str, child: Child) -> Self {
+        Self { name, child }
+    }
+
+    /// Usage now; an error when the child has ended.
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
+        let Some(id) = self.child.id() else {
+            bail!("{} ended before its time", self.name);
+        };
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))
+            .with_context(|| format!("reading the status of {}", self.name))?;
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+            .with_context(|| format!("no VmRSS of {}", self.name))?
+            * 1024;
+        // /proc/PID/stat counts in ticks of 10 ms; schedstat of each thread counts nanoseconds on the processor.
+        let mut cpu = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{id}/task"))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            cpu += Duration::from_nanos(
+                text.split_whitespace()
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(0),
+            );
+        }
+        Ok(Usage { resident, cpu })
+    }
+}
