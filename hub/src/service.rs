@@ -35,6 +35,8 @@ use crate::identity::Policy;
 use crate::session::Registry;
 use crate::store::Store;
 
+pub(crate) use crate::store::ConnectionEpoch;
+
 /// All services; clones share what is beneath.
 #[derive(Clone)]
 pub(crate) struct Services {

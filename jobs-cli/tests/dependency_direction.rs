@@ -24,7 +24,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
 const HUB_LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["session", "service", "auth", "tls"]),
     ("http", &["session", "service", "auth", "tls"]),
-    ("service", &["store", "session", "auth"]),
+    ("service", &["store", "session"]),
     ("session", &[]),
     ("auth", &[]),
     ("store", &[]),

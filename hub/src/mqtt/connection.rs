@@ -17,9 +17,9 @@ use super::error_body::error_body;
 use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
+use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
-use crate::store::ConnectionEpoch;
 
 /// The longest packet: a message of 256 KiB behind a topic of 64 KiB.
 const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;

@@ -13,9 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use crate::auth::HostNames;
+use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
-use crate::store::ConnectionEpoch;
 
 /// Sockets that have not been accepted as devices yet. One more waits in the backlog, for ten seconds at the longest.
 const STRANGERS: usize = 2048;
