@@ -46,17 +46,24 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Work with this context instead of the current one.
-    #[arg(long, global = true, env = "DOORCTL_CONTEXT", value_name = "NAME")]
+    /// Work with this context instead of the current one; also DOORCTL_CONTEXT.
+    #[arg(
+        long,
+        global = true,
+        env = "DOORCTL_CONTEXT",
+        hide_env = true,
+        value_name = "NAME"
+    )]
     pub(crate) context: Option<String>,
-    /// How data is printed.
+    /// How data is printed: table, json, jsonl or csv.
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         default_value_t,
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        hide_possible_values = true
     )]
     pub(crate) output: Format,
     /// How long one request to the hub may take.

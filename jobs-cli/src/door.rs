@@ -77,7 +77,7 @@ impl LockState {
 }
 
 /// The titles of [`LockState::cells`].
-pub(crate) const LOCK_TITLES: [&str; 4] = ["lock", "door state", "secured", "proof"];
+pub(crate) const LOCK_TITLES: [&str; 4] = ["lockState", "doorState", "secured", "proof"];
 
 impl From<&Twin> for DoorRow {
     fn from(twin: &Twin) -> Self {
@@ -93,7 +93,7 @@ impl From<&Twin> for DoorRow {
 
 impl Row for DoorRow {
     fn titles() -> Vec<&'static str> {
-        let mut titles = vec!["door", "connection", "building", "floor"];
+        let mut titles = vec!["door", "connectionState", "building", "floor"];
         titles.extend(LOCK_TITLES);
         titles
     }

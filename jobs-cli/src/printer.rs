@@ -64,7 +64,7 @@ impl Cell {
 
 /// What can be printed as a row of a table, a line of CSV or a JSON document.
 pub(crate) trait Row: Serialize {
-    /// The titles, as many as there are cells.
+    /// The titles, as many as there are cells: the names that CSV and JSON have (`doorState`); a table shows `DOOR STATE`.
     fn titles() -> Vec<&'static str>;
     /// The fields.
     fn cells(&self) -> Vec<Cell>;
@@ -122,10 +122,7 @@ impl Printer {
             Format::Json => document(rows)?,
             Format::Jsonl => lines(rows)?,
             Format::Csv => {
-                let titles: Vec<String> = R::titles()
-                    .iter()
-                    .map(|title| title.to_lowercase())
-                    .collect();
+                let titles: Vec<String> = R::titles().into_iter().map(str::to_owned).collect();
                 let rows = rows
                     .iter()
                     .map(|row| row.cells().into_iter().map(|cell| cell.text));
@@ -189,7 +186,7 @@ impl Printer {
         table
             .load_preset(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(titles.iter().map(|title| title.to_uppercase()));
+            .set_header(titles.iter().map(|title| heading(title)));
         for row in rows {
             table.add_row(row.into_iter().map(|cell| self.cell(cell)));
         }
@@ -217,6 +214,18 @@ impl Printer {
         };
         styled.fg(colour)
     }
+}
+
+/// `doorState` as `DOOR STATE`.
+fn heading(title: &str) -> String {
+    let mut heading = String::new();
+    for character in title.chars() {
+        if character.is_ascii_uppercase() {
+            heading.push(' ');
+        }
+        heading.push(character.to_ascii_uppercase());
+    }
+    heading
 }
 
 /// A JSON value as a person writes it: text without quotes, everything else as JSON.
@@ -283,8 +292,8 @@ mod tests {
             vec![Cell::from("lobby-east"), Cell::toned("secured", Tone::Good)],
             vec![Cell::from("b"), Cell::toned("", Tone::Plain)],
         ];
-        let text = printer().table(&["door", "secured"], rows.into_iter());
-        assert_eq!(text, "DOOR        SECURED\nlobby-east  secured\nb\n");
+        let text = printer().table(&["door", "isSecured"], rows.into_iter());
+        assert_eq!(text, "DOOR        IS SECURED\nlobby-east  secured\nb\n");
     }
 
     #[test]

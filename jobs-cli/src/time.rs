@@ -70,6 +70,9 @@ impl At {
     /// `[DAY] TIME [ZONE]`.
     fn civil(text: &str, now: &Zoned) -> Result<Self, AtError> {
         let mut words: Vec<&str> = text.split_whitespace().collect();
+        if !text.contains(':') {
+            return Err(AtError::Malformed);
+        }
         let zone = match words.last() {
             Some(last) if words.len() > 1 && !last.contains(':') => {
                 let zone = TimeZone::get(last).map_err(|_| AtError::Zone((*last).to_owned()))?;

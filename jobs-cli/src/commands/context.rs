@@ -64,7 +64,10 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
         ca_pem: context.ca.clone().map(String::into_bytes),
         timeout: global.timeout.min(PROBE),
     };
-    let hub = HubClient::new(connection, &options)?;
+    let hub = HubClient::new(connection, &options).with_context(|| match &args.ca {
+        Some(path) => format!("--ca {}", path.display()),
+        None => "cannot set up a connection".to_owned(),
+    })?;
     contexts.by_name.insert(name.clone(), context);
     contexts.current = Some(name.clone());
     contexts.write(&path)?;

@@ -16,12 +16,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::cli::demo::DemoArgs;
 use crate::config::CONFIG_VARIABLE;
 use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
 use crate::printer::Printer;
 
 use cast::Cast;
@@ -46,33 +47,26 @@ pub(super) async fn run(
     let log = folder.path().join("demo.log");
     log_file::start(&log, args.verbose)?;
 
-    let ended = tokio::select! {
-        ended = perform(&cast, &args, global, folder.path(), printer) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(Ended::Interrupted),
-    };
-    let failed = !matches!(ended, Ok(Ended::Done(ref problems)) if problems.is_empty());
-    if failed && !matches!(ended, Ok(Ended::Interrupted)) {
-        keep_log(folder, &log, printer);
+    let ended = perform(&cast, &args, global, folder.path(), printer).await;
+    if matches!(&ended, Err(_) | Ok(Ended::Wrong(_))) {
+        keep_log(&log, printer);
     }
     match ended? {
+        Ended::Well => Ok(ExitStatus::Success),
         Ended::Interrupted => {
             printer.say("interrupted; hub and doors are stopped, and their folder is removed");
             Ok(ExitStatus::Interrupted)
         }
-        Ended::Done(problems) if problems.is_empty() => Ok(ExitStatus::Success),
-        Ended::Done(problems) => {
-            for problem in problems {
-                printer.warn(format!("not as it should be: {problem}"));
-            }
-            Ok(ExitStatus::Incomplete)
-        }
+        Ended::Wrong(problems) => Err(verdict(&problems).into()),
     }
 }
 
 /// How the demo ended.
 enum Ended {
-    /// It was played to its end; these things were not as they should be.
-    Done(Vec<Problem>),
+    /// All was as it should be.
+    Well,
+    /// These things were not.
+    Wrong(Vec<Problem>),
     /// Ctrl-C.
     Interrupted,
 }
@@ -84,29 +78,49 @@ async fn perform(
     folder: &Path,
     printer: &Printer,
 ) -> anyhow::Result<Ended> {
-    let mut stage = Stage::set(cast, global, folder, printer, args.verbose).await?;
-    let played = play::play(cast, &mut stage).await;
-    if let Ok(problems) = &played {
-        if problems.is_empty() {
-            printer.say("\nall of this is what was expected; it took a hub, its doors, and one command to lock them on schedule");
+    let interrupt = CancellationToken::new();
+    let interrupted = interrupt.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupt.cancel();
         }
-    }
-    let kept = match (&played, args.keep) {
-        (Ok(_), true) => keep(&stage, printer).await,
-        _ => Ok(()),
+    });
+    // Not to be cut in the middle: what was started has to be stopped.
+    let stage = Stage::set(cast, global, folder, printer, args.verbose).await?;
+    let played = tokio::select! {
+        problems = play::play(cast, &stage) => problems.map(|problems| match problems.is_empty() {
+            true => Ended::Well,
+            false => Ended::Wrong(problems),
+        }),
+        () = interrupted.cancelled() => Ok(Ended::Interrupted),
     };
+    if let Ok(Ended::Well) = played {
+        printer.say("\nall of this was checked, and is as it should be");
+    }
+    if args.keep && matches!(played, Ok(Ended::Well | Ended::Wrong(_))) {
+        say_what_can_be_tried(&stage, printer);
+        interrupted.cancelled().await;
+        printer.say("stopping");
+    }
     if tokio::time::timeout(DRAIN, stage.strike()).await.is_err() {
         printer.warn(format!(
             "hub and doors did not stop within {} s and are cut",
             DRAIN.as_secs()
         ));
     }
-    kept?;
-    played.map(Ended::Done)
+    played
 }
 
-/// Stays until Ctrl-C, with what can be tried meanwhile.
-async fn keep(stage: &Stage, printer: &Printer) -> anyhow::Result<()> {
+fn verdict(problems: &[Problem]) -> Failure {
+    let mut message = "not everything is as it should be:".to_owned();
+    for problem in problems {
+        message += &format!("\n  {problem}");
+    }
+    Failure::new(message).status(ExitStatus::Incomplete)
+}
+
+/// What can be tried while everything stays.
+fn say_what_can_be_tried(stage: &Stage, printer: &Printer) {
     let program =
         std::env::current_exe().map_or("doorctl".to_owned(), |path| Quoted(&path).to_string());
     printer.say(format!(
@@ -122,20 +136,14 @@ everything stays until Ctrl-C; in a second terminal:
 ",
         Quoted(&stage.config_file)
     ));
-    tokio::signal::ctrl_c()
-        .await
-        .context("cannot wait for Ctrl-C")?;
-    printer.say("stopping");
-    Ok(())
 }
 
 /// After a failure the log is worth more than a clean folder.
-fn keep_log(folder: TempDir, log: &Path, printer: &Printer) {
+fn keep_log(log: &Path, printer: &Printer) {
     let kept = std::env::temp_dir().join(format!("doorfleet-demo-{}.log", std::process::id()));
     if std::fs::copy(log, &kept).is_ok_and(|length| length > 0) {
         printer.say(format!("what hub and doors logged: {}", kept.display()));
     }
-    drop(folder);
 }
 
 /// A path as a shell takes it.

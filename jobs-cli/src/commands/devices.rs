@@ -70,8 +70,8 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     let cells = row.cells().into_iter().map(|cell| cell.text);
     let mut facts: Vec<(&str, String)> = DoorRow::titles().into_iter().zip(cells).collect();
     facts.push(("status", plain(&json!(twin.status))));
-    facts.push(("authentication", twin.authentication_type.clone()));
-    facts.push(("last activity", twin.last_activity_time.to_string()));
+    facts.push(("authenticationType", twin.authentication_type.clone()));
+    facts.push(("lastActivityTime", twin.last_activity_time.to_string()));
     for (title, section) in [
         ("tags", &twin.tags),
         ("desired", &twin.properties.desired.values),
@@ -80,7 +80,7 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
         facts.push((title, serde_json::to_string(section)?));
     }
     for (title, fact) in facts {
-        lines.push_str(format!("{title:<15}{fact}").trim_end());
+        lines.push_str(format!("{title:<20}{fact}").trim_end());
         lines.push('\n');
     }
     Ok(session.printer.text_or(&lines, &twin)?)

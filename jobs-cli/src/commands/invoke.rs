@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::cli::twin::InvokeArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::session::{Session, door};
+use crate::session::{Session, door, explain_door};
 
 /// Calls the method and prints the answer.
 pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -22,7 +22,11 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
         args.connect_timeout,
         args.response_timeout,
     )?;
-    let result = session.hub.invoke(&door(&args.door)?, &call).await?;
+    let id = door(&args.door)?;
+    let result = match session.hub.invoke(&id, &call).await {
+        Ok(result) => result,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
     session.printer.document(&result)?;
     match result.status {
         200 => Ok(ExitStatus::Success),

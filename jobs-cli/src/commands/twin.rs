@@ -1,20 +1,22 @@
 //! `doorctl twin ...`
 
-use iothub_protocol::twin::{Object, SectionPatch, TwinPatch};
+use iothub_protocol::twin::{ConnectionState, Object, SectionPatch, TwinPatch};
 use serde_json::{Map, Value};
 
 use crate::cli::twin::{SetArgs, TwinCommand};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::session::{Session, door};
+use crate::session::{Session, door, explain_door};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         TwinCommand::Show { door: name } => {
-            session
-                .printer
-                .document(&session.hub.twin(&door(&name)?).await?)?;
+            let id = door(&name)?;
+            match session.hub.twin(&id).await {
+                Ok(twin) => session.printer.document(&twin)?,
+                Err(error) => return Err(explain_door(session, &id, error).await),
+            }
         }
         TwinCommand::Set(args) => set(&args, session).await?,
     }
@@ -23,18 +25,21 @@ pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Resu
 
 async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<()> {
     let patch = patch(&args.desired, &args.tags)?;
-    let twin = session
+    let id = door(&args.door)?;
+    let twin = match session
         .hub
-        .twin_patch(&door(&args.door)?, &patch, args.etag.as_deref())
-        .await?;
+        .twin_patch(&id, &patch, args.etag.as_deref())
+        .await
+    {
+        Ok(twin) => twin,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
     let version = twin.properties.desired.version;
     session.printer.say(format!(
         "{}: desired version {version}, etag {}",
         twin.device_id, twin.etag
     ));
-    if !args.desired.is_empty()
-        && twin.connection_state == iothub_protocol::twin::ConnectionState::Disconnected
-    {
+    if !args.desired.is_empty() && twin.connection_state == ConnectionState::Disconnected {
         session
             .printer
             .say("the door is offline and reads this when it connects");

@@ -63,7 +63,8 @@ impl fmt::Display for Problem {
 }
 
 /// Plays it all; what was not as it should be is the result, what made it impossible to go on the error.
-pub(super) async fn play(cast: &Cast, stage: &mut Stage) -> anyhow::Result<Vec<Problem>> {
+pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
+    stage.until_connected(cast).await?;
     let mut problems = stage.check_identities(cast).await?;
     assign_places(cast, stage, &mut problems).await?;
     set_the_scene(cast, stage).await?;

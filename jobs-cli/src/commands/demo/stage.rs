@@ -47,10 +47,11 @@ pub(super) struct Stage {
     pub(super) config_file: PathBuf,
     verbose: bool,
     hub: RunningHub,
+    begun: Instant,
 }
 
 impl Stage {
-    /// Starts the hub, registers the doors, starts their agents, and waits until the hub counts all of them.
+    /// Starts the hub, registers the doors and starts their agents.
     pub(super) async fn set(
         cast: &Cast,
         global: &Global,
@@ -91,31 +92,31 @@ impl Stage {
         let begun = Instant::now();
         let identities = fleet::register(&client, cast).await?;
         let fleet = Fleet::start(identities, &address, &folder.join("doors")).await?;
-        let stage = Self {
+        Ok(Self {
             client,
             fleet,
             printer: printer.clone(),
             config_file,
             verbose,
             hub,
-        };
-        stage.until_connected(count).await?;
-        printer.say(format!(
-            "doors    {count} registered, each with a key of its own; {count} agents connected, after {:.1} s",
-            begun.elapsed().as_secs_f32()
-        ));
-        Ok(stage)
+            begun,
+        })
     }
 
-    async fn until_connected(&self, count: usize) -> anyhow::Result<()> {
-        let begun = Instant::now();
+    /// Waits until the hub counts all doors as connected.
+    pub(super) async fn until_connected(&self, cast: &Cast) -> anyhow::Result<()> {
+        let count = cast.doors.len();
         loop {
             let connected = self.client.statistics().await?.connected_device_count;
             if usize::try_from(connected) == Ok(count) {
+                self.printer.say(format!(
+                    "doors    {count} registered, each with a key of its own; {count} agents connected, after {:.1} s",
+                    self.begun.elapsed().as_secs_f32()
+                ));
                 return Ok(());
             }
-            if begun.elapsed() > PATIENCE {
-                return Err(late(format!("{connected} of {count} doors are connected")).into());
+            if self.begun.elapsed() > PATIENCE {
+                return Err(late(&format!("{connected} of {count} doors are connected")).into());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -188,7 +189,7 @@ impl Stage {
                 return Ok(twins);
             }
             if begun.elapsed() > patience {
-                return Err(late(what.to_owned()).into());
+                return Err(late(what).into());
             }
             // A large fleet takes a while to read: looking is to be a small part of the work.
             tokio::time::sleep(LOOK.max(asked.elapsed())).await;
@@ -214,7 +215,7 @@ fn contexts(connection_string: String, ca: String) -> Contexts {
     }
 }
 
-fn late(what: String) -> Failure {
+fn late(what: &str) -> Failure {
     Failure::new(format!("waited in vain: {what}"))
         .next("run it again with --verbose; on a busy machine with fewer --doors")
         .status(ExitStatus::Deadline)

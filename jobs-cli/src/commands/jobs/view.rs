@@ -63,14 +63,15 @@ impl View {
     ) {
         self.in_trouble = false;
         self.tell(rows);
-        let (done, all) = counts(job, rows);
+        let tally = Tally::of(rows);
+        let (done, all) = counts(job, tally);
         let start = job.start_time.filter(|_| is_ahead(job.status));
         let state = match start {
             // A line that changes with every second is for a terminal alone.
             Some(start) if self.bar.is_some() => format!("starts {}", time::countdown(start, now)),
             Some(_) => "waits for its start".to_owned(),
             None if all > 0 && !rows.is_empty() => {
-                format!("{}: {}", job.status, Tally::of(rows).said(wanted))
+                format!("{}: {}", job.status, tally.said(wanted))
             }
             None => job.status.to_string(),
         };
@@ -135,16 +136,10 @@ fn is_ahead(status: JobStatus) -> bool {
     )
 }
 
-/// Doors that are done, and all: by the hub's statistics, else by the doors' records.
-fn counts(job: &JobResponse, rows: &[OutcomeRow]) -> (u64, u64) {
+/// Doors that are done, and all. The doors' own records come first, so that these numbers and the words beside them are of one moment.
+fn counts(job: &JobResponse, tally: Tally) -> (u64, u64) {
     match &job.device_job_statistics {
-        Some(counts) => (
-            counts.succeeded_count + counts.failed_count,
-            counts.device_count,
-        ),
-        None => {
-            let tally = Tally::of(rows);
-            ((tally.doors - tally.waiting) as u64, tally.doors as u64)
-        }
+        Some(counts) if tally.doors == 0 => (0, counts.device_count),
+        _ => ((tally.doors - tally.waiting) as u64, tally.doors as u64),
     }
 }

@@ -1,0 +1,150 @@
+//! Contexts: files, forms, and what is said about them.
+
+use super::support::{Home, KEY};
+
+const GOOD: &str = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=";
+
+#[test]
+fn a_context_is_kept_though_its_hub_does_not_answer() {
+    let home = Home::new();
+    home.secret("good", &format!("{GOOD}{KEY}\n"));
+    insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--zone", "Europe/Berlin"]), @r"
+    status: 0
+    --- stderr
+    context lab is kept in HOME/config.toml and is the current one
+    warning: the hub does not answer: cannot reach localhost:1: Connection refused (os error 111)
+    ");
+    insta::assert_snapshot!(home.run(&["context", "list"]), @r"
+    status: 0
+    --- stdout
+    CURRENT  NAME  HUB          POLICY   ZONE
+    *        lab   localhost:1  service  Europe/Berlin
+    ");
+    insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good"]), @r"
+    status: 1
+    --- stderr
+    error: there is a context called `lab` already
+      next: choose another name, or add --replace
+    ");
+    insta::assert_snapshot!(home.run(&["context", "use", "lap"]), @r"
+    status: 1
+    --- stderr
+    error: no context is called `lap`; there are: lab
+      next: doorctl context list, or: doorctl context add NAME --connection-string-file FILE --ca ca.pem (no hub yet? doorctl demo)
+    ");
+    insta::assert_snapshot!(home.run(&["context", "list", "-o", "json"]), @r#"
+    status: 0
+    --- stdout
+    [
+      {
+        "current": true,
+        "name": "lab",
+        "hub": "localhost:1",
+        "policy": "service",
+        "zone": "Europe/Berlin"
+      }
+    ]
+    "#);
+    insta::assert_snapshot!(home.run(&["context", "remove", "lab"]), @r"
+    status: 0
+    --- stderr
+    context lab is forgotten
+    no context is current now: doorctl context use NAME
+    ");
+}
+
+#[test]
+#[cfg(unix)]
+fn the_file_of_contexts_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::with_absent_hub();
+    let path = home.path().join("config.toml");
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    insta::assert_snapshot!(home.run(&["devices", "list"]), @r"
+    status: 1
+    --- stderr
+    error: HOME/config.toml holds a secret and others may read it (mode 0644), expected mode 0600: chmod 600 HOME/config.toml
+    ");
+}
+
+#[test]
+fn wrong_connection_strings_say_what_is_wrong_and_change_nothing() {
+    let home = Home::new();
+    for (name, text) in [
+        ("empty", ""),
+        (
+            "device",
+            &format!("HostName=hub;DeviceId=d;SharedAccessKey={KEY}"),
+        ),
+        ("keyless", "HostName=hub;SharedAccessKeyName=service"),
+        (
+            "typo",
+            &format!("HostNam=hub;SharedAccessKeyName=service;SharedAccessKey={KEY}"),
+        ),
+        (
+            "not-base64",
+            "HostName=hub;SharedAccessKeyName=service;SharedAccessKey=!!c2VjcmV0",
+        ),
+        (
+            "url",
+            &format!("HostName=https://hub/;SharedAccessKeyName=service;SharedAccessKey={KEY}"),
+        ),
+    ] {
+        home.secret(name, text);
+        let told = home.run(&["context", "add", "lab", "--connection-string-file", name]);
+        assert!(!told.contains(KEY) && !told.contains("c2VjcmV0"), "{told}");
+        insta::assert_snapshot!(format!("connection_string_{name}"), told);
+    }
+    assert!(!home.path().join("config.toml").exists());
+}
+
+#[test]
+fn files_that_are_missing_open_to_others_or_no_certificate_are_refused() {
+    let home = Home::new();
+    insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "nowhere"]), @r"
+    status: 1
+    --- stderr
+    error: --connection-string-file: cannot read nowhere: No such file or directory (os error 2)
+    ");
+    std::fs::write(home.path().join("open"), format!("{GOOD}{KEY}")).unwrap();
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(home.path().join("open"), mode).unwrap();
+        insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "open"]), @r"
+        status: 1
+        --- stderr
+        error: --connection-string-file: open holds a secret and others may read it (mode 0644), expected mode 0600: chmod 600 open
+        ");
+    }
+    home.secret("good", &format!("{GOOD}{KEY}"));
+    insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--ca", "good"]), @r"
+    status: 1
+    --- stderr
+    error: --ca good: the CA file has no certificate; expected PEM with BEGIN CERTIFICATE
+    ");
+    insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--zone", "Berlin"]), @r"
+    status: 1
+    --- stderr
+    error: --zone: `Berlin` is no time zone; expected an IANA name such as Europe/Berlin or UTC
+    ");
+    assert!(!home.path().join("config.toml").exists());
+}
+
+#[test]
+fn a_damaged_file_of_contexts_is_named_with_its_line() {
+    let home = Home::new();
+    home.secret(
+        "config.toml",
+        "current = \"lab\"\n[context.lab]\nconnection_strin = \"x\"\n",
+    );
+    insta::assert_snapshot!(home.run(&["devices", "list"]), @r"
+    status: 1
+    --- stderr
+    error: HOME/config.toml, line 3: unknown field `connection_strin`, expected one of `connection_string`, `ca`, `zone`
+    ");
+}

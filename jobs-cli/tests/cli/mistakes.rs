@@ -1,0 +1,177 @@
+//! Mistakes: each says which flag, what was there, what was expected, and what to do next; each ends with status 1.
+
+use super::support::Home;
+
+#[test]
+fn without_a_context_the_way_to_one_is_told() {
+    insta::assert_snapshot!(Home::new().run(&["devices", "list"]), @r"
+    status: 1
+    --- stderr
+    error: no hub is chosen
+      next: doorctl context list, or: doorctl context add NAME --connection-string-file FILE --ca ca.pem (no hub yet? doorctl demo)
+    ");
+}
+
+#[test]
+fn an_unknown_verb_is_answered_with_the_likely_one() {
+    insta::assert_snapshot!(Home::new().run(&["jobs", "lok"]), @r"
+    status: 1
+    --- stderr
+    error: unrecognized subcommand 'lok'
+
+      tip: a similar subcommand exists: 'lock'
+
+    Usage: doorctl jobs [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_hub_that_is_not_there_is_named() {
+    insta::assert_snapshot!(Home::with_absent_hub().run(&["devices", "list"]), @r"
+    status: 1
+    --- stderr
+    error: cannot reach localhost:1: Connection refused (os error 111)
+      next: is the hub running, and are host and port right? doorctl context list
+    ");
+}
+
+#[test]
+fn a_bad_time_says_which_times_there_are() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "half past ten"]), @r#"
+    status: 1
+    --- stderr
+    error: --at "half past ten": not a time; expected now, +10s, 22:00, today 22:00, tomorrow 06:30, friday 18:00, 2026-11-23 22:00 (a zone such as Europe/Berlin may follow), or RFC 3339 such as 2026-11-23T22:00:00+01:00
+    "#);
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "2020-01-01 10:00 Europe/Berlin"])
+        .split(" (").next().unwrap().to_owned(), @r#"
+        status: 1
+        --- stderr
+        error: --at "2020-01-01 10:00 Europe/Berlin": Wed 2020-01-01 10:00:00 CET
+        "#);
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "22:00 Europe/Berln"]), @r#"
+    status: 1
+    --- stderr
+    error: --at "22:00 Europe/Berln": `Europe/Berln` is no time zone; expected an IANA name such as Europe/Berlin or UTC
+    "#);
+}
+
+#[test]
+fn a_bad_duration_says_what_one_is() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--for", "8d"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value '8d' for '--for <DURATION>': the duration is longer than 7 days; expected a duration such as 10m, 1h30m, 7d, PT10M or 600 (seconds), above zero and at most 7 days
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["invoke", "d", "m", "--response-timeout", "6m"]), @r"
+    status: 1
+    --- stderr
+    error: --response-timeout: responseTimeoutInSeconds must be within [5; 300].
+    ");
+}
+
+#[test]
+fn doors_have_to_be_chosen() {
+    insta::assert_snapshot!(Home::with_absent_hub().run(&["jobs", "lock"]), @r"
+    status: 1
+    --- stderr
+    error: no doors are chosen; expected door names, --building, --floor, --where or --all
+      next: doorctl devices list
+    ");
+}
+
+#[test]
+fn a_mistake_in_a_condition_is_pointed_at() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--where", "tags.wing == 'east'"]), @r"
+    status: 1
+    --- stderr
+    error: --where: unexpected `=`; expected a property, a constant, a function, `NOT` or `(`
+    tags.wing == 'east'
+               ^
+      next: a condition is the part after WHERE, such as: properties.desired.floor = 3 AND tags.wing = 'east'
+    ");
+    insta::assert_snapshot!(home.run(&["query", "SELECT * FORM devices"]), @r#"
+    status: 1
+    --- stderr
+    error: QUERY: unexpected `FORM`; expected `FROM`
+    SELECT * FORM devices
+             ^
+      next: doorctl query "SELECT * FROM devices WHERE properties.desired.floor = 3"
+    "#);
+}
+
+#[test]
+fn bad_ids_payloads_and_assignments_are_refused_before_anything_is_sent() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["jobs", "lock", "--all", "--id", "night lock"]), @r#"
+    status: 1
+    --- stderr
+    error: --id "night lock": job id "night lock" has ' ' as character 6; expected a letter, a digit or -
+    "#);
+    insta::assert_snapshot!(home.run(&["invoke", "d", "lockDoor", "--payload", "{lockTime:10m}"]), @r#"
+    status: 1
+    --- stderr
+    error: --payload is not JSON: key must be a string at line 1 column 2
+      next: quote it for your shell, as in --payload '{"lockTime":"10m"}', or use --payload @FILE
+    "#);
+    insta::assert_snapshot!(home.run(&["invoke", "d", "lockDoor", "--payload", "@nowhere.json"]), @r"
+    status: 1
+    --- stderr
+    error: --payload: cannot read nowhere.json: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(home.run(&["twin", "set", "d", "floor"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value 'floor' for '[KEY=VALUE]...': expected KEY=VALUE
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["devices", "add", "lobby east"]), @r#"
+    status: 1
+    --- stderr
+    error: NAME "lobby east" cannot be a door's; expected 1 to 64 of letters, digits, `_` and `-`
+    "#);
+    insta::assert_snapshot!(home.run(&["devices", "add", "a", "b", "--agent-config", "a.toml"]), @r"
+    status: 1
+    --- stderr
+    error: --agent-config configures one agent; expected one NAME with it
+      next: run `doorctl devices add` once for each door
+    ");
+}
+
+#[test]
+fn a_demo_that_cannot_be_is_refused() {
+    let home = Home::new();
+    insta::assert_snapshot!(home.run(&["demo", "--doors", "3"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value '3' for '--doors <N>': 3 is not in 16..=9999
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["demo", "--fault", "burn=door-0007"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value 'burn=door-0007' for '--fault <FAULT=DOOR>': expected jam=DOOR, such as jam=door-0007
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["demo", "--fault", "jam=door-0005"]), @r"
+    status: 1
+    --- stderr
+    error: --fault: door-0005 is on floor 1, and only floor 3 is locked
+      next: a door of floor 3, such as --fault jam=door-0003
+    ");
+    insta::assert_snapshot!(home.run(&["demo", "--fault", "jam=door-0700"]), @r"
+    status: 1
+    --- stderr
+    error: --fault: there is no door-0700
+      next: a door of floor 3, such as --fault jam=door-0003
+    ");
+}

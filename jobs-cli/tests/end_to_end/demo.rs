@@ -1,0 +1,93 @@
+//! The demo, as a newcomer runs it.
+
+use super::support::Operator;
+
+#[test]
+fn it_ends_well_and_leaves_nothing_behind() {
+    let operator = Operator::new();
+    let temporary = operator.folder().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let output = operator
+        .command(&["demo", "--doors", "16"])
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    let line = |door: &str| {
+        stdout
+            .lines()
+            .find(|line| line.starts_with(door))
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(
+        line("door-0001"),
+        "door-0001 43 1 unlocked closed unsecured bond"
+    );
+    assert_eq!(
+        line("door-0007"),
+        "door-0007 43 3 unlocked open unsecured bond accepted (202): door open"
+    );
+    assert_eq!(
+        line("door-0011"),
+        "door-0011 43 3 locked closed secured bond secured"
+    );
+    assert!(line("door-0003").contains("DeviceNotOnline"), "{stdout}");
+    for part in [
+        "16 agents connected",
+        "16 of 16 doors applied them",
+        "the hub counts 3 succeeded, 1 failed of 4",
+        "2 secured, 1 accepted, 1 failed",
+        "door-0007 was accepted while open; now closed, it bolts",
+        "3 doors of floor 3 relinquished",
+    ] {
+        assert!(stderr.contains(part), "{part:?} is not said:\n{stderr}");
+    }
+    assert!(
+        !operator.folder().join("doorctl.toml").exists(),
+        "the person's settings are not touched"
+    );
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn a_jammed_door_is_shown_and_ends_it_badly() {
+    let operator = Operator::new();
+    let told = operator
+        .run(&[
+            "demo",
+            "--doors",
+            "16",
+            "--fault",
+            "jam=door-0007",
+            "-o",
+            "json",
+        ])
+        .expect(2);
+    let rows = told.json();
+    let jammed = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["door"] == "door-0007")
+        .unwrap();
+    assert_eq!(
+        (&jammed["lockState"], &jammed["secured"]),
+        (&"jammed".into(), &"unsecured".into())
+    );
+    let told = told.says(&[
+        "door-0007 has a bolt that does not move",
+        "error: not everything is as it should be:\n  door-0007: failed (500): jammed",
+    ]);
+    let log = told
+        .stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("what hub and doors logged: "));
+    std::fs::remove_file(log.unwrap()).unwrap();
+}

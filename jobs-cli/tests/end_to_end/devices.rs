@@ -1,0 +1,245 @@
+//! `devices ...` against a real hub.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use door_agent::AgentConfig;
+use serde_json::json;
+
+use super::support::{Lab, Told};
+
+#[test]
+fn what_is_added_is_listed_shown_and_can_connect() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let added = operator
+        .run(&[
+            "devices",
+            "add",
+            "west",
+            "east",
+            "--building",
+            "43",
+            "--floor",
+            "3",
+            "--tag",
+            "access.group=staff",
+        ])
+        .expect(0);
+    assert_eq!(
+        added.stdout,
+        "DOOR  BUILDING  FLOOR\nwest  43        3\neast  43        3\n"
+    );
+    let _north = lab.door("north", &["--floor", "mezzanine"]);
+
+    let listed = operator.run(&["devices", "list", "-o", "csv"]).expect(0);
+    insta::assert_snapshot!(listed.stdout, @r"
+    door,connectionState,building,floor,lockState,doorState,secured,proof
+    east,offline,43,3,,,,
+    north,connected,,mezzanine,unknown,unknown,unknown,none
+    west,offline,43,3,,,,
+    ");
+    let third = operator.json(&[
+        "devices",
+        "list",
+        "--floor",
+        "3",
+        "--where",
+        "tags.access.group = 'staff'",
+    ]);
+    let names: Vec<_> = third
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["door"].clone())
+        .collect();
+    assert_eq!(names, [json!("east"), json!("west")]);
+
+    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    for part in [
+        "connectionState     offline",
+        "status              enabled",
+        r#"tags                {"access":{"group":"staff"}}"#,
+    ] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+    assert!(!format!("{shown:?}").contains("Key"));
+}
+
+#[test]
+fn what_exists_is_neither_made_again_nor_half_made() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "west"]).expect(0);
+    operator
+        .run(&["devices", "add", "east", "west", "south"])
+        .expect(1)
+        .says(&[
+            "the hub has a door called west already; nothing was changed",
+            "doorctl devices show west",
+        ]);
+    // The hub refuses the second step: what the first made is taken back.
+    operator
+        .run(&["devices", "add", "east", "south", "--tag", "bad key=1"])
+        .expect(1)
+        .says(&[
+            "nothing was changed",
+            "cannot set properties or tags of east",
+            "bad key",
+        ]);
+    let left = operator.json(&["devices", "list"]);
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+}
+
+#[test]
+fn an_agents_files_are_whole_private_and_never_overwritten() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let add = |name: &str, file: &str| -> Told {
+        operator.run(&["devices", "add", name, "--agent-config", file])
+    };
+    add("east", "agents.toml").expect(0);
+    let path = |name: &str| operator.folder().join(name);
+    let mode = fs::metadata(path("east.connection-string"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let config = AgentConfig::load(&path("agents.toml")).unwrap();
+    assert_eq!(config.hub.connection.device_id, "east");
+    assert_eq!(config.hub.connection.host_name.as_str(), "localhost");
+    assert_eq!(
+        fs::read(config.hub.ca_file.unwrap()).unwrap(),
+        fs::read(path("hub/ca.pem")).unwrap()
+    );
+
+    add("south", "agents.toml")
+        .expect(1)
+        .says(&["agents.toml exists and is not overwritten; nothing was changed"]);
+    fs::write(path("south.connection-string"), "mine").unwrap();
+    add("south", "south.toml")
+        .expect(1)
+        .says(&["south.connection-string exists"]);
+    add("south", "nowhere/south.toml")
+        .expect(1)
+        .says(&["nowhere is no folder; nothing was changed"]);
+    // A folder that takes no file: the door that was made is taken back.
+    if !is_root() {
+        fs::create_dir(path("locked")).unwrap();
+        fs::set_permissions(path("locked"), fs::Permissions::from_mode(0o500)).unwrap();
+        add("south", "locked/south.toml")
+            .expect(1)
+            .says(&["nothing was changed"]);
+    }
+    let left = operator.json(&["devices", "list"]);
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(
+        fs::read_to_string(path("south.connection-string")).unwrap(),
+        "mine"
+    );
+}
+
+#[test]
+fn a_connection_string_goes_to_a_private_file_and_nowhere_else() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    let write = |out: &str, flags: &[&str]| {
+        let mut arguments = vec!["devices", "connection-string", "east", "--out", out];
+        arguments.extend(flags);
+        operator.run(&arguments)
+    };
+    let told = write("primary", &[]).expect(0);
+    write("secondary", &["--secondary"]).expect(0);
+    let read = |name: &str| fs::read_to_string(operator.folder().join(name)).unwrap();
+    let (primary, secondary) = (read("primary"), read("secondary"));
+    assert!(
+        primary.starts_with("HostName=localhost;DeviceId=east;SharedAccessKey="),
+        "{primary}"
+    );
+    assert_ne!(primary, secondary);
+    let key = primary.trim().rsplit("SharedAccessKey=").next().unwrap();
+    assert!(!format!("{told:?}").contains(key));
+    write("primary", &[])
+        .expect(1)
+        .says(&["cannot create primary"]);
+}
+
+#[test]
+fn a_door_that_is_not_there_is_answered_with_the_one_that_was_meant() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "lobby-east", "vault"])
+        .expect(0);
+    let told = operator.run(&["devices", "show", "lobby-eats"]).expect(1);
+    insta::assert_snapshot!(told.stderr, @r"
+    error: the hub knows no door `lobby-eats`; did you mean `lobby-east`?
+      next: doorctl devices list
+    ");
+    operator
+        .run(&["invoke", "valut", "getState"])
+        .expect(1)
+        .says(&["did you mean `vault`?"]);
+    operator
+        .run(&["twin", "show", "roof"])
+        .expect(1)
+        .says(&["the hub knows no door `roof`\n"]);
+    operator
+        .run(&["jobs", "lock", "lobby-eats", "vault"])
+        .expect(1)
+        .says(&["the hub knows no door `lobby-eats`; did you mean `lobby-east`?"]);
+}
+
+#[test]
+fn a_wrong_key_and_a_ca_that_is_not_trusted_are_told() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let good = fs::read_to_string(operator.folder().join("hub/service-connection-string")).unwrap();
+    let (start, _) = good.trim().rsplit_once("SharedAccessKey=").unwrap();
+    let file = operator.folder().join("wrong");
+    fs::write(
+        &file,
+        format!("{start}SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+    )
+    .unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    operator
+        .run(&[
+            "context",
+            "add",
+            "wrong",
+            "--connection-string-file",
+            "wrong",
+            "--ca",
+            "hub/ca.pem",
+        ])
+        .expect(0)
+        .says(&["the hub does not let this connection string in", "401"]);
+    operator.run(&["devices", "list"]).expect(1).says(&[
+        "the hub answers 401",
+        "next: is this the right policy and key",
+    ]);
+    operator
+        .run(&[
+            "context",
+            "add",
+            "stranger",
+            "--connection-string-file",
+            "hub/service-connection-string",
+        ])
+        .expect(0)
+        .says(&["the hub does not answer", "UnknownIssuer"]);
+    operator
+        .run(&["devices", "list"])
+        .expect(1)
+        .says(&["next: trust the hub's CA"]);
+    operator
+        .run(&["devices", "list", "--context", "lab"])
+        .expect(0);
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self")
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+}

@@ -1,0 +1,204 @@
+//! `jobs ...` against a real hub with real doors.
+
+use door_agent::gpio::simulated::SimCommand;
+use serde_json::{Value, json};
+
+use super::support::Lab;
+
+#[test]
+fn a_lock_is_counted_by_what_the_doors_answer() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _closed = lab.door("closed", &["--floor", "3"]);
+    let open = lab.door("open", &["--floor", "3"]);
+    open.at(SimCommand::Open);
+    operator.until(&["twin", "show", "open"], |twin| {
+        twin["properties"]["reported"]["door"]["doorState"] == "open"
+    });
+
+    let watched = operator
+        .run(&[
+            "jobs", "lock", "--floor", "3", "--for", "10m", "--id", "now", "--watch",
+        ])
+        .expect(2)
+        .says(&[
+            "2 doors match now",
+            "the hub counts 2 succeeded, 0 failed of 2",
+            "1 secured, 1 accepted",
+        ]);
+    insta::assert_snapshot!(watched.stdout, @r"
+    DOOR    LOCK STATE  DOOR STATE  SECURED    PROOF  OUTCOME
+    closed  locked      closed      secured    bond   secured
+    open    unlocking   open        unsecured  bond   accepted (202): door open
+    ");
+    let shown = operator.json(&["jobs", "show", "now"]);
+    assert_eq!(
+        shown["tally"],
+        json!({"doors": 2, "reached": 1, "accepted": 1, "failed": 0, "waiting": 0})
+    );
+    let payload = &shown["job"]["cloudToDeviceMethod"]["payload"];
+    assert_eq!(
+        (&payload["lockTime"], &payload["commandId"]),
+        (&json!("10m"), &json!("now"))
+    );
+    assert!(
+        payload["until"].is_string() && payload["notAfter"].is_string(),
+        "{payload}"
+    );
+
+    // The deadline comes before the door is closed; then it is closed.
+    operator
+        .run(&["jobs", "wait", "now", "--deadline", "1s"])
+        .expect(3)
+        .says(&["1 accepted and not there yet"]);
+    open.at(SimCommand::Close);
+    let waited = operator
+        .run(&["jobs", "wait", "now", "-o", "json"])
+        .expect(0)
+        .json();
+    let row = waited["doors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["door"] == "open")
+        .unwrap()
+        .clone();
+    assert_eq!(
+        (&row["secured"], &row["outcome"]),
+        (&json!("secured"), &json!("secured, after it was accepted"))
+    );
+}
+
+#[test]
+fn an_unlock_is_counted_when_the_door_is_released() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &[]);
+    operator
+        .run(&["jobs", "lock", "east", "--watch"])
+        .expect(0)
+        .says(&["1 secured"]);
+    operator
+        .run(&["jobs", "unlock", "east", "--for", "5m", "--watch"])
+        .expect(0)
+        .says(&["1 released"]);
+    operator
+        .run(&["jobs", "method", "relinquish", "east", "--watch"])
+        .expect(0)
+        .says(&["1 done"]);
+}
+
+#[test]
+fn a_twin_job_changes_the_doors_that_a_condition_finds() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "--tag", "wing=east"])
+        .expect(0);
+    operator.run(&["devices", "add", "c"]).expect(0);
+    operator
+        .run(&[
+            "jobs",
+            "twin",
+            "--set",
+            "floor=4",
+            "--set",
+            "building=43",
+            "--where",
+            "tags.wing = 'east'",
+            "--watch",
+        ])
+        .expect(0)
+        .says(&["2 doors match now", "2 changed"]);
+    let floors: Vec<Value> = operator
+        .json(&["devices", "list"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["floor"].clone())
+        .collect();
+    assert_eq!(floors, [json!("4"), json!("4"), json!("")]);
+}
+
+#[test]
+fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_used_once() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    operator
+        .run(&["jobs", "lock", "east", "--at", "+1h", "--id", "tonight"])
+        .expect(0)
+        .says(&["in 1 h"]);
+    operator
+        .run(&["jobs", "lock", "east", "--at", "+2h", "--id", "tonight"])
+        .expect(1)
+        .says(&[
+            "--id: the hub has a job called tonight already; nothing was changed",
+            "next: choose another --id",
+        ]);
+    let listed = operator.json(&["jobs", "list"]);
+    assert_eq!(
+        (listed.as_array().unwrap().len(), &listed[0]["jobId"]),
+        (1, &json!("tonight"))
+    );
+
+    operator
+        .run(&["jobs", "cancel", "tonihgt"])
+        .expect(1)
+        .says(&["did you mean `tonight`?"]);
+    operator
+        .run(&["jobs", "cancel", "tonight"])
+        .expect(0)
+        .says(&["job tonight is cancelled"]);
+    operator
+        .run(&["jobs", "cancel", "tonight"])
+        .expect(4)
+        .says(&["job tonight cannot be cancelled"]);
+    operator
+        .run(&["jobs", "watch", "tonight"])
+        .expect(2)
+        .says(&["job tonight cancelled"]);
+    let cancelled = operator.json(&["jobs", "list", "--status", "cancelled"]);
+    assert_eq!(cancelled.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_job_for_nobody_is_made_with_a_warning() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["jobs", "watch"])
+        .expect(1)
+        .says(&["the hub has no job to watch"]);
+    operator
+        .run(&["jobs", "lock", "--floor", "9", "--at", "+1h"])
+        .expect(0)
+        .says(&["warning: no door matches now"]);
+}
+
+#[test]
+fn a_door_that_never_comes_fails_when_its_time_is_up() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    let watched = operator
+        .run(&[
+            "jobs",
+            "lock",
+            "absent",
+            "--connect-timeout",
+            "1s",
+            "--watch",
+        ])
+        .expect(2);
+    let watched = watched.says(&[
+        "the hub counts 0 succeeded, 1 failed of 1",
+        "absent: DeviceNotOnline",
+    ]);
+    assert!(
+        watched
+            .stdout
+            .contains("DeviceNotOnline: Timed out waiting for device to connect."),
+        "{watched:?}"
+    );
+}

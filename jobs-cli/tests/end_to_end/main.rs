@@ -1,0 +1,10 @@
+//! doorctl against a real hub with real agents, as processes or within this one.
+#![cfg(all(unix, feature = "demo"))]
+
+mod demo;
+mod devices;
+mod jobs;
+mod restart;
+mod support;
+mod twins;
+mod walk_through;

@@ -1,0 +1,94 @@
+//! A power cut between the making of a job and its start.
+
+use std::time::{Duration, Instant};
+
+use door_agent::Shared;
+use serde_json::Value;
+
+use super::support::{DEADLINE, Door, HubProcess, Operator, start_door};
+
+#[test]
+fn a_job_survives_the_death_of_the_hub() {
+    let operator = Operator::new();
+    let hub = HubProcess::start(&operator.folder().join("data"));
+    operator.use_hub(&hub.data);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let shared = Shared::new().unwrap();
+    let names = ["a", "b", "c", "offline"];
+    operator
+        .run(&["devices", "add", "a", "b", "c", "offline", "--floor", "3"])
+        .expect(0);
+    let doors: Vec<Door> = names
+        .iter()
+        .map(|name| {
+            start_door(
+                &operator,
+                &runtime,
+                &shared,
+                name,
+                hub.mqtt_port,
+                &hub.data.join("ca.pem"),
+            )
+        })
+        .collect();
+    operator.until(&["devices", "list"], |rows| {
+        all(rows, "connectionState", "Connected")
+    });
+    doors[3].unplug();
+
+    let scheduled = Instant::now();
+    operator
+        .run(&[
+            "jobs",
+            "lock",
+            "--floor",
+            "3",
+            "--id",
+            "night",
+            "--at",
+            "+8s",
+            "--for",
+            "10m",
+            "--connect-timeout",
+            "5s",
+        ])
+        .expect(0);
+    let start_again = hub.kill();
+    operator
+        .run(&["jobs", "show", "night"])
+        .expect(1)
+        .says(&["cannot reach localhost"]);
+    // About two seconds are left then: the doors have to find the hub again.
+    while scheduled.elapsed() < Duration::from_secs(6) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let hub = start_again();
+
+    let watched = operator.run(&["jobs", "watch", "night", "-o", "json"]);
+    assert!(scheduled.elapsed() < DEADLINE);
+    let report = watched.expect(2).json();
+    let doors: Vec<(&str, &str)> = report["doors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["door"].as_str().unwrap(),
+                row["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        &doors[..3],
+        [("a", "secured"), ("b", "secured"), ("c", "secured")]
+    );
+    assert_eq!(doors[3].0, "offline");
+    assert!(doors[3].1.starts_with("DeviceNotOnline"), "{doors:?}");
+    assert_eq!(report["job"]["status"], "completed");
+    assert!(hub.terminate().success());
+}
+
+fn all(rows: &Value, key: &str, value: &str) -> bool {
+    rows.as_array()
+        .is_some_and(|rows| rows.iter().all(|row| row[key] == value))
+}

@@ -1,0 +1,372 @@
+//! A hub, doors, and an operator with a folder of their own.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use door_agent::config::HubConfig as AgentHubConfig;
+use door_agent::gpio::simulated::SimCommand;
+use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
+use door_core::Want;
+use door_hub::config::HubConfig;
+use door_hub::{Hub, RunningHub};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything here may take. It is reached only when something is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a run of doorctl came to.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Told {
+    /// Stdout as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Fails unless the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Fails unless stderr says all of this.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not said: {self:?}");
+        }
+        self
+    }
+}
+
+/// An operator's folder and settings.
+pub(crate) struct Operator {
+    folder: TempDir,
+}
+
+impl Operator {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorctl"));
+        command
+            .args(arguments)
+            .current_dir(self.folder())
+            .env("DOORCTL_CONFIG", self.folder().join("doorctl.toml"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs doorctl to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Told {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told {
+            status: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Runs doorctl, expects success, and gives its stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["-o", "json"]);
+        self.run(&arguments).expect(0).json()
+    }
+
+    /// Runs doorctl until what it prints as JSON satisfies `wanted`.
+    #[track_caller]
+    pub(crate) fn until(&self, arguments: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let value = self.json(arguments);
+            if wanted(&value) {
+                return value;
+            }
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{arguments:?} still prints {value:#}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Makes the hub in `data` the current context.
+    pub(crate) fn use_hub(&self, data: &Path) -> Told {
+        let file = data.join("service-connection-string");
+        let ca = data.join("ca.pem");
+        self.run(&[
+            "context",
+            "add",
+            "lab",
+            "--connection-string-file",
+            file.to_str().unwrap(),
+            "--ca",
+            ca.to_str().unwrap(),
+        ])
+        .expect(0)
+    }
+}
+
+/// A hub in this process, with doors in this process, and an operator. Tests are plain threads; the runtime is the hub's and the doors'.
+pub(crate) struct Lab {
+    pub(crate) operator: Operator,
+    runtime: tokio::runtime::Runtime,
+    hub: RunningHub,
+    data: PathBuf,
+    shared: Shared,
+}
+
+/// A door of a [`Lab`], or of a hub that is a process.
+pub(crate) struct Door {
+    agent: RunningAgent,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let operator = Operator::new();
+        let data = operator.folder().join("hub");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let hub = runtime
+            .block_on(Hub::start(HubConfig::loopback(data.clone())))
+            .unwrap();
+        operator
+            .use_hub(&data)
+            .says(&["answers: 0 doors connected"]);
+        Self {
+            operator,
+            runtime,
+            hub,
+            data,
+            shared: Shared::new().unwrap(),
+        }
+    }
+
+    /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the hub shows it connected.
+    pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
+        let door = self.door_on_its_way(name, flags);
+        let connected = |value: &Value| {
+            value["connectionState"] == "Connected"
+                && value["properties"]["reported"]["door"].is_object()
+        };
+        self.operator.until(&["twin", "show", name], connected);
+        door
+    }
+
+    fn door_on_its_way(&self, name: &str, flags: &[&str]) -> Door {
+        let mut arguments = vec!["devices", "add", name];
+        arguments.extend(flags);
+        self.operator.run(&arguments).expect(0);
+        start_door(
+            &self.operator,
+            &self.runtime,
+            &self.shared,
+            name,
+            self.hub.mqtt_address().port(),
+            &self.data.join("ca.pem"),
+        )
+    }
+}
+
+/// Starts the agent of a door that is registered.
+pub(crate) fn start_door(
+    operator: &Operator,
+    runtime: &tokio::runtime::Runtime,
+    shared: &Shared,
+    name: &str,
+    mqtt_port: u16,
+    ca_file: &Path,
+) -> Door {
+    let file = format!("{name}.key");
+    operator
+        .run(&["devices", "connection-string", name, "--out", &file])
+        .expect(0);
+    let connection = std::fs::read_to_string(operator.folder().join(file)).unwrap();
+    let mut hub = AgentHubConfig::new(connection.trim().parse().unwrap());
+    hub.mqtt_port = mqtt_port;
+    hub.ca_file = Some(ca_file.to_owned());
+    hub.reconnect_min = Duration::from_millis(100);
+    hub.reconnect_max = Duration::from_millis(500);
+    let mut config = AgentConfig::simulated(hub, operator.folder().join(format!("{name}.state")));
+    config.door.relinquish_default = Want::Released;
+    let agent = runtime.block_on(Agent::start(config, shared)).unwrap();
+    Door { agent }
+}
+
+impl Door {
+    /// Does something at the door.
+    pub(crate) fn at(&self, command: SimCommand) {
+        self.agent.sim().unwrap().apply(command).unwrap();
+    }
+
+    /// Pulls its cable.
+    pub(crate) fn unplug(&self) {
+        self.agent.disconnect_link();
+    }
+}
+
+/// A program that ends with the test.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// As a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// As systemd would; waits until it has drained.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        let id = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "it does not end on SIGTERM");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Ended already when the test went well.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A program of another package of this workspace, built when it is not.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let doorctl = PathBuf::from(env!("CARGO_BIN_EXE_doorctl"));
+        let folder = doorctl.parent().unwrap().to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args([
+            "build",
+            "--quiet",
+            "-p",
+            "door-hub",
+            "-p",
+            "door-agent",
+            "--bins",
+            "--manifest-path",
+        ]);
+        build
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .env("CARGO_TARGET_DIR", folder.parent().unwrap());
+        if folder
+            .file_name()
+            .is_some_and(|profile| profile == "release")
+        {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().unwrap().success(),
+            "door-hub and door-agent do not build"
+        );
+        folder
+    });
+    folder.join(name)
+}
+
+/// A hub that is a process, on ports that stay the same when it is started again.
+pub(crate) struct HubProcess {
+    process: Process,
+    pub(crate) data: PathBuf,
+    pub(crate) mqtt_port: u16,
+    pub(crate) https_port: u16,
+}
+
+impl HubProcess {
+    pub(crate) fn start(data: &Path) -> Self {
+        let (mqtt_port, https_port) = (free_port(), free_port());
+        Self::start_on(data, mqtt_port, https_port)
+    }
+
+    fn start_on(data: &Path, mqtt_port: u16, https_port: u16) -> Self {
+        let mut command = Command::new(program("door-hub"));
+        command
+            .args(["serve", "--name", "localhost", "--listen", "127.0.0.1"])
+            .args([
+                "--mqtt-port",
+                &mqtt_port.to_string(),
+                "--https-port",
+                &https_port.to_string(),
+                "--data",
+            ])
+            .arg(data)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command);
+        // The last line it says when it serves; the test's own time limit is the deadline.
+        let said = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let operator = said
+            .map(Result::unwrap)
+            .find(|line| line.contains("operator"));
+        assert!(operator.is_some(), "the hub ended without serving");
+        Self {
+            process,
+            data: data.to_owned(),
+            mqtt_port,
+            https_port,
+        }
+    }
+
+    /// Kills it, as a power cut would; gives what starts it again.
+    pub(crate) fn kill(self) -> impl FnOnce() -> Self {
+        let Self {
+            process,
+            data,
+            mqtt_port,
+            https_port,
+        } = self;
+        process.kill();
+        move || Self::start_on(&data, mqtt_port, https_port)
+    }
+
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.process.terminate()
+    }
+}
+
+/// A port that nobody has at the moment.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
