@@ -1,5 +1,6 @@
 //! doorctl against a real hub with real agents, as processes or within this one.
 #![cfg(all(unix, feature = "demo"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod demo;
 mod devices;

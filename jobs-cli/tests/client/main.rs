@@ -1,0 +1,308 @@
+//! The REST client against a server that plays a script: what is sent, what is sent again, and what is made of the answers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod server;
+
+use std::time::{Duration, Instant};
+
+use doorctl::{ClientError, ClientOptions, HubClient, ItemType, NewDevice};
+use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::TwinPatch;
+use iothub_protocol::{DeviceId, ErrorCode, JobId};
+use serde_json::{Value, json};
+
+use server::{Reply, Server};
+
+const TWIN: &str = r#"{"deviceId":"d","etag":"AAAAAAAAAAE=","version":2,"properties":{"desired":{"$version":1},"reported":{"$version":1}}}"#;
+const DEVICE: &str = r#"{"deviceId":"d","connectionState":"Connected","status":"enabled"}"#;
+const JOB: &str = r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#;
+
+fn device() -> DeviceId {
+    "d".parse().unwrap()
+}
+
+fn job() -> JobId {
+    "j".parse().unwrap()
+}
+
+fn lock_all() -> JobRequest {
+    JobRequest {
+        job_id: Some(job()),
+        action: JobAction::Method(MethodRequest::new("lockDoor".parse().unwrap())),
+        query_condition: "*".to_owned(),
+        start_time: None,
+        max_execution_time: Duration::from_secs(60),
+    }
+}
+
+fn refusal(name: &str) -> String {
+    json!({"Message": format!("ErrorCode:{name};so it is"), "ExceptionMessage": ""}).to_string()
+}
+
+#[tokio::test]
+async fn requests_are_signed_versioned_and_spelled_as_azure_documents_them() {
+    let server = Server::play(vec![
+        Reply::ok(DEVICE),
+        Reply::ok(DEVICE),
+        Reply::ok(TWIN),
+        Reply::ok(TWIN),
+        Reply::ok(r#"{"status":200,"payload":{"a":1}}"#),
+        Reply::ok("[]"),
+        Reply::ok(JOB),
+        Reply::ok(JOB),
+        Reply::ok(JOB),
+        Reply::ok("[]"),
+        Reply::ok(r#"{"connectedDeviceCount":1}"#),
+        Reply::status(204, ""),
+    ])
+    .await;
+    let hub = server.client();
+    hub.device_create(&NewDevice::with_generated_keys(device()))
+        .await
+        .unwrap();
+    hub.device(&device()).await.unwrap();
+    hub.twin(&device()).await.unwrap();
+    hub.twin_patch(&device(), &TwinPatch::default(), Some("AAAAAAAAAAE="))
+        .await
+        .unwrap();
+    hub.invoke(&device(), &MethodRequest::new("getState".parse().unwrap()))
+        .await
+        .unwrap();
+    hub.query::<Value>("SELECT * FROM devices").await.unwrap();
+    hub.job_create(&job(), &lock_all()).await.unwrap();
+    hub.job(&job()).await.unwrap();
+    hub.job_cancel(&job()).await.unwrap();
+    hub.jobs(Some(JobStatus::Running)).await.unwrap();
+    hub.statistics().await.unwrap();
+    hub.device_delete(&device()).await.unwrap();
+
+    let requests = server.requests();
+    let lines: Vec<&str> = requests
+        .iter()
+        .map(|request| request.line.as_str())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "PUT /devices/d?api-version=2021-04-12",
+            "GET /devices/d?api-version=2021-04-12",
+            "GET /twins/d?api-version=2021-04-12",
+            "PATCH /twins/d?api-version=2021-04-12",
+            "POST /twins/d/methods?api-version=2021-04-12",
+            "POST /devices/query?api-version=2021-04-12",
+            "PUT /jobs/v2/j?api-version=2021-04-12",
+            "GET /jobs/v2/j?api-version=2021-04-12",
+            "POST /jobs/v2/j/cancel?api-version=2021-04-12",
+            "GET /jobs/v2/query?api-version=2021-04-12&jobStatus=running",
+            "GET /statistics/service?api-version=2021-04-12",
+            "DELETE /devices/d?api-version=2021-04-12",
+        ]
+    );
+    let signed = format!(
+        "SharedAccessSignature sr=localhost%3A{}&sig=",
+        server.port()
+    );
+    assert!(requests.iter().all(|request| {
+        request
+            .header("authorization")
+            .unwrap()
+            .starts_with(&signed)
+    }));
+    let tokens: std::collections::HashSet<_> = requests
+        .iter()
+        .map(|request| request.header("authorization"))
+        .collect();
+    assert_eq!(tokens.len(), 1, "a token is made once per lifetime");
+    assert_eq!(requests[3].header("if-match"), Some("\"AAAAAAAAAAE=\""));
+    assert_eq!(requests[11].header("if-match"), Some("\"*\""));
+    // Azure's front end answers 411 to a cancel that does not say how long it is.
+    assert_eq!(
+        (
+            requests[8].header("content-length"),
+            requests[8].header("content-type")
+        ),
+        (Some("0"), None)
+    );
+    let created: Value = serde_json::from_str(&requests[6].body).unwrap();
+    assert_eq!(
+        created,
+        json!({
+            "jobId": "j", "type": "scheduleDeviceMethod", "queryCondition": "*", "maxExecutionTimeInSeconds": 60,
+            "cloudToDeviceMethod": {"methodName": "lockDoor", "responseTimeoutInSeconds": 30, "connectTimeoutInSeconds": 0, "payload": null},
+        })
+    );
+}
+
+#[tokio::test]
+async fn pages_are_asked_until_none_is_left_or_the_token_is_empty() {
+    let server = Server::play(vec![
+        Reply::ok("[1,2]")
+            .with("x-ms-continuation", "next=")
+            .with("x-ms-item-type", "Raw"),
+        Reply::ok("[3]")
+            .with("x-ms-continuation", "")
+            .with("x-ms-item-type", "Twin"),
+    ])
+    .await;
+    let rows: Vec<u8> = server
+        .client()
+        .query("SELECT * FROM devices")
+        .await
+        .unwrap();
+    assert_eq!(rows, [1, 2, 3]);
+    let requests = server.requests();
+    assert_eq!(requests[0].header("x-ms-continuation"), None);
+    assert_eq!(requests[1].header("x-ms-continuation"), Some("next="));
+    assert_eq!(
+        requests[0].body, requests[1].body,
+        "the query goes with its token"
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.header("x-ms-max-item-count") == Some("100"))
+    );
+
+    let server = Server::play(vec![Reply::ok("[]").with("x-ms-item-type", "DeviceJob")]).await;
+    let page = server
+        .client()
+        .query_page::<Value>("x", None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (page.item_type, page.continuation),
+        (ItemType::DeviceJob, None)
+    );
+}
+
+#[tokio::test]
+async fn reads_are_sent_again_when_the_hub_is_busy() {
+    let server = Server::play(vec![
+        Reply::status(503, &refusal("ServiceUnavailable")),
+        Reply::hang_up(),
+        Reply::status(429, &refusal("ThrottlingException")).with("retry-after", "1"),
+        Reply::ok(TWIN),
+    ])
+    .await;
+    let begun = Instant::now();
+    server.client().twin(&device()).await.unwrap();
+    assert_eq!(server.requests().len(), 4);
+    assert!(
+        begun.elapsed() >= Duration::from_secs(1),
+        "the hub asked for a second"
+    );
+}
+
+#[tokio::test]
+async fn writes_are_sent_again_only_when_the_hub_said_that_it_did_nothing() {
+    let server = Server::play(vec![
+        Reply::status(429, &refusal("ThrottlingException")),
+        Reply::ok(JOB),
+    ])
+    .await;
+    server
+        .client()
+        .job_create(&job(), &lock_all())
+        .await
+        .unwrap();
+    assert_eq!(server.requests().len(), 2);
+
+    for (reply, code) in [
+        (
+            Reply::status(503, &refusal("ServiceUnavailable")),
+            Some(ErrorCode::ServiceUnavailable),
+        ),
+        (
+            Reply::status(429, &refusal("ThrottlingMaxActiveJobCountExceeded")),
+            Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded),
+        ),
+        (Reply::hang_up(), None),
+    ] {
+        let server = Server::play(vec![reply]).await;
+        let error = server
+            .client()
+            .job_create(&job(), &lock_all())
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_error_keeps_what_the_hub_said() {
+    let server = Server::play(vec![
+        Reply::status(404, r#"{"Message":"{\"errorCode\":404103,\"message\":\"Timed out waiting for device to connect.\"}","ExceptionMessage":""}"#)
+            .with("iothub-errorcode", "DeviceNotOnline"),
+    ])
+    .await;
+    let error = server
+        .client()
+        .invoke(&device(), &MethodRequest::new("m".parse().unwrap()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.status(), error.code()),
+        (Some(404), Some(ErrorCode::DeviceNotOnline))
+    );
+    assert_eq!(
+        error.to_string(),
+        "the hub answers 404 DeviceNotOnline: Timed out waiting for device to connect."
+    );
+}
+
+#[tokio::test]
+async fn a_hub_that_says_nothing_is_not_waited_for() {
+    let server = Server::play(vec![Reply::silence()]).await;
+    let hub = server.client_with(&ClientOptions {
+        timeout: Duration::from_millis(200),
+        ..server.options()
+    });
+    let error = hub
+        .twin_patch(&device(), &TwinPatch::default(), None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_something_else_is_an_error() {
+    let server = Server::play(vec![Reply::ok("[]")]).await;
+    let error = server.client().twin(&device()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the hub's answer is not a twin");
+}
+
+#[tokio::test]
+async fn a_hub_that_nobody_vouches_for_is_not_spoken_to() {
+    let server = Server::play(vec![Reply::ok(TWIN)]).await;
+    let other = Server::play(vec![]).await;
+    let hub = server.client_with(&other.options());
+    let error = hub.twin(&device()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ClientError::Unreachable {
+                connected: false,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_id_that_would_become_another_path_is_refused() {
+    let server = Server::play(vec![Reply::ok(TWIN)]).await;
+    let hub: HubClient = server.client();
+    assert!(matches!(
+        hub.twin(&"..".parse().unwrap()).await,
+        Err(ClientError::Unaddressable(_))
+    ));
+    hub.twin(&"a%2f?#b".parse().unwrap()).await.unwrap();
+    assert_eq!(
+        server.requests()[0].line,
+        "GET /twins/a%252f%3F%23b?api-version=2021-04-12"
+    );
+}

@@ -1,0 +1,228 @@
+//! A server with a certificate of its own that answers each request with the next line of its script, and remembers what it was sent.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use doorctl::{ClientOptions, HubClient};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// What a request is answered with.
+pub(crate) struct Reply(Act);
+
+enum Act {
+    Answer {
+        status: u16,
+        headers: String,
+        body: String,
+    },
+    HangUp,
+    Silence,
+}
+
+impl Reply {
+    pub(crate) fn ok(body: &str) -> Self {
+        Self::status(200, body)
+    }
+
+    pub(crate) fn status(status: u16, body: &str) -> Self {
+        Self(Act::Answer {
+            status,
+            headers: String::new(),
+            body: body.to_owned(),
+        })
+    }
+
+    /// Ends the connection without a word.
+    pub(crate) fn hang_up() -> Self {
+        Self(Act::HangUp)
+    }
+
+    /// Keeps the connection and says nothing.
+    pub(crate) fn silence() -> Self {
+        Self(Act::Silence)
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        if let Act::Answer { headers, .. } = &mut self.0 {
+            headers.push_str(&format!("{name}: {value}\r\n"));
+        }
+        self
+    }
+}
+
+/// What was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    /// Method and target.
+    pub(crate) line: String,
+    headers: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// The server; ends when dropped.
+pub(crate) struct Server {
+    port: u16,
+    ca_pem: String,
+    received: Arc<Mutex<Vec<Received>>>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn play(script: Vec<Reply>) -> Self {
+        let (acceptor, ca_pem) = certified();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let serving = tokio::spawn(serve(
+            listener,
+            acceptor,
+            script.into(),
+            Arc::clone(&received),
+        ));
+        Self {
+            port,
+            ca_pem,
+            received,
+            serving,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn options(&self) -> ClientOptions {
+        ClientOptions {
+            ca_pem: Some(self.ca_pem.clone().into_bytes()),
+            ..ClientOptions::default()
+        }
+    }
+
+    pub(crate) fn client(&self) -> HubClient {
+        self.client_with(&self.options())
+    }
+
+    pub(crate) fn client_with(&self, options: &ClientOptions) -> HubClient {
+        let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+        let text = format!(
+            "HostName=localhost:{};SharedAccessKeyName=service;SharedAccessKey={key}",
+            self.port
+        );
+        HubClient::new(text.parse().unwrap(), options).unwrap()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn certified() -> (TlsAcceptor, String) {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &ca)
+        .unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![leaf.der().clone()],
+        PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+    )
+    .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), ca.pem())
+}
+
+async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    mut script: VecDeque<Reply>,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        // A client that does not trust us ends here.
+        let Ok(mut stream) = acceptor.accept(socket).await else {
+            continue;
+        };
+        let Some(request) = read(&mut stream).await else {
+            continue;
+        };
+        received.lock().unwrap().push(request);
+        match script
+            .pop_front()
+            .expect("a request that the script does not have")
+            .0
+        {
+            Act::Answer {
+                status,
+                headers,
+                body,
+            } => {
+                let text = format!(
+                    "HTTP/1.1 {status} so\r\nconnection: close\r\ncontent-length: {}\r\ncontent-type: application/json\r\n{headers}\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(text.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+            Act::HangUp => {}
+            Act::Silence => tokio::time::sleep(Duration::from_secs(60)).await,
+        }
+    }
+}
+
+async fn read(stream: &mut TlsStream<TcpStream>) -> Option<Received> {
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let mut lines = head.lines();
+        let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
+        let headers: HashMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        if body.len() >= length {
+            let body = body.to_owned();
+            return Some(Received {
+                line,
+                headers,
+                body,
+            });
+        }
+    }
+}
