@@ -70,7 +70,7 @@ fn foreign_and_unknown_topics_end_the_connection() {
     assert_eq!(foreign, Err(Violation::Topic(TopicError::OtherDevice)));
     for topic in [
         "hello",
-        "$iothub/methods/POST/lockDoor/?$rid=1",
+        "$iothub/methods/POST/reboot/?$rid=1",
         "$SYS/broker",
         "$iothub/twin/res/200/?$rid=1",
     ] {
