@@ -11,8 +11,11 @@ use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
 use crate::printer::Printer;
 use crate::time;
 
-/// The bar: counts under a line of words.
-const TEMPLATE: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
+/// While there is nothing to count.
+const WORDS: &str = "{msg}";
+
+/// Counts under a line of words.
+const BAR: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
 
 /// Doors that are told one by one as they fail; of more, the table tells.
 const TOLD: usize = 20;
@@ -31,10 +34,8 @@ impl View {
     /// A view on stderr: with a bar when that is a terminal.
     pub(crate) fn new(printer: &Printer) -> Self {
         let bar = printer.is_live().then(|| {
-            let style = ProgressStyle::with_template(TEMPLATE)
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            let target = ProgressDrawTarget::stderr();
-            ProgressBar::with_draw_target(Some(0), target).with_style(style.progress_chars("=> "))
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+                .with_style(style(WORDS))
         });
         Self {
             bar,
@@ -77,7 +78,10 @@ impl View {
         };
         match &self.bar {
             Some(bar) => {
-                bar.set_length(all);
+                if start.is_none() && bar.length() != Some(all) {
+                    bar.set_style(style(BAR));
+                    bar.set_length(all);
+                }
                 bar.set_position(done);
                 bar.set_message(format!("{}  {state}", job.job_id));
             }
@@ -127,6 +131,12 @@ impl View {
             None => self.printer.say(text),
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
 }
 
 fn is_ahead(status: JobStatus) -> bool {
