@@ -1,8 +1,5 @@
 # Chores of doorfleet. `just` lists them; `.ci/run` runs the same commands.
 
-# The cross tool reads only `Cross.toml` unless told.
-export CROSS_CONFIG := "cross.toml"
-
 # List the recipes.
 default:
     @just --list
