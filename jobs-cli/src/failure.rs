@@ -7,6 +7,7 @@ use iothub_protocol::ErrorCode;
 
 use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
+use crate::printer::talk;
 
 /// An error of a command itself, with the next thing to try and the status to end with.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +47,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitStatus {
         // Whoever read our output has seen enough.
         return ExitStatus::Success;
     }
-    eprintln!("error: {}", sentence(error));
+    talk(&format!("error: {}", sentence(error)));
     if let Some(next) = next_step(error) {
-        eprintln!("  next: {next}");
+        talk(&format!("  next: {next}"));
     }
     let own = error.downcast_ref::<Failure>();
     own.map_or(ExitStatus::Error, |failure| failure.status)

@@ -244,7 +244,8 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn talk(text: &str) {
+/// Writes a line to stderr.
+pub(crate) fn talk(text: &str) {
     // Nobody is left to tell that stderr is gone.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -5,6 +5,7 @@
 //! folder, and touches no settings of the person who runs it.
 
 mod cast;
+mod check;
 mod fleet;
 mod log_file;
 mod play;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
@@ -26,7 +28,7 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 
 use cast::Cast;
-use play::Problem;
+use check::Problem;
 use stage::Stage;
 
 /// How long hub and agents may take to stop.
@@ -81,9 +83,8 @@ async fn perform(
     let interrupt = CancellationToken::new();
     let interrupted = interrupt.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupt.cancel();
-        }
+        asked_to_stop().await;
+        interrupt.cancel();
     });
     // Not to be cut in the middle: what was started has to be stopped.
     let stage = Stage::set(cast, global, folder, printer, args.verbose).await?;
@@ -109,6 +110,17 @@ async fn perform(
         ));
     }
     played
+}
+
+/// Ctrl-C, or SIGTERM.
+async fn asked_to_stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn verdict(problems: &[Problem]) -> Failure {

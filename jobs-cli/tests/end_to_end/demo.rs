@@ -1,6 +1,9 @@
 //! The demo, as a newcomer runs it.
 
-use super::support::Operator;
+use std::path::Path;
+use std::process::Stdio;
+
+use super::support::{Operator, Process};
 
 #[test]
 fn it_ends_well_and_leaves_nothing_behind() {
@@ -54,6 +57,30 @@ fn it_ends_well_and_leaves_nothing_behind() {
         "the person's settings are not touched"
     );
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_kept_can_be_tried_from_a_second_terminal() {
+    let operator = Operator::new();
+    let mut demo = operator.command(&["demo", "--doors", "16", "--keep"]);
+    let mut demo = Process::spawn(demo.stderr(Stdio::piped()).stdout(Stdio::null()));
+    let mut said = demo.stderr();
+    let export = said
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix("export DOORCTL_CONFIG=")
+                .map(str::to_owned)
+        })
+        .unwrap();
+    let listed = operator
+        .command(&["devices", "list", "--floor", "3", "-o", "csv"])
+        .env("DOORCTL_CONFIG", &export)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 5);
+    assert_eq!(demo.interrupt().code(), Some(0));
+    assert!(said.any(|line| line == "stopping"));
+    assert!(!Path::new(&export).exists());
 }
 
 #[test]

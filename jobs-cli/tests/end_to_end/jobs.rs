@@ -1,9 +1,11 @@
 //! `jobs ...` against a real hub with real doors.
 
+use std::process::Stdio;
+
 use door_agent::gpio::simulated::SimCommand;
 use serde_json::{Value, json};
 
-use super::support::Lab;
+use super::support::{Lab, Process};
 
 #[test]
 fn a_lock_is_counted_by_what_the_doors_answer() {
@@ -160,6 +162,29 @@ fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_used_once() {
         .says(&["job tonight cancelled"]);
     let cancelled = operator.json(&["jobs", "list", "--status", "cancelled"]);
     assert_eq!(cancelled.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn watching_ends_with_ctrl_c_and_the_job_goes_on() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    operator
+        .run(&["jobs", "lock", "east", "--at", "+1h", "--id", "tonight"])
+        .expect(0);
+    let mut watch = operator.command(&["jobs", "watch"]);
+    let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::null()));
+    let mut said = watch.stderr();
+    assert_eq!(said.next().unwrap(), "tonight  waits for its start");
+    assert_eq!(watch.interrupt().code(), Some(130));
+    let last = said.next().unwrap();
+    assert!(
+        last.contains("job tonight goes on without us: doorctl jobs watch tonight"),
+        "{last}"
+    );
+    operator.until(&["jobs", "show", "tonight"], |report| {
+        report["job"]["status"] == "scheduled"
+    });
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! A power cut between the making of a job and its start.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use door_agent::Shared;
 use serde_json::Value;
 
-use super::support::{DEADLINE, Door, HubProcess, Operator, start_door};
+use super::support::{DEADLINE, Door, HubProcess, Operator, Process, start_door};
 
 #[test]
 fn a_job_survives_the_death_of_the_hub() {
@@ -53,6 +54,10 @@ fn a_job_survives_the_death_of_the_hub() {
             "5s",
         ])
         .expect(0);
+    let mut watch = operator.command(&["jobs", "watch", "night", "-o", "json"]);
+    let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::piped()));
+    let mut said = watch.stderr();
+    assert_eq!(said.next().unwrap(), "night  waits for its start");
     let start_again = hub.kill();
     operator
         .run(&["jobs", "show", "night"])
@@ -64,9 +69,14 @@ fn a_job_survives_the_death_of_the_hub() {
     }
     let hub = start_again();
 
-    let watched = operator.run(&["jobs", "watch", "night", "-o", "json"]);
+    let (status, stdout) = watch.wait();
     assert!(scheduled.elapsed() < DEADLINE);
-    let report = watched.expect(2).json();
+    let said: Vec<String> = said.collect();
+    let patient = said
+        .iter()
+        .any(|line| line.ends_with("the job goes on without us, trying again"));
+    assert!(patient && status.code() == Some(2), "{said:?}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
     let doors: Vec<(&str, &str)> = report["doors"]
         .as_array()
         .unwrap()

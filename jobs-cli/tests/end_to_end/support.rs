@@ -240,12 +240,34 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// Its output, which must have been piped.
+    pub(crate) fn stderr(&mut self) -> impl Iterator<Item = String> + use<> {
+        BufReader::new(self.0.stderr.take().unwrap())
+            .lines()
+            .map(Result::unwrap)
+    }
+
+    /// Waits until it ends by itself; gives what it printed, which must have been piped.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let stdout = std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap();
+        (self.0.wait().unwrap(), stdout)
+    }
+
     /// As systemd would; waits until it has drained.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.signal("-TERM")
+    }
+
+    /// As a person would who presses Ctrl-C.
+    pub(crate) fn interrupt(self) -> ExitStatus {
+        self.signal("-INT")
+    }
+
+    fn signal(mut self, signal: &str) -> ExitStatus {
         let id = self.0.id().to_string();
         assert!(
             Command::new("kill")
-                .args(["-TERM", &id])
+                .args([signal, &id])
                 .status()
                 .unwrap()
                 .success()
@@ -255,7 +277,7 @@ impl Process {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
-            assert!(begun.elapsed() < DEADLINE, "it does not end on SIGTERM");
+            assert!(begun.elapsed() < DEADLINE, "it does not end on {signal}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

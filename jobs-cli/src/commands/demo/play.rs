@@ -1,7 +1,6 @@
 //! What happens, act by act, and whether it was what should happen.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,6 +15,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::{Value, json};
 
 use super::cast::{BUILDING, Cast, FLOORS, LOCKED_FLOOR, Member, Part};
+use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::stage::{PACE, PATIENCE, Stage};
 use super::table;
 use crate::commands::jobs::follow::{self, Ended};
@@ -44,23 +44,6 @@ const REPORT_WITHIN: Duration = Duration::from_secs(4);
 
 /// Doors in the condition of one job: a condition has at most 8,192 characters.
 const DOORS_IN_JOB: usize = 500;
-
-/// Something that was not as it should be.
-#[derive(Debug)]
-pub(super) struct Problem(String);
-
-impl Problem {
-    /// A problem, in words.
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Plays it all; what was not as it should be is the result, what made it impossible to go on the error.
 pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
@@ -390,87 +373,6 @@ async fn schedule(
         .await
         .with_context(|| format!("cannot make job {id}"))?;
     Ok(())
-}
-
-fn check_statistics(
-    cast: &Cast,
-    job: &iothub_protocol::job::JobResponse,
-    problems: &mut Vec<Problem>,
-) {
-    let doors = cast.of_locked_floor().count() as u64;
-    let counts = job.device_job_statistics.unwrap_or_default();
-    // All but the door that is offline answer, whatever they answer.
-    let expected = (doors, doors - 1, 1);
-    let actual = (
-        counts.device_count,
-        counts.succeeded_count,
-        counts.failed_count,
-    );
-    if actual != expected {
-        problems.push(Problem::new(format!(
-            "the hub counts {} doors, {} succeeded, {} failed; expected {}, {}, {}",
-            actual.0, actual.1, actual.2, expected.0, expected.1, expected.2
-        )));
-    }
-}
-
-/// What the hub recorded of a door against its part.
-fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<Problem> {
-    let Some(row) = row else {
-        return Some(Problem::new(format!(
-            "{} has no record in the job",
-            door.id
-        )));
-    };
-    let expected = match door.part {
-        Part::Offline => {
-            row.progress == Progress::Failed && row.outcome.starts_with("DeviceNotOnline")
-        }
-        Part::Open => {
-            row.method_status == Some(202)
-                && row.state.door_state == "open"
-                && row.state.secured == "unsecured"
-        }
-        // A fault is never as it should be.
-        _ => {
-            row.method_status == Some(200)
-                && row.progress == Progress::Reached
-                && row.state.proof == "bond"
-        }
-    };
-    (!expected).then(|| Problem::new(format!("{}: {}", door.id, row.outcome)))
-}
-
-/// What a door reports after the lock against its part.
-fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Option<Problem> {
-    let Some(twin) = twins.get(door.id.as_str()) else {
-        return Some(Problem::new(format!("the hub has no twin of {}", door.id)));
-    };
-    let LockState {
-        lock_state,
-        door_state,
-        secured,
-        proof,
-    } = LockState::reported(twin);
-    let expected = match door.part {
-        Part::Locks => {
-            lock_state == "locked"
-                && door_state == "closed"
-                && secured == "secured"
-                && proof == "bond"
-        }
-        Part::Open => door_state == "open" && secured == "unsecured",
-        Part::Bystander => lock_state == "unlocked" && door_state == "closed",
-        Part::Jams => lock_state == "jammed",
-        // What it reported last.
-        Part::Offline => twin.connection_state == ConnectionState::Disconnected,
-    };
-    (!expected).then(|| {
-        Problem::new(format!(
-            "{} reports: lock {lock_state}, door {door_state}, {secured}, proof {proof}",
-            door.id
-        ))
-    })
 }
 
 fn reports_floor(twins: &BTreeMap<String, Twin>, door: &Member) -> bool {

@@ -12,8 +12,8 @@ use doorctl::{ClientOptions, HubClient};
 use iothub_protocol::twin::{ConnectionState, Twin};
 
 use super::cast::Cast;
+use super::check::Problem;
 use super::fleet::{self, Address, Fleet};
-use super::play::Problem;
 use crate::cli::Global;
 use crate::commands::jobs::follow::Pace;
 use crate::commands::jobs::view::View;

@@ -78,12 +78,12 @@ impl View {
         };
         match &self.bar {
             Some(bar) => {
+                bar.set_message(format!("{}  {state}", job.job_id));
                 if start.is_none() && bar.length() != Some(all) {
                     bar.set_style(style(BAR));
                     bar.set_length(all);
                 }
                 bar.set_position(done);
-                bar.set_message(format!("{}  {state}", job.job_id));
             }
             None => {
                 let line = match start.is_some() || all == 0 {
