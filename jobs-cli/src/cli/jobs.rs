@@ -86,7 +86,7 @@ pub(crate) struct LockArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// For how long; without it until relinquished.
-    #[arg(long = "for", value_parser = period, value_name = "DURATION", help_heading = "When")]
+    #[arg(long = "for", value_parser = period, value_name = "DURATION", allow_hyphen_values = true, help_heading = "When")]
     pub(crate) length: Option<Duration>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
