@@ -66,12 +66,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 echo "fetching ${packages[*]}"
 (cd "$work" && apt-get -o APT::Sandbox::User= download -qq "${packages[@]}")
-for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
+for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/unpacked"; done
 
 rm -rf "$dest"
 mkdir -p "$dest/bin" "$dest/lib"
-cp "$work/root/usr/bin/rustc" "$dest/bin/"
-mv "$work/root/usr/lib/$triplet"/lib*.so* "$work/root/usr/lib/rustlib" "$dest/lib/"
+cp "$work/unpacked/usr/bin/rustc" "$dest/bin/"
+mv "$work/unpacked/usr/lib/$triplet"/lib*.so* "$work/unpacked/usr/lib/rustlib" "$dest/lib/"
 # rustup lends no cargo to a linked toolchain that has none.
 cargo=$(rustup which cargo 2>/dev/null || command -v cargo) || die "no cargo to copy into the toolchain; install Rust first"
 cp "$cargo" "$dest/bin/cargo"
