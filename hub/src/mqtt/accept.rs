@@ -159,6 +159,7 @@ async fn judge(
     let entry = Arc::new(Entry::new(
         device.clone(),
         Arc::clone(link) as _,
+        start.epoch.0,
         now,
         patience(connect.keep_alive_s),
         Some(

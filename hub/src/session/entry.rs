@@ -16,6 +16,8 @@ use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
 pub(crate) struct Entry {
     device: DeviceId,
     link: Arc<dyn Link>,
+    /// Rises with each connection of the hub: of two connections of one device, the later has the higher.
+    order: u64,
     started: Instant,
     /// Seconds after `started` at which something was last received.
     heard_s: AtomicU32,
@@ -45,6 +47,7 @@ impl Entry {
     pub(crate) fn new(
         device: DeviceId,
         link: Arc<dyn Link>,
+        order: u64,
         now: Instant,
         patience: Duration,
         token_deadline: Option<Instant>,
@@ -52,6 +55,7 @@ impl Entry {
         Self {
             device,
             link,
+            order,
             started: now,
             heard_s: AtomicU32::new(0),
             patience,
@@ -67,6 +71,10 @@ impl Entry {
 
     pub(crate) const fn device(&self) -> &DeviceId {
         &self.device
+    }
+
+    pub(super) const fn order(&self) -> u64 {
+        self.order
     }
 
     /// Something came from the device.

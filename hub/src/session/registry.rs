@@ -132,13 +132,22 @@ impl Registry {
         }
     }
 
-    /// A device has connected; a connection it had is told to end.
+    /// A device has connected. Of two connections the later one stays, whichever comes here first: the store judges by the same order.
     pub(crate) fn insert(&self, entry: &Arc<Entry>) {
-        let old =
-            write(self.shard(entry.device())).insert(entry.device().clone(), Arc::clone(entry));
-        if let Some(old) = old {
-            old.close(DisconnectReason::TakenOver);
-            old.end();
+        let ended = {
+            let mut shard = write(self.shard(entry.device()));
+            let later = shard
+                .get(entry.device())
+                .is_some_and(|current| current.order() > entry.order());
+            if later {
+                Some(Arc::clone(entry))
+            } else {
+                shard.insert(entry.device().clone(), Arc::clone(entry))
+            }
+        };
+        if let Some(ended) = ended {
+            ended.close(DisconnectReason::TakenOver);
+            ended.end();
         }
     }
 

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,7 @@ struct Fixture {
     registry: Registry,
     outcomes: Arc<Outcomes>,
     start: Instant,
+    connections: Cell<u64>,
 }
 
 impl Fixture {
@@ -70,15 +72,27 @@ impl Fixture {
             registry: Registry::new(),
             outcomes: Arc::default(),
             start: Instant::now(),
+            connections: Cell::default(),
         }
     }
 
     fn connect(&self, subscriptions: &[Subscription]) -> (Arc<Recorder>, Arc<Entry>) {
+        let order = self.connections.get() + 1;
+        self.connections.set(order);
+        self.connect_as(order, subscriptions)
+    }
+
+    fn connect_as(
+        &self,
+        order: u64,
+        subscriptions: &[Subscription],
+    ) -> (Arc<Recorder>, Arc<Entry>) {
         let link = Arc::new(Recorder::default());
         let token_deadline = Some(self.start + Duration::from_secs(3600));
         let entry = Entry::new(
             device(),
             Arc::clone(&link) as _,
+            order,
             self.start,
             Duration::from_secs(90),
             token_deadline,
@@ -213,6 +227,19 @@ fn the_newer_connection_of_a_device_wins() {
     );
     assert!(fixture.registry.is_connected(&device()));
     fixture.call(2, 0);
+    assert_eq!(new_link.topics().len(), 1);
+    assert!(fixture.registry.remove(&new));
+}
+
+#[test]
+fn a_connection_that_comes_late_to_the_registry_does_not_replace_a_newer_one() {
+    let fixture = Fixture::new();
+    let (new_link, new) = fixture.connect_as(2, &METHODS);
+    let (old_link, old) = fixture.connect_as(1, &METHODS);
+    assert_eq!(old_link.closed(), Some(DisconnectReason::TakenOver));
+    assert_eq!(new_link.closed(), None);
+    assert!(!fixture.registry.remove(&old));
+    fixture.call(1, 0);
     assert_eq!(new_link.topics().len(), 1);
     assert!(fixture.registry.remove(&new));
 }
