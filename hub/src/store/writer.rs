@@ -182,7 +182,9 @@ fn transact(
         if let Some(answer) = run_one(connection, &mut changes, operation) {
             answers.push(answer);
         }
-        if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop {
+        // A disk that is full or fails makes SQLite take back the whole transaction: a further operation would begin and commit one of its own.
+        let lost = connection.is_autocommit();
+        if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
             match commands.try_recv() {
                 Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
                 Ok(Command::Stop) => stop = true,
@@ -314,6 +316,42 @@ mod tests {
             .await;
         assert!(matches!(panicked, Err(StoreError::Closed)));
         assert_eq!(writer.write(0, count).await.unwrap(), 0);
+    }
+
+    /// As SQLite does by itself when the disk is full or fails.
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_took_back_keeps_nothing_that_was_answered_as_failed() {
+        let (writer, ..) = spawn();
+        let (begun, wait_begun) = std::sync::mpsc::channel();
+        let (go, wait_go) = std::sync::mpsc::channel();
+        // While this one runs, the others gather for one transaction.
+        let first = writer.write(1, move |_: &mut Write<'_>| -> Result<(), StoreError> {
+            begun.send(()).unwrap();
+            wait_go.recv().unwrap();
+            // Long enough that the transaction takes nothing else.
+            let began = Instant::now();
+            while began.elapsed() <= GROUP_TIME {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        });
+        let lost = writer.write(1, insert(1));
+        let failed = writer.write(1, |write: &mut Write<'_>| -> Result<(), StoreError> {
+            write.connection.execute_batch("ROLLBACK")?;
+            Err(StoreError::Closed)
+        });
+        let after = writer.write(1, insert(2));
+        let gate = async {
+            wait_begun.recv().unwrap();
+            go.send(()).unwrap();
+        };
+        // In this order they are queued; the gate is last, so that all are when it opens.
+        let (first, lost, failed, after, ()) = tokio::join!(first, lost, failed, after, gate);
+        first.unwrap();
+        assert!(matches!(lost, Err(StoreError::Commit(_))), "{lost:?}");
+        assert!(failed.is_err());
+        let stored = writer.write(0, count).await.unwrap();
+        assert_eq!(stored, i64::from(after.is_ok()), "{after:?}");
     }
 
     #[tokio::test]
