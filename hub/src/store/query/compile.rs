@@ -4,6 +4,8 @@
 //! is that of the query language, and NULL is its "undefined". Where a plain comparison of a JSON place with a constant decides, it is written
 //! so that an index on the place serves, with a guard on the type beside it.
 
+use std::fmt::Write as _;
+
 use iothub_protocol::query::{
     ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function, Path,
 };
@@ -38,6 +40,9 @@ struct Compiler {
     resolve: Resolve,
     parameters: Vec<Value>,
 }
+
+/// Steps of arithmetic in one call: SQLite limits how deep calls nest, and how many arguments one has.
+const ARITHMETIC_STEPS: usize = 40;
 
 /// Constants of one type.
 type Group = fn(&Constant) -> bool;
@@ -227,16 +232,21 @@ impl Compiler {
         rest: &[(ArithmeticOperator, Expression)],
     ) -> Option<String> {
         let mut result = self.value(first).number?;
-        for (operator, operand) in rest {
-            let operand = self.value(operand).number?;
-            let operator = match operator {
-                ArithmeticOperator::Add => '+',
-                ArithmeticOperator::Subtract => '-',
-                ArithmeticOperator::Multiply => '*',
-                ArithmeticOperator::Divide => '/',
-                ArithmeticOperator::Remainder => '%',
-            };
-            result = format!("calculate('{operator}', {result}, {operand})");
+        for steps in rest.chunks(ARITHMETIC_STEPS) {
+            let mut arguments = result;
+            for (operator, operand) in steps {
+                let operand = self.value(operand).number?;
+                let operator = match operator {
+                    ArithmeticOperator::Add => '+',
+                    ArithmeticOperator::Subtract => '-',
+                    ArithmeticOperator::Multiply => '*',
+                    ArithmeticOperator::Divide => '/',
+                    ArithmeticOperator::Remainder => '%',
+                };
+                // Writing to a String does not fail.
+                let _ = write!(arguments, ", '{operator}', {operand}");
+            }
+            result = format!("calculate({arguments})");
         }
         Some(result)
     }

@@ -19,7 +19,7 @@ pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()
     connection.create_scalar_function("ends_with", 2, pure, |arguments| {
         Ok(texts(arguments)?.map(|(text, part)| text.ends_with(&part)))
     })?;
-    connection.create_scalar_function("calculate", 3, pure, calculate)
+    connection.create_scalar_function("calculate", -1, pure, calculate)
 }
 
 /// Both texts; none when one is NULL.
@@ -28,19 +28,24 @@ fn texts(arguments: &Context<'_>) -> rusqlite::Result<Option<(String, String)>> 
     Ok(text.zip(part))
 }
 
-/// Double precision; NULL without two numbers or a finite result. (SQLite's own remainder is of integers alone.)
+/// A number, then operators and numbers in turn, from left to right, in double precision; NULL as soon as there is no number or no finite
+/// result. (SQLite's own remainder is of integers alone.)
 fn calculate(arguments: &Context<'_>) -> rusqlite::Result<Option<f64>> {
-    let operator: String = arguments.get(0)?;
-    let (left, right): (Option<f64>, Option<f64>) = (arguments.get(1)?, arguments.get(2)?);
-    let Some((left, right)) = left.zip(right) else {
-        return Ok(None);
-    };
-    let result = match operator.as_str() {
-        "+" => left + right,
-        "-" => left - right,
-        "*" => left * right,
-        "/" => left / right,
-        _ => left % right,
-    };
-    Ok(Some(result).filter(|result| result.is_finite()))
+    let mut result: Option<f64> = arguments.get(0)?;
+    for index in (1..arguments.len()).step_by(2) {
+        let operator: String = arguments.get(index)?;
+        let right: Option<f64> = arguments.get(index + 1)?;
+        let Some((left, right)) = result.zip(right) else {
+            return Ok(None);
+        };
+        let value = match operator.as_str() {
+            "+" => left + right,
+            "-" => left - right,
+            "*" => left * right,
+            "/" => left / right,
+            _ => left % right,
+        };
+        result = Some(value).filter(|value| value.is_finite());
+    }
+    Ok(result)
 }

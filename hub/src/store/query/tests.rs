@@ -315,3 +315,44 @@ fn the_longest_conditions_are_not_too_deep_for_sqlite() {
     let (found, expected) = both(&connection, &deep);
     assert_eq!(found, expected);
 }
+
+#[test]
+fn the_longest_arithmetic_is_not_too_deep_for_sqlite_and_goes_from_left_to_right() {
+    let connection = database();
+    add(
+        &connection,
+        "d",
+        None,
+        &json!({ "a": 1 }),
+        &json!({}),
+        &json!({}),
+    );
+    let ones = vec!["1"; 4000].join("+");
+    let mixed = vec!["tags.a"; 500].join(" - ");
+    for (condition, count) in [
+        (format!("{ones} = 4000"), 1),
+        (format!("{ones} = 3999"), 0),
+        (format!("{mixed} = -498"), 1),
+        (format!("{mixed} + tags.b = -498"), 0),
+    ] {
+        let (found, expected) = both(&connection, &condition);
+        assert_eq!(found, expected, "{condition:.40}");
+        assert_eq!(found.len(), count, "{condition:.40}");
+    }
+}
+
+#[test]
+fn the_longest_lists_and_paths_are_taken_by_sqlite() {
+    let connection = database();
+    let list = vec!["1"; 4000].join(",");
+    let unequal = vec!["tags.a != 'x'"; 450].join(" OR ");
+    for condition in [
+        format!("tags.a IN [{list}]"),
+        format!("tags.a NIN [{list}]"),
+        format!("tags.{} = 1", vec!["a"; 4000].join(".")),
+        unequal,
+    ] {
+        let (found, expected) = both(&connection, &condition);
+        assert_eq!(found, expected, "{condition:.40}");
+    }
+}
