@@ -116,7 +116,13 @@ impl Runner {
     async fn step(&mut self) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<Timestamp> = None;
         for job in self.context.store.job_active().await? {
-            if let Some(time) = self.step_job(job).await? {
+            let (name, row) = (job.job_id.clone(), job.row);
+            let time = self.step_job(job).await.unwrap_or_else(|error| {
+                // The others do not wait for it.
+                tracing::error!(job = %name, row, error = &error as &dyn std::error::Error, "a job cannot go on; it is taken up again");
+                Timestamp::now().checked_add(RETRY).ok()
+            });
+            if let Some(time) = time {
                 next = Some(next.map_or(time, |next| next.min(time)));
             }
         }
