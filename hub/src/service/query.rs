@@ -77,7 +77,7 @@ impl QueryService {
         let (rows, next) = self
             .page(query.source, query.condition, start.place, size)
             .await?;
-        let delivered = start.delivered + rows.len() as u64;
+        let delivered = start.delivered.saturating_add(rows.len() as u64);
         let wants_more = query.top.is_none_or(|top| delivered < top);
         let continuation = next
             .filter(|_| wants_more)
