@@ -69,8 +69,8 @@ pub struct Policy {
 pub struct DeviceAuthentication {
     /// Whether the identity's status is `enabled`.
     pub enabled: bool,
-    /// Changes when the identity is deleted and made again.
-    pub generation_id: String,
+    /// Changes whenever the identity does, and when it is deleted and made again.
+    pub etag: String,
     /// How the device proves itself.
     pub kind: AuthenticationKind,
 }

@@ -24,7 +24,7 @@ pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
 pub(crate) use policy::{OWNER, default_policies};
 pub(crate) use query::QueryService;
-pub(crate) use session::{SessionService, SessionStart};
+pub(crate) use session::SessionService;
 pub(crate) use telemetry::TelemetryService;
 pub(crate) use twin::TwinService;
 

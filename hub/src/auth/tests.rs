@@ -27,7 +27,7 @@ fn names() -> HostNames {
 fn stored() -> DeviceAuthentication {
     DeviceAuthentication {
         enabled: true,
-        generation_id: "1".to_owned(),
+        etag: "MQ==".to_owned(),
         kind: AuthenticationKind::Sas(keys("device")),
     }
 }

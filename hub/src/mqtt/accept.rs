@@ -12,7 +12,7 @@ use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{LastWill, Session, Violation};
 use crate::auth::{DeviceLogin, Identity, LoginError, authenticate_device};
-use crate::service::{ServiceError, SessionStart};
+use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
 /// Handshake and CONNECT together; a token is a few hundred bytes.
@@ -31,7 +31,7 @@ const LEVEL: u8 = 4;
 pub(super) struct Accepted {
     pub(super) session: Session,
     pub(super) entry: Arc<Entry>,
-    pub(super) start: SessionStart,
+    pub(super) epoch: ConnectionEpoch,
     /// What came behind CONNECT already.
     pub(super) unread: Vec<u8>,
 }
@@ -111,12 +111,12 @@ async fn connect(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, 
             let Packet::Connect(connect) = packet else {
                 return Err(Refused::NotConnect);
             };
-            let (session, entry, start) = judge(&connect, link, gateway).await?;
+            let (session, entry, epoch) = judge(&connect, link, gateway).await?;
             plain.drain(..length);
             return Ok(Accepted {
                 session,
                 entry,
-                start,
+                epoch,
                 unread: plain,
             });
         }
@@ -130,11 +130,11 @@ async fn judge(
     connect: &Connect<'_>,
     link: &Arc<SocketLink>,
     gateway: &Gateway,
-) -> Result<(Session, Arc<Entry>, SessionStart), Refused> {
+) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refused> {
     if connect.level != LEVEL {
         return Err(Refused::Level(connect.level));
     }
-    let identity = login(connect, gateway).await?;
+    let (identity, etag) = login(connect, gateway).await?;
     let device = identity.device.clone();
     let will = connect
         .will
@@ -146,20 +146,13 @@ async fn judge(
         error,
     })?;
 
-    let started = gateway
-        .services
-        .session
-        .connected(&device, connect.clean_session)
-        .await;
-    let start = started.map_err(|error| Refused::Service {
-        device: device.to_string(),
-        error,
-    })?;
+    // In the registry before it is in the store: whoever changes the identity either is seen there, or finds the connection here.
+    let epoch = gateway.services.session.begin();
     let now = Instant::now();
     let entry = Arc::new(Entry::new(
         device.clone(),
         Arc::clone(link) as _,
-        start.epoch.0,
+        epoch.0,
         now,
         patience(connect.keep_alive_s),
         Some(
@@ -168,24 +161,60 @@ async fn judge(
         ),
     ));
     gateway.registry.insert(&entry);
+    let joining = Joining {
+        gateway,
+        entry: &entry,
+        epoch,
+        accepted: false,
+    };
+    let started = gateway
+        .services
+        .session
+        .connected(&device, etag, epoch, connect.clean_session)
+        .await;
+    let start = started.map_err(|error| Refused::Service {
+        device: device.to_string(),
+        error,
+    })?;
     let mut answer = Vec::new();
     codec::write_connack(&mut answer, start.session_present, ConnectReturn::Accepted);
-    if let Err(error) = link.send(&answer) {
-        gateway.forget(&entry, start.epoch).await;
-        return Err(error.into());
-    }
-    let session = Session::new(device, start.subscriptions.clone(), will);
+    link.send(&answer)?;
+    joining.accepted();
+    let session = Session::new(device, start.subscriptions, will);
     // Behind CONNACK: a call that waited for the device may leave now.
     gateway.registry.subscribed(&entry, session.subscriptions());
-    Ok((session, entry, start))
+    Ok((session, entry, epoch))
+}
+
+/// Takes a connection that comes to nothing out of registry and store again, also when its time is up while the store is slow.
+struct Joining<'a> {
+    gateway: &'a Gateway,
+    entry: &'a Arc<Entry>,
+    epoch: ConnectionEpoch,
+    accepted: bool,
+}
+
+impl Joining<'_> {
+    fn accepted(mut self) {
+        self.accepted = true;
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if !self.accepted {
+            self.gateway.forget_later(self.entry, self.epoch);
+        }
+    }
 }
 
 /// So far ahead no clock has to count; tokens that never end are asked for again after ten years.
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<Identity, Refused> {
+/// Who it is, and the etag of the identity that this was judged by.
+async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<(Identity, String), Refused> {
     let refused = |error| Refused::Login {
-        device: connect.client_id.chars().take(128).collect(),
+        device: printable(connect.client_id),
         error,
     };
     let login = DeviceLogin {
@@ -200,7 +229,7 @@ async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<Identity, Ref
         error,
     })?;
     let policy = |name: &_| gateway.services.policy(name);
-    authenticate_device(
+    let identity = authenticate_device(
         &login,
         &claim,
         &gateway.names,
@@ -208,7 +237,20 @@ async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<Identity, Ref
         policy,
         unix_now_s(),
     )
-    .map_err(refused)
+    .map_err(refused)?;
+    Ok((
+        identity,
+        stored.map(|stored| stored.etag).unwrap_or_default(),
+    ))
+}
+
+/// What a stranger says its name is, as a log may have it: no longer than an id, and on one line.
+fn printable(client_id: &str) -> String {
+    client_id
+        .chars()
+        .take(128)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 fn patience(keep_alive_s: u16) -> Duration {
@@ -222,4 +264,19 @@ fn unix_now_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_name_cannot_forge_lines_of_the_log() {
+        assert_eq!(printable("door-1"), "door-1");
+        assert_eq!(
+            printable("a\n2026 INFO \u{1b}[2Jb"),
+            "a\\n2026 INFO \\u{1b}[2Jb"
+        );
+        assert_eq!(printable(&"x".repeat(60_000)).len(), 128);
+    }
 }

@@ -70,7 +70,7 @@ pub(super) async fn serve(
     let Accepted {
         session,
         entry,
-        start,
+        epoch,
         unread,
     } = accepted;
     tracing::debug!(%peer, device = %entry.device(), "connected");
@@ -78,7 +78,7 @@ pub(super) async fn serve(
         link: &link,
         session,
         entry: &entry,
-        epoch: start.epoch,
+        epoch,
         gateway: &gateway,
     };
     let end = connection.run(unread).await;

@@ -137,6 +137,21 @@ impl Gateway {
         }
     }
 
+    /// Takes a connection that was never accepted out of the registry now, and out of the store as soon as that has time.
+    pub(super) fn forget_later(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
+        self.registry.remove(entry);
+        // Without a runtime the hub is gone, and the next one begins with nobody connected.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = self.services.session.clone();
+            let device = entry.device().clone();
+            runtime.spawn(async move {
+                if let Err(error) = session.disconnected(&device, epoch).await {
+                    tracing::warn!(%device, "the end of its connection could not be stored: {error}");
+                }
+            });
+        }
+    }
+
     /// Takes a connection that ended out of registry and store.
     pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
         self.registry.remove(entry);

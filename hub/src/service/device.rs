@@ -187,7 +187,7 @@ fn authentication(record: DeviceRecord) -> DeviceAuthentication {
     };
     DeviceAuthentication {
         enabled: record.enabled,
-        generation_id: record.generation_id,
+        etag: record.etag,
         kind,
     }
 }

@@ -24,8 +24,6 @@ pub(crate) struct SessionStart {
     pub session_present: bool,
     /// The subscriptions it kept, each with the QoS granted (0 or 1).
     pub subscriptions: Vec<(Subscription, u8)>,
-    /// Which connection this is. The calls that follow carry it, so that one that was taken over changes nothing any more.
-    pub epoch: ConnectionEpoch,
 }
 
 impl SessionService {
@@ -36,20 +34,27 @@ impl SessionService {
         }
     }
 
-    /// Notes that `device` is connected. With `clean` its session is forgotten, and nothing of the new one will be kept.
+    /// The next connection, later than all before it.
+    pub(crate) fn begin(&self) -> ConnectionEpoch {
+        ConnectionEpoch(self.epoch.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Notes that `device` is connected, as the identity that was judged by its `etag`. With `clean` its session is forgotten, and nothing
+    /// of the new one will be kept.
     ///
     /// # Errors
     ///
-    /// `DeviceNotFound` when it was deleted or disabled meanwhile; else when the store fails.
+    /// `DeviceNotFound` when it was deleted or changed meanwhile, or a later connection has come; else when the store fails.
     pub(crate) async fn connected(
         &self,
         device: &DeviceId,
+        etag: String,
+        epoch: ConnectionEpoch,
         clean: bool,
     ) -> Result<SessionStart, ServiceError> {
-        let epoch = ConnectionEpoch(self.epoch.fetch_add(1, Ordering::Relaxed));
         let kept = self
             .store
-            .session_connect(device, epoch, clean, Timestamp::now())
+            .session_connect(device, etag, epoch, clean, Timestamp::now())
             .await?;
         let kept = kept.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         let session_present = kept.is_some();
@@ -62,7 +67,6 @@ impl SessionService {
         Ok(SessionStart {
             session_present,
             subscriptions: subscriptions.collect(),
-            epoch,
         })
     }
 

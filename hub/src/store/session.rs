@@ -36,10 +36,11 @@ impl Store {
     }
 
     /// Notes a connection and returns the subscriptions that its session has kept. A clean session forgets them. `None` when the device
-    /// is not there or not enabled (any more).
+    /// is not there or not enabled (any more), is not the identity of this `etag` (any more), or has a later connection.
     pub(crate) async fn session_connect(
         &self,
         device: &DeviceId,
+        etag: String,
         epoch: ConnectionEpoch,
         clean: bool,
         now: Timestamp,
@@ -48,8 +49,11 @@ impl Store {
         self.write(1, move |write| {
             let kept: Option<Option<String>> = write
                 .connection
-                .prepare_cached("SELECT subscriptions FROM device WHERE device_id = ?1 AND status = 'enabled'")?
-                .query_row([device.as_ref()], |row| row.get(0))
+                .prepare_cached(
+                    "SELECT subscriptions FROM device \
+                     WHERE device_id = ?1 AND status = 'enabled' AND etag = ?2 AND connection_epoch < ?3",
+                )?
+                .query_row(params![device.as_ref(), etag, signed(epoch.0)], |row| row.get(0))
                 .optional()?;
             let Some(kept) = kept else { return Ok(None) };
             let kept = kept.filter(|_| !clean);

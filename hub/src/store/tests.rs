@@ -137,7 +137,7 @@ async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
     let device = test.add("d").await;
     let connect = |epoch, clean| {
         test.store
-            .session_connect(&device, ConnectionEpoch(epoch), clean, now())
+            .session_connect(&device, "MQ==".into(), ConnectionEpoch(epoch), clean, now())
     };
     connect(1, false).await.unwrap();
     connect(2, false).await.unwrap();
@@ -154,6 +154,31 @@ async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_connection_counts_only_for_the_identity_it_was_judged_by_and_before_no_later_one() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let connect = |etag: &str, epoch| {
+        let connecting = test.store.session_connect(
+            &device,
+            etag.to_owned(),
+            ConnectionEpoch(epoch),
+            true,
+            now(),
+        );
+        async { connecting.await.unwrap().is_some() }
+    };
+    assert!(!connect("changed", 1).await);
+    assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
+    assert!(connect("MQ==", 3).await);
+    assert!(!connect("MQ==", 2).await);
+    test.store
+        .session_disconnect(&device, ConnectionEpoch(2), now())
+        .await
+        .unwrap();
+    assert_eq!(test.state(&device).await, ConnectionState::Connected);
+}
+
+#[tokio::test]
 async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_them() {
     let test = TestStore::open();
     let device = test.add("d").await;
@@ -163,7 +188,7 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_th
     }];
     let connect = |epoch, clean| {
         test.store
-            .session_connect(&device, ConnectionEpoch(epoch), clean, now())
+            .session_connect(&device, "MQ==".into(), ConnectionEpoch(epoch), clean, now())
     };
     let subscribe = |epoch| {
         test.store
@@ -189,7 +214,7 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_th
     let nobody: DeviceId = "nobody".parse().unwrap();
     assert_eq!(
         test.store
-            .session_connect(&nobody, ConnectionEpoch(5), false, now())
+            .session_connect(&nobody, "MQ==".into(), ConnectionEpoch(5), false, now())
             .await
             .unwrap(),
         None

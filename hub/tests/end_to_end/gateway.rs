@@ -514,3 +514,25 @@ async fn a_method_with_a_large_payload_crosses_both_ways() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.body["payload"], payload);
 }
+
+#[tokio::test]
+async fn a_device_that_is_disabled_while_it_connects_does_not_stay() {
+    let hub = TestHub::start().await;
+    for round in 0..40 {
+        let id = format!("d{round}");
+        let key = hub.add_device(&id).await;
+        let mut peer = Peer::dial(&hub).await;
+        let login = login(&id, &key, in_an_hour());
+        let disable = hub
+            .request(reqwest::Method::PUT, &format!("/devices/{id}"))
+            .header("if-match", "*")
+            .json(&json!({ "deviceId": id, "status": "disabled" }));
+        let (code, answer) = tokio::join!(
+            peer.log_in(&id, &login, true),
+            crate::harness::answer(disable)
+        );
+        assert!(answer.status.is_success(), "{}", answer.body);
+        assert!(peer.is_closed().await, "{id}: {code:?}");
+    }
+    wait_for_connected(&hub, 0).await;
+}
