@@ -24,6 +24,9 @@ use crate::session::{DisconnectReason, Entry};
 /// The longest packet: a message of 256 KiB behind a topic of 64 KiB.
 const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;
 
+/// Answers that gather before they are sent.
+const ANSWERS: usize = 64 * 1024;
+
 /// Why a connection ended, as its log line says.
 #[derive(Debug, Error)]
 enum End {
@@ -113,7 +116,7 @@ impl Connection<'_> {
             match self
                 .link
                 .flush()
-                .and_then(|()| self.link.receive(&mut plain, usize::MAX))
+                .and_then(|_| self.link.receive(&mut plain, usize::MAX))
             {
                 Ok(Received::Bytes(_)) => self.entry.heard(Instant::now()),
                 Ok(Received::Nothing) => {}
@@ -140,6 +143,9 @@ impl Connection<'_> {
                     if let Err(end) = handled {
                         break Err(end);
                     }
+                    if answers.len() >= ANSWERS {
+                        self.send_on(&mut answers).await?;
+                    }
                 }
             }
         };
@@ -155,6 +161,19 @@ impl Connection<'_> {
             *plain = Vec::new();
         } else {
             plain.drain(..done);
+        }
+        Ok(())
+    }
+
+    /// Sends the answers so far and waits until the socket has taken them: small requests have large answers, and who does not read
+    /// them is not given more.
+    async fn send_on(&self, answers: &mut Vec<u8>) -> Result<(), End> {
+        self.link.send(&std::mem::take(answers))?;
+        while !self.link.flush()? {
+            if let Some(reason) = self.link.closing() {
+                return Err(End::Hub(reason));
+            }
+            self.link.ready().await?;
         }
         Ok(())
     }

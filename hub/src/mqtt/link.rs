@@ -134,10 +134,11 @@ impl SocketLink {
         Ok(())
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    /// Writes what is queued, as far as the socket takes it; whether that was all.
+    pub(super) fn flush(&self) -> io::Result<bool> {
         let mut state = self.lock();
-        state.drain(&self.socket)
+        state.drain(&self.socket)?;
+        Ok(state.queue.is_empty())
     }
 
     /// Says goodbye on the TLS layer; nothing is sent afterwards.

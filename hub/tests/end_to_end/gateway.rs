@@ -536,3 +536,31 @@ async fn a_device_that_is_disabled_while_it_connects_does_not_stay() {
     }
     wait_for_connected(&hub, 0).await;
 }
+
+#[tokio::test]
+async fn a_device_that_asks_for_much_at_once_gets_it_all() {
+    const REQUESTS: usize = 600;
+    let hub = TestHub::start().await;
+    let key = hub.add_device("eager").await;
+    let long: serde_json::Map<String, Value> = (0..8)
+        .map(|part| (format!("part{part}"), json!("x".repeat(3500))))
+        .collect();
+    let patch = json!({ "properties": { "desired": long } });
+    assert_eq!(hub.patch("/twins/eager", patch).await.status, 200);
+    let (mut peer, _) = Peer::connect(&hub, "eager", &key, true).await;
+    let mut requests = BytesMut::new();
+    for _ in 0..REQUESTS {
+        Packet::Publish(Publish::new(
+            "$iothub/twin/GET/?$rid=1",
+            QoS::AtMostOnce,
+            "",
+        ))
+        .write(&mut requests, LIMIT)
+        .unwrap();
+    }
+    peer.send_bytes(&requests).await;
+    for _ in 0..REQUESTS {
+        let (topic, _) = peer.next_publish().await;
+        assert_eq!(topic, "$iothub/twin/res/200/?$rid=1");
+    }
+}
