@@ -60,8 +60,11 @@ const DATABASE: &str = "hub.db";
 /// The port that a host name stands for when it names none.
 const HTTPS: u16 = 443;
 
-/// How long a hub that stops lets requests, devices and jobs finish.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a hub that stops lets requests and jobs finish.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it then gives its devices, a little more than the gateway gives each of them.
+const DEVICES_DEADLINE: Duration = Duration::from_secs(8);
 
 /// How to start a hub.
 #[derive(Debug)]
@@ -89,7 +92,10 @@ pub struct RunningHub {
     store: Store,
     stop: Stop,
     runner: AbortHandle,
+    /// Requests and jobs: what needs the devices to be there.
     tasks: JoinSet<()>,
+    /// The devices' side.
+    gateway: JoinSet<()>,
 }
 
 /// What tells the parts to stop, in the order in which they do: whoever is still served needs those below.
@@ -157,7 +163,8 @@ impl Hub {
             names.clone(),
             Arc::clone(&tls),
         );
-        tasks.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
+        let mut gateway_task = JoinSet::new();
+        gateway_task.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
         tasks.spawn(pki::warn_before_end(identity.not_after, stop.jobs.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
         let router = http::service(&services, &names, health);
@@ -180,6 +187,7 @@ impl Hub {
             stop,
             runner,
             tasks,
+            gateway: gateway_task,
         })
     }
 }
@@ -237,23 +245,12 @@ impl RunningHub {
 
     /// Drains: no new connections; requests and jobs finish what they have begun; devices are disconnected; what is queued is written.
     pub async fn shutdown(mut self) {
-        let drained = tokio::time::timeout(DRAIN_DEADLINE, async {
-            self.stop.requests.cancel();
-            self.stop.jobs.cancel();
-            // Devices are still there to answer what has been sent to them.
-            while self.tasks.len() > 1 {
-                self.tasks.join_next().await;
-            }
-            self.stop.devices.cancel();
-            while self.tasks.join_next().await.is_some() {}
-        });
-        if drained.await.is_err() {
-            tracing::warn!(
-                seconds = DRAIN_DEADLINE.as_secs(),
-                "not everything was finished in time"
-            );
-        }
-        self.tasks.shutdown().await;
+        self.stop.requests.cancel();
+        self.stop.jobs.cancel();
+        // Devices are still there to answer what has been sent to them. A request that goes on does not keep them from being let go.
+        drain(&mut self.tasks, "requests and jobs", DRAIN_DEADLINE).await;
+        self.stop.devices.cancel();
+        drain(&mut self.gateway, "devices", DEVICES_DEADLINE).await;
         self.store.close().await;
     }
 }
@@ -265,6 +262,7 @@ impl Drop for RunningHub {
         self.stop.requests.cancel();
         self.stop.devices.cancel();
         self.tasks.detach_all();
+        self.gateway.detach_all();
     }
 }
 
@@ -275,6 +273,16 @@ impl std::fmt::Debug for RunningHub {
             .field("mqtt_address", &self.mqtt_address)
             .field("https_address", &self.https_address)
             .finish_non_exhaustive()
+    }
+}
+
+/// Waits for `tasks` to end, and makes an end of those that do not in time.
+async fn drain(tasks: &mut JoinSet<()>, what: &str, deadline: Duration) {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(deadline, ended).await.is_err() {
+        let seconds = deadline.as_secs();
+        tracing::warn!(seconds, "{what} were not finished in time");
+        tasks.shutdown().await;
     }
 }
 

@@ -114,7 +114,11 @@ async fn connection<R>(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
     }
-    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket)).await {
+    let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
+    let Some(handshake) = stop.run_until_cancelled(handshake).await else {
+        return;
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
         Err(_) => return tracing::debug!(%peer, "no TLS in time"),

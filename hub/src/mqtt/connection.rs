@@ -10,6 +10,7 @@ use iothub_protocol::downlink::Downlink;
 use rustls::ServerConnection;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::accept::{Accepted, CONNECT_DEADLINE, accept};
 use super::codec::{self, Malformed};
@@ -53,12 +54,17 @@ pub(super) async fn serve(
     tls: ServerConnection,
     gateway: Arc<Gateway>,
     handshake: impl Sized,
+    stop: CancellationToken,
 ) {
     let link = Arc::new(SocketLink::new(socket, tls));
     // Boxed, as everything rare is: what an idle connection keeps is this function's own state.
-    let accepted = match tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway)))
-        .await
-    {
+    let accepting = tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway)));
+    // A hub that stops does not wait for strangers.
+    let Some(accepted) = stop.run_until_cancelled(accepting).await else {
+        return link.finish();
+    };
+    drop(stop);
+    let accepted = match accepted {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refused)) => {
             tracing::info!(%peer, "connection refused: {refused}");

@@ -90,6 +90,7 @@ impl Gateway {
                     tls,
                     Arc::clone(&gateway),
                     permit,
+                    stop.clone(),
                 ));
             }
         }

@@ -564,3 +564,35 @@ async fn a_device_that_asks_for_much_at_once_gets_it_all() {
         assert_eq!(topic, "$iothub/twin/res/200/?$rid=1");
     }
 }
+
+#[tokio::test]
+async fn strangers_and_requests_that_hang_do_not_keep_a_stopping_hub_from_its_devices() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let (mut device, _) = Peer::connect(&hub, "door", &key, true).await;
+    let _stranger = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
+    let _other = TcpStream::connect(hub.hub.https_address()).await.unwrap();
+    let tcp = TcpStream::connect(hub.hub.https_address()).await.unwrap();
+    let mut request = TlsConnector::from(Arc::new(tls(&hub.hub)))
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /devices/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+        hub.owner_token()
+    );
+    request.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    request.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100", "it waits for the body");
+
+    let TestHub { hub, .. } = hub;
+    let stopped = async {
+        let began = std::time::Instant::now();
+        hub.shutdown().await;
+        began.elapsed()
+    };
+    let (closed, took) = tokio::join!(device.is_closed(), stopped);
+    assert!(closed);
+    assert!(took < Duration::from_secs(14), "{took:?}");
+}
