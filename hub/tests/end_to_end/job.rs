@@ -305,3 +305,24 @@ async fn an_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
     assert_eq!(ids(&second.body), ["one"]);
     assert!(!second.headers.contains_key("x-ms-continuation"));
 }
+
+#[tokio::test]
+async fn a_job_that_the_store_refuses_holds_up_no_other() {
+    let hub = TestHub::start().await;
+    let _key = door(&hub, "lobby", 3).await;
+    let database = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON job WHEN NEW.job_id = 'stuck' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        )
+        .unwrap();
+    assert_eq!(hub.put("/jobs/v2/stuck", lock("*", 0)).await.status, 200);
+    assert_eq!(hub.put("/jobs/v2/next", lock("*", 0)).await.status, 200);
+    let job = hub.job("next", &["completed", "failed"]).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    assert_eq!(
+        hub.job("stuck", &["queued", "scheduled"]).await["jobId"],
+        "stuck"
+    );
+}
