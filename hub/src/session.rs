@@ -68,6 +68,11 @@ pub enum CallOutcome {
 pub trait CallObserver: Send + Sync {
     /// The call that was made with `token` ended; called exactly once for each call, from any thread, and must not block.
     fn done(&self, token: u32, outcome: CallOutcome);
+
+    /// Whether anybody still waits for the outcome. A call that has not left when nobody does is dropped.
+    fn is_waiting(&self) -> bool {
+        true
+    }
 }
 
 /// Why the hub ends a connection.
@@ -122,6 +127,10 @@ struct Pending {
 }
 
 impl Pending {
+    fn is_wanted(&self) -> bool {
+        self.observer.is_waiting()
+    }
+
     fn done(self, outcome: CallOutcome) {
         self.observer.done(self.token, outcome);
     }

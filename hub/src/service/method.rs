@@ -186,4 +186,9 @@ impl CallObserver for OneCall {
             let _ = sender.send(outcome);
         }
     }
+
+    fn is_waiting(&self) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
 }

@@ -109,7 +109,8 @@ impl Registry {
 
     /// Ends every connection and every call that waits.
     pub fn disconnect_all(&self, reason: DisconnectReason) {
-        for waiting in self.waiting().take_all() {
+        let calls = self.waiting().take_all();
+        for waiting in calls {
             waiting.pending.done(CallOutcome::NotOnline {
                 waited: waiting.call.connect_timeout,
             });
@@ -178,7 +179,10 @@ impl Registry {
         }
         let calls = self.waiting().take(entry.device());
         let now = Instant::now();
-        for waiting in calls {
+        for waiting in calls
+            .into_iter()
+            .filter(|waiting| waiting.pending.is_wanted())
+        {
             if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)
             {
                 // It ended or unsubscribed in this very moment; the request has not left.

@@ -44,6 +44,19 @@ impl Recorder {
     }
 }
 
+/// A caller that has gone.
+struct HungUp(Outcomes);
+
+impl CallObserver for HungUp {
+    fn done(&self, token: u32, outcome: CallOutcome) {
+        self.0.done(token, outcome);
+    }
+
+    fn is_waiting(&self) -> bool {
+        false
+    }
+}
+
 #[derive(Default)]
 struct Outcomes(Mutex<Vec<(u32, CallOutcome)>>);
 
@@ -242,6 +255,28 @@ fn a_connection_that_comes_late_to_the_registry_does_not_replace_a_newer_one() {
     fixture.call(1, 0);
     assert_eq!(new_link.topics().len(), 1);
     assert!(fixture.registry.remove(&new));
+}
+
+#[test]
+fn a_call_whose_caller_has_gone_neither_waits_nor_leaves() {
+    let fixture = Fixture::new();
+    let caller = Arc::new(HungUp(Outcomes::default()));
+    let call = || {
+        let call = Call {
+            device: device(),
+            method: "lock".parse().unwrap(),
+            payload: Bytes::from_static(b"{}"),
+            connect_timeout: Duration::from_secs(300),
+            response_timeout: Duration::from_secs(30),
+        };
+        fixture.registry.call(call, Arc::clone(&caller) as _, 1);
+    };
+    call();
+    fixture.sweep_after(0);
+    assert_eq!(caller.0.take().len(), 1, "it no longer waits");
+    call();
+    let (link, _entry) = fixture.connect(&METHODS);
+    assert!(link.topics().is_empty(), "{:?}", link.topics());
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Waiting {
         calls
     }
 
-    /// Calls whose device did not come in time.
+    /// Calls whose device did not come in time, or whose caller has gone.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
         let mut expired = Vec::new();
         self.by_device.retain(|_, calls| {
@@ -81,7 +81,7 @@ impl ExtractExpired for Vec<WaitingCall> {
     fn extract_if_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
         let (expired, left) = std::mem::take(self)
             .into_iter()
-            .partition(|waiting| waiting.deadline <= now);
+            .partition(|waiting| waiting.deadline <= now || !waiting.pending.is_wanted());
         *self = left;
         expired
     }
