@@ -171,6 +171,13 @@ impl Registry {
     /// The device's subscriptions are these now; calls that waited for it leave.
     pub(crate) fn subscribed(&self, entry: &Entry, subscriptions: &[(Subscription, u8)]) {
         entry.set_subscriptions(subscriptions);
+        // What waits is for the connection that took over, if one did.
+        let current = self
+            .get(entry.device())
+            .is_some_and(|current| std::ptr::eq(Arc::as_ptr(&current), entry));
+        if !current {
+            return;
+        }
         if !subscriptions
             .iter()
             .any(|(subscription, _)| *subscription == Subscription::MethodRequests)

@@ -280,6 +280,18 @@ fn a_call_whose_caller_has_gone_neither_waits_nor_leaves() {
 }
 
 #[test]
+fn a_connection_that_was_taken_over_does_not_take_the_calls_that_wait() {
+    let fixture = Fixture::new();
+    let (_old_link, old) = fixture.connect(&[]);
+    let (new_link, new) = fixture.connect(&[]);
+    fixture.call(1, 60);
+    fixture.registry.subscribed(&old, &granted(&METHODS));
+    assert_eq!(fixture.outcomes.take(), []);
+    fixture.registry.subscribed(&new, &granted(&METHODS));
+    assert_eq!(new_link.topics().len(), 1);
+}
+
+#[test]
 fn calls_in_flight_are_bounded() {
     let fixture = Fixture::new();
     let (link, _entry) = fixture.connect(&METHODS);
