@@ -49,6 +49,15 @@ impl Connection {
         let tcp = TcpStream::connect(endpoint.address)
             .await
             .with_context(|| format!("connecting to {}", endpoint.address))?;
+        Self::log_in(tcp, endpoint, device).await
+    }
+
+    /// The same over a socket that is open already.
+    pub(crate) async fn log_in(
+        tcp: TcpStream,
+        endpoint: &Endpoint,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from("localhost").expect("a valid name");
         let stream = TlsConnector::from(Arc::clone(&endpoint.tls))

@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::fleet::{Device, Endpoint};
@@ -26,6 +26,9 @@ use crate::process::Process;
 
 /// Registrations and calls under way at once.
 const AT_ONCE: u32 = 16;
+
+/// What lies between two calls that are timed beside something else.
+const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
 /// Runs the hub in this process until standard input ends; prints where it listens as one line of JSON.
 pub(crate) async fn serve(data: PathBuf) -> anyhow::Result<()> {
@@ -46,18 +49,16 @@ pub(crate) struct Certificate {
     pub(crate) key: PathBuf,
 }
 
-impl Certificate {
-    /// A TLS client that trusts the hub's CA alone.
-    pub(crate) fn client_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.ca).context("the hub's CA")?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
-    }
+/// A TLS client that trusts the CA in the file `ca` alone.
+pub(crate) fn client_config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).context("the hub's CA")?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The child, and an operator's view of it.
@@ -66,7 +67,9 @@ pub(crate) struct Hub {
     pub(crate) endpoint: Endpoint,
     pub(crate) certificate: Certificate,
     operator: Operator,
-    // The child ends when its standard input does.
+    /// Killed when dropped.
+    _child: Child,
+    // It also ends when its standard input does.
     _stdin: tokio::process::ChildStdin,
 }
 
@@ -145,7 +148,7 @@ impl Hub {
             chain: data.join("server.pem"),
             key: data.join("server.key"),
         };
-        let tls = certificate.client_config()?;
+        let tls = client_config(&certificate.ca)?;
         let service: ServiceConnectionString =
             std::fs::read_to_string(data.join("service-connection-string"))?
                 .trim()
@@ -170,7 +173,8 @@ impl Hub {
             token,
         };
         Ok(Self {
-            process: Process::new("door-hub", child),
+            process: Process::of("door-hub", &child)?,
+            _child: child,
             endpoint: Endpoint {
                 address: address("mqtt")?,
                 tls,
@@ -181,13 +185,16 @@ impl Hub {
         })
     }
 
-    /// Registers `doors` identities and makes each one's login.
-    pub(crate) async fn register(&self, doors: u32) -> anyhow::Result<Vec<Device>> {
+    /// Registers identities `names` and makes each one's login.
+    pub(crate) async fn register(
+        &self,
+        names: impl Iterator<Item = String>,
+    ) -> anyhow::Result<Vec<Device>> {
         let mut devices = Vec::new();
         let mut under_way = JoinSet::new();
-        for n in 0..doors {
+        for name in names {
             let operator = self.operator.clone();
-            under_way.spawn(async move { register_one(&operator, n).await });
+            under_way.spawn(async move { register_one(&operator, name).await });
             if under_way.len() >= AT_ONCE as usize {
                 devices.push(under_way.join_next().await.context("a registration")???);
             }
@@ -217,18 +224,45 @@ impl Hub {
 
     /// Times `calls` single method calls through REST, one after another, over doors in turn.
     pub(crate) async fn time_calls(&self, doors: u32, calls: u32) -> anyhow::Result<Vec<Duration>> {
-        let body = json!({"methodName": "lockDoor", "payload": serde_json::from_str::<Value>(REQUEST)?, "responseTimeoutInSeconds": 30});
         let mut taken = Vec::with_capacity(calls as usize);
         for n in 0..calls {
-            let started = Instant::now();
-            let path = format!("/twins/door-{:05}/methods", n % doors);
-            let answer = self
-                .operator
-                .send(reqwest::Method::POST, &path, &body)
-                .await?;
-            taken.push(started.elapsed());
-            ensure!(answer["status"] == 200, "unexpected answer {answer}");
+            taken.push(self.time_call(n % doors).await?);
         }
+        Ok(taken)
+    }
+
+    /// Times such calls for `duration`, and watches the hub's memory meanwhile: also gives the most resident bytes seen.
+    pub(crate) async fn time_calls_for(
+        &self,
+        doors: u32,
+        duration: Duration,
+    ) -> anyhow::Result<(Vec<Duration>, u64)> {
+        let end = Instant::now() + duration;
+        let (mut taken, mut resident) = (Vec::new(), 0);
+        for n in (0..doors).cycle() {
+            if Instant::now() >= end {
+                break;
+            }
+            taken.push(self.time_call(n).await?);
+            if taken.len() % 100 == 0 {
+                resident = resident.max(self.process.usage()?.resident);
+            }
+            // As an operator's tools call: a loop without a pause would itself be the load.
+            tokio::time::sleep(BETWEEN_CALLS).await;
+        }
+        Ok((taken, resident))
+    }
+
+    async fn time_call(&self, door: u32) -> anyhow::Result<Duration> {
+        let body = json!({"methodName": "lockDoor", "payload": serde_json::from_str::<Value>(REQUEST)?, "responseTimeoutInSeconds": 30});
+        let started = Instant::now();
+        let path = format!("/twins/door-{door:05}/methods");
+        let answer = self
+            .operator
+            .send(reqwest::Method::POST, &path, &body)
+            .await?;
+        let taken = started.elapsed();
+        ensure!(answer["status"] == 200, "unexpected answer {answer}");
         Ok(taken)
     }
 
@@ -266,8 +300,7 @@ impl Hub {
     }
 }
 
-async fn register_one(operator: &Operator, n: u32) -> anyhow::Result<Device> {
-    let name = format!("door-{n:05}");
+async fn register_one(operator: &Operator, name: String) -> anyhow::Result<Device> {
     let body = json!({"deviceId": name, "status": "enabled", "authentication": {"type": "sas"}});
     let identity = operator
         .send(reqwest::Method::PUT, &format!("/devices/{name}"), &body)

@@ -4,6 +4,7 @@
 //! The hub runs as a child process of this program (its own accounting of time and memory), mosquitto as another; this process is the fleet.
 //! Rounds alternate between the two, so that a busy machine slows both. Absolute figures are the machine's; the ratios are the result.
 
+mod attack;
 mod fleet;
 mod hub;
 mod mosquitto;
@@ -34,6 +35,9 @@ struct Arguments {
     /// Leave mosquitto out (no ratios then).
     #[arg(long)]
     no_peer: bool,
+    /// Afterwards attack the hub for so many seconds from one hostile address, and time calls to the other doors before and meanwhile.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    attack: Option<u64>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -47,7 +51,13 @@ enum Role {
         #[arg(long)]
         data: PathBuf,
     },
+    /// The attack on it, as another.
+    #[command(hide = true)]
+    Attack,
 }
+
+/// Devices that are allowed in and misbehave there.
+const TRAITORS: u32 = 4;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -55,6 +65,7 @@ async fn main() -> anyhow::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
     match arguments.role {
         Some(Role::Hub { data }) => hub::serve(data).await,
+        Some(Role::Attack) => attack::run().await,
         None => run(&arguments).await,
     }
 }
@@ -64,7 +75,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut report = Report::new(arguments.doors);
 
     let hub = hub::Hub::start(scratch.path()).await?;
-    let devices = hub.register(arguments.doors).await?;
+    let names = (0..arguments.doors).map(|n| format!("door-{n:05}"));
+    let devices = hub.register(names).await?;
     eprintln!("registered {} doors", devices.len());
     let empty = hub.process.usage()?;
     let doors = fleet::connect_to_hub(&hub.endpoint, devices).await?;
@@ -106,6 +118,36 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     report.print();
+    drop(peer);
+    if let Some(seconds) = arguments.attack {
+        under_attack(&hub, arguments.doors, Duration::from_secs(seconds)).await?;
+    }
     drop(doors);
+    Ok(())
+}
+
+/// Times calls in peace for as long as under attack, and prints both.
+async fn under_attack(hub: &hub::Hub, doors: u32, duration: Duration) -> anyhow::Result<()> {
+    let traitors = (0..TRAITORS).map(|n| format!("traitor-{n}"));
+    let traitors = hub.register(traitors).await?;
+    eprintln!("timing calls for {} s in peace", duration.as_secs());
+    let before = hub.process.usage()?;
+    let (peace, _) = hub.time_calls_for(doors, duration).await?;
+    let between = hub.process.usage()?;
+    eprintln!("attacking for {} s", duration.as_secs());
+    let attack =
+        attack::Attack::start(&hub.endpoint, &hub.certificate.ca, traitors, duration).await?;
+    let (war, resident) = hub.time_calls_for(doors, duration).await?;
+    let after = hub.process.usage()?;
+    let attacker = attack.process.usage()?;
+    let tally = attack.finish().await?;
+    report::print_attack(&report::UnderAttack {
+        peace,
+        war,
+        hub_cpu: (between.cpu - before.cpu, after.cpu - between.cpu),
+        attacker_cpu: attacker.cpu,
+        resident: (between.resident, resident.max(after.resident)),
+        tally,
+    });
     Ok(())
 }

@@ -8,11 +8,11 @@ use anyhow::{Context as _, bail};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, Publish};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::fleet::{self, Connection, Device, Endpoint};
-use crate::hub::Certificate;
+use crate::hub::{Certificate, client_config};
 use crate::process::Process;
 
 /// Requests written at once before the answers are looked at.
@@ -26,6 +26,8 @@ pub(crate) const REQUEST: &str =
 pub(crate) struct Mosquitto {
     pub(crate) process: Process,
     endpoint: Endpoint,
+    /// Killed when dropped.
+    _child: Child,
 }
 
 /// The connected fleet and the one who asks.
@@ -62,7 +64,7 @@ impl Mosquitto {
             )?;
         let endpoint = Endpoint {
             address,
-            tls: certificate.client_config()?,
+            tls: client_config(&certificate.ca)?,
         };
         let deadline = Instant::now() + Duration::from_secs(10);
         while tokio::net::TcpStream::connect(address).await.is_err() {
@@ -72,7 +74,8 @@ impl Mosquitto {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self {
-            process: Process::new("mosquitto", child),
+            process: Process::of("mosquitto", &child)?,
+            _child: child,
             endpoint,
         })
     }

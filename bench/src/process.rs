@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::process::Child;
 
-/// A child that is killed when dropped, and its accounting.
+/// The accounting of a child process.
 pub(crate) struct Process {
     name: &'static str,
-    child: Child,
+    id: u32,
 }
 
 /// Resident bytes and processor time (user + system) so far.
@@ -19,18 +19,19 @@ pub(crate) struct Usage {
 }
 
 impl Process {
-    /// Takes charge of `child`, which must have been spawned with `kill_on_drop`.
-    pub(crate) fn new(name: &'static str, child: Child) -> Self {
-        Self { name, child }
+    /// That of `child`, which must be running.
+    pub(crate) fn of(name: &'static str, child: &Child) -> anyhow::Result<Self> {
+        let id = child
+            .id()
+            .with_context(|| format!("{name} ended at once"))?;
+        Ok(Self { name, id })
     }
 
     /// Usage now; an error when the child has ended.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let Some(id) = self.child.id() else {
-            bail!("{} ended before its time", self.name);
-        };
+        let id = self.id;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))
-            .with_context(|| format!("reading the status of {}", self.name))?;
+            .with_context(|| format!("{} ended before its time", self.name))?;
         let resident = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::attack::Tally;
 use crate::process::Usage;
 
 /// All that one run measured.
@@ -50,8 +51,8 @@ impl Report {
         );
         println!(
             "method call over REST: p50 {}, p99 {}, {} calls",
-            ms(self.quantile(0.5)),
-            ms(self.quantile(0.99)),
+            ms(quantile(&self.calls, 0.5)),
+            ms(quantile(&self.calls, 0.99)),
             self.calls.len()
         );
         println!(
@@ -78,17 +79,74 @@ impl Report {
             );
         }
     }
+}
 
-    fn quantile(&self, share: f64) -> Duration {
-        let last = self.calls.len().saturating_sub(1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index between 0 and last"
-        )]
-        let index = (last as f64 * share).round() as usize;
-        self.calls.get(index).copied().unwrap_or_default()
-    }
+/// Calls to doors in peace and under attack, and what either cost.
+pub(crate) struct UnderAttack {
+    pub(crate) peace: Vec<Duration>,
+    pub(crate) war: Vec<Duration>,
+    /// The hub's processor time in peace and under attack.
+    pub(crate) hub_cpu: (Duration, Duration),
+    pub(crate) attacker_cpu: Duration,
+    /// The hub's resident bytes before, and the most seen meanwhile.
+    pub(crate) resident: (u64, u64),
+    pub(crate) tally: Tally,
+}
+
+pub(crate) fn print_attack(measured: &UnderAttack) {
+    let Tally {
+        opened,
+        closed,
+        requests,
+    } = measured.tally;
+    println!(
+        "attack from one address: {opened} connections, {closed} of them ended by the hub; {requests} requests by devices that do not read"
+    );
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let line = |name: &str, calls: &[Duration], cpu: Duration, resident: u64| {
+        let mut calls = calls.to_vec();
+        calls.sort_unstable();
+        let (p50, p99) = (quantile(&calls, 0.5), quantile(&calls, 0.99));
+        println!(
+            "{name:<12} method call p50 {}, p99 {}, {} calls; hub: cpu {}, resident {:.1} MiB",
+            ms(p50),
+            ms(p99),
+            calls.len(),
+            ms(cpu),
+            mib(resident)
+        );
+        p99.as_secs_f64()
+    };
+    let peace = line(
+        "in peace",
+        &measured.peace,
+        measured.hub_cpu.0,
+        measured.resident.0,
+    );
+    let war = line(
+        "under attack",
+        &measured.war,
+        measured.hub_cpu.1,
+        measured.resident.1,
+    );
+    println!(
+        "{:<12} p99 {:.2} (goal 2.00); the attacker's own processor time, on the same machine: {}",
+        "ratio",
+        war / peace,
+        ms(measured.attacker_cpu)
+    );
+}
+
+/// The value that `share` of the sorted `calls` are not above.
+fn quantile(calls: &[Duration], share: f64) -> Duration {
+    let last = calls.len().saturating_sub(1);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index between 0 and last"
+    )]
+    let index = (last as f64 * share).round() as usize;
+    calls.get(index).copied().unwrap_or_default()
 }
 
 fn median(rounds: &[(Duration, Duration)]) -> (Duration, Duration) {
