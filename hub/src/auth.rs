@@ -1,12 +1,14 @@
-//! Who is speaking, and whether they may. Judges tokens by stored facts that its callers look up; it reads no store itself.
+//! Who is speaking, and whether they may. Judges tokens and certificates by stored facts that its callers look up; it reads no store itself.
 
+mod certificate;
 mod device;
 mod host_names;
 pub(crate) mod sas;
 
 use iothub_protocol::sas::CLOCK_SKEW;
 
-pub(crate) use device::{DeviceLogin, Identity, LoginError, authenticate_device};
+pub(crate) use certificate::DeviceAuthorities;
+pub(crate) use device::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
 pub(crate) use host_names::HostNames;
 
 /// Whether a token that ends at `expiry` (seconds since 1970) is still good: clocks may differ by five minutes.

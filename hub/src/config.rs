@@ -25,6 +25,8 @@ pub struct HubConfig {
     pub name: String,
     /// Further names and addresses that the certificate carries and that tokens may be made for.
     pub aliases: Vec<String>,
+    /// Files of the authorities (PEM, one or more certificates each) whose devices may connect with certificates.
+    pub device_ca_files: Vec<PathBuf>,
     /// Where MQTT over TLS listens.
     pub mqtt_address: SocketAddr,
     /// Where the REST API listens.
@@ -62,6 +64,9 @@ pub struct ConfigFile {
     /// [`HubConfig::aliases`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aliases: Option<Vec<String>>,
+    /// [`HubConfig::device_ca_files`]; a relative path starts at the settings file's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_ca_files: Option<Vec<PathBuf>>,
     /// The address that both ports listen on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<IpAddr>,
@@ -133,13 +138,22 @@ impl ConfigFile {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        let file: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             line: error
                 .span()
                 .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
             message: describe(&error, &text),
-        })
+        })?;
+        Ok(file.with_paths_from(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// `self`, with relative paths taken from `folder`.
+    fn with_paths_from(mut self, folder: &Path) -> Self {
+        for path in self.device_ca_files.iter_mut().flatten() {
+            *path = folder.join(&path);
+        }
+        self
     }
 
     /// `self`, with what `over` sets on top.
@@ -148,6 +162,7 @@ impl ConfigFile {
         Self {
             name: over.name.or(self.name),
             aliases: over.aliases.or(self.aliases),
+            device_ca_files: over.device_ca_files.or(self.device_ca_files),
             listen: over.listen.or(self.listen),
             mqtt_port: over.mqtt_port.or(self.mqtt_port),
             https_port: over.https_port.or(self.https_port),
@@ -171,6 +186,7 @@ impl ConfigFile {
             data_directory,
             name: self.name.unwrap_or_else(pki::default_host_name),
             aliases: self.aliases.unwrap_or_default(),
+            device_ca_files: self.device_ca_files.unwrap_or_default(),
             mqtt_address: SocketAddr::new(listen, mqtt_port),
             https_address: SocketAddr::new(listen, https_port),
             telemetry: self.telemetry.unwrap_or_default(),
@@ -189,6 +205,7 @@ impl HubConfig {
             data_directory,
             name: "localhost".into(),
             aliases: Vec::new(),
+            device_ca_files: Vec::new(),
             mqtt_address: any_port,
             https_address: any_port,
             telemetry: TelemetryLimits::default(),

@@ -92,3 +92,14 @@ pub enum AuthenticationKind {
     /// `none`: it cannot connect.
     None,
 }
+
+/// By what a connection proved that it speaks for its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A token signed with a key of the device.
+    DeviceKey,
+    /// A token signed with a key of this policy.
+    Policy(PolicyName),
+    /// A certificate.
+    Certificate,
+}

@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::HostNames;
+use crate::auth::{DeviceAuthorities, HostNames};
 use crate::config::{ConfigError, HubConfig};
 use crate::data::DataDirectory;
 use crate::identity::Policy;
@@ -138,6 +138,8 @@ impl Hub {
             listen(config.https_address, "--https-port", http::bind)?;
         let (names, identity) = certify(&config)?;
         let tls = tls::server_config(identity.chain, identity.key)?;
+        let authorities = DeviceAuthorities::default();
+        authorities.replace(pki::device_authorities(&config.device_ca_files)?);
 
         let registry = Registry::new();
         let database = data.file(DATABASE);
@@ -161,6 +163,7 @@ impl Hub {
             services.clone(),
             registry.clone(),
             names.clone(),
+            authorities,
             Arc::clone(&tls),
         );
         let mut gateway_task = JoinSet::new();

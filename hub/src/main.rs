@@ -65,6 +65,7 @@ impl Settings {
         Ok(file.overridden_by(ConfigFile {
             name: self.name.clone(),
             aliases: (!self.sans.is_empty()).then(|| self.sans.clone()),
+            device_ca_files: None,
             listen: self.listen,
             mqtt_port: self.mqtt_port,
             https_port: self.https_port,

@@ -3,6 +3,7 @@
 //! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it nears its end or the hub goes by another
 //! name, and nobody has to be told. Called once, before anything listens.
 
+mod devices;
 mod names;
 
 use std::fs;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+pub(crate) use devices::device_authorities;
 pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
@@ -69,6 +71,22 @@ pub enum PkiError {
     HalfMissing {
         /// The missing file.
         path: PathBuf,
+    },
+    /// A file of `device_ca_files` holds something else.
+    #[error("device_ca_files: {} is not usable: {reason}; expected certificates of authorities in PEM", .path.display())]
+    DeviceAuthority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There are more than IoT Hub allows.
+    #[error("device_ca_files hold {found} certificates; expected {limit} at most")]
+    TooManyDeviceAuthorities {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
     },
     /// A certificate could not be made.
     #[error("cannot make a certificate for {names}")]

@@ -1,18 +1,29 @@
 //! Devices, by what their CONNECT says (IoT Hub developer guide, "Connecting using the MQTT protocol").
 
 use iothub_protocol::id::{DeviceId, PolicyName};
-use iothub_protocol::sas::{SasError, SasToken, audience_covers};
+use iothub_protocol::sas::{CLOCK_SKEW, SasError, SasToken, audience_covers};
 use thiserror::Error;
 
+use super::certificate::{CertificateError, Chain, DeviceAuthorities, by_authority, by_thumbprint};
 use super::{HostNames, is_current};
-use crate::identity::{AuthenticationKind, DeviceAuthentication, Policy, Rights};
+use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Proof, Rights};
 
-/// Client id, user name and password of a CONNECT.
+/// Client id, user name and password of a CONNECT, and what was shown in the TLS handshake before it.
 #[derive(Clone, Copy)]
 pub(crate) struct DeviceLogin<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) user_name: Option<&'a str>,
     pub(crate) password: Option<&'a [u8]>,
+    pub(crate) certificates: &'a Chain,
+}
+
+/// What logins are judged by, beside the stored identity.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trust<'a> {
+    /// The names this hub answers to.
+    pub(crate) names: &'a HostNames,
+    /// Whose certificates devices of type `certificateAuthority` may show.
+    pub(crate) authorities: &'a DeviceAuthorities,
 }
 
 /// Whom a CONNECT claims to be: to be looked up before it is judged.
@@ -26,6 +37,8 @@ pub(crate) struct Claim<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) device: DeviceId,
+    /// By what it proved itself.
+    pub(crate) proof: Proof,
     /// When the proof ends, in seconds since 1970, skew included.
     pub(crate) expires_unix_s: u64,
 }
@@ -63,8 +76,12 @@ pub(crate) enum LoginError {
         "no key of the device, and no policy's that may speak for devices, made the token's signature"
     )]
     Signature,
-    #[error("the device's type is not `sas`")]
-    NotSas,
+    #[error("the device's type asks for a certificate, and there is a password")]
+    Password,
+    #[error("the device's certificate does not open: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("the device's type is `none`: it cannot connect")]
+    TypeNone,
 }
 
 impl<'a> DeviceLogin<'a> {
@@ -96,22 +113,66 @@ impl<'a> DeviceLogin<'a> {
 pub(crate) fn authenticate_device(
     login: &DeviceLogin<'_>,
     claim: &Claim<'_>,
-    names: &HostNames,
+    trust: Trust<'_>,
     stored: Option<&DeviceAuthentication>,
     policy: impl Fn(&PolicyName) -> Option<Policy>,
     now_unix_s: u64,
 ) -> Result<Identity, LoginError> {
-    if !names.accept(claim.host) {
+    if !trust.names.accept(claim.host) {
         return Err(LoginError::HostName);
     }
     let stored = stored.ok_or(LoginError::UnknownDevice)?;
-    let AuthenticationKind::Sas(keys) = &stored.kind else {
-        return Err(LoginError::NotSas);
+    let (proof, expires_unix_s) = match &stored.kind {
+        AuthenticationKind::Sas(keys) => by_token(login, claim, trust, keys, policy, now_unix_s)?,
+        AuthenticationKind::SelfSigned {
+            primary_thumbprint,
+            secondary_thumbprint,
+        } => {
+            no_password(login)?;
+            let registered = [primary_thumbprint, secondary_thumbprint].map(Option::as_deref);
+            let until = by_thumbprint(login.certificates, registered, now_unix_s)?;
+            (Proof::Certificate, until)
+        }
+        AuthenticationKind::CertificateAuthority => {
+            no_password(login)?;
+            let chain = login.certificates;
+            let until = by_authority(chain, &claim.device, trust.authorities, now_unix_s)?;
+            (Proof::Certificate, until)
+        }
+        AuthenticationKind::None => return Err(LoginError::TypeNone),
     };
+    // Only now: a stranger learns nothing about which devices are disabled.
+    if !stored.enabled {
+        return Err(LoginError::Disabled);
+    }
+    Ok(Identity {
+        device: claim.device.clone(),
+        proof,
+        expires_unix_s,
+    })
+}
+
+/// Some clients send an empty password where they mean none.
+fn no_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
+    match login.password {
+        None | Some([]) => Ok(()),
+        Some(_) => Err(LoginError::Password),
+    }
+}
+
+/// Judges the password of a device that has keys; a certificate beside it says nothing.
+fn by_token(
+    login: &DeviceLogin<'_>,
+    claim: &Claim<'_>,
+    trust: Trust<'_>,
+    keys: &Keys,
+    policy: impl Fn(&PolicyName) -> Option<Policy>,
+    now_unix_s: u64,
+) -> Result<(Proof, u64), LoginError> {
     let password = login.password.ok_or(LoginError::NoPassword)?;
     let token = SasToken::parse(std::str::from_utf8(password).map_err(|_| LoginError::TokenText)?)?;
     let host = token.audience().split('/').next().unwrap_or_default();
-    if !names.accept(host)
+    if !trust.names.accept(host)
         || !audience_covers(
             token.audience(),
             &format!("{host}/devices/{}", claim.device),
@@ -132,15 +193,8 @@ pub(crate) fn authenticate_device(
     if !is_current(token.expiry(), now_unix_s) {
         return Err(LoginError::Expired);
     }
-    // Only now: a stranger learns nothing about which devices are disabled.
-    if !stored.enabled {
-        return Err(LoginError::Disabled);
-    }
-    let expires_unix_s = token
-        .expiry()
-        .saturating_add(iothub_protocol::sas::CLOCK_SKEW.as_secs());
-    Ok(Identity {
-        device: claim.device.clone(),
-        expires_unix_s,
-    })
+    let proof = token
+        .policy()
+        .map_or(Proof::DeviceKey, |name| Proof::Policy(name.clone()));
+    Ok((proof, token.expiry().saturating_add(CLOCK_SKEW.as_secs())))
 }

@@ -1,8 +1,7 @@
-use iothub_protocol::id::{DeviceId, PolicyName};
+use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas::{self, SharedAccessKey};
 use proptest::prelude::*;
 
-use super::device::Claim;
 use super::sas::{AuthError, authorize_service};
 use super::*;
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Rights};
@@ -54,9 +53,21 @@ fn log_in(
         client_id: "lobby",
         user_name: Some(user_name),
         password: Some(token.as_bytes()),
+        certificates: &[],
     };
+    judge(&login, stored)
+}
+
+fn judge(
+    login: &DeviceLogin<'_>,
+    stored: Option<&DeviceAuthentication>,
+) -> Result<Identity, LoginError> {
     let claim = login.claim()?;
-    authenticate_device(&login, &claim, &names(), stored, policy, NOW)
+    let trust = Trust {
+        names: &names(),
+        authorities: &DeviceAuthorities::default(),
+    };
+    authenticate_device(login, &claim, trust, stored, policy, NOW)
 }
 
 fn device_token(audience: &str, key: &SharedAccessKey) -> String {
@@ -170,32 +181,41 @@ fn every_wrong_login_is_refused_for_its_own_reason() {
     };
     assert_eq!(
         log_in(USER, &good, Some(&certificate)).unwrap_err(),
-        LoginError::NotSas
+        LoginError::Password
+    );
+    let cut_off = DeviceAuthentication {
+        kind: AuthenticationKind::None,
+        ..stored()
+    };
+    assert_eq!(
+        log_in(USER, &good, Some(&cut_off)).unwrap_err(),
+        LoginError::TypeNone
     );
 
     let module = DeviceLogin {
         client_id: "lobby/m",
         user_name: Some("hub.example.net/lobby/m/?api-version=1"),
         password: None,
+        certificates: &[],
     };
     assert_eq!(module.claim().unwrap_err(), LoginError::Module);
     let nobody = DeviceLogin {
         client_id: "lobby",
         user_name: None,
         password: None,
+        certificates: &[],
     };
     assert_eq!(nobody.claim().unwrap_err(), LoginError::NoUserName);
     let silent = DeviceLogin {
         client_id: "lobby",
         user_name: Some(USER),
         password: None,
+        certificates: &[],
     };
-    let claim = Claim {
-        device: "lobby".parse::<DeviceId>().unwrap(),
-        host: "hub.example.net",
-    };
-    let judged = authenticate_device(&silent, &claim, &names(), Some(&stored()), policy, NOW);
-    assert_eq!(judged.unwrap_err(), LoginError::NoPassword);
+    assert_eq!(
+        judge(&silent, Some(&stored())).unwrap_err(),
+        LoginError::NoPassword
+    );
 }
 
 #[test]
@@ -248,10 +268,8 @@ fn an_operator_is_known_by_policy_and_a_narrow_token_opens_its_path_alone() {
 proptest! {
     #[test]
     fn no_login_panics_and_none_passes(user in "\\PC{0,200}", password in prop::collection::vec(any::<u8>(), 0..300), client in "\\PC{0,20}") {
-        let login = DeviceLogin { client_id: &client, user_name: Some(&user), password: Some(&password) };
-        if let Ok(claim) = login.claim() {
-            prop_assert!(authenticate_device(&login, &claim, &names(), Some(&stored()), policy, NOW).is_err());
-        }
+        let login = DeviceLogin { client_id: &client, user_name: Some(&user), password: Some(&password), certificates: &[] };
+        prop_assert!(judge(&login, Some(&stored())).is_err());
     }
 
     #[test]

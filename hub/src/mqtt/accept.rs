@@ -11,7 +11,7 @@ use super::codec::{self, Connect, ConnectReturn, Malformed, Packet};
 use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{LastWill, Session, Violation};
-use crate::auth::{DeviceLogin, Identity, LoginError, authenticate_device};
+use crate::auth::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
 use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
@@ -134,7 +134,7 @@ async fn judge(
     if connect.level != LEVEL {
         return Err(Refused::Level(connect.level));
     }
-    let (identity, etag) = login(connect, gateway).await?;
+    let (identity, etag) = login(connect, link, gateway).await?;
     let device = identity.device.clone();
     let will = connect
         .will
@@ -151,6 +151,7 @@ async fn judge(
     let now = Instant::now();
     let entry = Arc::new(Entry::new(
         device.clone(),
+        identity.proof,
         Arc::clone(link) as _,
         epoch.0,
         now,
@@ -212,15 +213,21 @@ impl Drop for Joining<'_> {
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Who it is, and the etag of the identity that this was judged by.
-async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<(Identity, String), Refused> {
+async fn login(
+    connect: &Connect<'_>,
+    link: &SocketLink,
+    gateway: &Gateway,
+) -> Result<(Identity, String), Refused> {
     let refused = |error| Refused::Login {
         device: printable(connect.client_id),
         error,
     };
+    let certificates = link.peer_certificates();
     let login = DeviceLogin {
         client_id: connect.client_id,
         user_name: connect.user_name,
         password: connect.password,
+        certificates: &certificates,
     };
     let claim = login.claim().map_err(refused)?;
     let stored = gateway.services.device.authentication(&claim.device).await;
@@ -232,7 +239,10 @@ async fn login(connect: &Connect<'_>, gateway: &Gateway) -> Result<(Identity, St
     let identity = authenticate_device(
         &login,
         &claim,
-        &gateway.names,
+        Trust {
+            names: &gateway.names,
+            authorities: &gateway.authorities,
+        },
         stored.as_ref(),
         policy,
         unix_now_s(),

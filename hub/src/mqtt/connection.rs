@@ -82,7 +82,7 @@ pub(super) async fn serve(
         epoch,
         unread,
     } = accepted;
-    tracing::debug!(%peer, device = %entry.device(), "connected");
+    tracing::debug!(%peer, device = %entry.device(), proof = ?entry.proof(), "connected");
     let mut connection = Connection {
         link: &link,
         session,

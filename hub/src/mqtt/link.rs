@@ -10,12 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use iothub_protocol::downlink::Downlink;
 use rustls::ServerConnection;
+use rustls_pki_types::CertificateDer;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::codec;
 use crate::session::{DisconnectReason, Link};
+use crate::tls;
 
 /// Ciphertext that may wait for a device to read: a few of the largest messages.
 const MAX_QUEUED: usize = 512 * 1024;
@@ -96,6 +98,11 @@ impl SocketLink {
             ready = self.socket.ready(interest) => ready.map(drop),
             () = self.wake.notified() => Ok(()),
         }
+    }
+
+    /// What the device showed of itself in the handshake.
+    pub(super) fn peer_certificates(&self) -> Vec<CertificateDer<'static>> {
+        tls::peer_certificates(&self.lock().tls)
     }
 
     /// Why the connection is to end, when it is.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use crate::auth::HostNames;
+use crate::auth::{DeviceAuthorities, HostNames};
 use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
@@ -37,6 +37,7 @@ pub(crate) struct Gateway {
     pub(super) services: Services,
     pub(super) registry: Registry,
     pub(super) names: HostNames,
+    pub(super) authorities: DeviceAuthorities,
     tls: Arc<ServerConfig>,
 }
 
@@ -62,12 +63,14 @@ impl Gateway {
         services: Services,
         registry: Registry,
         names: HostNames,
+        authorities: DeviceAuthorities,
         tls: Arc<ServerConfig>,
     ) -> Self {
         Self {
             services,
             registry,
             names,
+            authorities,
             tls,
         }
     }

@@ -11,10 +11,13 @@ use iothub_protocol::topic::Subscription;
 
 use super::calls::Calls;
 use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
+use crate::identity::Proof;
 
 /// A connected device: its link, what it subscribed to, its calls and its deadlines.
 pub(crate) struct Entry {
     device: DeviceId,
+    /// By what it proved itself: ends with it.
+    proof: Proof,
     link: Arc<dyn Link>,
     /// Rises with each connection of the hub: of two connections of one device, the later has the higher.
     order: u64,
@@ -23,7 +26,7 @@ pub(crate) struct Entry {
     heard_s: AtomicU32,
     /// How long it may be silent.
     patience: Duration,
-    /// When its token is no longer good; `None` for what does not expire.
+    /// When its token or certificate is no longer good; `None` for what does not expire.
     token_deadline: Option<Instant>,
     state: Mutex<State>,
 }
@@ -46,6 +49,7 @@ pub(super) enum Dispatch {
 impl Entry {
     pub(crate) fn new(
         device: DeviceId,
+        proof: Proof,
         link: Arc<dyn Link>,
         order: u64,
         now: Instant,
@@ -54,6 +58,7 @@ impl Entry {
     ) -> Self {
         Self {
             device,
+            proof,
             link,
             order,
             started: now,
@@ -71,6 +76,11 @@ impl Entry {
 
     pub(crate) const fn device(&self) -> &DeviceId {
         &self.device
+    }
+
+    /// By what the device proved itself.
+    pub(crate) const fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     pub(super) const fn order(&self) -> u64 {

@@ -8,6 +8,7 @@ use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::Subscription;
 
 use super::*;
+use crate::identity::Proof;
 
 /// Remembers what was sent and why it was closed.
 #[derive(Default)]
@@ -104,6 +105,7 @@ impl Fixture {
         let token_deadline = Some(self.start + Duration::from_secs(3600));
         let entry = Entry::new(
             device(),
+            Proof::DeviceKey,
             Arc::clone(&link) as _,
             order,
             self.start,

@@ -52,7 +52,13 @@ impl TestHub {
     }
 
     pub(crate) async fn start_in(folder: TempDir) -> Self {
-        let config = HubConfig::loopback(folder.path().to_owned());
+        Self::start_with(folder, |_| {}).await
+    }
+
+    /// A hub with other settings.
+    pub(crate) async fn start_with(folder: TempDir, change: impl FnOnce(&mut HubConfig)) -> Self {
+        let mut config = HubConfig::loopback(folder.path().to_owned());
+        change(&mut config);
         let hub = Hub::start(config).await.unwrap();
         let owner = hub.service_connection_string().clone();
         let operator = Operator::new(owner, hub.mqtt_address().port(), hub.ca_file());

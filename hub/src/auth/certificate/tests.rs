@@ -1,0 +1,168 @@
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+
+use super::*;
+
+/// Noon of 2026-07-01.
+const NOW: u64 = 1_782_907_200;
+
+/// The first second of 2027, where the certificates of these tests end.
+const END: u64 = 1_798_761_600;
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn parameters(common_name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    parameters.not_before = date_time_ymd(2026, 1, 1);
+    parameters.not_after = date_time_ymd(2027, 1, 1);
+    parameters
+}
+
+fn authority_parameters(common_name: &str) -> CertificateParams {
+    let mut parameters = parameters(common_name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters
+}
+
+fn root(common_name: &str) -> Issuer {
+    Issuer::self_signed(
+        authority_parameters(common_name),
+        KeyPair::generate().unwrap(),
+    )
+    .unwrap()
+}
+
+fn signed_by(parameters: &CertificateParams, issuer: &Issuer) -> CertificateDer<'static> {
+    let key = KeyPair::generate().unwrap();
+    parameters.signed_by(&key, issuer).unwrap().into()
+}
+
+fn self_signed() -> CertificateDer<'static> {
+    let key = KeyPair::generate().unwrap();
+    parameters("lobby").self_signed(&key).unwrap().into()
+}
+
+fn trusting(issuer: &Issuer) -> DeviceAuthorities {
+    let mut roots = RootCertStore::empty();
+    roots.add(issuer.der().clone()).unwrap();
+    let authorities = DeviceAuthorities::default();
+    authorities.replace(roots);
+    authorities
+}
+
+fn lobby() -> DeviceId {
+    "lobby".parse().unwrap()
+}
+
+#[test]
+fn either_thumbprint_of_either_kind_and_case_opens_until_the_certificate_ends() {
+    let own = self_signed();
+    let chain = [own.clone()];
+    for algorithm in [&SHA256, &SHA1_FOR_LEGACY_USE_ONLY] {
+        let upper = thumbprint(algorithm, &own);
+        let lower = upper.to_lowercase();
+        for registered in [
+            [Some(upper.as_str()), None],
+            [None, Some(lower.as_str())],
+            [Some("00"), Some(upper.as_str())],
+        ] {
+            assert_eq!(by_thumbprint(&chain, registered, NOW), Ok(END));
+        }
+    }
+}
+
+#[test]
+fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
+    let (own, other) = (self_signed(), self_signed());
+    let registered = thumbprint(&SHA256, &own);
+    let error = by_thumbprint(&[other.clone()], [Some(&registered), None], NOW).unwrap_err();
+    assert!(
+        error.to_string().contains(&thumbprint(&SHA256, &other)),
+        "{error}"
+    );
+    // What else was sent in the handshake proves nothing: nobody signed with its key.
+    assert!(by_thumbprint(&[other, own], [Some(&registered), None], NOW).is_err());
+    assert_eq!(
+        by_thumbprint(&[], [Some(&registered), None], NOW),
+        Err(CertificateError::Missing)
+    );
+}
+
+#[test]
+fn a_certificate_opens_within_its_dates_alone() {
+    let own = self_signed();
+    let registered = thumbprint(&SHA256, &own);
+    let judge = |now| by_thumbprint(&[own.clone()], [Some(&registered), None], now);
+    assert_eq!(judge(END), Ok(END));
+    for outside in [END + 1, NOW - 365 * 24 * 3600] {
+        assert!(matches!(judge(outside), Err(CertificateError::Time { .. })));
+    }
+}
+
+#[test]
+fn a_chain_opens_to_the_device_that_it_names() {
+    let root = root("root");
+    let between = Issuer::signed_by(
+        authority_parameters("between"),
+        KeyPair::generate().unwrap(),
+        &root,
+    )
+    .unwrap();
+    let authorities = trusting(&root);
+    let judge = |chain: &Chain| by_authority(chain, &lobby(), &authorities, NOW);
+
+    let direct = signed_by(&parameters("lobby"), &root);
+    assert_eq!(judge(&[direct]), Ok(END));
+    let indirect = signed_by(&parameters("lobby"), &between);
+    assert_eq!(judge(&[indirect.clone(), between.der().clone()]), Ok(END));
+    assert!(
+        matches!(judge(&[indirect]), Err(CertificateError::Authority(_))),
+        "the device sends what is between"
+    );
+
+    let other = signed_by(&parameters("Lobby"), &root);
+    assert_eq!(judge(&[other]), Err(CertificateError::CommonName));
+    let mut two = parameters("door");
+    two.distinguished_name
+        .push(DnType::CustomDnType(vec![2, 5, 4, 3]), "lobby");
+    assert_eq!(
+        judge(&[signed_by(&two, &root)]),
+        Err(CertificateError::CommonName)
+    );
+}
+
+#[test]
+fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
+    let (ours, theirs) = (root("root"), root("root"));
+    let foreign = signed_by(&parameters("lobby"), &theirs);
+    for authorities in [trusting(&ours), DeviceAuthorities::default()] {
+        let judged = by_authority(&[foreign.clone()], &lobby(), &authorities, NOW);
+        assert!(
+            matches!(judged, Err(CertificateError::Authority(_))),
+            "{judged:?}"
+        );
+    }
+    // An authority that the hub no longer trusts.
+    let authorities = trusting(&theirs);
+    assert!(by_authority(&[foreign.clone()], &lobby(), &authorities, NOW).is_ok());
+    authorities.replace(RootCertStore::empty());
+    assert!(by_authority(&[foreign], &lobby(), &authorities, NOW).is_err());
+}
+
+#[test]
+fn bytes_that_are_no_certificate_are_an_error() {
+    let chain = [CertificateDer::from(vec![0x30, 3, 1, 2])];
+    let registered = thumbprint(&SHA256, &chain[0]);
+    assert_eq!(
+        by_thumbprint(&chain, [Some(&registered), None], NOW),
+        Err(CertificateError::Unreadable)
+    );
+    assert_eq!(
+        by_authority(&chain, &lobby(), &DeviceAuthorities::default(), NOW),
+        Err(CertificateError::Unreadable)
+    );
+}
