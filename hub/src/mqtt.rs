@@ -11,5 +11,6 @@ mod error_body;
 mod link;
 mod listener;
 mod machine;
+mod pace;
 
 pub(crate) use listener::{Gateway, bind};

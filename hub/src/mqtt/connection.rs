@@ -18,6 +18,7 @@ use super::error_body::error_body;
 use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
+use super::pace::Pace;
 use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
@@ -89,6 +90,7 @@ pub(super) async fn serve(
         entry: &entry,
         epoch,
         gateway: &gateway,
+        pace: Pace::new(Instant::now()),
     };
     let end = connection.run(unread).await;
     link.finish();
@@ -101,6 +103,7 @@ struct Connection<'a> {
     entry: &'a Arc<Entry>,
     epoch: ConnectionEpoch,
     gateway: &'a Gateway,
+    pace: Pace,
 }
 
 impl Connection<'_> {
@@ -149,8 +152,12 @@ impl Connection<'_> {
                     if let Err(end) = handled {
                         break Err(end);
                     }
-                    if answers.len() >= ANSWERS {
+                    let wait = self.pace.charge(Instant::now(), length);
+                    if answers.len() >= ANSWERS || wait.is_some() {
                         self.send_on(&mut answers).await?;
+                    }
+                    if let Some(wait) = wait {
+                        tokio::time::sleep(wait).await;
                     }
                 }
             }
@@ -232,8 +239,14 @@ impl Connection<'_> {
                     .await?;
                 write_ack(answers, ack);
             }
-            Effect::Subscribed { packet_id, granted } => {
-                self.subscriptions_changed().await?;
+            Effect::Subscribed {
+                packet_id,
+                granted,
+                changed,
+            } => {
+                if changed {
+                    self.subscriptions_changed().await?;
+                }
                 codec::write_suback(answers, packet_id, &granted);
                 // A waiting call leaves behind SUBACK.
                 self.link.send(&std::mem::take(answers))?;

@@ -55,6 +55,8 @@ pub(super) enum Effect<'a> {
     Subscribed {
         packet_id: u16,
         granted: Vec<u8>,
+        /// Whether it asked for anything that it did not have.
+        changed: bool,
     },
     Unsubscribed {
         packet_id: u16,
@@ -173,20 +175,30 @@ impl Session {
         packet_id: u16,
         filters: &[(&'a str, u8)],
     ) -> Result<Effect<'a>, Violation> {
+        let before = self.subscriptions.clone();
         let mut granted = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
             let subscription =
                 Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
             let qos = (*qos).min(1);
-            self.subscriptions
-                .retain(|(other, _)| *other != subscription);
-            self.subscriptions.push((subscription, qos));
+            match self
+                .subscriptions
+                .iter_mut()
+                .find(|(other, _)| *other == subscription)
+            {
+                Some((_, held)) => *held = qos,
+                None => self.subscriptions.push((subscription, qos)),
+            }
             granted.push(qos);
         }
         if granted.len() > MAX_SUBSCRIPTIONS {
             return Err(Violation::TooManySubscriptions);
         }
-        Ok(Effect::Subscribed { packet_id, granted })
+        Ok(Effect::Subscribed {
+            packet_id,
+            granted,
+            changed: self.subscriptions != before,
+        })
     }
 
     fn unsubscribe<'a>(

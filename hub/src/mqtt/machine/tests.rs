@@ -113,7 +113,8 @@ fn qos_2_is_not_served_for_publish_and_granted_as_1_for_subscribe() {
         granted,
         Ok(Effect::Subscribed {
             packet_id: 9,
-            granted: vec![1, 0]
+            granted: vec![1, 0],
+            changed: true,
         })
     );
     assert_eq!(
@@ -128,14 +129,20 @@ fn qos_2_is_not_served_for_publish_and_granted_as_1_for_subscribe() {
 #[test]
 fn subscribing_again_replaces_and_unsubscribing_removes() {
     let mut session = session();
-    for qos in [1, 0] {
+    for (qos, changes) in [(1, true), (0, true), (0, false)] {
         let filters = vec![("$iothub/methods/POST/#", qos)];
-        session
-            .handle(&Packet::Subscribe {
+        let effect = session.handle(&Packet::Subscribe {
+            packet_id: 1,
+            filters,
+        });
+        assert_eq!(
+            effect,
+            Ok(Effect::Subscribed {
                 packet_id: 1,
-                filters,
+                granted: vec![qos],
+                changed: changes,
             })
-            .unwrap();
+        );
     }
     assert_eq!(session.subscriptions(), [(Subscription::MethodRequests, 0)]);
     let effect = session.handle(&Packet::Unsubscribe {
