@@ -1,0 +1,82 @@
+//! COMPATIBILITY.md names a test for each fact that the hub is held to; here it is held to that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+const PAGE: &str = include_str!("../../COMPATIBILITY.md");
+const SECTION: &str = "## Facts and their tests";
+const SOURCES: [&str; 6] = ["protocol", "hub", "agent", "jobs-cli", "compat", "fuzz"];
+
+/// Names in backticks in the last column of the section's tables.
+fn named_tests() -> BTreeSet<&'static str> {
+    let (_, section) = PAGE.split_once(SECTION).expect("the section is there");
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let tests = rows.filter_map(|row| Some(row.rsplit_once(" | ")?.1));
+    tests
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+/// What follows `fn`, `def` or stands in `test('...')` in every source file below `folder`.
+fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if path
+                .file_name()
+                .is_some_and(|name| name != "target" && name != "node_modules")
+            {
+                tests_below(&path, found);
+            }
+            continue;
+        }
+        let text = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs" | "py" | "js" | "mjs" | "cjs") => fs::read_to_string(&path).unwrap(),
+            _ => continue,
+        };
+        for line in text.lines() {
+            let line = line.trim_start();
+            for start in [
+                "fn ",
+                "async fn ",
+                "def ",
+                "async def ",
+                "test('",
+                "test(\"",
+                "it('",
+                "it(\"",
+            ] {
+                if let Some(rest) = line.strip_prefix(start) {
+                    let end = rest.find(['(', '\'', '"']).unwrap_or(rest.len());
+                    found.insert(rest[..end].to_owned());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_page_names_is_there() {
+    let mut found = BTreeSet::new();
+    for folder in SOURCES {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        tests_below(&root.join(folder), &mut found);
+    }
+    let named = named_tests();
+    assert!(
+        named.len() > 80,
+        "the page names only {} tests",
+        named.len()
+    );
+    let missing: Vec<_> = named
+        .into_iter()
+        .filter(|name| !found.contains(*name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "COMPATIBILITY.md names tests that are none: {missing:?}"
+    );
+}
