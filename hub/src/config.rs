@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::pki;
+use crate::pki::{self, GivenCertificate};
 
 /// Azure's port for MQTT over TLS; the official device clients know no other.
 pub const DEFAULT_MQTT_PORT: u16 = 8883;
@@ -25,6 +25,8 @@ pub struct HubConfig {
     pub name: String,
     /// Further names and addresses that the certificate carries and that tokens may be made for.
     pub aliases: Vec<String>,
+    /// The server certificate to present instead of one of the hub's own authority.
+    pub certificate: Option<GivenCertificate>,
     /// Files of the authorities (PEM, one or more certificates each) whose devices may connect with certificates.
     pub device_ca_files: Vec<PathBuf>,
     /// Where MQTT over TLS listens.
@@ -64,6 +66,12 @@ pub struct ConfigFile {
     /// [`HubConfig::aliases`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aliases: Option<Vec<String>>,
+    /// The server certificate to present, in PEM, with those between it and its authority; a relative path starts at the settings file's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
     /// [`HubConfig::device_ca_files`]; a relative path starts at the settings file's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_ca_files: Option<Vec<PathBuf>>,
@@ -76,6 +84,9 @@ pub struct ConfigFile {
     /// The port of the REST API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https_port: Option<u16>,
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also per module (`info,door_hub=debug`). `RUST_LOG` wins over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// [`HubConfig::telemetry`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<TelemetryLimits>,
@@ -113,6 +124,9 @@ pub enum ConfigError {
         /// Where it was given.
         role: &'static str,
     },
+    /// A certificate without its key, or the other way round.
+    #[error("`{0}` is set and `{1}` is not; expected both or none")]
+    Half(&'static str, &'static str),
     /// Both services were given one port.
     #[error("--mqtt-port and --https-port are both {0}; expected two different ports")]
     SamePort(u16),
@@ -150,7 +164,11 @@ impl ConfigFile {
 
     /// `self`, with relative paths taken from `folder`.
     fn with_paths_from(mut self, folder: &Path) -> Self {
-        for path in self.device_ca_files.iter_mut().flatten() {
+        let files = self.device_ca_files.iter_mut().flatten();
+        for path in files
+            .chain(&mut self.certificate_file)
+            .chain(&mut self.key_file)
+        {
             *path = folder.join(&path);
         }
         self
@@ -162,6 +180,9 @@ impl ConfigFile {
         Self {
             name: over.name.or(self.name),
             aliases: over.aliases.or(self.aliases),
+            certificate_file: over.certificate_file.or(self.certificate_file),
+            key_file: over.key_file.or(self.key_file),
+            log: over.log.or(self.log),
             device_ca_files: over.device_ca_files.or(self.device_ca_files),
             listen: over.listen.or(self.listen),
             mqtt_port: over.mqtt_port.or(self.mqtt_port),
@@ -182,7 +203,17 @@ impl ConfigFile {
         if mqtt_port == https_port && mqtt_port != 0 {
             return Err(ConfigError::SamePort(mqtt_port));
         }
+        let certificate = match (self.certificate_file, self.key_file) {
+            (Some(certificate_file), Some(key_file)) => Some(GivenCertificate {
+                certificate_file,
+                key_file,
+            }),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::Half("certificate_file", "key_file")),
+            (None, Some(_)) => return Err(ConfigError::Half("key_file", "certificate_file")),
+        };
         let config = HubConfig {
+            certificate,
             data_directory,
             name: self.name.unwrap_or_else(pki::default_host_name),
             aliases: self.aliases.unwrap_or_default(),
@@ -205,11 +236,32 @@ impl HubConfig {
             data_directory,
             name: "localhost".into(),
             aliases: Vec::new(),
+            certificate: None,
             device_ca_files: Vec::new(),
             mqtt_address: any_port,
             https_address: any_port,
             telemetry: TelemetryLimits::default(),
         }
+    }
+
+    /// The settings in which `other` differs and that a running hub does not take up.
+    pub(crate) fn needs_restart(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let changed = [
+            ("name", self.name != other.name),
+            ("listen", self.mqtt_address.ip() != other.mqtt_address.ip()),
+            (
+                "mqtt_port",
+                self.mqtt_address.port() != other.mqtt_address.port(),
+            ),
+            (
+                "https_port",
+                self.https_address.port() != other.https_address.port(),
+            ),
+            ("telemetry", self.telemetry != other.telemetry),
+        ];
+        changed
+            .into_iter()
+            .filter_map(|(key, changed)| changed.then_some(key))
     }
 
     /// Whether the names can be names.

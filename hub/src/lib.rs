@@ -16,6 +16,7 @@ mod data;
 mod error;
 mod http;
 pub mod identity;
+mod live;
 mod mqtt;
 mod pki;
 mod service;
@@ -35,18 +36,17 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{DeviceAuthorities, HostNames};
 use crate::config::{ConfigError, HubConfig};
 use crate::data::DataDirectory;
 use crate::identity::Policy;
+use crate::live::Live;
 use crate::mqtt::Gateway;
-use crate::pki::{CertificateNames, ServerIdentity};
 use crate::service::{OWNER, Services, default_policies};
 use crate::store::{DesiredChange, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
-pub use crate::pki::{PkiError, default_host_name, local_addresses};
+pub use crate::pki::{GivenCertificate, PkiError, default_host_name, local_addresses};
 pub use crate::service::ServiceError;
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
@@ -85,6 +85,7 @@ pub struct RunningHub {
     mqtt_address: SocketAddr,
     https_address: SocketAddr,
     ca_file: PathBuf,
+    live: Arc<Live>,
     connection_string: ServiceConnectionString,
     connection_string_file: PathBuf,
     services: Services,
@@ -114,7 +115,7 @@ impl Hub {
     /// When it cannot be made.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
         let data = take_data(config).await?;
-        let (_, identity) = certify(config)?;
+        let (_, identity) = live::certify(config, Timestamp::now())?;
         let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
         let policies = store.policy_list(default_policies()).await?;
         let string = connection_string(config, config.https_address.port(), &policies)?;
@@ -136,10 +137,9 @@ impl Hub {
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port", mqtt::bind)?;
         let (https_listener, https_address) =
             listen(config.https_address, "--https-port", http::bind)?;
-        let (names, identity) = certify(&config)?;
-        let tls = tls::server_config(identity.chain, identity.key)?;
-        let authorities = DeviceAuthorities::default();
-        authorities.replace(pki::device_authorities(&config.device_ca_files)?);
+        let (live, ca_file) = Live::start(&config)?;
+        let live = Arc::new(live);
+        let tls = tls::server_config(live.certificate.clone())?;
 
         let registry = Registry::new();
         let database = data.file(DATABASE);
@@ -158,19 +158,19 @@ impl Hub {
         let mut tasks = JoinSet::new();
         let runner = services.job.runner(stop.jobs.clone()).await?;
         let runner = tasks.spawn(runner.run());
-        let names = HostNames::new(names.subjects());
         let gateway = Gateway::new(
             services.clone(),
             registry.clone(),
-            names.clone(),
-            authorities,
+            live.names.clone(),
+            live.authorities.clone(),
             Arc::clone(&tls),
         );
         let mut gateway_task = JoinSet::new();
         gateway_task.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
-        tasks.spawn(pki::warn_before_end(identity.not_after, stop.jobs.clone()));
+        let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
+        tasks.spawn(async move { keeper.keep(stopped).await });
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
-        let router = http::service(&services, &names, health);
+        let router = http::service(&services, &live.names, health);
         tasks.spawn(http::serve(
             https_listener,
             tls.into(),
@@ -181,7 +181,8 @@ impl Hub {
             name: config.name,
             mqtt_address,
             https_address,
-            ca_file: identity.ca_file,
+            ca_file,
+            live,
             connection_string,
             connection_string_file: connection_string_path,
             services,
@@ -214,10 +215,26 @@ impl RunningHub {
         self.https_address
     }
 
-    /// The certificate that doors and operators must trust.
+    /// The certificate that doors and operators must trust: of the hub's own authority, or the one that was given.
     #[must_use]
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
+    }
+
+    /// Takes up other settings as far as a running hub can: certificates, aliases, authorities of devices. It says in its log what has to
+    /// wait for the next start.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be used; then all stays as it was.
+    pub fn reload(&self, config: HubConfig) -> Result<(), StartError> {
+        self.live.reload(config)
+    }
+
+    /// When the server certificate ends, in seconds since 1970.
+    #[must_use]
+    pub fn certificate_not_after(&self) -> i64 {
+        self.live.certificate.not_after()
     }
 
     /// The operator's connection string. Its `Debug` shows no key.
@@ -296,24 +313,6 @@ async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
     // It may wait for a hub before this one to let go of it.
     let taken = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
     Ok(taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
-}
-
-/// Makes or loads the certificates.
-fn certify(config: &HubConfig) -> Result<(CertificateNames, ServerIdentity), StartError> {
-    let addresses = listened_addresses(config);
-    let names = CertificateNames::new(&config.name, config.aliases.clone(), &addresses);
-    let identity = pki::load_or_create(&config.data_directory, &names, Timestamp::now())?;
-    Ok((names, identity))
-}
-
-/// The addresses that clients can dial: all of the machine's, or the one listened on.
-fn listened_addresses(config: &HubConfig) -> Vec<std::net::IpAddr> {
-    let listened = [config.mqtt_address.ip(), config.https_address.ip()];
-    if listened.iter().any(std::net::IpAddr::is_unspecified) {
-        local_addresses()
-    } else {
-        listened.to_vec()
-    }
 }
 
 /// Binds a port, and says which flag is to blame if it cannot be.

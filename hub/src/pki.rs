@@ -1,16 +1,16 @@
 //! The hub's own certificate authority and the server certificate it issues, kept as PEM files in the data folder.
 //!
 //! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it nears its end or the hub goes by another
-//! name, and nobody has to be told. Called once, before anything listens.
+//! name, and nobody has to be told. Or the operator gives a certificate ([`GivenCertificate`]), and the hub keeps its hands off.
 
 mod devices;
+mod given;
 mod names;
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -19,11 +19,11 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub(crate) use devices::device_authorities;
+pub use given::GivenCertificate;
+pub(crate) use given::names_missing;
 pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
@@ -34,8 +34,8 @@ const AUTHORITY_DAYS: i64 = 20 * 365;
 /// How long a server certificate is valid: just under the limit that clients put on them.
 const SERVER_DAYS: i64 = 390;
 
-/// A certificate that ends within this time is replaced at the start of the hub.
-const RENEW_DAYS: i64 = 60;
+/// A certificate that ends within this time is replaced: before two thirds of its life have passed.
+const RENEW_DAYS: i64 = 140;
 
 /// Certificates are valid from this long before they are made: a Pi without a battery clock may be a little behind.
 const BACKDATED_DAYS: i64 = 2;
@@ -71,6 +71,22 @@ pub enum PkiError {
     HalfMissing {
         /// The missing file.
         path: PathBuf,
+    },
+    /// A file of a given certificate is not what it should be.
+    #[error("{} is not usable: {reason}; expected the server certificate (certificate_file) and its key (key_file) in PEM", .path.display())]
+    Given {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A given key can be read by others than its owner.
+    #[error("key_file: {} has mode {mode:04o}; expected 0600, for its owner alone", .path.display())]
+    KeyMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// A file of `device_ca_files` holds something else.
     #[error("device_ca_files: {} is not usable: {reason}; expected certificates of authorities in PEM", .path.display())]
@@ -157,23 +173,6 @@ pub(crate) fn load_or_create(
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         not_after,
     })
-}
-
-/// Says every day that the certificate is about to end, when it is: a hub that is never restarted never renews it.
-pub(crate) async fn warn_before_end(not_after: i64, stop: CancellationToken) {
-    loop {
-        let days = (not_after - Timestamp::now().as_second()) / DAY_SECONDS;
-        if days < RENEW_DAYS {
-            tracing::warn!(
-                days,
-                "the server certificate ends soon; a restart of the hub renews it"
-            );
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(DAY_SECONDS.unsigned_abs())) => {}
-        }
-    }
 }
 
 fn authority(
@@ -323,21 +322,16 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_is_renewed_near_its_end_by_the_same_authority() {
+    fn the_certificate_is_renewed_before_two_thirds_of_its_life_by_the_same_authority() {
         let folder = tempfile::tempdir().unwrap();
-        let first = load_or_create(
-            folder.path(),
-            &names("hub", &[]),
-            at("2026-01-01T00:00:00Z"),
-        )
-        .unwrap();
+        let start = at("2026-01-01T00:00:00Z");
+        let load = |now| load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
+        let first = load(start);
         let authority = fs::read_to_string(&first.ca_file).unwrap();
-        let later = load_or_create(
-            folder.path(),
-            &names("hub", &[]),
-            at("2026-12-15T00:00:00Z"),
-        )
-        .unwrap();
+        let life = first.not_after - start.as_second();
+        let after = |seconds| Timestamp::from_second(start.as_second() + seconds).unwrap();
+        assert_eq!(load(after(life / 2)).chain, first.chain);
+        let later = load(after(life * 2 / 3));
         assert_ne!(first.chain, later.chain);
         assert!(later.not_after > first.not_after);
         assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);

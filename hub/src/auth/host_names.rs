@@ -1,29 +1,37 @@
 //! The names that this hub answers to.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// Host names in lower case, without ports. Clones share them.
+/// Host names in lower case, without ports. Clones share them, and they can be replaced while the hub runs.
 #[derive(Debug, Clone)]
-pub(crate) struct HostNames(Arc<BTreeSet<String>>);
+pub(crate) struct HostNames(Arc<RwLock<BTreeSet<String>>>);
 
 impl HostNames {
     /// Takes names and addresses in any case.
     pub(crate) fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
-        Self(Arc::new(
-            names
-                .into_iter()
-                .map(|name| name.as_ref().to_ascii_lowercase())
-                .collect(),
-        ))
+        Self(Arc::new(RwLock::new(lower_case(names))))
+    }
+
+    /// Puts `names` in the place of those there were.
+    pub(crate) fn replace<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = lower_case(names);
     }
 
     /// Whether `host`, with or without a port, is one of them. Azure's Python service SDK signs over `host:port`.
     #[must_use]
     pub(crate) fn accept(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        self.0.contains(&host) || self.0.contains(without_port(&host))
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        names.contains(&host) || names.contains(without_port(&host))
     }
+}
+
+fn lower_case<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> BTreeSet<String> {
+    names
+        .into_iter()
+        .map(|name| name.as_ref().to_ascii_lowercase())
+        .collect()
 }
 
 fn without_port(host: &str) -> &str {

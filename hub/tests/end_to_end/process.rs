@@ -1,9 +1,16 @@
 //! The program itself: killed outright, and asked to end.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -11,19 +18,28 @@ use crate::harness::{Operator, eventually};
 use crate::job::lock;
 
 /// A `door-hub serve` on free ports.
-struct Process {
-    child: Child,
-    operator: Operator,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) operator: Operator,
+    https_port: u16,
 }
 
 impl Process {
-    async fn start(folder: &TempDir) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_door-hub"))
+    pub(crate) async fn start(folder: &TempDir) -> Self {
+        Self::start_with(folder, |_| {}).await
+    }
+
+    /// One with more arguments or another environment. Its log goes to `hub.log` in the folder.
+    pub(crate) async fn start_with(folder: &TempDir, change: impl FnOnce(&mut Command)) -> Self {
+        let log = std::fs::File::create(folder.path().join("hub.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
+        change(&mut command);
+        let mut child = command
             .args(["serve", "--name", "localhost", "--listen", "127.0.0.1"])
             .args(["--mqtt-port", "0", "--https-port", "0", "--data"])
             .arg(folder.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -35,10 +51,41 @@ impl Process {
         let said = said.unwrap().unwrap().join("\n");
         let mqtt = said.lines().find(|line| line.contains("MQTT")).unwrap();
         let mqtt_port = mqtt.rsplit(':').next().unwrap().parse().unwrap();
+        let https = said.lines().find(|line| line.contains("REST")).unwrap();
+        let https_port = https.rsplit(':').next().unwrap().parse().unwrap();
         let owner = std::fs::read_to_string(folder.path().join("service-connection-string"));
         let owner = owner.unwrap().parse().unwrap();
         let operator = Operator::new(owner, mqtt_port, &folder.path().join("ca.pem"));
-        Self { child, operator }
+        Self {
+            child,
+            operator,
+            https_port,
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// The certificate that the HTTPS port presents now.
+    async fn presented(&self) -> Vec<u8> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer))
+            .with_no_client_auth();
+        tls.resumption = rustls::client::Resumption::disabled();
+        let socket = tokio::net::TcpStream::connect(("127.0.0.1", self.https_port));
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(tls))
+            .connect("localhost".try_into().unwrap(), socket.await.unwrap())
+            .await
+            .unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
     /// SIGKILL.
@@ -80,14 +127,7 @@ async fn sigterm_ends_it_with_success_and_leaves_nothing_connected() {
     let mut hub = Process::start(&folder).await;
     let key = hub.operator.add_device("door").await;
     let _device = hub.operator.connect("door", &key, 200).await;
-    let id = hub.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    hub.signal("TERM");
     let child = std::sync::Mutex::new(&mut hub.child);
     let status = eventually("the hub ends", || async {
         child.lock().unwrap().try_wait().unwrap()
@@ -141,4 +181,141 @@ fn mistakes_end_it_with_the_place_and_what_was_expected() {
         }
     }
     assert!(!std::path::Path::new(data).exists(), "nothing was made");
+}
+
+/// Looks at a certificate without judging it.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = rustls::crypto::ring::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Writes a self-signed server certificate and its key, and returns the certificate.
+fn give_certificate(folder: &Path, names: &[&str]) -> Vec<u8> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(folder.join("given.pem"), made.cert.pem()).unwrap();
+    give_key(folder, &made.signing_key.serialize_pem(), 0o600);
+    made.cert.der().to_vec()
+}
+
+fn give_key(folder: &Path, pem: &str, mode: u32) {
+    let path = folder.join("given.key");
+    std::fs::write(&path, pem).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Waits until the hub's log says `what`, `times` times.
+async fn logged(folder: &Path, what: &str, times: usize) {
+    eventually(&format!("{what:?} is logged"), || async {
+        let log = std::fs::read_to_string(folder.join("hub.log")).unwrap();
+        (log.matches(what).count() >= times).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path();
+    let hub = Process::start(&data).await;
+    let own = hub.presented().await;
+
+    let first = give_certificate(folder, &["localhost", "old.example"]);
+    let settings = "aliases = [\"door.example\"]\ncertificate_file = \"given.pem\"\nkey_file = \"given.key\"\nlog = \"info,door_hub=debug\"\n";
+    std::fs::write(folder.join("hub.toml"), settings).unwrap();
+    hub.signal("HUP");
+    logged(folder, "are read again", 1).await;
+    assert_ne!(hub.presented().await, own);
+    assert_eq!(hub.presented().await, first);
+    // Nobody who dials this alias would accept that certificate.
+    logged(folder, "door.example", 1).await;
+
+    // The key of another certificate, one that others can read, and a setting that is none.
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    give_key(folder, &other, 0o600);
+    hub.signal("HUP");
+    logged(folder, "nothing is changed", 1).await;
+    give_key(folder, &other, 0o644);
+    hub.signal("HUP");
+    logged(folder, "has mode 0644; expected 0600", 1).await;
+    std::fs::write(folder.join("hub.toml"), format!("{settings}colour = 1\n")).unwrap();
+    hub.signal("HUP");
+    logged(folder, "hub.toml, line 5", 1).await;
+    assert_eq!(hub.presented().await, first);
+
+    std::fs::write(folder.join("hub.toml"), settings).unwrap();
+    let second = give_certificate(folder, &["localhost", "new.example"]);
+    hub.signal("HUP");
+    logged(folder, "are read again", 2).await;
+    assert_eq!(hub.presented().await, second);
+}
+
+#[tokio::test]
+async fn systemd_hears_of_start_reload_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut hub = Process::start_with(&folder, |command| {
+        command.env("NOTIFY_SOCKET", &path);
+    })
+    .await;
+    let heard = || {
+        let mut bytes = [0; 1024];
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    let ready = heard();
+    assert!(
+        ready.starts_with("READY=1\nSTATUS=serving localhost on "),
+        "{ready}"
+    );
+    hub.signal("HUP");
+    let reloading = heard();
+    let since = reloading
+        .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+        .unwrap();
+    assert!(since.trim().parse::<u64>().unwrap() > 0);
+    assert!(heard().starts_with("READY=1\n"));
+    hub.signal("TERM");
+    assert_eq!(heard(), "STOPPING=1\nSTATUS=draining\n");
+    assert!(hub.child.wait().unwrap().success());
 }

@@ -79,7 +79,8 @@ fn either_thumbprint_of_either_kind_and_case_opens_until_the_certificate_ends() 
 fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
     let (own, other) = (self_signed(), self_signed());
     let registered = thumbprint(&SHA256, &own);
-    let error = by_thumbprint(&[other.clone()], [Some(&registered), None], NOW).unwrap_err();
+    let error =
+        by_thumbprint(std::slice::from_ref(&other), [Some(&registered), None], NOW).unwrap_err();
     assert!(
         error.to_string().contains(&thumbprint(&SHA256, &other)),
         "{error}"
@@ -96,7 +97,7 @@ fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
 fn a_certificate_opens_within_its_dates_alone() {
     let own = self_signed();
     let registered = thumbprint(&SHA256, &own);
-    let judge = |now| by_thumbprint(&[own.clone()], [Some(&registered), None], now);
+    let judge = |now| by_thumbprint(std::slice::from_ref(&own), [Some(&registered), None], now);
     assert_eq!(judge(END), Ok(END));
     for outside in [END + 1, NOW - 365 * 24 * 3600] {
         assert!(matches!(judge(outside), Err(CertificateError::Time { .. })));
@@ -140,7 +141,7 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
     let (ours, theirs) = (root("root"), root("root"));
     let foreign = signed_by(&parameters("lobby"), &theirs);
     for authorities in [trusting(&ours), DeviceAuthorities::default()] {
-        let judged = by_authority(&[foreign.clone()], &lobby(), &authorities, NOW);
+        let judged = by_authority(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW);
         assert!(
             matches!(judged, Err(CertificateError::Authority(_))),
             "{judged:?}"
@@ -148,7 +149,7 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
     }
     // An authority that the hub no longer trusts.
     let authorities = trusting(&theirs);
-    assert!(by_authority(&[foreign.clone()], &lobby(), &authorities, NOW).is_ok());
+    assert!(by_authority(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW).is_ok());
     authorities.replace(RootCertStore::empty());
     assert!(by_authority(&[foreign], &lobby(), &authorities, NOW).is_err());
 }

@@ -1,0 +1,34 @@
+//! `door-hub init`.
+
+use anyhow::Context as _;
+use door_hub::Hub;
+use door_hub::config::{ConfigFile, FILE_NAME};
+
+use super::Settings;
+
+/// Makes the data folder and keeps the settings in it.
+#[tokio::main]
+pub(crate) async fn init(settings: &Settings) -> anyhow::Result<()> {
+    let file = settings.file()?;
+    let config = file.clone().resolve(settings.data.clone())?;
+    let made = Hub::init(&config).await?;
+    let path = settings.data.join(FILE_NAME);
+    let kept = ConfigFile {
+        name: Some(config.name.clone()),
+        ..file
+    };
+    std::fs::write(&path, toml::to_string(&kept)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!(
+        "{} is ready for `door-hub serve --data {}`",
+        config.name,
+        settings.data.display()
+    );
+    println!("  settings       {}", path.display());
+    println!("  authority      {}", made.ca_file.display());
+    println!(
+        "  operator       {} (connection string; keep it secret)",
+        made.service_connection_string_file.display()
+    );
+    Ok(())
+}

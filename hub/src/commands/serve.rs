@@ -1,0 +1,95 @@
+//! `door-hub serve`: the hub from start to drain, and what it tells systemd on the way (sd_notify(3); `Type=notify`).
+
+use anyhow::Context as _;
+use door_hub::{Hub, RunningHub};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Log, Settings, read_filter};
+
+/// Runs a hub until SIGTERM or Ctrl-C; SIGHUP makes it read its settings and certificates again.
+#[tokio::main]
+pub(crate) async fn serve(settings: &Settings, log: &Log) -> anyhow::Result<()> {
+    let file = settings.file()?;
+    log.set(file.log.as_deref())?;
+    let config = file.resolve(settings.data.clone())?;
+    raise_descriptor_limit();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let hub = Hub::start(config).await?;
+    say_where_it_is(&hub);
+    let status = format!("serving {} on {}", hub.name(), hub.mqtt_address());
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!("SIGTERM: draining");
+                break;
+            }
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("cannot listen for Ctrl-C")?;
+                tracing::info!("interrupted: draining");
+                break;
+            }
+            _ = hang_up.recv() => {
+                tell_reloading();
+                match reload(settings, log, &hub) {
+                    Ok(()) => tracing::info!("SIGHUP: settings and certificates are read again"),
+                    Err(error) => tracing::error!("SIGHUP: nothing is changed: {error:#}"),
+                }
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+            }
+        }
+    }
+    tell_systemd(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    hub.shutdown().await;
+    Ok(())
+}
+
+fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()> {
+    let file = settings.file()?;
+    let wanted = file.log.clone();
+    read_filter(wanted.as_deref())?;
+    hub.reload(file.resolve(settings.data.clone())?)?;
+    log.set(wanted.as_deref())
+}
+
+fn say_where_it_is(hub: &RunningHub) {
+    println!(
+        "door-hub {} serves {}",
+        env!("CARGO_PKG_VERSION"),
+        hub.name()
+    );
+    println!("  MQTT over TLS  {}", hub.mqtt_address());
+    println!("  REST API       https://{}", hub.https_address());
+    println!("  authority      {}", hub.ca_file().display());
+    println!(
+        "  operator       {} (connection string; keep it secret)",
+        hub.service_connection_string_file().display()
+    );
+}
+
+fn tell_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "cannot read the clock that systemd asks for"),
+    }
+}
+
+/// Nothing happens when no service manager listens.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell systemd");
+    }
+}
+
+/// A connection is a descriptor; the soft limit is often 1,024.
+fn raise_descriptor_limit() {
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "descriptors"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused");
+        }
+    }
+}

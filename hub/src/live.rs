@@ -1,0 +1,220 @@
+//! What a running hub takes up without a restart: its certificate, the names it answers to, the authorities of devices.
+//!
+//! On SIGHUP the settings are read again; and every hour the certificate is looked at, because a hub may run for years.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{DeviceAuthorities, HostNames};
+use crate::config::HubConfig;
+use crate::error::StartError;
+use crate::pki::{self, CertificateNames, PkiError, ServerIdentity, local_addresses};
+use crate::tls::ServerCertificate;
+
+/// How often the certificate is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How many looks make a day: so often a warning is repeated.
+const LOOKS_A_DAY: u32 = 24;
+
+/// A given certificate that ends within this time is warned of. The hub's own is renewed long before.
+const WARN_DAYS: i64 = 30;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// The parts that change. Clones of them are with the listeners.
+pub(crate) struct Live {
+    pub(crate) certificate: ServerCertificate,
+    pub(crate) names: HostNames,
+    pub(crate) authorities: DeviceAuthorities,
+    config: Mutex<HubConfig>,
+}
+
+impl Live {
+    /// Makes or loads the certificates. Returns also the file that clients trust.
+    pub(crate) fn start(config: &HubConfig) -> Result<(Self, PathBuf), StartError> {
+        let roots = pki::device_authorities(&config.device_ca_files)?;
+        let (names, identity) = certify(config, Timestamp::now())?;
+        let ServerIdentity {
+            ca_file,
+            chain,
+            key,
+            not_after,
+        } = identity;
+        let live = Self {
+            certificate: ServerCertificate::new(chain, key, not_after)?,
+            names: HostNames::new(names.subjects()),
+            authorities: DeviceAuthorities::default(),
+            config: Mutex::new(config.clone()),
+        };
+        live.authorities.replace(roots);
+        Ok((live, ca_file))
+    }
+
+    /// Takes up other settings: all of what is here, or nothing of it.
+    pub(crate) fn reload(&self, config: HubConfig) -> Result<(), StartError> {
+        config.check()?;
+        let roots = pki::device_authorities(&config.device_ca_files)?;
+        let now = Timestamp::now();
+        let (names, identity) = certify(&config, now)?;
+        if identity.not_after <= now.as_second() {
+            let path = identity.ca_file;
+            let reason = "the certificate has ended".to_owned();
+            return Err(PkiError::Given { path, reason }.into());
+        }
+        let mut present = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        self.present(identity)?;
+        self.names.replace(names.subjects());
+        self.authorities.replace(roots);
+        for key in present.needs_restart(&config) {
+            tracing::warn!(
+                "`{key}` has changed in the settings; it takes effect when the hub is started again"
+            );
+        }
+        *present = config;
+        drop(present);
+        self.warn();
+        Ok(())
+    }
+
+    /// Renews the hub's own certificate in time, and warns of what the operator has to do, until `stop`.
+    pub(crate) async fn keep(&self, stop: CancellationToken) {
+        for look in (0..LOOKS_A_DAY).cycle() {
+            if let Err(error) = self.look(Timestamp::now()) {
+                let error = anyhow::Error::from(error);
+                tracing::error!("the server certificate cannot be renewed: {error:#}");
+            }
+            if look == 0 {
+                self.warn();
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Makes a new certificate when the present one nears its end, or when this machine has got another address.
+    fn look(&self, now: Timestamp) -> Result<(), StartError> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if config.certificate.is_none() {
+            let (names, identity) = certify(&config, now)?;
+            if identity.not_after != self.certificate.not_after()
+                || identity.chain.first() != self.certificate.leaf().as_ref()
+            {
+                tracing::warn!(%names, "presenting the new certificate from now on");
+            }
+            self.present(identity)?;
+            self.names.replace(names.subjects());
+        }
+        Ok(())
+    }
+
+    fn present(&self, identity: ServerIdentity) -> Result<(), StartError> {
+        let ServerIdentity {
+            chain,
+            key,
+            not_after,
+            ..
+        } = identity;
+        Ok(self.certificate.replace(chain, key, not_after)?)
+    }
+
+    /// Says what the operator has to do.
+    fn warn(&self) {
+        let seconds = self.certificate.not_after() - Timestamp::now().as_second();
+        let days = seconds / DAY_SECONDS;
+        if days < WARN_DAYS {
+            tracing::warn!(days, "the server certificate ends soon");
+        }
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = names(&config).subjects();
+        let missing = self
+            .certificate
+            .leaf()
+            .map(|leaf| pki::names_missing(&leaf, &wanted))
+            .unwrap_or_default();
+        // Nobody gives out certificates for loopback.
+        let missing: Vec<_> = missing
+            .into_iter()
+            .filter(|name| !["localhost", "127.0.0.1", "::1"].contains(&name.as_str()))
+            .collect();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            tracing::warn!(%missing, "clients that dial these names or addresses of the hub will not accept its certificate");
+        }
+    }
+}
+
+/// The certificate that the settings ask for, and the names that the hub answers to.
+pub(crate) fn certify(
+    config: &HubConfig,
+    now: Timestamp,
+) -> Result<(CertificateNames, ServerIdentity), StartError> {
+    let names = names(config);
+    let identity = match &config.certificate {
+        Some(given) => given.load()?,
+        None => pki::load_or_create(&config.data_directory, &names, now)?,
+    };
+    Ok((names, identity))
+}
+
+/// All that clients may dial.
+pub(crate) fn names(config: &HubConfig) -> CertificateNames {
+    let listened = [config.mqtt_address.ip(), config.https_address.ip()];
+    let addresses = if listened.iter().any(std::net::IpAddr::is_unspecified) {
+        local_addresses()
+    } else {
+        listened.to_vec()
+    };
+    CertificateNames::new(&config.name, config.aliases.clone(), &addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_that_runs_for_years_presents_a_certificate_that_is_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = HubConfig::loopback(folder.path().to_owned());
+        let (live, _) = Live::start(&config).unwrap();
+        let mut ends = live.certificate.not_after();
+        for year in 1..=3 {
+            let day = 365 * year * DAY_SECONDS;
+            let now = Timestamp::now().as_second() + day;
+            live.look(Timestamp::from_second(now).unwrap()).unwrap();
+            assert!(live.certificate.not_after() > ends.max(now));
+            ends = live.certificate.not_after();
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = HubConfig::loopback(folder.path().to_owned());
+        let (live, _) = Live::start(&config).unwrap();
+        let leaf = live.certificate.leaf();
+        let other = HubConfig {
+            aliases: vec!["other.example".into()],
+            device_ca_files: vec![folder.path().join("missing.pem")],
+            ..config
+        };
+        let error = live.reload(other.clone()).unwrap_err().to_string();
+        assert!(error.contains("missing.pem"), "{error}");
+        assert_eq!(live.certificate.leaf(), leaf);
+        assert!(!live.names.accept("other.example"));
+
+        let other = HubConfig {
+            device_ca_files: Vec::new(),
+            ..other
+        };
+        live.reload(other).unwrap();
+        assert_ne!(live.certificate.leaf(), leaf);
+        assert!(live.names.accept("other.example") && live.names.accept("localhost"));
+    }
+}

@@ -1,0 +1,111 @@
+//! A server certificate that the operator gives, with its key, instead of one of the hub's own authority.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustls::client::verify_server_name;
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+use super::{PkiError, ServerIdentity};
+
+/// Where the files of a given certificate are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenCertificate {
+    /// The certificate and those between it and its authority, in PEM.
+    pub certificate_file: PathBuf,
+    /// Its key, in PEM, for its owner alone.
+    pub key_file: PathBuf,
+}
+
+impl GivenCertificate {
+    /// Reads both files.
+    pub(crate) fn load(&self) -> Result<ServerIdentity, PkiError> {
+        let Self {
+            certificate_file,
+            key_file,
+        } = self;
+        let pem = read(certificate_file)?;
+        let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| unusable(certificate_file, &error))?;
+        let own = chain
+            .first()
+            .ok_or_else(|| unusable(certificate_file, &"it holds no certificate"))?;
+        let (_, certificate) =
+            X509Certificate::from_der(own).map_err(|error| unusable(certificate_file, &error))?;
+        let not_after = certificate.validity().not_after.timestamp();
+        check_mode(key_file)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(key_file)?)
+            .map_err(|error| unusable(key_file, &error))?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider)
+            .map_err(|error| unusable(key_file, &error))?;
+        Ok(ServerIdentity {
+            ca_file: certificate_file.clone(),
+            chain,
+            key,
+            not_after,
+        })
+    }
+}
+
+/// Refuses a key that others can read. Those that systemd hands over are in a folder of the service's own, with an access list that shows
+/// as a group's right.
+fn check_mode(path: &Path) -> Result<(), PkiError> {
+    let metadata = fs::metadata(path).map_err(|source| PkiError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|folder| path.starts_with(Path::new(&folder)));
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 || (credential && mode & 0o007 == 0) {
+        Ok(())
+    } else {
+        Err(PkiError::KeyMode {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// Which of `names` and addresses a client could not verify `certificate` for.
+pub(crate) fn names_missing(certificate: &CertificateDer<'_>, names: &[String]) -> Vec<String> {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
+        return names.to_vec();
+    };
+    let carried = |name: &String| {
+        let server_name = name
+            .parse::<IpAddr>()
+            .map(|address| ServerName::IpAddress(address.into()))
+            .or_else(|_| ServerName::try_from(name.as_str()));
+        server_name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    };
+    names
+        .iter()
+        .filter(|name| !carried(name))
+        .cloned()
+        .collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
+    fs::read(path).map_err(|source| PkiError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn unusable(path: &Path, reason: &impl ToString) -> PkiError {
+    PkiError::Given {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}
