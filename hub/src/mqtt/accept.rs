@@ -24,9 +24,6 @@ pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Silence is borne for one and a half times the keep alive, and never longer than this (Azure: 29.45 minutes).
 const MAX_PATIENCE: Duration = Duration::from_secs(1767);
 
-/// The protocol level of MQTT 3.1.1.
-const LEVEL: u8 = 4;
-
 /// A device that is connected.
 pub(super) struct Accepted {
     pub(super) session: Session,
@@ -108,8 +105,10 @@ async fn connect(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, 
             Received::Bytes(count) => allowance -= count,
         }
         if let Some((packet, length)) = codec::decode(&plain, MAX_BEFORE_CONNECT)? {
-            let Packet::Connect(connect) = packet else {
-                return Err(Refused::NotConnect);
+            let connect = match packet {
+                Packet::Connect(connect) => connect,
+                Packet::ConnectOfLevel(level) => return Err(Refused::Level(level)),
+                _ => return Err(Refused::NotConnect),
             };
             let (session, entry, epoch) = judge(&connect, link, gateway).await?;
             plain.drain(..length);
@@ -131,9 +130,6 @@ async fn judge(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
 ) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refused> {
-    if connect.level != LEVEL {
-        return Err(Refused::Level(connect.level));
-    }
     let (identity, etag) = login(connect, link, gateway).await?;
     let device = identity.device.clone();
     let will = connect

@@ -10,6 +10,9 @@ use thiserror::Error;
 
 use reader::Reader;
 
+/// The protocol level of MQTT 3.1.1.
+const LEVEL: u8 = 4;
+
 /// Why bytes are not a packet that may be sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Malformed {
@@ -51,6 +54,8 @@ pub(crate) enum Malformed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
     Connect(Connect<'a>),
+    /// A CONNECT of another version of MQTT. It is answered, not merely closed (section 3.1.2.2), but what follows its level cannot be read.
+    ConnectOfLevel(u8),
     Publish(Publish<'a>),
     PubAck {
         packet_id: u16,
@@ -67,10 +72,9 @@ pub(crate) enum Packet<'a> {
     Disconnect,
 }
 
-/// CONNECT, section 3.1. The level is judged by the session: an unknown one is answered, not merely closed.
+/// CONNECT of protocol level 4, section 3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connect<'a> {
-    pub(crate) level: u8,
     pub(crate) clean_session: bool,
     pub(crate) keep_alive_s: u16,
     pub(crate) client_id: &'a str,
@@ -168,7 +172,7 @@ fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
 fn decode_body(first: u8, body: &[u8]) -> Result<Packet<'_>, Malformed> {
     let mut reader = Reader::new(body);
     let (packet, name) = match first >> 4 {
-        1 => (Packet::Connect(connect(&mut reader)?), "CONNECT"),
+        1 => (connect(&mut reader)?, "CONNECT"),
         3 => (Packet::Publish(publish(first, &mut reader)?), "PUBLISH"),
         4 => (
             Packet::PubAck {
@@ -189,11 +193,15 @@ fn decode_body(first: u8, body: &[u8]) -> Result<Packet<'_>, Malformed> {
     }
 }
 
-fn connect<'a>(reader: &mut Reader<'a>) -> Result<Connect<'a>, Malformed> {
+fn connect<'a>(reader: &mut Reader<'a>) -> Result<Packet<'a>, Malformed> {
     if reader.text("the protocol name")? != "MQTT" {
         return Err(Malformed::ProtocolName);
     }
     let level = reader.byte("the protocol level")?;
+    if level != LEVEL {
+        reader.rest();
+        return Ok(Packet::ConnectOfLevel(level));
+    }
     let flags = reader.byte("the connect flags")?;
     if flags & 0x01 != 0 {
         return Err(Malformed::ReservedConnectFlag);
@@ -231,15 +239,14 @@ fn connect<'a>(reader: &mut Reader<'a>) -> Result<Connect<'a>, Malformed> {
     } else {
         None
     };
-    Ok(Connect {
-        level,
+    Ok(Packet::Connect(Connect {
         clean_session: flags & 0x02 != 0,
         keep_alive_s,
         client_id,
         will,
         user_name,
         password,
-    })
+    }))
 }
 
 fn publish<'a>(first: u8, reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {

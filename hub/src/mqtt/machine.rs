@@ -116,7 +116,7 @@ impl Session {
     /// Judges a packet.
     pub(super) fn handle<'a>(&mut self, packet: &Packet<'a>) -> Result<Effect<'a>, Violation> {
         match packet {
-            Packet::Connect(_) => Err(Violation::SecondConnect),
+            Packet::Connect(_) | Packet::ConnectOfLevel(_) => Err(Violation::SecondConnect),
             Packet::Publish(publish) => self.publish(publish),
             // Nothing is sent above QoS 0, so there is nothing to be acknowledged.
             Packet::PubAck { .. } => Ok(Effect::Nothing),

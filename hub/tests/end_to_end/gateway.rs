@@ -205,7 +205,8 @@ async fn logins_that_are_wrong_hear_not_authorized() {
 async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
-    peer.send_bytes(b"\x10\x11\x00\x04MQTT\x05\x02\x00\x3c\x00\x05lobby")
+    // An MQTT 5 client's: properties stand where 3.1.1 has the client id.
+    peer.send_bytes(b"\x10\x17\x00\x04MQTT\x05\x02\x00\x3c\x05\x11\x00\x00\x00\x0a\x00\x05lobby")
         .await;
     assert!(
         matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion)

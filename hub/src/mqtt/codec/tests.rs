@@ -183,6 +183,22 @@ fn a_giant_length_is_refused_before_anything_of_it_comes() {
     );
 }
 
+#[test]
+fn a_connect_of_another_level_is_told_from_a_malformed_one() {
+    let mqtt_5 = [
+        &text("MQTT")[..],
+        &[5, 2, 0, 60, 5, 0x11, 0, 0, 0, 10],
+        &text("lobby"),
+    ]
+    .concat();
+    assert_eq!(whole(&framed(0x10, &mqtt_5)), Ok(Packet::ConnectOfLevel(5)));
+    let level_3 = [&text("MQTT")[..], &[3, 2, 0, 60], &text("lobby")].concat();
+    assert_eq!(
+        whole(&framed(0x10, &level_3)),
+        Ok(Packet::ConnectOfLevel(3))
+    );
+}
+
 /// Bytes that rumqttc's encoder makes, which serves as an oracle: whatever it says must mean the same here.
 fn valid_packets() -> impl Strategy<Value = (Vec<u8>, v4::Packet)> {
     let name = "[a-zA-Z0-9 $/._=&%-]{1,40}";
@@ -266,8 +282,7 @@ fn same(ours: &Packet<'_>, theirs: &v4::Packet) -> bool {
                 )
             });
             let login = theirs.login.as_ref();
-            ours.level == 4
-                && ours.client_id == theirs.client_id
+            ours.client_id == theirs.client_id
                 && ours.clean_session == theirs.clean_session
                 && ours.keep_alive_s == theirs.keep_alive
                 && ours.user_name == login.map(|login| login.username.as_str())
@@ -323,18 +338,31 @@ proptest! {
     }
 
     #[test]
-    fn valid_packets_mean_what_rumqttc_says((bytes, theirs) in valid_packets()) {
+    fn valid_packets_mean_what_rumqttc_says((bytes, written) in valid_packets()) {
         let ours = whole(&bytes).unwrap();
-        prop_assert!(same(&ours, &theirs), "{:?} is not {:?}", ours, theirs);
+        prop_assert!(same(&ours, &written), "{:?} was written as {:?}", ours, written);
+        let read = v4::Packet::read(&mut BytesMut::from(&bytes[..]), LIMIT).unwrap();
+        prop_assert!(same(&ours, &read), "{:?} is read as {:?}", ours, read);
     }
 
     #[test]
-    fn a_stream_cut_anywhere_gives_the_same_packets(packets in vec(valid_packets(), 1..5), cut in any::<prop::sample::Index>()) {
+    fn what_is_taken_is_taken_by_rumqttc_too(bytes in vec(any::<u8>(), 0..40), first in prop::sample::select(vec![0x10, 0x30, 0x32, 0x40, 0x82, 0xa2, 0xc0, 0xe0])) {
+        let bytes = framed(first, &bytes);
+        if let Ok(ours) = whole(&bytes) {
+            let read = v4::Packet::read(&mut BytesMut::from(&bytes[..]), LIMIT);
+            prop_assert!(matches!(&read, Ok(theirs) if same(&ours, theirs)), "{:?} is read as {:?}", ours, read);
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_gives_the_same_packets(packets in vec(valid_packets(), 1..5), cuts in vec(any::<prop::sample::Index>(), 0..8)) {
         let stream: Vec<u8> = packets.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
-        let cut = cut.index(stream.len());
+        let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
+        ends.sort_unstable();
+        ends.push(stream.len());
         let mut taken = 0;
         let mut count = 0;
-        for end in [cut, stream.len()] {
+        for end in ends {
             while let Some((packet, length)) = decode(&stream[taken..end], LIMIT).unwrap() {
                 prop_assert!(same(&packet, &packets[count].1));
                 taken += length;

@@ -168,7 +168,6 @@ fn a_flood_of_filters_in_one_packet_ends_the_connection() {
 #[test]
 fn a_second_connect_ends_the_connection() {
     let connect = Connect {
-        level: 4,
         clean_session: true,
         keep_alive_s: 0,
         client_id: "lobby",
