@@ -1,6 +1,6 @@
 //! One connected device as the registry knows it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ pub(crate) struct Entry {
     /// Rises with each connection of the hub: of two connections of one device, the later has the higher.
     order: u64,
     started: Instant,
-    /// Seconds after `started` at which something was last received.
-    heard_s: AtomicU32,
+    /// Milliseconds after `started` at which something was last received.
+    heard_ms: AtomicU64,
     /// How long it may be silent.
     patience: Duration,
     /// When its token or certificate is no longer good; `None` for what does not expire.
@@ -62,7 +62,7 @@ impl Entry {
             link,
             order,
             started: now,
-            heard_s: AtomicU32::new(0),
+            heard_ms: AtomicU64::new(0),
             patience,
             token_deadline,
             state: Mutex::new(State {
@@ -89,9 +89,9 @@ impl Entry {
 
     /// Something came from the device.
     pub(crate) fn heard(&self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.started).as_secs();
-        self.heard_s.store(
-            u32::try_from(seconds).unwrap_or(u32::MAX),
+        let elapsed = now.saturating_duration_since(self.started).as_millis();
+        self.heard_ms.store(
+            u64::try_from(elapsed).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
     }
@@ -158,7 +158,7 @@ impl Entry {
 
     /// Looks at every deadline.
     pub(super) fn sweep(&self, now: Instant) {
-        let heard = self.started + Duration::from_secs(self.heard_s.load(Ordering::Relaxed).into());
+        let heard = self.started + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         if self.token_deadline.is_some_and(|deadline| now >= deadline) {
             self.link.close(DisconnectReason::TokenExpired);
         } else if now.saturating_duration_since(heard) > self.patience {

@@ -323,10 +323,10 @@ fn calls_that_wait_for_a_device_are_bounded() {
 fn silence_and_an_expired_token_end_a_connection() {
     let fixture = Fixture::new();
     let (link, entry) = fixture.connect(&[]);
-    entry.heard(fixture.start + Duration::from_secs(60));
+    entry.heard(fixture.start + Duration::from_millis(60_900));
     fixture
         .registry
-        .sweep(fixture.start + Duration::from_secs(149));
+        .sweep(fixture.start + Duration::from_millis(150_800));
     assert_eq!(link.closed(), None);
     fixture
         .registry
