@@ -2,10 +2,19 @@
 
 mod init;
 mod log;
+mod policy;
 mod serve;
 mod settings;
 
 pub(crate) use init::init;
 pub(crate) use log::{Log, read_filter};
+pub(crate) use policy::{PolicyArguments, policy};
 pub(crate) use serve::serve;
 pub(crate) use settings::Settings;
+
+/// The data folder of a command that needs one that is there.
+fn data_folder(given: Option<std::path::PathBuf>) -> anyhow::Result<std::path::PathBuf> {
+    given.ok_or_else(|| {
+        anyhow::anyhow!("no data folder is named; expected --data DIR or DOOR_HUB_DATA")
+    })
+}

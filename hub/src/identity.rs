@@ -1,10 +1,13 @@
 //! Who may do what: the stored facts that [`crate::auth`] judges a token or a certificate by. Plain data, known to every layer.
 
+use std::fmt;
+use std::str::FromStr;
+
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas::SharedAccessKey;
 
 /// Two keys that are both good, so that one can be changed while the other is in use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     /// The one that is handed out.
     pub primary: SharedAccessKey,
@@ -53,8 +56,55 @@ impl Rights {
     }
 }
 
+/// As Azure writes them: `RegistryWrite, ServiceConnect`.
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = *self;
+        let mut separator = "";
+        for (name, right) in RIGHTS {
+            if left.contain(right) {
+                write!(f, "{separator}{name}")?;
+                separator = ", ";
+                left = Self(left.0 & !right.0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text that names no rights.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no right; expected some of RegistryRead, RegistryWrite, ServiceConnect and DeviceConnect, separated by commas"
+)]
+pub struct UnknownRight(String);
+
+impl FromStr for Rights {
+    type Err = UnknownRight;
+
+    /// Reads names separated by commas, in any case.
+    fn from_str(text: &str) -> Result<Self, UnknownRight> {
+        text.split(',').try_fold(Self::NONE, |rights, name| {
+            let name = name.trim();
+            RIGHTS
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, right)| rights.and(*right))
+                .ok_or_else(|| UnknownRight(name.to_owned()))
+        })
+    }
+}
+
+/// The names of rights. One that includes another comes first.
+const RIGHTS: [(&str, Rights); 4] = [
+    ("RegistryWrite", Rights::REGISTRY_WRITE),
+    ("RegistryRead", Rights::REGISTRY_READ),
+    ("ServiceConnect", Rights::SERVICE_CONNECT),
+    ("DeviceConnect", Rights::DEVICE_CONNECT),
+];
+
 /// A shared access policy: a name that tokens refer to (`skn`), its keys and what they allow.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The name.
     pub name: PolicyName,
@@ -102,4 +152,40 @@ pub enum Proof {
     Policy(PolicyName),
     /// A certificate.
     Certificate,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_read_in_any_case_and_written_as_azure_writes_them() {
+        for (given, written) in [
+            ("ServiceConnect", "ServiceConnect"),
+            (
+                "serviceconnect, REGISTRYREAD",
+                "RegistryRead, ServiceConnect",
+            ),
+            ("RegistryRead,RegistryWrite", "RegistryWrite"),
+            (
+                "DeviceConnect,RegistryWrite,ServiceConnect",
+                "RegistryWrite, ServiceConnect, DeviceConnect",
+            ),
+        ] {
+            assert_eq!(given.parse::<Rights>().unwrap().to_string(), written);
+        }
+        assert_eq!(
+            Rights::ALL.to_string(),
+            "RegistryWrite, ServiceConnect, DeviceConnect"
+        );
+        for bad in [
+            "",
+            "Service",
+            "ServiceConnect,",
+            "ServiceConnect RegistryRead",
+        ] {
+            let error = bad.parse::<Rights>().unwrap_err().to_string();
+            assert!(error.contains("expected some of RegistryRead"), "{error}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ pub mod identity;
 mod live;
 mod mqtt;
 mod pki;
+pub mod policies;
 mod service;
 mod session;
 mod store;
@@ -42,12 +43,12 @@ use crate::identity::Policy;
 use crate::live::Live;
 use crate::mqtt::Gateway;
 use crate::service::{OWNER, Services, default_policies};
-use crate::store::{DesiredChange, Store};
+use crate::store::{DesiredChange, PolicyFile, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
 pub use crate::pki::{GivenCertificate, PkiError, default_host_name, local_addresses};
-pub use crate::service::ServiceError;
+pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
 
@@ -167,6 +168,13 @@ impl Hub {
         );
         let mut gateway_task = JoinSet::new();
         gateway_task.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
+        let policy_file = PolicyFile::open(&database)?;
+        tasks.spawn(
+            services
+                .policy
+                .clone()
+                .watch(policy_file, stop.jobs.clone()),
+        );
         let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { keeper.keep(stopped).await });
         let health = http::Health::new(config.name.clone(), mqtt_address.port());

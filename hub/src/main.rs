@@ -5,7 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Log, Settings};
+use commands::{Log, PolicyArguments, Settings};
 
 /// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to operators.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Serve(Settings),
     /// Make the data folder with the certificates and keys, and keep the settings given here in its hub.toml.
     Init(Settings),
+    /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the hub runs or not.
+    Policy(PolicyArguments),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(settings) => commands::serve(&settings, &log),
         Command::Init(settings) => commands::init(&settings),
+        Command::Policy(arguments) => commands::policy(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

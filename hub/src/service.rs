@@ -11,9 +11,6 @@ mod session;
 mod telemetry;
 mod twin;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use iothub_protocol::id::PolicyName;
 
 pub(crate) use device::DeviceService;
@@ -22,7 +19,8 @@ pub use error::ServiceError;
 pub(crate) use job::JobService;
 pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
-pub(crate) use policy::{OWNER, default_policies};
+pub(crate) use policy::{OWNER, PolicyService, add, default_policies, find, remove, rotate};
+pub use policy::{PolicyError, PolicyKey};
 pub(crate) use query::QueryService;
 pub(crate) use session::SessionService;
 pub(crate) use telemetry::TelemetryService;
@@ -54,7 +52,8 @@ pub(crate) struct Services {
     pub session: SessionService,
     /// Jobs.
     pub job: JobService,
-    policies: Arc<HashMap<PolicyName, Policy>>,
+    /// Shared access policies.
+    pub policy: PolicyService,
 }
 
 impl Services {
@@ -75,19 +74,14 @@ impl Services {
             telemetry: TelemetryService::new(store.clone(), telemetry),
             session: SessionService::new(store.clone()),
             job,
-            policies: Arc::new(
-                policies
-                    .into_iter()
-                    .map(|policy| (policy.name.clone(), policy))
-                    .collect(),
-            ),
+            policy: PolicyService::new(registry.clone(), policies),
         }
     }
 
     /// The policy of that name.
     #[must_use]
     pub(crate) fn policy(&self, name: &PolicyName) -> Option<Policy> {
-        self.policies.get(name).cloned()
+        self.policy.get(name)
     }
 }
 

@@ -102,7 +102,7 @@ impl std::fmt::Display for DisconnectReason {
             Self::TakenOver => "the same device connected again",
             Self::Disabled => "the device was disabled",
             Self::Deleted => "the device was deleted",
-            Self::CredentialsChanged => "the device's keys were changed",
+            Self::CredentialsChanged => "its keys or certificates were changed",
             Self::TokenExpired => "its token expired",
             Self::KeepAlive => "nothing was heard for one and a half times its keep alive",
             Self::SlowConsumer => "it does not read what is sent to it",

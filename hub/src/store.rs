@@ -28,6 +28,7 @@ use rusqlite::Connection;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
+pub(crate) use policy::PolicyFile;
 pub(crate) use query::Place;
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use telemetry::TelemetryMessage;
@@ -71,6 +72,16 @@ pub enum StoreError {
         /// The schema of the file.
         found: usize,
         /// The newest schema this program knows.
+        known: usize,
+    },
+    /// An older hub has written the file, and only a hub brings it up to date.
+    #[error(
+        "the database has schema {found}, this door-hub has {known}: start the hub of this version on it first"
+    )]
+    OlderSchema {
+        /// The schema of the file.
+        found: usize,
+        /// The schema of this program.
         known: usize,
     },
     /// A statement failed.

@@ -12,6 +12,7 @@ use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{LastWill, Session, Violation};
 use crate::auth::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
+use crate::identity::Proof;
 use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
@@ -52,6 +53,8 @@ pub(super) enum Refused {
     Login { device: String, error: LoginError },
     #[error("`{device}` may not connect: {error}")]
     Will { device: DeviceId, error: Violation },
+    #[error("`{device}` cannot be served now: policies have just been changed")]
+    PolicyChanged { device: DeviceId },
     #[error("`{device}` cannot be served now")]
     Service {
         device: String,
@@ -70,7 +73,9 @@ impl Refused {
                 ..
             } => Some(ConnectReturn::IdentifierRejected),
             Self::Login { .. } => Some(ConnectReturn::NotAuthorized),
-            Self::Service { .. } => Some(ConnectReturn::ServerUnavailable),
+            Self::PolicyChanged { .. } | Self::Service { .. } => {
+                Some(ConnectReturn::ServerUnavailable)
+            }
             Self::Socket(_)
             | Self::Closed
             | Self::TooMuch
@@ -130,6 +135,7 @@ async fn judge(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
 ) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refused> {
+    let policies = gateway.services.policy.version();
     let (identity, etag) = login(connect, link, gateway).await?;
     let device = identity.device.clone();
     let will = connect
@@ -164,6 +170,10 @@ async fn judge(
         epoch,
         accepted: false,
     };
+    if matches!(entry.proof(), Proof::Policy(_)) && gateway.services.policy.version() != policies {
+        // Whoever changes policies has looked for connections perhaps too early to find this one.
+        return Err(Refused::PolicyChanged { device });
+    }
     let started = gateway
         .services
         .session

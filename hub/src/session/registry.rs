@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use iothub_protocol::id::DeviceId;
+use iothub_protocol::id::{DeviceId, PolicyName};
 use iothub_protocol::topic::Subscription;
 
 use super::entry::Dispatch;
 use super::waiting::Waiting;
 use super::{Call, CallObserver, CallOutcome, DisconnectReason, Entry, Pending};
+use crate::identity::Proof;
 
 /// Shards of the map: connects and disconnects of a large fleet do not queue behind one lock.
 const SHARDS: usize = 64;
@@ -104,6 +105,15 @@ impl Registry {
     pub fn disconnect(&self, device: &DeviceId, reason: DisconnectReason) {
         if let Some(entry) = self.get(device) {
             entry.close(reason);
+        }
+    }
+
+    /// Ends the connections that were made with a token of `policy`.
+    pub(crate) fn disconnect_policy(&self, policy: &PolicyName, reason: DisconnectReason) {
+        for entry in self.entries() {
+            if matches!(entry.proof(), Proof::Policy(name) if name == policy) {
+                entry.close(reason);
+            }
         }
     }
 

@@ -1,48 +1,113 @@
-//! The shared access policies. They are few, read once at the start and then held in memory.
+//! The shared access policies. They are few, and held in memory; they may be changed by another process than the hub.
+
+use std::path::Path;
 
 use iothub_protocol::id::PolicyName;
-use rusqlite::params;
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::device::stored_key;
-use super::{Store, StoreError};
+use super::{Store, StoreError, schema};
 use crate::identity::{Keys, Policy, Rights};
 
 impl Store {
-    /// All policies, after adding those of `defaults` that have never been there.
+    /// All policies, after adding `defaults` if there are none yet.
     pub(crate) async fn policy_list(
         &self,
         defaults: Vec<Policy>,
     ) -> Result<Vec<Policy>, StoreError> {
         self.write(defaults.len(), move |write| {
-            let empty: bool =
-                write.connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM policy)", [], |row| row.get(0))?;
-            for policy in defaults.iter().filter(|_| empty) {
-                write.connection.execute(
-                    "INSERT INTO policy (name, rights, primary_key, secondary_key) VALUES (?1, ?2, ?3, ?4)",
-                    params![
-                        policy.name.as_ref(),
-                        policy.rights.bits(),
-                        policy.keys.primary.as_bytes(),
-                        policy.keys.secondary.as_bytes()
-                    ],
-                )?;
+            let present = list(write.connection)?;
+            if !present.is_empty() {
+                return Ok(present);
             }
-            let mut statement = write.connection.prepare("SELECT name, rights, primary_key, secondary_key FROM policy")?;
-            let mut rows = statement.query([])?;
-            let mut policies = Vec::new();
-            while let Some(row) = rows.next()? {
-                let name: PolicyName = row
-                    .get::<_, String>("name")?
-                    .parse()
-                    .map_err(|error| StoreError::corrupt("policy name", error))?;
-                let keys = Keys {
-                    primary: stored_key(&row.get::<_, Vec<u8>>("primary_key")?)?,
-                    secondary: stored_key(&row.get::<_, Vec<u8>>("secondary_key")?)?,
-                };
-                policies.push(Policy { name, keys, rights: Rights::from_bits(row.get("rights")?) });
+            for policy in &defaults {
+                put(write.connection, policy)?;
             }
-            Ok(policies)
+            Ok(defaults)
         })
         .await
     }
+}
+
+/// The policies of a data folder, whether a hub runs on it or not.
+#[derive(Debug)]
+pub(crate) struct PolicyFile {
+    connection: Connection,
+}
+
+impl PolicyFile {
+    /// Opens a database that a hub has made; it is neither made nor migrated here.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = schema::open_beside(path)?;
+        Ok(Self { connection })
+    }
+
+    /// All of them.
+    pub(crate) fn list(&self) -> Result<Vec<Policy>, StoreError> {
+        list(&self.connection)
+    }
+
+    /// Changes them by `change`, in one transaction: on disk when this returns.
+    pub(crate) fn change<T, E: From<StoreError>>(
+        &mut self,
+        change: impl FnOnce(&mut Vec<Policy>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(StoreError::from)?;
+        let before = list(&transaction)?;
+        let mut after = before.clone();
+        let said = change(&mut after)?;
+        for gone in before
+            .iter()
+            .filter(|policy| !after.iter().any(|kept| kept.name == policy.name))
+        {
+            transaction
+                .execute("DELETE FROM policy WHERE name = ?1", [gone.name.as_ref()])
+                .map_err(StoreError::from)?;
+        }
+        for policy in after.iter().filter(|policy| !before.contains(policy)) {
+            put(&transaction, policy)?;
+        }
+        transaction.commit().map_err(StoreError::from)?;
+        Ok(said)
+    }
+}
+
+fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, rights, primary_key, secondary_key FROM policy ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut policies = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: PolicyName = row
+            .get::<_, String>("name")?
+            .parse()
+            .map_err(|error| StoreError::corrupt("policy name", error))?;
+        let keys = Keys {
+            primary: stored_key(&row.get::<_, Vec<u8>>("primary_key")?)?,
+            secondary: stored_key(&row.get::<_, Vec<u8>>("secondary_key")?)?,
+        };
+        policies.push(Policy {
+            name,
+            keys,
+            rights: Rights::from_bits(row.get("rights")?),
+        });
+    }
+    Ok(policies)
+}
+
+fn put(connection: &Connection, policy: &Policy) -> Result<(), StoreError> {
+    connection.execute(
+        "INSERT OR REPLACE INTO policy (name, rights, primary_key, secondary_key) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            policy.name.as_ref(),
+            policy.rights.bits(),
+            policy.keys.primary.as_bytes(),
+            policy.keys.secondary.as_bytes()
+        ],
+    )?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The database file: how it is opened, what is in it, and how an older one is brought up to date.
 
+use std::cmp::Ordering;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -64,6 +65,34 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
+/// Opens a database that a hub has made and may be using at this moment. It is neither made nor migrated.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        prepare(&connection)?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+        Ok(connection)
+    };
+    let connection = open().map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    let (found, known) = (version(&connection)?, MIGRATIONS.len());
+    match found.cmp(&known) {
+        Ordering::Less => Err(StoreError::OlderSchema { found, known }),
+        Ordering::Equal => Ok(connection),
+        Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
+    }
+}
+
+fn version(connection: &Connection) -> Result<usize, StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(version.try_into().unwrap_or(usize::MAX))
+}
+
 /// What every connection needs.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
@@ -73,10 +102,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let known = MIGRATIONS.len();
-    let found: usize = connection
-        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?
-        .try_into()
-        .unwrap_or(usize::MAX);
+    let found = version(connection)?;
     if found > known {
         return Err(StoreError::NewerSchema { found, known });
     }

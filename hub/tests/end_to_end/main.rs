@@ -12,6 +12,7 @@ mod gateway;
 mod harness;
 mod job;
 mod method;
+mod policy;
 mod process;
 mod query;
 mod restart;

@@ -1,0 +1,146 @@
+//! `door-hub policy`: who may do what. Keys go to files, never to the screen.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use door_hub::PolicyKey;
+use door_hub::identity::Rights;
+use door_hub::policies::{Policies, SecretFile};
+use iothub_protocol::id::PolicyName;
+
+/// Flags of `policy`.
+#[derive(Args)]
+pub(crate) struct PolicyArguments {
+    /// The data folder.
+    #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA", global = true)]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Add a policy, for a person or a program, and write its connection string to a file of mode 0600.
+    Add {
+        /// Its name.
+        name: PolicyName,
+        /// What it allows: some of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect, separated by commas.
+        #[arg(long)]
+        rights: Rights,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// List the policies and their rights.
+    List,
+    /// Show a policy's rights; with --out, write its connection string to a file of mode 0600.
+    Show {
+        /// Its name.
+        name: PolicyName,
+        /// The key of the connection string.
+        #[arg(long, default_value = "primary")]
+        key: Key,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Overwrite the file if it is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a policy a new key. What was signed with the old one opens nothing any more; the other key stays good.
+    Rotate {
+        /// Its name.
+        name: PolicyName,
+        /// Which of its two keys.
+        #[arg(long)]
+        key: Key,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Remove a policy. A running hub cuts off whoever uses it within a second.
+    Remove {
+        /// Its name.
+        name: PolicyName,
+    },
+}
+
+#[derive(Args)]
+struct Out {
+    /// The file for the connection string. [default: NAME.connection-string in the data folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Overwrite the file if it is there.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Key {
+    Primary,
+    Secondary,
+}
+
+impl From<Key> for PolicyKey {
+    fn from(key: Key) -> Self {
+        match key {
+            Key::Primary => Self::Primary,
+            Key::Secondary => Self::Secondary,
+        }
+    }
+}
+
+/// Does it.
+pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
+    let data = super::data_folder(arguments.data)?;
+    let mut policies = Policies::open(&data)?;
+    let file = |name: &PolicyName, out: Out| SecretFile {
+        path: out
+            .out
+            .unwrap_or_else(|| data.join(format!("{name}.connection-string"))),
+        force: out.force,
+    };
+    match arguments.action {
+        Action::Add { name, rights, out } => {
+            let out = file(&name, out);
+            policies.add(&name, rights, &out)?;
+            println!("{name} may {rights}");
+            say_where(&out);
+        }
+        Action::List => {
+            for policy in policies.list()? {
+                println!("{:<24} {}", policy.name.as_str(), policy.rights);
+            }
+        }
+        Action::Show {
+            name,
+            key,
+            out,
+            force,
+        } => {
+            let policy = policies.get(&name)?;
+            println!("{:<24} {}", policy.name.as_str(), policy.rights);
+            if let Some(path) = out {
+                let out = SecretFile { path, force };
+                policies.export(&name, key.into(), &out)?;
+                say_where(&out);
+            }
+        }
+        Action::Rotate { name, key, out } => {
+            let out = file(&name, out);
+            policies.rotate(&name, key.into(), &out)?;
+            println!("{name} has a new key");
+            say_where(&out);
+        }
+        Action::Remove { name } => {
+            policies.remove(&name)?;
+            println!("{name} is removed");
+        }
+    }
+    Ok(())
+}
+
+fn say_where(out: &SecretFile) {
+    println!(
+        "  connection string  {} (keep it secret)",
+        out.path.display()
+    );
+}

@@ -1,0 +1,321 @@
+//! Who may do what: rights over every route, narrow tokens, and policies that are added and removed while the hub runs and while it does not.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use door_hub::identity::{Policy, Rights};
+use iothub_protocol::connection_string::ServiceConnectionString;
+use iothub_protocol::sas;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Method, StatusCode};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, Transport};
+use serde_json::{Value, json};
+
+use crate::harness::{Operator, TestHub, answer, eventually, in_an_hour, tls};
+
+/// What each call needs: IoT Hub's permissions, as IOTHUB access control lists them.
+fn routes() -> Vec<(Method, &'static str, Rights)> {
+    let (read, write, service) = (
+        Rights::REGISTRY_READ,
+        Rights::REGISTRY_WRITE,
+        Rights::SERVICE_CONNECT,
+    );
+    vec![
+        (Method::GET, "/devices", read),
+        (Method::GET, "/devices/lobby", read),
+        (Method::GET, "/statistics/devices", read),
+        (Method::PUT, "/devices/new", write),
+        (Method::DELETE, "/devices/gone", write),
+        (Method::GET, "/statistics/service", service),
+        (Method::GET, "/twins/lobby", service),
+        (Method::PATCH, "/twins/lobby", service),
+        (Method::PUT, "/twins/lobby", service),
+        (Method::POST, "/twins/lobby/methods", service),
+        (Method::POST, "/devices/query", service),
+        (Method::PUT, "/jobs/v2/job", service),
+        (Method::GET, "/jobs/v2/job", service),
+        (Method::POST, "/jobs/v2/job/cancel", service),
+        (Method::GET, "/jobs/v2/query", service),
+    ]
+}
+
+fn token(policy: &Policy, audience: &str) -> String {
+    let key = &policy.keys.secondary;
+    sas::sign(audience, key, in_an_hour(), Some(&policy.name))
+}
+
+/// A body that the route can read.
+fn body(method: &Method, path: &str) -> Value {
+    match (method, path) {
+        (&Method::PUT, "/devices/new") => json!({ "deviceId": "new" }),
+        (&Method::POST, "/twins/lobby/methods") => json!({ "methodName": "lock", "payload": null }),
+        (&Method::POST, "/devices/query") => json!({ "query": "SELECT * FROM devices" }),
+        (&Method::PUT, "/jobs/v2/job") => json!({
+            "jobId": "job",
+            "type": "scheduleUpdateTwin",
+            "updateTwin": { "tags": { "floor": 3 } },
+            "queryCondition": "*",
+        }),
+        _ => json!({}),
+    }
+}
+
+/// What the hub says to a call with a token.
+async fn status(hub: &TestHub, method: &Method, path: &str, token: &str) -> StatusCode {
+    let request = hub
+        .anonymous(method.clone(), path)
+        .header(AUTHORIZATION, token)
+        .json(&body(method, path));
+    request.send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn every_call_needs_its_right_and_no_other_opens_it() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let device = sas::sign("localhost/devices/lobby", &key, in_an_hour(), None);
+    for (method, path, needed) in routes() {
+        for name in [
+            "iothubowner",
+            "service",
+            "device",
+            "registryRead",
+            "registryReadWrite",
+        ] {
+            let policy = hub.hub.policy(name).unwrap();
+            let said = status(&hub, &method, path, &token(&policy, "localhost")).await;
+            let refused = said == StatusCode::UNAUTHORIZED;
+            let allowed = policy.rights.contain(needed);
+            assert_eq!(refused, !allowed, "{method} {path} by {name}: {said}");
+        }
+        let said = status(&hub, &method, path, &device).await;
+        assert_eq!(
+            said,
+            StatusCode::UNAUTHORIZED,
+            "{method} {path} by a device"
+        );
+        let anonymous = hub.anonymous(method.clone(), path);
+        assert_eq!(
+            anonymous.send().await.unwrap().status(),
+            StatusCode::UNAUTHORIZED,
+            "{method} {path} by nobody"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_a_path_opens_what_is_beneath_it_alone() {
+    let hub = TestHub::start().await;
+    hub.add_device("lobby").await;
+    let owner = hub.hub.policy("iothubowner").unwrap();
+    for (audience, beneath) in [
+        ("localhost/twins", "/twins"),
+        ("localhost/twins/lobby", "/twins/lobby"),
+        ("localhost/devices", "/devices"),
+        ("LOCALHOST/jobs/v2", "/jobs/v2"),
+        // A prefix is one of whole segments.
+        ("localhost/twin", "/twin/"),
+    ] {
+        let token = token(&owner, audience);
+        for (method, path, _) in routes() {
+            let said = status(&hub, &method, path, &token).await;
+            let covered = path == beneath || path.starts_with(&format!("{beneath}/"));
+            let refused = said == StatusCode::UNAUTHORIZED;
+            assert_eq!(refused, !covered, "{audience} at {method} {path}: {said}");
+        }
+    }
+}
+
+/// Runs `door-hub policy`.
+fn policy(data: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_door-hub"))
+        .arg("policy")
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .unwrap()
+}
+
+/// Runs it, and returns what it said.
+fn policy_ok(data: &Path, arguments: &[&str]) -> String {
+    let output = policy(data, arguments);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    assert!(!said.contains("SharedAccessKey="), "{said}");
+    said
+}
+
+fn policy_error(data: &Path, arguments: &[&str]) -> String {
+    let output = policy(data, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn connection_string(path: &Path) -> ServiceConnectionString {
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    std::fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
+/// Whoever has the connection string in a file.
+fn person(hub: &TestHub, file: &Path) -> Operator {
+    let port = hub.hub.mqtt_address().port();
+    Operator::new(connection_string(file), port, hub.hub.ca_file())
+}
+
+async fn wait_for(person: &Operator, path: &str, wanted: StatusCode) {
+    eventually(&format!("{path} answers {wanted}"), || async {
+        (person.get(path).await.status == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_running_hub_takes_up_and_cuts_off_who_is_added_rotated_and_removed() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    hub.add_device("lobby").await;
+    let said = policy_ok(
+        data,
+        &["add", "alice", "--rights", "ServiceConnect,RegistryRead"],
+    );
+    assert!(
+        said.contains("alice may RegistryRead, ServiceConnect"),
+        "{said}"
+    );
+    let file = data.join("alice.connection-string");
+    assert_eq!(
+        connection_string(&file).host_name.as_str(),
+        hub.hub.service_connection_string().host_name.as_str()
+    );
+    let alice = person(&hub, &file);
+    wait_for(&alice, "/twins/lobby", StatusCode::OK).await;
+    assert_eq!(alice.get("/devices/lobby").await.status, 200);
+    let refused = alice.put("/devices/x", json!({ "deviceId": "x" })).await;
+    assert_eq!(refused.status, 401);
+    assert!(policy_ok(data, &["list"]).contains("alice"));
+
+    // The other key stays good while one is changed.
+    let other: PathBuf = data.join("alice.second");
+    let second = other.to_str().unwrap();
+    policy_ok(
+        data,
+        &["show", "alice", "--key", "secondary", "--out", second],
+    );
+    let by_other = person(&hub, &other);
+    policy_ok(data, &["rotate", "alice", "--key", "primary", "--force"]);
+    wait_for(&alice, "/twins/lobby", StatusCode::UNAUTHORIZED).await;
+    assert_eq!(by_other.get("/twins/lobby").await.status, 200);
+    wait_for(&person(&hub, &file), "/twins/lobby", StatusCode::OK).await;
+
+    policy_ok(data, &["remove", "alice"]);
+    wait_for(&by_other, "/twins/lobby", StatusCode::UNAUTHORIZED).await;
+    assert!(!policy_ok(data, &["list"]).contains("alice"));
+}
+
+#[tokio::test]
+async fn a_device_that_connected_with_a_policy_goes_with_it() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    hub.add_device("lobby").await;
+    policy_ok(data, &["add", "installer", "--rights", "DeviceConnect"]);
+    let string = connection_string(&data.join("installer.connection-string"));
+    let token = sas::sign(
+        "localhost/devices",
+        &string.key,
+        in_an_hour(),
+        Some(&string.policy),
+    );
+    let events = eventually("the hub knows the policy", || async {
+        let mut options = MqttOptions::new("lobby", "localhost", hub.hub.mqtt_address().port());
+        options.set_credentials("localhost/lobby/?api-version=2021-04-12", &token);
+        options.set_transport(Transport::tls_with_config(tls(&hub.hub).into()));
+        let (client, mut events) = AsyncClient::new(options, 16);
+        let said = events.poll().await;
+        let connected = matches!(said, Ok(Event::Incoming(Incoming::ConnAck(_))));
+        connected.then_some((client, events))
+    })
+    .await;
+    let (client, mut events) = events;
+    client
+        .subscribe("$iothub/methods/POST/#", QoS::AtMostOnce)
+        .await
+        .unwrap();
+    policy_ok(data, &["remove", "installer"]);
+    let ended = async { while events.poll().await.is_ok() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended)
+        .await
+        .unwrap();
+    assert!(events.poll().await.is_err(), "and it does not come back");
+}
+
+#[tokio::test]
+async fn policies_change_while_the_hub_is_stopped_too() {
+    let hub = TestHub::start().await;
+    let folder = hub.folder;
+    hub.hub.shutdown().await;
+    policy_ok(folder.path(), &["add", "bob", "--rights", "registryread"]);
+    policy_ok(folder.path(), &["remove", "registryRead"]);
+    let owner = folder.path().join("service-connection-string");
+    let before = std::fs::read_to_string(&owner).unwrap();
+    policy_ok(
+        folder.path(),
+        &["rotate", "iothubowner", "--key", "primary"],
+    );
+    assert_ne!(std::fs::read_to_string(&owner).unwrap(), before);
+
+    let hub = TestHub::start_in(folder).await;
+    let mut string = connection_string(&hub.folder.path().join("bob.connection-string"));
+    // The new hub has another port.
+    string.host_name = hub.hub.service_connection_string().host_name.clone();
+    let bob = Operator::new(string, hub.hub.mqtt_address().port(), hub.hub.ca_file());
+    assert_eq!(bob.get("/devices").await.status, 200);
+    assert!(hub.hub.policy("registryRead").is_none());
+    let old: ServiceConnectionString = before.parse().unwrap();
+    let old = sas::sign("localhost", &old.key, in_an_hour(), Some(&old.policy));
+    let request = hub.anonymous(Method::GET, "/devices");
+    let refused = answer(request.header(AUTHORIZATION, old)).await;
+    assert_eq!(refused.status, 401);
+}
+
+#[tokio::test]
+async fn mistakes_change_nothing_and_say_what_was_expected() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    let taken = data.join("taken");
+    std::fs::write(&taken, "mine").unwrap();
+    let taken = taken.to_str().unwrap();
+    let rights = "ServiceConnect";
+    for (arguments, expected) in [
+        (
+            vec!["add", "x", "--rights", rights, "--out", taken],
+            "--force overwrites it",
+        ),
+        (
+            vec!["add", "service", "--rights", rights],
+            "there is a policy `service` already",
+        ),
+        (vec!["remove", "iothubowner"], "cannot be removed"),
+        (vec!["remove", "nobody"], "there is no policy `nobody`"),
+        (
+            vec!["rotate", "nobody", "--key", "primary"],
+            "there is no policy `nobody`",
+        ),
+    ] {
+        let said = policy_error(data, &arguments);
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(taken).unwrap(), "mine");
+    assert!(!data.join("service.connection-string").exists());
+    assert!(!data.join("nobody.connection-string").exists());
+    assert!(!policy_ok(data, &["list"]).contains('x'));
+    let output = policy(data, &["add", "x", "--rights", "Everything"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("RegistryRead, RegistryWrite"), "{said}");
+    let empty = tempfile::tempdir().unwrap();
+    let said = policy_error(empty.path(), &["list"]);
+    assert!(said.contains("not the data folder of a hub"), "{said}");
+}
