@@ -1,11 +1,15 @@
 //! What `door-hub` can be asked to do, one file per command.
 
+mod backup;
+mod check;
 mod init;
 mod log;
 mod policy;
 mod serve;
 mod settings;
 
+pub(crate) use backup::{BackupArguments, RestoreArguments, backup, restore};
+pub(crate) use check::check;
 pub(crate) use init::init;
 pub(crate) use log::{Log, read_filter};
 pub(crate) use policy::{PolicyArguments, policy};

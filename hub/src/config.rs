@@ -174,6 +174,13 @@ impl ConfigFile {
         self
     }
 
+    /// The files that the settings name.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let given = self.certificate_file.iter().chain(&self.key_file);
+        let authorities = self.device_ca_files.iter().flatten();
+        given.chain(authorities).cloned().collect()
+    }
+
     /// `self`, with what `over` sets on top.
     #[must_use]
     pub fn overridden_by(self, over: Self) -> Self {

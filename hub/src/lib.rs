@@ -11,6 +11,8 @@
 //! can fail (settings, folder, ports, certificates, database) before it does anything, and stops in the reverse.
 
 mod auth;
+pub mod backup;
+pub mod check;
 pub mod config;
 mod data;
 mod error;

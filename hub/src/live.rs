@@ -141,7 +141,7 @@ impl Live {
         // Nobody gives out certificates for loopback.
         let missing: Vec<_> = missing
             .into_iter()
-            .filter(|name| !["localhost", "127.0.0.1", "::1"].contains(&name.as_str()))
+            .filter(|name| !is_loopback(name))
             .collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
@@ -161,6 +161,11 @@ pub(crate) fn certify(
         None => pki::load_or_create(&config.data_directory, &names, now)?,
     };
     Ok((names, identity))
+}
+
+/// Whether `name` is this machine's for itself.
+pub(crate) fn is_loopback(name: &str) -> bool {
+    ["localhost", "127.0.0.1", "::1"].contains(&name)
 }
 
 /// All that clients may dial.

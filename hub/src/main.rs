@@ -5,7 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Log, PolicyArguments, Settings};
+use commands::{BackupArguments, Log, PolicyArguments, RestoreArguments, Settings};
 
 /// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to operators.
 #[derive(Parser)]
@@ -23,6 +23,12 @@ enum Command {
     Init(Settings),
     /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the hub runs or not.
     Policy(PolicyArguments),
+    /// Look over settings, files, certificates, database and ports, and print a line for each finding; the exit status is 0 when a hub can run.
+    Check(Settings),
+    /// Put the hub's database, certificates, keys and settings into one file, while it runs or not.
+    Backup(BackupArguments),
+    /// Make a data folder of a backup.
+    Restore(RestoreArguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +38,9 @@ fn main() -> ExitCode {
         Command::Serve(settings) => commands::serve(&settings, &log),
         Command::Init(settings) => commands::init(&settings),
         Command::Policy(arguments) => commands::policy(arguments),
+        Command::Check(settings) => commands::check(&settings),
+        Command::Backup(arguments) => commands::backup(&arguments),
+        Command::Restore(arguments) => commands::restore(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

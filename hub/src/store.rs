@@ -4,6 +4,7 @@
 //! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
 
 mod device;
+mod file;
 mod job;
 mod job_device;
 mod policy;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
+pub(crate) use file::{copy, faults};
 pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
 pub(crate) use policy::PolicyFile;

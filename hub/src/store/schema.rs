@@ -80,10 +80,16 @@ pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
         path: path.to_owned(),
         source,
     })?;
-    let (found, known) = (version(&connection)?, MIGRATIONS.len());
+    check_version(&connection)?;
+    Ok(connection)
+}
+
+/// Refuses a database of another version.
+pub(super) fn check_version(connection: &Connection) -> Result<(), StoreError> {
+    let (found, known) = (version(connection)?, MIGRATIONS.len());
     match found.cmp(&known) {
         Ordering::Less => Err(StoreError::OlderSchema { found, known }),
-        Ordering::Equal => Ok(connection),
+        Ordering::Equal => Ok(()),
         Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
     }
 }

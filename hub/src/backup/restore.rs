@@ -1,0 +1,79 @@
+//! From an archive to a data folder.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{BackupError, Workshop, archive, sync_folder_of};
+use crate::DATABASE;
+use crate::config::{ConfigFile, FILE_NAME};
+use crate::pki;
+use crate::store;
+
+/// Makes the data folder `folder` from the backup `file`, and returns the names of the files in it. Everything is looked over beside the
+/// folder first, and then put into place at once.
+///
+/// # Errors
+///
+/// When the folder is in use, or the archive is not a whole and usable backup; then the folder is as it was.
+pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(BackupError::NotEmpty {
+                path: folder.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(BackupError::file("read", folder)(error)),
+    }
+    let workshop = Workshop::beside(folder)?;
+    let names = archive::unpack(file, &workshop.path)?;
+    if let Some(reason) = fault(&workshop.path, &names)? {
+        return Err(BackupError::Unusable {
+            path: file.to_owned(),
+            reason,
+        });
+    }
+    for name in names.iter().filter(|name| name.ends_with(".pem")) {
+        let path = workshop.path.join(name);
+        // Certificates are there to be handed out.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+            .map_err(BackupError::file("write", &path))?;
+    }
+    fs::rename(&workshop.path, folder).map_err(BackupError::file("make", folder))?;
+    sync_folder_of(folder)?;
+    Ok(names)
+}
+
+/// What a hub would stumble over.
+fn fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError> {
+    let has = |name: &str| names.iter().any(|present| present == name);
+    if !has(DATABASE) {
+        return Ok(Some(format!("it has no {DATABASE}")));
+    }
+    if let Some(fault) = store::faults(&folder.join(DATABASE))?.first() {
+        return Ok(Some(format!("the database in it is not whole: {fault}")));
+    }
+    for (certificate, key) in [("ca.pem", "ca.key"), ("server.pem", "server.key")] {
+        if has(certificate) != has(key) {
+            return Ok(Some(format!("it has one of {certificate} and {key} alone")));
+        }
+        if has(certificate) {
+            let pair = pki::GivenCertificate {
+                certificate_file: folder.join(certificate),
+                key_file: folder.join(key),
+            };
+            if let Err(error) = pair.load() {
+                return Ok(Some(format!("{certificate} and {key} in it: {error}")));
+            }
+        }
+    }
+    if has(FILE_NAME) {
+        if let Err(error) = ConfigFile::read(&folder.join(FILE_NAME)) {
+            return Ok(Some(error.to_string()));
+        }
+    }
+    Ok(None)
+}

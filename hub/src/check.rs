@@ -1,0 +1,261 @@
+//! Looks over the settings and the data folder of a hub without changing anything, whether the hub runs or not.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+use crate::config::HubConfig;
+use crate::live;
+use crate::pki;
+use crate::store;
+use crate::{DATABASE, SERVICE_CONNECTION_STRING};
+
+/// A certificate that ends within this time is warned of.
+const WARN_DAYS: i64 = 30;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// How a finding is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Good,
+    /// The hub runs, and somebody should look at it.
+    Warning,
+    /// The hub does not start, or nobody can use it.
+    Fault,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How it is meant.
+    pub severity: Severity,
+    /// What was found.
+    pub text: String,
+}
+
+/// Looks at everything.
+#[must_use]
+pub fn check(config: &HubConfig) -> Vec<Finding> {
+    let mut found = Findings(Vec::new());
+    found.good(format!(
+        "settings: {}, MQTT on {}, REST on {}",
+        config.name, config.mqtt_address, config.https_address
+    ));
+    let running = data_folder(config, &mut found);
+    certificates(config, &mut found);
+    if config.data_directory.join(DATABASE).exists() {
+        database(config, &mut found);
+    }
+    ports(config, running, &mut found);
+    found.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, severity: Severity, text: String) {
+        self.0.push(Finding { severity, text });
+    }
+
+    fn good(&mut self, text: String) {
+        self.add(Severity::Good, text);
+    }
+
+    fn warning(&mut self, text: String) {
+        self.add(Severity::Warning, text);
+    }
+
+    fn fault(&mut self, text: String) {
+        self.add(Severity::Fault, text);
+    }
+}
+
+/// The folder and the modes of its files. Returns whether a hub runs on it.
+fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
+    let folder = &config.data_directory;
+    let shown = folder.display();
+    let metadata = match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => {
+            found.fault(format!("data folder: {shown} is a file"));
+            return false;
+        }
+        Err(error) => {
+            found.warning(format!(
+                "data folder: {shown} cannot be read ({error}); `door-hub init` makes it"
+            ));
+            return false;
+        }
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        found.good(format!("data folder: {shown}"));
+    } else {
+        found.warning(format!(
+            "data folder: {shown} has mode {mode:04o}; expected 0700, for its owner alone"
+        ));
+    }
+    let mut secrets = vec![
+        DATABASE.to_owned(),
+        "ca.key".to_owned(),
+        "server.key".to_owned(),
+        SERVICE_CONNECTION_STRING.to_owned(),
+    ];
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    secrets.extend(
+        names
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".connection-string")),
+    );
+    for name in secrets {
+        if let Ok(metadata) = fs::metadata(folder.join(&name)) {
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                found.fault(format!(
+                    "modes: {name} has mode {mode:04o}; expected 0600, for its owner alone"
+                ));
+            }
+        }
+    }
+    let running = is_running(folder);
+    if running {
+        found.good("hub: running on this folder".to_owned());
+    }
+    running
+}
+
+fn is_running(folder: &Path) -> bool {
+    let lock = OpenOptions::new().write(true).open(folder.join("hub.lock"));
+    lock.is_ok_and(|file: File| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
+}
+
+fn certificates(config: &HubConfig, found: &mut Findings) {
+    let folder = &config.data_directory;
+    let server = match &config.certificate {
+        Some(given) => match given.load() {
+            Ok(identity) => identity.chain.into_iter().next(),
+            Err(error) => {
+                found.fault(format!("certificate: {error}"));
+                None
+            }
+        },
+        None => {
+            own_certificate(folder, "ca.pem", "ca.key", found);
+            own_certificate(folder, "server.pem", "server.key", found)
+        }
+    };
+    if let Some(server) = server {
+        ends("server certificate", &server, found);
+        let missing = pki::names_missing(&server, &live::names(config).subjects());
+        let missing: Vec<_> = missing
+            .into_iter()
+            .filter(|name| !live::is_loopback(name))
+            .collect();
+        if missing.is_empty() {
+            found.good("server certificate: carries every name and address".to_owned());
+        } else if config.certificate.is_some() {
+            found.warning(format!(
+                "server certificate: does not carry {}",
+                missing.join(", ")
+            ));
+        } else {
+            found.good(format!(
+                "server certificate: the hub will make one that carries {} too",
+                missing.join(", ")
+            ));
+        }
+    }
+    match pki::device_authorities(&config.device_ca_files) {
+        Ok(_) => {
+            for path in &config.device_ca_files {
+                let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
+                for certificate in certificates.flatten() {
+                    ends(&path.display().to_string(), &certificate, found);
+                }
+            }
+        }
+        Err(error) => found.fault(error.to_string()),
+    }
+}
+
+/// A pair that the hub has made; nothing is said of one that it has yet to make.
+fn own_certificate(
+    folder: &Path,
+    certificate: &str,
+    key: &str,
+    found: &mut Findings,
+) -> Option<CertificateDer<'static>> {
+    let pair = pki::GivenCertificate {
+        certificate_file: folder.join(certificate),
+        key_file: folder.join(key),
+    };
+    if !pair.certificate_file.exists() && !pair.key_file.exists() {
+        return None;
+    }
+    match pair.load() {
+        Ok(identity) => {
+            let own = identity.chain.into_iter().next()?;
+            if certificate == "ca.pem" {
+                ends("authority", &own, found);
+            }
+            Some(own)
+        }
+        Err(error) => {
+            found.fault(format!("{certificate}, {key}: {error}"));
+            None
+        }
+    }
+}
+
+fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        found.fault(format!("{what}: cannot be read"));
+        return;
+    };
+    let not_after = &certificate.validity().not_after;
+    let days = (not_after.timestamp() - Timestamp::now().as_second()) / DAY_SECONDS;
+    let text = format!("{what}: ends on {not_after}, in {days} days");
+    match days {
+        ..0 => found.fault(text),
+        0..WARN_DAYS => found.warning(text),
+        _ => found.good(text),
+    }
+}
+
+fn database(config: &HubConfig, found: &mut Findings) {
+    match store::faults(&config.data_directory.join(DATABASE)) {
+        Ok(faults) if faults.is_empty() => found.good("database: whole".to_owned()),
+        Ok(faults) => {
+            for fault in faults {
+                found.fault(format!("database: {fault}"));
+            }
+        }
+        Err(error) => found.fault(format!("database: {:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
+    if running {
+        return;
+    }
+    let both: [(&str, SocketAddr); 2] = [
+        ("mqtt_port", config.mqtt_address),
+        ("https_port", config.https_address),
+    ];
+    for (key, address) in both {
+        match TcpListener::bind(address) {
+            Ok(_) => found.good(format!("{key}: {address} is free")),
+            Err(error) => found.fault(format!("{key}: {address} cannot be listened on: {error}")),
+        }
+    }
+}

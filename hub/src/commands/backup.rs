@@ -1,0 +1,63 @@
+//! `door-hub backup` and `door-hub restore`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use door_hub::backup;
+
+/// Flags of `backup`.
+#[derive(Args)]
+pub(crate) struct BackupArguments {
+    /// The archive to make.
+    file: PathBuf,
+    /// The data folder; its hub may be running.
+    #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
+    data: PathBuf,
+    /// The settings file, if it is not the hub.toml of the data folder.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Overwrite the archive if it is there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Flags of `restore`.
+#[derive(Args)]
+pub(crate) struct RestoreArguments {
+    /// The archive.
+    file: PathBuf,
+    /// The data folder to make; it must not be there, or be empty.
+    #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
+    data: PathBuf,
+}
+
+/// Makes an archive.
+pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
+    let BackupArguments {
+        file,
+        data,
+        config,
+        force,
+    } = arguments;
+    let made = backup::backup(data, config.as_deref(), file, *force)?;
+    println!(
+        "{} holds {} (keep it as secret as the keys in it)",
+        file.display(),
+        made.files.join(", ")
+    );
+    for path in made.left_out {
+        println!(
+            "  not in it: {}, which is outside the data folder",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Makes a data folder of an archive.
+pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
+    let RestoreArguments { file, data } = arguments;
+    let names = backup::restore(file, data)?;
+    println!("{} is restored: {}", data.display(), names.join(", "));
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! `door-hub check`.
+
+use door_hub::check::{self, Severity};
+
+use super::{Settings, read_filter};
+
+/// Looks over settings and data folder, and prints a line for each finding.
+///
+/// # Errors
+///
+/// When anything is found that keeps the hub from starting or its clients from using it.
+pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
+    let file = settings.file()?;
+    read_filter(file.log.as_deref())?;
+    let findings = check::check(&file.resolve(settings.data.clone())?);
+    for finding in &findings {
+        let mark = match finding.severity {
+            Severity::Good => "ok     ",
+            Severity::Warning => "warning",
+            Severity::Fault => "fault  ",
+        };
+        println!("{mark}  {}", finding.text);
+    }
+    let faults = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Fault)
+        .count();
+    anyhow::ensure!(faults == 0, "{faults} fault(s) found");
+    Ok(())
+}

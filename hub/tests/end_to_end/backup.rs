@@ -1,0 +1,260 @@
+//! A backup of a running hub, and what comes back.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestHub, eventually};
+
+fn run(arguments: &[&str], data: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_door-hub"))
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .unwrap()
+}
+
+fn succeed(arguments: &[&str], data: &Path) -> String {
+    let output = run(arguments, data);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fail(arguments: &[&str], data: &Path) -> String {
+    let output = run(arguments, data);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).unwrap()
+}
+
+/// A twin without what its connection does to it.
+fn lasting(mut twin: Value) -> Value {
+    for member in ["connectionState", "lastActivityTime"] {
+        twin.as_object_mut().unwrap().remove(member).unwrap();
+    }
+    twin
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    let key = hub.add_device("lobby").await;
+    let device = hub.connect("lobby", &key, 200).await;
+    let twin = json!({ "tags": { "floor": 3 }, "properties": { "desired": { "locked": true } } });
+    assert_eq!(hub.patch("/twins/lobby", twin).await.status, 200);
+    let job = json!({
+        "jobId": "lock",
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": { "methodName": "lock", "payload": { "until": 5 } },
+        "queryCondition": "*",
+        "maxExecutionTimeInSeconds": 60,
+    });
+    assert_eq!(hub.put("/jobs/v2/lock", job).await.status, 200);
+    let job = hub.job("lock", &["completed"]).await;
+    let rows = hub.device_jobs("lock").await;
+    drop(device);
+    succeed(
+        &["policy", "add", "alice", "--rights", "ServiceConnect"],
+        data,
+    );
+    let settings = "aliases = [\"door.example\"]\n[telemetry]\nmax_rows = 1234\n";
+    std::fs::write(data.join("hub.toml"), settings).unwrap();
+    hub.add_device("busy").await;
+
+    // Somebody writes all the time.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = elsewhere.path().join("hub.backup");
+    let arguments = ["backup", archive.to_str().unwrap()];
+    let stop = AtomicBool::new(false);
+    let written = async {
+        let mut written = 0;
+        while !stop.load(Ordering::Relaxed) {
+            written += 1;
+            let twin = json!({ "tags": { "written": written } });
+            assert_eq!(hub.patch("/twins/busy", twin).await.status, 200);
+        }
+        written
+    };
+    let backup = async {
+        let (owned, data) = (arguments.map(String::from), data.to_owned());
+        let backup = move || succeed(&owned.each_ref().map(String::as_str), &data);
+        let said = tokio::task::spawn_blocking(backup).await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        said
+    };
+    let (written, said) = tokio::join!(written, backup);
+    assert!(said.contains("hub.db"), "{said}");
+    let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let said = fail(&arguments, data);
+    assert!(said.contains("is there already; --force"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing half-done is left: {left:?}");
+
+    let twin = lasting(hub.get("/twins/lobby").await.body);
+    let identity = hub.get("/devices/lobby").await.body;
+    let authority = std::fs::read_to_string(hub.hub.ca_file()).unwrap();
+    let alice = eventually("the hub knows alice", || async { hub.hub.policy("alice") }).await;
+    let restored = tempfile::tempdir().unwrap();
+    succeed(&["restore", archive.to_str().unwrap()], restored.path());
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(restored.path().join(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(
+        (mode("."), mode("hub.db"), mode("ca.key")),
+        (0o700, 0o600, 0o600)
+    );
+    let kept = std::fs::read_to_string(restored.path().join("hub.toml")).unwrap();
+    assert_eq!(kept, settings);
+    let said = succeed(
+        &[
+            "check",
+            "--listen",
+            "127.0.0.1",
+            "--mqtt-port",
+            "0",
+            "--https-port",
+            "0",
+        ],
+        restored.path(),
+    );
+    assert!(said.contains("database: whole"), "{said}");
+
+    hub.hub.shutdown().await;
+    let again = TestHub::start_in(restored).await;
+    let same = std::fs::read_to_string(again.hub.ca_file()).unwrap();
+    assert_eq!(same, authority, "doors trust it as they did");
+    assert_eq!(lasting(again.get("/twins/lobby").await.body), twin);
+    let mut there = again.get("/devices/lobby").await.body;
+    for member in [
+        "connectionState",
+        "connectionStateUpdatedTime",
+        "lastActivityTime",
+    ] {
+        there[member] = identity[member].clone();
+    }
+    assert_eq!(there, identity);
+    assert_eq!(again.job("lock", &["completed"]).await, job);
+    assert_eq!(again.device_jobs("lock").await, rows);
+    assert_eq!(again.hub.policy("alice"), Some(alice));
+    let busy = again.get("/twins/busy").await.body;
+    let number = busy["tags"]["written"].as_u64().unwrap_or_default();
+    assert!(number <= written, "{number} of {written}");
+    let _device = again.connect("lobby", &key, 200).await;
+    let call = json!({ "methodName": "lock", "payload": null });
+    assert_eq!(again.post("/twins/lobby/methods", call).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_restore_puts_nothing_in_place_that_is_not_whole() {
+    let hub = TestHub::start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = elsewhere.path().join("hub.backup");
+    succeed(&["backup", archive.to_str().unwrap()], hub.folder.path());
+    let whole = std::fs::read(&archive).unwrap();
+    let target = elsewhere.path().join("data");
+    let restore = ["restore", archive.to_str().unwrap()];
+
+    let at = |text: &str| {
+        let text = text.as_bytes();
+        let found = whole.windows(text.len()).rposition(|window| window == text);
+        found.unwrap()
+    };
+    let mut changed = whole.clone();
+    changed[at("SQLite format 3")] = b'X';
+    let mut renamed = whole.clone();
+    let name = at("ca.key");
+    renamed[name..name + 6].copy_from_slice(b"../key");
+    for (what, bytes) in [
+        ("torn", whole[..whole.len() / 2].to_vec()),
+        ("changed", changed),
+        ("renamed", renamed),
+        ("empty", Vec::new()),
+        ("something else", b"hello".repeat(1000)),
+    ] {
+        std::fs::write(&archive, bytes).unwrap();
+        let said = fail(&restore, &target);
+        assert!(said.contains("is not a usable backup"), "{what}: {said}");
+        let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{what}: {left:?}");
+    }
+
+    std::fs::write(&archive, &whole).unwrap();
+    let said = fail(&restore, hub.folder.path());
+    assert!(said.contains("is not empty"), "{said}");
+    succeed(&restore, &target);
+    assert!(target.join("hub.db").exists());
+}
+
+#[tokio::test]
+async fn a_check_names_each_fault_and_fails() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    let free = [
+        "check",
+        "--name",
+        "localhost",
+        "--listen",
+        "127.0.0.1",
+        "--mqtt-port",
+        "0",
+        "--https-port",
+        "0",
+    ];
+    let said = succeed(&free, data);
+    for part in [
+        "running on this folder",
+        "authority: ends on",
+        "server certificate: ends on",
+        "carries every name",
+        "database: whole",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let folder = hub.folder;
+    let taken = hub.hub.mqtt_address().port().to_string();
+    std::fs::set_permissions(
+        folder.path().join("ca.key"),
+        std::fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    let said = fail(&free, folder.path());
+    assert!(
+        said.contains("ca.key has mode 0644; expected 0600"),
+        "{said}"
+    );
+    hub.hub.shutdown().await;
+
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = other.local_addr().unwrap().port().to_string();
+    assert_ne!(taken, in_use);
+    let ports = [
+        "check",
+        "--listen",
+        "127.0.0.1",
+        "--mqtt-port",
+        &in_use,
+        "--https-port",
+        "0",
+    ];
+    let said = fail(&ports, folder.path());
+    assert!(
+        said.contains(&format!("mqtt_port: 127.0.0.1:{in_use} cannot")),
+        "{said}"
+    );
+    std::fs::write(folder.path().join("hub.db"), "no database at all").unwrap();
+    std::fs::write(folder.path().join("server.key"), "no key").unwrap();
+    let said = fail(&free, folder.path());
+    assert!(said.contains("fault    database: "), "{said}");
+    assert!(said.contains("fault    server.pem, server.key: "), "{said}");
+    std::fs::write(folder.path().join("hub.toml"), "\nmqtt_port = -1\n").unwrap();
+    let said = fail(&free, folder.path());
+    assert!(said.contains("hub.toml, line 2"), "{said}");
+}
