@@ -13,6 +13,7 @@ mod query;
 mod request;
 mod server;
 mod twin;
+mod websocket;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(crate) use health::Health;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
 pub(crate) use server::{bind, serve};
+pub(crate) use websocket::{DeviceSocket, ServeDevice};
 
 /// How long a request may take, methods aside: their callers set two timeouts of their own.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -46,9 +48,12 @@ pub(crate) fn service(
     services: &Services,
     names: &HostNames,
     health: Health,
+    serve_device: ServeDevice,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
-    router(services, names, health).map_request(without_trailing_slash)
+    router(services, names, health)
+        .merge(websocket::router(serve_device))
+        .map_request(without_trailing_slash)
 }
 
 fn router(services: &Services, names: &HostNames, health: Health) -> Router {

@@ -161,15 +161,16 @@ impl Hub {
         let mut tasks = JoinSet::new();
         let runner = services.job.runner(stop.jobs.clone()).await?;
         let runner = tasks.spawn(runner.run());
-        let gateway = Gateway::new(
+        let gateway = Arc::new(Gateway::new(
             services.clone(),
             registry.clone(),
             live.names.clone(),
             live.authorities.clone(),
             Arc::clone(&tls),
-        );
+            stop.devices.clone(),
+        ));
         let mut gateway_task = JoinSet::new();
-        gateway_task.spawn(gateway.serve(mqtt_listener, stop.devices.clone()));
+        gateway_task.spawn(Arc::clone(&gateway).serve(mqtt_listener));
         let policy_file = PolicyFile::open(&database)?;
         tasks.spawn(
             services
@@ -180,7 +181,10 @@ impl Hub {
         let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { keeper.keep(stopped).await });
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
-        let router = http::service(&services, &live.names, health);
+        let serve_device = move |device: http::DeviceSocket| {
+            gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
+        };
+        let router = http::service(&services, &live.names, health, Arc::new(serve_device));
         tasks.spawn(http::serve(
             https_listener,
             tls.into(),

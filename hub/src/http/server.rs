@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
+use super::websocket::Peer;
+
 /// Connections at once; one more waits in the backlog until another ends. Operators and their scripts are few, doors do not come here.
 const CONNECTIONS: usize = 1024;
 
@@ -123,12 +125,17 @@ async fn connection<R>(
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
         Err(_) => return tracing::debug!(%peer, "no TLS in time"),
     };
-    let service = router.map_request(|request: Request<Incoming>| request.map(Body::new));
+    let service = router.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

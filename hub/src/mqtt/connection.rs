@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use iothub_protocol::downlink::Downlink;
-use rustls::ServerConnection;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{Accepted, CONNECT_DEADLINE, accept};
@@ -42,7 +40,7 @@ enum End {
     Malformed(#[from] Malformed),
     #[error("not allowed: {0}")]
     Violation(#[from] Violation),
-    #[error("its message could not be stored: {0}")]
+    #[error("what it asked for could not be stored: {0}")]
     Service(#[from] ServiceError),
     #[error("the connection failed: {0}")]
     Socket(#[from] io::Error),
@@ -50,14 +48,13 @@ enum End {
 
 /// Serves a socket until its end.
 pub(super) async fn serve(
-    socket: TcpStream,
+    link: SocketLink,
     peer: SocketAddr,
-    tls: ServerConnection,
     gateway: Arc<Gateway>,
     handshake: impl Sized,
     stop: CancellationToken,
 ) {
-    let link = Arc::new(SocketLink::new(socket, tls));
+    let link = Arc::new(link);
     // Boxed, as everything rare is: what an idle connection keeps is this function's own state.
     let accepting = tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway)));
     // A hub that stops does not wait for strangers.

@@ -1,4 +1,5 @@
-//! One socket and its TLS, shared by the task that reads it and by whoever sends to the device.
+//! One socket and its TLS, shared by the task that reads it and by whoever sends to the device. MQTT comes in it as it is, or in the frames of a
+//! WebSocket: those are a thin layer between TLS and packets, so that a device behind a firewall costs what any other does.
 //!
 //! A sender encodes, encrypts and writes under the lock, on its own thread. What the socket does not take goes, encrypted, to a bounded queue that
 //! the task empties; a device that lets it fill is disconnected. The lock is a std Mutex, held without any await.
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::codec;
+use super::frames::{self, Frames};
 use crate::session::{DisconnectReason, Link};
 use crate::tls;
 
@@ -31,6 +33,9 @@ thread_local! {
     /// Where packets are encoded.
     static PACKET: RefCell<(String, Vec<u8>)> = const { RefCell::new((String::new(), Vec::new())) };
 }
+
+/// The code of a close frame when the purpose of a connection is fulfilled (RFC 6455 section 7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
 
 /// A packet buffer that grew beyond this is given back rather than kept by its thread.
 const KEPT_PACKET: usize = 64 * 1024;
@@ -51,6 +56,17 @@ struct State {
     closing: Option<DisconnectReason>,
     /// The socket failed; nothing can be sent any more.
     broken: bool,
+    /// The peer has said, on whichever layer, that nothing more comes.
+    ended: bool,
+    /// Between TLS and MQTT, for a WebSocket.
+    frames: Option<Box<WebSocket>>,
+}
+
+/// The layer that a WebSocket adds.
+struct WebSocket {
+    frames: Frames,
+    /// What came behind the request for the WebSocket already.
+    early: Vec<u8>,
 }
 
 /// What reading the socket came to.
@@ -65,13 +81,38 @@ pub(super) enum Received {
 }
 
 impl SocketLink {
+    /// A socket that has just been opened.
     pub(super) fn new(socket: TcpStream, tls: ServerConnection) -> Self {
+        Self::with_frames(socket, tls, None)
+    }
+
+    /// A socket on which a WebSocket has been agreed on; `early` came behind the request for it.
+    pub(super) fn over_websocket(
+        socket: TcpStream,
+        mut tls: ServerConnection,
+        mut early: Vec<u8>,
+    ) -> Self {
+        // It ends in WouldBlock, with all there is in `early`.
+        let _ = tls.reader().read_to_end(&mut early);
+        let frames = Frames::default();
+        Self::with_frames(socket, tls, Some(Box::new(WebSocket { frames, early })))
+    }
+
+    fn with_frames(
+        socket: TcpStream,
+        mut tls: ServerConnection,
+        frames: Option<Box<WebSocket>>,
+    ) -> Self {
+        // The link's own queue bounds what waits, and the largest packet must fit.
+        tls.set_buffer_limit(None);
         let state = State {
             tls: Box::new(tls),
             queue: Vec::new(),
             sent: 0,
             closing: None,
             broken: false,
+            ended: false,
+            frames,
         };
         Self {
             socket,
@@ -84,7 +125,7 @@ impl SocketLink {
     pub(super) async fn ready(&self) -> io::Result<()> {
         let interest = {
             let state = self.lock();
-            if state.closing.is_some() || state.broken {
+            if state.closing.is_some() || state.broken || state.ended || state.has_early() {
                 return Ok(());
             }
             // Who does not read is not read either, so that answers cannot pile up.
@@ -112,6 +153,15 @@ impl SocketLink {
 
     /// Reads at most `limit` bytes from the socket and appends what they say to `plain`. A handshake's answers are sent on the way.
     pub(super) fn receive(&self, plain: &mut Vec<u8>, limit: usize) -> io::Result<Received> {
+        {
+            let mut state = self.lock();
+            if state.has_early() {
+                return state.read_early(plain, &self.socket);
+            }
+            if state.ended {
+                return Ok(Received::End);
+            }
+        }
         READ_BUFFER.with_borrow_mut(|buffer| {
             let length = buffer.len().min(limit);
             let count = match self.socket.try_read(&mut buffer[..length]) {
@@ -151,6 +201,7 @@ impl SocketLink {
     /// Says goodbye on the TLS layer; nothing is sent afterwards.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
+        state.say_goodbye();
         state.tls.send_close_notify();
         // The peer may be gone already.
         let _ = state.flush(&self.socket);
@@ -197,6 +248,12 @@ impl State {
         socket: &TcpStream,
     ) -> io::Result<()> {
         let tls = &mut self.tls;
+        let mut framed = Vec::new();
+        let target = if self.frames.is_some() {
+            &mut framed
+        } else {
+            &mut *plain
+        };
         let mut outcome = Ok(());
         // After the peer's close_notify TLS takes no more bytes: whatever follows is not looked at.
         while !wire.is_empty() && outcome.is_ok() && tls.read_tls(&mut wire)? > 0 {
@@ -204,17 +261,70 @@ impl State {
                 .process_new_packets()
                 .map_err(io::Error::other)
                 .and_then(|progress| {
-                    let start = plain.len();
-                    plain.resize(start + progress.plaintext_bytes_to_read(), 0);
-                    tls.reader().read_exact(&mut plain[start..])
+                    self.ended |= progress.peer_has_closed();
+                    let start = target.len();
+                    target.resize(start + progress.plaintext_bytes_to_read(), 0);
+                    tls.reader().read_exact(&mut target[start..])
                 });
         }
+        let outcome = outcome.and_then(|()| self.unframe(&framed, plain));
         self.flush(socket).and(outcome)
+    }
+
+    /// Appends to `plain` what the frames in `framed` carry, and queues what answers them.
+    fn unframe(&mut self, framed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        let Some(websocket) = &mut self.frames else {
+            return Ok(());
+        };
+        let mut answers = Vec::new();
+        let read = websocket.frames.read(framed, plain, &mut answers);
+        let goodbye = self.ended;
+        self.ended |= websocket.frames.closed();
+        if !goodbye {
+            if let Err(error) = read {
+                frames::write_close(&mut answers, error.close_code());
+                self.ended = true;
+            }
+            self.tls.writer().write_all(&answers)?;
+        }
+        read.map_err(io::Error::other)
+    }
+
+    fn has_early(&self) -> bool {
+        self.frames
+            .as_ref()
+            .is_some_and(|websocket| !websocket.early.is_empty())
+    }
+
+    fn read_early(&mut self, plain: &mut Vec<u8>, socket: &TcpStream) -> io::Result<Received> {
+        let early = self
+            .frames
+            .as_mut()
+            .map(|websocket| std::mem::take(&mut websocket.early))
+            .unwrap_or_default();
+        let read = self.unframe(&early, plain);
+        self.flush(socket).and(read)?;
+        Ok(Received::Bytes(early.len()))
+    }
+
+    /// The close frame of a WebSocket, unless either side has sent its own.
+    fn say_goodbye(&mut self) {
+        if self.frames.is_some() && !self.ended && !self.broken {
+            let mut frame = Vec::new();
+            frames::write_close(&mut frame, NORMAL_CLOSURE);
+            // TLS keeps what it cannot send yet, without a limit.
+            let _ = self.tls.writer().write_all(&frame);
+        }
     }
 
     fn send(&mut self, socket: &TcpStream, packets: &[u8]) -> io::Result<()> {
         if self.broken || self.closing.is_some() {
             return Err(io::ErrorKind::NotConnected.into());
+        }
+        if self.frames.is_some() {
+            let mut header = Vec::new();
+            frames::write_header(&mut header, packets.len());
+            self.tls.writer().write_all(&header)?;
         }
         self.tls.writer().write_all(packets)?;
         self.flush(socket)?;

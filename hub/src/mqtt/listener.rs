@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::link::SocketLink;
 use crate::auth::{DeviceAuthorities, HostNames};
 use crate::service::ConnectionEpoch;
 use crate::service::Services;
@@ -39,6 +40,10 @@ pub(crate) struct Gateway {
     pub(super) names: HostNames,
     pub(super) authorities: DeviceAuthorities,
     tls: Arc<ServerConfig>,
+    /// A permit for each socket that may still be anybody's.
+    strangers: Arc<Semaphore>,
+    connections: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// Binds a listener with a backlog fit for a fleet.
@@ -65,6 +70,7 @@ impl Gateway {
         names: HostNames,
         authorities: DeviceAuthorities,
         tls: Arc<ServerConfig>,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             services,
@@ -72,29 +78,24 @@ impl Gateway {
             names,
             authorities,
             tls,
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            connections: TaskTracker::new(),
+            stop,
         }
     }
 
-    /// Serves `listener` until `stop`, then ends every connection.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let gateway = Arc::new(self);
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let connections = TaskTracker::new();
+    /// Serves `listener` until the hub stops, then ends every connection, those over WebSockets too.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let gateway = self;
+        let (connections, stop) = (&gateway.connections, &gateway.stop);
         let sweeper = tokio::spawn(sweep(gateway.registry.clone(), stop.clone()));
         loop {
             let (socket, peer, permit) = tokio::select! {
-                accepted = accept(&listener, &strangers) => accepted,
+                accepted = accept(&listener, &gateway.strangers) => accepted,
                 () = stop.cancelled() => break,
             };
             if let Some(tls) = gateway.begin(&socket, peer) {
-                connections.spawn(connection::serve(
-                    socket,
-                    peer,
-                    tls,
-                    Arc::clone(&gateway),
-                    permit,
-                    stop.clone(),
-                ));
+                gateway.spawn(SocketLink::new(socket, tls), peer, permit);
             }
         }
         drop(listener);
@@ -123,17 +124,40 @@ impl Gateway {
         }
     }
 
+    /// Serves a device on a socket of the REST listener, where a WebSocket has just been agreed on; `early` came behind the request.
+    pub(crate) fn serve_websocket(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        tls: ServerConnection,
+        early: Vec<u8>,
+        peer: SocketAddr,
+    ) {
+        match Arc::clone(&self.strangers).try_acquire_owned() {
+            Ok(permit) => self.spawn(SocketLink::over_websocket(socket, tls, early), peer, permit),
+            // It will try again.
+            Err(_) => {
+                tracing::info!(%peer, "connection refused: {STRANGERS} others have not been accepted yet");
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, link: SocketLink, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        self.connections.spawn(connection::serve(
+            link,
+            peer,
+            Arc::clone(self),
+            permit,
+            self.stop.clone(),
+        ));
+    }
+
     /// TLS for a new socket; `None` when it cannot be begun.
     fn begin(&self, socket: &TcpStream, peer: SocketAddr) -> Option<ServerConnection> {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
         }
         match ServerConnection::new(Arc::clone(&self.tls)) {
-            Ok(mut tls) => {
-                // The link's own queue bounds what waits, and the largest packet must fit.
-                tls.set_buffer_limit(None);
-                Some(tls)
-            }
+            Ok(tls) => Some(tls),
             Err(error) => {
                 tracing::error!(%error, "cannot begin TLS");
                 None

@@ -18,3 +18,4 @@ mod process;
 mod query;
 mod restart;
 mod twin;
+mod websocket;

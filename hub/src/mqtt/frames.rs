@@ -1,0 +1,206 @@
+//! WebSocket frames around MQTT's bytes (RFC 6455; MQTT 3.1.1 section 6): pure, no socket.
+//!
+//! Binary messages are one stream of bytes: packets may be cut and joined over frames in any way, so nothing of a message is kept, however long
+//! it says it is. Extensions are never agreed on, and what needs one ends the connection.
+
+use std::io::Cursor;
+
+use thiserror::Error;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// The longest payload of a control frame (RFC 6455 section 5.5).
+const MAX_CONTROL: u64 = 125;
+
+/// The code of a close frame for who broke the protocol (section 7.4.1).
+const PROTOCOL_ERROR: u16 = 1002;
+
+/// The code for who sent text (section 7.4.1).
+const UNSUPPORTED_DATA: u16 = 1003;
+
+/// What a device sent that is no frame, or none that carries MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum FrameError {
+    #[error("a WebSocket frame without a mask")]
+    Unmasked,
+    #[error("a WebSocket frame of an extension that was not agreed on")]
+    Reserved,
+    #[error("a WebSocket control frame that is too long or in pieces")]
+    Control,
+    #[error("a piece of a WebSocket message out of turn")]
+    Continuation,
+    #[error("a text message; MQTT comes in binary ones")]
+    Text,
+}
+
+impl FrameError {
+    /// The code that a close frame tells it by.
+    pub(super) const fn close_code(self) -> u16 {
+        match self {
+            Self::Text => UNSUPPORTED_DATA,
+            Self::Unmasked | Self::Reserved | Self::Control | Self::Continuation => PROTOCOL_ERROR,
+        }
+    }
+}
+
+/// What is read of a device's frames so far.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// The beginning of a header.
+    header: Vec<u8>,
+    /// The frame whose payload is being read.
+    frame: Option<Frame>,
+    /// A binary message has begun and not ended.
+    in_message: bool,
+    /// The device has said goodbye; nothing after it counts.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Frame {
+    kind: Kind,
+    mask: [u8; 4],
+    /// Which byte of the mask is next.
+    turn: usize,
+    remaining: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Data,
+    Control(Control, Vec<u8>),
+}
+
+impl Frames {
+    /// Reads frames: what they carry is appended to `mqtt`, frames that answer them to `answers`.
+    ///
+    /// # Errors
+    ///
+    /// When the device breaks the protocol; what came before that has been read.
+    pub(super) fn read(
+        &mut self,
+        mut wire: &[u8],
+        mqtt: &mut Vec<u8>,
+        answers: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        while !self.closed {
+            if let Some(frame) = &mut self.frame {
+                wire = frame.read(wire, mqtt);
+                if frame.remaining > 0 {
+                    return Ok(());
+                }
+                if let Some(Frame {
+                    kind: Kind::Control(control, payload),
+                    ..
+                }) = self.frame.take()
+                {
+                    self.control(control, &payload, answers);
+                }
+            } else {
+                let Some((byte, rest)) = wire.split_first() else {
+                    return Ok(());
+                };
+                wire = rest;
+                self.header.push(*byte);
+                let parsed = FrameHeader::parse(&mut Cursor::new(&self.header))
+                    .map_err(|_| FrameError::Reserved)?;
+                if let Some((header, length)) = parsed {
+                    self.header.clear();
+                    self.frame = Some(self.begin(&header, length)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the device has said goodbye.
+    pub(super) const fn closed(&self) -> bool {
+        self.closed
+    }
+
+    fn begin(&mut self, header: &FrameHeader, length: u64) -> Result<Frame, FrameError> {
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(FrameError::Reserved);
+        }
+        let mask = header.mask.ok_or(FrameError::Unmasked)?;
+        let kind = match header.opcode {
+            OpCode::Data(Data::Text) => return Err(FrameError::Text),
+            OpCode::Data(data) => {
+                let begins = matches!(data, Data::Binary);
+                if begins == self.in_message {
+                    return Err(FrameError::Continuation);
+                }
+                self.in_message = !header.is_final;
+                Kind::Data
+            }
+            OpCode::Control(_) if length > MAX_CONTROL || !header.is_final => {
+                return Err(FrameError::Control);
+            }
+            OpCode::Control(control) => Kind::Control(control, Vec::new()),
+        };
+        Ok(Frame {
+            kind,
+            mask,
+            turn: 0,
+            remaining: length,
+        })
+    }
+
+    fn control(&mut self, control: Control, payload: &[u8], answers: &mut Vec<u8>) {
+        match control {
+            Control::Ping => write_frame(answers, OpCode::Control(Control::Pong), payload),
+            Control::Close => {
+                // Its code, back; the reason that may follow is for people.
+                let code = payload.get(..2).unwrap_or_default();
+                write_frame(answers, OpCode::Control(Control::Close), code);
+                self.closed = true;
+            }
+            Control::Pong | Control::Reserved(_) => {}
+        }
+    }
+}
+
+impl Frame {
+    /// Takes what of `wire` belongs to this frame; gives the rest.
+    fn read<'a>(&mut self, wire: &'a [u8], mqtt: &mut Vec<u8>) -> &'a [u8] {
+        let remaining = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        let (payload, rest) = wire.split_at(wire.len().min(remaining));
+        let target = match &mut self.kind {
+            Kind::Data => mqtt,
+            Kind::Control(_, payload) => payload,
+        };
+        let masked = payload.iter().zip(self.mask.iter().cycle().skip(self.turn));
+        target.extend(masked.map(|(byte, mask)| byte ^ mask));
+        self.turn = (self.turn + payload.len()) % self.mask.len();
+        self.remaining -= payload.len() as u64;
+        rest
+    }
+}
+
+/// The header of a binary message of `length` bytes, which follow it as they are.
+pub(super) fn write_header(wire: &mut Vec<u8>, length: usize) {
+    write_header_of(wire, OpCode::Data(Data::Binary), length);
+}
+
+/// A close frame with its code.
+pub(super) fn write_close(wire: &mut Vec<u8>, code: u16) {
+    write_frame(wire, OpCode::Control(Control::Close), &code.to_be_bytes());
+}
+
+fn write_frame(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    write_header_of(wire, opcode, payload.len());
+    wire.extend_from_slice(payload);
+}
+
+fn write_header_of(wire: &mut Vec<u8>, opcode: OpCode, length: usize) {
+    let header = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
+    };
+    header
+        .format(length as u64, wire)
+        .expect("writing to a Vec does not fail");
+}
+
+#[cfg(test)]
+mod tests;
