@@ -131,13 +131,14 @@ pub(crate) fn authenticate_device(
             no_password(login)?;
             let registered = [primary_thumbprint, secondary_thumbprint].map(Option::as_deref);
             let until = by_thumbprint(login.certificates, registered, now_unix_s)?;
-            (Proof::Certificate, until)
+            // It is good through its last second (RFC 5280 section 4.1.2.5).
+            (Proof::Certificate, until.saturating_add(1))
         }
         AuthenticationKind::CertificateAuthority => {
             no_password(login)?;
             let chain = login.certificates;
             let until = by_authority(chain, &claim.device, trust.authorities, now_unix_s)?;
-            (Proof::Certificate, until)
+            (Proof::Certificate, until.saturating_add(1))
         }
         AuthenticationKind::None => return Err(LoginError::TypeNone),
     };
