@@ -86,14 +86,12 @@ fn thumbprints(primary: Option<&str>, secondary: Option<&str>) -> Value {
     })
 }
 
-/// Connects as `id` with a certificate, a password, both or neither, and says what CONNACK said.
-async fn connect(
+/// Trusts the hub and shows a certificate, if there is one.
+fn client_tls(
     hub: &TestHub,
-    id: &str,
     badge: Option<&Badge>,
-    password: &str,
     version: &'static SupportedProtocolVersion,
-) -> (ConnectReturnCode, EventLoop) {
+) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(hub.hub.ca_file()).unwrap();
     roots.add(ca).unwrap();
@@ -102,14 +100,25 @@ async fn connect(
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots);
-    let tls = match badge {
+    match badge {
         Some(badge) => {
             let key = PrivatePkcs8KeyDer::from(badge.key.serialize_der());
             tls.with_client_auth_cert(badge.chain.clone(), key.into())
                 .unwrap()
         }
         None => tls.with_no_client_auth(),
-    };
+    }
+}
+
+/// Connects as `id` with a certificate, a password, both or neither, and says what CONNACK said.
+async fn connect(
+    hub: &TestHub,
+    id: &str,
+    badge: Option<&Badge>,
+    password: &str,
+    version: &'static SupportedProtocolVersion,
+) -> (ConnectReturnCode, EventLoop) {
+    let tls = client_tls(hub, badge, version);
     let mut options = MqttOptions::new(id, "localhost", hub.hub.mqtt_address().port());
     options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), password);
     options.set_transport(Transport::tls_with_config(tls.into()));
@@ -309,5 +318,52 @@ async fn device_authorities_that_are_none_stop_the_start() {
         config.device_ca_files = vec![file.clone()];
         let error = door_hub::Hub::start(config).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The bytes of CONNACK that answer a CONNECT of `lobby` without a password over a WebSocket.
+fn connack_over_websocket(
+    tls: rustls::ClientConfig,
+    address: std::net::SocketAddr,
+) -> tungstenite::Message {
+    let socket = std::net::TcpStream::connect(address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let name = "localhost".try_into().unwrap();
+    let tls = rustls::ClientConnection::new(Arc::new(tls), name).unwrap();
+    let request = "wss://localhost/$iothub/websocket";
+    let mut request = tungstenite::client::IntoClientRequest::into_client_request(request).unwrap();
+    let protocol = tungstenite::http::HeaderValue::from_static("mqtt");
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", protocol);
+    let stream = rustls::StreamOwned::new(tls, socket);
+    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let mut connect = rumqttc::mqttbytes::v4::Connect::new("lobby");
+    connect.set_login("localhost/lobby/?api-version=2021-04-12", "");
+    let mut packet = bytes::BytesMut::new();
+    connect.write(&mut packet).unwrap();
+    let packet = tungstenite::Message::binary(packet.freeze());
+    socket.send(packet).unwrap();
+    socket.read().unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_opens_a_websocket_on_the_rest_port_too() {
+    let hub = TestHub::start().await;
+    let (own, other) = (
+        Badge::self_signed(&named("a")),
+        Badge::self_signed(&named("a")),
+    );
+    register(&hub, "lobby", thumbprints(Some(&own.sha256()), None)).await;
+    let address = hub.hub.https_address();
+    for (badge, code) in [(Some(&own), 0), (Some(&other), 5), (None, 5)] {
+        for version in [&TLS12, &TLS13] {
+            let tls = client_tls(&hub, badge, version);
+            let said = tokio::task::spawn_blocking(move || connack_over_websocket(tls, address));
+            let connack = tungstenite::Message::binary(vec![0x20, 2, 0, code]);
+            assert_eq!(said.await.unwrap(), connack);
+        }
     }
 }
