@@ -117,12 +117,13 @@ pub fn backup(
             sources.push((name.to_owned(), path));
         }
     }
+    let folder = std::path::absolute(folder).map_err(BackupError::file("read", folder))?;
     let own_settings = folder.join(FILE_NAME);
     let mut left_out = Vec::new();
     if let Some(path) = settings.or(own_settings.exists().then_some(own_settings.as_path())) {
         sources.push((FILE_NAME.to_owned(), path.to_owned()));
         for named in ConfigFile::read(path)?.files() {
-            match named.strip_prefix(folder).ok().and_then(Path::to_str) {
+            match named.strip_prefix(&folder).ok().and_then(Path::to_str) {
                 Some(name) => sources.push((name.to_owned(), named)),
                 None => left_out.push(named),
             }

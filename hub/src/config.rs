@@ -169,7 +169,9 @@ impl ConfigFile {
             .chain(&mut self.certificate_file)
             .chain(&mut self.key_file)
         {
-            *path = folder.join(&path);
+            let joined = folder.join(&path);
+            // `init` writes settings that it has read; they must mean the same from there.
+            *path = std::path::absolute(&joined).unwrap_or(joined);
         }
         self
     }
@@ -333,6 +335,32 @@ mod tests {
         for part in ["line 2", "mqtt_port", "expected u16"] {
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file_and_mean_the_same_when_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.toml");
+        let text = "certificate_file = \"a.pem\"\nkey_file = \"/b.key\"\ndevice_ca_files = [\"c/d.pem\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let file = ConfigFile::read(&path).unwrap();
+        let expected = [
+            folder.path().join("a.pem"),
+            "/b.key".into(),
+            folder.path().join("c/d.pem"),
+        ];
+        assert_eq!(file.files(), expected);
+        std::fs::write(&path, toml::to_string(&file).unwrap()).unwrap();
+        assert_eq!(ConfigFile::read(&path).unwrap(), file);
+        let half = ConfigFile {
+            key_file: None,
+            ..file
+        };
+        let error = half.resolve("data".into()).unwrap_err().to_string();
+        assert!(
+            error.contains("`certificate_file` is set and `key_file` is not"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -258,3 +258,24 @@ async fn a_check_names_each_fault_and_fails() {
     let said = fail(&free, folder.path());
     assert!(said.contains("hub.toml, line 2"), "{said}");
 }
+
+#[tokio::test]
+async fn a_backup_takes_what_the_settings_name_in_the_folder_and_says_what_is_elsewhere() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("outside.pem");
+    let settings = format!("device_ca_files = [\"site.pem\", {outside:?}]\n");
+    std::fs::write(data.join("hub.toml"), settings).unwrap();
+    std::fs::copy(data.join("ca.pem"), data.join("site.pem")).unwrap();
+    let archive = elsewhere.path().join("hub.backup");
+    let said = succeed(&["backup", archive.to_str().unwrap()], data);
+    assert!(
+        said.contains(&format!("not in it: {}", outside.display())),
+        "{said}"
+    );
+    let restored = elsewhere.path().join("data");
+    succeed(&["restore", archive.to_str().unwrap()], &restored);
+    let site = std::fs::read(restored.join("site.pem")).unwrap();
+    assert_eq!(site, std::fs::read(data.join("site.pem")).unwrap());
+}
