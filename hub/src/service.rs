@@ -33,7 +33,7 @@ use crate::identity::Policy;
 use crate::session::Registry;
 use crate::store::Store;
 
-pub(crate) use crate::store::ConnectionEpoch;
+pub(crate) use crate::store::{Cancel, ConnectionEpoch};
 
 /// All services; clones share what is beneath.
 #[derive(Clone)]

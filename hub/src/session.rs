@@ -62,6 +62,8 @@ pub enum CallOutcome {
     Disconnected,
     /// Too many calls wait for this device already.
     TooManyInFlight,
+    /// Nobody waited for it any longer before it had left: the device has not seen it.
+    Withdrawn,
 }
 
 /// Hears how calls ended: an HTTP request that waits for one, a job that collects thousands.
@@ -69,7 +71,8 @@ pub trait CallObserver: Send + Sync {
     /// The call that was made with `token` ended; called exactly once for each call, from any thread, and must not block.
     fn done(&self, token: u32, outcome: CallOutcome);
 
-    /// Whether anybody still waits for the outcome. A call that has not left when nobody does is dropped.
+    /// Whether anybody still waits for the outcome. A call that has not left when nobody does never leaves: it ends as
+    /// [`CallOutcome::Withdrawn`].
     fn is_waiting(&self) -> bool {
         true
     }

@@ -28,7 +28,7 @@ use rusqlite::Connection;
 
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use file::{copy, faults};
-pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
 pub(crate) use policy::PolicyFile;
 pub(crate) use query::Place;

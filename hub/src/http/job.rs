@@ -10,7 +10,7 @@ use iothub_protocol::job::{JobRequest, JobStatus, JobType};
 use super::auth::Caller;
 use super::{Document, HttpError, Id, PageRequest, Parameters, json_response, page_response};
 use crate::identity::Rights;
-use crate::service::Services;
+use crate::service::{Cancel, Services};
 
 pub(super) async fn put(
     State(services): State<Services>,
@@ -31,14 +31,24 @@ pub(super) async fn get(
     Ok(json_response(&services.job.get(&job).await?))
 }
 
-/// The body, if there is one, means nothing.
+/// The body, if there is one, means nothing. `stop=true`, which Azure does not know, stops a job that runs.
 pub(super) async fn cancel(
     State(services): State<Services>,
     caller: Caller,
     Id(job): Id<JobId>,
+    parameters: Parameters,
 ) -> Result<Response, HttpError> {
     caller.require(Rights::SERVICE_CONNECT)?;
-    Ok(json_response(&services.job.cancel(&job).await?))
+    let how = match parameters.get("stop") {
+        Some(text) if text.eq_ignore_ascii_case("true") => Cancel::Stop,
+        None => Cancel::BeforeStart,
+        Some(text) if text.eq_ignore_ascii_case("false") => Cancel::BeforeStart,
+        Some(text) => {
+            let message = format!("stop is `{text}`; expected `true` or `false`");
+            return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
+        }
+    };
+    Ok(json_response(&services.job.cancel(&job, how).await?))
 }
 
 pub(super) async fn list(

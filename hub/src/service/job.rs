@@ -17,7 +17,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Listed, MethodService, PreparedCall, ServiceError};
-use crate::store::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Place, Store};
+use crate::store::{
+    Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Place, Store,
+};
 
 pub(crate) use runner::Runner;
 
@@ -39,6 +41,10 @@ const UNANSWERED: (&str, &str) = (
     "RequestTimedOut",
     "The job's maximum execution time passed before the device answered; whether it acted is not known.",
 );
+
+/// What a job says between its stop and its end.
+const STOPPING: &str =
+    "The job was stopped: nothing more is sent, and the answers to what was sent are waited for.";
 
 /// Pages of jobs all belong to this query.
 const LIST: &str = "jobs";
@@ -118,10 +124,18 @@ impl JobService {
         response(record.ok_or_else(|| ServiceError::job_not_found(id.as_ref()))?)
     }
 
-    /// Cancels a job that has not started.
-    pub(crate) async fn cancel(&self, id: &JobId) -> Result<JobResponse, ServiceError> {
-        match self.store.job_cancel(id, Timestamp::now()).await? {
-            JobCancel::Done(record) => response(*record),
+    /// Cancels a job that has not started, or stops one that runs.
+    pub(crate) async fn cancel(
+        &self,
+        id: &JobId,
+        how: Cancel,
+    ) -> Result<JobResponse, ServiceError> {
+        match self.store.job_cancel(id, how, Timestamp::now()).await? {
+            JobCancel::Done(record) => {
+                // Its run is told by the runner.
+                self.nudge.notify_one();
+                response(*record)
+            }
             JobCancel::TooLate(status) => {
                 let message = format!(
                     "Job cannot be cancelled in '{}' status.",
@@ -202,7 +216,9 @@ fn response(record: JobRecord) -> Result<JobResponse, ServiceError> {
             None,
         ),
     };
+    let stopping = record.stopped && record.status == JobStatus::Running;
     Ok(JobResponse {
+        status_message: stopping.then(|| STOPPING.to_owned()),
         query_condition: Some(record.query_condition),
         created_time: Some(record.created),
         start_time: Some(record.start),

@@ -99,6 +99,11 @@ impl MethodService {
     pub(crate) fn send(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         self.registry.call(call, observer, token);
     }
+
+    /// Ends the calls that have not left and whose observers no longer wait.
+    pub(crate) fn withdraw(&self) {
+        self.registry.withdraw();
+    }
 }
 
 /// What the outcome of a call means: the device's answer, or the error that the caller is told and a job's record keeps.
@@ -111,6 +116,12 @@ pub(crate) fn answer(
             status,
             payload: raw_payload(&payload)?,
         }),
+        // Its caller has gone, so nobody reads this; a job looks for it before it asks here.
+        CallOutcome::Withdrawn => Err(timed_out(
+            ErrorCode::DeviceNotOnline,
+            "The call was withdrawn before it was sent.",
+            call.connect_timeout,
+        )),
         CallOutcome::NotOnline { waited } => Err(timed_out(
             ErrorCode::DeviceNotOnline,
             "Timed out waiting for device to connect.",

@@ -134,12 +134,25 @@ impl Registry {
     pub fn sweep(&self, now: Instant) {
         let expired = self.waiting().take_expired(now);
         for waiting in expired {
-            waiting.pending.done(CallOutcome::NotOnline {
-                waited: waiting.call.connect_timeout,
-            });
+            let outcome = if waiting.pending.is_wanted() {
+                CallOutcome::NotOnline {
+                    waited: waiting.call.connect_timeout,
+                }
+            } else {
+                CallOutcome::Withdrawn
+            };
+            waiting.pending.done(outcome);
         }
         for entry in self.entries() {
             entry.sweep(now);
+        }
+    }
+
+    /// Ends the calls that have not left and whose observers no longer wait, without waiting for the next sweep.
+    pub(crate) fn withdraw(&self) {
+        let unwanted = self.waiting().take_unwanted();
+        for waiting in unwanted {
+            waiting.pending.done(CallOutcome::Withdrawn);
         }
     }
 
@@ -196,10 +209,11 @@ impl Registry {
         }
         let calls = self.waiting().take(entry.device());
         let now = Instant::now();
-        for waiting in calls
-            .into_iter()
-            .filter(|waiting| waiting.pending.is_wanted())
-        {
+        for waiting in calls {
+            if !waiting.pending.is_wanted() {
+                waiting.pending.done(CallOutcome::Withdrawn);
+                continue;
+            }
             if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)
             {
                 // It ended or unsubscribed in this very moment; the request has not left.

@@ -275,10 +275,17 @@ fn a_call_whose_caller_has_gone_neither_waits_nor_leaves() {
     };
     call();
     fixture.sweep_after(0);
-    assert_eq!(caller.0.take().len(), 1, "it no longer waits");
+    let withdrawn = [(1, CallOutcome::Withdrawn)];
+    assert_eq!(caller.0.take(), withdrawn, "it no longer waits");
+    call();
+    fixture.call(2, 60);
+    fixture.registry.withdraw();
+    assert_eq!(caller.0.take(), withdrawn);
+    assert_eq!(fixture.outcomes.take(), [], "others wait on");
     call();
     let (link, _entry) = fixture.connect(&METHODS);
-    assert!(link.topics().is_empty(), "{:?}", link.topics());
+    assert_eq!(link.topics().len(), 1, "{:?}", link.topics());
+    assert_eq!(caller.0.take(), withdrawn);
 }
 
 #[test]

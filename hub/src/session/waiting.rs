@@ -63,6 +63,21 @@ impl Waiting {
         expired
     }
 
+    /// Calls whose caller has gone.
+    pub(super) fn take_unwanted(&mut self) -> Vec<WaitingCall> {
+        let mut unwanted = Vec::new();
+        self.by_device.retain(|_, calls| {
+            let (wanted, others) = std::mem::take(calls)
+                .into_iter()
+                .partition(|waiting: &WaitingCall| waiting.pending.is_wanted());
+            *calls = wanted;
+            unwanted.extend::<Vec<_>>(others);
+            !calls.is_empty()
+        });
+        self.count -= unwanted.len();
+        unwanted
+    }
+
     /// All of them.
     pub(super) fn take_all(&mut self) -> Vec<WaitingCall> {
         self.count = 0;

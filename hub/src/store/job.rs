@@ -42,12 +42,21 @@ pub(crate) enum JobInsert {
 /// What became of cancelling.
 #[derive(Debug)]
 pub(crate) enum JobCancel {
-    /// It is cancelled.
+    /// It is cancelled, or stops.
     Done(Box<JobRecord>),
     /// It is too late: the job runs or is over.
     TooLate(JobStatus),
     /// There is none.
     NotFound,
+}
+
+/// Which jobs may be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// Those that have not started, as on Azure.
+    BeforeStart,
+    /// Those that run, too: devices that were sent nothing are `canceled`, the others are heard.
+    Stop,
 }
 
 /// A stored job.
@@ -65,6 +74,8 @@ pub(crate) struct JobRecord {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) max_execution: Duration,
     pub(crate) failure_reason: Option<String>,
+    /// Nothing more is sent; the job ends when the calls that are on their way have.
+    pub(crate) stopped: bool,
     pub(crate) counts: JobCounts,
 }
 
@@ -85,7 +96,7 @@ pub(crate) struct JobFilter {
     pub(crate) status: Option<JobStatus>,
 }
 
-const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, max_execution_s, failure_reason, \
+const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, max_execution_s, failure_reason, stopped, \
     device_count, pending_count, running_count, succeeded_count, failed_count";
 
 /// Jobs that are not over.
@@ -117,6 +128,7 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
             .transpose()?,
         max_execution: Duration::from_secs(unsigned(row, "max_execution_s")?),
         failure_reason: row.get("failure_reason")?,
+        stopped: row.get("stopped")?,
         counts: JobCounts {
             devices: unsigned(row, "device_count")?,
             pending: unsigned(row, "pending_count")?,
@@ -296,10 +308,11 @@ impl Store {
         .await
     }
 
-    /// Cancels a job that has not started.
+    /// Cancels a job that has not started, or stops one that runs.
     pub(crate) async fn job_cancel(
         &self,
         job: &JobId,
+        how: Cancel,
         now: Timestamp,
     ) -> Result<JobCancel, StoreError> {
         let job = job.clone();
@@ -307,6 +320,14 @@ impl Store {
             let Some(mut record) = by_id(write.connection, &job)? else {
                 return Ok(JobCancel::NotFound);
             };
+            if how == Cancel::Stop && record.status == JobStatus::Running {
+                super::job_device::stop(write.connection, record.row, now)?;
+                return Ok(
+                    by_id(write.connection, &job)?.map_or(JobCancel::NotFound, |record| {
+                        JobCancel::Done(Box::new(record))
+                    }),
+                );
+            }
             if !matches!(record.status, JobStatus::Queued | JobStatus::Scheduled) {
                 return Ok(JobCancel::TooLate(record.status));
             }

@@ -47,6 +47,8 @@ pub(crate) enum DeviceResult {
         /// The reason, for a person.
         description: String,
     },
+    /// The call never left. The device's turn is still to come, or never comes when the job has been stopped.
+    NotSent,
 }
 
 /// A stored row.
@@ -181,6 +183,7 @@ fn end(
     now: &str,
 ) -> Result<bool, StoreError> {
     let (status, response, payload, error) = match &outcome.result {
+        DeviceResult::NotSent => return not_sent(connection, job, outcome.ordinal, now),
         DeviceResult::Answered { status, payload } => {
             ("completed", Some(*status), payload.as_deref(), None)
         }
@@ -198,6 +201,43 @@ fn end(
         )?
         .execute(params![job, outcome.ordinal, status, response, payload, code, description, now])?;
     Ok(changed > 0)
+}
+
+/// Takes a claim back: the row is `pending` again, or `canceled` when the job has been stopped.
+fn not_sent(
+    connection: &Connection,
+    job: i64,
+    ordinal: u32,
+    now: &str,
+) -> Result<bool, StoreError> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE device_job SET started = NULL, updated = ?3, \
+             status = iif(job.stopped, 'canceled', 'pending'), ended = iif(job.stopped, ?3, NULL) \
+             FROM job WHERE job.id = ?1 AND device_job.job = ?1 AND ordinal = ?2 AND device_job.status = 'running'",
+        )?
+        .execute(params![job, ordinal, now])?;
+    if changed > 0 {
+        connection
+            .prepare_cached(
+                "UPDATE job SET pending_count = pending_count + 1 WHERE id = ?1 AND NOT stopped",
+            )?
+            .execute([job])?;
+    }
+    Ok(changed > 0)
+}
+
+/// Stops a running job: what has not been sent never is.
+pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE device_job SET status = 'canceled', ended = ?2, updated = ?2 WHERE job = ?1 AND status = 'pending'",
+        )?
+        .execute(params![job, time_text(now)])?;
+    connection
+        .prepare_cached("UPDATE job SET stopped = 1, pending_count = 0 WHERE id = ?1")?
+        .execute([job])?;
+    Ok(())
 }
 
 impl Store {
@@ -240,6 +280,7 @@ impl Store {
                     moved.running -= 1;
                     match outcome.result {
                         DeviceResult::Failed { .. } => moved.failed += 1,
+                        DeviceResult::NotSent => {}
                         _ => moved.succeeded += 1,
                     }
                 }
@@ -300,7 +341,7 @@ impl Store {
             fail_all(write.connection, Some(job), "running", unanswered, &now)?;
             write
                 .connection
-                .prepare_cached("UPDATE job SET status = 'completed', ended = ?2 WHERE id = ?1 AND status = 'running'")?
+                .prepare_cached("UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), ended = ?2 WHERE id = ?1 AND status = 'running'")?
                 .execute(params![job, now])?;
             recount(write.connection, Some(job))
         })

@@ -11,7 +11,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::StoreError;
 
 /// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+];
 
 /// Distinct statements the hub prepares; all of them stay prepared.
 const STATEMENTS: usize = 128;

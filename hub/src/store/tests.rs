@@ -357,11 +357,17 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
     let row = test.job("job").await.row;
     let id: JobId = "job".parse().unwrap();
     assert!(matches!(
-        test.store.job_cancel(&id, now()).await.unwrap(),
+        test.store
+            .job_cancel(&id, Cancel::BeforeStart, now())
+            .await
+            .unwrap(),
         JobCancel::Done(_)
     ));
     assert!(matches!(
-        test.store.job_cancel(&id, now()).await.unwrap(),
+        test.store
+            .job_cancel(&id, Cancel::BeforeStart, now())
+            .await
+            .unwrap(),
         JobCancel::TooLate(JobStatus::Cancelled)
     ));
     assert_eq!(test.store.job_start(row, None, now()).await.unwrap(), None);
@@ -372,6 +378,55 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
     test.store.job_schedule(row).await.unwrap();
     assert_eq!(test.job("job").await.status, JobStatus::Cancelled);
     assert!(test.store.job_active().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
+    let test = TestStore::open();
+    for number in 0..6 {
+        test.add(&format!("d{number}")).await;
+    }
+    let row = test.start_job("job").await;
+    let id: JobId = "job".parse().unwrap();
+    test.store.device_job_claim(row, 0, 4, now()).await.unwrap();
+    let end = |ordinal, result| {
+        let outcomes = vec![DeviceOutcome { ordinal, result }];
+        test.store.device_job_end(row, outcomes, now())
+    };
+    end(3, DeviceResult::NotSent).await.unwrap();
+    assert_eq!(
+        test.job("job").await.counts,
+        counts(3, 3, 0, 0),
+        "its turn is still to come"
+    );
+    test.store
+        .job_cancel(&id, Cancel::Stop, now())
+        .await
+        .unwrap();
+    end(2, DeviceResult::NotSent).await.unwrap();
+    end(0, DeviceResult::Updated).await.unwrap();
+    let claimed = test.store.device_job_claim(row, 0, 9, now()).await.unwrap();
+    assert!(claimed.is_empty(), "{claimed:?}");
+    let devices = JobCounts {
+        devices: 6,
+        ..counts(0, 1, 1, 0)
+    };
+    assert_eq!(test.job("job").await.counts, devices);
+    test.store.device_job_recover(CODE, now()).await.unwrap();
+    test.store
+        .job_complete(row, CODE, CODE, now())
+        .await
+        .unwrap();
+    let job = test.job("job").await;
+    let devices = JobCounts {
+        devices: 6,
+        ..counts(0, 0, 1, 1)
+    };
+    assert_eq!((job.status, job.counts), (JobStatus::Cancelled, devices));
+    assert!(matches!(
+        test.store.job_cancel(&id, Cancel::Stop, now()).await,
+        Ok(JobCancel::TooLate(JobStatus::Cancelled))
+    ));
 }
 
 #[tokio::test]

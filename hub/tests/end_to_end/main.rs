@@ -12,6 +12,7 @@ mod device;
 mod gateway;
 mod harness;
 mod job;
+mod job_stop;
 mod method;
 mod policy;
 mod process;

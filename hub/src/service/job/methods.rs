@@ -1,5 +1,6 @@
 //! One run of a method job: claim devices durably, send them their calls in slices, store what they answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,8 +69,14 @@ impl MethodRun {
     pub(super) async fn run(mut self) -> Result<bool, ServiceError> {
         loop {
             if self.context.stop.is_cancelled() {
+                // What has not left is `pending` again, and goes on at the next start.
+                self.withdraw();
                 self.drain().await?;
                 return Ok(false);
+            }
+            if self.context.stopped.is_cancelled() {
+                self.devices.pending = 0;
+                self.withdraw();
             }
             let outcomes = self.collector.take(OUTCOMES);
             match plan(Timestamp::now(), &self.job, self.devices) {
@@ -124,6 +131,12 @@ impl MethodRun {
         self.devices.in_flight += targets.len() as u64;
         let mut targets = targets.into_iter().peekable();
         while targets.peek().is_some() {
+            if self.context.stop.is_cancelled() || self.context.stopped.is_cancelled() {
+                for target in targets {
+                    self.collector.done(target.ordinal, CallOutcome::Withdrawn);
+                }
+                return;
+            }
             for target in targets.by_ref().take(SLICE) {
                 let observer: Arc<dyn CallObserver> = self.collector.clone();
                 self.context.method.send(
@@ -133,6 +146,13 @@ impl MethodRun {
                 );
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes back the calls that have not left; they end as such.
+    fn withdraw(&self) {
+        if !self.collector.withdrawn.swap(true, Ordering::Relaxed) {
+            self.context.method.withdraw();
         }
     }
 
@@ -156,6 +176,12 @@ impl MethodRun {
     }
 
     fn outcome(&self, ordinal: u32, outcome: CallOutcome) -> DeviceOutcome {
+        if outcome == CallOutcome::Withdrawn {
+            return DeviceOutcome {
+                ordinal,
+                result: DeviceResult::NotSent,
+            };
+        }
         let result = match answer(outcome, &self.call) {
             Ok(result) => DeviceResult::Answered {
                 status: result.status,
@@ -173,17 +199,18 @@ impl MethodRun {
         DeviceOutcome { ordinal, result }
     }
 
-    /// Waits for an outcome, the time `until`, or the end of the hub.
+    /// Waits for an outcome, the time `until`, the end of the hub, or the stop of the job.
     async fn wait(&self, until: Timestamp) {
         let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::select! {
             () = self.collector.arrived.notified() => {}
             () = tokio::time::sleep(left) => {}
             () = self.context.stop.cancelled() => {}
+            () = self.context.stopped.cancelled(), if !self.collector.withdrawn.load(Ordering::Relaxed) => {}
         }
     }
 
-    /// Stores what still arrives. What does not is found `running` at the next start.
+    /// Stores what still arrives. What was sent and does not answer is found `running` at the next start.
     async fn drain(&mut self) -> Result<(), ServiceError> {
         let deadline = tokio::time::Instant::now() + DRAIN;
         while self.devices.in_flight > 0 {
@@ -209,6 +236,8 @@ impl MethodRun {
 struct Collector {
     outcomes: Mutex<Vec<(u32, CallOutcome)>>,
     arrived: Notify,
+    /// Calls that have not left are not to.
+    withdrawn: AtomicBool,
 }
 
 impl Collector {
@@ -226,5 +255,9 @@ impl CallObserver for Collector {
             .unwrap_or_else(PoisonError::into_inner)
             .push((token, outcome));
         self.arrived.notify_one();
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.withdrawn.load(Ordering::Relaxed)
     }
 }

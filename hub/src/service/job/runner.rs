@@ -34,7 +34,7 @@ pub(crate) struct Runner {
     context: Context,
     nudge: Arc<Notify>,
     /// The jobs that are being run, by task.
-    running: HashMap<Id, i64>,
+    running: HashMap<Id, (i64, CancellationToken)>,
     runs: JoinSet<()>,
 }
 
@@ -43,7 +43,10 @@ pub(crate) struct Runner {
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) method: MethodService,
+    /// The hub stops.
     pub(super) stop: CancellationToken,
+    /// This job does.
+    pub(super) stopped: CancellationToken,
 }
 
 impl Runner {
@@ -58,6 +61,7 @@ impl Runner {
                 store,
                 method,
                 stop,
+                stopped: CancellationToken::new(),
             },
             nudge,
             running: HashMap::new(),
@@ -178,20 +182,30 @@ impl Runner {
         }
     }
 
-    /// Runs a job whose devices are stored, unless it is being run.
+    /// Runs a job whose devices are stored, unless it is being run; then its run is told when the job has been stopped.
     fn resume(&mut self, job: JobRecord) {
         let row = job.row;
-        if self.running.values().any(|running| *running == row) {
+        if let Some((_, stopped)) = self.running.values().find(|(running, _)| *running == row) {
+            if job.stopped {
+                stopped.cancel();
+            }
             return;
         }
-        let context = self.context.clone();
+        let stopped = CancellationToken::new();
+        if job.stopped {
+            stopped.cancel();
+        }
+        let context = Context {
+            stopped: stopped.clone(),
+            ..self.context.clone()
+        };
         let run = self.runs.spawn(async move {
             if let Err(error) = run_job(context, job).await {
                 log(&error, "a job cannot go on; it is taken up again");
                 tokio::time::sleep(RETRY).await;
             }
         });
-        self.running.insert(run.id(), row);
+        self.running.insert(run.id(), (row, stopped));
     }
 }
 

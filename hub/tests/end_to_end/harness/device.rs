@@ -65,7 +65,7 @@ impl Device {
     }
 
     /// Goes on in the background, answering methods with what they were sent.
-    pub(super) fn answer_methods(mut self, status: u16) -> Self {
+    pub(crate) fn answer_methods(mut self, status: u16) -> Self {
         let mut events = self.events.take().unwrap();
         let client = self.client.clone();
         self.running = Some(tokio::spawn(async move {

@@ -1,0 +1,151 @@
+//! Jobs that are stopped while they run, and hubs that stop while jobs run.
+
+use std::sync::Arc;
+
+use iothub_protocol::sas::SharedAccessKey;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Answer, Device, TestHub, answer, eventually};
+use crate::job::lock;
+
+async fn stop(hub: &TestHub, id: &str) -> Answer {
+    answer(hub.request(Method::POST, &format!("/jobs/v2/{id}/cancel?stop=true"))).await
+}
+
+/// A job on all devices, which waits a minute for those that are not there.
+async fn patient_job(hub: &TestHub, id: &str) {
+    let mut job = lock("*", -1000);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    assert_eq!(hub.put(&format!("/jobs/v2/{id}"), job).await.status, 200);
+}
+
+/// A device that hears a method and answers when it is told to.
+async fn listening(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Device {
+    let mut device = Device::dial(hub, id, key);
+    device.subscribe("$iothub/methods/POST/#").await;
+    device
+}
+
+async fn rows(hub: &TestHub, id: &str, status: &str) -> usize {
+    let rows = hub.device_jobs(id).await;
+    rows.iter().filter(|row| row["status"] == status).count()
+}
+
+#[tokio::test]
+async fn a_stopped_job_sends_nothing_more_and_hears_what_was_sent() {
+    let hub = TestHub::start().await;
+    let here = hub.add_device("here").await;
+    let late = hub.add_device("late").await;
+    let mut device = listening(&hub, "here", &here).await;
+    patient_job(&hub, "lock").await;
+    let (topic, _) = device.received().await;
+
+    let stopping = stop(&hub, "lock").await;
+    assert_eq!(stopping.status, 200, "{}", stopping.body);
+    eventually("the call that waits is taken back", || async {
+        (rows(&hub, "lock", "canceled").await == 1).then_some(())
+    })
+    .await;
+    let job = hub.get("/jobs/v2/lock").await.body;
+    assert_eq!(job["status"], "running", "one answer is still to come");
+    assert!(
+        job["statusMessage"].as_str().unwrap().contains("stopped"),
+        "{job}"
+    );
+    assert_eq!(stop(&hub, "lock").await.status, 200, "it may be said twice");
+
+    let rid = topic.split("$rid=").nth(1).unwrap();
+    let answer_topic = format!("$iothub/methods/res/200/?$rid={rid}");
+    device.publish(&answer_topic, "{}").await;
+    let _device = device.answer_methods(200);
+    let job = hub.job("lock", &["cancelled", "completed", "failed"]).await;
+    assert_eq!(job["status"], "cancelled");
+    assert!(job["endTime"].is_string() && job.get("statusMessage").is_none());
+    assert_eq!(
+        job["deviceJobStatistics"],
+        json!({ "deviceCount": 2, "failedCount": 0, "succeededCount": 1, "runningCount": 0, "pendingCount": 0 })
+    );
+    let records = hub.device_jobs("lock").await;
+    assert_eq!(records[0]["status"], "completed");
+    assert_eq!(records[1]["status"], "canceled");
+    for absent in ["startTimeUtc", "outcome", "error"] {
+        assert!(records[1].get(absent).is_none(), "{}", records[1]);
+    }
+
+    // The one that comes now hears another call first: the job's has never left.
+    let mut late = listening(&hub, "late", &late).await;
+    let hub = Arc::new(hub);
+    let other = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move {
+            hub.post("/twins/late/methods", json!({ "methodName": "other" }))
+                .await
+        }
+    });
+    let (topic, _) = late.received().await;
+    assert!(topic.contains("/other/"), "{topic}");
+    other.abort();
+
+    let again = stop(&hub, "lock").await;
+    assert_eq!(again.status, 405, "{}", again.body);
+    assert_eq!(
+        again.headers["iothub-errorcode"],
+        "OperationNotAllowedInCurrentState"
+    );
+}
+
+#[tokio::test]
+async fn stop_is_true_or_false_and_a_job_that_has_not_started_is_just_cancelled() {
+    let hub = TestHub::start().await;
+    hub.put("/jobs/v2/later", lock("*", 3_600_000)).await;
+    let wrong = answer(hub.request(Method::POST, "/jobs/v2/later/cancel?stop=now")).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.body);
+    let cancelled = stop(&hub, "later").await;
+    assert_eq!(cancelled.status, 200);
+    assert_eq!(cancelled.body["status"], "cancelled");
+    assert_eq!(stop(&hub, "nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_stop_survives_the_hub() {
+    let hub = TestHub::start().await;
+    let here = hub.add_device("here").await;
+    hub.add_device("late").await;
+    let mut device = listening(&hub, "here", &here).await;
+    patient_job(&hub, "lock").await;
+    device.received().await;
+    assert_eq!(stop(&hub, "lock").await.status, 200);
+
+    let hub = hub.killed_and_started().await;
+    let job = hub.job("lock", &["cancelled", "completed", "failed"]).await;
+    assert_eq!(job["status"], "cancelled");
+    let records = hub.device_jobs("lock").await;
+    assert_eq!(
+        records[0]["error"]["code"], "OutcomeUnknown",
+        "{}",
+        records[0]
+    );
+}
+
+#[tokio::test]
+async fn calls_that_never_left_go_on_after_a_restart() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("late").await;
+    patient_job(&hub, "lock").await;
+    eventually("the call waits", || async {
+        (rows(&hub, "lock", "running").await == 1).then_some(())
+    })
+    .await;
+    let TestHub {
+        hub: running,
+        folder,
+        ..
+    } = hub;
+    running.shutdown().await;
+
+    let hub = TestHub::start_in(folder).await;
+    let _device = hub.connect("late", &key, 200).await;
+    let job = hub.job("lock", &["completed", "failed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1, "{job}");
+}
