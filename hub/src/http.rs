@@ -14,6 +14,7 @@ mod request;
 mod server;
 mod twin;
 mod websocket;
+mod write_deadline;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -37,7 +38,7 @@ use error::HttpError;
 pub(crate) use health::Health;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
-pub(crate) use server::{bind, serve};
+pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};
 
 /// How long a request may take, methods aside: their callers set two timeouts of their own.

@@ -18,6 +18,7 @@ mod data;
 mod error;
 mod http;
 pub mod identity;
+mod listen;
 mod live;
 mod mqtt;
 mod pki;
@@ -137,9 +138,8 @@ impl Hub {
     /// When anything of that cannot be done; then nothing is left running.
     pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         let data = take_data(&config).await?;
-        let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port", mqtt::bind)?;
-        let (https_listener, https_address) =
-            listen(config.https_address, "--https-port", http::bind)?;
+        let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port")?;
+        let (https_listener, https_address) = listen(config.https_address, "--https-port")?;
         let (live, ca_file) = Live::start(&config)?;
         let live = Arc::new(live);
         let tls = tls::server_config(live.certificate.clone())?;
@@ -333,9 +333,8 @@ async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
 fn listen(
     address: SocketAddr,
     flag: &'static str,
-    bind: fn(SocketAddr) -> io::Result<TcpListener>,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = bind(address).and_then(|listener| {
+    let bound = listen::bind(address).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
     });

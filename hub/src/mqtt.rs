@@ -14,4 +14,4 @@ mod listener;
 mod machine;
 mod pace;
 
-pub(crate) use listener::{Gateway, bind};
+pub(crate) use listener::Gateway;

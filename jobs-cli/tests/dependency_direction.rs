@@ -22,13 +22,14 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
 
 /// The hub's layer -> the layers it may name. `lib.rs` and `main.rs` alone see all.
 const HUB_LAYERS: &[(&str, &[&str])] = &[
-    ("mqtt", &["session", "service", "auth", "tls"]),
-    ("http", &["session", "service", "auth", "tls"]),
+    ("mqtt", &["session", "service", "auth", "tls", "listen"]),
+    ("http", &["session", "service", "auth", "tls", "listen"]),
     ("service", &["store", "session"]),
     ("session", &[]),
     ("auth", &[]),
     ("store", &[]),
     ("tls", &[]),
+    ("listen", &[]),
     ("pki", &[]),
 ];
 

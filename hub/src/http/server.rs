@@ -1,9 +1,7 @@
 //! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers, and a drain that finishes requests.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,20 +11,23 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use super::websocket::Peer;
+use super::write_deadline::WriteDeadline;
+use crate::listen::{Limits, Strangers, accept};
 
-/// Connections at once; one more waits in the backlog until another ends. Operators and their scripts are few, doors do not come here.
-const CONNECTIONS: usize = 1024;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// Connections at once; others wait. Operators and their scripts are few, and doors on WebSockets stay among these only until they have them.
+const CONNECTIONS: Limits = Limits {
+    served: 1024,
+    served_of_one: 256,
+    all: 4096,
+    all_of_one: 1024,
+};
 
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,23 +35,11 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take, and a kept connection may idle.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
 
+/// How long a client may leave an answer unread before it is given up.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
 /// The longest head: tokens and continuation tokens are the long parts.
 const MAX_HEAD: usize = 32 * 1024;
-
-/// How long to wait before accepting again when the process has run out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Binds the listener. A hub that is started again may find its port held by connections of the one before.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// Accepts connections for `router` until `stop`, then lets the requests that have begun finish.
 pub(crate) async fn serve<R>(
@@ -64,41 +53,24 @@ pub(crate) async fn serve<R>(
         + Send
         + 'static,
 {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let strangers = Strangers::new(CONNECTIONS);
     let connections = TaskTracker::new();
     loop {
-        let (socket, peer, permit) = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
+        let (socket, peer, place) = tokio::select! {
+            accepted = accept(&listener, &strangers) => accepted,
             () = stop.cancelled() => break,
         };
-        let connection = connection(socket, peer, tls.clone(), router.clone(), stop.clone());
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         connections.spawn(async move {
-            connection.await;
-            drop(permit);
+            let turn = stop.run_until_cancelled(place.turn()).await;
+            if let Some(_place) = turn.flatten() {
+                connection(socket, peer, tls, router, stop).await;
+            }
         });
     }
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    loop {
-        let permit = Arc::clone(permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((socket, peer)) => return (socket, peer, permit),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 async fn connection<R>(
@@ -113,9 +85,6 @@ async fn connection<R>(
         + Send
         + 'static,
 {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
-    }
     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
     let Some(handshake) = stop.run_until_cancelled(handshake).await else {
         return;
@@ -134,7 +103,10 @@ async fn connection<R>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection(
+            TokioIo::new(WriteDeadline::new(stream, WRITE_DEADLINE)),
+            TowerToHyperService::new(service),
+        )
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

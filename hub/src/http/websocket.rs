@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::HttpError;
+use super::write_deadline::WriteDeadline;
 
 /// The subprotocol that says what the frames carry (MQTT 3.1.1 section 6).
 const MQTT: &str = "mqtt";
@@ -62,9 +63,11 @@ async fn upgrade(
     // It ends with the connection, and hyper ends that when the answer cannot be sent.
     tokio::spawn(async move {
         match upgrading.await {
-            Ok(upgraded) => match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+            Ok(upgraded) => match upgraded
+                .downcast::<TokioIo<WriteDeadline<TlsStream<TcpStream>>>>()
+            {
                 Ok(parts) => {
-                    let (socket, tls) = parts.io.into_inner().into_inner();
+                    let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
                     let early = parts.read_buf.to_vec();
                     serve(DeviceSocket {
                         socket,

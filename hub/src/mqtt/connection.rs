@@ -17,6 +17,7 @@ use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
 use super::pace::Pace;
+use crate::listen::Place;
 use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
@@ -51,7 +52,7 @@ pub(super) async fn serve(
     link: SocketLink,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
-    handshake: impl Sized,
+    place: Place,
     stop: CancellationToken,
 ) {
     let link = Arc::new(link);
@@ -73,7 +74,8 @@ pub(super) async fn serve(
             return link.finish();
         }
     };
-    drop(handshake);
+    // It is a stranger no more.
+    drop(place);
     let Accepted {
         session,
         entry,

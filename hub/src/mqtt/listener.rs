@@ -1,34 +1,33 @@
 //! Accepts devices, and looks at everyone's deadlines.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::link::SocketLink;
 use crate::auth::{DeviceAuthorities, HostNames};
+use crate::listen::{Limits, Place, Strangers, accept};
 use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
 
-/// Sockets that have not been accepted as devices yet. One more waits in the backlog, for ten seconds at the longest.
-const STRANGERS: usize = 2048;
-
-/// Connections that the kernel holds while the hub is busy: a fleet that comes back at once.
-const BACKLOG: u32 = 4096;
+/// Sockets that have not been accepted as devices yet. Served at once, each may hold what [`super::accept`] and TLS need for a handshake, some
+/// 40 KiB: 80 MiB together, an eighth of it from one address. Those that wait hold a socket and a task of less than a kibibyte.
+const STRANGERS: Limits = Limits {
+    served: 2048,
+    served_of_one: 256,
+    all: 8192,
+    all_of_one: 2048,
+};
 
 /// How often deadlines are looked at; the shortest of them is five seconds.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long to wait before accepting again when the process has run out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,26 +39,9 @@ pub(crate) struct Gateway {
     pub(super) names: HostNames,
     pub(super) authorities: DeviceAuthorities,
     tls: Arc<ServerConfig>,
-    /// A permit for each socket that may still be anybody's.
-    strangers: Arc<Semaphore>,
+    strangers: Strangers,
     connections: TaskTracker,
     stop: CancellationToken,
-}
-
-/// Binds a listener with a backlog fit for a fleet.
-///
-/// # Errors
-///
-/// When the address cannot be bound.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 impl Gateway {
@@ -78,7 +60,7 @@ impl Gateway {
             names,
             authorities,
             tls,
-            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            strangers: Strangers::new(STRANGERS),
             connections: TaskTracker::new(),
             stop,
         }
@@ -90,13 +72,13 @@ impl Gateway {
         let (connections, stop) = (&gateway.connections, &gateway.stop);
         let sweeper = tokio::spawn(sweep(gateway.registry.clone(), stop.clone()));
         loop {
-            let (socket, peer, permit) = tokio::select! {
+            let (socket, peer, place) = tokio::select! {
                 accepted = accept(&listener, &gateway.strangers) => accepted,
                 () = stop.cancelled() => break,
             };
-            if let Some(tls) = gateway.begin(&socket, peer) {
-                gateway.spawn(SocketLink::new(socket, tls), peer, permit);
-            }
+            gateway.spawn(peer, place, |gateway| {
+                Some(SocketLink::new(socket, gateway.begin_tls()?))
+            });
         }
         drop(listener);
         connections.close();
@@ -132,37 +114,39 @@ impl Gateway {
         early: Vec<u8>,
         peer: SocketAddr,
     ) {
-        match Arc::clone(&self.strangers).try_acquire_owned() {
-            Ok(permit) => self.spawn(SocketLink::over_websocket(socket, tls, early), peer, permit),
+        match self.strangers.place(peer.ip()) {
+            Some(place) => self.spawn(peer, place, |_| {
+                Some(SocketLink::over_websocket(socket, tls, early))
+            }),
             // It will try again.
-            Err(_) => {
-                tracing::info!(%peer, "connection refused: {STRANGERS} others have not been accepted yet");
+            None => {
+                tracing::debug!(%peer, "connection closed: too many others have not said who they are");
             }
         }
     }
 
-    fn spawn(self: &Arc<Self>, link: SocketLink, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        self.connections.spawn(connection::serve(
-            link,
-            peer,
-            Arc::clone(self),
-            permit,
-            self.stop.clone(),
-        ));
+    /// Serves a connection when its turn comes; only then is anything made for it.
+    fn spawn(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        place: Place,
+        link: impl FnOnce(&Self) -> Option<SocketLink> + Send + 'static,
+    ) {
+        let gateway = Arc::clone(self);
+        self.connections.spawn(async move {
+            let turn = gateway.stop.run_until_cancelled(place.turn()).await;
+            let Some(place) = turn.flatten() else { return };
+            let Some(link) = link(&gateway) else { return };
+            let stop = gateway.stop.clone();
+            connection::serve(link, peer, gateway, place, stop).await;
+        });
     }
 
     /// TLS for a new socket; `None` when it cannot be begun.
-    fn begin(&self, socket: &TcpStream, peer: SocketAddr) -> Option<ServerConnection> {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
-        }
-        match ServerConnection::new(Arc::clone(&self.tls)) {
-            Ok(tls) => Some(tls),
-            Err(error) => {
-                tracing::error!(%error, "cannot begin TLS");
-                None
-            }
-        }
+    fn begin_tls(&self) -> Option<ServerConnection> {
+        ServerConnection::new(Arc::clone(&self.tls))
+            .inspect_err(|error| tracing::error!(%error, "cannot begin TLS"))
+            .ok()
     }
 
     /// Takes a connection that was never accepted out of the registry now, and out of the store as soon as that has time.
@@ -190,25 +174,6 @@ impl Gateway {
             .await
         {
             tracing::warn!(device = %entry.device(), "the end of its connection could not be stored: {error}");
-        }
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    strangers: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    loop {
-        let permit = Arc::clone(strangers)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((socket, peer)) => return (socket, peer, permit),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
 }
