@@ -251,3 +251,6 @@ fn capitalised(text: &str) -> String {
         .chain(characters)
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
