@@ -35,8 +35,8 @@ pub(crate) struct TestHub {
 pub(crate) struct Operator {
     client: reqwest::Client,
     owner: ServiceConnectionString,
-    mqtt_port: u16,
-    tls: rustls::ClientConfig,
+    pub(crate) mqtt_port: u16,
+    pub(crate) tls: rustls::ClientConfig,
 }
 
 /// What the hub answered.

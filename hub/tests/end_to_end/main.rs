@@ -11,6 +11,7 @@ mod certificates;
 mod device;
 mod gateway;
 mod harness;
+mod hostile;
 mod job;
 mod job_stop;
 mod method;
