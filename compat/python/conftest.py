@@ -36,11 +36,7 @@ class Hub:
         self.directory = directory
         self.data = directory / "hub"
         self.log = open(directory / "door-hub.log", "wb")
-        self.process = subprocess.Popen(
-            [BIN / "door-hub", "serve", "--data", self.data, "--name", "localhost", "--listen", "127.0.0.1"],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        self.process = self._serve()
         secret = self.data / "service-connection-string"
         wait_for("the hub's first start", lambda: self.process.poll() is not None or secret.exists())
         assert self.process.poll() is None, (directory / "door-hub.log").read_text()
@@ -50,6 +46,20 @@ class Hub:
         wait_for("doorctl to reach the hub", self._add_context)
         self.registry = IoTHubRegistryManager.from_connection_string(self.connection_string)
         self.jobs = IoTHubJobManager.from_connection_string(self.connection_string)
+
+    def _serve(self):
+        return subprocess.Popen(
+            [BIN / "door-hub", "serve", "--data", self.data, "--name", "localhost", "--listen", "127.0.0.1"],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def restart(self):
+        """Stops the hub and starts it again on the same data; returns when it answers."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 0, "door-hub did not drain cleanly on SIGTERM"
+        self.process = self._serve()
+        wait_for("the hub to answer again", lambda: self.doorctl("devices", "list", check=False).returncode == 0)
 
     def _add_context(self):
         added = self.doorctl(
