@@ -35,6 +35,27 @@ pub struct HubConfig {
     pub https_address: SocketAddr,
     /// How much telemetry is kept.
     pub telemetry: TelemetryLimits,
+    /// How much of who changed or commanded what is kept.
+    pub audit: AuditLimits,
+}
+
+/// How much of the audit record the hub keeps; the oldest goes first, a few rows with each new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditLimits {
+    /// Days.
+    pub max_days: u32,
+    /// Rows; each is 5 KiB at most and mostly less than 200 bytes.
+    pub max_rows: u64,
+}
+
+impl Default for AuditLimits {
+    fn default() -> Self {
+        Self {
+            max_days: 400,
+            max_rows: 1_000_000,
+        }
+    }
 }
 
 /// How much telemetry the hub keeps; the oldest goes first.
@@ -90,6 +111,9 @@ pub struct ConfigFile {
     /// [`HubConfig::telemetry`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<TelemetryLimits>,
+    /// [`HubConfig::audit`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditLimits>,
 }
 
 /// Why the settings cannot be used.
@@ -197,6 +221,7 @@ impl ConfigFile {
             mqtt_port: over.mqtt_port.or(self.mqtt_port),
             https_port: over.https_port.or(self.https_port),
             telemetry: over.telemetry.or(self.telemetry),
+            audit: over.audit.or(self.audit),
         }
     }
 
@@ -230,6 +255,7 @@ impl ConfigFile {
             mqtt_address: SocketAddr::new(listen, mqtt_port),
             https_address: SocketAddr::new(listen, https_port),
             telemetry: self.telemetry.unwrap_or_default(),
+            audit: self.audit.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -250,6 +276,7 @@ impl HubConfig {
             mqtt_address: any_port,
             https_address: any_port,
             telemetry: TelemetryLimits::default(),
+            audit: AuditLimits::default(),
         }
     }
 
@@ -267,6 +294,7 @@ impl HubConfig {
                 self.https_address.port() != other.https_address.port(),
             ),
             ("telemetry", self.telemetry != other.telemetry),
+            ("audit", self.audit != other.audit),
         ];
         changed
             .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! It parses requests, asks [`crate::auth`] whether they may be made, calls a service, and says what came of it the way IoT Hub says it.
 
+mod audit;
 mod auth;
 mod device;
 mod error;
@@ -65,6 +66,7 @@ fn router(services: &Services, names: &HostNames, health: Health) -> Router {
             "/devices/{id}",
             put(device::put).get(device::get).delete(device::delete),
         )
+        .route("/audit", get(audit::list))
         .route("/statistics/devices", get(device::registry_statistics))
         .route("/statistics/service", get(device::service_statistics))
         .route(
@@ -81,6 +83,7 @@ fn router(services: &Services, names: &HostNames, health: Health) -> Router {
         .with_state(services.clone())
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(services.clone(), audit::record))
         .layer(from_fn_with_state(
             auth::Authority::new(services, names),
             auth::authenticate,

@@ -155,7 +155,7 @@ impl Hub {
             SERVICE_CONNECTION_STRING,
             &connection_string.expose_secret(),
         )?;
-        let services = Services::new(&store, &registry, policies, config.telemetry);
+        let services = Services::new(&store, &registry, policies, config.telemetry, config.audit);
 
         let stop = Stop::default();
         let mut tasks = JoinSet::new();

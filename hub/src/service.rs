@@ -1,6 +1,7 @@
 //! What the hub does, one file per resource: the rules over the store and the live connections. HTTP and MQTT both call it; it knows
 //! neither.
 
+mod audit;
 mod device;
 mod error;
 mod job;
@@ -13,6 +14,7 @@ mod twin;
 
 use iothub_protocol::id::PolicyName;
 
+pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
 pub(crate) use device::{Device, DeviceUpdate};
 pub use error::ServiceError;
@@ -28,12 +30,12 @@ pub(crate) use twin::TwinService;
 
 use device::generate_key;
 
-use crate::config::TelemetryLimits;
+use crate::config::{AuditLimits, TelemetryLimits};
 use crate::identity::Policy;
 use crate::session::Registry;
 use crate::store::Store;
 
-pub(crate) use crate::store::{Cancel, ConnectionEpoch};
+pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch};
 
 /// All services; clones share what is beneath.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub(crate) struct Services {
     pub session: SessionService,
     /// Jobs.
     pub job: JobService,
+    /// Who changed or commanded what.
+    pub audit: AuditService,
     /// Shared access policies.
     pub policy: PolicyService,
 }
@@ -63,6 +67,7 @@ impl Services {
         registry: &Registry,
         policies: Vec<Policy>,
         telemetry: TelemetryLimits,
+        audit: AuditLimits,
     ) -> Self {
         let method = MethodService::new(store.clone(), registry.clone());
         let job = JobService::new(store.clone(), method.clone());
@@ -74,6 +79,7 @@ impl Services {
             telemetry: TelemetryService::new(store.clone(), telemetry),
             session: SessionService::new(store.clone()),
             job,
+            audit: AuditService::new(store.clone(), audit),
             policy: PolicyService::new(registry.clone(), policies),
         }
     }

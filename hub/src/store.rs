@@ -3,6 +3,7 @@
 //! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The methods of [`Store`] are in a file per table,
 //! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
 
+mod audit;
 mod device;
 mod file;
 mod job;
@@ -26,6 +27,7 @@ use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord};
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};

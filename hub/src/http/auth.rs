@@ -39,6 +39,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// The policy whose token it is.
+    pub(super) const fn policy(&self) -> &PolicyName {
+        &self.policy
+    }
+
     /// Refuses what the caller's policy does not allow.
     pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
         if self.rights.contain(needed) {

@@ -52,6 +52,14 @@ impl PageRequest {
         }
         Ok(self)
     }
+
+    /// Or from `top`, as our own lists have it.
+    pub(super) fn or_top(mut self, parameters: &Parameters) -> Result<Self, HttpError> {
+        if let Some(text) = parameters.get("top") {
+            self.size = size(text, "top")?;
+        }
+        Ok(self)
+    }
 }
 
 fn size(text: &str, name: &str) -> Result<u32, HttpError> {

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_LENGTH, IF_MATCH, TRANSFER_ENCODING};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use iothub_protocol::error::ErrorCode;
 use serde::de::DeserializeOwned;
@@ -199,21 +199,25 @@ impl Parameters {
         };
         self.get(name).map(number).transpose()
     }
-}
 
-impl<S: Send + Sync> FromRequestParts<S> for Parameters {
-    type Rejection = HttpError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
-        let axum::extract::Query(pairs) = axum::extract::Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| {
+    /// Those of a request for `uri`.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, HttpError> {
+        let axum::extract::Query(pairs) =
+            axum::extract::Query::try_from_uri(uri).map_err(|error| {
                 HttpError::new(
                     ErrorCode::ArgumentInvalid,
                     format!("unreadable parameters: {error}"),
                 )
             })?;
         Ok(Self(pairs))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
+        Self::of(&parts.uri)
     }
 }
 

@@ -11,9 +11,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::StoreError;
 
 /// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
 ];
 
 /// Distinct statements the hub prepares; all of them stay prepared.

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod audit;
 mod backup;
 mod bad_input;
 mod certificates;

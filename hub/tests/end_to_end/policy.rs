@@ -37,6 +37,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::GET, "/jobs/v2/job", service),
         (Method::POST, "/jobs/v2/job/cancel", service),
         (Method::GET, "/jobs/v2/query", service),
+        (Method::GET, "/audit", read.and(service)),
     ]
 }
 

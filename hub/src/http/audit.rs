@@ -1,0 +1,227 @@
+//! Who changed or commanded what: every such call of a known policy is on disk before it is done, and so is its result before its answer
+//! leaves. `/audit` shows them.
+
+use axum::body::Body;
+use axum::extract::{Extension, FromRequest as _, Request, State};
+use axum::http::header::IF_MATCH;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use iothub_protocol::error::ErrorCode;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::auth::Caller;
+use super::request::Raw;
+use super::websocket::Peer;
+use super::{HttpError, PageRequest, Parameters, page_response};
+use crate::identity::Rights;
+use crate::service::{Attempt, AuditFilter, Services};
+
+/// A call that changes or commands something.
+#[derive(Debug, PartialEq, Eq)]
+struct Operation {
+    name: &'static str,
+    target: String,
+}
+
+/// Records the call, lets it be done, and records the result. A call that cannot be recorded is refused; one whose result cannot be is
+/// answered all the same, for it has been done, and its row says that the result is not known.
+pub(super) async fn record(
+    State(services): State<Services>,
+    Extension(Peer(peer)): Extension<Peer>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(operation) = operation(&request) else {
+        return next.run(request).await;
+    };
+    let is_method = operation.name == "method.invoke";
+    let (detail, request) = match operation.name {
+        "method.invoke" | "job.create" => peek(request).await,
+        _ => (None, Ok(request)),
+    };
+    let attempt = Attempt {
+        policy: caller.policy().clone(),
+        peer: peer.to_string(),
+        operation: operation.name,
+        target: operation.target,
+        detail,
+    };
+    let in_dialect = |error: HttpError| {
+        let error = if is_method { error.for_method() } else { error };
+        error.into_response()
+    };
+    let row = match services.audit.begin(attempt).await {
+        Ok(row) => row,
+        Err(error) => return in_dialect(error.into()),
+    };
+    let response = match request {
+        Ok(request) => next.run(request).await,
+        Err(error) => in_dialect(error),
+    };
+    let error = response.headers().get("iothub-errorcode");
+    let error = error.and_then(|name| Some(name.to_str().ok()?.to_owned()));
+    let ended = services.audit.end(row, response.status().as_u16(), error);
+    if let Err(error) = ended.await {
+        tracing::error!(
+            row,
+            error = &error as &dyn std::error::Error,
+            "the result of a call is not in the audit record"
+        );
+    }
+    response
+}
+
+/// What the request is, if it changes or commands anything.
+fn operation(request: &Request) -> Option<Operation> {
+    let path = request.uri().path();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (name, target) = match (request.method(), parts.as_slice()) {
+        (&Method::PUT, ["devices", id]) if request.headers().contains_key(IF_MATCH) => {
+            ("device.update", *id)
+        }
+        (&Method::PUT, ["devices", id]) => ("device.create", *id),
+        (&Method::DELETE, ["devices", id]) => ("device.delete", *id),
+        (&Method::POST, ["devices"]) => ("device.bulk", ""),
+        (&Method::PATCH, ["twins", id]) => ("twin.update", *id),
+        (&Method::PUT, ["twins", id]) => ("twin.replace", *id),
+        (&Method::POST, ["twins", id, "methods"]) => ("method.invoke", *id),
+        (&Method::PUT, ["jobs", "v2", id]) => ("job.create", *id),
+        (&Method::POST, ["jobs", "v2", id, "cancel"]) => (cancel_or_stop(request.uri()), *id),
+        _ => return None,
+    };
+    let target = percent_decode_str(target).decode_utf8_lossy().into_owned();
+    Some(Operation { name, target })
+}
+
+fn cancel_or_stop(uri: &Uri) -> &'static str {
+    let stops = Parameters::of(uri).is_ok_and(|parameters| {
+        let stop = parameters.get("stop");
+        stop.is_some_and(|text| text.eq_ignore_ascii_case("true"))
+    });
+    if stops { "job.stop" } else { "job.cancel" }
+}
+
+/// Reads the body, and gives the request back with it.
+async fn peek(request: Request) -> (Option<String>, Result<Request, HttpError>) {
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    match Raw::from_request(whole, &()).await {
+        Ok(Raw(body)) => {
+            let detail = detail(&body);
+            (detail, Ok(Request::from_parts(parts, Body::from(body))))
+        }
+        Err(error) => (None, Err(error)),
+    }
+}
+
+/// The method's name, or the job's type, method and condition; never what they carry.
+fn detail(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let job_method = text("/cloudToDeviceMethod/methodName");
+    let said = [
+        text("/type"),
+        text("/methodName").or(job_method),
+        text("/queryCondition"),
+    ];
+    let said: Vec<&str> = said.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// `GET /audit`. It takes RegistryRead and ServiceConnect together: it shows what every policy does, so of the policies that a hub begins
+/// with only the owner's may read it, and one made for an auditor needs no right to change identities.
+pub(super) async fn list(
+    State(services): State<Services>,
+    caller: Caller,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_READ.and(Rights::SERVICE_CONNECT))?;
+    let page = PageRequest::from_headers(&headers)?.or_top(&parameters)?;
+    let since = parameters.get("since").map(iothub_protocol::time::parse);
+    let since = since
+        .transpose()
+        .map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, format!("since: {error}")))?;
+    let text = |name| parameters.get(name).map(str::to_owned);
+    let filter = AuditFilter {
+        since,
+        policy: text("policy"),
+        target: text("target"),
+        operation: text("operation"),
+    };
+    let answer = services
+        .audit
+        .list(filter, page.size, page.continuation.as_deref())
+        .await?;
+    Ok(page_response(
+        &answer.rows,
+        "AuditEntry",
+        answer.continuation.as_deref(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_change_or_command_have_stable_names_and_others_none() {
+        let named = |method: &str, uri: &str| {
+            let request = Request::builder()
+                .method(method)
+                .uri(uri)
+                .body(Body::empty())
+                .unwrap();
+            operation(&request).map(|operation| (operation.name, operation.target))
+        };
+        for (method, uri, name, target) in [
+            (
+                "PUT",
+                "/devices/a%23b?api-version=1",
+                "device.create",
+                "a#b",
+            ),
+            ("DELETE", "/devices/a", "device.delete", "a"),
+            ("POST", "/devices", "device.bulk", ""),
+            ("PATCH", "/twins/a", "twin.update", "a"),
+            ("PUT", "/twins/a", "twin.replace", "a"),
+            ("POST", "/twins/a/methods", "method.invoke", "a"),
+            ("PUT", "/jobs/v2/j", "job.create", "j"),
+            ("POST", "/jobs/v2/j/cancel?api-version=1", "job.cancel", "j"),
+            (
+                "POST",
+                "/jobs/v2/j/cancel?api-version=1&Stop=%74rue",
+                "job.stop",
+                "j",
+            ),
+        ] {
+            assert_eq!(
+                named(method, uri),
+                Some((name, target.to_owned())),
+                "{method} {uri}"
+            );
+        }
+        for (method, uri) in [
+            ("GET", "/devices/a"),
+            ("POST", "/devices/query"),
+            ("GET", "/jobs/v2/j"),
+            ("GET", "/audit"),
+        ] {
+            assert_eq!(named(method, uri), None, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn the_detail_tells_the_method_and_the_condition_but_no_payload() {
+        let method = detail(br#"{"methodName":"lockDoor","payload":{"methodName":"secret"}}"#);
+        assert_eq!(method.as_deref(), Some("lockDoor"));
+        let job = detail(
+            br#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"lockDoor","payload":"secret"},"queryCondition":"*"}"#,
+        );
+        assert_eq!(job.as_deref(), Some("scheduleDeviceMethod lockDoor *"));
+        assert_eq!(detail(b"secret"), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! The record of who changed or commanded what.
+
+use iothub_protocol::id::PolicyName;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Listed, ServiceError};
+use crate::config::AuditLimits;
+use crate::store::{AuditAttempt, AuditFilter, AuditRecord, Place, Store, time_text};
+
+/// Characters of a target or a detail that are kept: more than an id may have, and room for most conditions.
+const TEXT_AT_MOST: usize = 512;
+
+/// Keeps the record.
+#[derive(Clone)]
+pub(crate) struct AuditService {
+    store: Store,
+    limits: AuditLimits,
+}
+
+/// A call that is about to be done.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Whose token it carries.
+    pub(crate) policy: PolicyName,
+    /// The address it comes from.
+    pub(crate) peer: String,
+    /// What is to be done, by its stable name.
+    pub(crate) operation: &'static str,
+    /// To which device or job.
+    pub(crate) target: String,
+    /// The method, or the job's type and condition.
+    pub(crate) detail: Option<String>,
+}
+
+/// A row as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditEntry {
+    id: i64,
+    time: String,
+    policy: String,
+    peer: String,
+    operation: String,
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Null while it is not known.
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl AuditService {
+    pub(super) fn new(store: Store, limits: AuditLimits) -> Self {
+        Self { store, limits }
+    }
+
+    /// Records an attempt. Returns its id once it is on disk, so that what is not recorded is not done.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be stored.
+    pub(crate) async fn begin(&self, attempt: Attempt) -> Result<i64, ServiceError> {
+        let cut = |text: String| text.chars().take(TEXT_AT_MOST).collect();
+        let attempt = AuditAttempt {
+            at: Timestamp::now(),
+            policy: attempt.policy,
+            peer: attempt.peer,
+            operation: attempt.operation,
+            target: cut(attempt.target),
+            detail: attempt.detail.map(cut),
+        };
+        Ok(self.store.audit_begin(attempt, self.limits).await?)
+    }
+
+    /// Records what came of it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be stored.
+    pub(crate) async fn end(
+        &self,
+        id: i64,
+        status: u16,
+        error: Option<String>,
+    ) -> Result<(), ServiceError> {
+        Ok(self.store.audit_end(id, status, error).await?)
+    }
+
+    /// A page of the rows that pass `filter`, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the continuation is of another list, or the store fails.
+    pub(crate) async fn list(
+        &self,
+        filter: AuditFilter,
+        size: u32,
+        continuation: Option<&str>,
+    ) -> Result<Listed<AuditEntry>, ServiceError> {
+        let list = format!("audit {filter:?}");
+        let before = super::query::place(continuation, &list)?.map(|place| place.0);
+        let mut records = self.store.audit_list(filter, before, size + 1).await?;
+        let more = records.len() > size as usize;
+        records.truncate(size as usize);
+        let last = records.last().filter(|_| more);
+        let continuation = last.map(|last| Place(last.id, 0).token(&list));
+        let rows = records.into_iter().map(entry).collect();
+        Ok(Listed { rows, continuation })
+    }
+}
+
+fn entry(record: AuditRecord) -> AuditEntry {
+    AuditEntry {
+        id: record.id,
+        time: time_text(record.at),
+        policy: record.policy,
+        peer: record.peer,
+        operation: record.operation,
+        target: record.target,
+        detail: record.detail,
+        status: record.status,
+        error: record.error,
+    }
+}

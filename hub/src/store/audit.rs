@@ -1,0 +1,212 @@
+//! Who changed or commanded what: rows that are added, completed once and, when old, dropped.
+
+use iothub_protocol::id::PolicyName;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Store, StoreError, signed};
+use crate::config::AuditLimits;
+
+/// How many of the oldest rows one new row may push out: lowered limits are reached in small steps, without a long pause for the writer.
+const EVICTED_AT_MOST: usize = 16;
+
+const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
+
+/// What is known before a call is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AuditAttempt {
+    /// When it came.
+    pub(crate) at: Timestamp,
+    /// Whose token it carried.
+    pub(crate) policy: PolicyName,
+    /// The address it came from.
+    pub(crate) peer: String,
+    /// What is to be done, by its stable name.
+    pub(crate) operation: &'static str,
+    /// To which device or job.
+    pub(crate) target: String,
+    /// The method, or the job's type and condition.
+    pub(crate) detail: Option<String>,
+}
+
+/// A call, with what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AuditRecord {
+    /// Rises with each row.
+    pub(crate) id: i64,
+    /// [`AuditAttempt::at`].
+    pub(crate) at: Timestamp,
+    /// [`AuditAttempt::policy`].
+    pub(crate) policy: String,
+    /// [`AuditAttempt::peer`].
+    pub(crate) peer: String,
+    /// [`AuditAttempt::operation`].
+    pub(crate) operation: String,
+    /// [`AuditAttempt::target`].
+    pub(crate) target: String,
+    /// [`AuditAttempt::detail`].
+    pub(crate) detail: Option<String>,
+    /// The HTTP status; `None` while the call runs, and for good when the hub or the caller ended before it.
+    pub(crate) status: Option<u16>,
+    /// The name of the error.
+    pub(crate) error: Option<String>,
+}
+
+/// Which rows are asked for; `None` is all of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AuditFilter {
+    /// From this time on.
+    pub(crate) since: Option<Timestamp>,
+    /// Of this policy.
+    pub(crate) policy: Option<String>,
+    /// To this device or job.
+    pub(crate) target: Option<String>,
+    /// This operation.
+    pub(crate) operation: Option<String>,
+}
+
+impl Store {
+    /// Writes that a call is about to be done, and drops old rows beyond `limits`. Returns the row's id once it is on disk.
+    pub(crate) async fn audit_begin(
+        &self,
+        attempt: AuditAttempt,
+        limits: AuditLimits,
+    ) -> Result<i64, StoreError> {
+        self.write(1, move |write| {
+            let connection = write.connection;
+            connection
+                .prepare_cached("INSERT INTO audit (at, policy, peer, operation, target, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    attempt.at.as_microsecond(),
+                    attempt.policy.as_ref(),
+                    attempt.peer,
+                    attempt.operation,
+                    attempt.target,
+                    attempt.detail
+                ])?;
+            let id = connection.last_insert_rowid();
+            let days = i64::from(limits.max_days).saturating_mul(SECONDS_OF_A_DAY);
+            let oldest = attempt.at.checked_sub(SignedDuration::from_secs(days)).unwrap_or(Timestamp::MIN);
+            evict(connection, id.saturating_sub(signed(limits.max_rows)), oldest)?;
+            Ok(id)
+        })
+        .await
+    }
+
+    /// Writes what came of it. A row that has been dropped meanwhile stays dropped.
+    pub(crate) async fn audit_end(
+        &self,
+        id: i64,
+        status: u16,
+        error: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            write
+                .connection
+                .prepare_cached("UPDATE audit SET status = ?2, error = ?3 WHERE id = ?1")?
+                .execute(params![id, status, error])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Up to `limit` rows that pass `filter`, the newest first, older than the row `before`.
+    pub(crate) async fn audit_list(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3) AND (?4 IS NULL OR target = ?4)
+                 AND (?5 IS NULL OR operation = ?5) ORDER BY id DESC LIMIT ?6",
+            )?;
+            let rows = statement.query_and_then(
+                params![
+                    before.unwrap_or(i64::MAX),
+                    filter.since.unwrap_or(Timestamp::MIN).as_microsecond(),
+                    filter.policy,
+                    filter.target,
+                    filter.operation,
+                    limit
+                ],
+                record,
+            )?;
+            rows.collect()
+        })
+        .await
+    }
+}
+
+fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
+    let at = Timestamp::from_microsecond(row.get("at")?);
+    Ok(AuditRecord {
+        id: row.get("id")?,
+        at: at.map_err(|error| StoreError::corrupt("audit time", error))?,
+        policy: row.get("policy")?,
+        peer: row.get("peer")?,
+        operation: row.get("operation")?,
+        target: row.get("target")?,
+        detail: row.get("detail")?,
+        status: row.get("status")?,
+        error: row.get("error")?,
+    })
+}
+
+/// Drops the oldest rows up to the id `last`, and those from before `oldest`. Ids rise without holes, so they count the rows.
+fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..EVICTED_AT_MOST {
+        let first: Option<(i64, i64)> = connection
+            .prepare_cached("SELECT id, at FROM audit ORDER BY id LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match first {
+            Some((id, at)) if id <= last || at < oldest.as_microsecond() => connection
+                .prepare_cached("DELETE FROM audit WHERE id = ?1")?
+                .execute([id])?,
+            _ => break,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    #[tokio::test]
+    async fn old_rows_go_and_a_completed_one_cannot_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
+        let limits = AuditLimits {
+            max_days: 10,
+            max_rows: 100,
+        };
+        let now = Timestamp::now();
+        let mut ids = Vec::new();
+        for days in [30, 20, 5] {
+            let attempt = AuditAttempt {
+                at: now - DAY * days,
+                policy: "owner".parse().unwrap(),
+                peer: "127.0.0.1:1".into(),
+                operation: "twin.update",
+                target: "door".into(),
+                detail: None,
+            };
+            ids.push(store.audit_begin(attempt, limits).await.unwrap());
+        }
+        let left = store.audit_list(AuditFilter::default(), None, 10).await;
+        let left: Vec<i64> = left.unwrap().iter().map(|row| row.id).collect();
+        assert_eq!(left, ids[2..]);
+
+        store.audit_end(ids[2], 200, None).await.unwrap();
+        store.audit_end(ids[2], 500, None).await.unwrap_err();
+        // A row that has gone is nobody's error.
+        store.audit_end(ids[0], 200, None).await.unwrap();
+        let rows = store.audit_list(AuditFilter::default(), None, 10).await;
+        assert_eq!(rows.unwrap()[0].status, Some(200));
+    }
+}

@@ -1,0 +1,199 @@
+//! Who changed or commanded what.
+
+use iothub_protocol::sas;
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, IF_MATCH};
+use serde_json::{Value, json};
+
+use crate::harness::{Device, TestHub, answer, in_an_hour};
+
+/// The rows that `filter` finds, oldest first.
+async fn rows(hub: &TestHub, filter: &str) -> Vec<Value> {
+    let found = hub
+        .get(&format!("/audit?api-version=2021-04-12&{filter}"))
+        .await;
+    assert_eq!(found.status, 200, "{}", found.body);
+    let mut rows = found.body.as_array().unwrap().clone();
+    rows.reverse();
+    rows
+}
+
+fn summary(row: &Value) -> Value {
+    json!([
+        row["operation"],
+        row["target"],
+        row["detail"],
+        row["status"],
+        row["error"]
+    ])
+}
+
+#[tokio::test]
+async fn what_changes_or_commands_is_recorded_also_when_it_fails() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let _device = hub.connect("door", &key, 200).await;
+    let call = json!({ "methodName": "lockDoor", "payload": "secret" });
+    hub.post("/twins/door/methods", call.clone()).await;
+    hub.post("/twins/nobody/methods", call.clone()).await;
+    hub.post("/twins/door/methods", json!([])).await;
+    hub.patch("/twins/door", json!({ "tags": { "floor": 1 } }))
+        .await;
+    hub.put("/twins/door", json!({ "tags": {} })).await;
+    let stale = hub.request(Method::PATCH, "/twins/door");
+    answer(stale.header(IF_MATCH, "\"c3RhbGU=\"").json(&json!({}))).await;
+    let job = json!({
+        "jobId": "job",
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": call,
+        "queryCondition": "deviceId = 'none'",
+    });
+    hub.put("/jobs/v2/job", job).await;
+    hub.post("/jobs/v2/unknown/cancel", json!({})).await;
+    hub.send(Method::DELETE, "/devices/door", None).await;
+    // None of these.
+    hub.get("/twins/door").await;
+    hub.query("SELECT * FROM devices").await;
+    let stranger = hub.anonymous(Method::DELETE, "/devices/door");
+    assert_eq!(answer(stranger).await.status, 401);
+
+    let rows = rows(&hub, "").await;
+    let found: Vec<Value> = rows.iter().map(summary).collect();
+    let expected = json!([
+        ["device.create", "door", null, 200, null],
+        ["method.invoke", "door", "lockDoor", 200, null],
+        ["method.invoke", "nobody", "lockDoor", 404, "DeviceNotFound"],
+        ["method.invoke", "door", null, 400, "ArgumentInvalid"],
+        ["twin.update", "door", null, 200, null],
+        ["twin.replace", "door", null, 200, null],
+        ["twin.update", "door", null, 412, "PreconditionFailed"],
+        [
+            "job.create",
+            "job",
+            "scheduleDeviceMethod lockDoor deviceId = 'none'",
+            200,
+            null
+        ],
+        ["job.cancel", "unknown", null, 404, "JobNotFound"],
+        ["device.delete", "door", null, 204, null],
+    ]);
+    assert_eq!(Value::from(found), expected);
+    for row in &rows {
+        assert_eq!(row["policy"], "iothubowner");
+        assert!(
+            row["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{row}"
+        );
+        assert!(!row.to_string().contains("secret"), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_without_the_right_is_recorded_by_its_name_and_may_not_read_the_record() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let service = hub.hub.policy("service").unwrap();
+    let token = sas::sign(
+        "localhost",
+        &service.keys.primary,
+        in_an_hour(),
+        Some(&service.name),
+    );
+    let delete = hub
+        .anonymous(Method::DELETE, "/devices/door")
+        .header(AUTHORIZATION, &token);
+    assert_eq!(answer(delete).await.status, 401);
+    let read = hub
+        .anonymous(Method::GET, "/audit")
+        .header(AUTHORIZATION, &token);
+    assert_eq!(answer(read).await.status, 401);
+    let rows = rows(&hub, "policy=service").await;
+    let found: Vec<Value> = rows.iter().map(summary).collect();
+    assert_eq!(
+        Value::from(found),
+        json!([[
+            "device.delete",
+            "door",
+            null,
+            401,
+            "IotHubUnauthorizedAccess"
+        ]])
+    );
+}
+
+#[tokio::test]
+async fn the_record_is_read_in_pages_from_the_newest_and_by_filters() {
+    let hub = TestHub::start().await;
+    for id in ["a", "b", "c", "d", "e"] {
+        hub.add_device(id).await;
+    }
+    hub.patch("/twins/c", json!({ "tags": { "floor": 1 } }))
+        .await;
+    let mut seen = Vec::new();
+    let mut continuation = String::new();
+    loop {
+        let request = hub.request(Method::GET, "/audit?operation=device.create&top=2");
+        let page = answer(request.header("x-ms-continuation", &continuation)).await;
+        let targets = page.body.as_array().unwrap().iter();
+        seen.extend(targets.map(|row| row["target"].as_str().unwrap().to_owned()));
+        // What comes between two pages is in neither.
+        hub.add_device(&format!("later{}", seen.len())).await;
+        match page.headers.get("x-ms-continuation") {
+            Some(next) => continuation = next.to_str().unwrap().to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["e", "d", "c", "b", "a"]);
+
+    let of_c = rows(&hub, "target=c").await;
+    let names: Vec<&Value> = of_c.iter().map(|row| &row["operation"]).collect();
+    assert_eq!(names, ["device.create", "twin.update"]);
+    let since = of_c[1]["time"].as_str().unwrap();
+    let later = rows(&hub, &format!("since={since}")).await;
+    assert_eq!(later[0], of_c[1]);
+    assert_eq!(hub.get("/audit?since=yesterday").await.status, 400);
+    let foreign = hub
+        .request(Method::GET, "/audit")
+        .header("x-ms-continuation", &continuation);
+    assert_eq!(answer(foreign).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_command_is_on_disk_before_the_device_has_it_and_its_result_before_the_answer() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device.subscribe("$iothub/methods/POST/#").await;
+    let body = json!({ "methodName": "lockDoor", "payload": null });
+    let call = hub.request(Method::POST, "/twins/door/methods");
+    let call = tokio::spawn(answer(call.json(&body)));
+    let (topic, _) = device.received().await;
+    let open = "operation=method.invoke";
+    // A hub that dies now leaves this row as it is.
+    assert_eq!(
+        summary(&rows(&hub, open).await[0]),
+        json!(["method.invoke", "door", "lockDoor", null, null])
+    );
+    let (_, rid) = topic.split_once("$rid=").unwrap();
+    let answer_topic = format!("$iothub/methods/res/200/?$rid={rid}");
+    device.publish(&answer_topic, "{}").await;
+    // rumqttc sends only while it is polled.
+    let _device = device.answer_methods(200);
+    assert_eq!(call.await.unwrap().status, 200);
+    let answered = rows(&hub, open).await;
+    assert_eq!(answered[0]["status"], 200);
+    let hub = hub.killed_and_started().await;
+    assert_eq!(rows(&hub, open).await, answered);
+}
+
+#[tokio::test]
+async fn the_record_keeps_the_newest_rows_within_its_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = TestHub::start_with(folder, |config| config.audit.max_rows = 3).await;
+    for id in ["a", "b", "c", "d", "e"] {
+        hub.add_device(id).await;
+    }
+    let rows = rows(&hub, "").await;
+    let targets: Vec<&Value> = rows.iter().map(|row| &row["target"]).collect();
+    assert_eq!(targets, ["c", "d", "e"]);
+}
