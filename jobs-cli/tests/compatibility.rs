@@ -46,11 +46,12 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
                 "async def ",
                 "test('",
                 "test(\"",
+                "test(`",
                 "it('",
                 "it(\"",
             ] {
                 if let Some(rest) = line.strip_prefix(start) {
-                    let end = rest.find(['(', '\'', '"']).unwrap_or(rest.len());
+                    let end = rest.find(['(', '\'', '"', '`']).unwrap_or(rest.len());
                     found.insert(rest[..end].to_owned());
                 }
             }
