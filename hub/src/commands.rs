@@ -1,5 +1,6 @@
 //! What `door-hub` can be asked to do, one file per command.
 
+mod audit;
 mod backup;
 mod check;
 mod init;
@@ -8,6 +9,7 @@ mod policy;
 mod serve;
 mod settings;
 
+pub(crate) use audit::{AuditArguments, audit};
 pub(crate) use backup::{BackupArguments, RestoreArguments, backup, restore};
 pub(crate) use check::check;
 pub(crate) use init::init;

@@ -10,6 +10,7 @@
 //! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
 //! can fail (settings, folder, ports, certificates, database) before it does anything, and stops in the reverse.
 
+pub mod audit;
 mod auth;
 pub mod backup;
 pub mod check;

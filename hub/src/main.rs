@@ -5,7 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{BackupArguments, Log, PolicyArguments, RestoreArguments, Settings};
+use commands::{AuditArguments, BackupArguments, Log, PolicyArguments, RestoreArguments, Settings};
 
 /// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to operators.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Policy(PolicyArguments),
     /// Look over settings, files, certificates, database and ports, and print a line for each finding; the exit status is 0 when a hub can run.
     Check(Settings),
+    /// Show who changed or commanded what, whether the hub runs or not.
+    Audit(AuditArguments),
     /// Put the hub's database, certificates, keys and settings into one file, while it runs or not.
     Backup(BackupArguments),
     /// Make a data folder of a backup.
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Init(settings) => commands::init(&settings),
         Command::Policy(arguments) => commands::policy(arguments),
         Command::Check(settings) => commands::check(&settings),
+        Command::Audit(arguments) => commands::audit(arguments),
         Command::Backup(arguments) => commands::backup(&arguments),
         Command::Restore(arguments) => commands::restore(&arguments),
     };

@@ -14,6 +14,7 @@ mod twin;
 
 use iothub_protocol::id::PolicyName;
 
+pub use audit::AuditRow;
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
 pub(crate) use device::{Device, DeviceUpdate};

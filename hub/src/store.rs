@@ -27,7 +27,7 @@ use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord};
+pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};

@@ -34,7 +34,9 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
             continue;
         }
         let text = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("rs" | "py" | "js" | "mjs" | "cjs") => fs::read_to_string(&path).unwrap(),
+            Some("rs" | "py" | "js" | "mjs" | "cjs") => {
+                fs::read_to_string(&path).expect("a readable source file")
+            }
             _ => continue,
         };
         for line in text.lines() {

@@ -33,22 +33,30 @@ pub(crate) struct Attempt {
     pub(crate) detail: Option<String>,
 }
 
-/// A row as the API shows it.
-#[derive(Debug, Serialize)]
+/// A call that changed or commanded something, or tried to. As JSON it is a row of `GET /audit`.
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AuditEntry {
-    id: i64,
-    time: String,
-    policy: String,
-    peer: String,
-    operation: String,
-    target: String,
+pub struct AuditRow {
+    /// Rises with each row.
+    pub id: i64,
+    /// When the call came, in UTC.
+    pub time: String,
+    /// Whose token it carried.
+    pub policy: String,
+    /// The address it came from.
+    pub peer: String,
+    /// What was to be done.
+    pub operation: String,
+    /// To which device or job.
+    pub target: String,
+    /// The method, or the job's type and condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    /// Null while it is not known.
-    status: Option<u16>,
+    pub detail: Option<String>,
+    /// The HTTP status; `None` when nobody knows what came of it: it may have been done.
+    pub status: Option<u16>,
+    /// The name of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
 impl AuditService {
@@ -98,7 +106,7 @@ impl AuditService {
         filter: AuditFilter,
         size: u32,
         continuation: Option<&str>,
-    ) -> Result<Listed<AuditEntry>, ServiceError> {
+    ) -> Result<Listed<AuditRow>, ServiceError> {
         let list = format!("audit {filter:?}");
         let before = super::query::place(continuation, &list)?.map(|place| place.0);
         let mut records = self.store.audit_list(filter, before, size + 1).await?;
@@ -106,21 +114,23 @@ impl AuditService {
         records.truncate(size as usize);
         let last = records.last().filter(|_| more);
         let continuation = last.map(|last| Place(last.id, 0).token(&list));
-        let rows = records.into_iter().map(entry).collect();
+        let rows = records.into_iter().map(AuditRow::from).collect();
         Ok(Listed { rows, continuation })
     }
 }
 
-fn entry(record: AuditRecord) -> AuditEntry {
-    AuditEntry {
-        id: record.id,
-        time: time_text(record.at),
-        policy: record.policy,
-        peer: record.peer,
-        operation: record.operation,
-        target: record.target,
-        detail: record.detail,
-        status: record.status,
-        error: record.error,
+impl From<AuditRecord> for AuditRow {
+    fn from(record: AuditRecord) -> Self {
+        Self {
+            id: record.id,
+            time: time_text(record.at),
+            policy: record.policy,
+            peer: record.peer,
+            operation: record.operation,
+            target: record.target,
+            detail: record.detail,
+            status: record.status,
+            error: record.error,
+        }
     }
 }

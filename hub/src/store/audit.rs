@@ -1,10 +1,12 @@
 //! Who changed or commanded what: rows that are added, completed once and, when old, dropped.
 
+use std::path::Path;
+
 use iothub_protocol::id::PolicyName;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Store, StoreError, signed};
+use super::{Store, StoreError, schema, signed};
 use crate::config::AuditLimits;
 
 /// How many of the oldest rows one new row may push out: lowered limits are reached in small steps, without a long pause for the writer.
@@ -117,26 +119,44 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3) AND (?4 IS NULL OR target = ?4)
-                 AND (?5 IS NULL OR operation = ?5) ORDER BY id DESC LIMIT ?6",
-            )?;
-            let rows = statement.query_and_then(
-                params![
-                    before.unwrap_or(i64::MAX),
-                    filter.since.unwrap_or(Timestamp::MIN).as_microsecond(),
-                    filter.policy,
-                    filter.target,
-                    filter.operation,
-                    limit
-                ],
-                record,
-            )?;
-            rows.collect()
-        })
-        .await
+        self.read(move |connection| select(connection, &filter, before, limit))
+            .await
     }
+}
+
+/// The rows of a database that a hub may be writing to, for a program beside it.
+pub(crate) fn audit_of(
+    path: &Path,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, StoreError> {
+    let connection = schema::open_reader(path)?;
+    schema::check_version(&connection)?;
+    select(&connection, filter, None, limit)
+}
+
+fn select(
+    connection: &Connection,
+    filter: &AuditFilter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3) AND (?4 IS NULL OR target = ?4)
+         AND (?5 IS NULL OR operation = ?5) ORDER BY id DESC LIMIT ?6",
+    )?;
+    let rows = statement.query_and_then(
+        params![
+            before.unwrap_or(i64::MAX),
+            filter.since.unwrap_or(Timestamp::MIN).as_microsecond(),
+            filter.policy,
+            filter.target,
+            filter.operation,
+            limit
+        ],
+        record,
+    )?;
+    rows.collect()
 }
 
 fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {

@@ -197,3 +197,51 @@ async fn the_record_keeps_the_newest_rows_within_its_bound() {
     let targets: Vec<&Value> = rows.iter().map(|row| &row["target"]).collect();
     assert_eq!(targets, ["c", "d", "e"]);
 }
+
+#[tokio::test]
+async fn the_command_line_reads_the_record_beside_a_running_hub() {
+    let hub = TestHub::start().await;
+    hub.add_device("lobby").await;
+    let tags = json!({ "tags": { "floor": 1 } });
+    hub.patch("/twins/lobby", tags.clone()).await;
+    hub.patch("/twins/nobody", tags).await;
+    let audit = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_door-hub"))
+            .args(["audit", "--data"])
+            .arg(hub.folder.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let all = audit(&["-o", "jsonl", "--since", "1h"]);
+    let all: Vec<Value> = all
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<Value> = all.iter().map(summary).collect();
+    assert_eq!(
+        told,
+        [
+            json!(["device.create", "lobby", null, 200, null]),
+            json!(["twin.update", "lobby", null, 200, null]),
+            json!(["twin.update", "nobody", null, 404, "DeviceNotFound"]),
+        ]
+    );
+    let table = audit(&[
+        "--target",
+        "nobody",
+        "--policy",
+        "iothubowner",
+        "--top",
+        "5",
+    ]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("TIME"), "{table}");
+    assert!(
+        lines[1].contains("404 DeviceNotFound") && lines.len() == 2,
+        "{table}"
+    );
+    assert_eq!(audit(&["--operation", "job.create"]), "");
+}

@@ -1,0 +1,162 @@
+//! `door-hub audit`: who changed or commanded what.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use door_hub::audit::{AuditQuery, AuditRow, read};
+use jiff::{Span, SpanRelativeTo, Timestamp};
+
+/// Flags of `audit`.
+#[derive(Args)]
+pub(crate) struct AuditArguments {
+    /// The data folder.
+    #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
+    data: Option<PathBuf>,
+    /// Only what came since then: a time as in RFC 3339, or how long ago (`90m`, `24h`, `7d`).
+    #[arg(long, value_name = "TIME|AGO", value_parser = since)]
+    since: Option<Timestamp>,
+    /// Only what this policy did.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Only what was done to this device or job.
+    #[arg(long, value_name = "ID")]
+    target: Option<String>,
+    /// Only this operation, such as `method.invoke` or `job.create`.
+    #[arg(long, value_name = "NAME")]
+    operation: Option<String>,
+    /// At most so many rows: the newest.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    top: u32,
+    /// How rows are printed.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// Columns, for people.
+    Table,
+    /// One JSON object a line, as `GET /audit` shows it.
+    Jsonl,
+}
+
+/// Prints the rows, the newest last, as a log is read.
+///
+/// # Errors
+///
+/// When there is no hub in the folder, or its database cannot be read.
+pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
+    let data = super::data_folder(arguments.data)?;
+    let query = AuditQuery {
+        since: arguments.since,
+        policy: arguments.policy,
+        target: arguments.target,
+        operation: arguments.operation,
+    };
+    let rows = read(&data, query, arguments.top)?;
+    let printed = match arguments.output {
+        Output::Table => table(&rows),
+        Output::Jsonl => json_lines(&rows),
+    };
+    match printed {
+        // Whoever reads only the head of it has what they want.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+fn table(rows: &[AuditRow]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if rows.is_empty() {
+        eprintln!("nothing is recorded that passes these filters");
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  DETAIL",
+        "TIME", "POLICY", "OPERATION", "TARGET", "RESULT"
+    )?;
+    for row in rows.iter().rev() {
+        let result = match (row.status, &row.error) {
+            (None, _) => "unknown: may have been done".to_owned(),
+            (Some(status), None) => status.to_string(),
+            (Some(status), Some(error)) => format!("{status} {error}"),
+        };
+        writeln!(
+            out,
+            "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  {}",
+            row.time,
+            printable(&row.policy),
+            row.operation,
+            printable(&row.target),
+            result,
+            printable(row.detail.as_deref().unwrap_or_default())
+        )?;
+    }
+    Ok(())
+}
+
+fn json_lines(rows: &[AuditRow]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for row in rows.iter().rev() {
+        serde_json::to_writer(&mut out, row)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A caller's text on one line of a terminal, whatever it holds.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control();
+            let plain = (!escaped).then_some(character);
+            plain.into_iter().chain(
+                escaped
+                    .then(|| character.escape_default())
+                    .into_iter()
+                    .flatten(),
+            )
+        })
+        .collect()
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = text
+        .parse::<Span>()
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+        .ok()
+        .filter(|ago| !ago.is_negative())
+        .and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    ago.ok_or_else(|| {
+        "expected a time such as 2026-11-23T22:00:00Z, or how long ago: 90m, 24h, 7d".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_given_or_counted_back() {
+        let given = since("2026-11-23T22:00:00Z").expect("a time");
+        assert_eq!(given.to_string(), "2026-11-23T22:00:00Z");
+        let ago = since("1d12h").expect("a span");
+        let hours = (Timestamp::now() - ago)
+            .total(jiff::Unit::Hour)
+            .expect("hours");
+        assert!((hours - 36.0).abs() < 0.1, "{hours}");
+        for wrong in ["yesterday", "", "-2h", "2h ago"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_callers_wrote_cannot_move_the_cursor() {
+        assert_eq!(printable("T\u{fc}r\u{1b}[2J\n"), "T\u{fc}r\\u{1b}[2J\\n");
+    }
+}
