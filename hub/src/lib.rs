@@ -1,10 +1,10 @@
 //! door-hub: a self-hosted hub that speaks Azure IoT Hub's wire.
 //!
 //! ```text
-//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections: the registry, and the pure session machine
+//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and the calls to them: the registry
 //!                                ├─► service ─┤
 //! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, telemetry: SQLite, one writer
-//!                          auth: who is it, and may they?    pki, tls: with what the hub proves itself
+//!      listen: who comes in    auth: who is it, and may they?    pki, tls: with what the hub proves itself
 //! ```
 //!
 //! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things

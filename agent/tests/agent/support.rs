@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use door_agent::config::{AgentConfig, HubConfig};
 use door_agent::tls::TlsCache;
 use door_agent::{Agent, RunningAgent, Shared};
-use door_hub::config::{HubConfig as Settings, TelemetryLimits};
+use door_hub::config::HubConfig as Settings;
 use door_hub::{Hub, RunningHub};
 use iothub_protocol::connection_string::{DeviceConnectionString, ServiceConnectionString};
 use iothub_protocol::sas;
@@ -188,11 +188,8 @@ pub(crate) async fn agent_until(
 fn hub_config(data: &Path, mqtt_port: u16, https_port: u16) -> Settings {
     let loopback = |port| (Ipv4Addr::LOCALHOST, port).into();
     Settings {
-        data_directory: data.to_path_buf(),
-        name: "localhost".to_owned(),
-        aliases: Vec::new(),
         mqtt_address: loopback(mqtt_port),
         https_address: loopback(https_port),
-        telemetry: TelemetryLimits::default(),
+        ..Settings::loopback(data.to_path_buf())
     }
 }

@@ -48,7 +48,10 @@ impl Write<'_> {
         self.run_sql("SAVEPOINT operation")?;
         match operation(self) {
             Ok(value) => {
-                self.run_sql("RELEASE operation")?;
+                if let Err(error) = self.run_sql("RELEASE operation") {
+                    self.undo(before)?;
+                    return Err(error.into());
+                }
                 Ok(value)
             }
             Err(error) => {
@@ -73,11 +76,14 @@ impl Write<'_> {
 /// Hands the outcome to the caller, after the commit.
 type Answer = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 
+/// The transaction that an operation runs in, or why there is none.
+type Begun<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
+
+/// What a caller wants done.
+type Work = Box<dyn FnOnce(Begun<'_, '_>) -> Answer + Send>;
+
 enum Command {
-    Run {
-        rows: usize,
-        operation: Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>,
-    },
+    Run { rows: usize, operation: Work },
     Stop,
 }
 
@@ -115,8 +121,11 @@ impl Writer {
         E: From<StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let operation = Box::new(move |write: &mut Write<'_>| -> Answer {
-            let result = write.isolated(operation);
+        let operation = Box::new(move |write: Begun<'_, '_>| -> Answer {
+            let result = match write {
+                Ok(write) => write.isolated(operation),
+                Err(error) => Err(StoreError::Sql(error).into()),
+            };
             Box::new(move |committed| {
                 // A caller that has gone away no longer wants the answer.
                 let _ = answer.send(match committed {
@@ -157,7 +166,7 @@ fn run(
     }
 }
 
-type Operation = (usize, Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>);
+type Operation = (usize, Work);
 
 /// One transaction: the first operation and whatever else is waiting. Returns whether it came upon the order to stop.
 fn transact(
@@ -167,8 +176,9 @@ fn transact(
     after_commit: &mut AfterCommit,
 ) -> bool {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        // Nothing ran: dropping the operation tells its caller that the store is closed to it.
         tracing::error!(%error, "the database cannot begin a transaction");
+        let (_, operation) = first;
+        operation(Err(error))(Ok(()));
         return false;
     }
     let began = Instant::now();
@@ -215,14 +225,14 @@ fn transact(
 fn run_one(
     connection: &Connection,
     changes: &mut Vec<DesiredChange>,
-    operation: Box<dyn FnOnce(&mut Write<'_>) -> Answer + Send>,
+    operation: Work,
 ) -> Option<Answer> {
     let before = changes.len();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        operation(&mut Write {
+        operation(Ok(&mut Write {
             connection,
             changes: &mut *changes,
-        })
+        }))
     }));
     outcome
         .inspect_err(|_| {
@@ -301,6 +311,16 @@ mod tests {
         Ok(write
             .connection
             .query_row("SELECT count(*) FROM number", [], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_cannot_begin_is_an_error_and_not_the_end() {
+        // In a transaction already, it cannot begin another.
+        let connection = memory();
+        connection.execute_batch("BEGIN").unwrap();
+        let (stuck, _thread) = Writer::spawn(connection, Box::new(|_| {}), ()).unwrap();
+        let refused = stuck.write(1, insert(1)).await;
+        assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
     }
 
     #[tokio::test]
