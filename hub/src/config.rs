@@ -33,8 +33,8 @@ pub struct HubConfig {
     pub mqtt_address: SocketAddr,
     /// Where the REST API listens.
     pub https_address: SocketAddr,
-    /// How much telemetry is kept.
-    pub telemetry: TelemetryLimits,
+    /// How many events are kept.
+    pub events: EventLimits,
     /// How much of who changed or commanded what is kept.
     pub audit: AuditLimits,
 }
@@ -58,19 +58,22 @@ impl Default for AuditLimits {
     }
 }
 
-/// How much telemetry the hub keeps; the oldest goes first.
+/// How many events the hub keeps; the oldest goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TelemetryLimits {
-    /// Messages.
+pub struct EventLimits {
+    /// Days.
+    pub max_days: u32,
+    /// Events.
     pub max_rows: u64,
-    /// Bytes of bodies and properties.
+    /// Bytes of what they tell.
     pub max_bytes: u64,
 }
 
-impl Default for TelemetryLimits {
+impl Default for EventLimits {
     fn default() -> Self {
         Self {
+            max_days: 30,
             max_rows: 1_000_000,
             max_bytes: 512 * 1024 * 1024,
         }
@@ -108,9 +111,9 @@ pub struct ConfigFile {
     /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also per module (`info,door_hub=debug`). `RUST_LOG` wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// [`HubConfig::telemetry`].
+    /// [`HubConfig::events`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub telemetry: Option<TelemetryLimits>,
+    pub events: Option<EventLimits>,
     /// [`HubConfig::audit`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditLimits>,
@@ -220,7 +223,7 @@ impl ConfigFile {
             listen: over.listen.or(self.listen),
             mqtt_port: over.mqtt_port.or(self.mqtt_port),
             https_port: over.https_port.or(self.https_port),
-            telemetry: over.telemetry.or(self.telemetry),
+            events: over.events.or(self.events),
             audit: over.audit.or(self.audit),
         }
     }
@@ -254,7 +257,7 @@ impl ConfigFile {
             device_ca_files: self.device_ca_files.unwrap_or_default(),
             mqtt_address: SocketAddr::new(listen, mqtt_port),
             https_address: SocketAddr::new(listen, https_port),
-            telemetry: self.telemetry.unwrap_or_default(),
+            events: self.events.unwrap_or_default(),
             audit: self.audit.unwrap_or_default(),
         };
         config.check()?;
@@ -275,7 +278,7 @@ impl HubConfig {
             device_ca_files: Vec::new(),
             mqtt_address: any_port,
             https_address: any_port,
-            telemetry: TelemetryLimits::default(),
+            events: EventLimits::default(),
             audit: AuditLimits::default(),
         }
     }
@@ -293,7 +296,7 @@ impl HubConfig {
                 "https_port",
                 self.https_address.port() != other.https_address.port(),
             ),
-            ("telemetry", self.telemetry != other.telemetry),
+            ("events", self.events != other.events),
             ("audit", self.audit != other.audit),
         ];
         changed
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = read("name = \"hub\"\nmqtt_port = 1883\n[telemetry]\nmax_rows = 5\n").unwrap();
+        let file = read("name = \"hub\"\nmqtt_port = 1883\n[events]\nmax_rows = 5\n").unwrap();
         let flags = ConfigFile {
             mqtt_port: Some(9883),
             ..ConfigFile::default()
@@ -408,10 +411,10 @@ mod tests {
             ("hub", 9883, 443)
         );
         assert_eq!(
-            config.telemetry,
-            TelemetryLimits {
+            config.events,
+            EventLimits {
                 max_rows: 5,
-                ..TelemetryLimits::default()
+                ..EventLimits::default()
             }
         );
     }

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod device;
 mod error;
+mod event;
 mod health;
 mod job;
 mod method;
@@ -20,7 +21,6 @@ mod write_deadline;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::uri::{PathAndQuery, Uri};
@@ -28,14 +28,17 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use axum::{Extension, Router};
 use iothub_protocol::error::ErrorCode;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use crate::auth::HostNames;
 use crate::service::Services;
 
 use error::HttpError;
+use event::Stopping;
 pub(crate) use health::Health;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
@@ -51,14 +54,17 @@ pub(crate) fn service(
     names: &HostNames,
     health: Health,
     serve_device: ServeDevice,
+    stop: CancellationToken,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
-    router(services, names, health)
+    router(services, names)
+        .merge(health::router(health, services, &stop))
+        .layer(Extension(Stopping(stop)))
         .merge(websocket::router(serve_device))
         .map_request(without_trailing_slash)
 }
 
-fn router(services: &Services, names: &HostNames, health: Health) -> Router {
+fn router(services: &Services, names: &HostNames) -> Router {
     let resources = Router::new()
         .route("/devices", get(device::list))
         .route("/devices/query", post(query::post))
@@ -67,6 +73,7 @@ fn router(services: &Services, names: &HostNames, health: Health) -> Router {
             put(device::put).get(device::get).delete(device::delete),
         )
         .route("/audit", get(audit::list))
+        .route("/events", get(event::get))
         .route("/statistics/devices", get(device::registry_statistics))
         .route("/statistics/service", get(device::service_statistics))
         .route(
@@ -88,7 +95,6 @@ fn router(services: &Services, names: &HostNames, health: Health) -> Router {
             auth::Authority::new(services, names),
             auth::authenticate,
         ))
-        .merge(health::router(health))
 }
 
 /// `/x/` means `/x`: clients write both.

@@ -156,7 +156,8 @@ impl Hub {
             SERVICE_CONNECTION_STRING,
             &connection_string.expose_secret(),
         )?;
-        let services = Services::new(&store, &registry, policies, config.telemetry, config.audit);
+        store.limit_events(config.events);
+        let services = Services::new(&store, &registry, policies, config.audit);
 
         let stop = Stop::default();
         let mut tasks = JoinSet::new();
@@ -181,11 +182,18 @@ impl Hub {
         );
         let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { keeper.keep(stopped).await });
+        tasks.spawn(services.clone().keep(stop.requests.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
         };
-        let router = http::service(&services, &live.names, health, Arc::new(serve_device));
+        let router = http::service(
+            &services,
+            &live.names,
+            health,
+            Arc::new(serve_device),
+            stop.requests.clone(),
+        );
         tasks.spawn(http::serve(
             https_listener,
             tls.into(),

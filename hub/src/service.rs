@@ -4,6 +4,7 @@
 mod audit;
 mod device;
 mod error;
+mod event;
 mod job;
 mod method;
 mod policy;
@@ -12,13 +13,18 @@ mod session;
 mod telemetry;
 mod twin;
 
+use std::time::{Duration, Instant};
+
 use iothub_protocol::id::PolicyName;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 pub use audit::AuditRow;
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
 pub(crate) use device::{Device, DeviceUpdate};
 pub use error::ServiceError;
+pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;
 pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
@@ -31,12 +37,18 @@ pub(crate) use twin::TwinService;
 
 use device::generate_key;
 
-use crate::config::{AuditLimits, TelemetryLimits};
+use crate::config::AuditLimits;
 use crate::identity::Policy;
 use crate::session::Registry;
 use crate::store::Store;
 
-pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch};
+pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch, EventFilter, EventKind};
+
+/// How often it is looked whether a store that fails works again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often old records are dropped that no new ones push out.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// All services; clones share what is beneath.
 #[derive(Clone)]
@@ -51,6 +63,8 @@ pub(crate) struct Services {
     pub query: QueryService,
     /// Device-to-cloud messages.
     pub telemetry: TelemetryService,
+    /// What happened.
+    pub event: EventService,
     /// What connections leave behind.
     pub session: SessionService,
     /// Jobs.
@@ -59,6 +73,7 @@ pub(crate) struct Services {
     pub audit: AuditService,
     /// Shared access policies.
     pub policy: PolicyService,
+    store: Store,
 }
 
 impl Services {
@@ -67,7 +82,6 @@ impl Services {
         store: &Store,
         registry: &Registry,
         policies: Vec<Policy>,
-        telemetry: TelemetryLimits,
         audit: AuditLimits,
     ) -> Self {
         let method = MethodService::new(store.clone(), registry.clone());
@@ -77,12 +91,44 @@ impl Services {
             twin: TwinService::new(store.clone()),
             method,
             query: QueryService::new(store.clone()),
-            telemetry: TelemetryService::new(store.clone(), telemetry),
+            telemetry: TelemetryService::new(store.clone()),
+            event: EventService::new(store.clone()),
             session: SessionService::new(store.clone()),
             job,
             audit: AuditService::new(store.clone(), audit),
             policy: PolicyService::new(registry.clone(), policies),
+            store: store.clone(),
         }
+    }
+
+    /// Drops what is too old, and looks whether a store that fails works again, until `stop`.
+    pub(crate) async fn keep(self, stop: CancellationToken) {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expired: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            if self.store.is_failing() && self.store.probe().await.is_ok() {
+                tracing::info!("the database can be written again");
+            }
+            if expired.is_none_or(|then| then.elapsed() >= EXPIRE_INTERVAL) {
+                expired = Some(Instant::now());
+                for done in [self.event.expire().await, self.audit.expire().await] {
+                    if let Err(error) = done {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "old records cannot be dropped");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether what the hub promises would be kept: its database takes what is written.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.store.is_failing()
     }
 
     /// The policy of that name.

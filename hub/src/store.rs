@@ -5,6 +5,7 @@
 
 mod audit;
 mod device;
+mod event;
 mod file;
 mod job;
 mod job_device;
@@ -13,7 +14,6 @@ mod query;
 mod reader;
 mod schema;
 mod session;
-mod telemetry;
 mod twin;
 mod writer;
 
@@ -29,18 +29,19 @@ use rusqlite::Connection;
 
 pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
+pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
 pub(crate) use policy::PolicyFile;
 pub(crate) use query::Place;
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
-pub(crate) use telemetry::TelemetryMessage;
-pub(crate) use twin::{TwinChange, TwinRecord};
+pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::AfterCommit;
 
+use event::EventKeeper;
 use reader::Readers;
-use writer::{Write, Writer};
+use writer::{Hooks, Write, Writer};
 
 /// How long [`Store::close`] waits for what is queued to reach the disk.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -147,6 +148,7 @@ pub(crate) struct DesiredChange {
 pub(crate) struct Store {
     writer: Writer,
     readers: Readers,
+    events: EventKeeper,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -159,13 +161,31 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let connection = schema::open_writer(path)?;
         let readers = Readers::open(path)?;
-        let (writer, thread) =
-            Writer::spawn(connection, after_commit, held).map_err(StoreError::Thread)?;
+        let events = EventKeeper::new(&connection)?;
+        let (writer, thread) = Writer::spawn(connection, hooks(events.clone(), after_commit), held)
+            .map_err(StoreError::Thread)?;
         Ok(Self {
             writer,
             readers,
+            events,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
+    }
+
+    /// Whether the last transaction did not reach the disk.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.writer.is_failing()
+    }
+
+    /// Writes a little, to see whether that works (again).
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        self.write(1, |write| {
+            write
+                .connection
+                .execute("UPDATE event_total SET rows = rows", [])?;
+            Ok(())
+        })
+        .await
     }
 
     /// Finishes what is queued and ends the writer.
@@ -211,6 +231,23 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         self.writer.write(rows, operation).await
+    }
+}
+
+/// What happens at the end of each transaction: events beyond their bound go, and those who wait for news have them.
+fn hooks(events: EventKeeper, mut after_commit: AfterCommit) -> Hooks {
+    let keeper = events.clone();
+    Hooks {
+        before_commit: Box::new(move |connection| keeper.evict(connection)),
+        after_commit: Box::new(move |connection, changes| {
+            if !changes.is_empty() {
+                after_commit(changes);
+            }
+            if let Err(error) = events.tell(connection) {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "readers of events hear nothing of a transaction");
+            }
+        }),
     }
 }
 

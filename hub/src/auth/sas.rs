@@ -14,6 +14,8 @@ pub(crate) struct Caller {
     pub(crate) policy: PolicyName,
     /// What they may do.
     pub(crate) rights: Rights,
+    /// How long the token is good.
+    pub(crate) expires_unix_s: u64,
 }
 
 /// Why a request is refused.
@@ -62,5 +64,6 @@ pub(crate) fn authorize_service(
     Ok(Caller {
         policy: policy.name,
         rights: policy.rights,
+        expires_unix_s: token.expiry(),
     })
 }

@@ -36,12 +36,18 @@ impl Authority {
 pub(super) struct Caller {
     policy: PolicyName,
     rights: Rights,
+    expires_unix_s: u64,
 }
 
 impl Caller {
     /// The policy whose token it is.
     pub(super) const fn policy(&self) -> &PolicyName {
         &self.policy
+    }
+
+    /// When the token expires, in seconds since 1970.
+    pub(super) const fn expires_unix_s(&self) -> u64 {
+        self.expires_unix_s
     }
 
     /// Refuses what the caller's policy does not allow.
@@ -87,6 +93,7 @@ pub(super) async fn authenticate(
             request.extensions_mut().insert(Caller {
                 policy: caller.policy,
                 rights: caller.rights,
+                expires_unix_s: caller.expires_unix_s,
             });
             next.run(request).await
         }

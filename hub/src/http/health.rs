@@ -1,11 +1,14 @@
-//! `/healthz`: whether the hub is there, and what it is called. The only resource that asks for no token.
+//! `/healthz`: whether the hub is there and does its work, and what it is called. The only resource that asks for no token.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::json_response;
+use crate::service::Services;
 
 /// What it says.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +17,9 @@ pub(crate) struct Health {
     hub_name: String,
     mqtt_port: u16,
     version: &'static str,
+    /// Why the hub is not ready; left out when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
 }
 
 impl Health {
@@ -23,16 +29,48 @@ impl Health {
             hub_name,
             mqtt_port,
             version: env!("CARGO_PKG_VERSION"),
+            problem: None,
         }
     }
 }
 
-pub(super) fn router(health: Health) -> axum::Router {
-    axum::Router::new()
-        .route("/healthz", get(healthz))
-        .with_state(health)
+/// What it is judged by.
+#[derive(Clone)]
+struct Judge {
+    health: Health,
+    services: Services,
+    stop: CancellationToken,
 }
 
-async fn healthz(State(health): State<Health>) -> Response {
-    json_response(&health)
+pub(super) fn router(
+    health: Health,
+    services: &Services,
+    stop: &CancellationToken,
+) -> axum::Router {
+    axum::Router::new()
+        .route("/healthz", get(healthz))
+        .with_state(Judge {
+            health,
+            services: services.clone(),
+            stop: stop.clone(),
+        })
+}
+
+/// 200, or 503 with the problem: what a load balancer or a monitor goes by.
+async fn healthz(State(judge): State<Judge>) -> Response {
+    let problem = if judge.stop.is_cancelled() {
+        Some("the hub is shutting down")
+    } else if judge.services.is_ready() {
+        None
+    } else {
+        Some("the database cannot be written; the hub's log says why")
+    };
+    let mut response = json_response(&Health {
+        problem,
+        ..judge.health
+    });
+    if problem.is_some() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }

@@ -234,7 +234,12 @@ impl Connection<'_> {
             } => {
                 services
                     .telemetry
-                    .accept(device, properties, Bytes::copy_from_slice(body))
+                    .accept(
+                        device,
+                        self.entry.proof(),
+                        properties,
+                        Bytes::copy_from_slice(body),
+                    )
                     .await?;
                 write_ack(answers, ack);
             }
@@ -279,6 +284,7 @@ impl Connection<'_> {
     /// Leaves nothing behind: the registry, the calls, the will, the stored connection state.
     async fn ended(&mut self, end: End) {
         let device = self.session.device().clone();
+        let reason = end.to_string();
         match &end {
             End::Disconnected | End::Lost | End::Hub(_) => tracing::debug!(%device, "{end}"),
             End::Malformed(_) | End::Violation(_) | End::Service(_) | End::Socket(_) => {
@@ -290,13 +296,18 @@ impl Connection<'_> {
                 .gateway
                 .services
                 .telemetry
-                .accept(&device, will.properties, will.body.into())
+                .accept(
+                    &device,
+                    self.entry.proof(),
+                    will.properties,
+                    will.body.into(),
+                )
                 .await
             {
                 tracing::warn!(%device, "its will could not be stored: {error}");
             }
         }
-        self.gateway.forget(self.entry, self.epoch).await;
+        self.gateway.forget(self.entry, self.epoch, reason).await;
     }
 }
 

@@ -156,8 +156,9 @@ impl Gateway {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let session = self.services.session.clone();
             let device = entry.device().clone();
+            let reason = "it was not accepted in the end".to_owned();
             runtime.spawn(async move {
-                if let Err(error) = session.disconnected(&device, epoch).await {
+                if let Err(error) = session.disconnected(&device, epoch, reason).await {
                     tracing::warn!(%device, "the end of its connection could not be stored: {error}");
                 }
             });
@@ -165,12 +166,12 @@ impl Gateway {
     }
 
     /// Takes a connection that ended out of registry and store.
-    pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
+    pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch, reason: String) {
         self.registry.remove(entry);
         if let Err(error) = self
             .services
             .session
-            .disconnected(entry.device(), epoch)
+            .disconnected(entry.device(), epoch, reason)
             .await
         {
             tracing::warn!(device = %entry.device(), "the end of its connection could not be stored: {error}");

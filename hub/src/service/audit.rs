@@ -82,6 +82,15 @@ impl AuditService {
         Ok(self.store.audit_begin(attempt, self.limits).await?)
     }
 
+    /// Drops what is too old.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn expire(&self) -> Result<(), ServiceError> {
+        Ok(self.store.audit_expire(self.limits).await?)
+    }
+
     /// Records what came of it.
     ///
     /// # Errors

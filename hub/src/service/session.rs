@@ -70,7 +70,7 @@ impl SessionService {
         })
     }
 
-    /// Notes the end of a connection.
+    /// Notes the end of a connection and its reason.
     ///
     /// # Errors
     ///
@@ -79,10 +79,11 @@ impl SessionService {
         &self,
         device: &DeviceId,
         epoch: ConnectionEpoch,
+        reason: String,
     ) -> Result<(), ServiceError> {
         Ok(self
             .store
-            .session_disconnect(device, epoch, Timestamp::now())
+            .session_disconnect(device, epoch, reason, Timestamp::now())
             .await?)
     }
 

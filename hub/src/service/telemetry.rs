@@ -6,38 +6,53 @@ use iothub_protocol::topic::PropertyBag;
 use jiff::Timestamp;
 
 use super::ServiceError;
-use crate::config::TelemetryLimits;
-use crate::store::{Store, TelemetryMessage, time_text};
+use crate::identity::Proof;
+use crate::store::{Store, TelemetryMessage};
 
 /// Takes messages in.
 #[derive(Clone)]
 pub(crate) struct TelemetryService {
     store: Store,
-    limits: TelemetryLimits,
 }
 
 impl TelemetryService {
-    pub(super) fn new(store: Store, limits: TelemetryLimits) -> Self {
-        Self { store, limits }
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
     }
 
-    /// Stores a message; returns when it is on disk, so that it may be acknowledged.
+    /// Stores a message with the stamps that tell readers who its sender is; returns when it is on disk, so that it may be acknowledged.
     ///
     /// # Errors
     ///
-    /// When it could not be stored.
+    /// When the device has been deleted, or it could not be stored.
     pub(crate) async fn accept(
         &self,
         device: &DeviceId,
+        proof: &Proof,
         properties: PropertyBag,
         body: Bytes,
     ) -> Result<(), ServiceError> {
         let message = TelemetryMessage {
             device: device.clone(),
-            enqueued: time_text(Timestamp::now()),
+            auth_method: auth_method(proof),
+            enqueued: Timestamp::now(),
+            message_id: properties.message_id().map(str::to_owned),
             properties: properties.to_string(),
             body,
         };
-        Ok(self.store.telemetry_insert(message, self.limits).await?)
+        if self.store.telemetry_insert(message).await? {
+            Ok(())
+        } else {
+            Err(ServiceError::device_not_found(device.as_ref()))
+        }
+    }
+}
+
+/// The stamp `iothub-connection-auth-method` (IoT Hub developer guide, "Anti-spoofing properties").
+const fn auth_method(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::DeviceKey => r#"{"scope":"device","type":"sas","issuer":"iothub"}"#,
+        Proof::Policy(_) => r#"{"scope":"hub","type":"sas","issuer":"iothub"}"#,
+        Proof::Certificate => r#"{"scope":"device","type":"x509","issuer":"external"}"#,
     }
 }

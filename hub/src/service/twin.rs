@@ -5,12 +5,16 @@ use iothub_protocol::id::DeviceId;
 use iothub_protocol::time;
 use iothub_protocol::twin::limits::{check_growth, check_patch, check_replacement};
 use iothub_protocol::twin::{
-    self, Object, Properties, SectionKind, SectionPatch, Twin, TwinError, TwinPatch,
+    self, Object, Properties, Section, SectionKind, SectionPatch, Twin, TwinError, TwinPatch,
 };
 use jiff::Timestamp;
 
 use super::{IfMatch, ServiceError};
-use crate::store::{Store, TwinChange, TwinRecord};
+use crate::store::{Store, TwinChange, TwinEvent, TwinRecord};
+
+/// What the events of a change say was done (Azure's `opType`).
+pub(super) const UPDATED: &str = "updateTwin";
+pub(super) const REPLACED: &str = "replaceTwin";
 
 /// Reads and writes twins.
 #[derive(Clone)]
@@ -59,15 +63,19 @@ impl TwinService {
                 return Err(ServiceError::precondition_failed());
             }
             record.reported.patch(SectionKind::Reported, &patch, now)?;
+            let told = record.reported.notification(patch);
             record.version += 1;
-            let version = record.reported.version;
-            Ok::<_, ServiceError>((
-                TwinChange {
-                    reported: true,
-                    ..TwinChange::default()
-                },
-                version,
-            ))
+            let told = Changed {
+                reported: Some(told),
+                ..Changed::default()
+            };
+            let change = TwinChange {
+                tags: false,
+                desired: None,
+                reported: true,
+                event: told.event(record.version, now),
+            };
+            Ok::<_, ServiceError>((change, record.reported.version))
         };
         let changed = self.store.twin_update(device, change).await?;
         changed
@@ -152,14 +160,14 @@ pub(super) fn merge(
     patch: &TwinPatch,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
-    let mut change = TwinChange::default();
+    let mut changed = Changed::default();
     if let SectionPatch::Values(patch) = &patch.tags {
         check_patch(SectionKind::Tags, patch)?;
         let mut tags = record.tags.clone();
         twin::merge(&mut tags, patch);
         check_growth(SectionKind::Tags, &record.tags, &tags)?;
         record.tags = tags;
-        change.tags = true;
+        changed.tags = Some(patch.clone());
     }
     let told = match &patch.desired {
         SectionPatch::Absent => None,
@@ -169,9 +177,15 @@ pub(super) fn merge(
             Some(patch.clone())
         }
     };
-    change.desired = told.map(|patch| json(&record.desired.notification(patch)));
-    count(record, &change);
-    Ok(change)
+    changed.desired = told.map(|patch| record.desired.notification(patch));
+    let (tags, desired) = (changed.tags.is_some(), changed.desired.as_ref().map(json));
+    count(record, tags || desired.is_some());
+    Ok(TwinChange {
+        tags,
+        desired,
+        reported: false,
+        event: changed.event(record.version, now),
+    })
 }
 
 /// Puts the sections that `wanted` has in the place of the twin's.
@@ -180,7 +194,7 @@ fn replace(
     wanted: TwinPatch,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
-    let mut change = TwinChange::default();
+    let (mut tags_replaced, mut desired_replaced) = (false, None);
     let values = |section: SectionPatch| match section {
         SectionPatch::Absent => None,
         SectionPatch::Null => Some(Object::new()),
@@ -190,22 +204,84 @@ fn replace(
         check_replacement(SectionKind::Tags, &tags)?;
         check_growth(SectionKind::Tags, &record.tags, &tags)?;
         record.tags = tags;
-        change.tags = true;
+        tags_replaced = true;
     }
     if let Some(desired) = values(wanted.desired) {
         let told = record.desired.replace(SectionKind::Desired, desired, now)?;
-        change.desired = Some(json(&record.desired.notification(told)));
+        desired_replaced = Some(json(&record.desired.notification(told)));
     }
-    count(record, &change);
-    Ok(change)
+    count(record, tags_replaced || desired_replaced.is_some());
+    let whole = Whole {
+        version: record.version,
+        tags: &record.tags,
+        properties: Sections {
+            desired: &record.desired,
+            reported: &record.reported,
+        },
+    };
+    let event = TwinEvent {
+        operation: REPLACED,
+        at: now,
+        body: json(&whole),
+    };
+    Ok(TwinChange {
+        tags: tags_replaced,
+        desired: desired_replaced,
+        reported: false,
+        event,
+    })
 }
 
 /// One write of tags or desired properties counts once, in `version` and in the etag.
-fn count(record: &mut TwinRecord, change: &TwinChange) {
-    if change.tags || change.desired.is_some() {
+fn count(record: &mut TwinRecord, changed: bool) {
+    if changed {
         record.version += 1;
         record.etag += 1;
     }
+}
+
+/// What a merge wrote, section by section: the patches, those of properties with the `$version` that they made.
+#[derive(Default)]
+struct Changed {
+    tags: Option<Object>,
+    desired: Option<Object>,
+    reported: Option<Object>,
+}
+
+impl Changed {
+    /// As it is told (`twinChangeNotification` with `opType` `updateTwin`). The metadata are added when it is read: they follow from the rest.
+    fn event(self, version: u64, at: Timestamp) -> TwinEvent {
+        let mut body = Object::new();
+        body.insert("version".into(), version.into());
+        body.extend(self.tags.map(|tags| ("tags".into(), tags.into())));
+        let sections = [("desired", self.desired), ("reported", self.reported)];
+        let sections = sections
+            .into_iter()
+            .filter_map(|(name, section)| Some((name.into(), section?.into())));
+        let sections: Object = sections.collect();
+        if !sections.is_empty() {
+            body.insert("properties".into(), sections.into());
+        }
+        TwinEvent {
+            operation: UPDATED,
+            at,
+            body: json(&body),
+        }
+    }
+}
+
+/// A twin that was replaced, as it is told.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    version: u64,
+    tags: &'a Object,
+    properties: Sections<'a>,
+}
+
+#[derive(serde::Serialize)]
+struct Sections<'a> {
+    desired: &'a Section,
+    reported: &'a Section,
 }
 
 fn json(document: &impl serde::Serialize) -> Bytes {

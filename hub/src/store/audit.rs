@@ -87,9 +87,7 @@ impl Store {
                     attempt.detail
                 ])?;
             let id = connection.last_insert_rowid();
-            let days = i64::from(limits.max_days).saturating_mul(SECONDS_OF_A_DAY);
-            let oldest = attempt.at.checked_sub(SignedDuration::from_secs(days)).unwrap_or(Timestamp::MIN);
-            evict(connection, id.saturating_sub(signed(limits.max_rows)), oldest)?;
+            evict(connection, id.saturating_sub(signed(limits.max_rows)), oldest(limits, attempt.at))?;
             Ok(id)
         })
         .await
@@ -110,6 +108,18 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Drops what is too old, also while nothing happens.
+    pub(crate) async fn audit_expire(&self, limits: AuditLimits) -> Result<(), StoreError> {
+        loop {
+            let evicted = self.write(EVICTED_AT_MOST, move |write| {
+                evict(write.connection, 0, oldest(limits, Timestamp::now()))
+            });
+            if evicted.await? < EVICTED_AT_MOST {
+                return Ok(());
+            }
+        }
     }
 
     /// Up to `limit` rows that pass `filter`, the newest first, older than the row `before`.
@@ -174,9 +184,17 @@ fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
     })
 }
 
-/// Drops the oldest rows up to the id `last`, and those from before `oldest`. Ids rise without holes, so they count the rows.
-fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<(), StoreError> {
-    for _ in 0..EVICTED_AT_MOST {
+/// The time before which rows are too old.
+fn oldest(limits: AuditLimits, now: Timestamp) -> Timestamp {
+    let days = i64::from(limits.max_days).saturating_mul(SECONDS_OF_A_DAY);
+    let oldest = now.checked_sub(SignedDuration::from_secs(days));
+    oldest.unwrap_or(Timestamp::MIN)
+}
+
+/// Drops the oldest rows up to the id `last`, and those from before `oldest`; says how many. Ids rise without holes, so they count the
+/// rows.
+fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize, StoreError> {
+    for evicted in 0..EVICTED_AT_MOST {
         let first: Option<(i64, i64)> = connection
             .prepare_cached("SELECT id, at FROM audit ORDER BY id LIMIT 1")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -185,10 +203,10 @@ fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<(), St
             Some((id, at)) if id <= last || at < oldest.as_microsecond() => connection
                 .prepare_cached("DELETE FROM audit WHERE id = ?1")?
                 .execute([id])?,
-            _ => break,
+            _ => return Ok(evicted),
         };
     }
-    Ok(())
+    Ok(EVICTED_AT_MOST)
 }
 
 #[cfg(test)]
@@ -228,5 +246,16 @@ mod tests {
         store.audit_end(ids[0], 200, None).await.unwrap();
         let rows = store.audit_list(AuditFilter::default(), None, 10).await;
         assert_eq!(rows.unwrap()[0].status, Some(200));
+
+        // Rows grow old also while nothing happens.
+        store.audit_expire(limits).await.unwrap();
+        let list = || store.audit_list(AuditFilter::default(), None, 10);
+        assert_eq!(list().await.unwrap().len(), 1);
+        let max_days = 4;
+        store
+            .audit_expire(AuditLimits { max_days, ..limits })
+            .await
+            .unwrap();
+        assert!(list().await.unwrap().is_empty());
     }
 }

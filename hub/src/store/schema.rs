@@ -11,10 +11,11 @@ use rusqlite::{Connection, OpenFlags};
 use super::StoreError;
 
 /// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
 ];
 
 /// Distinct statements the hub prepares; all of them stay prepared.
@@ -143,6 +144,35 @@ mod tests {
             .query_row("PRAGMA synchronous", [], |row| row.get(0))
             .unwrap();
         assert_eq!(full, 2);
+    }
+
+    #[test]
+    fn what_an_older_hub_took_in_is_still_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let old = Connection::open(&path).unwrap();
+        for script in &MIGRATIONS[..3] {
+            old.execute_batch(script).unwrap();
+        }
+        old.pragma_update(None, "user_version", 3).unwrap();
+        let message = "INSERT INTO telemetry (device_id, enqueued, properties, body, bytes) \
+            VALUES ('door', '2026-11-23T10:00:00.1234567Z', 'a=b', x'01', 4)";
+        old.execute_batch(message).unwrap();
+        drop(old);
+        let new = open_writer(&path).unwrap();
+        let event: (i64, String, String) = new
+            .query_row("SELECT at, subject, properties FROM event", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        let at = 1_795_428_000_123 * 10_000;
+        assert_eq!(event, (at, "door".into(), "a=b".into()));
+        let total: (i64, i64) = new
+            .query_row("SELECT rows, bytes FROM event_total", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!(total, (1, 4));
     }
 
     #[test]

@@ -5,7 +5,15 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
+use super::event::{self, EventKind};
 use super::{Store, StoreError, signed, time_text};
+
+/// What the events of this table say was done (Azure's `opType`).
+const CONNECTED: &str = "deviceConnected";
+const DISCONNECTED: &str = "deviceDisconnected";
+
+/// Why a connection ended that an earlier run of the hub left behind.
+const HUB_STARTED: &str = "the hub ended without taking leave of its devices";
 
 /// One connection among all of a device's connections. A later one is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +32,12 @@ impl Store {
     /// Every device is disconnected: the hub has just started.
     pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(0, move |write| {
+            write.connection.execute(
+                "INSERT INTO event (at, kind, operation, subject, bytes, body) \
+                 SELECT ?1, 'connection', ?2, device_id, 64 + length(?3), ?3 FROM device \
+                 WHERE connection_state = 'Connected' ORDER BY id",
+                params![event::ticks(now), DISCONNECTED, HUB_STARTED.as_bytes()],
+            )?;
             write.connection.execute(
                 "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
                  WHERE connection_state = 'Connected'",
@@ -67,27 +81,34 @@ impl Store {
                      connection_epoch = ?3, subscriptions = ?4 WHERE device_id = ?1",
                 )?
                 .execute(params![device.as_ref(), time_text(now), signed(epoch.0), stored])?;
+            let connected = (EventKind::Connection, CONNECTED);
+            event::append(write.connection, connected, &device, now, None)?;
             Ok(Some(kept_list.map_err(|error| StoreError::corrupt("subscriptions", error))?))
         })
         .await
     }
 
-    /// Notes the end of a connection, unless a later one has taken over.
+    /// Notes the end of a connection and its reason, unless a later one has taken over.
     pub(crate) async fn session_disconnect(
         &self,
         device: &DeviceId,
         epoch: ConnectionEpoch,
+        reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let device = device.clone();
         self.write(1, move |write| {
-            write
+            let changed = write
                 .connection
                 .prepare_cached(
                     "UPDATE device SET connection_state = 'Disconnected', connection_state_updated = ?2, last_activity = ?2 \
                      WHERE device_id = ?1 AND connection_epoch = ?3",
                 )?
                 .execute(params![device.as_ref(), time_text(now), signed(epoch.0)])?;
+            if changed > 0 {
+                let ended = (EventKind::Connection, DISCONNECTED);
+                event::append(write.connection, ended, &device, now, Some(reason.as_bytes()))?;
+            }
             Ok(())
         })
         .await

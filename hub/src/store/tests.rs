@@ -6,7 +6,7 @@ use iothub_protocol::twin::{ConnectionState, SectionKind};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::TelemetryLimits;
+use crate::config::EventLimits;
 
 const CODE: (&str, &str) = ("Code", "description");
 
@@ -104,31 +104,44 @@ fn counts(pending: u64, running: u64, succeeded: u64, failed: u64) -> JobCounts 
 }
 
 #[tokio::test]
-async fn telemetry_keeps_the_newest_within_its_bounds() {
+async fn events_keep_the_newest_within_their_bounds() {
     let test = TestStore::open();
     let device = test.add("d").await;
-    let limits = TelemetryLimits {
+    let limits = EventLimits {
+        max_days: 10,
         max_rows: 5,
-        max_bytes: 1000,
+        max_bytes: 64 * 5 + 1010,
     };
-    let send = |length: usize| {
+    test.store.limit_events(limits);
+    let send = |days: i64, length: usize| {
         let message = TelemetryMessage {
             device: device.clone(),
-            enqueued: time_text(now()),
+            auth_method: "",
+            enqueued: now() - jiff::SignedDuration::from_hours(24 * days),
             properties: String::new(),
+            message_id: None,
             body: vec![b'x'; length].into(),
         };
-        test.store.telemetry_insert(message, limits)
+        test.store.telemetry_insert(message)
     };
     for length in 1..=8 {
-        send(length).await.unwrap();
+        assert!(send(8 - length as i64, length).await.unwrap());
     }
+    let total = || test.store.event_total();
+    assert_eq!(total().await.unwrap(), (5, 64 * 5 + 4 + 5 + 6 + 7 + 8));
+    send(0, 1190).await.unwrap();
+    assert_eq!(total().await.unwrap(), (2, 64 * 2 + 8 + 1190));
+    // One that is too old when it comes does not stay.
+    send(11, 1).await.unwrap();
     assert_eq!(
-        test.store.telemetry_total().await.unwrap(),
-        (5, 4 + 5 + 6 + 7 + 8)
+        total().await.unwrap().0,
+        2,
+        "it is behind those that are kept"
     );
-    send(990).await.unwrap();
-    assert_eq!(test.store.telemetry_total().await.unwrap(), (2, 8 + 990));
+    let max_days = 0;
+    test.store.limit_events(EventLimits { max_days, ..limits });
+    test.store.event_expire().await.unwrap();
+    assert_eq!(total().await.unwrap(), (0, 0));
 }
 
 #[tokio::test]
@@ -142,12 +155,12 @@ async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
     connect(1, false).await.unwrap();
     connect(2, false).await.unwrap();
     test.store
-        .session_disconnect(&device, ConnectionEpoch(1), now())
+        .session_disconnect(&device, ConnectionEpoch(1), "lost".into(), now())
         .await
         .unwrap();
     assert_eq!(test.state(&device).await, ConnectionState::Connected);
     test.store
-        .session_disconnect(&device, ConnectionEpoch(2), now())
+        .session_disconnect(&device, ConnectionEpoch(2), "lost".into(), now())
         .await
         .unwrap();
     assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
@@ -172,7 +185,7 @@ async fn a_connection_counts_only_for_the_identity_it_was_judged_by_and_before_n
     assert!(connect("MQ==", 3).await);
     assert!(!connect("MQ==", 2).await);
     test.store
-        .session_disconnect(&device, ConnectionEpoch(2), now())
+        .session_disconnect(&device, ConnectionEpoch(2), "lost".into(), now())
         .await
         .unwrap();
     assert_eq!(test.state(&device).await, ConnectionState::Connected);
@@ -235,8 +248,14 @@ async fn a_twin_is_written_in_the_parts_that_changed() {
         record.version += 1;
         Ok::<_, StoreError>((
             TwinChange {
+                tags: false,
+                desired: None,
                 reported: true,
-                ..TwinChange::default()
+                event: TwinEvent {
+                    operation: "updateTwin",
+                    at: now(),
+                    body: bytes::Bytes::new(),
+                },
             },
             (),
         ))

@@ -2,9 +2,11 @@
 
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::device::{self, DeviceRecord};
+use super::event::{self, EventKind};
 use super::writer::Write;
 use super::{DesiredChange, Store, StoreError, signed, unsigned};
 
@@ -22,8 +24,19 @@ pub(crate) struct TwinRecord {
     pub(crate) reported: Section,
 }
 
+/// What others are told of a change of a twin.
+#[derive(Debug)]
+pub(crate) struct TwinEvent {
+    /// `updateTwin` or `replaceTwin`.
+    pub(crate) operation: &'static str,
+    /// When it was made, as the metadata of the twin say.
+    pub(crate) at: Timestamp,
+    /// What was changed, or the whole twin.
+    pub(crate) body: bytes::Bytes,
+}
+
 /// What a change of a twin touched. What it did not touch is not written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TwinChange {
     /// The tags.
     pub(crate) tags: bool,
@@ -31,6 +44,8 @@ pub(crate) struct TwinChange {
     pub(crate) desired: Option<bytes::Bytes>,
     /// The reported properties.
     pub(crate) reported: bool,
+    /// What others are told.
+    pub(crate) event: TwinEvent,
 }
 
 /// The columns that [`record`] reads, from `device` and `twin`.
@@ -133,6 +148,12 @@ fn store(
     connection
         .prepare_cached("UPDATE twin SET version = ?2, etag = ?3 WHERE id = ?1")?
         .execute([id, signed(record.version), signed(record.etag)])?;
+    if touched.tags || touched.reported || touched.desired.is_some() {
+        let told = &touched.event;
+        let what = (EventKind::Twin, told.operation);
+        let device = &record.device.device_id;
+        event::append(connection, what, device, told.at, Some(&told.body))?;
+    }
     if let Some(body) = touched.desired {
         let device = record.device.device_id.clone();
         write.desired_changed(DesiredChange {

@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,20 @@ const GROUP_TIME: Duration = Duration::from_millis(2);
 
 /// Called on the writer thread after each commit, with the desired changes of that transaction in the order they were made.
 pub(crate) type AfterCommit = Box<dyn FnMut(Vec<DesiredChange>) + Send>;
+
+/// What is done at the end of every transaction.
+pub(super) struct Hooks {
+    /// Within it, behind its operations.
+    pub(super) before_commit: BeforeCommit,
+    /// When it is on disk and before its callers are answered; with its desired changes in the order they were made.
+    pub(super) after_commit: Box<Committed>,
+}
+
+/// Sees what was committed.
+type Committed = dyn FnMut(&Connection, Vec<DesiredChange>) + Send;
+
+/// Works in the transaction; a failure is logged and the transaction goes on.
+pub(super) type BeforeCommit = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
 
 /// What an operation gets to work with.
 pub(super) struct Write<'a> {
@@ -91,23 +106,26 @@ enum Command {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Command>,
+    failing: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Starts the thread. `held` is kept until it ends (the lock of the data folder).
     pub(super) fn spawn(
         connection: Connection,
-        after_commit: AfterCommit,
+        mut hooks: Hooks,
         held: impl Send + 'static,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(QUEUE);
+        let failing = Arc::<AtomicBool>::default();
+        let failed = Arc::clone(&failing);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 let _held = held;
-                run(&connection, commands, after_commit);
+                run(&connection, commands, &mut hooks, &failed);
             })?;
-        Ok((Self { queue }, thread))
+        Ok((Self { queue, failing }, thread))
     }
 
     /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows` is about how many rows it writes.
@@ -141,6 +159,11 @@ impl Writer {
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Whether the last transaction did not reach the disk.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// Asks the thread to finish what is queued and end.
     pub(super) async fn stop(&self) {
         // An error says it has ended already.
@@ -151,16 +174,12 @@ impl Writer {
 fn run(
     connection: &Connection,
     mut commands: mpsc::Receiver<Command>,
-    mut after_commit: AfterCommit,
+    hooks: &mut Hooks,
+    failing: &AtomicBool,
 ) {
     while let Some(Command::Run { rows, operation }) = commands.blocking_recv() {
-        let stop = transact(
-            connection,
-            &mut commands,
-            (rows, operation),
-            &mut after_commit,
-        );
-        if stop {
+        let first = (rows, operation);
+        if transact(connection, &mut commands, first, hooks, failing) {
             commands.close();
         }
     }
@@ -173,11 +192,13 @@ fn transact(
     connection: &Connection,
     commands: &mut mpsc::Receiver<Command>,
     first: Operation,
-    after_commit: &mut AfterCommit,
+    hooks: &mut Hooks,
+    failing: &AtomicBool,
 ) -> bool {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         tracing::error!(%error, "the database cannot begin a transaction");
         let (_, operation) = first;
+        failing.store(true, Ordering::Relaxed);
         operation(Err(error))(Ok(()));
         return false;
     }
@@ -202,6 +223,13 @@ fn transact(
             }
         }
     }
+    if !connection.is_autocommit() {
+        // What it should have done is done by a later one.
+        if let Err(error) = (hooks.before_commit)(connection) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "events beyond their bounds cannot be dropped");
+        }
+    }
     let committed = connection.execute_batch("COMMIT").map_err(|error| {
         tracing::error!(%error, "the database cannot commit");
         if !connection.is_autocommit() {
@@ -211,9 +239,11 @@ fn transact(
         }
         Arc::new(error)
     });
-    if committed.is_ok() && !changes.is_empty() {
-        after_commit(changes);
+    if committed.is_ok() {
+        (hooks.after_commit)(connection, changes);
     }
+    // Who is told of a failure finds the hub failing.
+    failing.store(committed.is_err(), Ordering::Relaxed);
     for answer in answers {
         answer(committed.clone());
     }
@@ -272,17 +302,28 @@ mod tests {
         }
     }
 
+    fn no_hooks() -> Hooks {
+        Hooks {
+            before_commit: Box::new(|_| Ok(())),
+            after_commit: Box::new(|_, _| {}),
+        }
+    }
+
     fn spawn() -> (Writer, JoinHandle<()>, Arc<Mutex<Vec<u64>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let hook = {
             let told = told.clone();
-            Box::new(move |changes: Vec<DesiredChange>| {
+            Box::new(move |_: &Connection, changes: Vec<DesiredChange>| {
                 told.lock()
                     .unwrap()
                     .extend(changes.iter().map(|c| c.version));
             })
         };
-        let (writer, thread) = Writer::spawn(memory(), hook, ()).unwrap();
+        let hooks = Hooks {
+            after_commit: hook,
+            ..no_hooks()
+        };
+        let (writer, thread) = Writer::spawn(memory(), hooks, ()).unwrap();
         (writer, thread, told)
     }
 
@@ -318,7 +359,7 @@ mod tests {
         // In a transaction already, it cannot begin another.
         let connection = memory();
         connection.execute_batch("BEGIN").unwrap();
-        let (stuck, _thread) = Writer::spawn(connection, Box::new(|_| {}), ()).unwrap();
+        let (stuck, _thread) = Writer::spawn(connection, no_hooks(), ()).unwrap();
         let refused = stuck.write(1, insert(1)).await;
         assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
     }

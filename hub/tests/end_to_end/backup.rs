@@ -63,7 +63,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
         &["policy", "add", "alice", "--rights", "ServiceConnect"],
         data,
     );
-    let settings = "aliases = [\"door.example\"]\n[telemetry]\nmax_rows = 1234\n";
+    let settings = "aliases = [\"door.example\"]\n[events]\nmax_rows = 1234\n";
     std::fs::write(data.join("hub.toml"), settings).unwrap();
     hub.add_device("busy").await;
 

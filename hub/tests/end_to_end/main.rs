@@ -10,6 +10,7 @@ mod backup;
 mod bad_input;
 mod certificates;
 mod device;
+mod event;
 mod gateway;
 mod harness;
 mod hostile;

@@ -38,6 +38,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::POST, "/jobs/v2/job/cancel", service),
         (Method::GET, "/jobs/v2/query", service),
         (Method::GET, "/audit", read.and(service)),
+        (Method::GET, "/events?follow=false", service),
     ]
 }
 

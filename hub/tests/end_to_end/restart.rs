@@ -1,8 +1,9 @@
 //! What a hub that was killed still knows.
 
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{TestHub, eventually};
+use crate::harness::{TestHub, answer, eventually};
 use crate::job::lock;
 
 #[tokio::test]
@@ -90,4 +91,39 @@ async fn a_job_that_was_missed_by_more_than_its_time_fails() {
             .contains("not running"),
         "{job}"
     );
+}
+
+#[tokio::test]
+async fn a_hub_that_cannot_write_says_so_until_it_can() {
+    let hub = TestHub::start().await;
+    let healthz = || async {
+        let answer = answer(hub.anonymous(Method::GET, "/healthz")).await;
+        (answer.status, answer.body)
+    };
+    let (status, well) = healthz().await;
+    assert_eq!(status, 200, "{well}");
+    assert_eq!(well["hubName"], "localhost");
+    assert!(well.get("problem").is_none(), "{well}");
+
+    // Somebody holds the database for longer than a transaction waits.
+    let path = hub.folder.path().join("hub.db");
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = hub
+        .put("/devices/door", json!({ "deviceId": "door" }))
+        .await;
+    assert_eq!(refused.status, 500, "{}", refused.body);
+    let (status, ill) = healthz().await;
+    assert_eq!(status, 503);
+    assert_eq!(
+        ill["problem"],
+        "the database cannot be written; the hub's log says why"
+    );
+
+    other.execute_batch("ROLLBACK").unwrap();
+    eventually("the hub has seen that it can write again", || async {
+        (healthz().await == (StatusCode::OK, well.clone())).then_some(())
+    })
+    .await;
+    hub.add_device("door").await;
 }

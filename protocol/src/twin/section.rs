@@ -94,6 +94,15 @@ impl Section {
         patch
     }
 
+    /// The metadata of what `patch` wrote when it made `version` at `now`: the part of the section's metadata that it stamped.
+    #[must_use]
+    pub fn metadata_of(kind: SectionKind, patch: &Object, version: u64, now: Timestamp) -> Object {
+        let version = (kind == SectionKind::Desired).then_some(version);
+        let mut stamped = Object::new();
+        metadata::update(&mut stamped, patch, &Stamp::new(now, version));
+        stamped
+    }
+
     /// As the device sees it.
     #[must_use]
     pub fn without_metadata(self) -> Self {

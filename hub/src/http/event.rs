@@ -1,0 +1,237 @@
+//! `GET /events`: what happened, as server-sent events (WHATWG HTML, section 9.2), resumable by id.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::DeviceId;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::auth::Caller;
+use super::{HttpError, Parameters};
+use crate::identity::Rights;
+use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyService, Services};
+
+/// How often a reader who waits is looked at: so long a token that has become void still shows events.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a comment tells a reader, and what is between him and the hub, that the connection lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The header with which a reader who lost the connection comes back.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The hub's word that it stops, for answers that would not end by themselves.
+#[derive(Debug, Clone)]
+pub(super) struct Stopping(pub(super) CancellationToken);
+
+/// `GET /events?device=D&kind=telemetry,twin&since=TIME&after=ID&follow=false`. It takes ServiceConnect, as reading messages does on Azure.
+pub(super) async fn get(
+    State(services): State<Services>,
+    Extension(Stopping(stop)): Extension<Stopping>,
+    caller: Caller,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    let wanted = Wanted::read(&headers, &parameters)?;
+    let stream = services.event.follow(wanted.filter, wanted.after)?;
+    let reader = Reader {
+        stream,
+        follow: wanted.follow,
+        at_end: false,
+        ready: VecDeque::new(),
+        policies: services.policy.version(),
+        policy: services.policy,
+        expires_unix_s: caller.expires_unix_s(),
+        stop,
+    };
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    let events = stream::unfold(reader, Reader::step);
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+/// What a reader asks for.
+#[derive(Debug)]
+struct Wanted {
+    filter: EventFilter,
+    after: Option<i64>,
+    follow: bool,
+}
+
+impl Wanted {
+    fn read(headers: &HeaderMap, parameters: &Parameters) -> Result<Self, HttpError> {
+        let invalid = |name: &str, text: &str, expected: &str| {
+            let message = format!("{name} is `{text}`; expected {expected}");
+            HttpError::new(ErrorCode::ArgumentInvalid, message)
+        };
+        let device = parameters.get("device").map(|text| {
+            let parsed = text.parse::<DeviceId>();
+            parsed.map_err(|error| invalid("device", text, &error.to_string()))
+        });
+        let kinds = parameters.get("kind").unwrap_or_default().split(',');
+        let kinds = kinds.filter(|name| !name.is_empty()).map(|name| {
+            let known = EventKind::ALL.map(|(_, name)| name).join(", ");
+            EventKind::parse(name).ok_or_else(|| invalid("kind", name, &format!("some of {known}")))
+        });
+        let since = parameters.get("since").map(|text| {
+            let parsed = iothub_protocol::time::parse(text);
+            parsed.map_err(|error| invalid("since", text, &format!("a time in UTC: {error}")))
+        });
+        let id = |name: &str, text: &str| {
+            let parsed = text.parse().ok().filter(|id| *id >= 0);
+            parsed.ok_or_else(|| invalid(name, text, "the id of an event"))
+        };
+        // A reader that comes back says so in a header, whatever it was first asked to begin with.
+        let last = match headers.get(LAST_EVENT_ID) {
+            Some(value) => Some(id("Last-Event-ID", value.to_str().unwrap_or("unreadable"))?),
+            None => None,
+        };
+        let after = parameters.get("after").map(|text| id("after", text));
+        let follow = match parameters.get("follow") {
+            None | Some("true") => true,
+            Some("false") => false,
+            Some(other) => return Err(invalid("follow", other, "`true` or `false`")),
+        };
+        Ok(Self {
+            filter: EventFilter {
+                device: device.transpose()?,
+                kinds: kinds.collect::<Result<_, _>>()?,
+                since: since.transpose()?,
+            },
+            after: last.or(after.transpose()?),
+            follow,
+        })
+    }
+}
+
+/// One reader and how far he is.
+struct Reader {
+    stream: EventStream,
+    follow: bool,
+    at_end: bool,
+    ready: VecDeque<Event>,
+    policy: PolicyService,
+    policies: u64,
+    expires_unix_s: u64,
+    stop: CancellationToken,
+}
+
+impl Reader {
+    /// The next event; `None` at the end. Nothing is read from the store before the reader has taken what was read.
+    async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if self.is_over() {
+                return None;
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.at_end && !self.follow {
+                return None;
+            }
+            if self.at_end {
+                tokio::select! {
+                    () = self.stream.more() => self.at_end = false,
+                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                    () = self.stop.cancelled() => {}
+                }
+                continue;
+            }
+            match self.stream.next().await {
+                Ok(batch) => self.take(batch),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a reader of events is sent away"
+                    );
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The hub stops, the token has expired, or policies have changed: whoever may still read comes back with the id he has.
+    fn is_over(&self) -> bool {
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        self.stop.is_cancelled()
+            || self.policy.version() != self.policies
+            || now >= self.expires_unix_s
+    }
+
+    fn take(&mut self, batch: EventBatch) {
+        self.at_end = batch.at_end;
+        if let Some((from, to)) = batch.lost {
+            let data = json!({"from": from, "to": to}).to_string();
+            let lost = Event::default().event("lost").id(to.to_string());
+            self.ready.push_back(lost.data(data));
+        }
+        for document in batch.events {
+            match serde_json::to_string(&document) {
+                Ok(data) => {
+                    let event = Event::default().event(document.kind);
+                    let event = event.id(document.id.to_string());
+                    self.ready.push_back(event.data(data));
+                }
+                Err(error) => {
+                    tracing::error!(%error, id = document.id, "an event cannot be written as JSON");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, Uri};
+
+    use super::*;
+
+    fn read(query: &str, last: Option<&'static str>) -> Result<Wanted, String> {
+        let uri: Uri = format!("/events?{query}").parse().unwrap();
+        let headers = last.map(|id| (LAST_EVENT_ID.parse().unwrap(), HeaderValue::from_static(id)));
+        let headers = headers.into_iter().collect();
+        Wanted::read(&headers, &Parameters::of(&uri).unwrap()).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_and_mistakes_are_named() {
+        let wanted = read(
+            "device=door-1&kind=twin,job&since=2026-11-23T10:00:00Z&after=7",
+            None,
+        );
+        let wanted = wanted.unwrap();
+        assert_eq!(wanted.filter.device.unwrap().as_ref(), "door-1");
+        assert_eq!(wanted.filter.kinds, [EventKind::Twin, EventKind::Job]);
+        assert!(wanted.filter.since.is_some() && wanted.follow);
+        assert_eq!(wanted.after, Some(7));
+        assert_eq!(read("after=7", Some("9")).unwrap().after, Some(9));
+        assert!(!read("follow=false", None).unwrap().follow);
+        for (query, named) in [
+            ("device=a%20b", "device is `a b`"),
+            (
+                "kind=twins",
+                "expected some of telemetry, connection, twin, device, job",
+            ),
+            ("since=yesterday", "since is `yesterday`"),
+            ("after=-1", "after is `-1`"),
+            ("follow=no", "follow is `no`"),
+        ] {
+            let error = read(query, None).unwrap_err();
+            assert!(error.contains(named), "{query}: {error}");
+        }
+        assert!(
+            read("", Some("x"))
+                .unwrap_err()
+                .contains("Last-Event-ID is `x`")
+        );
+    }
+}

@@ -1,0 +1,343 @@
+//! What happened, for readers: each event as one document, in order, with what Azure's endpoints put beside a message.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::time;
+use iothub_protocol::topic::PropertyBag;
+use iothub_protocol::twin::{self, Object, Section, SectionKind};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::ServiceError;
+use super::twin::UPDATED;
+use crate::store::{EventFilter, EventKind, EventRecord, Store};
+
+/// Readers that may follow at once. Each costs a connection and a short read now and then.
+const STREAMS: usize = 64;
+
+/// Events of one reading, at most: they are held while the reader takes them.
+const ROWS: u32 = 256;
+
+/// Bytes of bodies of one reading, about; a message has 256 KiB at most.
+const BYTES: usize = 1024 * 1024;
+
+/// Reads what happened.
+#[derive(Clone)]
+pub(crate) struct EventService {
+    store: Store,
+    streams: Arc<Semaphore>,
+}
+
+/// One reader, who begins somewhere and goes on for as long as he likes.
+pub(crate) struct EventStream {
+    store: Store,
+    filter: EventFilter,
+    /// All that was wanted up to this id has been handed out.
+    seen: i64,
+    newest: watch::Receiver<i64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What a reading found.
+#[derive(Debug)]
+pub(crate) struct EventBatch {
+    /// The ids from the first to the last of events that are no longer kept, and that the reader has not had.
+    pub(crate) lost: Option<(i64, i64)>,
+    /// They, in order.
+    pub(crate) events: Vec<EventDocument>,
+    /// Whether there was nothing more when it was made.
+    pub(crate) at_end: bool,
+}
+
+/// An event as readers see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventDocument {
+    /// Rises from event to event.
+    pub(crate) id: i64,
+    /// `telemetry`, `connection`, `twin`, `device` or `job`.
+    pub(crate) kind: &'static str,
+    /// When it was taken in, in UTC.
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<String>,
+    /// The device has sent a message of this id before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
+    /// What the hub says of it, under the names that Azure has for it; nothing of this comes from the sender but the properties that begin
+    /// with `$.` in the topic of a message.
+    system_properties: Object,
+    /// A message's own properties.
+    properties: Object,
+    /// What it tells, when that is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Box<RawValue>>,
+    /// What it tells, in base64, when that is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl EventService {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }
+    }
+
+    /// Begins to read behind the event `after`; without it, and without a time in `filter`, with what happens from now on.
+    ///
+    /// # Errors
+    ///
+    /// `ThrottlingException` when too many read already; `ArgumentInvalid` when there has never been an event `after`.
+    pub(crate) fn follow(
+        &self,
+        filter: EventFilter,
+        after: Option<i64>,
+    ) -> Result<EventStream, ServiceError> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            let message = format!("{STREAMS} readers follow the events already");
+            ServiceError::new(ErrorCode::ThrottlingException, message)
+        })?;
+        let newest = self.store.event_newest();
+        let last = *newest.borrow();
+        let seen = match (after, filter.since) {
+            (Some(after), _) if after > last => {
+                return Err(ServiceError::argument(format!(
+                    "there is no event {after} yet, the newest is {last}: it is of another hub, or of this one before it was restored"
+                )));
+            }
+            (Some(after), _) => after,
+            (None, Some(_)) => 0,
+            (None, None) => last,
+        };
+        Ok(EventStream {
+            store: self.store.clone(),
+            filter,
+            seen,
+            newest,
+            _permit: permit,
+        })
+    }
+
+    /// Drops what is too old.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn expire(&self) -> Result<(), ServiceError> {
+        Ok(self.store.event_expire().await?)
+    }
+}
+
+impl EventStream {
+    /// Reads on. It may find nothing and yet not be at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn next(&mut self) -> Result<EventBatch, ServiceError> {
+        let filter = self.filter.clone();
+        let page = self.store.event_page(filter, self.seen, ROWS, BYTES);
+        let page = page.await?;
+        // Who asked for a time asked for what is kept.
+        let resumed = self.seen > 0;
+        let lost =
+            (resumed && self.seen + 1 < page.oldest).then(|| (self.seen + 1, page.oldest - 1));
+        self.seen = page.seen;
+        Ok(EventBatch {
+            lost,
+            events: page.events.into_iter().map(EventDocument::from).collect(),
+            at_end: page.seen >= page.newest,
+        })
+    }
+
+    /// Waits until there may be more.
+    pub(crate) async fn more(&mut self) {
+        let seen = self.seen;
+        // The sender lives as long as the store, and so as long as `self`.
+        let _ = self.newest.wait_for(|newest| *newest > seen).await;
+    }
+}
+
+impl From<EventRecord> for EventDocument {
+    fn from(record: EventRecord) -> Self {
+        let (system_properties, properties) = properties(&record);
+        let (body, body_base64) = body(&record);
+        let (device_id, job_id) = match record.kind {
+            EventKind::Job => (None, Some(record.subject)),
+            _ => (Some(record.subject), None),
+        };
+        Self {
+            id: record.id,
+            kind: record.kind.as_str(),
+            time: time::format(record.at),
+            device_id,
+            job_id,
+            repeated: record.repeated,
+            system_properties,
+            properties,
+            body,
+            body_base64,
+        }
+    }
+}
+
+/// The hub's properties of an event, and the sender's.
+fn properties(record: &EventRecord) -> (Object, Object) {
+    let (source, schema) = match record.kind {
+        EventKind::Telemetry => ("Telemetry", None),
+        EventKind::Connection => (
+            "deviceConnectionStateEvents",
+            Some("deviceConnectionStateNotification"),
+        ),
+        EventKind::Twin => ("twinChangeEvents", Some("twinChangeNotification")),
+        EventKind::Device => ("deviceLifecycleEvents", Some("deviceLifecycleNotification")),
+        EventKind::Job => ("jobEvents", Some("jobNotification")),
+    };
+    let time = time::format(record.at);
+    let mut system = Object::new();
+    let mut own = Object::new();
+    system.insert("iothub-message-source".into(), source.into());
+    system.insert("iothub-enqueuedtime".into(), time.clone().into());
+    if record.kind != EventKind::Job {
+        let name = "iothub-connection-device-id";
+        system.insert(name.into(), record.subject.clone().into());
+    }
+    for (name, value) in [
+        (
+            "iothub-connection-auth-generation-id",
+            &record.generation_id,
+        ),
+        ("iothub-connection-auth-method", &record.auth_method),
+    ] {
+        system.extend(value.clone().map(|value| (name.to_owned(), value.into())));
+    }
+    match schema {
+        None => {
+            // The store keeps what a bag wrote.
+            let text = record.properties.as_deref().unwrap_or_default();
+            let bag = PropertyBag::parse(text).unwrap_or_default();
+            for (name, value) in bag.iter() {
+                let value = Value::from(value);
+                match (system_name(name), name.starts_with("$.")) {
+                    (Some(name), _) => system.insert(name.to_owned(), value),
+                    (None, true) => None,
+                    (None, false) => own.insert(name.to_owned(), value),
+                };
+            }
+        }
+        Some(schema) => {
+            for (name, value) in [
+                ("content-type", "application/json"),
+                ("content-encoding", "utf-8"),
+            ] {
+                system.insert(name.to_owned(), value.into());
+            }
+            own.insert("operationTimestamp".into(), time.into());
+            own.insert("opType".into(), record.operation.clone().into());
+            own.insert("iothub-message-schema".into(), schema.into());
+        }
+    }
+    (system, own)
+}
+
+/// What readers know a system property of a message by (IoT Hub developer guide, "System properties of D2C IoT Hub messages"). One that
+/// tells from whom a message comes is not the sender's to set.
+fn system_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "$.mid" => "message-id",
+        "$.cid" => "correlation-id",
+        "$.uid" => "user-id",
+        "$.to" => "to",
+        "$.ct" => "content-type",
+        "$.ce" => "content-encoding",
+        "$.exp" => "absolute-expiry-time",
+        "$.ctime" => "iothub-creation-time-utc",
+        "$.on" => "output-name",
+        "$.sub" => "dt-subject",
+        "$.ifid" => "iothub-interface-id",
+        "$.schema" => "iothub-message-schema",
+        "$.diagid" => "diagnostic-id",
+        "$.diagctx" => "diagnostic-context",
+        _ => return None,
+    })
+}
+
+/// What an event tells, as JSON or in base64.
+fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
+    let stored = record.body.as_deref().unwrap_or_default();
+    let told = match (record.kind, record.operation.as_deref()) {
+        (EventKind::Telemetry, _) => {
+            return match single_line(stored) {
+                Some(json) => (Some(json), None),
+                None => (None, Some(BASE64_STANDARD.encode(stored))),
+            };
+        }
+        (EventKind::Connection, _) => connection(record.id, stored),
+        (EventKind::Twin, Some(UPDATED)) => with_metadata(stored, record.at),
+        (EventKind::Device, _) => with_etag(stored),
+        (EventKind::Twin | EventKind::Job, _) => return (single_line(stored), None),
+    };
+    (serde_json::value::to_raw_value(&told).ok(), None)
+}
+
+/// JSON on one line: outside of its texts a line break is only space, and within them there is none.
+fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(json).ok()?;
+    let text = if text.contains(['\n', '\r']) {
+        text.replace(['\n', '\r'], " ")
+    } else {
+        text.to_owned()
+    };
+    RawValue::from_string(text).ok()
+}
+
+/// `sequenceNumber`: 64 hexadecimal digits that rise, also when they are compared as text. `reason` is ours.
+fn connection(id: i64, reason: &[u8]) -> Object {
+    let mut told = Object::new();
+    told.insert("sequenceNumber".into(), format!("{id:064X}").into());
+    if !reason.is_empty() {
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        told.insert("reason".into(), reason.into());
+    }
+    told
+}
+
+/// Adds to each section of properties when its parts were written, which follows from what was written and when.
+fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
+    let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
+    let sections = told.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, section) in sections.into_iter().flatten() {
+        let kind = match name.as_str() {
+            "desired" => SectionKind::Desired,
+            _ => SectionKind::Reported,
+        };
+        if let Value::Object(section) = section {
+            let version = section.shift_remove("$version");
+            let number = version.as_ref().and_then(Value::as_u64).unwrap_or_default();
+            let metadata = Section::metadata_of(kind, section, number, at);
+            section.insert("$metadata".into(), metadata.into());
+            section.insert("$version".into(), number.into());
+        }
+    }
+    told
+}
+
+/// The store knows the etag of a twin as its counter.
+fn with_etag(stored: &[u8]) -> Object {
+    let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
+    if let Some(etag) = told.get_mut("etag") {
+        *etag = twin::etag(etag.as_u64().unwrap_or_default()).into();
+    }
+    told
+}

@@ -1,0 +1,395 @@
+//! What happened: messages, connections, changes of twins, identities and jobs, the newest up to a bound. Each row is written in the
+//! transaction of what it tells; those of identities and jobs by triggers, so that no way of changing them is forgotten.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use iothub_protocol::id::DeviceId;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
+use tokio::sync::watch;
+
+use super::{Store, StoreError, signed, time_text, unsigned};
+use crate::config::EventLimits;
+
+/// How many of the oldest rows one transaction may drop. When limits are lowered, or a long row follows short ones, the excess goes bit by
+/// bit, without a long pause for the writer.
+const EVICTED_AT_MOST: usize = 64;
+
+/// What a row costs beside its texts.
+const ROW_BYTES: usize = 64;
+
+/// How many rows one reading looks at.
+const LOOKED_AT: i64 = 20_000;
+
+/// Documents show the time in ticks.
+const NANOSECONDS_A_TICK: i128 = 100;
+
+/// A time as this table has it.
+pub(super) fn ticks(time: Timestamp) -> i64 {
+    // The year 9999 is 2.5e17 ticks away.
+    i64::try_from(time.as_nanosecond() / NANOSECONDS_A_TICK).unwrap_or(i64::MIN)
+}
+
+/// Of what an event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    /// A message from a device.
+    Telemetry,
+    /// A device has connected, or its connection has ended.
+    Connection,
+    /// A twin was changed.
+    Twin,
+    /// An identity was made or deleted.
+    Device,
+    /// A job has come further.
+    Job,
+}
+
+impl EventKind {
+    /// All, with their names.
+    pub(crate) const ALL: [(Self, &'static str); 5] = [
+        (Self::Telemetry, "telemetry"),
+        (Self::Connection, "connection"),
+        (Self::Twin, "twin"),
+        (Self::Device, "device"),
+        (Self::Job, "job"),
+    ];
+
+    /// Its name.
+    pub(crate) fn as_str(self) -> &'static str {
+        let named = Self::ALL.iter().find(|(kind, _)| *kind == self);
+        named.map_or("", |(_, name)| name)
+    }
+
+    /// The kind of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let named = Self::ALL.iter().find(|(_, name)| *name == text);
+        named.map(|(kind, _)| *kind)
+    }
+}
+
+/// A message to be stored.
+#[derive(Debug)]
+pub(crate) struct TelemetryMessage {
+    /// Who sent it.
+    pub(crate) device: DeviceId,
+    /// By what the sender proved itself, as the stamp says it.
+    pub(crate) auth_method: &'static str,
+    /// When it was taken.
+    pub(crate) enqueued: Timestamp,
+    /// Its properties, encoded as in its topic.
+    pub(crate) properties: String,
+    /// The sender's own id of it.
+    pub(crate) message_id: Option<String>,
+    /// Its body.
+    pub(crate) body: Bytes,
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventFilter {
+    /// Only this device's.
+    pub(crate) device: Option<DeviceId>,
+    /// Only of these kinds; of all when empty.
+    pub(crate) kinds: Vec<EventKind>,
+    /// Only from this time on.
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// A stored event.
+#[derive(Debug)]
+pub(crate) struct EventRecord {
+    pub(crate) id: i64,
+    pub(crate) at: Timestamp,
+    pub(crate) kind: EventKind,
+    pub(crate) operation: Option<String>,
+    pub(crate) subject: String,
+    pub(crate) auth_method: Option<String>,
+    pub(crate) generation_id: Option<String>,
+    pub(crate) properties: Option<String>,
+    pub(crate) repeated: bool,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+/// Some events in order.
+#[derive(Debug)]
+pub(crate) struct EventPage {
+    /// They.
+    pub(crate) events: Vec<EventRecord>,
+    /// The id up to which all that was wanted has been seen.
+    pub(crate) seen: i64,
+    /// The oldest id that is kept.
+    pub(crate) oldest: i64,
+    /// The newest id there is or was.
+    pub(crate) newest: i64,
+}
+
+/// The side of the events that the writer keeps: their bound, and the word that there are new ones. Clones share it.
+#[derive(Clone)]
+pub(super) struct EventKeeper {
+    limits: Arc<Mutex<EventLimits>>,
+    newest: watch::Sender<i64>,
+}
+
+impl EventKeeper {
+    /// Begins with what the database holds.
+    pub(super) fn new(connection: &Connection) -> Result<Self, StoreError> {
+        Ok(Self {
+            limits: Arc::default(),
+            newest: watch::Sender::new(newest(connection)?),
+        })
+    }
+
+    pub(super) fn set_limits(&self, limits: EventLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Rises after each commit that brought events.
+    pub(super) fn newest(&self) -> watch::Receiver<i64> {
+        self.newest.subscribe()
+    }
+
+    /// Drops the oldest rows beyond the limits.
+    pub(super) fn evict(&self, connection: &Connection) -> Result<(), StoreError> {
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = SignedDuration::from_hours(24 * i64::from(limits.max_days));
+        let oldest = Timestamp::now().saturating_sub(age);
+        let oldest = ticks(oldest.unwrap_or(Timestamp::MIN));
+        for _ in 0..EVICTED_AT_MOST {
+            let (rows, bytes) = total(connection)?;
+            let first: Option<(i64, i64)> = connection
+                .prepare_cached("SELECT id, at FROM event ORDER BY id LIMIT 1")?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            match first {
+                Some((id, at))
+                    if rows > limits.max_rows || bytes > limits.max_bytes || at < oldest =>
+                {
+                    connection
+                        .prepare_cached("DELETE FROM event WHERE id = ?1")?
+                        .execute([id])?;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes those who wait for events, if there are new ones.
+    pub(super) fn tell(&self, connection: &Connection) -> Result<(), StoreError> {
+        let newest = newest(connection)?;
+        self.newest.send_if_modified(|known| {
+            let rose = newest > *known;
+            *known = newest;
+            rose
+        });
+        Ok(())
+    }
+}
+
+fn total(connection: &Connection) -> Result<(u64, u64), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT rows, bytes FROM event_total")?;
+    Ok(statement.query_row([], |row| {
+        Ok((unsigned(row, "rows")?, unsigned(row, "bytes")?))
+    })?)
+}
+
+/// The newest id that was ever given.
+fn newest(connection: &Connection) -> Result<i64, StoreError> {
+    let newest = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(newest.unwrap_or(0))
+}
+
+/// Adds what happened to a device, within the transaction in which it does.
+pub(super) fn append(
+    connection: &Connection,
+    (kind, operation): (EventKind, &str),
+    device: &DeviceId,
+    at: Timestamp,
+    body: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let bytes = ROW_BYTES + body.map_or(0, <[u8]>::len);
+    connection
+        .prepare_cached(
+            "INSERT INTO event (at, kind, operation, subject, bytes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            ticks(at),
+            kind.as_str(),
+            operation,
+            device.as_ref(),
+            signed(bytes as u64),
+            body
+        ])?;
+    Ok(())
+}
+
+impl Store {
+    /// Bounds the events that are kept.
+    pub(crate) fn limit_events(&self, limits: EventLimits) {
+        self.events.set_limits(limits);
+    }
+
+    /// The id of the newest event; it rises when one is committed.
+    pub(crate) fn event_newest(&self) -> watch::Receiver<i64> {
+        self.events.newest()
+    }
+
+    /// Stores a message of a device. `false` when the device is no longer there.
+    pub(crate) async fn telemetry_insert(
+        &self,
+        message: TelemetryMessage,
+    ) -> Result<bool, StoreError> {
+        self.write(1, move |write| {
+            let device = message.device.as_ref();
+            let generation: Option<String> = write
+                .connection
+                .prepare_cached(
+                    "UPDATE device SET last_activity = ?2 WHERE device_id = ?1 RETURNING generation_id",
+                )?
+                .query_row([device, &time_text(message.enqueued)], |row| row.get(0))
+                .optional()?;
+            let Some(generation) = generation else {
+                return Ok(false);
+            };
+            let bytes = ROW_BYTES + message.body.len() + message.properties.len();
+            write
+                .connection
+                .prepare_cached(
+                    "INSERT INTO event (at, kind, subject, auth_method, generation_id, properties, message_id, repeated, bytes, body) \
+                     VALUES (?1, 'telemetry', ?2, ?3, ?4, ?5, ?6, \
+                     ?6 IS NOT NULL AND EXISTS (SELECT 1 FROM event WHERE subject = ?2 AND message_id = ?6), ?7, ?8)",
+                )?
+                .execute(params![
+                    ticks(message.enqueued),
+                    device,
+                    message.auth_method,
+                    generation,
+                    message.properties,
+                    message.message_id,
+                    signed(bytes as u64),
+                    &message.body[..],
+                ])?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Drops what is too old, also while nothing happens.
+    pub(crate) async fn event_expire(&self) -> Result<(), StoreError> {
+        // The writer drops some of what is beyond the limits at the end of every transaction.
+        let mut rows = self.event_total().await?.0;
+        loop {
+            self.write(EVICTED_AT_MOST, |_| Ok::<_, StoreError>(()))
+                .await?;
+            let left = self.event_total().await?.0;
+            if left >= rows {
+                return Ok(());
+            }
+            rows = left;
+        }
+    }
+
+    /// How many events are kept, and how many bytes they are.
+    pub(crate) async fn event_total(&self) -> Result<(u64, u64), StoreError> {
+        self.read(total).await
+    }
+
+    /// The events after the one with the id `after`, up to `max_rows` of them and about `max_bytes` of their bodies. A reading looks at
+    /// a bounded number of rows, so it may find none and yet not have seen all: `seen` tells how far it came.
+    pub(crate) async fn event_page(
+        &self,
+        filter: EventFilter,
+        after: i64,
+        max_rows: u32,
+        max_bytes: usize,
+    ) -> Result<EventPage, StoreError> {
+        self.read(move |connection| page(connection, &filter, after, max_rows, max_bytes))
+            .await
+    }
+}
+
+fn page(
+    connection: &Connection,
+    filter: &EventFilter,
+    after: i64,
+    max_rows: u32,
+    max_bytes: usize,
+) -> Result<EventPage, StoreError> {
+    // One view of all three statements.
+    let view = connection.unchecked_transaction()?;
+    let newest = newest(&view)?;
+    let oldest: Option<i64> = view
+        .prepare_cached("SELECT min(id) FROM event")?
+        .query_row([], |row| row.get(0))?;
+    let oldest = oldest.unwrap_or(newest + 1);
+    let from = after.max(oldest - 1);
+    // With a device its index leads from row to row; without one, so many rows are looked at.
+    let upto = match filter.device {
+        Some(_) => newest,
+        None => newest.min(from.saturating_add(LOOKED_AT)),
+    };
+    let mut sql = String::from(
+        "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, repeated, body FROM event \
+         WHERE id > ?1 AND id <= ?2 AND at >= ?3",
+    );
+    let since = ticks(filter.since.unwrap_or(Timestamp::MIN));
+    let device = filter.device.as_ref().map(DeviceId::as_ref);
+    let mut parameters: Vec<&dyn ToSql> = vec![&from, &upto, &since];
+    if let Some(device) = &device {
+        sql.push_str(" AND subject = ?4 AND kind <> 'job'");
+        parameters.push(device);
+    }
+    if !filter.kinds.is_empty() {
+        let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
+        sql.push_str(&format!(" AND kind IN ('{}')", kinds.join("', '")));
+    }
+    sql.push_str(" ORDER BY id");
+    let mut statement = view.prepare_cached(&sql)?;
+    let mut rows = statement.query(&parameters[..])?;
+    let mut page = EventPage {
+        events: Vec::new(),
+        seen: upto.max(after),
+        oldest,
+        newest,
+    };
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let event = record(row)?;
+        bytes += event.body.as_ref().map_or(0, Vec::len);
+        let id = event.id;
+        page.events.push(event);
+        if page.events.len() >= max_rows as usize || bytes >= max_bytes {
+            page.seen = id;
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn record(row: &Row<'_>) -> Result<EventRecord, StoreError> {
+    let ticks: i64 = row.get("at")?;
+    let at = Timestamp::from_nanosecond(i128::from(ticks) * NANOSECONDS_A_TICK);
+    let kind: String = row.get("kind")?;
+    Ok(EventRecord {
+        id: row.get("id")?,
+        at: at.map_err(|error| StoreError::corrupt("event time", error))?,
+        kind: EventKind::parse(&kind)
+            .ok_or_else(|| StoreError::corrupt("event", UnknownKind(kind)))?,
+        operation: row.get("operation")?,
+        subject: row.get("subject")?,
+        auth_method: row.get("auth_method")?,
+        generation_id: row.get("generation_id")?,
+        properties: row.get("properties")?,
+        repeated: row.get("repeated")?,
+        body: row.get("body")?,
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there are no events of the kind `{0}`")]
+struct UnknownKind(String);
