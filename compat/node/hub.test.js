@@ -128,6 +128,32 @@ test('failures are told apart by their names', async () => {
   await assert.rejects(client.invokeDeviceMethod('node-away', call(1, { responseTimeoutInSeconds: 1 })), /./);
 });
 
+test('devices are added, updated and removed by the dozen', async () => {
+  const ids = Array.from({ length: 12 }, (_, n) => `node-bulk-${n}`);
+  const added = value(await registry.addDevices(ids.map((deviceId) => ({ deviceId, status: 'disabled' }))));
+  assert.deepEqual([added.isSuccessful, added.errors, added.warnings], [true, [], []]);
+  const read = () => Promise.all(ids.map(async (id) => value(await registry.get(id))));
+  const devices = await read();
+  assert.ok(devices.every((one) => one.status === 'disabled' && one.authentication.symmetricKey.primaryKey));
+
+  const enabled = devices.map(({ deviceId, etag }) => ({ deviceId, etag, status: 'enabled' }));
+  assert.equal(value(await registry.updateDevices(enabled, false)).isSuccessful, true);
+  assert.ok((await read()).every((one) => one.status === 'enabled'));
+  // These etags are those of before.
+  const stale = registry.updateDevices(enabled, false);
+  await assert.rejects(stale, (error) => {
+    const result = JSON.parse(error.responseBody);
+    assert.equal(error.name, 'ArgumentError');
+    assert.deepEqual([result.isSuccessful, result.errors.length, result.errors[0].errorCode], [false, 12, 'PreconditionFailed']);
+    return true;
+  });
+  assert.equal(value(await registry.updateDevices(enabled, true)).isSuccessful, true);
+
+  const removed = value(await registry.removeDevices(ids.map((deviceId) => ({ deviceId })), true));
+  assert.equal(removed.isSuccessful, true);
+  await assert.rejects(registry.get(ids[0]), { name: 'DeviceNotFoundError' });
+});
+
 test('a query is read page by page', async () => {
   for (let n = 0; n < 5; n += 1) {
     await register(`node-paged-${n}`);

@@ -7,7 +7,9 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub.models import (
     CloudToDeviceMethod,
+    ExportImportDevice,
     JobRequest,
+    PropertyContainer,
     QuerySpecification,
     Twin,
     TwinProperties,
@@ -50,6 +52,38 @@ def test_identities_are_made_changed_listed_and_removed(hub):
     hub.registry.delete_device("made-keys")
     with pytest.raises(Exception) as gone:
         hub.registry.get_device("own-keys")
+    assert status_of(gone) == 404
+
+
+def test_many_devices_are_made_changed_and_removed_in_one_call(hub):
+    def bulk(mode, names, **members):
+        return hub.registry.bulk_create_or_update_devices(
+            [ExportImportDevice(id=name, import_mode=mode, **members) for name in names]
+        )
+
+    names = [f"bulk-{number}" for number in range(100)]
+    made = bulk("create", names, status="enabled", tags={"site": "north"}, properties=PropertyContainer(desired={"floor": 3}))
+    assert made.is_successful and made.errors == [] and made.warnings == []
+    twin = hub.registry.get_twin("bulk-42")
+    assert twin.tags == {"site": "north"} and twin.properties.desired["floor"] == 3
+
+    again = bulk("create", ["bulk-0", "bulk-new"])
+    assert not again.is_successful
+    assert [(error.device_id, error.error_code) for error in again.errors] == [("bulk-0", "DeviceAlreadyExists")]
+    assert hub.registry.get_device("bulk-new").status == "enabled"
+
+    etag = hub.registry.get_device("bulk-1").etag
+    assert bulk("updateIfMatchETag", ["bulk-1"], e_tag=etag, status="disabled").is_successful
+    stale = bulk("updateIfMatchETag", ["bulk-1"], e_tag=etag, status="enabled")
+    assert stale.errors[0].error_code == "PreconditionFailed"
+    assert bulk("updateTwinIfMatchETag", ["bulk-42"], twin_etag=twin.etag, tags={"site": "south"}).is_successful
+    assert hub.registry.get_twin("bulk-42").tags == {"site": "south"}
+
+    too_many = bulk("delete", [*names, "bulk-new"])
+    assert too_many.is_successful is False and "100" in too_many.errors[0].error_status
+    assert bulk("delete", names).is_successful and bulk("delete", ["bulk-new"]).is_successful
+    with pytest.raises(Exception) as gone:
+        hub.registry.get_device("bulk-42")
     assert status_of(gone) == 404
 
 

@@ -66,7 +66,7 @@ pub(crate) fn service(
 
 fn router(services: &Services, names: &HostNames) -> Router {
     let resources = Router::new()
-        .route("/devices", get(device::list))
+        .route("/devices", get(device::list).post(device::bulk))
         .route("/devices/query", post(query::post))
         .route(
             "/devices/{id}",

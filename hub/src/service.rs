@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use audit::AuditRow;
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
-pub(crate) use device::{Device, DeviceUpdate};
+pub(crate) use device::{BulkRequest, BulkResult, Device, DeviceUpdate};
 pub use error::ServiceError;
 pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;
@@ -159,6 +159,21 @@ pub(crate) enum IfMatch {
 }
 
 impl IfMatch {
+    /// Reads `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them. `None` for what is none of these.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let text = text.strip_prefix("W/").unwrap_or(text);
+        let text = match text.strip_prefix('"') {
+            Some(open) => open.strip_suffix('"')?,
+            None => text,
+        };
+        match text {
+            "" => None,
+            "*" => Some(Self::Any),
+            tag => Some(Self::Etag(tag.to_owned())),
+        }
+    }
+
     /// Whether the change may be made to the version `etag`.
     pub(crate) fn check(&self, etag: &str) -> Result<(), ServiceError> {
         match self {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod device;
+mod device_bulk;
 mod event;
 mod file;
 mod job;
@@ -29,6 +30,7 @@ use rusqlite::Connection;
 
 pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
+pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};

@@ -2,7 +2,7 @@
 //! leaves. `/audit` shows them.
 
 use axum::body::Body;
-use axum::extract::{Extension, FromRequest as _, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
@@ -12,11 +12,12 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::auth::Caller;
-use super::request::Raw;
+use super::device::MAX_BULK_BODY;
+use super::request::{MAX_BODY, Raw, without_mark};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::identity::Rights;
-use crate::service::{Attempt, AuditFilter, Services};
+use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
 
 /// A call that changes or commands something.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub(super) async fn record(
     };
     let is_method = operation.name == "method.invoke";
     let (detail, request) = match operation.name {
-        "method.invoke" | "job.create" => peek(request).await,
+        "method.invoke" | "job.create" => peek(request, MAX_BODY, detail).await,
+        "device.bulk" => peek(request, MAX_BULK_BODY, bulk_detail).await,
         _ => (None, Ok(request)),
     };
     let attempt = Attempt {
@@ -104,11 +106,15 @@ fn cancel_or_stop(uri: &Uri) -> &'static str {
     if stops { "job.stop" } else { "job.cancel" }
 }
 
-/// Reads the body, and gives the request back with it.
-async fn peek(request: Request) -> (Option<String>, Result<Request, HttpError>) {
+/// Reads the body, and gives the request back with it and with what `detail` says of it.
+async fn peek(
+    request: Request,
+    limit: usize,
+    detail: fn(&[u8]) -> Option<String>,
+) -> (Option<String>, Result<Request, HttpError>) {
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
-    match Raw::from_request(whole, &()).await {
+    match Raw::read(whole, limit).await {
         Ok(Raw(body)) => {
             let detail = detail(&body);
             (detail, Ok(Request::from_parts(parts, Body::from(body))))
@@ -129,6 +135,12 @@ fn detail(body: &[u8]) -> Option<String> {
     ];
     let said: Vec<&str> = said.into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// How many operations of which modes, and on which devices.
+fn bulk_detail(body: &[u8]) -> Option<String> {
+    let request = BulkRequest::read(without_mark(body)).ok()?;
+    Some(request.to_string())
 }
 
 /// `GET /audit`. It takes RegistryRead and ServiceConnect together: it shows what every policy does, so of the policies that a hub begins

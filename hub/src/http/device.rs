@@ -1,6 +1,6 @@
 //! `/devices` and `/statistics`: the identity registry.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
@@ -8,9 +8,10 @@ use iothub_protocol::id::DeviceId;
 use serde_json::json;
 
 use super::auth::Caller;
+use super::request::{Raw, without_mark};
 use super::{Document, HttpError, Id, Parameters, json_response};
 use crate::identity::Rights;
-use crate::service::{Device, DeviceUpdate, IfMatch, Services};
+use crate::service::{BulkRequest, Device, DeviceUpdate, IfMatch, Services};
 
 pub(super) async fn put(
     State(services): State<Services>,
@@ -56,6 +57,25 @@ pub(super) async fn list(
     caller.require(Rights::REGISTRY_READ)?;
     let top = parameters.number("top")?;
     Ok(json_response(&services.device.list(top).await?))
+}
+
+/// The longest body of a bulk call: a hundred identities with keys, and 8 KiB of tags and properties for each.
+pub(super) const MAX_BULK_BODY: usize = 1024 * 1024;
+
+pub(super) async fn bulk(
+    State(services): State<Services>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_WRITE)?;
+    let Raw(body) = Raw::read(request, MAX_BULK_BODY).await?;
+    let wanted = BulkRequest::read(without_mark(&body)).map_err(HttpError::bulk_refused)?;
+    let result = services.device.bulk(wanted).await?;
+    if result.is_successful {
+        Ok(json_response(&result))
+    } else {
+        Err(HttpError::bulk_failed(result))
+    }
 }
 
 pub(super) async fn registry_statistics(

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::service::ServiceError;
+use crate::service::{BulkResult, ServiceError};
 
 /// A request that ends without its answer.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ enum Dialect {
     Registry,
     /// A JSON string that holds JSON: methods. With the timeout that passed, if one did.
     Method(Option<Duration>),
+    /// As the registry's, with the result of a bulk call beside it: clients read the one or the other.
+    Bulk(BulkResult),
 }
 
 #[derive(Serialize)]
@@ -37,6 +39,8 @@ struct Envelope {
     message: String,
     #[serde(rename = "ExceptionMessage")]
     exception_message: String,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    bulk: Option<BulkResult>,
 }
 
 impl HttpError {
@@ -73,7 +77,7 @@ impl HttpError {
     pub(crate) fn for_method(self) -> Self {
         let timeout = match self.dialect {
             Dialect::Method(timeout) => timeout,
-            Dialect::Registry => None,
+            Dialect::Registry | Dialect::Bulk(_) => None,
         };
         Self {
             dialect: Dialect::Method(timeout),
@@ -90,6 +94,24 @@ impl HttpError {
         }
     }
 
+    /// A bulk call of which nothing was done.
+    pub(crate) fn bulk_refused(error: ServiceError) -> Self {
+        let result = BulkResult::refused(error.code.name(), error.message.clone());
+        Self {
+            dialect: Dialect::Bulk(result),
+            ..Self::from(error)
+        }
+    }
+
+    /// A bulk call of which a part was not done. .NET's client reads the result only beside this code.
+    pub(crate) fn bulk_failed(result: BulkResult) -> Self {
+        let message = result.message();
+        Self {
+            dialect: Dialect::Bulk(result),
+            ..Self::new(ErrorCode::BulkRegistryOperationFailure, message)
+        }
+    }
+
     fn envelope(&self) -> Envelope {
         let now = Timestamp::now();
         let tracking = format!(
@@ -98,9 +120,13 @@ impl HttpError {
             now.strftime("%m/%d/%Y %H:%M:%S")
         );
         match &self.dialect {
-            Dialect::Registry => Envelope {
+            Dialect::Registry | Dialect::Bulk(_) => Envelope {
                 message: format!("ErrorCode:{};{}", self.name, self.message),
                 exception_message: format!("Tracking ID:{tracking}"),
+                bulk: match &self.dialect {
+                    Dialect::Bulk(result) => Some(result.clone()),
+                    _ => None,
+                },
             },
             Dialect::Method(timeout) => {
                 let info = timeout.map_or_else(
@@ -117,6 +143,7 @@ impl HttpError {
                 Envelope {
                     message: inner.to_string(),
                     exception_message: String::new(),
+                    bulk: None,
                 }
             }
         }

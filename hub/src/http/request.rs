@@ -23,10 +23,9 @@ const BODY_DEADLINE: Duration = Duration::from_secs(20);
 /// A whole body.
 pub(crate) struct Raw(pub(crate) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Raw {
-    type Rejection = HttpError;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
+impl Raw {
+    /// Reads the body, if it is no longer than `limit` bytes.
+    pub(crate) async fn read(request: Request, limit: usize) -> Result<Self, HttpError> {
         let headers = request.headers();
         let announced = headers
             .get(CONTENT_LENGTH)
@@ -40,17 +39,17 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
                 message,
             ));
         }
-        if announced.is_some_and(|length| length > MAX_BODY) {
-            return Err(too_long());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_long(limit));
         }
-        read(request.into_body()).await.map(Self)
+        read(request.into_body(), limit).await.map(Self)
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, HttpError> {
-    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
+async fn read(body: Body, limit: usize) -> Result<Bytes, HttpError> {
+    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long(limit)),
         Ok(Err(error)) => Err(HttpError::new(
             ErrorCode::GenericBadRequest,
             format!("the body broke off: {error}"),
@@ -69,11 +68,16 @@ async fn read(body: Body) -> Result<Bytes, HttpError> {
     }
 }
 
-fn too_long() -> HttpError {
+fn too_long(limit: usize) -> HttpError {
     HttpError::new(
         ErrorCode::GenericRequestEntityTooLarge,
-        format!("the body is longer than {MAX_BODY} bytes"),
+        format!("the body is longer than {limit} bytes"),
     )
+}
+
+/// The decoder of .NET's clients writes a byte order mark at times.
+pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// A body that holds a JSON object of one type.
@@ -82,10 +86,9 @@ pub(crate) struct Document<T>(pub(crate) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
     type Rejection = HttpError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
-        let Raw(body) = Raw::from_request(request, state).await?;
-        // The decoder of .NET's clients writes a byte order mark at times.
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+    async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
+        let Raw(body) = Raw::read(request, MAX_BODY).await?;
+        let body = without_mark(&body);
         // Serde would take an array of members for an object, too.
         if body.trim_ascii_start().first() != Some(&b'{') {
             let message = "the body is not a JSON object";
@@ -151,28 +154,17 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-/// `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them.
 fn if_match(headers: &HeaderMap) -> Result<IfMatch, HttpError> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(IfMatch::Absent);
     };
-    let unreadable = || {
+    let read = value.to_str().ok().and_then(IfMatch::read);
+    read.ok_or_else(|| {
         HttpError::new(
             ErrorCode::ArgumentInvalid,
             "the If-Match header is not an etag or `*`",
         )
-    };
-    let text = value.to_str().map_err(|_| unreadable())?.trim();
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    let text = match text.strip_prefix('"') {
-        Some(open) => open.strip_suffix('"').ok_or_else(unreadable)?,
-        None => text,
-    };
-    match text {
-        "" => Err(unreadable()),
-        "*" => Ok(IfMatch::Any),
-        tag => Ok(IfMatch::Etag(tag.to_owned())),
-    }
+    })
 }
 
 /// The parameters after `?`; names in any case.

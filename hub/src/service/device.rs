@@ -1,5 +1,6 @@
 //! The identity registry: who may connect, and with what.
 
+mod bulk;
 mod document;
 
 use iothub_protocol::error::ErrorCode;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub(crate) use bulk::{BulkRequest, BulkResult};
 pub(crate) use document::{Device, DeviceUpdate};
 
 use super::{IfMatch, ServiceError};
@@ -58,25 +60,11 @@ impl DeviceService {
         wanted: &DeviceUpdate,
     ) -> Result<Device, ServiceError> {
         wanted.check_id(device.as_ref())?;
-        let record = DeviceRecord {
-            device_id: device.clone(),
-            generation_id: generation_id(Timestamp::now()),
-            etag: new_etag(),
-            enabled: wanted.enabled()?.unwrap_or(true),
-            status_reason: wanted.status_reason()?,
-            status_updated: NEVER.to_owned(),
-            authentication: wanted.authentication(None)?,
-            connection_state: ConnectionState::Disconnected,
-            connection_state_updated: NEVER.to_owned(),
-            last_activity: NEVER.to_owned(),
-        };
+        let record = new_record(device, wanted, Timestamp::now())?;
         if self.store.device_insert(record.clone()).await? {
             Ok(record.into())
         } else {
-            Err(ServiceError::new(
-                ErrorCode::DeviceAlreadyExists,
-                format!("there is a device `{device}` already"),
-            ))
+            Err(already_exists(device))
         }
     }
 
@@ -92,7 +80,8 @@ impl DeviceService {
         let changed = self
             .store
             .device_update(device, move |record| {
-                change(record, &if_match, &wanted, now)
+                if_match.check(&record.etag)?;
+                change(record, &wanted, now)
             })
             .await?;
         let (record, ends_connection) =
@@ -143,17 +132,43 @@ impl DeviceService {
     }
 }
 
-/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to.
+/// A device as it is made.
+fn new_record(
+    device: &DeviceId,
+    wanted: &DeviceUpdate,
+    now: Timestamp,
+) -> Result<DeviceRecord, ServiceError> {
+    Ok(DeviceRecord {
+        device_id: device.clone(),
+        generation_id: generation_id(now),
+        etag: new_etag(),
+        enabled: wanted.enabled()?.unwrap_or(true),
+        status_reason: wanted.status_reason()?,
+        status_updated: NEVER.to_owned(),
+        authentication: wanted.authentication(None)?,
+        connection_state: ConnectionState::Disconnected,
+        connection_state_updated: NEVER.to_owned(),
+        last_activity: NEVER.to_owned(),
+    })
+}
+
+fn already_exists(device: &DeviceId) -> ServiceError {
+    ServiceError::new(
+        ErrorCode::DeviceAlreadyExists,
+        format!("there is a device `{device}` already"),
+    )
+}
+
+/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to. Each change is a new version, with a new
+/// etag, also one that differs in nothing: the writer asked for one, as with twins.
 fn change(
     record: &mut DeviceRecord,
-    if_match: &IfMatch,
     wanted: &DeviceUpdate,
     now: String,
 ) -> Result<Option<DisconnectReason>, ServiceError> {
-    if_match.check(&record.etag)?;
     let enabled = wanted.enabled()?.unwrap_or(record.enabled);
     let authentication = wanted.authentication(Some(&record.authentication))?;
-    let reason = if !enabled {
+    let reason = if record.enabled && !enabled {
         Some(DisconnectReason::Disabled)
     } else if authentication.differs_from(&record.authentication) {
         Some(DisconnectReason::CredentialsChanged)

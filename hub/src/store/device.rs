@@ -106,7 +106,8 @@ pub(super) fn stored_key(bytes: &[u8]) -> Result<SharedAccessKey, StoreError> {
     SharedAccessKey::from_bytes(bytes).map_err(|error| StoreError::corrupt("key", error))
 }
 
-fn get(
+/// The identity, if there is one.
+pub(super) fn get(
     connection: &rusqlite::Connection,
     device: &DeviceId,
 ) -> Result<Option<DeviceRecord>, StoreError> {
@@ -162,37 +163,8 @@ impl Store {
 
     /// Adds an identity and its empty twin. `false` when there is one of that name already.
     pub(crate) async fn device_insert(&self, record: DeviceRecord) -> Result<bool, StoreError> {
-        self.write(2, move |write| {
-            let (primary, secondary) = record.authentication.keys.unzip();
-            let inserted = write
-                .connection
-                .prepare_cached(
-                    "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
-                     primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, connection_state_updated, last_activity) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT (device_id) DO NOTHING RETURNING id",
-                )?
-                .query_row(
-                    params![
-                        record.device_id.as_ref(),
-                        record.generation_id,
-                        record.etag,
-                        status(record.enabled),
-                        record.status_reason,
-                        record.status_updated,
-                        record.authentication.kind,
-                        primary.as_ref().map(SharedAccessKey::as_bytes),
-                        secondary.as_ref().map(SharedAccessKey::as_bytes),
-                        record.authentication.thumbprints.0,
-                        record.authentication.thumbprints.1,
-                        NEVER,
-                    ],
-                    |row| row.get::<_, i64>(0),
-                )
-                .optional()?;
-            inserted.map(|id| super::twin::insert_empty(write.connection, id)).transpose()?;
-            Ok(inserted.is_some())
-        })
-        .await
+        self.write(2, move |write| insert(write.connection, &record))
+            .await
     }
 
     /// Changes the identity by `change`, and returns it with what `change` has to say; `None` when there is none. What its connection sets
@@ -233,7 +205,47 @@ impl Store {
     }
 }
 
-fn update(connection: &rusqlite::Connection, record: &DeviceRecord) -> Result<(), StoreError> {
+/// Adds an identity and its empty twin. `false` when there is one of that name already.
+pub(super) fn insert(
+    connection: &rusqlite::Connection,
+    record: &DeviceRecord,
+) -> Result<bool, StoreError> {
+    let keys = record.authentication.keys.as_ref();
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
+             primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, connection_state_updated, last_activity) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT (device_id) DO NOTHING RETURNING id",
+        )?
+        .query_row(
+            params![
+                record.device_id.as_ref(),
+                record.generation_id,
+                record.etag,
+                status(record.enabled),
+                record.status_reason,
+                record.status_updated,
+                record.authentication.kind,
+                keys.map(|(primary, _)| primary.as_bytes()),
+                keys.map(|(_, secondary)| secondary.as_bytes()),
+                record.authentication.thumbprints.0,
+                record.authentication.thumbprints.1,
+                NEVER,
+            ],
+            |row| row.get::<_, i64>(0),
+        )
+        .optional()?;
+    inserted
+        .map(|id| super::twin::insert_empty(connection, id))
+        .transpose()?;
+    Ok(inserted.is_some())
+}
+
+/// Writes all of the identity but what its connection sets.
+pub(super) fn update(
+    connection: &rusqlite::Connection,
+    record: &DeviceRecord,
+) -> Result<(), StoreError> {
     let keys = record.authentication.keys.as_ref();
     connection
         .prepare_cached(
@@ -255,7 +267,11 @@ fn update(connection: &rusqlite::Connection, record: &DeviceRecord) -> Result<()
     Ok(())
 }
 
-fn delete(connection: &rusqlite::Connection, device: &DeviceId) -> Result<(), StoreError> {
+/// Removes the identity, its twin and its session.
+pub(super) fn delete(
+    connection: &rusqlite::Connection,
+    device: &DeviceId,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached("DELETE FROM device WHERE device_id = ?1")?
         .execute([device.as_ref()])?;

@@ -55,7 +55,7 @@ impl Write<'_> {
     }
 
     /// Runs `operation` so that its failure undoes only its own writes.
-    fn isolated<T, E: From<StoreError>>(
+    pub(super) fn isolated<T, E: From<StoreError>>(
         &mut self,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E>,
     ) -> Result<T, E> {

@@ -8,6 +8,7 @@
 mod audit;
 mod backup;
 mod bad_input;
+mod bulk;
 mod certificates;
 mod device;
 mod event;

@@ -26,6 +26,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::GET, "/devices/lobby", read),
         (Method::GET, "/statistics/devices", read),
         (Method::PUT, "/devices/new", write),
+        (Method::POST, "/devices", write),
         (Method::DELETE, "/devices/gone", write),
         (Method::GET, "/statistics/service", service),
         (Method::GET, "/twins/lobby", service),

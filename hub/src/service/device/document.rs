@@ -134,6 +134,14 @@ impl DeviceUpdate {
         }
     }
 
+    /// Checks what can be checked without the device.
+    pub(crate) fn check(&self) -> Result<(), ServiceError> {
+        self.enabled()?;
+        self.status_reason()?;
+        self.authentication(None)?;
+        Ok(())
+    }
+
     /// The wanted status, if the body says one.
     pub(crate) fn enabled(&self) -> Result<Option<bool>, ServiceError> {
         match self.status.as_deref() {

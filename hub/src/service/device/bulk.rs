@@ -1,0 +1,175 @@
+//! `POST /devices`: up to a hundred registry operations in one call and one transaction. Each stands or falls by itself.
+
+mod request;
+
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::twin;
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub(crate) use request::BulkRequest;
+use request::{ImportMode, Label, Operation, Task};
+
+use super::super::twin::merge;
+use super::super::{IfMatch, ServiceError};
+use super::{DeviceService, already_exists, change, new_record};
+use crate::session::DisconnectReason;
+use crate::store::{DeviceWrite, time_text};
+
+/// What came of a call.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BulkResult {
+    /// Whether every operation was done.
+    pub(crate) is_successful: bool,
+    /// Those that were not.
+    pub(crate) errors: Vec<BulkError>,
+    /// None is ever given.
+    warnings: [(); 0],
+}
+
+/// An operation that was not done.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BulkError {
+    device_id: Option<String>,
+    error_code: &'static str,
+    error_status: String,
+    module_id: Option<String>,
+    operation: Option<&'static str>,
+}
+
+impl BulkResult {
+    fn new(errors: Vec<BulkError>) -> Self {
+        Self {
+            is_successful: errors.is_empty(),
+            errors,
+            warnings: [],
+        }
+    }
+
+    /// That of a call of which nothing was done.
+    pub(crate) fn refused(error_code: &'static str, error_status: String) -> Self {
+        Self::new(vec![BulkError {
+            device_id: None,
+            error_code,
+            error_status,
+            module_id: None,
+            operation: None,
+        }])
+    }
+
+    /// What failed, in a sentence.
+    pub(crate) fn message(&self) -> String {
+        let errors = self.errors.iter();
+        let said: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
+        format!(
+            "of the registry operations {} failed and the others were done: {}",
+            said.len(),
+            said.join("; ")
+        )
+    }
+}
+
+impl DeviceService {
+    /// Does each operation of `request` that can be done, all in one transaction, and says which could not. Connections of devices that
+    /// were disabled, deleted or given other credentials end after it; connected devices hear of desired changes.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails; then nothing has changed.
+    pub(crate) async fn bulk(&self, request: BulkRequest) -> Result<BulkResult, ServiceError> {
+        let (labels, tasks): (Vec<Label>, Vec<_>) = request
+            .items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| (item.label, (index, item.task)))
+            .unzip();
+        let now = Timestamp::now();
+        let outcomes = self
+            .store
+            .device_bulk(tasks, move |write, (index, task)| {
+                let task = task?;
+                let device = task.device.clone();
+                let ends = apply(write, task, now).map_err(|error| ServiceError {
+                    message: format!("item {index}: {}", error.message),
+                    ..error
+                })?;
+                Ok::<_, ServiceError>(ends.map(|reason| (device, reason)))
+            })
+            .await?;
+        let mut errors = Vec::new();
+        for (label, outcome) in labels.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(None) => {}
+                Ok(Some((device, reason))) => self.registry.disconnect(&device, reason),
+                Err(error) => errors.push(BulkError {
+                    device_id: label.device,
+                    error_code: error.code.name(),
+                    error_status: error.message,
+                    module_id: label.module,
+                    operation: label.mode.map(ImportMode::name),
+                }),
+            }
+        }
+        Ok(BulkResult::new(errors))
+    }
+}
+
+/// Does one operation. Returns why the device's connection has to end, if it has to.
+fn apply(
+    write: &mut DeviceWrite<'_, '_>,
+    task: Task,
+    now: Timestamp,
+) -> Result<Option<DisconnectReason>, ServiceError> {
+    let device = &task.device;
+    let present = write.get(device)?;
+    // A twin that is made here has no etag that anyone could know.
+    let twin_if_match = match present {
+        Some(_) => task.twin_if_match,
+        None => IfMatch::Absent,
+    };
+    let ends = match (task.operation, present) {
+        (Operation::Create(_), Some(_)) => return Err(already_exists(device)),
+        (Operation::Create(wanted) | Operation::CreateOrUpdate(_, wanted), None) => {
+            write.insert(&new_record(device, &wanted, now)?)?;
+            None
+        }
+        (
+            Operation::Update(if_match, wanted) | Operation::CreateOrUpdate(if_match, wanted),
+            Some(mut record),
+        ) => {
+            matches(&if_match, &record.etag, "eTag")?;
+            let ends = change(&mut record, &wanted, time_text(now))?;
+            write.update(&record)?;
+            ends
+        }
+        (Operation::Delete(if_match), Some(record)) => {
+            matches(&if_match, &record.etag, "eTag")?;
+            write.delete(device)?;
+            return Ok(Some(DisconnectReason::Deleted));
+        }
+        (Operation::UpdateTwin, Some(_)) => None,
+        (_, None) => return Err(ServiceError::device_not_found(device.as_ref())),
+    };
+    write.twin(device, |record| {
+        if twin_if_match != IfMatch::Absent {
+            matches(&twin_if_match, &twin::etag(record.etag), "twinETag")?;
+        }
+        merge(record, &task.twin, now)
+    })?;
+    Ok(ends)
+}
+
+/// An item may only leave out its etag where there is nothing yet that has one.
+fn matches(wanted: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
+    let message = match wanted {
+        IfMatch::Any => return Ok(()),
+        IfMatch::Etag(tag) if tag == present => return Ok(()),
+        IfMatch::Etag(tag) => format!("{member} is `{tag}`; expected the present etag"),
+        IfMatch::Absent => {
+            format!("{member} is missing; expected the present etag, for the device exists")
+        }
+    };
+    Err(ServiceError::new(ErrorCode::PreconditionFailed, message))
+}

@@ -1,0 +1,421 @@
+//! Reading the body of a bulk call. What is wrong within an item is found here too, and told in its turn.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::DeviceId;
+use iothub_protocol::twin::{SectionPatch, TwinPatch};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::service::twin::check;
+use crate::service::{IfMatch, ServiceError};
+
+use super::super::DeviceUpdate;
+
+/// Operations in one call, at most.
+const MAX_ITEMS: usize = 100;
+
+/// The kinds of operations (`importMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ImportMode {
+    Create,
+    Update,
+    UpdateIfMatchEtag,
+    Delete,
+    DeleteIfMatchEtag,
+    CreateOrUpdate,
+    CreateOrUpdateIfMatchEtag,
+    UpdateTwin,
+    UpdateTwinIfMatchEtag,
+}
+
+impl ImportMode {
+    const ALL: [Self; 9] = [
+        Self::Create,
+        Self::Update,
+        Self::UpdateIfMatchEtag,
+        Self::Delete,
+        Self::DeleteIfMatchEtag,
+        Self::CreateOrUpdate,
+        Self::CreateOrUpdateIfMatchEtag,
+        Self::UpdateTwin,
+        Self::UpdateTwinIfMatchEtag,
+    ];
+
+    /// As IoT Hub spells it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::UpdateIfMatchEtag => "updateIfMatchETag",
+            Self::Delete => "delete",
+            Self::DeleteIfMatchEtag => "deleteIfMatchETag",
+            Self::CreateOrUpdate => "createOrUpdate",
+            Self::CreateOrUpdateIfMatchEtag => "createOrUpdateIfMatchETag",
+            Self::UpdateTwin => "updateTwin",
+            Self::UpdateTwinIfMatchEtag => "updateTwinIfMatchETag",
+        }
+    }
+
+    /// The mode of that name, in any case: Node's client begins some with a capital.
+    fn named(name: &str) -> Option<Self> {
+        let mut modes = Self::ALL.into_iter();
+        modes.find(|mode| mode.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// A call, read. Items that make no sense are in it, each with its error, and are refused in their turn.
+#[derive(Debug)]
+pub(crate) struct BulkRequest {
+    pub(super) items: Vec<Item>,
+}
+
+/// One operation, or why it makes no sense.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) label: Label,
+    pub(super) task: Result<Task, ServiceError>,
+}
+
+/// What an item is about, as far as it could be read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Label {
+    pub(super) device: Option<String>,
+    pub(super) module: Option<String>,
+    pub(super) mode: Option<ImportMode>,
+}
+
+/// What an item asks for, checked.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) device: DeviceId,
+    pub(super) operation: Operation,
+    pub(super) twin: TwinPatch,
+    pub(super) twin_if_match: IfMatch,
+}
+
+/// What becomes of the identity.
+#[derive(Debug)]
+pub(super) enum Operation {
+    Create(DeviceUpdate),
+    Update(IfMatch, DeviceUpdate),
+    CreateOrUpdate(IfMatch, DeviceUpdate),
+    Delete(IfMatch),
+    UpdateTwin,
+}
+
+/// The members that say what an item is. Those of the identity and of the twin are read by their own types.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    id: Option<String>,
+    module_id: Option<String>,
+    import_mode: Option<String>,
+    // Node's client sends a device as it read it, where the member has a small t.
+    #[serde(rename = "eTag", alias = "etag")]
+    etag: Option<String>,
+    #[serde(rename = "twinETag", alias = "twinEtag")]
+    twin_etag: Option<String>,
+}
+
+impl BulkRequest {
+    /// Reads the body of a call.
+    ///
+    /// # Errors
+    ///
+    /// When it is no array of 1 to 100 items, or two of them are about one identity. What is wrong within an item is that item's error.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, ServiceError> {
+        let Texts(texts) = serde_json::from_slice(body).map_err(|error| {
+            ServiceError::argument(format!(
+                "the body is not what is expected here: {error}; expected an array of 1 to {MAX_ITEMS} registry operations"
+            ))
+        })?;
+        if texts.is_empty() {
+            return Err(ServiceError::argument(format!(
+                "the body names no registry operation; expected 1 to {MAX_ITEMS}"
+            )));
+        }
+        let items = texts.into_iter().enumerate();
+        let items: Vec<Item> = items.map(|(index, text)| item(index, text)).collect();
+        let mut seen = HashMap::new();
+        for (index, Item { label, .. }) in items.iter().enumerate() {
+            let Some(device) = &label.device else {
+                continue;
+            };
+            if let Some(first) = seen.insert((device, &label.module), index) {
+                return Err(ServiceError::new(
+                    ErrorCode::DeviceDefinedMultipleTimes,
+                    format!(
+                        "items {first} and {index} both have the id `{device}`; expected each identity once in a call"
+                    ),
+                ));
+            }
+        }
+        Ok(Self { items })
+    }
+}
+
+/// How many operations of which modes, and on which devices: what the audit record keeps.
+impl fmt::Display for BulkRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} operations", self.items.len())?;
+        let mut separator = " (";
+        for mode in ImportMode::ALL {
+            let of_mode = self
+                .items
+                .iter()
+                .filter(|item| item.label.mode == Some(mode));
+            let count = of_mode.count();
+            if count > 0 {
+                write!(f, "{separator}{} {count}", mode.name())?;
+                separator = ", ";
+            }
+        }
+        f.write_str(if separator == ", " { "):" } else { ":" })?;
+        for item in &self.items {
+            write!(f, " {}", item.label.device.as_deref().unwrap_or("?"))?;
+        }
+        Ok(())
+    }
+}
+
+fn item(index: usize, text: &RawValue) -> Item {
+    let mut label = Label::default();
+    let task = task(text, &mut label).map_err(|error| ServiceError {
+        message: format!("item {index}: {}", error.message),
+        ..error
+    });
+    Item { label, task }
+}
+
+fn task(text: &RawValue, label: &mut Label) -> Result<Task, ServiceError> {
+    let head: Head = read(text)?;
+    label.device.clone_from(&head.id);
+    label.module = head.module_id.filter(|module| !module.is_empty());
+    let mode = mode(head.import_mode.as_deref())?;
+    label.mode = Some(mode);
+    let id = head.id.ok_or_else(|| missing("id", "a device id"))?;
+    let device: DeviceId = id
+        .parse()
+        .map_err(|error| ServiceError::argument(format!("id is `{id}`: {error}")))?;
+    if let Some(module) = &label.module {
+        return Err(ServiceError::new(
+            ErrorCode::ModuleNotFound,
+            format!("moduleId is `{module}`; expected none, for this hub has no modules"),
+        ));
+    }
+    let identity = || {
+        let wanted: DeviceUpdate = read(text)?;
+        wanted.check()?;
+        Ok::<_, ServiceError>(wanted)
+    };
+    let etag = || condition(head.etag.as_deref(), "eTag");
+    let required = |etag: IfMatch, member| match etag {
+        IfMatch::Absent => Err(missing(member, "an etag or `*`")),
+        etag => Ok(etag),
+    };
+    let operation = match mode {
+        ImportMode::Create => Operation::Create(identity()?),
+        ImportMode::Update => Operation::Update(IfMatch::Any, identity()?),
+        ImportMode::UpdateIfMatchEtag => Operation::Update(required(etag()?, "eTag")?, identity()?),
+        ImportMode::Delete => Operation::Delete(IfMatch::Any),
+        ImportMode::DeleteIfMatchEtag => Operation::Delete(required(etag()?, "eTag")?),
+        ImportMode::CreateOrUpdate => Operation::CreateOrUpdate(IfMatch::Any, identity()?),
+        ImportMode::CreateOrUpdateIfMatchEtag => Operation::CreateOrUpdate(etag()?, identity()?),
+        ImportMode::UpdateTwin | ImportMode::UpdateTwinIfMatchEtag => Operation::UpdateTwin,
+    };
+    let twin_etag = || condition(head.twin_etag.as_deref(), "twinETag");
+    let twin_if_match = match mode {
+        ImportMode::UpdateTwin => IfMatch::Any,
+        ImportMode::UpdateTwinIfMatchEtag => required(twin_etag()?, "twinETag")?,
+        _ => twin_etag()?,
+    };
+    Ok(Task {
+        device,
+        operation,
+        twin: twin(text)?,
+        twin_if_match,
+    })
+}
+
+/// Without a mode it is `createOrUpdate`, as for items of an import job.
+fn mode(name: Option<&str>) -> Result<ImportMode, ServiceError> {
+    let Some(name) = name else {
+        return Ok(ImportMode::CreateOrUpdate);
+    };
+    ImportMode::named(name).ok_or_else(|| {
+        let names = ImportMode::ALL.map(|mode| format!("`{}`", mode.name()));
+        ServiceError::argument(format!(
+            "importMode is `{name}`; expected one of {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn condition(text: Option<&str>, member: &str) -> Result<IfMatch, ServiceError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(IfMatch::Absent);
+    };
+    IfMatch::read(text).ok_or_else(|| {
+        ServiceError::argument(format!("{member} is `{text}`; expected an etag or `*`"))
+    })
+}
+
+fn missing(member: &str, expected: &str) -> ServiceError {
+    let message = format!("{member} is missing; expected {expected}");
+    ServiceError::new(ErrorCode::ArgumentNull, message)
+}
+
+/// The tags and desired properties. A null is what serialisers write for what was not set.
+fn twin(text: &RawValue) -> Result<TwinPatch, ServiceError> {
+    let mut patch: TwinPatch = read(text)?;
+    for section in [&mut patch.tags, &mut patch.desired] {
+        if matches!(section, SectionPatch::Null) {
+            *section = SectionPatch::Absent;
+        }
+    }
+    check(&patch)?;
+    Ok(patch)
+}
+
+fn read<T: DeserializeOwned>(text: &RawValue) -> Result<T, ServiceError> {
+    // Serde would take an array of members for an object, too.
+    if !text.get().starts_with('{') {
+        return Err(ServiceError::argument("it is not a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text.get());
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.inner();
+        ServiceError::argument(if path == "." {
+            inner.to_string()
+        } else {
+            format!("{path}: {inner}")
+        })
+    })
+}
+
+/// The items of a body, unread; no more than a call may have are held.
+struct Texts<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Texts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Few;
+
+        impl<'de> Visitor<'de> for Few {
+            type Value = Texts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Texts<'de>, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    if texts.len() == MAX_ITEMS {
+                        return Err(serde::de::Error::custom("it has more items"));
+                    }
+                    texts.push(text);
+                }
+                Ok(Texts(texts))
+            }
+        }
+
+        deserializer.deserialize_seq(Few)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        BulkRequest::read(body.as_bytes()).unwrap_err().message
+    }
+
+    /// What is wrong with the items of a body.
+    fn wrong(body: &str) -> Vec<String> {
+        let request = BulkRequest::read(body.as_bytes()).unwrap();
+        let errors = request.items.into_iter().filter_map(|item| item.task.err());
+        errors.map(|error| error.message).collect()
+    }
+
+    #[test]
+    fn a_call_is_an_array_of_one_to_a_hundred_different_identities() {
+        for (body, said) in [
+            ("{}", "expected an array of 1 to 100 registry operations"),
+            ("", "expected an array"),
+            ("[] []", "expected an array"),
+            ("[]", "expected 1 to 100"),
+            (&format!("[{}0]", "0,".repeat(100)), "it has more items"),
+            (
+                r#"[{"id":"a"},{"id":"b"},{"id":"a","importMode":"delete"}]"#,
+                "items 0 and 2 both have the id `a`",
+            ),
+        ] {
+            let message = refused(body);
+            assert!(message.contains(said), "{body}: {message}");
+        }
+        assert_eq!(wrong(&format!("[{}0]", "0,".repeat(99))).len(), 100);
+        assert!(wrong(r#"[{"id":"a"},{"id":"A"}]"#).is_empty());
+    }
+
+    #[test]
+    fn an_item_that_makes_no_sense_says_which_member_and_what_was_expected() {
+        for (item, said) in [
+            ("7", "item 0: it is not a JSON object"),
+            ("{}", "item 0: id is missing; expected a device id"),
+            (r#"{"id":"a/b"}"#, "item 0: id is `a/b`: "),
+            (
+                r#"{"id":"a","importMode":"upsert"}"#,
+                "item 0: importMode is `upsert`; expected one of `create`, `update`, ",
+            ),
+            (
+                r#"{"id":"a","importMode":"updateIfMatchETag"}"#,
+                "item 0: eTag is missing; expected an etag or `*`",
+            ),
+            (
+                r#"{"id":"a","importMode":"updateTwinIfMatchETag","eTag":"x"}"#,
+                "item 0: twinETag is missing",
+            ),
+            (
+                r#"{"id":"a","eTag":"\"open","importMode":"deleteIfMatchETag"}"#,
+                "item 0: eTag is `\"open`; expected an etag or `*`",
+            ),
+            (
+                r#"{"id":"a","status":"on"}"#,
+                "item 0: status is `on`; expected `enabled` or `disabled`",
+            ),
+            (
+                r#"{"id":"a","authentication":{"symmetricKey":{"primaryKey":5}}}"#,
+                "item 0: authentication.symmetricKey.primaryKey: invalid type: integer `5`, expected a string",
+            ),
+            (r#"{"id":"a","tags":{"b.c":1}}"#, "item 0: tags"),
+            (
+                r#"{"id":"a","moduleId":"m"}"#,
+                "item 0: moduleId is `m`; expected none, for this hub has no modules",
+            ),
+        ] {
+            let messages = wrong(&format!("[{item}]"));
+            assert!(
+                messages.len() == 1 && messages[0].contains(said),
+                "{item}: {messages:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn modes_come_in_any_case_and_the_record_counts_them() {
+        let request = BulkRequest::read(
+            br#"[{"id":"a","importMode":"Delete"},{"id":"b","importMode":"create"},{"id":"c","importMode":"DELETE"},{"id":"d"}]"#,
+        )
+        .unwrap();
+        assert_eq!(
+            request.to_string(),
+            "4 operations (create 1, delete 2, createOrUpdate 1): a b c d"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! Many identities and twins changed in one transaction.
+
+use iothub_protocol::id::DeviceId;
+
+use super::device;
+use super::twin::{self, TwinChange, TwinRecord};
+use super::writer::Write;
+use super::{DeviceRecord, Store, StoreError};
+
+/// Rows that one item writes, about: an identity and its twin.
+const ROWS: usize = 2;
+
+/// The identities and twins, as one item of many finds and changes them.
+pub(crate) struct DeviceWrite<'a, 'b>(&'a mut Write<'b>);
+
+impl DeviceWrite<'_, '_> {
+    /// The identity, if there is one.
+    pub(crate) fn get(&self, device: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
+        device::get(self.0.connection, device)
+    }
+
+    /// Adds an identity and its empty twin. `false` when there is one of that name already.
+    pub(crate) fn insert(&mut self, record: &DeviceRecord) -> Result<bool, StoreError> {
+        device::insert(self.0.connection, record)
+    }
+
+    /// Writes all of the identity but what its connection sets.
+    pub(crate) fn update(&mut self, record: &DeviceRecord) -> Result<(), StoreError> {
+        device::update(self.0.connection, record)
+    }
+
+    /// Removes the identity, its twin and its session.
+    pub(crate) fn delete(&mut self, device: &DeviceId) -> Result<(), StoreError> {
+        device::delete(self.0.connection, device)
+    }
+
+    /// Changes the twin by `change`; `None` when there is none.
+    pub(crate) fn twin<E: From<StoreError>>(
+        &mut self,
+        device: &DeviceId,
+        change: impl FnOnce(&mut TwinRecord) -> Result<TwinChange, E>,
+    ) -> Result<Option<TwinRecord>, E> {
+        let changed = twin::change(self.0, device, |record| Ok::<_, E>((change(record)?, ())))?;
+        Ok(changed.map(|(record, ())| record))
+    }
+}
+
+impl Store {
+    /// Does `change` to each of `items`, in their order and all in one transaction. One that fails takes back its own writes and no other's.
+    pub(crate) async fn device_bulk<I, T, E>(
+        &self,
+        items: Vec<I>,
+        mut change: impl FnMut(&mut DeviceWrite<'_, '_>, I) -> Result<T, E> + Send + 'static,
+    ) -> Result<Vec<Result<T, E>>, E>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.write(items.len() * ROWS, move |write| {
+            let mut outcomes = Vec::with_capacity(items.len());
+            for item in items {
+                let outcome = write.isolated(|write| change(&mut DeviceWrite(write), item));
+                match outcome {
+                    // SQLite took back the whole transaction: the items that follow would be in one of their own.
+                    Err(error) if write.connection.is_autocommit() => return Err(error),
+                    outcome => outcomes.push(outcome),
+                }
+            }
+            Ok(outcomes)
+        })
+        .await
+    }
+}

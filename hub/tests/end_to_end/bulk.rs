@@ -1,0 +1,353 @@
+//! Many registry operations in one call.
+
+use iothub_protocol::sas::SharedAccessKey;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Device, TestHub, answer, eventually};
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// Does the operations. The slash at the end is .NET's.
+async fn bulk(hub: &TestHub, items: Value) -> Answer {
+    hub.post("/devices/?api-version=2021-04-12", items).await
+}
+
+async fn done(hub: &TestHub, items: Value) {
+    let result = bulk(hub, items).await;
+    assert_eq!(result.status, 200, "{}", result.body);
+    assert_eq!(
+        result.body,
+        json!({ "isSuccessful": true, "errors": [], "warnings": [] })
+    );
+}
+
+/// The only error of a call with one operation: device, code and operation.
+async fn refused(hub: &TestHub, item: Value) -> Value {
+    let result = bulk(hub, json!([item])).await;
+    assert_eq!(result.status, 400, "{}", result.body);
+    assert_eq!(result.body["isSuccessful"], false);
+    let errors = result.body["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{}", result.body);
+    json!([
+        errors[0]["deviceId"],
+        errors[0]["errorCode"],
+        errors[0]["operation"]
+    ])
+}
+
+#[tokio::test]
+async fn devices_are_made_changed_and_removed_by_the_hundred() {
+    let hub = TestHub::start().await;
+    let ids: Vec<String> = (0..100).map(|number| format!("door-{number}")).collect();
+    let items = |mode: &str, status: &str| {
+        let item = |id: &String| json!({ "id": id, "importMode": mode, "status": status });
+        Value::from(ids.iter().map(item).collect::<Vec<_>>())
+    };
+    let count = || async { hub.get("/statistics/devices").await.body };
+    done(&hub, items("create", "enabled")).await;
+    assert_eq!(
+        count().await,
+        json!({ "totalDeviceCount": 100, "enabledDeviceCount": 100, "disabledDeviceCount": 0 })
+    );
+    let made = hub.get("/devices/door-7").await.body;
+    let keys = &made["authentication"]["symmetricKey"];
+    assert_ne!(keys["primaryKey"], keys["secondaryKey"]);
+    done(&hub, items("update", "disabled")).await;
+    assert_eq!(count().await["disabledDeviceCount"], 100);
+    let changed = hub.get("/devices/door-7").await.body;
+    assert_eq!(changed["authentication"], made["authentication"]);
+    assert_ne!(changed["etag"], made["etag"]);
+    done(&hub, items("Delete", "enabled")).await;
+    assert_eq!(count().await["totalDeviceCount"], 0);
+}
+
+#[tokio::test]
+async fn each_mode_does_what_it_says() {
+    let hub = TestHub::start().await;
+    let item = |mode: &str| json!({ "id": "door", "importMode": mode });
+    let with = |mode: &str, member: &str, etag: &str| {
+        let mut item = item(mode);
+        item[member] = etag.into();
+        item
+    };
+    for missing in ["update", "delete", "updateTwin"] {
+        assert_eq!(
+            refused(&hub, item(missing)).await,
+            json!(["door", "DeviceNotFound", missing])
+        );
+    }
+    done(&hub, json!([item("create")])).await;
+    assert_eq!(
+        refused(&hub, item("create")).await,
+        json!(["door", "DeviceAlreadyExists", "create"])
+    );
+    // Etags of the identity: none, stale, the present one, bare and in quotes, and any.
+    for mode in [
+        "updateIfMatchETag",
+        "createOrUpdateIfMatchETag",
+        "deleteIfMatchETag",
+    ] {
+        assert_eq!(
+            refused(&hub, with(mode, "eTag", "c3RhbGU=")).await,
+            json!(["door", "PreconditionFailed", mode])
+        );
+    }
+    assert_eq!(
+        refused(&hub, item("createOrUpdateIfMatchETag")).await,
+        json!(["door", "PreconditionFailed", "createOrUpdateIfMatchETag"])
+    );
+    let etag = || async {
+        let device = hub.get("/devices/door").await.body;
+        device["etag"].as_str().unwrap().to_owned()
+    };
+    done(
+        &hub,
+        json!([with("updateIfMatchETag", "eTag", &etag().await)]),
+    )
+    .await;
+    let quoted = format!("\"{}\"", etag().await);
+    done(
+        &hub,
+        json!([with("createOrUpdateIfMatchETag", "eTag", &quoted)]),
+    )
+    .await;
+    done(&hub, json!([with("updateIfMatchETag", "eTag", "*")])).await;
+    // Without a mode, or with one that asks for no etag, a stale one does not matter.
+    let mut disable = with("createOrUpdate", "eTag", "c3RhbGU=");
+    disable["status"] = "disabled".into();
+    done(&hub, json!([disable])).await;
+    assert_eq!(hub.get("/devices/door").await.body["status"], "disabled");
+    done(&hub, json!([{ "id": "other" }])).await;
+    // Etags of the twin.
+    let twin = |mode: &str, etag: &str| {
+        let mut item = with(mode, "twinETag", etag);
+        item["tags"] = json!({ "floor": etag });
+        item
+    };
+    for mode in ["updateTwinIfMatchETag", "update"] {
+        assert_eq!(
+            refused(&hub, twin(mode, "AAAAAAAAAAc=")).await,
+            json!(["door", "PreconditionFailed", mode])
+        );
+    }
+    done(&hub, json!([twin("updateTwinIfMatchETag", "AAAAAAAAAAE=")])).await;
+    done(&hub, json!([twin("updateTwin", "AAAAAAAAAAE=")])).await;
+    let changed = hub.get("/twins/door").await.body;
+    assert_eq!(changed["tags"], json!({ "floor": "AAAAAAAAAAE=" }));
+    assert_eq!(changed["etag"], "AAAAAAAAAAM=");
+    done(
+        &hub,
+        json!([with("deleteIfMatchETag", "eTag", &etag().await)]),
+    )
+    .await;
+    done(&hub, json!([item("createOrUpdateIfMatchETag")])).await;
+    done(&hub, json!([item("delete")])).await;
+    assert_eq!(hub.get("/devices/door").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_device_comes_with_its_keys_and_its_twin() {
+    let hub = TestHub::start().await;
+    done(
+        &hub,
+        json!([{
+            "id": "door",
+            "importMode": "create",
+            "status": "disabled",
+            "statusReason": "not yet hung",
+            "authentication": { "type": "sas", "symmetricKey": { "primaryKey": KEY, "secondaryKey": KEY } },
+            "tags": { "site": "north" },
+            "properties": { "desired": { "floor": 3 }, "reported": {} },
+            "capabilities": { "iotEdge": false },
+            "moduleId": null,
+        }]),
+    )
+    .await;
+    let device = hub.get("/devices/door").await.body;
+    assert_eq!(device["statusReason"], "not yet hung");
+    assert_eq!(device["authentication"]["symmetricKey"]["primaryKey"], KEY);
+    let twin = hub.get("/twins/door").await.body;
+    assert_eq!(twin["status"], "disabled");
+    assert_eq!(twin["tags"], json!({ "site": "north" }));
+    assert_eq!(twin["properties"]["desired"]["floor"], 3);
+    // Serialisers write null for what was not set.
+    done(
+        &hub,
+        json!([{ "id": "door", "importMode": "updateTwin", "tags": null, "properties": { "desired": null } }]),
+    )
+    .await;
+    assert_eq!(hub.get("/twins/door").await.body, twin);
+}
+
+#[tokio::test]
+async fn what_fails_is_named_and_spoils_nothing_else() {
+    let hub = TestHub::start().await;
+    hub.add_device("there").await;
+    let items = json!([
+        { "id": "first", "importMode": "create" },
+        { "id": "there", "importMode": "create" },
+        { "id": "gone", "importMode": "delete" },
+        { "id": "bad key", "importMode": "create" },
+        { "id": "half", "importMode": "create", "properties": { "desired": { "many": "x".repeat(5000) } } },
+        { "id": "there2", "importMode": "create", "status": "open" },
+        { "id": "module", "moduleId": "camera", "importMode": "create" },
+        { "id": "last", "importMode": "create", "tags": { "floor": 1 } },
+    ]);
+    let result = bulk(&hub, items).await;
+    assert_eq!(result.status, 400, "{}", result.body);
+    assert_eq!(
+        result.headers["iothub-errorcode"],
+        "BulkRegistryOperationFailure"
+    );
+    let errors = result.body["errors"].as_array().unwrap();
+    let named: Vec<Value> = errors
+        .iter()
+        .map(|error| json!([error["deviceId"], error["moduleId"], error["errorCode"]]))
+        .collect();
+    assert_eq!(
+        Value::from(named),
+        json!([
+            ["there", null, "DeviceAlreadyExists"],
+            ["gone", null, "DeviceNotFound"],
+            ["bad key", null, "ArgumentInvalid"],
+            ["half", null, "ArgumentInvalid"],
+            ["there2", null, "ArgumentInvalid"],
+            ["module", "camera", "ModuleNotFound"],
+        ])
+    );
+    assert_eq!(
+        errors[4]["errorStatus"],
+        "item 5: status is `open`; expected `enabled` or `disabled`"
+    );
+    assert!(
+        result.body["Message"].as_str().unwrap().starts_with(
+            "ErrorCode:BulkRegistryOperationFailure;of the registry operations 6 failed"
+        ),
+        "{}",
+        result.body
+    );
+    let mut found = hub.find("deviceId != ''").await;
+    found.sort();
+    assert_eq!(found, ["first", "last", "there"]);
+    assert_eq!(
+        hub.get("/twins/last").await.body["tags"],
+        json!({ "floor": 1 })
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_does_nothing() {
+    let hub = TestHub::start().await;
+    let many: Vec<Value> = (0..101)
+        .map(|number| json!({ "id": number.to_string() }))
+        .collect();
+    let mut named_twice = many[..3].to_vec();
+    named_twice.push(json!({ "id": "1", "importMode": "delete" }));
+    for (items, code, said) in [
+        (
+            json!({}),
+            "ArgumentInvalid",
+            "expected an array of 1 to 100",
+        ),
+        (json!([]), "ArgumentInvalid", "expected 1 to 100"),
+        (
+            many.into(),
+            "ArgumentInvalid",
+            "expected an array of 1 to 100",
+        ),
+        (
+            named_twice.into(),
+            "DeviceDefinedMultipleTimes",
+            "items 1 and 3 both have the id `1`",
+        ),
+    ] {
+        let result = bulk(&hub, items).await;
+        assert_eq!(result.status, 400);
+        assert_eq!(result.headers["iothub-errorcode"], code);
+        let message = result.body["Message"].as_str().unwrap();
+        assert!(
+            message.starts_with(&format!("ErrorCode:{code};")),
+            "{message}"
+        );
+        assert!(message.contains(said), "{message}");
+        // Python's client looks here alone.
+        assert_eq!(result.body["isSuccessful"], false);
+        let status = result.body["errors"][0]["errorStatus"].as_str().unwrap();
+        assert!(status.contains(said), "{status}");
+    }
+    let long = hub
+        .request(Method::POST, "/devices")
+        .body(vec![b' '; 1024 * 1024 + 1]);
+    assert_eq!(answer(long).await.status, 413);
+    assert_eq!(hub.get("/devices").await.body, json!([]));
+}
+
+#[tokio::test]
+async fn connected_devices_hear_of_it_or_are_disconnected() {
+    let hub = TestHub::start().await;
+    let mut devices = Vec::new();
+    for id in ["told", "disabled", "deleted", "rekeyed", "untouched"] {
+        let key = hub.add_device(id).await;
+        let mut device = Device::dial(&hub, id, &key);
+        device
+            .subscribe("$iothub/twin/PATCH/properties/desired/#")
+            .await;
+        devices.push(device);
+    }
+    let keys = json!({ "primaryKey": KEY, "secondaryKey": KEY });
+    done(
+        &hub,
+        json!([
+            { "id": "told", "importMode": "updateTwin", "properties": { "desired": { "floor": 3, "wing": null } } },
+            { "id": "disabled", "importMode": "update", "status": "disabled" },
+            { "id": "deleted", "importMode": "delete" },
+            { "id": "rekeyed", "importMode": "update", "authentication": { "type": "sas", "symmetricKey": keys } },
+        ]),
+    )
+    .await;
+    let (topic, body) = devices[0].received().await;
+    assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body, json!({ "floor": 3, "wing": null, "$version": 2 }));
+    eventually("only those that were not cut off stay", || async {
+        (hub.hub.registry().connected_count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(
+        hub.find("connectionState = 'Connected'").await,
+        ["told", "untouched"]
+    );
+    let key = SharedAccessKey::from_base64(KEY).unwrap();
+    let mut again = Device::dial(&hub, "rekeyed", &key);
+    again.subscribe("$iothub/methods/POST/#").await;
+}
+
+#[tokio::test]
+async fn the_audit_record_counts_the_modes_and_names_the_devices() {
+    let hub = TestHub::start().await;
+    done(
+        &hub,
+        json!([{ "id": "a", "importMode": "create" }, { "id": "b", "importMode": "create" }]),
+    )
+    .await;
+    refused(&hub, json!({ "id": "nobody", "importMode": "delete" })).await;
+    let rows = hub.get("/audit?operation=device.bulk").await.body;
+    let said: Vec<Value> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| json!([row["detail"], row["status"], row["error"]]))
+        .collect();
+    assert_eq!(
+        Value::from(said),
+        json!([
+            [
+                "1 operations (delete 1): nobody",
+                400,
+                "BulkRegistryOperationFailure"
+            ],
+            ["2 operations (create 2): a b", 200, null],
+        ])
+    );
+}
