@@ -12,7 +12,7 @@ pub(crate) use device::{DeviceLogin, Identity, LoginError, Trust, authenticate_d
 pub(crate) use host_names::HostNames;
 
 /// Whether a token that ends at `expiry` (seconds since 1970) is still good: clocks may differ by five minutes.
-fn is_current(expiry: u64, now_unix_s: u64) -> bool {
+pub(crate) fn is_current(expiry: u64, now_unix_s: u64) -> bool {
     expiry.saturating_add(CLOCK_SKEW.as_secs()) > now_unix_s
 }
 

@@ -10,6 +10,7 @@ mod event;
 mod health;
 mod job;
 mod method;
+mod metrics;
 mod page;
 mod query;
 mod request;
@@ -40,6 +41,7 @@ use crate::service::Services;
 use error::HttpError;
 use event::Stopping;
 pub(crate) use health::Health;
+use metrics::CertificateEnd;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
 pub(crate) use server::serve;
@@ -55,16 +57,17 @@ pub(crate) fn service(
     health: Health,
     serve_device: ServeDevice,
     stop: CancellationToken,
+    certificate_end: CertificateEnd,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
-    router(services, names)
+    router(services, names, certificate_end)
         .merge(health::router(health, services, &stop))
         .layer(Extension(Stopping(stop)))
         .merge(websocket::router(serve_device))
         .map_request(without_trailing_slash)
 }
 
-fn router(services: &Services, names: &HostNames) -> Router {
+fn router(services: &Services, names: &HostNames, certificate_end: CertificateEnd) -> Router {
     let resources = Router::new()
         .route("/devices", get(device::list).post(device::bulk))
         .route("/devices/query", post(query::post))
@@ -84,16 +87,24 @@ fn router(services: &Services, names: &HostNames) -> Router {
         .route("/jobs/v2/{id}", put(job::put).get(job::get))
         .route("/jobs/v2/{id}/cancel", post(job::cancel))
         .layer(from_fn(deadline));
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::get))
+        .with_state((services.clone(), certificate_end));
     let methods = Router::new().route("/twins/{id}/methods", post(method::post));
     resources
         .merge(methods)
         .with_state(services.clone())
+        .merge(metrics)
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(services.clone(), audit::record))
         .layer(from_fn_with_state(
             auth::Authority::new(services, names),
             auth::authenticate,
+        ))
+        .layer(from_fn_with_state(
+            services.metrics.clone(),
+            metrics::measure,
         ))
 }
 

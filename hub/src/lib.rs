@@ -21,6 +21,7 @@ mod http;
 pub mod identity;
 mod listen;
 mod live;
+mod metrics;
 mod mqtt;
 mod pki;
 pub mod policies;
@@ -45,9 +46,10 @@ use crate::config::{ConfigError, HubConfig};
 use crate::data::DataDirectory;
 use crate::identity::Policy;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::mqtt::Gateway;
 use crate::service::{OWNER, Services, default_policies};
-use crate::store::{DesiredChange, PolicyFile, Store};
+use crate::store::{Committed, PolicyFile, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
@@ -145,10 +147,15 @@ impl Hub {
         let live = Arc::new(live);
         let tls = tls::server_config(live.certificate.clone())?;
 
+        let metrics = Metrics::new();
         let registry = Registry::new();
         let database = data.file(DATABASE);
         let connection_string_path = data.file(SERVICE_CONNECTION_STRING);
-        let store = Store::open(&database, tell_devices(registry.clone()), data.lock())?;
+        let store = Store::open(
+            &database,
+            after_commit(registry.clone(), metrics.clone()),
+            data.lock(),
+        )?;
         store.session_reset(Timestamp::now()).await?;
         let policies = store.policy_list(default_policies()).await?;
         let connection_string = connection_string(&config, https_address.port(), &policies)?;
@@ -157,7 +164,7 @@ impl Hub {
             &connection_string.expose_secret(),
         )?;
         store.limit_events(config.events);
-        let services = Services::new(&store, &registry, policies, config.audit);
+        let services = Services::new(&store, &registry, policies, config.audit, metrics);
 
         let stop = Stop::default();
         let mut tasks = JoinSet::new();
@@ -187,12 +194,15 @@ impl Hub {
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
         };
+        let certificate = Arc::clone(&live);
+        let certificate_end = Arc::new(move || certificate.certificate.not_after());
         let router = http::service(
             &services,
             &live.names,
             health,
             Arc::new(serve_device),
             stop.requests.clone(),
+            certificate_end,
         );
         tasks.spawn(http::serve(
             https_listener,
@@ -362,11 +372,12 @@ fn listen(
 }
 
 /// Tells devices of committed changes, in commit order; the registry passes each on to a device that is connected and listens.
-fn tell_devices(registry: Registry) -> store::AfterCommit {
-    Box::new(move |changes: Vec<DesiredChange>| {
-        for change in changes {
+fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
+    Box::new(move |committed: Committed| {
+        for change in committed.changes {
             registry.notify_desired(&change.device, change.version, &change.body);
         }
+        metrics.committed(committed.operations, committed.took);
     })
 }
 

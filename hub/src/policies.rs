@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::sas;
 
 use crate::identity::{Policy, Rights};
 use crate::service::{self, OWNER, PolicyError, PolicyKey};
@@ -30,6 +31,17 @@ pub struct SecretFile {
     pub path: PathBuf,
     /// Whether one that is there may be overwritten.
     pub force: bool,
+}
+
+/// What a token is for, and how it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenForm<'a> {
+    /// What it opens, with all beneath: a path of the API, from its `/` on.
+    pub path: &'a str,
+    /// When it ends, in seconds since 1970.
+    pub expires_unix_s: u64,
+    /// Whether the scheme (`SharedAccessSignature`) stands before it, as in the header.
+    pub scheme: bool,
 }
 
 /// Why something could not be done with the policies.
@@ -177,6 +189,35 @@ impl Policies {
     ) -> Result<(), PoliciesError> {
         let policy = self.get(name)?;
         Reserved::new(out)?.write(&self.connection_string(&policy, key))
+    }
+
+    /// Writes a token of a policy to `out`: for programs that can send one and not make it. It opens what is beneath `path` (`/metrics`; `/`
+    /// is all), until `expires_unix_s`, and no longer than its key is good.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such policy or the file cannot be written.
+    pub fn token(
+        &self,
+        name: &PolicyName,
+        form: &TokenForm<'_>,
+        out: &SecretFile,
+    ) -> Result<(), PoliciesError> {
+        let policy = self.get(name)?;
+        // Tokens are for a name, whatever the port.
+        let host = self.host_name.as_str();
+        let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let audience = format!("{host}{}", form.path.trim_end_matches('/'));
+        let key = &policy.keys.primary;
+        let token = sas::sign(&audience, key, form.expires_unix_s, Some(name));
+        let text = match form.scheme {
+            true => token.as_str(),
+            false => token
+                .strip_prefix(sas::SCHEME)
+                .unwrap_or(&token)
+                .trim_start(),
+        };
+        Reserved::new(out)?.write(text)
     }
 
     fn connection_string(&self, policy: &Policy, key: PolicyKey) -> String {

@@ -39,6 +39,7 @@ use device::generate_key;
 
 use crate::config::AuditLimits;
 use crate::identity::Policy;
+use crate::metrics::{Metrics, Snapshot};
 use crate::session::Registry;
 use crate::store::Store;
 
@@ -73,7 +74,10 @@ pub(crate) struct Services {
     pub audit: AuditService,
     /// Shared access policies.
     pub policy: PolicyService,
+    /// What is counted.
+    pub metrics: Metrics,
     store: Store,
+    registry: Registry,
 }
 
 impl Services {
@@ -83,21 +87,24 @@ impl Services {
         registry: &Registry,
         policies: Vec<Policy>,
         audit: AuditLimits,
+        metrics: Metrics,
     ) -> Self {
-        let method = MethodService::new(store.clone(), registry.clone());
+        let method = MethodService::new(store.clone(), registry.clone(), metrics.clone());
         let job = JobService::new(store.clone(), method.clone());
         Self {
             device: DeviceService::new(store.clone(), registry.clone()),
             twin: TwinService::new(store.clone()),
             method,
             query: QueryService::new(store.clone()),
-            telemetry: TelemetryService::new(store.clone()),
+            telemetry: TelemetryService::new(store.clone(), metrics.clone()),
             event: EventService::new(store.clone()),
             session: SessionService::new(store.clone()),
             job,
             audit: AuditService::new(store.clone(), audit),
             policy: PolicyService::new(registry.clone(), policies),
+            metrics,
             store: store.clone(),
+            registry: registry.clone(),
         }
     }
 
@@ -124,6 +131,26 @@ impl Services {
                 }
             }
         }
+    }
+
+    /// What is counted, and the state of the hub, in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub(crate) async fn metrics_text(
+        &self,
+        certificate_not_after: i64,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let snapshot = Snapshot {
+            connected: self.registry.connected_count() as u64,
+            ready: self.is_ready(),
+            jobs: self.store.job_statistics().await?,
+            events: self.store.event_total().await?,
+            database_bytes: self.store.size().await?,
+            certificate_not_after,
+        };
+        Ok(self.metrics.render(&snapshot))
     }
 
     /// Whether what the hub promises would be kept: its database takes what is written.

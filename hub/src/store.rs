@@ -39,7 +39,7 @@ pub(crate) use policy::PolicyFile;
 pub(crate) use query::Place;
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
-pub(crate) use writer::AfterCommit;
+pub(crate) use writer::{AfterCommit, Committed};
 
 use event::EventKeeper;
 use reader::Readers;
@@ -190,6 +190,17 @@ impl Store {
         .await
     }
 
+    /// The bytes of the database's file.
+    pub(crate) async fn size(&self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            let pages: u64 = connection
+                .prepare_cached("SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size")?
+                .query_row([], |row| unsigned(row, "bytes"))?;
+            Ok(pages)
+        })
+        .await
+    }
+
     /// Finishes what is queued and ends the writer.
     pub(crate) async fn close(&self) {
         let closing = async {
@@ -241,10 +252,8 @@ fn hooks(events: EventKeeper, mut after_commit: AfterCommit) -> Hooks {
     let keeper = events.clone();
     Hooks {
         before_commit: Box::new(move |connection| keeper.evict(connection)),
-        after_commit: Box::new(move |connection, changes| {
-            if !changes.is_empty() {
-                after_commit(changes);
-            }
+        after_commit: Box::new(move |connection, committed| {
+            after_commit(committed);
             if let Err(error) = events.tell(connection) {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "readers of events hear nothing of a transaction");

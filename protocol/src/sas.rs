@@ -24,8 +24,8 @@ use crate::id::PolicyName;
 /// How long past its expiry a token is still good, as in Azure's clients and edge hub: clocks differ.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// The word before the fields.
-const SCHEME: &str = "SharedAccessSignature";
+/// The word before the fields, as the `Authorization` header has it.
+pub const SCHEME: &str = "SharedAccessSignature";
 
 /// What stays as it is in a field (JavaScript's `encodeURIComponent`, less `! ' ( ) *`).
 const FIELD: &AsciiSet = &NON_ALPHANUMERIC

@@ -84,6 +84,31 @@ pub(crate) enum LoginError {
     TypeNone,
 }
 
+impl LoginError {
+    /// Its name, for counting.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::NoUserName
+            | Self::UserName
+            | Self::DeviceId
+            | Self::Module
+            | Self::HostName
+            | Self::ClientId => "name",
+            Self::UnknownDevice => "unknown_device",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::NoPassword
+            | Self::Token(_)
+            | Self::TokenText
+            | Self::Audience
+            | Self::Signature
+            | Self::Password
+            | Self::Certificate(_)
+            | Self::TypeNone => "credentials",
+        }
+    }
+}
+
 impl<'a> DeviceLogin<'a> {
     /// Reads the user name: `{host}/{device}/?name=value&...`, or the older form without `?`. Nothing in it is percent-encoded.
     pub(crate) fn claim(&self) -> Result<Claim<'a>, LoginError> {

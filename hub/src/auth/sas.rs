@@ -41,6 +41,20 @@ pub(crate) enum AuthError {
     Expired,
 }
 
+impl AuthError {
+    /// Its name, for counting.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Token(_) => "unreadable",
+            Self::Audience => "audience",
+            Self::NoPolicy => "no_policy",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// Judges the header of a request for `path` (decoded, with its leading slash).
 pub(crate) fn authorize_service(
     header: Option<&str>,

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use door_hub::PolicyKey;
 use door_hub::identity::Rights;
-use door_hub::policies::{Policies, SecretFile};
+use door_hub::policies::{Policies, SecretFile, TokenForm};
 use iothub_protocol::id::PolicyName;
+use jiff::Timestamp;
+
+const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
 /// Flags of `policy`.
 #[derive(Args)]
@@ -55,6 +58,26 @@ enum Action {
         key: Key,
         #[command(flatten)]
         out: Out,
+    },
+    /// Write a token of a policy to a file of mode 0600, for a program that can send one and not make it: a monitor, a script.
+    Token {
+        /// Its name.
+        name: PolicyName,
+        /// What it opens, with all beneath, e.g. /metrics.
+        #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
+        path: String,
+        /// How many days it is good.
+        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
+        days: u16,
+        /// Leave out the scheme: what Prometheus calls a credentials file, with the type SharedAccessSignature.
+        #[arg(long)]
+        bare: bool,
+        /// The file. [default: NAME.token in the data folder]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Overwrite the file if it is there.
+        #[arg(long)]
+        force: bool,
     },
     /// Remove a policy. A running hub cuts off whoever uses it within a second.
     Remove {
@@ -130,12 +153,44 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
             println!("{name} has a new key");
             say_where(&out);
         }
+        Action::Token {
+            name,
+            path,
+            days,
+            bare,
+            out,
+            force,
+        } => {
+            let now = Timestamp::now().as_second();
+            let expires = now + i64::from(days) * SECONDS_OF_A_DAY;
+            let form = TokenForm {
+                path: &path,
+                expires_unix_s: u64::try_from(expires).unwrap_or_default(),
+                scheme: !bare,
+            };
+            let out = SecretFile {
+                path: out.unwrap_or_else(|| data.join(format!("{name}.token"))),
+                force,
+            };
+            policies.token(&name, &form, &out)?;
+            println!("a token of {name} for {path}, good for {days} days");
+            println!("  token  {} (keep it secret)", out.path.display());
+        }
         Action::Remove { name } => {
             policies.remove(&name)?;
             println!("{name} is removed");
         }
     }
     Ok(())
+}
+
+/// A path of the API.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a path of the API that begins with `/`".to_owned())
+    }
 }
 
 fn say_where(out: &SecretFile) {

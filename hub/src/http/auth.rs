@@ -98,6 +98,8 @@ pub(super) async fn authenticate(
             next.run(request).await
         }
         Err(error) => {
+            let metrics = &authority.services.metrics;
+            metrics.token_refused(error.name());
             tracing::debug!(%error, path = request.uri().path(), "a request is refused");
             HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()
         }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
 use super::{HttpError, Parameters};
+use crate::auth::is_current;
 use crate::identity::Rights;
 use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyService, Services};
 
@@ -164,7 +165,7 @@ impl Reader {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         self.stop.is_cancelled()
             || self.policy.version() != self.policies
-            || now >= self.expires_unix_s
+            || !is_current(self.expires_unix_s, now)
     }
 
     fn take(&mut self, batch: EventBatch) {

@@ -64,6 +64,19 @@ pub(super) enum Refused {
 }
 
 impl Refused {
+    /// Its name, for counting.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Socket(_) => "socket",
+            Self::Closed => "closed",
+            Self::TooMuch => "too_long",
+            Self::Malformed(_) | Self::NotConnect | Self::Will { .. } => "not_allowed",
+            Self::Level(_) => "protocol_level",
+            Self::Login { error, .. } => error.name(),
+            Self::PolicyChanged { .. } | Self::Service { .. } => "unavailable",
+        }
+    }
+
     /// What the peer is told before the connection ends; nothing when it does not speak MQTT.
     const fn code(&self) -> Option<ConnectReturn> {
         match self {

@@ -17,6 +17,7 @@ use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
 use super::pace::Pace;
+use crate::identity::Proof;
 use crate::listen::Place;
 use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
@@ -47,6 +48,28 @@ enum End {
     Socket(#[from] io::Error),
 }
 
+impl End {
+    /// Its name, for counting.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnect",
+            Self::Lost => "lost",
+            Self::Hub(DisconnectReason::TakenOver) => "taken_over",
+            Self::Hub(DisconnectReason::Disabled) => "disabled",
+            Self::Hub(DisconnectReason::Deleted) => "deleted",
+            Self::Hub(DisconnectReason::CredentialsChanged) => "credentials_changed",
+            Self::Hub(DisconnectReason::TokenExpired) => "token_expired",
+            Self::Hub(DisconnectReason::KeepAlive) => "keep_alive",
+            Self::Hub(DisconnectReason::SlowConsumer) => "slow_consumer",
+            Self::Hub(DisconnectReason::Shutdown) => "shutdown",
+            Self::Malformed(_) => "malformed",
+            Self::Violation(_) => "not_allowed",
+            Self::Service(_) => "store",
+            Self::Socket(_) => "socket",
+        }
+    }
+}
+
 /// Serves a socket until its end.
 pub(super) async fn serve(
     link: SocketLink,
@@ -66,10 +89,12 @@ pub(super) async fn serve(
     let accepted = match accepted {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refused)) => {
+            gateway.services.metrics.refused(refused.name());
             tracing::info!(%peer, "connection refused: {refused}");
             return link.finish();
         }
         Err(_) => {
+            gateway.services.metrics.refused("too_late");
             tracing::info!(%peer, "connection refused: no CONNECT within {} s", CONNECT_DEADLINE.as_secs());
             return link.finish();
         }
@@ -83,6 +108,11 @@ pub(super) async fn serve(
         unread,
     } = accepted;
     tracing::debug!(%peer, device = %entry.device(), proof = ?entry.proof(), "connected");
+    gateway.services.metrics.connected(match entry.proof() {
+        Proof::DeviceKey => "device_key",
+        Proof::Policy(_) => "policy",
+        Proof::Certificate => "certificate",
+    });
     let mut connection = Connection {
         link: &link,
         session,
@@ -284,6 +314,7 @@ impl Connection<'_> {
     /// Leaves nothing behind: the registry, the calls, the will, the stored connection state.
     async fn ended(&mut self, end: End) {
         let device = self.session.device().clone();
+        self.gateway.services.metrics.disconnected(end.name());
         let reason = end.to_string();
         match &end {
             End::Disconnected | End::Lost | End::Hub(_) => tracing::debug!(%device, "{end}"),

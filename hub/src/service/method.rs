@@ -1,7 +1,7 @@
 //! Direct methods: one path to the door for the API and for jobs.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iothub_protocol::error::ErrorCode;
@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::ServiceError;
+use crate::metrics::Metrics;
 use crate::session::{Call, CallObserver, CallOutcome, Registry};
 use crate::store::Store;
 
@@ -22,6 +23,7 @@ const SLACK: Duration = Duration::from_secs(5);
 pub(crate) struct MethodService {
     store: Store,
     registry: Registry,
+    metrics: Metrics,
 }
 
 /// A method with its arguments, ready to go to any number of devices.
@@ -74,8 +76,12 @@ impl PreparedCall {
 }
 
 impl MethodService {
-    pub(super) fn new(store: Store, registry: Registry) -> Self {
-        Self { store, registry }
+    pub(super) fn new(store: Store, registry: Registry, metrics: Metrics) -> Self {
+        Self {
+            store,
+            registry,
+            metrics,
+        }
     }
 
     /// Calls a method and waits for the answer.
@@ -88,16 +94,35 @@ impl MethodService {
             return Err(ServiceError::device_not_found(device.as_ref()));
         }
         let (observer, outcome) = OneCall::new();
+        let began = Instant::now();
         self.send(call.to(device.clone(), call.connect_timeout), observer, 0);
-        match tokio::time::timeout(call.deadline(), outcome).await {
-            Ok(Ok(outcome)) => answer(outcome, call),
-            _ => answer(CallOutcome::ResponseTimedOut, call),
+        let outcome = match tokio::time::timeout(call.deadline(), outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            _ => CallOutcome::ResponseTimedOut,
+        };
+        self.count("api", &outcome);
+        if matches!(outcome, CallOutcome::Answered { .. }) {
+            self.metrics.method_answered(began.elapsed());
         }
+        answer(outcome, call)
     }
 
     /// Sends a call; `observer` hears of it exactly once. Never waits.
     pub(crate) fn send(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         self.registry.call(call, observer, token);
+    }
+
+    /// Counts a call that has ended.
+    pub(super) fn count(&self, by: &str, outcome: &CallOutcome) {
+        let name = match outcome {
+            CallOutcome::Answered { .. } => "answered",
+            CallOutcome::NotOnline { .. } => "not_online",
+            CallOutcome::ResponseTimedOut => "timed_out",
+            CallOutcome::Disconnected => "disconnected",
+            CallOutcome::TooManyInFlight => "too_many",
+            CallOutcome::Withdrawn => "withdrawn",
+        };
+        self.metrics.method_ended(by, name);
     }
 
     /// Ends the calls that have not left and whose observers no longer wait.

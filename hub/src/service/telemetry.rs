@@ -7,17 +7,19 @@ use jiff::Timestamp;
 
 use super::ServiceError;
 use crate::identity::Proof;
+use crate::metrics::Metrics;
 use crate::store::{Store, TelemetryMessage};
 
 /// Takes messages in.
 #[derive(Clone)]
 pub(crate) struct TelemetryService {
     store: Store,
+    metrics: Metrics,
 }
 
 impl TelemetryService {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store }
+    pub(super) fn new(store: Store, metrics: Metrics) -> Self {
+        Self { store, metrics }
     }
 
     /// Stores a message with the stamps that tell readers who its sender is; returns when it is on disk, so that it may be acknowledged.
@@ -32,6 +34,7 @@ impl TelemetryService {
         properties: PropertyBag,
         body: Bytes,
     ) -> Result<(), ServiceError> {
+        let bytes = body.len();
         let message = TelemetryMessage {
             device: device.clone(),
             auth_method: auth_method(proof),
@@ -41,6 +44,7 @@ impl TelemetryService {
             body,
         };
         if self.store.telemetry_insert(message).await? {
+            self.metrics.telemetry(bytes);
             Ok(())
         } else {
             Err(ServiceError::device_not_found(device.as_ref()))

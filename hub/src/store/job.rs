@@ -240,6 +240,23 @@ impl Store {
         .await
     }
 
+    /// How many jobs that are not over have which status.
+    pub(crate) async fn job_statistics(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        self.read(|connection| {
+            let mut counts = Vec::new();
+            for status in [JobStatus::Queued, JobStatus::Scheduled, JobStatus::Running] {
+                let count: u64 = connection
+                    .prepare_cached(&format!(
+                        "SELECT count(*) AS n FROM job WHERE {IS_ACTIVE} AND status = ?1"
+                    ))?
+                    .query_row([status.as_str()], |row| unsigned(row, "n"))?;
+                counts.push((status.as_str(), count));
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
     /// From `queued` to `scheduled`, unless it has been cancelled meanwhile.
     pub(crate) async fn job_schedule(&self, row: i64) -> Result<(), StoreError> {
         self.write(1, move |write| {

@@ -24,19 +24,30 @@ const GROUP_ROWS: usize = 500;
 /// Nor once it has run this long; readers see its work, and its callers their answers, only after the commit.
 const GROUP_TIME: Duration = Duration::from_millis(2);
 
-/// Called on the writer thread after each commit, with the desired changes of that transaction in the order they were made.
-pub(crate) type AfterCommit = Box<dyn FnMut(Vec<DesiredChange>) + Send>;
+/// A transaction that is on disk.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// The desired changes in it, in the order they were made.
+    pub(crate) changes: Vec<DesiredChange>,
+    /// How many operations it did.
+    pub(crate) operations: usize,
+    /// How long it took, from its begin on.
+    pub(crate) took: Duration,
+}
+
+/// Called on the writer thread after each commit.
+pub(crate) type AfterCommit = Box<dyn FnMut(Committed) + Send>;
 
 /// What is done at the end of every transaction.
 pub(super) struct Hooks {
     /// Within it, behind its operations.
     pub(super) before_commit: BeforeCommit,
-    /// When it is on disk and before its callers are answered; with its desired changes in the order they were made.
-    pub(super) after_commit: Box<Committed>,
+    /// When it is on disk and before its callers are answered.
+    pub(super) after_commit: Box<SeeCommitted>,
 }
 
 /// Sees what was committed.
-type Committed = dyn FnMut(&Connection, Vec<DesiredChange>) + Send;
+type SeeCommitted = dyn FnMut(&Connection, Committed) + Send;
 
 /// Works in the transaction; a failure is logged and the transaction goes on.
 pub(super) type BeforeCommit = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
@@ -240,7 +251,12 @@ fn transact(
         Arc::new(error)
     });
     if committed.is_ok() {
-        (hooks.after_commit)(connection, changes);
+        let committed = Committed {
+            changes,
+            operations: answers.len(),
+            took: began.elapsed(),
+        };
+        (hooks.after_commit)(connection, committed);
     }
     // Who is told of a failure finds the hub failing.
     failing.store(committed.is_err(), Ordering::Relaxed);
@@ -313,10 +329,10 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let hook = {
             let told = told.clone();
-            Box::new(move |_: &Connection, changes: Vec<DesiredChange>| {
+            Box::new(move |_: &Connection, committed: Committed| {
                 told.lock()
                     .unwrap()
-                    .extend(changes.iter().map(|c| c.version));
+                    .extend(committed.changes.iter().map(|c| c.version));
             })
         };
         let hooks = Hooks {

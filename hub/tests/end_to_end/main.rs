@@ -18,6 +18,7 @@ mod hostile;
 mod job;
 mod job_stop;
 mod method;
+mod metrics;
 mod policy;
 mod process;
 mod query;

@@ -40,6 +40,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::GET, "/jobs/v2/query", service),
         (Method::GET, "/audit", read.and(service)),
         (Method::GET, "/events?follow=false", service),
+        (Method::GET, "/metrics", read),
     ]
 }
 

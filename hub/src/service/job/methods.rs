@@ -176,6 +176,7 @@ impl MethodRun {
     }
 
     fn outcome(&self, ordinal: u32, outcome: CallOutcome) -> DeviceOutcome {
+        self.context.method.count("job", &outcome);
         if outcome == CallOutcome::Withdrawn {
             return DeviceOutcome {
                 ordinal,

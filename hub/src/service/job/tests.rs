@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::identity::Proof;
+use crate::metrics::Metrics;
 use crate::session::{DisconnectReason, Entry, Link, Registry};
 use crate::store::{DeviceRecord, StoredAuthentication};
 
@@ -62,7 +63,7 @@ impl Fleet {
             assert!(inserted.unwrap().unwrap());
         }
         let registry = Registry::new();
-        let method = MethodService::new(store.clone(), registry.clone());
+        let method = MethodService::new(store.clone(), registry.clone(), Metrics::new());
         let service = JobService::new(store.clone(), method);
         let stop = CancellationToken::new();
         let runner = service.runner(stop.clone()).await.unwrap();

@@ -44,6 +44,13 @@ impl Device {
         tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
     }
 
+    /// Waits until the hub has refused the connection.
+    pub(crate) async fn refused(&mut self) {
+        let events = self.events.as_mut().unwrap();
+        let refused = async { while events.poll().await.is_ok() {} };
+        tokio::time::timeout(DEADLINE, refused).await.unwrap();
+    }
+
     /// The next PUBLISH: topic and body.
     pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
         let events = self.events.as_mut().unwrap();

@@ -1,0 +1,48 @@
+//! `GET /metrics`: what the hub counts, for Prometheus; and the counting of requests.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::HttpError;
+use super::auth::Caller;
+use crate::identity::Rights;
+use crate::metrics::{self, Metrics};
+use crate::service::Services;
+
+/// When the server certificate ends, in seconds since 1970.
+pub(crate) type CertificateEnd = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// `GET /metrics`. It takes RegistryRead: numbers, and nothing that could be done with them.
+pub(super) async fn get(
+    State((services, certificate_end)): State<(Services, CertificateEnd)>,
+    caller: Caller,
+) -> Result<Response, HttpError> {
+    caller.require(Rights::REGISTRY_READ)?;
+    let text = services.metrics_text(certificate_end()).await?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+/// Counts the request, by the route that it found and not by what is in its path.
+pub(super) async fn measure(
+    State(metrics): State<Metrics>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    // Methods of HTTP that nobody serves are all one.
+    let method = match method.as_str() {
+        known @ ("GET" | "PUT" | "POST" | "PATCH" | "DELETE") => known,
+        _ => "other",
+    };
+    metrics.request(method, route, response.status().as_str(), began.elapsed());
+    response
+}

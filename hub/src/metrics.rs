@@ -1,0 +1,331 @@
+//! What the hub counts of its own work, in the text format of Prometheus. Plain counters, known to every layer; one set for each hub, for a
+//! process may run several.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The media type of [`Metrics::render`].
+pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Bounds of the buckets for what should take milliseconds, in seconds.
+const FAST: [f64; 12] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
+];
+
+/// Bounds of the buckets for what waits for a door, in seconds.
+const SLOW: [f64; 12] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
+
+/// All that is counted; clones share it.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    connections: IntCounterVec,
+    refusals: IntCounterVec,
+    disconnections: IntCounterVec,
+    telemetry_messages: IntCounter,
+    telemetry_bytes: IntCounter,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    tokens_refused: IntCounterVec,
+    method_calls: IntCounterVec,
+    method_seconds: Histogram,
+    commit_seconds: Histogram,
+    commit_operations: IntCounter,
+    state: State,
+}
+
+/// What is looked at when somebody asks.
+struct State {
+    connected: IntGauge,
+    ready: IntGauge,
+    jobs: IntGaugeVec,
+    events: IntGauge,
+    event_bytes: IntGauge,
+    database_bytes: IntGauge,
+    certificate_end: Gauge,
+}
+
+/// The state of a hub at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Devices that are connected.
+    pub(crate) connected: u64,
+    /// Whether the database takes what is written.
+    pub(crate) ready: bool,
+    /// Jobs that are not over, by status.
+    pub(crate) jobs: Vec<(&'static str, u64)>,
+    /// Events that are kept, and their bytes.
+    pub(crate) events: (u64, u64),
+    /// The size of the database.
+    pub(crate) database_bytes: u64,
+    /// When the server certificate ends, in seconds since 1970.
+    pub(crate) certificate_not_after: i64,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let counter =
+            |name: &str, help: &str| register(&registry, IntCounter::new(prefixed(name), help));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(
+                &registry,
+                IntCounterVec::new(Opts::new(prefixed(name), help), labels),
+            )
+        };
+        let gauge =
+            |name: &str, help: &str| register(&registry, IntGauge::new(prefixed(name), help));
+        let options = |name: &str, help: &str, bounds: [f64; 12]| {
+            HistogramOpts::new(prefixed(name), help).buckets(bounds.into())
+        };
+        let float = |name: &str, help: &str| register(&registry, Gauge::new(prefixed(name), help));
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let info = Opts::new(prefixed("info"), "The running program").const_labels(
+            version
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        );
+        register(&registry, IntGauge::with_opts(info)).set(1);
+        float(
+            "start_time_seconds",
+            "When the hub started, in seconds since 1970",
+        )
+        .set(Timestamp::now().as_duration().as_secs_f64());
+        let inner = Inner {
+            connections: counters(
+                "connections_total",
+                "Devices that connected, by what they proved themselves",
+                &["proof"],
+            ),
+            refusals: counters(
+                "connections_refused_total",
+                "Connections that came to nothing, by reason",
+                &["reason"],
+            ),
+            disconnections: counters(
+                "disconnections_total",
+                "Connections that ended, by reason",
+                &["reason"],
+            ),
+            telemetry_messages: counter(
+                "telemetry_messages_total",
+                "Messages of devices that were stored",
+            ),
+            telemetry_bytes: counter("telemetry_bytes_total", "Bytes of their bodies"),
+            requests: counters(
+                "http_requests_total",
+                "Requests of the service API",
+                &["method", "route", "status"],
+            ),
+            request_seconds: register(
+                &registry,
+                HistogramVec::new(
+                    options("http_request_seconds", "How long they took", SLOW),
+                    &["route"],
+                ),
+            ),
+            tokens_refused: counters(
+                "tokens_refused_total",
+                "Requests of the service API whose token was refused, by reason",
+                &["reason"],
+            ),
+            method_calls: counters(
+                "method_calls_total",
+                "Calls of methods, by API or job and by what became of them",
+                &["by", "outcome"],
+            ),
+            method_seconds: register(
+                &registry,
+                Histogram::with_opts(options(
+                    "method_seconds",
+                    "How long devices took to answer methods called by the API, waiting for them included",
+                    SLOW,
+                )),
+            ),
+            commit_seconds: register(
+                &registry,
+                Histogram::with_opts(options(
+                    "commit_seconds",
+                    "How long transactions took to reach the disk",
+                    FAST,
+                )),
+            ),
+            commit_operations: counter("commit_operations_total", "Operations in them"),
+            state: State {
+                connected: gauge("connected_devices", "Devices that are connected"),
+                ready: gauge("ready", "1 when the database takes what is written, else 0"),
+                jobs: register(
+                    &registry,
+                    IntGaugeVec::new(
+                        Opts::new(prefixed("jobs"), "Jobs that are not over, by status"),
+                        &["status"],
+                    ),
+                ),
+                events: gauge("events", "Events that are kept"),
+                event_bytes: gauge("event_bytes", "Their bytes"),
+                database_bytes: gauge("database_bytes", "Size of the database's file"),
+                certificate_end: float(
+                    "certificate_not_after_seconds",
+                    "When the server certificate ends, in seconds since 1970",
+                ),
+            },
+            registry,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// A device has connected.
+    pub(crate) fn connected(&self, proof: &str) {
+        self.inner.connections.with_label_values(&[proof]).inc();
+    }
+
+    /// A stranger was turned away.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.inner.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// A connection has ended.
+    pub(crate) fn disconnected(&self, reason: &str) {
+        self.inner.disconnections.with_label_values(&[reason]).inc();
+    }
+
+    /// A message is stored.
+    pub(crate) fn telemetry(&self, bytes: usize) {
+        self.inner.telemetry_messages.inc();
+        self.inner.telemetry_bytes.inc_by(bytes as u64);
+    }
+
+    /// A request has been answered. `route` is one of the API's own, with its parameters as names.
+    pub(crate) fn request(&self, method: &str, route: &str, status: &str, took: Duration) {
+        let requests = &self.inner.requests;
+        requests.with_label_values(&[method, route, status]).inc();
+        let seconds = self.inner.request_seconds.with_label_values(&[route]);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A token was refused.
+    pub(crate) fn token_refused(&self, reason: &str) {
+        self.inner.tokens_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A call of a method has ended; `by` is `api` or `job`.
+    pub(crate) fn method_ended(&self, by: &str, outcome: &str) {
+        let calls = &self.inner.method_calls;
+        calls.with_label_values(&[by, outcome]).inc();
+    }
+
+    /// A device has answered a call of the API.
+    pub(crate) fn method_answered(&self, took: Duration) {
+        self.inner.method_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A transaction is on disk.
+    pub(crate) fn committed(&self, operations: usize, took: Duration) {
+        self.inner.commit_operations.inc_by(operations as u64);
+        self.inner.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// All of it, in Prometheus' text format, with the state as it is now.
+    pub(crate) fn render(&self, now: &Snapshot) -> Vec<u8> {
+        self.inner.state.set(now);
+        let mut text = Vec::new();
+        let families = self.inner.registry.gather();
+        TextEncoder::new()
+            .encode(&families, &mut text)
+            .expect("a vector takes all, and no family is empty");
+        text
+    }
+}
+
+impl State {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a time in seconds has far fewer than 53 bits"
+    )]
+    fn set(&self, now: &Snapshot) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.connected.set(number(now.connected));
+        self.ready.set(now.ready.into());
+        self.jobs.reset();
+        for (status, count) in &now.jobs {
+            self.jobs.with_label_values(&[*status]).set(number(*count));
+        }
+        self.events.set(number(now.events.0));
+        self.event_bytes.set(number(now.events.1));
+        self.database_bytes.set(number(now.database_bytes));
+        self.certificate_end.set(now.certificate_not_after as f64);
+    }
+}
+
+fn prefixed(name: &str) -> String {
+    format!("door_hub_{name}")
+}
+
+/// Adds what was just made to `registry`.
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("names and labels are constants that a test has made");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("no name is there twice");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_shown_and_state_is_as_it_is_now() {
+        let metrics = Metrics::new();
+        metrics.connected("certificate");
+        metrics.telemetry(7);
+        metrics.telemetry(5);
+        metrics.request("GET", "/devices/{id}", "200", Duration::from_millis(3));
+        metrics.method_ended("job", "answered");
+        let with_jobs = |jobs| Snapshot {
+            connected: 3,
+            ready: true,
+            jobs,
+            certificate_not_after: 1_795_428_000,
+            ..Snapshot::default()
+        };
+        metrics.render(&with_jobs(vec![("running", 2)]));
+        let text = metrics.render(&with_jobs(vec![("queued", 1)]));
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            "door_hub_connections_total{proof=\"certificate\"} 1",
+            "door_hub_telemetry_messages_total 2",
+            "door_hub_telemetry_bytes_total 12",
+            "door_hub_http_requests_total{method=\"GET\",route=\"/devices/{id}\",status=\"200\"} 1",
+            "door_hub_http_request_seconds_bucket{route=\"/devices/{id}\",le=\"0.005\"} 1",
+            "door_hub_method_calls_total{by=\"job\",outcome=\"answered\"} 1",
+            "door_hub_connected_devices 3",
+            "door_hub_jobs{status=\"queued\"} 1",
+            "door_hub_ready 1",
+            "door_hub_certificate_not_after_seconds 1795428000",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(!text.contains("running"), "{text}");
+        assert!(
+            Metrics::new().inner.telemetry_messages.get() == 0,
+            "each hub has its own"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! What the hub counts.
+
+use std::process::Command;
+
+use iothub_protocol::sas;
+use reqwest::Method;
+use reqwest::header::AUTHORIZATION;
+use serde_json::json;
+
+use crate::harness::{Device, TestHub, answer, eventually, in_an_hour};
+
+/// The value of a line of `/metrics`, as the owner sees it.
+async fn value(hub: &TestHub, line: &str) -> Option<f64> {
+    let answer = hub.get("/metrics").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(
+        answer.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
+    let text = answer.body.as_str().unwrap();
+    let found = text
+        .lines()
+        .find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+    found.map(|number| number.parse().unwrap())
+}
+
+async fn wait_for(hub: &TestHub, line: &str, wanted: f64) {
+    eventually(&format!("{line} is {wanted}"), || async {
+        (value(hub, line).await == Some(wanted)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn work_is_counted_and_state_is_shown() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device.subscribe("$iothub/methods/POST/#").await;
+    device
+        .publish("devices/door/messages/events/", "12345")
+        .await;
+    let device = device.answer_methods(200);
+    let call = json!({ "methodName": "lock", "payload": null });
+    hub.post("/twins/door/methods", call.clone()).await;
+    hub.post("/twins/nobody/methods", call).await;
+    let job = json!({
+        "jobId": "later", "type": "scheduleUpdateTwin", "startTime": "2099-01-01T00:00:00Z",
+        "updateTwin": { "tags": { "a": 1 } }, "queryCondition": "*",
+    });
+    hub.put("/jobs/v2/later", job).await;
+    hub.get("/nothing/here").await;
+    let stranger = hub.anonymous(Method::GET, "/devices");
+    assert_eq!(answer(stranger).await.status, 401);
+    let mut unknown = Device::dial(&hub, "unknown", &key);
+    unknown.refused().await;
+
+    wait_for(
+        &hub,
+        "door_hub_connections_total{proof=\"device_key\"}",
+        1.0,
+    )
+    .await;
+    wait_for(&hub, "door_hub_connected_devices", 1.0).await;
+    wait_for(&hub, "door_hub_telemetry_bytes_total", 5.0).await;
+    wait_for(&hub, "door_hub_jobs{status=\"scheduled\"}", 1.0).await;
+    for (line, wanted) in [
+        ("door_hub_ready", 1.0),
+        ("door_hub_telemetry_messages_total", 1.0),
+        (
+            "door_hub_method_calls_total{by=\"api\",outcome=\"answered\"}",
+            1.0,
+        ),
+        ("door_hub_method_seconds_count", 1.0),
+        ("door_hub_tokens_refused_total{reason=\"missing\"}", 1.0),
+        (
+            "door_hub_connections_refused_total{reason=\"unknown_device\"}",
+            1.0,
+        ),
+        (
+            "door_hub_http_requests_total{method=\"POST\",route=\"/twins/{id}/methods\",status=\"404\"}",
+            1.0,
+        ),
+        (
+            "door_hub_http_requests_total{method=\"GET\",route=\"none\",status=\"404\"}",
+            1.0,
+        ),
+        (
+            "door_hub_http_requests_total{method=\"GET\",route=\"/devices\",status=\"401\"}",
+            1.0,
+        ),
+        (
+            "door_hub_certificate_not_after_seconds",
+            hub.hub.certificate_not_after() as f64,
+        ),
+    ] {
+        assert_eq!(value(&hub, line).await, Some(wanted), "{line}");
+    }
+    assert!(value(&hub, "door_hub_commit_seconds_count").await > Some(3.0));
+    assert!(value(&hub, "door_hub_database_bytes").await > Some(4096.0));
+    assert!(value(&hub, "door_hub_events").await > Some(2.0));
+
+    drop(device);
+    wait_for(&hub, "door_hub_disconnections_total{reason=\"lost\"}", 1.0).await;
+    wait_for(&hub, "door_hub_connected_devices", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_monitor_has_a_token_that_opens_nothing_else() {
+    let hub = TestHub::start().await;
+    let data = hub.folder.path();
+    let policy = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
+        let output = command
+            .arg("policy")
+            .args(arguments)
+            .arg("--data")
+            .arg(data)
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let token = |name: &str| std::fs::read_to_string(data.join(name)).unwrap();
+    let arguments = [
+        "token",
+        "registryRead",
+        "--path",
+        "/metrics",
+        "--bare",
+        "--days",
+        "365",
+    ];
+    let (code, said) = policy(&arguments);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("good for 365 days") && !said.contains("sig="),
+        "{said}"
+    );
+    let bare = token("registryRead.token");
+    assert!(bare.starts_with("sr=localhost%2Fmetrics&"), "{bare}");
+    let get = |path: &'static str, header: String| {
+        let request = hub
+            .anonymous(Method::GET, path)
+            .header(AUTHORIZATION, header);
+        async move { answer(request).await.status }
+    };
+    let header = format!("SharedAccessSignature {bare}");
+    assert_eq!(get("/metrics", header.clone()).await, 200);
+    assert_eq!(get("/devices", header).await, 401);
+    assert_eq!(policy(&arguments).0, Some(1), "the file is there");
+
+    let whole = data.join("whole");
+    let (code, said) = policy(&["token", "registryRead", "--out", whole.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(get("/devices", token("whole")).await, 200);
+    for (arguments, expected) in [
+        (
+            ["token", "registryRead", "--path", "metrics"],
+            "begins with `/`",
+        ),
+        (["token", "registryRead", "--days", "0"], "1..=3650"),
+        (
+            ["token", "nobody", "--days", "1"],
+            "there is no policy `nobody`",
+        ),
+    ] {
+        let (_, said) = policy(&arguments);
+        assert!(said.contains(expected), "{said}");
+    }
+
+    let service = hub.hub.policy("service").unwrap();
+    let other = sas::sign(
+        "localhost",
+        &service.keys.primary,
+        in_an_hour(),
+        Some(&service.name),
+    );
+    assert_eq!(get("/metrics", other).await, 401);
+}
