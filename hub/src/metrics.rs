@@ -322,7 +322,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
-        assert!(!text.contains("running"), "{text}");
+        assert!(!text.contains("status=\"running\""), "{text}");
         assert!(
             Metrics::new().inner.telemetry_messages.get() == 0,
             "each hub has its own"
