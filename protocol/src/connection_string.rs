@@ -87,6 +87,11 @@ pub enum ConnectionStringError {
     /// A key has an empty value.
     #[error("`{0}` of the connection string is empty")]
     EmptyValue(&'static str),
+    /// A value is wrong and holds a `=`: it may be two parts in one, and the second a secret, so it is not repeated.
+    #[error(
+        "`{0}` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
+    )]
+    Joined(&'static str),
     /// A key is not there.
     #[error("the connection string has no `{key}`; expected {expected}")]
     Missing {
@@ -389,16 +394,20 @@ fn read_credential(parts: &Parts<'_>) -> Result<DeviceCredential, ConnectionStri
 }
 
 fn read_host(key: &'static str, text: &str) -> Result<HostName, ConnectionStringError> {
-    text.parse()
-        .map_err(|source| ConnectionStringError::HostName { key, source })
+    text.parse().map_err(|source| match text.contains('=') {
+        true => ConnectionStringError::Joined(key),
+        false => ConnectionStringError::HostName { key, source },
+    })
 }
 
 fn read_id<T: FromStr<Err = IdError>>(
     key: &'static str,
     text: &str,
 ) -> Result<T, ConnectionStringError> {
-    text.parse()
-        .map_err(|source| ConnectionStringError::Id { key, source })
+    text.parse().map_err(|source| match text.contains('=') {
+        true => ConnectionStringError::Joined(key),
+        false => ConnectionStringError::Id { key, source },
+    })
 }
 
 fn read_key(text: &str) -> Result<SharedAccessKey, ConnectionStringError> {

@@ -68,6 +68,10 @@ fn errors_name_the_key_and_what_was_expected() {
         say("HostName=hub;DeviceId=a/b;x509=true")
             .contains("`DeviceId` of the connection string: device id \"a/b\"")
     );
+    assert_eq!(
+        say("HostName=hub,SharedAccessKeyName=p;DeviceId=d;x509=true"),
+        "`HostName` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
+    );
     assert!(say("HostName=https://hub;DeviceId=d;x509=true").contains("is not a host name"));
     assert!(
         say("HostName=hub:0;DeviceId=d;x509=true").contains("expected a number from 1 to 65535")
@@ -100,6 +104,10 @@ fn no_error_and_no_debug_text_shows_a_secret() {
         format!("HostName=hub;DeviceId=d;SharedAccessSignature={key}"),
         format!("HostName=hub;DeviceId=d;x509={key}"),
         format!("HostName=hub;SharedAccessKey={key}"),
+        // Parts joined by something else than `;`: the second is in the value of the first.
+        format!("HostName=hub&SharedAccessKey={key};DeviceId=d;x509=true"),
+        format!("HostName=hub;DeviceId=d SharedAccessKey={key};x509=true"),
+        format!("HostName=hub;SharedAccessKeyName=p,/SharedAccessKey={key};SharedAccessKey={key}"),
     ];
     for text in bad {
         let error = text.parse::<ConnectionString>().unwrap_err();
