@@ -141,7 +141,29 @@ impl AgentConfig {
             connection_file.map(|file| home.join(file)).as_deref(),
             credentials_directory,
         )?;
-        let hub = hub(&layers, connection, home)?;
+        Self::judge(path, &layers, connection)
+    }
+
+    /// Reads `text` as the configuration in the file `path`, with `variables` over it; the connection string is given.
+    pub(crate) fn read_text(
+        path: &Path,
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+        connection: DeviceConnectionString,
+    ) -> Result<Self, ConfigError> {
+        let layers = Layers::read_text(path, text, variables)?;
+        Self::judge(path, &layers, connection)
+    }
+
+    /// Turns what the layers say into types.
+    fn judge(
+        path: &Path,
+        layers: &Layers,
+        connection: DeviceConnectionString,
+    ) -> Result<Self, ConfigError> {
+        let home = path.parent().unwrap_or(Path::new(""));
+        let document = &layers.document;
+        let hub = hub(layers, connection, home)?;
         let default_directory = || Path::new(STATE_HOME).join(path.file_stem().unwrap_or_default());
         let mut state = StateConfig::new(match &document.state.directory {
             Some(directory) => home.join(directory),

@@ -26,6 +26,8 @@ pub mod cloud;
 pub mod config;
 pub mod controller;
 mod event_log;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gpio;
 pub mod service;
 pub mod status;

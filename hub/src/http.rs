@@ -38,11 +38,12 @@ use tower::{Service, ServiceExt as _};
 use crate::auth::HostNames;
 use crate::service::Services;
 
-use error::HttpError;
+pub(crate) use error::HttpError;
 use event::Stopping;
 pub(crate) use health::Health;
 use metrics::CertificateEnd;
 use page::{PageRequest, page_response};
+pub(crate) use request::read_document;
 use request::{Document, Id, Parameters};
 pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};

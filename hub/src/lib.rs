@@ -17,6 +17,8 @@ pub mod check;
 pub mod config;
 mod data;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 pub mod identity;
 mod listen;

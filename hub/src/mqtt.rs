@@ -8,7 +8,7 @@ mod accept;
 pub(crate) mod codec;
 mod connection;
 mod error_body;
-mod frames;
+pub(crate) mod frames;
 mod link;
 mod listener;
 mod machine;

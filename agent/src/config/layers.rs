@@ -46,6 +46,29 @@ impl Layers {
         for drop_in in drop_ins(path)? {
             layers.push(Layer::file(&drop_in)?);
         }
+        Self::merge(path, layers, environment)
+    }
+
+    /// Takes `text` for what the file holds.
+    pub(super) fn read_text(
+        path: &Path,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let file = Layer {
+            name: path.display().to_string(),
+            is_file: true,
+            text: text.to_owned(),
+        };
+        Self::merge(path, vec![file], environment)
+    }
+
+    /// Checks each of `layers` and of our variables, and puts them together.
+    fn merge(
+        path: &Path,
+        mut layers: Vec<Layer>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         let mut variables: Vec<_> = environment
             .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
             .collect();

@@ -73,6 +73,11 @@ impl HttpError {
         }
     }
 
+    /// What happened, for a person.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same error, as method callers get it.
     pub(crate) fn for_method(self) -> Self {
         let timeout = match self.dialect {

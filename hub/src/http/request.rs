@@ -88,34 +88,39 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
         let Raw(body) = Raw::read(request, MAX_BODY).await?;
-        let body = without_mark(&body);
-        // Serde would take an array of members for an object, too.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            let message = "the body is not a JSON object";
-            return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
-        }
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let at = if path == "." {
-                String::new()
-            } else {
-                format!(" at `{path}`")
-            };
-            let message = format!(
-                "the body is not what is expected here{at}: {}",
-                error.inner()
-            );
-            HttpError::new(ErrorCode::ArgumentInvalid, message)
-        })?;
-        let ended = reader.end().map(|()| Self(document));
-        ended.map_err(|error| {
-            HttpError::new(
-                ErrorCode::ArgumentInvalid,
-                format!("the body goes on after its end: {error}"),
-            )
-        })
+        read_document(&body).map(Self)
     }
+}
+
+/// Reads a JSON object of one type.
+pub(crate) fn read_document<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
+    let body = without_mark(body);
+    // Serde would take an array of members for an object, too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let message = "the body is not a JSON object";
+        return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." {
+            String::new()
+        } else {
+            format!(" at `{path}`")
+        };
+        let message = format!(
+            "the body is not what is expected here{at}: {}",
+            error.inner()
+        );
+        HttpError::new(ErrorCode::ArgumentInvalid, message)
+    })?;
+    let ended = reader.end().map(|()| document);
+    ended.map_err(|error| {
+        HttpError::new(
+            ErrorCode::ArgumentInvalid,
+            format!("the body goes on after its end: {error}"),
+        )
+    })
 }
 
 /// The identifiers of a path, each percent-decoded once and checked.

@@ -374,7 +374,8 @@ pub(crate) fn write_publish(
     out.extend_from_slice(payload);
 }
 
-fn write_remaining_length(out: &mut Vec<u8>, mut length: usize) {
+/// Writes a remaining length, section 2.2.3.
+pub(crate) fn write_remaining_length(out: &mut Vec<u8>, mut length: usize) {
     loop {
         #[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
         let byte = (length & 0x7f) as u8;

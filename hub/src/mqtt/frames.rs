@@ -20,7 +20,7 @@ const UNSUPPORTED_DATA: u16 = 1003;
 
 /// What a device sent that is no frame, or none that carries MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     #[error("a WebSocket frame without a mask")]
     Unmasked,
     #[error("a WebSocket frame of an extension that was not agreed on")]
@@ -35,7 +35,7 @@ pub(super) enum FrameError {
 
 impl FrameError {
     /// The code that a close frame tells it by.
-    pub(super) const fn close_code(self) -> u16 {
+    pub(crate) const fn close_code(self) -> u16 {
         match self {
             Self::Text => UNSUPPORTED_DATA,
             Self::Unmasked | Self::Reserved | Self::Control | Self::Continuation => PROTOCOL_ERROR,
@@ -45,7 +45,7 @@ impl FrameError {
 
 /// What is read of a device's frames so far.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// The beginning of a header.
     header: Vec<u8>,
     /// The frame whose payload is being read.
@@ -77,7 +77,7 @@ impl Frames {
     /// # Errors
     ///
     /// When the device breaks the protocol; what came before that has been read.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         mut wire: &[u8],
         mqtt: &mut Vec<u8>,
@@ -114,7 +114,7 @@ impl Frames {
     }
 
     /// Whether the device has said goodbye.
-    pub(super) const fn closed(&self) -> bool {
+    pub(crate) const fn closed(&self) -> bool {
         self.closed
     }
 
@@ -178,12 +178,12 @@ impl Frame {
 }
 
 /// The header of a binary message of `length` bytes, which follow it as they are.
-pub(super) fn write_header(wire: &mut Vec<u8>, length: usize) {
+pub(crate) fn write_header(wire: &mut Vec<u8>, length: usize) {
     write_header_of(wire, OpCode::Data(Data::Binary), length);
 }
 
 /// A close frame with its code.
-pub(super) fn write_close(wire: &mut Vec<u8>, code: u16) {
+pub(crate) fn write_close(wire: &mut Vec<u8>, code: u16) {
     write_frame(wire, OpCode::Control(Control::Close), &code.to_be_bytes());
 }
 

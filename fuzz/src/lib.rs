@@ -1,0 +1,107 @@
+//! Fuzz targets: what must be true of every parser that reads bytes of strangers, whatever the bytes.
+//!
+//! A target is a plain function that panics when a promise is broken. libFuzzer looks for bytes that break one (`fuzz/run`, `just fuzz`);
+//! `cargo test` replays the seeds in `corpus/`, the inputs in `crashes/` that once broke one, and some bytes made from both.
+//! The seeds are what the project's own encoders write: see [`Target::seeds`].
+
+#![forbid(unsafe_code)]
+
+mod targets {
+    pub(crate) mod agent_config;
+    pub(crate) mod connection_string;
+    pub(crate) mod door_command;
+    pub(crate) mod job;
+    pub(crate) mod method;
+    pub(crate) mod mqtt_packet;
+    pub(crate) mod property_bag;
+    pub(crate) mod query;
+    pub(crate) mod rest_body;
+    pub(crate) mod sas;
+    pub(crate) mod topic;
+    pub(crate) mod twin;
+    pub(crate) mod user_name;
+    pub(crate) mod websocket;
+}
+mod secret;
+
+/// Bytes that a target is worth starting from, by name.
+pub type Seeds = Vec<(String, Vec<u8>)>;
+
+/// One parser, or a pair of parser and printer, and what must be true of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, and that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Panics when `data` breaks a promise.
+    pub run: fn(data: &[u8]),
+    /// What the project's encoders make for it.
+    pub seeds: fn() -> Seeds,
+}
+
+/// All of them. One from `a` to `z`, as `fuzz/run` goes through them.
+pub const TARGETS: &[Target] = &[
+    target_of(
+        "agent-config",
+        targets::agent_config::run,
+        targets::agent_config::seeds,
+    ),
+    target_of(
+        "connection-string",
+        targets::connection_string::run,
+        targets::connection_string::seeds,
+    ),
+    target_of(
+        "door-command",
+        targets::door_command::run,
+        targets::door_command::seeds,
+    ),
+    target_of("job", targets::job::run, targets::job::seeds),
+    target_of("method", targets::method::run, targets::method::seeds),
+    target_of(
+        "mqtt-packet",
+        targets::mqtt_packet::run,
+        targets::mqtt_packet::seeds,
+    ),
+    target_of(
+        "property-bag",
+        targets::property_bag::run,
+        targets::property_bag::seeds,
+    ),
+    target_of("query", targets::query::run, targets::query::seeds),
+    target_of(
+        "rest-body",
+        targets::rest_body::run,
+        targets::rest_body::seeds,
+    ),
+    target_of("sas", targets::sas::run, targets::sas::seeds),
+    target_of("topic", targets::topic::run, targets::topic::seeds),
+    target_of("twin", targets::twin::run, targets::twin::seeds),
+    target_of(
+        "user-name",
+        targets::user_name::run,
+        targets::user_name::seeds,
+    ),
+    target_of(
+        "websocket",
+        targets::websocket::run,
+        targets::websocket::seeds,
+    ),
+];
+
+const fn target_of(name: &'static str, run: fn(&[u8]), seeds: fn() -> Seeds) -> Target {
+    Target { name, run, seeds }
+}
+
+/// The target of this name.
+#[must_use]
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+/// Seeds of texts, each named after its place in the list.
+fn texts<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Seeds {
+    let numbered = texts.into_iter().enumerate();
+    numbered
+        .map(|(index, text)| (format!("{index:02}"), text.as_ref().to_vec()))
+        .collect()
+}

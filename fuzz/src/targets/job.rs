@@ -1,0 +1,37 @@
+//! Job documents: what is read is written as text that reads the same.
+
+use std::fmt::Debug;
+
+use iothub_protocol::job::{DeviceJob, JobRequest, JobResponse};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Seeds, texts};
+
+pub(crate) fn run(data: &[u8]) {
+    if let Some(request) = there_and_back::<JobRequest>(data) {
+        assert!(!request.query_condition.trim().is_empty());
+        assert!(u32::try_from(request.max_execution_time.as_secs()).is_ok());
+    }
+    there_and_back::<JobResponse>(data);
+    there_and_back::<DeviceJob>(data);
+}
+
+fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<T> {
+    let document: T = serde_json::from_slice(data).ok()?;
+    let written = serde_json::to_string(&document).expect("a document can be written");
+    match serde_json::from_str::<T>(&written) {
+        Ok(again) => assert_eq!(again, document, "{written}"),
+        Err(error) => panic!("{written} is written and not read: {error}"),
+    }
+    Some(document)
+}
+
+pub(crate) fn seeds() -> Seeds {
+    texts([
+        r#"{"jobId":"lock-1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"lockDoor","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":0,"payload":{"lockTime":"10m"}},"queryCondition":"tags.floor = 3","startTime":"2026-11-23T22:00:00.0000000Z","maxExecutionTimeInSeconds":600}"#,
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"floor":null},"properties":{"desired":{"mode":"passage"}}},"queryCondition":"*"}"#,
+        r#"{"jobId":"lock-1","queryCondition":"*","createdTime":"2026-11-23T21:59:59.1234567Z","startTime":"2026-11-23T22:00:00Z","endTime":"2026-11-23T22:00:01Z","maxExecutionTimeInSeconds":3600,"type":"scheduleDeviceMethod","status":"completed","deviceJobStatistics":{"deviceCount":3,"failedCount":1,"succeededCount":2,"runningCount":0,"pendingCount":0}}"#,
+        r#"{"deviceId":"lobby-east","jobId":"lock-1","jobType":"scheduleDeviceMethod","status":"completed","startTimeUtc":"2026-11-23T22:00:00Z","endTimeUtc":"2026-11-23T22:00:01Z","createdDateTimeUtc":"2026-11-23T21:00:00Z","lastUpdatedDateTimeUtc":"2026-11-23T22:00:01Z","outcome":{"deviceMethodResponse":{"status":200,"payload":{"bolt":"thrown"}}}}"#,
+    ])
+}
