@@ -9,8 +9,10 @@ mod error;
 mod event;
 mod health;
 mod job;
+mod message;
 mod method;
 mod metrics;
+mod not_built;
 mod page;
 mod query;
 mod request;
@@ -22,13 +24,13 @@ mod write_deadline;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
 use iothub_protocol::error::ErrorCode;
 use serde::Serialize;
@@ -63,6 +65,7 @@ pub(crate) fn service(
 {
     router(services, names, certificate_end)
         .merge(health::router(health, services, &stop))
+        .merge(not_built::device_router())
         .layer(Extension(Stopping(stop)))
         .merge(websocket::router(serve_device))
         .map_request(without_trailing_slash)
@@ -71,10 +74,22 @@ pub(crate) fn service(
 fn router(services: &Services, names: &HostNames, certificate_end: CertificateEnd) -> Router {
     let resources = Router::new()
         .route("/devices", get(device::list).post(device::bulk))
-        .route("/devices/query", post(query::post))
         .route(
             "/devices/{id}",
-            put(device::put).get(device::get).delete(device::delete),
+            put(device::put)
+                .get(device::get)
+                .delete(device::delete)
+                .merge(post(query::post).layer(from_fn(only_query))),
+        )
+        .route("/devices/{id}/commands", delete(message::purge))
+        .route("/messages/serviceBound/feedback", get(message::feedback))
+        .route(
+            "/messages/serviceBound/feedback/{lock}",
+            delete(message::feedback_settle),
+        )
+        .route(
+            "/messages/serviceBound/feedback/{lock}/abandon",
+            post(message::feedback_settle),
         )
         .route("/audit", get(audit::list))
         .route("/events", get(event::get))
@@ -84,7 +99,7 @@ fn router(services: &Services, names: &HostNames, certificate_end: CertificateEn
             "/twins/{id}",
             get(twin::get).patch(twin::patch).put(twin::put),
         )
-        .route("/jobs/v2/query", get(job::list))
+        .route("/jobs/v2/query", get(job::list).put(job::put_query))
         .route("/jobs/v2/{id}", put(job::put).get(job::get))
         .route("/jobs/v2/{id}/cancel", post(job::cancel))
         .layer(from_fn(deadline));
@@ -137,10 +152,24 @@ async fn deadline(request: Request, next: Next) -> Response {
     })
 }
 
+/// `POST /devices/query` is no route of its own: a device may be called so. No other device is posted to.
+async fn only_query(Path(id): Path<String>, request: Request, next: Next) -> Response {
+    if id == "query" {
+        next.run(request).await
+    } else {
+        no_such_method(request).await.into_response()
+    }
+}
+
 async fn no_such_resource(request: Request) -> HttpError {
+    let path = request.uri().path();
+    not_built::not_built(path).unwrap_or_else(|| nothing_at(path))
+}
+
+fn nothing_at(path: &str) -> HttpError {
     HttpError::new(
         ErrorCode::GenericNotFound,
-        format!("there is nothing at {}", request.uri().path()),
+        format!("there is nothing at {path}"),
     )
 }
 

@@ -22,6 +22,13 @@ pub(super) async fn put(
     Ok(json_response(&services.job.create(&job, request).await?))
 }
 
+/// `PUT /jobs/v2/query`: a job of this name could never be read.
+pub(super) async fn put_query(caller: Caller) -> Result<Response, HttpError> {
+    caller.require(Rights::SERVICE_CONNECT)?;
+    let message = "the job id is `query`; expected another, for /jobs/v2/query is the list of jobs";
+    Err(HttpError::new(ErrorCode::ArgumentInvalid, message))
+}
+
 pub(super) async fn get(
     State(services): State<Services>,
     caller: Caller,

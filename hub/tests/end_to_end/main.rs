@@ -19,6 +19,7 @@ mod job;
 mod job_stop;
 mod method;
 mod metrics;
+mod not_built;
 mod policy;
 mod process;
 mod query;

@@ -1,0 +1,106 @@
+//! What Azure's API has and this hub does not. Each is refused as missing (404: no official client repeats such a call), with a text that
+//! says so, lest anybody look for a mistake of his own.
+
+use axum::Router;
+use axum::http::Uri;
+use axum::routing::any;
+use iothub_protocol::error::ErrorCode;
+
+use super::HttpError;
+
+/// The error for a path that this hub would serve if it had all that Azure has; `None` for any other path.
+pub(super) fn not_built(path: &str) -> Option<HttpError> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (code, what, instead) = match parts.as_slice() {
+        ["devices" | "twins", _, "modules", ..] => (
+            ErrorCode::ModuleNotFound,
+            "modules are",
+            "a device has one identity and one twin",
+        ),
+        ["configurations", ..] | ["devices", _, "applyConfigurationContent"] => (
+            ErrorCode::GenericNotFound,
+            "configurations and deployments are",
+            "a twin job changes the twins of many devices",
+        ),
+        ["digitaltwins", ..] => (
+            ErrorCode::GenericNotFound,
+            "digital twins are",
+            "twins and methods are at /twins/{id}",
+        ),
+        ["jobs"] | ["jobs", "create"] => (
+            ErrorCode::GenericNotFound,
+            "import and export jobs are",
+            "POST /devices takes up to 100 devices; jobs over twins and methods are at /jobs/v2",
+        ),
+        ["jobs", id] if *id != "v2" => (
+            ErrorCode::JobNotFound,
+            "import and export jobs are",
+            "jobs over twins and methods are at /jobs/v2",
+        ),
+        ["twins" | "devices", _, "streams", ..] => (
+            ErrorCode::GenericNotFound,
+            "device streams are",
+            "methods reach a device",
+        ),
+        ["devices", _, "files", ..] => (
+            ErrorCode::GenericNotFound,
+            "file upload is",
+            "telemetry carries up to 256 KiB a message",
+        ),
+        ["devices", _, "messages", ..] => (
+            ErrorCode::GenericNotFound,
+            "the device side of HTTPS is",
+            "devices speak MQTT, over WebSockets too",
+        ),
+        ["messages", ..] => (
+            ErrorCode::GenericNotFound,
+            "cloud-to-device messages and file notifications are",
+            "methods and desired properties reach a device",
+        ),
+        ["enrollments" | "enrollmentGroups" | "registrations", ..] | [_, "registrations", ..] => (
+            ErrorCode::GenericNotFound,
+            "the device provisioning service is",
+            "devices are made by PUT /devices/{id} or POST /devices",
+        ),
+        _ => return None,
+    };
+    let message = format!("{what} not built into this hub; {instead}");
+    Some(HttpError::new(code, message))
+}
+
+/// What devices ask for with tokens of their own, which open nothing else here: the answer is the same for everybody, and asks for none.
+pub(super) fn device_router() -> Router {
+    let refuse = |uri: Uri| async move {
+        not_built(uri.path()).unwrap_or_else(|| super::nothing_at(uri.path()))
+    };
+    Router::new()
+        .route("/devices/{id}/files", any(refuse))
+        .route("/devices/{id}/files/{*rest}", any(refuse))
+        .route("/devices/{id}/messages/{*rest}", any(refuse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_at_all_is_told_from_what_is_not_built() {
+        for path in [
+            "/",
+            "/devices",
+            "/device/a/modules",
+            "/jobs/v2",
+            "/jobs/v2/a/b",
+            "/twins/a/b",
+        ] {
+            assert!(not_built(path).is_none(), "{path}");
+        }
+        for path in [
+            "/jobs/v3",
+            "/devices/modules/modules",
+            "/scope/registrations/a/register",
+        ] {
+            assert!(not_built(path).is_some(), "{path}");
+        }
+    }
+}

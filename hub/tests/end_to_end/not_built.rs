@@ -1,0 +1,169 @@
+//! Names that are paths, messages that nobody sends, and what is not built.
+
+use iothub_protocol::sas;
+use reqwest::Method;
+use reqwest::header::AUTHORIZATION;
+use serde_json::{Value, json};
+
+use crate::harness::{TestHub, answer, in_an_hour};
+
+#[tokio::test]
+async fn a_device_may_be_called_what_a_path_is_called() {
+    let hub = TestHub::start().await;
+    for id in ["query", "modules", "commands", "registrations"] {
+        let path = format!("/devices/{id}");
+        assert_eq!(hub.put(&path, json!({ "deviceId": id })).await.status, 200);
+        assert_eq!(hub.get(&path).await.body["deviceId"], id);
+        let tags = json!({ "tags": { "name": id } });
+        assert_eq!(hub.patch(&format!("/twins/{id}"), tags).await.status, 200);
+        assert_eq!(hub.find(&format!("tags.name = '{id}'")).await, [id]);
+        let update = hub.request(Method::PUT, &path).header("If-Match", "*");
+        let updated = answer(update.json(&json!({ "statusReason": "moved" }))).await;
+        assert_eq!(updated.body["statusReason"], "moved");
+        let removed = hub.send(Method::DELETE, &path, None).await;
+        assert_eq!(removed.status, 204, "{id}");
+        assert_eq!(hub.get(&path).await.status, 404);
+    }
+    // No other device is a query.
+    let posted = hub.post("/devices/door", json!({ "query": "SELECT * FROM devices" }));
+    let posted = posted.await;
+    assert_eq!(posted.status, 405);
+    assert_eq!(
+        posted.headers["iothub-errorcode"],
+        "GenericMethodNotAllowed"
+    );
+    let job = hub.put("/jobs/v2/query", json!({})).await;
+    assert_eq!(job.status, 400);
+    let message = job.body["Message"].as_str().unwrap();
+    assert!(
+        message.contains("the job id is `query`; expected another"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn no_message_waits_for_a_device_and_none_is_fed_back() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let purged = hub
+        .send(Method::DELETE, "/devices/door/commands", None)
+        .await;
+    assert_eq!(purged.status, 200);
+    assert_eq!(
+        purged.body,
+        json!({ "deviceId": "door", "moduleId": null, "totalMessagesPurged": 0 })
+    );
+    let unknown = hub
+        .send(Method::DELETE, "/devices/none/commands", None)
+        .await;
+    assert_eq!(unknown.headers["iothub-errorcode"], "DeviceNotFound");
+    let rows = hub.get("/audit?operation=message.purge").await.body;
+    assert_eq!(rows[1]["target"], "door");
+    assert_eq!(rows[1]["status"], 200);
+    assert_eq!(rows[0]["error"], "DeviceNotFound");
+
+    let feedback = hub
+        .get("/messages/serviceBound/feedback?api-version=2021-04-12")
+        .await;
+    assert_eq!(
+        (feedback.status.as_u16(), feedback.body),
+        (204, Value::Null)
+    );
+    for (method, path) in [
+        (Method::DELETE, "/messages/serviceBound/feedback/token"),
+        (
+            Method::POST,
+            "/messages/serviceBound/feedback/token/abandon",
+        ),
+    ] {
+        let lost = hub.send(method, path, None).await;
+        assert_eq!(lost.status, 412);
+        assert_eq!(lost.headers["iothub-errorcode"], "DeviceMessageLockLost");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_so() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let missing = |method: Method, path: &'static str, code: &'static str, said: &'static str| {
+        let request = hub.request(method, path).json(&json!({}));
+        async move {
+            let refused = answer(request).await;
+            assert_eq!(refused.status, 404, "{path}");
+            assert_eq!(refused.headers["iothub-errorcode"], code, "{path}");
+            let message = refused.body["Message"].as_str().unwrap();
+            let expected = format!("ErrorCode:{code};{said} not built into this hub");
+            assert!(message.starts_with(&expected), "{path}: {message}");
+        }
+    };
+    let modules = "modules are";
+    for (method, path) in [
+        (Method::GET, "/devices/door/modules"),
+        (Method::PUT, "/devices/door/modules/camera"),
+        (Method::GET, "/twins/door/modules/camera"),
+        (Method::PATCH, "/twins/door/modules/camera"),
+        (Method::POST, "/twins/door/modules/camera/methods"),
+        (Method::POST, "/devices/door/modules/camera/methods"),
+    ] {
+        missing(method, path, "ModuleNotFound", modules).await;
+    }
+    let import = "import and export jobs are";
+    missing(Method::GET, "/jobs/4711", "JobNotFound", import).await;
+    let configurations = "configurations and deployments are";
+    for (method, path, what) in [
+        (Method::GET, "/jobs/", import),
+        (Method::POST, "/jobs/create?api-version=2021-04-12", import),
+        (Method::GET, "/configurations?top=5", configurations),
+        (Method::PUT, "/configurations/doors", configurations),
+        (
+            Method::POST,
+            "/devices/door/applyConfigurationContent",
+            configurations,
+        ),
+        (Method::GET, "/digitaltwins/door", "digital twins are"),
+        (
+            Method::POST,
+            "/digitaltwins/door/commands/lock",
+            "digital twins are",
+        ),
+        (
+            Method::POST,
+            "/twins/door/streams/camera",
+            "device streams are",
+        ),
+        (
+            Method::POST,
+            "/messages/devicebound",
+            "cloud-to-device messages and file notifications are",
+        ),
+        (
+            Method::PUT,
+            "/0ne00000000/registrations/door/register",
+            "the device provisioning service is",
+        ),
+        (
+            Method::GET,
+            "/enrollments/door",
+            "the device provisioning service is",
+        ),
+    ] {
+        missing(method, path, "GenericNotFound", what).await;
+    }
+    // These are asked for by devices, with tokens that open nothing else here.
+    let token = sas::sign("localhost/devices/door", &key, in_an_hour(), None);
+    for (path, what) in [
+        ("/devices/door/files", "file upload is"),
+        ("/devices/door/files/notifications", "file upload is"),
+        (
+            "/devices/door/messages/events",
+            "the device side of HTTPS is",
+        ),
+    ] {
+        let request = hub.anonymous(Method::POST, path);
+        let refused = answer(request.header(AUTHORIZATION, &token).body("{}")).await;
+        assert_eq!(refused.status, 404, "{path}");
+        let message = refused.body["Message"].as_str().unwrap();
+        assert!(message.contains(what), "{path}: {message}");
+    }
+}
