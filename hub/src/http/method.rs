@@ -5,19 +5,15 @@ use axum::response::{IntoResponse, Response};
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::method::MethodRequest;
 
-use super::auth::Caller;
 use super::{Document, HttpError, Id, json_response};
-use crate::identity::Rights;
 use crate::service::{PreparedCall, Services};
 
 pub(super) async fn post(
     State(services): State<Services>,
-    caller: Caller,
     device: Result<Id<DeviceId>, HttpError>,
     request: Result<Document<MethodRequest>, HttpError>,
 ) -> Response {
     let answer = async {
-        caller.require(Rights::SERVICE_CONNECT)?;
         let (Id(device), Document(request)) = (device?, request?);
         let call = PreparedCall::new(&request).map_err(HttpError::method)?;
         let result = services

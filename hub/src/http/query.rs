@@ -5,9 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::auth::Caller;
 use super::{Document, HttpError, PageRequest, page_response};
-use crate::identity::Rights;
 use crate::service::Services;
 
 /// The body.
@@ -18,11 +16,9 @@ pub(super) struct QueryRequest {
 
 pub(super) async fn post(
     State(services): State<Services>,
-    caller: Caller,
     headers: HeaderMap,
     Document(request): Document<QueryRequest>,
 ) -> Result<Response, HttpError> {
-    caller.require(Rights::SERVICE_CONNECT)?;
     let page = PageRequest::from_headers(&headers)?;
     let text = request.query.unwrap_or_default();
     let answer = services

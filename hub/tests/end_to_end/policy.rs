@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
 use door_hub::identity::{Policy, Rights};
 use iothub_protocol::connection_string::ServiceConnectionString;
@@ -11,6 +13,9 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode};
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, Transport};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::harness::{Operator, TestHub, answer, eventually, in_an_hour, tls};
 
@@ -114,6 +119,47 @@ async fn every_call_needs_its_right_and_no_other_opens_it() {
             StatusCode::UNAUTHORIZED,
             "{method} {path} by nobody"
         );
+    }
+}
+
+/// The first words of the answer to a request whose body is announced and never sent.
+async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> String {
+    let socket = TcpStream::connect(hub.hub.https_address()).await.unwrap();
+    let mut stream = TlsConnector::from(Arc::new(tls(&hub.hub)))
+        .connect("localhost".try_into().unwrap(), socket)
+        .await
+        .unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{head}Expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut words = [0; "HTTP/1.1 401".len()];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut words));
+    read.await.unwrap().unwrap();
+    String::from_utf8_lossy(&words).into_owned()
+}
+
+#[tokio::test]
+async fn who_may_not_hears_so_before_the_body_is_asked_for() {
+    let hub = TestHub::start().await;
+    let nobody = hub.hub.policy("device").unwrap();
+    let powerless = format!("Authorization: {}\r\n", token(&nobody, "localhost"));
+    let owner = format!("Authorization: {}\r\n", hub.owner_token());
+    for (method, path, _) in routes() {
+        for who in [powerless.as_str(), ""] {
+            // Each of them a reason to refuse the request for what it is.
+            for length in ["Content-Length: 99999999\r\n", "Content-Length: 5\r\n", ""] {
+                let head = format!("{who}{length}If-Match: \"\r\n");
+                let said = first_words(&hub, &method, path, &head).await;
+                assert_eq!(said, "HTTP/1.1 401", "{method} {path} {length}");
+            }
+        }
+    }
+    // The hub does ask those for it who may.
+    for (method, path) in [(Method::POST, "/devices"), (Method::POST, "/devices/query")] {
+        let head = format!("{owner}Content-Length: 5\r\n");
+        let said = first_words(&hub, &method, path, &head).await;
+        assert_eq!(said, "HTTP/1.1 100", "{path}");
     }
 }
 
