@@ -9,10 +9,10 @@ use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::TwinPatch;
 
 use crate::auth::DeviceLogin;
-use crate::http::read_document;
+use crate::http::{read_document, without_mark};
 use crate::mqtt::codec::{self, Connect, Packet, Publish};
 use crate::mqtt::frames::Frames;
-use crate::service::DeviceUpdate;
+use crate::service::{BulkRequest, DeviceUpdate};
 
 /// What the MQTT decoder makes of the start of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub fn user_name(client_id: &str, user_name: &str) -> Result<(String, String), S
 pub enum Body {
     /// `PUT /devices/{id}`.
     Device,
+    /// `POST /devices`.
+    Bulk,
     /// `PATCH` and `PUT /twins/{id}`.
     Twin,
     /// `POST /twins/{id}/methods`.
@@ -107,7 +109,13 @@ pub enum Body {
 
 impl Body {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Device, Self::Twin, Self::Method, Self::Job];
+    pub const ALL: [Self; 5] = [
+        Self::Device,
+        Self::Bulk,
+        Self::Twin,
+        Self::Method,
+        Self::Job,
+    ];
 }
 
 /// Reads the body of a request, and of an identity also what it asks for.
@@ -128,6 +136,10 @@ pub fn rest_body(kind: Body, body: &[u8]) -> Result<(), String> {
                 .and_then(|_| update.status_reason())
                 .and_then(|_| update.authentication(None));
             checked.map(drop).map_err(|error| error.message)
+        }
+        Body::Bulk => {
+            let read = BulkRequest::read(without_mark(body));
+            read.map(drop).map_err(|error| error.message)
         }
         Body::Twin => read::<TwinPatch>(body).map(drop),
         Body::Method => read::<MethodRequest>(body).map(drop),
