@@ -1,7 +1,5 @@
 //! Job documents: what is read is written as text that reads the same.
 
-use std::fmt::Debug;
-
 use iothub_protocol::job::{DeviceJob, JobRequest, JobResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,13 +15,15 @@ pub(crate) fn run(data: &[u8]) {
     there_and_back::<DeviceJob>(data);
 }
 
-fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<T> {
+fn there_and_back<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
     let document: T = serde_json::from_slice(data).ok()?;
     let written = serde_json::to_string(&document).expect("a document can be written");
-    match serde_json::from_str::<T>(&written) {
-        Ok(again) => assert_eq!(again, document, "{written}"),
+    let again: T = match serde_json::from_str(&written) {
+        Ok(again) => again,
         Err(error) => panic!("{written} is written and not read: {error}"),
-    }
+    };
+    // Times are written to the tenth of a microsecond and may be read finer: what is written twice is what must be the same.
+    assert_eq!(serde_json::to_string(&again).ok(), Some(written));
     Some(document)
 }
 
