@@ -48,8 +48,8 @@ use gate::GuardedRoutes;
 pub(crate) use health::Health;
 use metrics::CertificateEnd;
 use page::{PageRequest, page_response};
-pub(crate) use request::{read_document, without_mark};
 use request::{Document, Id, Parameters};
+pub(crate) use request::{read_document, without_mark};
 pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};
 

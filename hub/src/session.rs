@@ -60,6 +60,8 @@ pub enum CallOutcome {
     ResponseTimedOut,
     /// The connection ended after the request had left.
     Disconnected,
+    /// The device connected again after the request had left, and the new connection ended this one.
+    TakenOver,
     /// Too many calls wait for this device already.
     TooManyInFlight,
     /// Nobody waited for it any longer before it had left: the device has not seen it.

@@ -89,6 +89,9 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
         assert_eq!(identity.device.as_str(), "lobby");
         assert_eq!(identity.expires_unix_s, NOW + 60 + 300);
     }
+    // The documents ask for the audience in lower case, and clients write it as it is.
+    let other_case = device_token("hub.example.net/devices/LOBBY", &primary);
+    assert!(log_in(USER, &other_case, Some(&stored())).is_ok());
     let by_policy = |name: &str, audience: &str| {
         let token = sas::sign(
             audience,
@@ -102,6 +105,11 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
     assert!(
         by_policy("device", "HUB.example.net:8443/devices").is_ok(),
         "a wider audience covers the device"
+    );
+    assert_eq!(
+        by_policy("device", "hub.example.net/devices/LOBBY").unwrap_err(),
+        LoginError::Audience,
+        "a policy's key opens other devices too"
     );
     assert_eq!(
         by_policy("service", "hub.example.net").unwrap_err(),

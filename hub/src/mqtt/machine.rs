@@ -10,7 +10,7 @@ use super::codec::{Packet, Publish, Will};
 /// Subscriptions of one device at once (Azure's limit, and more than there are filters).
 const MAX_SUBSCRIPTIONS: usize = 5;
 
-/// The longest body of a message, and of a method's answer that is passed on.
+/// The longest message: its body with what [`PropertyBag::size`] counts.
 const MAX_MESSAGE: usize = 256 * 1024;
 
 /// A device's session: whom it is, and what it is subscribed to.
@@ -156,6 +156,10 @@ impl Session {
                     ack,
                 },
                 Uplink::Telemetry { mut properties } => {
+                    let size = body.len() + properties.size();
+                    if size > MAX_MESSAGE {
+                        return Err(Violation::TooLong(size));
+                    }
                     if publish.retain {
                         // It is not retained; whoever reads the message sees that it was asked for.
                         properties.insert("mqtt-retain", "true");
@@ -228,6 +232,9 @@ impl LastWill {
         match Uplink::parse(will.topic, device).map_err(Violation::Will)? {
             Uplink::Telemetry { mut properties } => {
                 properties.insert("iothub-MessageType", "Will");
+                if will.retain {
+                    properties.insert("mqtt-retain", "true");
+                }
                 Ok(Box::new(Self {
                     properties,
                     body: will.payload.to_vec(),

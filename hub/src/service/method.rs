@@ -119,6 +119,7 @@ impl MethodService {
             CallOutcome::NotOnline { .. } => "not_online",
             CallOutcome::ResponseTimedOut => "timed_out",
             CallOutcome::Disconnected => "disconnected",
+            CallOutcome::TakenOver => "taken_over",
             CallOutcome::TooManyInFlight => "too_many",
             CallOutcome::Withdrawn => "withdrawn",
         };
@@ -165,6 +166,14 @@ pub(crate) fn answer(
                 "The device's connection ended before it answered; whether it acted is not known.";
             Err(ServiceError::new(
                 ErrorCode::DeviceConnectionClosedRemotely,
+                message,
+            ))
+        }
+        CallOutcome::TakenOver => {
+            let message =
+                "The device connected again before it answered; whether it acted is not known.";
+            Err(ServiceError::new(
+                ErrorCode::ConnectionForcefullyClosedOnNewConnection,
                 message,
             ))
         }

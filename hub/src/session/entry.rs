@@ -34,6 +34,7 @@ pub(crate) struct Entry {
 struct State {
     methods: bool,
     desired: bool,
+    taken_over: bool,
     ended: bool,
     calls: Calls,
 }
@@ -68,6 +69,7 @@ impl Entry {
             state: Mutex::new(State {
                 methods: false,
                 desired: false,
+                taken_over: false,
                 ended: false,
                 calls: Calls::default(),
             }),
@@ -153,6 +155,9 @@ impl Entry {
     }
 
     pub(crate) fn close(&self, reason: DisconnectReason) {
+        if reason == DisconnectReason::TakenOver {
+            self.lock().taken_over = true;
+        }
         self.link.close(reason);
     }
 
@@ -179,13 +184,18 @@ impl Entry {
 
     /// The connection is gone: nothing leaves any more, and what waited is told.
     pub(super) fn end(&self) {
-        let pending = {
+        let (pending, outcome) = {
             let mut state = self.lock();
             state.ended = true;
-            state.calls.take_all()
+            let outcome = if state.taken_over {
+                CallOutcome::TakenOver
+            } else {
+                CallOutcome::Disconnected
+            };
+            (state.calls.take_all(), outcome)
         };
         for pending in pending {
-            pending.done(CallOutcome::Disconnected);
+            pending.done(outcome.clone());
         }
     }
 

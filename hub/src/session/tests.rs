@@ -235,7 +235,7 @@ fn the_newer_connection_of_a_device_wins() {
     fixture.call(1, 0);
     let (new_link, new) = fixture.connect(&METHODS);
     assert_eq!(old_link.closed(), Some(DisconnectReason::TakenOver));
-    assert_eq!(fixture.outcomes.take(), [(1, CallOutcome::Disconnected)]);
+    assert_eq!(fixture.outcomes.take(), [(1, CallOutcome::TakenOver)]);
     assert!(
         !fixture.registry.remove(&old),
         "the old one's end must not unregister the new one"

@@ -72,6 +72,17 @@ impl PropertyBag {
             .map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
+    /// What they add to the size of a message, as IoT Hub counts it: values, and the names of those that are not the system's.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| {
+                let name = if name.starts_with("$.") { "" } else { name };
+                name.len() + value.unwrap_or_default().len()
+            })
+            .sum()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -143,6 +154,12 @@ mod tests {
             );
             assert_eq!(bag.to_string(), "%24.mid=7&%24.ct=application%2Fjson");
         }
+    }
+
+    #[test]
+    fn names_of_the_system_do_not_count_for_the_size() {
+        let bag = PropertyBag::parse("$.ct=text&name=value&alone").unwrap();
+        assert_eq!(bag.size(), 4 + 9 + 5);
     }
 
     #[test]

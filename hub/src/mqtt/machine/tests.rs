@@ -200,6 +200,29 @@ fn a_message_longer_than_256_kib_ends_the_connection() {
 }
 
 #[test]
+fn a_messages_properties_count_for_its_size() {
+    let body = vec![b'x'; MAX_MESSAGE - 7];
+    for (topic, size) in [
+        ("devices/lobby/messages/events/abc=defg", MAX_MESSAGE),
+        ("devices/lobby/messages/events/$.ct=abcdefg", MAX_MESSAGE),
+        ("devices/lobby/messages/events/abc=defgh", MAX_MESSAGE + 1),
+    ] {
+        let packet = Packet::Publish(Publish {
+            topic,
+            payload: &body,
+            qos: 0,
+            packet_id: None,
+            retain: false,
+            dup: false,
+        });
+        match session().handle(&packet) {
+            Ok(Effect::Telemetry { .. }) => assert_eq!(size, MAX_MESSAGE, "{topic}"),
+            other => assert_eq!(other, Err(Violation::TooLong(size)), "{topic}"),
+        }
+    }
+}
+
+#[test]
 fn retain_is_not_kept_but_told() {
     let topic = "devices/lobby/messages/events/";
     let packet = Packet::Publish(Publish {
@@ -225,13 +248,14 @@ fn a_will_is_telemetry_of_its_own_device_and_goodbye_drops_it() {
                 topic,
                 payload: b"gone",
                 qos: 1,
-                retain: false,
+                retain: true,
             },
             &device,
         )
     };
     let own = will("devices/lobby/messages/events/a=b").unwrap();
     assert_eq!(own.properties.get("iothub-MessageType"), Some("Will"));
+    assert_eq!(own.properties.get("mqtt-retain"), Some("true"));
     assert!(matches!(
         will("devices/other/messages/events/"),
         Err(Violation::Will(TopicError::OtherDevice))
