@@ -78,7 +78,7 @@ impl Reader {
 }
 
 /// What is kept of `kind`, oldest first.
-async fn kept(hub: &Operator, kind: &str) -> Vec<Value> {
+pub(crate) async fn kept(hub: &Operator, kind: &str) -> Vec<Value> {
     Reader::open(hub, &format!("kind={kind}&after=0&follow=false"))
         .await
         .rest()

@@ -1,6 +1,7 @@
 //! A running hub, an operator and devices.
 
 mod device;
+pub(crate) mod peer;
 
 use std::future::Future;
 use std::ops::Deref;
@@ -154,9 +155,14 @@ impl Operator {
 
     /// Makes a device and returns its key.
     pub(crate) async fn add_device(&self, id: &str) -> SharedAccessKey {
+        self.add_device_at(id, id).await
+    }
+
+    /// Makes a device whose id is spelled `path` in the path of the request.
+    pub(crate) async fn add_device_at(&self, id: &str, path: &str) -> SharedAccessKey {
         let made = self
             .put(
-                &format!("/devices/{id}?api-version=2021-04-12"),
+                &format!("/devices/{path}?api-version=2021-04-12"),
                 json!({ "deviceId": id }),
             )
             .await;
@@ -268,15 +274,20 @@ pub(crate) fn tls(hub: &RunningHub) -> rustls::ClientConfig {
     trusting(hub.ca_file())
 }
 
-fn trusting(ca_file: &Path) -> rustls::ClientConfig {
+/// The hub's authority.
+pub(crate) fn roots(ca_file: &Path) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca_file).unwrap())
         .unwrap();
+    roots
+}
+
+fn trusting(ca_file: &Path) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(ca_file))
         .with_no_client_auth()
 }

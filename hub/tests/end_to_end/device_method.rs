@@ -1,0 +1,200 @@
+//! Direct methods as the device sees them: payloads byte for byte, answers in any form and order.
+
+use reqwest::Method;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::Packet;
+use serde_json::{Value, json};
+
+use crate::harness::peer::Peer;
+use crate::harness::{Answer, TestHub, answer};
+
+/// The longest payload, of request and of answer.
+const LONGEST: usize = 128 * 1024;
+
+async fn online(hub: &TestHub, id: &str) -> Peer {
+    let key = hub.add_device(id).await;
+    let (mut peer, _) = Peer::connect(hub, id, &key, true).await;
+    peer.subscribe("$iothub/methods/POST/#", QoS::AtLeastOnce)
+        .await
+        .unwrap();
+    peer
+}
+
+/// Calls a method with a body that is sent as it is.
+async fn call(hub: &TestHub, body: &str) -> Answer {
+    let request = hub
+        .request(Method::POST, "/twins/lobby/methods?api-version=2021-04-12")
+        .header("content-type", "application/json")
+        .body(body.to_owned());
+    answer(request).await
+}
+
+/// The next request: the id to answer with, and its bytes.
+async fn request(peer: &mut Peer) -> (String, Vec<u8>) {
+    match peer.next().await {
+        Some(Packet::Publish(publish)) => {
+            let rid = publish.topic.split("$rid=").nth(1).unwrap().to_owned();
+            (rid, publish.payload.to_vec())
+        }
+        other => panic!("not PUBLISH: {other:?}"),
+    }
+}
+
+async fn respond(peer: &mut Peer, rid: &str, status: i64, body: &str) {
+    let topic = format!("$iothub/methods/res/{status}/?$rid={rid}");
+    peer.publish(&topic, QoS::AtMostOnce, body).await;
+}
+
+#[tokio::test]
+async fn a_payload_reaches_the_device_as_it_was_written_and_none_is_null() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    for (body, sent) in [
+        (r#"{"methodName":"m"}"#, "null"),
+        (r#"{"methodName":"m","payload":null}"#, "null"),
+        (r#"{"methodName":"m","payload":""}"#, r#""""#),
+        (r#"{"methodName":"m","payload":"foo"}"#, r#""foo""#),
+        (r#"{"methodName":"m","payload":{}}"#, "{}"),
+        (r#"{"methodName":"m","payload":[1, 2]}"#, "[1, 2]"),
+        (
+            r#"{"methodName":"m","payload": {"b": 1.50,  "a":12345678901234567890} }"#,
+            r#"{"b": 1.50,  "a":12345678901234567890}"#,
+        ),
+    ] {
+        let device = async {
+            let (rid, payload) = request(&mut peer).await;
+            assert_eq!(String::from_utf8(payload).unwrap(), sent);
+            respond(&mut peer, &rid, 200, sent).await;
+        };
+        let (called, ()) = tokio::join!(call(&hub, body), device);
+        assert_eq!(called.status, 200, "{}", called.body);
+        assert_eq!(
+            called.body["payload"],
+            serde_json::from_str::<Value>(sent).unwrap()
+        );
+    }
+}
+
+#[tokio::test]
+async fn any_status_is_an_answer_and_an_empty_one_is_null() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    for (status, body, payload) in [
+        (200, "", json!(null)),
+        (0, "null", json!(null)),
+        (-1, "0", json!(0)),
+        (
+            404,
+            r#"{"why":"no such method"}"#,
+            json!({ "why": "no such method" }),
+        ),
+        (i64::from(i32::MAX), " [ ] ", json!([])),
+    ] {
+        let device = async {
+            let (rid, _) = request(&mut peer).await;
+            respond(&mut peer, &rid, status, body).await;
+        };
+        let (called, ()) = tokio::join!(call(&hub, r#"{"methodName":"m"}"#), device);
+        assert_eq!(called.status, 200, "{}", called.body);
+        assert_eq!(called.body, json!({ "status": status, "payload": payload }));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_json_fails_the_call_and_nothing_else() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    for bad in ["locked", "{", "{} {}"] {
+        let device = async {
+            let (rid, _) = request(&mut peer).await;
+            respond(&mut peer, &rid, 200, bad).await;
+        };
+        let (called, ()) = tokio::join!(call(&hub, r#"{"methodName":"m"}"#), device);
+        assert_eq!(called.status, 400, "{bad}: {}", called.body);
+        assert_eq!(
+            called.headers["iothub-errorcode"], "DeserializationError",
+            "{bad}"
+        );
+    }
+    peer.send(&Packet::PingReq).await;
+    assert!(matches!(peer.next().await, Some(Packet::PingResp)));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waits_for_is_acknowledged_and_ignored() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    for rid in ["ff", "not-ours", ""] {
+        let topic = format!("$iothub/methods/res/200/?$rid={rid}");
+        peer.publish(&topic, QoS::AtLeastOnce, "{}").await;
+        assert!(
+            matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == 77),
+            "{rid}"
+        );
+    }
+    // The second answer to one request is such a one, too.
+    let device = async {
+        let (rid, _) = request(&mut peer).await;
+        respond(&mut peer, &rid, 200, "1").await;
+        respond(&mut peer, &rid, 200, "2").await;
+    };
+    let (called, ()) = tokio::join!(call(&hub, r#"{"methodName":"m"}"#), device);
+    assert_eq!(called.body, json!({ "status": 200, "payload": 1 }));
+    peer.send(&Packet::PingReq).await;
+    assert!(matches!(peer.next().await, Some(Packet::PingResp)));
+}
+
+#[tokio::test]
+async fn calls_under_way_together_are_answered_in_any_order() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    let calls = async {
+        tokio::join!(
+            call(&hub, r#"{"methodName":"m","payload":1}"#),
+            call(&hub, r#"{"methodName":"m","payload":2}"#),
+            call(&hub, r#"{"methodName":"m","payload":3}"#),
+        )
+    };
+    let device = async {
+        let mut requests = Vec::new();
+        for _ in 0..3 {
+            requests.push(request(&mut peer).await);
+        }
+        requests.sort_by_key(|(_, payload)| std::cmp::Reverse(payload.clone()));
+        for (rid, payload) in requests {
+            let body = String::from_utf8(payload).unwrap();
+            respond(&mut peer, &rid, 200, &body).await;
+        }
+    };
+    let ((one, two, three), ()) = tokio::join!(calls, device);
+    for (called, payload) in [(one, 1), (two, 2), (three, 3)] {
+        assert_eq!(called.body, json!({ "status": 200, "payload": payload }));
+    }
+}
+
+#[tokio::test]
+async fn payloads_of_128_kib_cross_both_ways_and_longer_ones_do_not() {
+    let hub = TestHub::start().await;
+    let mut peer = online(&hub, "lobby").await;
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    let call_with = |payload: String| format!(r#"{{"methodName":"m","payload":{payload}}}"#);
+
+    let body = call_with(text(LONGEST));
+    let device = async {
+        let (rid, payload) = request(&mut peer).await;
+        assert_eq!(payload.len(), LONGEST);
+        respond(&mut peer, &rid, 200, &text(LONGEST)).await;
+    };
+    let (called, ()) = tokio::join!(call(&hub, &body), device);
+    assert_eq!(called.status, 200, "{}", called.body);
+    assert_eq!(called.body["payload"].as_str().unwrap().len(), LONGEST - 2);
+
+    let refused = call(&hub, &call_with(text(LONGEST + 1))).await;
+    assert_eq!(refused.status, 413, "{}", refused.body);
+    let device = async {
+        let (rid, _) = request(&mut peer).await;
+        respond(&mut peer, &rid, 200, &text(LONGEST + 1)).await;
+    };
+    let (called, ()) = tokio::join!(call(&hub, r#"{"methodName":"m"}"#), device);
+    assert_eq!(called.status, 413, "{}", called.body);
+}

@@ -1,0 +1,227 @@
+//! Sessions: what they keep over reconnects and restarts, what subscriptions are granted, and how a newer connection ends an older one.
+
+use std::sync::Arc;
+
+use reqwest::StatusCode;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Packet, Subscribe, SubscribeFilter, SubscribeReasonCode};
+use serde_json::{Value, json};
+
+use crate::harness::peer::{Peer, wait_for_connected};
+use crate::harness::{TestHub, eventually};
+
+const METHODS: &str = "$iothub/methods/POST/#";
+const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
+
+fn floor(floor: u32) -> Value {
+    json!({ "properties": { "desired": { "floor": floor } } })
+}
+
+/// Answers the next request with what it was sent.
+async fn answer_one(peer: &mut Peer) {
+    let (topic, payload) = peer.next_publish().await;
+    let rid = topic.split("$rid=").nth(1).unwrap();
+    let response = format!("$iothub/methods/res/200/?$rid={rid}");
+    peer.publish(&response, QoS::AtMostOnce, &payload.to_string())
+        .await;
+}
+
+#[tokio::test]
+async fn a_persistent_session_survives_a_restart_of_the_hub() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(!present);
+    for filter in [METHODS, DESIRED] {
+        peer.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+    }
+    let hub = hub.killed_and_started().await;
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(present, "the session is still there");
+    hub.patch("/twins/lobby", floor(3)).await;
+    let (topic, body) = peer.next_publish().await;
+    assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
+    assert_eq!(body, json!({ "floor": 3, "$version": 2 }));
+    let (called, ()) = tokio::join!(
+        hub.post(
+            "/twins/lobby/methods",
+            json!({ "methodName": "echo", "payload": 7 })
+        ),
+        answer_one(&mut peer)
+    );
+    assert_eq!(called.body, json!({ "status": 200, "payload": 7 }));
+}
+
+#[tokio::test]
+async fn what_happens_while_a_device_is_away_is_not_kept_for_it() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, false).await;
+    for filter in [METHODS, DESIRED] {
+        peer.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+    }
+    drop(peer);
+    wait_for_connected(&hub, 0).await;
+    hub.patch("/twins/lobby", floor(4)).await;
+    let called = hub
+        .post("/twins/lobby/methods", json!({ "methodName": "lockDoor" }))
+        .await;
+    assert_eq!(called.headers["iothub-errorcode"], "DeviceNotOnline");
+
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(present);
+    peer.send(&Packet::PingReq).await;
+    assert!(
+        matches!(peer.next().await, Some(Packet::PingResp)),
+        "nothing waited for it"
+    );
+    peer.publish("$iothub/twin/GET/?$rid=1", QoS::AtMostOnce, " ")
+        .await;
+    let (_, twin) = peer.next_publish().await;
+    assert_eq!(
+        twin["desired"],
+        json!({ "floor": 4, "$version": 2 }),
+        "it is read instead"
+    );
+}
+
+#[tokio::test]
+async fn a_clean_session_ends_the_persistent_one_before_it() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    for (clean, was_there) in [(false, false), (false, true), (true, false), (false, false)] {
+        let (peer, present) = Peer::connect(&hub, "lobby", &key, clean).await;
+        assert_eq!(present, was_there, "clean: {clean}");
+        drop(peer);
+        wait_for_connected(&hub, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_are_granted_as_asked_and_qos_2_as_1() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let asked = [
+        (METHODS, QoS::AtMostOnce),
+        (DESIRED, QoS::AtLeastOnce),
+        ("$iothub/twin/res/#", QoS::ExactlyOnce),
+        ("devices/lobby/messages/devicebound/#", QoS::AtLeastOnce),
+        // The same once more takes the place of the first.
+        (METHODS, QoS::AtLeastOnce),
+    ];
+    let filters = asked.map(|(filter, qos)| SubscribeFilter::new(filter.to_owned(), qos));
+    let mut subscribe = Subscribe::new_many(filters);
+    subscribe.pkid = 300;
+    peer.send(&Packet::Subscribe(subscribe)).await;
+    let Some(Packet::SubAck(granted)) = peer.next().await else {
+        panic!("no SUBACK")
+    };
+    assert_eq!(granted.pkid, 300);
+    let granted: Vec<_> = granted
+        .return_codes
+        .iter()
+        .map(|code| match code {
+            SubscribeReasonCode::Success(qos) => *qos as u8,
+            SubscribeReasonCode::Failure => 0x80,
+        })
+        .collect();
+    assert_eq!(granted, [0, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn the_subscription_for_cloud_to_device_messages_is_granted_and_its_queue_is_empty() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, false).await;
+    let granted = peer
+        .subscribe("devices/lobby/messages/devicebound/#", QoS::AtLeastOnce)
+        .await;
+    assert_eq!(
+        granted,
+        Some(SubscribeReasonCode::Success(QoS::AtLeastOnce))
+    );
+    peer.send(&Packet::PingReq).await;
+    assert!(
+        matches!(peer.next().await, Some(Packet::PingResp)),
+        "nothing is queued"
+    );
+    let identity = hub.get("/devices/lobby").await.body;
+    assert_eq!(identity["cloudToDeviceMessageCount"], 0);
+    // It is part of the session like any other.
+    drop(peer);
+    let (_peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(present);
+}
+
+#[tokio::test]
+async fn whatever_was_granted_requests_and_twins_come_at_qos_0() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    for filter in [METHODS, DESIRED, "$iothub/twin/res/#"] {
+        peer.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+    }
+    peer.publish("$iothub/twin/GET/?$rid=1", QoS::AtMostOnce, "")
+        .await;
+    let at_qos_0 = |packet: Option<Packet>, start: &str| match packet {
+        Some(Packet::Publish(publish)) => {
+            assert!(publish.topic.starts_with(start), "{}", publish.topic);
+            assert_eq!(
+                (publish.qos, publish.retain, publish.dup),
+                (QoS::AtMostOnce, false, false)
+            );
+            publish.topic
+        }
+        other => panic!("not PUBLISH: {other:?}"),
+    };
+    at_qos_0(peer.next().await, "$iothub/twin/res/200/");
+    hub.patch("/twins/lobby", floor(1)).await;
+    at_qos_0(peer.next().await, "$iothub/twin/PATCH/properties/desired/");
+    let call = hub.post("/twins/lobby/methods", json!({ "methodName": "lockDoor" }));
+    let device = async {
+        let topic = at_qos_0(peer.next().await, "$iothub/methods/POST/lockDoor/?$rid=");
+        let response = topic.replace("POST/lockDoor", "res/200");
+        peer.publish(&response, QoS::AtMostOnce, "").await;
+    };
+    assert_eq!(tokio::join!(call, device).0.status, 200);
+}
+
+#[tokio::test]
+async fn a_call_under_way_fails_when_its_device_goes_or_connects_again() {
+    let hub = Arc::new(TestHub::start().await);
+    let key = hub.add_device("lobby").await;
+    for (again, status, name) in [
+        (
+            true,
+            StatusCode::BAD_REQUEST,
+            "ConnectionForcefullyClosedOnNewConnection",
+        ),
+        (
+            false,
+            StatusCode::NOT_FOUND,
+            "DeviceConnectionClosedRemotely",
+        ),
+    ] {
+        let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+        peer.subscribe(METHODS, QoS::AtMostOnce).await.unwrap();
+        let call = hub.post("/twins/lobby/methods", json!({ "methodName": "lockDoor" }));
+        let device = async {
+            peer.next_publish().await;
+            if again {
+                let (newer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+                assert!(peer.is_closed().await);
+                drop(newer);
+            } else {
+                drop(peer);
+            }
+        };
+        let (called, ()) = tokio::join!(call, device);
+        assert_eq!(called.status, status, "{}", called.body);
+        assert_eq!(called.headers["iothub-errorcode"], name);
+        eventually("nobody is connected", || async {
+            (hub.hub.registry().connected_count() == 0).then_some(())
+        })
+        .await;
+    }
+}
