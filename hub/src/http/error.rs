@@ -196,7 +196,15 @@ mod tests {
     #[test]
     fn a_registry_error_is_one_that_node_can_split_and_its_name_is_in_the_header() {
         let error = HttpError::new(ErrorCode::DeviceNotFound, "there is no device `a;b:c`");
-        let message = error.envelope().message;
+        let envelope = error.envelope();
+        let tracking = envelope
+            .exception_message
+            .strip_prefix("Tracking ID:")
+            .unwrap();
+        let (id, time) = tracking.split_once("-G:0-TimeStamp:").unwrap();
+        assert!(id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_eq!(time.len(), "09/29/2017 15:53:06".len());
+        let message = envelope.message;
         assert_eq!(
             message.split(';').next().unwrap().split(':').nth(1),
             Some("DeviceNotFound")

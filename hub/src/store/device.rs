@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{NEVER, Store, StoreError, unsigned};
 
-/// How an identity authenticates, whatever its type: the keys stay when the type changes.
+/// How an identity authenticates. What its type has no use for is not kept.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredAuthentication {
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.

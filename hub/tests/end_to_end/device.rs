@@ -1,7 +1,9 @@
 //! The identity registry.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Device, TestHub, answer, eventually};
 
@@ -204,4 +206,198 @@ async fn connections_are_seen_and_end_with_the_device() {
         (state == "Disconnected" && hub.hub.registry().connected_count() == 0).then_some(())
     })
     .await;
+}
+
+fn names(document: &Value) -> Vec<&str> {
+    let members = document.as_object().unwrap();
+    members.keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn an_identity_is_written_as_the_service_spells_it() {
+    let hub = TestHub::start().await;
+    let made = hub
+        .put("/devices/door?api-version=2021-04-12", json!({}))
+        .await;
+    let read = hub.get("/devices/door?api-version=2021-04-12").await;
+    for answer in [&made, &read] {
+        assert_eq!(
+            answer.headers["content-type"],
+            "application/json; charset=utf-8"
+        );
+        let etag = answer.body["etag"].as_str().unwrap();
+        assert_eq!(answer.headers["etag"], format!("\"{etag}\""));
+    }
+    let device = read.body;
+    assert_eq!(
+        names(&device),
+        [
+            "deviceId",
+            "generationId",
+            "etag",
+            "connectionState",
+            "status",
+            "statusReason",
+            "connectionStateUpdatedTime",
+            "statusUpdatedTime",
+            "lastActivityTime",
+            "cloudToDeviceMessageCount",
+            "authentication",
+            "capabilities",
+        ]
+    );
+    let keys = &device["authentication"]["symmetricKey"];
+    assert_eq!(
+        device["authentication"],
+        json!({
+            "symmetricKey": keys,
+            "x509Thumbprint": { "primaryThumbprint": null, "secondaryThumbprint": null },
+            "type": "sas",
+        })
+    );
+    assert_eq!(device["capabilities"], json!({ "iotEdge": false }));
+    assert_eq!(device["statusReason"], Value::Null);
+    assert_eq!(device["cloudToDeviceMessageCount"], 0);
+    for time in [
+        "connectionStateUpdatedTime",
+        "statusUpdatedTime",
+        "lastActivityTime",
+    ] {
+        assert_eq!(device[time], "0001-01-01T00:00:00Z", "{time}");
+    }
+    let etag = STANDARD.decode(device["etag"].as_str().unwrap()).unwrap();
+    let generation = device["generationId"].as_str().unwrap();
+    for digits in [etag.as_slice(), generation.as_bytes()] {
+        assert!(digits.iter().all(u8::is_ascii_digit), "{device}");
+    }
+    // A device that is made again is another.
+    hub.send(Method::DELETE, "/devices/door", None).await;
+    let again = hub.put("/devices/door", json!({})).await.body;
+    assert_ne!(again["generationId"], device["generationId"]);
+    assert_ne!(again["authentication"], device["authentication"]);
+}
+
+#[tokio::test]
+async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
+    let hub = TestHub::start().await;
+    let made = hub
+        .put(
+            "/devices/door",
+            json!({
+                "deviceId": "door",
+                "generationId": "1",
+                "etag": "MQ==",
+                "connectionState": "Connected",
+                "lastActivityTime": "2026-01-01T00:00:00Z",
+                "cloudToDeviceMessageCount": 7,
+                "capabilities": { "iotEdge": true },
+                "deviceScope": "ms-azure-iot-edge://gate-1",
+                "parentScopes": ["ms-azure-iot-edge://gate-2"],
+                "statusReason": "r".repeat(128),
+            }),
+        )
+        .await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(made.body["connectionState"], "Disconnected");
+    assert_eq!(made.body["cloudToDeviceMessageCount"], 0);
+    assert_eq!(made.body["capabilities"], json!({ "iotEdge": false }));
+    assert_eq!(made.body["statusReason"], "r".repeat(128));
+    assert_ne!(made.body["etag"], "MQ==");
+    for (body, said) in [
+        (
+            json!({ "deviceId": "gate" }),
+            "the body is about device `gate`, the path about `new`",
+        ),
+        (
+            json!({ "status": "open" }),
+            "status is `open`; expected `enabled` or `disabled`",
+        ),
+        (
+            json!({ "statusReason": "r".repeat(129) }),
+            "statusReason is longer than 128 characters",
+        ),
+        (
+            json!({ "authentication": { "type": "password" } }),
+            "authentication.type is `password`; expected `sas`",
+        ),
+    ] {
+        let refused = hub.put("/devices/new", body).await;
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.headers["iothub-errorcode"], "ArgumentInvalid");
+        let message = refused.body["Message"].as_str().unwrap();
+        assert!(message.contains(said), "{message}");
+    }
+    assert_eq!(hub.get("/devices/new").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_change_of_nothing_is_a_new_version_and_ends_no_connection() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let _device = hub.connect("door", &key, 200).await;
+    let change = |body: Value| {
+        let request = hub.request(Method::PUT, "/devices/door");
+        let request = request.header("If-Match", "*").json(&body);
+        async move { answer(request).await.body }
+    };
+    let before = hub.get("/devices/door").await.body;
+    let same = change(before.clone()).await;
+    assert_ne!(same["etag"], before["etag"]);
+    let reason = change(json!({ "statusReason": "painted" })).await;
+    assert_ne!(reason["etag"], same["etag"]);
+    assert_eq!(reason["statusReason"], "painted");
+    assert_eq!(reason["statusUpdatedTime"], "0001-01-01T00:00:00Z");
+    // The same connection still answers.
+    let call = json!({ "methodName": "lockDoor", "payload": 1 });
+    assert_eq!(hub.post("/twins/door/methods", call).await.status, 200);
+
+    let disabled = change(json!({ "status": "disabled" })).await;
+    assert_ne!(disabled["statusUpdatedTime"], "0001-01-01T00:00:00Z");
+    let again = change(json!({ "status": "disabled" })).await;
+    assert_eq!(again["statusUpdatedTime"], disabled["statusUpdatedTime"]);
+    let enabled = change(json!({ "status": "enabled" })).await;
+    assert_ne!(enabled["statusUpdatedTime"], disabled["statusUpdatedTime"]);
+}
+
+#[tokio::test]
+async fn a_list_shows_a_thousand_at_most() {
+    let hub = TestHub::start().await;
+    for hundred in 0..11 {
+        let item = |number| json!({ "id": format!("d{}", hundred * 100 + number) });
+        let items: Value = (0..100).map(item).collect();
+        assert_eq!(hub.post("/devices", items).await.status, 200);
+    }
+    for (path, count) in [
+        ("/devices?top=5000", 1000),
+        ("/devices", 1000),
+        ("/devices?top=1001", 1000),
+        ("/devices?top=999", 999),
+    ] {
+        let listed = hub.get(path).await.body;
+        assert_eq!(listed.as_array().unwrap().len(), count, "{path}");
+    }
+    let count = hub.get("/statistics/devices").await.body;
+    assert_eq!(count["totalDeviceCount"], 1100);
+}
+
+#[tokio::test]
+async fn every_api_version_is_served_as_one() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let expected = hub.get("/twins/door?api-version=2021-04-12").await.body;
+    for query in [
+        "?api-version=2016-11-14",
+        "?api-version=2018-06-30",
+        "?api-version=2020-09-30",
+        "?api-version=2024-03-31",
+        "?api-version=",
+        "",
+    ] {
+        let read = hub.get(&format!("/twins/door{query}")).await;
+        assert_eq!(
+            (read.status.as_u16(), &read.body),
+            (200, &expected),
+            "{query}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::TestHub;
+use crate::harness::{Answer, Device, TestHub};
 
 fn inner(body: &Value) -> Value {
     serde_json::from_str(body["Message"].as_str().unwrap()).unwrap()
@@ -73,5 +73,88 @@ async fn arguments_out_of_range_are_refused_in_the_methods_dialect() {
         assert_eq!(refused.status, 400, "{}", refused.body);
         let message = inner(&refused.body)["message"].as_str().unwrap().to_owned();
         assert!(message.contains(said), "{message}");
+    }
+}
+
+/// Calls a device that answers with this body, and returns what it was sent and what the caller is told.
+async fn answered(hub: &TestHub, device: &mut Device, call: Value, body: &str) -> (String, Answer) {
+    let mut sent = String::new();
+    let respond = async {
+        let (topic, payload) = device.received().await;
+        sent = String::from_utf8(payload).unwrap();
+        let rid = topic.split("$rid=").nth(1).unwrap();
+        let topic = format!("$iothub/methods/res/200/?$rid={rid}");
+        device.publish(&topic, body).await;
+        device.received().await
+    };
+    let answer = tokio::select! {
+        answer = hub.post("/twins/door/methods", call) => answer,
+        more = respond => panic!("more than one request: {more:?}"),
+    };
+    (sent, answer)
+}
+
+#[tokio::test]
+async fn nothing_is_null_both_ways_and_what_is_no_json_is_an_error() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device.subscribe("$iothub/methods/POST/#").await;
+    let call = json!({ "methodName": "lockDoor" });
+    let (sent, answer) = answered(&hub, &mut device, call.clone(), "").await;
+    assert_eq!(sent, "null");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, json!({ "status": 200, "payload": null }));
+    let (_, answer) = answered(&hub, &mut device, call, "locked").await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.headers["iothub-errorcode"], "DeserializationError");
+    let message = inner(&answer.body)["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("the device's answer is not JSON"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_goes_before_it_answers_is_reported_at_once() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device.subscribe("$iothub/methods/POST/#").await;
+    let vanish = async {
+        device.received().await;
+        drop(device);
+    };
+    let call = json!({ "methodName": "lockDoor", "responseTimeoutInSeconds": 300 });
+    let (answer, ()) = tokio::join!(hub.post("/twins/door/methods", call), vanish);
+    assert_eq!(answer.status, 404);
+    assert_eq!(
+        answer.headers["iothub-errorcode"],
+        "DeviceConnectionClosedRemotely"
+    );
+    assert_eq!(inner(&answer.body)["errorCode"], 404_104);
+}
+
+#[tokio::test]
+async fn a_name_has_a_hundred_characters_and_a_payload_128_kib_at_most() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    for (call, status) in [
+        (json!({ "methodName": "l".repeat(101) }), 400),
+        (
+            json!({ "methodName": "lockDoor", "payload": "x".repeat(128 * 1024 - 1) }),
+            413,
+        ),
+        // Neither is too long: the device is just not there.
+        (json!({ "methodName": "l".repeat(100) }), 404),
+        (
+            json!({ "methodName": "lockDoor", "payload": "x".repeat(128 * 1024 - 2) }),
+            404,
+        ),
+    ] {
+        let refused = hub.post("/twins/door/methods", call).await;
+        assert_eq!(refused.status, status);
+        let code = inner(&refused.body)["errorCode"].as_u64().unwrap();
+        assert_eq!(code / 1000, u64::from(refused.status.as_u16()));
     }
 }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer, in_an_hour};
+use crate::harness::{Device, TestHub, answer, in_an_hour};
 
 #[tokio::test]
 async fn a_device_may_be_called_what_a_path_is_called() {
@@ -44,7 +44,19 @@ async fn a_device_may_be_called_what_a_path_is_called() {
 #[tokio::test]
 async fn no_message_waits_for_a_device_and_none_is_fed_back() {
     let hub = TestHub::start().await;
-    hub.add_device("door").await;
+    let key = hub.add_device("door").await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device.subscribe("$iothub/twin/res/#").await;
+    device
+        .subscribe("devices/door/messages/devicebound/#")
+        .await;
+    device.publish("$iothub/twin/GET/?$rid=1", " ").await;
+    let (topic, _) = device.received().await;
+    assert_eq!(
+        topic, "$iothub/twin/res/200/?$rid=1",
+        "nothing came before it"
+    );
+
     let purged = hub
         .send(Method::DELETE, "/devices/door/commands", None)
         .await;

@@ -19,7 +19,11 @@ async fn a_new_twin_counts_as_azures_do() {
     assert_eq!(body["connectionState"], "Disconnected");
     assert_eq!(body["properties"]["desired"]["$version"], 1);
     assert_eq!(body["properties"]["reported"]["$version"], 1);
-    assert!(body["properties"]["desired"]["$metadata"]["$lastUpdated"].is_string());
+    for section in ["desired", "reported"] {
+        let metadata = body["properties"][section]["$metadata"].as_object();
+        let stamps: Vec<&String> = metadata.unwrap().keys().collect();
+        assert_eq!(stamps, ["$lastUpdated"], "{section}");
+    }
 }
 
 #[tokio::test]
@@ -40,6 +44,10 @@ async fn a_patch_merges_deletes_nulls_and_counts() {
     assert_eq!(desired["$metadata"]["a"]["d"]["$lastUpdatedVersion"], 3);
     assert_eq!(desired["$metadata"]["building"]["$lastUpdatedVersion"], 2);
     assert_eq!(desired["$metadata"]["a"].get("b"), None);
+    for above in [&desired["$metadata"], &desired["$metadata"]["a"]] {
+        assert_eq!(above["$lastUpdatedVersion"], 3);
+    }
+    assert_eq!(desired["$metadata"]["a"]["c"]["$lastUpdatedVersion"], 2);
 
     let tags_alone = hub
         .patch("/twins/door", json!({ "tags": { "site": null } }))
@@ -198,4 +206,155 @@ async fn what_a_device_reports_is_in_its_twin_and_in_queries() {
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body["reported"]["$version"], 2);
     assert_eq!(body["desired"], json!({ "$version": 1 }));
+}
+
+#[tokio::test]
+async fn a_twin_shows_its_identity_and_nothing_that_is_the_identitys_alone() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let disable = hub
+        .request(Method::PUT, "/devices/door")
+        .header("If-Match", "*")
+        .json(&json!({ "status": "disabled", "statusReason": "painted" }));
+    let device = answer(disable).await.body;
+    let twin = hub.get("/twins/door").await;
+    assert_eq!(
+        twin.headers["content-type"],
+        "application/json; charset=utf-8"
+    );
+    let twin = twin.body;
+    let names: Vec<&String> = twin.as_object().unwrap().keys().collect();
+    assert_eq!(
+        names,
+        [
+            "deviceId",
+            "etag",
+            "deviceEtag",
+            "status",
+            "statusReason",
+            "statusUpdateTime",
+            "connectionState",
+            "lastActivityTime",
+            "cloudToDeviceMessageCount",
+            "authenticationType",
+            "x509Thumbprint",
+            "modelId",
+            "version",
+            "tags",
+            "properties",
+            "capabilities",
+        ]
+    );
+    assert_eq!(twin["deviceEtag"], device["etag"]);
+    assert_eq!(twin["status"], "disabled");
+    assert_eq!(twin["statusReason"], "painted");
+    // The identity spells it with one letter more.
+    assert_eq!(twin["statusUpdateTime"], device["statusUpdatedTime"]);
+    assert_eq!(twin["authenticationType"], "sas");
+    assert_eq!(
+        twin["version"], 2,
+        "a change of the identity is none of the twin"
+    );
+}
+
+#[tokio::test]
+async fn what_a_service_may_not_write_is_passed_over() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let whole = json!({
+        "deviceId": null,
+        "etag": "AAAAAAAAAAc=",
+        "version": 70,
+        "status": "disabled",
+        "connectionState": "Connected",
+        "tags": { "site": "north" },
+        "properties": {
+            "desired": { "floor": 3, "$version": 70, "$metadata": {} },
+            "reported": { "floor": 3 },
+        },
+    });
+    for method in [Method::PATCH, Method::PUT] {
+        let written = hub.send(method, "/twins/door", Some(whole.clone())).await;
+        assert_eq!(written.status, 200, "{}", written.body);
+    }
+    let twin = hub.get("/twins/door").await.body;
+    assert_eq!(twin["deviceId"], "door");
+    assert_eq!(twin["status"], "enabled");
+    assert_eq!(twin["etag"], "AAAAAAAAAAM=");
+    assert_eq!(twin["version"], 4);
+    assert_eq!(twin["tags"], json!({ "site": "north" }));
+    assert_eq!(twin["properties"]["desired"]["floor"], 3);
+    assert_eq!(twin["properties"]["desired"]["$version"], 3);
+    assert_eq!(twin["properties"]["reported"].get("floor"), None);
+    assert_eq!(twin["properties"]["reported"]["$version"], 1);
+}
+
+#[tokio::test]
+async fn null_clears_desired_properties_and_no_tags_but_a_put_does() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let both = json!({ "tags": { "a": 1 }, "properties": { "desired": { "b": 1, "c": 2 } } });
+    hub.patch("/twins/door", both).await;
+    let mut device = Device::dial(&hub, "door", &key);
+    device
+        .subscribe("$iothub/twin/PATCH/properties/desired/#")
+        .await;
+    let nulls = json!({ "tags": null, "properties": { "desired": null } });
+    let twin = hub.patch("/twins/door", nulls).await.body;
+    assert_eq!(twin["tags"], json!({ "a": 1 }));
+    assert_eq!(twin["properties"]["desired"].get("b"), None);
+    let (_, body) = device.received().await;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body, json!({ "b": null, "c": null, "$version": 3 }));
+    let twin = hub.put("/twins/door", json!({ "tags": {} })).await.body;
+    assert_eq!(twin["tags"], json!({}));
+}
+
+#[tokio::test]
+async fn arrays_are_kept_and_replaced_whole() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let desired = |value: Value| json!({ "properties": { "desired": { "rota": value } } });
+    for value in [
+        json!([1, [true], { "day": "mo" }]),
+        json!([{ "day": "tu" }]),
+        json!([]),
+    ] {
+        let twin = hub.patch("/twins/door", desired(value.clone())).await.body;
+        assert_eq!(twin["properties"]["desired"]["rota"], value);
+    }
+    for value in [json!([1, null]), json!([{ "day": null }])] {
+        let refused = hub.patch("/twins/door", desired(value)).await;
+        assert_eq!(refused.headers["iothub-errorcode"], "ArgumentInvalid");
+    }
+}
+
+#[tokio::test]
+async fn a_section_that_grows_too_large_is_refused() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let filled = |parts: u32| -> Value {
+        let part = |number| (format!("p{number:02}"), Value::from("x".repeat(4093)));
+        Value::Object((0..parts).map(part).collect())
+    };
+    for (body, status) in [
+        (json!({ "tags": filled(2) }), 200),
+        (json!({ "tags": filled(3) }), 400),
+        (json!({ "properties": { "desired": filled(8) } }), 200),
+        (json!({ "properties": { "desired": filled(9) } }), 400),
+    ] {
+        let answer = hub.patch("/twins/door", body).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_twin_of_nobody_is_not_found() {
+    let hub = TestHub::start().await;
+    for method in [Method::GET, Method::PATCH, Method::PUT] {
+        let body = (method != Method::GET).then(|| json!({ "tags": {} }));
+        let missing = hub.send(method, "/twins/nobody", body).await;
+        assert_eq!(missing.status, 404);
+        assert_eq!(missing.headers["iothub-errorcode"], "DeviceNotFound");
+    }
 }

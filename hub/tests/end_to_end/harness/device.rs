@@ -1,7 +1,9 @@
 //! A device made of rumqttc.
 
 use iothub_protocol::sas::{self, SharedAccessKey};
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, Transport};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, SubscribeReasonCode, Transport,
+};
 
 use super::{DEADLINE, Operator, in_an_hour};
 
@@ -28,7 +30,7 @@ impl Device {
         }
     }
 
-    /// Subscribes and waits for the SUBACK.
+    /// Subscribes and waits until it is granted.
     pub(crate) async fn subscribe(&mut self, filter: &str) {
         self.client
             .subscribe(filter, QoS::AtLeastOnce)
@@ -36,12 +38,17 @@ impl Device {
             .unwrap();
         let events = self.events.as_mut().unwrap();
         let subscribed = async {
-            while !matches!(
-                events.poll().await.unwrap(),
-                Event::Incoming(Incoming::SubAck(_))
-            ) {}
+            loop {
+                if let Event::Incoming(Incoming::SubAck(ack)) = events.poll().await.unwrap() {
+                    return ack.return_codes;
+                }
+            }
         };
-        tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
+        let granted = tokio::time::timeout(DEADLINE, subscribed).await.unwrap();
+        assert!(
+            matches!(granted[..], [SubscribeReasonCode::Success(_)]),
+            "{filter}: {granted:?}"
+        );
     }
 
     /// Waits until the hub has refused the connection.
