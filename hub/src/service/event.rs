@@ -24,8 +24,9 @@ const STREAMS: usize = 64;
 /// Events of one reading, at most: they are held while the reader takes them.
 const ROWS: u32 = 256;
 
-/// Bytes of bodies of one reading, about; a message has 256 KiB at most.
-const BYTES: usize = 1024 * 1024;
+/// A reading ends with the event that brings its bodies to so many bytes; a message has 256 KiB at most. Some three times this is held for
+/// each reader.
+const BYTES: usize = 128 * 1024;
 
 /// Reads what happened.
 #[derive(Clone)]

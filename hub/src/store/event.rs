@@ -345,7 +345,12 @@ fn page(
         parameters.push(device);
     }
     if !filter.kinds.is_empty() {
-        let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
+        // In one order and each once: as few statements as there are sets of kinds.
+        let kinds = EventKind::ALL.iter();
+        let kinds: Vec<_> = kinds
+            .filter(|(kind, _)| filter.kinds.contains(kind))
+            .map(|(_, name)| *name)
+            .collect();
         sql.push_str(&format!(" AND kind IN ('{}')", kinds.join("', '")));
     }
     sql.push_str(" ORDER BY id");
