@@ -7,4 +7,5 @@
 
 mod cli;
 mod hub;
+mod killed;
 mod support;

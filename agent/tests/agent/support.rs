@@ -80,6 +80,14 @@ impl TestHub {
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.request(method, &format!("{path}?api-version=2021-04-12"));
+        let response = request.json(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let host = self.service.host_name.host();
         let token = sas::sign(
             host,
@@ -87,23 +95,9 @@ impl TestHub {
             jiff::Timestamp::now().as_second().unsigned_abs() + 600,
             Some(&self.service.policy),
         );
-        let response = self
-            .http
-            .request(
-                method.parse().unwrap(),
-                format!(
-                    "https://{host}:{}{path}?api-version=2021-04-12",
-                    self.https_port
-                ),
-            )
-            .header("authorization", token)
-            .json(body)
-            .send()
-            .await
-            .unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+        let url = format!("https://{host}:{}{path}", self.https_port);
+        let request = self.http.request(method.parse().unwrap(), url);
+        request.header("authorization", token)
     }
 
     pub(crate) async fn invoke(&self, device: &str, method: &str, payload: Value) -> (u16, Value) {
@@ -115,6 +109,34 @@ impl TestHub {
         });
         self.call("POST", &format!("/twins/{device}/methods"), &body)
             .await
+    }
+
+    /// The same, waiting for the device to come online.
+    pub(crate) async fn invoke_when_online(
+        &self,
+        device: &str,
+        method: &str,
+        payload: Value,
+    ) -> (u16, Value) {
+        let body = json!({
+            "methodName": method,
+            "payload": payload,
+            "responseTimeoutInSeconds": 20,
+            "connectTimeoutInSeconds": 20,
+        });
+        self.call("POST", &format!("/twins/{device}/methods"), &body)
+            .await
+    }
+
+    /// Every message of `device`, in the order in which the hub took them.
+    pub(crate) async fn events(&self, device: &str) -> Vec<Value> {
+        let path = format!("/events?kind=telemetry&device={device}&after=0&follow=false");
+        let response = self.request("GET", &path).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let text = response.text().await.unwrap();
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap())
+            .collect()
     }
 
     pub(crate) async fn set_desired(&self, device: &str, desired: Value) {
