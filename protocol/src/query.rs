@@ -19,15 +19,21 @@
 //! message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets, which the service is known to take or can do no harm.
 //!
 //! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is parsed prints as text that parses to the
-//! same again. [`matches()`] judges one document; it is the measure for whatever a store makes of a condition.
+//! same again. [`matches()`] judges one document and [`answer()`] answers a whole query; they are the measure for whatever a store makes of it.
+//!
+//! Every member of a row has a name of its own, and a row of a group shows only what the whole group has: what it is grouped by, and
+//! aggregates. `devices.jobs` has no aggregates and no groups.
 
+pub use aggregate::{Accumulator, number};
 pub use ast::{
     Aggregate, ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function,
     Path, Projection, ProjectionItem, ProjectionValue, Query, Source,
 };
 pub use error::{Position, QueryError};
 pub use eval::{evaluate, matches};
+pub use rows::{answer, column_names, project};
 
+mod aggregate;
 mod ast;
 mod display;
 mod error;
@@ -35,12 +41,16 @@ mod eval;
 mod lexer;
 mod names;
 mod parser;
+mod rows;
 
 /// The longest text, in characters.
 pub const MAX_CHARACTERS: usize = 8192;
 
 /// How deep parentheses, functions and `NOT` may be within each other.
 pub const MAX_DEPTH: usize = 32;
+
+/// The most properties in a `GROUP BY`.
+pub const MAX_GROUP_BY: usize = 16;
 
 /// Reads a query.
 ///
@@ -49,6 +59,12 @@ pub const MAX_DEPTH: usize = 32;
 /// The first mistake, where it is and what was expected there.
 pub fn parse(text: &str) -> Result<Query, QueryError> {
     parser::Parser::new(text)?.query()
+}
+
+/// Where a query names its collection, for those who do not have that collection; none if it names none that is known.
+#[must_use]
+pub fn source_position(text: &str) -> Option<Position> {
+    parser::Parser::new(text).ok()?.source_position()
 }
 
 /// Reads the condition of a query on devices: what stands after `WHERE`, and in a job.

@@ -117,7 +117,8 @@ fn call(function: Function, arguments: &[Expression], document: &Value) -> Optio
     }
 }
 
-fn lookup<'a>(path: &Path, document: &'a Value) -> Option<&'a Value> {
+/// The member that a path leads to.
+pub(super) fn lookup<'a>(path: &Path, document: &'a Value) -> Option<&'a Value> {
     path.segments
         .iter()
         .try_fold(document, |value, name| value.as_object()?.get(name))

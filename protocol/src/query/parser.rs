@@ -1,16 +1,15 @@
 //! From tokens to a query. One function per rule of the grammar; the next token alone decides, so every mistake has one place.
 
 use super::MAX_CHARACTERS;
-use super::ast::{
-    Aggregate, Condition, Path, Projection, ProjectionItem, ProjectionValue, Query, Source,
-};
+use super::ast::{Condition, Path, Query, Source};
 use super::error::{Position, QueryError};
 use super::lexer::{Shown, Token, TokenKind, tokens};
 use super::names::{canonical_root, roots};
-use cursor::{either, is_keyword};
+use cursor::either;
 
 mod cursor;
 mod expression;
+mod projection;
 
 /// Reads one text.
 pub(super) struct Parser<'a> {
@@ -19,6 +18,8 @@ pub(super) struct Parser<'a> {
     next: usize,
     depth: usize,
     source: Source,
+    /// The first token of the last item.
+    item_at: usize,
     /// What could have gone on where the last expression ended.
     goes_on_with: &'static [&'static str],
 }
@@ -39,6 +40,7 @@ impl<'a> Parser<'a> {
             next: 0,
             depth: 0,
             source: Source::Devices,
+            item_at: 0,
             goes_on_with: expression::AFTER_VALUE,
         })
     }
@@ -46,15 +48,12 @@ impl<'a> Parser<'a> {
     pub(super) fn query(mut self) -> Result<Query, QueryError> {
         self.expect_keyword("SELECT")?;
         let top = self.top()?;
-        let projection_at = self.next;
-        let projection = self.projection()?;
+        if let Some((source, _)) = self.source_ahead() {
+            self.source = source;
+        }
+        let (projection, places) = self.projection()?;
         self.expect_keyword("FROM")?;
         let source = self.source()?;
-        self.source = source;
-        if source == Source::Jobs && projection != Projection::All {
-            let message = "only `*` can be selected from devices.jobs".to_owned();
-            return Err(self.error_at(projection_at, message, "`*`"));
-        }
         let condition = if self.eat_keyword("WHERE") {
             Some(self.condition()?)
         } else {
@@ -68,20 +67,43 @@ impl<'a> Parser<'a> {
         let mut group_by = Vec::new();
         if source != Source::Jobs {
             end.push("`GROUP BY`");
+            let group_at = self.next;
             if self.eat_keyword("GROUP") {
                 self.expect_keyword("BY")?;
-                group_by = self.list(Self::path)?;
+                group_by = self.group_by(group_at, &projection)?;
                 end = vec!["`,`"];
             }
         }
         self.expect_end(end)?;
-        Ok(Query {
+        let query = Query {
             top,
             projection,
             source,
             condition,
             group_by,
-        })
+        };
+        self.check_items(&query, &places)?;
+        Ok(query)
+    }
+
+    /// Where the collection's name stands, if there is one.
+    pub(super) fn source_position(mut self) -> Option<Position> {
+        let (_, at) = self.source_ahead()?;
+        Some(Position::of(self.text, self.tokens[at].span.start))
+    }
+
+    /// What `FROM` says, and at which token: the names before it are those of its documents.
+    fn source_ahead(&mut self) -> Option<(Source, usize)> {
+        let is_from = |&at: &usize| {
+            let is_member = at > 0 && self.tokens[at - 1].kind == TokenKind::Symbol(".");
+            matches!(self.tokens[at].kind, TokenKind::Word(word) if word.eq_ignore_ascii_case("FROM"))
+                && !is_member
+        };
+        let at = (self.next..self.tokens.len()).find(is_from)? + 1;
+        let here = std::mem::replace(&mut self.next, at);
+        let source = self.source();
+        self.next = here;
+        Some((source.ok()?, at))
     }
 
     pub(super) fn lone_condition(mut self) -> Result<Condition, QueryError> {
@@ -110,60 +132,6 @@ impl<'a> Parser<'a> {
         let rows = rows.ok_or_else(|| self.unexpected("a number of rows, 1 or more"))?;
         self.next += 1;
         Ok(Some(rows))
-    }
-
-    fn projection(&mut self) -> Result<Projection, QueryError> {
-        if self.eat_symbol("*") {
-            return Ok(Projection::All);
-        }
-        self.list(Self::item).map(Projection::Items)
-    }
-
-    fn item(&mut self) -> Result<ProjectionItem, QueryError> {
-        let value = match self.aggregate()? {
-            Some(aggregate) => ProjectionValue::Aggregate(aggregate),
-            None => match &self.peek().kind {
-                TokenKind::Word(word) if !is_keyword(word) => ProjectionValue::Path(self.path()?),
-                _ => {
-                    return Err(
-                        self.unexpected("`*`, a property or one of COUNT, AVG, SUM, MIN, MAX")
-                    );
-                }
-            },
-        };
-        let alias = if self.eat_keyword("AS") {
-            Some(self.name("a name for the answer")?.to_owned())
-        } else {
-            None
-        };
-        Ok(ProjectionItem { value, alias })
-    }
-
-    fn aggregate(&mut self) -> Result<Option<Aggregate>, QueryError> {
-        type OfPath = fn(Path) -> Aggregate;
-        const OF_PATH: [(&str, OfPath); 4] = [
-            ("AVG", Aggregate::Average),
-            ("SUM", Aggregate::Sum),
-            ("MIN", Aggregate::Minimum),
-            ("MAX", Aggregate::Maximum),
-        ];
-        let Some(word) = self.called() else {
-            return Ok(None);
-        };
-        let of_path = OF_PATH
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(word));
-        if of_path.is_none() && !word.eq_ignore_ascii_case("COUNT") {
-            return Err(self.unexpected("COUNT, AVG, SUM, MIN or MAX"));
-        }
-        // The name and the `(`.
-        self.next += 2;
-        let aggregate = match of_path {
-            Some((_, make)) => make(self.path()?),
-            None => Aggregate::Count,
-        };
-        self.expect_symbol(")")?;
-        Ok(Some(aggregate))
     }
 
     fn source(&mut self) -> Result<Source, QueryError> {

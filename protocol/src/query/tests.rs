@@ -54,6 +54,14 @@ fn documented_queries_are_read() {
             "SELECT * FROM devices.jobs WHERE deviceId = 'myDeviceId' AND jobType = 'scheduleUpdateTwin' AND status = 'completed' AND createdDateTimeUtc > '2016-09-01'",
         ),
         (
+            "SELECT devices.jobs.jobId, Devices.Jobs.Outcome.deviceMethodResponse.status FROM devices.jobs",
+            "SELECT jobId, outcome.deviceMethodResponse.status FROM devices.jobs",
+        ),
+        (
+            "SELECT tags.from AS x FROM devices.modules",
+            "SELECT tags.from AS x FROM devices.modules",
+        ),
+        (
             "SELECT AVG(tags.a), sum(tags.b), Min(tags.c), MAX(tags.d) AS d FROM devices",
             "SELECT AVG(tags.a), SUM(tags.b), MIN(tags.c), MAX(tags.d) AS d FROM devices",
         ),
@@ -131,7 +139,17 @@ fn mistakes_have_a_place_and_say_what_was_expected() {
         ("SELECT * FROM devices WHERE tags.a = 1;", 1, 39, "unexpected `;`".to_owned()),
         ("SELECT * FROM devices WHERE tags.a = 1 2", 1, 40, "unexpected `2`; expected `AND`, `OR`, `GROUP BY` or the end".to_owned()),
         ("SELECT TOP 0 * FROM devices", 1, 12, "unexpected `0`; expected a number of rows, 1 or more".to_owned()),
-        ("SELECT deviceId FROM devices.jobs", 1, 8, "only `*` can be selected from devices.jobs; expected `*`".to_owned()),
+        ("SELECT jobId, COUNT() FROM devices.jobs", 1, 15, "COUNT is not for devices.jobs; expected `*` or properties".to_owned()),
+        ("SELECT jobId FROM devices.jobs GROUP BY jobId", 1, 32, "unexpected `GROUP`; expected `WHERE` or the end".to_owned()),
+        ("SELECT tags.floor\nFROM devices.jobs", 1, 8, "unknown property `tags`; expected deviceId, moduleId, jobId, jobType, status, startTimeUtc, endTimeUtc, createdDateTimeUtc, lastUpdatedDateTimeUtc, outcome, error".to_owned()),
+        ("SELECT *\nFROM devices\nGROUP BY status", 3, 1, "`*` has no groups; expected the end, or properties and aggregates instead of `*`".to_owned()),
+        ("SELECT tags.a, tags.b.a FROM devices", 1, 16, "a second `a` in the answer; expected AS and another name".to_owned()),
+        ("SELECT COUNT(), tags.a AS $1 FROM devices", 1, 17, "a second `$1` in the answer; expected AS and another name".to_owned()),
+        ("SELECT COUNT() AS n,\n status FROM devices", 2, 2, "`status` differs within a group; expected one of the properties of GROUP BY, or COUNT, AVG, SUM, MIN, MAX".to_owned()),
+        ("SELECT deviceId FROM devices GROUP BY status", 1, 8, "`deviceId` differs within a group; expected one of the properties of GROUP BY, or COUNT, AVG, SUM, MIN, MAX".to_owned()),
+        ("SELECT SUM('x') FROM devices", 1, 12, "unexpected the string 'x'; expected a property, such as tags.building".to_owned()),
+        ("SELECT LENGTH(tags.a) FROM devices", 1, 8, "unexpected `LENGTH`; expected COUNT, AVG, SUM, MIN or MAX".to_owned()),
+        ("SELECT TOP 'x' * FROM devices", 1, 12, "unexpected the string 'x'; expected a number of rows, 1 or more".to_owned()),
         ("SELECT COUNT(tags.a) FROM devices", 1, 14, "unexpected `tags`; expected `)`".to_owned()),
     ] {
         assert_eq!(mistake(text), (line, column, message), "{text}");
@@ -148,6 +166,17 @@ fn mistakes_have_a_place_and_say_what_was_expected() {
         message.starts_with("unknown property `tags`; expected deviceId, moduleId, jobId,"),
         "{message}"
     );
+}
+
+#[test]
+fn a_collection_has_a_place() {
+    let place = |text: &str| source_position(text).map(|at| (at.line, at.column));
+    assert_eq!(
+        place("SELECT tags.from\nFROM  devices.modules"),
+        Some((2, 7))
+    );
+    assert_eq!(place("SELECT * FROM twins"), None);
+    assert_eq!(place("SELECT *"), None);
 }
 
 #[test]
@@ -335,34 +364,65 @@ fn expression() -> impl Strategy<Value = Expression> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let value = prop_oneof![
-        path().prop_map(ProjectionValue::Path),
-        Just(ProjectionValue::Aggregate(Aggregate::Count)),
-        path().prop_map(|path| ProjectionValue::Aggregate(Aggregate::Average(path))),
-        path().prop_map(|path| ProjectionValue::Aggregate(Aggregate::Maximum(path))),
+    let aggregate = prop_oneof![
+        Just(Aggregate::Count),
+        path().prop_map(Aggregate::Average),
+        path().prop_map(Aggregate::Sum),
+        path().prop_map(Aggregate::Minimum),
+        path().prop_map(Aggregate::Maximum),
     ];
-    let item = (value, prop::option::of("[a-z]{4}_"))
-        .prop_map(|(value, alias)| ProjectionItem { value, alias });
-    let projection = prop_oneof![
-        Just(Projection::All),
-        prop::collection::vec(item, 1..4).prop_map(Projection::Items)
-    ];
-    let source = prop::sample::select(vec![Source::Devices, Source::Modules]);
-    let group_by = prop::collection::vec(path(), 0..3);
+    let source = prop::sample::select(vec![Source::Devices, Source::Modules, Source::Jobs]);
+    let top = prop::option::of(1..u64::MAX);
+    let rest = (top, source, prop::option::of(expression()));
+    let alias = prop::option::of("[a-z]{4}_");
     (
-        prop::option::of(1..u64::MAX),
-        projection,
-        source,
-        prop::option::of(expression()),
-        group_by,
+        rest,
+        prop::collection::vec((path(), alias.clone()), 0..3),
+        prop::collection::vec((aggregate, alias), 0..3),
+        any::<bool>(),
     )
-        .prop_map(|(top, projection, source, condition, group_by)| Query {
-            top,
-            projection,
-            source,
-            condition,
-            group_by,
-        })
+        .prop_map(
+            |((top, source, condition), paths, aggregates, is_grouped)| {
+                // Records of jobs have other names, and no groups.
+                let is_job = source == Source::Jobs;
+                let is_plain = !is_grouped || is_job;
+                let condition = condition.filter(|_| !is_job);
+                let paths = paths.into_iter().filter(|_| !is_job);
+                let (paths, mut items): (Vec<Path>, Vec<ProjectionItem>) = paths
+                    .map(|(path, alias)| {
+                        let value = ProjectionValue::Path(path.clone());
+                        (path, ProjectionItem { value, alias })
+                    })
+                    .unzip();
+                let aggregates = aggregates.into_iter().filter(|_| !is_plain);
+                items.extend(aggregates.map(|(aggregate, alias)| ProjectionItem {
+                    value: ProjectionValue::Aggregate(aggregate),
+                    alias,
+                }));
+                for index in 0..items.len() {
+                    let names = column_names(&items);
+                    if names[..index].contains(&names[index]) {
+                        items[index].alias = Some(format!("other_{index}"));
+                    }
+                }
+                let group_by = if is_plain || items.is_empty() {
+                    Vec::new()
+                } else {
+                    paths
+                };
+                let projection = match items.is_empty() {
+                    true => Projection::All,
+                    false => Projection::Items(items),
+                };
+                Query {
+                    top,
+                    projection,
+                    source,
+                    condition,
+                    group_by,
+                }
+            },
+        )
 }
 
 /// Words, symbols and rubbish, so that many texts are nearly right.
@@ -433,6 +493,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_parser_panic_and_every_mistake_is_in_the_text(text in nearly()) {
+        let _ = source_position(&text);
         for error in [parse(&text).err(), parse_condition(&text).err()].into_iter().flatten() {
             prop_assert!(text.is_char_boundary(error.position.byte));
             let shown = error.caret(&text);

@@ -1,0 +1,130 @@
+//! What is asked for, and by what it is grouped.
+
+use std::collections::BTreeSet;
+
+use super::Parser;
+use super::cursor::is_keyword;
+use crate::query::MAX_GROUP_BY;
+use crate::query::ast::{
+    Aggregate, Path, Projection, ProjectionItem, ProjectionValue, Query, Source,
+};
+use crate::query::error::QueryError;
+use crate::query::lexer::{Shown, TokenKind};
+use crate::query::rows::column_names;
+
+impl Parser<'_> {
+    /// With the first token of each item.
+    pub(super) fn projection(&mut self) -> Result<(Projection, Vec<usize>), QueryError> {
+        if self.eat_symbol("*") {
+            return Ok((Projection::All, Vec::new()));
+        }
+        let items = self.list(|parser| Ok((parser.item()?, parser.item_at)))?;
+        let (items, places) = items.into_iter().unzip();
+        Ok((Projection::Items(items), places))
+    }
+
+    fn item(&mut self) -> Result<ProjectionItem, QueryError> {
+        self.item_at = self.next;
+        let value = match self.aggregate()? {
+            Some(aggregate) => ProjectionValue::Aggregate(aggregate),
+            None => match &self.peek().kind {
+                TokenKind::Word(word) if !is_keyword(word) => ProjectionValue::Path(self.path()?),
+                _ => {
+                    return Err(
+                        self.unexpected("`*`, a property or one of COUNT, AVG, SUM, MIN, MAX")
+                    );
+                }
+            },
+        };
+        let alias = if self.eat_keyword("AS") {
+            Some(self.name("a name for the answer")?.to_owned())
+        } else {
+            None
+        };
+        Ok(ProjectionItem { value, alias })
+    }
+
+    fn aggregate(&mut self) -> Result<Option<Aggregate>, QueryError> {
+        type OfPath = fn(Path) -> Aggregate;
+        const OF_PATH: [(&str, OfPath); 4] = [
+            ("AVG", Aggregate::Average),
+            ("SUM", Aggregate::Sum),
+            ("MIN", Aggregate::Minimum),
+            ("MAX", Aggregate::Maximum),
+        ];
+        let Some(word) = self.called() else {
+            return Ok(None);
+        };
+        let of_path = OF_PATH
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word));
+        if of_path.is_none() && !word.eq_ignore_ascii_case("COUNT") {
+            return Err(self.unexpected("COUNT, AVG, SUM, MIN or MAX"));
+        }
+        if self.source == Source::Jobs {
+            let message = format!("{} is not for devices.jobs", Shown(word));
+            return Err(self.error_here(message, "`*` or properties"));
+        }
+        // The name and the `(`.
+        self.next += 2;
+        let aggregate = match of_path {
+            Some((_, make)) => make(self.path()?),
+            None => Aggregate::Count,
+        };
+        self.expect_symbol(")")?;
+        Ok(Some(aggregate))
+    }
+
+    /// What follows `GROUP BY`; `at` is the `GROUP`.
+    pub(super) fn group_by(
+        &mut self,
+        at: usize,
+        projection: &Projection,
+    ) -> Result<Vec<Path>, QueryError> {
+        if *projection == Projection::All {
+            let message = "`*` has no groups".to_owned();
+            return Err(self.error_at(
+                at,
+                message,
+                "the end, or properties and aggregates instead of `*`",
+            ));
+        }
+        let first = self.next;
+        let paths = self.list(Self::path)?;
+        if paths.len() > MAX_GROUP_BY {
+            let message = format!("{} properties to group by", paths.len());
+            return Err(self.error_at(first, message, format!("at most {MAX_GROUP_BY}")));
+        }
+        Ok(paths)
+    }
+
+    /// What only the whole query shows of its items: whether each has a name of its own, and a value in each row. `places` are their first
+    /// tokens.
+    pub(super) fn check_items(&self, query: &Query, places: &[usize]) -> Result<(), QueryError> {
+        let items = query.items();
+        let names = column_names(items);
+        let mut known = BTreeSet::new();
+        for (name, &at) in names.iter().zip(places) {
+            if !known.insert(name) {
+                let message = format!("a second `{}` in the answer", Shown(name));
+                return Err(self.error_at(at, message, "AS and another name"));
+            }
+        }
+        if !query.is_grouped() {
+            return Ok(());
+        }
+        for (item, &at) in items.iter().zip(places) {
+            match &item.value {
+                ProjectionValue::Path(path) if !query.group_by.contains(path) => {
+                    let path = path.to_string();
+                    let message = format!("`{}` differs within a group", Shown(&path));
+                    let expected =
+                        "one of the properties of GROUP BY, or COUNT, AVG, SUM, MIN, MAX";
+                    return Err(self.error_at(at, message, expected));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
