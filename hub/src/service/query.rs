@@ -3,13 +3,14 @@
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::job::{DeviceJob, JobError, JobOutcome};
 use iothub_protocol::method::MethodResult;
-use iothub_protocol::query::{self, Projection, Query, Source};
+use iothub_protocol::query::{self, Position, Projection, Query, Source};
 use iothub_protocol::time;
 use iothub_protocol::twin::Twin;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::ServiceError;
-use crate::store::{DeviceJobRecord, Place, Store};
+use crate::store::{Continuation, DeviceJobRecord, GroupPlace, Page, Place, Store, Token};
 
 /// Runs queries.
 #[derive(Clone)]
@@ -34,16 +35,17 @@ pub(crate) enum QueryRows {
     Twins(Vec<Twin>),
     /// Of `devices.jobs`.
     DeviceJobs(Vec<DeviceJob>),
-    /// Of a source that has none.
-    Empty([Twin; 0]),
+    /// What was asked for of documents, or of groups of them.
+    Raw(Vec<Map<String, Value>>),
 }
 
 impl QueryRows {
     /// What `x-ms-item-type` calls them. .NET's client compares it with its case.
     pub(crate) const fn item_type(&self) -> &'static str {
         match self {
-            Self::Twins(_) | Self::Empty(_) => "Twin",
+            Self::Twins(_) => "Twin",
             Self::DeviceJobs(_) => "DeviceJob",
+            Self::Raw(_) => "Raw",
         }
     }
 
@@ -51,7 +53,7 @@ impl QueryRows {
         match self {
             Self::Twins(rows) => rows.len(),
             Self::DeviceJobs(rows) => rows.len(),
-            Self::Empty(_) => 0,
+            Self::Raw(rows) => rows.len(),
         }
     }
 }
@@ -69,77 +71,121 @@ impl QueryService {
         continuation: Option<&str>,
     ) -> Result<QueryPage, ServiceError> {
         let query = parse(text)?;
-        let start = Start::read(continuation, text)?;
-        let size = query.top.map_or(size, |top| {
-            let left = top.saturating_sub(start.delivered);
-            size.min(u32::try_from(left).unwrap_or(u32::MAX))
-        });
-        let (rows, next) = self
-            .page(query.source, query.condition, start.place, size)
-            .await?;
-        let delivered = start.delivered.saturating_add(rows.len() as u64);
-        let wants_more = query.top.is_none_or(|top| delivered < top);
-        let continuation = next
-            .filter(|_| wants_more)
-            .map(|next| token(next, delivered, text));
-        Ok(QueryPage { rows, continuation })
+        if query.is_grouped() {
+            let run = Run::start(text, &query, size, continuation, GroupPlace::default())?;
+            let store = &self.store;
+            let page = store.query_groups(query, run.after.clone(), run.size);
+            let Page { rows, next } = page.await?;
+            return Ok(run.end(QueryRows::Raw(rows), next));
+        }
+        let run = Run::start(text, &query, size, continuation, Place::START)?;
+        let (rows, next) = self.page(query, run.after, run.size).await?;
+        Ok(run.end(rows, next))
     }
 
     async fn page(
         &self,
-        source: Source,
-        condition: Option<query::Condition>,
+        query: Query,
         after: Place,
         size: u32,
     ) -> Result<(QueryRows, Option<Place>), ServiceError> {
-        match source {
-            Source::Devices => {
-                let page = self.store.query_twins(condition, after, size).await?;
-                let twins = page.rows.into_iter().map(Twin::from).collect();
-                Ok((QueryRows::Twins(twins), page.next))
-            }
-            Source::Jobs => {
-                let page = self.store.query_device_jobs(condition, after, size).await?;
-                let jobs = page
-                    .rows
-                    .into_iter()
-                    .map(document)
-                    .collect::<Result<_, _>>()?;
-                Ok((QueryRows::DeviceJobs(jobs), page.next))
-            }
-            // This hub has no modules.
-            Source::Modules => Ok((QueryRows::Empty([]), None)),
+        if query.source == Source::Jobs {
+            let store = &self.store;
+            let page = store.query_device_jobs(query.condition, after, size);
+            let Page { rows, next } = page.await?;
+            let jobs: Vec<DeviceJob> = rows.into_iter().map(document).collect::<Result<_, _>>()?;
+            let rows = match query.projection {
+                Projection::All => QueryRows::DeviceJobs(jobs),
+                Projection::Items(items) => raw(&items, jobs.into_iter().map(job_value))?,
+            };
+            return Ok((rows, next));
+        }
+        let page = self.store.query_twins(query.condition, after, size).await?;
+        let twins = page.rows.into_iter().map(Twin::from);
+        let rows = match query.projection {
+            Projection::All => QueryRows::Twins(twins.collect()),
+            Projection::Items(items) => raw(&items, twins.map(serde_json::to_value))?,
+        };
+        Ok((rows, page.next))
+    }
+}
+
+/// What `items` are of each document.
+fn raw(
+    items: &[query::ProjectionItem],
+    documents: impl Iterator<Item = serde_json::Result<Value>>,
+) -> Result<QueryRows, ServiceError> {
+    let names = query::column_names(items);
+    let row = |document| Ok(query::project(items, &names, &document?));
+    let rows: serde_json::Result<_> = documents.map(row).collect();
+    rows.map(QueryRows::Raw).map_err(|error| {
+        ServiceError::new(
+            ErrorCode::ServerError,
+            format!("a document cannot be shown: {error}"),
+        )
+    })
+}
+
+/// A record as a value. What a device answered is kept byte for byte, however deep; as a value it is null when it is too deep for one.
+fn job_value(mut job: DeviceJob) -> serde_json::Result<Value> {
+    serde_json::to_value(&job).or_else(|_| {
+        if let Some(answer) = job
+            .outcome
+            .as_mut()
+            .and_then(|outcome| outcome.device_method_response.as_mut())
+        {
+            answer.payload = None;
+        }
+        serde_json::to_value(&job)
+    })
+}
+
+/// One page of a query: where it begins, and how many rows it may have.
+struct Run<'a, P> {
+    text: &'a str,
+    top: Option<u64>,
+    after: P,
+    delivered: u64,
+    size: u32,
+}
+
+impl<'a, P: Token> Run<'a, P> {
+    fn start(
+        text: &'a str,
+        query: &Query,
+        size: u32,
+        continuation: Option<&str>,
+        first: P,
+    ) -> Result<Self, ServiceError> {
+        let start = match continuation {
+            Some(token) => Continuation::from_token(token, text).ok_or_else(bad_continuation)?,
+            None => Continuation {
+                after: first,
+                delivered: 0,
+            },
+        };
+        let left = query.top.map(|top| top.saturating_sub(start.delivered));
+        let left = left.map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX));
+        Ok(Self {
+            text,
+            top: query.top,
+            after: start.after,
+            delivered: start.delivered,
+            size: size.min(left),
+        })
+    }
+
+    fn end(self, rows: QueryRows, next: Option<P>) -> QueryPage {
+        let delivered = self.delivered.saturating_add(rows.len() as u64);
+        let wants_more = self.top.is_none_or(|top| delivered < top);
+        let next = next
+            .filter(|_| wants_more)
+            .map(|after| Continuation { after, delivered });
+        QueryPage {
+            continuation: next.map(|next| next.token(self.text)),
+            rows,
         }
     }
-}
-
-/// Where a page begins, and how many rows came before it.
-struct Start {
-    place: Place,
-    delivered: u64,
-}
-
-impl Start {
-    fn read(continuation: Option<&str>, query: &str) -> Result<Self, ServiceError> {
-        let Some(token) = continuation else {
-            return Ok(Self {
-                place: Place::START,
-                delivered: 0,
-            });
-        };
-        let read = || {
-            let (token, delivered) = token.split_once('.')?;
-            Some(Self {
-                place: Place::from_token(token, query)?,
-                delivered: delivered.parse().ok()?,
-            })
-        };
-        read().ok_or_else(bad_continuation)
-    }
-}
-
-fn token(place: Place, delivered: u64, query: &str) -> String {
-    format!("{}.{delivered}", place.token(query))
 }
 
 /// The place that a continuation of a list says, if there is one.
@@ -161,17 +207,23 @@ fn parse(text: &str) -> Result<Query, ServiceError> {
             "the body has no `query`",
         ));
     }
-    let query = query::parse(text).map_err(|error| {
-        let (line, column) = (error.position.line, error.position.column);
-        ServiceError::argument(format!(
-            "the query is wrong at line {line}, column {column}: {error}"
-        ))
-    })?;
-    if query.projection != Projection::All || !query.group_by.is_empty() {
-        let message = "this hub answers `SELECT *` alone; projections, aggregates and GROUP BY are understood but not done yet";
-        return Err(ServiceError::new(ErrorCode::InvalidOperation, message));
+    let query = query::parse(text).map_err(|error| wrong_at(error.position, &error))?;
+    if query.source == Source::Modules {
+        let position = query::source_position(text);
+        let message = "modules are not built: `devices.modules` is no collection of this hub; expected `devices` or `devices.jobs`";
+        return Err(position.map_or_else(
+            || ServiceError::argument(message),
+            |position| wrong_at(position, &message),
+        ));
     }
     Ok(query)
+}
+
+fn wrong_at(position: Position, what: &dyn std::fmt::Display) -> ServiceError {
+    let (line, column) = (position.line, position.column);
+    ServiceError::argument(format!(
+        "the query is wrong at line {line}, column {column}: {what}"
+    ))
 }
 
 /// A record as clients see it.

@@ -305,7 +305,10 @@ impl Compiler {
                 sql,
                 null: Null::Absent,
             } => format!("({sql} IS NOT NULL)"),
-            Operand::ObjectIf(sql) => format!("({sql})"),
+            Operand::ObjectIf { object, null } => match null {
+                Some(null) => format!("(({object}) OR ({null}))"),
+                None => format!("({object})"),
+            },
             Operand::Text { .. } | Operand::False | Operand::Object => "1".into(),
             Operand::Undefined => "0".into(),
         }

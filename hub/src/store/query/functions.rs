@@ -1,7 +1,13 @@
 //! What SQLite does not do as the query language has it.
 
+use iothub_protocol::query::Accumulator;
+use ring::digest::{SHA256, digest};
 use rusqlite::Connection;
-use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use serde_json::Value;
+
+use super::value::{BOOLEAN, COMPOUND, NULL, NUMBER, TEXT};
 
 /// Adds the functions to a connection.
 pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()> {
@@ -19,13 +25,108 @@ pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()
     connection.create_scalar_function("ends_with", 2, pure, |arguments| {
         Ok(texts(arguments)?.map(|(text, part)| text.ends_with(&part)))
     })?;
-    connection.create_scalar_function("calculate", -1, pure, calculate)
+    connection.create_scalar_function("calculate", -1, pure, calculate)?;
+    connection.create_scalar_function("group_key", -1, pure, group_key)?;
+    for (name, start) in [
+        ("sum_of", Accumulator::sum as Start),
+        ("average_of", Accumulator::average),
+        ("minimum_of", Accumulator::minimum),
+        ("maximum_of", Accumulator::maximum),
+    ] {
+        connection.create_aggregate_function(name, 2, pure, Total(start))?;
+    }
+    Ok(())
 }
 
 /// Both texts; none when one is NULL.
 fn texts(arguments: &Context<'_>) -> rusqlite::Result<Option<(String, String)>> {
     let (text, part): (Option<String>, Option<String>) = (arguments.get(0)?, arguments.get(1)?);
     Ok(text.zip(part))
+}
+
+/// The longest key of a group: it travels in a header.
+const KEY_BYTES: usize = 256;
+
+/// A blob for any number of ranks and values: equal for equal values, and in their order, as far as it is not too long to be told whole.
+fn group_key(arguments: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
+    let mut key = Vec::new();
+    for index in (0..arguments.len()).step_by(2) {
+        let rank: i64 = arguments.get(index)?;
+        // Objects and arrays are not compared, so they are as good as undefined.
+        key.push(if rank == COMPOUND {
+            0
+        } else {
+            rank.to_be_bytes()[7]
+        });
+        match arguments.get_raw(index + 1) {
+            ValueRef::Text(text) => {
+                for &byte in text {
+                    key.push(byte);
+                    if byte == 0 {
+                        key.push(0xFF);
+                    }
+                }
+                key.extend([0, 0]);
+            }
+            ValueRef::Null | ValueRef::Blob(_) => {}
+            ValueRef::Integer(_) | ValueRef::Real(_) => {
+                let number: f64 = arguments.get(index + 1)?;
+                key.extend(in_order(number).to_be_bytes());
+            }
+        }
+    }
+    if key.len() > KEY_BYTES {
+        let whole = digest(&SHA256, &key);
+        key.truncate(KEY_BYTES - whole.as_ref().len());
+        key.extend(whole.as_ref());
+    }
+    Ok(key)
+}
+
+/// A number as an unsigned one that has its place in the order of numbers; minus zero is zero.
+const fn in_order(number: f64) -> u64 {
+    const SIGN: u64 = 1 << 63;
+    let bits = (number + 0.0).to_bits();
+    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+}
+
+type Start = fn() -> Accumulator;
+
+/// One value for many, of their ranks and values, as JSON; NULL when it is undefined.
+struct Total(Start);
+
+impl Aggregate<Accumulator, Option<String>> for Total {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Accumulator> {
+        Ok(self.0())
+    }
+
+    fn step(&self, arguments: &mut Context<'_>, total: &mut Accumulator) -> rusqlite::Result<()> {
+        let value = json_value(arguments.get(0)?, arguments.get_raw(1))?;
+        total.add(value.as_ref());
+        Ok(())
+    }
+
+    fn finalize(
+        &self,
+        _: &mut Context<'_>,
+        total: Option<Accumulator>,
+    ) -> rusqlite::Result<Option<String>> {
+        let total = total.unwrap_or_else(self.0);
+        Ok(total.finish().map(|value| value.to_string()))
+    }
+}
+
+/// The value of a rank; none if it is undefined. An object or an array is shown as an empty array.
+pub(super) fn json_value(rank: i64, value: ValueRef<'_>) -> rusqlite::Result<Option<Value>> {
+    Ok(Some(match (rank, value) {
+        (NULL, _) => Value::Null,
+        (BOOLEAN, value) => (value.as_i64()? != 0).into(),
+        (NUMBER, ValueRef::Integer(number)) => number.into(),
+        (NUMBER, value) => value.as_f64()?.into(),
+        (TEXT, value) => value.as_str()?.into(),
+        (COMPOUND, _) => Value::Array(Vec::new()),
+        _ => return Ok(None),
+    }))
 }
 
 /// A number, then operators and numbers in turn, from left to right, in double precision; NULL as soon as there is no number or no finite

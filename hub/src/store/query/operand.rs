@@ -25,8 +25,13 @@ pub(super) enum Operand {
     False,
     /// Always an object.
     Object,
-    /// An object, if this SQL expression is true.
-    ObjectIf(&'static str),
+    /// An object or null, if these SQL expressions are true.
+    ObjectIf {
+        /// Whether it is an object.
+        object: &'static str,
+        /// Whether it is null.
+        null: Option<&'static str>,
+    },
     /// Never anything.
     Undefined,
 }
@@ -136,6 +141,10 @@ fn of_properties(rest: &[&str]) -> Operand {
     }
 }
 
+/// What a device answered: null when that was nothing. What is nested too deep for SQLite has no members.
+const PAYLOAD: &str = "(CASE WHEN json_valid(device_job.response_payload) THEN device_job.response_payload \
+    WHEN device_job.response_payload IS NULL AND device_job.response_status IS NOT NULL THEN 'null' END)";
+
 /// A path into a job's record of a device, from `device_job JOIN job`.
 pub(super) fn of_device_job(path: &[&str]) -> Operand {
     let Some((root, rest)) = path.split_first() else {
@@ -150,19 +159,25 @@ pub(super) fn of_device_job(path: &[&str]) -> Operand {
         ("lastUpdatedDateTimeUtc", []) => text("device_job.updated"),
         ("startTimeUtc", []) => optional("device_job.started"),
         ("endTimeUtc", []) => optional("device_job.ended"),
-        ("error", []) => Operand::ObjectIf("device_job.error_code IS NOT NULL"),
+        ("error", []) => Operand::ObjectIf {
+            object: "device_job.error_code IS NOT NULL",
+            null: None,
+        },
         ("error", ["code"]) => optional("device_job.error_code"),
         ("error", ["description"]) => optional("device_job.error_description"),
-        ("outcome", []) => Operand::ObjectIf("device_job.status = 'completed'"),
-        ("outcome", ["deviceMethodResponse"]) => {
-            Operand::ObjectIf("device_job.response_status IS NOT NULL")
-        }
+        ("outcome", []) => Operand::ObjectIf {
+            object: "device_job.status = 'completed'",
+            null: None,
+        },
+        // Null for a change of the twin.
+        ("outcome", ["deviceMethodResponse"]) => Operand::ObjectIf {
+            object: "device_job.status = 'completed' AND device_job.response_status IS NOT NULL",
+            null: Some("device_job.status = 'completed' AND device_job.response_status IS NULL"),
+        },
         ("outcome", ["deviceMethodResponse", "status"]) => {
             Operand::Number("device_job.response_status")
         }
-        ("outcome", ["deviceMethodResponse", "payload", rest @ ..]) => {
-            json("device_job.response_payload", rest)
-        }
+        ("outcome", ["deviceMethodResponse", "payload", rest @ ..]) => json(PAYLOAD, rest),
         _ => Operand::Undefined,
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod statements;
+
 fn database() -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     register(&connection).unwrap();

@@ -12,7 +12,58 @@ pub(super) struct Typed {
     pub(super) boolean: Option<String>,
     pub(super) number: Option<String>,
     pub(super) text: Option<String>,
+    /// Whether it is an object or an array.
+    pub(super) compound: Option<String>,
 }
+
+impl Typed {
+    /// Its type as one number, in the order of types; [`UNDEFINED`] and on.
+    pub(super) fn rank(&self) -> String {
+        let is_of = |sql: &Option<String>| sql.as_ref().map(|sql| format!("{sql} IS NOT NULL"));
+        let cases = [
+            (self.null.clone(), NULL),
+            (is_of(&self.boolean), BOOLEAN),
+            (is_of(&self.number), NUMBER),
+            (is_of(&self.text), TEXT),
+            (self.compound.clone(), COMPOUND),
+        ];
+        let cases: String = cases
+            .into_iter()
+            .filter_map(|(sql, rank)| Some(format!("WHEN {} THEN {rank} ", sql?)))
+            .collect();
+        if cases.is_empty() {
+            UNDEFINED.to_string()
+        } else {
+            format!("CASE {cases}ELSE {UNDEFINED} END")
+        }
+    }
+
+    /// The value itself where it is a boolean (0 or 1), a number or a text.
+    pub(super) fn plain(&self) -> String {
+        let parts: Vec<&str> = [&self.boolean, &self.number, &self.text]
+            .into_iter()
+            .filter_map(|sql| sql.as_deref())
+            .collect();
+        match parts.as_slice() {
+            [] => "NULL".into(),
+            [only] => (*only).to_owned(),
+            several => format!("coalesce({})", several.join(", ")),
+        }
+    }
+}
+
+/// What a value's rank says: nothing is there.
+pub(super) const UNDEFINED: i64 = 0;
+/// JSON's null.
+pub(super) const NULL: i64 = 1;
+/// True or false.
+pub(super) const BOOLEAN: i64 = 2;
+/// A number.
+pub(super) const NUMBER: i64 = 3;
+/// A text.
+pub(super) const TEXT: i64 = 4;
+/// An object or an array.
+pub(super) const COMPOUND: i64 = 5;
 
 /// The value of a path, by type.
 pub(super) fn typed(operand: Operand) -> Typed {
@@ -27,6 +78,7 @@ pub(super) fn typed(operand: Operand) -> Typed {
                 boolean: only("'true', 'false'"),
                 number: only("'integer', 'real'"),
                 text: only("'text'"),
+                compound: Some(format!("({kind} IN ('object', 'array'))")),
             }
         }
         Operand::Text { sql, null } => Typed {
@@ -42,7 +94,16 @@ pub(super) fn typed(operand: Operand) -> Typed {
             boolean: Some("0".into()),
             ..Typed::default()
         },
-        Operand::Object | Operand::ObjectIf(_) | Operand::Undefined => Typed::default(),
+        Operand::Object => Typed {
+            compound: Some("1".into()),
+            ..Typed::default()
+        },
+        Operand::ObjectIf { object, null } => Typed {
+            null: null.map(|null| format!("({null})")),
+            compound: Some(format!("({object})")),
+            ..Typed::default()
+        },
+        Operand::Undefined => Typed::default(),
     }
 }
 

@@ -1,0 +1,203 @@
+//! Groups and what they come to, as SQL, with the meaning that [`iothub_protocol::query::answer`] gives them.
+//!
+//! An inner statement takes what is needed of each twin, as rank (its type) and value, so that SQLite sorts no whole twins; the outer one
+//! groups by a key that is in the order of the values. The key of the last group of a page is where the next page begins.
+
+use iothub_protocol::query::{
+    Accumulator, Aggregate, Path, ProjectionItem, ProjectionValue, Query, column_names,
+};
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde_json::{Map, Value};
+
+use super::super::StoreError;
+use super::compile::Compiled;
+use super::functions::json_value;
+use super::page::{GroupPlace, PAGE_BYTES, Page};
+use super::{compile_condition, operand, row_bytes, value};
+
+/// A statement over groups.
+struct Grouped {
+    sql: String,
+    parameters: Vec<SqlValue>,
+    columns: Vec<Column>,
+}
+
+/// Where an item of the answer is among the columns.
+enum Column {
+    /// Its rank; its value is the next one.
+    Key(usize),
+    /// A count.
+    Count(usize),
+    /// JSON, or NULL.
+    Total(usize),
+}
+
+/// Up to `limit` groups of twins after `after`, in the order of their keys.
+pub(super) fn groups(
+    connection: &Connection,
+    query: &Query,
+    after: GroupPlace,
+    limit: u32,
+) -> Result<Page<Map<String, Value>, GroupPlace>, StoreError> {
+    let names = column_names(query.items());
+    let Grouped {
+        sql,
+        parameters,
+        columns,
+    } = compile(query, after, limit);
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
+    let mut page = Page {
+        rows: Vec::new(),
+        next: None,
+    };
+    let mut bytes = 0;
+    let mut last = GroupPlace::default();
+    while let Some(row) = rows.next()? {
+        if page.rows.len() == limit as usize || bytes >= PAGE_BYTES {
+            page.next = Some(last);
+            break;
+        }
+        bytes += row_bytes(row)?;
+        let members = names.iter().zip(&columns).filter_map(|(name, column)| {
+            let value = column.read(row).transpose()?;
+            Some(value.map(|value| (name.clone(), value)))
+        });
+        page.rows.push(members.collect::<Result<_, StoreError>>()?);
+        last = GroupPlace(row.get(0)?);
+    }
+    Ok(page)
+}
+
+impl Column {
+    fn read(&self, row: &Row<'_>) -> Result<Option<Value>, StoreError> {
+        match *self {
+            Self::Key(at) => {
+                let value = json_value(row.get(at)?, row.get_ref(at + 1)?);
+                let value = value?.filter(|value| !value.is_array());
+                // As the least of the one value that it is: 1 and 1.0 are shown alike.
+                let mut shown = Accumulator::minimum();
+                shown.add(value.as_ref());
+                Ok(shown.finish())
+            }
+            Self::Count(at) => Ok(Some(row.get::<_, i64>(at)?.into())),
+            Self::Total(at) => row
+                .get::<_, Option<String>>(at)?
+                .map(|text| serde_json::from_str(&text))
+                .transpose()
+                .map_err(|error| StoreError::corrupt("total of a query", error)),
+        }
+    }
+}
+
+fn compile(query: &Query, after: GroupPlace, limit: u32) -> Grouped {
+    let Compiled {
+        sql: condition,
+        mut parameters,
+    } = compile_condition(query.condition.as_ref());
+    let mut inner = Inner::default();
+    let keys: Vec<usize> = query.group_by.iter().map(|path| inner.take(path)).collect();
+    // All twins together have no key: there is one row, and no page after it.
+    let key = if keys.is_empty() { "x''" } else { "key" };
+    let mut outer = Outer {
+        columns: vec![key.to_owned()],
+    };
+    let columns = query
+        .items()
+        .iter()
+        .map(|item| outer.take(item, query, &mut inner))
+        .collect();
+    let arguments: Vec<String> = keys.iter().map(|key| format!("r{key}, v{key}")).collect();
+    let (inner, outer) = (inner.columns.join(", "), outer.columns.join(", "));
+    let (arguments, next) = (arguments.join(", "), parameters.len() + 1);
+    // A LIMIT keeps SQLite from taking the statements apart, and from computing everything again wherever it is named.
+    let rows = format!(
+        "SELECT {inner} FROM twin JOIN device ON device.id = twin.id WHERE {condition} LIMIT -1"
+    );
+    let sql = if keys.is_empty() {
+        // The last parameter is used in any case, so SQLite counts all of them; a condition may leave some unused.
+        parameters.push(1.into());
+        format!("SELECT {outer} FROM ({rows}) LIMIT ?{next}")
+    } else {
+        parameters.extend([after.0.into(), i64::from(limit.saturating_add(1)).into()]);
+        format!(
+            "SELECT {outer} FROM (SELECT group_key({arguments}) AS key, * FROM ({rows}) LIMIT -1) \
+             WHERE key > ?{next} GROUP BY key ORDER BY key LIMIT ?{}",
+            next + 1
+        )
+    };
+    Grouped {
+        sql,
+        parameters,
+        columns,
+    }
+}
+
+/// What is taken of each twin: for each path a rank `r0` and a value `v0`, and so on.
+struct Inner {
+    paths: Vec<Path>,
+    columns: Vec<String>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            // There is at least one column.
+            columns: vec!["1 AS one".to_owned()],
+        }
+    }
+}
+
+impl Inner {
+    /// The number of a path.
+    fn take(&mut self, path: &Path) -> usize {
+        if let Some(known) = self.paths.iter().position(|known| known == path) {
+            return known;
+        }
+        let number = self.paths.len();
+        let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+        let typed = value::typed(operand::of_twin(&segments));
+        let (rank, plain) = (typed.rank(), typed.plain());
+        self.columns
+            .push(format!("{rank} AS r{number}, {plain} AS v{number}"));
+        self.paths.push(path.clone());
+        number
+    }
+}
+
+/// What is said of each group; the key is first.
+struct Outer {
+    columns: Vec<String>,
+}
+
+impl Outer {
+    fn take(&mut self, item: &ProjectionItem, query: &Query, inner: &mut Inner) -> Column {
+        let at = self.columns.len();
+        let aggregate = match &item.value {
+            ProjectionValue::Path(path) => {
+                let number = inner.take(path);
+                debug_assert!(query.group_by.contains(path), "the parser sees to it");
+                self.columns.push(format!("min(r{number})"));
+                self.columns.push(format!("min(v{number})"));
+                return Column::Key(at);
+            }
+            ProjectionValue::Aggregate(aggregate) => aggregate,
+        };
+        let (function, path) = match aggregate {
+            Aggregate::Count => {
+                self.columns.push("count(*)".to_owned());
+                return Column::Count(at);
+            }
+            Aggregate::Average(path) => ("average_of", path),
+            Aggregate::Sum(path) => ("sum_of", path),
+            Aggregate::Minimum(path) => ("minimum_of", path),
+            Aggregate::Maximum(path) => ("maximum_of", path),
+        };
+        let number = inner.take(path);
+        self.columns
+            .push(format!("{function}(r{number}, v{number})"));
+        Column::Total(at)
+    }
+}

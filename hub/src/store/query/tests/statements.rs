@@ -1,0 +1,264 @@
+//! Whole statements: rows and groups, in pages, are what the plain evaluator answers.
+
+use iothub_protocol::query::{answer, column_names, parse, project};
+
+use super::*;
+
+fn statement() -> impl Strategy<Value = String> {
+    let aggregate = prop_oneof![
+        1 => Just("COUNT()".to_owned()),
+        4 => (prop::sample::select(vec!["SUM", "AVG", "MIN", "MAX"]), path())
+            .prop_map(|(function, path)| format!("{function}({path})")),
+    ];
+    let paths = || prop::collection::vec(path(), 0..3);
+    (
+        paths(),
+        paths(),
+        prop::collection::vec(aggregate, 0..4),
+        prop::option::of(1..5u8),
+        prop::option::of(condition()),
+    )
+        .prop_map(|(groups, plain, aggregates, top, condition)| {
+            let is_plain = groups.is_empty() && aggregates.is_empty();
+            let shown = if is_plain { plain } else { groups.clone() };
+            let items: Vec<String> = shown
+                .into_iter()
+                .chain(aggregates)
+                .enumerate()
+                .map(|(n, item)| format!("{item} AS c{n}"))
+                .collect();
+            let clause = |name: &str, text: String| {
+                if text.is_empty() {
+                    text
+                } else {
+                    format!(" {name} {text}")
+                }
+            };
+            format!(
+                "SELECT{} {} FROM devices{}{}",
+                clause("TOP", top.map_or_else(String::new, |top| top.to_string())),
+                if items.is_empty() {
+                    "*".to_owned()
+                } else {
+                    items.join(", ")
+                },
+                clause("WHERE", condition.unwrap_or_default()),
+                clause("GROUP BY", groups.join(", ")),
+            )
+        })
+}
+
+/// The rows of a statement by SQL, in pages of `size`.
+fn rows_by_sql(connection: &Connection, query: &Query, size: u32) -> Vec<Value> {
+    let names = column_names(query.items());
+    let mut found = Vec::new();
+    if query.is_grouped() {
+        let mut after = GroupPlace::default();
+        loop {
+            let page = group::groups(connection, query, after, size).unwrap();
+            assert!(page.rows.len() <= size as usize);
+            found.extend(page.rows.into_iter().map(Value::Object));
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+    } else {
+        let mut after = Place::START;
+        loop {
+            let page = twins(connection, query.condition.as_ref(), after, size).unwrap();
+            assert!(page.rows.len() <= size as usize);
+            found.extend(page.rows.into_iter().map(|record| {
+                let document = serde_json::to_value(Twin::from(record)).unwrap();
+                match query.items() {
+                    [] => document,
+                    items => Value::Object(project(items, &names, &document)),
+                }
+            }));
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+    }
+    found.truncate(query.top.map_or(usize::MAX, |top| top.try_into().unwrap()));
+    found
+}
+
+fn documents(connection: &Connection) -> Vec<Value> {
+    let all = parse("SELECT * FROM devices").unwrap();
+    rows_by_sql(connection, &all, 1000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn statements_answer_what_the_evaluator_answers(
+        twins in prop::collection::vec((object_of(value()), object_of(value()), object_of(value())), 0..8),
+        statements in prop::collection::vec(statement(), 24),
+        size in 1..5u32,
+    ) {
+        let connection = database();
+        for (number, (tags, desired, reported)) in twins.iter().enumerate() {
+            let reason = (number % 2 == 0).then_some("a");
+            add(&connection, &format!("d{number}"), reason, tags, desired, reported);
+        }
+        let documents = documents(&connection);
+        prop_assert_eq!(documents.len(), twins.len());
+        for text in &statements {
+            let query = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            prop_assert_eq!(rows_by_sql(&connection, &query, size), answer(&query, &documents), "{}", text);
+        }
+    }
+}
+
+/// Long texts differ though their keys are cut, and groups stay in order across pages.
+#[test]
+fn groups_of_long_texts_and_of_every_kind_of_value_are_told_apart() {
+    let connection = database();
+    let long = |end: &str| Value::from("x".repeat(1000) + end);
+    let values = [
+        long("a"),
+        long("b"),
+        long("a"),
+        json!("x"),
+        json!("x\u{0}y"),
+        json!(-3.5),
+        json!(-0.0),
+        json!(0),
+        json!(1e300),
+        json!(null),
+        json!(true),
+        json!([1]),
+    ];
+    for (number, value) in values.iter().enumerate() {
+        let tags = json!({ "x": value, "y": number % 2 });
+        add(
+            &connection,
+            &format!("d{number:02}"),
+            None,
+            &tags,
+            &json!({}),
+            &json!({}),
+        );
+    }
+    add(
+        &connection,
+        "none",
+        None,
+        &json!({}),
+        &json!({}),
+        &json!({}),
+    );
+    let documents = documents(&connection);
+    for text in [
+        "SELECT tags.x, COUNT() AS n, MIN(deviceId) AS first FROM devices GROUP BY tags.x",
+        "SELECT tags.y, tags.x, COUNT() AS n FROM devices GROUP BY tags.y, tags.x",
+    ] {
+        let query = parse(text).unwrap();
+        let expected = answer(&query, &documents);
+        assert_eq!(rows_by_sql(&connection, &query, 100).len(), expected.len());
+        for size in [1, 2, 5] {
+            let sorted = |mut rows: Vec<Value>| {
+                rows.sort_by_key(ToString::to_string);
+                rows
+            };
+            assert_eq!(
+                sorted(rows_by_sql(&connection, &query, size)),
+                sorted(expected.clone()),
+                "{text}"
+            );
+        }
+    }
+}
+
+/// A device that is added or removed between two pages moves no other group.
+#[test]
+fn pages_of_groups_stay_right_while_devices_come_and_go() {
+    let connection = database();
+    let put = |id: &str, floor: i64| {
+        let tags = json!({ "f": floor });
+        add(&connection, id, None, &tags, &json!({}), &json!({}));
+    };
+    for (id, floor) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+        put(id, floor);
+    }
+    let query = parse("SELECT tags.f, COUNT() AS n FROM devices GROUP BY tags.f").unwrap();
+    let first = group::groups(&connection, &query, GroupPlace::default(), 2).unwrap();
+    connection
+        .execute_batch("DELETE FROM device WHERE device_id IN ('a', 'b', 'c')")
+        .unwrap();
+    connection
+        .execute_batch("DELETE FROM twin WHERE id NOT IN (SELECT id FROM device)")
+        .unwrap();
+    for (id, floor) in [("e", 0), ("f", 2), ("g", 5)] {
+        put(id, floor);
+    }
+    let second = group::groups(&connection, &query, first.next.unwrap(), 2).unwrap();
+    let rows = |rows: Vec<_>| Value::from_iter(rows.into_iter().map(Value::Object));
+    assert_eq!(
+        rows(first.rows),
+        json!([{ "f": 1, "n": 1 }, { "f": 2, "n": 1 }])
+    );
+    assert_eq!(
+        rows(second.rows),
+        json!([{ "f": 4, "n": 1 }, { "f": 5, "n": 1 }])
+    );
+    assert_eq!(second.next, None);
+}
+
+#[test]
+fn a_page_ends_when_it_holds_much() {
+    let connection = database();
+    let tags = json!({ "x": "y".repeat(PAGE_BYTES / 3) });
+    for id in ["a", "b", "c", "d", "e"] {
+        add(&connection, id, None, &tags, &json!({}), &json!({}));
+    }
+    let query = parse("SELECT tags.x FROM devices").unwrap();
+    let first = twins(&connection, None, Place::START, 100).unwrap();
+    assert_eq!(first.rows.len(), 3);
+    let second = twins(&connection, None, first.next.unwrap(), 100).unwrap();
+    assert_eq!((second.rows.len(), second.next), (2, None));
+    assert_eq!(rows_by_sql(&connection, &query, 100).len(), 5);
+}
+
+#[test]
+fn the_longest_statements_are_taken_by_sqlite() {
+    let connection = database();
+    add(
+        &connection,
+        "d",
+        None,
+        &json!({ "a": 1 }),
+        &json!({}),
+        &json!({}),
+    );
+    let documents = documents(&connection);
+    let sums: Vec<String> = (0..400).map(|n| format!("SUM(tags.a)AS c{n}")).collect();
+    let counts: Vec<String> = (0..500).map(|n| format!("COUNT()AS c{n}")).collect();
+    let minima: Vec<String> = (0..350).map(|n| format!("MIN(tags.a{n})AS c{n}")).collect();
+    let groups: Vec<String> = (0..16)
+        .map(|n| format!("tags['{}{n}']", "'\"".repeat(100).replace('\'', "\\'")))
+        .collect();
+    for text in [
+        format!("SELECT {} FROM devices", sums.join(",")),
+        format!("SELECT {} FROM devices", counts.join(",")),
+        format!("SELECT {} FROM devices", minima.join(",")),
+        format!(
+            "SELECT COUNT()AS n FROM devices GROUP BY {}",
+            groups.join(",")
+        ),
+        format!(
+            "SELECT SUM(tags.{}) FROM devices",
+            vec!["a"; 4000].join(".")
+        ),
+    ] {
+        let query = parse(&text).unwrap_or_else(|error| panic!("{text:.60}: {error}"));
+        assert_eq!(
+            rows_by_sql(&connection, &query, 10),
+            answer(&query, &documents),
+            "{text:.60}"
+        );
+    }
+}
