@@ -240,3 +240,22 @@ async fn each_suite_of_tls_1_2_that_clients_ask_for_opens() {
         assert!(opened.is_ok(), "{:?}: {opened:?}", suite.suite());
     }
 }
+
+#[tokio::test]
+async fn modules_and_provisioning_are_refused_at_connect() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("d1").await;
+    for (client_id, user) in [
+        ("d1/m1", "localhost/d1/m1/?api-version=2021-04-12"),
+        ("d1", "0ne00000000/registrations/d1/api-version=2019-03-31"),
+    ] {
+        let mut peer = Peer::dial(&hub).await;
+        let login = (user.to_owned(), token("d1", &key));
+        assert_eq!(
+            peer.log_in(client_id, &login, true).await,
+            Some((ConnectReturnCode::NotAuthorized, false)),
+            "{user}"
+        );
+        assert!(peer.is_closed().await);
+    }
+}
