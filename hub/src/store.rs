@@ -109,8 +109,11 @@ pub enum StoreError {
     #[error("cannot start the database's thread")]
     Thread(#[source] std::io::Error),
     /// The read took too long and was stopped.
-    #[error("the database read did not end in time")]
+    #[error("the database read did not end in time and was stopped")]
     Deadline,
+    /// Too many reads are before this one.
+    #[error("too many reads of the database wait")]
+    Busy,
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -223,6 +226,7 @@ impl Store {
         }
     }
 
+    /// A read of a few rows, found by index.
     async fn read<T, E>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -231,7 +235,19 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.readers.read(read).await
+        self.readers.lookups.read(read).await
+    }
+
+    /// A read that may look at any number of rows. It never stands before those that look at a few.
+    async fn scan<T, E>(
+        &self,
+        scan: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.readers.scans.read(scan).await
     }
 
     async fn write<T, E>(

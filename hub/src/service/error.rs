@@ -66,8 +66,12 @@ impl From<StoreError> for ServiceError {
     fn from(source: StoreError) -> Self {
         let (code, message) = match source {
             StoreError::Deadline => (
-                ErrorCode::ServerBusy,
-                "the store did not answer in time; try again",
+                ErrorCode::GenericTimeout,
+                "reading took too long and was stopped; ask for less: a condition such as properties.desired.floor = 3, or a smaller page",
+            ),
+            StoreError::Busy => (
+                ErrorCode::ThrottleBacklogLimitExceeded,
+                "the hub is busy with other reads and too many wait; try again in some seconds",
             ),
             StoreError::Closed => (ErrorCode::ServiceUnavailable, "the hub is shutting down"),
             _ => (

@@ -129,7 +129,7 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        self.read(move |connection| select(connection, &filter, before, limit))
+        self.scan(move |connection| select(connection, &filter, before, limit))
             .await
     }
 }

@@ -133,7 +133,7 @@ impl Store {
 
     /// The first `top` identities, in the order they were made.
     pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
-        self.read(move |connection| {
+        self.scan(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM device ORDER BY id LIMIT ?1"
             ))?;
@@ -149,7 +149,7 @@ impl Store {
 
     /// How many there are.
     pub(crate) async fn device_statistics(&self) -> Result<DeviceStatistics, StoreError> {
-        self.read(|connection| {
+        self.scan(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'enabled') AS enabled FROM device",
             )?;

@@ -211,7 +211,7 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<JobRecord>, StoreError> {
-        self.read(move |connection| {
+        self.scan(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR status = ?3) \
                  ORDER BY id DESC LIMIT ?4"

@@ -34,7 +34,7 @@ impl Store {
         after: Place,
         limit: u32,
     ) -> Result<Page<TwinRecord>, StoreError> {
-        self.read(move |connection| twins(connection, condition.as_ref(), after, limit))
+        self.scan(move |connection| twins(connection, condition.as_ref(), after, limit))
             .await
     }
 
@@ -45,7 +45,7 @@ impl Store {
         after: Place,
         limit: u32,
     ) -> Result<Page<DeviceJobRecord>, StoreError> {
-        self.read(move |connection| device_jobs(connection, condition.as_ref(), after, limit))
+        self.scan(move |connection| device_jobs(connection, condition.as_ref(), after, limit))
             .await
     }
 
@@ -56,7 +56,7 @@ impl Store {
         after: GroupPlace,
         limit: u32,
     ) -> Result<Page<Map<String, serde_json::Value>, GroupPlace>, StoreError> {
-        self.read(move |connection| group::groups(connection, &query, after, limit))
+        self.scan(move |connection| group::groups(connection, &query, after, limit))
             .await
     }
 }

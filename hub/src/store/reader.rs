@@ -1,50 +1,100 @@
 //! Reading, beside the writer: a few connections that see the last committed state, each used by one blocking task at a time.
+//!
+//! There are two pools, so that queries, which may look at every twin, never stand before logins, which look at one.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{StoreError, schema};
 
-/// Readers at once. A read is one core's work for less than a millisecond, or a scan that should leave the other cores to the doors.
-const CONNECTIONS: usize = 4;
+/// For reads of a known few rows, found by index: one core's work for less than a millisecond. Who waits is a device or a client that has
+/// a connection of its own, so as many wait as come back at once after a restart.
+const LOOKUPS: Limits = Limits {
+    connections: 4,
+    waiting: 16_384,
+    wait: Duration::from_secs(10),
+    run: Duration::from_secs(10),
+};
 
-/// How long a read may wait and run. A scan of a million twins takes seconds; nothing sane takes longer than this.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// For queries and lists: a scan of a million twins takes seconds. Two at once leave other cores to the doors, and who waits longer than
+/// one of them takes had better come again.
+const SCANS: Limits = Limits {
+    connections: 2,
+    waiting: 32,
+    wait: Duration::from_secs(10),
+    run: Duration::from_secs(20),
+};
 
 /// How many steps of SQLite's machine pass between two looks at the clock: well under a millisecond.
 const STEPS_BETWEEN_CHECKS: i32 = 20_000;
 
-/// The pool of read connections.
-#[derive(Clone)]
-pub(super) struct Readers {
-    pool: Arc<Pool>,
+/// The bounds of one pool.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Reads at once.
+    connections: usize,
+    /// Reads that wait for one of them.
+    waiting: usize,
+    /// How long each waits.
+    wait: Duration,
+    /// How long it may run.
+    run: Duration,
 }
 
-struct Pool {
-    free: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
+/// The read connections.
+#[derive(Clone)]
+pub(super) struct Readers {
+    /// For reads of a few rows.
+    pub(super) lookups: Pool,
+    /// For reads of any number of rows.
+    pub(super) scans: Pool,
 }
 
 impl Readers {
     /// Opens the connections.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let free = (0..CONNECTIONS)
-            .map(|_| schema::open_reader(path))
-            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            pool: Arc::new(Pool {
-                free: Mutex::new(free),
-                permits: Arc::new(Semaphore::new(CONNECTIONS)),
-            }),
+            lookups: Pool::open(path, LOOKUPS)?,
+            scans: Pool::open(path, SCANS)?,
         })
     }
+}
 
-    /// Runs `read` on a blocking thread. Past the deadline the running statement is interrupted.
+/// Connections for one kind of reads.
+#[derive(Clone)]
+pub(super) struct Pool(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    free: Mutex<Vec<Connection>>,
+    running: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Pool {
+    fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let free = (0..limits.connections)
+            .map(|_| schema::open_reader(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self(Arc::new(Shared {
+            limits,
+            free: Mutex::new(free),
+            running: Arc::new(Semaphore::new(limits.connections)),
+            waiting: Semaphore::new(limits.waiting),
+        })))
+    }
+
+    /// Runs `read` on a blocking thread. Its statement is interrupted when it runs too long, and when nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] when too many wait already or the wait was too long, [`StoreError::Deadline`] when it ran too long, and what
+    /// `read` says.
     pub(super) async fn read<T, E>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -53,32 +103,59 @@ impl Readers {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let deadline = Instant::now() + DEADLINE;
-        let permit =
-            tokio::time::timeout_at(deadline, Arc::clone(&self.pool.permits).acquire_owned())
-                .await
-                .map_err(|_| StoreError::Deadline)?
-                .map_err(|_| StoreError::Closed)?;
-        let pool = Arc::clone(&self.pool);
+        let permit = self.turn().await?;
+        let shared = Arc::clone(&self.0);
+        let wanted = Wanted::default();
+        let is_wanted = Arc::clone(&wanted.0);
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let lent = Lent::take(&pool)?;
-            lent.stop_at(deadline)?;
+            let lent = Lent::take(&shared)?;
+            let deadline = Instant::now() + shared.limits.run;
+            lent.run_while(move || is_wanted.load(Ordering::Relaxed) && Instant::now() < deadline)?;
             read(lent.connection())
         });
         // A panic in `read` is a defect of that one request; the connection has gone back to the pool.
         task.await.map_err(|_| StoreError::Closed)?
     }
+
+    /// Waits for a connection to be free, if there is room to wait.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let shared = &self.0;
+        if let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _place = shared.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
+        let turn = Arc::clone(&shared.running).acquire_owned();
+        tokio::time::timeout(shared.limits.wait, turn)
+            .await
+            .map_err(|_| StoreError::Busy)?
+            .map_err(|_| StoreError::Closed)
+    }
+}
+
+/// Says that a read is not wanted any more when it is dropped, also when its caller hung up.
+struct Wanted(Arc<AtomicBool>);
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A connection on loan; it returns to the pool when dropped, also when the reader panics.
 struct Lent<'a> {
-    pool: &'a Pool,
+    pool: &'a Shared,
     connection: Option<Connection>,
 }
 
 impl<'a> Lent<'a> {
-    fn take(pool: &'a Pool) -> Result<Self, StoreError> {
+    fn take(pool: &'a Shared) -> Result<Self, StoreError> {
         let connection = pool
             .free
             .lock()
@@ -95,11 +172,9 @@ impl<'a> Lent<'a> {
         self.connection.as_ref().expect("held until drop")
     }
 
-    fn stop_at(&self, deadline: Instant) -> Result<(), StoreError> {
-        self.connection().progress_handler(
-            STEPS_BETWEEN_CHECKS,
-            Some(move || Instant::now() > deadline),
-        )?;
+    fn run_while(&self, may_run: impl Fn() -> bool + Send + 'static) -> Result<(), StoreError> {
+        self.connection()
+            .progress_handler(STEPS_BETWEEN_CHECKS, Some(move || !may_run()))?;
         Ok(())
     }
 }
@@ -111,5 +186,167 @@ impl Drop for Lent<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(self.connection.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const ENDLESS: &str =
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+
+    fn pool(limits: Limits) -> (TempDir, Pool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        schema::open_writer(&path).unwrap();
+        (folder, Pool::open(&path, limits).unwrap())
+    }
+
+    fn endless(connection: &Connection) -> Result<i64, StoreError> {
+        Ok(connection.query_row(ENDLESS, [], |row| row.get(0))?)
+    }
+
+    fn short(connection: &Connection) -> Result<i64, StoreError> {
+        Ok(connection.query_row("SELECT 1", [], |row| row.get(0))?)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_read_that_does_not_end_is_stopped_and_the_next_one_runs() {
+        let (_folder, pool) = pool(Limits {
+            connections: 1,
+            waiting: 1,
+            wait: LONG,
+            run: Duration::from_millis(20),
+        });
+        let stopped = pool.read(endless).await;
+        assert!(matches!(stopped, Err(StoreError::Deadline)), "{stopped:?}");
+        assert_eq!(pool.read(short).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_nobody_waits_for_is_stopped() {
+        let (_folder, pool) = pool(Limits {
+            connections: 1,
+            waiting: 1,
+            wait: LONG,
+            run: LONG,
+        });
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let reader = pool.clone();
+        let caller = tokio::spawn(async move {
+            let read = reader.read(move |connection| {
+                began.send(()).unwrap();
+                endless(connection)
+            });
+            read.await
+        });
+        begun.await.unwrap();
+        caller.abort();
+        assert_eq!(pool.read(short).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_no_more_and_not_for_ever() {
+        let (_folder, pool) = pool(Limits {
+            connections: 1,
+            waiting: 1,
+            wait: LONG,
+            run: LONG,
+        });
+        let (go_on, held) = mpsc::channel::<()>();
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let reader = pool.clone();
+        let first = tokio::spawn(async move {
+            let read = reader.read(move |connection| {
+                began.send(()).unwrap();
+                held.recv().unwrap();
+                short(connection)
+            });
+            read.await
+        });
+        begun.await.unwrap();
+        let second = pool.read(short);
+        tokio::pin!(second);
+        // It waits once it has been polled.
+        assert!(polled_once(second.as_mut()).await.is_none());
+        let third = pool.read(short).await;
+        assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
+        go_on.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        assert_eq!(second.await.unwrap(), 1);
+    }
+
+    /// However many queries run and wait, a login finds its device.
+    #[tokio::test]
+    async fn lookups_do_not_wait_for_scans() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        schema::open_writer(&path).unwrap();
+        let readers = Readers::open(&path).unwrap();
+        let mut running = Vec::new();
+        for _ in 0..SCANS.connections {
+            let (began, begun) = tokio::sync::oneshot::channel();
+            let scans = readers.scans.clone();
+            running.push(tokio::spawn(async move {
+                let scan = scans.read(move |connection| {
+                    began.send(()).unwrap();
+                    endless(connection)
+                });
+                scan.await
+            }));
+            begun.await.unwrap();
+        }
+        let waiting: Vec<_> = (0..SCANS.waiting)
+            .map(|_| {
+                let scans = readers.scans.clone();
+                tokio::spawn(async move { scans.read(short).await })
+            })
+            .collect();
+        while readers.scans.0.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = readers.scans.read(short).await;
+        assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+        assert_eq!(readers.lookups.read(short).await.unwrap(), 1);
+        assert!(running.iter().all(|scan| !scan.is_finished()));
+        for scan in running {
+            scan.abort();
+        }
+        for scan in waiting {
+            assert_eq!(scan.await.unwrap().unwrap(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_has_an_end() {
+        let (_folder, pool) = pool(Limits {
+            connections: 1,
+            waiting: 1,
+            wait: Duration::from_millis(20),
+            run: LONG,
+        });
+        let held = Arc::clone(&pool.0.running).try_acquire_owned().unwrap();
+        let waited = pool.read(short).await;
+        assert!(matches!(waited, Err(StoreError::Busy)), "{waited:?}");
+        drop(held);
+        assert_eq!(pool.read(short).await.unwrap(), 1);
+    }
+
+    /// What a future has to say at once.
+    async fn polled_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match future.as_mut().poll(context) {
+                std::task::Poll::Ready(value) => Some(value),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
     }
 }

@@ -139,7 +139,7 @@ impl Store {
 
     /// How many devices are connected.
     pub(crate) async fn session_count(&self) -> Result<u64, StoreError> {
-        self.read(|connection| {
+        self.scan(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT count(*) AS n FROM device WHERE connection_state = 'Connected'",
             )?;
