@@ -154,6 +154,22 @@ test('devices are added, updated and removed by the dozen', async () => {
   await assert.rejects(registry.get(ids[0]), { name: 'DeviceNotFoundError' });
 });
 
+test('what is not built is missing and says so', async () => {
+  await register('node-whole');
+  for (const [what, attempt] of [
+    ['modules are', () => registry.getModulesOnDevice('node-whole')],
+    ['modules are', () => registry.addModule({ deviceId: 'node-whole', moduleId: 'camera' })],
+    ['configurations and deployments are', () => registry.getConfigurations()],
+    ['import and export jobs are', () => registry.listJobs()],
+  ]) {
+    await assert.rejects(attempt(), (error) => {
+      assert.equal(error.response?.statusCode ?? error.statusCode, 404);
+      assert.match(error.responseBody ?? error.message, new RegExp(`${what} not built into this hub`));
+      return true;
+    });
+  }
+});
+
 test('a query is read page by page', async () => {
   for (let n = 0; n < 5; n += 1) {
     await register(`node-paged-${n}`);

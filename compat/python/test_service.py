@@ -87,6 +87,21 @@ def test_many_devices_are_made_changed_and_removed_in_one_call(hub):
     assert status_of(gone) == 404
 
 
+def test_what_is_not_built_fails_as_missing(hub):
+    hub.device_connection_string("whole")
+    call = CloudToDeviceMethod(method_name="lockDoor")
+    for attempt in [
+        lambda: hub.registry.get_modules("whole"),
+        lambda: hub.registry.create_module_with_sas("whole", "camera", "me", "", ""),
+        lambda: hub.registry.get_module_twin("whole", "camera"),
+        lambda: hub.registry.invoke_device_module_method("whole", "camera", call),
+    ]:
+        with pytest.raises(Exception) as missing:
+            attempt()
+        assert status_of(missing) == 404
+        assert "modules are not built into this hub" in missing.value.response.text
+
+
 def test_a_twin_is_changed_by_those_who_have_seen_it(hub):
     hub.device_connection_string("twin-etag")
     seen = hub.registry.get_twin("twin-etag")

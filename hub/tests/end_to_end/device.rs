@@ -74,11 +74,17 @@ async fn empty_keys_ask_for_new_ones_and_given_keys_are_kept() {
         "{}",
         bad.body
     );
-    assert!(
-        !bad.body["Message"].as_str().unwrap().contains("c2hvcnQ="),
-        "{}",
-        bad.body
-    );
+    assert!(!bad.body.to_string().contains("c2hvcnQ="), "{}", bad.body);
+    for keys in [json!(one), json!({ "primaryKey": [one] })] {
+        let body = json!({ "authentication": { "symmetricKey": keys } });
+        let misplaced = hub.put("/devices/misplaced", body).await;
+        assert_eq!(misplaced.status, 400);
+        let message = misplaced.body["Message"].as_str().unwrap();
+        let said =
+            "at `authentication.symmetricKey`: expected an object with the texts `primaryKey`";
+        assert!(message.contains(said), "{message}");
+        assert!(!message.contains(one), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ use super::{DeviceService, already_exists, change, new_record};
 use crate::session::DisconnectReason;
 use crate::store::{DeviceWrite, time_text};
 
+/// Errors that a message tells; the result has them all.
+const MAX_TOLD: usize = 5;
+
 /// What came of a call.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,13 +62,14 @@ impl BulkResult {
         }])
     }
 
-    /// What failed, in a sentence.
+    /// What failed, in a sentence; of many the first.
     pub(crate) fn message(&self) -> String {
-        let errors = self.errors.iter();
+        let failed = self.errors.len();
+        let errors = self.errors.iter().take(MAX_TOLD);
         let said: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
+        let more = if failed > MAX_TOLD { "; and more" } else { "" };
         format!(
-            "of the registry operations {} failed and the others were done: {}",
-            said.len(),
+            "of the registry operations {failed} failed and the others were done: {}{more}",
             said.join("; ")
         )
     }

@@ -2,7 +2,9 @@
 
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::ConnectionState;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::super::ServiceError;
 use crate::store::{DeviceRecord, StoredAuthentication};
@@ -35,6 +37,7 @@ pub(crate) struct Device {
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Authentication {
+    #[serde(deserialize_with = "secret")]
     symmetric_key: Option<SymmetricKey>,
     x509_thumbprint: Option<Thumbprints>,
     #[serde(rename = "type")]
@@ -46,6 +49,14 @@ pub(crate) struct Authentication {
 struct SymmetricKey {
     primary_key: Option<String>,
     secondary_key: Option<String>,
+}
+
+/// Reads keys without repeating in an error what stands in their place: it may be one.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SymmetricKey>, D::Error> {
+    let keys = Option::<Value>::deserialize(deserializer)?.map(SymmetricKey::deserialize);
+    keys.transpose().map_err(|_| {
+        D::Error::custom("expected an object with the texts `primaryKey` and `secondaryKey`")
+    })
 }
 
 /// The thumbprints of self-signed certificates.

@@ -390,8 +390,16 @@ mod tests {
                 "item 0: status is `on`; expected `enabled` or `disabled`",
             ),
             (
-                r#"{"id":"a","authentication":{"symmetricKey":{"primaryKey":5}}}"#,
-                "item 0: authentication.symmetricKey.primaryKey: invalid type: integer `5`, expected a string",
+                r#"{"id":"a","authentication":{"type":5}}"#,
+                "item 0: authentication.type: invalid type: integer `5`, expected a string",
+            ),
+            (
+                r#"{"id":"a","authentication":{"symmetricKey":"MDEy"}}"#,
+                "item 0: authentication.symmetricKey: expected an object with the texts",
+            ),
+            (
+                r#"{"id":"a","authentication":{"symmetricKey":{"primaryKey":["MDEy"]}}}"#,
+                "item 0: authentication.symmetricKey: expected an object with the texts",
             ),
             (r#"{"id":"a","tags":{"b.c":1}}"#, "item 0: tags"),
             (
@@ -404,6 +412,7 @@ mod tests {
                 messages.len() == 1 && messages[0].contains(said),
                 "{item}: {messages:?}"
             );
+            assert!(!messages[0].contains("MDEy"), "a key in {messages:?}");
         }
     }
 
