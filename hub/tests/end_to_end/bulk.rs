@@ -348,3 +348,24 @@ async fn the_audit_record_counts_the_modes_and_names_the_devices() {
         ])
     );
 }
+
+#[tokio::test]
+async fn each_identity_is_told_of_as_if_it_came_alone() {
+    let hub = TestHub::start().await;
+    done(
+        &hub,
+        json!([{ "id": "a" }, { "id": "b", "tags": { "floor": 1 } }]),
+    )
+    .await;
+    refused(&hub, json!({ "id": "a", "importMode": "create" })).await;
+    done(&hub, json!([{ "id": "a", "importMode": "delete" }])).await;
+    let told = hub.get("/events?follow=false&after=0").await.body;
+    let told = told.as_str().unwrap();
+    for (what, times) in [
+        ("createDeviceIdentity", 2),
+        ("deleteDeviceIdentity", 1),
+        ("updateTwin", 1),
+    ] {
+        assert_eq!(told.matches(what).count(), times, "{what} in {told}");
+    }
+}

@@ -1,0 +1,112 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn refused(body: &str) -> String {
+    BulkRequest::read(body.as_bytes()).unwrap_err().message
+}
+
+/// What is wrong with the items of a body.
+fn wrong(body: &str) -> Vec<String> {
+    let request = BulkRequest::read(body.as_bytes()).unwrap();
+    let errors = request.items.into_iter().filter_map(|item| item.task.err());
+    errors.map(|error| error.message).collect()
+}
+
+#[test]
+fn a_call_is_an_array_of_one_to_a_hundred_different_identities() {
+    for (body, said) in [
+        ("{}", "expected an array of 1 to 100 registry operations"),
+        ("", "expected an array"),
+        ("[] []", "expected an array"),
+        ("[]", "expected 1 to 100"),
+        (&format!("[{}0]", "0,".repeat(100)), "it has more items"),
+        (
+            r#"[{"id":"a"},{"id":"b"},{"id":"a","importMode":"delete"}]"#,
+            "items 0 and 2 both have the id `a`",
+        ),
+    ] {
+        let message = refused(body);
+        assert!(message.contains(said), "{body}: {message}");
+    }
+    assert_eq!(wrong(&format!("[{}0]", "0,".repeat(99))).len(), 100);
+    assert!(wrong(r#"[{"id":"a"},{"id":"A"}]"#).is_empty());
+}
+
+#[test]
+fn an_item_that_makes_no_sense_says_which_member_and_what_was_expected() {
+    for (item, said) in [
+        ("7", "item 0: it is not a JSON object"),
+        ("{}", "item 0: id is missing; expected a device id"),
+        (r#"{"id":"a/b"}"#, "item 0: id is `a/b`: "),
+        (
+            r#"{"id":"a","importMode":"upsert"}"#,
+            "item 0: importMode is `upsert`; expected one of `create`, `update`, ",
+        ),
+        (
+            r#"{"id":"a","importMode":"updateIfMatchETag"}"#,
+            "item 0: eTag is missing; expected an etag or `*`",
+        ),
+        (
+            r#"{"id":"a","importMode":"updateTwinIfMatchETag","eTag":"x"}"#,
+            "item 0: twinETag is missing",
+        ),
+        (
+            r#"{"id":"a","eTag":"\"open","importMode":"deleteIfMatchETag"}"#,
+            "item 0: eTag is `\"open`; expected an etag or `*`",
+        ),
+        (
+            r#"{"id":"a","status":"on"}"#,
+            "item 0: status is `on`; expected `enabled` or `disabled`",
+        ),
+        (
+            r#"{"id":"a","authentication":{"type":5}}"#,
+            "item 0: authentication.type: invalid type: integer `5`, expected a string",
+        ),
+        (
+            r#"{"id":"a","authentication":{"symmetricKey":"MDEy"}}"#,
+            "item 0: authentication.symmetricKey: expected an object with the texts",
+        ),
+        (
+            r#"{"id":"a","authentication":{"symmetricKey":{"primaryKey":["MDEy"]}}}"#,
+            "item 0: authentication.symmetricKey: expected an object with the texts",
+        ),
+        (r#"{"id":"a","tags":{"b.c":1}}"#, "item 0: tags"),
+        (
+            r#"{"id":"a","moduleId":"m"}"#,
+            "item 0: moduleId is `m`; expected none, for this hub has no modules",
+        ),
+    ] {
+        let messages = wrong(&format!("[{item}]"));
+        assert!(
+            messages.len() == 1 && messages[0].contains(said),
+            "{item}: {messages:?}"
+        );
+        assert!(!messages[0].contains("MDEy"), "a key in {messages:?}");
+    }
+}
+
+#[test]
+fn modes_come_in_any_case_and_the_record_counts_them() {
+    let request = BulkRequest::read(
+        br#"[{"id":"a","importMode":"Delete"},{"id":"b","importMode":"create"},{"id":"c","importMode":"DELETE"},{"id":"d"}]"#,
+    )
+    .unwrap();
+    assert_eq!(
+        request.to_string(),
+        "4 operations (create 1, delete 2, createOrUpdate 1): a b c d"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_the_reader_panic_and_none_yields_more_than_a_call_may_have(
+        body in "(\\[|\\{|\\}|\\]|,|:|\"id\"|\"a\"|\"importMode\"|\"tags\"|\"delete\"|null|1e9| ){0,60}",
+        count in 1..130_usize,
+    ) {
+        let _ = BulkRequest::read(body.as_bytes());
+        let items: Vec<String> = (0..count).map(|number| format!(r#"{{"id":"{number}"}}"#)).collect();
+        let read = BulkRequest::read(format!("[{}]", items.join(",")).as_bytes());
+        prop_assert_eq!(read.ok().map(|request| request.items.len()), (count <= MAX_ITEMS).then_some(count));
+    }
+}
