@@ -186,6 +186,27 @@ test('a query is read page by page', async () => {
   assert.deepEqual([found.sort(), pages], [[0, 1, 2, 3, 4].map((n) => `node-paged-${n}`), 3]);
 });
 
+test('a selection and groups are read row by row', async () => {
+  for (const [n, floor] of [1, 1, 2].entries()) {
+    await register(`node-grouped-${n}`);
+    await registry.updateTwin(`node-grouped-${n}`, { tags: { nodeGrouped: true, floor } }, '*');
+  }
+  const rows = async (text) => {
+    const query = registry.createQuery(text, 1);
+    const found = [];
+    while (query.hasMoreResults) found.push(...(await query.next(query.continuationToken)).result);
+    return found;
+  };
+  assert.deepEqual(
+    await rows('SELECT deviceId, tags.floor AS level FROM devices WHERE tags.nodeGrouped = true'),
+    [1, 1, 2].map((level, n) => ({ deviceId: `node-grouped-${n}`, level })),
+  );
+  assert.deepEqual(
+    await rows('SELECT tags.floor, COUNT() AS numberOfDevices FROM devices WHERE tags.nodeGrouped = true GROUP BY tags.floor'),
+    [{ floor: 1, numberOfDevices: 2 }, { floor: 2, numberOfDevices: 1 }],
+  );
+});
+
 test('jobs of both kinds reach a device, and are listed page by page', async () => {
   const connected = await lockable(await register('node-job'), mqtt.Mqtt);
   await connected.getTwin();

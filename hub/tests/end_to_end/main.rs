@@ -26,6 +26,7 @@ mod not_built;
 mod policy;
 mod process;
 mod query;
+mod query_rows;
 mod restart;
 mod session;
 mod twin;
