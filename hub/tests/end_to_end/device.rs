@@ -320,7 +320,7 @@ async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
         ),
         (
             json!({ "statusReason": "r".repeat(129) }),
-            "statusReason is longer than 128 characters",
+            "statusReason has 129 characters; expected at most 128",
         ),
         (
             json!({ "authentication": { "type": "password" } }),

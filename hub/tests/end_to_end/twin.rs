@@ -195,6 +195,7 @@ async fn what_a_device_reports_is_in_its_twin_and_in_queries() {
         twin["etag"], "AAAAAAAAAAE=",
         "a report does not change the etag"
     );
+    assert_eq!(twin["version"], 3);
     assert_eq!(
         hub.find("properties.reported.floor.value = 3").await,
         ["door"]

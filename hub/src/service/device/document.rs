@@ -170,7 +170,8 @@ impl DeviceUpdate {
         match &self.status_reason {
             Some(reason) if reason.chars().count() > MAX_STATUS_REASON => {
                 Err(ServiceError::argument(format!(
-                    "statusReason is longer than {MAX_STATUS_REASON} characters"
+                    "statusReason has {} characters; expected at most {MAX_STATUS_REASON}",
+                    reason.chars().count()
                 )))
             }
             reason => Ok(reason.clone()),
