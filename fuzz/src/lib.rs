@@ -15,6 +15,7 @@ mod targets {
     pub(crate) mod mqtt_packet;
     pub(crate) mod property_bag;
     pub(crate) mod query;
+    pub(crate) mod query_sql;
     pub(crate) mod rest_body;
     pub(crate) mod sas;
     pub(crate) mod topic;
@@ -68,6 +69,11 @@ pub const TARGETS: &[Target] = &[
         targets::property_bag::seeds,
     ),
     target_of("query", targets::query::run, targets::query::seeds),
+    target_of(
+        "query-sql",
+        targets::query_sql::run,
+        targets::query_sql::seeds,
+    ),
     target_of(
         "rest-body",
         targets::rest_body::run,

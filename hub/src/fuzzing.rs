@@ -2,10 +2,13 @@
 //!
 //! Each function says in plain terms what one of the hub's readers made of bytes; the folder `fuzz/` holds what must be true of that.
 
+use rusqlite::Connection;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use iothub_protocol::job::JobRequest;
 use iothub_protocol::method::MethodRequest;
+use iothub_protocol::query::Query;
 use iothub_protocol::twin::TwinPatch;
 
 use crate::auth::DeviceLogin;
@@ -13,6 +16,7 @@ use crate::http::{read_document, without_mark};
 use crate::mqtt::codec::{self, Connect, Packet, Publish};
 use crate::mqtt::frames::Frames;
 use crate::service::{BulkRequest, DeviceUpdate};
+use crate::store::{StoreError, scratch};
 
 /// What the MQTT decoder makes of the start of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +148,34 @@ pub fn rest_body(kind: Body, body: &[u8]) -> Result<(), String> {
         Body::Twin => read::<TwinPatch>(body).map(drop),
         Body::Method => read::<MethodRequest>(body).map(drop),
         Body::Job => read::<JobRequest>(body).map(drop),
+    }
+}
+
+/// Twins in a database, to be asked.
+#[derive(Debug)]
+pub struct Twins(Connection);
+
+impl Twins {
+    /// Devices `d0`, `d1`, .. with these tags, desired and reported properties.
+    ///
+    /// # Errors
+    ///
+    /// What the database says.
+    pub fn new(twins: &[[&Value; 3]]) -> Result<Self, StoreError> {
+        let connection = scratch::database()?;
+        for (number, twin) in twins.iter().enumerate() {
+            scratch::add(&connection, &format!("d{number}"), None, *twin)?;
+        }
+        Ok(Self(connection))
+    }
+
+    /// The rows that `query`, which is about devices, finds, read in pages of `size`.
+    ///
+    /// # Errors
+    ///
+    /// What the database says.
+    pub fn rows(&self, query: &Query, size: u32) -> Result<Vec<Value>, StoreError> {
+        scratch::rows(&self.0, query, size)
     }
 }
 

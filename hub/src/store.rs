@@ -36,7 +36,7 @@ pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
 pub(crate) use policy::PolicyFile;
-pub(crate) use query::{Continuation, GroupPlace, Page, Place, Token};
+pub(crate) use query::{Continuation, GroupPlace, Page, Place, Token, scratch};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};

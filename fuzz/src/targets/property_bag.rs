@@ -1,5 +1,7 @@
 //! Property bags: in their order, the last of equal names counts in the place of the first, and what is written reads the same.
 
+use std::collections::HashMap;
+
 use iothub_protocol::topic::{PropertyBag, TopicError};
 
 use crate::{Seeds, texts};
@@ -71,11 +73,14 @@ fn read_plainly(text: &str) -> Plain {
             None => (decode(pair), None),
         })
         .collect();
-    let mut kept = Pairs::new();
+    let (mut kept, mut places) = (Pairs::new(), HashMap::<&Vec<u8>, usize>::new());
     for (name, value) in &all {
-        match kept.iter().position(|(known, _)| known == name) {
-            Some(at) => kept[at].1.clone_from(value),
-            None => kept.push((name.clone(), value.clone())),
+        match places.get(name) {
+            Some(&at) => kept[at].1.clone_from(value),
+            None => {
+                places.insert(name, kept.len());
+                kept.push((name.clone(), value.clone()));
+            }
         }
     }
     Plain { all, kept }

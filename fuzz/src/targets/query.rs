@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use iothub_protocol::query::{
-    Condition, MAX_CHARACTERS, QueryError, matches, parse, parse_condition,
+    Condition, MAX_CHARACTERS, QueryError, answer, matches, parse, parse_condition,
 };
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub(crate) fn run(data: &[u8]) {
             if printed.chars().count() <= MAX_CHARACTERS {
                 assert_eq!(parse(&printed).as_ref(), Ok(&query), "{printed:?}");
             }
+            // Whatever is asked of whatever documents, there is an answer.
+            assert!(answer(&query, documents()).len() <= documents().len().max(1));
         }
         Err(error) => shows_its_place(&error, text),
     }

@@ -210,6 +210,25 @@ async fn what_does_not_prove_the_device_is_not_authorized() {
 }
 
 #[tokio::test]
+async fn a_disabled_device_does_not_open_by_its_certificate() {
+    let hub = TestHub::start().await;
+    let own = Badge::self_signed(&named("badge"));
+    let by_thumbprint = thumbprints(Some(&own.sha256()), None);
+    register(&hub, "badge", by_thumbprint.clone()).await;
+    let (code, _open) = connect(&hub, "badge", Some(&own), "", &TLS13).await;
+    assert_eq!(code, ConnectReturnCode::Success);
+    let disable = hub
+        .request(reqwest::Method::PUT, "/devices/badge")
+        .header("if-match", "*")
+        .json(
+            &json!({ "deviceId": "badge", "status": "disabled", "authentication": by_thumbprint }),
+        );
+    assert_eq!(crate::harness::answer(disable).await.status, 200);
+    let (code, _) = connect(&hub, "badge", Some(&own), "", &TLS13).await;
+    assert_eq!(code, ConnectReturnCode::NotAuthorized);
+}
+
+#[tokio::test]
 async fn a_chain_to_a_trusted_authority_opens_to_the_device_it_names() {
     let folder = tempfile::tempdir().unwrap();
     let root = authority();

@@ -1,9 +1,8 @@
 //! What the compiled SQL finds is what the plain evaluator finds, whatever the twins hold and the condition asks.
 
 use iothub_protocol::query::{matches, parse_condition};
-use iothub_protocol::twin::{Section, Twin};
+use iothub_protocol::twin::Twin;
 use proptest::prelude::*;
-use rusqlite::params;
 use serde_json::{Value, json};
 
 use super::*;
@@ -11,12 +10,7 @@ use super::*;
 mod statements;
 
 fn database() -> Connection {
-    let connection = Connection::open_in_memory().unwrap();
-    register(&connection).unwrap();
-    connection
-        .execute_batch(include_str!("../schema/0001.sql"))
-        .unwrap();
-    connection
+    scratch::database().unwrap()
 }
 
 /// Adds a device with this twin.
@@ -28,24 +22,7 @@ fn add(
     desired: &Value,
     reported: &Value,
 ) {
-    let row: i64 = connection
-        .query_row(
-            "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
-             connection_state_updated, last_activity) VALUES (?1, '1', 'MQ==', 'enabled', ?2, '0001-01-01T00:00:00Z', 'sas', \
-             '0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z') RETURNING id",
-            params![id, reason],
-            |row| row.get(0),
-        )
-        .unwrap();
-    twin::insert_empty(connection, row).unwrap();
-    let metadata = Value::Object(Section::default().metadata).to_string();
-    connection
-        .execute(
-            "UPDATE twin SET tags = jsonb(?2), desired = jsonb(?3), reported = jsonb(?4), desired_metadata = jsonb(?5), \
-             version = ?1 + 1 WHERE id = ?1",
-            params![row, tags.to_string(), desired.to_string(), reported.to_string(), metadata],
-        )
-        .unwrap();
+    scratch::add(connection, id, reason, [tags, desired, reported]).unwrap();
 }
 
 /// The ids that a condition finds: by SQL, and by the evaluator.

@@ -1,6 +1,6 @@
 //! Whole statements: rows and groups, in pages, are what the plain evaluator answers.
 
-use iothub_protocol::query::{answer, column_names, parse, project};
+use iothub_protocol::query::{answer, parse};
 
 use super::*;
 
@@ -50,39 +50,7 @@ fn statement() -> impl Strategy<Value = String> {
 
 /// The rows of a statement by SQL, in pages of `size`.
 fn rows_by_sql(connection: &Connection, query: &Query, size: u32) -> Vec<Value> {
-    let names = column_names(query.items());
-    let mut found = Vec::new();
-    if query.is_grouped() {
-        let mut after = GroupPlace::default();
-        loop {
-            let page = group::groups(connection, query, after, size).unwrap();
-            assert!(page.rows.len() <= size as usize);
-            found.extend(page.rows.into_iter().map(Value::Object));
-            match page.next {
-                Some(next) => after = next,
-                None => break,
-            }
-        }
-    } else {
-        let mut after = Place::START;
-        loop {
-            let page = twins(connection, query.condition.as_ref(), after, size).unwrap();
-            assert!(page.rows.len() <= size as usize);
-            found.extend(page.rows.into_iter().map(|record| {
-                let document = serde_json::to_value(Twin::from(record)).unwrap();
-                match query.items() {
-                    [] => document,
-                    items => Value::Object(project(items, &names, &document)),
-                }
-            }));
-            match page.next {
-                Some(next) => after = next,
-                None => break,
-            }
-        }
-    }
-    found.truncate(query.top.map_or(usize::MAX, |top| top.try_into().unwrap()));
-    found
+    scratch::rows(connection, query, size).unwrap()
 }
 
 fn documents(connection: &Connection) -> Vec<Value> {
