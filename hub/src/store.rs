@@ -34,7 +34,7 @@ pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
-pub(crate) use job_device::{DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget};
+pub(crate) use job_device::{Claimed, DeviceJobRecord, DeviceOutcome, DeviceResult};
 pub(crate) use policy::PolicyFile;
 pub(crate) use query::{Continuation, GroupPlace, Page, Place, Token, scratch};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};

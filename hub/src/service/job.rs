@@ -1,7 +1,9 @@
 //! Jobs: made, looked at and cancelled here; planned in [`plan`], run by the [`runner`].
 
+mod collector;
 mod methods;
 mod plan;
+mod retry;
 mod runner;
 mod twins;
 

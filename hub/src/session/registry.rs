@@ -101,8 +101,17 @@ impl Registry {
         }
     }
 
-    /// Ends the connection of `device`, if there is one.
+    /// Ends the connection of `device`, if there is one. Calls that wait for a device which is deleted end too: another that is made under its
+    /// name is not the one they were meant for.
     pub fn disconnect(&self, device: &DeviceId, reason: DisconnectReason) {
+        if reason == DisconnectReason::Deleted {
+            let calls = self.waiting().take(device);
+            for waiting in calls {
+                waiting.pending.done(CallOutcome::NotOnline {
+                    waited: waiting.call.connect_timeout,
+                });
+            }
+        }
         if let Some(entry) = self.get(device) {
             entry.close(reason);
         }

@@ -229,6 +229,23 @@ fn a_device_that_does_not_answer_times_out_and_one_that_goes_is_reported() {
 }
 
 #[test]
+fn a_call_that_waits_for_a_deleted_device_is_not_for_another_of_its_name() {
+    let fixture = Fixture::new();
+    fixture.call(1, 300);
+    let disconnect = |reason| fixture.registry.disconnect(&device(), reason);
+    disconnect(DisconnectReason::CredentialsChanged);
+    assert_eq!(fixture.outcomes.take(), []);
+    disconnect(DisconnectReason::Deleted);
+    let waited = Duration::from_secs(300);
+    assert_eq!(
+        fixture.outcomes.take(),
+        [(1, CallOutcome::NotOnline { waited })]
+    );
+    fixture.connect(&METHODS);
+    assert_eq!(fixture.outcomes.take(), []);
+}
+
+#[test]
 fn the_newer_connection_of_a_device_wins() {
     let fixture = Fixture::new();
     let (old_link, old) = fixture.connect(&METHODS);

@@ -7,7 +7,7 @@ use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::query::Condition;
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::query::compile_condition;
 use super::{Store, StoreError, signed, time_text, unsigned};
@@ -228,14 +228,47 @@ impl Store {
         .await
     }
 
-    /// The jobs that are not over, the oldest first.
+    /// The jobs that are not over, the oldest first; without their actions, which may be long and are read when they are needed.
     pub(crate) async fn job_active(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|connection| {
+            let columns = COLUMNS.replace(" action,", " '' AS action,");
             all(
                 connection,
-                &format!("SELECT {COLUMNS} FROM job WHERE {IS_ACTIVE} ORDER BY id"),
+                &format!("SELECT {columns} FROM job WHERE {IS_ACTIVE} ORDER BY id"),
                 Vec::new(),
             )
+        })
+        .await
+    }
+
+    /// The action of a job; empty when the job is gone.
+    pub(crate) async fn job_action(&self, row: i64) -> Result<String, StoreError> {
+        self.read(move |connection| {
+            let action = connection
+                .prepare_cached("SELECT action FROM job WHERE id = ?1")?
+                .query_row([row], |row| row.get(0))
+                .optional()?;
+            Ok(action.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Ends a running job that cannot go on; devices that are not done fail with it.
+    pub(crate) async fn job_break(
+        &self,
+        row: i64,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            super::job_device::fail_rest(write.connection, row, &reason, now)?;
+            write
+                .connection
+                .prepare_cached(
+                    "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 WHERE id = ?1 AND status = 'running'",
+                )?
+                .execute(params![row, reason, time_text(now)])?;
+            Ok(())
         })
         .await
     }
@@ -300,17 +333,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         self.write(1, move |write| {
-            let started = write
+            let waits = write
                 .connection
-                .prepare_cached("UPDATE job SET status = 'running' WHERE id = ?1 AND status IN ('queued', 'scheduled')")?
-                .execute([row])?;
-            if started == 0 {
+                .prepare_cached("SELECT 1 FROM job WHERE id = ?1 AND status IN ('queued', 'scheduled')")?
+                .exists([row])?;
+            if !waits {
                 return Ok(None);
             }
             let compiled = compile_condition(condition.as_ref());
             let sql = format!(
-                "INSERT INTO device_job (job, ordinal, device_id, status, created, updated) \
-                 SELECT {row}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, 'pending', '{now}', '{now}' \
+                "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated) \
+                 SELECT {row}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, 'pending', '{now}', '{now}' \
                  FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
                 now = time_text(now),
                 condition = compiled.sql,
@@ -318,7 +351,7 @@ impl Store {
             let count = write.connection.prepare(&sql)?.execute(params_from_iter(compiled.parameters))? as u64;
             write
                 .connection
-                .prepare_cached("UPDATE job SET device_count = ?2, pending_count = ?2 WHERE id = ?1")?
+                .prepare_cached("UPDATE job SET status = 'running', device_count = ?2, pending_count = ?2 WHERE id = ?1")?
                 .execute([row, signed(count)])?;
             Ok(Some(count))
         })

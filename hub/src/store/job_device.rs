@@ -1,5 +1,7 @@
 //! What a job did to each of its devices. The job's counts change in the same transactions as these rows.
 
+use std::sync::Arc;
+
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
@@ -17,6 +19,17 @@ pub(crate) struct JobTarget {
     pub(crate) ordinal: u32,
     /// The device.
     pub(crate) device: DeviceId,
+    /// Whether it is still the one that the job found at its start: another may have been made under its name.
+    there: bool,
+}
+
+/// Devices that a job is to begin with now.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// They.
+    pub(crate) targets: Vec<JobTarget>,
+    /// The number from which on there may be more; `None` when there are none.
+    pub(crate) next: Option<u32>,
 }
 
 /// How it ended for one device.
@@ -110,6 +123,14 @@ impl From<StoreError> for NotUpdated {
     }
 }
 
+/// What a device comes to that is no longer there.
+fn deleted() -> DeviceResult {
+    DeviceResult::Failed {
+        code: ErrorCode::DeviceNotFound.name(),
+        description: "the device was deleted after the job had started".into(),
+    }
+}
+
 fn update_twin(
     write: &mut Write<'_>,
     device: &DeviceId,
@@ -122,10 +143,7 @@ fn update_twin(
     };
     match super::twin::change(write, device, change) {
         Ok(Some(_)) => Ok(DeviceResult::Updated),
-        Ok(None) => Ok(DeviceResult::Failed {
-            code: ErrorCode::DeviceNotFound.name(),
-            description: "the device was deleted after the job had started".into(),
-        }),
+        Ok(None) => Ok(deleted()),
         Err(NotUpdated::Refused((code, description))) => {
             Ok(DeviceResult::Failed { code, description })
         }
@@ -162,7 +180,8 @@ fn pending(
     at_most: u32,
 ) -> Result<Vec<JobTarget>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT ordinal, device_id FROM device_job WHERE job = ?1 AND ordinal >= ?2 AND status = 'pending' ORDER BY ordinal LIMIT ?3",
+        "SELECT ordinal, device_id, device IS NULL OR EXISTS (SELECT 1 FROM device WHERE device.id = device_job.device) \
+         FROM device_job WHERE job = ?1 AND ordinal >= ?2 AND status = 'pending' ORDER BY ordinal LIMIT ?3",
     )?;
     let mut rows = statement.query([job, i64::from(from), i64::from(at_most)])?;
     let mut targets = Vec::new();
@@ -170,6 +189,7 @@ fn pending(
         targets.push(JobTarget {
             ordinal: row.get(0)?,
             device: stored_id(&row.get::<_, String>(1)?)?,
+            there: row.get(2)?,
         });
     }
     Ok(targets)
@@ -240,27 +260,51 @@ pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<
     Ok(())
 }
 
+/// Fails all devices of a running job that are not done.
+pub(super) fn fail_rest(
+    connection: &Connection,
+    job: i64,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let now = time_text(now);
+    let why = (ErrorCode::ServerError.name(), reason);
+    fail_all(connection, Some(job), "pending", why, &now)?;
+    fail_all(connection, Some(job), "running", why, &now)?;
+    recount(connection, Some(job))
+}
+
 impl Store {
-    /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them.
+    /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them. Devices that are
+    /// no longer there fail at once.
     pub(crate) async fn device_job_claim(
         &self,
         job: i64,
         from: u32,
         at_most: u32,
         now: Timestamp,
-    ) -> Result<Vec<JobTarget>, StoreError> {
+    ) -> Result<Claimed, StoreError> {
         self.write(at_most as usize, move |write| {
-            let targets = pending(write.connection, job, from, at_most)?;
+            let mut targets = pending(write.connection, job, from, at_most)?;
             let now = time_text(now);
             let mut statement = write.connection.prepare_cached(
                 "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = ?1 AND ordinal = ?2",
             )?;
+            let mut moved = Moved { pending: -signed(targets.len() as u64), ..Moved::default() };
             for target in &targets {
-                statement.execute(params![job, target.ordinal, now])?;
+                if target.there {
+                    statement.execute(params![job, target.ordinal, now])?;
+                    moved.running += 1;
+                } else {
+                    let outcome = DeviceOutcome { ordinal: target.ordinal, result: deleted() };
+                    end(write.connection, job, &outcome, &now)?;
+                    moved.failed += 1;
+                }
             }
-            let count = signed(targets.len() as u64);
-            Moved { pending: -count, running: count, ..Moved::default() }.store(write.connection, job)?;
-            Ok(targets)
+            moved.store(write.connection, job)?;
+            let next = targets.last().map(|last| last.ordinal + 1);
+            targets.retain(|target| target.there);
+            Ok(Claimed { targets, next })
         })
         .await
     }
@@ -269,13 +313,13 @@ impl Store {
     pub(crate) async fn device_job_end(
         &self,
         job: i64,
-        outcomes: Vec<DeviceOutcome>,
+        outcomes: Arc<Vec<DeviceOutcome>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(outcomes.len(), move |write| {
             let now = time_text(now);
             let mut moved = Moved::default();
-            for outcome in &outcomes {
+            for outcome in outcomes.iter() {
                 if end(write.connection, job, outcome, &now)? {
                     moved.running -= 1;
                     match outcome.result {
@@ -305,7 +349,10 @@ impl Store {
             let now = time_text(now);
             let mut moved = Moved::default();
             for target in &targets {
-                let result = update_twin(write, &target.device, &update)?;
+                let result = match target.there {
+                    true => update_twin(write, &target.device, &update)?,
+                    false => deleted(),
+                };
                 match result {
                     DeviceResult::Updated => moved.succeeded += 1,
                     _ => moved.failed += 1,
@@ -339,11 +386,12 @@ impl Store {
             let now = time_text(now);
             fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
             fail_all(write.connection, Some(job), "running", unanswered, &now)?;
+            recount(write.connection, Some(job))?;
             write
                 .connection
                 .prepare_cached("UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), ended = ?2 WHERE id = ?1 AND status = 'running'")?
                 .execute(params![job, now])?;
-            recount(write.connection, Some(job))
+            Ok(())
         })
         .await
     }

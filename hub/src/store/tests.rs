@@ -282,6 +282,7 @@ async fn a_jobs_counts_follow_its_rows() {
     let claimed = test.store.device_job_claim(row, 0, 3, now()).await.unwrap();
     assert_eq!(
         claimed
+            .targets
             .iter()
             .map(|target| target.device.as_str())
             .collect::<Vec<_>>(),
@@ -306,11 +307,11 @@ async fn a_jobs_counts_follow_its_rows() {
         ),
     ];
     test.store
-        .device_job_end(row, outcomes.clone(), now())
+        .device_job_end(row, outcomes.clone().into(), now())
         .await
         .unwrap();
     test.store
-        .device_job_end(row, outcomes, now())
+        .device_job_end(row, outcomes.into(), now())
         .await
         .unwrap();
     assert_eq!(
@@ -323,6 +324,7 @@ async fn a_jobs_counts_follow_its_rows() {
             .device_job_claim(row, 3, 3, now())
             .await
             .unwrap()
+            .targets
             .len(),
         2
     );
@@ -354,9 +356,34 @@ async fn what_was_running_when_the_hub_died_has_failed_and_the_rest_is_still_pen
         .await
         .unwrap();
     assert_eq!(
-        left.iter().map(|target| target.ordinal).collect::<Vec<_>>(),
+        left.targets
+            .iter()
+            .map(|target| target.ordinal)
+            .collect::<Vec<_>>(),
         [2]
     );
+}
+
+#[tokio::test]
+async fn a_device_that_was_made_anew_is_not_the_one_a_job_found() {
+    let test = TestStore::open();
+    let mut devices = Vec::new();
+    for name in ["d0", "d1", "d2"] {
+        devices.push(test.add(name).await);
+    }
+    let row = test.start_job("job").await;
+    let agree = |_: &DeviceRecord| Ok::<_, StoreError>(());
+    assert!(test.store.device_delete(&devices[0], agree).await.unwrap());
+    assert!(test.store.device_delete(&devices[1], agree).await.unwrap());
+    test.add("d0").await;
+    let claimed = test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
+    assert!(claimed.targets.is_empty(), "{claimed:?}");
+    assert_eq!(claimed.next, Some(2));
+    let rest = test.store.device_job_claim(row, 2, 2, now()).await.unwrap();
+    assert_eq!(rest.targets[0].device, devices[2]);
+    assert_eq!(test.job("job").await.counts, counts(0, 1, 0, 2));
+    let none = test.store.device_job_claim(row, 3, 2, now()).await.unwrap();
+    assert_eq!(none.next, None);
 }
 
 #[tokio::test]
@@ -410,7 +437,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
     test.store.device_job_claim(row, 0, 4, now()).await.unwrap();
     let end = |ordinal, result| {
         let outcomes = vec![DeviceOutcome { ordinal, result }];
-        test.store.device_job_end(row, outcomes, now())
+        test.store.device_job_end(row, outcomes.into(), now())
     };
     end(3, DeviceResult::NotSent).await.unwrap();
     assert_eq!(
@@ -425,7 +452,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
     end(2, DeviceResult::NotSent).await.unwrap();
     end(0, DeviceResult::Updated).await.unwrap();
     let claimed = test.store.device_job_claim(row, 0, 9, now()).await.unwrap();
-    assert!(claimed.is_empty(), "{claimed:?}");
+    assert!(claimed.targets.is_empty(), "{claimed:?}");
     let devices = JobCounts {
         devices: 6,
         ..counts(0, 1, 1, 0)

@@ -326,3 +326,18 @@ async fn a_job_that_the_store_refuses_holds_up_no_other() {
         "stuck"
     );
 }
+
+#[tokio::test]
+async fn when_its_time_is_up_a_job_ends_and_who_was_not_reached_has_failed() {
+    let hub = TestHub::start().await;
+    let _key = door(&hub, "away", 3).await;
+    let mut job = lock("*", 0);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(300);
+    job["maxExecutionTimeInSeconds"] = json!(1);
+    assert_eq!(hub.put("/jobs/v2/short", job).await.status, 200);
+    let job = hub.job("short", &["completed", "failed"]).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    assert_eq!(job["deviceJobStatistics"]["failedCount"], 1);
+    let rows = hub.device_jobs("short").await;
+    assert_eq!(rows[0]["error"]["code"], "DeviceNotOnline", "{rows:?}");
+}

@@ -16,6 +16,7 @@ use iothub_protocol::query;
 use super::OUTCOME_UNKNOWN;
 use super::methods::MethodRun;
 use super::plan::{Devices, Job, Step, plan};
+use super::retry::Retry;
 use super::twins;
 use crate::service::{MethodService, ServiceError};
 use crate::store::{JobRecord, Store, StoreError};
@@ -72,12 +73,16 @@ impl Runner {
     /// Runs until the hub stops. Runs that are on their way then store what they have heard; the rest goes on at the next start.
     pub(crate) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        let mut retry = Retry::default();
         while !stop.is_cancelled() {
             let pause = match self.step().await {
-                Ok(next) => next.map_or(TICK, |next| until(next).min(TICK)),
+                Ok(next) => {
+                    retry.worked();
+                    next.map_or(TICK, |next| until(next).min(TICK))
+                }
                 Err(error) => {
                     log(&error, "jobs cannot go on; they are taken up again");
-                    RETRY
+                    retry.next()
                 }
             };
             tokio::select! {
@@ -200,9 +205,19 @@ impl Runner {
             ..self.context.clone()
         };
         let run = self.runs.spawn(async move {
-            if let Err(error) = run_job(context, job).await {
-                log(&error, "a job cannot go on; it is taken up again");
-                tokio::time::sleep(RETRY).await;
+            let (store, row) = (context.store.clone(), job.row);
+            let stop = context.stop.clone();
+            let Err(error) = run_job(context, job).await else {
+                return;
+            };
+            log(&error, "a job cannot go on, and ends as failed");
+            let mut retry = Retry::default();
+            let reason = format!("The hub could not go on with it: {error}");
+            while let Err(error) = store.job_break(row, reason.clone(), Timestamp::now()).await {
+                // Tried again at the next start, when the hub stops before it works.
+                if stop.is_cancelled() || retry.after(error.into(), &stop).await.is_err() {
+                    return;
+                }
             }
         });
         self.running.insert(run.id(), (row, stopped));
@@ -213,9 +228,19 @@ fn log(error: &(dyn std::error::Error + 'static), message: &str) {
     tracing::error!(error, "{message}");
 }
 
-async fn run_job(context: Context, job: JobRecord) -> Result<(), ServiceError> {
+async fn run_job(context: Context, mut job: JobRecord) -> Result<(), ServiceError> {
     let row = job.row;
     let name = job.job_id.clone();
+    let mut retry = Retry::default();
+    job.action = loop {
+        match context.store.job_action(row).await {
+            Ok(action) => break action,
+            Err(error) => retry.after(error.into(), &context.stop).await?,
+        }
+        if context.stop.is_cancelled() {
+            return Ok(());
+        }
+    };
     let finished = match job.kind {
         JobType::ScheduleUpdateTwin => twins::run(&context, &job).await?,
         _ => MethodRun::new(context.clone(), &job)?.run().await?,

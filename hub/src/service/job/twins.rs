@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::NOT_BEGUN;
 use super::plan::{Devices, Job, Step, plan};
+use super::retry::{Retry, RunClock};
 use super::runner::{Context, view};
 use crate::service::{ServiceError, twin};
 use crate::store::JobRecord;
@@ -31,27 +32,34 @@ pub(super) async fn run(context: &Context, job: &JobRecord) -> Result<bool, Serv
         in_flight: 0,
     };
     let mut next = 0;
+    let clock = RunClock::begin(Timestamp::now());
+    let mut retry = Retry::default();
     while !context.stop.is_cancelled() {
+        let store = &context.store;
         let now = Timestamp::now();
-        let Step::Send { .. } = plan(now, &view, devices) else {
-            context
-                .store
-                .job_complete(job.row, NOT_BEGUN, NOT_BEGUN, now)
-                .await?;
-            return Ok(true);
+        let Step::Send { .. } = plan(clock.now(), &view, devices) else {
+            let ended = store.job_complete(job.row, NOT_BEGUN, NOT_BEGUN, now);
+            match ended.await {
+                Ok(()) => return Ok(true),
+                Err(error) => retry.after(error.into(), &context.stop).await?,
+            }
+            continue;
         };
         let patch = patch.clone();
         let update = move |record: &mut _| {
             twin::merge(record, &patch, now)
                 .map_err(|error: ServiceError| (error.code.name(), error.message))
         };
-        match context
-            .store
-            .device_job_update_twins(job.row, next, SLICE, now, update)
-            .await?
-        {
-            Some(after) => next = after,
-            None => devices.pending = 0,
+        let updated = store.device_job_update_twins(job.row, next, SLICE, now, update);
+        match updated.await {
+            Ok(after) => {
+                retry.worked();
+                match after {
+                    Some(after) => next = after,
+                    None => devices.pending = 0,
+                }
+            }
+            Err(error) => retry.after(error.into(), &context.stop).await?,
         }
     }
     Ok(false)
