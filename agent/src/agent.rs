@@ -3,7 +3,8 @@
 //! Build (trust, state, pins), spawn (controller, link), drain (link, controller, storage), in this order: what can be wrong is found before
 //! anything is driven, and the door outlives its link.
 
-use std::fmt;
+mod snapshot;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,15 @@ use std::time::Duration;
 use door_core::{DoorConfig, SavedDoor};
 use iothub_protocol::id::DeviceId;
 use log::{error, warn};
-use serde::Serialize;
 use serde_json::Map;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cloud::{Cloud, CloudParts, LinkState, LinkStatus};
-use crate::config::{AgentConfig, StateConfig};
-use crate::controller::{self, Clock, ControllerHandle, ControllerParts, Snapshot};
+use crate::cloud::{Cloud, CloudParts, LinkSettings};
+use crate::config::{AgentConfig, HubConfig, StateConfig};
+use crate::controller::{self, Clock, ControllerHandle, ControllerParts};
 use crate::gpio::simulated::SimHandle;
 use crate::gpio::{self, BoardConfigError, BoardError};
 use crate::service;
@@ -29,6 +28,7 @@ use crate::storage::{
     Damage, DoorDirectory, DoorStorage, EventRecord, Restored, Storage, StorageError,
 };
 use crate::tls::{TlsCache, TlsError};
+pub use snapshot::{AgentSnapshot, Snapshots};
 
 /// How long the controller and the disk may take to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -116,8 +116,10 @@ impl Agent {
             shutdown: stop.clone(),
         });
         let cloud = Cloud::spawn(CloudParts {
-            config: config.hub,
-            tls,
+            settings: LinkSettings {
+                config: Arc::new(config.hub),
+                tls,
+            },
             clock: shared.tls.clock().clone(),
             controller: controller.clone(),
             storage: storage.clone(),
@@ -134,6 +136,7 @@ impl Agent {
             controller,
             controller_task,
             cloud,
+            tls: Arc::clone(&shared.tls),
             sim,
             stop,
         })
@@ -156,6 +159,7 @@ pub struct RunningAgent {
     controller: ControllerHandle,
     controller_task: JoinHandle<()>,
     cloud: Cloud,
+    tls: Arc<TlsCache>,
     sim: Option<SimHandle>,
     stop: CancellationToken,
 }
@@ -218,6 +222,19 @@ impl RunningAgent {
         self.cloud.set_plugged(true);
     }
 
+    /// Uses other settings of the hub, and its CA certificates as they are now; when anything is different the link connects anew, and the
+    /// door notices nothing. The device must be the same. Tells whether anything was different.
+    ///
+    /// # Errors
+    /// When nothing could be trusted; then the link stays as it is.
+    pub fn set_hub(&self, hub: HubConfig) -> Result<bool, TlsError> {
+        let tls = self.tls.client_config(hub.ca_file.as_deref())?;
+        Ok(self.cloud.set_settings(LinkSettings {
+            config: Arc::new(hub),
+            tls,
+        }))
+    }
+
     /// Drains: answers what is in flight, tells the hub, de-energises, writes everything to disk.
     pub async fn shutdown(self) {
         let device = &self.snapshots.device;
@@ -235,75 +252,6 @@ impl RunningAgent {
             error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
         }
     }
-}
-
-/// Takes snapshots of an agent; clones look at the same one.
-#[derive(Debug, Clone)]
-pub struct Snapshots {
-    device: DeviceId,
-    controller: watch::Receiver<Snapshot>,
-    link: watch::Receiver<LinkStatus>,
-    storage: DoorStorage,
-}
-
-impl Snapshots {
-    /// How everything stands now.
-    #[must_use]
-    pub fn take(&self) -> AgentSnapshot {
-        AgentSnapshot {
-            device: self.device.clone(),
-            version: env!("CARGO_PKG_VERSION"),
-            door: self.controller.borrow().clone(),
-            link: self.link.borrow().clone(),
-            waiting_events: self.storage.waiting_records(),
-        }
-    }
-}
-
-/// How an agent stands: what `door-agent status` prints.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentSnapshot {
-    /// The device.
-    pub device: DeviceId,
-    /// This program's version.
-    pub version: &'static str,
-    /// The door and its authority array.
-    pub door: Snapshot,
-    /// The link to the hub.
-    pub link: LinkStatus,
-    /// Events on disk that the hub has not acknowledged.
-    pub waiting_events: u64,
-}
-
-/// One line for a person.
-impl fmt::Display for AgentSnapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = &self.door.report;
-        let link = match self.link.state {
-            LinkState::Connected => "connected",
-            LinkState::Connecting => "connecting",
-            LinkState::Waiting => "no connection",
-            LinkState::Unplugged => "unplugged",
-        };
-        write!(
-            f,
-            "{}: {}, door {}; {link}",
-            self.device,
-            word(&report.status.lock_state),
-            word(&report.status.door_state)
-        )?;
-        match &self.link.last_problem {
-            Some(problem) if self.link.state != LinkState::Connected => write!(f, " ({problem})"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// An enum as it is spelled on the wire.
-fn word(value: &impl Serialize) -> String {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    value.as_str().unwrap_or("unknown").to_owned()
 }
 
 /// Opens the door's directory on a thread that may wait for the disk.

@@ -9,6 +9,7 @@ mod methods;
 mod pace;
 mod problem;
 mod publisher;
+mod reach;
 mod reported;
 mod twin;
 mod window;
@@ -32,6 +33,7 @@ use crate::tls::FlooredClock;
 use driver::Driver;
 use methods::Methods;
 use publisher::{Parts, Publisher};
+pub use reach::reach;
 use twin::Desired;
 
 /// Messages on their way from the driver to the publisher: acknowledgements of a full window, a twin, and a burst of notifications fit.
@@ -87,10 +89,16 @@ enum FromHub {
     Acknowledged(u16),
 }
 
+/// Whom to connect to, how, and whom to trust: may change while the agent runs.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkSettings {
+    pub(crate) config: Arc<HubConfig>,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
 /// What the link works with.
 pub(crate) struct CloudParts {
-    pub(crate) config: HubConfig,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) settings: LinkSettings,
     pub(crate) clock: FlooredClock,
     pub(crate) controller: ControllerHandle,
     pub(crate) storage: DoorStorage,
@@ -102,6 +110,7 @@ pub(crate) struct CloudParts {
 #[derive(Debug)]
 pub(crate) struct Cloud {
     plugged: watch::Sender<bool>,
+    settings: watch::Sender<LinkSettings>,
     status: watch::Receiver<LinkStatus>,
     stop: CancellationToken,
     driver: JoinHandle<()>,
@@ -119,7 +128,8 @@ impl Cloud {
             last_problem: None,
         });
         let stop = CancellationToken::new();
-        let device = parts.config.connection.device_id.clone();
+        let device = parts.settings.config.connection.device_id.clone();
+        let settings = watch::Sender::new(parts.settings.clone());
         let publisher = Publisher::new(Parts {
             device: device.clone(),
             from_hub,
@@ -130,8 +140,9 @@ impl Cloud {
             desired: Desired::new(parts.place),
         });
         let driver = Driver {
-            config: Arc::new(parts.config),
-            tls: parts.tls,
+            config: parts.settings.config,
+            tls: parts.settings.tls,
+            settings: settings.subscribe(),
             clock: parts.clock,
             methods: Methods::new(parts.controller, device),
             publisher: to_publisher,
@@ -141,6 +152,7 @@ impl Cloud {
         };
         Self {
             plugged,
+            settings,
             status,
             stop,
             driver: tokio::spawn(driver.run()),
@@ -151,6 +163,19 @@ impl Cloud {
     /// Takes the link down without a word to the hub, or lets it come back.
     pub(crate) fn set_plugged(&self, plugged: bool) {
         self.plugged.send_replace(plugged);
+    }
+
+    /// Uses other settings from the next connection on, which is made at once, or as soon as no method is in flight. False when they are
+    /// the same.
+    pub(crate) fn set_settings(&self, settings: LinkSettings) -> bool {
+        self.settings.send_if_modified(|present| {
+            let same =
+                present.config == settings.config && Arc::ptr_eq(&present.tls, &settings.tls);
+            if !same {
+                *present = settings;
+            }
+            !same
+        })
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<LinkStatus> {

@@ -29,6 +29,9 @@ const EVENT_LOG_BYTES: u64 = 4 << 20;
 /// Where the state of an agent is kept when the configuration does not say.
 const STATE_HOME: &str = "/var/lib/door-agent";
 
+/// What `board.kind` may be.
+const BOARD_KINDS: &str = r#""simulated" or "raspberry-pi""#;
+
 /// Everything an agent needs to know to start.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -47,7 +50,7 @@ pub struct AgentConfig {
 }
 
 /// The hub and how to reach it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubConfig {
     /// Who we are and where the hub is; its key shows in no log.
     pub connection: DeviceConnectionString,
@@ -66,7 +69,7 @@ pub struct HubConfig {
 }
 
 /// What the door keeps on disk, and where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateConfig {
     /// The door's directory.
     pub directory: PathBuf,
@@ -121,10 +124,49 @@ impl AgentConfig {
     /// The first thing that is wrong, with its place, key, value and what was expected.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self::load_from(path, environment, credentials.as_deref())
+        let mut config = Self::load_from(path, environment(), credentials.as_deref())?;
+        // What the service manager has made for us is where we may write; see `StateDirectory=` in systemd.exec(5).
+        if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
+            config.state.directory = PathBuf::from(directory);
+        }
+        Ok(config)
+    }
+
+    /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does not keep anyone from de-energising it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with that table, or a file that is not TOML at all.
+    pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigError> {
+        Self::load_board_from(path, environment())
+    }
+
+    fn load_board_from(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<BoardConfig, ConfigError> {
+        let layers = Layers::read_table(path, "board", environment)?;
+        match &layers.document.board {
+            Some(board) => Ok(board.clone()),
+            None => Err(layers.invalid("board.kind", format!("missing, expected {BOARD_KINDS}"))),
+        }
+    }
+
+    /// Reads `[state] directory` alone: whoever looks at a running agent need not be able to read its key.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with that table, or a file that is not TOML at all.
+    pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
+        let layers = Layers::read_table(path, "state", environment())?;
+        Ok(match &layers.document.state.directory {
+            Some(directory) => path.parent().unwrap_or(Path::new("")).join(directory),
+            None => Self::service_state(path),
+        })
+    }
+
+    /// Where a service keeps the state of the door whose configuration is `path`.
+    #[must_use]
+    pub fn service_state(path: &Path) -> PathBuf {
+        Path::new(STATE_HOME).join(path.file_stem().unwrap_or_default())
     }
 
     fn load_from(
@@ -164,10 +206,9 @@ impl AgentConfig {
         let home = path.parent().unwrap_or(Path::new(""));
         let document = &layers.document;
         let hub = hub(layers, connection, home)?;
-        let default_directory = || Path::new(STATE_HOME).join(path.file_stem().unwrap_or_default());
         let mut state = StateConfig::new(match &document.state.directory {
             Some(directory) => home.join(directory),
-            None => default_directory(),
+            None => Self::service_state(path),
         });
         if let Some(kib) = document.state.event_log_kib {
             if !(64..=1 << 20).contains(&kib) {
@@ -187,7 +228,7 @@ impl AgentConfig {
         let board = document
             .board
             .clone()
-            .ok_or_else(|| missing("board.kind", r#""simulated" or "raspberry-pi""#))?;
+            .ok_or_else(|| missing("board.kind", BOARD_KINDS))?;
         board
             .check(&strike)
             .map_err(|error| layers.invalid("board", error.to_string()))?;
@@ -205,6 +246,12 @@ impl AgentConfig {
                 .map_or(LevelFilter::Info, |level| level.0),
         })
     }
+}
+
+/// The process's environment, as far as it is text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn hub(

@@ -13,8 +13,8 @@ mod tests;
 use std::time::Duration;
 
 use door_core::{
-    AuthorityArray, BootId, Command, DoorConfig, DoorReport, MethodReply, Outputs, SavedDoor, Slot,
-    Want,
+    AuthorityArray, BootId, Command, DoorConfig, DoorReport, Inputs, MethodReply, Outputs,
+    SavedDoor, Slot, Want,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
 
-use crate::gpio::OpenBoard;
+use crate::gpio::{Levels, OpenBoard, levels};
 use crate::storage::DoorStorage;
 use task::Task;
 
@@ -82,6 +82,8 @@ pub struct Snapshot {
     pub relinquish_default: Want,
     /// What is energised.
     pub outputs: Outputs,
+    /// What the inputs say, by the keys of their tables.
+    pub inputs: Levels,
     /// Whether the wall clock is trusted.
     pub clock: &'static str,
 }
@@ -148,6 +150,7 @@ impl Snapshot {
         report: DoorReport,
         array: &AuthorityArray,
         outputs: Outputs,
+        inputs: &Inputs,
         clock: &'static str,
     ) -> Self {
         let slots = array.entries().map(|(slot, entry)| SlotView {
@@ -162,6 +165,7 @@ impl Snapshot {
             slots: slots.collect(),
             relinquish_default: array.relinquish_default(),
             outputs,
+            inputs: levels(inputs),
             clock,
         }
     }

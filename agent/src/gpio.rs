@@ -12,16 +12,38 @@ mod pin_claim;
 mod raspberry_pi;
 pub mod simulated;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use door_core::{Inputs, Outputs, StrikeConfig};
+use door_core::{Inputs, Outputs, Reading, StrikeConfig};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 pub use config::{BoardConfig, BoardConfigError, BoardKind, ClockTrust};
 use simulated::{SimHandle, SimulatedBoard};
+
+/// What the inputs say in words, by the keys of their tables in `[board.inputs]`.
+pub type Levels = BTreeMap<&'static str, &'static str>;
+
+/// A reading in words; an input that is not fitted says so.
+#[must_use]
+pub fn levels(inputs: &Inputs) -> Levels {
+    let word = |reading: Reading, active, idle| match reading {
+        Some(true) => active,
+        Some(false) => idle,
+        None => "not fitted",
+    };
+    BTreeMap::from([
+        ("door", word(inputs.closed, "closed", "open")),
+        ("bond", word(inputs.bonded, "thrown", "not thrown")),
+        ("rex", word(inputs.rex, "pressed", "idle")),
+        ("grant", word(inputs.grant, "active", "idle")),
+        ("fire", word(inputs.fire, "active", "idle")),
+        ("fire_reset", word(inputs.fire_reset, "active", "idle")),
+    ])
+}
 
 /// The hardware of one door.
 pub trait Board: Send {
@@ -141,6 +163,23 @@ pub fn open(
                 sim: None,
             })
         }
+        #[cfg(not(target_os = "linux"))]
+        BoardKind::RaspberryPi => {
+            let _ = door;
+            Err(BoardError::NotHere)
+        }
+    }
+}
+
+/// Tries every pin of a board without setting any: a line for each, such as "BCM 17 as throw".
+///
+/// # Errors
+/// As [`open`].
+pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError> {
+    match config.kind {
+        BoardKind::Simulated => Ok(Vec::new()),
+        #[cfg(target_os = "linux")]
+        BoardKind::RaspberryPi => raspberry_pi::probe(config, door),
         #[cfg(not(target_os = "linux"))]
         BoardKind::RaspberryPi => {
             let _ = door;

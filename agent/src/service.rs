@@ -9,7 +9,7 @@ use anyhow::Context;
 use log::{LevelFilter, debug, warn};
 use sd_notify::NotifyState;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Sends the log to the journal when stderr is connected to it, else to stderr.
 ///
@@ -25,7 +25,11 @@ pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
             .install()?;
         log::set_max_level(level);
     } else {
-        env_logger::Builder::new().filter_level(level).try_init()?;
+        // The level is held by `log` alone, so that it can change.
+        env_logger::Builder::new()
+            .filter_level(LevelFilter::Trace)
+            .try_init()?;
+        log::set_max_level(level);
     }
     Ok(())
 }
@@ -56,16 +60,44 @@ pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// Waits for SIGTERM or SIGINT and tells which.
-///
-/// # Errors
-/// When the signals cannot be caught.
-pub async fn terminated() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// What the service manager, or a person, wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGTERM or SIGINT, by its name: end.
+    End(&'static str),
+    /// SIGHUP: read the settings again.
+    Reload,
+}
+
+/// The signals that are caught from here on.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Catches them; before the agent is ready, so that no reload kills it.
+    ///
+    /// # Errors
+    /// When they cannot be caught.
+    pub fn catch() -> anyhow::Result<Self> {
+        let catch = |kind, name| signal(kind).with_context(|| format!("cannot catch {name}"));
+        Ok(Self {
+            terminate: catch(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: catch(SignalKind::interrupt(), "SIGINT")?,
+            hang_up: catch(SignalKind::hangup(), "SIGHUP")?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End("SIGTERM"),
+            _ = self.interrupt.recv() => Wish::End("SIGINT"),
+            _ = self.hang_up.recv() => Wish::Reload,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `door-agent status` shows: a running agent answers on a Unix socket in its state directory.
 //!
-//! One connection, one JSON document, no request: whoever may open the directory may read the state and nothing else.
+//! One connection, one JSON text with a [`Status`], no request: whoever may open the directory may read the state and nothing else.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{debug, warn};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -19,6 +20,15 @@ const SOCKET: &str = "status.sock";
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
 /// Largest document that is read.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// What a running agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Lines for a person, each ended.
+    pub text: String,
+    /// The same and more for a program.
+    pub document: Value,
+}
 
 /// The socket of a running agent; gone when dropped.
 #[derive(Debug)]
@@ -43,7 +53,7 @@ impl StatusSocket {
     }
 
     /// Answers for ever, one caller after another.
-    pub async fn serve(&self, document: impl Fn() -> Value) {
+    pub async fn serve(&self, status: impl Fn() -> Status) {
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -54,7 +64,7 @@ impl StatusSocket {
                     continue;
                 }
             };
-            let text = format!("{:#}\n", document());
+            let text = serde_json::to_string(&status()).expect("a status has string keys only");
             if !matches!(
                 timeout(EXCHANGE_WITHIN, write(stream, &text)).await,
                 Ok(Ok(()))
@@ -75,13 +85,16 @@ impl Drop for StatusSocket {
 /// Asks the agent whose state is in `state_directory`.
 ///
 /// # Errors
-/// When no agent answers there.
-pub async fn ask(state_directory: &Path) -> io::Result<String> {
+/// When no agent of this version answers there.
+pub async fn ask(state_directory: &Path) -> io::Result<Status> {
     let exchange = async {
         let stream = UnixStream::connect(state_directory.join(SOCKET)).await?;
         let mut text = String::new();
         stream.take(MAX_BYTES).read_to_string(&mut text).await?;
-        Ok(text)
+        serde_json::from_str(&text).map_err(|_| {
+            let text = "what answers is an agent of another version";
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
     };
     timeout(EXCHANGE_WITHIN, exchange)
         .await
@@ -102,14 +115,13 @@ mod tests {
     async fn a_caller_reads_the_document_and_the_file_goes_with_the_agent() {
         let directory = tempfile::tempdir().unwrap();
         let socket = StatusSocket::bind(directory.path()).unwrap();
-        let server = async {
-            socket.serve(|| json!({"lockState": "locked"})).await;
+        let status = Status {
+            text: "locked\n".to_owned(),
+            document: json!({"lockState": "locked"}),
         };
         tokio::select! {
-            () = server => unreachable!("it serves for ever"),
-            text = ask(directory.path()) => {
-                assert_eq!(text.unwrap(), "{\n  \"lockState\": \"locked\"\n}\n");
-            }
+            () = socket.serve(|| status.clone()) => unreachable!("it serves for ever"),
+            answer = ask(directory.path()) => assert_eq!(answer.unwrap(), status),
         }
         drop(socket);
         assert!(ask(directory.path()).await.is_err());

@@ -25,7 +25,7 @@ use super::connect;
 use super::methods::{self, Methods};
 use super::pace::{BackOff, Renewal};
 use super::problem::{Problem, Target};
-use super::{FromHub, LinkState, LinkStatus};
+use super::{FromHub, LinkSettings, LinkState, LinkStatus};
 use crate::config::HubConfig;
 use crate::tls::FlooredClock;
 
@@ -43,6 +43,8 @@ const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
     pub(super) tls: Arc<ClientConfig>,
+    /// Where both come from when they change.
+    pub(super) settings: watch::Receiver<LinkSettings>,
     pub(super) clock: FlooredClock,
     pub(super) methods: Methods,
     pub(super) publisher: mpsc::Sender<FromHub>,
@@ -60,6 +62,8 @@ enum End {
     Unplugged,
     /// Its token nears its end.
     Renewal,
+    /// Its settings have changed.
+    Replaced,
     /// Something failed.
     Lost(Problem),
 }
@@ -76,6 +80,10 @@ impl Driver {
         let mut back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
         let mut told: Option<(Problem, Instant)> = None;
         while self.wait_until_plugged().await {
+            if self.adopt_settings() {
+                back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
+                told = None;
+            }
             let mut connected_at = None;
             let end = self.connection(&mut connected_at).await;
             let stood = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
@@ -86,6 +94,7 @@ impl Driver {
             }
             match end {
                 End::Stopped => return,
+                End::Replaced => info!("{}: connecting anew with other settings", self.device()),
                 End::Unplugged => {
                     info!("{}: link taken down", self.device());
                 }
@@ -111,9 +120,21 @@ impl Driver {
         }
     }
 
+    /// Takes up settings that have changed.
+    fn adopt_settings(&mut self) -> bool {
+        let changed = self.settings.has_changed().unwrap_or(false);
+        if changed {
+            let LinkSettings { config, tls } = self.settings.borrow_and_update().clone();
+            self.config = config;
+            self.tls = tls;
+        }
+        changed
+    }
+
     async fn pause(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
         tokio::select! {
+            () = replaced(&mut self.settings) => {}
             () = sleep_until(until) => {}
             () = self.stop.cancelled() => {}
             () = unplugged(&mut self.plugged) => {}
@@ -128,6 +149,7 @@ impl Driver {
         let (client, mut event_loop) =
             connect::prepare(&self.config, &self.tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;
+        let mut replacing = false;
         let end = loop {
             let turn = {
                 // The poll is never dropped half way while the connection is to live: a packet being written would be lost.
@@ -137,6 +159,7 @@ impl Driver {
                     let renew_in = renewal.from.saturating_sub(token_made.elapsed());
                     let look_in = match draining {
                         Some(_) => DRAIN_TICK,
+                        None if replacing => DRAIN_TICK,
                         None => renew_in.max(TICK),
                     };
                     tokio::select! {
@@ -150,6 +173,12 @@ impl Driver {
                         () = unplugged(&mut self.plugged) => {
                             break Turn::End(End::Unplugged);
                         }
+                        () = replaced(&mut self.settings), if !replacing => {
+                            if connected_at.is_none() {
+                                break Turn::End(End::Replaced);
+                            }
+                            replacing = true;
+                        }
                         () = sleep_until(silent_at) => {
                             break Turn::End(End::Lost(self.silence()));
                         }
@@ -160,6 +189,9 @@ impl Driver {
                             }
                             if connected_at.is_some() && renewal.is_due(token_made.elapsed(), idle) {
                                 break Turn::End(End::Renewal);
+                            }
+                            if replacing && idle {
+                                break Turn::End(End::Replaced);
                             }
                         }
                     }
@@ -174,7 +206,7 @@ impl Driver {
                 break end;
             }
         };
-        if connected_at.is_some() && matches!(end, End::Stopped | End::Renewal) {
+        if connected_at.is_some() && matches!(end, End::Stopped | End::Renewal | End::Replaced) {
             disconnect(&client, &mut event_loop).await;
         }
         end
@@ -324,6 +356,19 @@ async fn unplugged(plugged: &mut watch::Receiver<bool>) {
     if plugged.wait_for(|plugged| !*plugged).await.is_err() {
         // The agent's handle is gone: nobody can pull it any more.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until there are other settings; they are not taken up yet.
+async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
+    loop {
+        match settings.has_changed() {
+            Ok(true) => return,
+            // The agent's handle is gone: nobody can change them any more.
+            Err(_) => std::future::pending::<()>().await,
+            Ok(false) => {}
+        }
+        settings.clone().changed().await.ok();
     }
 }
 

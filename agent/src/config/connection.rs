@@ -10,7 +10,8 @@ use super::error::ConfigError;
 /// Name of the credential, as `LoadCredential=` gives it.
 const CREDENTIAL: &str = "connection-string";
 
-/// Reads the connection string: from `file` when the configuration names one, else from the systemd credential.
+/// Reads the connection string: from the systemd credential when there is one, else from `file`, which the configuration names. So the same
+/// configuration serves by hand and under systemd, where the file is root's alone.
 pub(super) fn read(
     config_path: &Path,
     file: Option<&Path>,
@@ -18,11 +19,12 @@ pub(super) fn read(
 ) -> Result<DeviceConnectionString, ConfigError> {
     let credential = credentials_directory.map(|directory| directory.join(CREDENTIAL));
     match (file, credential) {
+        // systemd opens it to us by an access list, which shows among the bits of its mode: they say nothing.
+        (_, Some(credential)) if credential.exists() => parse(&credential),
         (Some(file), _) => {
             refuse_when_open_to_others(file)?;
             parse(file)
         }
-        (None, Some(credential)) if credential.exists() => parse(&credential),
         (None, _) => Err(ConfigError::NoConnectionString {
             path: config_path.to_path_buf(),
         }),

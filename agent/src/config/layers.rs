@@ -49,6 +49,27 @@ impl Layers {
         Self::merge(path, layers, environment)
     }
 
+    /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that is not TOML, does not matter.
+    pub(super) fn read_table(
+        path: &Path,
+        name: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = vec![Layer::file(path)?];
+        for drop_in in drop_ins(path)? {
+            layers.push(Layer::file(&drop_in)?);
+        }
+        for layer in &mut layers {
+            layer.keep_only(name)?;
+        }
+        let prefix = format!("{ENVIRONMENT_PREFIX}{}__", name.to_ascii_uppercase());
+        Self::merge(
+            path,
+            layers,
+            environment.filter(|(name, _)| name.starts_with(&prefix)),
+        )
+    }
+
     /// Takes `text` for what the file holds.
     pub(super) fn read_text(
         path: &Path,
@@ -122,6 +143,23 @@ impl Layer {
             is_file: true,
             text,
         })
+    }
+
+    /// Drops every table but `name`. Lines count no more.
+    fn keep_only(&mut self, name: &str) -> Result<(), ConfigError> {
+        let mut whole = match toml::from_str::<toml::Table>(&self.text) {
+            Ok(whole) => whole,
+            Err(error) => {
+                return Err(ConfigError::Syntax {
+                    place: self.place(&error.span().unwrap_or(0..0)),
+                    problem: error.message().replace('\n', "; "),
+                });
+            }
+        };
+        whole.retain(|key, _| key == name);
+        self.text = whole.to_string();
+        self.is_file = false;
+        Ok(())
     }
 
     /// A variable as a document of one key. Its value is TOML where that makes a fitting value (`8883`, `true`, `[1, 2]`), else a string.

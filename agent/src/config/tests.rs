@@ -245,7 +245,7 @@ fn a_connection_string_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn the_credential_serves_when_no_file_is_named() {
+fn the_credential_serves_and_wins_over_a_file() {
     let home = Home::new("");
     assert_eq!(
         home.error(&[]),
@@ -255,13 +255,45 @@ fn the_credential_serves_when_no_file_is_named() {
         "credentials/connection-string",
         &format!("HostName=hub.example.net;DeviceId=from-systemd;SharedAccessKey={KEY}"),
     );
-    let config = AgentConfig::load_from(
-        &home.path("door.toml"),
-        std::iter::empty(),
-        Some(&home.path("credentials")),
-    )
-    .unwrap();
-    assert_eq!(config.hub.connection.device_id.as_ref(), "from-systemd");
+    // The copy that systemd makes is opened to the service by an access list, which shows as the group's bits.
+    home.set_mode("credentials/connection-string", 0o440);
+    for text in [DOOR, &format!("{HUB}\n{DOOR}")] {
+        home.write("door.toml", text);
+        let config = AgentConfig::load_from(
+            &home.path("door.toml"),
+            std::iter::empty(),
+            Some(&home.path("credentials")),
+        )
+        .unwrap();
+        assert_eq!(config.hub.connection.device_id.as_ref(), "from-systemd");
+    }
+}
+
+#[test]
+fn the_board_is_read_whatever_is_wrong_beside_it() {
+    let home = Home::new("");
+    home.write(
+        "door.toml",
+        "[hub]\nmqtt_prot = 1\nconnection_string_file = \"missing\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"1s\"\n[strike]\nkind = \"glue\"\n",
+    );
+    home.write("door.toml.d/10.toml", "[board]\nbolt_travel = \"2s\"\n");
+    let board = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty()).unwrap();
+    assert_eq!(board.bolt_travel, std::time::Duration::from_secs(2));
+
+    home.write("door.toml", "[board]\nkind = \"raspberry-pie\"\n");
+    let error = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("board.kind") && error.contains("raspberry-pi"),
+        "{error}"
+    );
+    home.write("door.toml", "[hub]\n");
+    fs::remove_file(home.path("door.toml.d/10.toml")).unwrap();
+    let error = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("board.kind: missing"), "{error}");
 }
 
 #[test]

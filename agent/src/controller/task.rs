@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use door_core::{
-    Action, ClockQuality, Door, Event, Generation, MethodReply, NotSaved, Outputs, SavedDoor,
-    Ticket,
+    Action, ClockQuality, Door, Event, Generation, Inputs, MethodReply, NotSaved, Outputs,
+    SavedDoor, Ticket,
 };
 use log::{error, info};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +30,8 @@ type Ack = (Generation, Result<(), NotSaved>);
 pub(super) struct Task {
     door: Door,
     board: SafeBoard,
+    /// As last read.
+    inputs: Inputs,
     wake: Wake,
     clock: Clock,
     storage: DoorStorage,
@@ -76,11 +78,13 @@ impl Task {
         board.0.drive(Outputs::DeEnergised);
         let now = clock.now();
         let (door, actions) = Door::new(parts.door, parts.restored.as_ref(), &now);
-        let snapshot = watch::Sender::new(snapshot_of(&door, now.quality));
+        let inputs = Inputs::default();
+        let snapshot = watch::Sender::new(snapshot_of(&door, &inputs, now.quality));
         let receiver = snapshot.subscribe();
         let mut task = Self {
             door,
             board,
+            inputs,
             wake: parts.board.wake,
             clock,
             storage: parts.storage,
@@ -99,6 +103,7 @@ impl Task {
         };
         task.carry_out(actions);
         task.read();
+        task.publish();
         (task, receiver)
     }
 
@@ -161,9 +166,9 @@ impl Task {
 
     fn read(&mut self) {
         self.read_at = Instant::now();
-        let inputs = self.board.0.read();
+        self.inputs = self.board.0.read();
         let now = self.clock.now();
-        let actions = self.door.handle_inputs(&now, inputs);
+        let actions = self.door.handle_inputs(&now, self.inputs);
         self.carry_out(actions);
     }
 
@@ -213,7 +218,7 @@ impl Task {
     /// Tells whoever looks, when there is something new to see.
     fn publish(&mut self) {
         let quality = self.clock.now().quality;
-        let snapshot = snapshot_of(&self.door, quality);
+        let snapshot = snapshot_of(&self.door, &self.inputs, quality);
         self.snapshot.send_if_modified(|told| {
             let new = *told != snapshot;
             if new {
@@ -230,11 +235,12 @@ impl Watchdog {
     }
 }
 
-fn snapshot_of(door: &Door, quality: ClockQuality) -> Snapshot {
+fn snapshot_of(door: &Door, inputs: &Inputs, quality: ClockQuality) -> Snapshot {
     Snapshot::new(
         door.report(),
         door.authority(),
         door.outputs(),
+        inputs,
         quality.as_str(),
     )
 }

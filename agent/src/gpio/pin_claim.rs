@@ -2,7 +2,7 @@
 //!
 //! rppal's own claim ends at the process. The files are never unlinked: a lock on an unlinked file excludes nobody.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -40,6 +40,7 @@ impl PinClaim {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
+        share(&file);
         match FileExt::try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -66,6 +67,13 @@ impl PinClaim {
     }
 }
 
+/// Lets the directory's group lock the file too, whoever came first: `door-agent check` by root must not shut the service out.
+fn share(file: &File) {
+    use std::os::unix::fs::PermissionsExt;
+    // Only its owner may; when it is somebody else's, they have done so.
+    let _ = file.set_permissions(Permissions::from_mode(0o660));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +93,9 @@ mod tests {
         );
         drop(first);
         take("coil", "lobby-west").unwrap();
+        let mode = std::fs::metadata(directory.path().join("bcm17.lock")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+        assert_eq!(mode & 0o777, 0o660, "the group shares the lock");
         let missing = PinClaim::take(&directory.path().join("none"), 4, "rex", "d").unwrap_err();
         assert!(missing.to_string().contains("bcm4.lock"), "{missing}");
     }

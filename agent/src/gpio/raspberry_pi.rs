@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use door_core::{Inputs, Outputs, Reading};
 use log::warn;
-use rppal::gpio::{Bias, Error, Gpio, InputPin, OutputPin, Trigger};
+use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Trigger};
 
 use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
 use super::debounce::Debounce;
@@ -52,16 +52,7 @@ struct Input {
 
 impl RaspberryPi {
     pub(super) fn open(config: &BoardConfig, door: &str, wake: &Wake) -> Result<Self, BoardError> {
-        let mut claims = Vec::new();
-        let mut claim = |pin, role| {
-            PinClaim::take(Path::new(DIRECTORY), pin, role, door).map(|held| claims.push(held))
-        };
-        for (role, output) in config.outputs.all() {
-            output.map_or(Ok(()), |output| claim(output.pin, role))?;
-        }
-        for (role, input) in config.inputs.all() {
-            input.map_or(Ok(()), |input| claim(input.pin, role))?;
-        }
+        let claims = claim_all(config, door)?;
         let gpio = Gpio::new().map_err(peripheral)?;
         Ok(Self {
             outputs: Driven::open(&gpio, &config.outputs)?,
@@ -105,6 +96,37 @@ impl Board for RaspberryPi {
         .map(|input| input.debounce.due())
         .fold(None, earlier)
     }
+}
+
+/// The claims on every pin of the configuration.
+fn claim_all(config: &BoardConfig, door: &str) -> Result<Vec<PinClaim>, BoardError> {
+    pins_of(config)
+        .map(|(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door))
+        .collect()
+}
+
+/// Every pin of the configuration with its role.
+fn pins_of(config: &BoardConfig) -> impl Iterator<Item = (&'static str, u8)> {
+    let outputs = config.outputs.all().into_iter();
+    let outputs = outputs.filter_map(|(role, output)| Some((role, output?.pin)));
+    let inputs = config.inputs.all().into_iter();
+    outputs.chain(inputs.filter_map(|(role, input)| Some((role, input?.pin))))
+}
+
+/// Takes every pin and gives it back as it was: a pin that was only asked for keeps mode and level.
+pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError> {
+    let _claims = claim_all(config, door)?;
+    let gpio = Gpio::new().map_err(peripheral)?;
+    pins_of(config)
+        .map(|(role, pin)| {
+            let held = gpio.get(pin).map_err(|error| refused(pin, role, &error))?;
+            let level = match held.read() {
+                Level::High => "high",
+                Level::Low => "low",
+            };
+            Ok(format!("BCM {pin} as {role}, {level} now"))
+        })
+        .collect()
 }
 
 /// The last resort: nobody holds the pins, and what they show is not known.

@@ -1,7 +1,8 @@
 //! The program as a person meets it: exit status, stdout and stderr.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,10 +12,11 @@ use crate::support::TestHub;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a run that ends by itself gives: exit status, stdout, stderr.
-fn run(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
         .args(arguments)
         .env_remove("CREDENTIALS_DIRECTORY")
+        .env_remove("STATE_DIRECTORY")
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -26,7 +28,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Writes a configuration of a simulated door and gives its path.
-fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
+pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let secret = home.join("door.connection-string");
     std::fs::write(&secret, connection_string).unwrap();
@@ -40,35 +42,56 @@ fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-const CONNECTION: &str = "HostName=localhost;DeviceId=lobby-east;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(crate) const CONNECTION: &str = "HostName=localhost;DeviceId=lobby-east;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// A running agent, killed when the test ends before it.
-struct Running(Child);
+pub(crate) struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Running {
     fn start(config: &str) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
-            .args(["--config", config])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self(child)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+        command.args(["--config", config]);
+        Self::spawn(command)
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log }
+    }
+
+    /// Reads the log up to the line that contains `text`, and gives what was read.
+    pub(crate) fn log_until(&mut self, text: &str) -> String {
+        let mut log = String::new();
+        while !log.contains(text) {
+            let length = self.log.read_line(&mut log).unwrap();
+            assert!(length > 0, "it ended without {text}: {log}");
+        }
+        log
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
     }
 
     /// Sends SIGTERM and gives the exit status.
-    fn terminate(&mut self) -> i32 {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    pub(crate) fn terminate(&mut self) -> i32 {
+        self.signal("TERM");
         let begin = Instant::now();
         loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap();
             }
             assert!(begin.elapsed() < DEADLINE, "it does not end");
@@ -80,7 +103,7 @@ impl Running {
 fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let begin = Instant::now();
     loop {
-        let (code, stdout, stderr) = run(&["status", "--config", config]);
+        let (code, stdout, stderr) = run(&["status", "--json", "--config", config]);
         let status: Value = serde_json::from_str(&stdout).unwrap_or_default();
         if code == 0 && condition(&status) {
             return status;
@@ -102,32 +125,83 @@ fn without_a_configuration_it_says_what_is_missing() {
 fn a_mistake_in_the_configuration_is_placed_and_nothing_is_made() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_prot = 8883");
-    for command in [&["--config", &config][..], &["check", "--config", &config]] {
-        let (code, stdout, stderr) = run(command);
-        assert_eq!((code, stdout.as_str()), (1, ""));
-        let expected =
-            format!("error: {config}:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`?");
-        assert!(stderr.starts_with(&expected), "{stderr}");
-    }
+    let problem = format!("{config}:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`?");
+    let (code, stdout, stderr) = run(&["--config", &config]);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.starts_with(&format!("error: {problem}")), "{stderr}");
+    let (code, stdout, stderr) = run(&["check", "--config", &config]);
+    assert_eq!((code, stderr.as_str()), (1, ""));
+    let expected = format!("WRONG  configuration: {problem}");
+    assert!(stdout.starts_with(&expected), "{stdout}");
+    // What does not depend on it is judged all the same.
+    assert!(stdout.contains("note   pins: none"), "{stdout}");
+    // De-energising needs the board's table alone.
+    let (code, stdout, stderr) = run(&["de-energise", "--config", &config]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, "door: the strike is de-energised\n");
     assert!(!home.path().join("state").exists());
 }
 
-#[test]
-fn check_reads_what_the_configuration_names() {
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_each_thing_on_a_line() {
+    let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let config = write_config(home.path(), CONNECTION, "mqtt_port = 18883");
-    let (code, stdout, stderr) = run(&["check", "--config", &config]);
-    assert_eq!((code, stderr.as_str()), (0, ""));
+    let port = hub.hub().mqtt_address().port();
+    let ca = hub.hub().ca_file().display().to_string();
+    let config = write_config(
+        home.path(),
+        CONNECTION,
+        &format!("mqtt_port = {port}\nca_file = \"{ca}\""),
+    );
+    let check = || {
+        let (code, stdout, stderr) = run(&["check", "--config", &config]);
+        assert_eq!(stderr, "");
+        (code, stdout)
+    };
+    let (code, stdout) = tokio::task::block_in_place(check);
+    assert_eq!(code, 0, "{stdout}");
+    for expected in [
+        format!("fine   configuration: {config}\n"),
+        "fine   connection string: device lobby-east of localhost, and nobody else may read it\n"
+            .to_owned(),
+        "note   state: ".to_owned(),
+        "note   pins: none, the board is simulated".to_owned(),
+        "fine   clock: ".to_owned(),
+        format!("fine   hub: 127.0.0.1:{port} answers, and its certificate is trusted"),
+    ] {
+        assert!(stdout.contains(&expected), "{stdout}\nlacks {expected}");
+    }
+    assert!(!home.path().join("state").exists(), "it makes nothing");
+
+    // The hub's CA is not told: reached, but not trusted.
+    write_config(home.path(), CONNECTION, &format!("mqtt_port = {port}"));
+    let (code, stdout) = tokio::task::block_in_place(check);
+    assert_eq!(code, 1, "{stdout}");
     assert!(
-        stdout.contains("fine: door lobby-east at localhost:18883"),
+        stdout.contains("WRONG  hub: the certificate of localhost"),
         "{stdout}"
     );
-    let config = write_config(home.path(), CONNECTION, "ca_file = \"missing.pem\"");
-    let (code, _, stderr) = run(&["check", "--config", &config]);
-    assert_eq!(code, 1);
+    write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let (code, stdout) = tokio::task::block_in_place(check);
+    assert_eq!(code, 1, "{stdout}");
     assert!(
-        stderr.contains("missing.pem: cannot read the hub's CA certificate"),
-        "{stderr}"
+        stdout.contains("WRONG  hub: nothing listens at localhost:1; check that the hub runs"),
+        "{stdout}"
+    );
+    write_config(home.path(), CONNECTION, "ca_file = \"missing.pem\"");
+    let (code, stdout) = tokio::task::block_in_place(check);
+    assert_eq!(code, 1, "{stdout}");
+    assert!(
+        stdout.contains("missing.pem: cannot read the hub's CA certificate"),
+        "{stdout}"
+    );
+    let secret = home.path().join("door.connection-string");
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, stdout) = tokio::task::block_in_place(check);
+    assert_eq!(code, 1, "{stdout}");
+    assert!(
+        stdout.contains("mode 0644 lets other users read the device's key"),
+        "{stdout}"
     );
 }
 
@@ -151,6 +225,21 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
         stderr.contains("is in use by another door-agent"),
         "{stderr}"
     );
+    let (code, stdout, _) = run(&["status", "--config", &config]);
+    assert_eq!(code, 0);
+    let expected =
+        "lobby-east: locked, door closed, secured (bolt sensed); held by nobody; no alarms\n";
+    assert!(stdout.starts_with(expected), "{stdout}");
+    for line in [
+        "decides  relinquish default: locked\n",
+        "inputs   bond thrown, door closed, ",
+        "link     hub away (nothing listens at localhost:1)\n",
+    ] {
+        assert!(stdout.contains(line), "{stdout}\nlacks {line}");
+    }
+    assert!(stdout.ends_with('\n'));
+    let (_, stdout, _) = run(&["check", "--config", &config]);
+    assert!(stdout.contains("in use by the running agent"), "{stdout}");
 
     let (code, stdout, _) = run(&["sim", "jam", "--config", &config]);
     assert_eq!(code, 0);

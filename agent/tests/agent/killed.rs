@@ -178,8 +178,8 @@ impl Victim {
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
-            let said = status::ask(&self.state).await.unwrap_or_default();
-            let said: Value = serde_json::from_str(&said).unwrap_or_default();
+            let said = status::ask(&self.state).await;
+            let said = said.map(|status| status.document).unwrap_or_default();
             if said.is_object() && condition(&said) {
                 return said;
             }

@@ -8,4 +8,5 @@
 mod cli;
 mod hub;
 mod killed;
+mod service;
 mod support;

@@ -1,0 +1,205 @@
+//! How an agent stands: for `door-agent status`, for the line that the service manager shows, and for whoever runs it as a library.
+
+use std::fmt::{self, Write as _};
+
+use door_core::contract::{DoorState, HeldBy, LockState, Proof, Secured};
+use door_core::{Slot, Want};
+use iothub_protocol::id::DeviceId;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::cloud::{LinkState, LinkStatus};
+use crate::controller::Snapshot;
+use crate::storage::DoorStorage;
+
+/// Takes snapshots of an agent; clones look at the same one.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    pub(super) device: DeviceId,
+    pub(super) controller: watch::Receiver<Snapshot>,
+    pub(super) link: watch::Receiver<LinkStatus>,
+    pub(super) storage: DoorStorage,
+}
+
+impl Snapshots {
+    /// How everything stands now.
+    #[must_use]
+    pub fn take(&self) -> AgentSnapshot {
+        AgentSnapshot {
+            device: self.device.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            door: self.controller.borrow().clone(),
+            link: self.link.borrow().clone(),
+            waiting_events: self.storage.waiting_records(),
+        }
+    }
+}
+
+/// How an agent stands: what `door-agent status --json` prints.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSnapshot {
+    /// The device.
+    pub device: DeviceId,
+    /// This program's version.
+    pub version: &'static str,
+    /// The door and its authority array.
+    pub door: Snapshot,
+    /// The link to the hub.
+    pub link: LinkStatus,
+    /// Events on disk that the hub has not acknowledged.
+    pub waiting_events: u64,
+}
+
+/// One line for a person: state, who holds it, alarms, the link.
+impl fmt::Display for AgentSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", DoorLine(&self.door), LinkLine(&self.link))
+    }
+}
+
+impl AgentSnapshot {
+    /// Everything, for a person: several lines, each ended.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    fn write_text(&self, out: &mut String) -> fmt::Result {
+        let door = &self.door;
+        writeln!(out, "{}: {}", self.device, DoorLine(door))?;
+        writeln!(out, "mode     {}", word(&door.report.mode))?;
+        let raised = alarms(door);
+        writeln!(out, "alarms   {}", raised.as_deref().unwrap_or("none"))?;
+        for (index, slot) in door.slots.iter().enumerate() {
+            let label = if index == 0 { "decides" } else { "below" };
+            write!(out, "{label:<8} {}", slot_name(slot.slot))?;
+            write!(out, ": {}", want(slot.want))?;
+            if let Some(until) = slot.until {
+                write!(out, " until {until}")?;
+            }
+            if let Some(command) = &slot.command_id {
+                write!(out, " (command {command})")?;
+            }
+            writeln!(out)?;
+        }
+        let label = if door.slots.is_empty() {
+            "decides"
+        } else {
+            "below"
+        };
+        writeln!(
+            out,
+            "{label:<8} relinquish default: {}",
+            want(door.relinquish_default)
+        )?;
+        writeln!(out, "outputs  {}", word(&door.outputs))?;
+        let inputs: Vec<_> = door
+            .inputs
+            .iter()
+            .map(|(name, reading)| format!("{name} {reading}"))
+            .collect();
+        writeln!(out, "inputs   {}", inputs.join(", "))?;
+        writeln!(out, "link     {}", LinkLine(&self.link))?;
+        writeln!(out, "clock    {}", door.clock)?;
+        writeln!(out, "events   {} waiting", self.waiting_events)?;
+        writeln!(out, "version  {}", self.version)
+    }
+}
+
+struct DoorLine<'a>(&'a Snapshot);
+
+impl fmt::Display for DoorLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &self.0.report;
+        let status = &report.status;
+        let lock = match status.lock_state {
+            LockState::Unknown => "lock unknown".to_owned(),
+            known => word(&known),
+        };
+        let door = match status.door_state {
+            DoorState::Open => "door open",
+            DoorState::Closed => "door closed",
+            DoorState::Unknown => "door unknown",
+        };
+        let secured = match (status.secured, status.proof) {
+            (Secured::Secured, Proof::Bond) => "secured (bolt sensed)",
+            (Secured::Secured, _) => "secured (bolt not sensed)",
+            (Secured::Unsecured, _) => "not secured",
+            (Secured::Unknown, _) => "nothing can tell whether it is secured",
+        };
+        write!(f, "{lock}, {door}, {secured}")?;
+        match status.held_by {
+            Some(HeldBy { slot, until }) => {
+                write!(f, "; held by {}", slot_name(slot))?;
+                if let Some(until) = until {
+                    write!(f, " until {until}")?;
+                }
+            }
+            None => f.write_str("; held by nobody")?,
+        }
+        match alarms(self.0) {
+            None => f.write_str("; no alarms"),
+            Some(raised) => write!(f, "; ALARM {raised}"),
+        }
+    }
+}
+
+struct LinkLine<'a>(&'a LinkStatus);
+
+impl fmt::Display for LinkLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let link = self.0;
+        f.write_str(match link.state {
+            LinkState::Connected => "hub connected",
+            LinkState::Connecting => "hub connecting",
+            LinkState::Waiting => "hub away",
+            LinkState::Unplugged => "hub unplugged",
+        })?;
+        match &link.last_problem {
+            Some(problem) if link.state != LinkState::Connected => write!(f, " ({problem})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A slot by its name and number. By number, so that one without a name here has its number still.
+fn slot_name(slot: Slot) -> String {
+    let number = slot.number();
+    let name = match number {
+        1 => "fire release",
+        2 => "request to exit",
+        3 => "local grant",
+        5 => "lockdown",
+        7 => "operator grant",
+        8 => "operator hold",
+        9 => "passage mode",
+        12 => "staged schedule",
+        16 => "weekly schedule",
+        _ => return format!("slot {number}"),
+    };
+    format!("{name} (slot {number})")
+}
+
+fn want(want: Want) -> &'static str {
+    match want {
+        Want::Locked => "locked",
+        Want::Released => "released",
+    }
+}
+
+/// What is raised; nothing when all is well.
+fn alarms(door: &Snapshot) -> Option<String> {
+    let alarms = &door.report.alarms;
+    let names: Vec<_> = alarms.keys().map(|alarm| alarm.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// An enum as it is spelled on the wire.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or("unknown").to_owned()
+}

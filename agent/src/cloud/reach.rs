@@ -1,0 +1,66 @@
+//! Whether the hub can be reached and trusted, without logging in: a login would throw a running agent of the same device out.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::{ConnectionError, TlsError};
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
+
+use super::connect;
+use super::problem::{Problem, Target};
+use crate::config::HubConfig;
+
+/// How long each step may take.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Dials the hub and shakes hands.
+///
+/// # Errors
+/// What is wrong and what to check, as a sentence.
+pub fn reach(config: &HubConfig, tls: Arc<ClientConfig>) -> Result<SocketAddr, String> {
+    let connection = &config.connection;
+    let target = Target {
+        host: connect::dialled(connection).host(),
+        port: config.mqtt_port,
+        device: connection.device_id.as_ref(),
+    };
+    shake_hands(target, tls).map_err(|Problem { what, check }| format!("{what}; check {check}"))
+}
+
+fn shake_hands(target: Target<'_>, tls: Arc<ClientConfig>) -> Result<SocketAddr, Problem> {
+    let plain = |error| Problem::of(&ConnectionError::Io(error), target);
+    let secure = |error| Problem::of(&ConnectionError::Tls(error), target);
+    let name = ServerName::try_from(target.host.to_owned())
+        .map_err(|error| plain(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let mut session =
+        ClientConnection::new(tls, name).map_err(|error| secure(TlsError::TLS(error)))?;
+    let (address, mut stream) = dial(target).map_err(plain)?;
+    while session.is_handshaking() {
+        session
+            .complete_io(&mut stream)
+            .map_err(|error| secure(TlsError::Io(error)))?;
+    }
+    session.send_close_notify();
+    // It has told what was asked; whether it takes a farewell does not matter.
+    let _ = session.complete_io(&mut stream);
+    Ok(address)
+}
+
+/// The first address that answers; else the error of the last.
+fn dial(target: Target<'_>) -> io::Result<(SocketAddr, TcpStream)> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (target.host, target.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, STEP_WITHIN) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(STEP_WITHIN))?;
+                stream.set_write_timeout(Some(STEP_WITHIN))?;
+                return Ok((address, stream));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,36 @@
+//! The verbs of `door-agent`, a file each. Data goes to stdout, talk to stderr.
+
+pub(crate) mod check;
+pub(crate) mod de_energise;
+pub(crate) mod run;
+pub(crate) mod sim;
+pub(crate) mod status;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use door_agent::AgentConfig;
+
+/// Where the state of a running agent with this configuration may be: where the configuration says, or where a service has it.
+fn state_directories(config: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    let configured = AgentConfig::load_state_directory(config)?;
+    Ok([configured, AgentConfig::service_state(config)])
+}
+
+/// Asks the agent behind one of `directories`; the error is of the first, and names what else was tried.
+fn ask_running<T>(
+    directories: &[PathBuf; 2],
+    ask: impl Fn(&Path) -> std::io::Result<T>,
+) -> anyhow::Result<T> {
+    let [configured, service] = directories;
+    match ask(configured) {
+        Ok(answer) => Ok(answer),
+        Err(error) => ask(service).or(Err(error)).with_context(|| {
+            let mut text = format!("no running agent answers in {}", configured.display());
+            if configured != service {
+                text.push_str(&format!(" or {}", service.display()));
+            }
+            text
+        }),
+    }
+}

@@ -1,0 +1,159 @@
+//! `door-agent check`: a line for each thing that has to be right before a door can be trusted to it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use door_agent::config::HubConfig;
+use door_agent::controller::Clock;
+use door_agent::gpio::{self, BoardConfig, BoardKind, ClockTrust};
+use door_agent::tls::TlsCache;
+use door_agent::{AgentConfig, cloud};
+
+/// The lines so far, and whether one of them was bad.
+#[derive(Default)]
+struct Report {
+    wrong: bool,
+}
+
+impl Report {
+    fn fine(&self, what: &str, detail: impl Display) {
+        println!("fine   {what}: {detail}");
+    }
+
+    fn note(&self, what: &str, detail: impl Display) {
+        println!("note   {what}: {detail}");
+    }
+
+    fn wrong(&mut self, what: &str, detail: impl Display) {
+        self.wrong = true;
+        println!("WRONG  {what}: {detail}");
+    }
+}
+
+/// Checks everything and drives nothing; the exit status says whether anything is wrong.
+pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    let mut report = Report::default();
+    match AgentConfig::load(path) {
+        Ok(config) => {
+            let hub = &config.hub;
+            report.fine("configuration", path.display());
+            report.fine(
+                "connection string",
+                format_args!(
+                    "device {} of {}, and nobody else may read it",
+                    hub.connection.device_id, hub.connection.host_name
+                ),
+            );
+            let running = running_in(&[
+                config.state.directory.clone(),
+                AgentConfig::service_state(path),
+            ]);
+            check_state(&report, &config.state.directory, running.as_deref());
+            check_pins(&mut report, &config.board, path, running.is_some());
+            check_clock(&report, &config.board);
+            check_hub(&mut report, hub);
+        }
+        Err(error) => {
+            report.wrong(
+                "configuration",
+                format_args!("{:#}", anyhow::Error::from(error)),
+            );
+            // What can be judged all the same: whoever mends one mistake should not meet the next only then.
+            if let Ok(board) = AgentConfig::load_board(path) {
+                let running = AgentConfig::load_state_directory(path)
+                    .ok()
+                    .and_then(|state| running_in(&[state, AgentConfig::service_state(path)]));
+                check_pins(&mut report, &board, path, running.is_some());
+                check_clock(&report, &board);
+            }
+        }
+    }
+    Ok(if report.wrong {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The state directory of the agent that runs with this configuration.
+fn running_in(directories: &[PathBuf; 2]) -> Option<PathBuf> {
+    directories
+        .iter()
+        .find(|state| super::status::ask(state).is_ok())
+        .cloned()
+}
+
+fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {
+    match running {
+        Some(state) => report.fine(
+            "state",
+            format_args!("{}, in use by the running agent", state.display()),
+        ),
+        None if configured.is_dir() => report.fine("state", configured.display()),
+        None => report.note(
+            "state",
+            format_args!("{} will be made by the first start", configured.display()),
+        ),
+    }
+}
+
+fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bool) {
+    if board.kind == BoardKind::Simulated {
+        return report.note(
+            "pins",
+            "none, the board is simulated: it locks no real door",
+        );
+    }
+    if running {
+        return report.note("pins", "the running agent has them");
+    }
+    let door = path.file_stem().unwrap_or_default().to_string_lossy();
+    match gpio::probe(board, &door) {
+        Ok(pins) => {
+            for pin in pins {
+                report.fine("pins", pin);
+            }
+        }
+        Err(error) => report.wrong("pins", format_args!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn check_clock(report: &Report, board: &BoardConfig) {
+    let now = Clock::new(board.clock_trust()).now();
+    let shown = now
+        .wall
+        .map_or_else(|| "none".to_owned(), |wall| format!("{wall:.0}"));
+    match (board.clock_trust(), now.trusted_wall()) {
+        (ClockTrust::System, _) => report.fine(
+            "clock",
+            format_args!("{shown}, trusted as the configuration says"),
+        ),
+        (ClockTrust::Synchronized, Some(_)) => {
+            report.fine("clock", format_args!("{shown}, synchronised"));
+        }
+        (ClockTrust::Synchronized, None) => report.note(
+            "clock",
+            format_args!(
+                "{shown}, not synchronised: the door works, holds count by the time that passes, and an unlock with a notAfter is refused \
+                 (systemd-timesyncd tells; with another program set [board] clock = \"system\")"
+            ),
+        ),
+    }
+}
+
+fn check_hub(report: &mut Report, hub: &HubConfig) {
+    let tls = match TlsCache::default().client_config(hub.ca_file.as_deref()) {
+        Ok(tls) => tls,
+        Err(error) => {
+            return report.wrong("hub", format_args!("{:#}", anyhow::Error::from(error)));
+        }
+    };
+    match cloud::reach(hub, tls) {
+        Ok(address) => report.fine(
+            "hub",
+            format_args!("{address} answers, and its certificate is trusted (no login was tried)"),
+        ),
+        Err(problem) => report.wrong("hub", problem),
+    }
+}

@@ -1,0 +1,163 @@
+//! `door-agent` without a verb: runs the door.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use door_agent::gpio::simulated::{SIM_SOCKET, SimSocket};
+use door_agent::service::{self, Signals, Wish};
+use door_agent::status::{Status, StatusSocket};
+use door_agent::{Agent, AgentConfig, Change, RunningAgent, Shared};
+use log::{error, info, warn};
+use tokio::runtime;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the door until a signal or a failure ends it.
+pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = AgentConfig::load(path)?;
+    let door = config.hub.connection.device_id.clone();
+    service::init_logging(config.log_level, door.as_str())?;
+    // Two workers: a TLS handshake on one does not keep the door waiting.
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = Signals::catch()?;
+        let shared = Shared::new().context("cannot start the storage thread")?;
+        let mut agent = Agent::start(config.clone(), &shared).await?;
+        let sockets = serve_sockets(&agent, &config.state.directory);
+        info!(
+            "{door}: running, state in {}",
+            config.state.directory.display()
+        );
+        // The pins are safe and the state is loaded; the hub may be anywhere.
+        service::ready(&agent.snapshot().to_string());
+        let ended = until_ended(&mut agent, &mut signals, path, config).await;
+        service::stopping();
+        sockets.cancel();
+        agent.shutdown().await;
+        shared.shutdown();
+        info!("{door}: ended");
+        ended.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Keeps the status line of the service up to date until something ends the agent.
+async fn until_ended(
+    agent: &mut RunningAgent,
+    signals: &mut Signals,
+    path: &Path,
+    mut config: AgentConfig,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::End(signal) => {
+                    info!("{}: {signal}, draining", agent.door());
+                    return Ok(());
+                }
+                Wish::Reload => reload(path, &mut config, agent),
+            },
+            change = agent.changed() => match change {
+                Change::State => service::status(&agent.snapshot().to_string()),
+                Change::ControllerEnded => bail!("the controller has ended unexpectedly; see the log above"),
+            },
+        }
+    }
+}
+
+/// Reads the settings again and takes up what can be without touching the lock. `config` is what is in force.
+fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
+    let door = agent.door();
+    let fresh = match AgentConfig::load(path) {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            error!("{door}: the settings stay as they are: {error:#}");
+            return;
+        }
+    };
+    let (device, present) = (
+        &fresh.hub.connection.device_id,
+        &config.hub.connection.device_id,
+    );
+    if device != present {
+        error!(
+            "{door}: the settings stay as they are: the connection string is of device {device}, expected {present}; another device needs a restart"
+        );
+        return;
+    }
+    match agent.set_hub(fresh.hub.clone()) {
+        Ok(changed) => {
+            config.hub = fresh.hub;
+            if changed {
+                info!("{door}: [hub] is taken up, connecting anew");
+            }
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            error!("{door}: [hub] stays as it is: {error:#}");
+        }
+    }
+    if fresh.log_level != config.log_level {
+        log::set_max_level(fresh.log_level);
+        config.log_level = fresh.log_level;
+        info!("{door}: log.level is {} now", fresh.log_level);
+    }
+    let waiting: Vec<_> = [
+        ("[door]", fresh.door != config.door),
+        ("[strike]", fresh.strike != config.strike),
+        ("[board]", fresh.board != config.board),
+        ("[state]", fresh.state != config.state),
+    ]
+    .into_iter()
+    .filter_map(|(table, differs)| differs.then_some(table))
+    .collect();
+    if waiting.is_empty() {
+        info!("{door}: the settings are read, none waits for a restart");
+    } else {
+        warn!(
+            "{door}: {} wait for a restart, which moves the lock",
+            waiting.join(", ")
+        );
+    }
+}
+
+/// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is cancelled. A socket that cannot be made (its
+/// path may be too long) is a loss to whoever looks, not to the door: it is told, and the door goes on.
+fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
+    let stop = CancellationToken::new();
+    match StatusSocket::bind(state) {
+        Ok(socket) => {
+            let stopped = stop.clone();
+            let snapshots = agent.snapshots();
+            tokio::spawn(async move {
+                let serve = socket.serve(|| {
+                    let snapshot = snapshots.take();
+                    Status {
+                        text: snapshot.to_text(),
+                        document: serde_json::json!(snapshot),
+                    }
+                });
+                stopped.run_until_cancelled(serve).await;
+            });
+        }
+        Err(error) => warn!(
+            "`door-agent status` will find nobody: cannot make its socket in {}: {error}",
+            state.display()
+        ),
+    }
+    if let Some(sim) = agent.sim() {
+        let path = state.join(SIM_SOCKET);
+        match SimSocket::bind(&path, sim) {
+            Ok(socket) => drop(tokio::spawn(socket.run(stop.clone()))),
+            Err(error) => warn!(
+                "`door-agent sim` will find nobody: cannot make the socket {}: {error}",
+                path.display()
+            ),
+        }
+    }
+    stop
+}
