@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use iothub_protocol::query::{
-    Condition, MAX_CHARACTERS, QueryError, answer, matches, parse, parse_condition,
+    Condition, MAX_CHARACTERS, Query, QueryError, answer, column_names, matches, parse,
+    parse_condition, source_position,
 };
 use serde_json::{Value, json};
 
@@ -21,8 +22,8 @@ pub(crate) fn run(data: &[u8]) {
             if printed.chars().count() <= MAX_CHARACTERS {
                 assert_eq!(parse(&printed).as_ref(), Ok(&query), "{printed:?}");
             }
-            // Whatever is asked of whatever documents, there is an answer.
-            assert!(answer(&query, documents()).len() <= documents().len().max(1));
+            assert!(source_position(text).is_some());
+            answers(&query);
         }
         Err(error) => shows_its_place(&error, text),
     }
@@ -46,6 +47,21 @@ pub(crate) fn run(data: &[u8]) {
 fn judges(condition: &Condition) {
     for document in documents() {
         assert_eq!(matches(condition, document), matches(condition, document));
+    }
+}
+
+/// Rows hold what was asked for and nothing else, and are no more than asked for.
+fn answers(query: &Query) {
+    let rows = answer(query, documents());
+    assert!(rows.len() <= documents().len().max(1));
+    assert!(query.top.is_none_or(|top| rows.len() as u64 <= top));
+    if query.items().is_empty() {
+        return;
+    }
+    let names = column_names(query.items());
+    for row in rows {
+        let members = row.as_object().into_iter().flatten();
+        assert!(members.into_iter().all(|(name, _)| names.contains(name)));
     }
 }
 

@@ -79,11 +79,30 @@ impl From<StoreError> for ServiceError {
                 "the hub could not read or write its store; its log says why",
             ),
         };
+        // Who is told to come again is no failure, and there may be many.
+        let is_failure = !matches!(source, StoreError::Busy);
         Self {
             code,
             message: message.into(),
             timeout: None,
-            source: Some(Box::new(source)),
+            source: is_failure.then(|| Box::new(source)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_store_asks_to_come_again_and_a_slow_read_for_less() {
+        let busy = ServiceError::from(StoreError::Busy);
+        assert_eq!(busy.code.http_status(), 429);
+        assert!(busy.message.contains("try again in some seconds"));
+        assert!(busy.source.is_none());
+        let slow = ServiceError::from(StoreError::Deadline);
+        assert_eq!(slow.code.name(), "GenericTimeout");
+        assert!(slow.message.contains("ask for less"));
+        assert!(slow.source.is_some());
     }
 }
