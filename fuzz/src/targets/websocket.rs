@@ -4,7 +4,10 @@ use door_hub::fuzzing::unframe;
 
 use crate::Seeds;
 
-/// Longer inputs are cut at fewer places, so that the time for one stays bounded.
+/// Inputs up to this length are cut at every place.
+const SHORT: usize = 256;
+
+/// Longer ones at this many, so that the time for one stays bounded.
 const CUTS: usize = 64;
 
 pub(crate) fn run(data: &[u8]) {
@@ -18,7 +21,12 @@ pub(crate) fn run(data: &[u8]) {
         "a goodbye that breaks the protocol"
     );
     assert_eq!(unframe(data.chunks(1)), whole, "byte by byte");
-    for at in (0..data.len()).step_by(data.len() / CUTS + 1) {
+    let step = if data.len() <= SHORT {
+        1
+    } else {
+        data.len() / CUTS
+    };
+    for at in (0..data.len()).step_by(step) {
         let (before, after) = data.split_at(at);
         assert_eq!(unframe([before, after]), whole, "cut after {at} bytes");
     }

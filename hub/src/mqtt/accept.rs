@@ -299,6 +299,52 @@ fn unix_now_s() -> u64 {
 mod tests {
     use super::*;
 
+    /// The codes as official clients read them: they try again after 3 and give up after the others.
+    #[test]
+    fn each_refusal_has_its_code_or_none() {
+        let login = |error| Refused::Login {
+            device: "lobby".to_owned(),
+            error,
+        };
+        let device: DeviceId = "lobby".parse().unwrap();
+        for (refused, code) in [
+            (Refused::Level(5), Some(1)),
+            (login(LoginError::DeviceId), Some(2)),
+            (
+                Refused::PolicyChanged {
+                    device: device.clone(),
+                },
+                Some(3),
+            ),
+            (
+                Refused::Service {
+                    device: device.to_string(),
+                    error: ServiceError::argument("the store is busy"),
+                },
+                Some(3),
+            ),
+            (login(LoginError::UnknownDevice), Some(5)),
+            (login(LoginError::Disabled), Some(5)),
+            (login(LoginError::Signature), Some(5)),
+            (login(LoginError::Expired), Some(5)),
+            (login(LoginError::Password), Some(5)),
+            (login(LoginError::ClientId), Some(5)),
+            (
+                Refused::Will {
+                    device,
+                    error: Violation::Qos2,
+                },
+                None,
+            ),
+            (Refused::NotConnect, None),
+            (Refused::TooMuch, None),
+            (Refused::Closed, None),
+        ] {
+            let said = refused.code().map(|code| code as u8);
+            assert_eq!(said, code, "{refused}");
+        }
+    }
+
     #[test]
     fn a_strangers_name_cannot_forge_lines_of_the_log() {
         assert_eq!(printable("door-1"), "door-1");
