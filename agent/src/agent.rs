@@ -14,6 +14,7 @@ use iothub_protocol::id::DeviceId;
 use log::{error, warn};
 use serde_json::Map;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::config::{AgentConfig, HubConfig, StateConfig};
 use crate::controller::{self, Clock, ControllerHandle, ControllerParts};
 use crate::gpio::simulated::SimHandle;
 use crate::gpio::{self, BoardConfigError, BoardError};
+use crate::reboot::{self, Machine, Wanted};
 use crate::service;
 use crate::storage::{
     Damage, DoorDirectory, DoorStorage, EventRecord, Restored, Storage, StorageError,
@@ -115,6 +117,13 @@ impl Agent {
             watchdog: service::watchdog_period().map(|period| (period, service::alive as fn())),
             shutdown: stop.clone(),
         });
+        let machine = Machine::new(
+            device.clone(),
+            config.reboot_directory,
+            Clock::new(config.board.clock_trust()),
+            storage.clone(),
+            restored.reboot.as_ref(),
+        );
         let cloud = Cloud::spawn(CloudParts {
             settings: LinkSettings {
                 config: Arc::new(config.hub),
@@ -125,6 +134,12 @@ impl Agent {
             storage: storage.clone(),
             place: restored.place,
             start_reason: restored.start_reason,
+            boot_reason: reboot::boot_reason(
+                restored.start_reason,
+                restored.reboot.as_ref(),
+                controller::boot_id().as_str(),
+            ),
+            machine: machine.clone(),
         });
         Ok(RunningAgent {
             snapshots: Snapshots {
@@ -137,6 +152,7 @@ impl Agent {
             controller_task,
             cloud,
             tls: Arc::clone(&shared.tls),
+            reboot: machine.wanted(),
             sim,
             stop,
         })
@@ -144,10 +160,12 @@ impl Agent {
 }
 
 /// What [`RunningAgent::changed`] has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Door or link look different.
     State,
+    /// The machine is to be rebooted: shut the agent down, then ask for it, then end.
+    Reboot(Wanted),
     /// The controller has ended, which it never does by itself unless it panicked.
     ControllerEnded,
 }
@@ -160,6 +178,7 @@ pub struct RunningAgent {
     controller_task: JoinHandle<()>,
     cloud: Cloud,
     tls: Arc<TlsCache>,
+    reboot: watch::Receiver<Option<Wanted>>,
     sim: Option<SimHandle>,
     stop: CancellationToken,
 }
@@ -209,6 +228,7 @@ impl RunningAgent {
             }
             Ok(()) = controller.changed() => Change::State,
             Ok(()) = link.changed() => Change::State,
+            wanted = reboot_wanted(&mut self.reboot) => Change::Reboot(wanted),
         }
     }
 
@@ -252,6 +272,17 @@ impl RunningAgent {
             error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
         }
     }
+}
+
+/// Waits until a reboot was accepted and its answer is on its way.
+async fn reboot_wanted(reboot: &mut watch::Receiver<Option<Wanted>>) -> Wanted {
+    if let Ok(wanted) = reboot.wait_for(Option::is_some).await {
+        if let Some(wanted) = wanted.clone() {
+            return wanted;
+        }
+    }
+    // Nobody is left who could want one.
+    std::future::pending().await
 }
 
 /// Opens the door's directory on a thread that may wait for the disk.

@@ -21,6 +21,7 @@ use log::warn;
 use rumqttc::AsyncClient;
 use rustls::ClientConfig;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::HubConfig;
 use crate::controller::ControllerHandle;
+use crate::reboot::Machine;
 use crate::storage::{DoorStorage, Place, StartReason};
 use crate::tls::FlooredClock;
 use driver::Driver;
@@ -104,6 +106,9 @@ pub(crate) struct CloudParts {
     pub(crate) storage: DoorStorage,
     pub(crate) place: Place,
     pub(crate) start_reason: StartReason,
+    /// Value of the reported property `device.bootReason`.
+    pub(crate) boot_reason: Value,
+    pub(crate) machine: Machine,
 }
 
 /// The running link.
@@ -137,6 +142,7 @@ impl Cloud {
             snapshot: parts.controller.snapshot(),
             link: status.clone(),
             start_reason: parts.start_reason,
+            boot_reason: parts.boot_reason,
             desired: Desired::new(parts.place),
         });
         let driver = Driver {
@@ -144,7 +150,7 @@ impl Cloud {
             tls: parts.settings.tls,
             settings: settings.subscribe(),
             clock: parts.clock,
-            methods: Methods::new(parts.controller, device),
+            methods: Methods::new(parts.controller, device, parts.machine),
             publisher: to_publisher,
             plugged: plugged.subscribe(),
             status: status_tx,

@@ -17,6 +17,7 @@ use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredentia
 use log::LevelFilter;
 
 use crate::gpio::BoardConfig;
+use crate::reboot;
 
 pub use error::ConfigError;
 use layers::Layers;
@@ -47,6 +48,8 @@ pub struct AgentConfig {
     pub state: StateConfig,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// Where to ask for a reboot of the machine; see [`crate::reboot`]. Without it there is none.
+    pub reboot_directory: Option<PathBuf>,
 }
 
 /// The hub and how to reach it.
@@ -115,6 +118,7 @@ impl AgentConfig {
             board: BoardConfig::simulated(),
             state: StateConfig::new(state_directory),
             log_level: LevelFilter::Info,
+            reboot_directory: None,
         }
     }
 
@@ -244,6 +248,10 @@ impl AgentConfig {
                 .log
                 .level
                 .map_or(LevelFilter::Info, |level| level.0),
+            reboot_directory: Some(match &document.machine.reboot_directory {
+                Some(directory) => home.join(directory),
+                None => PathBuf::from(reboot::DIRECTORY),
+            }),
         })
     }
 }

@@ -18,6 +18,7 @@
 //! | [`storage`] | state file, event log, their thread | what a saved state means |
 //! | `event_log` | the records on disk until the hub has them | who sends them |
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
+//! | [`reboot`] | how a door asks for a reboot of its machine | who reboots it |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
 
@@ -29,6 +30,7 @@ mod event_log;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gpio;
+pub mod reboot;
 pub mod service;
 pub mod status;
 pub mod storage;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
 use door_agent::gpio::simulated::SimCommand;
 
@@ -78,22 +79,21 @@ enum Command {
         #[arg(value_name = "ACTION", value_parser = SimCommand::from_str)]
         action: SimCommand,
     },
+    /// Take away and judge a door's request to reboot; for door-agent-reboot.service, by root
+    #[command(name = "reboot-requested", hide = true)]
+    RebootRequested {
+        /// The request
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Some(config) = cli.config else {
-        eprintln!(
-            "error: --config is missing, expected --config FILE with the agent's configuration\n\n{EXAMPLES}"
-        );
-        return ExitCode::FAILURE;
-    };
     let result = match cli.command {
-        None => commands::run::run(&config),
-        Some(Command::Check) => commands::check::check(&config),
-        Some(Command::Status { json }) => commands::status::status(&config, json),
-        Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
-        Some(Command::Sim { action }) => commands::sim::simulate(&config, action),
+        // Of the machine and not of a door: it has no configuration.
+        Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
+        command => with_configuration(cli.config, command),
     };
     match result {
         Ok(status) => status,
@@ -101,5 +101,24 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn with_configuration(
+    config: Option<PathBuf>,
+    command: Option<Command>,
+) -> anyhow::Result<ExitCode> {
+    let Some(config) = config else {
+        bail!(
+            "--config is missing, expected --config FILE with the agent's configuration\n\n{EXAMPLES}"
+        );
+    };
+    match command {
+        None => commands::run::run(&config),
+        Some(Command::Check) => commands::check::check(&config),
+        Some(Command::Status { json }) => commands::status::status(&config, json),
+        Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
+        Some(Command::Sim { action }) => commands::sim::simulate(&config, action),
+        Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
     }
 }

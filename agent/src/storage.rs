@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use door_core::contract::CommandId;
 use fs4::{FileExt, TryLockError};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -71,6 +72,21 @@ pub struct Place {
     pub floor: Option<Value>,
 }
 
+/// A reboot that was asked for, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RebootNote {
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The command that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<CommandId>,
+    /// The boot that it led to; none while it is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led_to: Option<String>,
+}
+
 /// What an event record says. Sequence, boot id, door and place are the log's to add.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
@@ -108,6 +124,8 @@ pub struct Restored {
     pub clock_floor_unix_s: u64,
     /// How this start relates to the one before.
     pub start_reason: StartReason,
+    /// The latest reboot that was asked for.
+    pub reboot: Option<RebootNote>,
     /// Files that were damaged, for the event log and the person who reads it.
     pub damages: Vec<Damage>,
 }
@@ -182,11 +200,22 @@ impl Storage {
         };
         let mut saved = saved.unwrap_or_default();
         saved.boot = directory.boot_id.to_owned();
+        match (start_reason, &mut saved.reboot) {
+            (StartReason::Boot, Some(note)) if note.led_to.is_none() => {
+                note.led_to = Some(directory.boot_id.to_owned());
+            }
+            // It did not come, and is forgotten: the same command may ask again.
+            (StartReason::Restart, reboot) => {
+                reboot.take_if(|note| note.led_to.is_none());
+            }
+            _ => {}
+        }
         let restored = Restored {
             door: saved.door.clone(),
             place: saved.place.clone(),
             clock_floor_unix_s: saved.clock_unix_s,
             start_reason,
+            reboot: saved.reboot.clone(),
             damages,
         };
         let newest = watch::Sender::new(log.newest());
@@ -254,6 +283,18 @@ impl DoorStorage {
     ) {
         self.post(|mailbox| {
             mailbox.place = Some(place);
+            mailbox.saves.push(Box::new(done));
+        });
+    }
+
+    /// Saves that a reboot was asked for.
+    pub fn save_reboot(
+        &self,
+        reboot: RebootNote,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        self.post(|mailbox| {
+            mailbox.reboot = Some(reboot);
             mailbox.saves.push(Box::new(done));
         });
     }

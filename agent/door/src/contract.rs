@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use command::{
-    Command, CommandId, InvalidCommandId, LockDoor, METHODS, Relinquish, UnlockDoor, Window,
+    Command, CommandId, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, UnlockDoor, Window,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use door_core::contract::Reboot;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::uplink::Uplink;
 use log::{info, warn};
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::controller::ControllerHandle;
+use crate::reboot::Machine;
 
 /// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as many.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
@@ -29,6 +31,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 pub(super) struct Methods {
     controller: ControllerHandle,
     device: DeviceId,
+    machine: Machine,
     slots: Arc<Semaphore>,
 }
 
@@ -41,10 +44,11 @@ pub(super) struct Request {
 }
 
 impl Methods {
-    pub(super) fn new(controller: ControllerHandle, device: DeviceId) -> Self {
+    pub(super) fn new(controller: ControllerHandle, device: DeviceId, machine: Machine) -> Self {
         Self {
             controller,
             device,
+            machine,
             slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
         }
     }
@@ -76,10 +80,12 @@ impl Methods {
     }
 
     async fn answer(&self, request: &Request, client: &AsyncClient) {
-        let reply = self
-            .controller
-            .invoke(&request.method, &request.payload)
-            .await;
+        let (reply, reboot) = if request.method == Reboot::METHOD {
+            self.machine.judge(&request.payload).await
+        } else {
+            let invoked = self.controller.invoke(&request.method, &request.payload);
+            (invoked.await, None)
+        };
         let mut body = reply.body_json();
         if body.len() > MAX_ANSWER_BYTES {
             warn!(
@@ -99,6 +105,10 @@ impl Methods {
                 "{}: the answer of {} was lost with its connection",
                 self.device, request.method
             );
+        }
+        // After the answer: draining sends what is in the queue before it says goodbye.
+        if let Some(wanted) = reboot {
+            self.machine.go(wanted);
         }
     }
 

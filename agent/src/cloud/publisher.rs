@@ -35,6 +35,7 @@ pub(super) struct Publisher {
     snapshot: watch::Receiver<Snapshot>,
     link: watch::Receiver<LinkStatus>,
     start_reason: StartReason,
+    boot_reason: Value,
     /// Epoch of the times handed to [`Reported`].
     started: Instant,
     client: Option<AsyncClient>,
@@ -79,6 +80,7 @@ pub(super) struct Parts {
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) start_reason: StartReason,
+    pub(super) boot_reason: Value,
     pub(super) desired: Desired,
 }
 
@@ -94,6 +96,7 @@ impl Publisher {
             snapshot: parts.snapshot,
             link: parts.link,
             start_reason: parts.start_reason,
+            boot_reason: parts.boot_reason,
             started: Instant::now(),
             client: None,
             desired: parts.desired,
@@ -276,6 +279,7 @@ impl Publisher {
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "startReason": self.start_reason,
+            "bootReason": self.boot_reason,
             "clock": clock,
             "link": {"connections": link.connections, "lastProblem": link.last_problem},
         });

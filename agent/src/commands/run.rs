@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use door_agent::gpio::simulated::{SIM_SOCKET, SimSocket};
+use door_agent::reboot::Wanted;
 use door_agent::service::{self, Signals, Wish};
 use door_agent::status::{Status, StatusSocket};
 use door_agent::{Agent, AgentConfig, Change, RunningAgent, Shared};
@@ -39,29 +40,35 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
         sockets.cancel();
         agent.shutdown().await;
         shared.shutdown();
+        if let Some(reboot) = ended? {
+            // The door is in its safe state, and its disk holds everything.
+            reboot.ask().context("cannot ask for a reboot")?;
+            info!("{door}: has asked for a reboot");
+        }
         info!("{door}: ended");
-        ended.map(|()| ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Keeps the status line of the service up to date until something ends the agent.
+/// Keeps the status line of the service up to date until something ends the agent: a signal, or a reboot that is wanted.
 async fn until_ended(
     agent: &mut RunningAgent,
     signals: &mut Signals,
     path: &Path,
     mut config: AgentConfig,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Wanted>> {
     loop {
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::End(signal) => {
                     info!("{}: {signal}, draining", agent.door());
-                    return Ok(());
+                    return Ok(None);
                 }
                 Wish::Reload => reload(path, &mut config, agent),
             },
             change = agent.changed() => match change {
                 Change::State => service::status(&agent.snapshot().to_string()),
+                Change::Reboot(wanted) => return Ok(Some(wanted)),
                 Change::ControllerEnded => bail!("the controller has ended unexpectedly; see the log above"),
             },
         }

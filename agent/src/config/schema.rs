@@ -19,6 +19,7 @@ pub(super) struct Document {
     pub(super) board: Option<BoardConfig>,
     pub(super) state: State,
     pub(super) log: Log,
+    pub(super) machine: Machine,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,4 +45,10 @@ pub(super) struct State {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub(super) level: Option<Level>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Machine {
+    pub(super) reboot_directory: Option<PathBuf>,
 }

@@ -120,7 +120,7 @@ fn an_unknown_key_is_placed_and_the_near_one_suggested() {
     );
     assert_eq!(
         error(&format!("{HUB}\n[stat]\ndirectory = \"x\"\n")),
-        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, board, state, log"
+        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, board, state, log, machine"
     );
     let far = error("[log]\nzzz = 1\n");
     assert_eq!(

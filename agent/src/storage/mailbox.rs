@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use super::state_file::StateFile;
-use super::{EventRecord, LogRecord, Place, StorageError};
+use super::{EventRecord, LogRecord, Place, RebootNote, StorageError};
 use crate::event_log::{Entry, EventLog};
 
 /// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost, which the log then tells.
@@ -52,6 +52,7 @@ pub(super) struct Mailbox {
     pub(super) opened: Option<Files>,
     pub(super) door: Option<Box<RawValue>>,
     pub(super) place: Option<Place>,
+    pub(super) reboot: Option<RebootNote>,
     pub(super) saves: Vec<Done>,
     pub(super) records: VecDeque<EventRecord>,
     /// Records refused because too many waited.
@@ -85,6 +86,8 @@ pub(super) struct Saved {
     pub(super) door: Option<Box<RawValue>>,
     #[serde(default)]
     pub(super) place: Place,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reboot: Option<RebootNote>,
 }
 
 impl Mailbox {

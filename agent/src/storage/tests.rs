@@ -84,6 +84,35 @@ async fn a_state_of_another_form_is_an_error_and_not_a_door_without_state() {
 }
 
 #[tokio::test]
+async fn a_reboot_that_was_asked_for_is_known_to_the_boot_it_led_to() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = Storage::spawn().unwrap();
+    let asked = RebootNote {
+        reason: Some("kernel update".to_owned()),
+        command_id: Some("r-1".parse().unwrap()),
+        led_to: None,
+    };
+    let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+    door.save_reboot(asked.clone(), |_| {});
+    within(door.close()).await;
+    let (door, restored) = storage.open(&directory(home.path(), "next")).unwrap();
+    let led = RebootNote {
+        led_to: Some("next".to_owned()),
+        ..asked.clone()
+    };
+    assert_eq!(restored.reboot, Some(led.clone()));
+    within(door.close()).await;
+    // Still known after the next boot, which it did not lead to.
+    let (door, restored) = storage.open(&directory(home.path(), "later")).unwrap();
+    assert_eq!(restored.reboot, Some(led));
+    // One that did not come is forgotten.
+    door.save_reboot(asked, |_| {});
+    within(door.close()).await;
+    let (_, restored) = storage.open(&directory(home.path(), "later")).unwrap();
+    assert_eq!(restored.reboot, None);
+}
+
+#[tokio::test]
 async fn a_directory_serves_one_agent_at_a_time() {
     let home = tempfile::tempdir().unwrap();
     let storage = Storage::spawn().unwrap();

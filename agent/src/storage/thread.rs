@@ -182,6 +182,9 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     if let Some(place) = work.place.take() {
         files.saved.place = place;
     }
+    if let Some(reboot) = work.reboot.take() {
+        files.saved.reboot = Some(reboot);
+    }
     let result = write_state(door, files);
     for done in work.saves.drain(..) {
         done(result.clone());

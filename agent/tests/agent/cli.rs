@@ -89,6 +89,11 @@ impl Running {
     /// Sends SIGTERM and gives the exit status.
     pub(crate) fn terminate(&mut self) -> i32 {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits for its end and gives the exit status.
+    pub(crate) fn ended(&mut self) -> i32 {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::cli::{CONNECTION, Running, run, write_config};
 use crate::support::TestHub;
 
@@ -147,4 +149,80 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
     let mut agent = agent;
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reboot_is_answered_then_the_door_made_safe_then_asked_for() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let ca = hub.hub().ca_file().display();
+    let port = hub.hub().mqtt_address().port();
+    let settings =
+        format!("mqtt_port = {port}\nca_file = \"{ca}\"\n[machine]\nreboot_directory = \"reboot\"");
+    let config = write_config(home.path(), &connection, &settings);
+    let mut agent = start(&config, &home.path().join("nobody"), &[]);
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["door"]["secured"] == "secured"
+        })
+        .await;
+    assert_eq!(
+        reported["device"]["bootReason"],
+        json!({"cause": "unknown"})
+    );
+
+    let reboot = async |payload| {
+        let (status, answer) = hub.invoke("lobby-east", "reboot", payload).await;
+        assert_eq!(status, 200, "{answer}");
+        (
+            answer["status"].as_u64().unwrap(),
+            answer["payload"].clone(),
+        )
+    };
+    let (status, answer) = reboot(json!({"resaon": "kernel update"})).await;
+    assert_eq!(
+        (status, &answer["field"]),
+        (400, &json!("resaon")),
+        "{answer}"
+    );
+    let late = json!({"notAfter": "2020-01-01T00:00:00Z"});
+    let (status, answer) = reboot(late).await;
+    assert_eq!(
+        (status, &answer["error"]),
+        (410, &json!("expired")),
+        "{answer}"
+    );
+    // No folder, no service that would reboot.
+    let (status, answer) = reboot(json!({"reason": "kernel update"})).await;
+    assert_eq!(
+        (status, &answer["error"]),
+        (500, &json!("notPossible")),
+        "{answer}"
+    );
+
+    std::fs::create_dir(home.path().join("reboot")).unwrap();
+    let (status, answer) = reboot(json!({"reason": "kernel update", "commandId": "r-1"})).await;
+    assert_eq!(
+        (status, &answer["Response"]),
+        (202, &json!("reboot called successfully")),
+        "{answer}"
+    );
+    let (code, log) =
+        tokio::task::block_in_place(|| (agent.ended(), agent.log_until("lobby-east: ended")));
+    assert_eq!(code, 0, "{log}");
+    let safe = log.find("the strike is de-energised").expect(&log);
+    let asked = log.find("has asked for a reboot").expect(&log);
+    assert!(safe < asked, "{log}");
+
+    let request = home.path().join("reboot/request");
+    let judge = || run(&["reboot-requested", "--file", request.to_str().unwrap()]);
+    let (code, stdout, stderr) = judge();
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(
+        stdout,
+        "door lobby-east asks for a reboot: \"kernel update\"\n"
+    );
+    let (code, _, stderr) = judge();
+    assert_eq!(code, 1, "a request counts once: {stderr}");
 }

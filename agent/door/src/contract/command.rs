@@ -1,5 +1,7 @@
 //! Method payloads: written by `doorctl`, read here.
 
+mod reboot;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,8 +13,9 @@ use thiserror::Error;
 
 use super::duration;
 use super::reply::MethodReply;
+pub use reboot::Reboot;
 
-/// The methods that a door answers.
+/// The methods that a door answers; [`Reboot`] is its machine's.
 pub const METHODS: [&str; 4] = ["lockDoor", "unlockDoor", "relinquish", "getState"];
 
 const MAX_COMMAND_ID: usize = 128;

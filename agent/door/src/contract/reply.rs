@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, DoorReport, LockStatus, METHODS, Mode, Raised};
+use super::{Alarm, DoorReport, LockStatus, METHODS, Mode, Raised, Reboot};
 
 /// Longest part of a refused value that is sent back.
 const MAX_SHOWN: usize = 80;
@@ -46,6 +46,8 @@ pub enum ReplyError {
     SensorFault,
     /// 500: not on disk. A lock is driven all the same, an unlock is not.
     NotStored,
+    /// 500: this machine has no way to do it.
+    NotPossible,
     /// 500: the door did not answer in time; what it did is not known.
     NoAnswer,
 }
@@ -138,11 +140,23 @@ impl MethodReply {
         }
     }
 
+    /// A reply about the machine, which says nothing of the door.
+    pub(super) fn of_machine(status: u16, error: Option<ReplyError>, response: String) -> Self {
+        Self {
+            status,
+            body: Box::new(ReplyBody {
+                error,
+                ..ReplyBody::new(response)
+            }),
+        }
+    }
+
     pub(super) fn unknown_method(method: &str) -> Self {
         let response = format!(
-            "no such method: {}; expected one of {}",
+            "no such method: {}; expected one of {}, {}",
             shown(method),
-            METHODS.join(", ")
+            METHODS.join(", "),
+            Reboot::METHOD
         );
         Self::failed(404, ReplyError::UnknownMethod, response, None)
     }

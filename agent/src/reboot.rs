@@ -1,0 +1,401 @@
+//! Rebooting the machine, which the agent cannot do itself: its sandbox allows nothing of the kind.
+//!
+//! The method is answered first (202), then the agent drains, which leaves the door de-energised and everything on disk, and only then a
+//! request is written into a folder that nobody else may write to. A root unit (`systemd/door-agent-reboot.path`) sees it, has
+//! [`take_request`] judge whether it is of this boot and fresh, and reboots. When nobody sees it, the service manager starts the agent again and
+//! the door works on.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use door_core::MethodReply;
+use door_core::contract::{CommandId, Reboot, ReplyError};
+use iothub_protocol::id::DeviceId;
+use log::{info, warn};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use crate::controller::Clock;
+use crate::storage::{DoorStorage, EventRecord, RebootNote, StartReason};
+
+/// Where requests go on a machine that is set up as a service; made by tmpfiles.d.
+pub const DIRECTORY: &str = "/run/door-agent-reboot";
+/// The request in it.
+const FILE: &str = "request";
+/// A request that is older was written by somebody who does not wait for it any more.
+const FRESH: Duration = Duration::from_secs(60);
+/// Largest request that is read.
+const MAX_BYTES: u64 = 4096;
+
+/// A reboot that was accepted: to be [asked for](Wanted::ask) once the agent has drained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    directory: PathBuf,
+    request: Request,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The door that asks.
+    pub door: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The boot in which it asks.
+    boot: String,
+    /// When, on that boot's clock.
+    at_ms: u64,
+}
+
+/// Why a request is not followed.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// There is none, or it cannot be read or removed.
+    #[error("{}: cannot be {action}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not what a door writes. What it holds is not repeated.
+    #[error("{}: {problem}, expected the request of a door", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        problem: &'static str,
+    },
+    /// It is old.
+    #[error("{}: the request was not made within the last {FRESH:?} of this boot", path.display())]
+    Stale {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Wanted {
+    /// Writes the request. The agent has drained: the door is in its safe state.
+    ///
+    /// # Errors
+    /// When the file cannot be written; then nothing reboots.
+    pub fn ask(&self) -> io::Result<()> {
+        let path = self.directory.join(FILE);
+        // Seen whole or not at all.
+        let fresh = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(&serde_json::to_vec(&self.request)?)?;
+        fs::rename(fresh, path)
+    }
+}
+
+/// Takes the request in `path` away and judges it; for the root unit, which reboots when this is `Ok`.
+///
+/// # Errors
+/// When it must not be followed. The file is gone all the same, as far as it could be removed.
+pub fn take_request(path: &Path) -> Result<Request, RequestError> {
+    let failed = |action| {
+        move |source| RequestError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
+    let not_ours = |problem| RequestError::NotOurs {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let read = || -> Result<Vec<u8>, RequestError> {
+        // The folder is the agents': a link or a pipe in it is a trap.
+        let metadata = fs::symlink_metadata(path).map_err(failed("read"))?;
+        if !metadata.is_file() {
+            return Err(not_ours("no plain file"));
+        }
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).map_err(failed("read"))?;
+        file.take(MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(failed("read"))?;
+        Ok(bytes)
+    };
+    let bytes = read();
+    // Whatever it is: what stays would be seen again at once.
+    fs::remove_file(path).map_err(failed("removed"))?;
+    let request: Request =
+        serde_json::from_slice(&bytes?).map_err(|_| not_ours("not the expected JSON"))?;
+    let now = Clock::new(crate::gpio::ClockTrust::System).now();
+    let age = now
+        .boottime
+        .checked_sub(Duration::from_millis(request.at_ms));
+    if request.boot != now.boot_id.as_str() || age.is_none_or(|age| age > FRESH) {
+        return Err(RequestError::Stale {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(request)
+}
+
+/// Answers the method `reboot` and tells the agent when one was accepted; clones are of the same machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: DeviceId,
+    directory: Option<PathBuf>,
+    clock: Mutex<Clock>,
+    storage: DoorStorage,
+    /// The latest command that had its reboot, or is about to.
+    done: Mutex<Option<CommandId>>,
+    wanted: watch::Sender<Option<Wanted>>,
+}
+
+impl Machine {
+    /// A machine that reboots through `directory`, if there is one.
+    pub(crate) fn new(
+        device: DeviceId,
+        directory: Option<PathBuf>,
+        clock: Clock,
+        storage: DoorStorage,
+        reboot: Option<&RebootNote>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                device,
+                directory,
+                clock: Mutex::new(clock),
+                storage,
+                done: Mutex::new(reboot.and_then(|note| note.command_id.clone())),
+                wanted: watch::Sender::new(None),
+            }),
+        }
+    }
+
+    /// Tells when a reboot is wanted.
+    pub(crate) fn wanted(&self) -> watch::Receiver<Option<Wanted>> {
+        self.inner.wanted.subscribe()
+    }
+
+    /// Judges a call. What is accepted is done once the answer is on its way: see [`Machine::go`].
+    pub(crate) async fn judge(&self, payload: &[u8]) -> (MethodReply, Option<Wanted>) {
+        match self.accept(payload).await {
+            Ok(wanted) => (Reboot::accepted(), Some(wanted)),
+            Err(reply) => (reply, None),
+        }
+    }
+
+    /// The answer has been handed over: the agent may drain.
+    pub(crate) fn go(&self, wanted: Wanted) {
+        info!("{}: reboots as it was told to", self.inner.device);
+        self.inner.wanted.send_replace(Some(wanted));
+    }
+
+    async fn accept(&self, payload: &[u8]) -> Result<Wanted, MethodReply> {
+        let inner = &self.inner;
+        let Reboot { reason, window } = Reboot::parse(payload)?;
+        if window.command_id.is_some() && window.command_id == *lock(&inner.done) {
+            return Err(Reboot::done_before());
+        }
+        let now = lock(&inner.clock).now();
+        if let Some(not_after) = window.not_after {
+            // As for an unlock: without a trusted clock nothing can tell, and it is not done.
+            let late = now.trusted_wall().is_none_or(|wall| wall > not_after);
+            if late {
+                let why = "it came after its notAfter, or nothing can tell that it did not";
+                return Err(Reboot::refused(410, ReplyError::Expired, why));
+            }
+        }
+        let Some(directory) = inner.directory.clone().filter(|folder| folder.is_dir()) else {
+            let why = "this agent does not run as the service that could reboot its machine";
+            return Err(Reboot::refused(500, ReplyError::NotPossible, why));
+        };
+        let request = Request {
+            door: inner.device.to_string(),
+            reason: reason.clone(),
+            boot: now.boot_id.as_str().to_owned(),
+            at_ms: u64::try_from(now.boottime.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut fields = Map::new();
+        fields.insert("reason".to_owned(), reason.clone().into());
+        if let Some(id) = &window.command_id {
+            fields.insert("commandId".to_owned(), id.as_str().into());
+        }
+        self.save(reason, window.command_id.clone()).await?;
+        inner.storage.append(EventRecord {
+            at: now.wall,
+            clock: now.quality.as_str().to_owned(),
+            kind: "rebootRequested".to_owned(),
+            urgent: true,
+            fields,
+        });
+        (*lock(&inner.done)).clone_from(&window.command_id);
+        Ok(Wanted { directory, request })
+    }
+
+    /// On disk before it is done, so that the next boot knows why it came.
+    async fn save(
+        &self,
+        reason: Option<String>,
+        command_id: Option<CommandId>,
+    ) -> Result<(), MethodReply> {
+        let (done, saved) = oneshot::channel();
+        let note = RebootNote {
+            reason,
+            command_id,
+            led_to: None,
+        };
+        self.inner.storage.save_reboot(note, |result| {
+            // The call may have been given up.
+            let _ = done.send(result);
+        });
+        match saved.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                warn!("{}: does not reboot: {error}", self.inner.device);
+                let why = "that it was asked for cannot be stored";
+                Err(Reboot::refused(500, ReplyError::NotStored, why))
+            }
+            Err(_) => Err(Reboot::refused(
+                500,
+                ReplyError::NotStored,
+                "the disk does not answer",
+            )),
+        }
+    }
+}
+
+/// Why this machine was booted, for the reported property `device.bootReason`.
+pub(crate) fn boot_reason(start: StartReason, reboot: Option<&RebootNote>, boot: &str) -> Value {
+    match reboot.filter(|note| note.led_to.as_deref() == Some(boot)) {
+        Some(note) => json!({
+            "cause": "reboot",
+            "reason": note.reason,
+            "commandId": note.command_id,
+        }),
+        // Power came, or somebody else rebooted; at a first start nothing is known.
+        None if start == StartReason::First => json!({"cause": "unknown"}),
+        None => json!({"cause": "other"}),
+    }
+}
+
+/// A panic elsewhere leaves nothing half-changed: each change is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::boot_id;
+
+    fn wanted(directory: &Path) -> Wanted {
+        let now = Clock::new(crate::gpio::ClockTrust::System).now();
+        Wanted {
+            directory: directory.to_path_buf(),
+            request: Request {
+                door: "lobby-east".to_owned(),
+                reason: Some("kernel update".to_owned()),
+                boot: boot_id().as_str().to_owned(),
+                at_ms: u64::try_from(now.boottime.as_millis()).unwrap(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_fresh_request_of_this_boot_is_followed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let wanted = wanted(folder.path());
+        wanted.ask().unwrap();
+        assert_eq!(take_request(&path).unwrap(), wanted.request);
+        assert!(matches!(
+            take_request(&path).unwrap_err(),
+            RequestError::Io { .. }
+        ));
+    }
+
+    #[test]
+    fn what_is_old_foreign_or_a_trap_is_removed_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let fresh = wanted(folder.path());
+        let refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let error = take_request(&path).unwrap_err();
+            assert!(!path.exists());
+            error.to_string()
+        };
+        let mut of_another_boot = fresh.request.clone();
+        of_another_boot.boot = "another".to_owned();
+        let mut of_the_future = fresh.request.clone();
+        of_the_future.at_ms += 3_600_000;
+        for stale in [of_another_boot, of_the_future] {
+            let text = refused(&serde_json::to_vec(&stale).unwrap());
+            assert!(text.contains("not made within the last 60s"), "{text}");
+        }
+        assert!(refused(b"{}").contains("not the expected JSON"));
+        assert!(refused(&[b'x'; 10_000]).contains("not the expected JSON"));
+
+        let secret = folder.path().join("secret");
+        fs::write(&secret, serde_json::to_vec(&fresh.request).unwrap()).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        let text = take_request(&path).unwrap_err().to_string();
+        assert!(text.contains("no plain file"), "{text}");
+        assert!(secret.exists() && !path.is_symlink());
+    }
+
+    #[test]
+    fn an_old_request_of_this_boot_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut old = wanted(folder.path());
+        let Some(before) = old.request.at_ms.checked_sub(61_000) else {
+            // This machine is up for less than a minute: nothing here can be that old.
+            return;
+        };
+        old.request.at_ms = before;
+        old.ask().unwrap();
+        assert!(matches!(
+            take_request(&folder.path().join(FILE)).unwrap_err(),
+            RequestError::Stale { .. }
+        ));
+    }
+
+    #[test]
+    fn only_the_boot_that_it_led_to_has_the_reason() {
+        let note = RebootNote {
+            reason: Some("kernel update".to_owned()),
+            command_id: None,
+            led_to: Some("b".to_owned()),
+        };
+        assert_eq!(
+            boot_reason(StartReason::Boot, Some(&note), "b"),
+            json!({"cause": "reboot", "reason": "kernel update", "commandId": null})
+        );
+        assert_eq!(
+            boot_reason(StartReason::Boot, Some(&note), "c"),
+            json!({"cause": "other"})
+        );
+        assert_eq!(
+            boot_reason(StartReason::First, None, "c"),
+            json!({"cause": "unknown"})
+        );
+    }
+}
