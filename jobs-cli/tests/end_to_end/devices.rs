@@ -36,7 +36,7 @@ fn what_is_added_is_listed_shown_and_can_connect() {
     insta::assert_snapshot!(listed.stdout, @r"
     door,connectionState,building,floor,lockState,doorState,secured,proof
     east,offline,43,3,,,,
-    north,connected,,mezzanine,unknown,unknown,unknown,none
+    north,connected,,mezzanine,unlocked,closed,unsecured,bond
     west,offline,43,3,,,,
     ");
     let third = operator.json(&[

@@ -31,7 +31,7 @@ fn a_lock_is_counted_by_what_the_doors_answer() {
     insta::assert_snapshot!(watched.stdout, @r"
     DOOR    LOCK STATE  DOOR STATE  SECURED    PROOF  OUTCOME
     closed  locked      closed      secured    bond   secured
-    open    unlocking   open        unsecured  bond   accepted (202): door open
+    open    unlocked    open        unsecured  bond   accepted (202): door open
     ");
     let shown = operator.json(&["jobs", "show", "now"]);
     assert_eq!(

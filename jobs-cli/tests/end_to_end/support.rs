@@ -166,11 +166,12 @@ impl Lab {
     /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the hub shows it connected.
     pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
         let door = self.door_on_its_way(name, flags);
-        let connected = |value: &Value| {
+        // Released, as it is configured to be: what it reports at first may still be under way.
+        let settled = |value: &Value| {
             value["connectionState"] == "Connected"
-                && value["properties"]["reported"]["door"].is_object()
+                && value["properties"]["reported"]["door"]["lockState"] == "unlocked"
         };
-        self.operator.until(&["twin", "show", name], connected);
+        self.operator.until(&["twin", "show", name], settled);
         door
     }
 
