@@ -13,6 +13,7 @@ mod targets {
     pub(crate) mod job;
     pub(crate) mod method;
     pub(crate) mod mqtt_packet;
+    pub(crate) mod mqtt_session;
     pub(crate) mod property_bag;
     pub(crate) mod query;
     pub(crate) mod query_sql;
@@ -62,6 +63,11 @@ pub const TARGETS: &[Target] = &[
         "mqtt-packet",
         targets::mqtt_packet::run,
         targets::mqtt_packet::seeds,
+    ),
+    target_of(
+        "mqtt-session",
+        targets::mqtt_session::run,
+        targets::mqtt_session::seeds,
     ),
     target_of(
         "property-bag",

@@ -15,6 +15,7 @@ use crate::auth::DeviceLogin;
 use crate::http::{read_document, without_mark};
 use crate::mqtt::codec::{self, Connect, Packet, Publish};
 use crate::mqtt::frames::Frames;
+use crate::mqtt::machine::{Effect, Session};
 use crate::service::{BulkRequest, DeviceUpdate};
 use crate::store::{StoreError, scratch};
 
@@ -52,6 +53,47 @@ pub fn mqtt_packet(bytes: &[u8], limit: usize) -> Decoded {
             },
         },
     }
+}
+
+/// What a session did about one packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handled {
+    /// The packet id that is acknowledged.
+    pub acknowledged: Option<u16>,
+    /// The QoS granted for each filter of a SUBSCRIBE.
+    pub granted: Vec<u8>,
+    /// How many subscriptions the session has now.
+    pub subscriptions: usize,
+}
+
+/// Hands the packets in `bytes` to a new session of the device `lobby-east`, up to the one that ends it.
+#[must_use]
+pub fn mqtt_session(mut bytes: &[u8], limit: usize) -> Vec<Handled> {
+    let device = "lobby-east".parse().expect("a device id");
+    let (mut session, mut handled) = (Session::new(device, Vec::new(), None), Vec::new());
+    while let Ok(Some((packet, length))) = codec::decode(bytes, limit) {
+        let (acknowledged, granted) = match session.handle(&packet) {
+            Err(_) | Ok(Effect::Disconnect) => break,
+            Ok(
+                Effect::TwinGet { ack, .. }
+                | Effect::ReportedPatch { ack, .. }
+                | Effect::MethodResponse { ack, .. }
+                | Effect::Telemetry { ack, .. },
+            ) => (ack, Vec::new()),
+            Ok(Effect::Subscribed {
+                packet_id, granted, ..
+            }) => (Some(packet_id), granted),
+            Ok(Effect::Unsubscribed { packet_id }) => (Some(packet_id), Vec::new()),
+            Ok(Effect::Pong | Effect::Nothing) => (None, Vec::new()),
+        };
+        handled.push(Handled {
+            acknowledged,
+            granted,
+            subscriptions: session.subscriptions().len(),
+        });
+        bytes = &bytes[length..];
+    }
+    handled
 }
 
 /// What the reader of WebSocket frames makes of bytes.

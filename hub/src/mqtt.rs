@@ -11,7 +11,7 @@ mod error_body;
 pub(crate) mod frames;
 mod link;
 mod listener;
-mod machine;
+pub(crate) mod machine;
 mod pace;
 
 pub(crate) use listener::Gateway;

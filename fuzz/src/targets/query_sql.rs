@@ -16,7 +16,7 @@ pub(crate) fn run(data: &[u8]) {
     let Ok(query) = parse(text) else {
         return;
     };
-    // Other sources have documents of other kinds; of jobs the hub takes `SELECT *` alone.
+    // Other sources have documents of other kinds.
     if query.source == Source::Devices {
         DATABASE.with(|database| database.check(&query));
     }

@@ -14,7 +14,7 @@ const MAX_SUBSCRIPTIONS: usize = 5;
 const MAX_MESSAGE: usize = 256 * 1024;
 
 /// A device's session: whom it is, and what it is subscribed to.
-pub(super) struct Session {
+pub(crate) struct Session {
     device: DeviceId,
     subscriptions: Vec<(Subscription, u8)>,
     /// Sent as telemetry when the connection ends without DISCONNECT.
@@ -22,14 +22,14 @@ pub(super) struct Session {
 }
 
 /// A will that was judged to be telemetry.
-pub(super) struct LastWill {
-    pub(super) properties: PropertyBag,
-    pub(super) body: Vec<u8>,
+pub(crate) struct LastWill {
+    pub(crate) properties: PropertyBag,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What is to be done about a packet. `ack` is the packet id to acknowledge once it is done.
 #[derive(Debug, PartialEq)]
-pub(super) enum Effect<'a> {
+pub(crate) enum Effect<'a> {
     TwinGet {
         rid: &'a str,
         ack: Option<u16>,
@@ -69,7 +69,7 @@ pub(super) enum Effect<'a> {
 
 /// Why a connection is ended: MQTT 3.1.1 has no other way to say no.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     #[error("a second CONNECT")]
     SecondConnect,
     #[error("QoS 2, which IoT Hub does not serve")]
@@ -88,7 +88,7 @@ pub(super) enum Violation {
 
 impl Session {
     /// A session that begins with the subscriptions that were kept.
-    pub(super) fn new(
+    pub(crate) fn new(
         device: DeviceId,
         subscriptions: Vec<(Subscription, u8)>,
         will: Option<Box<LastWill>>,
@@ -100,21 +100,21 @@ impl Session {
         }
     }
 
-    pub(super) const fn device(&self) -> &DeviceId {
+    pub(crate) const fn device(&self) -> &DeviceId {
         &self.device
     }
 
-    pub(super) fn subscriptions(&self) -> &[(Subscription, u8)] {
+    pub(crate) fn subscriptions(&self) -> &[(Subscription, u8)] {
         &self.subscriptions
     }
 
     /// The will, once: it is spent by being taken.
-    pub(super) fn take_will(&mut self) -> Option<Box<LastWill>> {
+    pub(crate) fn take_will(&mut self) -> Option<Box<LastWill>> {
         self.will.take()
     }
 
     /// Judges a packet.
-    pub(super) fn handle<'a>(&mut self, packet: &Packet<'a>) -> Result<Effect<'a>, Violation> {
+    pub(crate) fn handle<'a>(&mut self, packet: &Packet<'a>) -> Result<Effect<'a>, Violation> {
         match packet {
             Packet::Connect(_) | Packet::ConnectOfLevel(_) => Err(Violation::SecondConnect),
             Packet::Publish(publish) => self.publish(publish),
@@ -222,7 +222,7 @@ impl Session {
 
 impl LastWill {
     /// Judges the will of a CONNECT (IoT Hub developer guide: it becomes telemetry with `iothub-MessageType` = `Will`).
-    pub(super) fn new(will: &Will<'_>, device: &DeviceId) -> Result<Box<Self>, Violation> {
+    pub(crate) fn new(will: &Will<'_>, device: &DeviceId) -> Result<Box<Self>, Violation> {
         if will.qos == 2 {
             return Err(Violation::Qos2);
         }
