@@ -64,6 +64,8 @@ pub enum CallOutcome {
     TakenOver,
     /// Too many calls wait for this device already.
     TooManyInFlight,
+    /// The device was deleted while the call waited for it: another one made under its id does not get it.
+    Deleted,
     /// Nobody waited for it any longer before it had left: the device has not seen it.
     Withdrawn,
 }

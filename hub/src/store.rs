@@ -10,6 +10,7 @@ mod event;
 mod file;
 mod job;
 mod job_device;
+mod job_end;
 mod policy;
 mod query;
 mod reader;
@@ -129,6 +130,32 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether the same operation fails again however well the store is: what is at fault is not the disk, a lock or another operation.
+    pub(crate) fn is_lasting(&self) -> bool {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+        };
+        match self {
+            Self::Sql(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseLocked
+                        | DiskFull
+                        | FileLockingProtocolFailed
+                        | OutOfMemory
+                        | PermissionDenied
+                        | ReadOnly
+                        | SystemIoFailure
+                )
+            ),
+            Self::Commit(_) | Self::Deadline | Self::Busy => false,
+            _ => true,
+        }
+    }
+
     fn corrupt(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Corrupt {
             what,
@@ -164,11 +191,36 @@ impl Store {
         after_commit: AfterCommit,
         held: impl Send + 'static,
     ) -> Result<Self, StoreError> {
+        Self::open_with(path, held, |events| hooks(events, after_commit))
+    }
+
+    /// Opens a database whose transactions SQLite takes back, as it does when the disk is full, for as long as `full` says so.
+    #[cfg(test)]
+    pub(crate) fn open_full(
+        path: &Path,
+        full: Arc<std::sync::atomic::AtomicBool>,
+    ) -> Result<Self, StoreError> {
+        Self::open_with(path, (), move |events| Hooks {
+            before_commit: Box::new(move |connection| {
+                if full.load(std::sync::atomic::Ordering::Relaxed) {
+                    connection.execute_batch("ROLLBACK")?;
+                }
+                Ok(())
+            }),
+            ..hooks(events, Box::new(|_| {}))
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        held: impl Send + 'static,
+        hooks: impl FnOnce(EventKeeper) -> Hooks,
+    ) -> Result<Self, StoreError> {
         let connection = schema::open_writer(path)?;
         let readers = Readers::open(path)?;
         let events = EventKeeper::new(&connection)?;
-        let (writer, thread) = Writer::spawn(connection, hooks(events.clone(), after_commit), held)
-            .map_err(StoreError::Thread)?;
+        let (writer, thread) =
+            Writer::spawn(connection, hooks(events.clone()), held).map_err(StoreError::Thread)?;
         Ok(Self {
             writer,
             readers,

@@ -1,5 +1,6 @@
 //! Jobs: made, looked at and cancelled here; planned in [`plan`], run by the [`runner`].
 
+mod clock;
 mod collector;
 mod methods;
 mod plan;
@@ -14,7 +15,6 @@ use iothub_protocol::id::JobId;
 use iothub_protocol::job::{
     DeviceJobStatistics, JobAction, JobRequest, JobResponse, JobStatus, JobType,
 };
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::store::{
     Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Place, Store,
 };
 
+use clock::Clock;
 pub(crate) use runner::Runner;
 
 /// What a device's record says when the hub stopped between sending the call and hearing of it. Not one of IoT Hub's codes: Azure does not
@@ -44,6 +45,18 @@ const UNANSWERED: (&str, &str) = (
     "The job's maximum execution time passed before the device answered; whether it acted is not known.",
 );
 
+/// What it says when the hub heard and cannot store it.
+const NOT_STORED: (&str, &str) = (
+    "OutcomeUnknown",
+    "The hub had sent the call and could not store what came of it; whether the device acted is not known.",
+);
+
+/// What it says when the job ended for that reason before its turn.
+const GIVEN_UP: (&str, &str) = (
+    "ServerError",
+    "The hub could not store what the job did, and ended it before it began with this device.",
+);
+
 /// What a job says between its stop and its end.
 const STOPPING: &str =
     "The job was stopped: nothing more is sent, and the answers to what was sent are waited for.";
@@ -57,6 +70,7 @@ pub(crate) struct JobService {
     store: Store,
     method: MethodService,
     nudge: Arc<Notify>,
+    clock: Clock,
 }
 
 impl JobService {
@@ -65,15 +79,17 @@ impl JobService {
             store,
             method,
             nudge: Arc::default(),
+            clock: Clock::default(),
         }
     }
 
     /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier hub left unsettled.
     pub(crate) async fn runner(&self, stop: CancellationToken) -> Result<Runner, ServiceError> {
-        Runner::recover(&self.store).await?;
+        Runner::recover(&self.store, &self.clock).await?;
         Ok(Runner::new(
             self.store.clone(),
             self.method.clone(),
+            self.clock.clone(),
             Arc::clone(&self.nudge),
             stop,
         ))
@@ -91,7 +107,7 @@ impl JobService {
         }
         let action = check_action(&request.action)?;
         let kind = request.action.job_type();
-        let created = Timestamp::now();
+        let created = self.clock.wall();
         let job = NewJob {
             job_id: id.clone(),
             kind,
@@ -132,7 +148,7 @@ impl JobService {
         id: &JobId,
         how: Cancel,
     ) -> Result<JobResponse, ServiceError> {
-        match self.store.job_cancel(id, how, Timestamp::now()).await? {
+        match self.store.job_cancel(id, how, self.clock.wall()).await? {
             JobCancel::Done(record) => {
                 // Its run is told by the runner.
                 self.nudge.notify_one();

@@ -121,6 +121,7 @@ impl MethodService {
             CallOutcome::Disconnected => "disconnected",
             CallOutcome::TakenOver => "taken_over",
             CallOutcome::TooManyInFlight => "too_many",
+            CallOutcome::Deleted => "deleted",
             CallOutcome::Withdrawn => "withdrawn",
         };
         self.metrics.method_ended(by, name);
@@ -152,6 +153,10 @@ pub(crate) fn answer(
             ErrorCode::DeviceNotOnline,
             "Timed out waiting for device to connect.",
             waited,
+        )),
+        CallOutcome::Deleted => Err(ServiceError::new(
+            ErrorCode::DeviceNotFound,
+            "the device was deleted before the call could be sent",
         )),
         CallOutcome::ResponseTimedOut => {
             let message = "Timed out waiting for the response from device.";

@@ -107,9 +107,7 @@ impl Registry {
         if reason == DisconnectReason::Deleted {
             let calls = self.waiting().take(device);
             for waiting in calls {
-                waiting.pending.done(CallOutcome::NotOnline {
-                    waited: waiting.call.connect_timeout,
-                });
+                waiting.pending.done(CallOutcome::Deleted);
             }
         }
         if let Some(entry) = self.get(device) {

@@ -253,26 +253,6 @@ impl Store {
         .await
     }
 
-    /// Ends a running job that cannot go on; devices that are not done fail with it.
-    pub(crate) async fn job_break(
-        &self,
-        row: i64,
-        reason: String,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(1, move |write| {
-            super::job_device::fail_rest(write.connection, row, &reason, now)?;
-            write
-                .connection
-                .prepare_cached(
-                    "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 WHERE id = ?1 AND status = 'running'",
-                )?
-                .execute(params![row, reason, time_text(now)])?;
-            Ok(())
-        })
-        .await
-    }
-
     /// How many jobs that are not over have which status.
     pub(crate) async fn job_statistics(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
         self.read(|connection| {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
-use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params};
 
 use super::device::stored_id;
@@ -260,20 +259,6 @@ pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Fails all devices of a running job that are not done.
-pub(super) fn fail_rest(
-    connection: &Connection,
-    job: i64,
-    reason: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let now = time_text(now);
-    let why = (ErrorCode::ServerError.name(), reason);
-    fail_all(connection, Some(job), "pending", why, &now)?;
-    fail_all(connection, Some(job), "running", why, &now)?;
-    recount(connection, Some(job))
-}
-
 impl Store {
     /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them. Devices that are
     /// no longer there fail at once.
@@ -313,7 +298,7 @@ impl Store {
     pub(crate) async fn device_job_end(
         &self,
         job: i64,
-        outcomes: Arc<Vec<DeviceOutcome>>,
+        outcomes: Arc<[DeviceOutcome]>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(outcomes.len(), move |write| {
@@ -373,74 +358,4 @@ impl Store {
         })
         .await
     }
-
-    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those `running` with `unanswered`.
-    pub(crate) async fn job_complete(
-        &self,
-        job: i64,
-        not_begun: (&'static str, &'static str),
-        unanswered: (&'static str, &'static str),
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(1, move |write| {
-            let now = time_text(now);
-            fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
-            fail_all(write.connection, Some(job), "running", unanswered, &now)?;
-            recount(write.connection, Some(job))?;
-            write
-                .connection
-                .prepare_cached("UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), ended = ?2 WHERE id = ?1 AND status = 'running'")?
-                .execute(params![job, now])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard from. Returns how many.
-    pub(crate) async fn device_job_recover(
-        &self,
-        unknown: (&'static str, &'static str),
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
-        self.write(1, move |write| {
-            let failed = fail_all(write.connection, None, "running", unknown, &time_text(now))?;
-            recount(write.connection, None)?;
-            Ok(failed)
-        })
-        .await
-    }
-}
-
-/// Fails all rows of one status, of one job or of all that run.
-fn fail_all(
-    connection: &Connection,
-    job: Option<i64>,
-    status: &str,
-    (code, description): (&str, &str),
-    now: &str,
-) -> Result<usize, StoreError> {
-    let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, ended = ?5, updated = ?5 \
-        WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND status = ?2";
-    Ok(connection
-        .prepare_cached(sql)?
-        .execute(params![job, status, code, description, now])?)
-}
-
-/// Counts the rows of one running job, or of all, anew.
-fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> {
-    let count = |status: &str| {
-        format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')")
-    };
-    let sql = format!(
-        "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count = {} \
-         WHERE (?1 IS NULL AND status = 'running') OR id = ?1",
-        count("pending"),
-        count("running"),
-        count("completed"),
-        count("failed"),
-    );
-    connection
-        .prepare_cached(&sql)?
-        .execute([job.map_or(Value::Null, Value::from)])?;
-    Ok(())
 }

@@ -365,28 +365,6 @@ async fn what_was_running_when_the_hub_died_has_failed_and_the_rest_is_still_pen
 }
 
 #[tokio::test]
-async fn a_device_that_was_made_anew_is_not_the_one_a_job_found() {
-    let test = TestStore::open();
-    let mut devices = Vec::new();
-    for name in ["d0", "d1", "d2"] {
-        devices.push(test.add(name).await);
-    }
-    let row = test.start_job("job").await;
-    let agree = |_: &DeviceRecord| Ok::<_, StoreError>(());
-    assert!(test.store.device_delete(&devices[0], agree).await.unwrap());
-    assert!(test.store.device_delete(&devices[1], agree).await.unwrap());
-    test.add("d0").await;
-    let claimed = test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
-    assert!(claimed.targets.is_empty(), "{claimed:?}");
-    assert_eq!(claimed.next, Some(2));
-    let rest = test.store.device_job_claim(row, 2, 2, now()).await.unwrap();
-    assert_eq!(rest.targets[0].device, devices[2]);
-    assert_eq!(test.job("job").await.counts, counts(0, 1, 0, 2));
-    let none = test.store.device_job_claim(row, 3, 2, now()).await.unwrap();
-    assert_eq!(none.next, None);
-}
-
-#[tokio::test]
 async fn a_cancelled_job_neither_starts_nor_fails() {
     let test = TestStore::open();
     let job = NewJob {
@@ -505,4 +483,89 @@ async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
         .unwrap()
         .rows;
     assert_eq!(rows.len(), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_was_made_again_is_not_the_one_of_the_job() {
+    let test = TestStore::open();
+    for id in ["stays", "goes", "again"] {
+        test.add(id).await;
+    }
+    let (methods, twins) = (
+        test.start_job("methods").await,
+        test.start_job("twins").await,
+    );
+    let any = |_: &DeviceRecord| Ok::<_, StoreError>(());
+    for id in ["goes", "again"] {
+        let device: DeviceId = id.parse().unwrap();
+        assert!(test.store.device_delete(&device, any).await.unwrap());
+    }
+    test.add("again").await;
+
+    let claim = test.store.device_job_claim(methods, 0, 9, now()).await;
+    let claim = claim.unwrap();
+    assert_eq!(claim.next, Some(3));
+    let called: Vec<_> = claim
+        .targets
+        .iter()
+        .map(|target| target.device.as_str())
+        .collect();
+    assert_eq!(called, ["stays"]);
+    assert_eq!(test.job("methods").await.counts, counts(0, 1, 0, 2));
+
+    let refuse = |_: &mut TwinRecord| Err(("Refused", "by the test".to_owned()));
+    let updated = test
+        .store
+        .device_job_update_twins(twins, 0, 9, now(), refuse)
+        .await;
+    assert_eq!(updated.unwrap(), Some(3));
+    assert_eq!(test.job("twins").await.counts, counts(0, 0, 0, 3));
+    let rows = test.store.query_device_jobs(None, Place::START, 10).await;
+    let mut errors: Vec<_> = rows
+        .unwrap()
+        .rows
+        .into_iter()
+        .filter_map(|row| Some((row.device_id.to_string(), row.error?.0)))
+        .collect();
+    errors.sort();
+    let expected = [
+        ("again", "DeviceNotFound"),
+        ("again", "DeviceNotFound"),
+        ("goes", "DeviceNotFound"),
+        ("goes", "DeviceNotFound"),
+        ("stays", "Refused"),
+    ];
+    assert_eq!(
+        errors,
+        expected.map(|(id, code)| (id.to_owned(), code.to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_up_says_what_was_sent_and_what_not() {
+    let test = TestStore::open();
+    for number in 0..3 {
+        test.add(&format!("d{number}")).await;
+    }
+    let row = test.start_job("job").await;
+    test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
+    let (not_begun, unknown) = (("NotBegun", "a"), ("Unknown", "b"));
+    let abandoned = test
+        .store
+        .job_abandon(row, "the disk".into(), not_begun, unknown, now());
+    abandoned.await.unwrap();
+    let job = test.job("job").await;
+    assert_eq!(
+        (job.status, job.counts),
+        (JobStatus::Failed, counts(0, 0, 0, 3))
+    );
+    assert_eq!(job.failure_reason.unwrap(), "the disk");
+    let rows = test.store.query_device_jobs(None, Place::START, 10).await;
+    let codes: Vec<_> = rows
+        .unwrap()
+        .rows
+        .into_iter()
+        .map(|row| row.error.unwrap().0)
+        .collect();
+    assert_eq!(codes, ["Unknown", "Unknown", "NotBegun"]);
 }

@@ -81,7 +81,11 @@ impl Write<'_> {
                 Ok(value)
             }
             Err(error) => {
-                self.undo(before)?;
+                let undone = self.undo(before);
+                // When SQLite has taken back the whole transaction there is nothing to undo, and the operation knows why.
+                if !self.connection.is_autocommit() {
+                    undone?;
+                }
                 Err(error)
             }
         }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer};
+use crate::harness::{Device, TestHub, answer, eventually};
 
 /// A method job, which starts in so many milliseconds.
 pub(crate) fn lock(condition: &str, start_ms: i64) -> Value {
@@ -115,6 +115,39 @@ async fn a_door_that_comes_within_the_connect_timeout_is_reached() {
     let _device = hub.connect("late", &key, 200).await;
     hub.job("patient", &["completed"]).await;
     assert_eq!(hub.device_jobs("patient").await[0]["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_door_that_is_made_again_under_its_id_does_not_get_the_call_of_the_former() {
+    let hub = TestHub::start().await;
+    door(&hub, "door", 3).await;
+    let mut job = lock("*", -1000);
+    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    hub.put("/jobs/v2/patient", job).await;
+    eventually("the call waits for its door", || async {
+        (hub.device_jobs("patient").await.first()?["status"] == "running").then_some(())
+    })
+    .await;
+    let deleted = hub.send(Method::DELETE, "/devices/door", None).await;
+    assert_eq!(deleted.status, 204);
+    let key = hub.add_device("door").await;
+    let mut again = Device::dial(&hub, "door", &key);
+    again.subscribe("$iothub/methods/POST/#").await;
+
+    let job = hub.job("patient", &["completed", "failed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["failedCount"], 1, "{job}");
+    let rows = hub.device_jobs("patient").await;
+    assert_eq!(rows[0]["error"]["code"], "DeviceNotFound");
+    // What it hears first is a call of its own.
+    let call = hub.post("/twins/door/methods", json!({ "methodName": "openDoor" }));
+    let (topic, _) = tokio::select! {
+        received = again.received() => received,
+        answer = call => panic!("nobody has answered: {}", answer.body),
+    };
+    assert!(
+        topic.starts_with("$iothub/methods/POST/openDoor/"),
+        "{topic}"
+    );
 }
 
 #[tokio::test]

@@ -1,108 +1,115 @@
-//! What the calls of a job come to, until it is stored. Bounded by bytes: a fleet may answer faster than the disk takes it.
+//! What was heard of a job's calls and is not stored yet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::plan::HELD_BYTES;
 use crate::session::{CallObserver, CallOutcome};
+use crate::store::DeviceResult;
 
-/// Bytes of answers that may wait before no further calls are sent.
-const BEHIND: usize = 8 * 1024 * 1024;
+/// Payloads that are held at most, when devices that were called before the store fell behind answer with much. Of further answers all but the
+/// payload is kept.
+const MOST_BYTES: usize = 8 * HELD_BYTES;
 
-/// Bytes of answers that may wait at all: calls that are on their way are answered all the same, with up to 128 KiB each.
-const MOST: usize = 128 * 1024 * 1024;
+/// What the record of a device says whose answer could not be held until it was stored. Not one of IoT Hub's codes.
+const NOT_KEPT: &str = "AnswerNotKept";
 
-/// What a call came to.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Heard {
-    /// What the registry says.
-    Outcome(CallOutcome),
-    /// The device answered with this status, and with so many bytes that could not be held.
-    Dropped { status: i32, bytes: usize },
-}
-
-/// Hears of the job's calls, on whatever thread they end. Never more than the calls in flight.
+/// Hears of the job's calls, on whatever thread they end. Never more than the calls in flight, and of their payloads no more than
+/// [`MOST_BYTES`].
 #[derive(Default)]
 pub(super) struct Collector {
-    held: Mutex<Held>,
-    arrived: Notify,
+    heard: Mutex<Waiting>,
+    /// Something is there.
+    pub(super) arrived: Notify,
     /// Calls that have not left are not to.
-    withdrawn: AtomicBool,
+    pub(super) withdrawn: AtomicBool,
 }
 
 #[derive(Default)]
-struct Held {
+struct Waiting {
     outcomes: Vec<(u32, Heard)>,
     bytes: usize,
 }
 
-impl Collector {
-    /// Up to so many outcomes.
-    pub(super) fn take(&self, at_most: usize) -> Vec<(u32, Heard)> {
-        let mut held = self.lock();
-        let keep = held.outcomes.len().saturating_sub(at_most);
-        let taken = held.outcomes.split_off(keep);
-        held.bytes -= taken.iter().map(|(_, heard)| heard.bytes()).sum::<usize>();
-        taken
-    }
-
-    /// Whether so much waits to be stored that no more should be asked for.
-    pub(super) fn is_behind(&self) -> bool {
-        self.lock().bytes > BEHIND
-    }
-
-    /// Waits for an outcome.
-    pub(super) async fn arrived(&self) {
-        self.arrived.notified().await;
-    }
-
-    /// Wants no more of the calls that have not left. `false` when that has been said before.
-    pub(super) fn withdraw(&self) -> bool {
-        !self.withdrawn.swap(true, Ordering::Relaxed)
-    }
-
-    pub(super) fn is_withdrawn(&self) -> bool {
-        self.withdrawn.load(Ordering::Relaxed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        // A panic elsewhere leaves it whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What was heard of one call.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// All of it.
+    Whole(CallOutcome),
+    /// An answer whose payload could not be held, as its record will say.
+    Cut(DeviceResult),
 }
 
 impl Heard {
-    /// The bytes of the answer that are held for it.
     fn bytes(&self) -> usize {
         match self {
-            Self::Outcome(CallOutcome::Answered { payload, .. }) => payload.len(),
-            Self::Outcome(_) | Self::Dropped { .. } => 0,
+            Self::Whole(CallOutcome::Answered { payload, .. }) => payload.len(),
+            _ => 0,
         }
+    }
+}
+
+impl Collector {
+    /// The next outcomes to be stored: so many, and about as many bytes as one operation should write.
+    pub(super) fn take(&self, at_most: usize) -> Vec<(u32, Heard)> {
+        let mut waiting = self.waiting();
+        let mut taken = Vec::with_capacity(at_most.min(waiting.outcomes.len()));
+        let mut bytes = 0;
+        while taken.len() < at_most && bytes < HELD_BYTES {
+            let Some(outcome) = waiting.outcomes.pop() else {
+                break;
+            };
+            bytes += outcome.1.bytes();
+            taken.push(outcome);
+        }
+        waiting.bytes -= bytes;
+        taken
+    }
+
+    /// How many outcomes wait, and how many bytes their payloads have.
+    pub(super) fn held(&self) -> (usize, usize) {
+        let waiting = self.waiting();
+        (waiting.outcomes.len(), waiting.bytes)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CallObserver for Collector {
     fn done(&self, token: u32, outcome: CallOutcome) {
-        {
-            let mut held = self.lock();
-            let heard = match outcome {
-                CallOutcome::Answered { status, payload } if held.bytes + payload.len() > MOST => {
-                    Heard::Dropped {
-                        status,
-                        bytes: payload.len(),
-                    }
-                }
-                outcome => Heard::Outcome(outcome),
-            };
-            held.bytes += heard.bytes();
-            held.outcomes.push((token, heard));
+        let mut heard = Heard::Whole(outcome);
+        let mut waiting = self.waiting();
+        if waiting.bytes + heard.bytes() > MOST_BYTES {
+            heard = cut(heard);
         }
+        waiting.bytes += heard.bytes();
+        waiting.outcomes.push((token, heard));
+        drop(waiting);
         self.arrived.notify_one();
     }
 
     fn is_waiting(&self) -> bool {
-        !self.is_withdrawn()
+        !self.withdrawn.load(Ordering::Relaxed)
+    }
+}
+
+fn cut(heard: Heard) -> Heard {
+    match heard {
+        Heard::Whole(CallOutcome::Answered { status, payload }) => {
+            Heard::Cut(DeviceResult::Failed {
+                code: NOT_KEPT,
+                description: format!(
+                    "The device answered with status {status} and {} bytes while the hub held too many answers that it could not store; \
+                 the status is kept here, the bytes are not.",
+                    payload.len()
+                ),
+            })
+        }
+        other => other,
     }
 }
 
@@ -112,39 +119,38 @@ mod tests {
 
     use super::*;
 
+    const LARGE: usize = 128 * 1024;
+
     #[test]
-    fn answers_are_held_up_to_a_bound_and_what_exceeds_it_is_said() {
+    fn answers_are_held_up_to_a_bound_and_beyond_it_without_their_payloads() {
         let collector = Collector::default();
-        let answer = Bytes::from(vec![b'x'; 128 * 1024]);
-        let calls = u32::try_from(MOST / answer.len()).unwrap() + 2;
-        for token in 0..calls {
-            assert_eq!(
-                collector.is_behind(),
-                (token as usize * answer.len()) > BEHIND
-            );
-            let payload = answer.clone();
+        let fit = u32::try_from(MOST_BYTES / LARGE).unwrap();
+        for token in 0..fit + 10 {
+            let payload = Bytes::from(vec![b'1'; LARGE]);
             collector.done(
                 token,
                 CallOutcome::Answered {
-                    status: 200,
+                    status: 207,
                     payload,
                 },
             );
         }
-        collector.done(calls, CallOutcome::ResponseTimedOut);
-        let dropped = Heard::Dropped {
-            status: 200,
-            bytes: answer.len(),
-        };
-        let last = collector.take(3);
-        assert_eq!(last[0], (calls - 2, dropped.clone()));
-        assert_eq!(last[1], (calls - 1, dropped));
+        assert_eq!(collector.held(), (fit as usize + 10, MOST_BYTES));
+        let taken = collector.take(10);
+        for (token, heard) in taken {
+            assert!(token >= fit, "the last ones are cut");
+            let Heard::Cut(DeviceResult::Failed { description, .. }) = heard else {
+                panic!("{heard:?}");
+            };
+            assert!(description.contains("status 207"), "{description}");
+        }
+        let taken = collector.take(usize::MAX);
         assert_eq!(
-            last[2],
-            (calls, Heard::Outcome(CallOutcome::ResponseTimedOut))
+            taken.len(),
+            HELD_BYTES / LARGE,
+            "as many as one write takes"
         );
-        assert_eq!(collector.take(usize::MAX).len(), calls as usize - 2);
-        assert!(!collector.is_behind());
-        assert!(collector.take(1).is_empty());
+        let left = fit as usize - taken.len();
+        assert_eq!(collector.held(), (left, left * LARGE));
     }
 }

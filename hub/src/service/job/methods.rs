@@ -1,23 +1,20 @@
-//! One run of a method job: claim devices durably, send them their calls in slices, store what they answer. While the store fails it
-//! keeps what it has heard and tries again; nothing that a device said is lost to a full disk that is emptied again.
+//! One run of a method job: claim devices durably, send them their calls in slices, store what they answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use iothub_protocol::error::ErrorCode;
-use iothub_protocol::job::JobStatus;
 use iothub_protocol::method::MethodRequest;
-use jiff::Timestamp;
 
 use super::collector::{Collector, Heard};
-use super::plan::{Devices, Job, Step, plan};
-use super::retry::{Retry, RunClock};
-use super::runner::{Context, view};
+use super::plan::{Devices, RunStep, plan_run};
+use super::retry::Retry;
+use super::runner::Context;
 use super::{NOT_BEGUN, OUTCOME_UNKNOWN, UNANSWERED};
+use crate::service::PreparedCall;
 use crate::service::method::answer;
-use crate::service::{PreparedCall, ServiceError};
 use crate::session::{CallObserver, CallOutcome};
-use crate::store::{Claimed, DeviceOutcome, DeviceResult, JobRecord};
+use crate::store::{Claimed, DeviceOutcome, DeviceResult, StoreError};
 
 /// Devices that become `running` in one transaction.
 const CLAIM: u64 = 1000;
@@ -28,164 +25,154 @@ const SLICE: usize = 64;
 /// Outcomes that one operation stores.
 const OUTCOMES: usize = 500;
 
-/// How long a hub that stops waits for the answers that are on their way.
+/// How long a hub that stops waits for the answers that are on their way, and for the store to take them.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// What the record of a device says whose answer could not be held until it was stored. Not one of IoT Hub's codes.
-const ANSWER_DROPPED: &str = "AnswerNotKept";
 
 pub(super) struct MethodRun {
     context: Context,
     row: i64,
-    job: Job,
-    clock: RunClock,
+    ends: Instant,
     call: PreparedCall,
     collector: Arc<Collector>,
     devices: Devices,
     next: u32,
-    /// What has been heard and not been stored yet.
-    unsaved: Arc<Vec<DeviceOutcome>>,
+    /// Taken from the collector, and not on disk yet.
+    unstored: Arc<[DeviceOutcome]>,
     retry: Retry,
 }
 
 impl MethodRun {
-    pub(super) fn new(context: Context, job: &JobRecord) -> Result<Self, ServiceError> {
-        let request: MethodRequest = serde_json::from_str(&job.action).map_err(|error| {
-            ServiceError::new(
-                ErrorCode::ServerError,
-                format!("the job's method cannot be read back: {error}"),
-            )
-        })?;
+    /// A run of the job in `row`, which ends at `ends`. The error is why it can never run.
+    pub(super) fn new(
+        context: Context,
+        row: i64,
+        action: &str,
+        ends: Instant,
+    ) -> Result<Self, String> {
+        let request: MethodRequest = serde_json::from_str(action)
+            .map_err(|error| format!("the job's method cannot be read back: {error}"))?;
         Ok(Self {
             context,
-            row: job.row,
-            job: Job {
-                status: JobStatus::Running,
-                ..view(job)
-            },
-            clock: RunClock::begin(Timestamp::now()),
-            call: PreparedCall::new(&request)?,
+            row,
+            ends,
+            call: PreparedCall::new(&request).map_err(|error| error.to_string())?,
             collector: Arc::default(),
             devices: Devices {
                 pending: u64::MAX,
-                in_flight: 0,
+                ..Devices::default()
             },
             next: 0,
-            unsaved: Arc::default(),
+            unstored: Arc::new([]),
             retry: Retry::default(),
         })
     }
 
-    /// Runs the job to its end. `false` when the hub stops before that. While the store fails it waits; an error is one that will not pass.
-    pub(super) async fn run(mut self) -> Result<bool, ServiceError> {
+    /// Runs the job to its end. `false` when the hub stops before that.
+    pub(super) async fn run(mut self) -> bool {
         loop {
             if self.context.stop.is_cancelled() {
                 // What has not left is `pending` again, and goes on at the next start.
                 self.withdraw();
                 self.drain().await;
-                return Ok(false);
+                return false;
             }
             if self.context.stopped.is_cancelled() {
                 self.devices.pending = 0;
                 self.withdraw();
             }
-            self.hear();
-            match plan(self.clock.now(), &self.job, self.devices) {
-                Step::Send { at_most, within } if !self.collector.is_behind() => {
-                    // Both in one commit, when both have something to say.
-                    let (claimed, stored) = tokio::join!(self.claim(at_most), self.store());
-                    let stored = stored.map(|()| self.saved());
-                    match claimed {
-                        Ok(claimed) => self.send(claimed, within).await,
-                        Err(error) => self.failed(error).await?,
-                    }
-                    if let Err(error) = stored {
-                        self.failed(error).await?;
+            match self.step().await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => {
+                    if self.context.failed(&mut self.retry, self.row, &error).await {
+                        self.withdraw();
+                        return true;
                     }
                 }
-                Step::Complete => match self.finish().await {
-                    Ok(()) => return Ok(true),
-                    Err(error) => self.failed(error).await?,
-                },
-                Step::Wait(until) if self.unsaved.is_empty() => self.wait(until).await,
-                // Behind, and all of it taken: there is room again.
-                _ if self.unsaved.is_empty() => tokio::task::yield_now().await,
-                _ => match self.store().await {
-                    Ok(()) => self.saved(),
-                    Err(error) => self.failed(error).await?,
-                },
             }
         }
     }
 
-    /// Takes what has been heard, when what was taken before is stored.
-    fn hear(&mut self) {
-        if self.unsaved.is_empty() {
+    /// Does what is next. Whether the job has ended.
+    async fn step(&mut self) -> Result<bool, StoreError> {
+        self.collect();
+        match plan_run(self.context.clock.steady(), self.ends, self.devices) {
+            // As long as the store refuses what has happened, nothing more is to happen.
+            RunStep::Send { .. } if self.retry.is_failing() && self.devices.held > 0 => {
+                self.store().await?;
+            }
+            RunStep::Send { at_most, within } => self.send_next(at_most, within).await?,
+            RunStep::Store => self.store().await?,
+            RunStep::Wait(until) => self.wait(until).await,
+            RunStep::Complete => {
+                self.complete().await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes what has arrived to where it is stored from.
+    fn collect(&mut self) {
+        if self.unstored.is_empty() {
             let heard = self.collector.take(OUTCOMES);
-            let outcomes = heard.into_iter();
-            let outcomes = outcomes.map(|(ordinal, heard)| self.outcome(ordinal, heard));
-            self.unsaved = Arc::new(outcomes.collect());
+            self.unstored = heard
+                .into_iter()
+                .map(|(ordinal, heard)| self.outcome(ordinal, heard))
+                .collect();
         }
+        let (waiting, bytes) = self.collector.held();
+        self.devices.held = (self.unstored.len() + waiting) as u64;
+        self.devices.held_bytes = bytes;
     }
 
-    /// Stores what has been heard. It is kept until that has succeeded.
-    async fn store(&self) -> Result<(), ServiceError> {
-        if self.unsaved.is_empty() {
-            return Ok(());
-        }
-        let store = &self.context.store;
-        let outcomes = Arc::clone(&self.unsaved);
-        Ok(store
-            .device_job_end(self.row, outcomes, Timestamp::now())
-            .await?)
-    }
-
-    fn saved(&mut self) {
-        let stored = std::mem::take(&mut self.unsaved).len() as u64;
-        self.devices.in_flight = self.devices.in_flight.saturating_sub(stored);
-        self.retry.worked();
-    }
-
-    async fn failed(&mut self, error: ServiceError) -> Result<(), ServiceError> {
-        self.retry.after(error, &self.context.stop).await
-    }
-
-    async fn finish(&mut self) -> Result<(), ServiceError> {
-        loop {
-            self.store().await?;
-            self.saved();
-            self.hear();
-            if self.unsaved.is_empty() {
-                break;
-            }
-        }
-        let now = self.clock.now();
+    async fn complete(&self) -> Result<(), StoreError> {
+        let clock = &self.context.clock;
         // Before the time is up, only a run that broke off has left devices unanswered.
-        let unanswered = if now < self.job.ends() {
+        let unanswered = if clock.steady() < self.ends {
             OUTCOME_UNKNOWN
         } else {
             UNANSWERED
         };
         let store = &self.context.store;
-        Ok(store
-            .job_complete(self.row, NOT_BEGUN, unanswered, Timestamp::now())
-            .await?)
+        store
+            .job_complete(self.row, NOT_BEGUN, unanswered, clock.wall())
+            .await
     }
 
-    async fn claim(&self, at_most: u64) -> Result<Claimed, ServiceError> {
+    /// Claims and sends, and stores what has been heard: both in one commit, when both have something to say.
+    async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
+        let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
+        if stored.is_ok() {
+            self.stored();
+        }
+        // What is claimed is sent, also when the other failed: it says `running` on disk.
+        let claimed = match claimed {
+            Ok(claim) => {
+                self.send(claim, within).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        stored.and(claimed)?;
+        self.retry.worked();
+        Ok(())
+    }
+
+    async fn claim(&self, at_most: u64) -> Result<Claimed, StoreError> {
         let at_most = u32::try_from(at_most.min(CLAIM)).unwrap_or(u32::MAX);
-        let store = &self.context.store;
-        Ok(store
-            .device_job_claim(self.row, self.next, at_most, Timestamp::now())
-            .await?)
+        self.context
+            .store
+            .device_job_claim(self.row, self.next, at_most, self.context.clock.wall())
+            .await
     }
 
-    async fn send(&mut self, claimed: Claimed, within: Duration) {
-        match claimed.next {
+    async fn send(&mut self, claim: Claimed, within: Duration) {
+        match claim.next {
             Some(next) => self.next = next,
             None => self.devices.pending = 0,
         }
-        let targets = claimed.targets;
+        let targets = claim.targets;
         self.devices.in_flight += targets.len() as u64;
         let mut targets = targets.into_iter().peekable();
         while targets.peek().is_some() {
@@ -209,32 +196,49 @@ impl MethodRun {
 
     /// Takes back the calls that have not left; they end as such.
     fn withdraw(&self) {
-        if self.collector.withdraw() {
+        if !self.collector.withdrawn.swap(true, Ordering::Relaxed) {
             self.context.method.withdraw();
         }
     }
 
-    fn outcome(&self, ordinal: u32, heard: Heard) -> DeviceOutcome {
-        let result = match heard {
-            Heard::Dropped { status, bytes } => DeviceResult::Failed {
-                code: ANSWER_DROPPED,
-                description: format!(
-                    "The device answered with status {status} and {bytes} bytes, which could not be kept: answers came faster than they could be stored."
-                ),
-            },
-            Heard::Outcome(outcome) => {
-                self.context.method.count("job", &outcome);
-                self.result(outcome)
-            }
-        };
-        DeviceOutcome { ordinal, result }
+    /// What was not stored is.
+    fn stored(&mut self) {
+        let count = self.unstored.len() as u64;
+        self.devices.in_flight = self.devices.in_flight.saturating_sub(count);
+        self.unstored = Arc::new([]);
     }
 
-    fn result(&self, outcome: CallOutcome) -> DeviceResult {
-        if outcome == CallOutcome::Withdrawn {
-            return DeviceResult::NotSent;
+    async fn store(&mut self) -> Result<(), StoreError> {
+        self.write_outcomes().await?;
+        self.stored();
+        self.retry.worked();
+        Ok(())
+    }
+
+    async fn write_outcomes(&self) -> Result<(), StoreError> {
+        if self.unstored.is_empty() {
+            return Ok(());
         }
-        match answer(outcome, &self.call) {
+        let outcomes = Arc::clone(&self.unstored);
+        self.context
+            .store
+            .device_job_end(self.row, outcomes, self.context.clock.wall())
+            .await
+    }
+
+    fn outcome(&self, ordinal: u32, heard: Heard) -> DeviceOutcome {
+        let outcome = match heard {
+            Heard::Whole(outcome) => outcome,
+            Heard::Cut(result) => return DeviceOutcome { ordinal, result },
+        };
+        self.context.method.count("job", &outcome);
+        if outcome == CallOutcome::Withdrawn {
+            return DeviceOutcome {
+                ordinal,
+                result: DeviceResult::NotSent,
+            };
+        }
+        let result = match answer(outcome, &self.call) {
             Ok(result) => DeviceResult::Answered {
                 status: result.status,
                 payload: Some(
@@ -247,40 +251,44 @@ impl MethodRun {
                 code: error.code.name(),
                 description: error.message,
             },
-        }
+        };
+        DeviceOutcome { ordinal, result }
     }
 
     /// Waits for an outcome, the time `until`, the end of the hub, or the stop of the job.
-    async fn wait(&self, until: Timestamp) {
+    async fn wait(&self, until: Instant) {
         tokio::select! {
-            () = self.collector.arrived() => {}
-            () = tokio::time::sleep(self.clock.until(until)) => {}
+            () = self.collector.arrived.notified() => {}
+            () = tokio::time::sleep_until(until.into()) => {}
             () = self.context.stop.cancelled() => {}
-            () = self.context.stopped.cancelled(), if !self.collector.is_withdrawn() => {}
+            () = self.context.stopped.cancelled(), if !self.collector.withdrawn.load(Ordering::Relaxed) => {}
         }
     }
 
-    /// Stores what still arrives. What was sent and does not answer is found `running` at the next start, and so is what cannot be stored now.
+    /// Stores what still arrives. What was sent and does not answer is found `running` at the next start.
     async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN;
         while self.devices.in_flight > 0 {
-            self.hear();
-            if self.unsaved.is_empty() {
-                let arrived = tokio::time::timeout_at(deadline, self.collector.arrived());
-                if arrived.await.is_err() {
-                    return;
+            self.collect();
+            let progress = async {
+                if self.unstored.is_empty() {
+                    self.collector.arrived.notified().await;
+                } else if let Err(error) = self.store().await {
+                    let again = self.retry.failed(error.is_lasting(), Instant::now());
+                    tokio::time::sleep(again.after).await;
                 }
-                continue;
+            };
+            if tokio::time::timeout_at(deadline, progress).await.is_err() {
+                break;
             }
-            if let Err(error) = self.store().await {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    error,
-                    "what devices answered at the last could not be stored"
-                );
-                return;
-            }
-            self.saved();
+        }
+        self.collect();
+        if self.devices.held > 0 {
+            tracing::error!(
+                job = self.row,
+                answers = self.devices.held,
+                "the hub stops before it could store these answers; their outcome will be unknown"
+            );
         }
     }
 }

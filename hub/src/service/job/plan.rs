@@ -1,7 +1,10 @@
-//! What a job does next, as a pure function of the time and what is stored. The runner asks it again after every step, so a hub that was
-//! killed goes on where the store says it was.
+//! What a job does next, as pure functions of the time and what is stored. The runner asks again after every step, so a hub that was killed
+//! goes on where the store says it was.
+//!
+//! A job starts by the wall's clock. How long it may take is measured by a clock that nobody sets, from its start on; after a restart of the
+//! hub, from what the wall's says then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iothub_protocol::job::JobStatus;
 use jiff::{SignedDuration, Timestamp};
@@ -10,10 +13,16 @@ use jiff::{SignedDuration, Timestamp};
 const QUEUED_FOR: SignedDuration = SignedDuration::from_secs(1);
 
 /// Calls of one job that are on their way at once. Each holds a few hundred bytes while it waits for its device.
-pub(super) const IN_FLIGHT: u64 = 50_000;
+const IN_FLIGHT: u64 = 50_000;
+
+/// Answers of one job that may wait for the store while it goes on sending; when there are more, the store is behind and sending stops.
+const HELD: u64 = 2_000;
+
+/// The same, in bytes of their payloads.
+pub(super) const HELD_BYTES: usize = 8 << 20;
 
 /// Calls end with the job's time; what the registry says of them may come this much later.
-const GRACE: SignedDuration = SignedDuration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What the plan depends on.
 #[derive(Debug, Clone)]
@@ -29,11 +38,15 @@ pub(super) struct Job {
 pub(super) struct Devices {
     /// Devices it has not begun with.
     pub(super) pending: u64,
-    /// Devices that have been sent their call and have not answered.
+    /// Devices that have been sent their call, and of which nothing is stored.
     pub(super) in_flight: u64,
+    /// Of these, the ones that have answered.
+    pub(super) held: u64,
+    /// How much they have said.
+    pub(super) held_bytes: usize,
 }
 
-/// The next step.
+/// The next step of a job that has not started.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing to do before this time.
@@ -44,12 +57,21 @@ pub(super) enum Step {
     Start,
     /// The start was missed by so much that it must not be made up for.
     Miss,
+    /// It runs, or is over.
+    Nothing,
+}
+
+/// The next step of one that runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RunStep {
     /// Begin with up to so many devices; their calls have this long.
     Send { at_most: u64, within: Duration },
-    /// Every device is done, or the time is up: what is not done has failed. Until then answers are waited for.
+    /// Store the answers.
+    Store,
+    /// Wait for answers until this time.
+    Wait(Instant),
+    /// Every device is done, or the time is up: what is not done has failed.
     Complete,
-    /// It is over.
-    Nothing,
 }
 
 impl Job {
@@ -58,26 +80,32 @@ impl Job {
         self.start.max(self.created)
     }
 
-    /// When its time is up.
-    pub(super) fn ends(&self) -> Timestamp {
+    /// When its time is up, if nobody sets the clock.
+    fn ends(&self) -> Timestamp {
         self.starts()
             .saturating_add(
                 SignedDuration::try_from(self.max_execution).unwrap_or(SignedDuration::MAX),
             )
             .unwrap_or(Timestamp::MAX)
     }
-}
 
-/// What `job` does at `now`.
-pub(super) fn plan(now: Timestamp, job: &Job, devices: Devices) -> Step {
-    match job.status {
-        JobStatus::Queued | JobStatus::Scheduled | JobStatus::Enqueued => plan_start(now, job),
-        JobStatus::Running => plan_running(now, job, devices),
-        _ => Step::Nothing,
+    /// When its time is up, if it begins to run (again) now. Never longer than it may run at all, whatever the wall's clock says.
+    pub(super) fn deadline(&self, wall: Timestamp, steady: Instant) -> Instant {
+        /// As good as never, and no overflow.
+        const YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        let left = Duration::try_from(self.ends().duration_since(wall)).unwrap_or_default();
+        steady + left.min(self.max_execution).min(YEARS)
     }
 }
 
-fn plan_start(now: Timestamp, job: &Job) -> Step {
+/// What a job that has not started does at `now`.
+pub(super) fn plan(now: Timestamp, job: &Job) -> Step {
+    if !matches!(
+        job.status,
+        JobStatus::Queued | JobStatus::Scheduled | JobStatus::Enqueued
+    ) {
+        return Step::Nothing;
+    }
     let starts = job.starts();
     if now >= job.ends() && now > starts {
         Step::Miss
@@ -98,21 +126,27 @@ fn plan_start(now: Timestamp, job: &Job) -> Step {
     }
 }
 
-fn plan_running(now: Timestamp, job: &Job, devices: Devices) -> Step {
-    let left = Duration::try_from(job.ends().duration_since(now)).unwrap_or_default();
-    let at_most = devices
-        .pending
-        .min(IN_FLIGHT.saturating_sub(devices.in_flight));
-    let last_answer = job.ends().saturating_add(GRACE).unwrap_or(Timestamp::MAX);
+/// What a job that runs and whose time is up at `ends` does at `now`.
+pub(super) fn plan_run(now: Instant, ends: Instant, devices: Devices) -> RunStep {
+    let left = ends.saturating_duration_since(now);
+    let room = if devices.held < HELD && devices.held_bytes < HELD_BYTES {
+        IN_FLIGHT.saturating_sub(devices.in_flight)
+    } else {
+        0
+    };
+    let at_most = devices.pending.min(room);
+    let last_answer = ends + GRACE;
     if at_most > 0 && !left.is_zero() {
-        Step::Send {
+        RunStep::Send {
             at_most,
             within: left,
         }
+    } else if devices.held > 0 {
+        RunStep::Store
     } else if devices.in_flight > 0 && now < last_answer {
-        Step::Wait(last_answer)
+        RunStep::Wait(last_answer)
     } else {
-        Step::Complete
+        RunStep::Complete
     }
 }
 
@@ -136,13 +170,17 @@ mod tests {
         }
     }
 
-    fn waiting(pending: u64, in_flight: u64) -> Devices {
-        Devices { pending, in_flight }
+    fn waiting(pending: u64, in_flight: u64, held: u64) -> Devices {
+        Devices {
+            pending,
+            in_flight,
+            held,
+            held_bytes: 0,
+        }
     }
 
     #[test]
     fn a_job_waits_for_its_start_and_says_queued_for_a_second() {
-        let none = Devices::default();
         for (time, status, expected) in [
             (0.0, Queued, Step::Wait(at(1.0))),
             (0.9, Queued, Step::Wait(at(1.0))),
@@ -156,7 +194,7 @@ mod tests {
             (30.0, Cancelled, Step::Nothing),
         ] {
             assert_eq!(
-                plan(at(time), &job(status, 10.0), none),
+                plan(at(time), &job(status, 10.0)),
                 expected,
                 "{status:?} at {time}"
             );
@@ -165,20 +203,14 @@ mod tests {
 
     #[test]
     fn a_start_sooner_than_a_second_does_not_wait_for_it() {
-        assert_eq!(
-            plan(at(0.0), &job(Queued, 0.5), Devices::default()),
-            Step::Wait(at(0.5))
-        );
-        assert_eq!(
-            plan(at(0.5), &job(Queued, 0.5), Devices::default()),
-            Step::Start
-        );
+        assert_eq!(plan(at(0.0), &job(Queued, 0.5)), Step::Wait(at(0.5)));
+        assert_eq!(plan(at(0.5), &job(Queued, 0.5)), Step::Start);
     }
 
     #[test]
     fn a_start_in_the_past_means_at_once_and_counts_from_then() {
         let job = job(Queued, -86_400.0);
-        assert_eq!(plan(at(0.0), &job, Devices::default()), Step::Start);
+        assert_eq!(plan(at(0.0), &job), Step::Start);
         assert_eq!(job.ends(), at(20.0));
     }
 
@@ -188,33 +220,66 @@ mod tests {
             max_execution: Duration::ZERO,
             ..job(Scheduled, 10.0)
         };
-        assert_eq!(plan(at(10.0), &job, Devices::default()), Step::Start);
-        assert_eq!(plan(at(10.1), &job, Devices::default()), Step::Miss);
+        assert_eq!(plan(at(10.0), &job), Step::Start);
+        assert_eq!(plan(at(10.1), &job), Step::Miss);
     }
 
     #[test]
     fn a_running_job_sends_until_all_are_done_or_its_time_is_up() {
-        let job = job(Running, 10.0);
-        let sends = |at_most, seconds| Step::Send {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let ends = at(20);
+        let sends = |at_most, seconds| RunStep::Send {
             at_most,
             within: Duration::from_secs(seconds),
         };
         for (time, devices, expected) in [
-            (10.0, waiting(3, 0), sends(3, 20)),
-            (25.0, waiting(3, 5), sends(3, 5)),
-            (12.0, waiting(0, 5), Step::Wait(at(32.0))),
-            (12.0, waiting(9, IN_FLIGHT), Step::Wait(at(32.0))),
-            (12.0, waiting(9, IN_FLIGHT - 2), sends(2, 18)),
-            (12.0, waiting(0, 0), Step::Complete),
-            (30.0, waiting(3, 0), Step::Complete),
-            (30.0, waiting(3, 5), Step::Wait(at(32.0))),
-            (32.0, waiting(3, 5), Step::Complete),
+            (0, waiting(3, 0, 0), sends(3, 20)),
+            (15, waiting(3, 5, 0), sends(3, 5)),
+            (2, waiting(0, 5, 0), RunStep::Wait(at(22))),
+            (2, waiting(9, IN_FLIGHT, 0), RunStep::Wait(at(22))),
+            (2, waiting(9, IN_FLIGHT - 2, 0), sends(2, 18)),
+            (2, waiting(0, 0, 0), RunStep::Complete),
+            (20, waiting(3, 0, 0), RunStep::Complete),
+            (20, waiting(3, 5, 0), RunStep::Wait(at(22))),
+            (22, waiting(3, 5, 0), RunStep::Complete),
         ] {
-            assert_eq!(
-                plan(at(time), &job, devices),
-                expected,
-                "{devices:?} at {time}"
-            );
+            let step = plan_run(at(time), ends, devices);
+            assert_eq!(step, expected, "{devices:?} at {time}");
         }
+    }
+
+    #[test]
+    fn a_job_stops_sending_while_the_store_is_behind_and_loses_no_answer_at_its_end() {
+        let now = Instant::now();
+        let ends = now + Duration::from_secs(20);
+        let step = |now, held| plan_run(now, ends, waiting(9, 10_000, held));
+        assert!(matches!(step(now, HELD - 1), RunStep::Send { .. }));
+        assert_eq!(step(now, HELD), RunStep::Store);
+        assert_eq!(step(now, 10_000), RunStep::Store);
+        let much = Devices {
+            held_bytes: HELD_BYTES,
+            ..waiting(9, 10_000, 64)
+        };
+        assert_eq!(plan_run(now, ends, much), RunStep::Store);
+        assert_eq!(step(ends, 1), RunStep::Store);
+        assert_eq!(step(ends + GRACE, 1), RunStep::Store);
+        assert_eq!(step(ends + GRACE, 0), RunStep::Complete);
+    }
+
+    #[test]
+    fn a_job_ends_by_what_the_walls_clock_said_when_it_began_and_never_later_than_it_may() {
+        let steady = Instant::now();
+        let seconds = |left: Instant| left.duration_since(steady).as_secs();
+        let job = job(Running, 10.0);
+        assert_eq!(seconds(job.deadline(at(10.0), steady)), 20);
+        assert_eq!(seconds(job.deadline(at(25.0), steady)), 5, "again");
+        assert_eq!(seconds(job.deadline(at(31.0), steady)), 0, "too late");
+        assert_eq!(seconds(job.deadline(at(-86_400.0), steady)), 20, "set back");
+        let endless = Job {
+            max_execution: Duration::MAX,
+            ..job
+        };
+        assert!(endless.deadline(at(10.0), steady) > steady);
     }
 }

@@ -1,98 +1,91 @@
-//! Patience with a store that fails: a run that has calls on their way must not lose what they come to.
+//! How often, and for how long, a job tries again when the store fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rand::Rng as _;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-use jiff::{SignedDuration, Timestamp};
-
-use crate::service::ServiceError;
 use crate::store::StoreError;
 
-/// The first wait; each further one is twice as long.
+/// The first wait; each further one is twice as long, and a random part of itself longer.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// No wait is longer.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The waits grow no longer than this.
+const LONGEST: Duration = Duration::from_secs(15);
 
-/// Waits that grow while the store fails.
-#[derive(Debug, Default)]
+/// A store that works and refuses this write so many times in a row will not take it.
+const REFUSALS: u32 = 5;
+
+/// A store that fails this long (a full disk) may never take it; what is held until then is lost only if the job's end can be stored.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The failures in a row of one job's writes.
+#[derive(Debug)]
 pub(super) struct Retry {
-    failures: u32,
+    waits: ExponentialBackoff,
+    refused: u32,
+    since: Option<Instant>,
+}
+
+/// What follows a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Again {
+    /// When to try again.
+    pub(super) after: Duration,
+    /// The job should end, with the reason, if the store takes that much.
+    pub(super) give_up: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let waits = ExponentialBuilder::new()
+            .with_min_delay(FIRST)
+            .with_max_delay(LONGEST)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self {
+            waits,
+            refused: 0,
+            since: None,
+        }
+    }
 }
 
 impl Retry {
-    /// Waits until it is time to try again, or the hub stops. An error that will not pass is handed back.
-    pub(super) async fn after(
-        &mut self,
-        error: ServiceError,
-        stop: &CancellationToken,
-    ) -> Result<(), ServiceError> {
-        if !passes(&error) {
-            return Err(error);
+    /// A write has failed at `now`. A `lasting` failure is one that comes again however well the store is.
+    pub(super) fn failed(&mut self, lasting: bool, now: Instant) -> Again {
+        let since = *self.since.get_or_insert(now);
+        self.refused = if lasting { self.refused + 1 } else { 0 };
+        Again {
+            after: self.waits.next().unwrap_or(LONGEST),
+            give_up: self.refused >= REFUSALS || now.duration_since(since) >= PATIENCE,
         }
-        if self.failures == 0 {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "a job waits for the store");
-        }
-        let wait = self.next();
-        // The end of the hub is seen by whoever tries again.
-        let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
-        Ok(())
     }
 
-    /// It worked.
+    /// A write is on disk: the next failure is a first one.
     pub(super) fn worked(&mut self) {
-        if self.failures > 0 {
-            tracing::info!("the store works again, and a job goes on");
-        }
-        self.failures = 0;
-    }
-
-    /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
-        let ceiling = LONGEST.min(FIRST * 2_u32.saturating_pow(self.failures).min(1000));
-        self.failures = self.failures.saturating_add(1);
-        ceiling.mul_f64(rand::rng().random_range(0.5..=1.0))
-    }
-}
-
-/// Whether what failed may work later. What is stored and does not read back stays so.
-fn passes(error: &ServiceError) -> bool {
-    match error.source.as_deref() {
-        None | Some(StoreError::Corrupt { .. }) => false,
-        Some(_) => true,
-    }
-}
-
-/// Time as one run of a job counts it: the wall clock's at its beginning, and from there on as it passes, whatever is done to that clock.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RunClock {
-    wall: Timestamp,
-    began: Instant,
-}
-
-impl RunClock {
-    /// Begins at `wall`.
-    pub(super) fn begin(wall: Timestamp) -> Self {
-        Self {
-            wall,
-            began: Instant::now(),
+        if self.since.is_some() {
+            *self = Self::default();
         }
     }
 
-    /// The present.
-    pub(super) fn now(&self) -> Timestamp {
-        let passed = SignedDuration::try_from(self.began.elapsed()).unwrap_or(SignedDuration::MAX);
-        self.wall.saturating_add(passed).unwrap_or(Timestamp::MAX)
+    /// Whether the last write failed.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.since.is_some()
     }
+}
 
-    /// How long it is until `time`.
-    pub(super) fn until(&self, time: Timestamp) -> Duration {
-        Duration::try_from(time.duration_since(self.now())).unwrap_or_default()
+/// What a job says that ends because of `error`.
+pub(super) fn reason(error: &StoreError) -> String {
+    let mut text = format!("What the job did cannot be stored: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
     }
+    text
 }
 
 #[cfg(test)]
@@ -100,38 +93,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_up_to_a_bound_and_begin_anew() {
-        let mut retry = Retry::default();
-        let waits: Vec<_> = (0..40).map(|_| retry.next()).collect();
-        assert!(waits[0] <= FIRST && waits[0] >= FIRST / 2, "{waits:?}");
-        assert!(waits[5] >= FIRST * 16, "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= LONGEST), "{waits:?}");
-        assert!(waits[39] >= LONGEST / 2, "{waits:?}");
-        retry.worked();
-        assert!(retry.next() <= FIRST);
+    fn waits_grow_to_their_longest_and_are_not_the_same_for_all() {
+        let now = Instant::now();
+        let waits = |retry: &mut Retry| -> Vec<_> {
+            (0..20).map(|_| retry.failed(false, now).after).collect()
+        };
+        let (first, second) = (waits(&mut Retry::default()), waits(&mut Retry::default()));
+        for (number, wait) in (0_u32..).zip(&first) {
+            let least = LONGEST.min(FIRST * 2_u32.pow(number.min(10)));
+            assert!(
+                (least..=2 * least).contains(wait),
+                "{wait:?} is wait {number}"
+            );
+        }
+        assert_ne!(first, second);
     }
 
     #[test]
-    fn what_does_not_read_back_is_not_tried_again() {
-        let error = |source| ServiceError::from(source);
-        let damaged = "{".parse::<serde_json::Value>().unwrap_err();
-        assert!(!passes(&error(StoreError::Corrupt {
-            what: "job",
-            source: damaged.into(),
-        })));
-        assert!(!passes(&ServiceError::argument("no")));
-        assert!(passes(&error(StoreError::Deadline)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_run_counts_from_its_beginning_as_time_passes() {
-        let wall: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let clock = RunClock::begin(wall);
-        let end = wall + SignedDuration::from_secs(20);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(clock.until(end), Duration::from_secs(15));
-        tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(clock.until(end), Duration::ZERO);
-        assert_eq!(clock.now(), wall + SignedDuration::from_secs(25));
+    fn a_write_is_given_up_when_it_is_refused_again_and_again_or_nothing_is_taken_for_an_hour() {
+        let start = Instant::now();
+        let mut retry = Retry::default();
+        for attempt in 1..=REFUSALS {
+            let again = retry.failed(true, start);
+            assert_eq!(again.give_up, attempt == REFUSALS, "attempt {attempt}");
+        }
+        retry.worked();
+        assert!(!retry.is_failing());
+        for _ in 0..100 {
+            assert!(!retry.failed(false, start).give_up);
+        }
+        assert!(!retry.failed(true, start).give_up, "refused once");
+        let late = start + PATIENCE;
+        assert!(
+            !retry
+                .failed(false, late.checked_sub(FIRST).unwrap())
+                .give_up
+        );
+        assert!(retry.failed(false, late).give_up);
+        retry.worked();
+        assert!(!retry.failed(false, late).give_up);
     }
 }

@@ -3,29 +3,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use iothub_protocol::id::JobId;
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::query;
 
-use super::OUTCOME_UNKNOWN;
+use super::clock::Clock;
 use super::methods::MethodRun;
-use super::plan::{Devices, Job, Step, plan};
-use super::retry::Retry;
-use super::twins;
-use crate::service::{MethodService, ServiceError};
+use super::plan::{Job, Step, plan};
+use super::retry::{Retry, reason};
+use super::twins::TwinRun;
+use super::{GIVEN_UP, NOT_STORED, OUTCOME_UNKNOWN};
+use crate::service::MethodService;
 use crate::store::{JobRecord, Store, StoreError};
 
-/// The runner looks at the store at least this often: the clock may have been set.
+/// The runner looks at the store at least this often.
 const TICK: Duration = Duration::from_secs(10);
 
-/// How long to wait before trying again when the store fails.
-const RETRY: Duration = Duration::from_secs(1);
+/// And at the wall's clock, when a job waits for its start: the clock may have been set.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a job that is over is remembered, as on Azure.
 const KEPT_DAYS: i64 = 30;
@@ -37,6 +39,34 @@ pub(crate) struct Runner {
     /// The jobs that are being run, by task.
     running: HashMap<Id, (i64, CancellationToken)>,
     runs: JoinSet<()>,
+    /// The jobs that could not go on, by row, until they are over.
+    troubles: HashMap<i64, Trouble>,
+}
+
+/// A job that could not go on.
+struct Trouble {
+    retry: Retry,
+    /// When it is tried again.
+    again: Instant,
+}
+
+/// When there is something to do.
+#[derive(Clone, Copy, Default)]
+struct Next {
+    /// By the wall's clock: a job starts.
+    wall: Option<Timestamp>,
+    /// By the one that only goes on: something is tried again.
+    steady: Option<Instant>,
+}
+
+impl Next {
+    fn wall(&mut self, time: Timestamp) {
+        self.wall = Some(self.wall.map_or(time, |next| next.min(time)));
+    }
+
+    fn steady(&mut self, time: Instant) {
+        self.steady = Some(self.steady.map_or(time, |next| next.min(time)));
+    }
 }
 
 /// What a run of one job works with.
@@ -44,16 +74,67 @@ pub(crate) struct Runner {
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) method: MethodService,
+    pub(super) clock: Clock,
     /// The hub stops.
     pub(super) stop: CancellationToken,
     /// This job does.
     pub(super) stopped: CancellationToken,
 }
 
+impl Context {
+    /// A write of a running job has failed: waits for the next attempt, or ends the job. Whether it has ended.
+    pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
+        let again = retry.failed(error.is_lasting(), self.clock.steady());
+        tracing::error!(
+            job = row,
+            error = error as &dyn std::error::Error,
+            again_ms = again.after.as_millis(),
+            "a job cannot be stored"
+        );
+        if again.give_up && self.abandon(row, reason(error)).await {
+            return true;
+        }
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(again.after) => {}
+        }
+        false
+    }
+
+    /// Ends a job that cannot be run. `false` when the hub stops before the store takes that.
+    async fn never_runs(&self, row: i64, reason: String) -> bool {
+        let mut retry = Retry::default();
+        while !self.abandon(row, reason.clone()).await {
+            let wait = retry.failed(false, self.clock.steady()).after;
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        true
+    }
+
+    /// Ends a running job as failed, if the store takes that.
+    async fn abandon(&self, row: i64, reason: String) -> bool {
+        tracing::error!(job = row, reason, "a job is given up");
+        let now = self.clock.wall();
+        let abandoned = self
+            .store
+            .job_abandon(row, reason, GIVEN_UP, NOT_STORED, now)
+            .await;
+        if let Err(error) = &abandoned {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(job = row, error, "nor can its end be stored");
+        }
+        abandoned.is_ok()
+    }
+}
+
 impl Runner {
-    pub(crate) fn new(
+    pub(super) fn new(
         store: Store,
         method: MethodService,
+        clock: Clock,
         nudge: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
@@ -61,34 +142,40 @@ impl Runner {
             context: Context {
                 store,
                 method,
+                clock,
                 stop,
                 stopped: CancellationToken::new(),
             },
             nudge,
             running: HashMap::new(),
             runs: JoinSet::new(),
+            troubles: HashMap::new(),
         }
     }
 
     /// Runs until the hub stops. Runs that are on their way then store what they have heard; the rest goes on at the next start.
     pub(crate) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        let clock = self.context.clock.clone();
         let mut retry = Retry::default();
         while !stop.is_cancelled() {
-            let pause = match self.step().await {
+            let next = match self.step().await {
                 Ok(next) => {
                     retry.worked();
-                    next.map_or(TICK, |next| until(next).min(TICK))
+                    next
                 }
                 Err(error) => {
-                    log(&error, "jobs cannot go on; they are taken up again");
-                    retry.next()
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "jobs cannot go on; they are taken up again");
+                    let mut next = Next::default();
+                    next.steady(clock.steady() + retry.failed(false, clock.steady()).after);
+                    next
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.nudge.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = due(&clock, next) => {}
                 Some(ended) = self.runs.join_next_with_id() => self.ended(ended).await,
             }
         }
@@ -96,9 +183,9 @@ impl Runner {
     }
 
     /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything runs.
-    pub(crate) async fn recover(store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn recover(store: &Store, clock: &Clock) -> Result<(), StoreError> {
         let failed = store
-            .device_job_recover(OUTCOME_UNKNOWN, Timestamp::now())
+            .device_job_recover(OUTCOME_UNKNOWN, clock.wall())
             .await?;
         if failed > 0 {
             tracing::warn!(
@@ -110,92 +197,135 @@ impl Runner {
     }
 
     async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = match ended {
-            Ok((id, ())) => id,
-            Err(error) => {
-                tracing::error!(%error, "a job's run has failed; it is taken up again");
-                tokio::time::sleep(RETRY).await;
-                error.id()
-            }
+        let (id, failure) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
         };
-        self.running.remove(&id);
+        let Some((row, _)) = self.running.remove(&id) else {
+            return;
+        };
+        if let Some(error) = failure {
+            tracing::error!(job = row, %error, "a job's run has failed; it is taken up again");
+            let give_up = self.trouble(row, true).give_up;
+            if give_up {
+                let reason = "The hub failed at this job again and again; its log says where.";
+                self.context.abandon(row, reason.into()).await;
+            }
+        }
+    }
+
+    /// Notes that the job in `row` cannot go on, and when it is tried again.
+    fn trouble(&mut self, row: i64, lasting: bool) -> super::retry::Again {
+        let now = self.context.clock.steady();
+        let trouble = self.troubles.entry(row).or_insert_with(|| Trouble {
+            retry: Retry::default(),
+            again: now,
+        });
+        let again = trouble.retry.failed(lasting, now);
+        trouble.again = now + again.after;
+        again
     }
 
     /// Does what is due, and returns when something will be.
-    async fn step(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        let mut next: Option<Timestamp> = None;
-        for job in self.context.store.job_active().await? {
+    async fn step(&mut self) -> Result<Next, StoreError> {
+        let mut next = Next::default();
+        let jobs = self.context.store.job_active().await?;
+        self.troubles
+            .retain(|row, _| jobs.iter().any(|job| job.row == *row));
+        for job in jobs {
             let (name, row) = (job.job_id.clone(), job.row);
-            let time = self.step_job(job).await.unwrap_or_else(|error| {
-                // The others do not wait for it.
-                tracing::error!(job = %name, row, error = &error as &dyn std::error::Error, "a job cannot go on; it is taken up again");
-                Timestamp::now().checked_add(RETRY).ok()
-            });
-            if let Some(time) = time {
-                next = Some(next.map_or(time, |next| next.min(time)));
+            let again = self.troubles.get(&row).map(|trouble| trouble.again);
+            if let Some(again) = again.filter(|again| *again > self.context.clock.steady()) {
+                next.steady(again);
+                continue;
+            }
+            match self.step_job(job).await {
+                Ok(Some(time)) => next.wall(time),
+                Ok(None) => {}
+                Err(error) => {
+                    // The others do not wait for it.
+                    log(&error, &name);
+                    let again = self.trouble(row, error.is_lasting());
+                    if again.give_up {
+                        self.give_up(row, &error).await;
+                    }
+                    next.steady(self.context.clock.steady() + again.after);
+                }
             }
         }
-        let expired = Timestamp::now()
+        let expired = self
+            .context
+            .clock
+            .wall()
             .saturating_sub(jiff::SignedDuration::from_hours(24 * KEPT_DAYS))
             .unwrap_or(Timestamp::MIN);
         self.context.store.job_expire(expired).await?;
         Ok(next)
     }
 
+    /// Ends a job as failed that cannot be started.
+    async fn give_up(&self, row: i64, error: &StoreError) {
+        let (store, now) = (&self.context.store, self.context.clock.wall());
+        if let Err(error) = store.job_fail(row, reason(error), now).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(job = row, error, "nor can its end be stored");
+        }
+    }
+
     async fn step_job(&mut self, job: JobRecord) -> Result<Option<Timestamp>, StoreError> {
         let store = self.context.store.clone();
+        let clock = self.context.clock.clone();
         let row = job.row;
-        let condition = match parse_condition(&job.query_condition) {
-            Ok(condition) => condition,
-            Err(reason) if job.status != JobStatus::Running => {
-                store.job_fail(row, reason, Timestamp::now()).await?;
-                return Ok(None);
-            }
-            // It has been parsed before it ran; the set is stored.
-            Err(_) => None,
-        };
         if job.status == JobStatus::Running {
-            self.resume(job);
+            self.resume(job).await?;
             return Ok(None);
         }
+        let condition = match parse_condition(&job.query_condition) {
+            Ok(condition) => condition,
+            Err(reason) => {
+                store.job_fail(row, reason, clock.wall()).await?;
+                return Ok(None);
+            }
+        };
         let mut view = view(&job);
         loop {
-            match plan(Timestamp::now(), &view, Devices::default()) {
+            match plan(clock.wall(), &view) {
                 Step::Wait(until) => return Ok(Some(until)),
                 Step::Schedule => {
                     store.job_schedule(row).await?;
                     view.status = JobStatus::Scheduled;
                 }
                 Step::Miss => {
-                    let reason = "The hub was not running when the job was to start, and its maximum execution time has passed since.";
-                    store.job_fail(row, reason.into(), Timestamp::now()).await?;
+                    let reason = "The hub was not running when the job was to start, or its clock was set past that; \
+                        the job's maximum execution time has passed since.";
+                    store.job_fail(row, reason.into(), clock.wall()).await?;
                     return Ok(None);
                 }
                 Step::Start => {
-                    if let Some(devices) = store.job_start(row, condition, Timestamp::now()).await?
-                    {
+                    if let Some(devices) = store.job_start(row, condition, clock.wall()).await? {
                         tracing::info!(job = %job.job_id, devices, "a job has started");
-                        self.resume(JobRecord {
-                            status: JobStatus::Running,
-                            ..job
-                        });
+                        let status = JobStatus::Running;
+                        self.resume(JobRecord { status, ..job }).await?;
                     }
                     return Ok(None);
                 }
-                Step::Send { .. } | Step::Complete | Step::Nothing => return Ok(None),
+                Step::Nothing => return Ok(None),
             }
         }
     }
 
     /// Runs a job whose devices are stored, unless it is being run; then its run is told when the job has been stopped.
-    fn resume(&mut self, job: JobRecord) {
+    async fn resume(&mut self, job: JobRecord) -> Result<(), StoreError> {
         let row = job.row;
         if let Some((_, stopped)) = self.running.values().find(|(running, _)| *running == row) {
             if job.stopped {
                 stopped.cancel();
             }
-            return;
+            return Ok(());
         }
+        let clock = &self.context.clock;
+        let ends = view(&job).deadline(clock.wall(), clock.steady());
+        let action = self.context.store.job_action(row).await?;
         let stopped = CancellationToken::new();
         if job.stopped {
             stopped.cancel();
@@ -204,51 +334,50 @@ impl Runner {
             stopped: stopped.clone(),
             ..self.context.clone()
         };
-        let run = self.runs.spawn(async move {
-            let (store, row) = (context.store.clone(), job.row);
-            let stop = context.stop.clone();
-            let Err(error) = run_job(context, job).await else {
-                return;
-            };
-            log(&error, "a job cannot go on, and ends as failed");
-            let mut retry = Retry::default();
-            let reason = format!("The hub could not go on with it: {error}");
-            while let Err(error) = store.job_break(row, reason.clone(), Timestamp::now()).await {
-                // Tried again at the next start, when the hub stops before it works.
-                if stop.is_cancelled() || retry.after(error.into(), &stop).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let run = self.runs.spawn(run_job(context, job, action, ends));
         self.running.insert(run.id(), (row, stopped));
+        Ok(())
     }
 }
 
-fn log(error: &(dyn std::error::Error + 'static), message: &str) {
-    tracing::error!(error, "{message}");
+fn log(error: &StoreError, job: &JobId) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(%job, error, "a job cannot go on; it is taken up again");
 }
 
-async fn run_job(context: Context, mut job: JobRecord) -> Result<(), ServiceError> {
+async fn run_job(context: Context, job: JobRecord, action: String, ends: Instant) {
     let row = job.row;
-    let name = job.job_id.clone();
-    let mut retry = Retry::default();
-    job.action = loop {
-        match context.store.job_action(row).await {
-            Ok(action) => break action,
-            Err(error) => retry.after(error.into(), &context.stop).await?,
-        }
-        if context.stop.is_cancelled() {
-            return Ok(());
-        }
-    };
+    let run = context.clone();
     let finished = match job.kind {
-        JobType::ScheduleUpdateTwin => twins::run(&context, &job).await?,
-        _ => MethodRun::new(context.clone(), &job)?.run().await?,
+        JobType::ScheduleUpdateTwin => match TwinRun::new(run, row, &action, ends) {
+            Ok(run) => run.run().await,
+            Err(reason) => context.never_runs(row, reason).await,
+        },
+        _ => match MethodRun::new(run, row, &action, ends) {
+            Ok(run) => run.run().await,
+            Err(reason) => context.never_runs(row, reason).await,
+        },
     };
     if finished {
-        tracing::info!(job = %name, row, "a job has ended");
+        tracing::info!(job = %job.job_id, row, "a job has ended");
     }
-    Ok(())
+}
+
+/// Waits until something is due, [`TICK`] at most.
+async fn due(clock: &Clock, next: Next) {
+    let latest = clock.steady() + TICK;
+    let latest = next.steady.map_or(latest, |time| time.min(latest));
+    loop {
+        let mut left = latest.saturating_duration_since(clock.steady());
+        if let Some(time) = next.wall {
+            let due = Duration::try_from(time.duration_since(clock.wall())).unwrap_or_default();
+            left = left.min(due).min(LOOK);
+        }
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
 }
 
 /// The condition; `None` for `*`, all devices. The error is the job's failure reason.
@@ -264,12 +393,8 @@ fn parse_condition(text: &str) -> Result<Option<query::Condition>, String> {
     })
 }
 
-fn until(time: Timestamp) -> Duration {
-    Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default()
-}
-
 /// How a stored job looks to the plan.
-pub(super) fn view(job: &JobRecord) -> Job {
+fn view(job: &JobRecord) -> Job {
     Job {
         status: job.status,
         created: job.created,

@@ -1,66 +1,93 @@
 //! One run of a twin job. Each twin changes in the transaction that ends its row, so there is nothing between to be lost.
 
-use iothub_protocol::error::ErrorCode;
-use iothub_protocol::job::JobStatus;
+use std::sync::Arc;
+use std::time::Instant;
+
 use iothub_protocol::twin::TwinPatch;
-use jiff::Timestamp;
 
 use super::NOT_BEGUN;
-use super::plan::{Devices, Job, Step, plan};
-use super::retry::{Retry, RunClock};
-use super::runner::{Context, view};
+use super::plan::{Devices, RunStep, plan_run};
+use super::retry::Retry;
+use super::runner::Context;
 use crate::service::{ServiceError, twin};
-use crate::store::JobRecord;
+use crate::store::StoreError;
 
 /// Twins in one transaction: it should leave the writer to the others again after a few milliseconds.
 const SLICE: u32 = 100;
 
-/// Runs the job to its end. `false` when the hub stops before that.
-pub(super) async fn run(context: &Context, job: &JobRecord) -> Result<bool, ServiceError> {
-    let patch: TwinPatch = serde_json::from_str(&job.action).map_err(|error| {
-        ServiceError::new(
-            ErrorCode::ServerError,
-            format!("the job's update cannot be read back: {error}"),
-        )
-    })?;
-    let view = Job {
-        status: JobStatus::Running,
-        ..view(job)
-    };
-    let mut devices = Devices {
-        pending: u64::MAX,
-        in_flight: 0,
-    };
-    let mut next = 0;
-    let clock = RunClock::begin(Timestamp::now());
-    let mut retry = Retry::default();
-    while !context.stop.is_cancelled() {
-        let store = &context.store;
-        let now = Timestamp::now();
-        let Step::Send { .. } = plan(clock.now(), &view, devices) else {
-            let ended = store.job_complete(job.row, NOT_BEGUN, NOT_BEGUN, now);
-            match ended.await {
-                Ok(()) => return Ok(true),
-                Err(error) => retry.after(error.into(), &context.stop).await?,
+/// A run of a twin job.
+pub(super) struct TwinRun {
+    context: Context,
+    row: i64,
+    ends: Instant,
+    patch: Arc<TwinPatch>,
+    devices: Devices,
+    next: u32,
+    retry: Retry,
+}
+
+impl TwinRun {
+    /// A run of the job in `row`, which ends at `ends`. The error is why it can never run.
+    pub(super) fn new(
+        context: Context,
+        row: i64,
+        action: &str,
+        ends: Instant,
+    ) -> Result<Self, String> {
+        let patch = serde_json::from_str(action)
+            .map_err(|error| format!("the job's update cannot be read back: {error}"))?;
+        Ok(Self {
+            context,
+            row,
+            ends,
+            patch: Arc::new(patch),
+            devices: Devices {
+                pending: u64::MAX,
+                ..Devices::default()
+            },
+            next: 0,
+            retry: Retry::default(),
+        })
+    }
+
+    /// Runs the job to its end. `false` when the hub stops before that.
+    pub(super) async fn run(mut self) -> bool {
+        while !self.context.stop.is_cancelled() {
+            match self.step().await {
+                Ok(true) => return true,
+                Ok(false) => self.retry.worked(),
+                Err(error) => {
+                    if self.context.failed(&mut self.retry, self.row, &error).await {
+                        return true;
+                    }
+                }
             }
-            continue;
+        }
+        false
+    }
+
+    /// Does what is next. Whether the job has ended.
+    async fn step(&mut self) -> Result<bool, StoreError> {
+        let Context { clock, store, .. } = &self.context;
+        let now = clock.wall();
+        let RunStep::Send { .. } = plan_run(clock.steady(), self.ends, self.devices) else {
+            store
+                .job_complete(self.row, NOT_BEGUN, NOT_BEGUN, now)
+                .await?;
+            return Ok(true);
         };
-        let patch = patch.clone();
+        let patch = Arc::clone(&self.patch);
         let update = move |record: &mut _| {
             twin::merge(record, &patch, now)
                 .map_err(|error: ServiceError| (error.code.name(), error.message))
         };
-        let updated = store.device_job_update_twins(job.row, next, SLICE, now, update);
-        match updated.await {
-            Ok(after) => {
-                retry.worked();
-                match after {
-                    Some(after) => next = after,
-                    None => devices.pending = 0,
-                }
-            }
-            Err(error) => retry.after(error.into(), &context.stop).await?,
+        match store
+            .device_job_update_twins(self.row, self.next, SLICE, now, update)
+            .await?
+        {
+            Some(after) => self.next = after,
+            None => self.devices.pending = 0,
         }
+        Ok(false)
     }
-    Ok(false)
 }

@@ -1,0 +1,112 @@
+//! How jobs end, and what becomes of the devices that are not done then.
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+
+use super::{Store, StoreError, time_text};
+
+impl Store {
+    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those `running` with `unanswered`.
+    pub(crate) async fn job_complete(
+        &self,
+        job: i64,
+        not_begun: (&'static str, &'static str),
+        unanswered: (&'static str, &'static str),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            let now = time_text(now);
+            fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
+            fail_all(write.connection, Some(job), "running", unanswered, &now)?;
+            recount(write.connection, Some(job))?;
+            write
+                .connection
+                .prepare_cached("UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), ended = ?2 WHERE id = ?1 AND status = 'running'")?
+                .execute(params![job, now])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard from. Returns how many.
+    pub(crate) async fn device_job_recover(
+        &self,
+        unknown: (&'static str, &'static str),
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        self.write(1, move |write| {
+            let failed = fail_all(write.connection, None, "running", unknown, &time_text(now))?;
+            recount(write.connection, None)?;
+            Ok(failed)
+        })
+        .await
+    }
+
+    /// Ends a running job as `failed` for `reason`. Devices that are not done fail: those `pending` with `not_begun`, those `running` with
+    /// `unknown`. When the rows of the devices cannot be written, the job ends all the same, and they stay as they are.
+    pub(crate) async fn job_abandon(
+        &self,
+        job: i64,
+        reason: String,
+        not_begun: (&'static str, &'static str),
+        unknown: (&'static str, &'static str),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |write| {
+            let now = time_text(now);
+            let rows = write.isolated(|write| {
+                fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
+                fail_all(write.connection, Some(job), "running", unknown, &now)?;
+                recount(write.connection, Some(job))
+            });
+            if let Err(error) = rows {
+                if !error.is_lasting() || write.connection.is_autocommit() {
+                    return Err(error);
+                }
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(job, error, "the devices of a job that is given up cannot be written");
+            }
+            write
+                .connection
+                .prepare_cached("UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 WHERE id = ?1 AND status = 'running'")?
+                .execute(params![job, reason, now])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Fails all rows of one status, of one job or of all that run.
+fn fail_all(
+    connection: &Connection,
+    job: Option<i64>,
+    status: &str,
+    (code, description): (&str, &str),
+    now: &str,
+) -> Result<usize, StoreError> {
+    let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, ended = ?5, updated = ?5 \
+        WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND status = ?2";
+    Ok(connection
+        .prepare_cached(sql)?
+        .execute(params![job, status, code, description, now])?)
+}
+
+/// Counts the rows of one running job, or of all, anew.
+fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> {
+    let count = |status: &str| {
+        format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')")
+    };
+    let sql = format!(
+        "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count = {} \
+         WHERE (?1 IS NULL AND status = 'running') OR id = ?1",
+        count("pending"),
+        count("running"),
+        count("completed"),
+        count("failed"),
+    );
+    connection
+        .prepare_cached(&sql)?
+        .execute([job.map_or(Value::Null, Value::from)])?;
+    Ok(())
+}
