@@ -4,11 +4,9 @@ mod commands;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
-use door_agent::gpio::simulated::SimCommand;
 
 const EXAMPLES: &str = "\
 Examples (F is the agent's configuration file):
@@ -40,11 +38,6 @@ running agent has its pins and is told of by name: stop it instead.
 Examples:
   door-agent de-energise --config /etc/door-agent/lobby-east.toml";
 
-const SIM_EXAMPLES: &str = "\
-Examples:
-  door-agent sim open --config lobby-east.toml
-  door-agent sim jam --config lobby-east.toml";
-
 /// Controls one door and takes its orders from an Azure IoT Hub or a door-hub
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
@@ -73,11 +66,14 @@ enum Command {
     #[command(name = "de-energise", after_help = DE_ENERGISE_EXAMPLES)]
     DeEnergise,
     /// Act on the simulated door of a running agent, and show it
-    #[command(after_help = SIM_EXAMPLES)]
+    #[command(after_help = commands::sim::help())]
     Sim {
-        /// What to do at the door
-        #[arg(value_name = "ACTION", value_parser = SimCommand::from_str)]
-        action: SimCommand,
+        /// What to do at the door: an action and what follows it
+        #[arg(value_name = "ACTION", required = true, num_args = 1..)]
+        action: Vec<String>,
+        /// How long to press a button: the same as `for TIME` after it
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<String>,
     },
     /// Take away and judge a door's request to reboot; for door-agent-reboot.service, by root
     #[command(name = "reboot-requested", hide = true)]
@@ -118,7 +114,7 @@ fn with_configuration(
         Some(Command::Check) => commands::check::check(&config),
         Some(Command::Status { json }) => commands::status::status(&config, json),
         Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
-        Some(Command::Sim { action }) => commands::sim::simulate(&config, action),
+        Some(Command::Sim { action, time }) => commands::sim::simulate(&config, action, time),
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
     }
 }

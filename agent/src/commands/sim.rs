@@ -4,24 +4,54 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use door_agent::gpio::simulated::{SIM_SOCKET, SimCommand, socket};
+use door_agent::gpio::simulated::{SIM_SOCKET, SimCommand, VERBS, socket};
 use serde_json::Value;
 
+const EXAMPLES: &str = "\
+Examples:
+  door-agent sim open --config lobby-east.toml
+  door-agent sim rex --for 2s --config lobby-east.toml
+  door-agent sim cut-sensor bond --config lobby-east.toml";
+
+/// What follows the options in `sim --help`.
+pub(crate) fn help() -> String {
+    let mut help = String::from("Actions:\n");
+    for verb in VERBS {
+        let words = format!("{} {}", verb.name, verb.arguments);
+        help.push_str(&format!("  {words:<32}  {}\n", verb.about));
+    }
+    help + "\nAn INPUT is a key of [board.inputs]: door, bond, rex and so on. What the door looks like then is printed \
+            as JSON; a door that would not let itself be treated like that is an error.\n\n"
+        + EXAMPLES
+}
+
 /// Does something at the simulated door of a running agent.
-pub(crate) fn simulate(config: &Path, action: SimCommand) -> anyhow::Result<ExitCode> {
+pub(crate) fn simulate(
+    config: &Path,
+    mut action: Vec<String>,
+    time: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    if let Some(time) = time {
+        action.extend(["for".to_owned(), time]);
+    }
+    let words: Vec<_> = action.iter().map(String::as_str).collect();
+    let command = SimCommand::parse(&words).with_context(|| format!("sim {}", words.join(" ")))?;
     let directories = super::state_directories(config)?;
     let answer = super::ask_running(&directories, |state| {
-        socket::send(&state.join(SIM_SOCKET), action)
+        socket::send(&state.join(SIM_SOCKET), command)
     })
     .context("[board] kind must be \"simulated\" and the agent must run")?;
-    let refusal = serde_json::from_str::<Value>(&answer)
-        .ok()
-        .and_then(|answer| answer["error"].as_str().map(ToOwned::to_owned));
-    match refusal {
+    match refusal(&answer) {
         Some(refusal) => bail!(refusal),
         None => {
             println!("{answer}");
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Why the door does not, when it does not.
+fn refusal(answer: &str) -> Option<String> {
+    let answer = serde_json::from_str::<Value>(answer).ok()?;
+    answer["error"].as_str().map(ToOwned::to_owned)
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Clock, ControllerHandle, ControllerParts, Snapshot, boot_id, spawn};
-use crate::gpio::simulated::{SimCommand, SimHandle};
+use crate::gpio::simulated::{Sensor, SimCommand, SimHandle};
 use crate::gpio::{self, Board, BoardConfig, ClockTrust, OpenBoard, Wake};
 use crate::storage::{DoorDirectory, DoorStorage, Storage};
 
@@ -148,7 +148,7 @@ async fn people_at_the_door_are_seen_and_let_out() {
     running
         .until(|seen| seen.report.status.secured == Secured::Secured)
         .await;
-    running.act(SimCommand::Rex);
+    running.act(SimCommand::press(Sensor::Rex));
     running
         .until(|seen| lock_state(seen) == LockState::Unlocked)
         .await;

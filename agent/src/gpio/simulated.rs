@@ -3,10 +3,12 @@
 //! It has no thread and no timer of its own: time passes when somebody looks, and [`Board::next_change`] says when to look again. So a thousand
 //! of them run in one process. People act through a [`SimHandle`], in the process or through the [`socket`].
 
+mod command;
 mod model;
 pub mod socket;
+mod wiring;
 
-use std::str::FromStr;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -17,6 +19,7 @@ use thiserror::Error;
 
 use super::config::BoardConfig;
 use super::{Board, Wake};
+pub use command::{Hold, Miswired, Sensor, SimCommand, SimSyntaxError, SimVerb, VERBS};
 use model::{Mechanism, Model};
 pub use socket::SimSocket;
 
@@ -36,76 +39,6 @@ pub struct SimHandle {
     wake: Wake,
 }
 
-/// What a person can do at a simulated door. Buttons and the key switch are let go by themselves after half a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimCommand {
-    /// Opens the door.
-    Open,
-    /// Opens it against the bolt.
-    Force,
-    /// Closes it.
-    Close,
-    /// Turns the handle, which retracts the bolt, and opens.
-    Handle,
-    /// Presses the request-to-exit button.
-    Rex,
-    /// A reader lets somebody in.
-    Grant,
-    /// The fire release comes.
-    Fire,
-    /// The fire release goes; the door stays released until its key switch is turned.
-    FireEnd,
-    /// Turns the key switch that ends a fire release.
-    Reset,
-    /// The bolt does not move any more.
-    Jam,
-    /// It does again.
-    Unjam,
-    /// Only shows.
-    Show,
-}
-
-impl SimCommand {
-    /// Every command, by the name it has on the command line.
-    pub const ALL: [(&'static str, Self); 12] = [
-        ("open", Self::Open),
-        ("force", Self::Force),
-        ("close", Self::Close),
-        ("handle", Self::Handle),
-        ("rex", Self::Rex),
-        ("grant", Self::Grant),
-        ("fire", Self::Fire),
-        ("fire-end", Self::FireEnd),
-        ("reset", Self::Reset),
-        ("jam", Self::Jam),
-        ("unjam", Self::Unjam),
-        ("show", Self::Show),
-    ];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL
-            .into_iter()
-            .find(|(_, command)| *command == self)
-            .map_or("show", |(name, _)| name)
-    }
-}
-
-impl FromStr for SimCommand {
-    type Err = SimError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, command)| command)
-            .ok_or_else(|| SimError::Unknown {
-                text: text.chars().take(40).collect(),
-            })
-    }
-}
-
 /// Why a simulated door does not do what a person wants.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SimError {
@@ -115,12 +48,6 @@ pub enum SimError {
     /// The bolt would hit the frame.
     #[error("the door cannot be closed: its bolt is out")]
     BoltOut,
-    /// No such command.
-    #[error("`{text}` is no command; expected one of {}", names())]
-    Unknown {
-        /// The word.
-        text: String,
-    },
 }
 
 /// What a simulated door looks like.
@@ -135,8 +62,12 @@ pub struct SimState {
     pub outputs: Outputs,
     /// The bolt does not move.
     pub jammed: bool,
-    /// The fire release is there.
-    pub fire: bool,
+    /// The lock has power.
+    pub power: bool,
+    /// What somebody presses or has set off, by the keys of the inputs.
+    pub active: Vec<&'static str>,
+    /// What is wrong with the wires, by the keys of the inputs.
+    pub faults: BTreeMap<&'static str, &'static str>,
 }
 
 impl SimulatedBoard {
@@ -201,8 +132,4 @@ impl SimHandle {
 /// A panic elsewhere leaves no half-changed model: each change is one call.
 fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
     model.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn names() -> String {
-    SimCommand::ALL.map(|(name, _)| name).join(", ")
 }

@@ -58,7 +58,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
         command.args(["--config", config]);
         Self::spawn(command)
@@ -105,7 +105,7 @@ impl Running {
     }
 }
 
-fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let begin = Instant::now();
     loop {
         let (code, stdout, stderr) = run(&["status", "--json", "--config", config]);

@@ -9,4 +9,5 @@ mod cli;
 mod hub;
 mod killed;
 mod service;
+mod sim;
 mod support;

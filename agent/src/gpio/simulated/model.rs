@@ -1,14 +1,13 @@
 //! The physics of a simulated door; time comes in as an argument.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use door_core::{Inputs, Outputs};
 
 use super::super::earlier;
-use super::{SimCommand, SimError, SimState};
-
-/// How long a button pressed by hand stays pressed.
-const PRESS: Duration = Duration::from_millis(500);
+use super::wiring::Wiring;
+use super::{Hold, Sensor, SimCommand, SimError, SimState};
 
 /// What moves the bolt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +32,11 @@ pub(super) struct Model {
     outputs: Outputs,
     closed: bool,
     jammed: bool,
-    fire: bool,
-    rex: Option<Instant>,
-    grant: Option<Instant>,
-    reset: Option<Instant>,
+    /// The lock has power.
+    power: bool,
+    /// What is pressed or set off, and until when when it ends by itself.
+    held: BTreeMap<Sensor, Option<Instant>>,
+    wiring: Wiring,
 }
 
 impl Model {
@@ -53,22 +53,22 @@ impl Model {
             outputs: Outputs::DeEnergised,
             closed: true,
             jammed: false,
-            fire: false,
-            rex: None,
-            grant: None,
-            reset: None,
+            power: true,
+            held: BTreeMap::new(),
+            wiring: Wiring::default(),
         }
     }
 
     pub(super) fn read(&mut self, now: Instant) -> Inputs {
         self.pass(now);
+        let reading = |sensor| Some(self.wiring.read(sensor, |sensor| self.senses(sensor), now));
         Inputs {
-            closed: Some(self.closed),
-            bonded: Some(self.is_thrown()),
-            rex: Some(self.rex.is_some()),
-            grant: Some(self.grant.is_some()),
-            fire: Some(self.fire),
-            fire_reset: Some(self.reset.is_some()),
+            closed: reading(Sensor::Door),
+            bonded: reading(Sensor::Bond),
+            rex: reading(Sensor::Rex),
+            grant: reading(Sensor::Grant),
+            fire: reading(Sensor::Fire),
+            fire_reset: reading(Sensor::FireReset),
         }
     }
 
@@ -94,13 +94,25 @@ impl Model {
                 self.bolt = Duration::ZERO;
                 self.closed = false;
             }
-            SimCommand::Rex => self.rex = Some(now + PRESS),
-            SimCommand::Grant => self.grant = Some(now + PRESS),
-            SimCommand::Fire => self.fire = true,
-            SimCommand::FireEnd => self.fire = false,
-            SimCommand::Reset => self.reset = Some(now + PRESS),
+            SimCommand::Hold(sensor, Hold::Off) => {
+                self.held.remove(&sensor);
+            }
+            SimCommand::Hold(sensor, Hold::On) => {
+                self.held.insert(sensor, None);
+            }
+            SimCommand::Hold(sensor, Hold::For(time)) => {
+                self.held.insert(sensor, Some(now + time));
+            }
             SimCommand::Jam => self.jammed = true,
-            SimCommand::Unjam => self.jammed = false,
+            SimCommand::Free => self.jammed = false,
+            SimCommand::Miswire(sensor, fault) => {
+                let level = self.wiring.read(sensor, |sensor| self.senses(sensor), now);
+                self.wiring.spoil(sensor, fault, level, now);
+            }
+            SimCommand::Mend(Some(sensor)) => self.wiring.mend(sensor),
+            SimCommand::Mend(None) => self.wiring.mend_all(),
+            SimCommand::CutPower => self.power = false,
+            SimCommand::RestorePower => self.power = true,
             SimCommand::Show => {}
         }
         Ok(())
@@ -116,7 +128,9 @@ impl Model {
             },
             outputs: self.outputs,
             jammed: self.jammed,
-            fire: self.fire,
+            power: self.power,
+            active: self.held.keys().map(|sensor| sensor.key()).collect(),
+            faults: self.wiring.faults(),
         }
     }
 
@@ -129,20 +143,17 @@ impl Model {
             _ => None,
         };
         let bolt = bolt.filter(|_| !self.jammed);
-        [bolt, self.rex, self.grant, self.reset]
-            .into_iter()
-            .fold(None, earlier)
+        let released = self.held.values().copied().fold(None, earlier);
+        let wiring = self.wiring.next_change(self.as_of);
+        [bolt, released, wiring].into_iter().fold(None, earlier)
     }
 
     /// Lets time pass up to `now`.
     pub(super) fn pass(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.as_of);
         self.as_of = self.as_of.max(now);
-        for button in [&mut self.rex, &mut self.grant, &mut self.reset] {
-            if button.is_some_and(|until| until <= now) {
-                *button = None;
-            }
-        }
+        self.held
+            .retain(|_, until| until.is_none_or(|until| until > now));
         if self.jammed {
             return;
         }
@@ -153,9 +164,23 @@ impl Model {
         }
     }
 
+    /// What a sensor sees, whatever its wire makes of it.
+    fn senses(&self, sensor: Sensor) -> bool {
+        match sensor {
+            Sensor::Door => self.closed,
+            Sensor::Bond => self.is_thrown(),
+            button => self.held.contains_key(&button),
+        }
+    }
+
     /// Whether the bolt is moved out, in, or left where it is.
     fn direction(&self) -> Option<bool> {
-        match (self.mechanism, self.outputs) {
+        let outputs = if self.power {
+            self.outputs
+        } else {
+            Outputs::DeEnergised
+        };
+        match (self.mechanism, outputs) {
             (Mechanism::Motor, Outputs::Throw) => Some(true),
             (Mechanism::Motor, Outputs::Retract) => Some(false),
             (Mechanism::Motor, _) => None,
@@ -221,7 +246,8 @@ mod tests {
         door.drive(at(0), Outputs::Throw);
         assert_eq!(door.next_change(), None);
         assert_eq!(door.read(at(5000)).bonded, Some(false));
-        door.apply(at(5000), SimCommand::Rex).unwrap();
+        door.apply(at(5000), SimCommand::press(Sensor::Rex))
+            .unwrap();
         assert_eq!(door.next_change(), Some(at(5500)));
         assert_eq!(door.read(at(5499)).rex, Some(true));
         assert_eq!(door.read(at(5500)).rex, Some(false));
@@ -249,15 +275,70 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_its_name() {
-        for (name, command) in SimCommand::ALL {
-            assert_eq!(name.parse(), Ok(command));
-            assert_eq!(command.name(), name);
+    fn a_wire_that_is_not_right_changes_what_is_read_until_it_is_mended() {
+        use super::super::Miswired::{Chatters, Cut, Inverted, Stuck, SwappedWith};
+        // (what is wrong, with which wire, what door, bond, rex, grant, fire read while the exit button is pressed)
+        let right = [true, false, true, false, false];
+        for (sensor, fault, seen) in [
+            (Sensor::Door, Cut, [false, false, true, false, false]),
+            (Sensor::Fire, Cut, [true, false, true, false, true]),
+            (Sensor::Rex, Stuck, [true, false, false, false, false]),
+            (Sensor::Bond, Inverted, [true, true, true, false, false]),
+            (
+                Sensor::Grant,
+                SwappedWith(Sensor::Rex),
+                [true, false, false, true, false],
+            ),
+            (Sensor::Rex, Chatters, [true, false, false, false, false]),
+        ] {
+            let (mut door, at) = model(Mechanism::Motor);
+            door.apply(at(0), SimCommand::Miswire(sensor, fault))
+                .unwrap();
+            door.apply(at(10), SimCommand::Hold(Sensor::Rex, Hold::On))
+                .unwrap();
+            let read = |door: &mut Model, ms| {
+                let Inputs {
+                    closed,
+                    bonded,
+                    rex,
+                    grant,
+                    fire,
+                    ..
+                } = door.read(at(ms));
+                [closed, bonded, rex, grant, fire].map(Option::unwrap)
+            };
+            assert_eq!(read(&mut door, 11), seen, "{sensor:?} {fault:?}");
+            assert_eq!(
+                door.state().faults.len(),
+                if matches!(fault, SwappedWith(_)) {
+                    2
+                } else {
+                    1
+                }
+            );
+            if fault == Chatters {
+                assert_eq!(door.next_change(), Some(at(20)));
+                assert_eq!(read(&mut door, 20), right);
+            }
+            door.apply(at(30), SimCommand::Mend(Some(sensor))).unwrap();
+            assert_eq!(read(&mut door, 31), right, "{sensor:?} {fault:?} mended");
+            assert_eq!(door.next_change(), None);
         }
-        let error = "slam".parse::<SimCommand>().unwrap_err().to_string();
-        assert!(
-            error.contains("`slam`") && error.contains("fire-end"),
-            "{error}"
-        );
+    }
+
+    #[test]
+    fn without_power_a_spring_decides_and_a_motor_stands_still() {
+        for (mechanism, outputs, bonded) in [
+            (Mechanism::Motor, Outputs::Throw, false),
+            (Mechanism::CoilThrows, Outputs::Energised, false),
+            (Mechanism::CoilRetracts, Outputs::Energised, true),
+        ] {
+            let (mut door, at) = model(mechanism);
+            door.apply(at(0), SimCommand::CutPower).unwrap();
+            door.drive(at(0), outputs);
+            assert_eq!(door.read(at(5000)).bonded, Some(bonded), "{mechanism:?}");
+            door.apply(at(5000), SimCommand::RestorePower).unwrap();
+            assert_eq!(door.read(at(9000)).bonded, Some(!bonded), "{mechanism:?}");
+        }
     }
 }

@@ -87,13 +87,13 @@ async fn answer(mut stream: tokio::net::UnixStream, handle: &SimHandle) -> io::R
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(MAX_LINE));
     timeout(LINE_TIME, reader.read_line(&mut line)).await??;
-    let result = line
-        .trim()
-        .parse::<SimCommand>()
-        .and_then(|command| handle.apply(command));
-    let mut reply = match result {
-        Ok(state) => json!(state),
-        Err(error) => json!({ "error": error.to_string() }),
+    let refusal = |error: String| json!({ "error": error });
+    let mut reply = match line.parse::<SimCommand>() {
+        Ok(command) => match handle.apply(command) {
+            Ok(state) => json!(state),
+            Err(error) => refusal(error.to_string()),
+        },
+        Err(error) => refusal(error.to_string()),
     }
     .to_string();
     reply.push('\n');
@@ -108,7 +108,7 @@ pub fn send(path: &Path, command: SimCommand) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(LINE_TIME))?;
     stream.set_write_timeout(Some(LINE_TIME))?;
-    writeln!(stream, "{}", command.name())?;
+    writeln!(stream, "{command}")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     if line.is_empty() {
@@ -144,7 +144,7 @@ mod tests {
         let shown = send(SimCommand::Open).await.unwrap();
         assert_eq!(
             shown,
-            r#"{"door":"open","bolt":"back","outputs":"deEnergised","jammed":false,"fire":false}"#
+            r#"{"door":"open","bolt":"back","outputs":"deEnergised","jammed":false,"power":true,"active":[],"faults":{}}"#
         );
         board.wake.poked().await;
         let mut wrong = UnixStream::connect(&path).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         tokio::task::spawn_blocking(move || {
             BufReader::new(wrong).read_line(&mut line).unwrap();
             assert!(
-                line.starts_with(r#"{"error":"`slam` is no command"#),
+                line.starts_with(r#"{"error":"`slam`, expected one of open"#),
                 "{line}"
             );
         })

@@ -1,0 +1,106 @@
+//! What happens to a reading between sensor and pin.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::command::{Miswired, Sensor};
+
+/// How long a chattering contact stays where it is.
+const CHATTER: Duration = Duration::from_millis(10);
+
+/// The wires that are not as they should be.
+#[derive(Debug, Default)]
+pub(super) struct Wiring {
+    faults: BTreeMap<Sensor, Fault>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Cut,
+    Stuck(bool),
+    ChattersSince(Instant),
+    Inverted,
+    SwappedWith(Sensor),
+}
+
+impl Wiring {
+    /// What the pin of `sensor` shows when the sensors say `truth`.
+    pub(super) fn read(
+        &self,
+        sensor: Sensor,
+        truth: impl Fn(Sensor) -> bool,
+        now: Instant,
+    ) -> bool {
+        match self.faults.get(&sensor) {
+            None => truth(sensor),
+            Some(Fault::Cut) => sensor.reads_when_cut(),
+            Some(Fault::Stuck(level)) => *level,
+            Some(Fault::Inverted) => !truth(sensor),
+            Some(Fault::SwappedWith(other)) => truth(*other),
+            Some(Fault::ChattersSince(since)) => {
+                let turns = now.saturating_duration_since(*since).as_millis() / CHATTER.as_millis();
+                truth(sensor) ^ (turns % 2 == 1)
+            }
+        }
+    }
+
+    /// Something happens to the wire of `sensor`, whose pin shows `level` now.
+    pub(super) fn spoil(&mut self, sensor: Sensor, fault: Miswired, level: bool, now: Instant) {
+        self.mend(sensor);
+        let fault = match fault {
+            Miswired::Cut => Fault::Cut,
+            Miswired::Stuck => Fault::Stuck(level),
+            Miswired::Chatters => Fault::ChattersSince(now),
+            Miswired::Inverted => Fault::Inverted,
+            Miswired::SwappedWith(other) => {
+                self.mend(other);
+                self.faults.insert(other, Fault::SwappedWith(sensor));
+                Fault::SwappedWith(other)
+            }
+        };
+        self.faults.insert(sensor, fault);
+    }
+
+    /// Puts a wire right, and the one it was swapped with.
+    pub(super) fn mend(&mut self, sensor: Sensor) {
+        if let Some(Fault::SwappedWith(other)) = self.faults.remove(&sensor) {
+            self.faults.remove(&other);
+        }
+    }
+
+    /// Puts every wire right.
+    pub(super) fn mend_all(&mut self) {
+        self.faults.clear();
+    }
+
+    /// When a wire makes a reading change by itself.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let chatter = self.faults.values().filter_map(|fault| match fault {
+            Fault::ChattersSince(since) => {
+                let passed = now.saturating_duration_since(*since);
+                let into_turn = passed.as_millis() % CHATTER.as_millis();
+                // Below the length of a turn, so that it fits.
+                Some(now + CHATTER - Duration::from_millis(u64::try_from(into_turn).unwrap_or(0)))
+            }
+            _ => None,
+        });
+        chatter.min()
+    }
+
+    /// The faults in words, by the key of the input.
+    pub(super) fn faults(&self) -> BTreeMap<&'static str, &'static str> {
+        self.faults
+            .iter()
+            .map(|(sensor, fault)| {
+                let word = match fault {
+                    Fault::Cut => "cut",
+                    Fault::Stuck(_) => "stuck",
+                    Fault::ChattersSince(_) => "chatters",
+                    Fault::Inverted => "inverted",
+                    Fault::SwappedWith(_) => "swapped",
+                };
+                (sensor.key(), word)
+            })
+            .collect()
+    }
+}
