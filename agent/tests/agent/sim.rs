@@ -1,25 +1,28 @@
 //! `door-agent sim`: each verb does to a running agent's door what it says.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::cli::{CONNECTION, Running, run, status_until, write_config};
 
-/// A motor lock that is released when nobody asks for anything else, with short times.
-fn start(home: &std::path::Path, relinquish_default: &str) -> (Running, String) {
+/// A motor lock, locked.
+fn start(home: &Path) -> (Running, String) {
     // Nothing listens on port 1.
-    let door = format!(
-        "mqtt_port = 1\n[door]\nrelinquish_default = \"{relinquish_default}\"\nstrike_time = \"1s\""
+    let config = write_config(
+        home,
+        CONNECTION,
+        "mqtt_port = 1\n[door]\nstrike_time = \"2s\"",
     );
-    let config = write_config(home, CONNECTION, &door);
-    let agent = Running::start(&config);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    // A retraction counts once the pulse has ended.
+    command
+        .args(["--config", &config])
+        .env("DOOR_AGENT__STRIKE__PULSE", "800ms");
+    let agent = Running::spawn(command);
     status_until(&config, |status| {
-        let report = &status["door"]["report"];
-        report["lockState"]
-            == if relinquish_default == "locked" {
-                "locked"
-            } else {
-                "unlocked"
-            }
+        status["door"]["report"]["secured"] == "secured"
     });
     (agent, config)
 }
@@ -51,7 +54,7 @@ fn shows(config: &str, words: &str, pointer: &str, value: &Value) {
 #[test]
 fn people_at_the_door() {
     let home = tempfile::tempdir().unwrap();
-    let (_agent, config) = start(home.path(), "locked");
+    let (_agent, config) = start(home.path());
     let shows =
         |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, &json!(value));
 
@@ -95,7 +98,7 @@ fn people_at_the_door() {
 #[test]
 fn faults_of_lock_and_wires() {
     let home = tempfile::tempdir().unwrap();
-    let (_agent, config) = start(home.path(), "locked");
+    let (_agent, config) = start(home.path());
     let shows =
         |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, &json!(value));
 
