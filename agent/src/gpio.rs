@@ -30,19 +30,37 @@ pub type Levels = BTreeMap<&'static str, &'static str>;
 /// A reading in words; an input that is not fitted says so.
 #[must_use]
 pub fn levels(inputs: &Inputs) -> Levels {
-    let word = |reading: Reading, active, idle| match reading {
-        Some(true) => active,
-        Some(false) => idle,
-        None => "not fitted",
-    };
-    BTreeMap::from([
-        ("door", word(inputs.closed, "closed", "open")),
-        ("bond", word(inputs.bonded, "thrown", "not thrown")),
-        ("rex", word(inputs.rex, "pressed", "idle")),
-        ("grant", word(inputs.grant, "active", "idle")),
-        ("fire", word(inputs.fire, "active", "idle")),
-        ("fire_reset", word(inputs.fire_reset, "active", "idle")),
-    ])
+    let readings = [
+        ("door", inputs.closed),
+        ("bond", inputs.bonded),
+        ("rex", inputs.rex),
+        ("grant", inputs.grant),
+        ("fire", inputs.fire),
+        ("fire_reset", inputs.fire_reset),
+    ];
+    readings
+        .into_iter()
+        .map(|(key, reading): (_, Reading)| {
+            let (active, idle) = words(key);
+            let word = match reading {
+                Some(true) => active,
+                Some(false) => idle,
+                None => "not fitted",
+            };
+            (key, word)
+        })
+        .collect()
+}
+
+/// What an input is called when it is active and when it is not, by its key.
+#[must_use]
+pub fn words(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "door" => ("closed", "open"),
+        "bond" => ("thrown", "not thrown"),
+        "rex" => ("pressed", "idle"),
+        _ => ("active", "idle"),
+    }
 }
 
 /// The hardware of one door.

@@ -66,8 +66,10 @@ enum Command {
     #[command(name = "de-energise", after_help = DE_ENERGISE_EXAMPLES)]
     DeEnergise,
     /// Act on the simulated door of a running agent, and show it
-    #[command(after_help = commands::sim::help())]
+    #[command(after_help = commands::sim::help(), subcommand_negates_reqs = true)]
     Sim {
+        #[command(subcommand)]
+        script: Option<SimScript>,
         /// What to do at the door: an action and what follows it
         #[arg(value_name = "ACTION", required = true, num_args = 1..)]
         action: Vec<String>,
@@ -80,6 +82,17 @@ enum Command {
     RebootRequested {
         /// The request
         #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SimScript {
+    /// Carry out a script of actions, waits and expectations
+    #[command(after_help = commands::sim::script::help())]
+    Script {
+        /// The script; `-` reads standard input
+        #[arg(value_name = "FILE")]
         file: PathBuf,
     },
 }
@@ -114,7 +127,11 @@ fn with_configuration(
         Some(Command::Check) => commands::check::check(&config),
         Some(Command::Status { json }) => commands::status::status(&config, json),
         Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
-        Some(Command::Sim { action, time }) => commands::sim::simulate(&config, action, time),
+        Some(Command::Sim {
+            script: Some(SimScript::Script { file }),
+            ..
+        }) => commands::sim::script::run(&config, &file),
+        Some(Command::Sim { action, time, .. }) => commands::sim::simulate(&config, action, time),
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
     }
 }

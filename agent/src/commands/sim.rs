@@ -1,6 +1,8 @@
 //! `door-agent sim`.
 
-use std::path::Path;
+pub(crate) mod script;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -37,10 +39,7 @@ pub(crate) fn simulate(
     let words: Vec<_> = action.iter().map(String::as_str).collect();
     let command = SimCommand::parse(&words).with_context(|| format!("sim {}", words.join(" ")))?;
     let directories = super::state_directories(config)?;
-    let answer = super::ask_running(&directories, |state| {
-        socket::send(&state.join(SIM_SOCKET), command)
-    })
-    .context("[board] kind must be \"simulated\" and the agent must run")?;
+    let answer = send(&directories, command)?;
     match refusal(&answer) {
         Some(refusal) => bail!(refusal),
         None => {
@@ -48,6 +47,14 @@ pub(crate) fn simulate(
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Tells the running agent; gives its line of JSON.
+fn send(directories: &[PathBuf; 2], command: SimCommand) -> anyhow::Result<String> {
+    super::ask_running(directories, |state| {
+        socket::send(&state.join(SIM_SOCKET), command)
+    })
+    .context("[board] kind must be \"simulated\" and the agent must run")
 }
 
 /// Why the door does not, when it does not.

@@ -5,6 +5,7 @@
 
 mod command;
 mod model;
+pub mod script;
 pub mod socket;
 mod wiring;
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cli::{CONNECTION, Running, run, status_until, write_config};
+use crate::cli::{CONNECTION, Running, fed, run, status_until, write_config};
 
 /// A motor lock, locked.
 fn start(home: &Path) -> (Running, String) {
@@ -173,6 +174,135 @@ fn what_cannot_be_done_is_said_with_what_can() {
             "{help}\nlacks {verb}"
         );
     }
+}
+
+/// Runs a script from a file; gives exit status, stdout and stderr.
+fn script(config: &str, text: &str) -> (i32, String, String) {
+    let file = Path::new(config).with_file_name("visit.sim");
+    std::fs::write(&file, text).unwrap();
+    let (code, stdout, stderr) =
+        run(&["sim", "script", file.to_str().unwrap(), "--config", config]);
+    let stderr = stderr.replace(&*file.to_string_lossy(), "visit.sim");
+    (code, stdout, stderr)
+}
+
+#[test]
+fn a_script_acts_waits_and_sees() {
+    let home = tempfile::tempdir().unwrap();
+    let (_agent, config) = start(home.path());
+    let visit = "\
+        # out through the door, which locks behind the visitor
+        expect secured=secured alarm=none
+        refused open
+        rex
+        expect lockState=unlocked decides=2 within 10s
+        open
+        expect doorState=open secured=unsecured outputs=deEnergised within 10s
+        at 300ms close
+        expect bond!=thrown for 200ms
+        expect secured=secured heldBy=none within 20s
+        wait 1ms
+    ";
+    let begin = Instant::now();
+    let (code, stdout, stderr) = script(&config, visit);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(begin.elapsed() > Duration::from_millis(500));
+    let steps: Vec<_> = stdout.lines().collect();
+    assert_eq!(steps.len(), 10, "{stdout}");
+    assert!(
+        steps[1].ends_with(
+            "refused open: the door is locked: its bolt is thrown (`force` opens it all the same)"
+        ),
+        "{stdout}"
+    );
+    assert!(
+        steps[8].contains(" s   10  expect secured=secured heldBy=none within 20000ms: after "),
+        "{stdout}"
+    );
+
+    // From a pipe, and the first expectation that fails ends it.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    command.args(["sim", "script", "-", "--config", &config]);
+    let text = "expect lockState=unlocked|jammed doorState=open rex=idle within 50ms\nforce\n";
+    let (code, stdout, stderr) = fed(command, text);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert_eq!(
+        stderr,
+        "standard input:1: expect lockState=unlocked|jammed doorState=open rex=idle within 50ms, but seen: lockState=locked doorState=closed\n"
+    );
+    let status = status_until(&config, |_| true);
+    assert_eq!(
+        status["door"]["report"]["doorState"], "closed",
+        "what follows is not done"
+    );
+
+    for (text, code, expected) in [
+        (
+            "force\nexpect doorState=open for 10s",
+            2,
+            "visit.sim:2: expect doorState=open for 10000ms, but seen: doorState=closed after ",
+        ),
+        (
+            "refused free",
+            2,
+            "visit.sim:1: refused free, but seen: it was done, {\"door\"",
+        ),
+        ("open", 1, "error: visit.sim:1: open: the door is locked"),
+        (
+            "force\nexpect doorState=opn",
+            1,
+            "error: visit.sim:2:8: `opn` is no doorState, expected one of `open`, `closed`",
+        ),
+    ] {
+        let closer = text.contains("10s").then(|| {
+            let config = config.clone();
+            std::thread::spawn(move || {
+                status_until(&config, |status| {
+                    status["door"]["report"]["doorState"] == "open"
+                });
+                status_until(&config, |status| {
+                    status["door"]["inputs"]["bond"] == "not thrown"
+                });
+                sim(&config, "close");
+            })
+        });
+        let (seen, stdout, stderr) = script(&config, text);
+        assert!(
+            seen == code && stderr.starts_with(expected),
+            "{text}: {seen} {stdout} {stderr}"
+        );
+        if let Some(closer) = closer {
+            closer.join().unwrap();
+            status_until(&config, |status| {
+                status["door"]["report"]["secured"] == "secured"
+            });
+        }
+    }
+    let status = status_until(&config, |_| true);
+    assert_eq!(
+        status["door"]["report"]["doorState"], "closed",
+        "a script with a mistake does nothing"
+    );
+}
+
+#[test]
+fn a_script_needs_an_agent_and_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let (code, stdout, stderr) = script(&config, "wait 10m");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("no running agent answers in "), "{stderr}");
+    let (code, _, stderr) = run(&["sim", "script", "missing.sim", "--config", &config]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.starts_with("error: cannot read missing.sim: "),
+        "{stderr}"
+    );
+    let (code, help, _) = run(&["sim", "script", "--help"]);
+    assert!(
+        code == 0 && help.contains("lockState, doorState, secured,"),
+        "{help}"
+    );
 }
 
 const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, jam, free, cut-sensor, cut-bond, stick-sensor, \

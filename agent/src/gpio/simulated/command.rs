@@ -159,7 +159,7 @@ const fn verb(
 }
 
 /// Every verb.
-pub const VERBS: [SimVerb; 19] = {
+pub static VERBS: [SimVerb; 19] = {
     use Sensor::{Bond, Fire, FireReset, Grant, Rex};
     use Takes::{Nothing, SensorOrAll, TwoSensors};
     const PRESS_IT: Hold = Hold::For(PRESS);
@@ -277,7 +277,7 @@ pub const VERBS: [SimVerb; 19] = {
 };
 
 /// The verb that does nothing; not in the list, because a person who wants to look has `status`.
-const SHOW: SimVerb = verb(
+static SHOW: SimVerb = verb(
     "show",
     "",
     Takes::Nothing(SimCommand::Show),
@@ -301,9 +301,7 @@ impl SimCommand {
             found: words.get(index).map(|word| shortened(word)),
             expected,
         };
-        let verb = words
-            .first()
-            .and_then(|word| VERBS.iter().chain([&SHOW]).find(|verb| verb.name == *word));
+        let verb = words.first().and_then(|word| find(word));
         let Some(verb) = verb else {
             return Err(wrong(0, format!("one of {}", verb_names())));
         };
@@ -424,6 +422,15 @@ pub(super) fn parse_time(text: &str) -> Option<Duration> {
 /// A word as an error repeats it.
 pub(super) fn shortened(word: &str) -> String {
     word.chars().take(40).collect()
+}
+
+/// Whether a command begins with this word.
+pub(super) fn is_verb(word: &str) -> bool {
+    find(word).is_some()
+}
+
+fn find(word: &str) -> Option<&'static SimVerb> {
+    VERBS.iter().chain([&SHOW]).find(|verb| verb.name == word)
 }
 
 /// The names of all verbs, for an error.
