@@ -75,6 +75,25 @@ pub trait Board: Send {
     fn next_change(&self) -> Option<Instant>;
 }
 
+/// A board whose wires can be looked at one by one: for whoever has just put them there.
+pub trait WiredBoard: Board {
+    /// Every pin that can be seen now, in the same order each time: the inputs, and whatever else the board has.
+    fn pins(&self) -> Vec<PinLevel>;
+}
+
+/// What a pin shows, without debounce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinLevel {
+    /// The key of its table in `[board.inputs]`; none when the configuration does not have it.
+    pub role: Option<&'static str>,
+    /// Its BCM number; none on a simulated board.
+    pub bcm: Option<u8>,
+    /// 3.3 V.
+    pub high: bool,
+    /// What the configuration makes of it.
+    pub active: bool,
+}
+
 /// Wakes the controller to read the inputs. Any number of pokes before it comes are one.
 #[derive(Debug, Clone, Default)]
 pub struct Wake(Arc<Notify>);
@@ -180,6 +199,33 @@ pub fn open(
                 wake,
                 sim: None,
             })
+        }
+        #[cfg(not(target_os = "linux"))]
+        BoardKind::RaspberryPi => {
+            let _ = door;
+            Err(BoardError::NotHere)
+        }
+    }
+}
+
+/// Claims the board as [`open`] does, to look at its wires; with the hand on a simulated one.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_wired(
+    config: &BoardConfig,
+    strike: &StrikeConfig,
+    door: &str,
+) -> Result<(Box<dyn WiredBoard>, Option<SimHandle>), BoardError> {
+    match config.kind {
+        BoardKind::Simulated => {
+            let (board, sim) = SimulatedBoard::new(config, strike, Wake::default());
+            Ok((Box::new(board), Some(sim)))
+        }
+        #[cfg(target_os = "linux")]
+        BoardKind::RaspberryPi => {
+            let board = raspberry_pi::WholeHeader::open(config, door)?;
+            Ok((Box::new(board), None))
         }
         #[cfg(not(target_os = "linux"))]
         BoardKind::RaspberryPi => {

@@ -1,11 +1,15 @@
 //! The table `[board]`: which board, which pin does what.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use door_core::config::{Fitted, StrikeConfig, StrikeKind, time};
 use serde::Deserialize;
 use thiserror::Error;
+
+/// The pins that the header has, by BCM number.
+pub(super) const HEADER: RangeInclusive<u8> = 0..=27;
 
 /// The table `[board]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -235,7 +239,6 @@ impl BoardConfig {
     }
 
     fn check_pins(&self) -> Result<(), BoardConfigError> {
-        const HEADER: std::ops::RangeInclusive<u8> = 0..=27;
         let outputs = self.outputs.all().map(|(role, output)| {
             let pin = output.map(|output| output.pin);
             ("outputs", role, pin)

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use door_core::{Inputs, Outputs, Reading};
 use log::warn;
-use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Trigger};
+use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
 use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
 use super::debounce::Debounce;
 use super::pin_claim::{DIRECTORY, PinClaim};
-use super::{Board, BoardError, Wake, earlier};
+use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier};
 
 /// The pins of one door.
 #[derive(Debug)]
@@ -82,19 +82,73 @@ impl Board for RaspberryPi {
     }
 
     fn next_change(&self) -> Option<Instant> {
-        let inputs = &self.inputs;
-        [
-            &inputs.door,
-            &inputs.bond,
-            &inputs.rex,
-            &inputs.grant,
-            &inputs.fire,
-            &inputs.fire_reset,
-        ]
-        .into_iter()
-        .flatten()
-        .map(|input| input.debounce.due())
-        .fold(None, earlier)
+        let inputs = self.inputs.all().into_iter();
+        inputs
+            .filter_map(|(_, input)| input.as_ref())
+            .map(|input| input.debounce.due())
+            .fold(None, earlier)
+    }
+}
+
+/// The pins of one door, and the others of the header to look at: an installer may have taken the wrong one.
+#[derive(Debug)]
+pub(super) struct WholeHeader {
+    door: RaspberryPi,
+    others: Vec<Pin>,
+}
+
+impl WholeHeader {
+    pub(super) fn open(config: &BoardConfig, door: &str) -> Result<Self, BoardError> {
+        let door = RaspberryPi::open(config, door, &Wake::default())?;
+        let gpio = Gpio::new().map_err(peripheral)?;
+        let own: Vec<_> = pins_of(config).map(|(_, pin)| pin).collect();
+        Ok(Self {
+            door,
+            // Reading a pin changes neither its mode nor its level; one that cannot be read shows nothing.
+            others: config::HEADER
+                .filter(|pin| !own.contains(pin))
+                .filter_map(|pin| gpio.get(pin).ok())
+                .collect(),
+        })
+    }
+}
+
+impl Board for WholeHeader {
+    fn read(&mut self) -> Inputs {
+        self.door.read()
+    }
+
+    fn drive(&mut self, outputs: Outputs) {
+        self.door.drive(outputs);
+    }
+
+    fn next_change(&self) -> Option<Instant> {
+        self.door.next_change()
+    }
+}
+
+impl WiredBoard for WholeHeader {
+    fn pins(&self) -> Vec<PinLevel> {
+        let own = self.door.inputs.all().into_iter();
+        let own = own.filter_map(|(role, input)| {
+            let input = input.as_ref()?;
+            Some(PinLevel {
+                role: Some(role),
+                bcm: Some(input.pin.pin()),
+                high: input.pin.is_high(),
+                active: input.is_active(),
+            })
+        });
+        let others = self.others.iter().map(|pin| {
+            let high = pin.read() == Level::High;
+            PinLevel {
+                role: None,
+                bcm: Some(pin.pin()),
+                high,
+                active: high,
+            }
+        });
+        own.chain(others).collect()
     }
 }
 
@@ -230,6 +284,20 @@ impl Sensed {
     }
 }
 
+impl Sensed {
+    /// Every input with its key.
+    fn all(&self) -> [(&'static str, &Option<Input>); 6] {
+        [
+            ("door", &self.door),
+            ("bond", &self.bond),
+            ("rex", &self.rex),
+            ("grant", &self.grant),
+            ("fire", &self.fire),
+            ("fire_reset", &self.fire_reset),
+        ]
+    }
+}
+
 impl Input {
     fn open(
         gpio: &Gpio,
@@ -264,8 +332,13 @@ impl Input {
     }
 
     fn read(&mut self, now: Instant) -> bool {
-        let raw = self.pin.is_high() == (self.active == ActiveLevel::High);
+        let raw = self.is_active();
         self.debounce.read(raw, now)
+    }
+
+    /// Without debounce.
+    fn is_active(&self) -> bool {
+        self.pin.is_high() == (self.active == ActiveLevel::High)
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::config::BoardConfig;
-use super::{Board, Wake};
+use super::{Board, PinLevel, Wake, WiredBoard};
 pub use command::{Hold, Miswired, Sensor, SimCommand, SimSyntaxError, SimVerb, VERBS};
 use model::{Mechanism, Model};
 pub use socket::SimSocket;
@@ -103,6 +103,22 @@ impl Board for SimulatedBoard {
 
     fn next_change(&self) -> Option<Instant> {
         lock(&self.model).next_change()
+    }
+}
+
+/// It has no pins; what is active is high.
+impl WiredBoard for SimulatedBoard {
+    fn pins(&self) -> Vec<PinLevel> {
+        lock(&self.model)
+            .wires(Instant::now())
+            .into_iter()
+            .map(|(role, active)| PinLevel {
+                role: Some(role),
+                bcm: None,
+                high: active,
+                active,
+            })
+            .collect()
     }
 }
 

@@ -61,7 +61,7 @@ impl Model {
 
     pub(super) fn read(&mut self, now: Instant) -> Inputs {
         self.pass(now);
-        let reading = |sensor| Some(self.wiring.read(sensor, |sensor| self.senses(sensor), now));
+        let reading = |sensor| Some(self.wire(sensor, now));
         Inputs {
             closed: reading(Sensor::Door),
             bonded: reading(Sensor::Bond),
@@ -70,6 +70,16 @@ impl Model {
             fire: reading(Sensor::Fire),
             fire_reset: reading(Sensor::FireReset),
         }
+    }
+
+    /// What each wire shows, by the key of its input.
+    pub(super) fn wires(&mut self, now: Instant) -> [(&'static str, bool); Sensor::ALL.len()] {
+        self.pass(now);
+        Sensor::ALL.map(|(key, sensor)| (key, self.wire(sensor, now)))
+    }
+
+    fn wire(&self, sensor: Sensor, now: Instant) -> bool {
+        self.wiring.read(sensor, |sensor| self.senses(sensor), now)
     }
 
     pub(super) fn drive(&mut self, now: Instant, outputs: Outputs) {
@@ -106,7 +116,7 @@ impl Model {
             SimCommand::Jam => self.jammed = true,
             SimCommand::Free => self.jammed = false,
             SimCommand::Miswire(sensor, fault) => {
-                let level = self.wiring.read(sensor, |sensor| self.senses(sensor), now);
+                let level = self.wire(sensor, now);
                 self.wiring.spoil(sensor, fault, level, now);
             }
             SimCommand::Mend(Some(sensor)) => self.wiring.mend(sensor),
