@@ -2,6 +2,8 @@
 //!
 //! The lowest occupied slot wins; an entry may expire; when all are empty the relinquish default holds.
 
+mod mode;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommandId, HeldBy, Source};
 use crate::time::Now;
+pub(crate) use mode::{BaseMode, Refusal};
 
 /// What the strike should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,20 +34,26 @@ pub enum Slot {
     RequestToExit,
     /// An existing reader or keypad, service at the door.
     LocalGrant,
+    /// Mode `lockdown`: locked against entry. The slots above, filled at the door, still win.
+    Lockdown,
     /// `unlockDoor` with a time.
     OperatorGrant,
     /// `lockDoor`, or `unlockDoor` without a time.
     OperatorHold,
+    /// Mode `passage`: released for all.
+    Passage,
 }
 
 impl Slot {
     /// Every slot, highest priority first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::FireRelease,
         Self::RequestToExit,
         Self::LocalGrant,
+        Self::Lockdown,
         Self::OperatorGrant,
         Self::OperatorHold,
+        Self::Passage,
     ];
 
     /// Its priority; 1 is the highest.
@@ -54,8 +63,10 @@ impl Slot {
             Self::FireRelease => 1,
             Self::RequestToExit => 2,
             Self::LocalGrant => 3,
+            Self::Lockdown => 5,
             Self::OperatorGrant => 7,
             Self::OperatorHold => 8,
+            Self::Passage => 9,
         }
     }
 
@@ -66,7 +77,9 @@ impl Slot {
             Self::FireRelease => Source::Fire,
             Self::RequestToExit => Source::Rex,
             Self::LocalGrant => Source::Local,
-            Self::OperatorGrant | Self::OperatorHold => Source::Remote,
+            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => {
+                Source::Remote
+            }
         }
     }
 
@@ -188,11 +201,13 @@ impl Entry {
     }
 }
 
-/// The array.
+/// The array, and the mode that decides with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityArray {
     entries: BTreeMap<Slot, Entry>,
     relinquish_default: Want,
+    /// The mode, lockdown apart, which is slot 5.
+    base: BaseMode,
 }
 
 impl AuthorityArray {
@@ -200,6 +215,7 @@ impl AuthorityArray {
         Self {
             entries: BTreeMap::new(),
             relinquish_default,
+            base: BaseMode::default(),
         }
     }
 

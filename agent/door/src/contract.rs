@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use command::{
-    Command, CommandId, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, UnlockDoor, Window,
+    Command, CommandId, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, SetMode,
+    UnlockDoor, Window,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 
@@ -130,14 +131,51 @@ pub enum Mode {
     /// By the authority array alone.
     #[default]
     Normal,
-    /// Released for free passage.
+    /// Released for free passage: slot 9.
     Passage,
-    /// No remote unlock.
+    /// No unlock by an operator: setting it empties slot 7 and a release in slot 8, and new ones are refused.
     Secure,
-    /// Locked against entry.
+    /// Locked against entry: slot 5. Keeps the mode that it displaced, and refuses unlocks.
     Lockdown,
-    /// Alarms suppressed.
+    /// Alarms are recorded as suppressed and not shown; all else is as in `normal`.
     Maintenance,
+}
+
+impl Mode {
+    /// Every mode there is.
+    pub const ALL: [Self; 5] = [
+        Self::Normal,
+        Self::Passage,
+        Self::Secure,
+        Self::Lockdown,
+        Self::Maintenance,
+    ];
+    /// What to write for one, for messages.
+    pub const EXPECTED: &'static str = "one of normal, passage, secure, lockdown, maintenance";
+
+    /// As it is spelled on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Passage => "passage",
+            Self::Secure => "secure",
+            Self::Lockdown => "lockdown",
+            Self::Maintenance => "maintenance",
+        }
+    }
+
+    /// The mode that is spelled so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Who brought a change about (Matter OperationSource).

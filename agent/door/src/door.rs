@@ -5,6 +5,7 @@
 //! unlock is saved, then driven, then answered.
 
 mod answer;
+mod change;
 mod command;
 mod memory;
 #[cfg(test)]
@@ -353,7 +354,7 @@ impl Door {
         let event = if raised {
             let since = now.trusted_wall();
             self.alarms.insert(alarm, Raised { since });
-            EventKind::AlarmRaised { alarm }
+            self.alarm_event(alarm)
         } else {
             self.alarms.remove(&alarm);
             EventKind::AlarmCleared { alarm }
@@ -361,7 +362,25 @@ impl Door {
         turn.events.push(event);
     }
 
+    /// What is recorded of an alarm that stands.
+    fn alarm_event(&self, alarm: Alarm) -> EventKind {
+        match self.array.mode() {
+            Mode::Maintenance => EventKind::AlarmSuppressed { alarm },
+            _ => EventKind::AlarmRaised { alarm },
+        }
+    }
+
     fn tell_changes(&self, report: &DoorReport, turn: &mut Turn) {
+        if self.told.mode != report.mode {
+            turn.events.push(EventKind::Mode { mode: report.mode });
+            let maintained = |mode| mode == Mode::Maintenance;
+            if maintained(self.told.mode) != maintained(report.mode) {
+                // What stands is told anew: it is hidden from here on, or no longer.
+                let standing = self.alarms.keys();
+                turn.events
+                    .extend(standing.map(|alarm| self.alarm_event(*alarm)));
+            }
+        }
         let (was, is) = (&self.told.status, &report.status);
         if was.door_state != is.door_state {
             turn.events.push(EventKind::DoorState {
@@ -442,8 +461,12 @@ fn report(
             locked_until: array.locked_until(),
             held_by: array.held_by(),
         },
-        mode: Mode::Normal,
-        alarms: alarms.clone(),
+        mode: array.mode(),
+        // Maintenance hides them; what follows for `secured` it does not hide.
+        alarms: match array.mode() {
+            Mode::Maintenance => BTreeMap::new(),
+            _ => alarms.clone(),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::authority::{Slot, Want};
-use crate::contract::{Alarm, CommandId, DoorState, LockState, Proof, Secured, Source};
+use crate::contract::{Alarm, CommandId, DoorState, LockState, Mode, Proof, Secured, Source};
 use crate::time::ClockQuality;
 
 /// Something that happened at the door.
@@ -73,12 +73,22 @@ pub enum EventKind {
         /// The slot that is empty now.
         slot: Slot,
     },
+    /// The door is run otherwise from here on.
+    Mode {
+        /// How.
+        mode: Mode,
+    },
     /// An alarm was raised.
     AlarmRaised {
         /// Which.
         alarm: Alarm,
     },
-    /// An alarm was cleared.
+    /// An alarm that mode `maintenance` keeps from being raised: its cause is there.
+    AlarmSuppressed {
+        /// Which.
+        alarm: Alarm,
+    },
+    /// An alarm was cleared, or the cause of a suppressed one has gone.
     AlarmCleared {
         /// Which.
         alarm: Alarm,
@@ -92,7 +102,9 @@ impl Event {
         matches!(
             self.kind,
             EventKind::Command { .. }
+                | EventKind::Mode { .. }
                 | EventKind::AlarmRaised { .. }
+                | EventKind::AlarmSuppressed { .. }
                 | EventKind::AlarmCleared { .. }
                 | EventKind::FireRelease
                 | EventKind::FireReset

@@ -1,11 +1,11 @@
-//! What survives a restart: the slots and the command ids, never the level of a pin.
+//! What survives a restart: the slots, the mode and the command ids, never the level of a pin.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{AuthorityArray, Entry, Expiry, Governs, Slot, Want};
+use crate::authority::{AuthorityArray, BaseMode, Entry, Expiry, Governs, Slot, Want};
 use crate::contract::CommandId;
 use crate::time::{BootId, Now, milliseconds};
 
@@ -19,6 +19,9 @@ pub struct SavedDoor {
     #[serde(rename = "savedAtMs", with = "milliseconds")]
     pub(crate) saved_at: Duration,
     pub(crate) slots: Vec<SavedEntry>,
+    /// The mode, lockdown apart, which is slot 5.
+    #[serde(default)]
+    pub(crate) mode: BaseMode,
     /// Oldest first.
     pub(crate) commands: Vec<CommandId>,
 }
@@ -67,6 +70,7 @@ impl SavedDoor {
             boot_id: now.boot_id.clone(),
             saved_at: now.boottime,
             slots,
+            mode: array.base_mode(),
             commands,
         }
     }
@@ -94,6 +98,7 @@ impl SavedDoor {
                 },
             );
         }
+        array.restore_mode(self.mode);
         dropped
     }
 

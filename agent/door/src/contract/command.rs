@@ -1,6 +1,8 @@
 //! Method payloads: written by `doorctl`, read here.
 
+mod fields;
 mod reboot;
+mod set_mode;
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +10,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::duration;
 use super::reply::MethodReply;
+use crate::authority::Slot;
+use fields::Fields;
 pub use reboot::Reboot;
+pub use set_mode::SetMode;
 
 /// The methods that a door answers; [`Reboot`] is its machine's.
-pub const METHODS: [&str; 4] = ["lockDoor", "unlockDoor", "relinquish", "getState"];
+pub const METHODS: [&str; 5] = [
+    "lockDoor",
+    "unlockDoor",
+    "relinquish",
+    "setMode",
+    "getState",
+];
 
 const MAX_COMMAND_ID: usize = 128;
 
@@ -119,9 +129,12 @@ pub struct UnlockDoor {
     pub window: Window,
 }
 
-/// Payload of `relinquish`: empties the operator's slots, 7 and 8.
+/// Payload of `relinquish`: empties one slot, or the operator's two, 7 and 8.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Relinquish {
+    /// Only this one. Slot 5 ends a lockdown: the door goes back to the mode that it displaced. Slot 9 ends passage mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
     /// Name and validity.
     #[serde(flatten)]
     pub window: Window,
@@ -136,6 +149,8 @@ pub enum Command {
     Unlock(UnlockDoor),
     /// Let the lower slots speak again.
     Relinquish(Relinquish),
+    /// Run the door otherwise.
+    SetMode(SetMode),
     /// Tell the state, change nothing.
     GetState,
 }
@@ -165,11 +180,13 @@ impl Command {
                 }))
             }
             "relinquish" => {
-                let fields = fields(&["commandId", "notAfter"])?;
+                let fields = fields(&["slot", "commandId", "notAfter"])?;
                 Ok(Self::Relinquish(Relinquish {
+                    slot: fields.slot("slot")?,
                     window: fields.window()?,
                 }))
             }
+            "setMode" => SetMode::read(&fields(SetMode::FIELDS)?).map(Self::SetMode),
             "getState" => fields(&[]).map(|_| Self::GetState),
             _ => Err(MethodReply::unknown_method(method)),
         }
@@ -182,6 +199,7 @@ impl Command {
             Self::Lock(_) => "lockDoor",
             Self::Unlock(_) => "unlockDoor",
             Self::Relinquish(_) => "relinquish",
+            Self::SetMode(_) => "setMode",
             Self::GetState => "getState",
         }
     }
@@ -193,112 +211,9 @@ impl Command {
             Self::Lock(lock) => Some(&lock.window),
             Self::Unlock(unlock) => Some(&unlock.window),
             Self::Relinquish(relinquish) => Some(&relinquish.window),
+            Self::SetMode(set) => Some(&set.window),
             Self::GetState => None,
         }
-    }
-}
-
-/// A payload's object, every key of it known. A misspelt `lockTime` would otherwise lock for ever.
-struct Fields<'a> {
-    method: &'a str,
-    map: Map<String, Value>,
-}
-
-impl<'a> Fields<'a> {
-    fn read(method: &'a str, payload: &[u8], allowed: &[&str]) -> Result<Self, MethodReply> {
-        const EXPECTED: &str = "a JSON object, or a string that holds one";
-        let shown = || String::from_utf8_lossy(payload).into_owned();
-        let parse = |text: &[u8]| {
-            if text.trim_ascii().is_empty() {
-                return Ok(Value::Null);
-            }
-            serde_json::from_slice(text)
-                .map_err(|_| MethodReply::bad_payload(method, None, &shown(), EXPECTED))
-        };
-        let mut value = parse(payload)?;
-        if let Value::String(inner) = &value {
-            value = parse(inner.as_bytes())?;
-        }
-        let map = match value {
-            Value::Null => Map::new(),
-            Value::Object(map) => map,
-            other => {
-                let shown = other.to_string();
-                return Err(MethodReply::bad_payload(method, None, &shown, EXPECTED));
-            }
-        };
-        if let Some((key, value)) = map.iter().find(|(key, _)| !allowed.contains(&key.as_str())) {
-            let expected = match allowed {
-                [] => "no fields".to_owned(),
-                known => format!("one of {}", known.join(", ")),
-            };
-            let shown = value.to_string();
-            return Err(MethodReply::bad_payload(
-                method,
-                Some(key),
-                &shown,
-                &expected,
-            ));
-        }
-        Ok(Self { method, map })
-    }
-
-    fn refuse(&self, key: &str, value: &Value, expected: &str) -> MethodReply {
-        MethodReply::bad_payload(self.method, Some(key), &value.to_string(), expected)
-    }
-
-    /// The field, absent when it is missing or `null`.
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    fn duration(&self, key: &str) -> Result<Option<Duration>, MethodReply> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        let parsed = match value {
-            Value::String(text) => duration::parse(text).ok(),
-            Value::Number(number) => number
-                .as_u64()
-                .and_then(|seconds| duration::from_seconds(seconds).ok()),
-            _ => None,
-        };
-        parsed
-            .map(Some)
-            .ok_or_else(|| self.refuse(key, value, duration::EXPECTED))
-    }
-
-    fn timestamp(&self, key: &str) -> Result<Option<Timestamp>, MethodReply> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        value
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .map(Some)
-            .ok_or_else(|| {
-                self.refuse(
-                    key,
-                    value,
-                    "a time with its offset, such as 2026-11-23T22:10:00Z",
-                )
-            })
-    }
-
-    fn window(&self) -> Result<Window, MethodReply> {
-        let command_id = match self.get("commandId") {
-            None => None,
-            Some(value) => {
-                let id = value.as_str().and_then(|text| text.parse().ok());
-                let refuse =
-                    || self.refuse("commandId", value, "1 to 128 visible ASCII characters");
-                Some(id.ok_or_else(refuse)?)
-            }
-        };
-        Ok(Window {
-            command_id,
-            not_after: self.timestamp("notAfter")?,
-        })
     }
 }
 
@@ -361,7 +276,14 @@ mod tests {
             until,
             window: window.clone(),
         };
-        let relinquish = Relinquish { window };
+        let relinquish = Relinquish {
+            slot: Some(Slot::Lockdown),
+            window: window.clone(),
+        };
+        let set_mode = SetMode {
+            mode: crate::contract::Mode::Lockdown,
+            window,
+        };
         let text = serde_json::to_string(&lock).unwrap();
         assert_eq!(
             text,
@@ -376,6 +298,10 @@ mod tests {
             (
                 serde_json::to_string(&relinquish).unwrap(),
                 Command::Relinquish(relinquish),
+            ),
+            (
+                serde_json::to_string(&set_mode).unwrap(),
+                Command::SetMode(set_mode),
             ),
             ("{}".to_owned(), Command::GetState),
         ] {
@@ -418,6 +344,22 @@ mod tests {
                 r#""""#,
             ),
             ("relinquish", r#"{"commandId":7}"#, Some("commandId"), "7"),
+            ("relinquish", r#"{"slot":2}"#, Some("slot"), "2"),
+            ("relinquish", r#"{"slot":"5"}"#, Some("slot"), r#""5""#),
+            ("setMode", "", Some("mode"), "null"),
+            ("setMode", r#"{"mode":5}"#, Some("mode"), "5"),
+            (
+                "setMode",
+                r#"{"mode":"Lockdown"}"#,
+                Some("mode"),
+                r#""Lockdown""#,
+            ),
+            (
+                "setMode",
+                r#"{"mode":"secure","until":"2026-11-23T22:10:00Z"}"#,
+                Some("until"),
+                r#""2026-11-23T22:10:00Z""#,
+            ),
             ("getState", r#"{"a":1}"#, Some("a"), "1"),
             ("lockDoor", "[1]", None, "[1]"),
             ("lockDoor", "{", None, "{"),

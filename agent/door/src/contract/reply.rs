@@ -36,6 +36,8 @@ pub enum ReplyError {
     BadPayload,
     /// 404.
     UnknownMethod,
+    /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
+    Refused,
     /// 410: its validity window has passed, or nothing can tell that it has not.
     Expired,
     /// 500: the strike did not get there within the bond time.
@@ -74,9 +76,12 @@ pub struct ReplyBody {
     /// The state of lock and door.
     #[serde(flatten, default)]
     pub status: Option<LockStatus>,
-    /// `getState` only.
+    /// How the door is run: `getState`, `setMode`, and what a mode refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Under a lockdown, beside `mode`: what the door goes back to after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced_mode: Option<Mode>,
     /// `getState` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<BTreeMap<Alarm, Raised>>,
@@ -110,6 +115,13 @@ impl MethodReply {
                 ..ReplyBody::new(format!("{method} called successfully"))
             }),
         }
+    }
+
+    /// The same, telling how the door is run.
+    pub(crate) fn with_mode(mut self, mode: Mode, displaced: Option<Mode>) -> Self {
+        self.body.mode = Some(mode);
+        self.body.displaced_mode = displaced;
+        self
     }
 
     pub(crate) fn state(method: &str, report: DoorReport) -> Self {
@@ -194,6 +206,7 @@ impl ReplyBody {
             expected: None,
             status: None,
             mode: None,
+            displaced_mode: None,
             alarms: None,
         }
     }

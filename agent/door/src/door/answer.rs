@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::command::{Change, judge_window};
+use super::change::Change;
+use super::command::judge_window;
 use super::{Door, Generation, Ticket, Turn};
 use crate::authority::{AuthorityArray, Slot, Want};
 use crate::contract::{
-    Alarm, CommandId, DoorState, LockStatus, MethodReply, ReplyError, Secured, Window,
+    Alarm, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured, Window,
 };
 use crate::event::EventKind;
 use crate::strike::{Failure, Phase};
@@ -88,12 +89,14 @@ impl Pending {
         }
     }
 
-    /// A later command has come before this release was stored: it does not act any more.
-    pub(super) fn supersede(&mut self, at: Duration) {
+    /// A later command has come that leaves the door held: this one need not wait for the disk any more.
+    pub(super) fn act_early(&mut self, array: &mut AuthorityArray, at: Duration) {
         if let Stage::Storing {
-            staged: Some(_), ..
-        } = self.stage
+            staged: Some(staged),
+            ..
+        } = &self.stage
         {
+            staged.apply(array);
             self.stage = Stage::Proving;
             self.proof_by = at;
         }
@@ -146,7 +149,7 @@ impl Door {
                 Ok(()) => {
                     staged.apply(&mut self.array);
                     pending.proof_by = proof_by;
-                    turn.asked_again = true;
+                    turn.asked_again |= staged.is_about_strike();
                 }
                 Err(reply) => {
                     pending.stage = Stage::Over(Some(reply));
@@ -225,6 +228,8 @@ impl Door {
             };
             if !reply.is_success() {
                 turn.save |= self.forget(pending.window.command_id.as_ref());
+                // The disk may yet take what was given up: what comes after it does not have it.
+                turn.save |= reply.body.error == Some(ReplyError::NotStored);
                 reply
                     .body
                     .status
@@ -248,7 +253,13 @@ impl Door {
         let wanted = match change {
             Change::Lock(_) => Want::Locked,
             Change::Grant(_) | Change::Release(_) => Want::Released,
-            Change::Relinquish => self.array.want(),
+            Change::Mode { mode, .. } => match mode {
+                Mode::Lockdown => Want::Locked,
+                Mode::Passage => Want::Released,
+                Mode::Secure => self.array.want(),
+                Mode::Normal | Mode::Maintenance => return Outcome::Reached,
+            },
+            Change::Relinquish(_) => self.array.want(),
         };
         if self.array.want() != wanted {
             return Outcome::Accepted;
@@ -274,7 +285,7 @@ impl Door {
     fn reply(&self, change: &Change, outcome: Outcome) -> MethodReply {
         let method = change.method();
         let status = self.answer_status(change);
-        match outcome {
+        let reply = match outcome {
             Outcome::Reached => MethodReply::accepted(method, true, status),
             Outcome::Accepted | Outcome::Waiting => MethodReply::accepted(method, false, status),
             Outcome::Failed(error) => {
@@ -285,6 +296,11 @@ impl Door {
                 };
                 MethodReply::failed(500, error, format!("{method}: {text}"), Some(status))
             }
+        };
+        if change.is_about_mode() {
+            reply.with_mode(self.array.mode(), self.array.displaced_mode())
+        } else {
+            reply
         }
     }
 
@@ -294,7 +310,12 @@ impl Door {
             Change::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
             Change::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
             Change::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
-            Change::Relinquish => self.array.overridden(Slot::OperatorGrant, Want::Locked),
+            Change::Relinquish(_) => self.array.overridden(Slot::OperatorGrant, Want::Locked),
+            Change::Mode { mode, .. } => match mode {
+                Mode::Lockdown => self.array.overridden(Slot::Lockdown, Want::Locked),
+                Mode::Passage => self.array.overridden(Slot::Passage, Want::Released),
+                Mode::Normal | Mode::Secure | Mode::Maintenance => None,
+            },
         };
         LockStatus {
             held_by,
@@ -306,7 +327,11 @@ impl Door {
 fn not_stored(change: &Change) -> MethodReply {
     let method = change.method();
     let text = match change {
-        Change::Lock(_) => "acts, but could not be saved and would not survive a restart",
+        Change::Lock(_)
+        | Change::Mode {
+            mode: Mode::Lockdown,
+            ..
+        } => "acts, but could not be saved and would not survive a restart",
         _ => "could not be saved and may not act",
     };
     MethodReply::failed(500, ReplyError::NotStored, format!("{method} {text}"), None)

@@ -5,79 +5,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::answer::{Pending, Stage};
+use super::change::{Change, untrusted};
 use super::{Door, Ticket, Turn};
-use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
-use crate::contract::{
-    Command, CommandId, LockDoor, MethodReply, ReplyError, UnlockDoor, Window, duration,
-};
+use crate::authority::{Refusal, Slot, Want};
+use crate::contract::{Command, HeldBy, MethodReply, ReplyError, Window};
 use crate::event::EventKind;
 use crate::time::Now;
 
-/// What a command does to the operator's slots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    /// `lockDoor`: empties slot 7, fills slot 8.
-    Lock(Entry),
-    /// `unlockDoor` with a time: fills slot 7.
-    Grant(Entry),
-    /// `unlockDoor` without: fills slot 8.
-    Release(Entry),
-    /// `relinquish`: empties both.
-    Relinquish,
-}
-
-impl Change {
-    pub(super) fn apply(&self, array: &mut AuthorityArray) {
-        match self {
-            Self::Lock(entry) => {
-                array.clear(Slot::OperatorGrant);
-                array.fill(Slot::OperatorHold, entry.clone());
-            }
-            Self::Grant(entry) => array.fill(Slot::OperatorGrant, entry.clone()),
-            Self::Release(entry) => array.fill(Slot::OperatorHold, entry.clone()),
-            Self::Relinquish => {
-                array.clear(Slot::OperatorGrant);
-                array.clear(Slot::OperatorHold);
-            }
-        }
-    }
-
-    pub(super) fn method(&self) -> &'static str {
-        match self {
-            Self::Lock(_) => "lockDoor",
-            Self::Grant(_) | Self::Release(_) => "unlockDoor",
-            Self::Relinquish => "relinquish",
-        }
-    }
-
-    /// Whether it frees a door that is held: then it is on disk before it acts.
-    fn releases(&self, array: &AuthorityArray) -> bool {
-        match self {
-            Self::Lock(_) => false,
-            Self::Grant(_) | Self::Release(_) => true,
-            Self::Relinquish => {
-                let mut after = array.clone();
-                self.apply(&mut after);
-                array.want() == Want::Locked && after.want() == Want::Released
-            }
-        }
-    }
-}
-
 impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
-        let window = match command {
-            Command::GetState => {
-                let reply = MethodReply::state(command.method(), self.report());
-                turn.answers.push((ticket, reply));
-                return;
-            }
-            Command::Lock(lock) => lock.window.clone(),
-            Command::Unlock(unlock) => unlock.window.clone(),
-            Command::Relinquish(relinquish) => relinquish.window.clone(),
+        let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
+            let reply = MethodReply::state(command.method(), self.report())
+                .with_mode(self.array.mode(), self.array.displaced_mode());
+            turn.answers.push((ticket, reply));
+            return;
         };
-        match change(command, now) {
-            Ok(change) => self.act(now, ticket, change, window, turn),
+        let window = window.clone();
+        match Change::new(command, now) {
+            Ok(change) => self.act(now, ticket, change.unwrap_or(made), window, turn),
             Err(reply) => {
                 // A repetition of what has succeeded is no error, however late it comes.
                 let known = window
@@ -86,15 +31,9 @@ impl Door {
                     .filter(|id| self.memory.contains(id));
                 match known {
                     Some(_) if reply.status == 410 => {
-                        self.answer_again(now, ticket, &change_made(command), &window, turn);
+                        self.answer_again(now, ticket, &made, &window, turn);
                     }
-                    _ => self.refuse(
-                        ticket,
-                        &change_made(command),
-                        window.command_id,
-                        reply,
-                        turn,
-                    ),
+                    _ => self.refuse(ticket, &made, window, reply, turn),
                 }
             }
         }
@@ -109,27 +48,42 @@ impl Door {
         }
         let releases = change.releases(&self.array);
         if let Err(reply) = judge_window(change.method(), releases, window.not_after, now) {
-            self.refuse(ticket, &change, window.command_id, reply, turn);
+            self.refuse(ticket, &change, window, reply, turn);
+            return;
+        }
+        if let Some(refusal) = self.array.refuses_unlock().filter(|_| change.is_unlock()) {
+            let reply = refused(change.method(), refusal);
+            self.refuse(ticket, &change, window, reply, turn);
             return;
         }
         if let Some(id) = &window.command_id {
             self.memory.remember(id);
         }
-        let staged = if releases {
+        let staged = if releases || self.would_release(&change) {
             Some(change.clone())
         } else {
-            // The later command wins: a release that is still on its way to the disk does not come after it.
+            // In the order of their acceptance: what is still on its way to the disk acts now, under what this one does.
             for pending in &mut self.pending {
-                pending.supersede(now.boottime);
+                pending.act_early(&mut self.array, now.boottime);
             }
             change.apply(&mut self.array);
-            turn.asked_again = true;
+            turn.asked_again = change.is_about_strike();
             None
         };
         turn.save = true;
         let stage = Stage::storing(self.next_generation(), now.boottime, staged);
         let pending = Pending::new(ticket, change, window, stage, self.proof_by(now));
         self.push_pending(now, pending);
+    }
+
+    /// Whether the door is freed by a change and those before it that are still on their way to the disk.
+    fn would_release(&self, change: &Change) -> bool {
+        let mut after = self.array.clone();
+        for pending in &self.pending {
+            pending.preview(&mut after);
+        }
+        change.apply(&mut after);
+        self.array.remote_want() == Want::Locked && after.remote_want() == Want::Released
     }
 
     /// By when a move that starts now is proven or has failed.
@@ -141,18 +95,41 @@ impl Door {
         &self,
         ticket: Ticket,
         change: &Change,
-        command_id: Option<CommandId>,
+        window: Window,
         mut reply: MethodReply,
         turn: &mut Turn,
     ) {
-        reply.body.status = Some(self.answer_status(change));
+        let mut status = self.answer_status(change);
+        if reply.status == 409 {
+            // Whatever decides above it: this is what refuses.
+            let lockdown = self.array.get(Slot::Lockdown).map(|_| HeldBy {
+                slot: Slot::Lockdown,
+                until: None,
+            });
+            status.held_by = lockdown.or(status.held_by);
+            reply = reply.with_mode(self.array.mode(), self.array.displaced_mode());
+        }
+        reply.body.status = Some(status);
         turn.events.push(EventKind::Command {
             method: change.method().to_owned(),
-            command_id,
+            command_id: window.command_id,
             status: reply.status,
         });
         turn.answers.push((ticket, reply));
     }
+}
+
+fn refused(method: &str, refusal: Refusal) -> MethodReply {
+    let text = match refusal {
+        Refusal::Lockdown => "the door is in lockdown (slot 5)",
+        Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
+    };
+    MethodReply::failed(
+        409,
+        ReplyError::Refused,
+        format!("{method} is refused: {text}"),
+        None,
+    )
 }
 
 /// After `notAfter` by a trusted clock nothing acts; without one a lock does, a release does not.
@@ -174,86 +151,4 @@ pub(super) fn judge_window(
         None if releases => Err(untrusted(method, "notAfter")),
         _ => Ok(()),
     }
-}
-
-/// What a command does, its times counted from now.
-fn change(command: &Command, now: &Now) -> Result<Change, MethodReply> {
-    let method = command.method();
-    let window = command.window();
-    let entry = |want, expiry| Entry {
-        want,
-        expiry,
-        command_id: window.and_then(|window| window.command_id.clone()),
-    };
-    match command {
-        Command::Lock(LockDoor {
-            lock_time, until, ..
-        }) => {
-            // Without a time of its own and without a clock, the longest time there is.
-            let fallback = Some(lock_time.unwrap_or(duration::MAX));
-            let expiry = expiry(method, *lock_time, *until, fallback, now)?;
-            Ok(Change::Lock(entry(Want::Locked, expiry)))
-        }
-        Command::Unlock(UnlockDoor {
-            unlock_time, until, ..
-        }) => {
-            let expiry = expiry(method, *unlock_time, *until, *unlock_time, now)?;
-            let entry = entry(Want::Released, expiry);
-            Ok(match expiry {
-                Some(_) => Change::Grant(entry),
-                None => Change::Release(entry),
-            })
-        }
-        Command::Relinquish(_) | Command::GetState => Ok(Change::Relinquish),
-    }
-}
-
-/// The change that an accepted command once made, for the wording of its answer.
-fn change_made(command: &Command) -> Change {
-    match command {
-        Command::Lock(_) => Change::Lock(Entry::new(Want::Locked, None)),
-        Command::Unlock(unlock) => {
-            let entry = Entry::new(Want::Released, None);
-            if unlock.unlock_time.is_some() || unlock.until.is_some() {
-                Change::Grant(entry)
-            } else {
-                Change::Release(entry)
-            }
-        }
-        Command::Relinquish(_) | Command::GetState => Change::Relinquish,
-    }
-}
-
-fn expiry(
-    method: &str,
-    length: Option<Duration>,
-    until: Option<Timestamp>,
-    fallback: Option<Duration>,
-    now: &Now,
-) -> Result<Option<Expiry>, MethodReply> {
-    let Some(until) = until else {
-        return Ok(length.map(|length| Expiry::after(length, now)));
-    };
-    match (now.until(until), fallback) {
-        (Some(Duration::ZERO), _) => {
-            let text = format!("{method} has expired: it was to last until {until}");
-            Err(MethodReply::failed(410, ReplyError::Expired, text, None))
-        }
-        (Some(left), _) if left > duration::MAX => Err(MethodReply::bad_payload(
-            method,
-            Some("until"),
-            &format!("\"{until}\""),
-            "a time at most 7 days from now",
-        )),
-        (Some(left), _) => Ok(Some(Expiry::at(until, left, now))),
-        (None, Some(fallback)) => Ok(Some(Expiry::at(until, fallback, now))),
-        (None, None) => Err(untrusted(method, "until")),
-    }
-}
-
-fn untrusted(method: &str, field: &str) -> MethodReply {
-    let text = format!(
-        "{method} is refused: without a trusted clock nothing can tell whether {field} has passed"
-    );
-    MethodReply::failed(410, ReplyError::Expired, text, None)
 }

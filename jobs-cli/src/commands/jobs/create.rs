@@ -73,6 +73,7 @@ pub(super) async fn method(args: &MethodArgs, session: &Session) -> anyhow::Resu
     let payload = match (&args.payload, args.method.as_str()) {
         (Some(text), _) => Some(invoke::payload(text)?),
         (None, "relinquish") => Some(raw(&Relinquish {
+            slot: None,
             window: plan.window()?,
         })?),
         (None, _) => None,

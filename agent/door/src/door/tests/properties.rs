@@ -6,12 +6,24 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::rig::{Do, Rig, bolt, config, motor};
+use crate::Slot;
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+use crate::contract::Mode;
 use crate::strike::Outputs;
 
 /// A bond time and whatever else may be under way.
 const LONG: u64 = 30_000;
+
+const MODES: [&str; 7] = [
+    r#"{"mode":"normal"}"#,
+    r#"{"mode":"passage"}"#,
+    r#"{"mode":"secure"}"#,
+    r#"{"mode":"maintenance"}"#,
+    r#"{"mode":"lockdown"}"#,
+    r#"{"mode":"lockdown","commandId":"m"}"#,
+    r#"{"mode":"passage","commandId":"late","notAfter":"2026-11-23T21:00:00Z"}"#,
+];
 
 fn payload() -> impl Strategy<Value = &'static str> {
     prop_oneof![
@@ -33,8 +45,14 @@ fn step() -> impl Strategy<Value = Do> {
         Just("relinquish"),
         Just("getState")
     ];
+    let modes = prop_oneof![
+        2 => (0..MODES.len()).prop_map(|n| ("setMode", MODES[n])),
+        1 => Just(("relinquish", r#"{"slot":5}"#)),
+        1 => Just(("relinquish", r#"{"slot":9}"#)),
+    ];
     prop_oneof![
         6 => (method, payload()).prop_map(|(method, payload)| Do::Call(method, payload)),
+        2 => modes.prop_map(|(method, payload)| Do::Call(method, payload)),
         2 => Just(Do::Open),
         3 => Just(Do::Close),
         1 => any::<bool>().prop_map(Do::Jam),
@@ -100,6 +118,19 @@ fn watch(config: DoorConfig, story: &[(u64, Do)], mut look: impl FnMut(&Rig, Do)
         look(&rig, *step);
     }
     rig
+}
+
+/// All of the array but the wall time at which a length of time is told to end: a clock that was set meanwhile tells it anew.
+fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
+    let array = rig.door.authority();
+    let entries: Vec<_> = array
+        .entries()
+        .map(|(slot, entry)| {
+            let ends = entry.expiry.map(|expiry| expiry.ends());
+            (slot, entry.want, ends, entry.command_id.clone())
+        })
+        .collect();
+    (array.mode(), array.displaced_mode(), entries)
 }
 
 fn is_moving_in(rig: &Rig) -> bool {
@@ -226,5 +257,52 @@ proptest! {
         prop_assert_eq!(&first.log, &second.log);
         let tickets: BTreeSet<_> = first.answers.iter().map(|(ticket, _)| *ticket).collect();
         prop_assert_eq!(tickets.len(), first.answers.len());
+    }
+
+    /// While a mode refuses unlocks, no call to unlock fills a slot, nothing but slots 1 to 3 releases under a lockdown, and no lock is refused.
+    #[test]
+    fn a_mode_refuses_unlocks_and_nothing_else(config in door(), story in story()) {
+        let mut rig = Rig::new(config);
+        for (pause, step) in &story {
+            rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
+            let refuses = matches!(rig.door.report().mode, Mode::Lockdown | Mode::Secure);
+            let before = rig.slots();
+            rig.act(step);
+            let array = rig.door.authority();
+            if let (true, Do::Call("unlockDoor", _)) = (refuses, step) {
+                prop_assert_eq!(&before, &rig.slots(), "{:?}", rig.log);
+            }
+            if array.mode() == Mode::Lockdown && array.want() == Released {
+                let winner = array.winner().map_or(0, |(slot, _)| slot.number());
+                prop_assert!(matches!(winner, 1..=3), "slot {} releases in a lockdown", winner);
+            }
+            if array.mode() == Mode::Secure {
+                for slot in [Slot::OperatorGrant, Slot::OperatorHold] {
+                    let want = array.get(slot).map(|entry| entry.want);
+                    prop_assert_ne!(want, Some(Released), "{:?}", rig.log);
+                }
+            }
+            prop_assert_eq!(array.get(Slot::Passage).is_some(), array.displaced_mode().unwrap_or(array.mode()) == Mode::Passage);
+        }
+        for event in &rig.events {
+            let locked = ["lockDoor", "relinquish", "setMode", "getState"];
+            let named = locked.iter().any(|method| event.contains(&format!("\"{method}\"")));
+            prop_assert!(!(named && event.ends_with("status: 409 }")), "{}", event);
+        }
+    }
+
+    /// The array that a restart of the program finds on disk is the one that was saved last; only presses of buttons are over.
+    #[test]
+    fn what_was_saved_gives_the_same_array(config in door(), story in story()) {
+        let mut rig = watch(config, &story, |_, _| {});
+        rig.act(&Do::SlowDisk(false));
+        for calm in [Do::Rex(false), Do::Grant(false)] {
+            rig.act(&calm);
+        }
+        // Until no press of a button holds any more, and whatever waited is on disk.
+        rig.run_until(rig.now.boottime + Duration::from_secs(7));
+        let before = decisions(&rig);
+        rig.act(&Do::Restart);
+        prop_assert_eq!(decisions(&rig), before, "{:?}", rig.log);
     }
 }

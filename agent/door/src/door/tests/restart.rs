@@ -134,6 +134,22 @@ fn an_unlock_that_never_reached_the_disk_is_gone_with_its_name() {
 }
 
 #[test]
+fn an_unlock_that_was_given_up_does_not_act_after_a_restart_though_a_slow_disk_took_it() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, Do::Call("unlockDoor", "{}")),
+            (11_000, Do::SlowDisk(false)),
+            (12_000, Do::Restart),
+            (15_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(rig.answer_lines, ["10000 #1 500 NotStored Locked Secured"]);
+    assert_eq!(rig.status(), "Locked Secured");
+}
+
+#[test]
 fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
     let rig = Rig::tell(
         bolt(FailMode::Safe),

@@ -1,0 +1,219 @@
+//! How the door is being run, as part of the array: lockdown is slot 5, passage slot 9, the rest a mode beside the slots.
+//!
+//! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by relinquishing slot 5, the door goes back to it. Mode
+//! `secure` empties what unlocks, slot 7 and a release in slot 8, so that nothing released before it stays so; a lockdown leaves both under it,
+//! and what has not run out meanwhile speaks again after it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AuthorityArray, Entry, Slot, Want};
+use crate::contract::{CommandId, Mode};
+
+/// A mode that a lockdown can displace: any but lockdown itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum BaseMode {
+    #[default]
+    Normal,
+    Passage,
+    Secure,
+    Maintenance,
+}
+
+impl From<BaseMode> for Mode {
+    fn from(base: BaseMode) -> Self {
+        match base {
+            BaseMode::Normal => Self::Normal,
+            BaseMode::Passage => Self::Passage,
+            BaseMode::Secure => Self::Secure,
+            BaseMode::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
+impl BaseMode {
+    fn of(mode: Mode) -> Option<Self> {
+        match mode {
+            Mode::Normal => Some(Self::Normal),
+            Mode::Passage => Some(Self::Passage),
+            Mode::Secure => Some(Self::Secure),
+            Mode::Maintenance => Some(Self::Maintenance),
+            Mode::Lockdown => None,
+        }
+    }
+}
+
+/// Why an unlock is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Lockdown,
+    Secure,
+}
+
+impl AuthorityArray {
+    /// How the door is being run.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match self.displaced_mode() {
+            Some(_) => Mode::Lockdown,
+            None => self.base.into(),
+        }
+    }
+
+    /// The mode that the door goes back to when its lockdown ends; `None` without a lockdown.
+    #[must_use]
+    pub fn displaced_mode(&self) -> Option<Mode> {
+        self.get(Slot::Lockdown).map(|_| self.base.into())
+    }
+
+    /// What stands against an unlock by an operator. Nothing stands against a lock, or against the inputs at the door.
+    pub(crate) fn refuses_unlock(&self) -> Option<Refusal> {
+        match self.mode() {
+            Mode::Lockdown => Some(Refusal::Lockdown),
+            Mode::Secure => Some(Refusal::Secure),
+            Mode::Normal | Mode::Passage | Mode::Maintenance => None,
+        }
+    }
+
+    pub(crate) fn set_mode(&mut self, mode: Mode, command_id: Option<CommandId>) {
+        let entry = |want| Entry {
+            want,
+            expiry: None,
+            command_id,
+        };
+        let Some(base) = BaseMode::of(mode) else {
+            self.fill(Slot::Lockdown, entry(Want::Locked));
+            return;
+        };
+        self.clear(Slot::Lockdown);
+        self.base = base;
+        if base == BaseMode::Passage {
+            self.fill(Slot::Passage, entry(Want::Released));
+        } else {
+            self.clear(Slot::Passage);
+        }
+        if base == BaseMode::Secure {
+            self.clear(Slot::OperatorGrant);
+            let hold = self.get(Slot::OperatorHold).map(|entry| entry.want);
+            if hold == Some(Want::Released) {
+                self.clear(Slot::OperatorHold);
+            }
+        }
+    }
+
+    /// Empties a slot that commands fill; slot 5 ends the lockdown, slot 9 passage mode.
+    pub(crate) fn relinquish(&mut self, slot: Slot) {
+        self.clear(slot);
+        if slot == Slot::Passage && self.base == BaseMode::Passage {
+            self.base = BaseMode::Normal;
+        }
+    }
+
+    /// The mode beside the slots, to be saved.
+    pub(crate) fn base_mode(&self) -> BaseMode {
+        self.base
+    }
+
+    /// Takes up a saved mode; slot 5 is restored like any other.
+    pub(crate) fn restore_mode(&mut self, base: BaseMode) {
+        self.base = base;
+        if base != BaseMode::Passage {
+            self.clear(Slot::Passage);
+        } else if self.get(Slot::Passage).is_none() {
+            self.fill(Slot::Passage, Entry::new(Want::Released, None));
+        }
+    }
+
+    /// What the operator's part of the array wants, whatever the inputs at the door say meanwhile.
+    pub(crate) fn remote_want(&self) -> Want {
+        self.entries()
+            .find(|(slot, _)| !slot.is_at_the_door())
+            .map_or(self.relinquish_default, |(_, entry)| entry.want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(array: &AuthorityArray) -> Vec<u8> {
+        array.entries().map(|(slot, _)| slot.number()).collect()
+    }
+
+    #[test]
+    fn a_lockdown_keeps_the_mode_that_it_displaced() {
+        for mode in [Mode::Normal, Mode::Passage, Mode::Secure, Mode::Maintenance] {
+            let mut array = AuthorityArray::new(Want::Locked);
+            array.set_mode(mode, None);
+            let before = array.clone();
+            array.set_mode(Mode::Lockdown, None);
+            array.set_mode(Mode::Lockdown, None);
+            assert_eq!(array.mode(), Mode::Lockdown);
+            assert_eq!(array.displaced_mode(), Some(mode));
+            assert_eq!(array.want(), Want::Locked);
+            array.relinquish(Slot::Lockdown);
+            assert_eq!(array, before);
+        }
+    }
+
+    #[test]
+    fn the_slots_of_a_mode_are_those_of_that_mode_only() {
+        let mut array = AuthorityArray::new(Want::Locked);
+        for (mode, expected) in [
+            (Mode::Passage, vec![9]),
+            (Mode::Lockdown, vec![5, 9]),
+            (Mode::Passage, vec![9]),
+            (Mode::Maintenance, vec![]),
+            (Mode::Lockdown, vec![5]),
+            (Mode::Normal, vec![]),
+        ] {
+            array.set_mode(mode, None);
+            assert_eq!((array.mode(), slots(&array)), (mode, expected));
+        }
+        array.set_mode(Mode::Passage, None);
+        array.relinquish(Slot::Passage);
+        assert_eq!((array.mode(), slots(&array)), (Mode::Normal, vec![]));
+    }
+
+    #[test]
+    fn secure_empties_what_unlocks_and_keeps_a_lock() {
+        for (hold, left) in [(Want::Released, vec![]), (Want::Locked, vec![8])] {
+            let mut array = AuthorityArray::new(Want::Released);
+            array.fill(Slot::OperatorGrant, Entry::new(Want::Released, None));
+            array.fill(Slot::OperatorHold, Entry::new(hold, None));
+            array.set_mode(Mode::Secure, None);
+            assert_eq!(slots(&array), left);
+        }
+    }
+
+    #[test]
+    fn what_was_released_speaks_again_after_a_lockdown() {
+        let mut array = AuthorityArray::new(Want::Locked);
+        array.fill(Slot::OperatorHold, Entry::new(Want::Released, None));
+        array.set_mode(Mode::Lockdown, None);
+        assert_eq!(array.want(), Want::Locked);
+        array.relinquish(Slot::Lockdown);
+        assert_eq!(array.want(), Want::Released);
+    }
+
+    #[test]
+    fn what_was_saved_comes_back_whatever_slots_came_with_it() {
+        for base in [
+            BaseMode::Normal,
+            BaseMode::Passage,
+            BaseMode::Secure,
+            BaseMode::Maintenance,
+        ] {
+            for with_slot in [false, true] {
+                let mut array = AuthorityArray::new(Want::Locked);
+                if with_slot {
+                    array.fill(Slot::Passage, Entry::new(Want::Released, None));
+                }
+                array.restore_mode(base);
+                let mut set = AuthorityArray::new(Want::Locked);
+                set.set_mode(base.into(), None);
+                assert_eq!(array, set);
+            }
+        }
+    }
+}

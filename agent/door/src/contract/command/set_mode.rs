@@ -1,0 +1,30 @@
+//! Payload of `setMode`.
+
+use serde::Serialize;
+
+use super::{Fields, Window};
+use crate::contract::{MethodReply, Mode};
+
+/// Payload of `setMode`: the mode stays until another one is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetMode {
+    /// How the door is to be run.
+    pub mode: Mode,
+    /// Name and validity.
+    #[serde(flatten)]
+    pub window: Window,
+}
+
+impl SetMode {
+    pub(super) const FIELDS: &'static [&'static str] = &["mode", "commandId", "notAfter"];
+
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, MethodReply> {
+        let value = fields.get("mode").cloned().unwrap_or_default();
+        let mode = value.as_str().and_then(Mode::parse);
+        Ok(Self {
+            mode: mode.ok_or_else(|| fields.refuse("mode", &value, Mode::EXPECTED))?,
+            window: fields.window()?,
+        })
+    }
+}

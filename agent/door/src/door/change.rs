@@ -1,0 +1,191 @@
+//! What a command does to the array, with its times counted from now.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
+use crate::contract::{
+    Command, CommandId, LockDoor, MethodReply, Mode, Relinquish, ReplyError, UnlockDoor, duration,
+};
+use crate::time::Now;
+
+/// What a command does to the slots of operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// `lockDoor`: empties slot 7, fills slot 8.
+    Lock(Entry),
+    /// `unlockDoor` with a time: fills slot 7.
+    Grant(Entry),
+    /// `unlockDoor` without: fills slot 8.
+    Release(Entry),
+    /// `relinquish`: empties a slot, or 7 and 8.
+    Relinquish(Option<Slot>),
+    /// `setMode`.
+    Mode {
+        mode: Mode,
+        command_id: Option<CommandId>,
+    },
+}
+
+impl Change {
+    /// What a command does; `None` when it only asks.
+    pub(super) fn new(command: &Command, now: &Now) -> Result<Option<Self>, MethodReply> {
+        let method = command.method();
+        let window = command.window();
+        let command_id = window.and_then(|window| window.command_id.clone());
+        let entry = |want, expiry| Entry {
+            want,
+            expiry,
+            command_id: command_id.clone(),
+        };
+        Ok(Some(match command {
+            Command::Lock(LockDoor {
+                lock_time, until, ..
+            }) => {
+                // Without a time of its own and without a clock, the longest time there is.
+                let fallback = Some(lock_time.unwrap_or(duration::MAX));
+                let expiry = expiry(method, *lock_time, *until, fallback, now)?;
+                Self::Lock(entry(Want::Locked, expiry))
+            }
+            Command::Unlock(UnlockDoor {
+                unlock_time, until, ..
+            }) => {
+                let expiry = expiry(method, *unlock_time, *until, *unlock_time, now)?;
+                let entry = entry(Want::Released, expiry);
+                match expiry {
+                    Some(_) => Self::Grant(entry),
+                    None => Self::Release(entry),
+                }
+            }
+            Command::Relinquish(_) | Command::SetMode(_) | Command::GetState => {
+                return Ok(Self::made(command));
+            }
+        }))
+    }
+
+    /// The change that an accepted command once made, for the wording of its answer; `None` when it only asks.
+    pub(super) fn made(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::Lock(_) => Self::Lock(Entry::new(Want::Locked, None)),
+            Command::Unlock(unlock) => {
+                let entry = Entry::new(Want::Released, None);
+                if unlock.unlock_time.is_some() || unlock.until.is_some() {
+                    Self::Grant(entry)
+                } else {
+                    Self::Release(entry)
+                }
+            }
+            Command::Relinquish(Relinquish { slot, .. }) => Self::Relinquish(*slot),
+            Command::SetMode(set) => Self::Mode {
+                mode: set.mode,
+                command_id: set.window.command_id.clone(),
+            },
+            Command::GetState => return None,
+        })
+    }
+
+    pub(super) fn apply(&self, array: &mut AuthorityArray) {
+        match self {
+            Self::Lock(entry) => {
+                array.clear(Slot::OperatorGrant);
+                array.fill(Slot::OperatorHold, entry.clone());
+            }
+            Self::Grant(entry) => array.fill(Slot::OperatorGrant, entry.clone()),
+            Self::Release(entry) => array.fill(Slot::OperatorHold, entry.clone()),
+            Self::Relinquish(None) => {
+                array.clear(Slot::OperatorGrant);
+                array.clear(Slot::OperatorHold);
+            }
+            Self::Relinquish(Some(slot)) => array.relinquish(*slot),
+            Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.clone()),
+        }
+    }
+
+    pub(super) fn method(&self) -> &'static str {
+        match self {
+            Self::Lock(_) => "lockDoor",
+            Self::Grant(_) | Self::Release(_) => "unlockDoor",
+            Self::Relinquish(_) => "relinquish",
+            Self::Mode { .. } => "setMode",
+        }
+    }
+
+    /// An operator's unlock: the only thing that a mode refuses.
+    pub(super) fn is_unlock(&self) -> bool {
+        matches!(self, Self::Grant(_) | Self::Release(_))
+    }
+
+    /// Whether it asks something of the strike, which then tries once more what has failed; a mode that says who may do what does not.
+    pub(super) fn is_about_strike(&self) -> bool {
+        !matches!(
+            self,
+            Self::Mode {
+                mode: Mode::Normal | Mode::Maintenance,
+                ..
+            }
+        )
+    }
+
+    /// Whether it is about how the door is run: then its answer tells that.
+    pub(super) fn is_about_mode(&self) -> bool {
+        matches!(
+            self,
+            Self::Mode { .. } | Self::Relinquish(Some(Slot::Lockdown | Slot::Passage))
+        )
+    }
+
+    /// Whether it frees a door that is held, or what holds it back: then it is on disk before it acts, and without a clock that can judge its
+    /// validity it does not act.
+    pub(super) fn releases(&self, array: &AuthorityArray) -> bool {
+        match self {
+            Self::Lock(_) => false,
+            Self::Grant(_) | Self::Release(_) => true,
+            Self::Mode {
+                mode: Mode::Normal | Mode::Passage | Mode::Maintenance,
+                ..
+            } => true,
+            Self::Relinquish(Some(Slot::Lockdown)) => array.mode() == Mode::Lockdown,
+            Self::Relinquish(_) | Self::Mode { .. } => {
+                let mut after = array.clone();
+                self.apply(&mut after);
+                array.remote_want() == Want::Locked && after.remote_want() == Want::Released
+            }
+        }
+    }
+}
+
+fn expiry(
+    method: &str,
+    length: Option<Duration>,
+    until: Option<Timestamp>,
+    fallback: Option<Duration>,
+    now: &Now,
+) -> Result<Option<Expiry>, MethodReply> {
+    let Some(until) = until else {
+        return Ok(length.map(|length| Expiry::after(length, now)));
+    };
+    match (now.until(until), fallback) {
+        (Some(Duration::ZERO), _) => {
+            let text = format!("{method} has expired: it was to last until {until}");
+            Err(MethodReply::failed(410, ReplyError::Expired, text, None))
+        }
+        (Some(left), _) if left > duration::MAX => Err(MethodReply::bad_payload(
+            method,
+            Some("until"),
+            &format!("\"{until}\""),
+            "a time at most 7 days from now",
+        )),
+        (Some(left), _) => Ok(Some(Expiry::at(until, left, now))),
+        (None, Some(fallback)) => Ok(Some(Expiry::at(until, fallback, now))),
+        (None, None) => Err(untrusted(method, "until")),
+    }
+}
+
+/// The refusal when no clock can judge a field.
+pub(super) fn untrusted(method: &str, field: &str) -> MethodReply {
+    let text = format!(
+        "{method} is refused: without a trusted clock nothing can tell whether {field} has passed"
+    );
+    MethodReply::failed(410, ReplyError::Expired, text, None)
+}

@@ -1,0 +1,317 @@
+//! Rules of the modes: who may release, what comes back, what is hidden.
+
+use super::rig::{Do, Rig, motor};
+use crate::Want::{Locked, Released};
+use crate::contract::{Alarm, Mode};
+
+const START: &str = "2026-11-23T22:00:00Z";
+
+fn mode(text: &'static str) -> Do {
+    Do::Call("setMode", text)
+}
+
+fn lockdown() -> Do {
+    mode(r#"{"mode":"lockdown"}"#)
+}
+
+#[test]
+fn lockdown_and_secure_refuse_unlocks_naming_what_refuses_and_take_locks() {
+    for (set, refuses, held_by) in [
+        (r#"{"mode":"lockdown"}"#, Mode::Lockdown, Some(5)),
+        (r#"{"mode":"secure"}"#, Mode::Secure, None),
+    ] {
+        let rig = Rig::tell(
+            motor(Locked),
+            &[
+                (5000, mode(set)),
+                (6000, Do::Call("unlockDoor", "{}")),
+                (
+                    6000,
+                    Do::Call("unlockDoor", r#"{"unlockTime":"10s","commandId":"u"}"#),
+                ),
+                (6000, Do::Call("lockDoor", "{}")),
+                (6000, Do::Call("relinquish", "{}")),
+            ],
+        );
+        let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
+        assert_eq!(statuses, [200, 409, 409, 200, 200], "{set}");
+        let body = &rig.answers[1].1.body;
+        assert_eq!(body.mode, Some(refuses));
+        let holder = body.status.as_ref().unwrap().held_by;
+        assert_eq!(holder.map(|held| held.slot.number()), held_by);
+        assert!(body.response.contains("slot"), "{}", body.response);
+        assert_eq!(rig.drives.len(), 2, "{:?}", rig.drives);
+    }
+}
+
+#[test]
+fn a_refused_unlock_may_be_sent_again_once_the_lockdown_is_over() {
+    let unlock = || Do::Call("unlockDoor", r#"{"commandId":"u"}"#);
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, lockdown()),
+            (6000, unlock()),
+            (7000, Do::Call("relinquish", r#"{"slot":5}"#)),
+            (8000, unlock()),
+            (12_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(
+        rig.answer_lines,
+        [
+            "5000 #1 200 Locked Secured",
+            "6000 #2 409 Refused Locked Secured held by 5",
+            "7000 #3 200 Locked Secured",
+            "10000 #4 200 Unlocked Unsecured",
+        ]
+    );
+}
+
+#[test]
+fn in_a_lockdown_the_inputs_at_the_door_still_release() {
+    for (press, slot) in [
+        (Do::Rex(true), 2),
+        (Do::Grant(true), 3),
+        (Do::Fire(true), 1),
+    ] {
+        let rig = Rig::tell(
+            motor(Locked),
+            &[
+                (5000, lockdown()),
+                (6000, press),
+                (9000, lockdown()),
+                (9000, Do::Nothing),
+            ],
+        );
+        assert_eq!(rig.drives[2], "6000 Retract");
+        assert_eq!(
+            rig.answer_lines[1],
+            format!("9000 #2 202 Unlocked Unsecured held by {slot}")
+        );
+    }
+}
+
+#[test]
+fn passage_releases_below_what_an_operator_says_and_a_lockdown_gives_it_back() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, mode(r#"{"mode":"passage","commandId":"p"}"#)),
+            (10_000, Do::Call("lockDoor", r#"{"lockTime":"5s"}"#)),
+            (20_000, lockdown()),
+            (25_000, Do::Call("relinquish", r#"{"slot":5}"#)),
+            (30_000, Do::Call("relinquish", r#"{"slot":9}"#)),
+            (35_000, Do::Nothing),
+        ],
+    );
+    let drives: Vec<_> = rig.drives[2..].iter().step_by(2).collect();
+    assert_eq!(
+        drives,
+        [
+            "5000 Retract",
+            "10000 Throw",
+            "15000 Retract",
+            "20000 Throw",
+            "25000 Retract",
+            "30000 Throw"
+        ]
+    );
+    let reply = &rig.answers[2].1;
+    assert_eq!(reply.body.mode, Some(Mode::Lockdown));
+    assert_eq!(reply.body.displaced_mode, Some(Mode::Passage));
+    assert_eq!(rig.door.report().mode, Mode::Normal);
+    let modes: Vec<_> = rig
+        .events
+        .iter()
+        .filter(|event| event.starts_with("Mode"))
+        .collect();
+    assert_eq!(
+        modes,
+        [
+            "Mode { mode: Passage }",
+            "Mode { mode: Lockdown }",
+            "Mode { mode: Passage }",
+            "Mode { mode: Normal }"
+        ]
+    );
+}
+
+#[test]
+fn secure_ends_what_unlocks_and_a_lockdown_only_covers_it() {
+    let told = |set| {
+        let mut rig = Rig::tell(
+            motor(Locked),
+            &[
+                (5000, Do::Call("unlockDoor", "{}")),
+                (8000, mode(set)),
+                (10_000, mode(r#"{"mode":"normal"}"#)),
+            ],
+        );
+        rig.run_until(std::time::Duration::from_secs(114));
+        rig.status()
+    };
+    assert_eq!(told(r#"{"mode":"secure"}"#), "Locked Secured");
+    assert_eq!(told(r#"{"mode":"lockdown"}"#), "Unlocked Unsecured");
+}
+
+#[test]
+fn a_lockdown_acts_before_the_disk_and_its_end_after_it() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, lockdown()),
+            (7000, Do::SlowDisk(false)),
+            (8000, Do::SlowDisk(true)),
+            (8000, mode(r#"{"mode":"normal"}"#)),
+            (9000, Do::SlowDisk(false)),
+            (12_000, Do::Nothing),
+        ],
+    );
+    assert_eq!(
+        rig.drives[2..],
+        [
+            "5000 Throw",
+            "5600 DeEnergised",
+            "9000 Retract",
+            "11000 DeEnergised"
+        ]
+    );
+    assert_eq!(
+        rig.answer_lines,
+        [
+            "7000 #1 200 Locked Secured",
+            "9000 #2 200 Unlocking Unsecured"
+        ]
+    );
+}
+
+#[test]
+fn what_is_on_its_way_to_the_disk_is_covered_by_a_lockdown_and_not_lost() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, mode(r#"{"mode":"passage"}"#)),
+            (5100, Do::Call("unlockDoor", "{}")),
+            (5200, lockdown()),
+            (6000, Do::SlowDisk(false)),
+            (7000, Do::Nothing),
+        ],
+    );
+    assert_eq!(
+        rig.answer_lines,
+        [
+            "5200 #1 202 Locked Secured held by 5",
+            "5200 #2 202 Locked Secured held by 5",
+            "6000 #3 200 Locked Secured",
+        ]
+    );
+    assert_eq!(rig.drives.len(), 2, "{:?}", rig.drives);
+    let array = rig.door.authority();
+    assert_eq!(array.displaced_mode(), Some(Mode::Passage));
+    let slots: Vec<_> = array.entries().map(|(slot, _)| slot.number()).collect();
+    assert_eq!(slots, [5, 8, 9]);
+}
+
+#[test]
+fn a_mode_survives_a_reboot_with_what_it_displaced() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, mode(r#"{"mode":"secure"}"#)),
+            (6000, lockdown()),
+            (20_000, Do::Reboot),
+            (5000, Do::Call("unlockDoor", "{}")),
+            (6000, Do::Call("relinquish", r#"{"slot":5}"#)),
+            (10_000, Do::Call("unlockDoor", "{}")),
+            (11_000, Do::Nothing),
+        ],
+    );
+    let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
+    assert_eq!(statuses[2..], [409, 200, 409]);
+    assert_eq!(rig.door.report().mode, Mode::Secure);
+}
+
+#[test]
+fn without_a_clock_that_can_judge_it_a_mode_that_holds_the_door_acts_and_others_are_refused() {
+    let expect = [
+        ("lockdown", 200),
+        ("secure", 200),
+        ("normal", 410),
+        ("passage", 410),
+        ("maintenance", 410),
+    ];
+    for (name, status) in expect {
+        let payload = format!(r#"{{"mode":"{name}","notAfter":"2026-11-23T22:05:00Z"}}"#);
+        let payload: &'static str = payload.leak();
+        let rig = Rig::tell(motor(Locked), &[(5000, mode(payload)), (6000, Do::Nothing)]);
+        assert_eq!(rig.answers[0].1.status, status, "{name}");
+    }
+}
+
+#[test]
+fn an_expired_mode_never_acts_and_one_that_succeeded_acts_no_second_time() {
+    let secure = || mode(r#"{"mode":"secure","commandId":"s","notAfter":"2026-11-23T22:05:00Z"}"#);
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (4000, Do::Clock(START)),
+            (
+                5000,
+                mode(r#"{"mode":"lockdown","notAfter":"2026-11-23T21:59:00Z"}"#),
+            ),
+            (6000, secure()),
+            (7000, mode(r#"{"mode":"normal"}"#)),
+            (8000, secure()),
+            (8000, Do::Clock("2026-11-23T23:00:00Z")),
+            (9000, secure()),
+        ],
+    );
+    let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
+    assert_eq!(statuses, [410, 200, 200, 200, 200]);
+    assert_eq!(rig.door.report().mode, Mode::Normal);
+}
+
+#[test]
+fn maintenance_hides_alarms_records_them_as_suppressed_and_shows_what_stands_after_it() {
+    let mut rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, Do::Jam(true)),
+            (6000, Do::Call("lockDoor", "{}")),
+            (11_000, mode(r#"{"mode":"maintenance"}"#)),
+            (12_000, Do::Nothing),
+        ],
+    );
+    assert!(rig.door.report().alarms.is_empty());
+    assert_eq!(rig.status(), "Jammed Unsecured");
+    let answer = rig.answers.last().unwrap();
+    assert_eq!(answer.1.status, 200, "it asks nothing of the strike");
+    rig.act(&mode(r#"{"mode":"normal"}"#));
+    assert!(rig.has_alarm(Alarm::Jammed));
+    let alarms = rig
+        .events
+        .iter()
+        .filter(|event| event.starts_with("Alarm"))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        alarms,
+        [
+            "AlarmRaised { alarm: Jammed }",
+            "AlarmSuppressed { alarm: Jammed }",
+            "AlarmRaised { alarm: Jammed }"
+        ]
+    );
+}
+
+#[test]
+fn a_state_saved_before_there_were_modes_is_read_as_normal() {
+    let text = r#"{"bootId":"boot-0","savedAtMs":100000,"slots":[{"slot":8,"want":"locked"}],"commands":["a"]}"#;
+    let saved: crate::SavedDoor = serde_json::from_str(text).unwrap();
+    let rig = Rig::new(motor(Released));
+    let (door, _) = crate::Door::new(motor(Released), Some(&saved), &rig.now);
+    assert_eq!(door.authority().mode(), Mode::Normal);
+    assert_eq!(door.authority().entries().count(), 1);
+}
