@@ -29,6 +29,10 @@ msrv:
 bench *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}
 
+# The agent beside a device of Azure's Python SDK: start, memory, wake-ups, call to pin.
+bench-agent *ARGS:
+    bench/agent {{ ARGS }}
+
 # Look for bytes that break a parser: all targets, or one, for so many seconds each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}

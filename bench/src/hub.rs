@@ -31,8 +31,10 @@ const AT_ONCE: u32 = 16;
 const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
 /// Runs the hub in this process until standard input ends; prints where it listens as one line of JSON.
-pub(crate) async fn serve(data: PathBuf) -> anyhow::Result<()> {
-    let hub = DoorHub::start(HubConfig::loopback(data)).await?;
+pub(crate) async fn serve(data: PathBuf, mqtt_port: u16) -> anyhow::Result<()> {
+    let mut config = HubConfig::loopback(data);
+    config.mqtt_address.set_port(mqtt_port);
+    let hub = DoorHub::start(config).await?;
     println!(
         "{}",
         json!({"mqtt": hub.mqtt_address().to_string(), "https": hub.https_address().to_string()})
@@ -118,11 +120,17 @@ impl Operator {
 impl Hub {
     /// Starts the child on a data folder below `scratch`.
     pub(crate) async fn start(scratch: &Path) -> anyhow::Result<Self> {
+        Self::start_at(scratch, 0).await
+    }
+
+    /// The same, with a fixed port of MQTT.
+    pub(crate) async fn start_at(scratch: &Path, mqtt_port: u16) -> anyhow::Result<Self> {
         let data = scratch.join("hub");
         let mut child = Command::new(std::env::current_exe()?)
             .arg("hub")
             .arg("--data")
             .arg(&data)
+            .args(["--mqtt-port", &mqtt_port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -203,6 +211,42 @@ impl Hub {
             devices.push(device??);
         }
         Ok(devices)
+    }
+
+    /// Registers a device and gives its connection string.
+    pub(crate) async fn add_device(&self, name: &str) -> anyhow::Result<String> {
+        let key = register(&self.operator, name).await?.to_base64();
+        Ok(format!(
+            "HostName=localhost;DeviceId={name};SharedAccessKey={key}"
+        ))
+    }
+
+    /// Waits until `name` is connected and listens to methods.
+    pub(crate) async fn wait_for_device(&self, name: &str, within: Duration) -> anyhow::Result<()> {
+        let path = format!("/twins/{name}/methods");
+        let ping = json!({"methodName": "getState", "payload": {}, "connectTimeoutInSeconds": within.as_secs(), "responseTimeoutInSeconds": 30});
+        self.operator
+            .send(reqwest::Method::POST, &path, &ping)
+            .await?;
+        Ok(())
+    }
+
+    /// Calls a method, and gives the device's answer.
+    pub(crate) async fn call(
+        &self,
+        name: &str,
+        method: &str,
+        payload: &Value,
+    ) -> anyhow::Result<Value> {
+        let path = format!("/twins/{name}/methods");
+        let body =
+            json!({"methodName": method, "payload": payload, "responseTimeoutInSeconds": 30});
+        let answer = self
+            .operator
+            .send(reqwest::Method::POST, &path, &body)
+            .await?;
+        ensure!(answer["status"] == 200, "{method} is answered {answer}");
+        Ok(answer)
     }
 
     /// Waits until the hub itself counts every door as connected.
@@ -300,7 +344,16 @@ impl Hub {
     }
 }
 
-async fn register_one(operator: &Operator, name: String) -> anyhow::Result<Device> {
+/// Writes a file that its owner alone may read.
+pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    Ok(file?.write_all(text.as_bytes())?)
+}
+
+async fn register(operator: &Operator, name: &str) -> anyhow::Result<SharedAccessKey> {
     let body = json!({"deviceId": name, "status": "enabled", "authentication": {"type": "sas"}});
     let identity = operator
         .send(reqwest::Method::PUT, &format!("/devices/{name}"), &body)
@@ -308,7 +361,11 @@ async fn register_one(operator: &Operator, name: String) -> anyhow::Result<Devic
     let key = identity["authentication"]["symmetricKey"]["primaryKey"]
         .as_str()
         .context("a generated key")?;
-    let key = SharedAccessKey::from_base64(key)?;
+    Ok(SharedAccessKey::from_base64(key)?)
+}
+
+async fn register_one(operator: &Operator, name: String) -> anyhow::Result<Device> {
+    let key = register(operator, &name).await?;
     let id: DeviceId = name.parse()?;
     let expiry = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)?

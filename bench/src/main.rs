@@ -4,6 +4,7 @@
 //! The hub runs as a child process of this program (its own accounting of time and memory), mosquitto as another; this process is the fleet.
 //! Rounds alternate between the two, so that a busy machine slows both. Absolute figures are the machine's; the ratios are the result.
 
+mod agent;
 mod attack;
 mod fleet;
 mod hub;
@@ -44,12 +45,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Role {
+    /// The agent, side by side with a device of Azure's Python SDK. `bench/agent` runs it.
+    Agent(agent::Arguments),
     /// The hub under test, as the child process.
     #[command(hide = true)]
     Hub {
         /// Data directory.
         #[arg(long)]
         data: PathBuf,
+        /// The port of MQTT; 0 takes any.
+        #[arg(long, default_value_t = 0)]
+        mqtt_port: u16,
     },
     /// The attack on it, as another.
     #[command(hide = true)]
@@ -64,7 +70,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
     match arguments.role {
-        Some(Role::Hub { data }) => hub::serve(data).await,
+        Some(Role::Agent(arguments)) => agent::run(&arguments).await,
+        Some(Role::Hub { data, mqtt_port }) => hub::serve(data, mqtt_port).await,
         Some(Role::Attack) => attack::run().await,
         None => run(&arguments).await,
     }

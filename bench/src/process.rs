@@ -15,6 +15,8 @@ pub(crate) struct Process {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) resident: u64,
+    /// The part of `resident` that is the process' own and not a mapped file: heap and stacks.
+    pub(crate) anonymous: u64,
     pub(crate) cpu: Duration,
 }
 
@@ -27,18 +29,33 @@ impl Process {
         Ok(Self { name, id })
     }
 
+    /// How often its threads have given the processor away so far, and been woken again.
+    pub(crate) fn wakes(&self) -> anyhow::Result<u64> {
+        let mut wakes = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.id))? {
+            let status = std::fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            wakes += line
+                .and_then(|count| count.trim().parse::<u64>().ok())
+                .unwrap_or(0);
+        }
+        Ok(wakes)
+    }
+
     /// Usage now; an error when the child has ended.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let id = self.id;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))
             .with_context(|| format!("{} ended before its time", self.name))?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
-            .with_context(|| format!("no VmRSS of {}", self.name))?
-            * 1024;
+        let bytes = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok())
+                .map(|kilobytes| kilobytes * 1024)
+                .with_context(|| format!("no {key} of {}", self.name))
+        };
+        let (resident, anonymous) = (bytes("VmRSS:")?, bytes("RssAnon:")?);
         // /proc/PID/stat counts in ticks of 10 ms; schedstat of each thread counts nanoseconds on the processor.
         let mut cpu = Duration::ZERO;
         for task in std::fs::read_dir(format!("/proc/{id}/task"))? {
@@ -50,6 +67,10 @@ impl Process {
                     .unwrap_or(0),
             );
         }
-        Ok(Usage { resident, cpu })
+        Ok(Usage {
+            resident,
+            anonymous,
+            cpu,
+        })
     }
 }

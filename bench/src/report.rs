@@ -138,7 +138,7 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
 }
 
 /// The value that `share` of the sorted `calls` are not above.
-fn quantile(calls: &[Duration], share: f64) -> Duration {
+pub(crate) fn quantile(calls: &[Duration], share: f64) -> Duration {
     let last = calls.len().saturating_sub(1);
     #[expect(
         clippy::cast_possible_truncation,
@@ -157,6 +157,6 @@ fn median(rounds: &[(Duration, Duration)]) -> (Duration, Duration) {
     (walls[walls.len() / 2], cpus[cpus.len() / 2])
 }
 
-fn ms(duration: Duration) -> String {
+pub(crate) fn ms(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)
 }

@@ -1,0 +1,330 @@
+//! The agent side by side with a device of Azure's Python SDK: start to connected, resident memory, idle wake-ups, and how long it takes
+//! from a call of a method over REST until the pin is driven (the SDK's device has none: until its handler runs).
+//!
+//! Starts alternate between the two. The SDK knows port 8883 alone, so this runs in a network namespace of its own: see `bench/agent`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use door_agent::config::{AgentConfig, HubConfig};
+use door_agent::gpio::simulated::SimHandle;
+use door_agent::{Agent, Shared};
+use door_core::Outputs;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use crate::hub::Hub;
+use crate::process::Process;
+use crate::report::{ms, quantile};
+
+/// The port that Azure's SDKs dial.
+const MQTT_PORT: u16 = 8883;
+
+/// How long a program may take to connect.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a program has to come to rest before it is looked at, and how long it is.
+const SETTLE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A device of the SDK.
+const DEVICE: &str = include_str!("device.py");
+
+/// What is measured.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A Python interpreter that has azure-iot-device; without it the agent is measured alone.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// The agent. [default: door-agent beside this program]
+    #[arg(long, value_name = "PROGRAM")]
+    agent: Option<PathBuf>,
+    /// How many times each is started; the median counts.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
+    starts: u32,
+    /// How many calls are timed.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    calls: u32,
+}
+
+/// What one side came to.
+#[derive(Default)]
+struct Side {
+    starts: Vec<Duration>,
+    resident: u64,
+    anonymous: u64,
+    wakes_per_second: f64,
+    calls: Vec<Duration>,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir().context("a folder for hub and doors")?;
+    let port = if arguments.python.is_some() {
+        MQTT_PORT
+    } else {
+        0
+    };
+    let hub = Hub::start_at(scratch.path(), port).await?;
+    let program = match &arguments.agent {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name("door-agent"),
+    };
+    ensure!(
+        program.exists(),
+        "{} is not there; `cargo build --release --bin door-agent` makes it",
+        program.display()
+    );
+    let (mut ours, mut theirs) = (Side::default(), Side::default());
+    for start in 0..arguments.starts {
+        let last = start + 1 == arguments.starts;
+        let door = Door::start(&hub, scratch.path(), &program, start).await?;
+        door.measure(&mut ours, last).await?;
+        drop(door);
+        if let Some(python) = &arguments.python {
+            let mut device = Device::start(&hub, python, start).await?;
+            device.door.measure(&mut theirs, last).await?;
+            if last {
+                theirs.calls = device.time_calls(&hub, arguments.calls).await?;
+            }
+        }
+        eprintln!("start {} of {}", start + 1, arguments.starts);
+    }
+    ours.calls = time_to_pin(&hub, scratch.path(), arguments.calls).await?;
+    ours.print("door-agent", "REST call to pin driven");
+    if arguments.python.is_some() {
+        theirs.print("Python SDK", "REST call to handler");
+        let ratio = |one: f64, other: f64| one / other;
+        println!(
+            "{:<12} start {:.2}, resident {:.2}, heap and stacks {:.2}, wake-ups {:.2}",
+            "ratio",
+            ratio(median(&ours.starts), median(&theirs.starts)),
+            ratio(ours.resident as f64, theirs.resident as f64),
+            ratio(ours.anonymous as f64, theirs.anonymous as f64),
+            ratio(ours.wakes_per_second, theirs.wakes_per_second),
+        );
+    }
+    Ok(())
+}
+
+impl Side {
+    fn print(&self, name: &str, what: &str) {
+        let mut calls = self.calls.clone();
+        calls.sort_unstable();
+        println!(
+            "{name:<12} start to connected {:.1} ms, resident {:.1} MiB ({:.1} MiB heap and stacks), {:.1} wake-ups/s idle; {what}: p50 {}, p99 {}, {} calls",
+            median(&self.starts) * 1e3,
+            self.resident as f64 / f64::from(1 << 20),
+            self.anonymous as f64 / f64::from(1 << 20),
+            self.wakes_per_second,
+            ms(quantile(&calls, 0.5)),
+            ms(quantile(&calls, 0.99)),
+            calls.len()
+        );
+    }
+}
+
+fn median(times: &[Duration]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times
+        .get(times.len() / 2)
+        .map_or(0.0, Duration::as_secs_f64)
+}
+
+/// A program that has connected.
+struct Door {
+    /// Killed when dropped.
+    child: Child,
+    took: Duration,
+}
+
+impl Door {
+    /// Starts the agent on a door of its own, and waits until the hub counts it.
+    async fn start(hub: &Hub, scratch: &Path, program: &Path, number: u32) -> anyhow::Result<Self> {
+        let name = format!("agent-{number}");
+        let folder = scratch.join(&name);
+        std::fs::create_dir(&folder)?;
+        let connection = hub.add_device(&name).await?;
+        let config = folder.join("door.toml");
+        crate::hub::write_secret(&folder.join("connection-string"), &connection)?;
+        let text = format!(
+            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = {}\n\
+             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory = \"state\"\n",
+            hub.certificate.ca.display(),
+            hub.endpoint.address.port(),
+        );
+        std::fs::write(&config, text)?;
+        let began = Instant::now();
+        let child = Command::new(program)
+            .arg("--config")
+            .arg(&config)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        hub.wait_for_device(&name, DEADLINE).await?;
+        Ok(Self {
+            child,
+            took: began.elapsed(),
+        })
+    }
+
+    /// Notes how long the start took, and how much the program needs at rest if it is the last one.
+    async fn measure(&self, side: &mut Side, at_rest: bool) -> anyhow::Result<()> {
+        side.starts.push(self.took);
+        if at_rest {
+            tokio::time::sleep(SETTLE).await;
+            let process = Process::of("the device", &self.child)?;
+            let before = process.wakes()?;
+            tokio::time::sleep(IDLE).await;
+            side.wakes_per_second = (process.wakes()? - before) as f64 / IDLE.as_secs_f64();
+            let usage = process.usage()?;
+            (side.resident, side.anonymous) = (usage.resident, usage.anonymous);
+        }
+        Ok(())
+    }
+}
+
+/// A device of the SDK.
+struct Device {
+    door: Door,
+    name: String,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Device {
+    async fn start(hub: &Hub, python: &Path, number: u32) -> anyhow::Result<Self> {
+        let name = format!("python-{number}");
+        let connection = hub.add_device(&name).await?;
+        let ca = std::fs::read_to_string(&hub.certificate.ca)?;
+        let given = json!({ "connection_string": connection, "ca": ca }).to_string() + "\n";
+        let began = Instant::now();
+        let mut child = Command::new(python)
+            .args(["-c", DEVICE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", python.display()))?;
+        let mut stdin = child.stdin.take().context("its standard input")?;
+        stdin.write_all(given.as_bytes()).await?;
+        let stdout = child.stdout.take().context("its standard output")?;
+        hub.wait_for_device(&name, DEADLINE).await?;
+        let took = began.elapsed();
+        let mut lines = BufReader::new(stdout).lines();
+        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await??;
+        ensure!(
+            line.as_deref() == Some("connected"),
+            "the SDK's device says {line:?}"
+        );
+        Ok(Self {
+            door: Door { child, took },
+            name,
+            lines,
+        })
+    }
+
+    /// Times from the call to the line that its handler writes.
+    async fn time_calls(&mut self, hub: &Hub, calls: u32) -> anyhow::Result<Vec<Duration>> {
+        let mut taken = Vec::new();
+        // The first one is called when the SDK has subscribed.
+        hub.call(&self.name, "lockDoor", &json!({})).await?;
+        self.lines.next_line().await?;
+        for _ in 0..calls {
+            let began = Instant::now();
+            let payload = json!({});
+            let call = hub.call(&self.name, "lockDoor", &payload);
+            let line = async {
+                let line = self.lines.next_line().await?;
+                anyhow::Ok((line, began.elapsed()))
+            };
+            let (answer, line) = tokio::join!(call, line);
+            answer?;
+            let (line, took) = line?;
+            ensure!(
+                line.as_deref() == Some("called"),
+                "the SDK's device says {line:?}"
+            );
+            taken.push(took);
+        }
+        Ok(taken)
+    }
+}
+
+/// Times from calls of `lockDoor` to the moment at which the strike is driven: an agent in this process, whose simulated pins a thread watches.
+async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Vec<Duration>> {
+    let name = "pin";
+    let connection = hub.add_device(name).await?;
+    let mut link = HubConfig::new(connection.parse()?);
+    link.ca_file = Some(hub.certificate.ca.clone());
+    link.mqtt_port = hub.endpoint.address.port();
+    let mut config = AgentConfig::simulated(link, scratch.join(name));
+    // A quick lock, so that many calls fit in a short time; what is timed is over before the bolt moves.
+    config.door.settle_time = Duration::from_millis(5);
+    config.board.bolt_travel = Duration::from_millis(5);
+    // Nor does its motor have to rest.
+    config.strike.max_on = Some(Duration::from_secs(3600));
+    let shared = Shared::new()?;
+    let agent = Agent::start(config, &shared).await?;
+    let sim = agent.sim().context("a simulated door")?;
+    hub.wait_for_device(name, DEADLINE).await?;
+    let (watch, mut driven) = Watch::start(sim);
+    let mut taken = Vec::new();
+    for _ in 0..calls {
+        hub.call(name, "unlockDoor", &json!({})).await?;
+        // The bolt is back, and the hub has stored what the door said about it: the next call finds both at rest.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        while driven.try_recv().is_ok() {}
+        let began = Instant::now();
+        let payload = json!({});
+        let (answer, at) = tokio::join!(hub.call(name, "lockDoor", &payload), driven.recv());
+        answer?;
+        let at = at.context("the watcher of the pins")?;
+        taken.push(at.saturating_duration_since(began));
+    }
+    watch.stop.store(true, Ordering::Relaxed);
+    agent.shutdown().await;
+    shared.shutdown();
+    Ok(taken)
+}
+
+/// A thread that looks at simulated pins again and again.
+struct Watch {
+    stop: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Tells when the motor begins to throw the bolt.
+    fn start(sim: SimHandle) -> (Self, mpsc::Receiver<Instant>) {
+        let (tx, rx) = mpsc::channel(16);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut was = Outputs::DeEnergised;
+            while !stopped.load(Ordering::Relaxed) {
+                let is = sim.show().outputs;
+                if is == Outputs::Throw && was != is {
+                    // Whoever does not take it has no use for it.
+                    let _ = tx.try_send(Instant::now());
+                }
+                was = is;
+                // As fine as the figures are told; without a pause it would be the load.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        (Self { stop }, rx)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
