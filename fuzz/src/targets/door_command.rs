@@ -24,7 +24,8 @@ pub(crate) fn run(data: &[u8]) {
             let time = match &command {
                 Command::Lock(lock) => lock.lock_time,
                 Command::Unlock(unlock) => unlock.unlock_time,
-                Command::Relinquish(_) | Command::GetState => None,
+                // The others have no duration.
+                _ => None,
             };
             if let Some(time) = time {
                 assert_eq!(duration::parse(&duration::to_text(time)), Ok(time));
@@ -57,6 +58,7 @@ pub(crate) fn seeds() -> Seeds {
         "lockDoor\n\"{\\\"lockTime\\\":600}\"",
         "unlockDoor\n{\"unlockTime\":\"PT1H30M\"}",
         "relinquish\nnull",
+        "setMode\n{\"mode\":\"lockdown\",\"commandId\":\"fire-drill\"}",
         "getState\n",
         "reboot\n1d2h3m4s",
     ])
