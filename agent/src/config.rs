@@ -155,6 +155,21 @@ impl AgentConfig {
         }
     }
 
+    /// Reads `[board]`, `[strike]` and `[door]` alone, and checks that they fit together: for whoever tries the wiring before there is a key.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with those tables, or a file that is not TOML at all.
+    pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigError> {
+        let board = Self::load_board(path)?;
+        let layers = Layers::read_table(path, "strike", environment())?;
+        let strike = strike(&layers)?;
+        let settings = Layers::read_table(path, "door", environment())?
+            .document
+            .door;
+        fits(&layers, &board, strike, settings)?;
+        Ok((board, strike))
+    }
+
     /// Reads `[state] directory` alone: whoever looks at a running agent need not be able to read its key.
     ///
     /// # Errors
@@ -223,21 +238,10 @@ impl AgentConfig {
             }
             state.event_log_bytes = kib << 10;
         }
-        let missing = |key: &str, expected: &str| {
-            layers.invalid(key, format!("missing, expected {expected}"))
-        };
-        let strike = document
-            .strike
-            .ok_or_else(|| missing("strike.kind", r#""motor-lock" or "solenoid-bolt""#))?;
-        let board = document
-            .board
-            .clone()
-            .ok_or_else(|| missing("board.kind", BOARD_KINDS))?;
-        board
-            .check(&strike)
-            .map_err(|error| layers.invalid("board", error.to_string()))?;
-        DoorConfig::new(document.door, strike, board.fitted())
-            .map_err(|error| layers.invalid("strike", error.to_string()))?;
+        let strike = strike(layers)?;
+        let board = document.board.clone();
+        let board = board.ok_or_else(|| missing(layers, "board.kind", BOARD_KINDS))?;
+        fits(layers, &board, strike, document.door)?;
         Ok(Self {
             hub,
             door: document.door,
@@ -254,6 +258,30 @@ impl AgentConfig {
             }),
         })
     }
+}
+
+fn strike(layers: &Layers) -> Result<StrikeConfig, ConfigError> {
+    let strike = layers.document.strike;
+    strike.ok_or_else(|| missing(layers, "strike.kind", r#""motor-lock" or "solenoid-bolt""#))
+}
+
+fn missing(layers: &Layers, key: &str, expected: &str) -> ConfigError {
+    layers.invalid(key, format!("missing, expected {expected}"))
+}
+
+/// Checks that board, strike and settings can work together.
+fn fits(
+    layers: &Layers,
+    board: &BoardConfig,
+    strike: StrikeConfig,
+    settings: DoorSettings,
+) -> Result<(), ConfigError> {
+    board
+        .check(&strike)
+        .map_err(|error| layers.invalid("board", error.to_string()))?;
+    DoorConfig::new(settings, strike, board.fitted())
+        .map(drop)
+        .map_err(|error| layers.invalid("strike", error.to_string()))
 }
 
 /// The process's environment, as far as it is text.

@@ -14,6 +14,7 @@ Examples (F is the agent's configuration file):
   door-agent check --config F         say what is right and wrong with it; drive nothing
   door-agent status --config F        show lock, door, who holds it, the link
   door-agent sim open --config F      open the simulated door of a running agent
+  door-agent selftest --config F      try the wiring, wire by wire, with you at the door
   door-agent de-energise --config F   take power off the strike, with no agent running
 
 The environment goes over the file: DOOR_AGENT__HUB__MQTT_PORT=8884 sets mqtt_port
@@ -37,6 +38,21 @@ running agent has its pins and is told of by name: stop it instead.
 
 Examples:
   door-agent de-energise --config /etc/door-agent/lobby-east.toml";
+
+const SELFTEST_EXAMPLES: &str = "\
+For each input it says what to do at the door, shows the levels of the pins as they
+change, and tells which is wired or configured the wrong way. Then it moves the strike,
+after you have typed `drive`, and has you cut the power of the lock. No agent may run
+meanwhile; the connection string is not needed.
+
+The exit status is 0 when everything is fine, 1 when something is wrong, and 2 when
+nothing is but something was left out. With --script each question takes a line: `ok` is
+Enter, `skip` leaves it out, # begins a comment. On a simulated board an action of
+`door-agent sim` is a line too: rex on, cut-power.
+
+Examples:
+  door-agent selftest --config /etc/door-agent/lobby-east.toml
+  door-agent selftest --script answers.txt --wait 10s --config lobby-east.toml";
 
 /// Controls one door and takes its orders from an Azure IoT Hub or a door-hub
 #[derive(Debug, Parser)]
@@ -62,6 +78,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try the wiring of a door, wire by wire, with you at it
+    #[command(after_help = SELFTEST_EXAMPLES)]
+    Selftest(commands::selftest::Options),
     /// Take all power off the strike: for ExecStopPost=, and by hand while no agent runs
     #[command(name = "de-energise", after_help = DE_ENERGISE_EXAMPLES)]
     DeEnergise,
@@ -126,6 +145,7 @@ fn with_configuration(
         None => commands::run::run(&config),
         Some(Command::Check) => commands::check::check(&config),
         Some(Command::Status { json }) => commands::status::status(&config, json),
+        Some(Command::Selftest(options)) => commands::selftest::selftest(&config, &options),
         Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
         Some(Command::Sim {
             script: Some(SimScript::Script { file }),

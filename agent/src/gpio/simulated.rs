@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::config::BoardConfig;
 use super::{Board, PinLevel, Wake, WiredBoard};
-pub use command::{Hold, Miswired, Sensor, SimCommand, SimSyntaxError, SimVerb, VERBS};
+pub use command::{Hold, Miswired, Sensor, SimCommand, SimSyntaxError, SimVerb, VERBS, parse_time};
 use model::{Mechanism, Model};
 pub use socket::SimSocket;
 

@@ -8,6 +8,7 @@
 mod cli;
 mod hub;
 mod killed;
+mod selftest;
 mod service;
 mod sim;
 mod support;

@@ -414,8 +414,9 @@ impl fmt::Display for Found<'_> {
 /// What a time looks like.
 pub(super) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
 
-/// The durations of the configuration.
-pub(super) fn parse_time(text: &str) -> Option<Duration> {
+/// A duration as the configuration has it; nothing when it is none.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Duration> {
     time(IntoDeserializer::<ValueError>::into_deserializer(text)).ok()
 }
 

@@ -1,0 +1,86 @@
+//! `door-agent selftest`.
+
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use door_agent::selftest::{Person, SelfTest};
+use door_agent::service::Signals;
+use door_agent::{AgentConfig, gpio};
+use tokio::runtime;
+
+/// Exit status when nothing is wrong but something was left out.
+const INCOMPLETE: u8 = 2;
+
+/// Whom to ask, and how patiently.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The answers, a line for each question; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// How long to wait for you, each time
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    wait: Duration,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    gpio::simulated::parse_time(text)
+        .ok_or_else(|| "expected a time such as 500ms, 30s or 2m".to_owned())
+}
+
+/// Tests the wiring; the exit status says what came of it.
+pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitCode> {
+    let input: Box<dyn BufRead + Send> = match options.script.as_deref() {
+        None if io::stdin().is_terminal() => Box::new(BufReader::new(io::stdin())),
+        None => bail!(
+            "standard input is no terminal, and a self-test needs somebody at the door who reads and answers; \
+             start it in a terminal, or give the answers with --script FILE (or --script - for standard input)"
+        ),
+        Some(file) if file == Path::new("-") => Box::new(BufReader::new(io::stdin())),
+        Some(file) => {
+            let opened = std::fs::File::open(file);
+            Box::new(BufReader::new(
+                opened.with_context(|| format!("cannot read {}", file.display()))?,
+            ))
+        }
+    };
+    let (board, strike) = AgentConfig::load_wiring(config)?;
+    let door = config.file_stem().unwrap_or_default().to_string_lossy();
+    // A simulated board has no pins to hold.
+    let directories = super::state_directories(config)?;
+    if directories
+        .iter()
+        .any(|state| super::status::ask(state).is_ok())
+    {
+        bail!(
+            "the agent of this door runs, and the pins are its own; {}",
+            stop_it(&door)
+        );
+    }
+    let wired = gpio::open_wired(&board, &strike, &door)
+        .with_context(|| format!("cannot have the pins; if an agent runs, {}", stop_it(&door)))?;
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(async {
+            let out = Box::new(io::stderr());
+            let person = Person::new(input, out, Signals::catch()?, options.script.is_some())?;
+            let test = SelfTest::new(wired, strike, board.outputs, person, options.wait);
+            let (summary, ended) = test.run().await;
+            eprintln!();
+            print!("{summary}");
+            ended.context("the self-test is not complete; the strike is de-energised")?;
+            Ok(match (summary.is_wrong(), summary.is_complete()) {
+                (true, _) => ExitCode::FAILURE,
+                (false, true) => ExitCode::SUCCESS,
+                (false, false) => ExitCode::from(INCOMPLETE),
+            })
+        })
+}
+
+fn stop_it(door: &str) -> String {
+    format!("stop it first: systemctl stop door-agent@{door}")
+}

@@ -1,0 +1,382 @@
+//! `door-agent selftest`: guides an installer through the wiring of a door, wire by wire, and finds what is wired or configured the wrong way.
+//!
+//! It holds the pins itself, so no agent runs meanwhile. The strike moves only after typed consent, and is de-energised however this ends. It knows
+//! neither hub nor state; what it finds is a [`Summary`]. On a simulated board an answer may be an action of `door-agent sim`.
+
+mod person;
+mod strike;
+mod summary;
+mod watch;
+
+use std::time::Duration;
+
+use door_core::{Outputs, StrikeConfig};
+use tokio::time::Instant;
+
+use crate::gpio::config::OutputPins;
+use crate::gpio::simulated::{SimCommand, SimHandle};
+use crate::gpio::{PinLevel, WiredBoard, words};
+use person::Word;
+pub use person::{Ended, Person};
+pub use summary::{Finding, Row, Summary};
+use watch::{Verdict, Watch};
+
+/// How often the pins are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What the answer is to leave something out.
+const SKIP: &str = "skip";
+
+/// A board to be tested and the person who does it.
+pub struct SelfTest {
+    board: SafeBoard,
+    sim: Option<SimHandle>,
+    strike: StrikeConfig,
+    outputs: OutputPins,
+    person: Person,
+    /// How long to wait for the person, each time.
+    patience: Duration,
+    summary: Summary,
+    began: Instant,
+}
+
+/// De-energised when it is let go, by a panic too.
+struct SafeBoard(Box<dyn WiredBoard>);
+
+impl Drop for SafeBoard {
+    fn drop(&mut self) {
+        self.0.drive(Outputs::DeEnergised);
+    }
+}
+
+impl std::fmt::Debug for SelfTest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SelfTest")
+            .field("strike", &self.strike)
+            .field("summary", &self.summary)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of watching a pin.
+enum Outcome {
+    Seen(Verdict),
+    /// Nothing has moved.
+    Silent,
+    Skipped,
+}
+
+/// How an input is tried.
+struct Trial {
+    /// Its level while nobody does anything.
+    rest: bool,
+    act: String,
+    undo: String,
+}
+
+impl Trial {
+    fn of(role: &str) -> Self {
+        let (act, undo) = match role {
+            "door" => ("Open the door", "Close the door"),
+            "rex" => (
+                "Press the exit button and keep it pressed",
+                "Let the exit button go",
+            ),
+            "grant" => (
+                "Let the reader grant access, as with a good card",
+                "Wait until the reader's relay falls back",
+            ),
+            "fire" => ("Set off the fire release", "Put the fire release back"),
+            "fire_reset" => (
+                "Turn the key switch that ends a fire release, and hold it",
+                "Let the key switch go",
+            ),
+            "tamper" => ("Open the enclosure", "Close the enclosure"),
+            other => {
+                return Self {
+                    rest: false,
+                    act: format!("Make {other} active"),
+                    undo: format!("Make {other} idle"),
+                };
+            }
+        };
+        Self {
+            // The switch of a closed door is on.
+            rest: role == "door",
+            act: act.to_owned(),
+            undo: undo.to_owned(),
+        }
+    }
+}
+
+impl SelfTest {
+    /// A test of a board that is in our hands, its outputs de-energised.
+    #[must_use]
+    pub fn new(
+        (board, sim): (Box<dyn WiredBoard>, Option<SimHandle>),
+        strike: StrikeConfig,
+        outputs: OutputPins,
+        person: Person,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            board: SafeBoard(board),
+            sim,
+            strike,
+            outputs,
+            person,
+            patience,
+            summary: Summary::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Goes through all of it. What was found before it ended too early counts as well.
+    pub async fn run(mut self) -> (Summary, Result<(), Ended>) {
+        let ended = self.go_through().await;
+        // Before anything is said about it.
+        drop(self.board);
+        (self.summary, ended)
+    }
+
+    async fn go_through(&mut self) -> Result<(), Ended> {
+        self.rest().await?;
+        for (index, pin) in self.board.0.pins().iter().enumerate() {
+            match pin.role {
+                // The strike moves it.
+                None | Some("bond") => {}
+                Some(role) => self.input(index, role).await?,
+            }
+        }
+        self.try_strike().await
+    }
+
+    async fn rest(&mut self) -> Result<(), Ended> {
+        self.person
+            .say("Close the door. Nobody presses, turns or sets off anything.")?;
+        self.ask("Enter when it is so").await?;
+        for pin in self.board.0.pins() {
+            if pin.role.is_some() {
+                self.person.say(&format!("  {}", describe(&pin)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn input(&mut self, index: usize, role: &'static str) -> Result<(), Ended> {
+        let trial = Trial::of(role);
+        let (active, idle) = words(role);
+        let word = |level: bool| if level { active } else { idle };
+        let (rest, moved) = (word(trial.rest), word(!trial.rest));
+        let finding = match self.watch(index, !trial.rest, &trial.act).await? {
+            Outcome::Seen(Verdict::Right) => self.back(index, &trial, rest, moved).await?,
+            Outcome::Seen(Verdict::Inverted) => {
+                let finding = Finding::Wrong(self.inverted(index, moved, rest));
+                self.watch(index, !trial.rest, &trial.undo).await?;
+                finding
+            }
+            Outcome::Seen(Verdict::Elsewhere(others)) => {
+                let finding = Finding::Wrong(self.elsewhere(&others, role));
+                self.person.say(&trial.undo)?;
+                self.ask("Enter when it is so").await?;
+                finding
+            }
+            Outcome::Silent => Finding::Wrong(format!(
+                "nothing moved, it reads {} all the time: check wire, contact and pin",
+                word(self.level(index))
+            )),
+            Outcome::Skipped if self.level(index) != trial.rest => {
+                Finding::Wrong(self.inverted(index, rest, moved))
+            }
+            Outcome::Skipped => Finding::Untested("skipped".to_owned()),
+        };
+        self.found(role, index, finding)
+    }
+
+    /// It has moved as it should; does it come back?
+    async fn back(
+        &mut self,
+        index: usize,
+        trial: &Trial,
+        rest: &str,
+        moved: &str,
+    ) -> Result<Finding, Ended> {
+        let outcome = if self.level(index) == trial.rest {
+            // A relay that closes for a moment is over by now.
+            Outcome::Seen(Verdict::Right)
+        } else {
+            self.watch(index, trial.rest, &trial.undo).await?
+        };
+        Ok(match outcome {
+            Outcome::Seen(Verdict::Right) => Finding::Fine(format!("{moved} and {rest} seen")),
+            _ => Finding::Wrong(format!(
+                "{moved} was seen, but it does not go back to {rest}"
+            )),
+        })
+    }
+
+    fn level(&self, index: usize) -> bool {
+        self.board.0.pins().get(index).is_some_and(|pin| pin.active)
+    }
+
+    /// The index of an input that is wired.
+    fn index_of(&self, role: &str) -> Option<usize> {
+        let is_it = |pin: &PinLevel| pin.role == Some(role);
+        self.board.0.pins().iter().position(is_it)
+    }
+
+    fn found(&mut self, role: &str, index: usize, finding: Finding) -> Result<(), Ended> {
+        if let Finding::Wrong(detail) = &finding {
+            self.person.say(&format!("  WRONG {role}: {detail}"))?;
+        }
+        let bcm = self.board.0.pins().get(index).and_then(|pin| pin.bcm);
+        let pin = bcm.map_or_else(|| "simulated".to_owned(), |bcm| format!("BCM {bcm}"));
+        self.summary.add(role, &pin, finding);
+        Ok(())
+    }
+
+    /// It reads `wrong` when it should read `right`.
+    fn inverted(&self, index: usize, right: &str, wrong: &str) -> String {
+        let pins = self.board.0.pins();
+        let fix = pins.get(index).and_then(|pin| {
+            pin.bcm?;
+            let other = if pin.high == pin.active {
+                "low"
+            } else {
+                "high"
+            };
+            let role = pin.role?;
+            Some(format!(
+                "set active = \"{other}\" in [board.inputs.{role}], or use the other contact"
+            ))
+        });
+        format!(
+            "the wrong way round, {wrong} when it should be {right}: {}",
+            fix.as_deref().unwrap_or("use the other contact")
+        )
+    }
+
+    fn elsewhere(&self, others: &[usize], role: &str) -> String {
+        let pins = self.board.0.pins();
+        let names: Vec<_> = others
+            .iter()
+            .filter_map(|index| pins.get(*index))
+            .map(name)
+            .collect();
+        let fix = match others {
+            [only] => match pins.get(*only) {
+                Some(PinLevel {
+                    role: None,
+                    bcm: Some(bcm),
+                    ..
+                }) => {
+                    format!("move its wire, or set pin = {bcm} in [board.inputs.{role}]")
+                }
+                _ => "their wires are swapped, or the pins in the configuration".to_owned(),
+            },
+            _ => "check the wires".to_owned(),
+        };
+        format!("{} moved in its place: {fix}", names.join(", "))
+    }
+
+    /// Says what to do and watches the pins until it is known what came of it.
+    async fn watch(
+        &mut self,
+        target: usize,
+        wanted: bool,
+        instruction: &str,
+    ) -> Result<Outcome, Ended> {
+        let mut watch = Watch::new(target, wanted, &self.board.0.pins(), self.began.elapsed());
+        if self.person.scripted {
+            match self.person.ask(instruction, self.patience).await? {
+                line if line == SKIP => return Ok(Outcome::Skipped),
+                line => {
+                    self.act(&line)?;
+                }
+            }
+        } else {
+            self.person.say(&format!(
+                "{instruction} (Enter if nothing happens, {SKIP} to leave it out)"
+            ))?;
+        }
+        let deadline = self.began.elapsed() + self.patience;
+        loop {
+            let pins = self.board.0.pins();
+            let now = self.began.elapsed();
+            for changed in watch.look(&pins, now) {
+                if let Some(pin) = pins.get(changed) {
+                    self.person.say(&format!("  {}", describe(pin)))?;
+                }
+            }
+            if let Some(verdict) = watch.verdict(now) {
+                return Ok(Outcome::Seen(verdict));
+            }
+            if now >= deadline {
+                return Ok(Outcome::Silent);
+            }
+            match self.person.wait(LOOK_EVERY).await? {
+                Word::Nothing => {}
+                Word::Line(line) if line.is_empty() => return Ok(Outcome::Silent),
+                Word::Line(line) if line == SKIP => return Ok(Outcome::Skipped),
+                Word::Line(line) => {
+                    self.act(&line)?;
+                }
+            }
+        }
+    }
+
+    /// Asks; what a person does at a simulated door meanwhile is done.
+    async fn ask(&mut self, question: &str) -> Result<String, Ended> {
+        loop {
+            let line = self.person.ask(question, self.patience).await?;
+            if !self.act(&line)? {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Asks for yes or no; nothing when it is skipped.
+    async fn ask_whether(&mut self, question: &str) -> Result<Option<bool>, Ended> {
+        let question = format!("{question} (y, n or {SKIP})");
+        loop {
+            match self.ask(&question).await?.as_str() {
+                "y" | "yes" => return Ok(Some(true)),
+                "n" | "no" => return Ok(Some(false)),
+                SKIP => return Ok(None),
+                _ => self.person.say("  That is none of them.")?,
+            }
+        }
+    }
+
+    /// Does what a line says at a simulated door; false when it says no such thing.
+    fn act(&mut self, line: &str) -> Result<bool, Ended> {
+        let Some((sim, command)) = self.sim.as_ref().zip(line.parse::<SimCommand>().ok()) else {
+            return Ok(false);
+        };
+        if let Err(refusal) = sim.apply(command) {
+            self.person.say(&format!("  {refusal}"))?;
+        }
+        Ok(true)
+    }
+}
+
+/// A pin by its number and role.
+fn name(pin: &PinLevel) -> String {
+    match (pin.bcm, pin.role) {
+        (Some(bcm), Some(role)) => format!("BCM {bcm} ({role})"),
+        (Some(bcm), None) => format!("BCM {bcm} (not in the configuration)"),
+        (None, role) => role.unwrap_or("a pin").to_owned(),
+    }
+}
+
+/// A pin with its raw level and what the configuration makes of it.
+fn describe(pin: &PinLevel) -> String {
+    let level = if pin.high { "high" } else { "low" };
+    match pin.role {
+        Some(role) => {
+            let (active, idle) = words(role);
+            let word = if pin.active { active } else { idle };
+            format!("{} is {level}: {word}", name(pin))
+        }
+        None => format!("{} is {level}", name(pin)),
+    }
+}

@@ -1,0 +1,422 @@
+//! The strike: moved after consent, watched by the bond and by the person, and left without power to learn its fail mode.
+
+use std::time::Duration;
+
+use door_core::config::{FailMode, StrikeKind};
+use door_core::{Outputs, StrikeConfig, Want};
+
+use super::person::Ended;
+use super::{Finding, LOOK_EVERY, Outcome, SKIP, SelfTest, Verdict};
+
+/// What the answer is that lets the strike move.
+const CONSENT: &str = "drive";
+/// How long a motor runs when the configuration does not say.
+const PULSE: Duration = Duration::from_secs(2);
+
+/// How a strike is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    lock: Drive,
+    release: Drive,
+    /// What it is without power; a motor stays where it is.
+    without_power: Option<Want>,
+    /// A coil that bears it is on while the power is cut, so that the cut shows.
+    while_cut: Outputs,
+}
+
+/// One move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Drive {
+    outputs: Outputs,
+    time: Duration,
+    /// What is energised when it is done.
+    then: Outputs,
+}
+
+impl Plan {
+    fn of(strike: &StrikeConfig) -> Self {
+        let drive = |outputs, time, then| Drive {
+            outputs,
+            time,
+            then,
+        };
+        let off = drive(Outputs::DeEnergised, strike.bond_time, Outputs::DeEnergised);
+        match strike.kind {
+            StrikeKind::MotorLock => {
+                let pulse = strike.pulse.unwrap_or(PULSE);
+                Self {
+                    lock: drive(Outputs::Throw, pulse, Outputs::DeEnergised),
+                    release: drive(Outputs::Retract, pulse, Outputs::DeEnergised),
+                    without_power: None,
+                    while_cut: Outputs::DeEnergised,
+                }
+            }
+            StrikeKind::SolenoidBolt => {
+                let (time, held) = match strike.max_on {
+                    None => (strike.bond_time, Outputs::Energised),
+                    Some(max_on) => (strike.bond_time.min(max_on), Outputs::DeEnergised),
+                };
+                let on = drive(Outputs::Energised, time, held);
+                let (lock, release, without_power) = match strike.fail {
+                    Some(FailMode::Secure) => (off, on, Want::Locked),
+                    Some(FailMode::Safe) | None => (on, off, Want::Released),
+                };
+                Self {
+                    lock,
+                    release,
+                    without_power: Some(without_power),
+                    while_cut: held,
+                }
+            }
+        }
+    }
+}
+
+impl SelfTest {
+    pub(super) async fn try_strike(&mut self) -> Result<(), Ended> {
+        let plan = Plan::of(&self.strike);
+        let untested = |why: &str| Finding::Untested(why.to_owned());
+        if let Some(why) = self.not_to_be_driven().await? {
+            self.found_strike(untested(why));
+            if let Some(bond) = self.index_of("bond") {
+                self.found("bond", bond, untested("the strike was not driven"))?;
+            }
+            self.summary
+                .add("fail mode", "", untested("the strike was not driven"));
+            return Ok(());
+        }
+        self.moves(plan).await?;
+        self.fail_mode(plan).await
+    }
+
+    /// Why the strike stays as it is; nothing when it may move.
+    async fn not_to_be_driven(&mut self) -> Result<Option<&'static str>, Ended> {
+        if let Some(door) = self.index_of("door") {
+            if !self.level(door) {
+                let closed = self
+                    .watch(
+                        door,
+                        true,
+                        "Close the door: a bolt must not move in an open one",
+                    )
+                    .await?;
+                if !matches!(closed, Outcome::Seen(Verdict::Right)) {
+                    return Ok(Some("the door does not read closed"));
+                }
+            }
+        }
+        self.person.say(
+            "The strike comes next. Bolt or lock will move: keep your hands off it, and see to it that nobody needs the door.",
+        )?;
+        let answer = self
+            .ask(&format!(
+                "Type {CONSENT} to let it move; anything else leaves it out"
+            ))
+            .await?;
+        Ok((answer != CONSENT).then_some("not allowed to move"))
+    }
+
+    async fn moves(&mut self, plan: Plan) -> Result<(), Ended> {
+        let locked = self.drive("Locking", plan.lock, Want::Locked).await?;
+        let released = self
+            .drive("Releasing", plan.release, Want::Released)
+            .await?;
+        let Some(bond) = self.index_of("bond") else {
+            let finding = match (locked, released) {
+                (Some(Want::Locked), Some(Want::Released)) => {
+                    Finding::Fine("locks and releases, you say".to_owned())
+                }
+                (Some(Want::Released), Some(Want::Locked)) => Finding::Wrong(self.wrong_way()),
+                (Some(_), Some(_)) => Finding::Wrong(self.does_not_move()),
+                _ => Finding::Untested(SKIP.to_owned() + "ped"),
+            };
+            self.found_strike(finding);
+            return Ok(());
+        };
+        let fine = |what: &str| Finding::Fine(what.to_owned());
+        let untested = |what: &str| Finding::Untested(what.to_owned());
+        let (strike, sensed) = match (locked, released) {
+            (Some(Want::Locked), Some(Want::Released)) => (
+                fine("locks and releases"),
+                fine("thrown and not thrown seen"),
+            ),
+            (Some(Want::Released), Some(Want::Locked)) => match self
+                .ask_whether("Bond and strike disagree. Is it released now?")
+                .await?
+            {
+                Some(true) => (
+                    fine("locks and releases, you say"),
+                    Finding::Wrong(self.inverted(bond, "not thrown", "thrown")),
+                ),
+                Some(false) => (
+                    Finding::Wrong(self.wrong_way()),
+                    fine("thrown and not thrown seen"),
+                ),
+                None => (
+                    untested("it moves, nobody says which way"),
+                    untested("it moves, nobody says which way"),
+                ),
+            },
+            _ => {
+                let stays = if self.level(bond) {
+                    "thrown"
+                } else {
+                    "not thrown"
+                };
+                match self
+                    .ask_whether(&format!("The bond stayed {stays}. Has the lock moved?"))
+                    .await?
+                {
+                    Some(true) => (
+                        fine("moves, you say"),
+                        Finding::Wrong(format!(
+                            "stays {stays} while the lock moves: check wire, contact and pin"
+                        )),
+                    ),
+                    Some(false) => (
+                        Finding::Wrong(self.does_not_move()),
+                        untested("the lock does not move"),
+                    ),
+                    None => (
+                        untested("nobody says whether it moves"),
+                        untested("nobody says whether the lock moves"),
+                    ),
+                }
+            }
+        };
+        self.found_strike(strike);
+        self.found("bond", bond, sensed)
+    }
+
+    /// Drives it and tells what it is then, by the bond or by the person.
+    async fn drive(&mut self, what: &str, drive: Drive, want: Want) -> Result<Option<Want>, Ended> {
+        self.person
+            .say(&format!("  {what}, for {:?} at most", drive.time))?;
+        let shown = self.bond_level();
+        self.board.0.drive(drive.outputs);
+        let seen = self.settle(drive.time, Some(want), shown).await;
+        self.board.0.drive(drive.then);
+        match seen? {
+            Some(state) => Ok(Some(state)),
+            None => {
+                self.ask_state(if drive.then == drive.outputs {
+                    "Is"
+                } else {
+                    "Was"
+                })
+                .await
+            }
+        }
+    }
+
+    async fn ask_state(&mut self, verb: &str) -> Result<Option<Want>, Ended> {
+        let locked = self.ask_whether(&format!("{verb} it locked?")).await?;
+        Ok(locked.map(|locked| if locked { Want::Locked } else { Want::Released }))
+    }
+
+    /// Waits until the bond says what is wanted, or the time is over; gives what it says then.
+    async fn settle(
+        &mut self,
+        time: Duration,
+        want: Option<Want>,
+        mut shown: Option<bool>,
+    ) -> Result<Option<Want>, Ended> {
+        let bond = self.index_of("bond");
+        let until = self.began.elapsed() + time;
+        loop {
+            let thrown = self.bond_level();
+            if let (Some(bond), true) = (bond, thrown != shown) {
+                shown = thrown;
+                if let Some(pin) = self.board.0.pins().get(bond) {
+                    self.person.say(&format!("  {}", super::describe(pin)))?;
+                }
+            }
+            let state = thrown.map(|thrown| if thrown { Want::Locked } else { Want::Released });
+            let reached = state.is_some() && state == want && shown == thrown;
+            if self.began.elapsed() >= until || (reached && self.may_stop(want)) {
+                return Ok(state);
+            }
+            // What somebody types now is no answer to anything.
+            self.person.wait(LOOK_EVERY).await?;
+        }
+    }
+
+    fn bond_level(&self) -> Option<bool> {
+        self.index_of("bond").map(|bond| self.level(bond))
+    }
+
+    /// The bond ends a throw; it says nothing about how far a bolt is withdrawn.
+    fn may_stop(&self, want: Option<Want>) -> bool {
+        want == Some(Want::Locked) || self.strike.kind != StrikeKind::MotorLock
+    }
+
+    async fn fail_mode(&mut self, plan: Plan) -> Result<(), Ended> {
+        let shown = self.bond_level();
+        self.board.0.drive(plan.while_cut);
+        let before = self.settle(self.strike.bond_time, None, shown).await?;
+        self.person
+            .say("Now cut the power of the lock: its own supply, not this machine's.")?;
+        if self
+            .ask(&format!("Enter when it is cut, {SKIP} to leave it out"))
+            .await?
+            == SKIP
+        {
+            self.board.0.drive(Outputs::DeEnergised);
+            self.summary
+                .add("fail mode", "", Finding::Untested("skipped".to_owned()));
+            return Ok(());
+        }
+        let shown = self.bond_level();
+        let learned = match self.settle(self.strike.bond_time, None, shown).await? {
+            Some(state) => Some(state),
+            None => self.ask_state("Is").await?,
+        };
+        self.board.0.drive(Outputs::DeEnergised);
+        self.summary
+            .add("fail mode", "", judge_fail_mode(plan, before, learned));
+        self.person.say("Give the lock its power back.")?;
+        self.ask("Enter when it has it").await?;
+        Ok(())
+    }
+
+    fn found_strike(&mut self, finding: Finding) {
+        let pins: Vec<_> = self
+            .outputs
+            .all()
+            .into_iter()
+            .filter_map(|(_, output)| Some(format!("BCM {}", output?.pin)))
+            .collect();
+        let pins = if pins.is_empty() {
+            "simulated".to_owned()
+        } else {
+            pins.join(", ")
+        };
+        self.summary.add("strike", &pins, finding);
+    }
+
+    fn wrong_way(&self) -> String {
+        let fix = match self.strike.kind {
+            StrikeKind::MotorLock => {
+                "swap the wires of the motor, or the pins of [board.outputs.throw] and [board.outputs.retract]"
+            }
+            StrikeKind::SolenoidBolt => {
+                "correct `active` of [board.outputs.coil], the relay's contact, or [strike] fail"
+            }
+        };
+        format!("moves the wrong way: {fix}")
+    }
+
+    fn does_not_move(&self) -> String {
+        "does not move: check its supply, its driver and the pins of [board.outputs]".to_owned()
+    }
+}
+
+fn judge_fail_mode(plan: Plan, before: Option<Want>, learned: Option<Want>) -> Finding {
+    let word = |want| match want {
+        Want::Locked => "locked",
+        Want::Released => "released",
+    };
+    match (plan.without_power, learned) {
+        (_, None) => Finding::Untested("nobody says what it is without power".to_owned()),
+        (Some(expected), Some(learned)) if expected == learned => {
+            Finding::Fine(format!("{} without power, as configured", word(learned)))
+        }
+        (Some(expected), Some(learned)) => Finding::Wrong(format!(
+            "{} without power, but [strike] makes it {}: correct `fail`, or the wiring of the lock",
+            word(learned),
+            word(expected)
+        )),
+        (None, Some(learned)) if before.is_none_or(|before| before == learned) => {
+            Finding::Fine(format!("stays as it is without power, {}", word(learned)))
+        }
+        (None, Some(learned)) => Finding::Wrong(format!(
+            "becomes {} without power, but a motor lock stays as it is: is [strike] kind right?",
+            word(learned)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limited_coil_is_never_left_on() {
+        let mut coil = StrikeConfig::solenoid_bolt(FailMode::Secure);
+        assert_eq!(Plan::of(&coil).while_cut, Outputs::Energised);
+        coil.max_on = Some(Duration::from_secs(1));
+        let plan = Plan::of(&coil);
+        assert_eq!(plan.while_cut, Outputs::DeEnergised);
+        assert_eq!(
+            (plan.release.time, plan.release.then),
+            (Duration::from_secs(1), Outputs::DeEnergised)
+        );
+        assert_eq!(plan.lock.outputs, Outputs::DeEnergised);
+        let motor = Plan::of(&StrikeConfig::motor_lock());
+        assert_eq!(
+            [motor.lock.then, motor.release.then, motor.while_cut],
+            [Outputs::DeEnergised; 3]
+        );
+    }
+
+    #[test]
+    fn the_fail_mode_that_is_learned_is_held_against_the_configuration() {
+        use Want::{Locked, Released};
+        let safe = Plan::of(&StrikeConfig::solenoid_bolt(FailMode::Safe));
+        let secure = Plan::of(&StrikeConfig::solenoid_bolt(FailMode::Secure));
+        let motor = Plan::of(&StrikeConfig::motor_lock());
+        for (plan, before, learned, expected) in [
+            (
+                safe,
+                Some(Locked),
+                Some(Released),
+                Finding::Fine("released without power, as configured".to_owned()),
+            ),
+            (
+                secure,
+                Some(Released),
+                Some(Locked),
+                Finding::Fine("locked without power, as configured".to_owned()),
+            ),
+            (
+                motor,
+                Some(Released),
+                Some(Released),
+                Finding::Fine("stays as it is without power, released".to_owned()),
+            ),
+            (
+                motor,
+                None,
+                None,
+                Finding::Untested("nobody says what it is without power".to_owned()),
+            ),
+        ] {
+            assert_eq!(judge_fail_mode(plan, before, learned), expected);
+        }
+        for (plan, before, learned, expected) in [
+            (
+                safe,
+                Some(Locked),
+                Locked,
+                "locked without power, but [strike] makes it released",
+            ),
+            (
+                secure,
+                Some(Released),
+                Released,
+                "released without power, but [strike] makes it locked",
+            ),
+            (
+                motor,
+                Some(Released),
+                Locked,
+                "becomes locked without power",
+            ),
+        ] {
+            match judge_fail_mode(plan, before, Some(learned)) {
+                Finding::Wrong(detail) => assert!(detail.starts_with(expected), "{detail}"),
+                other => panic!("{other:?} should be wrong: {expected}"),
+            }
+        }
+    }
+}

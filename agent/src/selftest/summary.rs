@@ -1,0 +1,117 @@
+//! What the test has found.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", content = "detail", rename_all = "camelCase")]
+pub enum Finding {
+    /// It does what it should.
+    Fine(String),
+    /// It does not, and what to do.
+    Wrong(String),
+    /// Nobody knows, and why.
+    Untested(String),
+}
+
+/// One thing that was, or was not, tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The key of its table, or what it is.
+    pub what: String,
+    /// Where it is wired.
+    pub pin: String,
+    /// What was found.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// Everything that was found, in the order of the test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// A row for each thing.
+    pub rows: Vec<Row>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, what: &str, pin: &str, finding: Finding) {
+        self.rows.push(Row {
+            what: what.to_owned(),
+            pin: pin.to_owned(),
+            finding,
+        });
+    }
+
+    /// Something does not do what it should.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        let wrong = |row: &Row| matches!(row.finding, Finding::Wrong(_));
+        self.rows.iter().any(wrong)
+    }
+
+    /// Everything was tested and does what it should.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let fine = |row: &Row| matches!(row.finding, Finding::Fine(_));
+        self.rows.iter().all(fine)
+    }
+}
+
+/// A table for a person, a line for each thing.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: fn(&Row) -> &str, title: &str| {
+            let widths = self.rows.iter().map(|row| column(row).chars().count());
+            widths.max().unwrap_or(0).max(title.len())
+        };
+        let what = width(|row| &row.what, "what");
+        let pin = width(|row| &row.pin, "pin");
+        writeln!(f, "{:what$}  {:pin$}  result", "what", "pin")?;
+        for row in &self.rows {
+            let (word, detail) = match &row.finding {
+                Finding::Fine(detail) => ("fine", detail),
+                Finding::Wrong(detail) => ("WRONG", detail),
+                Finding::Untested(detail) => ("untested", detail),
+            };
+            writeln!(
+                f,
+                "{:what$}  {:pin$}  {word:<8}  {detail}",
+                row.what, row.pin
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lines_up_and_the_worst_row_decides() {
+        let mut summary = Summary::default();
+        summary.add(
+            "door",
+            "BCM 22",
+            Finding::Fine("open and closed seen".to_owned()),
+        );
+        assert!(summary.is_complete() && !summary.is_wrong());
+        summary.add(
+            "fire_reset",
+            "BCM 5",
+            Finding::Untested("skipped".to_owned()),
+        );
+        assert!(!summary.is_complete() && !summary.is_wrong());
+        summary.add("rex", "BCM 6", Finding::Wrong("never moved".to_owned()));
+        assert!(summary.is_wrong());
+        assert_eq!(
+            summary.to_string(),
+            "what        pin     result\n\
+             door        BCM 22  fine      open and closed seen\n\
+             fire_reset  BCM 5   untested  skipped\n\
+             rex         BCM 6   WRONG     never moved\n"
+        );
+    }
+}

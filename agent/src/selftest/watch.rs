@@ -1,0 +1,231 @@
+//! Watches the pins while somebody does something at the door, and judges which of them moved. Time is an argument.
+
+use std::time::Duration;
+
+use crate::gpio::PinLevel;
+
+/// A level counts once it has held for so long: contacts bounce.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How long another pin must be the only one that has moved to be the one that is wired in the place of the right one.
+const ALONE: Duration = Duration::from_secs(1);
+
+/// What has become of a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The pin reads as it should now.
+    Right,
+    /// It has moved, the wrong way round.
+    Inverted,
+    /// It has not, but these have, by their place among the pins.
+    Elsewhere(Vec<usize>),
+}
+
+/// One pin that should become active, or idle, and all the others.
+#[derive(Debug)]
+pub(super) struct Watch {
+    target: usize,
+    wanted: bool,
+    tracks: Vec<Track>,
+    /// Since when others have moved and the target has not.
+    alone_since: Option<Duration>,
+}
+
+/// One pin.
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    /// At the start.
+    before: bool,
+    /// As last seen, and since when.
+    level: bool,
+    since: Duration,
+    /// As last settled.
+    settled: bool,
+}
+
+impl Watch {
+    /// Begins with the present levels; the pin of index `target` should become active, or idle.
+    pub(super) fn new(target: usize, wanted: bool, pins: &[PinLevel], at: Duration) -> Self {
+        let track = |pin: &PinLevel| Track {
+            before: pin.active,
+            level: pin.active,
+            since: at,
+            settled: pin.active,
+        };
+        Self {
+            target,
+            wanted,
+            tracks: pins.iter().map(track).collect(),
+            alone_since: None,
+        }
+    }
+
+    /// Takes the levels; gives the pins that have settled elsewhere since the last look.
+    pub(super) fn look(&mut self, pins: &[PinLevel], at: Duration) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for (index, (track, pin)) in self.tracks.iter_mut().zip(pins).enumerate() {
+            if pin.active != track.level {
+                track.level = pin.active;
+                track.since = at;
+            }
+            if track.level != track.settled && at.saturating_sub(track.since) >= SETTLE {
+                track.settled = track.level;
+                changed.push(index);
+            }
+        }
+        let others = !self.elsewhere().is_empty();
+        self.alone_since = others.then(|| self.alone_since.unwrap_or(at));
+        changed
+    }
+
+    /// What is known by now; nothing while it is worth waiting.
+    pub(super) fn verdict(&self, at: Duration) -> Option<Verdict> {
+        let target = self.tracks.get(self.target)?;
+        if target.settled != target.before {
+            return Some(if target.settled == self.wanted {
+                Verdict::Right
+            } else {
+                Verdict::Inverted
+            });
+        }
+        let since = self.alone_since?;
+        (at.saturating_sub(since) >= ALONE).then(|| Verdict::Elsewhere(self.elsewhere()))
+    }
+
+    /// The pins that have moved, but for the target.
+    fn elsewhere(&self) -> Vec<usize> {
+        let moved = |(index, track): &(usize, &Track)| {
+            *index != self.target && track.settled != track.before
+        };
+        let tracks = self.tracks.iter().enumerate().filter(moved);
+        tracks.map(|(index, _)| index).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pins(levels: [bool; 3]) -> Vec<PinLevel> {
+        let pin = |active| PinLevel {
+            role: Some("rex"),
+            bcm: None,
+            high: active,
+            active,
+        };
+        levels.map(pin).to_vec()
+    }
+
+    #[test]
+    fn what_moved_is_judged_once_it_has_settled() {
+        use Verdict::{Elsewhere, Inverted, Right};
+        const OFF: [bool; 3] = [false; 3];
+        // (what it should become, [(ms, levels)], the verdict after the last look)
+        type Case<'a> = (bool, &'a [(u64, [bool; 3])], Option<Verdict>);
+        let cases: [Case<'_>; 9] = [
+            (true, &[(0, OFF), (9000, OFF)], None),
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [true, false, false]),
+                    (60, [true, false, false]),
+                ],
+                None,
+            ),
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [true, false, false]),
+                    (70, [true, false, false]),
+                ],
+                Some(Right),
+            ),
+            // It bounces.
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [true, false, false]),
+                    (40, OFF),
+                    (80, [true, false, false]),
+                ],
+                None,
+            ),
+            (
+                false,
+                &[
+                    (0, OFF),
+                    (20, [true, false, false]),
+                    (70, [true, false, false]),
+                ],
+                Some(Inverted),
+            ),
+            // Another one, which may still be followed by the right one.
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [false, true, false]),
+                    (70, [false, true, false]),
+                ],
+                None,
+            ),
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [false, true, false]),
+                    (70, [false, true, false]),
+                    (1070, [false, true, false]),
+                ],
+                Some(Elsewhere(vec![1])),
+            ),
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [false, true, false]),
+                    (70, [false, true, false]),
+                    (90, [true, true, false]),
+                    (140, [true, true, false]),
+                ],
+                Some(Right),
+            ),
+            // It has gone back: nothing has moved.
+            (
+                true,
+                &[
+                    (0, OFF),
+                    (20, [false, true, false]),
+                    (70, [false, true, false]),
+                    (90, OFF),
+                    (140, OFF),
+                    (2000, OFF),
+                ],
+                None,
+            ),
+        ];
+        for (wanted, looks, verdict) in cases {
+            let mut watch = Watch::new(0, wanted, &pins(looks[0].1), Duration::ZERO);
+            let mut at = Duration::ZERO;
+            for (ms, levels) in looks {
+                at = Duration::from_millis(*ms);
+                watch.look(&pins(*levels), at);
+            }
+            assert_eq!(watch.verdict(at), verdict, "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let mut watch = Watch::new(0, true, &pins([false; 3]), Duration::ZERO);
+        let mut told = Vec::new();
+        for ms in (0..400).step_by(20) {
+            let levels = [ms >= 100, ms >= 200, ms == 300];
+            let changed = watch.look(&pins(levels), Duration::from_millis(ms));
+            told.extend(changed.into_iter().map(|pin| (ms, pin)));
+        }
+        assert_eq!(told, [(160, 0), (260, 1)]);
+    }
+}

@@ -1,0 +1,300 @@
+//! `door-agent selftest`: in a terminal, over pipes, and where nobody could answer.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+use crate::cli::{CONNECTION, Running, fed, run, status_until, write_config};
+
+fn selftest(config: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    command
+        .args(["selftest", "--config", config])
+        .args(arguments);
+    command.env("DOOR_AGENT__STRIKE__BOND_TIME", "2s");
+    command
+}
+
+/// Answers from a pipe; gives exit status, what was found and what was said.
+fn answered(config: &str, answers: &str) -> (i32, String, String) {
+    fed(
+        selftest(config, &["--script", "-", "--wait", "10s"]),
+        answers,
+    )
+}
+
+/// Every input, as it should be.
+const INPUTS: &str =
+    "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\n";
+
+#[test]
+fn a_door_that_is_wired_well_is_fine() {
+    let home = tempfile::tempdir().unwrap();
+    // No connection string yet: the wiring comes first.
+    let config = write_config(home.path(), "", "");
+    let answers =
+        format!("# the inputs\n{INPUTS}\n# the strike\ndrive\ncut-power\nok\nrestore-power\nok\n");
+    let (code, found, said) = answered(&config, &answers);
+    assert_eq!(
+        found,
+        "what        pin        result\n\
+         door        simulated  fine      open and closed seen\n\
+         rex         simulated  fine      pressed and idle seen\n\
+         grant       simulated  fine      active and idle seen\n\
+         fire        simulated  fine      active and idle seen\n\
+         fire_reset  simulated  fine      active and idle seen\n\
+         strike      simulated  fine      locks and releases\n\
+         bond        simulated  fine      thrown and not thrown seen\n\
+         fail mode              fine      stays as it is without power, released\n",
+        "{said}"
+    );
+    assert_eq!(code, 0);
+    // The levels as they change.
+    for line in [
+        "  door is low: open\n",
+        "  rex is high: pressed\n",
+        "  bond is high: thrown\n",
+    ] {
+        assert!(said.contains(line), "{said}\nlacks {line}");
+    }
+    assert!(!home.path().join("state").exists(), "it keeps no state");
+}
+
+#[test]
+fn what_is_wired_the_wrong_way_is_found() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), "", "");
+    let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\nrex on\nstick-sensor rex\n\
+                   grant on\ngrant off\nfire\nfire off\nok\nskip\ndrive\ny\nskip\n";
+    let (code, found, said) = fed(
+        selftest(&config, &["--script", "-", "--wait", "2s"]),
+        answers,
+    );
+    for row in [
+        "rex         simulated  WRONG     pressed was seen, but it does not go back to idle\n",
+        "grant       simulated  WRONG     the wrong way round, idle when it should be active: ",
+        "fire        simulated  WRONG     fire_reset moved in its place: their wires are swapped",
+        "fire_reset  simulated  untested  skipped\n",
+        "strike      simulated  fine      moves, you say\n",
+        "bond        simulated  WRONG     stays not thrown while the lock moves: ",
+        "fail mode              untested  skipped\n",
+    ] {
+        assert!(found.contains(row), "{found}{said}\nlacks {row}");
+    }
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn without_consent_nothing_moves() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), "", "");
+    let (code, found, said) = answered(&config, &format!("{INPUTS}yes\n"));
+    assert_eq!(code, 2, "{found}{said}");
+    assert!(
+        found.contains("strike      simulated  untested  not allowed to move\n"),
+        "{found}"
+    );
+    assert!(
+        !said.contains("Locking") && !said.contains("bond is high"),
+        "{said}"
+    );
+
+    // A bolt does not move in an open door, whoever allows it.
+    let inputs = INPUTS.replace("close\n", "skip\n");
+    let (code, found, _) = answered(&config, &format!("{inputs}skip\n"));
+    assert_eq!(code, 1);
+    assert!(
+        found.contains("strike      simulated  untested  the door does not read closed\n"),
+        "{found}"
+    );
+
+    // The answers end in the middle: what was found so far is shown.
+    let (code, found, said) = answered(&config, "ok\nopen\nclose\n");
+    assert_eq!(code, 1);
+    assert!(
+        found.ends_with("door  simulated  fine      open and closed seen\n"),
+        "{found}"
+    );
+    assert!(
+        said.ends_with("error: the self-test is not complete; the strike is de-energised: the answers end at: Press the exit button and keep it pressed\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_coil_is_held_while_its_power_is_cut() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), "", "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace(
+        "kind = \"motor-lock\"",
+        "kind = \"solenoid-bolt\"\nfail = \"safe\"",
+    );
+    std::fs::write(&config, text).unwrap();
+    let answers = format!("{INPUTS}drive\ncut-power\nok\nrestore-power\nok\n");
+    let (code, found, said) = answered(&config, &answers);
+    assert_eq!(code, 0, "{found}{said}");
+    assert!(
+        found.ends_with("fail mode              fine      released without power, as configured\n"),
+        "{found}"
+    );
+}
+
+#[test]
+fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let (code, stdout, stderr) = fed(selftest(&config, &[]), "ok\n");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(
+        stderr.starts_with(
+            "error: standard input is no terminal, and a self-test needs somebody at the door"
+        ),
+        "{stderr}"
+    );
+
+    let mut agent = Running::start(&config);
+    status_until(&config, |_| true);
+    let (code, stdout, stderr) = answered(&config, "ok\n");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert_eq!(
+        stderr,
+        "error: the agent of this door runs, and the pins are its own; stop it first: systemctl stop door-agent@door\n"
+    );
+    assert_eq!(agent.terminate(), 0);
+    let (code, _, stderr) = run(&["selftest", "--config", &config, "--script", "missing.txt"]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.starts_with("error: cannot read missing.txt"),
+        "{stderr}"
+    );
+}
+
+/// The program in a terminal of its own.
+struct Terminal {
+    child: Child,
+    side: File,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(mut command: Command) -> Self {
+        let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&side).unwrap();
+        unlockpt(&side).unwrap();
+        let path = ptsname(&side, Vec::new()).unwrap().into_string().unwrap();
+        let theirs = || File::options().read(true).write(true).open(&path).unwrap();
+        let terminal = theirs();
+        // What is typed is not shown twice, and a line ends as it was written.
+        let mut modes = tcgetattr(&terminal).unwrap();
+        modes.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        modes
+            .output_modes
+            .remove(rustix::termios::OutputModes::OPOST);
+        tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
+        let child = command
+            .stdin(theirs())
+            .stdout(theirs())
+            .stderr(theirs())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            side: side.into(),
+            seen: String::new(),
+        }
+    }
+
+    /// Reads until the terminal shows `text` after what was looked for before.
+    fn until(&mut self, text: &str) {
+        loop {
+            if let Some(place) = self.seen.find(text) {
+                self.seen.drain(..place + text.len());
+                return;
+            }
+            let mut bytes = [0; 4096];
+            // An error is the end of a terminal whose last user has gone.
+            let length = self.side.read(&mut bytes).unwrap_or(0);
+            assert!(length > 0, "it ended without {text}: {}", self.seen);
+            self.seen
+                .push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+    }
+
+    fn type_line(&mut self, line: &str) {
+        writeln!(self.side, "{line}").unwrap();
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), "", "");
+    let mut terminal = Terminal::start(selftest(&config, &[]));
+    terminal.until("Enter when it is so > ");
+    terminal.type_line("");
+    for (instruction, answer, seen) in [
+        (
+            "Open the door (Enter if nothing happens, skip to leave it out)\n",
+            "open",
+            "  door is low: open\n",
+        ),
+        ("Close the door (", "close", "  door is high: closed\n"),
+        // Nothing happens, and the person says so.
+        (
+            "Press the exit button and keep it pressed (",
+            "",
+            "  WRONG rex: nothing moved, it reads idle all the time",
+        ),
+        ("Let the reader grant access, ", "skip", ""),
+        (
+            "Set off the fire release (",
+            "fire",
+            "  fire is high: active\n",
+        ),
+        (
+            "Put the fire release back (",
+            "fire off",
+            "  fire is low: idle\n",
+        ),
+        (
+            "Turn the key switch",
+            "fire-reset",
+            "  fire_reset is low: idle\n",
+        ),
+        (
+            "Type drive to let it move; anything else leaves it out > ",
+            "drive",
+            "  bond is high: thrown\n",
+        ),
+    ] {
+        terminal.until(instruction);
+        terminal.type_line(answer);
+        terminal.until(seen);
+    }
+    terminal.until("Enter when it is cut, skip to leave it out > ");
+    let id = terminal.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    terminal.until("grant       simulated  untested  skipped\n");
+    terminal.until("strike      simulated  fine      locks and releases\n");
+    terminal.until(
+        "error: the self-test is not complete; the strike is de-energised: ended by SIGINT\n",
+    );
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(1));
+}
