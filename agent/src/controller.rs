@@ -12,11 +12,11 @@ mod tests;
 
 use std::time::Duration;
 
+use door_core::contract::SlotState;
 use door_core::{
     AuthorityArray, BootId, Command, DoorConfig, DoorReport, Inputs, MethodReply, Outputs,
-    SavedDoor, Slot, Want,
+    SavedDoor, Want,
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -77,7 +77,7 @@ pub struct Snapshot {
     /// What the strike should be.
     pub want: Want,
     /// The occupied slots of the authority array, the deciding one first.
-    pub slots: Vec<SlotView>,
+    pub slots: Vec<SlotState>,
     /// What holds when all are empty.
     pub relinquish_default: Want,
     /// What is energised.
@@ -86,20 +86,6 @@ pub struct Snapshot {
     pub inputs: Levels,
     /// Whether the wall clock is trusted.
     pub clock: &'static str,
-}
-
-/// An occupied slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlotView {
-    /// Its number.
-    pub slot: Slot,
-    /// What it asks for.
-    pub want: Want,
-    /// Until when, as far as that is known.
-    pub until: Option<Timestamp>,
-    /// The command that filled it.
-    pub command_id: Option<String>,
 }
 
 /// Reads the inputs, drives what they call for, and keeps doing so.
@@ -153,16 +139,10 @@ impl Snapshot {
         inputs: &Inputs,
         clock: &'static str,
     ) -> Self {
-        let slots = array.entries().map(|(slot, entry)| SlotView {
-            slot,
-            want: entry.want,
-            until: entry.expiry.and_then(|expiry| expiry.until()),
-            command_id: entry.command_id.as_ref().map(ToString::to_string),
-        });
         Self {
             report,
             want: array.want(),
-            slots: slots.collect(),
+            slots: array.slots(),
             relinquish_default: array.relinquish_default(),
             outputs,
             inputs: levels(inputs),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CommandId, HeldBy, Source};
+use crate::contract::{CommandId, HeldBy, SlotState, Source};
 use crate::time::Now;
 pub(crate) use mode::{BaseMode, Refusal};
 
@@ -238,6 +238,19 @@ impl AuthorityArray {
     /// The occupied slots, highest priority first.
     pub fn entries(&self) -> impl Iterator<Item = (Slot, &Entry)> {
         self.entries.iter().map(|(slot, entry)| (*slot, entry))
+    }
+
+    /// The same, as they are told.
+    #[must_use]
+    pub fn slots(&self) -> Vec<SlotState> {
+        let told = |(slot, entry): (Slot, &Entry)| SlotState {
+            slot,
+            want: entry.want,
+            source: slot.source(),
+            until: entry.until(),
+            command_id: entry.command_id.clone(),
+        };
+        self.entries().map(told).collect()
     }
 
     /// What a slot holds.

@@ -5,6 +5,7 @@
 mod command;
 pub mod duration;
 mod reply;
+mod self_test;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +19,9 @@ pub use command::{
     UnlockDoor, Window,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};
+pub use self_test::{Check, CheckResult, SelfTestReport};
 
-use crate::authority::Slot;
+use crate::authority::{Slot, Want};
 
 /// What the lock is observed to do. Without a bond sensor it is the commanded state after the bond time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -203,6 +205,22 @@ pub struct HeldBy {
     pub slot: Slot,
     /// When it ends, when it has an end and the clock can tell.
     pub until: Option<Timestamp>,
+}
+
+/// An occupied slot of the authority array, as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotState {
+    /// Its number.
+    pub slot: Slot,
+    /// What it asks for.
+    pub want: Want,
+    /// Who filled it.
+    pub source: Source,
+    /// When it ends, when it has an end and the clock can tell.
+    pub until: Option<Timestamp>,
+    /// The command that filled it.
+    pub command_id: Option<CommandId>,
 }
 
 /// The part of the door's state that every answer carries.

@@ -8,6 +8,7 @@ mod answer;
 mod change;
 mod command;
 mod memory;
+mod self_test;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use crate::strike::{Failure, Outputs, Phase, Seen, Strike};
 use crate::time::Now;
 use answer::Pending;
 use memory::CommandMemory;
+use self_test::SelfTest;
 
 /// Names a method call that waits for its answer; the shell chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,7 @@ pub struct Door {
     memory: CommandMemory,
     /// Calls that wait for their answer, oldest first.
     pending: Vec<Pending>,
+    self_tests: Vec<SelfTest>,
     generation: Generation,
     /// When to save although nothing has changed.
     save_due: Option<Duration>,
@@ -128,6 +131,7 @@ impl Door {
             alarms: BTreeMap::new(),
             memory,
             pending: Vec::new(),
+            self_tests: Vec::new(),
             generation: Generation::default(),
             save_due: None,
             driven: Outputs::DeEnergised,
@@ -186,6 +190,9 @@ impl Door {
         result: Result<(), NotSaved>,
     ) -> Vec<Action> {
         let mut turn = Turn::default();
+        for test in &mut self.self_tests {
+            test.hear_of_disk(generation, result);
+        }
         match result {
             Ok(()) => self.stored(now, generation, &mut turn),
             Err(NotSaved) => {
@@ -213,6 +220,7 @@ impl Door {
             self.array.poll_timeout(),
             self.contradiction_timeout(),
             self.pending.iter().map(Pending::deadline).min(),
+            self.self_tests.iter().map(SelfTest::deadline).min(),
             self.save_due,
         ]
         .into_iter()
@@ -241,7 +249,7 @@ impl Door {
     /// Calls that have not been answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.self_tests.len()
     }
 
     fn follow_fire_release(&mut self, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
@@ -270,6 +278,7 @@ impl Door {
         }
         self.follow_alarms(now, &mut turn);
         self.answer_pending(now, &mut turn);
+        self.answer_self_tests(now, &mut turn);
 
         let mut actions = Vec::new();
         let outputs = self.outputs();

@@ -100,6 +100,22 @@ impl Sensing {
         }
     }
 
+    /// The inputs that are fitted, by the keys of their tables, and how they are read.
+    pub(crate) fn levels(&self) -> Vec<(&'static str, Reading)> {
+        let (fitted, inputs) = (self.fitted, self.inputs());
+        [
+            ("door", fitted.door, inputs.closed),
+            ("bond", fitted.bond, inputs.bonded),
+            ("rex", fitted.rex, inputs.rex),
+            ("grant", fitted.grant, inputs.grant),
+            ("fire", fitted.fire, inputs.fire),
+            ("fire_reset", fitted.fire_reset, inputs.fire_reset),
+        ]
+        .into_iter()
+        .filter_map(|(name, fitted, reading)| fitted.then_some((name, reading)))
+        .collect()
+    }
+
     /// An input that is fitted cannot be read, or the bolt has been seen in an open door for too long.
     pub(crate) fn is_faulty(&self, at: Duration) -> bool {
         let Some(inputs) = self.inputs else {

@@ -104,6 +104,11 @@ impl Strike {
         }
     }
 
+    /// How long coil or motor may still be energised; `None`: without limit.
+    pub(crate) fn room(&self) -> Option<Duration> {
+        Some(self.coil.room()).filter(|room| *room < Duration::MAX)
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase
     }

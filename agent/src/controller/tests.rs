@@ -134,7 +134,8 @@ async fn a_lock_is_proven_saved_and_goes_on_after_a_restart() {
         .until(|seen| seen.report.status.secured == Secured::Secured)
         .await;
     let slots = running.controller.snapshot().borrow().slots.clone();
-    assert_eq!(slots[0].command_id.as_deref(), Some("a"));
+    let id = slots[0].command_id.as_ref();
+    assert_eq!(id.map(|id| id.as_str()), Some("a"));
     running.stop().await;
 }
 

@@ -20,12 +20,13 @@ pub use reboot::Reboot;
 pub use set_mode::SetMode;
 
 /// The methods that a door answers; [`Reboot`] is its machine's.
-pub const METHODS: [&str; 5] = [
+pub const METHODS: [&str; 6] = [
     "lockDoor",
     "unlockDoor",
     "relinquish",
     "setMode",
     "getState",
+    "selfTest",
 ];
 
 const MAX_COMMAND_ID: usize = 128;
@@ -153,6 +154,8 @@ pub enum Command {
     SetMode(SetMode),
     /// Tell the state, change nothing.
     GetState,
+    /// Tell what can be told of the hardware without moving the bolt.
+    SelfTest,
 }
 
 impl Command {
@@ -188,6 +191,7 @@ impl Command {
             }
             "setMode" => SetMode::read(&fields(SetMode::FIELDS)?).map(Self::SetMode),
             "getState" => fields(&[]).map(|_| Self::GetState),
+            "selfTest" => fields(&[]).map(|_| Self::SelfTest),
             _ => Err(MethodReply::unknown_method(method)),
         }
     }
@@ -201,6 +205,7 @@ impl Command {
             Self::Relinquish(_) => "relinquish",
             Self::SetMode(_) => "setMode",
             Self::GetState => "getState",
+            Self::SelfTest => "selfTest",
         }
     }
 
@@ -212,7 +217,7 @@ impl Command {
             Self::Unlock(unlock) => Some(&unlock.window),
             Self::Relinquish(relinquish) => Some(&relinquish.window),
             Self::SetMode(set) => Some(&set.window),
-            Self::GetState => None,
+            Self::GetState | Self::SelfTest => None,
         }
     }
 }
@@ -304,6 +309,7 @@ mod tests {
                 Command::SetMode(set_mode),
             ),
             ("{}".to_owned(), Command::GetState),
+            ("null".to_owned(), Command::SelfTest),
         ] {
             assert_eq!(
                 Command::parse(command.method(), text.as_bytes()),
@@ -361,6 +367,7 @@ mod tests {
                 r#""2026-11-23T22:10:00Z""#,
             ),
             ("getState", r#"{"a":1}"#, Some("a"), "1"),
+            ("selfTest", r#"{"a":1}"#, Some("a"), "1"),
             ("lockDoor", "[1]", None, "[1]"),
             ("lockDoor", "{", None, "{"),
             ("lockDoor", r#""Door 3""#, None, r#""Door 3""#),

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, DoorReport, LockStatus, METHODS, Mode, Raised, Reboot};
+use super::{
+    Alarm, Check, CheckResult, DoorReport, LockStatus, METHODS, Mode, Raised, Reboot,
+    SelfTestReport, SlotState,
+};
+use crate::authority::{AuthorityArray, Want};
 
 /// Longest part of a refused value that is sent back.
 const MAX_SHOWN: usize = 80;
@@ -85,6 +89,15 @@ pub struct ReplyBody {
     /// `getState` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<BTreeMap<Alarm, Raised>>,
+    /// `getState` only: the occupied slots of the authority array, the deciding one first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Vec<SlotState>>,
+    /// `getState` only: what holds when no slot is occupied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relinquish_default: Option<Want>,
+    /// `selfTest` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<SelfTestReport>,
 }
 
 impl MethodReply {
@@ -124,14 +137,46 @@ impl MethodReply {
         self
     }
 
-    pub(crate) fn state(method: &str, report: DoorReport) -> Self {
+    pub(crate) fn state(method: &str, report: DoorReport, array: &AuthorityArray) -> Self {
         Self {
             status: 200,
             body: Box::new(ReplyBody {
                 status: Some(report.status),
                 mode: Some(report.mode),
+                displaced_mode: array.displaced_mode(),
                 alarms: Some(report.alarms),
+                slots: Some(array.slots()),
+                relinquish_default: Some(array.relinquish_default()),
                 ..ReplyBody::new(format!("{method} called successfully"))
+            }),
+        }
+    }
+
+    /// 200 when nothing failed, else 500 with the first thing that did.
+    pub(crate) fn self_test(checks: SelfTestReport, jammed: bool, status: LockStatus) -> Self {
+        let failed = |check: &Check| check.result == CheckResult::Failed;
+        let (error, part) = if failed(&checks.inputs) {
+            (Some(ReplyError::SensorFault), "inputs")
+        } else if failed(&checks.strike) && jammed {
+            (Some(ReplyError::Jammed), "strike")
+        } else if failed(&checks.strike) {
+            (Some(ReplyError::LockFault), "strike")
+        } else if failed(&checks.storage) {
+            (Some(ReplyError::NotStored), "storage")
+        } else {
+            (None, "")
+        };
+        let response = match error {
+            None => "selfTest called successfully".to_owned(),
+            Some(_) => format!("selfTest failed: {part}; see checks"),
+        };
+        Self {
+            status: if error.is_none() { 200 } else { 500 },
+            body: Box::new(ReplyBody {
+                error,
+                status: Some(status),
+                checks: Some(checks),
+                ..ReplyBody::new(response)
             }),
         }
     }
@@ -208,6 +253,9 @@ impl ReplyBody {
             mode: None,
             displaced_mode: None,
             alarms: None,
+            slots: None,
+            relinquish_default: None,
+            checks: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::strike::{Failure, Phase};
 use crate::time::Now;
 
 /// How long a command waits for the disk.
-const STORE_TIME: Duration = Duration::from_secs(5);
+pub(super) const STORE_TIME: Duration = Duration::from_secs(5);
 /// Calls that may wait at once: what a hub, its jobs and a few people send within a bond time. One more, and the oldest is answered as things are.
 const MAX_PENDING: usize = 32;
 

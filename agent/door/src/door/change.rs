@@ -58,7 +58,10 @@ impl Change {
                     None => Self::Release(entry),
                 }
             }
-            Command::Relinquish(_) | Command::SetMode(_) | Command::GetState => {
+            Command::Relinquish(_)
+            | Command::SetMode(_)
+            | Command::GetState
+            | Command::SelfTest => {
                 return Ok(Self::made(command));
             }
         }))
@@ -81,7 +84,7 @@ impl Change {
                 mode: set.mode,
                 command_id: set.window.command_id.clone(),
             },
-            Command::GetState => return None,
+            Command::GetState | Command::SelfTest => return None,
         })
     }
 

@@ -15,9 +15,12 @@ use crate::time::Now;
 impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
         let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
-            let reply = MethodReply::state(command.method(), self.report())
-                .with_mode(self.array.mode(), self.array.displaced_mode());
-            turn.answers.push((ticket, reply));
+            if *command == Command::SelfTest {
+                self.start_self_test(now, ticket, turn);
+            } else {
+                let reply = MethodReply::state(command.method(), self.report(), &self.array);
+                turn.answers.push((ticket, reply));
+            }
             return;
         };
         let window = window.clone();

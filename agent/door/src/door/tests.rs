@@ -5,4 +5,5 @@ mod modes;
 mod properties;
 mod restart;
 mod rig;
+mod self_test;
 mod strike;

@@ -411,11 +411,40 @@ fn get_state_tells_and_changes_nothing() {
     assert_eq!(rig.answer_lines, ["5000 #1 200 Locked Secured"]);
     let body = &rig.answers[0].1.body;
     assert!(body.mode.is_some() && body.alarms.is_some());
+    assert_eq!(body.slots.as_deref(), Some(&[][..]));
+    assert_eq!(body.relinquish_default, Some(Locked));
     assert!(
         !rig.log.iter().any(|line| line.contains("persist")),
         "{:?}",
         rig.log
     );
+}
+
+#[test]
+fn get_state_tells_every_slot_with_its_end_and_source() {
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (4000, Do::Clock(START)),
+            (
+                5000,
+                Do::Call("lockDoor", r#"{"lockTime":"10m","commandId":"c"}"#),
+            ),
+            (6000, Do::Call("setMode", r#"{"mode":"lockdown"}"#)),
+            (7000, Do::Call("getState", "")),
+        ],
+    );
+    let body = serde_json::to_value(&rig.answers[2].1.body).unwrap();
+    assert_eq!(
+        body["slots"],
+        serde_json::json!([
+            {"slot": 5, "want": "locked", "source": "remote", "until": null, "commandId": null},
+            {"slot": 8, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:01Z", "commandId": "c"},
+        ])
+    );
+    assert_eq!(body["mode"], "lockdown");
+    assert_eq!(body["displacedMode"], "normal");
+    assert_eq!(body["relinquishDefault"], "released");
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn step() -> impl Strategy<Value = Do> {
         Just("lockDoor"),
         Just("unlockDoor"),
         Just("relinquish"),
-        Just("getState")
+        Just("getState"),
+        Just("selfTest")
     ];
     let modes = prop_oneof![
         2 => (0..MODES.len()).prop_map(|n| ("setMode", MODES[n])),

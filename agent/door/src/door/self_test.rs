@@ -1,0 +1,145 @@
+//! `selfTest`: what can be told without moving the bolt. The disk is tried by saving the state; everything else is known already.
+
+use std::time::Duration;
+
+use super::answer::STORE_TIME;
+use super::{Door, Generation, NotSaved, Ticket, Turn};
+use crate::contract::{Alarm, Check, CheckResult, LockState, MethodReply, SelfTestReport};
+use crate::sensing::Reading;
+use crate::strike::Outputs;
+use crate::time::{ClockQuality, Now};
+
+/// Tests that may wait for the disk at once; one more, and the oldest is answered without word from it.
+const MAX_TESTS: usize = 8;
+
+/// A test that waits for the disk.
+#[derive(Debug, Clone)]
+pub(super) struct SelfTest {
+    ticket: Ticket,
+    generation: Generation,
+    deadline: Duration,
+    disk: Option<Result<(), NotSaved>>,
+}
+
+impl SelfTest {
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(super) fn hear_of_disk(&mut self, generation: Generation, result: Result<(), NotSaved>) {
+        if self.generation <= generation {
+            self.disk.get_or_insert(result);
+        }
+    }
+}
+
+impl Door {
+    pub(super) fn start_self_test(&mut self, now: &Now, ticket: Ticket, turn: &mut Turn) {
+        if self.self_tests.len() >= MAX_TESTS {
+            self.self_tests[0].deadline = now.boottime;
+        }
+        turn.save = true;
+        self.self_tests.push(SelfTest {
+            ticket,
+            generation: self.next_generation(),
+            deadline: now.boottime + STORE_TIME,
+            disk: None,
+        });
+    }
+
+    pub(super) fn answer_self_tests(&mut self, now: &Now, turn: &mut Turn) {
+        for test in std::mem::take(&mut self.self_tests) {
+            if test.disk.is_none() && test.deadline > now.boottime {
+                self.self_tests.push(test);
+                continue;
+            }
+            let checks = SelfTestReport {
+                inputs: self.check_inputs(),
+                strike: self.check_strike(),
+                storage: check_storage(test.disk),
+                clock: check_clock(now),
+            };
+            let raised = |alarm| self.alarms.contains_key(&alarm);
+            let reply = MethodReply::self_test(checks, raised(Alarm::Jammed), self.report().status);
+            turn.answers.push((test.ticket, reply));
+        }
+    }
+
+    fn check_inputs(&self) -> Check {
+        let seen = self.sensing.levels();
+        let word = |reading: Reading| match reading {
+            Some(true) => "active",
+            Some(false) => "idle",
+            None => "not readable",
+        };
+        let levels: Vec<_> = seen
+            .iter()
+            .map(|(name, reading)| format!("{name} {}", word(*reading)))
+            .collect();
+        let levels = levels.join(", ");
+        if !self.sensing.has_read() {
+            return Check::new(CheckResult::Failed, "nothing was read yet");
+        }
+        if seen.iter().any(|(_, reading)| reading.is_none()) {
+            return Check::new(CheckResult::Failed, levels);
+        }
+        if self.alarms.contains_key(&Alarm::SensorFault) {
+            let detail = format!("{levels}: these cannot be right together");
+            return Check::new(CheckResult::Failed, detail);
+        }
+        Check::new(CheckResult::Passed, levels)
+    }
+
+    fn check_strike(&self) -> Check {
+        let state = match self.report().status.lock_state {
+            LockState::Locked => "locked",
+            LockState::Locking => "locking",
+            LockState::Unlocked => "unlocked",
+            LockState::Unlocking => "unlocking",
+            LockState::Jammed => "jammed",
+            LockState::Unknown => "its state is unknown",
+        };
+        let driven = match self.outputs() {
+            Outputs::DeEnergised => "de-energised",
+            _ => "energised",
+        };
+        let left = match self.strike.room() {
+            None => "without limit".to_owned(),
+            Some(left) => format!("for {:.1} s", left.as_secs_f64()),
+        };
+        let detail = format!("{state}, {driven}; coil or motor may be on {left}");
+        let faulty = [Alarm::Jammed, Alarm::LockFault]
+            .iter()
+            .any(|alarm| self.alarms.contains_key(alarm));
+        let result = if faulty {
+            CheckResult::Failed
+        } else {
+            CheckResult::Passed
+        };
+        Check::new(result, detail)
+    }
+}
+
+fn check_storage(disk: Option<Result<(), NotSaved>>) -> Check {
+    match disk {
+        Some(Ok(())) => Check::new(CheckResult::Passed, "the state was written"),
+        Some(Err(NotSaved)) => Check::new(CheckResult::Failed, "the state cannot be written"),
+        None => {
+            let detail = format!("the state was not written within {STORE_TIME:?}");
+            Check::new(CheckResult::Failed, detail)
+        }
+    }
+}
+
+fn check_clock(now: &Now) -> Check {
+    let wall = match now.wall {
+        Some(wall) => format!("{wall}, "),
+        None => String::new(),
+    };
+    let quality = now.quality.as_str();
+    let result = match now.quality {
+        ClockQuality::Synchronized => CheckResult::Passed,
+        ClockQuality::Unsynchronized => CheckResult::Warning,
+    };
+    Check::new(result, format!("{wall}{quality}"))
+}

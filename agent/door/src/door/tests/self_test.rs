@@ -1,0 +1,114 @@
+//! Rules of `selfTest`: it tells, and nothing moves.
+
+use super::rig::{Do, Rig, motor};
+use crate::Want::{Locked, Released};
+use crate::config::DoorConfig;
+use crate::contract::{CheckResult, MethodReply};
+
+fn told(config: DoorConfig, steps: &[(u64, Do)]) -> (MethodReply, Rig) {
+    let mut rig = Rig::tell(config, steps);
+    let drives = rig.drives.len();
+    rig.run_until(rig.now.boottime + std::time::Duration::from_secs(6));
+    assert_eq!(rig.drives.len(), drives, "it moves nothing");
+    assert_eq!(rig.door.unanswered(), 0);
+    (rig.answers.last().unwrap().1.clone(), rig)
+}
+
+fn test() -> Do {
+    Do::Call("selfTest", "")
+}
+
+/// How inputs, strike, storage and clock went.
+fn results(reply: &MethodReply) -> [CheckResult; 4] {
+    let checks = reply.body.checks.as_ref().unwrap();
+    [
+        &checks.inputs,
+        &checks.strike,
+        &checks.storage,
+        &checks.clock,
+    ]
+    .map(|check| check.result)
+}
+
+#[test]
+fn a_door_in_order_passes_and_the_detail_says_what_was_seen() {
+    use CheckResult::{Passed, Warning};
+    let (reply, rig) = told(motor(Locked), &[(5000, test())]);
+    assert_eq!(
+        (reply.status, results(&reply)),
+        (200, [Passed, Passed, Passed, Warning])
+    );
+    let checks = reply.body.checks.unwrap();
+    assert!(checks.inputs.detail.contains("door active"), "{checks:?}");
+    assert!(
+        checks.strike.detail.starts_with("locked, de-energised; "),
+        "{checks:?}"
+    );
+    assert!(
+        rig.log.iter().any(|line| line == "5000 persist"),
+        "{:?}",
+        rig.log
+    );
+
+    let clock = Do::Clock("2026-11-23T22:00:00Z");
+    let (reply, _) = told(motor(Locked), &[(4000, clock), (5000, test())]);
+    assert_eq!(results(&reply), [Passed; 4]);
+}
+
+#[test]
+fn what_fails_is_named() {
+    use CheckResult::{Failed, Passed};
+
+    type Case<'a> = (&'a [(u64, Do)], usize, &'a str);
+    let cases: [Case<'_>; 4] = [
+        (&[(5000, Do::Unplug), (6000, test())], 0, "SensorFault"),
+        (
+            &[
+                (3000, Do::Jam(true)),
+                (4000, Do::Call("lockDoor", "{}")),
+                (9000, test()),
+            ],
+            1,
+            "Jammed",
+        ),
+        (
+            &[
+                (5000, Do::SlowDisk(true)),
+                (5000, test()),
+                (6000, Do::DiskFails),
+            ],
+            2,
+            "NotStored",
+        ),
+        // No word from the disk at all.
+        (
+            &[(5000, Do::SlowDisk(true)), (5000, test())],
+            2,
+            "NotStored",
+        ),
+    ];
+    for (steps, part, error) in cases {
+        let (reply, rig) = told(motor(Released), steps);
+        let mut expected = [Passed; 3];
+        expected[part] = Failed;
+        assert_eq!(results(&reply)[..3], expected, "{:?}", rig.log);
+        assert_eq!(reply.status, 500);
+        assert_eq!(
+            reply
+                .body
+                .error
+                .map(|error| format!("{error:?}"))
+                .as_deref(),
+            Some(error)
+        );
+    }
+}
+
+#[test]
+fn too_many_tests_at_once_answer_the_oldest_first() {
+    let mut steps = vec![(5000, Do::SlowDisk(true))];
+    steps.extend((0..9).map(|_| (5000, test())));
+    let rig = Rig::tell(motor(Locked), &steps);
+    assert_eq!(rig.answer_lines, ["5000 #1 500 NotStored Locked Secured"]);
+    assert_eq!(rig.door.unanswered(), 8);
+}
