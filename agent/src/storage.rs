@@ -4,6 +4,7 @@
 //! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
 //! what the saved state means; it is kept as the JSON text that the caller's type gives.
 
+mod event_line;
 mod mailbox;
 mod state_file;
 mod thread;

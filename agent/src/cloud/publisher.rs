@@ -231,7 +231,11 @@ impl Publisher {
             return;
         }
         self.saves.place = place.clone();
-        let shown = |value: &Option<Value>| value.clone().unwrap_or_default().to_string();
+        let shown = |value: &Option<Value>| match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "unknown".to_owned(),
+        };
         let (building, floor) = (shown(&place.building), shown(&place.floor));
         info!(
             BUILDING = building.as_str(), FLOOR = floor.as_str();

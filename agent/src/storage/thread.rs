@@ -7,11 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{Level, error, log, warn};
-use serde_json::Value;
+use log::{Level, error, warn};
 
-use crate::event_log::Entry;
-
+use super::event_line::EventLine;
 use super::mailbox::{Door, Files, Mailbox, Shared};
 use super::{StorageError, failed, unix_now_s};
 
@@ -198,57 +196,6 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
         error!("cannot save the state in {}: {error}", door.path.display());
     }
     result.map_err(failed("save the state in", &door.path))
-}
-
-/// The line of the program's log for an event, with the fields that a person filters by.
-struct EventLine {
-    text: String,
-    door: Value,
-    building: Value,
-    floor: Value,
-    command_id: Value,
-}
-
-impl EventLine {
-    fn of(entry: &Entry) -> Self {
-        let field = |key: &str| entry.fields.get(key).cloned().unwrap_or_default();
-        let own = ["door", "building", "floor"];
-        let mut text = format!(
-            "{}: {}",
-            field("door").as_str().unwrap_or_default(),
-            entry.kind
-        );
-        for (key, value) in &entry.fields {
-            if !own.contains(&key.as_str()) {
-                text.push_str(&format!(" {key}={value}"));
-            }
-        }
-        Self {
-            text,
-            door: field("door"),
-            building: field("building"),
-            floor: field("floor"),
-            command_id: field("commandId"),
-        }
-    }
-
-    fn log(&self, level: Level, seq: u64) {
-        let plain = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        log!(
-            level,
-            SEQ = seq,
-            DOOR_ID = plain(&self.door).as_str(),
-            BUILDING = plain(&self.building).as_str(),
-            FLOOR = plain(&self.floor).as_str(),
-            COMMAND_ID = plain(&self.command_id).as_str();
-            "{}",
-            self.text
-        );
-    }
 }
 
 fn note_acknowledged(door: &Door, files: &Files) {

@@ -1,6 +1,6 @@
 //! The program as a person meets it: exit status, stdout and stderr.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -96,6 +96,13 @@ impl Running {
             let length = self.log.read_line(&mut log).unwrap();
             assert!(length > 0, "it ended without {text}: {log}");
         }
+        log
+    }
+
+    /// The rest of the log of an agent that has ended.
+    pub(crate) fn rest_of_log(&mut self) -> String {
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
         log
     }
 

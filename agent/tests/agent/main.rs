@@ -7,6 +7,7 @@
 
 mod cli;
 mod hub;
+mod journal;
 mod killed;
 mod selftest;
 mod service;

@@ -27,8 +27,7 @@ fn answered(config: &str, answers: &str) -> (i32, String, String) {
 }
 
 /// Every input, as it should be.
-const INPUTS: &str =
-    "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\n";
+const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\n";
 
 #[test]
 fn a_door_that_is_wired_well_is_fine() {
