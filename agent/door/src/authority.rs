@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CommandId, HeldBy, SlotState, Source};
+use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source};
 use crate::time::Now;
 pub(crate) use mode::{BaseMode, Refusal};
 
@@ -208,6 +208,8 @@ pub struct AuthorityArray {
     relinquish_default: Want,
     /// The mode, lockdown apart, which is slot 5.
     base: BaseMode,
+    /// The desired mode that was last applied.
+    desired: Option<Mode>,
 }
 
 impl AuthorityArray {
@@ -216,6 +218,7 @@ impl AuthorityArray {
             entries: BTreeMap::new(),
             relinquish_default,
             base: BaseMode::default(),
+            desired: None,
         }
     }
 

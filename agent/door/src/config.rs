@@ -4,6 +4,7 @@
 //! [`DoorConfig::new`] checks that the three fit together, before anything is driven.
 
 mod error;
+mod overrides;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::authority::Want;
 use crate::contract::duration;
 pub use error::ConfigError;
+pub use overrides::{Overrides, Setting};
 
 /// The table `[door]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -145,6 +147,8 @@ impl Fitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoorConfig {
     pub(crate) settings: DoorSettings,
+    /// As configured; what it comes to stands below.
+    strike: StrikeConfig,
     pub(crate) fitted: Fitted,
     pub(crate) bond_time: Duration,
     pub(crate) actuator: Actuator,
@@ -195,6 +199,7 @@ impl DoorConfig {
         };
         Ok(Self {
             settings,
+            strike,
             fitted,
             bond_time: strike.bond_time,
             actuator,
@@ -328,6 +333,11 @@ const EXPECTED_TIME: &str = "a duration such as 250ms, 5s or 1m30s, above zero";
 /// Serde's, naming the text and what was expected.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
+    parse_time(&text)
+        .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &EXPECTED_TIME))
+}
+
+fn parse_time(text: &str) -> Option<Duration> {
     let milliseconds = text
         .strip_suffix("ms")
         .and_then(|number| number.trim_end().parse().ok())
@@ -335,8 +345,7 @@ pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         .map(Duration::from_millis);
     milliseconds
         .filter(|time| *time <= duration::MAX)
-        .or_else(|| duration::parse(&text).ok())
-        .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &EXPECTED_TIME))
+        .or_else(|| duration::parse(text).ok())
 }
 
 fn optional_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -7,6 +7,8 @@
 mod answer;
 mod change;
 mod command;
+mod desired;
+mod disk;
 mod memory;
 mod self_test;
 #[cfg(test)]
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
-use crate::config::DoorConfig;
+use crate::config::{DoorConfig, Overrides};
 use crate::contract::{
     Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
     Secured, Source,
@@ -27,8 +29,8 @@ use crate::sensing::{Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, Seen, Strike};
 use crate::time::Now;
 use answer::Pending;
+use disk::DiskWait;
 use memory::CommandMemory;
-use self_test::SelfTest;
 
 /// Names a method call that waits for its answer; the shell chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +77,11 @@ const SAVE_RETRY: Duration = Duration::from_secs(5);
 /// One door.
 #[derive(Debug, Clone)]
 pub struct Door {
+    /// As configured.
+    configured: DoorConfig,
+    /// With the settings that are desired.
     config: DoorConfig,
+    overrides: Overrides,
     array: AuthorityArray,
     sensing: Sensing,
     strike: Strike,
@@ -83,7 +89,7 @@ pub struct Door {
     memory: CommandMemory,
     /// Calls that wait for their answer, oldest first.
     pending: Vec<Pending>,
-    self_tests: Vec<SelfTest>,
+    disk_waits: Vec<DiskWait>,
     generation: Generation,
     /// When to save although nothing has changed.
     save_due: Option<Duration>,
@@ -124,18 +130,23 @@ impl Door {
         let strike = Strike::new(&config, now.boottime);
         let mut door = Self {
             told: report(&array, &sensing, &strike, &BTreeMap::new()),
+            configured: config,
             config,
+            overrides: Overrides::new(),
             array,
             sensing,
             strike,
             alarms: BTreeMap::new(),
             memory,
             pending: Vec::new(),
-            self_tests: Vec::new(),
+            disk_waits: Vec::new(),
             generation: Generation::default(),
             save_due: None,
             driven: Outputs::DeEnergised,
         };
+        if let Some(saved) = restored {
+            door.use_settings(&saved.settings());
+        }
         let actions = door.finish(now, turn);
         (door, actions)
     }
@@ -190,8 +201,8 @@ impl Door {
         result: Result<(), NotSaved>,
     ) -> Vec<Action> {
         let mut turn = Turn::default();
-        for test in &mut self.self_tests {
-            test.hear_of_disk(generation, result);
+        for wait in &mut self.disk_waits {
+            wait.hear_of_disk(generation, result);
         }
         match result {
             Ok(()) => self.stored(now, generation, &mut turn),
@@ -220,7 +231,7 @@ impl Door {
             self.array.poll_timeout(),
             self.contradiction_timeout(),
             self.pending.iter().map(Pending::deadline).min(),
-            self.self_tests.iter().map(SelfTest::deadline).min(),
+            self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
         ]
         .into_iter()
@@ -249,7 +260,7 @@ impl Door {
     /// Calls that have not been answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.pending.len() + self.self_tests.len()
+        self.pending.len() + self.disk_waits.len()
     }
 
     fn follow_fire_release(&mut self, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
@@ -278,7 +289,7 @@ impl Door {
         }
         self.follow_alarms(now, &mut turn);
         self.answer_pending(now, &mut turn);
-        self.answer_self_tests(now, &mut turn);
+        self.answer_disk_waits(now, &mut turn);
 
         let mut actions = Vec::new();
         let outputs = self.outputs();
@@ -437,7 +448,7 @@ impl Door {
         self.save_due = temporary.then(|| now.boottime + REMAINDER_INTERVAL);
         Action::Persist {
             generation: self.generation,
-            saved: SavedDoor::new(now, &array, self.memory.to_saved()),
+            saved: SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved()),
         }
     }
 

@@ -16,6 +16,7 @@
 pub mod authority;
 pub mod config;
 pub mod contract;
+mod desired;
 mod door;
 mod event;
 mod saved;
@@ -24,8 +25,9 @@ mod strike;
 mod time;
 
 pub use authority::{AuthorityArray, Entry, Slot, Want};
-pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, StrikeConfig};
+pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
 pub use contract::{Command, DoorReport, MethodReply};
+pub use desired::{DesiredDoor, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
 pub use event::{Event, EventKind};
 pub use saved::SavedDoor;

@@ -1,12 +1,15 @@
-//! What survives a restart: the slots, the mode and the command ids, never the level of a pin.
+//! What survives a restart: the slots, the mode, what was desired and the command ids, never the level of a pin.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{AuthorityArray, BaseMode, Entry, Expiry, Governs, Slot, Want};
-use crate::contract::CommandId;
+use crate::config::{Overrides, Setting};
+use crate::contract::{CommandId, Mode};
+use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::{BootId, Now, milliseconds};
 
 /// The door's state on disk. Kept as JSON; a field that a later version adds must have a default.
@@ -22,6 +25,12 @@ pub struct SavedDoor {
     /// The mode, lockdown apart, which is slot 5.
     #[serde(default)]
     pub(crate) mode: BaseMode,
+    /// The desired mode that was last applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) desired_mode: Option<Mode>,
+    /// The settings that were desired, each with the milliseconds it was set to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) settings: BTreeMap<String, u64>,
     /// Oldest first.
     pub(crate) commands: Vec<CommandId>,
 }
@@ -50,7 +59,12 @@ struct SavedExpiry {
 }
 
 impl SavedDoor {
-    pub(crate) fn new(now: &Now, array: &AuthorityArray, commands: Vec<CommandId>) -> Self {
+    pub(crate) fn new(
+        now: &Now,
+        array: &AuthorityArray,
+        settings: &Overrides,
+        commands: Vec<CommandId>,
+    ) -> Self {
         let slots = array
             .entries()
             // A press of a button is over by the time that a restart is.
@@ -71,8 +85,37 @@ impl SavedDoor {
             saved_at: now.boottime,
             slots,
             mode: array.base_mode(),
+            desired_mode: array.desired_mode(),
+            settings: settings
+                .iter()
+                .map(|(setting, time)| {
+                    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    (setting.name().to_owned(), ms)
+                })
+                .collect(),
             commands,
         }
+    }
+
+    /// What of the door's desired properties is in force with this state.
+    #[must_use]
+    pub fn desired(&self) -> DesiredDoor {
+        DesiredDoor {
+            mode: match self.desired_mode {
+                Some(mode) => DesiredMode::Mode(mode),
+                None => DesiredMode::Absent,
+            },
+            settings: self.settings(),
+        }
+    }
+
+    /// The settings that were desired; one that this version does not have is left out.
+    pub(crate) fn settings(&self) -> Overrides {
+        let known = self.settings.iter().filter_map(|(name, ms)| {
+            let setting = Setting::from_name(name).ok()?;
+            Some((setting, Duration::from_millis(*ms)))
+        });
+        known.collect()
     }
 
     /// Fills the array with what still holds; returns the slots whose entry was dropped because nothing can tell.
@@ -99,6 +142,7 @@ impl SavedDoor {
             );
         }
         array.restore_mode(self.mode);
+        array.restore_desired(self.desired_mode);
         dropped
     }
 

@@ -104,6 +104,12 @@ impl Strike {
         }
     }
 
+    /// Takes up settings that were changed while it is at work.
+    pub(crate) fn follow_settings(&mut self, config: &DoorConfig) {
+        self.settle_time = config.settings.settle_time;
+        self.coil.set_duty(config.duty);
+    }
+
     /// How long coil or motor may still be energised; `None`: without limit.
     pub(crate) fn room(&self) -> Option<Duration> {
         Some(self.coil.room()).filter(|room| *room < Duration::MAX)

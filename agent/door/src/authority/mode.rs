@@ -3,6 +3,9 @@
 //! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by relinquishing slot 5, the door goes back to it. Mode
 //! `secure` empties what unlocks, slot 7 and a release in slot 8, so that nothing released before it stays so; a lockdown leaves both under it,
 //! and what has not run out meanwhile speaks again after it.
+//!
+//! A desired mode acts once: it is remembered here, and the same one read again changes nothing, whatever mode was set since. When a desired
+//! lockdown is taken back, the lockdown ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +82,13 @@ impl AuthorityArray {
         let entry = |want| Entry {
             want,
             expiry: None,
-            command_id,
+            command_id: command_id.clone(),
         };
         let Some(base) = BaseMode::of(mode) else {
-            self.fill(Slot::Lockdown, entry(Want::Locked));
+            // One that nobody named does not take the name from one that is in force.
+            if command_id.is_some() || self.get(Slot::Lockdown).is_none() {
+                self.fill(Slot::Lockdown, entry(Want::Locked));
+            }
             return;
         };
         self.clear(Slot::Lockdown);
@@ -107,6 +113,27 @@ impl AuthorityArray {
         if slot == Slot::Passage && self.base == BaseMode::Passage {
             self.base = BaseMode::Normal;
         }
+    }
+
+    /// The desired mode that was last applied.
+    #[must_use]
+    pub fn desired_mode(&self) -> Option<Mode> {
+        self.desired
+    }
+
+    /// Follows a change of the desired mode; `None` when none is desired any more.
+    pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
+        match desired {
+            Some(mode) => self.set_mode(mode, None),
+            None if self.desired == Some(Mode::Lockdown) => self.relinquish(Slot::Lockdown),
+            None => {}
+        }
+        self.desired = desired;
+    }
+
+    /// Takes up what was saved as applied.
+    pub(crate) fn restore_desired(&mut self, desired: Option<Mode>) {
+        self.desired = desired;
     }
 
     /// The mode beside the slots, to be saved.

@@ -235,11 +235,14 @@ impl Door {
                     .status
                     .get_or_insert_with(|| self.answer_status(&pending.change));
             }
-            turn.events.push(EventKind::Command {
-                method: pending.change.method().to_owned(),
-                command_id: pending.window.command_id,
-                status: reply.status,
-            });
+            // What a desired property did is told as the change of mode.
+            if !matches!(pending.change, Change::Desired(_)) {
+                turn.events.push(EventKind::Command {
+                    method: pending.change.method().to_owned(),
+                    command_id: pending.window.command_id,
+                    status: reply.status,
+                });
+            }
             turn.answers.push((pending.ticket, reply));
         }
         self.pending = waiting;
@@ -259,6 +262,8 @@ impl Door {
                 Mode::Secure => self.array.want(),
                 Mode::Normal | Mode::Maintenance => return Outcome::Reached,
             },
+            // Applied is all that is asked.
+            Change::Desired(_) => return Outcome::Reached,
             Change::Relinquish(_) => self.array.want(),
         };
         if self.array.want() != wanted {
@@ -316,6 +321,7 @@ impl Door {
                 Mode::Passage => self.array.overridden(Slot::Passage, Want::Released),
                 Mode::Normal | Mode::Secure | Mode::Maintenance => None,
             },
+            Change::Desired(_) => None,
         };
         LockStatus {
             held_by,

@@ -26,6 +26,8 @@ pub(super) enum Change {
         mode: Mode,
         command_id: Option<CommandId>,
     },
+    /// Another desired mode than the one last applied; `None`: none any more.
+    Desired(Option<Mode>),
 }
 
 impl Change {
@@ -101,6 +103,7 @@ impl Change {
                 array.clear(Slot::OperatorHold);
             }
             Self::Relinquish(Some(slot)) => array.relinquish(*slot),
+            Self::Desired(mode) => array.follow_desired(*mode),
             Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.clone()),
         }
     }
@@ -111,6 +114,7 @@ impl Change {
             Self::Grant(_) | Self::Release(_) => "unlockDoor",
             Self::Relinquish(_) => "relinquish",
             Self::Mode { .. } => "setMode",
+            Self::Desired(_) => "desired mode",
         }
     }
 
@@ -126,7 +130,7 @@ impl Change {
             Self::Mode {
                 mode: Mode::Normal | Mode::Maintenance,
                 ..
-            }
+            } | Self::Desired(Some(Mode::Normal | Mode::Maintenance))
         )
     }
 
@@ -147,9 +151,12 @@ impl Change {
             Self::Mode {
                 mode: Mode::Normal | Mode::Passage | Mode::Maintenance,
                 ..
-            } => true,
-            Self::Relinquish(Some(Slot::Lockdown)) => array.mode() == Mode::Lockdown,
-            Self::Relinquish(_) | Self::Mode { .. } => {
+            }
+            | Self::Desired(Some(Mode::Normal | Mode::Passage | Mode::Maintenance)) => true,
+            Self::Relinquish(Some(Slot::Lockdown)) | Self::Desired(None) => {
+                array.mode() == Mode::Lockdown
+            }
+            Self::Relinquish(_) | Self::Mode { .. } | Self::Desired(_) => {
                 let mut after = array.clone();
                 self.apply(&mut after);
                 array.remote_want() == Want::Locked && after.remote_want() == Want::Released

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::answer::{Pending, Stage};
 use super::change::{Change, untrusted};
+use super::disk::Purpose;
 use super::{Door, Ticket, Turn};
 use crate::authority::{Refusal, Slot, Want};
 use crate::contract::{Command, HeldBy, MethodReply, ReplyError, Window};
@@ -16,7 +17,7 @@ impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
         let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
             if *command == Command::SelfTest {
-                self.start_self_test(now, ticket, turn);
+                self.wait_for_disk(now, ticket, Purpose::SelfTest, turn);
             } else {
                 let reply = MethodReply::state(command.method(), self.report(), &self.array);
                 turn.answers.push((ticket, reply));
@@ -42,7 +43,14 @@ impl Door {
         }
     }
 
-    fn act(&mut self, now: &Now, ticket: Ticket, change: Change, window: Window, turn: &mut Turn) {
+    pub(super) fn act(
+        &mut self,
+        now: &Now,
+        ticket: Ticket,
+        change: Change,
+        window: Window,
+        turn: &mut Turn,
+    ) {
         if let Some(id) = &window.command_id {
             if self.memory.contains(id) {
                 self.answer_again(now, ticket, &change, &window, turn);

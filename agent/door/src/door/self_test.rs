@@ -1,68 +1,22 @@
 //! `selfTest`: what can be told without moving the bolt. The disk is tried by saving the state; everything else is known already.
 
-use std::time::Duration;
-
 use super::answer::STORE_TIME;
-use super::{Door, Generation, NotSaved, Ticket, Turn};
+use super::{Door, NotSaved};
 use crate::contract::{Alarm, Check, CheckResult, LockState, MethodReply, SelfTestReport};
 use crate::sensing::Reading;
 use crate::strike::Outputs;
 use crate::time::{ClockQuality, Now};
 
-/// Tests that may wait for the disk at once; one more, and the oldest is answered without word from it.
-const MAX_TESTS: usize = 8;
-
-/// A test that waits for the disk.
-#[derive(Debug, Clone)]
-pub(super) struct SelfTest {
-    ticket: Ticket,
-    generation: Generation,
-    deadline: Duration,
-    disk: Option<Result<(), NotSaved>>,
-}
-
-impl SelfTest {
-    pub(super) fn deadline(&self) -> Duration {
-        self.deadline
-    }
-
-    pub(super) fn hear_of_disk(&mut self, generation: Generation, result: Result<(), NotSaved>) {
-        if self.generation <= generation {
-            self.disk.get_or_insert(result);
-        }
-    }
-}
-
 impl Door {
-    pub(super) fn start_self_test(&mut self, now: &Now, ticket: Ticket, turn: &mut Turn) {
-        if self.self_tests.len() >= MAX_TESTS {
-            self.self_tests[0].deadline = now.boottime;
-        }
-        turn.save = true;
-        self.self_tests.push(SelfTest {
-            ticket,
-            generation: self.next_generation(),
-            deadline: now.boottime + STORE_TIME,
-            disk: None,
-        });
-    }
-
-    pub(super) fn answer_self_tests(&mut self, now: &Now, turn: &mut Turn) {
-        for test in std::mem::take(&mut self.self_tests) {
-            if test.disk.is_none() && test.deadline > now.boottime {
-                self.self_tests.push(test);
-                continue;
-            }
-            let checks = SelfTestReport {
-                inputs: self.check_inputs(),
-                strike: self.check_strike(),
-                storage: check_storage(test.disk),
-                clock: check_clock(now),
-            };
-            let raised = |alarm| self.alarms.contains_key(&alarm);
-            let reply = MethodReply::self_test(checks, raised(Alarm::Jammed), self.report().status);
-            turn.answers.push((test.ticket, reply));
-        }
+    pub(super) fn self_test(&self, now: &Now, disk: Option<Result<(), NotSaved>>) -> MethodReply {
+        let checks = SelfTestReport {
+            inputs: self.check_inputs(),
+            strike: self.check_strike(),
+            storage: check_storage(disk),
+            clock: check_clock(now),
+        };
+        let jammed = self.alarms.contains_key(&Alarm::Jammed);
+        MethodReply::self_test(checks, jammed, self.report().status)
     }
 
     fn check_inputs(&self) -> Check {

@@ -1,6 +1,7 @@
 //! The door's rules, each told as (time, what happens) -> what the door does.
 
 mod commands;
+mod desired;
 mod modes;
 mod properties;
 mod restart;

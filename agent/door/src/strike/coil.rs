@@ -30,6 +30,12 @@ impl Coil {
         }
     }
 
+    /// Other limits from here on; what it did stays.
+    pub(super) fn set_duty(&mut self, duty: Option<Duty>) {
+        self.duty = duty;
+        self.heat = duty.map_or(Duration::ZERO, |duty| self.heat.min(duty.max_on));
+    }
+
     /// Counts the time up to `at`.
     pub(super) fn account(&mut self, at: Duration) {
         let passed = at.saturating_sub(self.as_of);

@@ -10,6 +10,7 @@ use crate::Slot;
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::Mode;
+use crate::desired::DesiredMode;
 use crate::strike::Outputs;
 
 /// A bond time and whatever else may be under way.
@@ -38,6 +39,14 @@ fn payload() -> impl Strategy<Value = &'static str> {
     ]
 }
 
+fn desired_mode() -> impl Strategy<Value = DesiredMode> {
+    prop_oneof![
+        Just(DesiredMode::Absent),
+        Just(DesiredMode::Unreadable),
+        (0..Mode::ALL.len()).prop_map(|n| DesiredMode::Mode(Mode::ALL[n])),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Do> {
     let method = prop_oneof![
         Just("lockDoor"),
@@ -54,6 +63,8 @@ fn step() -> impl Strategy<Value = Do> {
     prop_oneof![
         6 => (method, payload()).prop_map(|(method, payload)| Do::Call(method, payload)),
         2 => modes.prop_map(|(method, payload)| Do::Call(method, payload)),
+        1 => (desired_mode(), prop_oneof![Just(None), Just(Some(2)), Just(Some(9))])
+            .prop_map(|(mode, strike_time)| Do::Desire(mode, strike_time)),
         2 => Just(Do::Open),
         3 => Just(Do::Close),
         1 => any::<bool>().prop_map(Do::Jam),
@@ -131,7 +142,12 @@ fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
             (slot, entry.want, ends, entry.command_id.clone())
         })
         .collect();
-    (array.mode(), array.displaced_mode(), entries)
+    (
+        array.mode(),
+        array.displaced_mode(),
+        array.desired_mode(),
+        entries,
+    )
 }
 
 fn is_moving_in(rig: &Rig) -> bool {
@@ -301,9 +317,23 @@ proptest! {
             rig.act(&calm);
         }
         // Until no press of a button holds any more, and whatever waited is on disk.
-        rig.run_until(rig.now.boottime + Duration::from_secs(7));
+        rig.run_until(rig.now.boottime + Duration::from_secs(12));
         let before = decisions(&rig);
         rig.act(&Do::Restart);
         prop_assert_eq!(decisions(&rig), before, "{:?}", rig.log);
+    }
+
+    /// A desired mode that is read again changes nothing, whatever happened since.
+    #[test]
+    fn a_desired_mode_acts_once(config in door(), story in story()) {
+        let mut rig = watch(config, &story, |_, _| {});
+        rig.act(&Do::SlowDisk(false));
+        let Some(applied) = rig.door.authority().desired_mode() else {
+            return Ok(());
+        };
+        let decided = |rig: &Rig| (rig.door.authority().mode(), rig.slots());
+        let before = decided(&rig);
+        rig.act(&Do::Desire(DesiredMode::Mode(applied), None));
+        prop_assert_eq!(decided(&rig), before, "{:?}", rig.log);
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
+use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, Setting, StrikeConfig};
 use crate::contract::{Alarm, Command, MethodReply};
+use crate::desired::{DesiredDoor, DesiredMode};
 use crate::door::{Action, Door, Generation, NotSaved, Ticket};
 use crate::event::EventKind;
 use crate::saved::SavedDoor;
@@ -34,6 +35,8 @@ pub(super) enum Do {
     Unplug,
     /// Method and payload; tickets count from 1.
     Call(&'static str, &'static str),
+    /// The desired mode, and the desired strike time in seconds, are read: changed or not.
+    Desire(DesiredMode, Option<u64>),
     /// From here on the disk takes its time, until told again; what waits is then stored.
     SlowDisk(bool),
     /// What waits for the disk fails.
@@ -171,6 +174,20 @@ impl Rig {
             Do::FireReset(on) => self.inputs.fire_reset = Some(*on),
             Do::Unplug => self.unplugged = true,
             Do::Call(method, payload) => self.call(method, payload),
+            Do::Desire(mode, strike_time) => {
+                let strike_time = strike_time.map(Duration::from_secs);
+                let desired = DesiredDoor {
+                    mode: *mode,
+                    settings: strike_time
+                        .map(|time| (Setting::StrikeTime, time))
+                        .into_iter()
+                        .collect(),
+                };
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                let actions = self.door.handle_desired(&self.now, ticket, &desired);
+                self.carry_out(actions);
+            }
             Do::SlowDisk(slow) => {
                 self.slow_disk = *slow;
                 while let Some((generation, saved)) = self.waiting.pop_front() {

@@ -1,0 +1,205 @@
+//! Settings that may be changed from afar: the desired properties `settings.<name>`.
+//!
+//! A setting that is desired takes the place of the configured one for as long as it is desired. One row of [`TABLE`] makes a setting of the
+//! table `[door]` such a one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, DoorConfig, DoorSettings, parse_time};
+use crate::contract::duration;
+
+/// A setting that may be changed from afar; a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Setting {
+    /// `[door] strike_time`.
+    StrikeTime,
+    /// `[door] settle_time`.
+    SettleTime,
+}
+
+/// What is desired of the settings. Those that are not named are as configured.
+pub type Overrides = BTreeMap<Setting, Duration>;
+
+struct Row {
+    setting: Setting,
+    name: &'static str,
+    /// The longest that makes sense: what is changed from afar has nobody beside it who sees the mistake.
+    most: Duration,
+    place: fn(&mut DoorSettings) -> &mut Duration,
+}
+
+/// In the order of [`Setting`].
+const TABLE: [Row; 2] = [
+    Row {
+        setting: Setting::StrikeTime,
+        name: "strikeTime",
+        most: Duration::from_secs(600),
+        place: |settings| &mut settings.strike_time,
+    },
+    Row {
+        setting: Setting::SettleTime,
+        name: "settleTime",
+        most: Duration::from_secs(60),
+        place: |settings| &mut settings.settle_time,
+    },
+];
+
+impl Setting {
+    /// As it is spelled in desired and reported properties.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The setting of that name.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn from_name(name: &str) -> Result<Self, String> {
+        let row = TABLE.iter().find(|row| row.name == name);
+        row.map(|row| row.setting).ok_or_else(|| {
+            let names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
+            format!("no such setting: expected one of {}", names.join(", "))
+        })
+    }
+
+    /// A value from text, as the configuration file has it, or seconds.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn read(self, value: &serde_json::Value) -> Result<Duration, String> {
+        let most = self.row().most;
+        let time = match value {
+            serde_json::Value::String(text) => parse_time(text),
+            serde_json::Value::Number(number) => number
+                .as_u64()
+                .and_then(|seconds| duration::from_seconds(seconds).ok()),
+            _ => None,
+        };
+        time.filter(|time| *time <= most).ok_or_else(|| {
+            let most = duration::to_text(most);
+            format!("expected a time such as 250ms, 5s or 1m30s, above zero and at most {most}")
+        })
+    }
+
+    fn row(self) -> &'static Row {
+        let row = TABLE.iter().find(|row| row.setting == self);
+        row.expect("every setting has a row: a test says so")
+    }
+}
+
+impl DoorConfig {
+    /// This configuration with other settings, and those among them that do not fit, which stay as configured.
+    #[must_use]
+    pub fn with_overrides(&self, overrides: &Overrides) -> (Self, Vec<(Setting, ConfigError)>) {
+        let mut config = *self;
+        let mut left: Vec<_> = overrides.iter().collect();
+        // One may fit only once another has been changed: until no more do. All at once comes first.
+        if let Ok(all) = self.with_all(&left) {
+            return (all, Vec::new());
+        }
+        loop {
+            let before = left.len();
+            let mut refused = Vec::new();
+            left.retain(|change| match config.with_all(&[*change]) {
+                Ok(changed) => {
+                    config = changed;
+                    false
+                }
+                Err(error) => {
+                    refused.push((*change.0, error));
+                    true
+                }
+            });
+            if left.len() == before || left.is_empty() {
+                return (config, refused);
+            }
+        }
+    }
+
+    fn with_all(&self, changes: &[(&Setting, &Duration)]) -> Result<Self, ConfigError> {
+        let mut settings = self.settings;
+        for (setting, time) in changes {
+            *(setting.row().place)(&mut settings) = **time;
+        }
+        Self::new(settings, self.strike, self.fitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Want;
+    use crate::config::{FailMode, Fitted, StrikeConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn every_setting_has_its_row_and_its_name_on_disk_and_on_the_wire() {
+        for row in &TABLE {
+            let setting = row.setting;
+            assert_eq!(serde_json::to_value(setting).unwrap(), setting.name());
+            assert_eq!(Setting::from_name(setting.name()), Ok(setting));
+            let mut settings = DoorSettings::default();
+            assert!(*(row.place)(&mut settings) <= row.most, "{}", row.name);
+        }
+        let unknown = Setting::from_name("strike_time").unwrap_err();
+        assert!(unknown.contains("strikeTime, settleTime"), "{unknown}");
+    }
+
+    #[test]
+    fn a_value_is_a_time_in_words_or_seconds_and_within_reason() {
+        let read = |value| Setting::StrikeTime.read(&value).ok();
+        assert_eq!(read(json!("7s")), Some(SECOND * 7));
+        assert_eq!(read(json!("2500ms")), Some(SECOND * 5 / 2));
+        assert_eq!(read(json!(8)), Some(SECOND * 8));
+        for bad in [
+            json!("0ms"),
+            json!(0),
+            json!(-1),
+            json!(1.5),
+            json!("11m"),
+            json!("soon"),
+            json!(true),
+            json!({"s": 5}),
+        ] {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_as_configured_and_is_named() {
+        let strike = StrikeConfig {
+            max_on: Some(SECOND * 20),
+            ..StrikeConfig::solenoid_bolt(FailMode::Secure)
+        };
+        let fitted = Fitted {
+            rex: false,
+            fire: false,
+            ..Fitted::ALL
+        };
+        let config = DoorConfig::new(DoorSettings::default(), strike, fitted).unwrap();
+        assert_eq!(config.relinquish_default(), Want::Locked);
+        let wanted = Overrides::from([
+            (Setting::StrikeTime, SECOND * 30),
+            (Setting::SettleTime, SECOND),
+        ]);
+        let (changed, refused) = config.with_overrides(&wanted);
+        assert_eq!(changed.settings.strike_time, config.settings.strike_time);
+        assert_eq!(changed.settings.settle_time, SECOND);
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].0, Setting::StrikeTime);
+        let fits = Overrides::from([(Setting::StrikeTime, SECOND * 10)]);
+        let (changed, refused) = config.with_overrides(&fits);
+        assert_eq!(changed.settings.strike_time, SECOND * 10);
+        assert_eq!(changed.duty.map(|duty| duty.reserve), Some(SECOND * 10));
+        assert_eq!(refused, []);
+        assert_eq!(changed.with_overrides(&Overrides::new()).0, changed);
+    }
+}

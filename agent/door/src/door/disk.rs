@@ -1,0 +1,83 @@
+//! Calls that wait for nothing but the disk.
+
+use std::time::Duration;
+
+use super::answer::STORE_TIME;
+use super::{Door, Generation, NotSaved, Ticket, Turn};
+use crate::contract::{MethodReply, ReplyError};
+use crate::time::Now;
+
+/// Calls that may wait at once; one more, and the oldest is answered without word from the disk.
+const MAX_WAITS: usize = 8;
+
+/// A call that waits for the disk.
+#[derive(Debug, Clone)]
+pub(super) struct DiskWait {
+    ticket: Ticket,
+    purpose: Purpose,
+    generation: Generation,
+    deadline: Duration,
+    disk: Option<Result<(), NotSaved>>,
+}
+
+/// What for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The disk is tried.
+    SelfTest,
+    /// What was desired has been applied.
+    Desired,
+}
+
+impl DiskWait {
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(super) fn hear_of_disk(&mut self, generation: Generation, result: Result<(), NotSaved>) {
+        if self.generation <= generation {
+            self.disk.get_or_insert(result);
+        }
+    }
+}
+
+impl Door {
+    /// Saves the state, and answers when it is on disk, or cannot be brought there.
+    pub(super) fn wait_for_disk(
+        &mut self,
+        now: &Now,
+        ticket: Ticket,
+        purpose: Purpose,
+        turn: &mut Turn,
+    ) {
+        if self.disk_waits.len() >= MAX_WAITS {
+            self.disk_waits[0].deadline = now.boottime;
+        }
+        turn.save = true;
+        self.disk_waits.push(DiskWait {
+            ticket,
+            purpose,
+            generation: self.next_generation(),
+            deadline: now.boottime + STORE_TIME,
+            disk: None,
+        });
+    }
+
+    pub(super) fn answer_disk_waits(&mut self, now: &Now, turn: &mut Turn) {
+        for wait in std::mem::take(&mut self.disk_waits) {
+            if wait.disk.is_none() && wait.deadline > now.boottime {
+                self.disk_waits.push(wait);
+                continue;
+            }
+            let reply = match (wait.purpose, wait.disk) {
+                (Purpose::SelfTest, disk) => self.self_test(now, disk),
+                (Purpose::Desired, Some(Ok(()))) => self.applied(),
+                (Purpose::Desired, _) => {
+                    let text = "applied, but could not be saved and would not survive a restart";
+                    MethodReply::failed(500, ReplyError::NotStored, text.to_owned(), None)
+                }
+            };
+            turn.answers.push((wait.ticket, reply));
+        }
+    }
+}
