@@ -9,10 +9,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use door_core::{DoorConfig, SavedDoor};
+use door_core::DoorConfig;
 use iothub_protocol::id::DeviceId;
 use log::{error, warn};
-use serde_json::Map;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,9 +25,7 @@ use crate::gpio::simulated::SimHandle;
 use crate::gpio::{self, BoardConfigError, BoardError};
 use crate::reboot::{self, Machine, Wanted};
 use crate::service;
-use crate::storage::{
-    Damage, DoorDirectory, DoorStorage, EventRecord, Restored, Storage, StorageError,
-};
+use crate::storage::{DoorDirectory, DoorStorage, Restored, Storage, StorageError, damage_record};
 use crate::tls::{TlsCache, TlsError};
 pub use snapshot::{AgentSnapshot, Snapshots};
 
@@ -94,7 +91,7 @@ impl Agent {
         let door = DoorConfig::new(config.door, config.strike, config.board.fitted())?;
         let tls = shared.tls.client_config(config.hub.ca_file.as_deref())?;
         let device = config.hub.connection.device_id.clone();
-        let (storage, restored) = open_storage(&shared.storage, &config.state, &device).await?;
+        let (storage, mut restored) = open_storage(&shared.storage, &config.state, &device).await?;
         shared.tls.clock().raise_floor(restored.clock_floor_unix_s);
 
         let board = match gpio::open(&config.board, &config.strike, device.as_str()) {
@@ -106,11 +103,12 @@ impl Agent {
         };
         let sim = board.sim.clone();
         let clock = Clock::new(config.board.clock_trust());
+        let saved = restored.door_or_aside(&storage);
         report_damages(&storage, &restored, clock.clone());
         let stop = CancellationToken::new();
         let (controller, controller_task) = controller::spawn(ControllerParts {
             door,
-            restored: restored_door(&device, &restored),
+            restored: saved,
             board,
             clock,
             storage: storage.clone(),
@@ -146,6 +144,7 @@ impl Agent {
                 device,
                 controller: controller.snapshot(),
                 link: cloud.status(),
+                disk: storage.disk(),
                 storage,
             },
             controller,
@@ -162,7 +161,7 @@ impl Agent {
 /// What [`RunningAgent::changed`] has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Door or link look different.
+    /// Door, link or disk look different.
     State,
     /// The machine is to be rebooted: shut the agent down, then ask for it, then end.
     Reboot(Wanted),
@@ -214,10 +213,13 @@ impl RunningAgent {
         self.snapshots.clone()
     }
 
-    /// Waits until door or link have changed since this was last asked, or the controller has ended by itself: then the process has to end.
+    /// Waits until door, link or disk have changed since this was last asked, or the controller has ended by itself: then the process has to end.
     pub async fn changed(&mut self) -> Change {
         let Snapshots {
-            controller, link, ..
+            controller,
+            link,
+            disk,
+            ..
         } = &mut self.snapshots;
         tokio::select! {
             ended = &mut self.controller_task => {
@@ -228,6 +230,7 @@ impl RunningAgent {
             }
             Ok(()) = controller.changed() => Change::State,
             Ok(()) = link.changed() => Change::State,
+            Ok(()) = disk.changed() => Change::State,
             wanted = reboot_wanted(&mut self.reboot) => Change::Reboot(wanted),
         }
     }
@@ -303,39 +306,10 @@ async fn open_storage(
     opened.await.unwrap_or(Err(StorageError::Closed))
 }
 
-/// What was saved of the door; in a form that this version does not understand it counts as nothing, and that is told.
-fn restored_door(device: &DeviceId, restored: &Restored) -> Option<SavedDoor> {
-    restored.door().unwrap_or_else(|error| {
-        error!("{device}: {error}; the door starts without what was saved");
-        None
-    })
-}
-
-/// Tells of damaged files, in the log and in the events.
+/// Tells of damaged files in the events; the log has them already.
 fn report_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
+    let quality = clock.now().quality;
     for damage in &restored.damages {
-        let Damage {
-            file,
-            kept_as,
-            reason,
-        } = damage;
-        let kept_as = kept_as.as_ref().map(|path| path.display().to_string());
-        error!(
-            "{}: damaged: {reason}; kept as {}",
-            file.display(),
-            kept_as.as_deref().unwrap_or("nothing")
-        );
-        let now = clock.now();
-        let mut fields = Map::new();
-        fields.insert("file".to_owned(), file.display().to_string().into());
-        fields.insert("keptAs".to_owned(), kept_as.into());
-        fields.insert("reason".to_owned(), reason.as_str().into());
-        storage.append(EventRecord {
-            at: now.wall,
-            clock: now.quality.as_str().to_owned(),
-            kind: "stateDamaged".to_owned(),
-            urgent: true,
-            fields,
-        });
+        storage.append(damage_record(damage, quality.as_str()));
     }
 }

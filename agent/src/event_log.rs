@@ -5,6 +5,8 @@
 //! sees. The log is bounded by bytes: when it is full its oldest segment goes, and one record tells how many events went with it. A tail torn
 //! by a power cut is cut off; a file damaged elsewhere is kept aside and reported.
 
+mod ledger;
+mod open;
 mod segment;
 
 use std::collections::VecDeque;
@@ -12,17 +14,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use log::error;
 use serde_json::{Map, Value};
 
 use crate::storage::{Damage, set_aside, sync_directory};
-use segment::{Header, Segment, Stored, Tail};
+use ledger::Ledger;
+use segment::{Header, Segment, Stored};
 
 /// How many segments the byte bound is divided into: what is lost at once when the log is full.
 const SEGMENTS: u64 = 8;
 /// Kind of the record that tells of lost ones.
 const EVENTS_LOST: &str = "eventsLost";
-/// File that holds the position up to which the hub has acknowledged.
-const ACKNOWLEDGED: &str = "acknowledged";
 
 /// A record on its way to the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,66 +55,26 @@ pub(crate) struct EventLog {
     boot: String,
     next_seq: u64,
     limit_bytes: u64,
+    /// Whether what is on disk was read; until then there is nothing to append to.
+    attached: bool,
+    /// Found since the caller last asked.
+    damages: Vec<Damage>,
     /// Oldest first; the last one is written to.
     segments: VecDeque<Segment>,
     /// First position not yet acknowledged.
     unacknowledged: u64,
-    /// Events dropped that no record tells of yet.
+    /// Events lost since the log began.
     lost: u64,
+    /// How many of them records have told of.
+    told: u64,
+    /// The ledger as it should be on disk, apart from the sequence.
+    ledger: Ledger,
 }
 
 impl EventLog {
-    /// Opens the log below `directory`, making it when there is none.
-    pub(crate) fn open(
-        directory: &Path,
-        boot: &str,
-        limit_bytes: u64,
-    ) -> io::Result<(Self, Vec<Damage>)> {
-        fs::create_dir_all(directory)?;
-        let acknowledged = read_acknowledged(directory);
-        let mut damages = Vec::new();
-        let mut lost = 0;
-        let mut expected = acknowledged + 1;
-        let mut segments: VecDeque<Segment> = VecDeque::new();
-        for (path, first) in segment_files(directory)? {
-            let (segment, tail) = match Segment::open(&path, first)? {
-                Ok(found) => found,
-                Err(reason) => {
-                    damages.push(set_aside(&path, reason));
-                    continue;
-                }
-            };
-            // The gap to the segment before is what damage has cost, told in the next loss record.
-            lost += first.saturating_sub(expected);
-            expected = expected.max(segment.end());
-            if let Tail::Torn(bytes) = tail {
-                damages.push(keep_copy(
-                    &path,
-                    format!("{bytes} bytes at its end are no whole record"),
-                ));
-                segment.cut_tail()?;
-            }
-            segments.push_back(segment);
-        }
-        let mut log = Self {
-            directory: directory.to_path_buf(),
-            boot: boot.to_owned(),
-            next_seq: 1,
-            limit_bytes,
-            unacknowledged: acknowledged + 1,
-            segments,
-            lost,
-        };
-        log.resume_sequence()?;
-        Ok((log, damages))
-    }
-
     /// Position of the newest record, 0 when there never was one.
     pub(crate) fn newest(&self) -> u64 {
-        self.segments
-            .back()
-            .map_or(0, Segment::end)
-            .saturating_sub(1)
+        self.next_position() - 1
     }
 
     /// Position up to which everything is acknowledged.
@@ -125,29 +87,41 @@ impl EventLog {
     /// # Errors
     /// When it cannot be written: then it counts as lost, and the next record that can be written tells so.
     pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
-        let result = self.make_room().and_then(|()| {
-            if self.lost > 0 {
-                let mut fields: Map<_, _> = entry
-                    .fields
-                    .iter()
-                    .filter(|(key, _)| ["door", "building", "floor"].contains(&key.as_str()))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                fields.insert("lost".to_owned(), self.lost.into());
-                let report = Entry {
-                    kind: EVENTS_LOST.to_owned(),
-                    fields,
-                    ..entry.clone()
-                };
-                self.write(report, self.lost)?;
-                self.lost = 0;
-            }
-            self.write(entry, 0)
-        });
+        let result = self.try_append(entry);
         if result.is_err() {
             self.lost += 1;
         }
         result
+    }
+
+    fn try_append(&mut self, entry: Entry) -> io::Result<u64> {
+        self.attach()?;
+        self.make_room()?;
+        let untold = self.lost.saturating_sub(self.told);
+        if untold > 0 {
+            let mut fields: Map<_, _> = entry
+                .fields
+                .iter()
+                .filter(|(key, _)| ["door", "building", "floor"].contains(&key.as_str()))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            fields.insert("lost".to_owned(), untold.into());
+            let report = Entry {
+                kind: EVENTS_LOST.to_owned(),
+                fields,
+                ..entry.clone()
+            };
+            self.write(report, untold)?;
+            self.told += untold;
+        }
+        self.write(entry, 0)
+    }
+
+    /// Finds out whether a record could be written now, and notes what was lost.
+    pub(crate) fn try_out(&mut self) -> io::Result<()> {
+        self.attach()?;
+        self.make_room()?;
+        self.note(true)
     }
 
     /// Counts events that never reached the log, for the next loss record.
@@ -160,25 +134,38 @@ impl EventLog {
         self.segments.back().map_or(Ok(()), Segment::sync)
     }
 
-    /// Up to `limit` records after `position`, oldest first.
-    pub(crate) fn read_after(&self, position: u64, limit: usize) -> io::Result<Vec<LogRecord>> {
+    /// Up to `limit` records after `position`, oldest first. One that cannot be read any more is left out and counts as lost.
+    pub(crate) fn read_after(&mut self, position: u64, limit: usize) -> Vec<LogRecord> {
         let from = (position + 1).max(self.unacknowledged);
         let mut records = Vec::new();
         for segment in self.segments.iter().filter(|segment| segment.end() > from) {
             let skip = usize::try_from(from.saturating_sub(segment.first)).unwrap_or(usize::MAX);
             for index in skip..segment.len() {
                 if records.len() == limit {
-                    return Ok(records);
+                    return records;
                 }
-                let stored = segment.read(index)?;
-                records.push(LogRecord {
-                    position: segment.first + index as u64,
-                    mid: stored.mid,
-                    body: stored.body,
-                });
+                let position = segment.first + index as u64;
+                match segment.read(index) {
+                    Ok(stored) => records.push(LogRecord {
+                        position,
+                        mid: stored.mid,
+                        body: stored.body,
+                    }),
+                    Err(problem) => {
+                        let gap = position..position + 1;
+                        let uncounted = self.ledger.uncounted(&gap);
+                        if uncounted > 0 {
+                            error!(
+                                "an event cannot be read any more and counts as lost: {problem}"
+                            );
+                            self.lost += uncounted;
+                            self.ledger.gaps.push(gap);
+                        }
+                    }
+                }
             }
         }
-        Ok(records)
+        records
     }
 
     /// Removes everything up to and including `position`.
@@ -189,6 +176,8 @@ impl EventLog {
             return Ok(());
         }
         self.unacknowledged = position.min(self.newest()) + 1;
+        // Noted before anything goes: what is gone and not noted would count as lost.
+        self.note(false)?;
         while self.segments.len() > 1
             && self
                 .segments
@@ -197,59 +186,72 @@ impl EventLog {
         {
             self.remove_oldest()?;
         }
-        let path = self.directory.join(ACKNOWLEDGED);
-        let fresh = path.with_extension("new");
-        fs::write(&fresh, format!("{}\n", self.acknowledged()))?;
-        fs::rename(&fresh, &path)
-    }
-
-    /// Finds where the sequence of this boot goes on, and makes sure that there is a segment to write to.
-    fn resume_sequence(&mut self) -> io::Result<()> {
-        let Some(newest) = self.segments.back() else {
-            return self.begin_segment(self.unacknowledged);
-        };
-        // Positions never run backwards, whatever the acknowledged file says.
-        self.unacknowledged = self.unacknowledged.min(newest.end());
-        let (boot, seq) = match newest.len().checked_sub(1) {
-            Some(last) => split_mid(&newest.read(last)?.mid),
-            None => (newest.header.boot.clone(), newest.header.next_seq - 1),
-        };
-        if boot == self.boot {
-            self.next_seq = seq + 1;
-        }
         Ok(())
     }
 
-    /// Starts a new segment when the current one is full, and drops the oldest while the log is over its bound.
+    /// Where the next record goes.
+    fn next_position(&self) -> u64 {
+        let end = self.segments.back().map_or(0, Segment::end);
+        end.max(self.unacknowledged)
+    }
+
+    /// Writes the ledger.
+    fn note(&mut self, synced: bool) -> io::Result<()> {
+        self.ledger.acknowledged = self.acknowledged();
+        self.ledger.lost = self.lost;
+        let heard = self.segments.iter().rev();
+        let mut heard = heard.filter(|segment| segment.first < self.unacknowledged);
+        if let Some(segment) = heard.next() {
+            self.ledger.told = segment.told_before(self.unacknowledged);
+        }
+        self.ledger.sequence = Some((self.boot.clone(), self.next_seq));
+        let unacknowledged = self.unacknowledged;
+        self.ledger.gaps.retain(|gap| gap.end > unacknowledged);
+        self.ledger.write(&self.directory, synced)
+    }
+
+    /// Drops the oldest segment while the log is over its bound, and starts a new one when there is none to write to or it is full.
     fn make_room(&mut self) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
-        if let Some(end) = self
-            .segments
-            .back()
-            .filter(|newest| newest.bytes() >= share && newest.len() > 0)
-            .map(Segment::end)
-        {
-            self.sync()?;
-            self.begin_segment(end)?;
-        }
         while self.segments.len() > 1
             && self.segments.iter().map(Segment::bytes).sum::<u64>() > self.limit_bytes - share
         {
             let oldest = &self.segments[0];
             let end = oldest.end();
             self.lost += oldest.events_from(self.unacknowledged);
-            self.remove_oldest()?;
             self.unacknowledged = self.unacknowledged.max(end);
+            // Noted first, so that nothing is counted twice; a full disk may have room for it only afterwards.
+            let noted = self.note(true);
+            self.remove_oldest()?;
+            noted.or_else(|_| self.note(true))?;
+        }
+        let next = self.next_position();
+        let fits = |newest: &Segment| {
+            newest.end() == next && (newest.bytes() < share || newest.len() == 0)
+        };
+        if !self.segments.back().is_some_and(fits) {
+            self.sync()?;
+            self.begin_segment(next)?;
         }
         Ok(())
     }
 
     fn begin_segment(&mut self, first: u64) -> io::Result<()> {
+        let path = segment_path(&self.directory, first);
         let header = Header {
             boot: self.boot.clone(),
             next_seq: self.next_seq,
+            told: self.told,
         };
-        let segment = Segment::create(&self.directory, first, header)?;
+        let segment = match Segment::create(&path, first, header.clone()) {
+            // Left there because it could not be read: it is in the way, and must not be overwritten.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let reason = "a new file of this name is needed".to_owned();
+                self.damages.push(set_aside(&path, reason));
+                Segment::create(&path, first, header)?
+            }
+            made => made?,
+        };
         sync_directory(&self.directory)?;
         self.segments.push_back(segment);
         Ok(())
@@ -280,55 +282,15 @@ impl EventLog {
         let newest = self
             .segments
             .back_mut()
-            .expect("a log that was opened has a segment to write to");
+            .expect("room was made: there is a segment to write to");
         newest.append(&stored)?;
         self.next_seq += 1;
         Ok(self.next_seq - 1)
     }
 }
 
-/// The segment files of a directory with the position their names give, oldest first.
-fn segment_files(directory: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            let first = path
-                .file_stem()
-                .and_then(|stem| stem.to_str()?.parse().ok());
-            files.extend(first.map(|first| (path, first)));
-        }
-    }
-    files.sort_by_key(|(_, first)| *first);
-    Ok(files)
-}
-
-/// An absent or damaged file means that all of the log is sent again, under the message ids it had.
-fn read_acknowledged(directory: &Path) -> u64 {
-    fs::read_to_string(directory.join(ACKNOWLEDGED))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-/// Keeps a copy of a file whose whole part stays in use.
-fn keep_copy(path: &Path, reason: String) -> Damage {
-    let mut kept = path.as_os_str().to_owned();
-    kept.push(".damaged");
-    let kept = PathBuf::from(kept);
-    let kept_as = fs::copy(path, &kept).is_ok().then_some(kept);
-    Damage {
-        file: path.to_path_buf(),
-        kept_as,
-        reason,
-    }
-}
-
-fn split_mid(mid: &str) -> (String, u64) {
-    match mid.rsplit_once('-') {
-        Some((boot, seq)) => (boot.to_owned(), seq.parse().unwrap_or(0)),
-        None => (mid.to_owned(), 0),
-    }
+fn segment_path(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}.log"))
 }
 
 #[cfg(test)]

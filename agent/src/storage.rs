@@ -1,15 +1,18 @@
 //! Everything the agent keeps on disk, written by one thread for any number of doors.
 //!
-//! A door's directory holds its state file (two generations, see `state_file`), its event log and a lock. The controller hands work over without
+//! A door's directory holds its state file (two generations, see `state_file`) and its event log, and is locked as long as it is open. A disk
+//! that is full, takes no writes or gives nonsense does not keep a door from working: what is damaged is kept aside, what cannot be written is
+//! tried again, and [`DiskStatus`] tells. The controller hands work over without
 //! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
 //! what the saved state means; it is kept as the JSON text that the caller's type gives.
 
 mod event_line;
+mod disk;
 mod mailbox;
 mod state_file;
 mod thread;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +31,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::event_log::EventLog;
 pub use crate::event_log::LogRecord;
+pub use disk::DiskStatus;
+pub(crate) use disk::damage_record;
 pub use state_file::Damage;
-pub(crate) use state_file::{set_aside, sync_directory};
+pub(crate) use state_file::{is_full, keep_bytes, set_aside, sync_directory, write_over};
 
+use disk::Faults;
 use mailbox::{Door, Files, Mailbox, Read, Saved, Shared};
 use state_file::StateFile;
 
@@ -119,6 +125,8 @@ pub enum StartReason {
 #[derive(Debug)]
 pub struct Restored {
     door: Option<Box<RawValue>>,
+    /// The file that it was read from.
+    door_file: PathBuf,
     /// Where the door is.
     pub place: Place,
     /// The latest wall time that was ever saved, in seconds since 1970: no clock reading before it can be right.
@@ -142,6 +150,23 @@ impl Restored {
             .map(|text| serde_json::from_str(text.get()))
             .transpose()
             .map_err(|error| StorageError::Form(Arc::new(error)))
+    }
+
+    /// The same; a state in another form is kept aside, before saves replace it, and counts as none. To be called before the first save.
+    pub fn door_or_aside<T: DeserializeOwned>(&mut self, storage: &DoorStorage) -> Option<T> {
+        let text = self.door.as_ref()?;
+        match serde_json::from_str(text.get()) {
+            Ok(door) => Some(door),
+            Err(error) => {
+                self.door = None;
+                let reason = format!("not in a form this version understands: {error}");
+                let bytes = fs::read(&self.door_file).unwrap_or_default();
+                let damage = keep_bytes(&self.door_file, &bytes, reason);
+                storage.door.tell_damage(&damage);
+                self.damages.push(damage);
+                None
+            }
+        }
     }
 }
 
@@ -186,12 +211,10 @@ impl Storage {
         let path = directory.path;
         make_private_directory(path).map_err(failed("make", path))?;
         let lock = lock_directory(path)?;
-        let (state_file, saved, mut damages) =
-            StateFile::open::<Saved>(path).map_err(failed("read the state in", path))?;
+        let (state_file, saved, mut damages) = StateFile::open::<Saved>(path);
         let log_path = path.join("events");
         let (log, log_damages) =
-            EventLog::open(&log_path, directory.boot_id, directory.event_log_bytes)
-                .map_err(failed("open the event log", &log_path))?;
+            EventLog::open(&log_path, directory.boot_id, directory.event_log_bytes);
         damages.extend(log_damages);
 
         let start_reason = match &saved {
@@ -213,6 +236,7 @@ impl Storage {
         }
         let restored = Restored {
             door: saved.door.clone(),
+            door_file: state_file.newest(),
             place: saved.place.clone(),
             clock_floor_unix_s: saved.clock_unix_s,
             start_reason,
@@ -226,16 +250,21 @@ impl Storage {
             name: directory.door.to_owned(),
             newest,
             acknowledged,
+            disk: watch::Sender::new(DiskStatus::default()),
             mailbox: Mutex::new(Mailbox {
                 opened: Some(Files {
                     state_file,
                     saved,
                     log,
+                    faults: Faults::default(),
                     _lock: lock,
                 }),
                 ..Mailbox::default()
             }),
         });
+        for damage in &restored.damages {
+            door.tell_damage(damage);
+        }
         let storage = DoorStorage {
             shared: Arc::clone(&self.shared),
             door,
@@ -309,6 +338,12 @@ impl DoorStorage {
     #[must_use]
     pub fn newest_record(&self) -> watch::Receiver<u64> {
         self.door.newest.subscribe()
+    }
+
+    /// How the disk does, and whenever that changes.
+    #[must_use]
+    pub fn disk(&self) -> watch::Receiver<DiskStatus> {
+        self.door.disk.subscribe()
     }
 
     /// How many records the hub has not acknowledged.
@@ -396,21 +431,16 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends.
+/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends. The directory itself is locked, not a file in
+/// it: that needs no write.
 fn lock_directory(path: &Path) -> Result<File, StorageError> {
-    let lock_path = path.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(failed("open", &lock_path))?;
-    match FileExt::try_lock(&file) {
-        Ok(()) => Ok(file),
+    let directory = File::open(path).map_err(failed("open", path))?;
+    match FileExt::try_lock(&directory) {
+        Ok(()) => Ok(directory),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse {
             path: path.to_path_buf(),
         }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &lock_path)(error)),
+        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error)),
     }
 }
 

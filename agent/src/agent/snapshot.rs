@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::cloud::{LinkState, LinkStatus};
 use crate::controller::Snapshot;
-use crate::storage::DoorStorage;
+use crate::storage::{DiskStatus, DoorStorage};
 
 /// Takes snapshots of an agent; clones look at the same one.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub struct Snapshots {
     pub(super) device: DeviceId,
     pub(super) controller: watch::Receiver<Snapshot>,
     pub(super) link: watch::Receiver<LinkStatus>,
+    pub(super) disk: watch::Receiver<DiskStatus>,
     pub(super) storage: DoorStorage,
 }
 
@@ -30,6 +31,7 @@ impl Snapshots {
             version: env!("CARGO_PKG_VERSION"),
             door: self.controller.borrow().clone(),
             link: self.link.borrow().clone(),
+            disk: self.disk.borrow().clone(),
             waiting_events: self.storage.waiting_records(),
         }
     }
@@ -47,6 +49,8 @@ pub struct AgentSnapshot {
     pub door: Snapshot,
     /// The link to the hub.
     pub link: LinkStatus,
+    /// How the disk does that keeps its state and events.
+    pub disk: DiskStatus,
     /// Events on disk that the hub has not acknowledged.
     pub waiting_events: u64,
 }
@@ -54,7 +58,11 @@ pub struct AgentSnapshot {
 /// One line for a person: state, who holds it, alarms, the link.
 impl fmt::Display for AgentSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", DoorLine(&self.door), LinkLine(&self.link))
+        write!(f, "{}; {}", DoorLine(&self.door), LinkLine(&self.link))?;
+        match &self.disk.problem {
+            Some(problem) => write!(f, "; DISK {problem}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -105,6 +113,16 @@ impl AgentSnapshot {
         writeln!(out, "inputs   {}", inputs.join(", "))?;
         writeln!(out, "link     {}", LinkLine(&self.link))?;
         writeln!(out, "clock    {}", door.clock)?;
+        match (&self.disk.problem, self.disk.since) {
+            (Some(problem), Some(since)) => {
+                writeln!(out, "disk     FAULT {problem} (since {since:.0})")?;
+            }
+            (Some(problem), None) => writeln!(out, "disk     FAULT {problem}")?,
+            (None, _) => writeln!(out, "disk     fine")?,
+        }
+        for kept in &self.disk.kept_aside {
+            writeln!(out, "damaged  {kept}")?;
+        }
         writeln!(out, "events   {} waiting", self.waiting_events)?;
         writeln!(out, "version  {}", self.version)
     }

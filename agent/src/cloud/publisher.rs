@@ -19,7 +19,7 @@ use super::twin::{Desired, Next};
 use super::window::Window;
 use super::{FromHub, LinkStatus};
 use crate::controller::Snapshot;
-use crate::storage::{DoorStorage, LogRecord, Place, StartReason};
+use crate::storage::{DiskStatus, DoorStorage, LogRecord, Place, StartReason};
 
 /// Wait before the twin is asked for again when no answer came, or a bad one.
 const TWIN_WITHIN: Duration = Duration::from_secs(20);
@@ -43,6 +43,7 @@ pub(super) struct Publisher {
     read: TwinRead,
     reported: Reported,
     saves: Saves,
+    disk: watch::Receiver<DiskStatus>,
     /// Position of the newest record in the event log.
     newest: watch::Receiver<u64>,
     window: Window,
@@ -88,6 +89,7 @@ impl Publisher {
     pub(super) fn new(parts: Parts) -> Self {
         let (finish, finished) = watch::channel(Finished::default());
         let newest = parts.storage.newest_record();
+        let disk = parts.storage.disk();
         let place = parts.desired.place().clone();
         Self {
             device: parts.device,
@@ -108,6 +110,7 @@ impl Publisher {
                 finished,
                 finish,
             },
+            disk,
             newest,
             window: Window::default(),
             next_rid: 0,
@@ -127,6 +130,7 @@ impl Publisher {
                 },
                 Ok(()) = self.snapshot.changed() => {}
                 Ok(()) = self.newest.changed() => {}
+                Ok(()) = self.disk.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
                 () = sleep_until(wake) => {}
             }
@@ -279,6 +283,7 @@ impl Publisher {
                 self.device
             ),
         }
+        let problem = self.disk.borrow_and_update().problem.clone();
         let link = self.link.borrow();
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -286,6 +291,7 @@ impl Publisher {
             "bootReason": self.boot_reason,
             "clock": clock,
             "link": {"connections": link.connections, "lastProblem": link.last_problem},
+            "disk": {"problem": problem},
         });
         drop(link);
         self.reported.set("device", Some(device));

@@ -7,7 +7,7 @@ use door_core::{
     Action, ClockQuality, Door, Event, Generation, Inputs, MethodReply, NotSaved, Outputs,
     SavedDoor, Ticket,
 };
-use log::{error, info};
+use log::{debug, info};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +207,8 @@ impl Task {
         let acks = self.acks.0.clone();
         self.storage.save_door(saved, move |result| {
             let result = result.map_err(|error| {
-                error!("the door's state is not saved: {error}");
+                // The disk's own fault is told once; this is each time that something waited for it.
+                debug!("the door's state is not saved: {error}");
                 NotSaved
             });
             // See MAX_ACKS.

@@ -19,6 +19,9 @@ pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
 pub(super) struct Header {
     pub(super) boot: String,
     pub(super) next_seq: u64,
+    /// How many lost events the records before this segment have told of, since the log began.
+    #[serde(default)]
+    pub(super) told: u64,
 }
 
 /// One record as it is in the file.
@@ -41,79 +44,137 @@ pub(super) struct Segment {
     /// Index of each record that reports losses, with how many.
     losses: Vec<(usize, u64)>,
     bytes: u32,
-    file: File,
+    file: Access,
+    /// Something follows the last whole record that could not be cut off yet.
+    frayed: bool,
 }
 
-/// What reading a segment found after its last whole record.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tail {
-    /// The file ends where a record ends.
-    Clean,
-    /// This many bytes follow that are no whole record.
-    Torn(u64),
+/// How the file is open. A disk that takes no writes gives what is on it all the same.
+#[derive(Debug)]
+enum Access {
+    Whole(File),
+    ReadOnly(File),
+}
+
+/// What a segment's file was found to be.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It ends where a record ends.
+    Whole(Segment),
+    /// These bytes follow its last whole record and hold no other one.
+    Torn(Segment, Vec<u8>),
+    /// Something before its end is damaged; these records are whole, each with its position.
+    Damaged {
+        reason: String,
+        records: Vec<(u64, Stored)>,
+    },
 }
 
 impl Segment {
-    /// Makes the file and writes its header, fsynced (the caller fsyncs the directory).
-    pub(super) fn create(directory: &Path, first: u64, header: Header) -> io::Result<Self> {
-        let path = directory.join(format!("{first:020}.log"));
+    /// Makes the file and writes its header, fsynced (the caller fsyncs the directory). What cannot be made whole is removed again.
+    pub(super) fn create(path: &Path, first: u64, header: Header) -> io::Result<Self> {
+        let made = Self::create_new(path, first, header);
+        if made
+            .as_ref()
+            .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
+        {
+            // On a full disk it would only take room; when it cannot be removed either, the next start finds it torn.
+            let _ = fs::remove_file(path);
+        }
+        made
+    }
+
+    fn create_new(path: &Path, first: u64, header: Header) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
+            .create_new(true)
+            .open(path)?;
         let frame = frame(&serde_json::to_vec(&header)?)?;
         file.write_all(&frame)?;
         file.sync_all()?;
         Ok(Self {
-            path,
+            path: path.to_path_buf(),
             first,
             header,
             offsets: Vec::new(),
             losses: Vec::new(),
             bytes: to_offset(frame.len())?,
-            file,
+            file: Access::Whole(file),
+            frayed: false,
         })
     }
 
-    /// Reads a segment. `Ok(Err(reason))` when not even its header is whole.
-    pub(super) fn open(path: &Path, first: u64) -> io::Result<Result<(Self, Tail), String>> {
+    /// Reads a segment.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub(super) fn open(path: &Path, first: u64) -> io::Result<Found> {
         let bytes = fs::read(path)?;
-        let Some((payload, mut at)) = next_frame(&bytes, 0) else {
-            return Ok(Err("no whole header".to_owned()));
-        };
-        let header: Header = match serde_json::from_slice(payload) {
-            Ok(header) => header,
-            Err(error) => return Ok(Err(format!("header: {error}"))),
-        };
-        let mut offsets = Vec::new();
-        let mut losses = Vec::new();
-        while let Some((payload, end)) = next_frame(&bytes, at) {
-            let Some(record) = parse_record(payload) else {
-                break;
-            };
-            if record.lost > 0 {
-                losses.push((offsets.len(), record.lost));
+        let header = next_frame(&bytes, 0).ok_or_else(|| "no whole header".to_owned());
+        let header = header.and_then(|(payload, end)| {
+            let header = serde_json::from_slice::<Header>(payload);
+            let header = header.map_err(|error| format!("header: {error}"))?;
+            Ok((header, end))
+        });
+        let (header, start) = match header {
+            Ok(found) => found,
+            Err(reason) => {
+                let records = salvage(&bytes, 0, first, None);
+                return Ok(Found::Damaged { reason, records });
             }
-            offsets.push(to_offset(at)?);
-            at = end;
-        }
-        let tail = match bytes.len() - at {
-            0 => Tail::Clean,
-            torn => Tail::Torn(torn as u64),
         };
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let segment = Self {
+        let mut segment = Self {
             path: path.to_path_buf(),
             first,
             header,
-            offsets,
-            losses,
-            bytes: to_offset(at)?,
-            file,
+            offsets: Vec::new(),
+            losses: Vec::new(),
+            bytes: to_offset(start)?,
+            file: Access::open(path)?,
+            frayed: false,
         };
-        Ok(Ok((segment, tail)))
+        let mut whole = Vec::new();
+        let mut at = start;
+        while let Some((record, end)) = record_at(&bytes, at) {
+            segment.note(&record);
+            segment.bytes = to_offset(end)?;
+            whole.push((first + whole.len() as u64, record));
+            at = end;
+        }
+        if at == bytes.len() {
+            return Ok(Found::Whole(segment));
+        }
+        let before = whole.last().map(|(position, record)| (*position, record));
+        let beyond = salvage(&bytes, at, segment.end(), before);
+        if beyond.is_empty() {
+            segment.frayed = true;
+            return Ok(Found::Torn(segment, bytes[at..].to_vec()));
+        }
+        whole.extend(beyond);
+        Ok(Found::Damaged {
+            reason: format!("what begins at byte {at} is no whole record, but others follow"),
+            records: whole,
+        })
+    }
+
+    fn note(&mut self, record: &Stored) {
+        if record.lost > 0 {
+            self.losses.push((self.offsets.len(), record.lost));
+        }
+        self.offsets.push(self.bytes);
+    }
+
+    /// How many lost events the log has told of up to the end of this segment.
+    pub(super) fn told(&self) -> u64 {
+        self.told_before(self.end())
+    }
+
+    /// How many it has told of before this position.
+    pub(super) fn told_before(&self, position: u64) -> u64 {
+        let before = |index: usize| self.first + (index as u64) < position;
+        let here = self.losses.iter().filter(|(index, _)| before(*index));
+        self.header.told + here.map(|(_, lost)| lost).sum::<u64>()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -138,27 +199,35 @@ impl Segment {
         payload.push(b'\n');
         payload.extend_from_slice(&record.body);
         let frame = frame(&payload)?;
-        self.file.seek(SeekFrom::Start(u64::from(self.bytes)))?;
-        if let Err(error) = self.file.write_all(&frame) {
+        if self.frayed {
             self.cut_tail()?;
+        }
+        let start = u64::from(self.bytes);
+        let file = self.file.for_writing(&self.path)?;
+        file.seek(SeekFrom::Start(start))?;
+        if let Err(error) = file.write_all(&frame) {
+            self.frayed = true;
+            // When this fails too it is tried again before the next record.
+            let _ = self.cut_tail();
             return Err(error);
         }
-        if record.lost > 0 {
-            self.losses.push((self.offsets.len(), record.lost));
-        }
-        self.offsets.push(self.bytes);
+        self.note(record);
         self.bytes += to_offset(frame.len())?;
         Ok(())
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.get().sync_data()
     }
 
     /// Cuts whatever follows the last whole record.
-    pub(super) fn cut_tail(&self) -> io::Result<()> {
-        self.file.set_len(u64::from(self.bytes))?;
-        self.file.sync_all()
+    pub(super) fn cut_tail(&mut self) -> io::Result<()> {
+        let end = u64::from(self.bytes);
+        let file = self.file.for_writing(&self.path)?;
+        file.set_len(end)?;
+        file.sync_all()?;
+        self.frayed = false;
+        Ok(())
     }
 
     /// The record at `index` within this segment.
@@ -166,11 +235,11 @@ impl Segment {
         let start = self.offsets[index];
         let end = self.offsets.get(index + 1).copied().unwrap_or(self.bytes);
         let mut bytes = vec![0; (end - start) as usize];
-        let mut file = &self.file;
+        let mut file = self.file.get();
         file.seek(SeekFrom::Start(u64::from(start)))?;
         file.read_exact(&mut bytes)?;
-        next_frame(&bytes, 0)
-            .and_then(|(payload, _)| parse_record(payload))
+        record_at(&bytes, 0)
+            .map(|(record, _)| record)
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -191,6 +260,76 @@ impl Segment {
             reports.fold((0, 0), |(count, sum), (_, lost)| (count + 1, sum + lost));
         // A loss report is no event of its own: it stands for those it tells of.
         (self.len().saturating_sub(skip) as u64).saturating_sub(reports) + reported
+    }
+}
+
+impl Access {
+    fn open(path: &Path) -> io::Result<Self> {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => Ok(Self::Whole(file)),
+            Err(_) => Ok(Self::ReadOnly(File::open(path)?)),
+        }
+    }
+
+    fn get(&self) -> &File {
+        match self {
+            Self::Whole(file) | Self::ReadOnly(file) => file,
+        }
+    }
+
+    /// The file for writing: one that was found on a disk that took no writes is tried again.
+    fn for_writing(&mut self, path: &Path) -> io::Result<&mut File> {
+        if let Self::ReadOnly(_) = self {
+            *self = Self::Whole(OpenOptions::new().read(true).write(true).open(path)?);
+        }
+        match self {
+            Self::Whole(file) | Self::ReadOnly(file) => Ok(file),
+        }
+    }
+}
+
+/// Every whole record at or after byte `from`, wherever it begins, with its position.
+///
+/// Within a boot positions go on as sequence numbers do, so that a record that is missing leaves its place empty.
+fn salvage(
+    bytes: &[u8],
+    from: usize,
+    next: u64,
+    before: Option<(u64, &Stored)>,
+) -> Vec<(u64, Stored)> {
+    let mut found: Vec<(u64, Stored)> = Vec::new();
+    let mut at = from;
+    while at < bytes.len() {
+        let Some((record, end)) = record_at(bytes, at) else {
+            at += 1;
+            continue;
+        };
+        let last = found.last().map(|(position, record)| (*position, record));
+        let position = match last.or(before) {
+            None => next,
+            Some((position, last)) => position + steps(&last.mid, &record.mid),
+        };
+        found.push((position, record));
+        at = end;
+    }
+    found
+}
+
+/// How far one record is from another that follows it.
+fn steps(from: &str, to: &str) -> u64 {
+    let ((from_boot, from), (to_boot, to)) = (split_mid(from), split_mid(to));
+    if from_boot == to_boot {
+        to.saturating_sub(from).max(1)
+    } else {
+        1
+    }
+}
+
+/// Boot id and sequence number of a message id.
+pub(super) fn split_mid(mid: &str) -> (&str, u64) {
+    match mid.rsplit_once('-') {
+        Some((boot, seq)) => (boot, seq.parse().unwrap_or(0)),
+        None => (mid, 0),
     }
 }
 
@@ -219,6 +358,12 @@ fn next_frame(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let start = at + FRAME_HEADER;
     let payload = bytes.get(start..start + length)?;
     (crc32fast::hash(payload) == checksum).then_some((payload, start + length))
+}
+
+/// The record whose frame begins at byte `at`, and where the next one begins.
+fn record_at(bytes: &[u8], at: usize) -> Option<(Stored, usize)> {
+    let (payload, end) = next_frame(bytes, at)?;
+    Some((parse_record(payload)?, end))
 }
 
 fn parse_record(payload: &[u8]) -> Option<Stored> {

@@ -39,11 +39,12 @@ impl EventLine {
         }
     }
 
-    pub(super) fn log(mut self, level: Level, seq: u64) {
+    /// Logs it, with its sequence number unless it could not be written.
+    pub(super) fn log(mut self, level: Level, seq: Option<u64>) {
         if level > log::max_level() {
             return;
         }
-        self.fields.push(("SEQ", seq.to_string()));
+        self.fields.extend(seq.map(|seq| ("SEQ", seq.to_string())));
         log::logger().log(
             &Record::builder()
                 .level(level)

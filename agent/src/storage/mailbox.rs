@@ -11,6 +11,7 @@ use serde_json::Map;
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
+use super::disk::{DiskStatus, Faults};
 use super::state_file::StateFile;
 use super::{EventRecord, LogRecord, Place, RebootNote, StorageError};
 use crate::event_log::{Entry, EventLog};
@@ -40,6 +41,7 @@ pub(super) struct Door {
     pub(super) name: String,
     pub(super) newest: watch::Sender<u64>,
     pub(super) acknowledged: AtomicU64,
+    pub(super) disk: watch::Sender<DiskStatus>,
     pub(super) mailbox: Mutex<Mailbox>,
 }
 
@@ -74,6 +76,7 @@ pub(super) struct Files {
     pub(super) state_file: StateFile,
     pub(super) saved: Saved,
     pub(super) log: EventLog,
+    pub(super) faults: Faults,
     pub(super) _lock: File,
 }
 

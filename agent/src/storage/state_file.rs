@@ -2,12 +2,17 @@
 //!
 //! Two files, `state.0` and `state.1`, hold the two newest generations. A save replaces the older one: written beside it, fsynced, renamed
 //! over it, the directory fsynced. So whatever moment the power fails at, one whole generation is on disk. A file is one line that tells
-//! the format, length and CRC-32 of the rest, then JSON. A file that does not check out is renamed to `*.damaged-<n>`, reported, and never
-//! read again.
+//! the format, length and CRC-32 of the rest, then JSON. A file that does not check out, or is none at all, is renamed to `*.damaged-<time>`,
+//! reported, and never read again.
+//!
+//! On a full disk there is no room for a file beside the older one: then that one is written over where it lies. The newer one stays whole
+//! meanwhile, and if the older is torn by it the next start sees that.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,23 +46,18 @@ struct Envelope<T> {
 }
 
 impl StateFile {
-    /// Reads the newest whole generation below `directory`, which must exist.
-    ///
-    /// # Errors
-    /// Only when a slot exists and cannot be read at all; a slot that is read and found damaged is set aside and reported.
-    pub(super) fn open<T: DeserializeOwned>(
-        directory: &Path,
-    ) -> io::Result<(Self, Option<T>, Vec<Damage>)> {
+    /// Reads the newest whole generation below `directory`. A slot that is damaged, or cannot be read at all, is set aside and reported.
+    pub(super) fn open<T: DeserializeOwned>(directory: &Path) -> (Self, Option<T>, Vec<Damage>) {
         let mut newest: Option<Envelope<T>> = None;
         let mut damages = Vec::new();
         for slot in 0..2 {
             let path = slot_path(directory, slot);
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
+            let found = match fs::read(&path) {
+                Ok(bytes) => decode::<T>(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                Err(error) => Err(error.to_string()),
             };
-            match decode::<T>(&bytes) {
+            match found {
                 Ok(found)
                     if newest
                         .as_ref()
@@ -71,7 +71,17 @@ impl StateFile {
             directory: directory.to_path_buf(),
             generation,
         };
-        Ok((file, newest.map(|n| n.content), damages))
+        (file, newest.map(|n| n.content), damages)
+    }
+
+    /// Whether both slots are there: then a full disk has room for the next save, where the older one lies.
+    pub(super) fn has_both(&self) -> bool {
+        (0..2).all(|slot| slot_path(&self.directory, slot).exists())
+    }
+
+    /// The file that holds the newest generation.
+    pub(super) fn newest(&self) -> PathBuf {
+        slot_path(&self.directory, self.generation % 2)
     }
 
     /// Makes `content` the newest generation; when this returns `Ok`, it survives a power cut.
@@ -79,32 +89,87 @@ impl StateFile {
         let generation = self.generation + 1;
         let bytes = encode(generation, content)?;
         let path = slot_path(&self.directory, generation % 2);
-        let fresh = path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
+        match replace(&path, &bytes) {
+            Err(error) if is_full(&error) => write_over(&path, &bytes).map_err(|_| error)?,
+            done => done?,
+        }
         sync_directory(&self.directory)?;
         self.generation = generation;
         Ok(())
     }
 }
 
+/// Writes beside `path`, then renames over it.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let written = File::create(&fresh).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let replaced = written.and_then(|()| fs::rename(&fresh, path));
+    if replaced.is_err() {
+        // What is left of it would only take room, and is written anew with the next save.
+        let _ = fs::remove_file(&fresh);
+    }
+    replaced
+}
+
+/// Writes where the file lies, in the room that it has.
+pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
+/// Whether there is no room left.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Renames a damaged file out of the way and says so.
 pub(crate) fn set_aside(path: &Path, reason: String) -> Damage {
-    let kept_as = (0..1000)
-        .map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".damaged-{n}"));
-            PathBuf::from(name)
-        })
-        .find(|candidate| !candidate.exists())
-        .filter(|candidate| fs::rename(path, candidate).is_ok());
+    let kept = free_name(path).filter(|kept| fs::rename(path, kept).is_ok());
     Damage {
         file: path.to_path_buf(),
-        kept_as,
+        kept_as: kept,
         reason,
     }
+}
+
+/// Keeps these bytes beside a file whose whole part stays in use.
+pub(crate) fn keep_bytes(path: &Path, bytes: &[u8], reason: String) -> Damage {
+    let kept = free_name(path).filter(|kept| {
+        let written = fs::write(kept, bytes);
+        if written.is_err() {
+            // A part of it helps nobody, and takes room.
+            let _ = fs::remove_file(kept);
+        }
+        written.is_ok()
+    });
+    Damage {
+        file: path.to_path_buf(),
+        kept_as: kept,
+        reason,
+    }
+}
+
+/// A name beside `path` that tells when, and that nothing has.
+fn free_name(path: &Path) -> Option<PathBuf> {
+    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    (0..1000)
+        .map(|n| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".damaged-{stamp}"));
+            if n > 0 {
+                name.push(format!("-{n}"));
+            }
+            PathBuf::from(name)
+        })
+        .find(|candidate| fs::symlink_metadata(candidate).is_err())
 }
 
 /// Makes renames and removals in `directory` survive a power cut.
@@ -164,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn open(directory: &Path) -> (StateFile, Option<Content>, Vec<Damage>) {
-        StateFile::open(directory).unwrap()
+        StateFile::open(directory)
     }
 
     #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -242,6 +307,51 @@ mod tests {
         let (_, restored, damages) = open(directory.path());
         assert_eq!(restored, None);
         assert_eq!(damages.len(), 2);
+    }
+
+    #[test]
+    fn whatever_is_in_the_place_of_a_slot_is_kept_aside_under_names_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let slot = slot_path(directory.path(), 1);
+        let mut kept = Vec::new();
+        for n in 0..3 {
+            if n == 1 {
+                fs::create_dir(&slot).unwrap();
+            } else {
+                fs::write(&slot, format!("door-agent-state-{n} 3 00000000\n{{}}")).unwrap();
+            }
+            let (mut file, restored, damages) = open(directory.path());
+            assert_eq!(restored, None);
+            assert_eq!(damages.len(), 1, "{damages:?}");
+            kept.push(damages[0].kept_as.clone().unwrap());
+            file.save(&content("one")).unwrap();
+            fs::remove_file(&slot).unwrap();
+        }
+        for (n, kept) in kept.iter().enumerate() {
+            let name = kept.file_name().unwrap().to_str().unwrap();
+            assert!(name.starts_with("state.1.damaged-2"), "{name}");
+            assert_eq!(kept.is_dir(), n == 1);
+        }
+        let text = fs::read_to_string(&kept[2]).unwrap();
+        assert!(text.starts_with("door-agent-state-2"), "{text}");
+    }
+
+    #[test]
+    fn a_slot_written_over_where_it_lies_is_as_good_and_torn_it_leaves_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, _, _) = open(directory.path());
+        file.save(&content("a longer one")).unwrap();
+        file.save(&content("two")).unwrap();
+        let bytes = encode(3, &content("three")).unwrap();
+        let older = slot_path(directory.path(), 1);
+        for cut in 0..bytes.len() {
+            write_over(&older, &bytes[..cut]).unwrap();
+            let (_, restored, damages) = open(directory.path());
+            assert_eq!(restored, Some(content("two")), "cut at {cut}");
+            fs::rename(damages[0].kept_as.as_ref().unwrap(), &older).unwrap();
+        }
+        write_over(&older, &bytes).unwrap();
+        assert_eq!(open(directory.path()).1, Some(content("three")));
     }
 
     proptest! {

@@ -7,14 +7,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{Level, error, warn};
+use log::{Level, error};
 
+use super::disk;
 use super::event_line::EventLine;
 use super::mailbox::{Door, Files, Mailbox, Shared};
-use super::{StorageError, failed, unix_now_s};
+use super::{EventRecord, StorageError, failed, unix_now_s};
 
 /// How long a record that is not urgent may wait for its fsync.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
+/// How soon a disk that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     std::thread::Builder::new()
@@ -26,10 +29,14 @@ pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
 fn run(shared: &Shared) {
     let _ended = EndedOnDrop(shared);
     let mut writer = Writer::default();
-    while let Some(turn) = next_turn(shared, writer.syncs.front().map(|(due, _)| *due)) {
+    while let Some(turn) = next_turn(shared, writer.due()) {
         match turn {
             Turn::Door(door) => writer.serve(&door),
-            Turn::SyncDue => writer.sync_due(Instant::now()),
+            Turn::Due => {
+                let now = Instant::now();
+                writer.sync_due(now);
+                writer.retry_due(now);
+            }
         }
     }
     for (path, files) in writer.files.drain() {
@@ -56,16 +63,17 @@ impl Drop for EndedOnDrop<'_> {
 
 enum Turn {
     Door(Arc<Door>),
-    SyncDue,
+    /// A sync or another attempt.
+    Due,
 }
 
 /// Waits for work; `None` when the storage was shut down and nothing is left.
-fn next_turn(shared: &Shared, sync_due: Option<Instant>) -> Option<Turn> {
+fn next_turn(shared: &Shared, due: Option<Instant>) -> Option<Turn> {
     let mut queue = shared.lock();
     loop {
-        let wait = sync_due.map(|due| due.saturating_duration_since(Instant::now()));
+        let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
         if wait == Some(Duration::ZERO) {
-            return Some(Turn::SyncDue);
+            return Some(Turn::Due);
         }
         if let Some(door) = queue.ready.pop_front() {
             return Some(Turn::Door(door));
@@ -93,10 +101,18 @@ struct Writer {
     files: HashMap<PathBuf, Files>,
     /// Logs with records not yet synced, earliest due first (every wait is the same length).
     syncs: VecDeque<(Instant, PathBuf)>,
+    /// Doors whose disk failed, earliest due first (every wait is the same length).
+    retries: VecDeque<(Instant, Arc<Door>)>,
 }
 
 impl Writer {
-    fn serve(&mut self, door: &Door) {
+    fn due(&self) -> Option<Instant> {
+        let sync = self.syncs.front().map(|(due, _)| *due);
+        let retry = self.retries.front().map(|(due, _)| *due);
+        sync.into_iter().chain(retry).min()
+    }
+
+    fn serve(&mut self, door: &Arc<Door>) {
         let mut work = std::mem::take(&mut *door.lock());
         if let Some(opened) = work.opened.take() {
             self.files.insert(door.path.clone(), opened);
@@ -112,19 +128,25 @@ impl Writer {
         let urgent = append(door, files, &mut work);
         if let Some(position) = work.acknowledged {
             if let Err(error) = files.log.acknowledge(position) {
-                warn!(
-                    "{}: cannot note acknowledged events: {error}",
-                    door.path.display()
-                );
+                let fault = &mut files.faults.log;
+                fault.get_or_insert_with(|| format!("cannot note acknowledged events: {error}"));
             }
         }
         note_acknowledged(door, files);
         for read in work.reads.drain(..) {
             let records = files.log.read_after(read.position, read.limit);
             // Nobody waits for it any more when this fails.
-            let _ = read
-                .reply
-                .send(records.map_err(failed("read the event log in", &door.path)));
+            let _ = read.reply.send(Ok(records));
+        }
+        tell_disk(door, files);
+        if files.faults.any().is_some()
+            && !self
+                .retries
+                .iter()
+                .any(|(_, known)| Arc::ptr_eq(known, door))
+        {
+            self.retries
+                .push_back((Instant::now() + RETRY, Arc::clone(door)));
         }
         match urgent {
             Urgency::Synced | Urgency::Nothing => {}
@@ -154,7 +176,25 @@ impl Writer {
         }
     }
 
+    /// Tries again what failed, so that nothing needs to happen for a disk that has come back to be used.
+    fn retry_due(&mut self, now: Instant) {
+        while self.retries.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, door)) = self.retries.pop_front() else {
+                return;
+            };
+            let Some(files) = self.files.get_mut(&door.path) else {
+                continue;
+            };
+            try_again(&door, files);
+            tell_disk(&door, files);
+            if files.faults.any().is_some() {
+                self.retries.push_back((now + RETRY, door));
+            }
+        }
+    }
+
     fn close(&mut self, door: &Door) {
+        self.retries.retain(|(_, known)| known.path != door.path);
         self.syncs.retain(|(_, path)| *path != door.path);
         if let Some(mut files) = self.files.remove(&door.path) {
             // What the clock shows now is the floor of the next start's; why it failed is in the log already.
@@ -183,7 +223,10 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     if let Some(reboot) = work.reboot.take() {
         files.saved.reboot = Some(reboot);
     }
-    let result = write_state(door, files);
+    let mut result = write_state(door, files);
+    if result.is_ok() && !files.state_file.has_both() {
+        result = write_state(door, files);
+    }
     for done in work.saves.drain(..) {
         done(result.clone());
     }
@@ -193,7 +236,7 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
     files.saved.clock_unix_s = files.saved.clock_unix_s.max(unix_now_s());
     let result = files.state_file.save(&files.saved);
     if let Err(error) = &result {
-        error!("cannot save the state in {}: {error}", door.path.display());
+        files.faults.state.get_or_insert_with(|| state_fault(error));
     }
     result.map_err(failed("save the state in", &door.path))
 }
@@ -201,6 +244,71 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
 fn note_acknowledged(door: &Door, files: &Files) {
     door.acknowledged
         .store(files.log.acknowledged(), Ordering::Relaxed);
+}
+
+fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
+    files.faults.clock.clone_from(&record.clock);
+    let level = if record.urgent {
+        Level::Info
+    } else {
+        Level::Debug
+    };
+    let entry = door.entry(&files.saved.place, record);
+    let line = EventLine::of(&entry);
+    match files.log.append(entry) {
+        Ok(seq) => line.log(level, Some(seq)),
+        Err(error) => {
+            // The journal has it, though the hub will only hear that one is missing.
+            line.log(level, None);
+            files.faults.log.get_or_insert_with(|| log_fault(&error));
+        }
+    }
+}
+
+/// Finds out whether what failed would work now. That a few bytes still fitted somewhere is not enough: there must be room for whole files again.
+fn try_again(door: &Door, files: &mut Files) {
+    let Files {
+        faults, log, saved, ..
+    } = files;
+    let room = disk::probe(&door.path);
+    if faults.state.is_some() {
+        let saved = room.as_ref().map_err(state_fault).and_then(|()| {
+            let state_file = &mut files.state_file;
+            state_file.save(saved).map_err(|error| state_fault(&error))
+        });
+        faults.state = saved.err();
+    }
+    if faults.log.is_some() {
+        let tried = room.as_ref().map_err(log_fault);
+        let tried = tried.and_then(|()| log.try_out().map_err(|error| log_fault(&error)));
+        faults.log = tried.err();
+    }
+}
+
+fn state_fault(error: &io::Error) -> String {
+    format!("cannot save the state: {error}")
+}
+
+fn log_fault(error: &io::Error) -> String {
+    format!("cannot write events: {error}")
+}
+
+/// Tells in the log, in the events and in the status what has become of the disk.
+fn tell_disk(door: &Door, files: &mut Files) {
+    for damage in files.log.take_damages() {
+        door.tell_damage(&damage);
+        let record = disk::damage_record(&damage, &files.faults.clock);
+        append_one(door, files, record);
+    }
+    let Some(record) = files.faults.tell(&door.path, &door.disk) else {
+        return;
+    };
+    append_one(door, files, record);
+    if files.log.sync().is_ok() {
+        door.newest.send_replace(files.log.newest());
+    }
+    note_acknowledged(door, files);
+    // What that has changed is told by the next attempt.
 }
 
 enum Urgency {
@@ -215,25 +323,12 @@ fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
     }
     let urgent = work.records.iter().any(|record| record.urgent);
     for record in work.records.drain(..) {
-        let level = if record.urgent {
-            Level::Info
-        } else {
-            Level::Debug
-        };
-        let entry = door.entry(&files.saved.place, record);
-        let line = EventLine::of(&entry);
-        match files.log.append(entry) {
-            Ok(seq) => line.log(level, seq),
-            Err(error) => error!("cannot write an event in {}: {error}", door.path.display()),
-        }
+        append_one(door, files, record);
     }
     files.log.count_lost(work.overflow);
     let urgency = if urgent {
         if let Err(error) = files.log.sync() {
-            error!(
-                "cannot sync the event log in {}: {error}",
-                door.path.display()
-            );
+            files.faults.log.get_or_insert_with(|| log_fault(&error));
         }
         Urgency::Synced
     } else {

@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod disk;
 mod hub;
 mod journal;
 mod killed;

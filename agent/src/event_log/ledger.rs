@@ -1,0 +1,143 @@
+//! What the log knows beside its records: how far the hub has acknowledged, how many events were lost, where the sequence stands.
+//!
+//! One line: `<acknowledged> <lost> <told> <boot> <next sequence> <from>-<to>...`, replaced whole. The ranges are positions of lost records that are
+//! counted already. A file with the first number alone was written by an earlier version.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use crate::storage::{is_full, write_over};
+
+/// Name of the file.
+pub(super) const LEDGER: &str = "acknowledged";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    /// Position up to which everything is acknowledged or given up.
+    pub(super) acknowledged: u64,
+    /// How many events were lost since the log began.
+    pub(super) lost: u64,
+    /// How many of them acknowledged records have told of.
+    pub(super) told: u64,
+    /// Where the sequence of which boot stood.
+    pub(super) sequence: Option<(String, u64)>,
+    /// Positions whose records are known to be lost, and counted.
+    pub(super) gaps: Vec<Range<u64>>,
+}
+
+impl Ledger {
+    /// What the file says; `None` when it is absent or damaged.
+    pub(super) fn read(directory: &Path) -> Option<Self> {
+        let text = fs::read_to_string(directory.join(LEDGER)).ok()?;
+        // Without its line end it is not whole.
+        Self::parse(text.strip_suffix('\n')?)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let acknowledged = words.next()?.parse().ok()?;
+        let Some(lost) = words.next() else {
+            return Some(Self {
+                acknowledged,
+                ..Self::default()
+            });
+        };
+        let lost = lost.parse().ok()?;
+        let told = words.next()?.parse().ok()?;
+        let sequence = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+        let gaps = words.map(|word| {
+            let (from, to) = word.split_once('-')?;
+            Some(from.parse().ok()?..to.parse().ok()?)
+        });
+        Some(Self {
+            acknowledged,
+            lost,
+            told,
+            sequence: Some(sequence),
+            gaps: gaps.collect::<Option<_>>()?,
+        })
+    }
+
+    /// Replaces the file; `synced` when it must survive a power cut.
+    pub(super) fn write(&self, directory: &Path, synced: bool) -> io::Result<()> {
+        let (boot, seq) = self.sequence.clone().unwrap_or_default();
+        let mut line = format!(
+            "{} {} {} {boot} {seq}",
+            self.acknowledged, self.lost, self.told
+        );
+        for gap in &self.gaps {
+            line.push_str(&format!(" {}-{}", gap.start, gap.end));
+        }
+        line.push('\n');
+        let path = directory.join(LEDGER);
+        match replace(&path, line.as_bytes(), synced) {
+            // Torn by a power cut it would count as absent: then more is sent again.
+            Err(error) if is_full(&error) => write_over(&path, line.as_bytes()).map_err(|_| error),
+            done => done,
+        }
+    }
+
+    /// How many of these positions are not yet counted.
+    pub(super) fn uncounted(&self, gap: &Range<u64>) -> u64 {
+        let counted = self.gaps.iter().map(|known| {
+            let (from, to) = (known.start.max(gap.start), known.end.min(gap.end));
+            to.saturating_sub(from)
+        });
+        (gap.end - gap.start).saturating_sub(counted.sum())
+    }
+}
+
+/// Writes beside `path`, then renames over it.
+fn replace(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let written = File::create(&fresh).and_then(|mut file| {
+        file.write_all(bytes)?;
+        if synced { file.sync_data() } else { Ok(()) }
+    });
+    let replaced = written.and_then(|()| fs::rename(&fresh, path));
+    if replaced.is_err() {
+        // It would only take room.
+        let _ = fs::remove_file(&fresh);
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_it_was_written_and_the_earlier_form_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger {
+            acknowledged: 12,
+            lost: 3,
+            told: 2,
+            sequence: Some(("boot-1".to_owned(), 14)),
+            gaps: vec![20..22, 30..31],
+        };
+        ledger.write(directory.path(), true).unwrap();
+        assert_eq!(Ledger::read(directory.path()), Some(ledger.clone()));
+        assert_eq!(ledger.uncounted(&(19..23)), 2);
+        assert_eq!(ledger.uncounted(&(30..31)), 0);
+        fs::write(directory.path().join(LEDGER), "7\n").unwrap();
+        let earlier = Ledger {
+            acknowledged: 7,
+            ..Ledger::default()
+        };
+        assert_eq!(Ledger::read(directory.path()), Some(earlier));
+        for damaged in [
+            "",
+            "7",
+            "\0\0\0",
+            "7 x 1 b 1\n",
+            "7 1 0 b\n",
+            "7 1 0 b 2 9\n",
+        ] {
+            fs::write(directory.path().join(LEDGER), damaged).unwrap();
+            assert_eq!(Ledger::read(directory.path()), None, "{damaged:?}");
+        }
+    }
+}

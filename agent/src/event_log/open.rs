@@ -1,0 +1,237 @@
+//! Reading what is on disk: whatever state the files are in, every whole record is found, and what is missing is counted once.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::ledger::Ledger;
+use super::segment::{Found, Header, Segment, Stored, split_mid};
+use super::{EventLog, segment_path};
+use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
+
+/// Shorter than any record: what is left of a segment that a power cut kept from being begun.
+const LEFTOVER: u64 = 128;
+
+impl EventLog {
+    /// Opens the log below `directory`, making it when there is none. What cannot be read is set aside; a directory that cannot be had is
+    /// tried again with every record.
+    pub(crate) fn open(directory: &Path, boot: &str, limit_bytes: u64) -> (Self, Vec<Damage>) {
+        let mut log = Self {
+            directory: directory.to_path_buf(),
+            boot: boot.to_owned(),
+            next_seq: 1,
+            limit_bytes,
+            attached: false,
+            damages: Vec::new(),
+            segments: VecDeque::new(),
+            unacknowledged: 1,
+            lost: 0,
+            told: 0,
+            ledger: Ledger::default(),
+        };
+        // The first record tries again, and its caller hears why.
+        let _ = log.attach();
+        let damages = log.take_damages();
+        (log, damages)
+    }
+
+    /// Damages found since this was last asked.
+    pub(crate) fn take_damages(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damages)
+    }
+
+    /// Reads what is on disk, unless that was done.
+    pub(super) fn attach(&mut self) -> io::Result<()> {
+        if self.attached {
+            return Ok(());
+        }
+        self.make_directory()?;
+        let files = segment_files(&self.directory)?;
+        let ledger = Ledger::read(&self.directory);
+        let mut segments: VecDeque<Segment> = VecDeque::new();
+        for (path, first) in files {
+            let end = segments.back().map_or(0, Segment::end);
+            if first < end {
+                let reason = format!("its records are elsewhere up to {}", end - 1);
+                self.damages.push(set_aside(&path, reason));
+                continue;
+            }
+            let told = segments.back().map_or(0, Segment::told);
+            segments.extend(self.read_segment(&path, first, told));
+        }
+        self.take_up(ledger, segments);
+        self.attached = true;
+        Ok(())
+    }
+
+    fn make_directory(&mut self) -> io::Result<()> {
+        match fs::metadata(&self.directory) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => {
+                let reason = "not a directory".to_owned();
+                self.damages.push(set_aside(&self.directory, reason));
+            }
+            Err(_) => {}
+        }
+        fs::create_dir_all(&self.directory)
+    }
+
+    /// The segments that a file gives: itself, nothing, or several where it was damaged in its midst.
+    fn read_segment(&mut self, path: &Path, first: u64, told: u64) -> Vec<Segment> {
+        let length = fs::metadata(path).map_or(0, |found| found.len());
+        match Segment::open(path, first) {
+            Ok(Found::Whole(segment)) => vec![segment],
+            Ok(Found::Torn(mut segment, tail)) => {
+                let reason = format!("{} bytes at its end are no whole record", tail.len());
+                self.damages.push(keep_bytes(path, &tail, reason));
+                // Where that cannot be done now it is before the next record.
+                let _ = segment.cut_tail();
+                vec![segment]
+            }
+            Ok(Found::Damaged { records, .. }) if records.is_empty() && length < LEFTOVER => {
+                // In the way of the next segment, and never had a record.
+                let _ = fs::remove_file(path);
+                Vec::new()
+            }
+            Ok(Found::Damaged { reason, records }) => {
+                match rebuild(&self.directory, &records, told) {
+                    Ok(rebuilt) => {
+                        self.damages.push(set_aside(path, reason));
+                        rebuilt.into_iter().filter_map(put_in_place).collect()
+                    }
+                    Err(error) => {
+                        self.damages.push(Damage {
+                            file: path.to_path_buf(),
+                            kept_as: Some(path.to_path_buf()),
+                            reason: format!("{reason}; it cannot be mended: {error}"),
+                        });
+                        Vec::new()
+                    }
+                }
+            }
+            Err(error) => {
+                self.damages.push(set_aside(path, error.to_string()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Finds out what is missing and where position and sequence go on.
+    fn take_up(&mut self, ledger: Option<Ledger>, segments: VecDeque<Segment>) {
+        let known = ledger.is_some();
+        let mut ledger = ledger.unwrap_or_default();
+        let oldest = segments.front().map(|segment| segment.first);
+        // Without a ledger all of the log is sent again, under the message ids it had.
+        let begin = match oldest {
+            Some(oldest) if !known => oldest,
+            _ => ledger.acknowledged + 1,
+        };
+        let mut expected = begin;
+        let mut gaps: Vec<Range<u64>> = Vec::new();
+        for segment in &segments {
+            if segment.first > expected {
+                gaps.push(expected..segment.first);
+            }
+            expected = expected.max(segment.end());
+        }
+        // What the hub has heard may have been on no disk yet when the power failed.
+        let told = segments.back().map_or(ledger.lost, Segment::told);
+        self.told = told.max(ledger.told);
+        let missing: u64 = gaps.iter().map(|gap| ledger.uncounted(gap)).sum();
+        // What could not be written while there was no log is not forgotten.
+        self.lost += ledger.lost.max(self.told) + missing;
+        self.unacknowledged = oldest.map_or(begin, |oldest| begin.max(oldest));
+        self.next_seq = self.sequence_after(&ledger, &segments);
+        let changed = missing > 0 || !known;
+        ledger.gaps = gaps;
+        self.ledger = ledger;
+        self.segments = segments;
+        if changed {
+            // When it cannot be written now, it is with the next acknowledgement.
+            let _ = self.note(true);
+        }
+    }
+
+    /// Where the sequence of this boot goes on.
+    fn sequence_after(&self, ledger: &Ledger, segments: &VecDeque<Segment>) -> u64 {
+        let mut next = 1;
+        let mut hear = |boot: &str, seq: u64| {
+            if boot == self.boot {
+                next = next.max(seq);
+            }
+        };
+        if let Some((boot, seq)) = &ledger.sequence {
+            hear(boot, *seq);
+        }
+        if let Some(newest) = segments.back() {
+            hear(&newest.header.boot, newest.header.next_seq);
+            let last = newest.len().checked_sub(1);
+            if let Some(Ok(record)) = last.map(|last| newest.read(last)) {
+                let (boot, seq) = split_mid(&record.mid);
+                hear(boot, seq + 1);
+            }
+        }
+        next
+    }
+}
+
+/// Writes records to new segments, a run of positions each, beside where they belong.
+fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Result<Vec<Segment>> {
+    let mut rebuilt: Vec<Segment> = Vec::new();
+    let mut write = || {
+        for (position, record) in records {
+            if rebuilt.last().is_none_or(|run| run.end() != *position) {
+                let path = segment_path(directory, *position).with_extension("new");
+                // Left by a start that was cut short.
+                let _ = fs::remove_file(&path);
+                let (boot, next_seq) = split_mid(&record.mid);
+                let header = Header {
+                    boot: boot.to_owned(),
+                    next_seq,
+                    told,
+                };
+                rebuilt.push(Segment::create(&path, *position, header)?);
+            }
+            let run = rebuilt.last_mut().expect("one was just begun");
+            run.append(record)?;
+            told += record.lost;
+        }
+        rebuilt.iter().try_for_each(Segment::sync)
+    };
+    let written = write();
+    if written.is_err() {
+        for run in &rebuilt {
+            let _ = fs::remove_file(&run.path);
+        }
+    }
+    written.map(|()| rebuilt)
+}
+
+/// Gives a rebuilt segment its name; without it, it is no part of the log.
+fn put_in_place(mut segment: Segment) -> Option<Segment> {
+    let path = segment.path.with_extension("log");
+    fs::rename(&segment.path, &path).ok()?;
+    segment.path = path;
+    let directory = segment.path.parent()?;
+    // At worst a power cut brings the gap back, which then counts as lost.
+    let _ = sync_directory(directory);
+    Some(segment)
+}
+
+/// The segment files of a directory with the position their names give, oldest first.
+pub(super) fn segment_files(directory: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let first = path
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.parse().ok());
+            files.extend(first.map(|first| (path, first)));
+        }
+    }
+    files.sort_by_key(|(_, first)| *first);
+    Ok(files)
+}

@@ -1,0 +1,159 @@
+//! How a door's disk does, told once when it changes: in the log, as an event, in the status.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use jiff::Timestamp;
+use log::{error, info};
+use serde::Serialize;
+use serde_json::Map;
+use tokio::sync::watch;
+
+use super::mailbox::Door;
+use super::{Damage, EventRecord};
+
+/// Damaged files that a status names at most; the log names them all.
+const NAMED: usize = 16;
+
+/// Room for a state and the beginning of an event file.
+const PROBE: [u8; 8192] = [0; 8192];
+
+/// How a door's disk does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskStatus {
+    /// What cannot be kept, and why, as long as that is so. The door works; what it is told may not outlive a restart.
+    pub problem: Option<String>,
+    /// Since when, by the wall clock.
+    pub since: Option<Timestamp>,
+    /// Damaged files that were found since the start, under the names by which they are kept.
+    pub kept_aside: Vec<String>,
+}
+
+/// What failed when it was last tried.
+#[derive(Debug)]
+pub(super) struct Faults {
+    /// Saving the state.
+    pub(super) state: Option<String>,
+    /// Writing events.
+    pub(super) log: Option<String>,
+    /// Quality of the clock at the latest event.
+    pub(super) clock: String,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            state: None,
+            log: None,
+            clock: "unsynchronized".to_owned(),
+        }
+    }
+}
+
+impl Faults {
+    pub(super) fn any(&self) -> Option<&String> {
+        self.state.as_ref().or(self.log.as_ref())
+    }
+
+    /// Brings the status up to date; gives the event of a change that is worth one.
+    pub(super) fn tell(
+        &self,
+        path: &Path,
+        status: &watch::Sender<DiskStatus>,
+    ) -> Option<EventRecord> {
+        let path = path.display();
+        let now = Timestamp::now();
+        let problem = self.any().cloned();
+        let (before, since) = {
+            let told = status.borrow();
+            (told.problem.clone(), told.since)
+        };
+        if problem == before {
+            return None;
+        }
+        status.send_modify(|status| {
+            status.since = problem.as_ref().map(|_| since.unwrap_or(now));
+            status.problem.clone_from(&problem);
+        });
+        let mut fields = Map::new();
+        let kind = match (&before, &problem) {
+            (_, Some(problem)) => {
+                error!("{path}: {problem}; the door works on, and it is tried again");
+                if before.is_some() {
+                    // The same trouble in other words.
+                    return None;
+                }
+                fields.insert("problem".to_owned(), problem.as_str().into());
+                "storageFault"
+            }
+            (before, None) => {
+                info!("{path}: the disk takes everything again");
+                fields.insert("problem".to_owned(), before.clone().into());
+                fields.insert("since".to_owned(), since.map(|at| at.to_string()).into());
+                "storageRestored"
+            }
+        };
+        Some(EventRecord {
+            at: Some(now),
+            clock: self.clock.clone(),
+            kind: kind.to_owned(),
+            urgent: true,
+            fields,
+        })
+    }
+}
+
+/// Whether a disk that failed takes whole files again.
+pub(super) fn probe(directory: &Path) -> io::Result<()> {
+    let path = directory.join("probe");
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&PROBE)?;
+        file.sync_all()
+    });
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
+impl Door {
+    /// Tells of a damaged file in the log and in the status.
+    pub(super) fn tell_damage(&self, damage: &Damage) {
+        let Damage {
+            file,
+            kept_as,
+            reason,
+        } = damage;
+        let kept_as = kept_as.as_ref().map(|path| path.display().to_string());
+        error!(
+            "{}: damaged: {reason}; kept as {}",
+            file.display(),
+            kept_as.as_deref().unwrap_or("nothing")
+        );
+        let shown = kept_as.unwrap_or_else(|| file.display().to_string());
+        self.disk.send_modify(|disk| {
+            if disk.kept_aside.len() < NAMED {
+                disk.kept_aside.push(shown);
+            }
+        });
+    }
+}
+
+/// The event of a damaged file.
+pub(crate) fn damage_record(damage: &Damage, clock: &str) -> EventRecord {
+    let kept_as = damage.kept_as.as_ref();
+    let mut fields = Map::new();
+    fields.insert("file".to_owned(), damage.file.display().to_string().into());
+    fields.insert(
+        "keptAs".to_owned(),
+        kept_as.map(|path| path.display().to_string()).into(),
+    );
+    fields.insert("reason".to_owned(), damage.reason.as_str().into());
+    EventRecord {
+        at: Some(Timestamp::now()),
+        clock: clock.to_owned(),
+        kind: "stateDamaged".to_owned(),
+        urgent: true,
+        fields,
+    }
+}

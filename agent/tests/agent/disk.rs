@@ -1,0 +1,457 @@
+//! Disks that are full, read-only or damaged: the door works on, says what is wrong, and goes on by itself when it is not wrong any more.
+//!
+//! A small disk of its own is mounted where only this test sees it: each test starts itself again in mounts of its own (`unshare`), which root may
+//! do and anybody where the kernel allows user namespaces. Where neither holds the test fails.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use door_agent::gpio::simulated::SimCommand;
+use door_agent::{Agent, AgentSnapshot, RunningAgent, Shared, status};
+use door_core::contract::LockState;
+use serde_json::{Value, json};
+
+use crate::support::{TestHub, agent_until};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
+
+/// Whether this is the test within mounts of its own; else runs it there and judges what became of it.
+fn in_own_mounts(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--user", "--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("this test needs unshare of util-linux");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{test} failed in mounts of its own; it needs root or user namespaces:\n{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+}
+
+/// A disk of 64 KiB.
+fn mount_small_disk(at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    let at = at.to_str().unwrap();
+    run(
+        "mount",
+        &["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", at],
+    );
+}
+
+/// Takes all the room that is left.
+fn fill(disk: &Path) -> PathBuf {
+    let path = disk.join("something-else");
+    let mut file = fs::File::create(&path).unwrap();
+    while file.write_all(&[b'x'; 256]).is_ok() {}
+    path
+}
+
+/// The program with a simulated door on a disk.
+struct Program {
+    config: PathBuf,
+    state: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Program {
+    async fn new(hub: &TestHub, home: &Path, state: &Path) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let secret = home.join("connection-string");
+        fs::write(&secret, hub.add_device("lobby-east").await).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = {}\nreconnect_min = \"100ms\"\n\
+             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"20ms\"\n[state]\ndirectory = \"{}\"\n",
+            hub.hub().ca_file().display(),
+            hub.hub().mqtt_address().port(),
+            state.display(),
+        );
+        let config = home.join("door.toml");
+        fs::write(&config, text).unwrap();
+        Self {
+            config,
+            state: state.to_path_buf(),
+            log: home.join("log"),
+            child: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log);
+        let child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+            .arg("--config")
+            .arg(&self.config)
+            .env_remove("STATE_DIRECTORY")
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        loop {
+            let said = status::ask(&self.state).await;
+            let said = said.map(|said| said.document).unwrap_or_default();
+            if said.is_object() && condition(&said) {
+                return said;
+            }
+            assert!(begin.elapsed() < DEADLINE, "still {said:#}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn sim(&self, action: &str) {
+        let config = self.config.to_str().unwrap();
+        run(
+            env!("CARGO_BIN_EXE_door-agent"),
+            &["sim", action, "--config", config],
+        );
+    }
+}
+
+fn lock_state(said: &Value) -> &str {
+    said["door"]["report"]["lockState"].as_str().unwrap()
+}
+
+/// Every event that the hub has, once, judged to be without gap in its sequence.
+async fn events(hub: &TestHub) -> Vec<Value> {
+    let mut seen: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut events = Vec::new();
+    for event in hub.events("lobby-east").await {
+        if event["repeated"] == true {
+            continue;
+        }
+        let mid = event["systemProperties"]["message-id"].as_str().unwrap();
+        let (boot, seq) = mid.rsplit_once('-').unwrap();
+        let last = seen.entry(boot.to_owned()).or_default();
+        assert_eq!(seq.parse::<u64>().unwrap(), *last + 1, "{event}");
+        *last += 1;
+        events.push(event["body"].clone());
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_room() {
+    if !in_own_mounts(
+        "disk::on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_room",
+    ) {
+        return;
+    }
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    mount_small_disk(&state);
+    let mut door = Program::new(&hub, home.path(), &state).await;
+    door.start();
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["secured"] == "secured" && reported["device"]["disk"]["problem"].is_null()
+    })
+    .await;
+
+    let filler = fill(&state);
+    let mut commands = 0;
+    let said = loop {
+        let (method, reached) = [("unlockDoor", "unlocked"), ("lockDoor", "locked")][commands % 2];
+        let id = format!("c-{commands}");
+        commands += 1;
+        let (status, answer) = hub
+            .invoke("lobby-east", method, json!({"commandId": id}))
+            .await;
+        // Two generations fit where they lie: what is told is kept.
+        assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
+        let said = door.status(|said| lock_state(said) == reached).await;
+        if !said["disk"]["problem"].is_null() {
+            break said;
+        }
+        assert!(commands < 200, "the disk does not fill");
+    };
+    let problem = said["disk"]["problem"].as_str().unwrap();
+    assert!(problem.contains("No space left on device"), "{problem}");
+    hub.reported_until("lobby-east", |reported| {
+        reported["device"]["disk"]["problem"] == problem
+    })
+    .await;
+    assert_eq!(door.log().matches("; the door works on").count(), 1);
+    if lock_state(&said) == "unlocked" {
+        let (_, answer) = hub.invoke("lobby-east", "lockDoor", json!({})).await;
+        assert_eq!(answer["status"], 200, "{answer}");
+    }
+    door.sim("rex");
+    door.status(|said| lock_state(said) == "unlocked").await;
+    door.status(|said| lock_state(said) == "locked").await;
+
+    // It starts on the full disk as well, and knows what it was told.
+    door.kill();
+    door.start();
+    let said = door.status(|said| lock_state(said) == "locked").await;
+    assert_eq!(said["door"]["slots"][0]["slot"], 8, "{said:#}");
+    let id = json!({"commandId": "on-the-full-disk"});
+    let (_, answer) = hub.invoke_when_online("lobby-east", "lockDoor", id).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+    door.status(|said| !said["disk"]["problem"].is_null()).await;
+
+    // Room again: nobody needs to do anything.
+    fs::remove_file(&filler).unwrap();
+    door.status(|said| {
+        said["disk"]["problem"].is_null()
+            && said["link"]["state"] == "connected"
+            && said["waitingEvents"] == 0
+    })
+    .await;
+    hub.reported_until("lobby-east", |reported| {
+        reported["device"]["disk"]["problem"].is_null()
+    })
+    .await;
+    assert!(door.log().contains("the disk takes everything again"));
+    let (_, answer) = hub.invoke("lobby-east", "unlockDoor", json!({})).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+    door.status(|said| lock_state(said) == "unlocked" && said["waitingEvents"] == 0)
+        .await;
+    let events = events(&hub).await;
+    let of = |kind: &'static str| events.iter().filter(move |event| event["kind"] == kind);
+    let lost: u64 = of("eventsLost")
+        .map(|event| event["lost"].as_u64().unwrap())
+        .sum();
+    assert!(lost > 0, "{events:#?}");
+    assert_eq!(of("storageRestored").count(), 1, "{events:#?}");
+}
+
+async fn call(agent: &RunningAgent, method: &str, payload: &str) -> u16 {
+    let reply = agent.controller().invoke(method, payload.as_bytes());
+    reply.await.status
+}
+
+fn lock_of(snapshot: &AgentSnapshot) -> LockState {
+    snapshot.door.report.status.lock_state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_takes_writes() {
+    if !in_own_mounts(
+        "disk::on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_takes_writes",
+    ) {
+        return;
+    }
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    mount_small_disk(&state);
+    let connection = hub.add_device("lobby-east").await;
+    let config = hub.agent_config(&connection, &state);
+    let shared = Shared::new().unwrap();
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    assert_eq!(
+        call(&agent, "lockDoor", r#"{"commandId":"held"}"#).await,
+        200
+    );
+    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    agent.shutdown().await;
+
+    let disk = state.to_str().unwrap();
+    run("mount", &["-o", "remount,ro", disk]);
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    let sim = agent.sim().unwrap();
+    agent_until(&agent, |seen| {
+        seen.disk.problem.is_some() && lock_of(seen) == LockState::Locked
+    })
+    .await;
+    let seen = agent.snapshot();
+    let problem = seen.disk.problem.clone().unwrap();
+    assert!(problem.contains("Read-only file system"), "{problem}");
+    assert!(
+        seen.to_text().contains("disk     FAULT cannot "),
+        "{}",
+        seen.to_text()
+    );
+    assert!(seen.to_string().contains("; DISK cannot "), "{seen}");
+    let held = seen.door.slots[0].command_id.as_ref();
+    assert_eq!(held.map(ToString::to_string).as_deref(), Some("held"));
+    hub.reported_until("lobby-east", |reported| {
+        reported["device"]["disk"]["problem"].is_string()
+    })
+    .await;
+    // An unlock would be forgotten by a restart, and does not act; a lock does, and says that it is not kept. A repetition acts no second time.
+    assert_eq!(call(&agent, "unlockDoor", "{}").await, 500);
+    assert_eq!(lock_of(&agent.snapshot()), LockState::Locked);
+    assert_eq!(
+        call(&agent, "lockDoor", r#"{"commandId":"held"}"#).await,
+        200
+    );
+    sim.apply(SimCommand::parse(&["rex"]).unwrap()).unwrap();
+    agent_until(&agent, |seen| lock_of(seen) == LockState::Unlocked).await;
+    agent_until(&agent, |seen| lock_of(seen) == LockState::Locked).await;
+    assert_eq!(call(&agent, "lockDoor", "{}").await, 500);
+
+    run("mount", &["-o", "remount,rw", disk]);
+    agent_until(&agent, |seen| {
+        seen.disk.problem.is_none() && seen.waiting_events == 0
+    })
+    .await;
+    assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
+    hub.reported_until("lobby-east", |reported| {
+        reported["device"]["disk"]["problem"].is_null()
+    })
+    .await;
+    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    let events = events(&hub).await;
+    let has = |kind: &str| events.iter().any(|event| event["kind"] == kind);
+    assert!(has("eventsLost") && has("storageRestored"), "{events:#?}");
+    agent.shutdown().await;
+}
+
+/// Damages one thing in a state directory.
+type Harm = fn(&Path);
+
+fn first_in(folder: &Path, suffix: &str) -> PathBuf {
+    let files = fs::read_dir(folder).unwrap();
+    let mut paths = files.map(|file| file.unwrap().path());
+    let found = paths.find(|path| path.to_str().unwrap().ends_with(suffix));
+    found.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
+    let harms: [(&str, Harm); 6] = [
+        ("both generations", |state| {
+            for slot in ["state.0", "state.1"] {
+                fs::write(state.join(slot), b"\0\0\0").unwrap();
+            }
+        }),
+        ("a newer form of the file", |state| {
+            for slot in ["state.0", "state.1"] {
+                fs::write(state.join(slot), b"door-agent-state-9 3 00000000\n{}\n").unwrap();
+            }
+        }),
+        ("a directory in the place of a file", |state| {
+            for slot in ["state.0", "state.1"] {
+                fs::remove_file(state.join(slot)).unwrap();
+                fs::create_dir(state.join(slot)).unwrap();
+            }
+        }),
+        ("an event file of nonsense", |state| {
+            let path = first_in(&state.join("events"), ".log");
+            fs::write(path, vec![0xa5; 1000]).unwrap();
+        }),
+        ("a torn event file", |state| {
+            let path = first_in(&state.join("events"), ".log");
+            let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+            file.write_all(&[7, 1, 0, 0, 1, 2]).unwrap();
+        }),
+        ("a file in the place of the events", |state| {
+            fs::remove_dir_all(state.join("events")).unwrap();
+            fs::write(state.join("events"), b"?").unwrap();
+        }),
+    ];
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let shared = Shared::new().unwrap();
+    for (number, (what, harm)) in harms.into_iter().enumerate() {
+        let name = format!("door-{number}");
+        let state = home.path().join(&name);
+        let connection = hub.add_device(&name).await;
+        let config = hub.agent_config(&connection, &state);
+        let agent = Agent::start(config.clone(), &shared).await.unwrap();
+        assert_eq!(call(&agent, "lockDoor", "{}").await, 200, "{what}");
+        agent.shutdown().await;
+        harm(&state);
+
+        let agent = Agent::start(config.clone(), &shared).await.unwrap();
+        let kept = agent.snapshot().disk.kept_aside;
+        assert!(!kept.is_empty(), "{what}");
+        for kept in &kept {
+            assert!(kept.contains(".damaged-2"), "{what}: {kept}");
+            assert!(Path::new(kept).exists(), "{what}: {kept}");
+            assert!(agent.snapshot().to_text().contains(kept));
+        }
+        assert_eq!(call(&agent, "unlockDoor", "{}").await, 200, "{what}");
+        let begin = Instant::now();
+        loop {
+            let events = hub.events(&name).await;
+            let told = |event: &Value| event["body"]["kind"] == "stateDamaged";
+            if events.iter().filter(|event| told(event)).count() == kept.len() {
+                break;
+            }
+            assert!(begin.elapsed() < DEADLINE, "{what}: {events:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        agent.shutdown().await;
+
+        // Mended: the next start finds nothing more, and the kept files as they were.
+        let agent = Agent::start(config, &shared).await.unwrap();
+        assert_eq!(agent.snapshot().disk.kept_aside, [] as [&str; 0], "{what}");
+        assert!(kept.iter().all(|kept| Path::new(kept).exists()));
+        agent.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_door_of_an_unknown_form_is_kept_aside() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let connection = hub.add_device("lobby-east").await;
+    let config = hub.agent_config(&connection, &state);
+    let shared = Shared::new().unwrap();
+    let storage = door_agent::storage::Storage::spawn().unwrap();
+    let directory = door_agent::storage::DoorDirectory {
+        path: &state,
+        door: "lobby-east",
+        boot_id: "an-earlier-boot",
+        event_log_bytes: 1 << 20,
+    };
+    let (door, _) = storage.open(&directory).unwrap();
+    door.save_door(&json!({"slots": {"of": "another kind"}}), |result| {
+        result.unwrap();
+    });
+    door.close().await;
+
+    let agent = Agent::start(config, &shared).await.unwrap();
+    assert_eq!(call(&agent, "lockDoor", "{}").await, 200);
+    assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
+    let kept = agent.snapshot().disk.kept_aside;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let text = fs::read_to_string(&kept[0]).unwrap();
+    assert!(text.contains("another kind"), "{text}");
+    agent.shutdown().await;
+}
