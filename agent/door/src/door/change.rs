@@ -104,7 +104,7 @@ impl Change {
             }
             Self::Relinquish(Some(slot)) => array.relinquish(*slot),
             Self::Desired(mode) => array.follow_desired(*mode),
-            Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.clone()),
+            Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.as_ref()),
         }
     }
 
