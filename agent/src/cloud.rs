@@ -150,6 +150,7 @@ impl Cloud {
             tls: parts.settings.tls,
             settings: settings.subscribe(),
             clock: parts.clock,
+            snapshot: parts.controller.snapshot(),
             methods: Methods::new(parts.controller, device, parts.machine),
             publisher: to_publisher,
             plugged: plugged.subscribe(),

@@ -6,8 +6,8 @@
 //! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
 //! what the saved state means; it is kept as the JSON text that the caller's type gives.
 
-mod event_line;
 mod disk;
+mod event_line;
 mod mailbox;
 mod state_file;
 mod thread;
@@ -129,7 +129,7 @@ pub struct Restored {
     door_file: PathBuf,
     /// Where the door is.
     pub place: Place,
-    /// The latest wall time that was ever saved, in seconds since 1970: no clock reading before it can be right.
+    /// The wall time last saved while it could be trusted, in seconds since 1970: a reading before it that cannot be trusted is wrong.
     pub clock_floor_unix_s: u64,
     /// How this start relates to the one before.
     pub start_reason: StartReason,

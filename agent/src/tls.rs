@@ -1,14 +1,15 @@
 //! TLS towards the hub: rustls with ring, the system's roots plus the configured CA, and a clock that cannot be absurd.
 //!
 //! A Pi has no battery clock and may come up years in the past, where every certificate is "not valid yet". Certificates are therefore judged
-//! at the latest of: the system's time, the time last saved, the date this program was built. One configuration serves every agent of a
+//! at the latest of: the system's time, the time last saved, the date this program was built. Once the system's time can be trusted the saved
+//! one no longer counts: it may itself have been saved while a clock was years ahead. One configuration serves every agent of a
 //! process that trusts the same CA.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,12 +61,14 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct FlooredClock {
     floor_unix_s: Arc<AtomicU64>,
+    trusted: Arc<AtomicBool>,
 }
 
 impl Default for FlooredClock {
     fn default() -> Self {
         Self {
             floor_unix_s: Arc::new(AtomicU64::new(BUILT_UNIX_S)),
+            trusted: Arc::default(),
         }
     }
 }
@@ -76,13 +79,27 @@ impl FlooredClock {
         self.floor_unix_s.fetch_max(unix_s, Ordering::Relaxed);
     }
 
+    /// Tells whether the system's time can be trusted now.
+    pub fn set_trusted(&self, trusted: bool) {
+        self.trusted.store(trusted, Ordering::Relaxed);
+    }
+
     /// Seconds since 1970, never below the floor.
     #[must_use]
     pub fn unix_s(&self) -> u64 {
         let system = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        system.max(self.floor_unix_s.load(Ordering::Relaxed))
+        self.judge(system)
+    }
+
+    /// What the time is when the system says `system`.
+    fn judge(&self, system: u64) -> u64 {
+        if self.trusted.load(Ordering::Relaxed) {
+            system.max(BUILT_UNIX_S)
+        } else {
+            system.max(self.floor_unix_s.load(Ordering::Relaxed))
+        }
     }
 }
 
@@ -188,6 +205,21 @@ mod tests {
         assert_eq!(clock.unix_s(), 10_000_000_000);
         clock.raise_floor(5);
         assert_eq!(clock.unix_s(), 10_000_000_000);
+        assert_eq!(clock.judge(0), 10_000_000_000);
+        assert_eq!(clock.judge(11_000_000_000), 11_000_000_000);
+    }
+
+    #[test]
+    fn a_time_saved_years_ahead_does_not_count_once_the_clock_can_be_trusted() {
+        let clock = FlooredClock::default();
+        let (ahead, right) = (BUILT_UNIX_S + 300_000_000, BUILT_UNIX_S + 1000);
+        clock.raise_floor(ahead);
+        assert_eq!(clock.judge(right), ahead);
+        clock.set_trusted(true);
+        assert_eq!(clock.judge(right), right);
+        assert_eq!(clock.judge(0), BUILT_UNIX_S, "the build date always counts");
+        clock.set_trusted(false);
+        assert_eq!(clock.judge(0), ahead);
     }
 
     #[test]

@@ -7,10 +7,10 @@ mod mode;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source};
+use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source, duration};
 use crate::time::Now;
 pub(crate) use mode::{BaseMode, Refusal};
 
@@ -114,7 +114,13 @@ pub struct Expiry {
     pub(crate) ends: Duration,
     pub(crate) until: Option<Timestamp>,
     pub(crate) governs: Governs,
+    /// A trusted clock has told how long it is until the wall time that governs: from then on the boot clock counts, whatever steps the wall
+    /// clock makes.
+    pub(crate) pinned: bool,
 }
+
+/// How far the wall time of an end may be off before it is set anew: what a step of the clock is told by.
+const STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which clock an expiry follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,17 +140,19 @@ impl Expiry {
             ends: now.boottime.saturating_add(length),
             until: now.wall_after(length),
             governs: Governs::Boottime,
+            pinned: false,
         }
     }
 
     /// At `until`; after `fallback` as long as no trusted clock can tell.
     #[must_use]
     pub fn at(until: Timestamp, fallback: Duration, now: &Now) -> Self {
-        let length = now.until(until).unwrap_or(fallback);
+        let told = now.until(until);
         Self {
-            ends: now.boottime.saturating_add(length),
+            ends: now.boottime.saturating_add(told.unwrap_or(fallback)),
             until: Some(until),
             governs: Governs::Wall,
+            pinned: told.is_some(),
         }
     }
 
@@ -162,15 +170,24 @@ impl Expiry {
 
     fn follow_clock(&mut self, now: &Now) {
         match (self.governs, self.until) {
-            (Governs::Wall, Some(until)) => {
+            (Governs::Wall, Some(until)) if !self.pinned => {
                 if let Some(left) = now.until(until) {
-                    self.ends = now.boottime.saturating_add(left);
+                    // Nothing temporary lasts longer: an end beyond that was told by a clock that was wrong.
+                    if left <= duration::MAX {
+                        self.ends = now.boottime.saturating_add(left);
+                    }
+                    self.pinned = true;
                 }
             }
-            (Governs::Boottime, None) => {
-                self.until = now.wall_after(self.ends.saturating_sub(now.boottime));
+            (Governs::Boottime, until) => {
+                let told = now.wall_after(self.ends.saturating_sub(now.boottime));
+                let stepped = |told: Timestamp| {
+                    until.is_none_or(|until| told.duration_since(until).abs() > STEP)
+                };
+                // Not at every step: what is reported would change all the time.
+                self.until = told.filter(|told| stepped(*told)).or(until);
             }
-            _ => {}
+            (Governs::Wall, _) => {}
         }
     }
 }
@@ -302,15 +319,26 @@ impl AuthorityArray {
         self.entries.remove(&slot)
     }
 
-    /// Sets the ends anew that a wall time governs, and removes what has ended.
+    /// Sets anew what the wall clock has told of ends. True when that changes anything.
+    pub(crate) fn follow_clock(&mut self, now: &Now) -> bool {
+        let expiries = self.entries.values_mut();
+        let mut changed = false;
+        for expiry in expiries.filter_map(|entry| entry.expiry.as_mut()) {
+            let before = *expiry;
+            expiry.follow_clock(now);
+            changed |= *expiry != before;
+        }
+        changed
+    }
+
+    /// Removes what has ended.
     pub(crate) fn expire(&mut self, now: &Now) -> Vec<Slot> {
         let mut expired = Vec::new();
+        self.follow_clock(now);
         self.entries.retain(|slot, entry| {
-            let Some(expiry) = &mut entry.expiry else {
-                return true;
-            };
-            expiry.follow_clock(now);
-            let over = expiry.ends <= now.boottime;
+            let over = entry
+                .expiry
+                .is_some_and(|expiry| expiry.ends <= now.boottime);
             if over {
                 expired.push(*slot);
             }
@@ -388,9 +416,12 @@ mod tests {
         // The clock is set: seven minutes of the ten had already gone when the command came.
         assert_eq!(array.expire(&now(110, Some("2026-11-23T22:07:10Z"))), []);
         assert_eq!(array.poll_timeout(), Some(SECOND * 280));
-        // And stepped forward.
+        // From here on a step changes nothing, by years and in whichever direction.
+        assert_eq!(array.expire(&now(111, Some("2036-11-23T22:10:00Z"))), []);
+        assert_eq!(array.expire(&now(112, Some("1970-01-01T00:00:00Z"))), []);
+        assert_eq!(array.expire(&now(279, None)), []);
         assert_eq!(
-            array.expire(&now(111, Some("2026-11-23T22:10:00Z"))),
+            array.expire(&now(280, Some("1970-01-01T00:02:48Z"))),
             [Slot::OperatorHold]
         );
     }

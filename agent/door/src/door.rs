@@ -323,6 +323,8 @@ impl Door {
     }
 
     fn expire(&mut self, now: &Now, turn: &mut Turn) {
+        // What the clock has told outlives a restart: the next reading of it may be another.
+        turn.save |= self.array.follow_clock(now);
         for slot in self.array.expire(now) {
             if !slot.is_at_the_door() {
                 let want = self.array.want();

@@ -56,6 +56,8 @@ struct SavedExpiry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
     governs: Governs,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
 }
 
 impl SavedDoor {
@@ -76,6 +78,7 @@ impl SavedDoor {
                     remaining: expiry.ends.saturating_sub(now.boottime),
                     until: expiry.until,
                     governs: expiry.governs,
+                    pinned: expiry.pinned,
                 }),
                 command_id: entry.command_id.clone(),
             })
@@ -154,11 +157,20 @@ impl SavedDoor {
                 ends: self.saved_at.saturating_add(saved.remaining),
                 until: saved.until,
                 governs: saved.governs,
+                pinned: saved.pinned,
             });
         }
         match (saved.until, now.trusted_wall(), want) {
             // An end that has passed is found by the first step.
-            (Some(until), Some(_), _) => Some(Expiry::at(until, saved.remaining, now)),
+            (Some(until), Some(_), _) => {
+                let expiry = Expiry::at(until, saved.remaining, now);
+                // Nothing is ever left of it than was at the last save: more is told by a clock that was, or is, wrong.
+                let latest = now.boottime.saturating_add(saved.remaining);
+                Some(Expiry {
+                    ends: expiry.ends.min(latest),
+                    ..expiry
+                })
+            }
             (until, _, Want::Locked) => Some(Expiry {
                 until,
                 // The boot clock has lost count: when the wall clock can be trusted, it decides.

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use door_core::ClockQuality;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::Subscription;
@@ -27,6 +28,7 @@ use super::pace::{BackOff, Renewal};
 use super::problem::{Problem, Target};
 use super::{FromHub, LinkSettings, LinkState, LinkStatus};
 use crate::config::HubConfig;
+use crate::controller::Snapshot;
 use crate::tls::FlooredClock;
 
 /// Room beside the keep-alive before a connection without any event is given up.
@@ -46,6 +48,8 @@ pub(super) struct Driver {
     /// Where both come from when they change.
     pub(super) settings: watch::Receiver<LinkSettings>,
     pub(super) clock: FlooredClock,
+    /// Tells whether the system's time can be trusted.
+    pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) methods: Methods,
     pub(super) publisher: mpsc::Sender<FromHub>,
     /// Whether the cable is plugged in.
@@ -146,6 +150,8 @@ impl Driver {
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
         let renewal = Renewal::of_token(self.config.sas_lifetime, &mut rand::rng());
+        let trusted = self.snapshot.borrow().clock == ClockQuality::Synchronized.as_str();
+        self.clock.set_trusted(trusted);
         let (client, mut event_loop) =
             connect::prepare(&self.config, &self.tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;

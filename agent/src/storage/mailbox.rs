@@ -84,7 +84,7 @@ pub(super) struct Files {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Saved {
     pub(super) boot: String,
-    /// The latest wall time seen at a save.
+    /// The wall time of the latest save at which it could be trusted.
     pub(super) clock_unix_s: u64,
     pub(super) door: Option<Box<RawValue>>,
     #[serde(default)]

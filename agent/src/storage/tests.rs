@@ -55,6 +55,10 @@ async fn state_and_place_come_back_after_a_restart() {
     assert_eq!(restored.door::<Held>().unwrap(), None);
     assert_eq!(restored.start_reason, StartReason::First);
     save(&door, &held("locked")).unwrap();
+    door.append(EventRecord {
+        clock: "synchronized".to_owned(),
+        ..record("locked", true)
+    });
     let place = Place {
         building: Some(43.into()),
         floor: Some("3".into()),
@@ -70,6 +74,34 @@ async fn state_and_place_come_back_after_a_restart() {
     within(door.close()).await;
     let (_, restored) = storage.open(&directory(&path, "another-boot")).unwrap();
     assert_eq!(restored.start_reason, StartReason::Boot);
+}
+
+#[tokio::test]
+async fn only_a_trusted_clock_is_saved_and_it_puts_right_what_one_years_ahead_had_saved() {
+    let home = tempfile::tempdir().unwrap();
+    let ahead = Saved {
+        clock_unix_s: 4_000_000_000,
+        ..Saved::default()
+    };
+    StateFile::open::<Saved>(home.path())
+        .0
+        .save(&ahead)
+        .unwrap();
+    let storage = Storage::spawn().unwrap();
+    for (clock, floor) in [
+        ("unsynchronized", 4_000_000_000..4_000_000_001),
+        ("synchronized", 1_700_000_000..4_000_000_000),
+    ] {
+        let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+        door.append(EventRecord {
+            clock: clock.to_owned(),
+            ..record("locked", true)
+        });
+        within(door.close()).await;
+        let (door, restored) = storage.open(&directory(home.path(), BOOT)).unwrap();
+        assert!(floor.contains(&restored.clock_floor_unix_s), "{clock}");
+        within(door.close()).await;
+    }
 }
 
 #[tokio::test]

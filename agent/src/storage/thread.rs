@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use door_core::ClockQuality;
 use log::{Level, error};
 
 use super::disk;
@@ -233,7 +234,10 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
 }
 
 fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
-    files.saved.clock_unix_s = files.saved.clock_unix_s.max(unix_now_s());
+    // A guess is no floor for the next start's clock; and a floor that was saved by a clock years ahead is put right.
+    if files.faults.clock == ClockQuality::Synchronized.as_str() {
+        files.saved.clock_unix_s = unix_now_s();
+    }
     let result = files.state_file.save(&files.saved);
     if let Err(error) = &result {
         files.faults.state.get_or_insert_with(|| state_fault(error));

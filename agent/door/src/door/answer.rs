@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::change::Change;
-use super::command::judge_window;
+use super::command::{expired, judge_window};
 use super::{Door, Generation, Ticket, Turn};
 use crate::authority::{AuthorityArray, Slot, Want};
 use crate::contract::{
@@ -26,6 +26,8 @@ pub(super) struct Pending {
     window: Window,
     stage: Stage,
     proof_by: Duration,
+    /// Boot-clock time of its `notAfter`, when a trusted clock could tell: a step of that clock changes nothing for what is accepted.
+    valid_until: Option<Duration>,
 }
 
 /// What it waits for.
@@ -60,8 +62,11 @@ impl Pending {
         window: Window,
         stage: Stage,
         proof_by: Duration,
+        now: &Now,
     ) -> Self {
+        let left = window.not_after.and_then(|not_after| now.until(not_after));
         Self {
+            valid_until: left.map(|left| now.boottime.saturating_add(left)),
             ticket,
             change,
             window,
@@ -145,7 +150,14 @@ impl Door {
             else {
                 continue;
             };
-            match judge_window(staged.method(), true, pending.window.not_after, now) {
+            let not_after = pending.window.not_after;
+            let in_time = pending.valid_until.map(|end| now.boottime <= end);
+            let judged = match (in_time, not_after) {
+                (Some(true), _) => Ok(()),
+                (Some(false), Some(not_after)) => Err(expired(staged.method(), not_after, now)),
+                _ => judge_window(staged.method(), true, not_after, now),
+            };
+            match judged {
                 Ok(()) => {
                     staged.apply(&mut self.array);
                     pending.proof_by = proof_by;

@@ -83,7 +83,7 @@ impl Door {
         };
         turn.save = true;
         let stage = Stage::storing(self.next_generation(), now.boottime, staged);
-        let pending = Pending::new(ticket, change, window, stage, self.proof_by(now));
+        let pending = Pending::new(ticket, change, window, stage, self.proof_by(now), now);
         self.push_pending(now, pending);
     }
 
@@ -143,6 +143,15 @@ fn refused(method: &str, refusal: Refusal) -> MethodReply {
     )
 }
 
+/// The answer to a command that comes too late.
+pub(super) fn expired(method: &str, not_after: Timestamp, now: &Now) -> MethodReply {
+    let mut text = format!("{method} has expired: it was valid until {not_after}");
+    if let Some(wall) = now.trusted_wall() {
+        text.push_str(&format!(", it is {wall}"));
+    }
+    MethodReply::failed(410, ReplyError::Expired, text, None)
+}
+
 /// After `notAfter` by a trusted clock nothing acts; without one a lock does, a release does not.
 pub(super) fn judge_window(
     method: &str,
@@ -154,11 +163,7 @@ pub(super) fn judge_window(
         return Ok(());
     };
     match now.trusted_wall() {
-        Some(wall) if wall > not_after => {
-            let text =
-                format!("{method} has expired: it was valid until {not_after}, it is {wall}");
-            Err(MethodReply::failed(410, ReplyError::Expired, text, None))
-        }
+        Some(wall) if wall > not_after => Err(expired(method, not_after, now)),
         None if releases => Err(untrusted(method, "notAfter")),
         _ => Ok(()),
     }
