@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use door_core::DoorConfig;
+use door_core::{DoorConfig, SavedDoor};
 use iothub_protocol::id::DeviceId;
 use log::{error, warn};
 use thiserror::Error;
@@ -103,9 +103,10 @@ impl Agent {
         };
         let sim = board.sim.clone();
         let clock = Clock::new(config.board.clock_trust());
-        let saved = restored.door_or_aside(&storage);
+        let saved: Option<SavedDoor> = restored.door_or_aside(&storage);
         report_damages(&storage, &restored, clock.clone());
         let stop = CancellationToken::new();
+        let desired = saved.as_ref().map(SavedDoor::desired);
         let (controller, controller_task) = controller::spawn(ControllerParts {
             door,
             restored: saved,
@@ -131,6 +132,8 @@ impl Agent {
             controller: controller.clone(),
             storage: storage.clone(),
             place: restored.place,
+            desired: desired.unwrap_or_default(),
+            configured: door,
             start_reason: restored.start_reason,
             boot_reason: reboot::boot_reason(
                 restored.start_reason,

@@ -13,10 +13,12 @@ mod reach;
 mod reported;
 mod twin;
 mod window;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use door_core::{DesiredDoor, DoorConfig};
 use log::warn;
 use rumqttc::AsyncClient;
 use rustls::ClientConfig;
@@ -105,6 +107,9 @@ pub(crate) struct CloudParts {
     pub(crate) controller: ControllerHandle,
     pub(crate) storage: DoorStorage,
     pub(crate) place: Place,
+    /// What was desired of the door when it was last saved, and how it is configured.
+    pub(crate) desired: DesiredDoor,
+    pub(crate) configured: DoorConfig,
     pub(crate) start_reason: StartReason,
     /// Value of the reported property `device.bootReason`.
     pub(crate) boot_reason: Value,
@@ -139,11 +144,11 @@ impl Cloud {
             device: device.clone(),
             from_hub,
             storage: parts.storage,
-            snapshot: parts.controller.snapshot(),
+            controller: parts.controller.clone(),
             link: status.clone(),
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
-            desired: Desired::new(parts.place),
+            desired: Desired::new(parts.place, parts.desired, parts.configured),
         });
         let driver = Driver {
             config: parts.settings.config,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use door_core::contract::SlotState;
 use door_core::{
-    AuthorityArray, BootId, Command, DoorConfig, DoorReport, Inputs, MethodReply, Outputs,
-    SavedDoor, Want,
+    AuthorityArray, BootId, Command, DesiredDoor, DoorConfig, DoorReport, Inputs, MethodReply,
+    Outputs, SavedDoor, Want,
 };
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -61,11 +61,20 @@ pub struct ControllerHandle {
     deadline: Duration,
 }
 
-/// A method call on its way.
+/// A call on its way.
 #[derive(Debug)]
 struct Call {
-    command: Command,
+    asked: Asked,
     reply: oneshot::Sender<MethodReply>,
+}
+
+/// What for.
+#[derive(Debug)]
+enum Asked {
+    /// A method.
+    Method(Command),
+    /// To follow the desired properties.
+    Desired(DesiredDoor),
 }
 
 /// What a door looks like from outside.
@@ -112,16 +121,29 @@ impl ControllerHandle {
             Ok(command) => command,
             Err(reply) => return reply,
         };
+        let reply = self.call(Asked::Method(command)).await;
+        reply.unwrap_or_else(|| MethodReply::no_answer(method))
+    }
+
+    /// Has the door follow what is desired of it; done when it is in force and on disk.
+    ///
+    /// # Errors
+    /// What stood in the way, for the acknowledgement.
+    pub async fn desire(&self, desired: DesiredDoor) -> Result<(), String> {
+        match self.call(Asked::Desired(desired)).await {
+            Some(reply) if reply.is_success() => Ok(()),
+            Some(reply) => Err(reply.body.response),
+            None => Err("the door did not answer in time".to_owned()),
+        }
+    }
+
+    async fn call(&self, asked: Asked) -> Option<MethodReply> {
         let (reply, answered) = oneshot::channel();
         let call = async {
-            self.calls.send(Call { command, reply }).await.ok()?;
+            self.calls.send(Call { asked, reply }).await.ok()?;
             answered.await.ok()
         };
-        timeout(self.deadline, call)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| MethodReply::no_answer(method))
+        timeout(self.deadline, call).await.ok().flatten()
     }
 
     /// The door as it looks now, and whenever that changes.

@@ -15,16 +15,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::reported::{Answer, Reported};
-use super::twin::{Desired, Next};
+use super::twin::{Desired, KEYS, Next, Problems};
 use super::window::Window;
+use super::wishes::Wishes;
 use super::{FromHub, LinkStatus};
-use crate::controller::Snapshot;
+use crate::controller::{ControllerHandle, Snapshot};
 use crate::storage::{DiskStatus, DoorStorage, LogRecord, Place, StartReason};
 
 /// Wait before the twin is asked for again when no answer came, or a bad one.
 const TWIN_WITHIN: Duration = Duration::from_secs(20);
-/// The reported properties that are the agent's own.
-const OWNED: &[&str] = &["building", "floor", "door", "device"];
 /// Request ids of twin reads; those of patches are [`Reported`]'s own.
 const READ_PREFIX: &str = "g";
 
@@ -43,6 +42,7 @@ pub(super) struct Publisher {
     read: TwinRead,
     reported: Reported,
     saves: Saves,
+    wishes: Wishes,
     disk: watch::Receiver<DiskStatus>,
     /// Position of the newest record in the event log.
     newest: watch::Receiver<u64>,
@@ -67,10 +67,11 @@ struct Saves {
     finish: watch::Sender<Finished>,
 }
 
+/// The latest of a row of hand-overs that is done.
 #[derive(Debug, Clone, Default)]
-struct Finished {
-    number: u64,
-    problem: Option<String>,
+pub(super) struct Finished {
+    pub(super) number: u64,
+    pub(super) problem: Option<String>,
 }
 
 /// What the publisher works with.
@@ -78,7 +79,7 @@ pub(super) struct Parts {
     pub(super) device: DeviceId,
     pub(super) from_hub: mpsc::Receiver<FromHub>,
     pub(super) storage: DoorStorage,
-    pub(super) snapshot: watch::Receiver<Snapshot>,
+    pub(super) controller: ControllerHandle,
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) start_reason: StartReason,
     pub(super) boot_reason: Value,
@@ -95,7 +96,7 @@ impl Publisher {
             device: parts.device,
             from_hub: parts.from_hub,
             storage: parts.storage,
-            snapshot: parts.snapshot,
+            snapshot: parts.controller.snapshot(),
             link: parts.link,
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
@@ -110,6 +111,7 @@ impl Publisher {
                 finished,
                 finish,
             },
+            wishes: Wishes::new(parts.controller),
             disk,
             newest,
             window: Window::default(),
@@ -120,6 +122,7 @@ impl Publisher {
     /// Runs until the driver is gone.
     pub(super) async fn run(mut self) {
         loop {
+            self.wishes.advance();
             self.report();
             self.publish_due().await;
             let wake = self.poll_timeout();
@@ -132,6 +135,7 @@ impl Publisher {
                 Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.disk.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
+                () = self.wishes.changed() => {}
                 () = sleep_until(wake) => {}
             }
         }
@@ -225,7 +229,11 @@ impl Publisher {
                 );
                 self.read = TwinRead::Wanted;
             }
-            Next::Apply => self.save_place(),
+            Next::Apply => {
+                self.wishes.want(self.desired.door());
+                self.wishes.advance();
+                self.save_place();
+            }
         }
     }
 
@@ -259,16 +267,14 @@ impl Publisher {
     /// Brings what is to be reported up to date.
     fn report(&mut self) {
         let finished = self.saves.finished.borrow_and_update().clone();
-        if finished.number == self.saves.started {
-            for (key, acknowledgement) in self.desired.acknowledgements() {
-                let acknowledgement = acknowledgement.map(|mut acknowledgement| {
-                    if let Some(problem) = &finished.problem {
-                        acknowledgement["ac"] = 500.into();
-                        acknowledgement["ad"] =
-                            format!("applied, but lost at a restart: {problem}").into();
-                    }
-                    acknowledgement
-                });
+        let problems = Problems {
+            place: finished
+                .problem
+                .map(|problem| format!("applied, but lost at a restart: {problem}")),
+            door: self.wishes.problem(),
+        };
+        if finished.number == self.saves.started && self.wishes.is_settled() {
+            for (key, acknowledgement) in self.desired.acknowledgements(&problems) {
                 self.reported.set(key, acknowledgement);
             }
         }
@@ -316,9 +322,10 @@ impl Publisher {
             };
         }
         // A read that is under way may change what is to be reported.
-        if self.read == TwinRead::Done && self.saves.finished.borrow().number == self.saves.started
-        {
-            if let Some((rid, patch)) = self.reported.next_patch(self.started.elapsed(), OWNED) {
+        let applied =
+            self.saves.finished.borrow().number == self.saves.started && self.wishes.is_settled();
+        if self.read == TwinRead::Done && applied {
+            if let Some((rid, patch)) = self.reported.next_patch(self.started.elapsed(), &owned()) {
                 let topic = Uplink::ReportedPatch {
                     rid: &rid,
                     if_version: None,
@@ -374,6 +381,11 @@ impl Publisher {
             None => far,
         }
     }
+}
+
+/// The reported properties that are the agent's own.
+fn owned() -> Vec<&'static str> {
+    KEYS.into_iter().chain(["door", "device"]).collect()
 }
 
 /// False when the connection takes no more; then it is ending, and its end is told separately.

@@ -1,15 +1,26 @@
-//! The desired half of the twin: `building` and `floor`, judged, applied and acknowledged.
+//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, judged and acknowledged.
 //!
-//! Pure. A value that is accepted is first persisted by the caller and then acknowledged as `{value, ac: 200, av, ad}` in the reported
+//! Pure. A value that is accepted is first applied and persisted by the caller and then acknowledged as `{value, ac: 200, av, ad}` in the reported
 //! properties; one that is refused leaves the old value in place and gets `ac` 400 with the reason. Notifications may come late, twice or not at
 //! all: the version tells, and a gap means that the twin is read again.
 
-use serde_json::{Map, Value, json};
+mod settings;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use door_core::contract::Mode;
+use door_core::{DesiredDoor, DesiredMode, DoorConfig};
+use serde_json::{Map, Value};
 
 use crate::storage::Place;
+use settings::Settings;
+use verdict::{Verdict, shape};
 
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
+/// The desired properties that are the agent's, and the reported ones that answer them.
+pub(super) const KEYS: [&str; 4] = ["building", "floor", "mode", "settings"];
 
 /// What the agent knows of its desired properties.
 #[derive(Debug)]
@@ -17,21 +28,11 @@ pub(super) struct Desired {
     place: Place,
     building: Verdict,
     floor: Verdict,
+    /// The mode that was last accepted.
+    mode: Option<Mode>,
+    mode_verdict: Verdict,
+    settings: Settings,
     version: Version,
-}
-
-/// How a property's latest desired value was judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    /// None was ever desired on this connection's twin.
-    Absent,
-    Accepted {
-        version: u64,
-    },
-    Refused {
-        version: u64,
-        reason: String,
-    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,25 +49,52 @@ enum Version {
 pub(super) enum Next {
     /// Nothing changed.
     Nothing,
-    /// Persist the place, then report the acknowledgements.
+    /// Apply and persist what is accepted, then report the acknowledgements.
     Apply,
     /// A notification is missing: read the twin again.
     ReadAgain,
 }
 
+/// What became of what was accepted, where it did not go well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Problems {
+    /// With the place.
+    pub(super) place: Option<String>,
+    /// With mode and settings.
+    pub(super) door: Option<String>,
+}
+
 impl Desired {
-    /// Starts from the place that was saved.
-    pub(super) fn new(place: Place) -> Self {
+    /// Starts from what was saved, with the settings as configured.
+    pub(super) fn new(place: Place, door: DesiredDoor, configured: DoorConfig) -> Self {
         Self {
             place,
             building: Verdict::Absent,
             floor: Verdict::Absent,
+            mode: match door.mode {
+                DesiredMode::Mode(mode) => Some(mode),
+                DesiredMode::Absent | DesiredMode::Unreadable => None,
+            },
+            mode_verdict: Verdict::Absent,
+            settings: Settings::new(door.settings, configured),
             version: Version::Unread { told: 0 },
         }
     }
 
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// What the door itself is to follow.
+    pub(super) fn door(&self) -> DesiredDoor {
+        DesiredDoor {
+            mode: match (&self.mode_verdict, self.mode) {
+                (Verdict::Refused { .. }, _) => DesiredMode::Unreadable,
+                (_, Some(mode)) => DesiredMode::Mode(mode),
+                (_, None) => DesiredMode::Absent,
+            },
+            settings: self.settings.accepted().clone(),
+        }
     }
 
     /// A new connection: the twin is to be read before notifications count.
@@ -82,8 +110,12 @@ impl Desired {
             Version::Read(read) => read,
         };
         self.version = Version::Read(version);
-        for property in [Property::Building, Property::Floor] {
-            self.apply(property, desired.get(property.key()), version);
+        for key in KEYS {
+            let value = desired.get(key).unwrap_or(&Value::Null);
+            if let Value::Object(settings) = value {
+                self.settings.keep_only(settings);
+            }
+            self.apply(key, value, version);
         }
         if version < told {
             // The document was made before the notification that is already here.
@@ -108,9 +140,9 @@ impl Desired {
             Version::Read(read) => {
                 *read = version;
                 let mut next = Next::Nothing;
-                for property in [Property::Building, Property::Floor] {
-                    if let Some(value) = patch.get(property.key()) {
-                        self.apply(property, Some(value), version);
+                for key in KEYS {
+                    if let Some(value) = patch.get(key) {
+                        self.apply(key, value, version);
                         next = Next::Apply;
                     }
                 }
@@ -120,62 +152,53 @@ impl Desired {
     }
 
     /// The acknowledgements to report, by key; `None` where nothing is desired.
-    pub(super) fn acknowledgements(&self) -> [(&'static str, Option<Value>); 2] {
+    pub(super) fn acknowledgements(
+        &self,
+        problems: &Problems,
+    ) -> [(&'static str, Option<Value>); 4] {
+        let (place, door) = (problems.place.as_deref(), problems.door.as_deref());
+        let Place { building, floor } = &self.place;
+        let mode = self.mode.map(|mode| Value::from(mode.as_str()));
+        let [building_key, floor_key, mode_key, settings_key] = KEYS;
         [
             (
-                Property::Building.key(),
-                acknowledgement(self.place.building.as_ref(), &self.building),
+                building_key,
+                self.building.acknowledge(building.as_ref(), place),
             ),
-            (
-                Property::Floor.key(),
-                acknowledgement(self.place.floor.as_ref(), &self.floor),
-            ),
+            (floor_key, self.floor.acknowledge(floor.as_ref(), place)),
+            (mode_key, self.mode_verdict.acknowledge(mode.as_ref(), door)),
+            (settings_key, self.settings.acknowledge(door)),
         ]
     }
 
-    fn apply(&mut self, property: Property, value: Option<&Value>, version: u64) {
-        let (place, verdict) = match property {
-            Property::Building => (&mut self.place.building, &mut self.building),
-            Property::Floor => (&mut self.place.floor, &mut self.floor),
-        };
-        *verdict = match value {
-            None | Some(Value::Null) => {
-                *place = None;
-                Verdict::Absent
+    fn apply(&mut self, key: &str, value: &Value, version: u64) {
+        let place = match key {
+            "building" => (&mut self.place.building, &mut self.building),
+            "floor" => (&mut self.place.floor, &mut self.floor),
+            "mode" => {
+                let parsed = match value {
+                    Value::Null => None,
+                    value => Some(read_mode(value)),
+                };
+                self.mode_verdict.judge(&mut self.mode, parsed, version);
+                return;
             }
-            Some(value) => match check(value) {
-                // The same value read again was accepted when it came: that version stays.
-                Ok(()) if place.as_ref() == Some(value) => match verdict {
-                    Verdict::Accepted { version } => Verdict::Accepted { version: *version },
-                    Verdict::Absent | Verdict::Refused { .. } => Verdict::Accepted { version },
-                },
-                Ok(()) => {
-                    *place = Some(value.clone());
-                    Verdict::Accepted { version }
-                }
-                Err(reason) => Verdict::Refused { version, reason },
-            },
+            _ => {
+                self.settings.apply(value, version);
+                return;
+            }
         };
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Property {
-    Building,
-    Floor,
-}
-
-impl Property {
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Floor => "floor",
-        }
+        let (held, verdict) = place;
+        let checked = match value {
+            Value::Null => None,
+            value => Some(check_place(value).map(|()| value.clone())),
+        };
+        verdict.judge(held, checked, version);
     }
 }
 
 /// A building or floor is a string or a number.
-fn check(value: &Value) -> Result<(), String> {
+fn check_place(value: &Value) -> Result<(), String> {
     let found = match value {
         Value::Number(_) => return Ok(()),
         Value::String(text) if text.is_empty() => "an empty string",
@@ -186,27 +209,21 @@ fn check(value: &Value) -> Result<(), String> {
             "a string with control characters"
         }
         Value::String(_) => return Ok(()),
-        Value::Bool(_) => "true or false",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-        Value::Null => "null",
+        other => shape(other),
     };
     Err(format!(
         "expected a string or a number, found {found}; the value before stays"
     ))
 }
 
-fn acknowledgement(value: Option<&Value>, verdict: &Verdict) -> Option<Value> {
-    let (ac, av, ad) = match verdict {
-        Verdict::Absent => return None,
-        Verdict::Accepted { version } => (200, *version, "applied"),
-        Verdict::Refused { version, reason } => (400, *version, reason.as_str()),
-    };
-    let mut acknowledgement = json!({"ac": ac, "av": av, "ad": ad});
-    if let Some(value) = value {
-        acknowledgement["value"] = value.clone();
-    }
-    Some(acknowledgement)
+fn read_mode(value: &Value) -> Result<Mode, String> {
+    value.as_str().and_then(Mode::parse).ok_or_else(|| {
+        format!(
+            "expected {}, found {}; the value before stays",
+            Mode::EXPECTED,
+            shape(value)
+        )
+    })
 }
 
 fn version_of(document: &Map<String, Value>) -> u64 {
@@ -214,103 +231,4 @@ fn version_of(document: &Map<String, Value>) -> u64 {
         .get("$version")
         .and_then(Value::as_u64)
         .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn map(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(map) => map,
-            other => panic!("{other} is no object"),
-        }
-    }
-
-    fn read(document: Value) -> Desired {
-        let mut desired = Desired::new(Place::default());
-        assert_eq!(desired.handle_document(&map(document)), Next::Apply);
-        desired
-    }
-
-    fn acknowledged(desired: &Desired) -> Value {
-        desired
-            .acknowledgements()
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-            .collect::<Map<_, _>>()
-            .into()
-    }
-
-    #[test]
-    fn values_are_kept_as_given_and_acknowledged_with_the_version() {
-        let desired = read(json!({"building": 43, "floor": "3a", "other": true, "$version": 5}));
-        assert_eq!(desired.place().building, Some(43.into()));
-        assert_eq!(
-            acknowledged(&desired),
-            json!({
-                "building": {"value": 43, "ac": 200, "av": 5, "ad": "applied"},
-                "floor": {"value": "3a", "ac": 200, "av": 5, "ad": "applied"}
-            })
-        );
-    }
-
-    #[test]
-    fn a_bad_value_is_refused_with_the_reason_and_the_old_one_stays() {
-        let mut desired = read(json!({"floor": 3, "$version": 5}));
-        let next = desired.handle_patch(6, &map(json!({"floor": {"no": 4}, "$version": 6})));
-        assert_eq!(next, Next::Apply);
-        assert_eq!(desired.place().floor, Some(3.into()));
-        assert_eq!(
-            acknowledged(&desired),
-            json!({"floor": {
-                "value": 3, "ac": 400, "av": 6,
-                "ad": "expected a string or a number, found an object; the value before stays"
-            }})
-        );
-    }
-
-    #[test]
-    fn a_bad_value_with_none_before_is_acknowledged_without_a_value() {
-        let desired = read(json!({"floor": [], "$version": 1}));
-        assert_eq!(acknowledged(&desired)["floor"].get("value"), None);
-        assert_eq!(acknowledged(&desired)["floor"]["ac"], 400);
-    }
-
-    #[test]
-    fn null_and_absence_take_the_place_away() {
-        let mut desired = read(json!({"building": 43, "floor": 3, "$version": 5}));
-        desired.handle_patch(6, &map(json!({"building": null, "$version": 6})));
-        assert_eq!(desired.place().building, None);
-        assert_eq!(acknowledged(&desired).get("building"), None);
-        desired.handle_document(&map(json!({"$version": 7})));
-        assert_eq!(*desired.place(), Place::default());
-    }
-
-    #[test]
-    fn old_notifications_are_ignored_and_a_gap_reads_the_twin_again() {
-        let mut desired = read(json!({"floor": 3, "$version": 5}));
-        let patch = |floor: u64, version: u64| map(json!({"floor": floor, "$version": version}));
-        assert_eq!(desired.handle_patch(5, &patch(9, 5)), Next::Nothing);
-        assert_eq!(desired.handle_patch(6, &patch(4, 6)), Next::Apply);
-        assert_eq!(desired.handle_patch(8, &patch(6, 8)), Next::ReadAgain);
-        assert_eq!(desired.place().floor, Some(4.into()));
-        // Until it is read, nothing else counts, and a document older than the notification is not enough.
-        assert_eq!(desired.handle_patch(9, &patch(7, 9)), Next::Nothing);
-        assert_eq!(desired.handle_document(&patch(6, 8)), Next::ReadAgain);
-        assert_eq!(desired.handle_document(&patch(7, 9)), Next::Apply);
-        assert_eq!(desired.place().floor, Some(7.into()));
-        assert_eq!(desired.handle_patch(10, &patch(8, 10)), Next::Apply);
-    }
-
-    #[test]
-    fn a_twin_that_starts_over_after_the_device_was_made_anew_counts() {
-        let mut desired = read(json!({"floor": 3, "$version": 50}));
-        desired.connected();
-        assert_eq!(
-            desired.handle_document(&map(json!({"floor": 4, "$version": 2}))),
-            Next::Apply
-        );
-        assert_eq!(desired.place().floor, Some(4.into()));
-    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Clock, ControllerParts, Snapshot};
+use super::{Asked, Call, Clock, ControllerParts, Snapshot};
 use crate::gpio::{Board, Wake};
 use crate::storage::{DoorStorage, EventRecord};
 
@@ -177,7 +177,10 @@ impl Task {
         self.next_ticket += 1;
         self.waiting.insert(ticket, call.reply);
         let now = self.clock.now();
-        let actions = self.door.handle_command(&now, ticket, &call.command);
+        let actions = match &call.asked {
+            Asked::Method(command) => self.door.handle_command(&now, ticket, command),
+            Asked::Desired(desired) => self.door.handle_desired(&now, ticket, desired),
+        };
         self.carry_out(actions);
     }
 

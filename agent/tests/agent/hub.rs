@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use door_agent::cloud::LinkState;
 use door_agent::{Agent, Shared};
+use door_core::contract::Mode;
 use serde_json::json;
 
 use crate::support::{TestHub, agent_until};
@@ -102,6 +103,123 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
         .await;
     assert_eq!(reported.get("floor"), None);
     assert_eq!(reported["device"]["startReason"], "restart");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let config = hub.agent_config(&connection, &home.path().join("state"));
+    let shared = Shared::new().unwrap();
+    hub.set_desired("lobby-east", json!({"mode": "secure"}))
+        .await;
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["door"]["mode"] == "secure" && reported["mode"]["ac"] == 200
+        })
+        .await;
+    assert_eq!(
+        reported["mode"],
+        json!({"value": "secure", "ac": 200, "av": 2, "ad": "applied"})
+    );
+    let (_, answer) = hub.invoke("lobby-east", "unlockDoor", json!({})).await;
+    assert_eq!(answer["status"], 409, "{answer}");
+    assert_eq!(answer["payload"]["mode"], "secure");
+    let (_, answer) = hub
+        .invoke(
+            "lobby-east",
+            "setMode",
+            json!({"mode": "normal", "commandId": "m-1"}),
+        )
+        .await;
+    assert_eq!(answer["status"], 200, "{answer}");
+
+    // The twin is read again, and says what it said before.
+    agent.disconnect_link();
+    agent_until(&agent, |snapshot| {
+        snapshot.link.state == LinkState::Unplugged
+    })
+    .await;
+    hub.set_desired("lobby-east", json!({"floor": 1})).await;
+    agent.reconnect_link();
+    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == 1)
+        .await;
+    assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
+    agent.shutdown().await;
+    hub.set_desired("lobby-east", json!({"floor": 2})).await;
+    let agent = Agent::start(config, &shared).await.unwrap();
+    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == 2)
+        .await;
+    assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
+
+    // Another one acts, one that is none does not.
+    hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
+        .await;
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["mode"] == "lockdown"
+    })
+    .await;
+    hub.set_desired("lobby-east", json!({"mode": "open"})).await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 400)
+        .await;
+    assert_eq!(reported["mode"]["value"], "lockdown");
+    assert_eq!(reported["door"]["mode"], "lockdown");
+    // Taken back, a lockdown ends.
+    hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
+        .await;
+    hub.set_desired("lobby-east", json!({"mode": null})).await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["door"]["mode"] == "normal"
+        })
+        .await;
+    assert_eq!(reported.get("mode"), None);
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn desired_settings_are_judged_one_by_one_and_kept() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let connection = hub.add_device("lobby-east").await;
+    let config = hub.agent_config(&connection, &home.path().join("state"));
+    let shared = Shared::new().unwrap();
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    hub.set_desired(
+        "lobby-east",
+        json!({"settings": {"strikeTime": "7s", "settleTime": "soon"}}),
+    )
+    .await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["settings"]["strikeTime"]["ac"] == 200
+        })
+        .await;
+    assert_eq!(
+        reported["settings"]["strikeTime"],
+        json!({"value": "7s", "ac": 200, "av": 2, "ad": "applied"})
+    );
+    assert_eq!(reported["settings"]["settleTime"]["ac"], 400);
+    agent.shutdown().await;
+
+    // After a restart a bad value is answered with the one that is still in force.
+    hub.set_desired("lobby-east", json!({"settings": {"strikeTime": -1}}))
+        .await;
+    let agent = Agent::start(config, &shared).await.unwrap();
+    let reported = hub
+        .reported_until("lobby-east", |reported| {
+            reported["settings"]["strikeTime"]["ac"] == 400
+        })
+        .await;
+    assert_eq!(reported["settings"]["strikeTime"]["value"], "7s");
+    hub.set_desired("lobby-east", json!({"settings": null}))
+        .await;
+    hub.reported_until("lobby-east", |reported| reported.get("settings").is_none())
+        .await;
     agent.shutdown().await;
 }
 

@@ -86,6 +86,15 @@ impl Setting {
         })
     }
 
+    /// A value as text that reads the same.
+    #[must_use]
+    pub fn write(time: Duration) -> String {
+        match time.subsec_millis() {
+            0 => duration::to_text(time),
+            _ => format!("{}ms", time.as_millis()),
+        }
+    }
+
     fn row(self) -> &'static Row {
         let row = TABLE.iter().find(|row| row.setting == self);
         row.expect("every setting has a row: a test says so")
@@ -147,7 +156,9 @@ mod tests {
             assert_eq!(serde_json::to_value(setting).unwrap(), setting.name());
             assert_eq!(Setting::from_name(setting.name()), Ok(setting));
             let mut settings = DoorSettings::default();
-            assert!(*(row.place)(&mut settings) <= row.most, "{}", row.name);
+            let time = *(row.place)(&mut settings);
+            assert!(time <= row.most, "{}", row.name);
+            assert_eq!(setting.read(&Setting::write(time).into()), Ok(time));
         }
         let unknown = Setting::from_name("strike_time").unwrap_err();
         assert!(unknown.contains("strikeTime, settleTime"), "{unknown}");

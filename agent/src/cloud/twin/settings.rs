@@ -1,0 +1,138 @@
+//! The desired property `settings`: an object with a time for each setting that is not to be as configured.
+
+use std::collections::BTreeMap;
+
+use door_core::{DoorConfig, Overrides, Setting};
+use serde_json::{Map, Value};
+
+use super::verdict::{Verdict, shape};
+
+/// The settings that are desired, judged one by one.
+#[derive(Debug)]
+pub(super) struct Settings {
+    configured: DoorConfig,
+    accepted: Overrides,
+    /// By the names that are desired, known or not: the value as it was given when it was accepted, and how the latest was judged.
+    entries: BTreeMap<String, Entry>,
+    /// When `settings` as a whole is no object.
+    whole: Verdict,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Option<Value>,
+    verdict: Verdict,
+}
+
+impl Settings {
+    pub(super) fn new(accepted: Overrides, configured: DoorConfig) -> Self {
+        Self {
+            configured,
+            accepted,
+            entries: BTreeMap::new(),
+            whole: Verdict::Absent,
+        }
+    }
+
+    /// What is accepted.
+    pub(super) fn accepted(&self) -> &Overrides {
+        &self.accepted
+    }
+
+    /// A document names all that is desired: the rest is desired no more.
+    pub(super) fn keep_only(&mut self, desired: &Map<String, Value>) {
+        self.accepted
+            .retain(|setting, _| desired.contains_key(setting.name()));
+        self.entries.retain(|name, _| desired.contains_key(name));
+    }
+
+    /// Takes what is desired, or what has changed of it.
+    pub(super) fn apply(&mut self, desired: &Value, version: u64) {
+        let changes = match desired {
+            Value::Null => {
+                self.accepted.clear();
+                self.entries.clear();
+                self.whole = Verdict::Absent;
+                return;
+            }
+            Value::Object(changes) => changes,
+            other => {
+                let found = shape(other);
+                self.whole = Verdict::Refused {
+                    version,
+                    reason: format!(
+                        "expected an object with a time for each setting, found {found}; the values before stay"
+                    ),
+                };
+                return;
+            }
+        };
+        self.whole = Verdict::Absent;
+        let mut parsed = BTreeMap::new();
+        for (name, value) in changes {
+            if value.is_null() {
+                self.entries.remove(name);
+                self.accepted.retain(|setting, _| setting.name() != name);
+                continue;
+            }
+            let read =
+                Setting::from_name(name).and_then(|setting| Ok((setting, setting.read(value)?)));
+            match read {
+                Ok((setting, time)) => {
+                    parsed.insert(setting, (time, value));
+                }
+                Err(reason) => self.judge(name, Err(reason), version),
+            }
+        }
+        self.fit(&parsed, version);
+    }
+
+    /// Accepts what works with the configuration and with each other.
+    fn fit(&mut self, parsed: &BTreeMap<Setting, (std::time::Duration, &Value)>, version: u64) {
+        let mut wanted = self.accepted.clone();
+        wanted.extend(parsed.iter().map(|(setting, (time, _))| (*setting, *time)));
+        let (_, refused) = self.configured.with_overrides(&wanted);
+        for (setting, (time, value)) in parsed {
+            let error = refused.iter().find(|(refused, _)| refused == setting);
+            let judged = match error {
+                Some((_, error)) => Err(format!("does not fit this door: {error}")),
+                None => {
+                    self.accepted.insert(*setting, *time);
+                    Ok((*value).clone())
+                }
+            };
+            self.judge(setting.name(), judged, version);
+        }
+    }
+
+    fn judge(&mut self, name: &str, value: Result<Value, String>, version: u64) {
+        let accepted = &self.accepted;
+        let entry = self.entries.entry(name.to_owned()).or_insert_with(|| {
+            // What was saved is known by its time only.
+            let setting = Setting::from_name(name).ok();
+            let time = setting.and_then(|setting| accepted.get(&setting));
+            Entry {
+                value: time.map(|time| Setting::write(*time).into()),
+                verdict: Verdict::Absent,
+            }
+        });
+        let value = value.map_err(|reason| format!("{reason}; the value before stays"));
+        entry.verdict.judge(&mut entry.value, Some(value), version);
+    }
+
+    /// An acknowledgement for each, or one for all when it is no object.
+    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
+        if let Some(refused) = self.whole.acknowledge(None, problem) {
+            return Some(refused);
+        }
+        let each: Map<_, _> = self
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| {
+                let told = entry.verdict.acknowledge(entry.value.as_ref(), problem);
+                Some((name.clone(), told?))
+            })
+            .collect();
+        (!each.is_empty()).then(|| each.into())
+    }
+}

@@ -1,0 +1,235 @@
+//! What is judged, kept and acknowledged of the desired properties.
+
+use door_core::{DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
+use serde_json::json;
+use std::time::Duration;
+
+use super::*;
+
+fn desired() -> Desired {
+    let strike = StrikeConfig::motor_lock();
+    let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    Desired::new(Place::default(), DesiredDoor::default(), configured)
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other} is no object"),
+    }
+}
+
+fn read(document: Value) -> Desired {
+    let mut desired = desired();
+    assert_eq!(desired.handle_document(&map(document)), Next::Apply);
+    desired
+}
+
+fn acknowledged(desired: &Desired) -> Value {
+    desired
+        .acknowledgements(&Problems::default())
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+#[test]
+fn values_are_kept_as_given_and_acknowledged_with_the_version() {
+    let desired = read(json!({"building": 43, "floor": "3a", "other": true, "$version": 5}));
+    assert_eq!(desired.place().building, Some(43.into()));
+    assert_eq!(
+        acknowledged(&desired),
+        json!({
+            "building": {"value": 43, "ac": 200, "av": 5, "ad": "applied"},
+            "floor": {"value": "3a", "ac": 200, "av": 5, "ad": "applied"}
+        })
+    );
+}
+
+#[test]
+fn a_bad_value_is_refused_with_the_reason_and_the_old_one_stays() {
+    let mut desired = read(json!({"floor": 3, "$version": 5}));
+    let next = desired.handle_patch(6, &map(json!({"floor": {"no": 4}, "$version": 6})));
+    assert_eq!(next, Next::Apply);
+    assert_eq!(desired.place().floor, Some(3.into()));
+    assert_eq!(
+        acknowledged(&desired),
+        json!({"floor": {
+            "value": 3, "ac": 400, "av": 6,
+            "ad": "expected a string or a number, found an object; the value before stays"
+        }})
+    );
+}
+
+#[test]
+fn a_bad_value_with_none_before_is_acknowledged_without_a_value() {
+    let desired = read(json!({"floor": [], "$version": 1}));
+    assert_eq!(acknowledged(&desired)["floor"].get("value"), None);
+    assert_eq!(acknowledged(&desired)["floor"]["ac"], 400);
+}
+
+#[test]
+fn null_and_absence_take_the_place_away() {
+    let mut desired = read(json!({"building": 43, "floor": 3, "$version": 5}));
+    desired.handle_patch(6, &map(json!({"building": null, "$version": 6})));
+    assert_eq!(desired.place().building, None);
+    assert_eq!(acknowledged(&desired).get("building"), None);
+    desired.handle_document(&map(json!({"$version": 7})));
+    assert_eq!(*desired.place(), Place::default());
+}
+
+#[test]
+fn old_notifications_are_ignored_and_a_gap_reads_the_twin_again() {
+    let mut desired = read(json!({"floor": 3, "$version": 5}));
+    let patch = |floor: u64, version: u64| map(json!({"floor": floor, "$version": version}));
+    assert_eq!(desired.handle_patch(5, &patch(9, 5)), Next::Nothing);
+    assert_eq!(desired.handle_patch(6, &patch(4, 6)), Next::Apply);
+    assert_eq!(desired.handle_patch(8, &patch(6, 8)), Next::ReadAgain);
+    assert_eq!(desired.place().floor, Some(4.into()));
+    // Until it is read, nothing else counts, and a document older than the notification is not enough.
+    assert_eq!(desired.handle_patch(9, &patch(7, 9)), Next::Nothing);
+    assert_eq!(desired.handle_document(&patch(6, 8)), Next::ReadAgain);
+    assert_eq!(desired.handle_document(&patch(7, 9)), Next::Apply);
+    assert_eq!(desired.place().floor, Some(7.into()));
+    assert_eq!(desired.handle_patch(10, &patch(8, 10)), Next::Apply);
+}
+
+#[test]
+fn a_twin_that_starts_over_after_the_device_was_made_anew_counts() {
+    let mut desired = read(json!({"floor": 3, "$version": 50}));
+    desired.connected();
+    assert_eq!(
+        desired.handle_document(&map(json!({"floor": 4, "$version": 2}))),
+        Next::Apply
+    );
+    assert_eq!(desired.place().floor, Some(4.into()));
+}
+
+#[test]
+fn a_mode_is_read_strictly_and_a_bad_one_leaves_the_one_before() {
+    let mut desired = read(json!({"mode": "secure", "$version": 2}));
+    assert_eq!(desired.door().mode, DesiredMode::Mode(Mode::Secure));
+    assert_eq!(
+        acknowledged(&desired),
+        json!({"mode": {"value": "secure", "ac": 200, "av": 2, "ad": "applied"}})
+    );
+    desired.handle_patch(3, &map(json!({"mode": "open"})));
+    assert_eq!(desired.door().mode, DesiredMode::Unreadable);
+    let told = acknowledged(&desired);
+    assert_eq!(
+        (&told["mode"]["ac"], &told["mode"]["value"]),
+        (&json!(400), &json!("secure"))
+    );
+    assert!(
+        told["mode"]["ad"]
+            .as_str()
+            .unwrap()
+            .contains("one of normal, passage")
+    );
+    desired.handle_patch(4, &map(json!({"mode": null})));
+    assert_eq!(desired.door().mode, DesiredMode::Absent);
+    assert_eq!(acknowledged(&desired), json!({}));
+}
+
+#[test]
+fn settings_are_judged_one_by_one_and_go_one_by_one() {
+    let mut desired = read(json!({
+        "settings": {"strikeTime": "7s", "settleTime": "soon", "strikeTme": 5}, "$version": 2
+    }));
+    let second = Duration::from_secs(1);
+    let seven = Overrides::from([(Setting::StrikeTime, second * 7)]);
+    assert_eq!(desired.door().settings, seven);
+    let told = &acknowledged(&desired)["settings"];
+    assert_eq!(
+        told["strikeTime"],
+        json!({"value": "7s", "ac": 200, "av": 2, "ad": "applied"})
+    );
+    for bad in ["settleTime", "strikeTme"] {
+        assert_eq!(
+            (&told[bad]["ac"], told[bad].get("value")),
+            (&json!(400), None)
+        );
+    }
+    // A patch names what has changed only.
+    desired.handle_patch(
+        3,
+        &map(json!({"settings": {"settleTime": 1, "strikeTme": null}})),
+    );
+    assert_eq!(desired.door().settings.len(), 2);
+    let told = &acknowledged(&desired)["settings"];
+    assert_eq!(
+        told["settleTime"],
+        json!({"value": 1, "ac": 200, "av": 3, "ad": "applied"})
+    );
+    assert_eq!(
+        (&told["strikeTime"]["av"], told.get("strikeTme")),
+        (&json!(2), None)
+    );
+    desired.handle_patch(4, &map(json!({"settings": {"strikeTime": true}})));
+    assert_eq!(desired.door().settings[&Setting::StrikeTime], second * 7);
+    assert_eq!(
+        acknowledged(&desired)["settings"]["strikeTime"]["value"],
+        "7s"
+    );
+    // No object at all: the values before stay.
+    desired.handle_patch(5, &map(json!({"settings": 5})));
+    assert_eq!(desired.door().settings.len(), 2);
+    assert_eq!(acknowledged(&desired)["settings"]["ac"], 400);
+    // A document names all there is.
+    desired.handle_document(&map(json!({"settings": {"settleTime": 1}, "$version": 6})));
+    let settle = Overrides::from([(Setting::SettleTime, second)]);
+    assert_eq!(desired.door().settings, settle);
+    desired.handle_document(&map(json!({"$version": 7})));
+    assert_eq!(desired.door(), DesiredDoor::default());
+    assert_eq!(acknowledged(&desired), json!({}));
+}
+
+#[test]
+fn a_setting_that_does_not_fit_the_door_is_refused_with_the_reason() {
+    let second = Duration::from_secs(1);
+    let strike = StrikeConfig {
+        max_on: Some(second * 20),
+        ..StrikeConfig::solenoid_bolt(door_core::config::FailMode::Secure)
+    };
+    let fitted = Fitted {
+        rex: false,
+        fire: false,
+        ..Fitted::ALL
+    };
+    let configured = DoorConfig::new(DoorSettings::default(), strike, fitted).unwrap();
+    let saved = DesiredDoor {
+        settings: Overrides::from([(Setting::StrikeTime, second * 6)]),
+        ..DesiredDoor::default()
+    };
+    let mut desired = Desired::new(Place::default(), saved.clone(), configured);
+    desired.handle_document(&map(
+        json!({"settings": {"strikeTime": "1m"}, "$version": 2}),
+    ));
+    assert_eq!(desired.door().settings, saved.settings);
+    let told = &acknowledged(&desired)["settings"]["strikeTime"];
+    assert_eq!((&told["ac"], &told["value"]), (&json!(400), &json!("6s")));
+    assert!(told["ad"].as_str().unwrap().contains("max_on"), "{told}");
+}
+
+#[test]
+fn what_became_of_an_accepted_value_is_acknowledged_and_a_refusal_stays_one() {
+    let desired = read(json!({"mode": "passage", "floor": 3, "building": [], "$version": 2}));
+    let problems = Problems {
+        place: None,
+        door: Some("not saved".to_owned()),
+    };
+    let told: Map<_, _> = desired
+        .acknowledgements(&problems)
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect();
+    assert_eq!(
+        told["mode"],
+        json!({"value": "passage", "ac": 500, "av": 2, "ad": "not saved"})
+    );
+    assert_eq!(
+        (&told["floor"]["ac"], &told["building"]["ac"]),
+        (&json!(200), &json!(400))
+    );
+}
