@@ -34,6 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 
+/// What a call follows: the door's bolt is back, and the hub has stored what was said about it. Both sides find everything at rest.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A device of the SDK.
 const DEVICE: &str = include_str!("device.py");
 
@@ -238,6 +241,7 @@ impl Device {
         hub.call(&self.name, "lockDoor", &json!({})).await?;
         self.lines.next_line().await?;
         for _ in 0..calls {
+            tokio::time::sleep(PAUSE).await;
             let began = Instant::now();
             let payload = json!({});
             let call = hub.call(&self.name, "lockDoor", &payload);
@@ -279,8 +283,7 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
     let mut taken = Vec::new();
     for _ in 0..calls {
         hub.call(name, "unlockDoor", &json!({})).await?;
-        // The bolt is back, and the hub has stored what the door said about it: the next call finds both at rest.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PAUSE).await;
         while driven.try_recv().is_ok() {}
         let began = Instant::now();
         let payload = json!({});
