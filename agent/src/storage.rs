@@ -334,6 +334,16 @@ impl DoorStorage {
         self.post(|mailbox| mailbox.push_record(record));
     }
 
+    /// Waits until the records appended so far are in the log, and on disk if one of them is urgent; or until it is known that they cannot be.
+    pub fn written(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (reply, written) = oneshot::channel();
+        self.post(|mailbox| mailbox.writes.push(reply));
+        async move {
+            // An error means that storage is shut down: then nothing more will be written.
+            let _ = written.await;
+        }
+    }
+
     /// Tells whenever the log's newest position has grown.
     #[must_use]
     pub fn newest_record(&self) -> watch::Receiver<u64> {

@@ -60,6 +60,9 @@ pub enum EventKind {
         command_id: Option<CommandId>,
         /// The status that was answered.
         status: u16,
+        /// It had been carried out before, and was not again.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        repeated: bool,
     },
     /// A hold or grant reached its end; what lies below speaks again.
     Expired {

@@ -24,6 +24,9 @@ const ASSERT_INTERVAL: Duration = Duration::from_secs(3);
 /// calls that wait for it end at their own deadline.
 const MAX_ACKS: usize = 64;
 
+/// How long an answer waits for the record of its command. A disk that hangs keeps nobody waiting for longer.
+const RECORD_WITHIN: Duration = Duration::from_secs(5);
+
 /// Word from the disk.
 type Ack = (Generation, Result<(), NotSaved>);
 
@@ -185,20 +188,37 @@ impl Task {
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
+        let recorded = actions
+            .iter()
+            .any(|action| matches!(action, Action::Record(event) if event.is_urgent()));
         for action in actions {
             match action {
                 Action::Drive(outputs) => self.drive(outputs),
                 Action::Persist { generation, saved } => self.persist(generation, &saved),
                 Action::Answer { ticket, reply } => {
                     if let Some(waiting) = self.waiting.remove(&ticket) {
-                        // The caller may have given up: its deadline has passed.
-                        let _ = waiting.send(reply);
+                        self.answer(waiting, reply, recorded);
                     }
                 }
                 Action::Record(event) => self.storage.append(record(&event)),
                 Action::Report => {}
             }
         }
+    }
+
+    /// Answers, once the record of it is on disk: what somebody was told is in the event log, even if the program is killed the moment after.
+    fn answer(&self, waiting: oneshot::Sender<MethodReply>, reply: MethodReply, recorded: bool) {
+        if !recorded {
+            // The caller may have given up: its deadline has passed.
+            let _ = waiting.send(reply);
+            return;
+        }
+        let written = self.storage.written();
+        tokio::spawn(async move {
+            // Late or not, what is true is told.
+            let _ = tokio::time::timeout(RECORD_WITHIN, written).await;
+            let _ = waiting.send(reply);
+        });
     }
 
     fn drive(&mut self, outputs: Outputs) {

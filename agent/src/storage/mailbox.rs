@@ -60,6 +60,8 @@ pub(super) struct Mailbox {
     /// Records refused because too many waited.
     pub(super) overflow: u64,
     pub(super) acknowledged: Option<u64>,
+    /// Who waits until the records handed over before are written.
+    pub(super) writes: Vec<oneshot::Sender<()>>,
     pub(super) reads: Vec<Read>,
     pub(super) closes: Vec<oneshot::Sender<()>>,
 }

@@ -242,3 +242,27 @@ async fn after_shutdown_everything_is_refused_and_nothing_waits() {
         Err(StorageError::Closed)
     ));
 }
+
+#[tokio::test]
+async fn what_is_said_to_be_written_is_on_disk() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    let storage = Storage::spawn().unwrap();
+    let (door, _) = storage.open(&directory(&path, BOOT)).unwrap();
+    for number in 0..50 {
+        let kind = format!("kind-{number}-end");
+        door.append(record(&kind, true));
+        within(door.written()).await;
+        let log: String = fs::read_dir(path.join("events"))
+            .unwrap()
+            .map(|file| {
+                String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned()
+            })
+            .collect();
+        assert!(log.contains(&kind), "{kind} is not in {log}");
+    }
+    within(door.close()).await;
+    storage.shutdown();
+    // Nobody waits for ever for what nobody will write.
+    within(door.written()).await;
+}

@@ -127,6 +127,10 @@ impl Writer {
         // The state first: the answer to a command waits for it.
         save(door, files, &mut work);
         let urgent = append(door, files, &mut work);
+        for written in work.writes.drain(..) {
+            // Nobody waits for it any more when this fails.
+            let _ = written.send(());
+        }
         if let Some(position) = work.acknowledged {
             if let Err(error) = files.log.acknowledge(position) {
                 let fault = &mut files.faults.log;

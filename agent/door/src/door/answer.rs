@@ -28,6 +28,8 @@ pub(super) struct Pending {
     proof_by: Duration,
     /// Boot-clock time of its `notAfter`, when a trusted clock could tell: a step of that clock changes nothing for what is accepted.
     valid_until: Option<Duration>,
+    /// Another delivery of one that is under way.
+    repeated: bool,
 }
 
 /// What it waits for.
@@ -72,6 +74,7 @@ impl Pending {
             window,
             stage,
             proof_by,
+            repeated: false,
         }
     }
 
@@ -208,6 +211,7 @@ impl Door {
             let again = Pending {
                 ticket,
                 stage,
+                repeated: true,
                 ..first.clone()
             };
             self.push_pending(now, again);
@@ -217,6 +221,13 @@ impl Door {
         if !reply.is_success() {
             turn.save |= self.forget(window.command_id.as_ref());
         }
+        // The first answer may have been lost before it was recorded.
+        turn.events.push(EventKind::Command {
+            method: change.method().to_owned(),
+            command_id: window.command_id.clone(),
+            status: reply.status,
+            repeated: true,
+        });
         turn.answers.push((ticket, reply));
     }
 
@@ -253,6 +264,7 @@ impl Door {
                     method: pending.change.method().to_owned(),
                     command_id: pending.window.command_id,
                     status: reply.status,
+                    repeated: pending.repeated,
                 });
             }
             turn.answers.push((pending.ticket, reply));

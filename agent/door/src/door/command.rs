@@ -125,6 +125,7 @@ impl Door {
             method: change.method().to_owned(),
             command_id: window.command_id,
             status: reply.status,
+            repeated: false,
         });
         turn.answers.push((ticket, reply));
     }

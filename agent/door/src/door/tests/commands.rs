@@ -449,14 +449,19 @@ fn get_state_tells_every_slot_with_its_end_and_source() {
 
 #[test]
 fn every_command_is_recorded_with_the_status_it_was_answered() {
+    let job = r#"{"commandId":"job-1"}"#;
     let rig = Rig::tell(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", r#"{"commandId":"job-1"}"#)),
-            (9000, Do::Nothing),
+            (5000, Do::Call("lockDoor", job)),
+            (9000, Do::Call("lockDoor", job)),
+            (9500, Do::Nothing),
         ],
     );
-    let command =
-        r#"Command { method: "lockDoor", command_id: Some(CommandId("job-1")), status: 200 }"#;
-    assert!(rig.events.contains(&command.to_owned()), "{:?}", rig.events);
+    for repeated in [false, true] {
+        let command = format!(
+            r#"Command {{ method: "lockDoor", command_id: Some(CommandId("job-1")), status: 200, repeated: {repeated} }}"#
+        );
+        assert!(rig.events.contains(&command), "{:?}", rig.events);
+    }
 }
