@@ -29,6 +29,8 @@ pub mod config;
 pub mod controller;
 mod event_log;
 #[doc(hidden)]
+pub mod fail_point;
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod gpio;
 pub mod reboot;

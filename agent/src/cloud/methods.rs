@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::controller::ControllerHandle;
+use crate::fail_point;
 use crate::reboot::Machine;
 
 /// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as many.
@@ -80,6 +81,7 @@ impl Methods {
     }
 
     async fn answer(&self, request: &Request, client: &AsyncClient) {
+        fail_point::reach("method-arrived");
         let (reply, reboot) = if request.method == Reboot::METHOD {
             self.machine.judge(&request.payload).await
         } else {
@@ -106,6 +108,7 @@ impl Methods {
                 self.device, request.method
             );
         }
+        fail_point::reach("answer-sent");
         // After the answer: draining sends what is in the queue before it says goodbye.
         if let Some(wanted) = reboot {
             self.machine.go(wanted);

@@ -20,6 +20,7 @@ use super::window::Window;
 use super::wishes::Wishes;
 use super::{FromHub, LinkStatus};
 use crate::controller::{ControllerHandle, Snapshot};
+use crate::fail_point;
 use crate::storage::{DiskStatus, DoorStorage, LogRecord, Place, StartReason};
 
 /// Wait before the twin is asked for again when no answer came, or a bad one.
@@ -170,6 +171,7 @@ impl Publisher {
             },
             FromHub::Sent(pkid) => self.window.written(pkid),
             FromHub::Acknowledged(pkid) => {
+                fail_point::reach("event-acknowledged");
                 if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
                 }
@@ -326,6 +328,7 @@ impl Publisher {
             self.saves.finished.borrow().number == self.saves.started && self.wishes.is_settled();
         if self.read == TwinRead::Done && applied {
             if let Some((rid, patch)) = self.reported.next_patch(self.started.elapsed(), &owned()) {
+                fail_point::reach("report-before");
                 let topic = Uplink::ReportedPatch {
                     rid: &rid,
                     if_version: None,
@@ -337,6 +340,7 @@ impl Publisher {
                     QoS::AtMostOnce,
                     patch.to_string().into_bytes(),
                 );
+                fail_point::reach("report-sent");
             }
         }
         self.publish_events(&client).await;
@@ -354,11 +358,13 @@ impl Publisher {
                     self.window.skip_to(newest);
                 }
                 for record in records {
+                    fail_point::reach("event-send-before");
                     let topic = event_topic(&self.device, &record);
                     if !publish(client, topic, QoS::AtLeastOnce, record.body) {
                         return;
                     }
                     self.window.handed_over(record.position);
+                    fail_point::reach("event-sent");
                 }
             }
             Err(problem) => {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Asked, Call, Clock, ControllerParts, Snapshot};
+use crate::fail_point;
 use crate::gpio::{Board, Wake};
 use crate::storage::{DoorStorage, EventRecord};
 
@@ -124,6 +125,7 @@ impl Task {
                 Turn::Edge => self.read(),
                 Turn::Call(Some(call)) => self.call(call),
                 Turn::Ack((generation, result)) => {
+                    fail_point::reach("persisted");
                     let now = self.clock.now();
                     let actions = self.door.handle_persisted(&now, generation, result);
                     self.carry_out(actions);
@@ -196,11 +198,15 @@ impl Task {
                 Action::Drive(outputs) => self.drive(outputs),
                 Action::Persist { generation, saved } => self.persist(generation, &saved),
                 Action::Answer { ticket, reply } => {
+                    fail_point::reach("answer-before");
                     if let Some(waiting) = self.waiting.remove(&ticket) {
                         self.answer(waiting, reply, recorded);
                     }
                 }
-                Action::Record(event) => self.storage.append(record(&event)),
+                Action::Record(event) => {
+                    fail_point::reach("record-before");
+                    self.storage.append(record(&event));
+                }
                 Action::Report => {}
             }
         }
@@ -222,11 +228,14 @@ impl Task {
     }
 
     fn drive(&mut self, outputs: Outputs) {
+        fail_point::reach("drive-before");
         self.board.0.drive(outputs);
+        fail_point::reach("drive-after");
         self.asserted_at = Instant::now();
     }
 
     fn persist(&self, generation: Generation, saved: &SavedDoor) {
+        fail_point::reach("persist-before");
         let acks = self.acks.0.clone();
         self.storage.save_door(saved, move |result| {
             let result = result.map_err(|error| {

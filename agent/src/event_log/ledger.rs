@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use crate::fail_point;
 use crate::storage::{is_full, write_over};
 
 /// Name of the file.
@@ -91,16 +92,19 @@ impl Ledger {
 
 /// Writes beside `path`, then renames over it.
 fn replace(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
+    fail_point::reach("ledger-before");
     let fresh = path.with_extension("new");
     let written = File::create(&fresh).and_then(|mut file| {
         file.write_all(bytes)?;
         if synced { file.sync_data() } else { Ok(()) }
     });
+    fail_point::reach("ledger-written");
     let replaced = written.and_then(|()| fs::rename(&fresh, path));
     if replaced.is_err() {
         // It would only take room.
         let _ = fs::remove_file(&fresh);
     }
+    fail_point::reach("ledger-renamed");
     replaced
 }
 

@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::fail_point;
+
 /// First word of a state file, with the version of its layout.
 const MAGIC: &str = "door-agent-state-1";
 
@@ -93,7 +95,9 @@ impl StateFile {
             Err(error) if is_full(&error) => write_over(&path, &bytes).map_err(|_| error)?,
             done => done?,
         }
+        fail_point::reach("state-renamed");
         sync_directory(&self.directory)?;
+        fail_point::reach("state-saved");
         self.generation = generation;
         Ok(())
     }
@@ -101,11 +105,13 @@ impl StateFile {
 
 /// Writes beside `path`, then renames over it.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fail_point::reach("state-before");
     let fresh = path.with_extension("new");
     let written = File::create(&fresh).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
+    fail_point::reach("state-written");
     let replaced = written.and_then(|()| fs::rename(&fresh, path));
     if replaced.is_err() {
         // What is left of it would only take room, and is written anew with the next save.

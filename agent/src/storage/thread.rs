@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use door_core::ClockQuality;
 use log::{Level, error};
 
+use crate::fail_point;
+
 use super::disk;
 use super::event_line::EventLine;
 use super::mailbox::{Door, Files, Mailbox, Shared};
@@ -263,7 +265,10 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
     };
     let entry = door.entry(&files.saved.place, record);
     let line = EventLine::of(&entry);
-    match files.log.append(entry) {
+    fail_point::reach("event-before");
+    let written = files.log.append(entry);
+    fail_point::reach("event-written");
+    match written {
         Ok(seq) => line.log(level, Some(seq)),
         Err(error) => {
             // The journal has it, though the hub will only hear that one is missing.
@@ -338,6 +343,7 @@ fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
         if let Err(error) = files.log.sync() {
             files.faults.log.get_or_insert_with(|| log_fault(&error));
         }
+        fail_point::reach("event-synced");
         Urgency::Synced
     } else {
         Urgency::Later

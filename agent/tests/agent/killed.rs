@@ -1,7 +1,10 @@
 //! SIGKILL at any moment: what was answered holds, what was not has happened whole or not at all, nothing acts twice, and the hub has every
 //! event once and in order.
 
+mod fail_points;
+
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -157,7 +160,12 @@ impl Victim {
     }
 
     fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, environment: &[(&str, &OsStr)]) {
         let child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+            .envs(environment.iter().copied())
             .arg("--config")
             .arg(&self.config)
             .stdout(Stdio::null())
@@ -245,6 +253,11 @@ impl Victim {
                 }
             },
         };
+        self.heard(sent, answer);
+    }
+
+    /// Draws the conclusions of an answer, or of none.
+    fn heard(&mut self, mut sent: Sent, answer: Option<(u16, Value)>) {
         let status = match answer {
             Some((200, answer)) => answer["status"].as_u64().unwrap(),
             _ => 0,

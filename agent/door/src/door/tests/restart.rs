@@ -165,3 +165,21 @@ fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
     assert_eq!(rig.drives, ["1000 Energised", "7250 Energised"]);
     assert_eq!(rig.status(), "Locked Secured");
 }
+
+#[test]
+fn a_command_whose_answer_a_restart_cut_short_is_told_of_when_it_is_repeated_once() {
+    let lock = || Do::Call("lockDoor", r#"{"commandId":"a"}"#);
+    let rig = Rig::tell(
+        motor(Released),
+        &[
+            (5000, lock()),
+            // Saved, and the bolt is still under way.
+            (5100, Do::Restart),
+            (9000, lock()),
+            (9100, lock()),
+        ],
+    );
+    assert_eq!(rig.answer_lines.len(), 2);
+    let told = rig.events.iter().filter(|event| event.contains("Command"));
+    assert_eq!(told.count(), 1, "{:?}", rig.events);
+}

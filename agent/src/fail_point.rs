@@ -1,0 +1,55 @@
+//! Places at which a test ends the process as a power cut would: between deciding, driving, writing and sending.
+//!
+//! Only builds with debug assertions look: `DOOR_AGENT_FAIL_POINT` names the place, and the process aborts there as soon as the file that
+//! `DOOR_AGENT_FAIL_ARMED` names exists. In every other build [`reach`] does nothing.
+
+/// Every place, in about the order in which a command meets them.
+pub const ALL: &[&str] = &[
+    "method-arrived",
+    "drive-before",
+    "drive-after",
+    "persist-before",
+    "state-before",
+    "state-written",
+    "state-renamed",
+    "state-saved",
+    "persisted",
+    "record-before",
+    "event-before",
+    "event-written",
+    "event-synced",
+    "answer-before",
+    "answer-sent",
+    "event-send-before",
+    "event-sent",
+    "event-acknowledged",
+    "ledger-before",
+    "ledger-written",
+    "ledger-renamed",
+    "report-before",
+    "report-sent",
+];
+
+/// Ends the process here when a test wants that.
+#[cfg(debug_assertions)]
+pub(crate) fn reach(place: &'static str) {
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    static PLAN: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
+    debug_assert!(ALL.contains(&place), "{place} is not told of");
+    let plan = PLAN.get_or_init(|| {
+        let place = std::env::var("DOOR_AGENT_FAIL_POINT").ok()?;
+        let armed = std::env::var_os("DOOR_AGENT_FAIL_ARMED")?;
+        Some((place, PathBuf::from(armed)))
+    });
+    if let Some((wanted, armed)) = plan {
+        if wanted == place && armed.exists() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Nothing: this build has no such places.
+#[cfg(not(debug_assertions))]
+pub(crate) fn reach(_place: &'static str) {}

@@ -1,0 +1,153 @@
+//! The process ends at every boundary between deciding, driving, writing and sending, during each kind of command.
+
+use door_agent::fail_point;
+
+use super::*;
+
+/// What is under way: method and time.
+const DEEDS: [(&str, Option<(&str, &str)>); 4] = [
+    ("lockDoor", None),
+    ("lockDoor", Some(("lockTime", "10m"))),
+    ("unlockDoor", Some(("unlockTime", "10m"))),
+    ("relinquish", None),
+];
+
+impl Sent {
+    fn deed(deed: usize, id: String) -> Self {
+        let (method, time) = DEEDS[deed];
+        let mut payload = json!({ "commandId": id });
+        if let Some((key, length)) = time {
+            payload[key] = length.into();
+        }
+        Self {
+            method,
+            payload,
+            id,
+            certain: false,
+            at: Instant::now(),
+        }
+    }
+}
+
+impl Victim {
+    fn is_dead(&mut self) -> bool {
+        let agent = self.agent.as_mut().unwrap();
+        agent.try_wait().unwrap().is_some()
+    }
+
+    /// Sends a command to an agent that may end at any moment.
+    async fn command_or_death(&mut self, hub: &TestHub, mut sent: Sent) {
+        sent.at = Instant::now();
+        let name = self.name.clone();
+        let call = hub.invoke_when_online(&name, sent.method, sent.payload.clone());
+        let mut call = std::pin::pin!(call);
+        let answer = loop {
+            tokio::select! {
+                answer = call.as_mut() => break Some(answer),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {
+                    if self.is_dead() {
+                        break tokio::time::timeout(HANG_UP, call).await.ok();
+                    }
+                }
+            }
+        };
+        self.heard(sent, answer);
+    }
+
+    /// The end of the operator's grant and hold, as they are reported: a command that acts again moves them.
+    async fn ends(&self) -> Value {
+        let said = self.status(|_| true).await;
+        let slots = said["door"]["slots"].as_array().unwrap();
+        slots
+            .iter()
+            .map(|slot| json!([slot["slot"], slot["commandId"], slot["until"]]))
+            .collect()
+    }
+
+    /// A life that ends at `place` while `deed` is under way, and the start after it. False when the place was not passed.
+    async fn end_at(&mut self, hub: &TestHub, place: &str, deed: usize) -> bool {
+        let armed = self.state.with_extension("armed");
+        self.start_with(&[
+            ("DOOR_AGENT_FAIL_POINT", OsStr::new(place)),
+            ("DOOR_AGENT_FAIL_ARMED", armed.as_os_str()),
+        ]);
+        self.check().await;
+        let quiet =
+            |said: &Value| said["link"]["state"] == "connected" && said["waitingEvents"] == 0;
+        self.status(quiet).await;
+        std::fs::write(&armed, "").unwrap();
+        let sent = Sent::deed(deed, format!("{}-{place}-{deed}", self.name));
+        self.command_or_death(hub, sent).await;
+        // Events go out and are acknowledged, the state is reported: all of that may be the place.
+        let begin = Instant::now();
+        while !self.is_dead() && begin.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let reached = self.is_dead();
+        std::fs::remove_file(&armed).unwrap();
+        if reached {
+            let status = self.agent.take().unwrap().wait().unwrap();
+            use std::os::unix::process::ExitStatusExt as _;
+            assert_eq!(status.signal(), Some(6), "{place}: it ended otherwise");
+        }
+        self.kill();
+
+        self.start();
+        self.check().await;
+        let before = self.ends().await;
+        let again = self.last.clone().unwrap();
+        let acted = before.to_string().contains(&format!("\"{}\"", again.id));
+        self.command(hub, again, None).await;
+        self.check().await;
+        if acted {
+            assert_eq!(self.ends().await, before, "{place}: it acted twice");
+        }
+        self.end();
+        reached
+    }
+
+    /// Ends the agent in good order: what was answered is told.
+    fn end(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        let id = agent.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+        assert!(sent.unwrap().success());
+        assert!(agent.wait().unwrap().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_at_any_boundary_loses_nothing_and_doubles_nothing() {
+    let hub = std::sync::Arc::new(TestHub::start().await);
+    let home = tempfile::tempdir().unwrap();
+    let mut doors = JoinSet::new();
+    for door in 0..DOORS {
+        let mut victim = Victim::new(&hub, home.path(), format!("door-{door}")).await;
+        let hub = std::sync::Arc::clone(&hub);
+        doors.spawn(async move {
+            let mut reached = BTreeSet::new();
+            let places = fail_point::ALL.iter().enumerate();
+            for (number, place) in places {
+                for deed in 0..DEEDS.len() {
+                    if (number * DEEDS.len() + deed) % DOORS == door
+                        && victim.end_at(&hub, place, deed).await
+                    {
+                        reached.insert(*place);
+                    }
+                }
+            }
+            victim.settle(&hub).await;
+            reached
+        });
+    }
+    let mut reached = BTreeSet::new();
+    while let Some(ended) = doors.join_next().await {
+        match ended {
+            Ok(places) => reached.extend(places),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    let all: BTreeSet<_> = fail_point::ALL.iter().copied().collect();
+    let missed: Vec<_> = all.difference(&reached).collect();
+    assert!(missed.is_empty(), "never passed: {missed:?}");
+}
