@@ -218,16 +218,8 @@ impl Door {
             return;
         }
         let reply = self.reply(change, self.outcome(change));
-        let id = window.command_id.as_ref();
-        if id.is_some_and(|id| self.memory.tell(id)) {
-            turn.events.push(EventKind::Command {
-                method: change.method().to_owned(),
-                command_id: id.cloned(),
-                status: reply.status,
-            });
-        }
         if !reply.is_success() {
-            turn.save |= self.forget(id);
+            turn.save |= self.forget(window.command_id.as_ref());
         }
         // The first answer may have been lost before it was recorded.
         turn.events.push(EventKind::Command {

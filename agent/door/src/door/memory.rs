@@ -11,8 +11,6 @@ const REMEMBERED: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommandMemory {
     ids: VecDeque<CommandId>,
-    /// Those of an earlier start: it may have ended before an event told of them.
-    untold: Vec<CommandId>,
 }
 
 impl CommandMemory {
@@ -20,7 +18,6 @@ impl CommandMemory {
         let skip = saved.len().saturating_sub(REMEMBERED);
         Self {
             ids: saved[skip..].iter().cloned().collect(),
-            untold: saved[skip..].to_vec(),
         }
     }
 
@@ -40,16 +37,8 @@ impl CommandMemory {
         self.ids.push_back(id.clone());
     }
 
-    /// Whether an event is still to tell of its answer; from here on none is.
-    pub(super) fn tell(&mut self, id: &CommandId) -> bool {
-        let before = self.untold.len();
-        self.untold.retain(|untold| untold != id);
-        self.untold.len() < before
-    }
-
     /// Whether it was there.
     pub(super) fn forget(&mut self, id: &CommandId) -> bool {
-        self.tell(id);
         let before = self.ids.len();
         self.ids.retain(|known| known != id);
         self.ids.len() < before
