@@ -14,3 +14,5 @@ mod selftest;
 mod service;
 mod sim;
 mod support;
+#[cfg(target_os = "linux")]
+mod wear;

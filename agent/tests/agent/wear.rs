@@ -1,0 +1,198 @@
+//! What a door writes to its card. The test bounds it; `bench/sd-card` takes the README's figures with it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cli::{Running, status_until, write_config};
+use crate::support::TestHub;
+
+/// Locks, for a mean.
+const LOCKS: u64 = 3;
+
+/// What the agent's storage thread has handed to the kernel: only it writes to the disk.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    bytes: u64,
+    writes: u64,
+}
+
+impl Written {
+    fn by(process: u32) -> Self {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let is_storage = |task: &PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "storage")
+        };
+        let task = tasks
+            .map(|task| task.unwrap().path())
+            .find(is_storage)
+            .unwrap();
+        let counters = std::fs::read_to_string(task.join("io")).unwrap();
+        let counter = |name: &str| {
+            let line = counters.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().parse().unwrap()
+        };
+        Self {
+            bytes: counter("wchar:"),
+            writes: counter("syscw:"),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            bytes: self.bytes - before.bytes,
+            writes: self.writes - before.writes,
+        }
+    }
+}
+
+/// A block device that nothing else uses, when the figures are taken: how much was written to it.
+struct Card(Option<PathBuf>);
+
+impl Card {
+    fn bytes(&self) -> u64 {
+        const SECTOR: u64 = 512;
+        let Some(statistics) = &self.0 else {
+            return 0;
+        };
+        // The seventh figure: see `Documentation/block/stat.rst` of the kernel.
+        let text = std::fs::read_to_string(statistics).unwrap();
+        text.split_whitespace()
+            .nth(6)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * SECTOR
+    }
+
+    /// Lets the file system write what it has, as it does in a while by itself.
+    async fn settle(&self) {
+        if self.0.is_some() {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            assert!(
+                std::process::Command::new("sync")
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_writes_little_and_an_idle_door_nothing() {
+    let mut hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let state =
+        std::env::var("WEAR_DIRECTORY").map_or_else(|_| home.path().join("state"), PathBuf::from);
+    let card = Card(std::env::var("WEAR_STATISTICS").ok().map(PathBuf::from));
+    let connection = hub.add_device("lobby-east").await;
+    hub.set_desired("lobby-east", json!({"building": 43, "floor": "3"}))
+        .await;
+    // Lines of the log are no writes to the card.
+    let settings = format!(
+        "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n[door]\nrelinquish_default = \"released\"",
+        hub.hub().mqtt_address().port(),
+        hub.hub().ca_file().display()
+    );
+    let config = write_config(home.path(), &connection, &settings);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("\"state\"", &format!("{:?}", state.display().to_string())),
+    )
+    .unwrap();
+    let agent = Running::start(&config);
+    let quiet = |path: &str| {
+        let path = path.to_owned();
+        tokio::task::block_in_place(|| {
+            status_until(&path, |status| {
+                status["link"]["state"] == "connected"
+                    && status["waitingEvents"] == 0
+                    && status["door"]["report"]["lockState"] == "unlocked"
+                    && status["door"]["slots"] == json!([])
+            })
+        })
+    };
+    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == "3")
+        .await;
+    quiet(&config);
+    card.settle().await;
+
+    let (before, card_before) = (Written::by(agent.id()), card.bytes());
+    for number in 0..LOCKS {
+        let payload =
+            json!({"lockTime": "3s", "commandId": format!("lock-20261123-220000-{number:04}")});
+        let (status, answer) = hub.invoke("lobby-east", "lockDoor", payload).await;
+        assert_eq!(answer["status"], 200, "{status} {answer}");
+        quiet(&config);
+        card.settle().await;
+    }
+    let locks = Written::by(agent.id()).since(before);
+    println!(
+        "a lock, its end and their events: {} bytes in {} writes; on the card {} bytes",
+        locks.bytes / LOCKS,
+        locks.writes / LOCKS,
+        (card.bytes() - card_before) / LOCKS
+    );
+    assert!(locks.bytes / LOCKS < 16 * 1024, "{locks:?}");
+    assert!(size_of_state(&state) < 64 * 1024);
+
+    if card.0.is_some() {
+        // What is left of a hold is saved now and then.
+        let (before, card_before) = (Written::by(agent.id()), card.bytes());
+        let (_, answer) = hub
+            .invoke("lobby-east", "lockDoor", json!({"lockTime": "10m"}))
+            .await;
+        assert_eq!(answer["status"], 200, "{answer}");
+        tokio::time::sleep(Duration::from_secs(570)).await;
+        card.settle().await;
+        let held = Written::by(agent.id()).since(before);
+        println!(
+            "ten minutes of a hold: {} bytes in {} writes; on the card {} bytes",
+            held.bytes,
+            held.writes,
+            card.bytes() - card_before
+        );
+        quiet(&config);
+        card.settle().await;
+    }
+
+    // Nothing happens, and then the link goes and comes.
+    let (before, card_before) = (Written::by(agent.id()), card.bytes());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        Written::by(agent.id()).since(before).bytes,
+        0,
+        "an idle door writes nothing"
+    );
+    hub.stop().await;
+    tokio::task::block_in_place(|| {
+        status_until(&config, |status| status["link"]["state"] == "waiting")
+    });
+    hub.start_again().await;
+    quiet(&config);
+    card.settle().await;
+    let link = Written::by(agent.id()).since(before);
+    println!(
+        "a connection that ends and comes again: {} bytes; on the card {} bytes",
+        link.bytes,
+        card.bytes() - card_before
+    );
+    assert_eq!(link.bytes, 0);
+}
+
+/// What is in the folder in all.
+fn size_of_state(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                size_of_state(&entry.path())
+            } else {
+                entry.metadata().unwrap().len()
+            }
+        })
+        .sum()
+}
