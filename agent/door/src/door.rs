@@ -69,7 +69,10 @@ pub enum Action {
     Report,
 }
 
-/// While a hold or grant runs, what is left of it is saved this often: a reboot without a clock resumes from there.
+/// While a hold or grant runs, what is left of it is saved whenever this part of it has passed: a reboot without a clock resumes from there, and
+/// the card is not written to every minute of a long night.
+const REMAINDER_PART: u32 = 32;
+/// But not more often than this.
 const REMAINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon a save that failed is tried again.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
@@ -446,8 +449,13 @@ impl Door {
         }
         let temporary = array
             .entries()
-            .any(|(slot, entry)| !slot.is_at_the_door() && entry.expiry.is_some());
-        self.save_due = temporary.then(|| now.boottime + REMAINDER_INTERVAL);
+            .filter(|(slot, _)| !slot.is_at_the_door())
+            .filter_map(|(_, entry)| entry.expiry);
+        let intervals = temporary.map(|expiry| {
+            let left = expiry.ends().saturating_sub(now.boottime);
+            (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
+        });
+        self.save_due = intervals.min().map(|interval| now.boottime + interval);
         Action::Persist {
             generation: self.generation,
             saved: SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved()),

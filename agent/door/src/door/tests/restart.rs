@@ -67,6 +67,25 @@ fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_
 }
 
 #[test]
+fn a_long_hold_is_saved_rarely_and_resumes_within_a_thirtieth() {
+    const HOUR: u64 = 3_600_000;
+    let lock = (5000, Do::Call("lockDoor", r#"{"lockTime":"10h"}"#));
+    let rig = Rig::tell(motor(Released), &[lock, (10 * HOUR, Do::Nothing)]);
+    assert_eq!(rig.status(), "Locked Secured");
+    let saves = rig.door.generation.0;
+    assert!((30..200).contains(&saves), "{saves}");
+
+    let lock = (5000, Do::Call("lockDoor", r#"{"lockTime":"10h"}"#));
+    let mut rig = Rig::tell(
+        motor(Released),
+        &[lock, (5 * HOUR, Do::Reboot), (5 * HOUR, Do::Nothing)],
+    );
+    assert_eq!(rig.status(), "Locked Secured");
+    rig.run_until(std::time::Duration::from_millis(5 * HOUR + HOUR / 5));
+    assert_eq!(rig.status(), "Unlocked Unsecured");
+}
+
+#[test]
 fn a_second_reboot_goes_on_from_what_the_first_had_left() {
     let rig = Rig::tell(
         motor(Released),
