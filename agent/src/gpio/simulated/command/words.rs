@@ -1,0 +1,392 @@
+//! Commands as people write them: the verbs, what follows them, and what is wrong with a word.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use door_core::config::time;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
+use thiserror::Error;
+
+use super::{Hold, Miswired, PRESS, Sensor, SimCommand};
+
+/// A verb of the grammar, for help and errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SimVerb {
+    /// The word.
+    pub name: &'static str,
+    /// What follows it, for a person.
+    pub arguments: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    takes: Takes,
+}
+
+/// What follows a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing(SimCommand),
+    /// `on`, `off` or `for TIME`; without, the given.
+    Hold(Sensor, Hold),
+    Sensor(Miswired),
+    TwoSensors,
+    SensorOrAll,
+}
+
+const PRESSED: &str = "[on | off | for TIME]";
+
+const fn verb(
+    name: &'static str,
+    arguments: &'static str,
+    takes: Takes,
+    about: &'static str,
+) -> SimVerb {
+    SimVerb {
+        name,
+        arguments,
+        about,
+        takes,
+    }
+}
+
+/// Every verb.
+pub static VERBS: [SimVerb; 19] = {
+    use Sensor::{Bond, Fire, FireReset, Grant, Rex};
+    use Takes::{Nothing, SensorOrAll, TwoSensors};
+    const PRESS_IT: Hold = Hold::For(PRESS);
+    [
+        verb(
+            "open",
+            "",
+            Nothing(SimCommand::Open),
+            "open the door; refused while its bolt is thrown",
+        ),
+        verb(
+            "close",
+            "",
+            Nothing(SimCommand::Close),
+            "close it; refused while its bolt is out",
+        ),
+        verb(
+            "force",
+            "",
+            Nothing(SimCommand::Force),
+            "open it against the bolt",
+        ),
+        verb(
+            "handle",
+            "",
+            Nothing(SimCommand::Handle),
+            "turn the handle, which retracts the bolt, and open",
+        ),
+        verb(
+            "rex",
+            PRESSED,
+            Takes::Hold(Rex, PRESS_IT),
+            "press the exit button (for 500ms)",
+        ),
+        verb(
+            "grant",
+            PRESSED,
+            Takes::Hold(Grant, PRESS_IT),
+            "a reader lets somebody in (for 500ms)",
+        ),
+        verb(
+            "fire",
+            PRESSED,
+            Takes::Hold(Fire, Hold::On),
+            "the fire release comes (and stays)",
+        ),
+        verb(
+            "fire-reset",
+            PRESSED,
+            Takes::Hold(FireReset, PRESS_IT),
+            "turn the key switch that ends a fire release (for 500ms)",
+        ),
+        verb(
+            "jam",
+            "",
+            Nothing(SimCommand::Jam),
+            "the bolt no longer moves",
+        ),
+        verb("free", "", Nothing(SimCommand::Free), "it moves again"),
+        verb(
+            "cut-sensor",
+            "INPUT",
+            Takes::Sensor(Miswired::Cut),
+            "cut the wire of an input: fire reads active then, the others idle",
+        ),
+        verb(
+            "cut-bond",
+            "",
+            Nothing(SimCommand::Miswire(Bond, Miswired::Cut)),
+            "the same as cut-sensor bond",
+        ),
+        verb(
+            "stick-sensor",
+            "INPUT",
+            Takes::Sensor(Miswired::Stuck),
+            "an input stays at what it reads",
+        ),
+        verb(
+            "chatter-sensor",
+            "INPUT",
+            Takes::Sensor(Miswired::Chatters),
+            "an input goes back and forth, 100 times a second",
+        ),
+        verb(
+            "invert-sensor",
+            "INPUT",
+            Takes::Sensor(Miswired::Inverted),
+            "an input reads the wrong way round",
+        ),
+        verb(
+            "swap-sensors",
+            "INPUT INPUT",
+            TwoSensors,
+            "two inputs have each other's wire",
+        ),
+        verb(
+            "mend-sensor",
+            "INPUT | all",
+            SensorOrAll,
+            "put an input right again",
+        ),
+        verb(
+            "cut-power",
+            "",
+            Nothing(SimCommand::CutPower),
+            "take the power off the lock, whatever the outputs say",
+        ),
+        verb(
+            "restore-power",
+            "",
+            Nothing(SimCommand::RestorePower),
+            "give it back",
+        ),
+    ]
+};
+
+/// The verb that does nothing; not in the list, because a person who wants to look has `status`.
+static SHOW: SimVerb = verb(
+    "show",
+    "",
+    Takes::Nothing(SimCommand::Show),
+    "only print what the door looks like",
+);
+
+impl SimCommand {
+    /// Reads the words of a command.
+    ///
+    /// # Errors
+    /// The word that is wrong, by its index, and what was expected.
+    pub fn parse(words: &[&str]) -> Result<Self, SimSyntaxError> {
+        let wrong = |index: usize, expected: String| SimSyntaxError {
+            index,
+            found: words.get(index).map(|word| shortened(word)),
+            expected,
+        };
+        let verb = words.first().and_then(|word| find(word));
+        let Some(verb) = verb else {
+            return Err(wrong(0, format!("one of {}", verb_names())));
+        };
+        let sensor = |index: usize| {
+            words
+                .get(index)
+                .and_then(|word| Sensor::parse(word))
+                .ok_or_else(|| wrong(index, format!("an input: {}", sensor_names())))
+        };
+        let (command, taken) = match verb.takes {
+            Takes::Nothing(command) => (command, 1),
+            Takes::Hold(what, otherwise) => match words.get(1).copied() {
+                None => (Self::Hold(what, otherwise), 1),
+                Some("on") => (Self::Hold(what, Hold::On), 2),
+                Some("off") => (Self::Hold(what, Hold::Off), 2),
+                Some("for") => {
+                    let time = words.get(2).and_then(|word| parse_time(word));
+                    let time = time.ok_or_else(|| wrong(2, EXPECTED_TIME.to_owned()))?;
+                    (Self::Hold(what, Hold::For(time)), 3)
+                }
+                Some(_) => return Err(wrong(1, "on, off, for TIME or nothing".to_owned())),
+            },
+            Takes::Sensor(fault) => (Self::Miswire(sensor(1)?, fault), 2),
+            Takes::TwoSensors => {
+                let (one, other) = (sensor(1)?, sensor(2)?);
+                if one == other {
+                    return Err(wrong(2, "another input than the first".to_owned()));
+                }
+                (Self::Miswire(one, Miswired::SwappedWith(other)), 3)
+            }
+            Takes::SensorOrAll => match words.get(1) {
+                Some(&"all") => (Self::Mend(None), 2),
+                _ => {
+                    let expected = || format!("all or an input: {}", sensor_names());
+                    let sensor = sensor(1).map_err(|_| wrong(1, expected()))?;
+                    (Self::Mend(Some(sensor)), 2)
+                }
+            },
+        };
+        if words.len() > taken {
+            return Err(wrong(
+                taken,
+                format!("nothing more after `{}`", words[..taken].join(" ")),
+            ));
+        }
+        Ok(command)
+    }
+}
+
+/// As a person writes it; what is parsed is the same command.
+impl fmt::Display for SimCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = VERBS.iter().chain([&SHOW]).find(|verb| match verb.takes {
+            Takes::Nothing(command) => command == *self,
+            Takes::Hold(sensor, _) => matches!(self, Self::Hold(own, _) if *own == sensor),
+            Takes::Sensor(fault) => matches!(self, Self::Miswire(_, own) if *own == fault),
+            Takes::TwoSensors => matches!(self, Self::Miswire(_, Miswired::SwappedWith(_))),
+            Takes::SensorOrAll => matches!(self, Self::Mend(_)),
+        });
+        let name = verb.map_or("show", |verb| verb.name);
+        f.write_str(name)?;
+        match (self, verb.map(|verb| verb.takes)) {
+            (_, Some(Takes::Nothing(_))) => Ok(()),
+            (Self::Hold(_, Hold::On), _) => f.write_str(" on"),
+            (Self::Hold(_, Hold::Off), _) => f.write_str(" off"),
+            (Self::Hold(_, Hold::For(time)), _) => write!(f, " for {}ms", time.as_millis()),
+            (Self::Miswire(one, Miswired::SwappedWith(other)), _) => {
+                write!(f, " {} {}", one.key(), other.key())
+            }
+            (Self::Miswire(sensor, _) | Self::Mend(Some(sensor)), _) => {
+                write!(f, " {}", sensor.key())
+            }
+            (Self::Mend(None), _) => f.write_str(" all"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromStr for SimCommand {
+    type Err = SimSyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(&text.split_whitespace().collect::<Vec<_>>())
+    }
+}
+
+/// A word of a command that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}, expected {expected}", Found(found.as_deref()))]
+pub struct SimSyntaxError {
+    /// Which word, from 0; one past the last when it is missing.
+    pub index: usize,
+    /// The word, shortened.
+    pub found: Option<String>,
+    /// What may stand there.
+    pub expected: String,
+}
+
+struct Found<'a>(Option<&'a str>);
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(word) => write!(f, "`{word}`"),
+            None => f.write_str("the end"),
+        }
+    }
+}
+
+/// What a time looks like.
+pub(in super::super) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
+
+/// A duration as the configuration has it; nothing when it is none.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Duration> {
+    time(IntoDeserializer::<ValueError>::into_deserializer(text)).ok()
+}
+
+/// A word as an error repeats it.
+pub(in super::super) fn shortened(word: &str) -> String {
+    word.chars().take(40).collect()
+}
+
+/// Whether a command begins with this word.
+pub(in super::super) fn is_verb(word: &str) -> bool {
+    find(word).is_some()
+}
+
+fn find(word: &str) -> Option<&'static SimVerb> {
+    VERBS.iter().chain([&SHOW]).find(|verb| verb.name == word)
+}
+
+/// The names of all verbs, for an error.
+pub(in super::super) fn verb_names() -> String {
+    VERBS.map(|verb| verb.name).join(", ")
+}
+
+fn sensor_names() -> String {
+    Sensor::ALL.map(|(key, _)| key).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_reads_back_as_it_is_written() {
+        for verb in VERBS {
+            let samples: &[&str] = match verb.arguments {
+                "" => &[""],
+                PRESSED => &["", " on", " off", " for 2s"],
+                "INPUT" => &[" door", " bond", " fire_reset"],
+                "INPUT INPUT" => &[" rex grant"],
+                "INPUT | all" => &[" rex", " all"],
+                other => panic!("{other} has no sample"),
+            };
+            for arguments in samples {
+                let text = format!("{}{arguments}", verb.name);
+                let command: SimCommand = text.parse().unwrap();
+                assert_eq!(command.to_string().parse(), Ok(command), "{text}");
+            }
+        }
+        assert_eq!(
+            "fire-reset".parse(),
+            Ok(SimCommand::press(Sensor::FireReset))
+        );
+        assert_eq!("fire".parse(), Ok(SimCommand::Hold(Sensor::Fire, Hold::On)));
+        assert_eq!("cut-bond".parse::<SimCommand>(), "cut-sensor bond".parse());
+        assert_eq!(
+            "cut-sensor fire-reset".parse::<SimCommand>(),
+            "cut-sensor fire_reset".parse()
+        );
+    }
+
+    #[test]
+    fn a_wrong_word_is_named_with_what_may_stand_there() {
+        for (text, index, expected) in [
+            ("slam", 0, "`slam`, expected one of open, close, force"),
+            ("", 0, "the end, expected one of open"),
+            ("rex of", 1, "`of`, expected on, off, for TIME or nothing"),
+            ("rex for", 2, "the end, expected a time such as 250ms"),
+            ("rex for 2x", 2, "`2x`, expected a time"),
+            ("rex for 0s", 2, "`0s`, expected a time"),
+            ("open wide", 1, "`wide`, expected nothing more after `open`"),
+            (
+                "cut-sensor",
+                1,
+                "the end, expected an input: door, bond, rex",
+            ),
+            ("swap-sensors rex rex", 2, "`rex`, expected another input"),
+            (
+                "mend-sensor bnod",
+                1,
+                "`bnod`, expected all or an input: door",
+            ),
+        ] {
+            let error = text.parse::<SimCommand>().unwrap_err();
+            assert_eq!(error.index, index, "{text}");
+            assert!(error.to_string().starts_with(expected), "{text}: {error}");
+        }
+    }
+}
