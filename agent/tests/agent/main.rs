@@ -7,6 +7,7 @@
 
 mod cli;
 mod disk;
+mod examples;
 mod hub;
 mod journal;
 mod killed;
