@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use door_core::contract::{METHODS, Reboot};
+
 use crate::cli::{CONNECTION, run};
 use crate::support::TestHub;
 
@@ -64,6 +66,30 @@ fn the_door_on_a_pi_has_nothing_wrong_but_what_this_machine_lacks() {
     }
 }
 
+#[test]
+fn the_readme_tells_of_every_method_and_verb() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    for method in METHODS.into_iter().chain([Reboot::METHOD]) {
+        assert!(
+            readme.contains(&format!("\n| `{method}` | ")),
+            "README.md lacks {method}"
+        );
+    }
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs
+        .lines()
+        .map_while(|line| line.strip_prefix("  "))
+        .filter_map(|line| line.split(' ').next());
+    for verb in verbs.filter(|verb| !verb.is_empty() && *verb != "help") {
+        assert!(
+            readme.contains(&format!("`{verb}")),
+            "README.md lacks {verb}"
+        );
+    }
+}
+
 /// The keys of a table, as the error for one that is none tells them.
 fn keys(config: &str, table: &str) -> Vec<String> {
     let variable = format!(
@@ -82,10 +108,14 @@ fn keys(config: &str, table: &str) -> Vec<String> {
         .expect(&stdout)
         .to_owned();
     let (_, expected) = line.split_once("expected").expect(&line);
+    // `one of: a, b`, or serde's own "one of `a`, `b`".
+    let expected = expected
+        .trim_start()
+        .trim_start_matches("one of")
+        .trim_start_matches(':');
     let keys: Vec<_> = expected
-        .split('`')
-        .skip(1)
-        .step_by(2)
+        .split([',', ' ', '`'])
+        .filter(|key| !key.is_empty() && *key != "or")
         .map(ToOwned::to_owned)
         .collect();
     assert!(!keys.is_empty(), "{line}");
