@@ -5,12 +5,14 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::cli::{Running, write_config};
 use crate::support::TestHub;
+
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Puts the socket `$1` where journald has its own, says that stderr is the journal, and becomes the rest of the arguments.
 const UNDER_JOURNALD: &str = r#"
@@ -79,7 +81,7 @@ impl Journal {
             if let Some(entry) = self.read.iter().find(is_it) {
                 return entry.clone();
             }
-            let entry = self.coming.recv_timeout(Duration::from_secs(30));
+            let entry = self.coming.recv_timeout(DEADLINE);
             let entry = entry.unwrap_or_else(|_| panic!("no {text} in {:#?}", self.read));
             self.read.push(entry);
         }
@@ -166,12 +168,17 @@ async fn the_journal_gets_fields_to_filter_by() {
         );
     }
     // The number by which the hub knows the same event.
-    let events = hub.events("lobby-east").await;
-    let event = events
-        .iter()
-        .find(|event| event["body"]["kind"] == "command")
-        .unwrap();
-    assert_eq!(command["SEQ"], event["body"]["seq"].to_string());
+    let begin = Instant::now();
+    let event = loop {
+        let events = hub.events("lobby-east").await;
+        let mut bodies = events.into_iter().map(|mut event| event["body"].take());
+        if let Some(body) = bodies.find(|body| body["kind"] == "command") {
+            break body;
+        }
+        assert!(begin.elapsed() < DEADLINE, "the event does not arrive");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(command["SEQ"], event["seq"].to_string());
 
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);
