@@ -141,6 +141,7 @@ impl Agent {
                 controller::boot_id().as_str(),
             ),
             machine: machine.clone(),
+            door_clock: Clock::new(config.board.clock_trust()),
         });
         Ok(RunningAgent {
             snapshots: Snapshots {

@@ -30,7 +30,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HubConfig;
-use crate::controller::ControllerHandle;
+use crate::controller::{Clock, ControllerHandle};
+use crate::identify::Identifier;
 use crate::reboot::Machine;
 use crate::storage::{DoorStorage, Place, StartReason};
 use crate::tls::FlooredClock;
@@ -114,6 +115,8 @@ pub(crate) struct CloudParts {
     /// Value of the reported property `device.bootReason`.
     pub(crate) boot_reason: Value,
     pub(crate) machine: Machine,
+    /// The time, for what the link itself records.
+    pub(crate) door_clock: Clock,
 }
 
 /// The running link.
@@ -140,7 +143,16 @@ impl Cloud {
         let stop = CancellationToken::new();
         let device = parts.settings.config.connection.device_id.clone();
         let settings = watch::Sender::new(parts.settings.clone());
+        let place = watch::Sender::new(parts.place.clone());
+        let identifier = Identifier {
+            device: device.clone(),
+            door: parts.configured,
+            place: place.subscribe(),
+            clock: parts.door_clock,
+            storage: parts.storage.clone(),
+        };
         let publisher = Publisher::new(Parts {
+            place,
             device: device.clone(),
             from_hub,
             storage: parts.storage,
@@ -156,7 +168,7 @@ impl Cloud {
             settings: settings.subscribe(),
             clock: parts.clock,
             snapshot: parts.controller.snapshot(),
-            methods: Methods::new(parts.controller, device, parts.machine),
+            methods: Methods::new(parts.controller, device, parts.machine, identifier),
             publisher: to_publisher,
             plugged: plugged.subscribe(),
             status: status_tx,

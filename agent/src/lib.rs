@@ -19,6 +19,7 @@
 //! | `event_log` | the records on disk until the hub has them | who sends them |
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
 //! | [`reboot`] | how a door asks for a reboot of its machine | who reboots it |
+//! | `identify` | which door on which machine this is | |
 //! | [`selftest`] | trying the wiring with an installer, while no agent runs | the door's rules, the hub |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
@@ -33,6 +34,7 @@ pub mod fail_point;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gpio;
+mod identify;
 pub mod reboot;
 pub mod selftest;
 pub mod service;

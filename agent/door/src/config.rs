@@ -213,6 +213,29 @@ impl DoorConfig {
         self.settings.relinquish_default
     }
 
+    /// Which actuator is fitted.
+    #[must_use]
+    pub fn strike_kind(&self) -> StrikeKind {
+        self.strike.kind
+    }
+
+    /// The inputs that are fitted, by the keys of their tables.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<&'static str> {
+        let fitted = self.fitted;
+        [
+            ("door", fitted.door),
+            ("bond", fitted.bond),
+            ("rex", fitted.rex),
+            ("grant", fitted.grant),
+            ("fire", fitted.fire),
+            ("fire_reset", fitted.fire_reset),
+        ]
+        .into_iter()
+        .filter_map(|(name, fitted)| fitted.then_some(name))
+        .collect()
+    }
+
     /// Within what time a lock or unlock is proven or has failed.
     #[must_use]
     pub fn bond_time(&self) -> Duration {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use command::{
-    Command, CommandId, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, SetMode,
+    Command, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, SetMode,
     UnlockDoor, Window,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use door_core::contract::Reboot;
+use door_core::contract::{Identity, Reboot};
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::uplink::Uplink;
 use log::{info, warn};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::controller::ControllerHandle;
 use crate::fail_point;
+use crate::identify::Identifier;
 use crate::reboot::Machine;
 
 /// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as many.
@@ -33,6 +34,7 @@ pub(super) struct Methods {
     controller: ControllerHandle,
     device: DeviceId,
     machine: Machine,
+    identifier: Identifier,
     slots: Arc<Semaphore>,
 }
 
@@ -45,8 +47,14 @@ pub(super) struct Request {
 }
 
 impl Methods {
-    pub(super) fn new(controller: ControllerHandle, device: DeviceId, machine: Machine) -> Self {
+    pub(super) fn new(
+        controller: ControllerHandle,
+        device: DeviceId,
+        machine: Machine,
+        identifier: Identifier,
+    ) -> Self {
         Self {
+            identifier,
             controller,
             device,
             machine,
@@ -84,6 +92,8 @@ impl Methods {
         fail_point::reach("method-arrived");
         let (reply, reboot) = if request.method == Reboot::METHOD {
             self.machine.judge(&request.payload).await
+        } else if request.method == Identity::METHOD {
+            (self.identifier.clone().answer(&request.payload), None)
         } else {
             let invoked = self.controller.invoke(&request.method, &request.payload);
             (invoked.await, None)

@@ -40,6 +40,7 @@ pub(super) struct Publisher {
     started: Instant,
     client: Option<AsyncClient>,
     desired: Desired,
+    place: watch::Sender<Place>,
     read: TwinRead,
     reported: Reported,
     saves: Saves,
@@ -85,6 +86,8 @@ pub(super) struct Parts {
     pub(super) start_reason: StartReason,
     pub(super) boot_reason: Value,
     pub(super) desired: Desired,
+    /// Where the door is, for whoever else wants to know.
+    pub(super) place: watch::Sender<Place>,
 }
 
 impl Publisher {
@@ -104,6 +107,7 @@ impl Publisher {
             started: Instant::now(),
             client: None,
             desired: parts.desired,
+            place: parts.place,
             read: TwinRead::Done,
             reported: Reported::default(),
             saves: Saves {
@@ -245,6 +249,7 @@ impl Publisher {
             return;
         }
         self.saves.place = place.clone();
+        self.place.send_replace(place.clone());
         let shown = |value: &Option<Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),

@@ -46,6 +46,14 @@ async fn a_door_connects_reports_itself_and_obeys() {
     );
     assert_eq!(answer["payload"]["secured"], "secured");
 
+    let (_, answer) = hub.invoke("lobby-east", "identify", json!(null)).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+    let identity = &answer["payload"]["identity"];
+    assert_eq!(identity["deviceId"], "lobby-east");
+    assert_eq!(identity["strike"], "motor-lock");
+    let (_, answer) = hub.invoke("lobby-east", "selfTest", json!(null)).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+    assert_eq!(answer["payload"]["checks"]["storage"]["result"], "passed");
     let (_, answer) = hub.invoke("lobby-east", "openSesame", json!({})).await;
     assert_eq!(answer["status"], 404, "{answer}");
     // Commands and changes of state were events; the hub has acknowledged every one.
@@ -77,6 +85,12 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
         .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 200)
         .await;
     assert_eq!(reported["floor"]["value"], "3");
+    let (_, answer) = hub.invoke("lobby-east", "identify", json!({})).await;
+    let identity = &answer["payload"]["identity"];
+    assert_eq!(
+        (&identity["building"], &identity["floor"]),
+        (&json!(43), &json!("3"))
+    );
 
     // A value that is none is refused, and the old one stays.
     hub.set_desired("lobby-east", json!({"floor": {"is": 4}}))

@@ -97,7 +97,7 @@ pub(crate) struct LockArgs {
 /// `jobs method`.
 #[derive(Debug, Args)]
 pub(crate) struct MethodArgs {
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, reboot.
+    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
     pub(crate) method: String,
     #[command(flatten)]
     pub(crate) target: TargetArgs,

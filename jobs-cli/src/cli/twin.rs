@@ -64,7 +64,7 @@ Examples:
 pub(crate) struct InvokeArgs {
     /// The door.
     pub(crate) door: String,
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, reboot.
+    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
     pub(crate) method: String,
     /// What to hand to it: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]

@@ -1,6 +1,7 @@
 //! Method payloads: written by `doorctl`, read here.
 
 mod fields;
+mod identify;
 mod reboot;
 mod set_mode;
 
@@ -16,10 +17,11 @@ use super::duration;
 use super::reply::MethodReply;
 use crate::authority::Slot;
 use fields::Fields;
+pub use identify::Identity;
 pub use reboot::Reboot;
 pub use set_mode::SetMode;
 
-/// The methods that a door answers; [`Reboot`] is its machine's.
+/// The methods that a door answers; [`Reboot`] and [`Identity`] are its machine's.
 pub const METHODS: [&str; 6] = [
     "lockDoor",
     "unlockDoor",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alarm, Check, CheckResult, DoorReport, LockStatus, METHODS, Mode, Raised, Reboot,
+    Alarm, Check, CheckResult, DoorReport, Identity, LockStatus, METHODS, Mode, Raised, Reboot,
     SelfTestReport, SlotState,
 };
 use crate::authority::{AuthorityArray, Want};
@@ -98,6 +98,9 @@ pub struct ReplyBody {
     /// `selfTest` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<SelfTestReport>,
+    /// `identify` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 impl MethodReply {
@@ -197,6 +200,16 @@ impl MethodReply {
         }
     }
 
+    pub(super) fn identity(method: &str, identity: Identity) -> Self {
+        Self {
+            status: 200,
+            body: Box::new(ReplyBody {
+                identity: Some(identity),
+                ..ReplyBody::new(format!("{method} called successfully"))
+            }),
+        }
+    }
+
     /// A reply about the machine, which says nothing of the door.
     pub(super) fn of_machine(status: u16, error: Option<ReplyError>, response: String) -> Self {
         Self {
@@ -210,9 +223,10 @@ impl MethodReply {
 
     pub(super) fn unknown_method(method: &str) -> Self {
         let response = format!(
-            "no such method: {}; expected one of {}, {}",
+            "no such method: {}; expected one of {}, {}, {}",
             shown(method),
             METHODS.join(", "),
+            Identity::METHOD,
             Reboot::METHOD
         );
         Self::failed(404, ReplyError::UnknownMethod, response, None)
@@ -256,6 +270,7 @@ impl ReplyBody {
             slots: None,
             relinquish_default: None,
             checks: None,
+            identity: None,
         }
     }
 }

@@ -1,0 +1,91 @@
+//! `identify`, which is about the device as a whole: the shell answers it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Fields;
+use crate::config::StrikeKind;
+use crate::contract::MethodReply;
+
+/// Which door on which machine this is: what an operator compares with what stands before the installer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The device.
+    pub device_id: String,
+    /// Where it is, as its desired properties say.
+    pub building: Option<Value>,
+    /// The same.
+    pub floor: Option<Value>,
+    /// The agent's version.
+    pub version: String,
+    /// Its machine's name, where that can be read.
+    pub host_name: Option<String>,
+    /// What the machine is, such as "Raspberry Pi 4 Model B Rev 1.5".
+    pub model: Option<String>,
+    /// The serial number of its board.
+    pub serial_number: Option<String>,
+    /// What moves the bolt.
+    pub strike: StrikeKind,
+    /// The inputs that are fitted, by the keys of their tables.
+    pub inputs: Vec<String>,
+}
+
+impl Identity {
+    /// The method's name.
+    pub const METHOD: &'static str = "identify";
+
+    /// Judges the payload: nothing, `null` or an empty object.
+    ///
+    /// # Errors
+    /// The reply to give: 400 naming the field, its value and what was expected.
+    pub fn judge(payload: &[u8]) -> Result<(), MethodReply> {
+        Fields::read(Self::METHOD, payload, &[]).map(|_| ())
+    }
+
+    /// 200, and this.
+    #[must_use]
+    pub fn reply(self) -> MethodReply {
+        MethodReply::identity(Self::METHOD, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_takes_nothing_and_answers_in_plain_names() {
+        assert_eq!(Identity::judge(b"null"), Ok(()));
+        let refused = Identity::judge(br#"{"for":5}"#).unwrap_err();
+        assert_eq!(
+            (refused.status, refused.body.field.as_deref()),
+            (400, Some("for"))
+        );
+        let identity = Identity {
+            device_id: "lobby-east".to_owned(),
+            building: Some(43.into()),
+            floor: None,
+            version: "1.2.3".to_owned(),
+            host_name: None,
+            model: None,
+            serial_number: Some("10000000abcdef01".to_owned()),
+            strike: StrikeKind::MotorLock,
+            inputs: vec!["door".to_owned()],
+        };
+        let reply = identity.reply();
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            serde_json::to_value(&reply.body).unwrap(),
+            json!({
+                "Response": "identify called successfully",
+                "identity": {
+                    "deviceId": "lobby-east", "building": 43, "floor": null, "version": "1.2.3", "hostName": null,
+                    "model": null, "serialNumber": "10000000abcdef01", "strike": "motor-lock", "inputs": ["door"],
+                },
+            })
+        );
+    }
+}
