@@ -8,10 +8,22 @@ pub(crate) mod selftest;
 pub(crate) mod sim;
 pub(crate) mod status;
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use door_agent::AgentConfig;
+
+/// Prints data. That nobody reads it any more, as behind `| head -1`, is no error and ends nothing.
+fn print(text: impl Display) {
+    match write!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to standard output: {error}");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
 
 /// Where the state of a running agent with this configuration may be: where the configuration says, or where a service has it.
 fn state_directories(config: &Path) -> anyhow::Result<[PathBuf; 2]> {

@@ -18,16 +18,16 @@ struct Report {
 
 impl Report {
     fn fine(&self, what: &str, detail: impl Display) {
-        println!("fine   {what}: {detail}");
+        super::print(format_args!("fine   {what}: {detail}\n"));
     }
 
     fn note(&self, what: &str, detail: impl Display) {
-        println!("note   {what}: {detail}");
+        super::print(format_args!("note   {what}: {detail}\n"));
     }
 
     fn wrong(&mut self, what: &str, detail: impl Display) {
         self.wrong = true;
-        println!("WRONG  {what}: {detail}");
+        super::print(format_args!("WRONG  {what}: {detail}\n"));
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn simulate(
     match refusal(&answer) {
         Some(refusal) => bail!(refusal),
         None => {
-            println!("{answer}");
+            super::print(format_args!("{answer}\n"));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -11,9 +11,9 @@ pub(crate) fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let directories = super::state_directories(config)?;
     let status = super::ask_running(&directories, ask)?;
     if json {
-        println!("{:#}", status.document);
+        super::print(format_args!("{:#}\n", status.document));
     } else {
-        print!("{}", status.text);
+        super::print(&status.text);
     }
     Ok(ExitCode::SUCCESS)
 }

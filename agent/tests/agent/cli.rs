@@ -27,6 +27,23 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     )
 }
 
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+        .args(["check", "--config", &config])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    // Nothing listens on port 1.
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(1), ""));
+}
+
 /// The same with text on its standard input.
 pub(crate) fn fed(mut command: Command, input: &str) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

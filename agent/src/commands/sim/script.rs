@@ -64,12 +64,12 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
             .carry_out(step)
             .with_context(|| format!("{name}:{}", step.line))?;
         match shown {
-            Ok(shown) => println!(
-                "{:>8.3} s  {:>3}  {}{shown}",
+            Ok(shown) => super::super::print(format_args!(
+                "{:>8.3} s  {:>3}  {}{shown}\n",
                 stage.started.elapsed().as_secs_f64(),
                 step.line,
                 step.statement
-            ),
+            )),
             Err(Unmet { seen }) => {
                 eprintln!("{name}:{}: {}, but seen: {seen}", step.line, step.statement);
                 return Ok(ExitCode::from(UNMET));

@@ -115,7 +115,7 @@ pub static VERBS: [SimVerb; 19] = {
             "cut-sensor",
             "INPUT",
             Takes::Sensor(Miswired::Cut),
-            "cut the wire of an input: fire reads active then, the others idle",
+            "cut an input's wire: fire reads active, others idle",
         ),
         verb(
             "cut-bond",
