@@ -5,6 +5,7 @@ mod commands;
 mod desired;
 mod modes;
 mod properties;
+mod record;
 mod restart;
 mod rig;
 mod self_test;

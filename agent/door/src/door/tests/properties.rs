@@ -336,4 +336,34 @@ proptest! {
         rig.act(&Do::Desire(DesiredMode::Mode(applied), None));
         prop_assert_eq!(decided(&rig), before, "{:?}", rig.log);
     }
+
+    /// Whatever a door heard, told again to another one, makes it do the same: nothing else decides.
+    #[test]
+    fn what_was_recorded_gives_the_same_outputs_again(config in door(), story in story()) {
+        let rig = watch(config, &story, |_, _| {});
+        prop_assert!(rig.record.len() > story.len());
+        prop_assert_eq!(rig.record.first_difference(config), None);
+    }
+
+    /// At every moment: what is temporary has an end ahead, and the door asks to be called by then.
+    #[test]
+    fn everything_temporary_has_a_deadline(config in door(), story in story()) {
+        watch(config, &story, |rig, _| {
+            let due = rig.door.poll_timeout();
+            let by = |limit: Duration| due.is_some_and(|due| due <= limit);
+            for (slot, entry) in rig.door.authority().entries() {
+                let temporary = matches!(slot.number(), 2 | 3 | 7);
+                assert!(!temporary || entry.expiry.is_some(), "{slot:?} has no end");
+                if let Some(expiry) = entry.expiry {
+                    assert!(expiry.ends() > rig.now.boottime, "{slot:?} is over");
+                    assert!(by(expiry.ends()), "{slot:?} ends unseen: {due:?}");
+                }
+            }
+            // The disk has five seconds, and then the bond time is shorter.
+            let owed = rig.door.unanswered() > 0;
+            assert!(!owed || by(rig.now.boottime + Duration::from_secs(5)), "{due:?}");
+            let moving = matches!(rig.outputs, Outputs::Throw | Outputs::Retract);
+            assert!(!moving || by(rig.now.boottime + Duration::from_secs(3)), "{due:?}");
+        });
+    }
 }

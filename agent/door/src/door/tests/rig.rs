@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::record::{Heard, Record};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, Setting, StrikeConfig};
 use crate::contract::{Alarm, Command, MethodReply};
 use crate::desired::{DesiredDoor, DesiredMode};
@@ -78,6 +79,7 @@ pub(super) struct Rig {
     /// Everything in order.
     pub(super) log: Vec<String>,
     boots: u32,
+    pub(super) record: Record,
 }
 
 pub(super) fn motor(default: crate::Want) -> DoorConfig {
@@ -111,6 +113,8 @@ impl Rig {
         };
         let (door, actions) = Door::new(config, None, &now);
         assert_eq!(actions, []);
+        let mut record = Record::default();
+        record.add(&now, Heard::Start(None), &actions);
         let mut rig = Self {
             door,
             config,
@@ -147,6 +151,7 @@ impl Rig {
             events: Vec::new(),
             log: Vec::new(),
             boots: 0,
+            record,
         };
         rig.read();
         rig
@@ -185,15 +190,13 @@ impl Rig {
                 };
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                let actions = self.door.handle_desired(&self.now, ticket, &desired);
-                self.carry_out(actions);
+                self.tell_door(Heard::Desired(ticket, desired));
             }
             Do::SlowDisk(slow) => {
                 self.slow_disk = *slow;
                 while let Some((generation, saved)) = self.waiting.pop_front() {
                     self.disk = Some(saved);
-                    let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
-                    self.carry_out(actions);
+                    self.tell_door(Heard::Persisted(generation, Ok(())));
                 }
             }
             Do::DiskFails => {
@@ -201,8 +204,7 @@ impl Rig {
                 if let Some((generation, _)) = self.waiting.pop_back() {
                     self.waiting.clear();
                     let failed = Err(NotSaved);
-                    let actions = self.door.handle_persisted(&self.now, generation, failed);
-                    self.carry_out(actions);
+                    self.tell_door(Heard::Persisted(generation, failed));
                 }
             }
             Do::Clock(text) => {
@@ -226,9 +228,7 @@ impl Rig {
         self.waiting.clear();
         // Killed: nobody asks whether the door is closed.
         self.outputs = Outputs::DeEnergised;
-        let (door, actions) = Door::new(self.config, self.disk.as_ref(), &self.now);
-        self.door = door;
-        self.carry_out(actions);
+        self.tell_door(Heard::Start(self.disk.clone()));
     }
 
     fn call(&mut self, method: &str, payload: &str) {
@@ -236,8 +236,7 @@ impl Rig {
         self.next_ticket += 1;
         match Command::parse(method, payload.as_bytes()) {
             Ok(command) => {
-                let actions = self.door.handle_command(&self.now, ticket, &command);
-                self.carry_out(actions);
+                self.tell_door(Heard::Command(ticket, command));
             }
             Err(reply) => self.answer(ticket, reply),
         }
@@ -265,8 +264,7 @@ impl Rig {
             }
             self.pass(next);
             if due.is_some_and(|due| due <= next) {
-                let actions = self.door.handle_timeout(&self.now);
-                self.carry_out(actions);
+                self.tell_door(Heard::Timeout);
                 let again = self.door.poll_timeout();
                 assert!(
                     again.is_none_or(|again| again > next),
@@ -337,7 +335,14 @@ impl Rig {
         if self.unplugged {
             inputs.closed = None;
         }
-        let actions = self.door.handle_inputs(&self.now, inputs);
+        self.tell_door(Heard::Inputs(inputs));
+    }
+
+    fn tell_door(&mut self, heard: Heard) {
+        let mut door = Some(self.door.clone());
+        let actions = heard.tell(&mut door, self.config, &self.now);
+        self.door = door.expect("a door stays one");
+        self.record.add(&self.now, heard, &actions);
         self.carry_out(actions);
     }
 
@@ -399,8 +404,7 @@ impl Rig {
             return;
         }
         self.disk = Some(saved);
-        let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
-        self.carry_out(actions);
+        self.tell_door(Heard::Persisted(generation, Ok(())));
     }
 
     fn answer(&mut self, ticket: Ticket, reply: MethodReply) {

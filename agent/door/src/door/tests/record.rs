@@ -1,0 +1,68 @@
+//! What a door was told, and what it did: enough to tell it again.
+
+use crate::config::DoorConfig;
+use crate::contract::Command;
+use crate::desired::DesiredDoor;
+use crate::door::{Action, Door, Generation, NotSaved, Ticket};
+use crate::saved::SavedDoor;
+use crate::sensing::Inputs;
+use crate::time::Now;
+
+/// One call of the door.
+#[derive(Debug, Clone)]
+pub(super) enum Heard {
+    Start(Option<SavedDoor>),
+    Inputs(Inputs),
+    Command(Ticket, Command),
+    Desired(Ticket, DesiredDoor),
+    Persisted(Generation, Result<(), NotSaved>),
+    Timeout,
+}
+
+impl Heard {
+    /// Tells it to a door; a start makes the door anew.
+    pub(super) fn tell(
+        &self,
+        door: &mut Option<Door>,
+        config: DoorConfig,
+        now: &Now,
+    ) -> Vec<Action> {
+        if let Self::Start(saved) = self {
+            let (started, actions) = Door::new(config, saved.as_ref(), now);
+            *door = Some(started);
+            return actions;
+        }
+        let door = door.as_mut().expect("it was started");
+        match self {
+            Self::Start(_) => unreachable!("told above"),
+            Self::Inputs(inputs) => door.handle_inputs(now, *inputs),
+            Self::Command(ticket, command) => door.handle_command(now, *ticket, command),
+            Self::Desired(ticket, desired) => door.handle_desired(now, *ticket, desired),
+            Self::Persisted(generation, result) => door.handle_persisted(now, *generation, *result),
+            Self::Timeout => door.handle_timeout(now),
+        }
+    }
+}
+
+/// Everything a door heard, with what it did.
+#[derive(Debug, Default)]
+pub(super) struct Record(Vec<(Now, Heard, Vec<Action>)>);
+
+impl Record {
+    pub(super) fn add(&mut self, now: &Now, heard: Heard, actions: &[Action]) {
+        self.0.push((now.clone(), heard, actions.to_vec()));
+    }
+
+    /// Tells all of it to another door, and returns the first call that made it do something else.
+    pub(super) fn first_difference(&self, config: DoorConfig) -> Option<String> {
+        let mut door = None;
+        self.0.iter().find_map(|(now, heard, did)| {
+            let does = heard.tell(&mut door, config, now);
+            (does != *did).then(|| format!("{now:?} {heard:?}: {did:?}, and now {does:?}"))
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
