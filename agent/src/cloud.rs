@@ -22,7 +22,7 @@ use door_core::{DesiredDoor, DoorConfig};
 use log::warn;
 use rumqttc::AsyncClient;
 use rustls::ClientConfig;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -47,7 +47,7 @@ const TO_PUBLISHER: usize = 256;
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
 /// How the link stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LinkState {
     /// TCP, TLS, CONNECT or SUBSCRIBE is under way.

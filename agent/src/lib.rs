@@ -20,6 +20,7 @@
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
 //! | [`reboot`] | how a door asks for a reboot of its machine | who reboots it |
 //! | `identify` | which door on which machine this is | |
+//! | [`script`] | scripts for a simulated door: what is done at it, what `status` shows then | who carries them out |
 //! | [`selftest`] | trying the wiring with an installer, while no agent runs | the door's rules, the hub |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
@@ -36,6 +37,7 @@ pub mod fuzzing;
 pub mod gpio;
 mod identify;
 pub mod reboot;
+pub mod script;
 pub mod selftest;
 pub mod service;
 pub mod status;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use door_agent::gpio::simulated::SimCommand;
-use door_agent::gpio::simulated::script::{Condition, Look, Script, Statement, Step, keys};
+use door_agent::script::{Condition, Look, Script, Statement, Step, keys};
 use serde_json::Value;
 
 /// How often the agent is looked at while something is expected.

@@ -4,7 +4,7 @@ mod words;
 
 use std::time::Duration;
 
-pub(super) use words::{EXPECTED_TIME, is_verb, shortened, verb_names};
+pub(crate) use words::{EXPECTED_TIME, is_verb, shortened, verb_names};
 pub use words::{SimSyntaxError, SimVerb, VERBS, parse_time};
 
 /// How long a button pressed by hand stays pressed, when nothing is said.

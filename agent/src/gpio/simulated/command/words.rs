@@ -298,7 +298,7 @@ impl fmt::Display for Found<'_> {
 }
 
 /// What a time looks like.
-pub(in super::super) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
+pub(crate) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
 
 /// A duration as the configuration has it; nothing when it is none.
 #[must_use]
@@ -307,12 +307,12 @@ pub fn parse_time(text: &str) -> Option<Duration> {
 }
 
 /// A word as an error repeats it.
-pub(in super::super) fn shortened(word: &str) -> String {
+pub(crate) fn shortened(word: &str) -> String {
     word.chars().take(40).collect()
 }
 
 /// Whether a command begins with this word.
-pub(in super::super) fn is_verb(word: &str) -> bool {
+pub(crate) fn is_verb(word: &str) -> bool {
     find(word).is_some()
 }
 
@@ -321,7 +321,7 @@ fn find(word: &str) -> Option<&'static SimVerb> {
 }
 
 /// The names of all verbs, for an error.
-pub(in super::super) fn verb_names() -> String {
+pub(crate) fn verb_names() -> String {
     VERBS.map(|verb| verb.name).join(", ")
 }
 

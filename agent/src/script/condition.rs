@@ -8,7 +8,8 @@ use door_core::{Outputs, Want};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::command::{Sensor, shortened};
+use crate::cloud::LinkState;
+use crate::gpio::simulated::{Sensor, shortened};
 use crate::gpio::words;
 
 /// `KEY=VALUE`, with alternatives: one of them is seen. `KEY!=VALUE`: none of them is.
@@ -40,7 +41,7 @@ const fn key(name: &'static str, source: Source) -> Key {
     Key { name, source }
 }
 
-const STATE_KEYS: [Key; 10] = [
+const STATE_KEYS: [Key; 11] = [
     key(
         "lockState",
         Source::Word("/door/report/lockState", word::<LockState>),
@@ -60,6 +61,7 @@ const STATE_KEYS: [Key; 10] = [
     key("heldBy", Source::Slot("/door/report/heldBy/slot")),
     key("decides", Source::Slot("/door/slots/0/slot")),
     key("alarm", Source::Alarms),
+    key("link", Source::Word("/link/state", word::<LinkState>)),
 ];
 
 fn all_keys() -> impl Iterator<Item = Key> {
@@ -212,7 +214,7 @@ mod tests {
             "report": {"lockState": "jammed", "heldBy": null, "alarms": {"jammed": {}, "tamper": {}}},
             "slots": [{"slot": 2}],
             "inputs": {"bond": "not thrown"},
-        }});
+        }, "link": {"state": "connected"}});
         for (text, holds, seen) in [
             ("lockState=jammed", true, "lockState=jammed"),
             ("lockState=locked|jammed", true, "lockState=jammed"),
@@ -223,6 +225,7 @@ mod tests {
             ("alarm=tamper", true, "alarm=jammed,tamper"),
             ("alarm!=heldOpen", true, "alarm=jammed,tamper"),
             ("alarm=none", false, "alarm=jammed,tamper"),
+            ("link=connected", true, "link=connected"),
             ("bond=not-thrown", true, "bond=not-thrown"),
             ("doorState=open", false, "doorState=none"),
         ] {

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::command::{self, EXPECTED_TIME, SimCommand, parse_time, shortened, verb_names};
+use crate::gpio::simulated::{
+    EXPECTED_TIME, SimCommand, is_verb, parse_time, shortened, verb_names,
+};
 pub use condition::{Condition, keys};
 
 /// A script that can be carried out.
@@ -189,7 +191,7 @@ fn step(line: &Line<'_>) -> Result<Step, ScriptError> {
         }
         Some("refused") => Statement::Refused(line.command(first + 1)?),
         Some("expect") => expect(line, first + 1)?,
-        Some(word) if command::is_verb(word) => Statement::Act(line.command(first)?),
+        Some(word) if is_verb(word) => Statement::Act(line.command(first)?),
         _ => {
             let expected = format!("expect, refused, wait, at or one of {}", verb_names());
             return Err(line.wrong(first, &expected));
@@ -260,8 +262,8 @@ impl fmt::Display for Statement {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Sensor;
     use super::*;
+    use crate::gpio::simulated::{Hold, Sensor};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -295,10 +297,7 @@ mod tests {
         assert_eq!(written, expected);
         assert_eq!(
             script.steps[0].statement,
-            Statement::Act(SimCommand::Hold(
-                Sensor::Rex,
-                super::super::Hold::For(2000 * MS)
-            ))
+            Statement::Act(SimCommand::Hold(Sensor::Rex, Hold::For(2000 * MS)))
         );
     }
 
