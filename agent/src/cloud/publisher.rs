@@ -46,6 +46,8 @@ pub(super) struct Publisher {
     saves: Saves,
     wishes: Wishes,
     disk: watch::Receiver<DiskStatus>,
+    /// What could not be saved is to be tried again once the disk works.
+    disk_failed: bool,
     /// Position of the newest record in the event log.
     newest: watch::Receiver<u64>,
     window: Window,
@@ -118,6 +120,7 @@ impl Publisher {
             },
             wishes: Wishes::new(parts.controller),
             disk,
+            disk_failed: false,
             newest,
             window: Window::default(),
             next_rid: 0,
@@ -127,8 +130,9 @@ impl Publisher {
     /// Runs until the driver is gone.
     pub(super) async fn run(mut self) {
         loop {
-            self.wishes.advance();
             self.report();
+            // After the report, which takes note of what is done: what waits for that goes now.
+            self.wishes.advance();
             self.publish_due().await;
             let wake = self.poll_timeout();
             tokio::select! {
@@ -235,12 +239,15 @@ impl Publisher {
                 );
                 self.read = TwinRead::Wanted;
             }
-            Next::Apply => {
-                self.wishes.want(self.desired.door());
-                self.wishes.advance();
-                self.save_place();
-            }
+            Next::Apply => self.apply(),
         }
+    }
+
+    /// Has what is desired followed, as far as it is new or went wrong.
+    fn apply(&mut self) {
+        self.wishes.want(self.desired.door());
+        self.wishes.advance();
+        self.save_place();
     }
 
     fn save_place(&mut self) {
@@ -297,6 +304,11 @@ impl Publisher {
             ),
         }
         let problem = self.disk.borrow_and_update().problem.clone();
+        let recovered = self.disk_failed && problem.is_none();
+        self.disk_failed = problem.is_some();
+        if recovered && self.read == TwinRead::Done && self.client.is_some() {
+            self.apply();
+        }
         let link = self.link.borrow();
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),

@@ -322,8 +322,25 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
     agent_until(&agent, |seen| lock_of(seen) == LockState::Unlocked).await;
     agent_until(&agent, |seen| lock_of(seen) == LockState::Locked).await;
     assert_eq!(call(&agent, "lockDoor", "{}").await, 500);
+    // What is desired is not acknowledged as applied before it is kept.
+    let desired = json!({"mode": "passage", "floor": 3, "settings": {"strikeTime": "7s"}});
+    hub.set_desired("lobby-east", desired).await;
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 500)
+        .await;
+    assert_eq!(reported["floor"]["ac"], 500, "{reported}");
+    assert_eq!(reported["settings"]["strikeTime"]["ac"], 500, "{reported}");
+    assert_eq!(reported["door"]["mode"], "normal", "{reported}");
 
     run("mount", &["-o", "remount,rw", disk]);
+    let reported = hub
+        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 200)
+        .await;
+    assert_eq!(reported["floor"]["ac"], 200, "{reported}");
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["mode"] == "passage"
+    })
+    .await;
     agent_until(&agent, |seen| {
         seen.disk.problem.is_none() && seen.waiting_events == 0
     })
