@@ -25,6 +25,10 @@ compat *ARGS:
 msrv:
     deploy/debian-build.sh build --bins
 
+# Build for a Raspberry Pi in cross's container: `just cross door-agent armv7-unknown-linux-gnueabihf`.
+cross PROGRAM="door-agent" TARGET="aarch64-unknown-linux-gnu":
+    CROSS_CONFIG=cross.toml cross build --locked --profile dist --target {{ TARGET }} -p {{ PROGRAM }}
+
 # Method latency and job wall time over N connected doors.
 bench *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}

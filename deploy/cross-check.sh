@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# cross-check.sh - prove what `cross` makes of cross.toml, with no container engine: a stand-in takes its place and writes down how it is called.
+#
+# For each target the image, the environment and the cargo line must be ours, and cross may neither pass the file over nor find a key that it
+# does not know. cross 0.2.5 is built with cargo when it is missing and kept under the user's cache folder.
+#
+# rustup has a stand-in too: cross 0.2.5 does not know the list of a newer rustup, and updates the toolchain of whoever asks it to build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+version=0.2.5
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet/cross-$version
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+die() { echo "cross-check.sh: $*" >&2; exit 1; }
+
+[ -x "$tools/bin/cross" ] ||
+    CARGO_TARGET_DIR=$work/tools cargo install --quiet --locked cross --version "$version" --root "$tools"
+
+mkdir "$work/bin" "$work/home"
+cat >"$work/bin/engine" <<'SH'
+#!/bin/sh
+case $1 in
+    --help) echo "a stand-in for podman" ;;
+    run) printf '%s\n' "$@" >"$ENGINE_LOG" ;;
+esac
+SH
+# What it is asked to list is there already; whatever else it is asked for is refused and written down.
+cat >"$work/bin/rustup" <<'SH'
+#!/bin/sh
+case "$*" in
+    "toolchain list") echo "$STANDIN_TOOLCHAIN (default)" ;;
+    "target list"*) printf '%s (installed)\n' aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf arm-unknown-linux-gnueabihf x86_64-unknown-linux-gnu ;;
+    "component list"*) echo "rust-src (installed)" ;;
+    *) echo "$*" >>"$RUSTUP_LOG"; exit 1 ;;
+esac
+SH
+chmod +x "$work/bin/engine" "$work/bin/rustup"
+# The compiler itself and not rustup's proxy of it, so that nothing here can reach the real rustup.
+sysroot=$(rustc --print sysroot)
+ln -s "$sysroot/bin/rustc" "$sysroot/bin/cargo" "$work/bin/"
+
+export ENGINE_LOG=$work/engine.log RUSTUP_LOG=$work/rustup.log STANDIN_TOOLCHAIN=${sysroot##*/}
+said() { # said NAME CONFIG TARGET: runs cross, its talk goes to $work/NAME
+    rm -f "$ENGINE_LOG"
+    env PATH="$work/bin:$PATH" HOME="$work/home" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="$work/home/rustup" \
+        XARGO_HOME="$work/home/xargo" CARGO_TARGET_DIR="$work/target" CROSS_CUSTOM_TOOLCHAIN=1 CROSS_CONTAINER_ENGINE="$work/bin/engine" \
+        ${2:+CROSS_CONFIG="$2"} "$tools/bin/cross" build --profile dist --target "$3" -p door-agent >"$work/$1" 2>&1 ||
+        die "cross failed for $3: $(cat "$work/$1")"
+    [ ! -s "$RUSTUP_LOG" ] || die "cross asked rustup for something else than a list: $(cat "$RUSTUP_LOG")"
+    [ -s "$ENGINE_LOG" ] || die "cross called no engine for $3: $(cat "$work/$1")"
+}
+complains() { grep -E "won't be considered|unused key" "$work/$1"; }
+
+for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf arm-unknown-linux-gnueabihf; do
+    said talk cross.toml "$target"
+    ! complains talk || die "cross does not take all of cross.toml for $target"
+    expected() { grep -qxF -- "$1" "$ENGINE_LOG" || die "for $target cross's engine was not given '$1', but: $(tr '\n' ' ' <"$ENGINE_LOG")"; }
+    expected "ghcr.io/cross-rs/$target:$version"
+    for name in CARGO_TERM_COLOR CARGO_INCREMENTAL RUST_BACKTRACE; do expected "$name"; done
+    tail -1 "$ENGINE_LOG" | grep -qE "cargo build --profile dist --target $target -p door-agent\$" ||
+        die "for $target cross would run: $(tail -1 "$ENGINE_LOG")"
+    echo "$target: image, environment and cargo line are ours"
+done
+
+# The check can fail: the same file unnamed is passed over, and a key of nobody's is noticed.
+said unnamed "" aarch64-unknown-linux-gnu
+complains unnamed >/dev/null || die "cross no longer says that it passes over an unnamed cross.toml"
+{ cat cross.toml; printf 'imagine = "x"\n'; } >"$work/wrong.toml"
+said wrong "$work/wrong.toml" aarch64-unknown-linux-gnu
+complains wrong >/dev/null || die "cross no longer says that it does not know a key"
