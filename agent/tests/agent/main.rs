@@ -11,6 +11,7 @@ mod examples;
 mod hub;
 mod journal;
 mod killed;
+mod network;
 mod selftest;
 mod service;
 mod sim;

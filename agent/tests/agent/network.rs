@@ -1,0 +1,346 @@
+//! A network that cuts, swallows and half closes connections, and a hub that goes and comes: every event arrives in order, and the reported state
+//! is right as soon as the door is connected again.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use door_agent::cloud::LinkState;
+use door_agent::gpio::simulated::SimCommand;
+use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{TestHub, agent_until};
+
+/// Troubles in one run, unless DOORFLEET_TROUBLES says otherwise.
+const TROUBLES: usize = 24;
+
+/// What the network does to the connections of the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Fine,
+    /// Nothing gets through, and nobody is told.
+    Swallowing,
+    /// New connections are closed at once.
+    Refusing,
+    /// The door hears that the hub says no more; the hub hears nothing.
+    ClosedTowardsDoor,
+    /// The hub hears that the door says no more; the door hears nothing.
+    ClosedTowardsHub,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    weather: Weather,
+    /// Connections of an earlier one are cut.
+    epoch: u64,
+}
+
+/// What lies between the door and the hub.
+struct Network {
+    state: watch::Sender<State>,
+    port: u16,
+}
+
+impl Network {
+    async fn before(hub: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = watch::Sender::new(State {
+            weather: Weather::Fine,
+            epoch: 0,
+        });
+        let rules = state.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let (door, _) = listener.accept().await.unwrap();
+                if rules.borrow().weather == Weather::Refusing {
+                    continue;
+                }
+                let rules = rules.clone();
+                tokio::spawn(async move {
+                    if let Ok(hub) = TcpStream::connect(hub).await {
+                        carry(door, hub, &rules);
+                    }
+                });
+            }
+        });
+        Self { state, port }
+    }
+
+    fn set(&self, weather: Weather) {
+        self.state.send_modify(|state| state.weather = weather);
+    }
+
+    fn cut(&self) {
+        self.state.send_modify(|state| state.epoch += 1);
+    }
+}
+
+fn carry(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<State>) {
+    let (from_door, to_door) = door.into_split();
+    let (from_hub, to_hub) = hub.into_split();
+    let up = carry_one(from_door, to_hub, rules.clone(), Weather::ClosedTowardsHub);
+    let down = carry_one(from_hub, to_door, rules.clone(), Weather::ClosedTowardsDoor);
+    tokio::spawn(up);
+    tokio::spawn(down);
+}
+
+/// Carries one direction until it is closed at either end, cut, or closed by `closing` weather.
+async fn carry_one(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut rules: watch::Receiver<State>,
+    closing: Weather,
+) {
+    let epoch = rules.borrow().epoch;
+    let mut bytes = vec![0; 4096];
+    loop {
+        let state = *rules.borrow_and_update();
+        if state.epoch != epoch || state.weather == closing {
+            return;
+        }
+        if state.weather == Weather::Swallowing {
+            if rules.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            read = from.read(&mut bytes) => match read {
+                Ok(length) if length > 0 => {
+                    let open = |state: &State| state.weather != Weather::Swallowing || state.epoch != epoch;
+                    if rules.wait_for(open).await.is_err() || to.write_all(&bytes[..length]).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            },
+            changed = rules.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+async fn door_behind(network: &Network, hub: &TestHub, home: &std::path::Path) -> AgentConfig {
+    let connection = hub.add_device("lobby-east").await;
+    let mut config = hub.agent_config(&connection, &home.join("state"));
+    config.hub.mqtt_port = network.port;
+    config
+}
+
+/// Something happens at the door.
+async fn happen(agent: &RunningAgent, random: &mut StdRng) {
+    for _ in 0..random.random_range(1..4) {
+        match random.random_range(0..3) {
+            0 => {
+                let sim = agent.sim().unwrap();
+                sim.apply(SimCommand::parse(&["rex"]).unwrap()).unwrap();
+            }
+            1 => drop(agent.controller().invoke("lockDoor", b"{}").await),
+            _ => {
+                let payload = br#"{"unlockTime":"10m"}"#;
+                drop(agent.controller().invoke("unlockDoor", payload).await);
+            }
+        }
+    }
+}
+
+/// As a twin keeps it: what is null is not there.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+/// Waits until the hub knows the door as it is, which takes one connection at most.
+async fn told_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &str) {
+    let before = agent.snapshot().link.connections;
+    hub.reported_until("lobby-east", |reported| {
+        let report = serde_json::to_value(&agent.snapshot().door.report).unwrap();
+        reported["door"] == without_nulls(report)
+    })
+    .await;
+    let after = agent.snapshot().link.connections;
+    assert!(after <= before + 1, "{what}: {before} to {after}");
+}
+
+/// Every event is at the hub, once but for those that are marked, in order.
+async fn all_events_are_there(hub: &TestHub) -> usize {
+    let events = hub.events("lobby-east").await;
+    let mut last: HashMap<String, u64> = HashMap::new();
+    let mut count = 0;
+    for event in events.iter().filter(|event| event["repeated"] != true) {
+        let mid = event["systemProperties"]["message-id"].as_str().unwrap();
+        let (boot, seq) = mid.rsplit_once('-').unwrap();
+        let seq: u64 = seq.parse().unwrap();
+        let before = last.insert(boot.to_owned(), seq).unwrap_or_default();
+        assert_eq!(seq, before + 1, "{event}");
+        count += 1;
+    }
+    count
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_in_order() {
+    let troubles =
+        number("DOORFLEET_TROUBLES").map_or(TROUBLES, |count| usize::try_from(count).unwrap());
+    let seed = number("DOORFLEET_SEED").unwrap_or_else(rand::random);
+    eprintln!("DOORFLEET_SEED={seed} DOORFLEET_TROUBLES={troubles}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let network = Network::before(hub.hub().mqtt_address()).await;
+    let mut config = door_behind(&network, &hub, home.path()).await;
+    // What gives no sign of life is found out soon.
+    config.hub.keep_alive = Duration::from_secs(1);
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |seen| seen.link.connections == 1).await;
+
+    for trouble in 0..troubles {
+        let what = match trouble % 8 {
+            7 => {
+                hub.stop().await;
+                happen(&agent, &mut random).await;
+                hub.start_again().await;
+                "the hub was restarted".to_owned()
+            }
+            3 => {
+                network.cut();
+                happen(&agent, &mut random).await;
+                "cut".to_owned()
+            }
+            _ => {
+                let weather = *[
+                    Weather::Swallowing,
+                    Weather::Refusing,
+                    Weather::ClosedTowardsDoor,
+                    Weather::ClosedTowardsHub,
+                ]
+                .choose(&mut random)
+                .unwrap();
+                network.set(weather);
+                if weather == Weather::Refusing {
+                    network.cut();
+                }
+                happen(&agent, &mut random).await;
+                sleep(Duration::from_millis(random.random_range(0..600))).await;
+                network.set(Weather::Fine);
+                format!("{weather:?}")
+            }
+        };
+        // At times the next one comes before the door has found its way back.
+        if random.random_bool(0.6) {
+            told_within_one_connection(&hub, &agent, &what).await;
+        }
+    }
+    told_within_one_connection(&hub, &agent, "the end").await;
+    agent_until(&agent, |seen| {
+        seen.link.state == LinkState::Connected && seen.waiting_events == 0
+    })
+    .await;
+    let count = all_events_are_there(&hub).await;
+    assert!(count > troubles, "{count}");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_swallows_everything_is_found_out_and_left() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let network = Network::before(hub.hub().mqtt_address()).await;
+    let mut config = door_behind(&network, &hub, home.path()).await;
+    config.hub.keep_alive = Duration::from_secs(1);
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |seen| seen.link.state == LinkState::Connected).await;
+    network.set(Weather::Swallowing);
+    agent_until(&agent, |seen| seen.link.state == LinkState::Waiting).await;
+    let problem = agent.snapshot().link.last_problem.unwrap();
+    assert!(problem.contains("answers no more pings"), "{problem}");
+    // The door does what it does; what is told of it comes later.
+    assert_eq!(
+        agent.controller().invoke("unlockDoor", b"{}").await.status,
+        200
+    );
+    network.cut();
+    network.set(Weather::Fine);
+    told_within_one_connection(&hub, &agent, "swallowed").await;
+    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    all_events_are_there(&hub).await;
+    agent.shutdown().await;
+}
+
+/// Three hours without a hub, in the time that the machine needs for them.
+#[tokio::test]
+async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_door_comes_back() {
+    const HOURS: Duration = Duration::from_secs(3 * 3600);
+    const STEP: Duration = Duration::from_millis(200);
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let network = Network::before(hub.hub().mqtt_address()).await;
+    let mut config = door_behind(&network, &hub, home.path()).await;
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
+    config.hub.reconnect_min = min;
+    config.hub.reconnect_max = max;
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    agent_until(&agent, |seen| {
+        seen.link.state == LinkState::Connected && seen.waiting_events == 0
+    })
+    .await;
+
+    network.set(Weather::Refusing);
+    network.cut();
+    agent_until(&agent, |seen| seen.link.state == LinkState::Waiting).await;
+    tokio::time::pause();
+    let (begin, snapshots) = (Instant::now(), agent.snapshots());
+    let (mut waits, mut since) = (Vec::new(), Instant::now());
+    let mut waiting = true;
+    while begin.elapsed() < HOURS {
+        let now_waiting = snapshots.take().link.state == LinkState::Waiting;
+        match (waiting, now_waiting) {
+            (true, false) => waits.push(since.elapsed()),
+            (false, true) => since = Instant::now(),
+            // An attempt takes the machine's time, a wait none.
+            (true, true) => tokio::time::advance(STEP).await,
+            (false, false) => tokio::task::yield_now().await,
+        }
+        waiting = now_waiting;
+    }
+    tokio::time::resume();
+    // What remains of the first one, and six that grow.
+    let settled = &waits[8..];
+    assert!(settled.len() > 150, "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= max + STEP), "{waits:?}");
+    let mean = settled.iter().sum::<Duration>() / u32::try_from(settled.len()).unwrap();
+    // Drawn evenly from nothing to the maximum, so that a fleet does not come back in one moment.
+    assert!((mean.as_secs_f64() - 30.0).abs() < 7.0, "{mean:?}");
+    let short = settled.iter().filter(|wait| **wait < max / 4).count();
+    assert!(short > settled.len() / 8, "{short} of {}", settled.len());
+
+    let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
+    assert_eq!(unlocked.status, 200);
+    network.set(Weather::Fine);
+    let back = told_within_one_connection(&hub, &agent, "hours");
+    timeout(max * 2, back).await.unwrap();
+    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    all_events_are_there(&hub).await;
+    agent.shutdown().await;
+}
