@@ -12,7 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
-use door_core::contract::SlotState;
+use door_core::contract::{Mode, SlotState};
 use door_core::{
     AuthorityArray, BootId, Command, DesiredDoor, DoorConfig, DoorReport, Inputs, MethodReply,
     Outputs, SavedDoor, Want,
@@ -83,6 +83,8 @@ enum Asked {
 pub struct Snapshot {
     /// The state as it is reported.
     pub report: DoorReport,
+    /// Under a lockdown: the mode that the door goes back to after it.
+    pub displaced_mode: Option<Mode>,
     /// What the strike should be.
     pub want: Want,
     /// The occupied slots of the authority array, the deciding one first.
@@ -163,6 +165,7 @@ impl Snapshot {
     ) -> Self {
         Self {
             report,
+            displaced_mode: array.displaced_mode(),
             want: array.want(),
             slots: array.slots(),
             relinquish_default: array.relinquish_default(),

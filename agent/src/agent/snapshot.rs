@@ -79,7 +79,11 @@ impl AgentSnapshot {
     fn write_text(&self, out: &mut String) -> fmt::Result {
         let door = &self.door;
         writeln!(out, "{}: {}", self.device, DoorLine(door))?;
-        writeln!(out, "mode     {}", word(&door.report.mode))?;
+        write!(out, "mode     {}", door.report.mode)?;
+        if let Some(displaced) = door.displaced_mode {
+            write!(out, ", {displaced} after it")?;
+        }
+        writeln!(out)?;
         let raised = alarms(door);
         writeln!(out, "alarms   {}", raised.as_deref().unwrap_or("none"))?;
         for (index, slot) in door.slots.iter().enumerate() {

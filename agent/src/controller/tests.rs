@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use door_core::contract::{LockState, ReplyError, Secured};
+use door_core::contract::{LockState, Mode, ReplyError, Secured};
 use door_core::{DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -298,4 +298,22 @@ async fn the_strike_is_de_energised_before_anything_else_at_the_end_and_on_a_pan
         assert_eq!(noted.drives().last(), Some(&Outputs::DeEnergised));
         running.storage.shutdown();
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_tells_the_mode_and_what_a_lockdown_displaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path());
+    for mode in ["passage", "lockdown"] {
+        let payload = format!(r#"{{"mode":"{mode}"}}"#);
+        assert_eq!(running.call("setMode", &payload).await.0, 200);
+    }
+    running
+        .until(|seen| seen.report.mode == Mode::Lockdown)
+        .await;
+    let seen = running.controller.snapshot().borrow().clone();
+    assert_eq!(seen.displaced_mode, Some(Mode::Passage));
+    let slots: Vec<_> = seen.slots.iter().map(|slot| slot.slot.number()).collect();
+    assert_eq!(slots, [5, 9]);
+    running.stop().await;
 }

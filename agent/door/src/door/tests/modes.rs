@@ -138,6 +138,31 @@ fn passage_releases_below_what_an_operator_says_and_a_lockdown_gives_it_back() {
 }
 
 #[test]
+fn relinquish_empties_the_slot_that_it_names_and_no_other() {
+    for (payload, left) in [
+        ("{}", vec![5, 9]),
+        (r#"{"slot":5}"#, vec![7, 8, 9]),
+        (r#"{"slot":7}"#, vec![5, 8, 9]),
+        (r#"{"slot":8}"#, vec![5, 7, 9]),
+        (r#"{"slot":9}"#, vec![5, 7, 8]),
+    ] {
+        let rig = Rig::tell(
+            motor(Locked),
+            &[
+                (5000, mode(r#"{"mode":"passage"}"#)),
+                (6000, Do::Call("lockDoor", "{}")),
+                (7000, Do::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
+                (9000, lockdown()),
+                (12_000, Do::Call("relinquish", payload)),
+            ],
+        );
+        let entries = rig.door.authority().entries();
+        let slots: Vec<_> = entries.map(|(slot, _)| slot.number()).collect();
+        assert_eq!(slots, left, "{payload}");
+    }
+}
+
+#[test]
 fn secure_ends_what_unlocks_and_a_lockdown_only_covers_it() {
     let told = |set| {
         let mut rig = Rig::tell(
