@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use door_core::contract::{METHODS, Reboot};
+use door_core::contract::{Identity, METHODS, Reboot};
 
 use crate::cli::{CONNECTION, run};
 use crate::support::TestHub;
@@ -69,7 +69,10 @@ fn the_door_on_a_pi_has_nothing_wrong_but_what_this_machine_lacks() {
 #[test]
 fn the_readme_tells_of_every_method_and_verb() {
     let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-    for method in METHODS.into_iter().chain([Reboot::METHOD]) {
+    for method in METHODS
+        .into_iter()
+        .chain([Identity::METHOD, Reboot::METHOD])
+    {
         assert!(
             readme.contains(&format!("\n| `{method}` | ")),
             "README.md lacks {method}"
