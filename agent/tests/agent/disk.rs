@@ -289,7 +289,7 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
     agent.shutdown().await;
 
     let disk = state.to_str().unwrap();
-    run("mount", &["-o", "remount,ro", disk]);
+    run("mount", &["-o", "remount,bind,ro", disk]);
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
     let sim = agent.sim().unwrap();
     agent_until(&agent, |seen| {
@@ -332,7 +332,7 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
     assert_eq!(reported["settings"]["strikeTime"]["ac"], 500, "{reported}");
     assert_eq!(reported["door"]["mode"], "normal", "{reported}");
 
-    run("mount", &["-o", "remount,rw", disk]);
+    run("mount", &["-o", "remount,bind,rw", disk]);
     let reported = hub
         .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 200)
         .await;
