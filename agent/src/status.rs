@@ -16,6 +16,8 @@ use tokio::time::timeout;
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
+/// Where the socket is when the state directory takes none, as on a read-only disk or when its path is too long. Made by tmpfiles.d.
+const FALLBACK: &str = "/run/door-agent";
 /// How long either side waits for the other.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
 /// Largest document that is read.
@@ -38,12 +40,20 @@ pub struct StatusSocket {
 }
 
 impl StatusSocket {
-    /// Binds the socket. The state directory's lock is held by now, so a socket file that is there is a dead agent's.
+    /// Binds the socket: in the state directory, or in the runtime directory that all agents share when that takes none. The state directory's
+    /// lock is held by now, so a socket file that is there is a dead agent's.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket can be made in neither; the error is of the state directory.
     pub fn bind(state_directory: &Path) -> io::Result<Self> {
-        let path = state_directory.join(SOCKET);
+        Self::bind_in(places(state_directory, Path::new(FALLBACK)))
+    }
+
+    fn bind_in([first, second]: [PathBuf; 2]) -> io::Result<Self> {
+        Self::bind_at(first).or_else(|error| Self::bind_at(second).map_err(|_| error))
+    }
+
+    fn bind_at(path: PathBuf) -> io::Result<Self> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -87,8 +97,15 @@ impl Drop for StatusSocket {
 /// # Errors
 /// When no agent of this version answers there.
 pub async fn ask(state_directory: &Path) -> io::Result<Status> {
+    ask_in(places(state_directory, Path::new(FALLBACK))).await
+}
+
+async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
     let exchange = async {
-        let stream = UnixStream::connect(state_directory.join(SOCKET)).await?;
+        let stream = match UnixStream::connect(first).await {
+            Ok(stream) => stream,
+            Err(error) => UnixStream::connect(second).await.map_err(|_| error)?,
+        };
         let mut text = String::new();
         stream.take(MAX_BYTES).read_to_string(&mut text).await?;
         serde_json::from_str(&text).map_err(|_| {
@@ -101,6 +118,17 @@ pub async fn ask(state_directory: &Path) -> io::Result<Status> {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Where the socket of an agent may be. In the shared directory its name is made of the path of the state, which is one agent's.
+fn places(state_directory: &Path, shared: &Path) -> [PathBuf; 2] {
+    let whole = fs::canonicalize(state_directory);
+    let whole = whole.unwrap_or_else(|_| state_directory.to_path_buf());
+    let name = crc32fast::hash(whole.as_os_str().as_encoded_bytes());
+    [
+        state_directory.join(SOCKET),
+        shared.join(format!("{name:08x}.{SOCKET}")),
+    ]
+}
+
 async fn write(mut stream: UnixStream, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await
@@ -110,6 +138,31 @@ async fn write(mut stream: UnixStream, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn where_the_state_directory_takes_no_socket_the_shared_one_does() {
+        let home = tempfile::tempdir().unwrap();
+        let shared = home.path().join("run");
+        fs::create_dir(&shared).unwrap();
+        // The path of a Unix socket has at most 108 bytes.
+        let states = ["a", "b"].map(|name| home.path().join("d".repeat(120)).join(name));
+        let sockets = states.each_ref().map(|state| {
+            fs::create_dir_all(state).unwrap();
+            StatusSocket::bind_in(places(state, &shared)).unwrap()
+        });
+        for (state, socket) in states.iter().zip(&sockets) {
+            let status = Status {
+                text: format!("{}\n", state.display()),
+                document: json!({}),
+            };
+            tokio::select! {
+                () = socket.serve(|| status.clone()) => unreachable!("it serves for ever"),
+                answer = ask_in(places(state, &shared)) => assert_eq!(answer.unwrap(), status),
+            }
+        }
+        drop(sockets);
+        assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+    }
 
     #[tokio::test]
     async fn a_caller_reads_the_document_and_the_file_goes_with_the_agent() {

@@ -25,6 +25,21 @@ pub struct Clock {
     trust: ClockTrust,
     quality: ClockQuality,
     asked: Option<Instant>,
+    #[cfg(test)]
+    hand: Option<Hand>,
+}
+
+/// A hand on a wall clock.
+#[cfg(test)]
+#[derive(Debug, Clone)]
+pub(super) struct Hand(std::sync::Arc<std::sync::Mutex<(jiff::SignedDuration, ClockQuality)>>);
+
+#[cfg(test)]
+impl Hand {
+    /// Steps the clock to `by` from the machine's.
+    pub(super) fn step(&self, by: jiff::SignedDuration, quality: ClockQuality) {
+        *self.0.lock().unwrap() = (by, quality);
+    }
 }
 
 impl Clock {
@@ -36,11 +51,35 @@ impl Clock {
             trust,
             quality: ClockQuality::Unsynchronized,
             asked: None,
+            #[cfg(test)]
+            hand: None,
         }
+    }
+
+    /// A clock that a test steps.
+    #[cfg(test)]
+    pub(super) fn by_hand() -> (Self, Hand) {
+        let state = (jiff::SignedDuration::ZERO, ClockQuality::Synchronized);
+        let hand = Hand(std::sync::Arc::new(std::sync::Mutex::new(state)));
+        let clock = Self {
+            hand: Some(hand.clone()),
+            ..Self::new(ClockTrust::System)
+        };
+        (clock, hand)
     }
 
     /// The present moment.
     pub fn now(&mut self) -> Now {
+        #[cfg(test)]
+        if let Some(Hand(state)) = &self.hand {
+            let (by, quality) = *state.lock().unwrap();
+            return Now {
+                boottime: boottime(),
+                boot_id: self.boot_id.clone(),
+                wall: Timestamp::now().checked_add(by).ok(),
+                quality,
+            };
+        }
         Now {
             boottime: boottime(),
             boot_id: self.boot_id.clone(),

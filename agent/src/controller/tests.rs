@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use door_core::contract::{LockState, Mode, ReplyError, Secured};
-use door_core::{DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want};
+use door_core::{
+    ClockQuality, DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want,
+};
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,15 +32,15 @@ struct Running {
 impl Running {
     /// A released motor lock, quick enough for a test.
     fn start(directory: &Path) -> Self {
-        let config = BoardConfig {
-            bolt_travel: Duration::from_millis(30),
-            ..BoardConfig::simulated()
-        };
-        let board = gpio::open(&config, &StrikeConfig::motor_lock(), "lobby-east").unwrap();
-        Self::with_board(directory, board, Want::Released)
+        let (board, want) = quick_board(LockState::Unlocked);
+        Self::with_board(directory, board, want)
     }
 
     fn with_board(directory: &Path, board: OpenBoard, default: Want) -> Self {
+        Self::with_clock(directory, board, default, Clock::new(ClockTrust::System))
+    }
+
+    fn with_clock(directory: &Path, board: OpenBoard, default: Want, clock: Clock) -> Self {
         let storage = Storage::spawn().unwrap();
         let boot = boot_id();
         let (door, restored) = storage
@@ -64,7 +67,7 @@ impl Running {
             door: DoorConfig::new(settings, strike, Fitted::ALL).unwrap(),
             restored: restored.door().unwrap(),
             board,
-            clock: Clock::new(ClockTrust::System),
+            clock,
             storage: door.clone(),
             watchdog: None,
             shutdown: shutdown.clone(),
@@ -196,6 +199,77 @@ async fn without_a_disk_a_lock_acts_and_an_unlock_does_not() {
     assert_eq!(running.call("unlockDoor", "{}").await, not_stored);
     assert_eq!(running.sim.as_ref().unwrap().show().bolt, "thrown");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
+    const YEARS: SignedDuration = SignedDuration::from_hours(24 * 365 * 9);
+    let sync = ClockQuality::Synchronized;
+    for (method, by_length, other) in [
+        ("lockDoor", r#"{"lockTime":"2s"}"#, LockState::Unlocked),
+        ("unlockDoor", r#"{"unlockTime":"2s"}"#, LockState::Locked),
+    ] {
+        for by_length in [Some(by_length), None] {
+            let directory = tempfile::tempdir().unwrap();
+            let (clock, hand) = Clock::by_hand();
+            let (board, default) = quick_board(other);
+            let running = Running::with_clock(directory.path(), board, default, clock);
+            running.until(|seen| lock_state(seen) == other).await;
+            let end = Timestamp::now() + Duration::from_secs(2);
+            let until = format!(r#"{{"until":"{end}"}}"#);
+            let begin = Instant::now();
+            let payload = by_length.unwrap_or(&until);
+            assert_eq!(running.call(method, payload).await, (200, None));
+            hand.step(YEARS, sync);
+            let mut steps = [SignedDuration::ZERO, -YEARS * 5, YEARS]
+                .into_iter()
+                .cycle();
+            let mut snapshot = running.controller.snapshot();
+            // Stepped with every look at the door until it is as it was.
+            while lock_state(&snapshot.borrow_and_update()) != other {
+                hand.step(steps.next().unwrap(), sync);
+                assert_eq!(running.call("getState", "").await.0, 200);
+                assert!(begin.elapsed() < PATIENCE, "{method} {payload}");
+            }
+            let lasted = begin.elapsed();
+            let (least, most) = (Duration::from_millis(1900), Duration::from_secs(6));
+            assert!(
+                lasted > least && lasted < most,
+                "{method} {payload}: {lasted:?}"
+            );
+            running.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_trusted_clock_an_unlock_that_has_an_end_on_it_is_refused_and_a_lock_acts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (clock, hand) = Clock::by_hand();
+    hand.step(SignedDuration::ZERO, ClockQuality::Unsynchronized);
+    let (board, default) = quick_board(LockState::Unlocked);
+    let running = Running::with_clock(directory.path(), board, default, clock);
+    let not_after = format!(r#"{{"notAfter":"{}"}}"#, Timestamp::now() + PATIENCE);
+    assert_eq!(running.call("lockDoor", &not_after).await, (200, None));
+    let expired = (410, Some(ReplyError::Expired));
+    assert_eq!(running.call("unlockDoor", &not_after).await, expired);
+    hand.step(SignedDuration::ZERO, ClockQuality::Synchronized);
+    assert_eq!(running.call("unlockDoor", &not_after).await, (200, None));
+    running.stop().await;
+}
+
+/// A quick simulated door that is `at_rest` when nobody wants anything else.
+fn quick_board(at_rest: LockState) -> (OpenBoard, Want) {
+    let config = BoardConfig {
+        bolt_travel: Duration::from_millis(30),
+        ..BoardConfig::simulated()
+    };
+    let board = gpio::open(&config, &StrikeConfig::motor_lock(), "lobby-east").unwrap();
+    let want = match at_rest {
+        LockState::Locked => Want::Locked,
+        _ => Want::Released,
+    };
+    (board, want)
 }
 
 /// A board that notes what is done to it, and panics when told to.
