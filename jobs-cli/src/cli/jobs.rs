@@ -78,6 +78,27 @@ Without a job: the one that runs or starts next, else the latest.")]
         /// The job.
         job: String,
     },
+    /// Stop a job that runs: nothing more is sent, and what was sent is heard (door-hub only).
+    #[command(after_help = "\
+Examples:
+  doorctl jobs stop lock-20261123-220000-x7k2
+  doorctl jobs watch lock-20261123-220000-x7k2
+
+Doors that were called already keep what they were told; the others hear nothing of the job. Azure
+IoT Hub cannot stop a job that runs: there, only `doorctl jobs cancel` before its start.")]
+    Stop {
+        /// The job.
+        job: String,
+    },
+    /// Do a job again at the doors that did not reach the wanted state.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs retry lock-20261123-220000-x7k2 --watch
+  doorctl jobs retry lock-20261123-220000-x7k2 --at +5m --id second-try
+
+It is the same command, so a door that had carried it out does not act again; a lock still ends when
+the first one was to end. Doors that came there after they had accepted are left out.")]
+    Retry(RetryArgs),
 }
 
 /// `jobs lock`, `jobs unlock`.
@@ -123,6 +144,18 @@ pub(crate) struct TwinArgs {
     pub(crate) tags: Vec<(String, Value)>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
+}
+
+/// `jobs retry`.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    /// The job that is over.
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    /// Leave out doors that are locked and whose state nothing can prove.
+    #[arg(long)]
+    pub(crate) accept_unproven: bool,
 }
 
 /// When a job runs, and under which name.

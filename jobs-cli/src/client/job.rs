@@ -46,6 +46,20 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
+    /// Stops a job, also one that runs: nothing more is sent, and what was sent is heard. door-hub's alone: Azure cancels a job that has not
+    /// started and refuses the rest.
+    ///
+    /// # Errors
+    ///
+    /// `JobNotFound`, `OperationNotAllowedInCurrentState`, or any other [`ClientError`].
+    pub async fn door_hub_job_stop(&self, id: &JobId) -> Result<JobResponse, ClientError> {
+        let path = ["jobs", "v2", id.as_str(), "cancel"];
+        let request = self
+            .request(Method::POST, &path, Repeat::WhenThrottled)?
+            .query("stop", "true");
+        self.send(&request).await?.json("a job")
+    }
+
     /// Reads all jobs, or those of one status.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 mod create;
 pub(crate) mod follow;
+mod retry;
+mod stop;
 pub(crate) mod view;
 mod wait;
 
@@ -45,6 +47,8 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
             accept_unproven,
         } => wait::wait(&id(&job)?, deadline, accept_unproven, session).await,
         JobsCommand::Cancel { job } => cancel(&job, session).await,
+        JobsCommand::Stop { job } => stop::stop(&id(&job)?, session).await,
+        JobsCommand::Retry(args) => retry::retry(&args, session).await,
     }
 }
 

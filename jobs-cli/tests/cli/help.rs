@@ -21,6 +21,8 @@ fn every_help_is_as_written() {
         "jobs twin",
         "jobs watch",
         "jobs wait",
+        "jobs stop",
+        "jobs retry",
         "demo",
     ] {
         let mut arguments: Vec<&str> = verb.split_whitespace().collect();

@@ -2,6 +2,7 @@
 #![cfg(all(unix, feature = "demo"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod again;
 mod demo;
 mod devices;
 mod jobs;

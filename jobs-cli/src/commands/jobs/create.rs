@@ -120,7 +120,7 @@ fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
 }
 
 /// Which doors, when, and under which name.
-struct Plan {
+pub(super) struct Plan {
     id: JobId,
     target: Target,
     at: At,
@@ -131,7 +131,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
+    pub(super) fn new(
         what: &str,
         target: Target,
         schedule: &ScheduleArgs,
@@ -156,11 +156,13 @@ impl Plan {
         })
     }
 
-    fn start(&self) -> Timestamp {
+    /// When the doors are called.
+    pub(super) fn start(&self) -> Timestamp {
         self.at.when.timestamp()
     }
 
-    fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
+    /// So long after the start.
+    pub(super) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
         Ok(self
             .start()
             .checked_add(length)?
@@ -180,7 +182,12 @@ impl Plan {
         })
     }
 
-    async fn make(self, action: JobAction, session: &Session) -> anyhow::Result<ExitStatus> {
+    /// Makes the job, says so, and follows it when that was asked for.
+    pub(super) async fn make(
+        self,
+        action: JobAction,
+        session: &Session,
+    ) -> anyhow::Result<ExitStatus> {
         let matching = self.preview(session).await?;
         let request = JobRequest {
             job_id: Some(self.id.clone()),

@@ -20,7 +20,7 @@ use crate::target;
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 
 /// Names in one query: well below what a hub takes.
-const NAMES_IN_QUERY: usize = 50;
+pub(super) const NAMES_IN_QUERY: usize = 50;
 
 /// Follows a job to its end.
 pub(super) async fn watch(
@@ -146,7 +146,8 @@ async fn until_there(
     }
 }
 
-fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: Wanted) {
+/// Takes a door that accepted as there when that is what it reports now.
+pub(super) fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: Wanted) {
     let state = LockState::reported(twin);
     if !wanted.is_reached_by(&state) {
         return;

@@ -1,0 +1,186 @@
+//! `doorctl jobs retry`: the same command again, at the doors that are not where it wanted them.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use iothub_protocol::job::{JobAction, JobResponse};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::Twin;
+use iothub_protocol::{DeviceId, JobId};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::create::Plan;
+use super::{explain_job, follow, id, wait};
+use crate::cli::jobs::RetryArgs;
+use crate::cli::target::TargetArgs;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::outcome::{OutcomeRow, Progress, Wanted};
+use crate::session::Session;
+use crate::target::{self, Target};
+use crate::time;
+
+/// `jobs retry`.
+pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let id = id(&args.job)?;
+    let job = match session.hub.job(&id).await {
+        Ok(job) => job,
+        Err(error) => return Err(explain_job(session, &id, error).await),
+    };
+    if !job.status.is_over() {
+        return Err(Failure::new(format!(
+            "job {id} is {}: a job is retried when it is over",
+            job.status
+        ))
+        .next(format!("doorctl jobs wait {id}"))
+        .status(ExitStatus::Refused)
+        .into());
+    }
+    let wanted = Wanted::of(&job, args.accept_unproven);
+    let rows = follow::rows(&session.hub, &id, wanted).await?;
+    if rows.is_empty() {
+        return Err(Failure::new(format!(
+            "job {id} is {} and called no door: there is nothing to retry",
+            job.status
+        ))
+        .next(format!("doorctl jobs show {id}"))
+        .status(ExitStatus::Refused)
+        .into());
+    }
+    let doors = left(rows, wanted, session).await?;
+    if doors.is_empty() {
+        session.printer.say(format!(
+            "every door of job {id} that is still there is {}: nothing to do",
+            wanted.reached()
+        ));
+        return Ok(ExitStatus::Success);
+    }
+    let target = Target::required(&TargetArgs {
+        doors,
+        ..TargetArgs::default()
+    })?;
+    let plan = Plan::new("retry", target, &args.schedule, session)?;
+    let action = again(&job, &plan, args, session)?;
+    plan.make(action, session).await
+}
+
+/// The doors that are not there, by what they report too; of doors that were removed, a warning.
+async fn left(
+    mut rows: Vec<OutcomeRow>,
+    wanted: Wanted,
+    session: &Session,
+) -> anyhow::Result<Vec<String>> {
+    let names: Vec<DeviceId> = rows
+        .iter()
+        .filter(|row| row.progress != Progress::Reached)
+        .filter_map(|row| row.door.parse().ok())
+        .collect();
+    let mut known = BTreeSet::new();
+    for names in names.chunks(wait::NAMES_IN_QUERY) {
+        let condition = target::any_of_these(names);
+        let query = format!("SELECT * FROM devices WHERE {condition}");
+        let twins: Vec<Twin> = session.hub.query(&query).await?;
+        for twin in &twins {
+            known.insert(twin.device_id.to_string());
+            // Of a door that did not answer, what it reported once proves nothing.
+            let accepted = rows.iter().any(|row| {
+                row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
+            });
+            if accepted {
+                wait::arrive(&mut rows, twin, wanted);
+            }
+        }
+    }
+    let mut doors = Vec::new();
+    for row in rows {
+        match (row.progress, known.contains(&row.door)) {
+            (Progress::Reached, _) => {}
+            (_, true) => doors.push(row.door),
+            (_, false) => session.printer.warn(format!(
+                "{} is left out: the hub knows no such door any more",
+                row.door
+            )),
+        }
+    }
+    Ok(doors)
+}
+
+/// What the job did, for another time.
+fn again(
+    job: &JobResponse,
+    plan: &Plan,
+    args: &RetryArgs,
+    session: &Session,
+) -> anyhow::Result<JobAction> {
+    if let Some(patch) = &job.update_twin {
+        let mut patch = patch.clone();
+        patch.etag = Some("*".to_owned());
+        return Ok(JobAction::UpdateTwin(patch));
+    }
+    let Some(call) = &job.cloud_to_device_method else {
+        return Err(Failure::new(format!(
+            "job {} neither calls a method nor changes a twin",
+            job.job_id
+        ))
+        .into());
+    };
+    let Some(payload) = call.payload() else {
+        return Ok(JobAction::Method(call.clone()));
+    };
+    let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
+    if let Some(until) = ends(&payload).filter(|until| *until <= plan.start()) {
+        let until = time::said(&until.to_zoned(session.zone.clone()));
+        return Err(too_late(&job.job_id, &until).into());
+    }
+    freshen(&mut payload, plan.after(args.schedule.max_execution)?);
+    let call: MethodRequest = call
+        .clone()
+        .with_payload(RawValue::from_string(payload.to_string())?);
+    Ok(JobAction::Method(call))
+}
+
+fn too_late(job: &JobId, until: &str) -> Failure {
+    Failure::new(format!(
+        "what job {job} asked for was to end at {until}: a retry would begin after that"
+    ))
+    .next("make a new job: doorctl jobs lock --help")
+    .status(ExitStatus::Refused)
+}
+
+/// When what a payload asks for ends.
+fn ends(payload: &Value) -> Option<Timestamp> {
+    payload.get("until")?.as_str()?.parse().ok()
+}
+
+/// The same command, name and end, with more time to be delivered.
+fn freshen(payload: &mut Value, not_after: Timestamp) {
+    if let Some(old) = payload.get_mut("notAfter") {
+        *old = Value::String(not_after.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_retry_has_the_name_and_the_end_of_the_first_and_its_own_time_limit() {
+        let mut payload = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:05:00Z"});
+        freshen(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
+        let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
+        assert_eq!(payload, expected);
+    }
+
+    #[test]
+    fn a_payload_of_somebody_else_stays_as_it_is() {
+        for payload in [json!({"speed": 3}), json!("text"), json!([1]), json!(null)] {
+            let mut again = payload.clone();
+            freshen(&mut again, "2026-11-23T22:12:00Z".parse().unwrap());
+            assert_eq!((again, ends(&payload)), (payload, None));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `jobs stop` and `jobs retry` against a real hub with real doors.
+
+use door_agent::gpio::simulated::SimCommand;
+use serde_json::{Value, json};
+
+use super::support::Lab;
+
+fn payload(report: &Value) -> &Value {
+    &report["job"]["cloudToDeviceMethod"]["payload"]
+}
+
+#[test]
+fn a_running_job_is_stopped_once() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    operator
+        .run(&["jobs", "lock", "absent", "--id", "long"])
+        .expect(0);
+    operator.until(&["jobs", "show", "long"], |report| {
+        report["job"]["status"] == "running"
+    });
+    operator
+        .run(&["jobs", "cancel", "long"])
+        .expect(4)
+        .says(&["job long cannot be cancelled"]);
+
+    operator
+        .run(&["jobs", "stop", "lonk"])
+        .expect(1)
+        .says(&["did you mean `long`?"]);
+    let stopped = operator.run(&["jobs", "stop", "long"]).expect(0);
+    assert_eq!(stopped.json()["jobId"], "long");
+    operator.until(&["jobs", "show", "long"], |report| {
+        report["job"]["status"] == "cancelled"
+    });
+    let again = operator.run(&["jobs", "stop", "long"]).expect(4);
+    insta::assert_snapshot!(again.stderr, @r"
+    error: job long is cancelled: there is nothing to stop
+      next: doorctl jobs show long; to undo a lock that was carried out: doorctl jobs method relinquish
+    ");
+}
+
+#[test]
+fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _closed = lab.door("closed", &["--floor", "3"]);
+    let open = lab.door("open", &["--floor", "3"]);
+    let stuck = lab.door("stuck", &["--floor", "3"]);
+    open.at(SimCommand::Open);
+    stuck.at(SimCommand::Jam);
+    operator.until(&["twin", "show", "open"], |twin| {
+        twin["properties"]["reported"]["door"]["doorState"] == "open"
+    });
+    operator
+        .run(&[
+            "jobs", "lock", "--floor", "3", "--for", "1h", "--id", "first", "--watch",
+        ])
+        .expect(2)
+        .says(&["1 secured, 1 accepted, 1 failed"]);
+
+    // The one comes there by itself, the other when it is told again.
+    open.at(SimCommand::Close);
+    operator.until(&["twin", "show", "open"], |twin| {
+        twin["properties"]["reported"]["door"]["secured"] == "secured"
+    });
+    stuck.at(SimCommand::Free);
+    let retried = operator
+        .run(&["jobs", "retry", "first", "--id", "second", "--watch"])
+        .expect(0)
+        .says(&["1 door matches now", "1 secured"]);
+    insta::assert_snapshot!(retried.stdout, @r"
+    DOOR   LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
+    stuck  locked      closed      secured  bond   secured
+    ");
+
+    let first = operator.json(&["jobs", "show", "first"]);
+    let second = operator.json(&["jobs", "show", "second"]);
+    assert_eq!(payload(&second)["commandId"], "first");
+    assert_eq!(payload(&second)["until"], payload(&first)["until"]);
+    assert_ne!(payload(&second)["notAfter"], payload(&first)["notAfter"]);
+    assert_eq!(second["tally"]["doors"], json!(1));
+
+    operator
+        .run(&["jobs", "retry", "second"])
+        .expect(0)
+        .says(&["every door of job second that is still there is secured: nothing to do"]);
+}
+
+#[test]
+fn a_job_is_not_retried_before_its_end_nor_after_what_it_asked_for_has_ended() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    operator
+        .run(&["jobs", "lock", "absent", "--at", "+1h", "--id", "later"])
+        .expect(0);
+    operator.until(&["jobs", "show", "later"], |report| {
+        report["job"]["status"] == "scheduled"
+    });
+    let early = operator.run(&["jobs", "retry", "later"]).expect(4);
+    insta::assert_snapshot!(early.stderr, @r"
+    error: job later is scheduled: a job is retried when it is over
+      next: doorctl jobs wait later
+    ");
+
+    operator
+        .run(&[
+            "jobs",
+            "lock",
+            "absent",
+            "--for",
+            "1h",
+            "--connect-timeout",
+            "0",
+            "--id",
+            "missed",
+            "--watch",
+        ])
+        .expect(2);
+    operator
+        .run(&["jobs", "retry", "missed", "--at", "+2h"])
+        .expect(4)
+        .says(&[
+            "what job missed asked for was to end at",
+            "next: make a new job",
+        ]);
+    let listed = operator.json(&["jobs", "list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
+}
