@@ -29,6 +29,14 @@ msrv:
 cross PROGRAM="door-agent" TARGET="aarch64-unknown-linux-gnu":
     CROSS_CONFIG=cross.toml cross build --locked --profile dist --target {{ TARGET }} -p {{ PROGRAM }}
 
+# Build the agent (arm64, armhf) and the hub (arm64) without a container, and run them once under qemu.
+cross-debian *WHAT:
+    deploy/debian-cross-build.sh {{ WHAT }}
+
+# The agent's Debian package for amd64, arm64 or armhf, looked over by lintian.
+packages *ARCH:
+    deploy/packages.sh {{ ARCH }}
+
 # Method latency and job wall time over N connected doors.
 bench *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}

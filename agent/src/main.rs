@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples (F is the agent's configuration file):
@@ -103,6 +103,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Write man pages and completions into a folder; for the packages
+    #[command(hide = true)]
+    Documents {
+        /// The folder, which is there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +128,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         // Of the machine and not of a door: it has no configuration.
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
+        Some(Command::Documents { folder }) => {
+            commands::documents::write(Cli::command(), &folder).map(|()| ExitCode::SUCCESS)
+        }
         command => with_configuration(cli.config, command),
     };
     match result {
@@ -153,5 +163,8 @@ fn with_configuration(
         }) => commands::sim::script::run(&config, &file),
         Some(Command::Sim { action, time, .. }) => commands::sim::simulate(&config, action, time),
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
+        Some(Command::Documents { folder }) => {
+            commands::documents::write(Cli::command(), &folder).map(|()| ExitCode::SUCCESS)
+        }
     }
 }

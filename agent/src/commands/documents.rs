@@ -1,0 +1,17 @@
+//! `door-agent documents`: man pages and completions made of the commands themselves, for the packages.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::Command;
+use clap_complete::Shell;
+
+/// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
+pub(crate) fn write(mut command: Command, folder: &Path) -> anyhow::Result<()> {
+    let written = || format!("cannot write into {}", folder.display());
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut command, "door-agent", folder)
+            .with_context(written)?;
+    }
+    clap_mangen::generate_to(command, folder).with_context(written)
+}
