@@ -37,6 +37,7 @@ pub fn levels(inputs: &Inputs) -> Levels {
         ("grant", inputs.grant),
         ("fire", inputs.fire),
         ("fire_reset", inputs.fire_reset),
+        ("tamper", inputs.tamper),
     ];
     readings
         .into_iter()

@@ -29,6 +29,12 @@ pub struct DoorSettings {
     /// How long the door must have been closed before a bolt is thrown.
     #[serde(deserialize_with = "time")]
     pub settle_time: Duration,
+    /// How long the door may stand open before the alarm `heldOpen`; what releases it but a button or a reader stops the count.
+    #[serde(deserialize_with = "time")]
+    pub held_open_time: Duration,
+    /// How long before that alarm a pre-alarm warns of it.
+    #[serde(deserialize_with = "time")]
+    pub pre_alarm_time: Duration,
 }
 
 impl Default for DoorSettings {
@@ -37,6 +43,8 @@ impl Default for DoorSettings {
             relinquish_default: Want::Locked,
             strike_time: Duration::from_secs(5),
             settle_time: Duration::from_millis(250),
+            held_open_time: Duration::from_secs(60),
+            pre_alarm_time: Duration::from_secs(15),
         }
     }
 }
@@ -129,6 +137,8 @@ pub struct Fitted {
     pub fire: bool,
     /// Key switch that ends a fire release.
     pub fire_reset: bool,
+    /// Tamper contact of the enclosure.
+    pub tamper: bool,
 }
 
 impl Fitted {
@@ -140,6 +150,7 @@ impl Fitted {
         grant: true,
         fire: true,
         fire_reset: true,
+        tamper: true,
     };
 }
 
@@ -193,6 +204,12 @@ impl DoorConfig {
         if fitted.fire && !fitted.fire_reset {
             return Err(ConfigError::NoFireReset);
         }
+        at_least(
+            "[door] held_open_time",
+            settings.held_open_time,
+            settings.pre_alarm_time + Duration::from_secs(1),
+            "longer than [door] pre_alarm_time, by a second",
+        )?;
         let (actuator, duty) = match strike.kind {
             StrikeKind::MotorLock => motor_lock(&strike)?,
             StrikeKind::SolenoidBolt => solenoid_bolt(&strike, &settings, &fitted)?,
@@ -230,6 +247,7 @@ impl DoorConfig {
             ("grant", fitted.grant),
             ("fire", fitted.fire),
             ("fire_reset", fitted.fire_reset),
+            ("tamper", fitted.tamper),
         ]
         .into_iter()
         .filter_map(|(name, fitted)| fitted.then_some(name))

@@ -241,6 +241,20 @@ pub struct LockStatus {
     pub held_by: Option<HeldBy>,
 }
 
+/// Why an input cannot be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InputFault {
+    /// It cannot be read.
+    Unreadable,
+    /// The bolt is seen thrown in an open door.
+    Contradiction,
+    /// It changes more often than anybody could make it.
+    Chatter,
+    /// A button that nobody has let go of for minutes.
+    Stuck,
+}
+
 /// An alarm that is raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raised {

@@ -10,6 +10,7 @@ mod command;
 mod desired;
 mod disk;
 mod memory;
+mod opening;
 mod self_test;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,8 @@ use std::time::Duration;
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
 use crate::config::{DoorConfig, Overrides};
 use crate::contract::{
-    Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
-    Secured, Source,
+    Alarm, Command, DoorReport, DoorState, InputFault, LockState, LockStatus, MethodReply, Mode,
+    Raised, Secured, Source,
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
@@ -31,6 +32,7 @@ use crate::time::Now;
 use answer::Pending;
 use disk::DiskWait;
 use memory::CommandMemory;
+use opening::Opening;
 
 /// Names a method call that waits for its answer; the shell chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +91,11 @@ pub struct Door {
     sensing: Sensing,
     strike: Strike,
     alarms: BTreeMap<Alarm, Raised>,
+    opening: Opening,
+    /// What `sensorFault` is about.
+    input_fault: Option<(&'static str, InputFault)>,
+    /// Boot-clock time of the latest step.
+    stepped_at: Duration,
     memory: CommandMemory,
     /// Calls that wait for their answer, oldest first.
     pending: Vec<Pending>,
@@ -140,6 +147,9 @@ impl Door {
             sensing,
             strike,
             alarms: BTreeMap::new(),
+            opening: Opening::default(),
+            input_fault: None,
+            stepped_at: now.boottime,
             memory,
             pending: Vec::new(),
             disk_waits: Vec::new(),
@@ -232,7 +242,8 @@ impl Door {
         [
             strike.flatten(),
             self.array.poll_timeout(),
-            self.contradiction_timeout(),
+            self.sensing.poll_timeout(self.stepped_at),
+            self.opening.poll_timeout(&self.config.settings),
             self.pending.iter().map(Pending::deadline).min(),
             self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
@@ -285,6 +296,7 @@ impl Door {
 
     /// Draws the conclusions of a step and returns what is to be done.
     fn finish(&mut self, now: &Now, mut turn: Turn) -> Vec<Action> {
+        self.stepped_at = now.boottime;
         self.expire(now, &mut turn);
         if self.sensing.has_read() {
             let seen = self.seen(turn.asked_again);
@@ -352,10 +364,28 @@ impl Door {
         }
     }
 
-    /// `jammed` and `lockFault` stay until the strike has got somewhere; `sensorFault` is as it is read.
+    /// `jammed` and `lockFault` stay until the strike has got somewhere, `forcedOpen` and `heldOpen` until the door closes; `sensorFault` and `tamper` are
+    /// as they are read.
     fn follow_alarms(&mut self, now: &Now, turn: &mut Turn) {
-        let faulty = self.sensing.is_faulty(now.boottime);
-        self.set_alarm(Alarm::SensorFault, faulty, now, turn);
+        let at = now.boottime;
+        let fault = self.sensing.fault(at);
+        self.set_alarm(Alarm::SensorFault, fault.is_some(), now, turn);
+        if let Some((input, fault)) = fault.filter(|_| fault != self.input_fault) {
+            let input = input.to_owned();
+            turn.events.push(EventKind::InputFault { input, fault });
+        }
+        self.input_fault = fault;
+        let inputs = self.sensing.inputs();
+        let settings = &self.config.settings;
+        if self.opening.step(at, inputs.closed, &self.array, settings)
+            && self.array.mode() != Mode::Maintenance
+        {
+            let alarm = Alarm::HeldOpen;
+            turn.events.push(EventKind::PreAlarm { alarm });
+        }
+        self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
+        self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
+        self.set_alarm(Alarm::Tamper, inputs.tamper == Some(true), now, turn);
         match self.strike.phase() {
             Phase::Failed { why, .. } => {
                 let alarm = match why {
@@ -465,12 +495,6 @@ impl Door {
     /// The generation of the state that this step saves.
     fn next_generation(&self) -> Generation {
         Generation(self.generation.0 + 1)
-    }
-
-    fn contradiction_timeout(&self) -> Option<Duration> {
-        self.sensing
-            .contradiction_ends()
-            .filter(|_| !self.alarms.contains_key(&Alarm::SensorFault))
     }
 }
 

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::authority::{Slot, Want};
-use crate::contract::{Alarm, CommandId, DoorState, LockState, Mode, Proof, Secured, Source};
+use crate::contract::{
+    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Source,
+};
 use crate::time::ClockQuality;
 
 /// Something that happened at the door.
@@ -91,6 +93,18 @@ pub enum EventKind {
         /// Which.
         alarm: Alarm,
     },
+    /// An alarm will be raised unless somebody closes the door.
+    PreAlarm {
+        /// Which.
+        alarm: Alarm,
+    },
+    /// An input cannot be believed: what the alarm `sensorFault` is about.
+    InputFault {
+        /// The key of its table in `[board.inputs]`.
+        input: String,
+        /// Why.
+        fault: InputFault,
+    },
     /// An alarm was cleared, or the cause of a suppressed one has gone.
     AlarmCleared {
         /// Which.
@@ -109,6 +123,8 @@ impl Event {
                 | EventKind::AlarmRaised { .. }
                 | EventKind::AlarmSuppressed { .. }
                 | EventKind::AlarmCleared { .. }
+                | EventKind::PreAlarm { .. }
+                | EventKind::InputFault { .. }
                 | EventKind::FireRelease
                 | EventKind::FireReset
         )

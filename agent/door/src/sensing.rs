@@ -1,9 +1,12 @@
 //! What the inputs say. Levels, not edges: each reading stands for itself, and a missed edge inverts nothing.
 
+mod watch;
+
 use std::time::Duration;
 
 use crate::config::Fitted;
-use crate::contract::{DoorState, Proof};
+use crate::contract::{DoorState, InputFault, Proof};
+use watch::Watch;
 
 /// A logical level: `Some(true)` is active. `None`: not fitted, or not readable.
 pub type Reading = Option<bool>;
@@ -26,6 +29,52 @@ pub struct Inputs {
     pub fire: Reading,
     /// The key switch that ends a fire release.
     pub fire_reset: Reading,
+    /// Tamper contact: active while the enclosure is open.
+    pub tamper: Reading,
+}
+
+/// The inputs, by the keys of their tables.
+const INPUTS: [&str; 7] = [
+    "door",
+    "bond",
+    "rex",
+    "grant",
+    "fire",
+    "fire_reset",
+    "tamper",
+];
+
+/// Inputs that somebody presses or turns: those may be stuck.
+const BUTTONS: [&str; 3] = ["rex", "grant", "fire_reset"];
+
+impl Inputs {
+    /// In the order of [`INPUTS`].
+    fn levels(&self) -> [Reading; INPUTS.len()] {
+        [
+            self.closed,
+            self.bonded,
+            self.rex,
+            self.grant,
+            self.fire,
+            self.fire_reset,
+            self.tamper,
+        ]
+    }
+}
+
+impl Fitted {
+    /// In the order of [`INPUTS`].
+    fn all(&self) -> [bool; INPUTS.len()] {
+        [
+            self.door,
+            self.bond,
+            self.rex,
+            self.grant,
+            self.fire,
+            self.fire_reset,
+            self.tamper,
+        ]
+    }
 }
 
 /// The readings and since when they hold.
@@ -38,6 +87,7 @@ pub(crate) struct Sensing {
     closed_since: Option<Duration>,
     /// Boot-clock time from which the bolt has been seen thrown in an open door.
     contradiction_since: Option<Duration>,
+    watches: [Watch; INPUTS.len()],
 }
 
 impl Sensing {
@@ -47,6 +97,7 @@ impl Sensing {
             inputs: None,
             closed_since: None,
             contradiction_since: None,
+            watches: Default::default(),
         }
     }
 
@@ -61,7 +112,11 @@ impl Sensing {
             grant: believed(fitted.grant, inputs.grant),
             fire: believed(fitted.fire, inputs.fire),
             fire_reset: believed(fitted.fire_reset, inputs.fire_reset),
+            tamper: believed(fitted.tamper, inputs.tamper),
         };
+        for (watch, level) in self.watches.iter_mut().zip(inputs.levels()) {
+            watch.read(at, level);
+        }
         self.inputs = Some(inputs);
         let since = |held: Option<Duration>, holds: bool| holds.then(|| held.unwrap_or(at));
         self.closed_since = since(self.closed_since, inputs.closed == Some(true));
@@ -102,49 +157,52 @@ impl Sensing {
 
     /// The inputs that are fitted, by the keys of their tables, and how they are read.
     pub(crate) fn levels(&self) -> Vec<(&'static str, Reading)> {
-        let (fitted, inputs) = (self.fitted, self.inputs());
-        [
-            ("door", fitted.door, inputs.closed),
-            ("bond", fitted.bond, inputs.bonded),
-            ("rex", fitted.rex, inputs.rex),
-            ("grant", fitted.grant, inputs.grant),
-            ("fire", fitted.fire, inputs.fire),
-            ("fire_reset", fitted.fire_reset, inputs.fire_reset),
-        ]
-        .into_iter()
-        .filter_map(|(name, fitted, reading)| fitted.then_some((name, reading)))
-        .collect()
+        let levels = INPUTS.into_iter().zip(self.inputs().levels());
+        levels
+            .zip(self.fitted.all())
+            .filter_map(|(level, fitted)| fitted.then_some(level))
+            .collect()
     }
 
-    /// An input that is fitted cannot be read, or the bolt has been seen in an open door for too long.
-    pub(crate) fn is_faulty(&self, at: Duration) -> bool {
-        let Some(inputs) = self.inputs else {
-            return false;
+    /// The first input that cannot be believed, by its key, and why: one that is fitted cannot be read, the bolt has been seen in an open door for
+    /// too long, a contact never rests, or nobody lets go of a button.
+    pub(crate) fn fault(&self, at: Duration) -> Option<(&'static str, InputFault)> {
+        self.inputs?;
+        let unreadable = || {
+            let levels = self.levels();
+            let unread = levels.iter().find(|(_, level)| level.is_none())?;
+            Some((unread.0, InputFault::Unreadable))
         };
-        let Fitted {
-            door,
-            bond,
-            rex,
-            grant,
-            fire,
-            fire_reset,
-        } = self.fitted;
-        let readings = [
-            (door, inputs.closed),
-            (bond, inputs.bonded),
-            (rex, inputs.rex),
-            (grant, inputs.grant),
-            (fire, inputs.fire),
-            (fire_reset, inputs.fire_reset),
-        ];
-        readings
-            .iter()
-            .any(|(fitted, reading)| *fitted && reading.is_none())
-            || self.contradiction_ends().is_some_and(|ends| ends <= at)
+        let contradiction = || {
+            let ends = self.contradiction_since? + CONTRADICTION_TIME;
+            (ends <= at).then_some(("bond", InputFault::Contradiction))
+        };
+        let watched = || {
+            let watches = INPUTS.into_iter().zip(&self.watches);
+            watches.into_iter().find_map(|(key, watch)| {
+                if watch.chatters(at) {
+                    return Some((key, InputFault::Chatter));
+                }
+                let stuck = BUTTONS.contains(&key) && watch.is_stuck(at);
+                stuck.then_some((key, InputFault::Stuck))
+            })
+        };
+        unreadable().or_else(contradiction).or_else(watched)
     }
 
-    /// When a contradiction becomes a fault.
-    pub(crate) fn contradiction_ends(&self) -> Option<Duration> {
-        Some(self.contradiction_since? + CONTRADICTION_TIME)
+    /// When time alone makes a fault, or ends one.
+    pub(crate) fn poll_timeout(&self, at: Duration) -> Option<Duration> {
+        let contradiction = self
+            .contradiction_since
+            .map(|since| since + CONTRADICTION_TIME);
+        let watched = INPUTS
+            .into_iter()
+            .zip(&self.watches)
+            .filter_map(|(key, watch)| watch.poll_timeout(at, BUTTONS.contains(&key)));
+        contradiction
+            .into_iter()
+            .chain(watched)
+            .filter(|due| *due > at)
+            .min()
     }
 }

@@ -55,6 +55,7 @@ impl Running {
             relinquish_default: default,
             strike_time: Duration::from_millis(100),
             settle_time: Duration::from_millis(10),
+            ..DoorSettings::default()
         };
         let strike = StrikeConfig {
             bond_time: Duration::from_millis(400),
@@ -314,6 +315,7 @@ impl Noted {
             grant: Some(false),
             fire: Some(false),
             fire_reset: Some(false),
+            tamper: Some(false),
         };
         noted
     }

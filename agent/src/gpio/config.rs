@@ -127,6 +127,8 @@ pub struct InputPins {
     pub fire: Option<InputPin>,
     /// The key switch that ends a fire release.
     pub fire_reset: Option<InputPin>,
+    /// Tamper contact of the enclosure: active while it is open.
+    pub tamper: Option<InputPin>,
 }
 
 /// A board that cannot work, by the keys that make it.
@@ -198,6 +200,7 @@ impl BoardConfig {
                 grant: self.inputs.grant.is_some(),
                 fire: self.inputs.fire.is_some(),
                 fire_reset: self.inputs.fire_reset.is_some(),
+                tamper: self.inputs.tamper.is_some(),
             },
         }
     }
@@ -282,7 +285,7 @@ impl OutputPins {
 impl InputPins {
     /// Every input with its key.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, Option<InputPin>); 6] {
+    pub fn all(&self) -> [(&'static str, Option<InputPin>); 7] {
         [
             ("door", self.door),
             ("bond", self.bond),
@@ -290,6 +293,7 @@ impl InputPins {
             ("grant", self.grant),
             ("fire", self.fire),
             ("fire_reset", self.fire_reset),
+            ("tamper", self.tamper),
         ]
     }
 }

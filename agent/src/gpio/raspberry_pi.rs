@@ -35,6 +35,7 @@ struct Sensed {
     grant: Option<Input>,
     fire: Option<Input>,
     fire_reset: Option<Input>,
+    tamper: Option<Input>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Board for RaspberryPi {
             grant: read(&mut self.inputs.grant),
             fire: read(&mut self.inputs.fire),
             fire_reset: read(&mut self.inputs.fire_reset),
+            tamper: read(&mut self.inputs.tamper),
         }
     }
 
@@ -280,13 +282,14 @@ impl Sensed {
             grant: open("grant", pins.grant)?,
             fire: open("fire", pins.fire)?,
             fire_reset: open("fire_reset", pins.fire_reset)?,
+            tamper: open("tamper", pins.tamper)?,
         })
     }
 }
 
 impl Sensed {
     /// Every input with its key.
-    fn all(&self) -> [(&'static str, &Option<Input>); 6] {
+    fn all(&self) -> [(&'static str, &Option<Input>); 7] {
         [
             ("door", &self.door),
             ("bond", &self.bond),
@@ -294,6 +297,7 @@ impl Sensed {
             ("grant", &self.grant),
             ("fire", &self.fire),
             ("fire_reset", &self.fire_reset),
+            ("tamper", &self.tamper),
         ]
     }
 }

@@ -27,7 +27,7 @@ fn answered(config: &str, answers: &str) -> (i32, String, String) {
 }
 
 /// Every input, as it should be.
-const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\n";
+const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\ntamper\ntamper off\n";
 
 #[test]
 fn a_door_that_is_wired_well_is_fine() {
@@ -45,6 +45,7 @@ fn a_door_that_is_wired_well_is_fine() {
          grant       simulated  fine      active and idle seen\n\
          fire        simulated  fine      active and idle seen\n\
          fire_reset  simulated  fine      active and idle seen\n\
+         tamper      simulated  fine      active and idle seen\n\
          strike      simulated  fine      locks and releases\n\
          bond        simulated  fine      thrown and not thrown seen\n\
          fail mode              fine      stays as it is without power, released\n",
@@ -67,7 +68,7 @@ fn what_is_wired_the_wrong_way_is_found() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
     let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\nrex on\nstick-sensor rex\n\
-                   grant on\ngrant off\nfire\nfire off\nok\nskip\ndrive\ny\nskip\n";
+                   grant on\ngrant off\nfire\nfire off\nok\nskip\nskip\ndrive\ny\nskip\n";
     let (code, found, said) = fed(
         selftest(&config, &["--script", "-", "--wait", "2s"]),
         answers,
@@ -271,6 +272,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
             "fire-reset",
             "  fire_reset is low: idle\n",
         ),
+        ("Open the enclosure", "skip", ""),
         (
             "Type drive to let it move; anything else leaves it out > ",
             "drive",

@@ -305,5 +305,5 @@ fn a_script_needs_an_agent_and_a_file() {
     );
 }
 
-const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, jam, free, cut-sensor, cut-bond, stick-sensor, \
+const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, tamper, jam, free, cut-sensor, cut-bond, stick-sensor, \
                      chatter-sensor, invert-sensor, swap-sensors, mend-sensor, cut-power, restore-power";

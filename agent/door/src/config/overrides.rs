@@ -19,6 +19,10 @@ pub enum Setting {
     StrikeTime,
     /// `[door] settle_time`.
     SettleTime,
+    /// `[door] held_open_time`.
+    HeldOpenTime,
+    /// `[door] pre_alarm_time`.
+    PreAlarmTime,
 }
 
 /// What is desired of the settings. Those that are not named are as configured.
@@ -33,7 +37,7 @@ struct Row {
 }
 
 /// In the order of [`Setting`].
-const TABLE: [Row; 2] = [
+const TABLE: [Row; 4] = [
     Row {
         setting: Setting::StrikeTime,
         name: "strikeTime",
@@ -45,6 +49,18 @@ const TABLE: [Row; 2] = [
         name: "settleTime",
         most: Duration::from_secs(60),
         place: |settings| &mut settings.settle_time,
+    },
+    Row {
+        setting: Setting::HeldOpenTime,
+        name: "heldOpenTime",
+        most: Duration::from_secs(86_400),
+        place: |settings| &mut settings.held_open_time,
+    },
+    Row {
+        setting: Setting::PreAlarmTime,
+        name: "preAlarmTime",
+        most: Duration::from_secs(3600),
+        place: |settings| &mut settings.pre_alarm_time,
     },
 ];
 

@@ -1,5 +1,6 @@
 //! The door's rules, each told as (time, what happens) -> what the door does.
 
+mod alarms;
 mod clock;
 mod commands;
 mod desired;

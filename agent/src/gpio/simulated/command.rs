@@ -25,17 +25,20 @@ pub enum Sensor {
     Fire,
     /// The key switch that ends a fire release.
     FireReset,
+    /// Tamper contact of the enclosure.
+    Tamper,
 }
 
 impl Sensor {
     /// Every sensor, by its key.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("door", Self::Door),
         ("bond", Self::Bond),
         ("rex", Self::Rex),
         ("grant", Self::Grant),
         ("fire", Self::Fire),
         ("fire_reset", Self::FireReset),
+        ("tamper", Self::Tamper),
     ];
 
     /// Its key in `[board.inputs]`.
@@ -51,7 +54,7 @@ impl Sensor {
     /// one raises. Every other input falls to its idle level.
     #[must_use]
     pub fn reads_when_cut(self) -> bool {
-        self == Self::Fire
+        matches!(self, Self::Fire | Self::Tamper)
     }
 
     fn parse(word: &str) -> Option<Self> {
@@ -99,7 +102,7 @@ pub enum SimCommand {
     Close,
     /// Turns the handle, which retracts the bolt, and opens.
     Handle,
-    /// Presses, turns or sets off `rex`, `grant`, `fire` or `fire_reset`.
+    /// Presses, turns, sets off or opens `rex`, `grant`, `fire`, `fire_reset` or `tamper`.
     Hold(Sensor, Hold),
     /// The bolt does not move any more.
     Jam,

@@ -69,6 +69,7 @@ impl Model {
             grant: reading(Sensor::Grant),
             fire: reading(Sensor::Fire),
             fire_reset: reading(Sensor::FireReset),
+            tamper: reading(Sensor::Tamper),
         }
     }
 

@@ -9,7 +9,7 @@ use super::rig::{Do, Rig, bolt, config, motor};
 use crate::Slot;
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
-use crate::contract::Mode;
+use crate::contract::{Alarm, Mode};
 use crate::desired::DesiredMode;
 use crate::strike::Outputs;
 
@@ -73,6 +73,7 @@ fn step() -> impl Strategy<Value = Do> {
         1 => any::<bool>().prop_map(Do::Grant),
         1 => any::<bool>().prop_map(Do::Fire),
         1 => any::<bool>().prop_map(Do::FireReset),
+        1 => any::<bool>().prop_map(Do::Tamper),
         1 => any::<bool>().prop_map(Do::SlowDisk),
         1 => Just(Do::DiskFails),
         1 => Just(Do::Clock("2026-11-23T22:00:00Z")),
@@ -264,6 +265,18 @@ proptest! {
                 prop_assert_ne!(id, Some("late"), "in slot {:?}: {:?}", slot, rig.log);
             }
         }
+    }
+
+    /// Alarms about an open door stand only while it is open, and once it has been closed for a moment none is left.
+    #[test]
+    fn a_closed_door_is_neither_forced_nor_held(config in door(), story in story()) {
+        watch(config, &story, |rig, _| {
+            let alarms = rig.door.report().alarms;
+            let open = [Alarm::ForcedOpen, Alarm::HeldOpen];
+            if open.iter().any(|alarm| alarms.contains_key(alarm)) {
+                assert_eq!(rig.inputs.closed, Some(false), "{:?}", rig.log);
+            }
+        });
     }
 
     /// The same story gives the same outputs, and every call gets exactly one answer.

@@ -32,6 +32,7 @@ pub(super) enum Do {
     Grant(bool),
     Fire(bool),
     FireReset(bool),
+    Tamper(bool),
     /// The door position switch cannot be read.
     Unplug,
     /// Method and payload; tickets count from 1.
@@ -134,6 +135,7 @@ impl Rig {
                 grant: Some(false),
                 fire: Some(false),
                 fire_reset: Some(false),
+                tamper: Some(false),
             },
             unplugged: false,
             jammed: false,
@@ -177,6 +179,7 @@ impl Rig {
             Do::Grant(on) => self.inputs.grant = Some(*on),
             Do::Fire(on) => self.inputs.fire = Some(*on),
             Do::FireReset(on) => self.inputs.fire_reset = Some(*on),
+            Do::Tamper(on) => self.inputs.tamper = Some(*on),
             Do::Unplug => self.unplugged = true,
             Do::Call(method, payload) => self.call(method, payload),
             Do::Desire(mode, strike_time) => {

@@ -51,8 +51,8 @@ const fn verb(
 }
 
 /// Every verb.
-pub static VERBS: [SimVerb; 19] = {
-    use Sensor::{Bond, Fire, FireReset, Grant, Rex};
+pub static VERBS: [SimVerb; 20] = {
+    use Sensor::{Bond, Fire, FireReset, Grant, Rex, Tamper};
     use Takes::{Nothing, SensorOrAll, TwoSensors};
     const PRESS_IT: Hold = Hold::For(PRESS);
     [
@@ -103,6 +103,12 @@ pub static VERBS: [SimVerb; 19] = {
             PRESSED,
             Takes::Hold(FireReset, PRESS_IT),
             "turn the key switch that ends a fire release (for 500ms)",
+        ),
+        verb(
+            "tamper",
+            PRESSED,
+            Takes::Hold(Tamper, Hold::On),
+            "open the enclosure of the controller (until `off`)",
         ),
         verb(
             "jam",
