@@ -12,6 +12,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use door_core::config::StrikeKind;
 use door_core::{DoorConfig, DoorSettings, StrikeConfig};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use log::LevelFilter;
@@ -262,7 +263,7 @@ impl AgentConfig {
 
 fn strike(layers: &Layers) -> Result<StrikeConfig, ConfigError> {
     let strike = layers.document.strike;
-    strike.ok_or_else(|| missing(layers, "strike.kind", r#""motor-lock" or "solenoid-bolt""#))
+    strike.ok_or_else(|| missing(layers, "strike.kind", StrikeKind::EXPECTED))
 }
 
 fn missing(layers: &Layers, key: &str, expected: &str) -> ConfigError {

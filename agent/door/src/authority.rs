@@ -315,6 +315,15 @@ impl AuthorityArray {
         self.entries.insert(slot, entry);
     }
 
+    /// Lets an entry end at `expiry` if it would end later.
+    pub(crate) fn shorten(&mut self, slot: Slot, expiry: Expiry) {
+        if let Some(entry) = self.entries.get_mut(&slot) {
+            if entry.expiry.is_none_or(|ends| ends.ends > expiry.ends) {
+                entry.expiry = Some(expiry);
+            }
+        }
+    }
+
     pub(crate) fn clear(&mut self, slot: Slot) -> Option<Entry> {
         self.entries.remove(&slot)
     }

@@ -35,6 +35,24 @@ pub struct DoorSettings {
     /// How long before that alarm a pre-alarm warns of it.
     #[serde(deserialize_with = "time")]
     pub pre_alarm_time: Duration,
+    /// What ends a release by exit button or reader before its strike time is over.
+    pub relock: Relock,
+    /// How long after that it ends.
+    #[serde(deserialize_with = "time")]
+    pub relock_delay: Duration,
+}
+
+/// When a release by exit button or reader ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relock {
+    /// When the strike time is over.
+    #[default]
+    AfterTime,
+    /// When the door has been opened, or the strike time is over.
+    OnOpen,
+    /// When the door has been opened and closed, or the strike time is over.
+    OnClose,
 }
 
 impl Default for DoorSettings {
@@ -45,6 +63,8 @@ impl Default for DoorSettings {
             settle_time: Duration::from_millis(250),
             held_open_time: Duration::from_secs(60),
             pre_alarm_time: Duration::from_secs(15),
+            relock: Relock::AfterTime,
+            relock_delay: Duration::from_millis(500),
         }
     }
 }
@@ -57,15 +77,45 @@ pub enum StrikeKind {
     MotorLock,
     /// A coil pulls the bolt one way, a spring the other.
     SolenoidBolt,
+    /// An electric strike: a coil holds its keeper one way, a spring the other. The door latches into it by itself.
+    HoldStrike,
+    /// An electric strike whose coil bears to be on for a short time only: it releases for a moment, and locks by itself.
+    PulseStrike,
+    /// A magnet that holds the door for as long as it is energised.
+    Maglock,
 }
 
-/// What a solenoid bolt does without power.
+impl StrikeKind {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MotorLock => "motor-lock",
+            Self::SolenoidBolt => "solenoid-bolt",
+            Self::HoldStrike => "hold-strike",
+            Self::PulseStrike => "pulse-strike",
+            Self::Maglock => "maglock",
+        }
+    }
+
+    /// Every kind, for an error.
+    pub const EXPECTED: &str =
+        r#""motor-lock", "solenoid-bolt", "hold-strike", "pulse-strike" or "maglock""#;
+
+    /// Whether something moves into the frame when it locks: that waits for a closed door.
+    #[must_use]
+    pub fn has_bolt(self) -> bool {
+        matches!(self, Self::MotorLock | Self::SolenoidBolt)
+    }
+}
+
+/// What a coil leaves the door at without power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailMode {
-    /// Fail-safe: released without power; the coil throws the bolt.
+    /// Fail-safe: released without power; the coil locks.
     Safe,
-    /// Fail-secure: locked without power; the coil retracts the bolt.
+    /// Fail-secure: locked without power; the coil releases.
     Secure,
 }
 
@@ -73,7 +123,7 @@ pub enum FailMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StrikeConfig {
-    /// `motor-lock` or `solenoid-bolt`.
+    /// `motor-lock`, `solenoid-bolt`, `hold-strike`, `pulse-strike` or `maglock`.
     pub kind: StrikeKind,
     /// Within what time the bolt is where it was driven, else it is jammed.
     #[serde(default = "default_bond_time", deserialize_with = "time")]
@@ -81,11 +131,11 @@ pub struct StrikeConfig {
     /// Motor lock: the longest run per throw or retraction; the bond switch ends a throw earlier.
     #[serde(default, deserialize_with = "optional_time")]
     pub pulse: Option<Duration>,
-    /// Solenoid bolt: `safe` or `secure`.
+    /// Solenoid bolt and hold strike: `safe` or `secure`. A maglock is always fail-safe, a pulse strike fail-secure.
     #[serde(default)]
     pub fail: Option<FailMode>,
     /// The longest that coil or motor may be energised before it has to rest for the whole `cool_down`. Default: motor lock 30 s,
-    /// solenoid bolt without limit (a coil for continuous duty).
+    /// any other coil without limit (it is for continuous duty), but a pulse strike must say.
     #[serde(default, deserialize_with = "optional_time")]
     pub max_on: Option<Duration>,
     /// How long it rests after `max_on`; in proportion after less. Default 60 s.
@@ -94,6 +144,15 @@ pub struct StrikeConfig {
 }
 
 impl StrikeConfig {
+    /// What a coil leaves the door at without power. (A motor leaves it as it is.)
+    #[must_use]
+    pub fn fail_mode(&self) -> FailMode {
+        match self.kind {
+            StrikeKind::PulseStrike => FailMode::Secure,
+            _ => self.fail.unwrap_or(FailMode::Safe),
+        }
+    }
+
     /// A motor lock with the default timings.
     #[must_use]
     pub fn motor_lock() -> Self {
@@ -113,6 +172,34 @@ impl StrikeConfig {
         Self {
             kind: StrikeKind::SolenoidBolt,
             fail: Some(fail),
+            ..Self::motor_lock()
+        }
+    }
+
+    /// An electric strike for continuous duty with the default timings.
+    #[must_use]
+    pub fn hold_strike(fail: FailMode) -> Self {
+        Self {
+            kind: StrikeKind::HoldStrike,
+            ..Self::solenoid_bolt(fail)
+        }
+    }
+
+    /// An electric strike whose coil may be on for `max_on`.
+    #[must_use]
+    pub fn pulse_strike(max_on: Duration) -> Self {
+        Self {
+            kind: StrikeKind::PulseStrike,
+            max_on: Some(max_on),
+            ..Self::motor_lock()
+        }
+    }
+
+    /// A magnet with the default timings.
+    #[must_use]
+    pub fn maglock() -> Self {
+        Self {
+            kind: StrikeKind::Maglock,
             ..Self::motor_lock()
         }
     }
@@ -169,8 +256,14 @@ pub struct DoorConfig {
 /// What the strike is, with what its kind needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Actuator {
-    MotorLock { pulse: Duration },
-    SolenoidBolt { fail: FailMode },
+    MotorLock {
+        pulse: Duration,
+    },
+    Coil {
+        fail: FailMode,
+        /// It throws a bolt, which waits for a closed door. What has none locks at once.
+        has_bolt: bool,
+    },
 }
 
 /// Limits of a coil or motor that cannot stay energised.
@@ -212,7 +305,10 @@ impl DoorConfig {
         )?;
         let (actuator, duty) = match strike.kind {
             StrikeKind::MotorLock => motor_lock(&strike)?,
-            StrikeKind::SolenoidBolt => solenoid_bolt(&strike, &settings, &fitted)?,
+            StrikeKind::SolenoidBolt
+            | StrikeKind::HoldStrike
+            | StrikeKind::PulseStrike
+            | StrikeKind::Maglock => coil(&strike, &settings, &fitted)?,
         };
         Ok(Self {
             settings,
@@ -291,7 +387,7 @@ fn motor_lock(strike: &StrikeConfig) -> Result<(Actuator, Option<Duty>), ConfigE
     Ok((Actuator::MotorLock { pulse }, Some(duty)))
 }
 
-fn solenoid_bolt(
+fn coil(
     strike: &StrikeConfig,
     settings: &DoorSettings,
     fitted: &Fitted,
@@ -299,14 +395,37 @@ fn solenoid_bolt(
     if strike.pulse.is_some() {
         return Err(ConfigError::Unused {
             key: "pulse",
-            kind: "solenoid-bolt",
+            kind: strike.kind.name(),
         });
     }
-    let fail = strike.fail.ok_or(ConfigError::Missing {
-        key: "fail",
-        expected: "`safe` (released without power) or `secure` (locked without power)",
-    })?;
-    let actuator = Actuator::SolenoidBolt { fail };
+    let fail = match (strike.kind, strike.fail) {
+        (StrikeKind::Maglock, None | Some(FailMode::Safe)) => FailMode::Safe,
+        (StrikeKind::Maglock, Some(FailMode::Secure)) => {
+            return Err(ConfigError::Unused {
+                key: "fail = \"secure\"",
+                kind: "maglock",
+            });
+        }
+        (StrikeKind::PulseStrike, None | Some(FailMode::Secure)) => FailMode::Secure,
+        (StrikeKind::PulseStrike, Some(FailMode::Safe)) => {
+            return Err(ConfigError::Unused {
+                key: "fail = \"safe\"",
+                kind: "pulse-strike",
+            });
+        }
+        (_, fail) => fail.ok_or(ConfigError::Missing {
+            key: "fail",
+            expected: "`safe` (released without power) or `secure` (locked without power)",
+        })?,
+    };
+    let has_bolt = strike.kind.has_bolt();
+    let actuator = Actuator::Coil { fail, has_bolt };
+    if strike.kind == StrikeKind::PulseStrike && strike.max_on.is_none() {
+        return Err(ConfigError::Missing {
+            key: "max_on",
+            expected: "how long the coil of a pulse-strike may be on, such as 10s",
+        });
+    }
     let Some(max_on) = strike.max_on else {
         return match strike.cool_down {
             None => Ok((actuator, None)),
@@ -334,7 +453,7 @@ fn solenoid_bolt(
         "[strike] max_on",
         max_on,
         reserve + strike.bond_time,
-        "[strike] bond_time, and for a fail-secure bolt [door] strike_time in reserve",
+        "[strike] bond_time, and for a fail-secure coil [door] strike_time in reserve",
     )?;
     let duty = Duty {
         max_on,

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
-use crate::config::{DoorConfig, Overrides};
+use crate::config::{DoorConfig, Overrides, Relock};
 use crate::contract::{
     Alarm, Command, DoorReport, DoorState, InputFault, LockState, LockStatus, MethodReply, Mode,
     Raised, Secured, Source,
@@ -195,6 +195,7 @@ impl Door {
                 turn.events.push(event);
             }
         }
+        self.relock(now, &before, &inputs);
         self.follow_fire_release(&before, &inputs, &mut turn);
         self.finish(now, turn)
     }
@@ -275,6 +276,28 @@ impl Door {
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.pending.len() + self.disk_waits.len()
+    }
+
+    /// Who has gone through needs the door released no longer.
+    fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs) {
+        let settings = &self.config.settings;
+        let gone_through = match settings.relock {
+            Relock::AfterTime => false,
+            Relock::OnOpen => before.closed == Some(true) && inputs.closed == Some(false),
+            Relock::OnClose => before.closed == Some(false) && inputs.closed == Some(true),
+        };
+        if !gone_through {
+            return;
+        }
+        for (slot, pressed) in [
+            (Slot::RequestToExit, inputs.rex),
+            (Slot::LocalGrant, inputs.grant),
+        ] {
+            if pressed != Some(true) {
+                let expiry = Expiry::after(settings.relock_delay, now);
+                self.array.shorten(slot, expiry);
+            }
+        }
     }
 
     fn follow_fire_release(&mut self, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {

@@ -2,7 +2,8 @@
 //!
 //! Readings and the array's decision go in, the next phase comes out; the outputs are a level computed from the phase. A bolt is thrown only
 //! when the door has been seen closed for the settle time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
-//! door switch no longer matters: a magnet held to it must not retract a bolt.
+//! door switch no longer matters: a magnet held to it must not retract a bolt. A strike or a maglock has no bolt: it locks at once, and its bond is
+//! looked for when the door is closed.
 
 mod coil;
 
@@ -26,7 +27,7 @@ pub enum Outputs {
     Throw,
     /// Motor lock: the motor runs towards retracted.
     Retract,
-    /// Solenoid bolt: the coil is on.
+    /// Anything but a motor lock: the coil is on.
     Energised,
 }
 
@@ -128,7 +129,7 @@ impl Strike {
                 Outputs::Retract
             }
             (Actuator::MotorLock { .. }, _) => Outputs::DeEnergised,
-            (Actuator::SolenoidBolt { fail }, phase) => {
+            (Actuator::Coil { fail, .. }, phase) => {
                 if phase.holds() == Some(energised_for(fail)) {
                     Outputs::Energised
                 } else {
@@ -223,9 +224,8 @@ impl Strike {
                 .throw(at, seen)
                 .filter(|_| wants_lock)
                 .or_else(|| self.finish_release(motion, at, seen)),
-            Phase::Locking(_) if !wants_lock || seen.closed == Some(false) => {
-                Some(self.release(at, seen))
-            }
+            Phase::Locking(_) if !wants_lock => Some(self.release(at, seen)),
+            Phase::Locking(_) if seen.closed == Some(false) => Some(self.met_open(at, seen)),
             Phase::Locking(motion) => self.finish_throw(motion, at, seen),
             Phase::Locked { .. } if !wants_lock => Some(self.release(at, seen)),
             Phase::Locked { since } => self.keep_locked(since, at, seen),
@@ -238,9 +238,7 @@ impl Strike {
     fn is_found_thrown(&self, seen: &Seen) -> bool {
         let is_held_back = match self.actuator {
             Actuator::MotorLock { .. } => false,
-            Actuator::SolenoidBolt { fail } => {
-                self.coil.is_energised() == (fail == FailMode::Secure)
-            }
+            Actuator::Coil { fail, .. } => self.coil.is_energised() == (fail == FailMode::Secure),
         };
         seen.bonded == Some(true) && (!is_held_back || seen.closed == Some(true))
     }
@@ -279,11 +277,11 @@ impl Strike {
 
     /// The handle of a lock retracts its bolt without asking: when it is seen gone, it is thrown again once the door is closed.
     fn keep_locked(&self, since: Duration, at: Duration, seen: &Seen) -> Option<Phase> {
-        if seen.bonded == Some(false) {
+        if seen.bonded == Some(false) && (self.has_bolt() || seen.closed != Some(false)) {
             return Some(match self.actuator {
                 Actuator::MotorLock { .. } => Phase::Released { since: at },
                 // The level stays: letting go would unlock a bolt that only rattled.
-                Actuator::SolenoidBolt { .. } => Phase::Locking(self.hold(at)),
+                Actuator::Coil { .. } => Phase::Locking(self.hold(at)),
             });
         }
         if self.must_throw_again(since, seen) {
@@ -294,7 +292,8 @@ impl Strike {
 
     /// Without a bond switch a door that was opened since tells that the bolt was not, or is no longer, thrown.
     fn must_throw_again(&self, since: Duration, seen: &Seen) -> bool {
-        !self.bond_fitted && seen.closed_since.is_some_and(|closed| closed > since)
+        let may_be_gone = self.has_bolt() && !self.bond_fitted;
+        may_be_gone && seen.closed_since.is_some_and(|closed| closed > since)
     }
 
     fn recover(&self, toward: Want, why: Failure, at: Duration, seen: &Seen) -> Option<Phase> {
@@ -303,7 +302,8 @@ impl Strike {
             (Want::Locked, Want::Released) => Some(self.release(at, seen)),
             (Want::Locked, Want::Locked) => match (why, seen.bonded) {
                 (Failure::Jammed, Some(true)) => locked,
-                _ if seen.closed == Some(false) => Some(self.release(at, seen)),
+                (Failure::Jammed, _) if seen.closed == Some(false) => Some(self.met_open(at, seen)),
+                _ if seen.closed == Some(false) && self.has_bolt() => Some(self.release(at, seen)),
                 _ if seen.asked_again => self.throw(at, seen),
                 _ => None,
             },
@@ -329,21 +329,41 @@ impl Strike {
                 drive: Some(at + pulse),
                 ..self.hold(at)
             }),
-            Actuator::SolenoidBolt { .. } => Phase::Locking(self.hold(at)),
+            Actuator::Coil { .. } => Phase::Locking(self.hold(at)),
         })
     }
 
-    /// The earliest a bolt may be thrown, given the readings.
+    fn has_bolt(&self) -> bool {
+        match self.actuator {
+            Actuator::MotorLock { .. } => true,
+            Actuator::Coil { has_bolt, .. } => has_bolt,
+        }
+    }
+
+    /// The door is open, and it is to be locked: a bolt is withdrawn, anything else is as locked as it can be until the door is closed.
+    fn met_open(&self, at: Duration, seen: &Seen) -> Phase {
+        if self.has_bolt() {
+            self.release(at, seen)
+        } else {
+            Phase::Locked { since: at }
+        }
+    }
+
+    /// The earliest it may be locked, given the readings.
     fn throw_at(&self, seen: &Seen) -> Option<Duration> {
-        let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
-        let gone = match self.phase {
-            Phase::Released { since } => since,
-            _ => Duration::ZERO,
+        let settled = if self.has_bolt() {
+            let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
+            let gone = match self.phase {
+                Phase::Released { since } => since,
+                _ => Duration::ZERO,
+            };
+            closed.max(gone) + self.settle_time
+        } else {
+            Duration::ZERO
         };
-        let settled = closed.max(gone) + self.settle_time;
         let needs_coil = match self.actuator {
             Actuator::MotorLock { .. } => true,
-            Actuator::SolenoidBolt { fail } => fail == FailMode::Safe && !self.coil.is_energised(),
+            Actuator::Coil { fail, .. } => fail == FailMode::Safe && !self.coil.is_energised(),
         };
         if needs_coil && !self.coil.is_rested() {
             return Some(settled.max(self.coil.rested_at()));
@@ -355,11 +375,13 @@ impl Strike {
     fn release(&self, at: Duration, seen: &Seen) -> Phase {
         let may = match self.actuator {
             Actuator::MotorLock { pulse } => self.coil.room() >= pulse,
-            Actuator::SolenoidBolt {
+            Actuator::Coil {
                 fail: FailMode::Safe,
+                ..
             } => true,
-            Actuator::SolenoidBolt {
+            Actuator::Coil {
                 fail: FailMode::Secure,
+                ..
             } => self.coil.is_rested() || (seen.at_the_door && self.coil.room() > Duration::ZERO),
         };
         if !may {
@@ -384,13 +406,13 @@ impl Strike {
     fn pulse(&self) -> Option<Duration> {
         match self.actuator {
             Actuator::MotorLock { pulse } => Some(pulse),
-            Actuator::SolenoidBolt { .. } => None,
+            Actuator::Coil { .. } => None,
         }
     }
 
     /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they start.
     fn guard_coil(&mut self, seen: &Seen) {
-        let Actuator::SolenoidBolt { fail } = self.actuator else {
+        let Actuator::Coil { fail, .. } = self.actuator else {
             return;
         };
         if self.coil.is_energised() && self.coil.room() <= self.kept_back(seen) {
@@ -445,7 +467,7 @@ impl Move {
     }
 }
 
-/// What a solenoid bolt needs its coil for.
+/// What a coil is needed for.
 fn energised_for(fail: FailMode) -> Want {
     match fail {
         FailMode::Safe => Want::Locked,

@@ -182,7 +182,7 @@ fn the_environment_is_as_strict_as_a_file() {
 fn what_the_door_must_say_is_asked_for() {
     assert_eq!(
         error(HUB),
-        "door.toml: strike.kind: missing, expected \"motor-lock\" or \"solenoid-bolt\""
+        "door.toml: strike.kind: missing, expected \"motor-lock\", \"solenoid-bolt\", \"hold-strike\", \"pulse-strike\" or \"maglock\""
     );
     assert_eq!(
         error(&format!("{HUB}[strike]\nkind = \"motor-lock\"\n")),

@@ -107,7 +107,7 @@ pub struct OutputPins {
     pub throw: Option<OutputPin>,
     /// Motor lock: towards retracted.
     pub retract: Option<OutputPin>,
-    /// Solenoid bolt.
+    /// Everything else.
     pub coil: Option<OutputPin>,
 }
 
@@ -227,9 +227,13 @@ impl BoardConfig {
                 Err(BoardConfigError::PinsUnused)
             };
         }
-        let (kind, needed): (_, &[_]) = match strike.kind {
-            StrikeKind::MotorLock => ("motor-lock", &["throw", "retract"]),
-            StrikeKind::SolenoidBolt => ("solenoid-bolt", &["coil"]),
+        let kind = strike.kind.name();
+        let needed: &[_] = match strike.kind {
+            StrikeKind::MotorLock => &["throw", "retract"],
+            StrikeKind::SolenoidBolt
+            | StrikeKind::HoldStrike
+            | StrikeKind::PulseStrike
+            | StrikeKind::Maglock => &["coil"],
         };
         for (role, output) in self.outputs.all() {
             match (output, needed.contains(&role)) {

@@ -77,12 +77,13 @@ impl SimulatedBoard {
         strike: &StrikeConfig,
         wake: Wake,
     ) -> (Self, SimHandle) {
-        let mechanism = match (strike.kind, strike.fail) {
+        let mechanism = match (strike.kind, strike.fail_mode()) {
             (StrikeKind::MotorLock, _) => Mechanism::Motor,
-            (StrikeKind::SolenoidBolt, Some(FailMode::Secure)) => Mechanism::CoilRetracts,
-            (StrikeKind::SolenoidBolt, _) => Mechanism::CoilThrows,
+            (_, FailMode::Secure) => Mechanism::CoilRetracts,
+            (_, FailMode::Safe) => Mechanism::CoilThrows,
         };
-        let model = Model::new(config.bolt_travel, mechanism, Instant::now());
+        let has_bolt = strike.kind.has_bolt();
+        let model = Model::new(config.bolt_travel, mechanism, has_bolt, Instant::now());
         let model = Arc::new(Mutex::new(model));
         let handle = SimHandle {
             model: Arc::clone(&model),

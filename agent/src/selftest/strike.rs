@@ -51,15 +51,18 @@ impl Plan {
                     while_cut: Outputs::DeEnergised,
                 }
             }
-            StrikeKind::SolenoidBolt => {
+            StrikeKind::SolenoidBolt
+            | StrikeKind::HoldStrike
+            | StrikeKind::PulseStrike
+            | StrikeKind::Maglock => {
                 let (time, held) = match strike.max_on {
                     None => (strike.bond_time, Outputs::Energised),
                     Some(max_on) => (strike.bond_time.min(max_on), Outputs::DeEnergised),
                 };
                 let on = drive(Outputs::Energised, time, held);
-                let (lock, release, without_power) = match strike.fail {
-                    Some(FailMode::Secure) => (off, on, Want::Locked),
-                    Some(FailMode::Safe) | None => (on, off, Want::Released),
+                let (lock, release, without_power) = match strike.fail_mode() {
+                    FailMode::Secure => (off, on, Want::Locked),
+                    FailMode::Safe => (on, off, Want::Released),
                 };
                 Self {
                     lock,
@@ -299,7 +302,10 @@ impl SelfTest {
             StrikeKind::MotorLock => {
                 "swap the wires of the motor, or the pins of [board.outputs.throw] and [board.outputs.retract]"
             }
-            StrikeKind::SolenoidBolt => {
+            StrikeKind::SolenoidBolt
+            | StrikeKind::HoldStrike
+            | StrikeKind::PulseStrike
+            | StrikeKind::Maglock => {
                 "correct `active` of [board.outputs.coil], the relay's contact, or [strike] fail"
             }
         };

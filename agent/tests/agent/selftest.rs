@@ -126,21 +126,24 @@ fn without_consent_nothing_moves() {
 
 #[test]
 fn a_coil_is_held_while_its_power_is_cut() {
-    let home = tempfile::tempdir().unwrap();
-    let config = write_config(home.path(), "", "");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let text = text.replace(
-        "kind = \"motor-lock\"",
+    for kind in [
         "kind = \"solenoid-bolt\"\nfail = \"safe\"",
-    );
-    std::fs::write(&config, text).unwrap();
-    let answers = format!("{INPUTS}drive\ncut-power\nok\nrestore-power\nok\n");
-    let (code, found, said) = answered(&config, &answers);
-    assert_eq!(code, 0, "{found}{said}");
-    assert!(
-        found.ends_with("fail mode              fine      released without power, as configured\n"),
-        "{found}"
-    );
+        "kind = \"maglock\"",
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let config = write_config(home.path(), "", "");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("kind = \"motor-lock\"", kind)).unwrap();
+        let answers = format!("{INPUTS}drive\ncut-power\nok\nrestore-power\nok\n");
+        let (code, found, said) = answered(&config, &answers);
+        assert_eq!(code, 0, "{found}{said}");
+        assert!(
+            found.ends_with(
+                "fail mode              fine      released without power, as configured\n"
+            ),
+            "{found}"
+        );
+    }
 }
 
 #[test]

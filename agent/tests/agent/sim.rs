@@ -187,6 +187,25 @@ fn script(config: &str, text: &str) -> (i32, String, String) {
 }
 
 #[test]
+fn alarms_are_raised_and_cleared_by_what_people_do() {
+    let home = tempfile::tempdir().unwrap();
+    let (_agent, config) = start(home.path());
+    let intrusion = "\
+        tamper
+        expect alarm=tamper within 10s
+        tamper off
+        expect alarm=none within 10s
+        wait 2500ms
+        force
+        expect alarm=forcedOpen within 10s
+        close
+        expect alarm=none secured=secured within 20s
+    ";
+    let (code, stdout, stderr) = script(&config, intrusion);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+}
+
+#[test]
 fn a_script_acts_waits_and_sees() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());

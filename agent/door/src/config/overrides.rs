@@ -23,6 +23,8 @@ pub enum Setting {
     HeldOpenTime,
     /// `[door] pre_alarm_time`.
     PreAlarmTime,
+    /// `[door] relock_delay`.
+    RelockDelay,
 }
 
 /// What is desired of the settings. Those that are not named are as configured.
@@ -37,7 +39,7 @@ struct Row {
 }
 
 /// In the order of [`Setting`].
-const TABLE: [Row; 4] = [
+const TABLE: [Row; 5] = [
     Row {
         setting: Setting::StrikeTime,
         name: "strikeTime",
@@ -61,6 +63,12 @@ const TABLE: [Row; 4] = [
         name: "preAlarmTime",
         most: Duration::from_secs(3600),
         place: |settings| &mut settings.pre_alarm_time,
+    },
+    Row {
+        setting: Setting::RelockDelay,
+        name: "relockDelay",
+        most: Duration::from_secs(60),
+        place: |settings| &mut settings.relock_delay,
     },
 ];
 

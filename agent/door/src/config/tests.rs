@@ -88,6 +88,77 @@ fn what_cannot_work_is_refused_by_its_keys() {
             all,
             "fail is missing",
         ),
+        (door, StrikeConfig::maglock(), all, "fine"),
+        (released, StrikeConfig::maglock(), all, "fine"),
+        (
+            door,
+            StrikeConfig {
+                fail: Some(FailMode::Secure),
+                ..StrikeConfig::maglock()
+            },
+            all,
+            "fail = \"secure\" means nothing",
+        ),
+        (
+            door,
+            StrikeConfig {
+                max_on: Some(Duration::from_secs(20)),
+                ..StrikeConfig::maglock()
+            },
+            all,
+            "keeps the coil energised",
+        ),
+        (
+            door,
+            StrikeConfig::hold_strike(FailMode::Secure),
+            all,
+            "fine",
+        ),
+        (
+            door,
+            StrikeConfig {
+                fail: None,
+                ..StrikeConfig::hold_strike(FailMode::Safe)
+            },
+            all,
+            "fail is missing",
+        ),
+        (
+            door,
+            StrikeConfig::pulse_strike(Duration::from_secs(10)),
+            quiet,
+            "fine",
+        ),
+        (
+            door,
+            StrikeConfig::pulse_strike(Duration::from_secs(10)),
+            all,
+            "[board.inputs.rex]",
+        ),
+        (
+            released,
+            StrikeConfig::pulse_strike(Duration::from_secs(10)),
+            quiet,
+            "keeps the coil energised",
+        ),
+        (
+            door,
+            StrikeConfig {
+                max_on: None,
+                ..StrikeConfig::pulse_strike(Duration::from_secs(10))
+            },
+            quiet,
+            "max_on is missing",
+        ),
+        (
+            DoorSettings {
+                held_open_time: Duration::from_secs(15),
+                ..door
+            },
+            motor,
+            all,
+            "held_open_time",
+        ),
         (
             door,
             StrikeConfig {

@@ -11,3 +11,4 @@ mod restart;
 mod rig;
 mod self_test;
 mod strike;
+mod strikes;

@@ -26,6 +26,8 @@ pub(super) struct Model {
     /// From one end to the other.
     travel: Duration,
     mechanism: Mechanism,
+    /// What locks moves into the frame; otherwise the door latches into it.
+    has_bolt: bool,
     as_of: Instant,
     /// How far the bolt is out, in travel time.
     bolt: Duration,
@@ -41,10 +43,16 @@ pub(super) struct Model {
 
 impl Model {
     /// A closed door, its bolt where it is without power.
-    pub(super) fn new(travel: Duration, mechanism: Mechanism, now: Instant) -> Self {
+    pub(super) fn new(
+        travel: Duration,
+        mechanism: Mechanism,
+        has_bolt: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             travel,
             mechanism,
+            has_bolt,
             as_of: now,
             bolt: match mechanism {
                 Mechanism::Motor | Mechanism::CoilThrows => Duration::ZERO,
@@ -92,7 +100,7 @@ impl Model {
         self.pass(now);
         match command {
             SimCommand::Open if self.closed && self.is_thrown() => return Err(SimError::Locked),
-            SimCommand::Close if !self.closed && !self.bolt.is_zero() => {
+            SimCommand::Close if self.has_bolt && !self.closed && !self.bolt.is_zero() => {
                 return Err(SimError::BoltOut);
             }
             SimCommand::Open => self.closed = false,
@@ -179,7 +187,8 @@ impl Model {
     fn senses(&self, sensor: Sensor) -> bool {
         match sensor {
             Sensor::Door => self.closed,
-            Sensor::Bond => self.is_thrown(),
+            // A keeper or an armature holds nothing while the door is open.
+            Sensor::Bond => self.is_thrown() && (self.has_bolt || self.closed),
             button => self.held.contains_key(&button),
         }
     }
@@ -214,7 +223,7 @@ mod tests {
     fn model(mechanism: Mechanism) -> (Model, impl Fn(u64) -> Instant) {
         let start = Instant::now();
         let at = move |ms| start + Duration::from_millis(ms);
-        (Model::new(TRAVEL, mechanism, start), at)
+        (Model::new(TRAVEL, mechanism, true, start), at)
     }
 
     #[test]

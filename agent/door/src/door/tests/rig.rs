@@ -95,6 +95,18 @@ pub(super) fn bolt(fail: FailMode) -> DoorConfig {
     )
 }
 
+pub(super) fn strike(fail: FailMode) -> DoorConfig {
+    config(
+        crate::Want::Locked,
+        StrikeConfig::hold_strike(fail),
+        Fitted::ALL,
+    )
+}
+
+pub(super) fn magnet() -> DoorConfig {
+    config(crate::Want::Locked, StrikeConfig::maglock(), Fitted::ALL)
+}
+
 pub(super) fn config(default: crate::Want, strike: StrikeConfig, fitted: Fitted) -> DoorConfig {
     let settings = DoorSettings {
         relinquish_default: default,
@@ -121,8 +133,9 @@ impl Rig {
             config,
             energised_throws: matches!(
                 config.actuator,
-                crate::config::Actuator::SolenoidBolt {
-                    fail: FailMode::Safe
+                crate::config::Actuator::Coil {
+                    fail: FailMode::Safe,
+                    ..
                 }
             ),
             thrown_into_open: 0,
@@ -308,12 +321,13 @@ impl Rig {
         }
     }
 
+    fn has_bolt(&self) -> bool {
+        self.config.strike_kind().has_bolt()
+    }
+
     /// Whether the bolt is moved out, in, or left.
     fn direction(&self) -> Option<bool> {
-        let coil = matches!(
-            self.config.actuator,
-            crate::config::Actuator::SolenoidBolt { .. }
-        );
+        let coil = matches!(self.config.actuator, crate::config::Actuator::Coil { .. });
         match self.outputs {
             Outputs::Throw => Some(true),
             Outputs::Retract => Some(false),
@@ -333,7 +347,9 @@ impl Rig {
 
     fn read(&mut self) {
         self.last_read = self.now.boottime;
-        self.inputs.bonded = Some(self.bolt == TRAVEL);
+        // A strike's keeper and a magnet's armature hold nothing while the door is open.
+        let holds = self.has_bolt() || self.inputs.closed == Some(true);
+        self.inputs.bonded = Some(self.bolt == TRAVEL && holds);
         let mut inputs = self.inputs;
         if self.unplugged {
             inputs.closed = None;
@@ -388,7 +404,7 @@ impl Rig {
             Outputs::Retract => false,
             Outputs::DeEnergised => self.outputs == Outputs::Energised && !self.energised_throws,
         };
-        if throws && self.inputs.closed != Some(true) {
+        if throws && self.has_bolt() && self.inputs.closed != Some(true) {
             self.thrown_into_open += 1;
         }
         self.outputs = outputs;
