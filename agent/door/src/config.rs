@@ -26,6 +26,9 @@ pub struct DoorSettings {
     /// How long a request to exit or a local grant releases the strike after the input has gone quiet.
     #[serde(deserialize_with = "time")]
     pub strike_time: Duration,
+    /// How long an `unlockDoor` with `"pulse":"extended"` releases it: for somebody who needs longer.
+    #[serde(deserialize_with = "time")]
+    pub extended_strike_time: Duration,
     /// How long the door must have been closed before a bolt is thrown.
     #[serde(deserialize_with = "time")]
     pub settle_time: Duration,
@@ -40,6 +43,20 @@ pub struct DoorSettings {
     /// How long after that it ends.
     #[serde(deserialize_with = "time")]
     pub relock_delay: Duration,
+    /// How people get out, for whoever reads and checks the configuration.
+    pub egress: Option<Egress>,
+}
+
+/// How people get out: never by this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Egress {
+    /// A handle or bar opens the door from inside, whatever the strike does.
+    FreeMechanical,
+    /// Exit button and fire release cut the power of the lock in hardware.
+    HardwareRelease,
+    /// Nobody is ever behind this door.
+    None,
 }
 
 /// When a release by exit button or reader ends.
@@ -60,11 +77,13 @@ impl Default for DoorSettings {
         Self {
             relinquish_default: Want::Locked,
             strike_time: Duration::from_secs(5),
+            extended_strike_time: Duration::from_secs(15),
             settle_time: Duration::from_millis(250),
             held_open_time: Duration::from_secs(60),
             pre_alarm_time: Duration::from_secs(15),
             relock: Relock::AfterTime,
             relock_delay: Duration::from_millis(500),
+            egress: None,
         }
     }
 }
@@ -291,8 +310,11 @@ impl DoorConfig {
         strike: StrikeConfig,
         fitted: Fitted,
     ) -> Result<Self, ConfigError> {
-        if !fitted.door {
+        if !fitted.door && strike.kind.has_bolt() {
             return Err(ConfigError::NoDoorSwitch);
+        }
+        if settings.egress == Some(Egress::FreeMechanical) && strike.kind == StrikeKind::Maglock {
+            return Err(ConfigError::MaglockHoldsHandles);
         }
         if fitted.fire && !fitted.fire_reset {
             return Err(ConfigError::NoFireReset);
@@ -348,6 +370,12 @@ impl DoorConfig {
         .into_iter()
         .filter_map(|(name, fitted)| fitted.then_some(name))
         .collect()
+    }
+
+    /// How people get out, when the configuration says so.
+    #[must_use]
+    pub fn egress(&self) -> Option<Egress> {
+        self.settings.egress
     }
 
     /// Within what time a lock or unlock is proven or has failed.

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use command::{
-    Command, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Reboot, Relinquish, SetMode,
-    UnlockDoor, Window,
+    Command, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Pulse, Reboot, Relinquish,
+    SetMode, UnlockDoor, Window,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};

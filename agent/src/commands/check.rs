@@ -9,6 +9,7 @@ use door_agent::controller::Clock;
 use door_agent::gpio::{self, BoardConfig, BoardKind, ClockTrust};
 use door_agent::tls::TlsCache;
 use door_agent::{AgentConfig, cloud};
+use door_core::config::Egress;
 
 /// The lines so far, and whether one of them was bad.
 #[derive(Default)]
@@ -49,6 +50,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 config.state.directory.clone(),
                 AgentConfig::service_state(path),
             ]);
+            check_egress(&report, config.door.egress);
             check_state(&report, &config.state.directory, running.as_deref());
             check_pins(&mut report, &config.board, path, running.is_some());
             check_clock(&report, &config.board);
@@ -82,6 +84,27 @@ fn running_in(directories: &[PathBuf; 2]) -> Option<PathBuf> {
         .iter()
         .find(|state| super::status::ask(state).is_ok())
         .cloned()
+}
+
+fn check_egress(report: &Report, egress: Option<Egress>) {
+    match egress {
+        Some(Egress::FreeMechanical) => report.fine(
+            "egress",
+            "a handle or bar opens the door from inside, whatever this program does",
+        ),
+        Some(Egress::HardwareRelease) => report.fine(
+            "egress",
+            "exit button and fire release cut the lock's power in hardware: try both with this machine switched off",
+        ),
+        Some(Egress::None) => report.note(
+            "egress",
+            "none: nobody may ever be behind this door while it is locked",
+        ),
+        None => report.note(
+            "egress",
+            "[door] egress does not say how people get out (\"free-mechanical\", \"hardware-release\" or \"none\"): never by this program",
+        ),
+    }
 }
 
 fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {

@@ -12,6 +12,11 @@ pub enum ConfigError {
         "a bolt must not fire into an open door: fit a door position switch ([board.inputs.door])"
     )]
     NoDoorSwitch,
+    /// No handle opens a door that a magnet holds.
+    #[error(
+        "[door] egress = \"free-mechanical\" cannot be with a maglock, which holds the door whatever its handle does: release it in hardware (\"hardware-release\")"
+    )]
+    MaglockHoldsHandles,
     /// Nothing could end a fire release.
     #[error(
         "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"

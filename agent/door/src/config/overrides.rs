@@ -17,6 +17,8 @@ use crate::contract::duration;
 pub enum Setting {
     /// `[door] strike_time`.
     StrikeTime,
+    /// `[door] extended_strike_time`.
+    ExtendedStrikeTime,
     /// `[door] settle_time`.
     SettleTime,
     /// `[door] held_open_time`.
@@ -39,12 +41,18 @@ struct Row {
 }
 
 /// In the order of [`Setting`].
-const TABLE: [Row; 5] = [
+const TABLE: [Row; 6] = [
     Row {
         setting: Setting::StrikeTime,
         name: "strikeTime",
         most: Duration::from_secs(600),
         place: |settings| &mut settings.strike_time,
+    },
+    Row {
+        setting: Setting::ExtendedStrikeTime,
+        name: "extendedStrikeTime",
+        most: Duration::from_secs(600),
+        place: |settings| &mut settings.extended_strike_time,
     },
     Row {
         setting: Setting::SettleTime,
@@ -185,7 +193,10 @@ mod tests {
             assert_eq!(setting.read(&Setting::write(time).into()), Ok(time));
         }
         let unknown = Setting::from_name("strike_time").unwrap_err();
-        assert!(unknown.contains("strikeTime, settleTime"), "{unknown}");
+        assert!(
+            unknown.contains("strikeTime, extendedStrikeTime, settleTime"),
+            "{unknown}"
+        );
     }
 
     #[test]

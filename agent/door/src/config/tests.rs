@@ -89,6 +89,24 @@ fn what_cannot_work_is_refused_by_its_keys() {
             "fail is missing",
         ),
         (door, StrikeConfig::maglock(), all, "fine"),
+        (
+            DoorSettings {
+                egress: Some(Egress::FreeMechanical),
+                ..door
+            },
+            StrikeConfig::maglock(),
+            all,
+            "free-mechanical",
+        ),
+        (
+            DoorSettings {
+                egress: Some(Egress::HardwareRelease),
+                ..door
+            },
+            StrikeConfig::maglock(),
+            Fitted { door: false, ..all },
+            "fine",
+        ),
         (released, StrikeConfig::maglock(), all, "fine"),
         (
             door,

@@ -114,7 +114,17 @@ pub struct LockDoor {
     pub window: Window,
 }
 
-/// Payload of `unlockDoor`: with a time an operator grant, without one an operator hold.
+/// For how long one person is let through, as the door's settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pulse {
+    /// For the strike time.
+    Strike,
+    /// For the extended strike time.
+    Extended,
+}
+
+/// Payload of `unlockDoor`: with a time or a pulse an operator grant, without them an operator hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnlockDoor {
@@ -127,6 +137,9 @@ pub struct UnlockDoor {
     /// Until when, by a trusted clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// For one of the door's own times, in the place of the two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
     /// Name and validity.
     #[serde(flatten)]
     pub window: Window,
@@ -177,10 +190,11 @@ impl Command {
                 }))
             }
             "unlockDoor" => {
-                let fields = fields(&["unlockTime", "until", "commandId", "notAfter"])?;
+                let fields = fields(&["unlockTime", "until", "pulse", "commandId", "notAfter"])?;
                 Ok(Self::Unlock(UnlockDoor {
                     unlock_time: fields.duration("unlockTime")?,
                     until: fields.timestamp("until")?,
+                    pulse: fields.pulse("pulse", &["unlockTime", "until"])?,
                     window: fields.window()?,
                 }))
             }
@@ -281,6 +295,7 @@ mod tests {
         let unlock = UnlockDoor {
             unlock_time: time,
             until,
+            pulse: None,
             window: window.clone(),
         };
         let relinquish = Relinquish {

@@ -9,12 +9,14 @@ use super::change::{Change, untrusted};
 use super::disk::Purpose;
 use super::{Door, Ticket, Turn};
 use crate::authority::{Refusal, Slot, Want};
-use crate::contract::{Command, HeldBy, MethodReply, ReplyError, Window};
+use crate::contract::{Command, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor, Window};
 use crate::event::EventKind;
 use crate::time::Now;
 
 impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
+        let resolved = self.resolve(command);
+        let command = resolved.as_ref().unwrap_or(command);
         let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
             if *command == Command::SelfTest {
                 self.wait_for_disk(now, ticket, Purpose::SelfTest, turn);
@@ -41,6 +43,23 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// A pulse as the time that it is by the door's settings.
+    fn resolve(&self, command: &Command) -> Option<Command> {
+        let Command::Unlock(unlock) = command else {
+            return None;
+        };
+        let settings = &self.config.settings;
+        let time = match unlock.pulse? {
+            Pulse::Strike => settings.strike_time,
+            Pulse::Extended => settings.extended_strike_time,
+        };
+        Some(Command::Unlock(UnlockDoor {
+            unlock_time: Some(time),
+            pulse: None,
+            ..unlock.clone()
+        }))
     }
 
     pub(super) fn act(

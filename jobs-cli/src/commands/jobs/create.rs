@@ -56,6 +56,7 @@ pub(super) async fn unlock(args: &LockArgs, session: &Session) -> anyhow::Result
     let payload = UnlockDoor {
         unlock_time: args.length,
         until: args.length.map(|length| plan.after(length)).transpose()?,
+        pulse: None,
         window: plan.window()?,
     };
     let call = door_call("unlockDoor", &payload, &args.calls)?;

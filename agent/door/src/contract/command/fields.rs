@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{MethodReply, Window, duration};
+use super::{MethodReply, Pulse, Window, duration};
 use crate::authority::Slot;
 
 /// A payload's object, every key of it known. A misspelt `lockTime` would otherwise lock for ever.
@@ -113,6 +113,23 @@ impl<'a> Fields<'a> {
             command_id,
             not_after: self.timestamp("notAfter")?,
         })
+    }
+
+    /// A pulse, which takes the place of `others`.
+    pub(super) fn pulse(&self, key: &str, others: &[&str]) -> Result<Option<Pulse>, MethodReply> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let pulse = match value.as_str() {
+            Some("strike") => Pulse::Strike,
+            Some("extended") => Pulse::Extended,
+            _ => return Err(self.refuse(key, value, "\"strike\" or \"extended\"")),
+        };
+        if let Some(other) = others.iter().find(|other| self.get(other).is_some()) {
+            let expected = format!("no {other} beside it: a pulse has its own time");
+            return Err(self.refuse(key, value, &expected));
+        }
+        Ok(Some(pulse))
     }
 
     /// A slot that commands fill.

@@ -117,6 +117,60 @@ fn a_pulse_strike_lets_go_when_its_coil_must_rest_and_says_so() {
 }
 
 #[test]
+fn without_a_door_switch_a_magnet_locks_and_nothing_tells_whether_it_secures() {
+    let fitted = Fitted {
+        door: false,
+        bond: false,
+        ..Fitted::ALL
+    };
+    let config = config(crate::Want::Locked, StrikeConfig::maglock(), fitted);
+    let rig = Rig::tell(
+        config,
+        &[(5000, Do::Call("lockDoor", "{}")), (9000, Do::Nothing)],
+    );
+    assert_eq!(rig.outputs, Outputs::Energised);
+    let status = rig.door.report().status;
+    assert_eq!(
+        (status.lock_state, status.secured),
+        (LockState::Locked, Secured::Unknown)
+    );
+    assert!(
+        rig.answer_lines.last().unwrap().contains(" 202 "),
+        "{:?}",
+        rig.answer_lines
+    );
+    assert!(rig.door.report().alarms.is_empty(), "{:?}", rig.door);
+}
+
+#[test]
+fn a_pulse_releases_for_the_doors_own_times() {
+    for (payload, locks_at) in [
+        (r#"{"pulse":"strike"}"#, 10_000),
+        (r#"{"pulse":"extended"}"#, 20_000),
+    ] {
+        let steps = |at| [(5000, Do::Call("unlockDoor", payload)), (at, Do::Nothing)];
+        let before = Rig::tell(magnet(), &steps(locks_at - 10));
+        assert_eq!(before.outputs, Outputs::DeEnergised, "{payload}");
+        let after = Rig::tell(magnet(), &steps(locks_at + 10));
+        assert_eq!(after.outputs, Outputs::Energised, "{payload}");
+    }
+    for payload in [
+        r#"{"pulse":"long"}"#,
+        r#"{"pulse":5}"#,
+        r#"{"pulse":"strike","unlockTime":"5s"}"#,
+        r#"{"pulse":"strike","until":"2026-11-23T22:00:00Z"}"#,
+    ] {
+        let rig = Rig::tell(magnet(), &[(5000, Do::Call("unlockDoor", payload))]);
+        assert!(
+            rig.answer_lines[0].contains(" 400 "),
+            "{payload}: {:?}",
+            rig.answer_lines
+        );
+        assert_eq!(rig.outputs, Outputs::Energised);
+    }
+}
+
+#[test]
 fn who_has_gone_through_needs_it_released_no_longer() {
     // Pressed at 5 s for 200 ms, opened at 6 s, closed at 7 s; the strike time is 5 s, the delay half a second.
     for (relock, locks_at) in [
