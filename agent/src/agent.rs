@@ -89,7 +89,10 @@ impl Agent {
     pub async fn start(config: AgentConfig, shared: &Shared) -> Result<RunningAgent, StartError> {
         config.board.check(&config.strike)?;
         let door = DoorConfig::new(config.door, config.strike, config.board.fitted())?;
-        let tls = shared.tls.client_config(config.hub.ca_file.as_deref())?;
+        let tls = shared.tls.client_config(
+            config.hub.ca_file.as_deref(),
+            config.hub.certificate.as_ref(),
+        )?;
         let device = config.hub.connection.device_id.clone();
         let (storage, mut restored) = open_storage(&shared.storage, &config.state, &device).await?;
         shared.tls.clock().raise_floor(restored.clock_floor_unix_s);
@@ -255,7 +258,9 @@ impl RunningAgent {
     /// # Errors
     /// When nothing could be trusted; then the link stays as it is.
     pub fn set_hub(&self, hub: HubConfig) -> Result<bool, TlsError> {
-        let tls = self.tls.client_config(hub.ca_file.as_deref())?;
+        let tls = self
+            .tls
+            .client_config(hub.ca_file.as_deref(), hub.certificate.as_ref())?;
         Ok(self.cloud.set_settings(LinkSettings {
             config: Arc::new(hub),
             tls,

@@ -60,6 +60,8 @@ pub struct HubConfig {
     pub connection: DeviceConnectionString,
     /// CA certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate that proves who we are, when the connection string says `x509=true`.
+    pub certificate: Option<CertificateFiles>,
     /// Port of MQTT over TLS.
     pub mqtt_port: u16,
     /// How long a token is valid; the connection is renewed between 85 and 95 % of it.
@@ -81,6 +83,15 @@ pub struct StateConfig {
     pub event_log_bytes: u64,
 }
 
+/// A device's certificate and its key, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key; nobody else may read it.
+    pub key: PathBuf,
+}
+
 impl HubConfig {
     /// A hub with the default settings.
     #[must_use]
@@ -88,6 +99,7 @@ impl HubConfig {
         Self {
             connection,
             ca_file: None,
+            certificate: None,
             mqtt_port: MQTT_PORT,
             sas_lifetime: Duration::from_secs(3600),
             reconnect_min: Duration::from_secs(1),
@@ -203,7 +215,7 @@ impl AgentConfig {
             connection_file.map(|file| home.join(file)).as_deref(),
             credentials_directory,
         )?;
-        Self::judge(path, &layers, connection)
+        Self::judge(path, &layers, connection, credentials_directory)
     }
 
     /// Reads `text` as the configuration in the file `path`, with `variables` over it; the connection string is given.
@@ -214,7 +226,7 @@ impl AgentConfig {
         connection: DeviceConnectionString,
     ) -> Result<Self, ConfigError> {
         let layers = Layers::read_text(path, text, variables)?;
-        Self::judge(path, &layers, connection)
+        Self::judge(path, &layers, connection, None)
     }
 
     /// Turns what the layers say into types.
@@ -222,10 +234,11 @@ impl AgentConfig {
         path: &Path,
         layers: &Layers,
         connection: DeviceConnectionString,
+        credentials_directory: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let home = path.parent().unwrap_or(Path::new(""));
         let document = &layers.document;
-        let hub = hub(layers, connection, home)?;
+        let hub = hub(layers, connection, home, credentials_directory)?;
         let mut state = StateConfig::new(match &document.state.directory {
             Some(directory) => home.join(directory),
             None => Self::service_state(path),
@@ -291,19 +304,60 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// Name of the credential that goes before `hub.key_file`, as `LoadCredential=` gives it.
+const KEY_CREDENTIAL: &str = "key";
+
+/// The files of a device that proves itself by a certificate.
+fn certificate(
+    layers: &Layers,
+    connection: &DeviceConnectionString,
+    home: &Path,
+    credentials_directory: Option<&Path>,
+) -> Result<Option<CertificateFiles>, ConfigError> {
+    let table = &layers.document.hub;
+    let files = (&table.certificate_file, &table.key_file);
+    if !matches!(connection.credential, DeviceCredential::X509) {
+        let named = [("hub.certificate_file", files.0), ("hub.key_file", files.1)];
+        return match named.iter().find(|(_, file)| file.is_some()) {
+            None => Ok(None),
+            Some((key, _)) => Err(layers.invalid(
+                key,
+                "means nothing beside a connection string with a key, expected one with x509=true",
+            )),
+        };
+    }
+    let needed = |key: &str, file: &Option<PathBuf>| {
+        let file = file.as_ref().map(|file| home.join(file));
+        file.ok_or_else(|| {
+            missing(
+                layers,
+                key,
+                "a PEM file: the connection string says x509=true",
+            )
+        })
+    };
+    let certificate = needed("hub.certificate_file", files.0)?;
+    let credential = credentials_directory.map(|directory| directory.join(KEY_CREDENTIAL));
+    let key = match credential.filter(|credential| credential.exists()) {
+        Some(credential) => credential,
+        None => {
+            let key = needed("hub.key_file", files.1)?;
+            connection::refuse_when_open_to_others(&key)?;
+            key
+        }
+    };
+    Ok(Some(CertificateFiles { certificate, key }))
+}
+
 fn hub(
     layers: &Layers,
     connection: DeviceConnectionString,
     home: &Path,
+    credentials_directory: Option<&Path>,
 ) -> Result<HubConfig, ConfigError> {
     let table = &layers.document.hub;
     let mut hub = HubConfig::new(connection);
-    if matches!(hub.connection.credential, DeviceCredential::X509) {
-        return Err(layers.invalid(
-            "hub.connection_string_file",
-            "the connection string says x509=true, expected one with SharedAccessKey or SharedAccessSignature",
-        ));
-    }
+    hub.certificate = certificate(layers, &hub.connection, home, credentials_directory)?;
     hub.ca_file = table.ca_file.as_ref().map(|file| home.join(file));
     if let Some(port) = table.mqtt_port {
         hub.mqtt_port = port.0;

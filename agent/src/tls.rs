@@ -17,9 +17,11 @@ use log::warn;
 use rustls::crypto::ring;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
+
+use crate::config::CertificateFiles;
 
 /// When this program was built, in seconds since 1970: no right clock shows less.
 const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_S"), 10) {
@@ -45,6 +47,14 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of the device's certificate cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what was expected. Nothing of a key is repeated.
         problem: String,
     },
     /// There is nothing to trust: no CA file and no system roots.
@@ -111,14 +121,17 @@ impl TimeProvider for FlooredClock {
     }
 }
 
-/// The TLS configurations of a process, one for each CA.
+/// What a configuration is made of: the CA file and the certificate file, as they were read.
+type Read = (Vec<u8>, Option<Vec<u8>>);
+
+/// The TLS configurations of a process, one for each CA and certificate.
 #[derive(Debug, Default)]
 pub struct TlsCache {
     clock: FlooredClock,
     /// The system's roots, loaded when first needed.
     system_roots: OnceLock<RootCertStore>,
-    /// By content of the CA file, so that a replaced file is noticed and equal files are shared. Locked for the length of a look-up.
-    configs: Mutex<HashMap<Vec<u8>, Arc<ClientConfig>>>,
+    /// By content of the files, so that a replaced file is noticed and equal files are shared. Locked for the length of a look-up.
+    configs: Mutex<HashMap<Read, Arc<ClientConfig>>>,
 }
 
 impl TlsCache {
@@ -128,11 +141,15 @@ impl TlsCache {
         &self.clock
     }
 
-    /// The configuration that trusts the system's roots and `ca_file`.
+    /// The configuration that trusts the system's roots and `ca_file`, and shows a certificate if there is one.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no CA certificate, or nothing at all would be trusted.
-    pub fn client_config(&self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    /// When a file cannot be read or does not hold what it should, or nothing at all would be trusted.
+    pub fn client_config(
+        &self,
+        ca_file: Option<&Path>,
+        certificate: Option<&CertificateFiles>,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         let pem = match ca_file {
             Some(path) => fs::read(path).map_err(|source| TlsError::Read {
                 path: path.to_path_buf(),
@@ -140,13 +157,23 @@ impl TlsCache {
             })?,
             None => Vec::new(),
         };
+        let chain = match certificate {
+            Some(files) => Some(fs::read(&files.certificate).map_err(|error| {
+                identity(
+                    &files.certificate,
+                    format!("cannot read the certificate: {error}"),
+                )
+            })?),
+            None => None,
+        };
+        let read = (pem, chain);
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(&pem) {
+        if let Some(config) = configs.get(&read) {
             return Ok(Arc::clone(config));
         }
         let mut roots = self.system_roots.get_or_init(system_roots).clone();
         if let Some(path) = ca_file {
-            add_certificates(&mut roots, path, &pem)?;
+            add_certificates(&mut roots, path, &read.0)?;
         }
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
@@ -156,12 +183,53 @@ impl TlsCache {
             Arc::new(self.clock.clone()),
         )
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+        let config = match (certificate, &read.1) {
+            (Some(files), Some(chain)) => {
+                let (chain, key) = read_identity(files, chain)?;
+                config.with_client_auth_cert(chain, key).map_err(|error| {
+                    identity(&files.key, format!("not the certificate's key: {error}"))
+                })?
+            }
+            _ => config.with_no_client_auth(),
+        };
         let config = Arc::new(config);
-        configs.insert(pem, Arc::clone(&config));
+        configs.insert(read, Arc::clone(&config));
         Ok(config)
     }
+}
+
+fn identity(path: &Path, problem: String) -> TlsError {
+    TlsError::Identity {
+        path: path.to_path_buf(),
+        problem,
+    }
+}
+
+/// The device's certificates and their key.
+fn read_identity(
+    files: &CertificateFiles,
+    chain: &[u8],
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let path = &files.certificate;
+    let chain = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| identity(path, format!("not PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(identity(
+            path,
+            "no certificate in it, expected one in PEM".to_owned(),
+        ));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
+        let problem = match error {
+            pem::Error::Io(error) => format!("cannot read the key: {error}"),
+            // Nothing of its text is repeated.
+            _ => "no private key in it, expected one in PEM".to_owned(),
+        };
+        identity(&files.key, problem)
+    })?;
+    Ok((chain, key))
 }
 
 fn system_roots() -> RootCertStore {
@@ -227,7 +295,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         fs::write(&path, "not a certificate").unwrap();
-        let error = TlsCache::default().client_config(Some(&path)).unwrap_err();
+        let error = TlsCache::default()
+            .client_config(Some(&path), None)
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
@@ -237,7 +307,7 @@ mod tests {
         );
         let missing = directory.path().join("missing.pem");
         let error = TlsCache::default()
-            .client_config(Some(&missing))
+            .client_config(Some(&missing), None)
             .unwrap_err();
         assert!(error.to_string().contains("missing.pem"), "{error}");
     }

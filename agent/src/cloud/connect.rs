@@ -68,7 +68,7 @@ fn credentials(config: &HubConfig, now_unix_s: u64) -> (String, String) {
             sas::sign(&audience, key, expiry, None)
         }
         DeviceCredential::Token(token) => token.expose_secret().to_owned(),
-        // The configuration refuses it until the agent can hold a certificate.
+        // The certificate that TLS has shown is the proof.
         DeviceCredential::X509 => String::new(),
     };
     (user, password)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use door_core::ClockQuality;
+use iothub_protocol::connection_string::DeviceCredential;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::Subscription;
@@ -41,6 +42,9 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the same problem is logged again.
 const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
+
+/// A connection that no token ends is made anew after that all the same.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
@@ -135,6 +139,14 @@ impl Driver {
         changed
     }
 
+    /// How long what we prove ourselves by lasts. A certificate is looked at by the hub; that it is replaced is told by SIGHUP.
+    fn proof_lifetime(&self) -> Duration {
+        match self.config.connection.credential {
+            DeviceCredential::X509 => CERTIFICATE_LIFETIME,
+            _ => self.config.sas_lifetime,
+        }
+    }
+
     async fn pause(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
         tokio::select! {
@@ -149,7 +161,7 @@ impl Driver {
     async fn connection(&mut self, connected_at: &mut Option<Instant>) -> End {
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
-        let renewal = Renewal::of_token(self.config.sas_lifetime, &mut rand::rng());
+        let renewal = Renewal::of_token(self.proof_lifetime(), &mut rand::rng());
         let trusted = self.snapshot.borrow().clock == ClockQuality::Synchronized.as_str();
         self.clock.set_trusted(trusted);
         let (client, mut event_loop) =

@@ -166,12 +166,13 @@ fn check_clock(report: &Report, board: &BoardConfig) {
 }
 
 fn check_hub(report: &mut Report, hub: &HubConfig) {
-    let tls = match TlsCache::default().client_config(hub.ca_file.as_deref()) {
-        Ok(tls) => tls,
-        Err(error) => {
-            return report.wrong("hub", format_args!("{:#}", anyhow::Error::from(error)));
-        }
-    };
+    let tls =
+        match TlsCache::default().client_config(hub.ca_file.as_deref(), hub.certificate.as_ref()) {
+            Ok(tls) => tls,
+            Err(error) => {
+                return report.wrong("hub", format_args!("{:#}", anyhow::Error::from(error)));
+            }
+        };
     match cloud::reach(hub, tls) {
         Ok(address) => report.fine(
             "hub",

@@ -47,8 +47,9 @@ fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
     }
 }
 
+/// A secret's file that others may read is no secret.
 #[cfg(unix)]
-fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
+pub(super) fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;
 
     let metadata = fs::metadata(path).map_err(|source| cannot_read(path, source))?;
@@ -63,7 +64,7 @@ fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
 }
 
 #[cfg(not(unix))]
-fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
+pub(super) fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 

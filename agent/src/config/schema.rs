@@ -27,6 +27,8 @@ pub(super) struct Document {
 pub(super) struct Hub {
     pub(super) connection_string_file: Option<PathBuf>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) certificate_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     pub(super) mqtt_port: Option<Port>,
     pub(super) sas_lifetime: Option<Period>,
     pub(super) reconnect_min: Option<Period>,

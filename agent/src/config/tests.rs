@@ -116,7 +116,7 @@ fn an_unknown_key_is_placed_and_the_near_one_suggested() {
     assert_eq!(
         error(&format!("{HUB}mqtt_prot = 8884\n")),
         "door.toml:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`? expected one of: connection_string_file, \
-         ca_file, mqtt_port, sas_lifetime, reconnect_min, reconnect_max, keep_alive"
+         ca_file, certificate_file, key_file, mqtt_port, sas_lifetime, reconnect_min, reconnect_max, keep_alive"
     );
     assert_eq!(
         error(&format!("{HUB}\n[stat]\ndirectory = \"x\"\n")),
@@ -242,6 +242,50 @@ fn a_connection_string_that_others_may_read_is_refused() {
     );
     home.set_mode("door.connection-string", 0o400);
     home.load(&[]).unwrap();
+}
+
+#[test]
+fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() {
+    let home = Home::new(HUB);
+    let files = "certificate_file = \"door.pem\"\nkey_file = \"door.key\"\n";
+    home.write("door.toml", &format!("{HUB}{files}{DOOR}"));
+    assert_eq!(
+        home.error(&[]),
+        "door.toml:3: hub.certificate_file: means nothing beside a connection string with a key, expected one with x509=true"
+    );
+
+    home.write(
+        "door.connection-string",
+        "HostName=hub.example.net;DeviceId=lobby-east;x509=true",
+    );
+    home.write("door.key", "a key");
+    home.set_mode("door.key", 0o644);
+    let problem = home.error(&[]);
+    assert!(problem.starts_with("door.key: mode 0644 lets"), "{problem}");
+    home.set_mode("door.key", 0o600);
+    let config = home.load(&[]).unwrap();
+    let expected = CertificateFiles {
+        certificate: home.path("door.pem"),
+        key: home.path("door.key"),
+    };
+    assert_eq!(config.hub.certificate, Some(expected));
+
+    home.write(
+        "door.toml",
+        &format!("{HUB}certificate_file = \"door.pem\"\n{DOOR}"),
+    );
+    assert_eq!(
+        home.error(&[]),
+        "door.toml: hub.key_file: missing, expected a PEM file: the connection string says x509=true"
+    );
+    home.write("credentials/key", "a key");
+    let config = AgentConfig::load_from(
+        &home.path("door.toml"),
+        std::iter::empty(),
+        Some(&home.path("credentials")),
+    );
+    let certificate = config.unwrap().hub.certificate.unwrap();
+    assert_eq!(certificate.key, home.path("credentials/key"));
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The agent against a real hub: MQTT over TLS on one side, the REST API on the other.
 
+use std::path::Path;
 use std::time::Duration;
 
 use door_agent::cloud::LinkState;
+use door_agent::config::CertificateFiles;
+use door_agent::tls::TlsCache;
 use door_agent::{Agent, Shared};
 use door_core::contract::Mode;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{TestHub, agent_until};
 
@@ -342,6 +346,68 @@ async fn a_device_that_is_made_later_gets_in_by_itself() {
         snapshot.link.state == LinkState::Connected
     })
     .await;
+    agent.shutdown().await;
+}
+
+/// A self-signed certificate and its key as files, and its thumbprint.
+fn badge(folder: &Path, name: &str) -> (CertificateFiles, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let files = CertificateFiles {
+        certificate: folder.join(format!("{name}.pem")),
+        key: folder.join(format!("{name}.key")),
+    };
+    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let digest = Sha256::digest(made.cert.der());
+    let thumbprint = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    (files, thumbprint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_proves_itself_by_a_certificate() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let (files, thumbprint) = badge(home.path(), "lobby-east");
+    hub.add_device_with_thumbprint("lobby-east", &thumbprint)
+        .await;
+    let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
+    let mut config = hub.agent_config(connection, &home.path().join("state"));
+    config.hub.certificate = Some(files.clone());
+    let shared = Shared::new().unwrap();
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    hub.reported_until("lobby-east", |reported| {
+        reported["door"]["secured"] == "secured"
+    })
+    .await;
+
+    // Another one is not this door's.
+    let (other, _) = badge(home.path(), "other");
+    config.hub.certificate = Some(other.clone());
+    assert!(agent.set_hub(config.hub.clone()).unwrap());
+    agent_until(&agent, |seen| seen.link.last_problem.is_some()).await;
+    assert_ne!(agent.snapshot().link.state, LinkState::Connected);
+
+    // A key that is not the certificate's, and one that is none, are told by their files, and nothing of a key with them.
+    for (key, problem) in [
+        (other.key.clone(), "not the certificate's key"),
+        (files.certificate.clone(), "no private key in it"),
+        (home.path().join("missing.key"), "cannot read the key"),
+    ] {
+        config.hub.certificate = Some(CertificateFiles {
+            certificate: files.certificate.clone(),
+            key: key.clone(),
+        });
+        let error = TlsCache::default()
+            .client_config(
+                config.hub.ca_file.as_deref(),
+                config.hub.certificate.as_ref(),
+            )
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(problem), "{error}");
+        assert!(error.contains(&key.display().to_string()), "{error}");
+        assert!(!error.contains("BEGIN"), "{error}");
+    }
     agent.shutdown().await;
 }
 

@@ -32,7 +32,7 @@ impl TestHub {
         let hub = Hub::start(hub_config(home.path(), 0, 0)).await.unwrap();
         let service = hub.service_connection_string().clone();
         let tls = TlsCache::default();
-        let tls = tls.client_config(Some(hub.ca_file())).unwrap();
+        let tls = tls.client_config(Some(hub.ca_file()), None).unwrap();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
             .timeout(DEADLINE)
@@ -72,6 +72,17 @@ impl TestHub {
             .as_str()
             .unwrap();
         self.connection_string(name, key)
+    }
+
+    /// Makes a device that proves itself by the certificate of this thumbprint.
+    pub(crate) async fn add_device_with_thumbprint(&self, name: &str, thumbprint: &str) {
+        let authentication = json!({
+            "type": "selfSigned",
+            "x509Thumbprint": {"primaryThumbprint": thumbprint},
+        });
+        let body = json!({"deviceId": name, "authentication": authentication});
+        let (status, answer) = self.call("PUT", &format!("/devices/{name}"), &body).await;
+        assert_eq!(status, 200, "{answer}");
     }
 
     pub(crate) fn connection_string(&self, name: &str, key: &str) -> String {
