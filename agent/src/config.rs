@@ -149,6 +149,23 @@ impl AgentConfig {
         Ok(config)
     }
 
+    /// Reads `path` as the service of this door does at its next start, by somebody outside of it: the connection string is the one that the unit
+    /// hands over, `NAME.connection-string` beside the file, and, if there is none, the one that the file names.
+    ///
+    /// # Errors
+    /// The first thing that would keep that start from succeeding.
+    pub fn load_for_service(path: &Path) -> Result<Self, ConfigError> {
+        let layers = Layers::read(path, environment())?;
+        let handed_over = path.with_extension("connection-string");
+        let file = if handed_over.exists() {
+            Some(handed_over)
+        } else {
+            connection_file(path, &layers)
+        };
+        let connection = connection::read(path, file.as_deref(), None)?;
+        Self::judge(path, &layers, connection, None)
+    }
+
     /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does not keep anyone from de-energising it.
     ///
     /// # Errors
@@ -207,14 +224,8 @@ impl AgentConfig {
         credentials_directory: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let layers = Layers::read(path, environment)?;
-        let home = path.parent().unwrap_or(Path::new(""));
-        let document = &layers.document;
-        let connection_file = document.hub.connection_string_file.as_deref();
-        let connection = connection::read(
-            path,
-            connection_file.map(|file| home.join(file)).as_deref(),
-            credentials_directory,
-        )?;
+        let file = connection_file(path, &layers);
+        let connection = connection::read(path, file.as_deref(), credentials_directory)?;
         Self::judge(path, &layers, connection, credentials_directory)
     }
 
@@ -272,6 +283,12 @@ impl AgentConfig {
             }),
         })
     }
+}
+
+/// The connection string's file, as the configuration in `path` names it.
+fn connection_file(path: &Path, layers: &Layers) -> Option<PathBuf> {
+    let file = layers.document.hub.connection_string_file.as_deref()?;
+    Some(path.parent().unwrap_or(Path::new("")).join(file))
 }
 
 fn strike(layers: &Layers) -> Result<StrikeConfig, ConfigError> {

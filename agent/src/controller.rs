@@ -12,9 +12,10 @@ mod tests;
 
 use std::time::Duration;
 
+use door_core::config::Rest;
 use door_core::contract::{Mode, SlotState};
 use door_core::{
-    AuthorityArray, BootId, Command, DesiredDoor, DoorConfig, DoorReport, Inputs, MethodReply,
+    BootId, ClockQuality, Command, DesiredDoor, Door, DoorConfig, DoorReport, Inputs, MethodReply,
     Outputs, SavedDoor, Want,
 };
 use serde::Serialize;
@@ -93,6 +94,8 @@ pub struct Snapshot {
     pub relinquish_default: Want,
     /// What is energised.
     pub outputs: Outputs,
+    /// Where the strike is once nothing is.
+    pub rest: Rest,
     /// What the inputs say, by the keys of their tables.
     pub inputs: Levels,
     /// Whether the wall clock is trusted.
@@ -156,22 +159,18 @@ impl ControllerHandle {
 }
 
 impl Snapshot {
-    fn new(
-        report: DoorReport,
-        array: &AuthorityArray,
-        outputs: Outputs,
-        inputs: &Inputs,
-        clock: &'static str,
-    ) -> Self {
+    fn new(door: &Door, inputs: &Inputs, clock: ClockQuality) -> Self {
+        let array = door.authority();
         Self {
-            report,
+            report: door.report(),
             displaced_mode: array.displaced_mode(),
             want: array.want(),
             slots: array.slots(),
             relinquish_default: array.relinquish_default(),
-            outputs,
+            outputs: door.outputs(),
+            rest: door.rest(),
             inputs: levels(inputs),
-            clock,
+            clock: clock.as_str(),
         }
     }
 }

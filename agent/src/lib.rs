@@ -19,6 +19,7 @@
 //! | `event_log` | the records on disk until the hub has them | who sends them |
 //! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
 //! | [`reboot`] | how a door asks for a reboot of its machine | who reboots it |
+//! | [`restart`] | whether a restart of an agent would move its lock | who restarts it |
 //! | `identify` | which door on which machine this is | |
 //! | [`script`] | scripts for a simulated door: what is done at it, what `status` shows then | who carries them out |
 //! | [`selftest`] | trying the wiring with an installer, while no agent runs | the door's rules, the hub |
@@ -37,6 +38,7 @@ pub mod fuzzing;
 pub mod gpio;
 mod identify;
 pub mod reboot;
+pub mod restart;
 pub mod script;
 pub mod selftest;
 pub mod service;

@@ -5,7 +5,7 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,7 @@ Examples (F is the agent's configuration file):
   door-agent sim open --config F      open the simulated door of a running agent
   door-agent selftest --config F      try the wiring, wire by wire, with you at the door
   door-agent de-energise --config F   take power off the strike, with no agent running
+  door-agent restart NAME             restart its service, if that does not move the lock
 
 The environment goes over the file: DOOR_AGENT__HUB__MQTT_PORT=8884 sets mqtt_port
 of [hub]. SIGHUP reads the settings again.";
@@ -38,6 +39,18 @@ running agent has its pins and is told of by name: stop it instead.
 
 Examples:
   door-agent de-energise --config /etc/door-agent/lobby-east.toml";
+
+const RESTART_EXAMPLES: &str = "\
+An agent that ends takes all power off its strike, and it is a moment until the next one
+holds the door again. So the door is restarted only when what is wanted of it is what it is
+without power: a fail-secure strike while it is locked, a fail-safe one while it is
+released, a motor lock while its bolt is where it should be. Otherwise the running agent
+goes on, and what would move is told; the exit status is 1. An upgrade of the package does
+the same with every door of this machine.
+
+Examples:
+  sudo door-agent restart lobby-east
+  sudo door-agent restart --force lobby-east    while somebody watches the door";
 
 const SELFTEST_EXAMPLES: &str = "\
 For each input it says what to do at the door, shows the levels of the pins as they
@@ -84,6 +97,16 @@ enum Command {
     /// Take all power off the strike: for ExecStopPost=, and by hand while no agent runs
     #[command(name = "de-energise", after_help = DE_ENERGISE_EXAMPLES)]
     DeEnergise,
+    /// Restart the service of a door, if that does not move its lock
+    #[command(after_help = RESTART_EXAMPLES)]
+    Restart {
+        /// Restart it whatever moves
+        #[arg(long)]
+        force: bool,
+        /// The door: the instance of door-agent@.service
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Act on the simulated door of a running agent, and show it
     #[command(after_help = commands::sim::help(), subcommand_negates_reqs = true)]
     Sim {
@@ -124,16 +147,7 @@ enum SimScript {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
-        // Of the machine and not of a door: it has no configuration.
-        Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
-        Some(Command::Documents { folder }) => {
-            commands::documents::write(Cli::command(), &folder).map(|()| ExitCode::SUCCESS)
-        }
-        command => with_configuration(cli.config, command),
-    };
-    match result {
+    match carry_out(Cli::parse()) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -142,26 +156,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_configuration(
-    config: Option<PathBuf>,
-    command: Option<Command>,
-) -> anyhow::Result<ExitCode> {
-    let Some(config) = config else {
-        bail!(
-            "--config is missing, expected --config FILE with the agent's configuration\n\n{EXAMPLES}"
-        );
+fn carry_out(Cli { config, command }: Cli) -> anyhow::Result<ExitCode> {
+    let door = || {
+        config.as_deref().with_context(|| {
+            format!("--config is missing, expected --config FILE with the agent's configuration\n\n{EXAMPLES}")
+        })
     };
     match command {
-        None => commands::run::run(&config),
-        Some(Command::Check) => commands::check::check(&config),
-        Some(Command::Status { json }) => commands::status::status(&config, json),
-        Some(Command::Selftest(options)) => commands::selftest::selftest(&config, &options),
-        Some(Command::DeEnergise) => commands::de_energise::de_energise(&config),
+        None => commands::run::run(door()?),
+        Some(Command::Check) => commands::check::check(door()?),
+        Some(Command::Status { json }) => commands::status::status(door()?, json),
+        Some(Command::Selftest(options)) => commands::selftest::selftest(door()?, &options),
+        Some(Command::DeEnergise) => commands::de_energise::de_energise(door()?),
+        Some(Command::Restart { force, name }) => {
+            commands::restart::restart(config.as_deref(), &name, force)
+        }
         Some(Command::Sim {
             script: Some(SimScript::Script { file }),
             ..
-        }) => commands::sim::script::run(&config, &file),
-        Some(Command::Sim { action, time, .. }) => commands::sim::simulate(&config, action, time),
+        }) => commands::sim::script::run(door()?, &file),
+        Some(Command::Sim { action, time, .. }) => commands::sim::simulate(door()?, action, time),
+        // Of the machine and not of a door: they have no configuration.
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
         Some(Command::Documents { folder }) => {
             commands::documents::write(Cli::command(), &folder).map(|()| ExitCode::SUCCESS)

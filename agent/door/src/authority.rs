@@ -5,6 +5,7 @@
 mod mode;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +23,23 @@ pub enum Want {
     Locked,
     /// Free to open.
     Released,
+}
+
+impl Want {
+    /// As it is written and told.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::Released => "released",
+        }
+    }
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A place in the array, by priority.
@@ -86,6 +104,12 @@ impl Slot {
     /// Filled by an input at the door: never blocked, never written to disk except for the fire latch.
     pub(crate) fn is_at_the_door(self) -> bool {
         self <= Self::LocalGrant
+    }
+
+    /// Whether its entry is there again after a restart. A press of a button is over by then.
+    #[must_use]
+    pub fn outlasts_restart(self) -> bool {
+        !self.is_at_the_door() || self == Self::FireRelease
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod overrides;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::authority::Want;
 use crate::contract::duration;
 pub use error::ConfigError;
 pub use overrides::{Overrides, Setting};
+pub use rest::Rest;
 
 /// The table `[door]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -346,6 +348,12 @@ impl DoorConfig {
     #[must_use]
     pub fn relinquish_default(&self) -> Want {
         self.settings.relinquish_default
+    }
+
+    /// Where the strike is once it is de-energised.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        self.strike.rest()
     }
 
     /// Which actuator is fitted.

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
-use crate::config::{DoorConfig, Overrides, Relock};
+use crate::config::{DoorConfig, Overrides, Relock, Rest};
 use crate::contract::{
     Alarm, Command, DoorReport, DoorState, InputFault, LockState, LockStatus, MethodReply, Mode,
     Raised, Secured, Source,
@@ -264,6 +264,12 @@ impl Door {
     #[must_use]
     pub fn report(&self) -> DoorReport {
         report(&self.array, &self.sensing, &self.strike, &self.alarms)
+    }
+
+    /// Where the strike is once it is de-energised.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        self.config.rest()
     }
 
     /// Who decides, and who would.

@@ -69,8 +69,7 @@ impl SavedDoor {
     ) -> Self {
         let slots = array
             .entries()
-            // A press of a button is over by the time that a restart is.
-            .filter(|(slot, _)| !slot.is_at_the_door() || *slot == Slot::FireRelease)
+            .filter(|(slot, _)| slot.outlasts_restart())
             .map(|(slot, entry)| SavedEntry {
                 slot,
                 want: entry.want,

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use door_core::Slot;
 use door_core::contract::{DoorState, HeldBy, LockState, Proof, Secured};
-use door_core::{Slot, Want};
 use iothub_protocol::id::DeviceId;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -89,7 +89,7 @@ impl AgentSnapshot {
         for (index, slot) in door.slots.iter().enumerate() {
             let label = if index == 0 { "decides" } else { "below" };
             write!(out, "{label:<8} {}", slot_name(slot.slot))?;
-            write!(out, ": {}", want(slot.want))?;
+            write!(out, ": {}", slot.want)?;
             if let Some(until) = slot.until {
                 write!(out, " until {until}")?;
             }
@@ -106,7 +106,7 @@ impl AgentSnapshot {
         writeln!(
             out,
             "{label:<8} relinquish default: {}",
-            want(door.relinquish_default)
+            door.relinquish_default
         )?;
         writeln!(out, "outputs  {}", word(&door.outputs))?;
         let inputs: Vec<_> = door
@@ -204,13 +204,6 @@ fn slot_name(slot: Slot) -> String {
         _ => return format!("slot {number}"),
     };
     format!("{name} (slot {number})")
-}
-
-fn want(want: Want) -> &'static str {
-    match want {
-        Want::Locked => "locked",
-        Want::Released => "released",
-    }
 }
 
 /// What is raised; nothing when all is well.

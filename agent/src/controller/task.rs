@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use door_core::{
-    Action, ClockQuality, Door, Event, Generation, Inputs, MethodReply, NotSaved, Outputs,
-    SavedDoor, Ticket,
+    Action, Door, Event, Generation, Inputs, MethodReply, NotSaved, Outputs, SavedDoor, Ticket,
 };
 use log::{debug, info};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,7 +82,7 @@ impl Task {
         let now = clock.now();
         let (door, actions) = Door::new(parts.door, parts.restored.as_ref(), &now);
         let inputs = Inputs::default();
-        let snapshot = watch::Sender::new(snapshot_of(&door, &inputs, now.quality));
+        let snapshot = watch::Sender::new(Snapshot::new(&door, &inputs, now.quality));
         let receiver = snapshot.subscribe();
         let mut task = Self {
             door,
@@ -251,7 +250,7 @@ impl Task {
     /// Tells whoever looks, when there is something new to see.
     fn publish(&mut self) {
         let quality = self.clock.now().quality;
-        let snapshot = snapshot_of(&self.door, &self.inputs, quality);
+        let snapshot = Snapshot::new(&self.door, &self.inputs, quality);
         self.snapshot.send_if_modified(|told| {
             let new = *told != snapshot;
             if new {
@@ -266,16 +265,6 @@ impl Watchdog {
     fn due(&self) -> Instant {
         self.fed_at + self.period
     }
-}
-
-fn snapshot_of(door: &Door, inputs: &Inputs, quality: ClockQuality) -> Snapshot {
-    Snapshot::new(
-        door.report(),
-        door.authority(),
-        door.outputs(),
-        inputs,
-        quality.as_str(),
-    )
 }
 
 fn record(event: &Event) -> EventRecord {

@@ -318,26 +318,19 @@ impl SelfTest {
 }
 
 fn judge_fail_mode(plan: Plan, before: Option<Want>, learned: Option<Want>) -> Finding {
-    let word = |want| match want {
-        Want::Locked => "locked",
-        Want::Released => "released",
-    };
     match (plan.without_power, learned) {
         (_, None) => Finding::Untested("nobody says what it is without power".to_owned()),
         (Some(expected), Some(learned)) if expected == learned => {
-            Finding::Fine(format!("{} without power, as configured", word(learned)))
+            Finding::Fine(format!("{learned} without power, as configured"))
         }
         (Some(expected), Some(learned)) => Finding::Wrong(format!(
-            "{} without power, but [strike] makes it {}: correct `fail`, or the wiring of the lock",
-            word(learned),
-            word(expected)
+            "{learned} without power, but [strike] makes it {expected}: correct `fail`, or the wiring of the lock"
         )),
         (None, Some(learned)) if before.is_none_or(|before| before == learned) => {
-            Finding::Fine(format!("stays as it is without power, {}", word(learned)))
+            Finding::Fine(format!("stays as it is without power, {learned}"))
         }
         (None, Some(learned)) => Finding::Wrong(format!(
-            "becomes {} without power, but a motor lock stays as it is: is [strike] kind right?",
-            word(learned)
+            "becomes {learned} without power, but a motor lock stays as it is: is [strike] kind right?"
         )),
     }
 }

@@ -1,0 +1,129 @@
+//! `door-agent restart` with agents that run, and a service manager that writes down what it is asked for.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::cli::{CONNECTION, Running, run, status_until, write_config};
+
+/// A door whose strike is `strike`, running, and locked for as far as it can tell.
+fn locked_door(home: &Path, strike: &str) -> (String, Running) {
+    let config = write_config(home, CONNECTION, "mqtt_port = 1");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("kind = \"motor-lock\"", strike);
+    std::fs::write(&config, text).unwrap();
+    let agent = Running::start(&config);
+    status_until(&config, |status| {
+        status["door"]["report"]["lockState"] == "locked"
+    });
+    (config, agent)
+}
+
+/// Runs `door-agent restart`; exit status, stdout, stderr and what the service manager was asked for.
+fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, String, String) {
+    let tools = home.join("bin");
+    let asked = home.join("asked");
+    std::fs::create_dir_all(&tools).unwrap();
+    let systemctl = tools.join("systemctl");
+    let script = format!("#!/bin/sh\necho \"$*\" >>'{}'\n", asked.display());
+    std::fs::write(&systemctl, script).unwrap();
+    std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+        .args(["restart", "--config", config])
+        .args(arguments)
+        .env("PATH", format!("{}:{path}", tools.display()))
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let asked = std::fs::read_to_string(&asked).unwrap_or_default();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+        asked,
+    )
+}
+
+#[test]
+fn a_door_that_is_locked_without_power_is_restarted_and_stays_locked() {
+    for strike in [
+        "kind = \"hold-strike\"\nfail = \"secure\"",
+        "kind = \"motor-lock\"",
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let (config, _agent) = locked_door(home.path(), strike);
+        let (code, stdout, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{strike}");
+        assert_eq!(
+            stdout,
+            "lobby-east: restarted; it was locked all the while\n"
+        );
+        assert_eq!(asked, "restart door-agent@lobby-east.service\n");
+    }
+}
+
+#[test]
+fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, _agent) = locked_door(home.path(), "kind = \"maglock\"");
+    let (code, stdout, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+    assert_eq!((code, stdout.as_str(), asked.as_str()), (1, "", ""));
+    assert_eq!(
+        stderr,
+        "error: lobby-east is not restarted (`door-agent restart --force lobby-east` does it whatever moves): \
+         power keeps it locked, and a restart takes the power off for a moment\n"
+    );
+    let (code, stdout, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, "lobby-east: restarted\n");
+    assert_eq!(asked, "restart door-agent@lobby-east.service\n");
+}
+
+#[test]
+fn a_door_that_would_not_start_again_goes_on_too() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, _agent) = locked_door(home.path(), "kind = \"hold-strike\"\nfail = \"secure\"");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("mqtt_port", "mqtt_prot")).unwrap();
+    let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+    assert_eq!((code, asked.as_str()), (1, ""));
+    assert!(
+        stderr.contains("it would not start again: ")
+            && stderr.contains("hub.mqtt_prot: unknown key"),
+        "{stderr}"
+    );
+    let settings = "ca_file = \"nowhere.pem\"\nmqtt_port = 1";
+    std::fs::write(&config, text.replace("mqtt_port = 1", settings)).unwrap();
+    let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+    assert_eq!((code, asked.as_str()), (1, ""));
+    assert!(
+        stderr.contains("it would not start again: ") && stderr.contains("nowhere.pem"),
+        "{stderr}"
+    );
+    // The unit hands over the file beside the configuration, whatever that names.
+    std::fs::write(&config, text).unwrap();
+    let handed_over = home.path().join("door.connection-string");
+    std::fs::write(&handed_over, "HostName=localhost").unwrap();
+    let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+    assert_eq!((code, asked.as_str()), (1, ""));
+    assert!(stderr.contains("not a connection string"), "{stderr}");
+}
+
+#[test]
+fn a_door_that_does_not_run_is_told_of_and_a_name_that_is_none() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
+    assert_eq!((code, asked.as_str()), (1, ""));
+    assert!(
+        stderr.contains("systemctl start door-agent@lobby-east"),
+        "{stderr}"
+    );
+    let (code, _, stderr) = run(&["restart", "../lobby"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("expected the name of a door"), "{stderr}");
+    let (code, _, stderr) = run(&["restart", "nowhere"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("/etc/door-agent/nowhere.toml"), "{stderr}");
+}
