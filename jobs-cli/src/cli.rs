@@ -4,6 +4,7 @@ pub(crate) mod context;
 #[cfg(all(unix, feature = "demo"))]
 pub(crate) mod demo;
 pub(crate) mod devices;
+pub(crate) mod enroll;
 pub(crate) mod jobs;
 pub(crate) mod target;
 pub(crate) mod twin;

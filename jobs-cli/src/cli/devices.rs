@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::enroll::{self, EnrollArgs};
 use super::target::TargetArgs;
 use super::twin::assignment;
 
@@ -22,6 +23,9 @@ With --agent-config, three files are made for a door-agent with a simulated boar
 beside it <name>.connection-string (mode 0600), and <name>.ca.pem when the context has a CA. Nothing
 that exists is overwritten.")]
     Add(AddArgs),
+    /// Make a Raspberry Pi a door, over ssh: registered, installed, set up, started, and seen to report.
+    #[command(after_help = enroll::EXAMPLES)]
+    Enroll(Box<EnrollArgs>),
     /// List doors: connection, place, lock and door state.
     #[command(after_help = "\
 Examples:

@@ -2,6 +2,7 @@
 
 mod add;
 mod agent_files;
+mod enroll;
 
 use std::path::Path;
 
@@ -24,6 +25,7 @@ use crate::target::Target;
 pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         DevicesCommand::Add(args) => add::run(&args, session).await?,
+        DevicesCommand::Enroll(args) => return enroll::run(&args, session).await,
         DevicesCommand::List { target } => list(&target, session).await?,
         DevicesCommand::Show { door } => show(&door, session).await?,
         DevicesCommand::ConnectionString {

@@ -11,6 +11,7 @@ fn every_help_is_as_written() {
         "context add",
         "devices",
         "devices add",
+        "devices enroll",
         "devices list",
         "twin set",
         "query",

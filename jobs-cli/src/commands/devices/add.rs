@@ -54,23 +54,28 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
 fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
     let mut names: Vec<DeviceId> = Vec::new();
     for text in texts {
-        let fits = (1..=MAX_NAME).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-        if !fits {
-            let message = format!(
-                "NAME {text:?} cannot be a door's; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
-            );
-            return Err(Failure::new(message).into());
-        }
-        let name = text.parse().with_context(|| format!("NAME {text:?}"))?;
+        let name = name(text)?;
         if names.contains(&name) {
             return Err(Failure::new(format!("NAME {text:?} is given twice")).into());
         }
         names.push(name);
     }
     Ok(names)
+}
+
+/// A name that doorctl gives.
+pub(super) fn name(text: &str) -> anyhow::Result<DeviceId> {
+    let fits = (1..=MAX_NAME).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if !fits {
+        let message = format!(
+            "NAME {text:?} cannot be a door's; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
+        );
+        return Err(Failure::new(message).into());
+    }
+    text.parse().with_context(|| format!("NAME {text:?}"))
 }
 
 async fn agent_files(args: &AddArgs, session: &Session) -> anyhow::Result<Option<AgentFiles>> {
@@ -158,7 +163,7 @@ async fn undone(session: &Session, made: &[DeviceIdentity], error: anyhow::Error
 }
 
 /// A number as a number, anything else as text.
-fn place(text: &str) -> Value {
+pub(super) fn place(text: &str) -> Value {
     match serde_json::from_str::<serde_json::Number>(text) {
         Ok(number) => Value::Number(number),
         Err(_) => Value::String(text.to_owned()),

@@ -1,0 +1,153 @@
+//! The package of door-agent: where it is, and what its name says of it (`door-agent_0.1.0-1_arm64.deb`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use crate::failure::Failure;
+
+/// Where packages are made, and then here.
+const FOLDERS: [&str; 2] = ["target/packages", "."];
+
+/// How to come by one.
+pub(super) const MAKE_ONE: &str =
+    "deploy/packages.sh ARCHITECTURE makes one in target/packages; name it by --package FILE";
+
+/// A package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Package {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// The version that its name says, when it does.
+    pub(super) version: Option<String>,
+    /// The architecture that its name says, when it does.
+    pub(super) architecture: Option<String>,
+}
+
+impl Package {
+    fn at(path: &Path) -> Self {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut parts = name.split('_');
+        let (ours, version, architecture) = (
+            parts.next() == Some("door-agent"),
+            parts.next(),
+            parts.next(),
+        );
+        let said = |part: Option<&str>| part.filter(|_| ours).map(|part| part.replace("%3a", ":"));
+        Self {
+            path: path.to_owned(),
+            version: said(version),
+            architecture: said(architecture),
+        }
+    }
+
+    /// The one for this architecture: the file or the newest in the folder that was given, else the newest in the usual folders.
+    pub(super) fn find(given: Option<&Path>, architecture: &str) -> anyhow::Result<Option<Self>> {
+        let folders: Vec<&Path> = match given {
+            Some(path) if path.is_dir() => vec![path],
+            Some(path) => {
+                let package = Self::at(path);
+                return match &package.architecture {
+                    Some(other) if other != architecture => Err(Failure::new(format!(
+                        "--package {} is for {other}, and the Pi is {architecture}",
+                        path.display()
+                    ))
+                    .next(format!(
+                        "deploy/packages.sh {architecture} makes one for it in target/packages"
+                    ))
+                    .into()),
+                    _ => Ok(Some(package)),
+                };
+            }
+            None => FOLDERS.iter().map(Path::new).collect(),
+        };
+        for folder in folders {
+            let newest = newest(folder, architecture)
+                .with_context(|| format!("cannot look for packages in {}", folder.display()));
+            match newest {
+                Ok(Some(path)) => return Ok(Some(Self::at(&path))),
+                Ok(None) => {}
+                // Only a folder that was asked for has to be one.
+                Err(error) if given.is_some() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        match given {
+            Some(folder) => Err(Failure::new(format!(
+                "--package {}: no door-agent_VERSION_{architecture}.deb is in it",
+                folder.display()
+            ))
+            .next(format!(
+                "deploy/packages.sh {architecture} makes one in target/packages"
+            ))
+            .into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Its bytes.
+    pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
+        fs::read(&self.path).with_context(|| format!("cannot read package {}", self.path.display()))
+    }
+}
+
+fn newest(folder: &Path, architecture: &str) -> std::io::Result<Option<PathBuf>> {
+    let mut found: Option<(SystemTime, PathBuf)> = None;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let ours = path.extension().is_some_and(|extension| extension == "deb")
+            && Package::at(&path).architecture.as_deref() == Some(architecture);
+        if !ours {
+            continue;
+        }
+        let made = entry.metadata()?.modified()?;
+        if found.as_ref().is_none_or(|(newest, _)| made > *newest) {
+            found = Some((made, path));
+        }
+    }
+    Ok(found.map(|(_, path)| path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_package_says_version_and_architecture() {
+        let package = Package::at(Path::new("target/packages/door-agent_0.1.0-1_arm64.deb"));
+        assert_eq!(package.version.as_deref(), Some("0.1.0-1"));
+        assert_eq!(package.architecture.as_deref(), Some("arm64"));
+        let renamed = Package::at(Path::new("agent.deb"));
+        assert_eq!((renamed.version, renamed.architecture), (None, None));
+    }
+
+    #[test]
+    fn the_one_for_the_architecture_is_found_and_another_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "door-agent_0.1.0-1_arm64.deb",
+            "door-agent_0.1.0-1_armhf.deb",
+            "door-hub_0.1.0-1_amd64.deb",
+        ] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = Package::find(Some(folder.path()), "armhf")
+            .unwrap()
+            .unwrap();
+        assert!(found.path.ends_with("door-agent_0.1.0-1_armhf.deb"));
+        let none = Package::find(Some(folder.path()), "amd64")
+            .unwrap_err()
+            .to_string();
+        assert!(none.contains("no door-agent_VERSION_amd64.deb"), "{none}");
+        let other = Package::find(Some(&found.path), "arm64")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            other.contains("is for armhf, and the Pi is arm64"),
+            "{other}"
+        );
+    }
+}

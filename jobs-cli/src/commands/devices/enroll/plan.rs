@@ -1,0 +1,145 @@
+//! `--dry-run`: the steps and what is run in each, without asking the Pi or the registry anything.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::Enrolment;
+use super::script::{Script, quoted};
+use super::ssh::Ssh;
+
+/// A step that would be made.
+#[derive(Debug, Serialize)]
+struct Planned {
+    step: String,
+    command: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+}
+
+/// Prints what would be done.
+pub(super) fn print(enrolment: &Enrolment<'_>) -> anyhow::Result<()> {
+    let plan = plan(enrolment);
+    let mut text = String::new();
+    for (number, planned) in (1..).zip(&plan) {
+        writeln!(text, "{number}. {}\n   $ {}", planned.step, planned.command)?;
+        for line in planned.script.iter().flat_map(|script| script.lines()) {
+            writeln!(text, "{}", format!("     {line}").trim_end())?;
+        }
+    }
+    let printer = &enrolment.session.printer;
+    printer.text_or(&text, &plan)?;
+    printer.say("nothing was changed, here, at the hub or on the Pi");
+    Ok(())
+}
+
+fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
+    let (args, name) = (enrolment.args, enrolment.name());
+    let remote = |script: &Script, step: &str, input: Option<String>| Planned {
+        step: step.to_owned(),
+        command: ssh_line(enrolment, script, input.as_deref()),
+        script: Some(script.text().to_owned()),
+    };
+    let mut add = format!("doorctl devices add {name}");
+    let mut set = format!("doorctl twin set {name}");
+    for (flag, value) in [("building", &args.building), ("floor", &args.floor)] {
+        let Some(value) = value else { continue };
+        add += &format!(" --{flag} {}", quoted(value));
+        set += &format!(" {}", quoted(&format!("{flag}={value}")));
+    }
+    let mut plan = vec![remote(
+        &Script::look(name),
+        "look at the Pi: machine, root, what is there",
+        None,
+    )];
+    if enrolment.settings.is_none() {
+        plan.push(remote(
+            &Script::read(name),
+            "read the settings that the Pi has, for no --config is given",
+            None,
+        ));
+    }
+    plan.push(Planned {
+        step: "register the door, unless the hub has it".to_owned(),
+        command: add,
+        script: None,
+    });
+    if args.building.is_some() || args.floor.is_some() {
+        plan.push(Planned {
+            step: "assign it, when it is there and assigned elsewhere".to_owned(),
+            command: set,
+            script: None,
+        });
+    }
+    let package = match &args.package {
+        Some(path) if !path.is_dir() => path.display().to_string(),
+        Some(folder) => format!("{}/door-agent_VERSION_ARCHITECTURE.deb", folder.display()),
+        None => "target/packages/door-agent_VERSION_ARCHITECTURE.deb".to_owned(),
+    };
+    plan.push(remote(
+        &Script::install(),
+        "install the package, unless that version is there",
+        Some(quoted(&package)),
+    ));
+    let settings = match &args.config {
+        Some(path) => format!("{} with [hub] set right", path.display()),
+        None => "its settings with [hub] set right".to_owned(),
+    };
+    let key = format!("the connection string of {name} for {}", enrolment.hub_host);
+    let mut files = vec![("connection-string", key), ("toml", settings)];
+    if enrolment.access.has_ca {
+        files.push(("ca.pem", "the CA of the context".to_owned()));
+    }
+    for (suffix, what) in files {
+        let step = format!("send {what}");
+        plan.push(remote(
+            &Script::stage(name, suffix),
+            &step,
+            Some("(standard input)".to_owned()),
+        ));
+    }
+    plan.push(remote(
+        &Script::check(name),
+        "have the settings checked, and end here when something is wrong",
+        None,
+    ));
+    plan.push(remote(
+        &Script::place(name),
+        "put the files in place, as far as they differ",
+        None,
+    ));
+    plan.push(remote(
+        &Script::start(name),
+        "start the door, unless it runs",
+        None,
+    ));
+    plan.push(remote(
+        &Script::restart(name, args.force),
+        "only when it runs with files or a program that were replaced: restart it",
+        None,
+    ));
+    plan.push(Planned {
+        step: format!(
+            "wait for its report, {} s at most, and print its state",
+            args.deadline.as_secs()
+        ),
+        command: format!("doorctl devices list {name}"),
+        script: None,
+    });
+    plan
+}
+
+/// The command line, with `$script` in the place of the script.
+fn ssh_line(enrolment: &Enrolment<'_>, script: &Script, input: Option<&str>) -> String {
+    let mut line = "ssh".to_owned();
+    for option in Ssh::given(enrolment.args) {
+        line += &format!(" {}", quoted(&option.to_string_lossy()));
+    }
+    let host = &enrolment.args.host;
+    let sudo = !host.starts_with("root@");
+    line += &format!(" -- {} {}", quoted(host), script.shown(sudo));
+    if let Some(input) = input {
+        line += &format!(" < {input}");
+    }
+    line
+}

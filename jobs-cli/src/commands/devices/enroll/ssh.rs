@@ -1,0 +1,254 @@
+//! The system's ssh: one connection, shared by all steps where ssh can, and what the Pi said on it.
+
+use std::ffi::OsString;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::script::{self, Script};
+use crate::cli::enroll::EnrollArgs;
+use crate::failure::Failure;
+
+/// ssh's own exit status for what went wrong before the command ran.
+const SSH_FAILED: i32 = 255;
+
+/// How long a step on the Pi may take: a package on a slow card takes minutes.
+const STEP_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// How many lines of what the Pi said go into an error.
+const LINES_TOLD: usize = 12;
+
+/// A way to run scripts on a Pi.
+#[derive(Debug)]
+pub(super) struct Ssh {
+    host: String,
+    options: Vec<OsString>,
+    sudo: bool,
+    /// Holds the socket of the shared connection.
+    _socket: Option<TempDir>,
+    master: Option<OsString>,
+}
+
+/// What a script came to.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// Whether it ended well.
+    pub(super) succeeded: bool,
+    /// Its standard output.
+    pub(super) stdout: String,
+    /// Its standard error.
+    pub(super) stderr: String,
+}
+
+impl Ssh {
+    /// As the flags say; connects to nothing yet.
+    pub(super) fn new(args: &EnrollArgs) -> anyhow::Result<Self> {
+        let mut options = Self::given(args);
+        let mut socket = None;
+        let mut master = None;
+        if cfg!(unix) {
+            let folder = tempfile::Builder::new()
+                .prefix("doorctl-")
+                .tempdir()
+                .context("cannot make a folder for the ssh connection")?;
+            let mut path = OsString::from("ControlPath=");
+            path.push(folder.path().join("ssh"));
+            // Behind the given ones: of an option that is given twice, ssh takes the first.
+            for option in [
+                "ControlMaster=auto".into(),
+                "ControlPersist=2m".into(),
+                path.clone(),
+            ] {
+                options.extend(["-o".into(), option]);
+            }
+            master = Some(path);
+            socket = Some(folder);
+        }
+        Ok(Self {
+            host: args.host.clone(),
+            options,
+            sudo: false,
+            _socket: socket,
+            master,
+        })
+    }
+
+    /// The options that a person would give to ssh by hand.
+    pub(super) fn given(args: &EnrollArgs) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        if let Some(port) = args.ssh_port {
+            options.extend(["-p".into(), port.to_string().into()]);
+        }
+        let own = ["ConnectTimeout=15", "ServerAliveInterval=15"];
+        for option in args.ssh_options.iter().map(String::as_str).chain(own) {
+            options.extend(["-o".into(), option.into()]);
+        }
+        options
+    }
+
+    /// From now on scripts that need root are run by sudo.
+    pub(super) fn use_sudo(&mut self) {
+        self.sudo = true;
+    }
+
+    /// The Pi.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Runs a script, with `input` as its standard input.
+    pub(super) async fn run(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
+        let mut command = Command::new("ssh");
+        command
+            .args(&self.options)
+            .arg("--")
+            .arg(&self.host)
+            .arg(script.remote_command(self.sudo))
+            .stdin(match input {
+                Some(_) => Stdio::piped(),
+                None => Stdio::null(),
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let finished = tokio::time::timeout(STEP_DEADLINE, finish(&mut command, input)).await;
+        let output = finished.map_err(|_| {
+            self.failure(
+                script.step,
+                &format!(
+                    "nothing came back within {} minutes",
+                    STEP_DEADLINE.as_secs() / 60
+                ),
+            )
+            .next(format!("look at it there: ssh {}", self.host))
+        })??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let ran = Ran {
+            succeeded: output.status.success(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        if output.status.code() == Some(SSH_FAILED) {
+            return Err(self
+                .failure(
+                    script.step,
+                    &format!("ssh cannot reach it: {}", ran.last_words()),
+                )
+                .next(format!(
+                    "see that this works, without a password: {} true",
+                    self.by_hand()
+                ))
+                .into());
+        }
+        Ok(ran)
+    }
+
+    /// Runs a script that has to end well.
+    pub(super) async fn done(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
+        let ran = self.run(script, input).await?;
+        match ran.succeeded {
+            true => Ok(ran),
+            false => Err(self
+                .failure(script.step, &ran.last_words())
+                .next(format!(
+                    "look at it there: {}; then repeat this command",
+                    self.by_hand()
+                ))
+                .into()),
+        }
+    }
+
+    /// An error of a step on the Pi.
+    pub(super) fn failure(&self, step: &str, said: &str) -> Failure {
+        Failure::new(format!("{step} on {}: {said}", self.host))
+    }
+
+    /// How a person would connect.
+    pub(super) fn by_hand(&self) -> String {
+        let mut words = vec!["ssh".to_owned()];
+        let own = ["ConnectTimeout=", "ServerAliveInterval=", "Control"];
+        for pair in self.options.chunks(2) {
+            let value = pair
+                .last()
+                .map(|value| value.to_string_lossy())
+                .unwrap_or_default();
+            if !own.iter().any(|own| value.starts_with(own)) {
+                words.extend(
+                    pair.iter()
+                        .map(|word| script::quoted(&word.to_string_lossy())),
+                );
+            }
+        }
+        words.push(script::quoted(&self.host));
+        words.join(" ")
+    }
+
+    /// Ends the shared connection, which would end by itself soon.
+    pub(super) async fn close(self) {
+        let Some(path) = &self.master else { return };
+        let ended = Command::new("ssh")
+            .arg("-o")
+            .arg(path)
+            .args(["-O", "exit", "--", &self.host])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status();
+        // Whether there was one is nobody's concern.
+        drop(tokio::time::timeout(Duration::from_secs(5), ended).await);
+    }
+}
+
+async fn finish(command: &mut Command, input: Option<&[u8]>) -> anyhow::Result<Output> {
+    let mut child = command.spawn().map_err(|error| {
+        Failure::new(format!("cannot run ssh: {error}"))
+            .next("install OpenSSH's client (on Debian: apt install openssh-client)")
+    })?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // A script that ends early says so by its status.
+            drop(stdin.write_all(input).await);
+            drop(stdin.shutdown().await);
+        }
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    output.context("cannot run ssh")
+}
+
+impl Ran {
+    /// The value of a line `key=value` that the script printed.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        let values = self.stdout.lines().filter_map(|line| line.split_once('='));
+        let mut values = values.filter(|(name, _)| *name == key);
+        values.next().map(|(_, value)| value.trim())
+    }
+
+    /// The end of what was said: errors, else anything.
+    pub(super) fn last_words(&self) -> String {
+        let said = match self.stderr.trim() {
+            "" => self.stdout.trim(),
+            said => said,
+        };
+        match said {
+            "" => "it failed and said nothing".to_owned(),
+            said => tail(said),
+        }
+    }
+}
+
+/// The last lines of a text.
+pub(super) fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(LINES_TOLD);
+    lines.get(from..).unwrap_or_default().join("\n  ")
+}

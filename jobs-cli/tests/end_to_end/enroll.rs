@@ -1,0 +1,399 @@
+//! `devices enroll` against a real hub and the real agent, over an ssh that ends on this machine: see enroll/pi.sh.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::support::{Lab, Told, program};
+
+/// What the stand-in is called by.
+const PROGRAMS: [&str; 11] = [
+    "uname",
+    "dpkg",
+    "dpkg-deb",
+    "dpkg-query",
+    "apt-get",
+    "id",
+    "sudo",
+    "systemctl",
+    "journalctl",
+    "door-agent",
+    "sync",
+];
+
+/// A Pi that is a folder.
+struct Pi(TempDir);
+
+impl Pi {
+    fn new() -> Self {
+        let pi = Self(tempfile::tempdir().unwrap());
+        for folder in ["here", "bin", "usr/bin", "etc", "run/systemd/system"] {
+            fs::create_dir_all(pi.at(folder)).unwrap();
+        }
+        let script = pi.at("pi.sh");
+        fs::write(&script, include_str!("enroll/pi.sh")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(&script, pi.at("here/ssh")).unwrap();
+        for name in PROGRAMS {
+            symlink(&script, pi.at("bin").join(name)).unwrap();
+        }
+        pi
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    /// Something is out of order from now on.
+    fn fault(&self, name: &str) {
+        fs::write(self.at(name), "").unwrap();
+    }
+
+    fn mended(&self, name: &str) {
+        fs::remove_file(self.at(name)).unwrap();
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap()
+    }
+
+    fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o777
+    }
+
+    /// How often something was called there.
+    fn called(&self, line: &str) -> usize {
+        let log = fs::read_to_string(self.at("log")).unwrap_or_default();
+        log.lines().filter(|said| said.starts_with(line)).count()
+    }
+
+    /// The process of a door that runs.
+    fn process(&self, door: &str) -> String {
+        self.text(&format!("run/door-agent@{door}.pid"))
+    }
+}
+
+impl Drop for Pi {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.at("run")).into_iter().flatten().flatten() {
+            let process = fs::read_to_string(entry.path()).unwrap_or_default();
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "pid")
+            {
+                drop(
+                    Command::new("kill")
+                        .args(["-KILL", process.trim()])
+                        .status(),
+                );
+            }
+        }
+    }
+}
+
+/// A hub, a Pi, and an operator with settings and a package.
+struct Site {
+    lab: Lab,
+    pi: Pi,
+}
+
+const PACKAGE: &str = "door-agent_0.1.0-1_arm64.deb";
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            lab: Lab::new(),
+            pi: Pi::new(),
+        };
+        site.write("lobby.toml", &site.settings("5s"));
+        site.write(PACKAGE, "0.1.0-1");
+        site
+    }
+
+    fn settings(&self, strike_time: &str) -> String {
+        format!(
+            "# Wired by the installer.\n[strike]\nkind = \"motor-lock\"\n[door]\nstrike_time = \"{strike_time}\"\n\
+             [board]\nkind = \"simulated\"\n[state]\ndirectory = \"{}\"\n",
+            self.pi.at("state").display()
+        )
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.lab.operator.folder().join(name), text).unwrap();
+    }
+
+    /// Runs `devices enroll` for door `lobby`.
+    fn enroll(&self, flags: &[&str]) -> Told {
+        self.enroll_with(
+            &["--hub-host", "localhost", "--config", "lobby.toml"],
+            flags,
+        )
+    }
+
+    fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> Told {
+        let mut path = self.pi.at("here").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        let output = self
+            .lab
+            .operator
+            .command(&["devices", "enroll", "pi@door.example", "lobby"])
+            .args(usual)
+            .args(flags)
+            .env("PATH", path)
+            .env("PI", self.pi.0.path())
+            .env("DOOR_AGENT", program("door-agent"))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told {
+            status: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Whether the hub knows the door.
+    fn is_registered(&self) -> bool {
+        self.lab.operator.run(&["devices", "show", "lobby"]).status == 0
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+#[test]
+fn a_bare_pi_becomes_a_door_that_reports() {
+    let site = Site::new();
+    let told = site
+        .enroll(&[
+            "--building",
+            "43",
+            "--floor",
+            "3",
+            "--ssh-port",
+            "2222",
+            "--ssh-option",
+            "StrictHostKeyChecking=no",
+        ])
+        .expect(0)
+        .says(&[
+            "pi@door.example is aarch64 (arm64), root by sudo, no door-agent yet",
+            "lobby is new at the hub",
+            "building 43, floor 3",
+            "door-agent 0.1.0-1 is installed from ./door-agent_0.1.0-1_arm64.deb",
+            "door-agent check finds nothing wrong",
+            "lobby.toml is new, lobby.connection-string is new, lobby.ca.pem is new",
+            "door-agent@lobby is started",
+            "lobby is connected and has reported",
+        ]);
+    let row: Vec<&str> = told
+        .stdout
+        .lines()
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(row[..4], ["lobby", "connected", "43", "3"]);
+
+    let settings = site.pi.text("etc/door-agent/lobby.toml");
+    assert!(
+        settings.starts_with("# Wired by the installer.\n"),
+        "{settings}"
+    );
+    assert!(
+        settings.contains("connection_string_file = \"lobby.connection-string\""),
+        "{settings}"
+    );
+    let secret = site.pi.text("etc/door-agent/lobby.connection-string");
+    assert!(
+        secret.starts_with("HostName=localhost;DeviceId=lobby;SharedAccessKey="),
+        "its form"
+    );
+    assert_eq!(
+        site.pi.mode("etc/door-agent/lobby.connection-string"),
+        0o600
+    );
+    assert_eq!(site.pi.mode("etc/door-agent/lobby.toml"), 0o644);
+    assert!(
+        !exists(&site.pi.at("etc/door-agent/.enroll-lobby")),
+        "nothing is left behind"
+    );
+    assert!(site.pi.called("systemctl enable --quiet door-agent@lobby") == 1);
+
+    let asked = site.pi.text("ssh.log");
+    assert!(
+        asked.contains("-p 2222 -o StrictHostKeyChecking=no"),
+        "{asked}"
+    );
+    assert!(
+        asked.lines().last().unwrap().contains("-O exit"),
+        "the shared connection is ended"
+    );
+    let key = secret.trim().split("SharedAccessKey=").nth(1).unwrap();
+    for text in [&asked, &site.pi.text("log"), &told.stdout, &told.stderr] {
+        assert!(
+            !text.contains(key),
+            "the key is an argument or on the screen"
+        );
+    }
+}
+
+#[test]
+fn what_is_there_stays_and_what_changed_is_taken_up() {
+    let site = Site::new();
+    site.enroll(&["--floor", "3"]).expect(0);
+    let process = site.pi.process("lobby");
+    site.enroll(&["--floor", "3"]).expect(0).says(&[
+        "the hub has lobby already",
+        "floor 3 already",
+        "door-agent 0.1.0-1 is there already",
+        "lobby.toml is there already, lobby.connection-string is there already",
+        "door-agent@lobby runs already and is not restarted",
+    ]);
+    assert_eq!(site.pi.process("lobby"), process);
+    assert_eq!(site.pi.called("apt-get install"), 1);
+
+    // Other settings: kept beside, and left to a restart that may be refused, and is asked for again.
+    let before = site.pi.text("etc/door-agent/lobby.toml");
+    site.write("lobby.toml", &site.settings("7s"));
+    site.pi.fault("refuse-restart");
+    for _ in 0..2 {
+        site.enroll(&[]).expect(4).says(&[
+            "door-agent@lobby on pi@door.example goes on with its old program or settings",
+            "restarting would move the lock",
+            "door-agent restart --force lobby; or repeat this command with --force",
+        ]);
+    }
+    assert_eq!(site.pi.text("etc/door-agent/lobby.toml.bak"), before);
+    assert_eq!(site.pi.process("lobby"), process);
+    site.enroll(&["--force"])
+        .expect(0)
+        .says(&["door-agent@lobby is restarted with what has changed"]);
+    let restarted = site.pi.process("lobby");
+    assert_ne!(restarted, process);
+
+    // Another version of the program; the settings on the Pi are kept when none are given.
+    site.pi.mended("refuse-restart");
+    site.write("door-agent_0.2.0-1_arm64.deb", "0.2.0-1");
+    site.enroll_with(
+        &["--hub-host", "localhost"],
+        &["--package", "door-agent_0.2.0-1_arm64.deb"],
+    )
+    .expect(0)
+    .says(&[
+        "door-agent 0.2.0-1 is installed",
+        "lobby.toml is there already",
+        "door-agent@lobby is restarted",
+    ]);
+    assert_ne!(site.pi.process("lobby"), restarted);
+    assert!(site.pi.text("etc/door-agent/lobby.toml").contains("\"7s\""));
+}
+
+#[test]
+fn a_pi_that_cannot_be_a_door_is_refused_before_anything_is_changed() {
+    let site = Site::new();
+    for (fault, parts) in [
+        (
+            "down",
+            [
+                "No route to host",
+                "see that this works, without a password: ssh pi@door.example true",
+            ],
+        ),
+        (
+            "wrong-machine",
+            ["it is ARMv6 (Pi 1 or Zero)", "expected ARMv7 or ARM64"],
+        ),
+        (
+            "no-sudo",
+            [
+                "sudo there wants a password or is missing",
+                "connect as root",
+            ],
+        ),
+    ] {
+        site.pi.fault(fault);
+        site.enroll(&[])
+            .expect(1)
+            .says(&["looking at the Pi on pi@door.example"])
+            .says(&parts);
+        site.pi.mended(fault);
+    }
+    site.write("door-agent_0.1.0-1_armhf.deb", "0.1.0-1");
+    site.enroll(&["--package", "door-agent_0.1.0-1_armhf.deb"])
+        .expect(1)
+        .says(&[
+            "is for armhf, and the Pi is arm64",
+            "deploy/packages.sh arm64",
+        ]);
+    site.enroll_with(&["--hub-host", "localhost"], &[])
+        .expect(1)
+        .says(&[
+            "no --config is given, and pi@door.example has no",
+            "lobby.toml yet",
+            "deploy/examples/lobby-east.toml",
+        ]);
+    site.enroll_with(&["--config", "lobby.toml"], &[])
+        .expect(1)
+        .says(&[
+            "the context reaches the hub as localhost, which on the Pi is the Pi itself",
+            "--hub-host",
+        ]);
+    fs::remove_file(site.lab.operator.folder().join(PACKAGE)).unwrap();
+    site.enroll(&[]).expect(1).says(&[
+        "there is no package of door-agent for arm64",
+        "deploy/packages.sh",
+    ]);
+    assert!(!site.is_registered());
+    assert!(!exists(&site.pi.at("etc/door-agent")));
+}
+
+#[test]
+fn settings_that_are_wrong_replace_none_that_are_right() {
+    let site = Site::new();
+    site.enroll(&[]).expect(0);
+    let (process, before) = (
+        site.pi.process("lobby"),
+        site.pi.text("etc/door-agent/lobby.toml"),
+    );
+    site.write("lobby.toml", &site.settings("soon"));
+    site.enroll(&[]).expect(1).says(&[
+        "door-agent check on pi@door.example, of settings that were not put in place",
+        "strike_time",
+        "next: mend lobby.toml and repeat this command",
+    ]);
+    site.write("lobby.toml", &site.settings("5s"));
+    site.enroll(&["--mqtt-port", "1"])
+        .expect(1)
+        .says(&["WRONG  hub", "mend lobby.toml"]);
+    assert_eq!(site.pi.text("etc/door-agent/lobby.toml"), before);
+    assert_eq!(site.pi.process("lobby"), process);
+    assert!(
+        !exists(&site.pi.at("etc/door-agent/.enroll-lobby")),
+        "the staged key is gone"
+    );
+}
+
+#[test]
+fn a_door_that_does_not_start_or_report_is_told_with_what_it_says() {
+    let site = Site::new();
+    site.pi.fault("no-start");
+    site.enroll(&[]).expect(1).says(&[
+        "starting the door on pi@door.example",
+        "Job for door-agent@lobby.service failed.",
+        "then repeat this command",
+    ]);
+    site.pi.mended("no-start");
+    site.pi.fault("mute");
+    site.enroll(&["--deadline", "1s"]).expect(3).says(&[
+        "lobby is not connected to the hub after 1 s; on pi@door.example it says:",
+        "the network is down",
+        "next: ssh pi@door.example journalctl -u door-agent@lobby -f; then repeat this command",
+    ]);
+}

@@ -1,0 +1,81 @@
+#!/bin/sh
+# A Pi for tests: stands in for `ssh` here, and for the programs that are looked for there, by the name it is called by.
+#
+# PI is the Pi's root, with bin in front of the PATH. Everything that is called is written to PI/log, and what ssh is given to PI/ssh.log.
+# What is out of order is a file in PI: down (no ssh), no-sudo, wrong-machine, refuse-restart, no-start, mute (what is started says nothing).
+me=$(basename "$0")
+[ "$me" = ssh ] || echo "$me $*" >>"$PI/log"
+
+pid() { cat "$PI/run/$1.pid" 2>/dev/null; }
+alive() { [ -n "$(pid "$1")" ] && kill -0 "$(pid "$1")" 2>/dev/null; }
+# The unit among the arguments.
+unit() { for word; do case $word in door-agent@*) echo "$word" ;; esac; done; }
+begin() {
+    door=${1#door-agent@}
+    if [ -e "$PI/mute" ]; then
+        echo "the network is down" >>"$PI/journal"
+        sleep 60 >/dev/null 2>&1 </dev/null &
+    else
+        "$PI/usr/bin/door-agent" --config "$PI/etc/door-agent/$door.toml" >>"$PI/journal" 2>&1 </dev/null &
+    fi
+    echo $! >"$PI/run/$1.pid"
+}
+end() {
+    kill "$(pid "$1")" 2>/dev/null
+    while alive "$1"; do sleep 0.05; done
+}
+
+case $me in
+ssh)
+    printf '%s\n' "$*" >>"$PI/ssh.log"
+    case " $* " in *" -O exit "*) exit 0 ;; esac
+    [ ! -e "$PI/down" ] || { echo "ssh: connect to host door.example port 22: No route to host" >&2; exit 255; }
+    for command; do :; done
+    command=$(printf '%s' "$command" | sed -e "s#/etc/door-agent#$PI/etc/door-agent#g" -e "s#/run/#$PI/run/#g")
+    PATH=$PI/bin:$PATH exec sh -c "$command"
+    ;;
+uname) [ ! -e "$PI/wrong-machine" ] && echo aarch64 || echo armv6l ;;
+dpkg) echo arm64 ;;
+dpkg-deb) echo door-agent ;;
+dpkg-query)
+    version=$(cat "$PI/installed" 2>/dev/null) || exit 1
+    case $* in *Status*) echo "installed $version" ;; *) echo "$version" ;; esac
+    ;;
+apt-get)
+    for deb; do :; done
+    cat "$deb" >"$PI/installed"
+    rm -f "$PI/usr/bin/door-agent"
+    ln "$DOOR_AGENT" "$PI/usr/bin/door-agent" 2>/dev/null || cp "$DOOR_AGENT" "$PI/usr/bin/door-agent"
+    mkdir -p "$PI/etc/door-agent"
+    ;;
+id) [ -e "$PI/root" ] && echo 0 || echo 1000 ;;
+sudo)
+    [ ! -e "$PI/no-sudo" ] || { echo "sudo: a password is required" >&2; exit 1; }
+    shift
+    exec "$@"
+    ;;
+systemctl)
+    unit=$(unit "$@")
+    case "$*" in
+    is-active*) if alive "$unit"; then echo active; else echo inactive; exit 3; fi ;;
+    *MainPID*) pid "$unit" ;;
+    *InvocationID*) pid "$unit" ;;
+    restart*)
+        [ ! -e "$PI/no-start" ] || { echo "Job for $unit.service failed." >&2; exit 1; }
+        end "$unit"
+        begin "$unit"
+        ;;
+    esac
+    ;;
+journalctl) tail -n 5 "$PI/journal" 2>/dev/null ;;
+door-agent)
+    if [ "$1" != restart ]; then exec "$PI/usr/bin/door-agent" "$@"; fi
+    if [ -e "$PI/refuse-restart" ] && [ "$2" != --force ]; then
+        echo "door-agent: restarting would move the lock" >&2
+        exit 4
+    fi
+    for door; do :; done
+    end "door-agent@$door"
+    begin "door-agent@$door"
+    ;;
+esac
