@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::support::{Lab, Told, program};
@@ -109,14 +110,14 @@ impl Site {
             lab: Lab::new(),
             pi: Pi::new(),
         };
-        site.write("lobby.toml", &site.settings("5s"));
+        site.write("lobby.toml", &site.settings("locked"));
         site.write(PACKAGE, "0.1.0-1");
         site
     }
 
-    fn settings(&self, strike_time: &str) -> String {
+    fn settings(&self, default: &str) -> String {
         format!(
-            "# Wired by the installer.\n[strike]\nkind = \"motor-lock\"\n[door]\nstrike_time = \"{strike_time}\"\n\
+            "# Wired by the installer.\n[strike]\nkind = \"motor-lock\"\n[door]\nrelinquish_default = \"{default}\"\n\
              [board]\nkind = \"simulated\"\n[state]\ndirectory = \"{}\"\n",
             self.pi.at("state").display()
         )
@@ -261,12 +262,11 @@ fn what_is_there_stays_and_what_changed_is_taken_up() {
 
     // Other settings: kept beside, and left to a restart that may be refused, and is asked for again.
     let before = site.pi.text("etc/door-agent/lobby.toml");
-    site.write("lobby.toml", &site.settings("7s"));
-    site.pi.fault("refuse-restart");
+    site.write("lobby.toml", &site.settings("released"));
     for _ in 0..2 {
         site.enroll(&[]).expect(4).says(&[
             "door-agent@lobby on pi@door.example goes on with its old program or settings",
-            "restarting would move the lock",
+            "lobby is not restarted",
             "door-agent restart --force lobby; or repeat this command with --force",
         ]);
     }
@@ -278,8 +278,11 @@ fn what_is_there_stays_and_what_changed_is_taken_up() {
     let restarted = site.pi.process("lobby");
     assert_ne!(restarted, process);
 
+    // At rest, so that a restart moves nothing.
+    let at_rest = |twin: &Value| twin["properties"]["reported"]["door"]["lockState"] == "unlocked";
+    site.lab.operator.until(&["twin", "show", "lobby"], at_rest);
+
     // Another version of the program; the settings on the Pi are kept when none are given.
-    site.pi.mended("refuse-restart");
     site.write("door-agent_0.2.0-1_arm64.deb", "0.2.0-1");
     site.enroll_with(
         &["--hub-host", "localhost"],
@@ -292,7 +295,11 @@ fn what_is_there_stays_and_what_changed_is_taken_up() {
         "door-agent@lobby is restarted",
     ]);
     assert_ne!(site.pi.process("lobby"), restarted);
-    assert!(site.pi.text("etc/door-agent/lobby.toml").contains("\"7s\""));
+    assert!(
+        site.pi
+            .text("etc/door-agent/lobby.toml")
+            .contains("\"released\"")
+    );
 }
 
 #[test]
@@ -362,13 +369,13 @@ fn settings_that_are_wrong_replace_none_that_are_right() {
         site.pi.process("lobby"),
         site.pi.text("etc/door-agent/lobby.toml"),
     );
-    site.write("lobby.toml", &site.settings("soon"));
+    site.write("lobby.toml", &site.settings("ajar"));
     site.enroll(&[]).expect(1).says(&[
         "door-agent check on pi@door.example, of settings that were not put in place",
-        "strike_time",
+        "relinquish_default",
         "next: mend lobby.toml and repeat this command",
     ]);
-    site.write("lobby.toml", &site.settings("5s"));
+    site.write("lobby.toml", &site.settings("locked"));
     site.enroll(&["--mqtt-port", "1"])
         .expect(1)
         .says(&["WRONG  hub", "mend lobby.toml"]);

@@ -2,14 +2,14 @@
 # A Pi for tests: stands in for `ssh` here, and for the programs that are looked for there, by the name it is called by.
 #
 # PI is the Pi's root, with bin in front of the PATH. Everything that is called is written to PI/log, and what ssh is given to PI/ssh.log.
-# What is out of order is a file in PI: down (no ssh), no-sudo, wrong-machine, refuse-restart, no-start, mute (what is started says nothing).
+# What is out of order is a file in PI: down (no ssh), no-sudo, wrong-machine, no-start, mute (what is started says nothing).
 me=$(basename "$0")
 [ "$me" = ssh ] || echo "$me $*" >>"$PI/log"
 
 pid() { cat "$PI/run/$1.pid" 2>/dev/null; }
 alive() { [ -n "$(pid "$1")" ] && kill -0 "$(pid "$1")" 2>/dev/null; }
 # The unit among the arguments.
-unit() { for word; do case $word in door-agent@*) echo "$word" ;; esac; done; }
+unit() { for word; do case $word in door-agent@*) echo "${word%.service}" ;; esac; done; }
 begin() {
     door=${1#door-agent@}
     if [ -e "$PI/mute" ]; then
@@ -69,13 +69,11 @@ systemctl)
     ;;
 journalctl) tail -n 5 "$PI/journal" 2>/dev/null ;;
 door-agent)
-    if [ "$1" != restart ]; then exec "$PI/usr/bin/door-agent" "$@"; fi
-    if [ -e "$PI/refuse-restart" ] && [ "$2" != --force ]; then
-        echo "door-agent: restarting would move the lock" >&2
-        exit 4
+    # A restart is of a door in /etc/door-agent, which is elsewhere here.
+    if [ "$1" = restart ]; then
+        for door; do :; done
+        set -- --config "$PI/etc/door-agent/$door.toml" "$@"
     fi
-    for door; do :; done
-    end "door-agent@$door"
-    begin "door-agent@$door"
+    exec "$PI/usr/bin/door-agent" "$@"
     ;;
 esac

@@ -237,7 +237,8 @@ impl Ran {
         };
         match said {
             "" => "it failed and said nothing".to_owned(),
-            said => tail(said),
+            // A program's own word for what this is told as, too.
+            said => tail(said.strip_prefix("error: ").unwrap_or(said)),
         }
     }
 }

@@ -1,0 +1,162 @@
+//! The steps at the hub.
+
+use anyhow::Context as _;
+use doorctl::{DeviceIdentity, NewDevice};
+use iothub_protocol::ErrorCode;
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
+use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::{ConnectionState, Twin};
+use tokio::time::Instant;
+
+use super::Enrolment;
+use super::pi::Pi;
+use super::script::Script;
+use super::ssh::Ssh;
+use super::steps::Steps;
+use crate::commands::devices::add;
+use crate::commands::twin;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+
+/// How often the hub is asked for the door's report.
+const ASK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Enrolment<'_> {
+    /// The door at the hub: the one there, else a new one.
+    pub(super) async fn register(&self, steps: &mut Steps<'_>) -> anyhow::Result<DeviceIdentity> {
+        let hub = &self.session.hub;
+        let identity = match hub.device(&self.door).await {
+            Ok(identity) => {
+                steps.done("registered", format!("the hub has {} already", self.door));
+                identity
+            }
+            Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
+                let new = NewDevice::with_generated_keys(self.door.clone());
+                let made = hub.device_create(&new).await;
+                let made = made.with_context(|| format!("cannot register {}", self.door))?;
+                steps.done("registered", format!("{} is new at the hub", self.door));
+                made
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if identity.status == "disabled" {
+            return Err(Failure::new(format!(
+                "{} is disabled at the hub, which would not let it connect",
+                self.door
+            ))
+            .next(format!("doorctl devices enable {}", self.door))
+            .status(ExitStatus::Refused)
+            .into());
+        }
+        Ok(identity)
+    }
+
+    /// Building and floor, as far as they are given and differ. Gives the twin as it is then.
+    pub(super) async fn assign(&self, pi: &Pi, steps: &mut Steps<'_>) -> anyhow::Result<Twin> {
+        let hub = &self.session.hub;
+        let twin = hub.twin(&self.door).await?;
+        let mut desired = Vec::new();
+        let mut said = Vec::new();
+        for (key, text) in [
+            ("building", &self.args.building),
+            ("floor", &self.args.floor),
+        ] {
+            let Some(text) = text else { continue };
+            let wanted = add::place(text);
+            said.push(format!("{key} {text}"));
+            if twin.properties.desired.values.get(key) != Some(&wanted) {
+                desired.push((key.to_owned(), wanted));
+            }
+        }
+        let said = said.join(", ");
+        if twin.connection_state == ConnectionState::Connected && !pi.runs {
+            self.session.printer.warn(format!(
+                "something else is connected to the hub as {} just now; this Pi will take its place",
+                self.door
+            ));
+        }
+        if desired.is_empty() {
+            if !said.is_empty() {
+                steps.done("assigned", format!("{said} already"));
+            }
+            return Ok(twin);
+        }
+        let twin = hub
+            .twin_patch(&self.door, &twin::patch(&desired, &[])?, None)
+            .await;
+        let twin = twin.with_context(|| format!("cannot assign {}", self.door))?;
+        steps.done("assigned", said);
+        Ok(twin)
+    }
+
+    pub(super) fn connection_string(&self, identity: &DeviceIdentity) -> anyhow::Result<String> {
+        let keys = identity
+            .authentication
+            .as_ref()
+            .and_then(|auth| auth.symmetric_key.as_ref());
+        let key = keys
+            .and_then(|keys| keys.primary_key.as_ref())
+            .filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| {
+            Failure::new(format!("the hub shows no key of {}", self.door))
+                .next("doors with certificates have none and are set up by hand; else use a policy that may read the registry")
+        })?;
+        let connection = DeviceConnectionString {
+            host_name: self.hub_host.clone(),
+            device_id: self.door.clone(),
+            gateway_host_name: None,
+            credential: DeviceCredential::Key(SharedAccessKey::from_base64(key)?),
+        };
+        Ok(format!("{}\n", connection.expose_secret()))
+    }
+
+    /// Waits until the door is connected and has reported, anew when `seen` is the version of its report before.
+    pub(super) async fn wait(
+        &self,
+        ssh: &Ssh,
+        seen: Option<u64>,
+        steps: &mut Steps<'_>,
+    ) -> anyhow::Result<Twin> {
+        let ends = Instant::now() + self.args.deadline;
+        loop {
+            let twin = self.session.hub.twin(&self.door).await?;
+            let reported = &twin.properties.reported;
+            let anew = seen.is_none_or(|seen| reported.version > seen);
+            if twin.connection_state == ConnectionState::Connected
+                && anew
+                && reported.values.contains_key("door")
+            {
+                steps.done(
+                    "reports",
+                    format!("{} is connected and has reported", self.door),
+                );
+                return Ok(twin);
+            }
+            if Instant::now() >= ends {
+                let lacks = match twin.connection_state {
+                    ConnectionState::Connected => "is connected and has not reported",
+                    ConnectionState::Disconnected => "is not connected to the hub",
+                };
+                let said = ssh
+                    .run(&Script::status(self.name()), None)
+                    .await
+                    .map(|ran| ran.last_words());
+                return Err(Failure::new(format!(
+                    "{} {lacks} after {} s; on {} it says:\n  {}",
+                    self.door,
+                    self.args.deadline.as_secs(),
+                    ssh.host(),
+                    said.unwrap_or_else(|error| error.to_string())
+                ))
+                .next(format!(
+                    "{} journalctl -u door-agent@{} -f; then repeat this command",
+                    ssh.by_hand(),
+                    self.door
+                ))
+                .status(ExitStatus::Deadline)
+                .into());
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+}

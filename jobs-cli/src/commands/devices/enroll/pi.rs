@@ -1,0 +1,271 @@
+//! The steps on the Pi.
+
+use super::Enrolment;
+use super::package::{self, Package};
+use super::script::Script;
+use super::settings;
+use super::ssh::{Ran, Ssh, tail};
+use super::steps::Steps;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use doorctl::DeviceIdentity;
+
+/// What the Pi is and has.
+#[derive(Debug)]
+pub(super) struct Pi {
+    architecture: String,
+    installed: Option<String>,
+    has_settings: bool,
+    /// Whether the door runs there.
+    pub(super) runs: bool,
+}
+
+impl Enrolment<'_> {
+    /// Looks at the Pi, and refuses one that cannot be a door.
+    pub(super) async fn look(&self, ssh: &mut Ssh, steps: &mut Steps<'_>) -> anyhow::Result<Pi> {
+        let script = Script::look(self.name());
+        let ran = ssh.run(&script, None).await?;
+        let known = |key| ran.value(key).filter(|value| !value.is_empty());
+        let refused = |said: &str| ssh.failure(script.step, said);
+        let machine = known("machine").ok_or_else(|| refused(&ran.last_words()))?;
+        let architecture = known("architecture").ok_or_else(|| {
+            refused("it has no dpkg, expected Raspberry Pi OS or Debian")
+                .next("install Raspberry Pi OS (64-bit) on it")
+        })?;
+        if machine == "armv6l" {
+            return Err(refused(
+                "it is ARMv6 (Pi 1 or Zero), expected ARMv7 or ARM64 (Pi 2 or newer)",
+            )
+            .into());
+        }
+        let sudo = match known("root") {
+            Some("user") => false,
+            Some(_) => true,
+            None => {
+                return Err(refused(
+                    "its user is not root, and sudo there wants a password or is missing",
+                )
+                .next(format!(
+                    "connect as root, or let that user use sudo without a password: {}",
+                    ssh.by_hand()
+                ))
+                .into());
+            }
+        };
+        if known("systemd").is_none() {
+            return Err(refused("systemd does not run there, and doors are services of it").into());
+        }
+        let installed = known("installed").and_then(|text| text.strip_prefix("installed "));
+        let pi = Pi {
+            architecture: architecture.to_owned(),
+            installed: installed.map(str::to_owned),
+            has_settings: known("config").is_some(),
+            runs: known("service") == Some("active"),
+        };
+        let by = if sudo { "root by sudo" } else { "root" };
+        let has = match &pi.installed {
+            Some(version) => format!("door-agent {version}"),
+            None => "no door-agent yet".to_owned(),
+        };
+        steps.done(
+            "pi",
+            format!("{} is {machine} ({architecture}), {by}, {has}", ssh.host()),
+        );
+        if sudo {
+            ssh.use_sudo();
+        }
+        Ok(pi)
+    }
+
+    /// The package to install, when one has to be.
+    pub(super) fn package(&self, pi: &Pi) -> anyhow::Result<Option<Package>> {
+        let found = Package::find(self.args.package.as_deref(), &pi.architecture)?;
+        match (found, &pi.installed) {
+            (Some(package), installed) if package.version.is_none() || package.version != *installed => Ok(Some(package)),
+            (_, Some(_)) => Ok(None),
+            (None, None) => Err(Failure::new(format!(
+                "there is no package of door-agent for {} in target/packages or here, and none is installed on {}",
+                pi.architecture, self.args.host
+            ))
+            .next(package::MAKE_ONE)
+            .into()),
+            (Some(package), None) => Ok(Some(package)),
+        }
+    }
+
+    /// The settings to have on the Pi: those given, else those there, with the hub set right.
+    pub(super) async fn settings(&self, ssh: &Ssh, pi: &Pi) -> anyhow::Result<String> {
+        if let Some(settings) = &self.settings {
+            return Ok(settings.clone());
+        }
+        let path = format!("/etc/door-agent/{}.toml", self.name());
+        if !pi.has_settings {
+            return Err(Failure::new(format!(
+                "no --config is given, and {} has no {path} yet",
+                ssh.host()
+            ))
+            .next(settings::WRITE_SOME)
+            .into());
+        }
+        let there = ssh.done(&Script::read(self.name()), None).await?;
+        let whence = format!("{path} on {}", ssh.host());
+        settings::for_door(
+            &format!("{}\n", there.stdout),
+            &whence,
+            self.name(),
+            &self.access,
+        )
+    }
+
+    pub(super) async fn install(
+        &self,
+        ssh: &Ssh,
+        package: Option<Package>,
+        pi: &Pi,
+        steps: &mut Steps<'_>,
+    ) -> anyhow::Result<()> {
+        let Some(package) = package else {
+            let version = pi.installed.as_deref().unwrap_or_default();
+            steps.done("package", format!("door-agent {version} is there already"));
+            return Ok(());
+        };
+        let bytes = package.read()?;
+        let ran = ssh.done(&Script::install(), Some(&bytes)).await?;
+        let version = ran.value("version").unwrap_or("of unknown version");
+        let from = package.path.display();
+        steps.done(
+            "package",
+            format!("door-agent {version} is installed from {from}"),
+        );
+        // What the package itself has to say.
+        for line in ran
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("door-agent: "))
+        {
+            self.session.printer.say(format!("          {line}"));
+        }
+        Ok(())
+    }
+
+    /// Sends the files, has them checked, and puts them in place: in this order, so that files that are wrong replace none that are right.
+    pub(super) async fn configure(
+        &self,
+        ssh: &Ssh,
+        settings: &str,
+        identity: &DeviceIdentity,
+        steps: &mut Steps<'_>,
+    ) -> anyhow::Result<()> {
+        let name = self.name();
+        let connection = self.connection_string(identity)?;
+        let mut files = vec![
+            ("connection-string", connection.as_str()),
+            ("toml", settings),
+        ];
+        files.extend(self.session.ca.as_deref().map(|ca| ("ca.pem", ca)));
+        for (suffix, text) in files {
+            ssh.done(&Script::stage(name, suffix), Some(text.as_bytes()))
+                .await?;
+        }
+        let checked = ssh.run(&Script::check(name), None).await?;
+        if !checked.succeeded {
+            // They hold the key; that they could not be removed is not the error to tell.
+            drop(ssh.run(&Script::unstage(name), None).await);
+            return Err(self.check_failed(ssh, &checked).into());
+        }
+        steps.done("checked", "door-agent check finds nothing wrong on the Pi");
+        for line in checked
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("note "))
+        {
+            self.session.printer.say(format!("          {line}"));
+        }
+        let placed = ssh.done(&Script::place(name), None).await?;
+        let what = [
+            ("config", "toml"),
+            ("key", "connection-string"),
+            ("ca", "ca.pem"),
+        ]
+        .map(|(key, suffix)| {
+            placed.value(key).map(|what| match (what, suffix) {
+                ("same", _) => format!("{name}.{suffix} is there already"),
+                ("changed", "toml") => {
+                    format!("{name}.toml is replaced (the one before: {name}.toml.bak)")
+                }
+                ("changed", _) => format!("{name}.{suffix} is replaced"),
+                _ => format!("{name}.{suffix} is new"),
+            })
+        });
+        let what: Vec<String> = what.into_iter().flatten().collect();
+        steps.done(
+            "settings",
+            format!("in /etc/door-agent {}", what.join(", ")),
+        );
+        Ok(())
+    }
+
+    fn check_failed(&self, ssh: &Ssh, checked: &Ran) -> Failure {
+        let wrong: Vec<&str> = checked
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("WRONG"))
+            .collect();
+        let said = match wrong.is_empty() {
+            true => checked.last_words(),
+            false => tail(&wrong.join("\n")),
+        };
+        let next = match said.contains("WRONG  hub") && self.args.hub_host.is_none() {
+            true => "is the hub to be reached from the Pi under this name and port? else --hub-host HOST, --mqtt-port PORT".to_owned(),
+            false => match &self.args.config {
+                Some(path) => format!("mend {} and repeat this command", path.display()),
+                None => "mend it there, or name better settings by --config FILE, and repeat this command".to_owned(),
+            },
+        };
+        Failure::new(format!(
+            "door-agent check on {}, of settings that were not put in place:\n  {said}",
+            ssh.host()
+        ))
+        .next(next)
+    }
+
+    /// Whether the door was started, or started anew.
+    pub(super) async fn start(&self, ssh: &Ssh, steps: &mut Steps<'_>) -> anyhow::Result<bool> {
+        let name = self.name();
+        let started = ssh.done(&Script::start(name), None).await?;
+        match started.value("state") {
+            Some("running") => {
+                steps.done(
+                    "service",
+                    format!("door-agent@{name} runs already and is not restarted"),
+                );
+                return Ok(false);
+            }
+            Some("stale") => {}
+            _ => {
+                steps.done("service", format!("door-agent@{name} is started"));
+                return Ok(true);
+            }
+        }
+        let restarted = ssh
+            .run(&Script::restart(name, self.args.force), None)
+            .await?;
+        if !restarted.succeeded {
+            return Err(Failure::new(format!(
+                "door-agent@{name} on {} goes on with its old program or settings: {}",
+                ssh.host(),
+                restarted.last_words()
+            ))
+            .next(format!(
+                "when its lock may move, there: door-agent restart --force {name}; or repeat this command with --force"
+            ))
+            .status(ExitStatus::Refused)
+            .into());
+        }
+        steps.done(
+            "service",
+            format!("door-agent@{name} is restarted with what has changed"),
+        );
+        Ok(true)
+    }
+}

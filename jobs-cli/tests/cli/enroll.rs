@@ -1,0 +1,68 @@
+//! `devices enroll` without a hub or a Pi.
+
+use super::support::Home;
+
+const SETTINGS: &str = "[strike]\nkind = \"maglock\"\n[board]\nkind = \"simulated\"\n";
+
+#[test]
+fn a_dry_run_tells_every_step_and_asks_nobody() {
+    let home = Home::with_absent_hub();
+    std::fs::write(home.path().join("lobby.toml"), SETTINGS).unwrap();
+    insta::assert_snapshot!(home.run(&[
+        "devices",
+        "enroll",
+        "pi@10.0.3.7",
+        "lobby-east",
+        "--building",
+        "43",
+        "--floor",
+        "3",
+        "--config",
+        "lobby.toml",
+        "--hub-host",
+        "10.0.3.1",
+        "--mqtt-port",
+        "18883",
+        "--ssh-port",
+        "2222",
+        "--ssh-option",
+        "StrictHostKeyChecking=accept-new",
+        "--dry-run",
+    ]));
+}
+
+#[test]
+fn mistakes_are_told_before_anybody_is_asked() {
+    let home = Home::with_absent_hub();
+    std::fs::write(
+        home.path().join("broken.toml"),
+        "[strike]\nkind = maglock\n",
+    )
+    .unwrap();
+    std::fs::write(
+        home.path().join("half.toml"),
+        "[strike]\nkind = \"maglock\"\n",
+    )
+    .unwrap();
+    let enroll = |arguments: &[&str]| {
+        let mut all = vec!["devices", "enroll"];
+        all.extend(arguments);
+        all.extend(["--mqtt-port", "8883"]);
+        home.run(&all)
+    };
+    insta::assert_snapshot!(enroll(&["-oProxyCommand=x", "lobby"]));
+    insta::assert_snapshot!(enroll(&["pi@10.0.3.7", "lobby east"]));
+    insta::assert_snapshot!(enroll(&["pi@10.0.3.7", "lobby"]));
+    insta::assert_snapshot!(enroll(&[
+        "pi@10.0.3.7",
+        "lobby",
+        "--hub-host",
+        "10.0.3.1:443"
+    ]));
+    let hub = ["pi@10.0.3.7", "lobby", "--hub-host", "10.0.3.1", "--config"];
+    for file in ["absent.toml", "broken.toml", "half.toml"] {
+        let mut arguments = hub.to_vec();
+        arguments.push(file);
+        insta::assert_snapshot!(enroll(&arguments));
+    }
+}
