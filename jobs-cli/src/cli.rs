@@ -1,9 +1,11 @@
 //! The command line: what can be asked for, and the help that explains it. No behaviour.
 
+pub(crate) mod confirm;
 pub(crate) mod context;
 #[cfg(all(unix, feature = "demo"))]
 pub(crate) mod demo;
 pub(crate) mod devices;
+pub(crate) mod doors;
 pub(crate) mod enroll;
 pub(crate) mod jobs;
 pub(crate) mod target;
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Query(twin::QueryArgs),
     /// Call a method of one door, now.
     Invoke(twin::InvokeArgs),
+    #[command(flatten)]
+    Doors(doors::DoorsCommand),
     /// Work over many doors, now or at a set time.
     #[command(subcommand, visible_alias = "job")]
     Jobs(jobs::JobsCommand),

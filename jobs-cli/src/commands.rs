@@ -1,10 +1,12 @@
 //! A function per verb.
 
 mod completion;
+pub(crate) mod confirm;
 mod context;
 #[cfg(all(unix, feature = "demo"))]
 mod demo;
 mod devices;
+mod doors;
 mod invoke;
 mod jobs;
 mod query;
@@ -28,6 +30,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Twin(command) => twin::run(command, &session()?).await,
         Command::Query(args) => query::run(&args, &session()?).await,
         Command::Invoke(args) => invoke::run(&args, &session()?).await,
+        Command::Doors(command) => Box::pin(doors::run(command, &session()?)).await,
         Command::Jobs(command) => Box::pin(jobs::run(command, &session()?)).await,
     }
 }

@@ -51,8 +51,7 @@ impl LockState {
 
     /// What a twin reports.
     pub(crate) fn reported(twin: &Twin) -> Self {
-        let door = twin.properties.reported.values.get("door");
-        door.map_or(Self::default(), Self::read)
+        reported_door(twin).map_or(Self::default(), Self::read)
     }
 
     /// The four columns.
@@ -120,6 +119,11 @@ fn place(twin: &Twin, name: &str) -> String {
     desired
         .or_else(|| reported_value(&twin.properties.reported.values, name))
         .map_or(String::new(), plain)
+}
+
+/// All that a twin reports of its door.
+pub(crate) fn reported_door(twin: &Twin) -> Option<&Value> {
+    twin.properties.reported.values.get("door")
 }
 
 /// A setting that the door applied.

@@ -1,6 +1,8 @@
 //! What a job came to at each door, told by what the door answered: the hub counts answers, a person counts secured doors.
 
+use door_core::contract::Mode;
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobAction, JobRequest, JobResponse};
+use iothub_protocol::method::MethodRequest;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,12 +12,12 @@ use crate::printer::{Cell, Row, Tone};
 /// What a job wants of each door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// `lockDoor`: closed, locked and known to be.
+    /// `lockDoor`, or a mode that locks: closed, locked and known to be.
     Secured {
         /// Whether a door that nothing can prove counts.
         accept_unproven: bool,
     },
-    /// `unlockDoor`: released.
+    /// `unlockDoor`, or passage mode: released.
     Released,
     /// Any other method: a status of success.
     Answered,
@@ -75,28 +77,31 @@ pub(crate) struct Tally {
 impl Wanted {
     /// What a job that the hub tells of wants.
     pub(crate) fn of(job: &JobResponse, accept_unproven: bool) -> Self {
-        let method = job
-            .cloud_to_device_method
-            .as_ref()
-            .map(|call| call.method_name().as_str());
-        Self::of_method(method, accept_unproven)
+        Self::of_call(job.cloud_to_device_method.as_ref(), accept_unproven)
     }
 
     /// What a job that is about to be made wants.
     pub(crate) fn of_request(request: &JobRequest) -> Self {
-        let method = match &request.action {
-            JobAction::Method(call) => Some(call.method_name().as_str()),
-            JobAction::UpdateTwin(_) => None,
-        };
-        Self::of_method(method, false)
+        match &request.action {
+            JobAction::Method(call) => Self::of_call(Some(call), false),
+            JobAction::UpdateTwin(_) => Self::Changed,
+        }
     }
 
-    fn of_method(method: Option<&str>, accept_unproven: bool) -> Self {
-        match method {
-            Some("lockDoor") => Self::Secured { accept_unproven },
-            Some("unlockDoor") => Self::Released,
-            Some(_) => Self::Answered,
-            None => Self::Changed,
+    /// What a call of a method wants; without one a twin was changed.
+    pub(crate) fn of_call(call: Option<&MethodRequest>, accept_unproven: bool) -> Self {
+        let Some(call) = call else {
+            return Self::Changed;
+        };
+        match call.method_name().as_str() {
+            "lockDoor" => Self::Secured { accept_unproven },
+            "unlockDoor" => Self::Released,
+            "setMode" => match mode_asked(call) {
+                Some(Mode::Lockdown | Mode::Secure) => Self::Secured { accept_unproven },
+                Some(Mode::Passage) => Self::Released,
+                Some(Mode::Normal | Mode::Maintenance) | None => Self::Answered,
+            },
+            _ => Self::Answered,
         }
     }
 
@@ -122,6 +127,15 @@ impl Wanted {
             Self::Answered | Self::Changed => true,
         }
     }
+}
+
+/// The mode that a `setMode` asks for: its payload is an object, or a text that holds one.
+fn mode_asked(call: &MethodRequest) -> Option<Mode> {
+    let mut payload: Value = serde_json::from_str(call.payload()?.get()).ok()?;
+    if let Value::String(text) = &payload {
+        payload = serde_json::from_str(text).ok()?;
+    }
+    Mode::parse(payload.get("mode")?.as_str()?)
 }
 
 impl OutcomeRow {
@@ -352,6 +366,23 @@ mod tests {
                 "refused (409): lockdown holds the door".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_mode_that_locks_or_releases_is_measured_by_the_bolt() {
+        for (payload, wanted) in [
+            (r#"{"mode":"lockdown"}"#, LOCK),
+            (r#""{\"mode\":\"secure\"}""#, LOCK),
+            (r#"{"mode":"passage"}"#, Wanted::Released),
+            (r#"{"mode":"normal"}"#, Wanted::Answered),
+            (r#"{"mode":"open"}"#, Wanted::Answered),
+            ("[1]", Wanted::Answered),
+        ] {
+            let call = MethodRequest::new("setMode".parse().unwrap()).with_payload(
+                serde_json::value::RawValue::from_string(payload.to_owned()).unwrap(),
+            );
+            assert_eq!(Wanted::of_call(Some(&call), false), wanted, "{payload}");
+        }
     }
 
     #[test]

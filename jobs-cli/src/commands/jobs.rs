@@ -1,11 +1,11 @@
 //! `doorctl jobs ...`
 
-mod create;
+pub(super) mod create;
 pub(crate) mod follow;
 mod retry;
 mod stop;
 pub(crate) mod view;
-mod wait;
+pub(super) mod wait;
 
 use doorctl::ClientError;
 use iothub_protocol::job::{JobResponse, JobStatus, JobType};

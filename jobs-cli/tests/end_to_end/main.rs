@@ -5,6 +5,7 @@
 mod again;
 mod demo;
 mod devices;
+mod doors;
 mod enroll;
 mod jobs;
 mod restart;

@@ -163,6 +163,16 @@ impl Lab {
         }
     }
 
+    /// Ends the agent of a door, as when its machine is switched off; waits until the hub shows it.
+    pub(crate) fn stop(&self, name: &str, door: Door) {
+        self.runtime.block_on(door.agent.shutdown());
+        // It is written anew when the door is started again.
+        std::fs::remove_file(self.operator.folder().join(format!("{name}.key"))).unwrap();
+        self.operator.until(&["twin", "show", name], |twin| {
+            twin["connectionState"] == "Disconnected"
+        });
+    }
+
     /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the hub shows it connected.
     pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
         let door = self.door_on_its_way(name, flags);
@@ -179,6 +189,11 @@ impl Lab {
         let mut arguments = vec!["devices", "add", name];
         arguments.extend(flags);
         self.operator.run(&arguments).expect(0);
+        self.start(name)
+    }
+
+    /// Starts the agent of a door that is registered.
+    pub(crate) fn start(&self, name: &str) -> Door {
         start_door(
             &self.operator,
             &self.runtime,

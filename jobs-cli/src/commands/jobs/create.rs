@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use door_core::contract::{CommandId, LockDoor, Relinquish, UnlockDoor, Window};
 use doorctl::Page;
-use iothub_protocol::job::{JobAction, JobRequest};
+use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{ErrorCode, JobId};
@@ -116,12 +116,13 @@ fn door_call(
     )
 }
 
-fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
+/// A payload as it is sent.
+pub(in crate::commands) fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
     serde_json::value::to_raw_value(payload).context("cannot encode the payload")
 }
 
 /// Which doors, when, and under which name.
-pub(super) struct Plan {
+pub(in crate::commands) struct Plan {
     id: JobId,
     target: Target,
     at: At,
@@ -132,7 +133,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(
+    pub(in crate::commands) fn new(
         what: &str,
         target: Target,
         schedule: &ScheduleArgs,
@@ -157,13 +158,18 @@ impl Plan {
         })
     }
 
+    /// Its id.
+    pub(in crate::commands) fn id(&self) -> &JobId {
+        &self.id
+    }
+
     /// When the doors are called.
-    pub(super) fn start(&self) -> Timestamp {
+    pub(in crate::commands) fn start(&self) -> Timestamp {
         self.at.when.timestamp()
     }
 
     /// So long after the start.
-    pub(super) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
+    pub(in crate::commands) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
         Ok(self
             .start()
             .checked_add(length)?
@@ -171,7 +177,7 @@ impl Plan {
     }
 
     /// A repeated delivery is known by the job's id; one that comes after the job's end does not act.
-    fn window(&self) -> anyhow::Result<Window> {
+    pub(in crate::commands) fn window(&self) -> anyhow::Result<Window> {
         let command_id: CommandId = self
             .id
             .as_str()
@@ -190,26 +196,7 @@ impl Plan {
         session: &Session,
     ) -> anyhow::Result<ExitStatus> {
         let matching = self.preview(session).await?;
-        let request = JobRequest {
-            job_id: Some(self.id.clone()),
-            action,
-            query_condition: self.target.condition.clone(),
-            start_time: (!self.at_once).then(|| self.start()),
-            max_execution_time: self.max_execution,
-        };
-        let wanted = Wanted::of_request(&request);
-        let job = match session.hub.job_create(&self.id, &request).await {
-            Ok(job) => job,
-            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
-                return Err(Failure::new(format!(
-                    "--id: the hub has a job called {} already; nothing was changed",
-                    self.id
-                ))
-                .next("choose another --id, or leave it out to have one made")
-                .into());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let (job, wanted) = self.submit(action, session).await?;
         let printer = &session.printer;
         printer.say(format!("job {} is {}: {matching}", self.id, job.status));
         printer.say(format!("starts {}", self.at.echo(Timestamp::now())));
@@ -227,12 +214,40 @@ impl Plan {
         Ok(ExitStatus::Success)
     }
 
+    /// Hands the job to the hub; gives it, and what it wants of each door.
+    pub(in crate::commands) async fn submit(
+        &self,
+        action: JobAction,
+        session: &Session,
+    ) -> anyhow::Result<(JobResponse, Wanted)> {
+        let request = JobRequest {
+            job_id: Some(self.id.clone()),
+            action,
+            query_condition: self.target.condition.clone(),
+            start_time: (!self.at_once).then(|| self.start()),
+            max_execution_time: self.max_execution,
+        };
+        let wanted = Wanted::of_request(&request);
+        match session.hub.job_create(&self.id, &request).await {
+            Ok(job) => Ok((job, wanted)),
+            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
+                Err(Failure::new(format!(
+                    "--id: the hub has a job called {} already; nothing was changed",
+                    self.id
+                ))
+                .next("choose another --id, or leave it out to have one made")
+                .into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// How many doors the condition finds now, in words; an error when a door that was named does not exist.
     async fn preview(&self, session: &Session) -> anyhow::Result<String> {
         let page: Page<Twin> = session.hub.query_page(&self.target.query(), None).await?;
         let more = page.continuation.is_some();
         if !more && page.items.len() < self.target.names.len() {
-            self.refuse_unknown(session).await?;
+            refuse_unknown(&self.target, session).await?;
         }
         Ok(match (page.items.len(), more) {
             (0, _) => {
@@ -246,19 +261,22 @@ impl Plan {
             (count, true) => format!("{count} doors and more match now"),
         })
     }
+}
 
-    async fn refuse_unknown(&self, session: &Session) -> anyhow::Result<()> {
-        let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
-        let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-        match self
-            .target
-            .names
-            .iter()
-            .find(|name| !known.contains(&name.as_str()))
-        {
-            Some(name) => Err(unknown_door(name.as_str(), &known).into()),
-            None => Ok(()),
-        }
+/// An error when a door that was named does not exist: with the name that was probably meant.
+pub(in crate::commands) async fn refuse_unknown(
+    target: &Target,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
+    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+    match target
+        .names
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        Some(name) => Err(unknown_door(name.as_str(), &known).into()),
+        None => Ok(()),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn watch(
 }
 
 /// Follows a job whose aim is known.
-pub(super) async fn watch_as(
+pub(in crate::commands) async fn watch_as(
     id: &JobId,
     wanted: Wanted,
     session: &Session,
@@ -59,8 +59,18 @@ pub(super) async fn wait(
     accept_unproven: bool,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let ends = Instant::now() + deadline;
     let wanted = wanted(id, accept_unproven, session).await?;
+    wait_as(id, deadline, wanted, session).await
+}
+
+/// Like [`wait`], for a job whose aim is known.
+pub(in crate::commands) async fn wait_as(
+    id: &JobId,
+    deadline: Duration,
+    wanted: Wanted,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let ends = Instant::now() + deadline;
     let mut view = View::new(&session.printer);
     let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
     let ended = tokio::select! {
@@ -112,7 +122,7 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
 }
 
 /// Looks at what the doors that accepted report, until they are there (`true`) or the time is up.
-async fn until_there(
+pub(in crate::commands) async fn until_there(
     hub: &HubClient,
     rows: &mut [OutcomeRow],
     wanted: Wanted,

@@ -1,0 +1,260 @@
+//! A door's authority array, read from what it answers, and told to a person. Read leniently: a newer door may have slots that this program
+//! does not know.
+
+use door_core::Slot;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::printer::{Cell, Row, Tone};
+use crate::time;
+
+/// A slot as a door tells it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    slot: u8,
+    want: String,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    until: Option<Timestamp>,
+    #[serde(default)]
+    command_id: Option<String>,
+}
+
+/// What a slot does to the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Effect {
+    /// It is what the door does.
+    Decides,
+    /// A slot above it decides.
+    Overruled,
+    /// Nobody asks for anything there.
+    Empty,
+}
+
+/// One line of `why`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SlotRow {
+    /// Its number; none: what holds when all are empty.
+    pub(super) slot: Option<u8>,
+    pub(super) name: String,
+    /// `locked` or `released`.
+    pub(super) wants: String,
+    /// Who filled it: the source, and the command when there was one.
+    pub(super) by: String,
+    pub(super) until: Option<Timestamp>,
+    pub(super) effect: Effect,
+    /// The end in the zone of the person.
+    #[serde(skip)]
+    end: String,
+}
+
+impl Row for SlotRow {
+    fn titles() -> Vec<&'static str> {
+        vec!["slot", "name", "wants", "by", "until", "effect"]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let (effect, tone) = match self.effect {
+            Effect::Decides => ("decides", Tone::Good),
+            Effect::Overruled => ("overruled", Tone::Doubtful),
+            Effect::Empty => ("", Tone::Plain),
+        };
+        vec![
+            Cell::from(self.slot.map_or(String::new(), |slot| slot.to_string())),
+            Cell::from(&self.name),
+            Cell::from(&self.wants),
+            Cell::from(&self.by),
+            Cell::from(&self.end),
+            Cell::toned(effect, tone),
+        ]
+    }
+}
+
+/// The array of a door that answered `getState`; `None` when the answer has none.
+pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Vec<SlotRow>> {
+    let mut entries: Vec<Entry> = serde_json::from_value(answer.get("slots")?.clone()).ok()?;
+    entries.sort_by_key(|entry| entry.slot);
+    let decides = entries.first().map(|entry| entry.slot);
+    let mut rows: Vec<SlotRow> = entries
+        .into_iter()
+        .map(|entry| {
+            let end = match entry.until {
+                Some(until) => {
+                    let at = time::said(&until.to_zoned(zone.clone()));
+                    format!("{at}, {}", time::countdown(until, now))
+                }
+                None => "no end told".to_owned(),
+            };
+            let source = entry.source.unwrap_or_default();
+            SlotRow {
+                slot: Some(entry.slot),
+                name: name(entry.slot).to_owned(),
+                wants: entry.want,
+                by: match entry.command_id {
+                    Some(command) => format!("{source}: {command}"),
+                    None => source,
+                },
+                until: entry.until,
+                effect: match decides == Some(entry.slot) {
+                    true => Effect::Decides,
+                    false => Effect::Overruled,
+                },
+                end,
+            }
+        })
+        .collect();
+    for slot in Slot::ALL.map(Slot::number) {
+        if !rows.iter().any(|row| row.slot == Some(slot)) {
+            rows.push(SlotRow {
+                slot: Some(slot),
+                name: name(slot).to_owned(),
+                wants: String::new(),
+                by: String::new(),
+                until: None,
+                effect: Effect::Empty,
+                end: String::new(),
+            });
+        }
+    }
+    rows.sort_by_key(|row| row.slot);
+    let default = answer.get("relinquishDefault").and_then(Value::as_str);
+    rows.push(SlotRow {
+        slot: None,
+        name: "default".to_owned(),
+        wants: default.unwrap_or_default().to_owned(),
+        by: "configuration".to_owned(),
+        until: None,
+        effect: match decides {
+            None => Effect::Decides,
+            Some(_) => Effect::Overruled,
+        },
+        end: String::new(),
+    });
+    Some(rows)
+}
+
+/// What wins, and over what: `slot 5 (lockdown) decides: locked; it overrules slot 8 (operator hold: released)`.
+pub(super) fn because(rows: &[SlotRow]) -> String {
+    let Some(decides) = rows.iter().find(|row| row.effect == Effect::Decides) else {
+        return "no slot is told".to_owned();
+    };
+    let mut text = match decides.slot {
+        Some(slot) => format!("slot {slot} ({}) decides: {}", decides.name, decides.wants),
+        None => format!(
+            "no slot is filled, so the door's default decides: {}",
+            decides.wants
+        ),
+    };
+    if decides.until.is_some() {
+        text += &format!(", until {}", decides.end);
+    }
+    let overruled: Vec<String> = rows
+        .iter()
+        .filter(|row| row.effect == Effect::Overruled)
+        .filter_map(|row| {
+            let slot = row.slot?;
+            Some(format!("slot {slot} ({}: {})", row.name, row.wants))
+        })
+        .collect();
+    if !overruled.is_empty() {
+        text += &format!("; it overrules {}", overruled.join(", "));
+    }
+    text
+}
+
+/// A slot by its number.
+pub(super) fn name(slot: u8) -> &'static str {
+    match Slot::try_from(slot) {
+        Ok(Slot::FireRelease) => "fire release",
+        Ok(Slot::RequestToExit) => "request to exit",
+        Ok(Slot::LocalGrant) => "local grant",
+        Ok(Slot::Lockdown) => "lockdown",
+        Ok(Slot::OperatorGrant) => "operator grant",
+        Ok(Slot::OperatorHold) => "operator hold",
+        Ok(Slot::Passage) => "passage mode",
+        Err(_) => "unknown to this doorctl",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(answer: &Value) -> (Vec<String>, String) {
+        let now = "2026-11-23T22:00:00Z".parse().unwrap();
+        let rows = rows(answer, &TimeZone::UTC, now).unwrap();
+        let lines = rows
+            .iter()
+            .map(|row| {
+                let cells: Vec<String> = row.cells().into_iter().map(|cell| cell.text).collect();
+                cells.join("|")
+            })
+            .collect();
+        (lines, because(&rows))
+    }
+
+    #[test]
+    fn the_lowest_slot_decides_and_the_rest_is_overruled() {
+        let (lines, because) = told(&json!({"relinquishDefault": "locked", "slots": [
+            {"slot": 8, "want": "released", "source": "remote", "until": null, "commandId": null},
+            {"slot": 5, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:00Z", "commandId": "drill"},
+        ]}));
+        assert_eq!(
+            lines,
+            [
+                "1|fire release||||",
+                "2|request to exit||||",
+                "3|local grant||||",
+                "5|lockdown|locked|remote: drill|Mon 2026-11-23 22:10:00 UTC, in 10 min|decides",
+                "7|operator grant||||",
+                "8|operator hold|released|remote|no end told|overruled",
+                "9|passage mode||||",
+                "|default|locked|configuration||overruled",
+            ]
+        );
+        assert_eq!(
+            because,
+            "slot 5 (lockdown) decides: locked, until Mon 2026-11-23 22:10:00 UTC, in 10 min; it overrules slot 8 (operator hold: released)"
+        );
+    }
+
+    #[test]
+    fn an_empty_array_leaves_it_to_the_default() {
+        let (lines, because) = told(&json!({"relinquishDefault": "released", "slots": []}));
+        assert_eq!(
+            lines.last().unwrap(),
+            "|default|released|configuration||decides"
+        );
+        assert_eq!(
+            because,
+            "no slot is filled, so the door's default decides: released"
+        );
+    }
+
+    #[test]
+    fn a_slot_of_a_newer_door_has_its_place() {
+        let (lines, because) = told(&json!({"relinquishDefault": "locked", "slots": [
+            {"slot": 12, "want": "released"}]}));
+        assert_eq!(
+            lines[7],
+            "12|unknown to this doorctl|released||no end told|decides"
+        );
+        assert!(because.starts_with("slot 12 (unknown to this doorctl) decides"));
+    }
+
+    #[test]
+    fn an_answer_without_an_array_is_no_array() {
+        let now = Timestamp::UNIX_EPOCH;
+        for answer in [json!({}), json!({"slots": "none"}), json!(null)] {
+            assert_eq!(rows(&answer, &TimeZone::UTC, now), None);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Calling doors directly, some at a time, and what they came to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorctl::{ClientError, HubClient};
+use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobError, JobOutcome, JobType};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::{DeviceId, ErrorCode, JobId};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::commands::jobs::wait;
+use crate::exit_status::ExitStatus;
+use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
+use crate::printer::Format;
+use crate::session::{Session, explain_door};
+
+/// Doors that are called at the same time.
+const AT_ONCE: usize = 16;
+
+/// What is wanted of each door, and by when at the latest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aim {
+    pub(super) wanted: Wanted,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// What direct calls came to, as JSON.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    tally: Tally,
+    doors: &'a [OutcomeRow],
+}
+
+/// Calls these doors, prints what they came to.
+pub(super) async fn directly(
+    doors: Vec<DeviceId>,
+    id: &JobId,
+    call: MethodRequest,
+    aim: Aim,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let ends = aim.deadline.map(|deadline| Instant::now() + deadline);
+    let called = call_each(doors, id, call, aim.wanted, session);
+    let mut rows = tokio::select! {
+        rows = called => rows?,
+        _ = tokio::signal::ctrl_c() => {
+            session.printer.say("not waiting any more; doors that were called may still act: doorctl status");
+            return Ok(ExitStatus::Interrupted);
+        }
+    };
+    let mut in_time = true;
+    if let Some(ends) = ends {
+        in_time = tokio::select! {
+            there = wait::until_there(&session.hub, &mut rows, aim.wanted, ends) => there?,
+            _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),
+        };
+    }
+    let tally = Tally::of(&rows);
+    match session.printer.format() {
+        Format::Json => session.printer.document(&Report {
+            tally,
+            doors: &rows,
+        })?,
+        _ => session.printer.rows(&rows)?,
+    }
+    session.printer.say(tally.said(aim.wanted));
+    Ok(match in_time {
+        true => verdict(&rows),
+        false => ExitStatus::Deadline,
+    })
+}
+
+/// What the doors' answers mean for a script.
+fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
+    if rows.iter().all(|row| row.progress == Progress::Reached) {
+        return ExitStatus::Success;
+    }
+    match rows.iter().all(|row| row.method_status == Some(409)) {
+        true => ExitStatus::Refused,
+        false => ExitStatus::Incomplete,
+    }
+}
+
+/// Calls each door, some at a time; gives what they came to, by name.
+async fn call_each(
+    doors: Vec<DeviceId>,
+    id: &JobId,
+    call: MethodRequest,
+    wanted: Wanted,
+    session: &Session,
+) -> anyhow::Result<Vec<OutcomeRow>> {
+    let alone = doors.len() == 1;
+    let call = Arc::new(call);
+    let doors = doors.into_iter().map(|door| (door, Arc::clone(&call)));
+    let answers = each(doors, &session.hub, |hub, door, call| async move {
+        hub.invoke(&door, &call).await
+    })
+    .await;
+    let mut rows = Vec::new();
+    for (door, answer) in answers {
+        let mut record = DeviceJob {
+            device_id: door.clone(),
+            job_id: id.clone(),
+            job_type: JobType::ScheduleDeviceMethod,
+            status: DeviceJobStatus::Completed,
+            start_time_utc: None,
+            end_time_utc: None,
+            created_date_time_utc: None,
+            last_updated_date_time_utc: None,
+            outcome: None,
+            error: None,
+        };
+        match answer {
+            Ok(result) => {
+                record.outcome = Some(JobOutcome {
+                    device_method_response: Some(result),
+                });
+            }
+            // With one door, what is wrong with hub or name is the command's own error.
+            Err(error) if alone && !is_the_doors(&error) => {
+                return Err(explain_door(session, &door, error).await);
+            }
+            Err(error) => {
+                record.status = DeviceJobStatus::Failed;
+                record.error = Some(JobError {
+                    code: error
+                        .code()
+                        .map_or("NotReached".to_owned(), |code| code.name().to_owned()),
+                    description: match &error {
+                        ClientError::Refused(refusal) => refusal.message.clone(),
+                        other => other.to_string(),
+                    },
+                });
+            }
+        }
+        rows.push(OutcomeRow::new(&record, wanted));
+    }
+    Ok(rows)
+}
+
+/// Whether an error is about the door and not about the way to the hub.
+fn is_the_doors(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some(ErrorCode::DeviceNotOnline | ErrorCode::GatewayTimeout)
+    ) || error.status() == Some(504)
+}
+
+/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of it, by name.
+pub(super) async fn each<I, T, F, R>(
+    doors: impl IntoIterator<Item = (DeviceId, I)>,
+    hub: &HubClient,
+    work: F,
+) -> Vec<(DeviceId, T)>
+where
+    T: Send + 'static,
+    F: Fn(HubClient, DeviceId, I) -> R,
+    R: Future<Output = T> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (door, with) in doors {
+        let work = work(hub.clone(), door.clone(), with);
+        let places = Arc::clone(&places);
+        tasks.spawn(async move {
+            // Never closed.
+            let place = places.acquire().await;
+            let done = work.await;
+            drop(place);
+            (door, done)
+        });
+    }
+    let mut done = tasks.join_all().await;
+    done.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(status: i32) -> OutcomeRow {
+        let lock = match status {
+            200 => "unlocked",
+            _ => "locked",
+        };
+        let record = json!({
+            "deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod", "status": "completed",
+            "outcome": {"deviceMethodResponse": {"status": status, "payload": {"lockState": lock}}},
+        });
+        let record: DeviceJob = serde_json::from_str(&record.to_string()).unwrap();
+        OutcomeRow::new(&record, Wanted::Released)
+    }
+
+    #[test]
+    fn a_refusal_by_every_door_is_told_from_a_failure_of_some() {
+        for (statuses, expected) in [
+            (&[200][..], ExitStatus::Success),
+            (&[200, 202], ExitStatus::Incomplete),
+            (&[409, 409], ExitStatus::Refused),
+            (&[200, 409], ExitStatus::Incomplete),
+            (&[500], ExitStatus::Incomplete),
+        ] {
+            let rows: Vec<OutcomeRow> = statuses.iter().map(|status| row(*status)).collect();
+            assert_eq!(verdict(&rows), expected, "{statuses:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! `doorctl lockdown` and `all-clear`.
+//!
+//! Both change the twins first and call the doors after it. The desired `mode` is what counts: a door that is online follows it at once, one that
+//! is away when it comes back, so whoever stops this program after the twins, or loses the network, has missed nobody; the call that follows
+//! proves door by door what came of it, and ends a lockdown that was set at the door alone. The other way round, an interruption would leave the
+//! doors that are away without the lockdown, or lock those again that have heard the all-clear.
+//!
+//! Each twin is changed by itself, only while it is as it was read: what had been assigned before is another thing at each door, and is kept in a
+//! tag of the same patch, so that there is never a lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
+//! lockdown already is left as it is: saying it twice forgets nothing.
+
+use door_core::Slot;
+use door_core::contract::{Mode, Relinquish, SetMode};
+use doorctl::{ClientError, HubClient};
+use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
+use iothub_protocol::{DeviceId, ErrorCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::direct;
+use super::send::{self, Call, Meant};
+use crate::cli::doors::{AllClearArgs, LockdownArgs};
+use crate::commands::confirm::confirm;
+use crate::exit_status::ExitStatus;
+use crate::session::Session;
+
+/// The tag that keeps what a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode` when none had been assigned. The name is
+/// doorctl's own, so that nobody's tag is overwritten.
+const TAG: &str = "doorctlLockdown";
+
+/// Doors that are named in one line; of more, their number.
+const NAMED: usize = 20;
+
+/// How often a twin is read again that somebody else changes meanwhile.
+const TRIES: usize = 5;
+
+/// `lockdown`. It asks nobody: it locks, people can leave, and all-clear takes it back.
+pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let (target, twins) = send::all(&args.target, session).await?;
+    let now = Timestamp::now().round(jiff::Unit::Second)?;
+    let missed = change_each(&twins, session, move |twin| locked_down(twin, now)).await;
+    tell_offline(&twins, "locks down when it comes back", session);
+    let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session)?;
+    let payload = SetMode {
+        mode: Mode::Lockdown,
+        window: call.window()?,
+    };
+    let status = call.send("setMode", &payload).await?;
+    Ok(with_missed(status, &missed, "lockdown", session))
+}
+
+/// `all-clear`.
+pub(super) async fn all_clear(
+    args: &AllClearArgs,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let (target, twins) = send::all(&args.target, session).await?;
+    confirm("end the lockdown of", twins.len(), args.confirm)?;
+    let missed = change_each(&twins, session, cleared).await;
+    tell_offline(&twins, "is cleared when it comes back", session);
+    let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session)?;
+    let payload = Relinquish {
+        slot: Some(Slot::Lockdown),
+        window: call.window()?,
+    };
+    let status = call.send("relinquish", &payload).await?;
+    Ok(with_missed(status, &missed, "all-clear", session))
+}
+
+/// What puts a twin under lockdown; `None` when it is.
+fn locked_down(twin: &Twin, now: Timestamp) -> Option<TwinPatch> {
+    let assigned = twin.properties.desired.values.get("mode");
+    if is_lockdown(assigned) {
+        return None;
+    }
+    // Null takes away what an older tag may have kept.
+    let kept = json!({"since": now, "mode": assigned});
+    Some(patch(Some(json!(Mode::Lockdown)), Some(kept)))
+}
+
+/// What ends the lockdown of a twin; `None` when it is under none.
+fn cleared(twin: &Twin) -> Option<TwinPatch> {
+    let kept = twin.tags.get(TAG);
+    let forget = kept.map(|_| Value::Null);
+    match is_lockdown(twin.properties.desired.values.get("mode")) {
+        true => {
+            let before = kept.and_then(|kept| kept.get("mode"));
+            Some(patch(Some(before.cloned().unwrap_or_default()), forget))
+        }
+        // Another mode was assigned since: it stays.
+        false => forget.map(|forget| patch(None, Some(forget))),
+    }
+}
+
+fn is_lockdown(mode: Option<&Value>) -> bool {
+    mode.and_then(Value::as_str) == Some(Mode::Lockdown.as_str())
+}
+
+fn patch(mode: Option<Value>, tag: Option<Value>) -> TwinPatch {
+    let section = |key: &str, value: Option<Value>| {
+        value.map_or(SectionPatch::Absent, |value| {
+            SectionPatch::Values([(key.to_owned(), value)].into_iter().collect())
+        })
+    };
+    TwinPatch {
+        etag: None,
+        tags: section(TAG, tag),
+        desired: section("mode", mode),
+    }
+}
+
+/// Changes the twins that need it; gives those that could not be changed.
+async fn change_each(
+    twins: &[Twin],
+    session: &Session,
+    change: impl Fn(&Twin) -> Option<TwinPatch> + Clone + Send + 'static,
+) -> Vec<(DeviceId, ClientError)> {
+    let read = twins
+        .iter()
+        .map(|twin| (twin.device_id.clone(), twin.clone()));
+    let done = direct::each(read, &session.hub, |hub, door, twin| {
+        change_one(hub, door, twin, change.clone())
+    })
+    .await;
+    let mut missed = Vec::new();
+    let mut changed = 0_usize;
+    for (door, done) in done {
+        match done {
+            Ok(did) => changed += usize::from(did),
+            Err(error) => missed.push((door, error)),
+        }
+    }
+    session.printer.say(format!(
+        "desired mode: {changed} assigned, {} as wanted already",
+        twins.len() - changed - missed.len()
+    ));
+    missed
+}
+
+/// Changes one twin as it is, however often somebody else changes it meanwhile; gives whether there was anything to change.
+async fn change_one(
+    hub: HubClient,
+    door: DeviceId,
+    mut twin: Twin,
+    change: impl Fn(&Twin) -> Option<TwinPatch> + Send,
+) -> Result<bool, ClientError> {
+    let mut tries = 0;
+    loop {
+        let Some(patch) = change(&twin) else {
+            return Ok(false);
+        };
+        tries += 1;
+        match hub.twin_patch(&door, &patch, Some(&twin.etag)).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.code() == Some(ErrorCode::PreconditionFailed) && tries < TRIES => {
+                twin = hub.twin(&door).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn tell_offline(twins: &[Twin], what: &str, session: &Session) {
+    let offline: Vec<&str> = twins
+        .iter()
+        .filter(|twin| twin.connection_state == ConnectionState::Disconnected)
+        .map(|twin| twin.device_id.as_str())
+        .collect();
+    if !offline.is_empty() {
+        session
+            .printer
+            .warn(format!("offline, each {what}: {}", named(offline)));
+    }
+}
+
+/// Names by name, and how many there are beyond [`NAMED`].
+fn named(mut names: Vec<&str>) -> String {
+    names.sort_unstable();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+/// A door whose twin could not be changed is not where it should be, whatever it answered.
+fn with_missed(
+    status: ExitStatus,
+    missed: &[(DeviceId, ClientError)],
+    verb: &str,
+    session: &Session,
+) -> ExitStatus {
+    for (door, error) in missed {
+        session.printer.warn(format!(
+            "{door}: the desired mode could not be assigned: {error}; say doorctl {verb} {door} again"
+        ));
+    }
+    match status {
+        ExitStatus::Success if !missed.is_empty() => ExitStatus::Incomplete,
+        status => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn twin(mode: Option<&Value>, tag: Option<&Value>) -> Twin {
+        let mut document = json!({
+            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "tags": {"wing": "east"},
+            "properties": {"desired": {"$metadata": {}, "$version": 1}, "reported": {"$metadata": {}, "$version": 1}},
+        });
+        if let Some(mode) = mode {
+            document["properties"]["desired"]["mode"] = mode.clone();
+        }
+        if let Some(tag) = tag {
+            document["tags"][TAG] = tag.clone();
+        }
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn told(patch: Option<TwinPatch>) -> Value {
+        serde_json::to_value(patch).unwrap()
+    }
+
+    fn lockdown_of(mode: Option<&Value>, tag: Option<&Value>) -> Value {
+        let now = "2026-11-23T22:00:00Z".parse().unwrap();
+        told(locked_down(&twin(mode, tag), now))
+    }
+
+    #[test]
+    fn a_lockdown_keeps_what_was_assigned_in_the_same_patch() {
+        let lockdown = json!("lockdown");
+        for (before, kept) in [
+            (None, json!(null)),
+            (Some(json!("passage")), json!("passage")),
+        ] {
+            assert_eq!(
+                lockdown_of(before.as_ref(), None),
+                json!({
+                    "tags": {"doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": kept}},
+                    "properties": {"desired": {"mode": "lockdown"}},
+                })
+            );
+        }
+        // A second one changes nothing, whether the first was ours or not.
+        for tag in [None, Some(json!({"since": "x", "mode": "passage"}))] {
+            assert_eq!(lockdown_of(Some(&lockdown), tag.as_ref()), json!(null));
+        }
+        // A tag that was left over says nothing of now.
+        let left_over = json!({"since": "x", "mode": "secure"});
+        let kept = &lockdown_of(None, Some(&left_over))["tags"][TAG];
+        assert_eq!(
+            kept,
+            &json!({"since": "2026-11-23T22:00:00Z", "mode": null})
+        );
+    }
+
+    #[test]
+    fn an_all_clear_assigns_what_was_before_and_forgets_it() {
+        let lockdown = json!("lockdown");
+        let of = |mode: Option<&Value>, tag: Option<&Value>| told(cleared(&twin(mode, tag)));
+        for (tag, before) in [
+            (json!({"since": "x", "mode": "passage"}), json!("passage")),
+            (json!({"since": "x"}), json!(null)),
+        ] {
+            assert_eq!(
+                of(Some(&lockdown), Some(&tag)),
+                json!({"tags": {"doorctlLockdown": null}, "properties": {"desired": {"mode": before}}})
+            );
+        }
+        assert_eq!(
+            of(Some(&lockdown), None),
+            json!({"properties": {"desired": {"mode": null}}})
+        );
+        // Assigned since: it stays.
+        let tag = json!({"since": "x", "mode": "passage"});
+        assert_eq!(
+            of(Some(&json!("secure")), Some(&tag)),
+            json!({"tags": {"doorctlLockdown": null}})
+        );
+        assert_eq!(of(Some(&json!("secure")), None), json!(null));
+        assert_eq!(of(None, None), json!(null));
+    }
+
+    #[test]
+    fn many_names_end_in_their_number() {
+        assert_eq!(named(vec!["b", "a"]), "a, b");
+        let names: Vec<String> = (0..22).map(|n| format!("d{n:02}")).collect();
+        let text = named(names.iter().map(String::as_str).collect());
+        assert!(text.ends_with("d19 and 2 more"), "{text}");
+    }
+}

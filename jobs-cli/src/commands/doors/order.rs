@@ -1,0 +1,143 @@
+//! `doorctl lock`, `unlock`, `relinquish`, `mode`: what is asked, before it is sent.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_core::Slot;
+use door_core::contract::{LockDoor, Mode, Pulse, Relinquish, SetMode, UnlockDoor};
+use jiff::Timestamp;
+
+use super::send::{Call, Meant};
+use crate::cli::doors::{
+    EndArgs, LockNowArgs, ModeArgs, ModeName, PulseKind, RelinquishArgs, UnlockNowArgs,
+};
+use crate::commands::confirm::confirm;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::time::{self, At};
+
+/// `lock`.
+pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let end = End::parse(&args.end, session)?;
+    let meant = Meant::find(&args.target, session).await?;
+    confirm("lock", meant.count, args.confirm)?;
+    let call = Call::new("lock", meant, &args.now, session)?;
+    let payload = LockDoor {
+        lock_time: end.map(|end| end.length),
+        until: end.map(|end| end.until),
+        window: call.window()?,
+    };
+    call.send("lockDoor", &payload).await
+}
+
+/// `unlock`.
+pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let end = End::parse(&args.end, session)?;
+    let meant = Meant::find(&args.target, session).await?;
+    confirm("unlock", meant.count, args.confirm)?;
+    let call = Call::new("unlock", meant, &args.now, session)?;
+    let payload = UnlockDoor {
+        unlock_time: end.map(|end| end.length),
+        until: end.map(|end| end.until),
+        pulse: args.pulse.map(|kind| match kind {
+            PulseKind::Strike => Pulse::Strike,
+            PulseKind::Extended => Pulse::Extended,
+        }),
+        window: call.window()?,
+    };
+    call.send("unlockDoor", &payload).await
+}
+
+/// `relinquish`.
+pub(super) async fn relinquish(
+    args: &RelinquishArgs,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let number = args
+        .slot
+        .as_deref()
+        .map(str::parse::<u8>)
+        .transpose()
+        .context("--slot")?;
+    let slot = number
+        .map(Slot::try_from)
+        .transpose()
+        .map_err(|error| Failure::new(format!("--slot: {error}")))?;
+    let meant = Meant::find(&args.target, session).await?;
+    confirm("relinquish", meant.count, args.confirm)?;
+    let call = Call::new("relinquish", meant, &args.now, session)?;
+    let payload = Relinquish {
+        slot,
+        window: call.window()?,
+    };
+    call.send("relinquish", &payload).await
+}
+
+/// `mode`. Like a lockdown, the mode of one asks nobody.
+pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let mode = match args.mode {
+        ModeName::Normal => Mode::Normal,
+        ModeName::Passage => Mode::Passage,
+        ModeName::Secure => Mode::Secure,
+        ModeName::Lockdown => Mode::Lockdown,
+        ModeName::Maintenance => Mode::Maintenance,
+    };
+    let meant = Meant::find(&args.target, session).await?;
+    if mode != Mode::Lockdown {
+        confirm(&format!("set mode {mode} at"), meant.count, args.confirm)?;
+    }
+    let call = Call::new(mode.as_str(), meant, &args.now, session)?;
+    let payload = SetMode {
+        mode,
+        window: call.window()?,
+    };
+    call.send("setMode", &payload).await
+}
+
+/// When what is asked for ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    /// For doors without a clock.
+    length: Duration,
+    /// For the others.
+    until: Timestamp,
+}
+
+impl End {
+    /// `--for` or `--until`, said back; `None` without either.
+    fn parse(args: &EndArgs, session: &Session) -> anyhow::Result<Option<Self>> {
+        let now = session.now();
+        let at = match (&args.until, args.length) {
+            (Some(text), _) => At::parse(text, &now)
+                .map_err(|error| Failure::new(format!("--until {text:?}: {error}")))?,
+            (None, Some(length)) => At {
+                when: now.saturating_add(length),
+                note: None,
+            },
+            (None, None) => return Ok(None),
+        };
+        let length = at.when.duration_since(&now);
+        let end = Self {
+            // The contract knows whole seconds, and no length of none.
+            length: Duration::from_secs(length.as_secs().max(1).unsigned_abs()),
+            until: at.when.timestamp().round(jiff::Unit::Second)?,
+        };
+        if end.length > door_core::contract::duration::MAX {
+            return Err(Failure::new(format!(
+                "--until: {} is {} ahead; expected at most 7 days",
+                time::said(&at.when),
+                time::roughly(length)
+            ))
+            .next("without --until it stays until doorctl relinquish")
+            .into());
+        }
+        session
+            .printer
+            .say(format!("until {}", at.echo(now.timestamp())));
+        if let Some(note) = &at.note {
+            session.printer.say(format!("note: {note}"));
+        }
+        Ok(Some(end))
+    }
+}

@@ -1,0 +1,342 @@
+//! `doorctl status`: how the doors are, by building and floor.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use iothub_protocol::twin::{ConnectionState, Twin};
+use serde::Serialize;
+
+use super::send;
+use crate::cli::doors::StatusArgs;
+use crate::door::{DoorRow, reported_door};
+use crate::exit_status::ExitStatus;
+use crate::printer::{Cell, Format, Row, Tone, plain};
+use crate::session::Session;
+use crate::target::Target;
+
+/// `status`.
+pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let twins = match Target::from_args(&args.target)? {
+        Some(_) => send::all(&args.target, session).await?.1,
+        None => session.hub.query("SELECT * FROM devices").await?,
+    };
+    let survey = Survey::of(&twins);
+    let printer = &session.printer;
+    match printer.format() {
+        Format::Json => printer.document(&survey)?,
+        Format::Table => {
+            let mut rows = survey.places.clone();
+            rows.push(PlaceRow {
+                building: "all".to_owned(),
+                floor: String::new(),
+                counts: survey.total,
+            });
+            printer.rows(&rows)?;
+        }
+        // A sum among the lines would be counted twice.
+        Format::Jsonl | Format::Csv => printer.rows(&survey.places)?,
+    }
+    for alarm in &survey.alarms {
+        printer.say(alarm.said());
+    }
+    if twins.is_empty() {
+        printer.say("no door: doorctl devices add NAME");
+    }
+    Ok(survey.total.verdict(args.expect_secured))
+}
+
+/// Doors of one place, or all, by how they are. The first four after `doors` add up to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Counts {
+    doors: usize,
+    /// Online and secured.
+    secured: usize,
+    /// Online and known not to be.
+    unsecured: usize,
+    /// Online, and nothing tells.
+    unknown: usize,
+    /// Not connected: how they are is not known now.
+    offline: usize,
+    /// Of all, those that last reported a lockdown.
+    lockdown: usize,
+    /// Of all, those that last reported an alarm.
+    alarms: usize,
+}
+
+impl Counts {
+    fn add(&mut self, twin: &Twin) {
+        self.doors += 1;
+        let door = reported_door(twin);
+        let word = |name| door.and_then(|door| door.get(name)?.as_str());
+        *match (twin.connection_state, word("secured")) {
+            (ConnectionState::Disconnected, _) => &mut self.offline,
+            (_, Some("secured")) => &mut self.secured,
+            (_, Some("unsecured")) => &mut self.unsecured,
+            _ => &mut self.unknown,
+        } += 1;
+        self.lockdown += usize::from(word("mode") == Some("lockdown"));
+        self.alarms += usize::from(alarms(twin).next().is_some());
+    }
+
+    fn verdict(&self, expect_secured: bool) -> ExitStatus {
+        let well = self.offline + self.unknown + self.alarms == 0;
+        match well && (!expect_secured || self.secured == self.doors) {
+            true => ExitStatus::Success,
+            false => ExitStatus::Incomplete,
+        }
+    }
+}
+
+/// One line of `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct PlaceRow {
+    building: String,
+    floor: String,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+impl Row for PlaceRow {
+    fn titles() -> Vec<&'static str> {
+        vec![
+            "building",
+            "floor",
+            "doors",
+            "secured",
+            "unsecured",
+            "unknown",
+            "offline",
+            "lockdown",
+            "alarms",
+        ]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let counts = &self.counts;
+        let toned = |count: usize, tone| match count {
+            0 => Cell::from("0"),
+            _ => Cell::toned(count.to_string(), tone),
+        };
+        vec![
+            Cell::from(&self.building),
+            Cell::from(&self.floor),
+            Cell::from(counts.doors.to_string()),
+            toned(counts.secured, Tone::Good),
+            Cell::from(counts.unsecured.to_string()),
+            toned(counts.unknown, Tone::Doubtful),
+            toned(counts.offline, Tone::Doubtful),
+            toned(counts.lockdown, Tone::Doubtful),
+            toned(counts.alarms, Tone::Bad),
+        ]
+    }
+}
+
+/// An alarm that a door reported last.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlarmRow {
+    door: String,
+    building: String,
+    floor: String,
+    alarm: String,
+    since: String,
+    connection_state: ConnectionState,
+}
+
+impl AlarmRow {
+    fn said(&self) -> String {
+        let mut text = format!("alarm: {} at {}", self.alarm, self.door);
+        for (what, value) in [("building", &self.building), ("floor", &self.floor)] {
+            if !value.is_empty() {
+                text += &format!(", {what} {value}");
+            }
+        }
+        if !self.since.is_empty() {
+            text += &format!(", since {}", self.since);
+        }
+        if self.connection_state == ConnectionState::Disconnected {
+            text += ", offline now";
+        }
+        text
+    }
+}
+
+/// The doors, by place.
+#[derive(Debug, Serialize)]
+struct Survey {
+    places: Vec<PlaceRow>,
+    total: Counts,
+    alarms: Vec<AlarmRow>,
+}
+
+impl Survey {
+    fn of(twins: &[Twin]) -> Self {
+        let mut places: BTreeMap<(Place, Place), Counts> = BTreeMap::new();
+        let mut total = Counts::default();
+        let mut raised = Vec::new();
+        for twin in twins {
+            let row = DoorRow::from(twin);
+            for (alarm, since) in alarms(twin) {
+                raised.push(AlarmRow {
+                    door: row.door.clone(),
+                    building: row.building.clone(),
+                    floor: row.floor.clone(),
+                    alarm: alarm.to_owned(),
+                    since,
+                    connection_state: row.connection_state,
+                });
+            }
+            let place = (Place(row.building), Place(row.floor));
+            places.entry(place).or_default().add(twin);
+            total.add(twin);
+        }
+        raised.sort_by(|a, b| (&a.door, &a.alarm).cmp(&(&b.door, &b.alarm)));
+        let places = places
+            .into_iter()
+            .map(|((building, floor), counts)| PlaceRow {
+                building: building.0,
+                floor: floor.0,
+                counts,
+            });
+        Self {
+            places: places.collect(),
+            total,
+            alarms: raised,
+        }
+    }
+}
+
+/// The alarms that a twin reports, each with the time it was raised, empty when no clock told.
+fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
+    let raised = reported_door(twin).and_then(|door| door.get("alarms")?.as_object());
+    raised.into_iter().flatten().map(|(alarm, raised)| {
+        let since = raised.get("since").map_or(String::new(), plain);
+        (alarm.as_str(), since)
+    })
+}
+
+/// The name of a building or floor: numbers in their order, then words, then nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place(String);
+
+impl Place {
+    fn number(&self) -> Option<f64> {
+        self.0
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite())
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_number = match (self.number(), other.number()) {
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => self.0.is_empty().cmp(&other.0.is_empty()),
+        };
+        by_number.then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn twin(name: &str, place: (&str, &str), connection: &str, door: &Value) -> Twin {
+        let meta = json!({"$lastUpdated": "2026-11-23T21:00:00Z"});
+        serde_json::from_value(json!({
+            "deviceId": name, "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": connection,
+            "properties": {
+                "desired": {"building": place.0, "floor": place.1, "$metadata": meta, "$version": 1},
+                "reported": {"door": door, "$metadata": meta, "$version": 1},
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_door_is_counted_once_and_an_offline_one_only_as_that() {
+        let secured = json!({"secured": "secured", "mode": "lockdown"});
+        let raised = json!({"secured": "unsecured", "mode": "normal", "alarms": {
+            "forcedOpen": {"since": "2026-11-23T22:00:00Z"}, "heldOpen": {"since": null}}});
+        let twins = [
+            twin("a", ("43", "3"), "Connected", &secured),
+            twin("b", ("43", "3"), "Disconnected", &secured),
+            twin("c", ("43", "3"), "Connected", &raised),
+            twin("d", ("43", "3"), "Connected", &json!("no door")),
+        ];
+        let survey = Survey::of(&twins);
+        let expected = Counts {
+            doors: 4,
+            secured: 1,
+            unsecured: 1,
+            unknown: 1,
+            offline: 1,
+            lockdown: 2,
+            alarms: 1,
+        };
+        assert_eq!((survey.total, survey.places.len()), (expected, 1));
+        assert_eq!(survey.places[0].counts, expected);
+        let said: Vec<String> = survey.alarms.iter().map(AlarmRow::said).collect();
+        assert_eq!(
+            said,
+            [
+                "alarm: forcedOpen at c, building 43, floor 3, since 2026-11-23T22:00:00Z",
+                "alarm: heldOpen at c, building 43, floor 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn floors_come_in_the_order_of_a_lift() {
+        let secured = json!({"secured": "secured"});
+        let place = |building, floor| twin("d", (building, floor), "Connected", &secured);
+        let twins = [
+            place("43", "10"),
+            place("43", "2"),
+            place("", ""),
+            place("43", "roof"),
+            place("43", "-1"),
+            place("9", "1"),
+            place("annex", "1"),
+        ];
+        let rows = Survey::of(&twins).places;
+        let order: Vec<String> = rows
+            .iter()
+            .map(|row| format!("{}/{}", row.building, row.floor))
+            .collect();
+        assert_eq!(
+            order,
+            ["9/1", "43/-1", "43/2", "43/10", "43/roof", "annex/1", "/"]
+        );
+    }
+
+    #[test]
+    fn a_script_hears_of_what_is_amiss_and_of_open_doors_when_it_asks() {
+        let well = Counts {
+            doors: 2,
+            secured: 1,
+            unsecured: 1,
+            ..Counts::default()
+        };
+        assert_eq!(well.verdict(false), ExitStatus::Success);
+        assert_eq!(well.verdict(true), ExitStatus::Incomplete);
+        for amiss in [
+            Counts { offline: 1, ..well },
+            Counts { unknown: 1, ..well },
+            Counts { alarms: 1, ..well },
+        ] {
+            assert_eq!(amiss.verdict(false), ExitStatus::Incomplete, "{amiss:?}");
+        }
+    }
+}

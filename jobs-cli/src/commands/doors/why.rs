@@ -1,0 +1,191 @@
+//! `doorctl why`: who decides what a door does, from the door itself; or the last that it reported.
+
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::Twin;
+use iothub_protocol::{DeviceId, ErrorCode};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::array::{self, Effect, SlotRow};
+use crate::door::{LockState, reported_door};
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::printer::{Format, Row as _, plain};
+use crate::session::{Session, door, explain_door};
+use crate::time;
+
+/// `why`.
+pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
+    let id = door(name)?;
+    let now = Timestamp::now();
+    let call = MethodRequest::new("getState".parse()?);
+    let (told, status) = match session.hub.invoke(&id, &call).await {
+        Ok(result) => {
+            let body: Value = result
+                .payload
+                .as_ref()
+                .and_then(|payload| serde_json::from_str(payload.get()).ok())
+                .unwrap_or_default();
+            let rows = array::rows(&body, &session.zone, now)
+                .ok_or_else(|| no_array(&id, result.status))?;
+            (Told::answered(&id, &body, rows), ExitStatus::Success)
+        }
+        Err(error) if error.code() == Some(ErrorCode::DeviceNotOnline) => {
+            let twin = session.hub.twin(&id).await?;
+            (Told::reported(&twin, session, now), ExitStatus::Incomplete)
+        }
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
+    let printer = &session.printer;
+    match printer.format() {
+        Format::Table => {
+            let mut text = told.said() + "\n";
+            if !told.slots.is_empty() {
+                text.push('\n');
+                text += &printer.table(&SlotRow::titles(), told.slots.iter().map(SlotRow::cells));
+            }
+            crate::printer::write(&text)?;
+        }
+        Format::Csv => printer.rows(&told.slots)?,
+        Format::Json | Format::Jsonl => printer.document(&told)?,
+    }
+    if status != ExitStatus::Success {
+        printer.say(format!("{id} is offline: this is what it reported last"));
+    }
+    Ok(status)
+}
+
+fn no_array(id: &DeviceId, status: i32) -> Failure {
+    Failure::new(format!(
+        "{id} answers getState with status {status} and no `slots`: it is no door of this kind"
+    ))
+    .next(format!("doorctl invoke {id} getState"))
+}
+
+/// What is known of a door and of who decides.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    door: String,
+    online: bool,
+    /// When it was reported, of a door that is offline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_at: Option<Timestamp>,
+    #[serde(flatten)]
+    state: LockState,
+    mode: String,
+    /// What a lockdown displaced.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    displaced_mode: String,
+    alarms: Vec<String>,
+    /// The slot that decides; none: the default.
+    decides: Option<u8>,
+    because: String,
+    /// Empty when the door was not asked.
+    slots: Vec<SlotRow>,
+    #[serde(skip)]
+    age: String,
+}
+
+impl Told {
+    fn answered(id: &DeviceId, body: &Value, slots: Vec<SlotRow>) -> Self {
+        let decides = slots.iter().find(|row| row.effect == Effect::Decides);
+        Self {
+            online: true,
+            decides: decides.and_then(|row| row.slot),
+            because: array::because(&slots),
+            slots,
+            ..Self::of(id, Some(body))
+        }
+    }
+
+    fn reported(twin: &Twin, session: &Session, now: Timestamp) -> Self {
+        let told = Self::of(&twin.device_id, reported_door(twin));
+        let Some(door) = reported_door(twin) else {
+            return Self {
+                because: "it has never reported".to_owned(),
+                ..told
+            };
+        };
+        let holder = door.get("heldBy").filter(|holder| holder.is_object());
+        let slot = holder
+            .and_then(|holder| holder.get("slot")?.as_u64())
+            .and_then(|slot| u8::try_from(slot).ok());
+        let until = holder.and_then(|holder| holder.get("until")?.as_str()?.parse().ok());
+        let because = match slot {
+            Some(slot) => format!("slot {slot} ({}) decided{}", array::name(slot), {
+                until.map_or(String::new(), |until: Timestamp| {
+                    format!(
+                        ", until {}",
+                        time::said(&until.to_zoned(session.zone.clone()))
+                    )
+                })
+            }),
+            None => "no slot was filled, so the door's default decided".to_owned(),
+        };
+        let reported_at = (twin.properties.reported.metadata.get("door"))
+            .and_then(|door| door.get("$lastUpdated")?.as_str()?.parse().ok());
+        Self {
+            reported_at,
+            decides: slot,
+            because,
+            age: reported_at.map_or(String::new(), |at: Timestamp| {
+                let ago = time::roughly(now.duration_since(at).max(jiff::SignedDuration::ZERO));
+                format!(
+                    "{} ({ago} ago)",
+                    time::said(&at.to_zoned(session.zone.clone()))
+                )
+            }),
+            ..told
+        }
+    }
+
+    fn of(id: &DeviceId, door: Option<&Value>) -> Self {
+        let word = |name| {
+            door.and_then(|door| door.get(name))
+                .map_or(String::new(), plain)
+        };
+        let alarms = door.and_then(|door| door.get("alarms")?.as_object());
+        Self {
+            door: id.to_string(),
+            online: false,
+            reported_at: None,
+            state: door.map_or(LockState::default(), LockState::read),
+            mode: word("mode"),
+            displaced_mode: word("displacedMode"),
+            alarms: alarms
+                .into_iter()
+                .flatten()
+                .map(|(alarm, _)| alarm.clone())
+                .collect(),
+            decides: None,
+            because: String::new(),
+            slots: Vec::new(),
+            age: String::new(),
+        }
+    }
+
+    /// The door in two or three lines.
+    fn said(&self) -> String {
+        let Self { door, state, .. } = self;
+        let mut text = match self.online {
+            true => format!("{door} is "),
+            false if self.age.is_empty() => format!("{door} is offline"),
+            false => format!("{door} is offline; at {} it was ", self.age),
+        };
+        if self.online || !self.age.is_empty() {
+            text += &format!(
+                "{}, door {}, {} (proof: {}), mode {}",
+                state.lock_state, state.door_state, state.secured, state.proof, self.mode
+            );
+        }
+        if !self.displaced_mode.is_empty() {
+            text += &format!(", before it {}", self.displaced_mode);
+        }
+        if !self.alarms.is_empty() {
+            text += &format!("\nalarms: {}", self.alarms.join(", "));
+        }
+        text + "\n" + &self.because
+    }
+}

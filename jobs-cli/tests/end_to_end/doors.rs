@@ -1,0 +1,335 @@
+//! The door verbs against a real hub with real doors, which are released when nobody says otherwise.
+
+use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
+use serde_json::{Value, json};
+
+use super::support::Lab;
+
+fn reported<'a>(twin: &'a Value, name: &str) -> &'a Value {
+    &twin["properties"]["reported"]["door"][name]
+}
+
+#[test]
+fn one_door_is_called_directly_and_says_what_came_of_it() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &[]);
+    let locked = operator
+        .run(&["lock", "east", "--for", "10m"])
+        .expect(0)
+        .says(&["until ", "in 10 min", "1 secured"]);
+    insta::assert_snapshot!(locked.stdout, @r"
+    DOOR  LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
+    east  locked      closed      secured  bond   secured
+    ");
+    operator
+        .run(&["unlock", "east", "--pulse", "strike"])
+        .expect(0)
+        .says(&["1 released"]);
+    let released = operator.json(&["unlock", "east", "--for", "5m"]);
+    assert_eq!(released["tally"]["reached"], 1);
+    operator
+        .run(&["relinquish", "east"])
+        .expect(0)
+        .says(&["1 done"]);
+    operator
+        .run(&["mode", "passage", "east"])
+        .expect(0)
+        .says(&["1 released"]);
+    operator
+        .run(&["mode", "lockdown", "east"])
+        .expect(0)
+        .says(&["1 secured"]);
+    let refused = operator.run(&["unlock", "east"]).expect(4);
+    assert!(refused.stdout.contains("refused (409)"), "{refused:?}");
+    operator
+        .run(&["relinquish", "east", "--slot", "5"])
+        .expect(0);
+    operator.run(&["mode", "normal", "east"]).expect(0);
+    // Its default releases it: nothing operators could unlock, but not secured either.
+    operator
+        .run(&["mode", "secure", "east"])
+        .expect(2)
+        .says(&["0 secured, 1 accepted"]);
+    let jobs = operator.json(&["jobs", "list"]);
+    assert_eq!(jobs, json!([]), "no job was needed");
+}
+
+#[test]
+fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _closed = lab.door("closed", &["--floor", "3"]);
+    let open = lab.door("open", &["--floor", "3"]);
+    open.at(SimCommand::Open);
+    operator.until(&["twin", "show", "open"], |twin| {
+        reported(twin, "doorState") == "open"
+    });
+    operator
+        .run(&["lock", "--floor", "3"])
+        .expect(2)
+        .says(&["calls 2 doors", "1 secured, 1 accepted"]);
+    operator
+        .run(&["lock", "--floor", "3", "--deadline", "3s"])
+        .expect(3)
+        .says(&["1 accepted and not there yet"]);
+    operator
+        .run(&["lock", "open", "--deadline", "1s"])
+        .expect(3)
+        .says(&["0 secured, 1 accepted"]);
+    open.at(SimCommand::Close);
+    operator
+        .run(&["lock", "--floor", "3", "--deadline", "30s"])
+        .expect(0);
+    operator
+        .run(&["relinquish", "--floor", "3"])
+        .expect(0)
+        .says(&["2 done"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_told_and_changes_nothing() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "lobby-east", "lobby-west"])
+        .expect(0);
+    operator
+        .run(&["lock", "lobby-eats"])
+        .expect(1)
+        .says(&["the hub knows no door `lobby-eats`; did you mean `lobby-east`?"]);
+    operator
+        .run(&["lock", "--floor", "9"])
+        .expect(1)
+        .says(&["no door matches; nothing was changed"]);
+    operator
+        .run(&["lockdown"])
+        .expect(1)
+        .says(&["no doors are chosen"]);
+    operator
+        .run(&["lock", "lobby-east", "--until", "tomorow 8:00"])
+        .expect(1)
+        .says(&["--until \"tomorow 8:00\": not a time"]);
+    let offline = operator
+        .run(&["lock", "lobby-east", "--connect-timeout", "0"])
+        .expect(2)
+        .says(&["0 secured, 1 failed"]);
+    assert!(offline.stdout.contains("DeviceNotOnline"), "{offline:?}");
+    for verb in [
+        &["unlock", "--all"][..],
+        &["relinquish", "--all"],
+        &["mode", "passage", "--all"],
+        &["all-clear", "--all"],
+        &["lock", "--all"],
+    ] {
+        let mut arguments = verb.to_vec();
+        arguments.extend(["--confirm-above", "1"]);
+        operator.run(&arguments).expect(4).says(&[
+            "2 doors, more than 1, and nobody is there to confirm it; nothing was changed",
+        ]);
+    }
+    assert_eq!(operator.json(&["jobs", "list"]), json!([]));
+}
+
+#[test]
+fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_assigned() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let place = &["--building", "43"];
+    let _free = lab.door("free", place);
+    let _passage = lab.door("passage", place);
+    operator
+        .run(&["twin", "set", "passage", "mode=passage"])
+        .expect(0);
+    operator.until(&["twin", "show", "passage"], |twin| {
+        reported(twin, "mode") == "passage"
+    });
+    operator
+        .run(&["devices", "add", "away", "--building", "43"])
+        .expect(0);
+
+    let now = &["lockdown", "--building", "43", "--connect-timeout", "0"];
+    let told = operator.run(now).expect(2).says(&[
+        "desired mode: 3 assigned, 0 as wanted already",
+        "warning: offline, each locks down when it comes back: away",
+        "2 secured, 1 failed",
+    ]);
+    insta::assert_snapshot!(told.stdout, @r"
+    DOOR     LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
+    away                                             DeviceNotOnline: Timed out waiting for device to connect.
+    free     locked      closed      secured  bond   secured
+    passage  locked      closed      secured  bond   secured
+    ");
+    // Saying it again forgets nothing.
+    operator
+        .run(now)
+        .expect(2)
+        .says(&["desired mode: 0 assigned, 3 as wanted already"]);
+    let twin = operator.json(&["twin", "show", "passage"]);
+    assert_eq!(
+        twin["tags"]["doorctlLockdown"]["mode"], "passage",
+        "{twin:#}"
+    );
+
+    let away = lab.start("away");
+    operator.until(&["twin", "show", "away"], |twin| {
+        reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
+    });
+    operator
+        .run(&["lockdown", "--building", "43", "--yes"])
+        .expect(0)
+        .says(&["3 secured"]);
+    operator
+        .run(&["unlock", "--building", "43"])
+        .expect(2)
+        .says(&["3 failed"]);
+    // One goes away under the lockdown and hears the all-clear when it is back.
+    lab.stop("away", away);
+
+    operator
+        .run(&["all-clear", "--building", "43", "--connect-timeout", "0"])
+        .expect(2)
+        .says(&[
+            "desired mode: 3 assigned, 0 as wanted already",
+            "warning: offline, each is cleared when it comes back: away",
+            "2 done, 1 failed",
+        ]);
+    let _back = lab.start("away");
+    for (door, desired, mode) in [
+        ("free", json!(null), "normal"),
+        ("passage", json!("passage"), "passage"),
+        ("away", json!(null), "normal"),
+    ] {
+        let twin = operator.until(&["twin", "show", door], |twin| {
+            reported(twin, "mode") == mode && reported(twin, "lockState") == "unlocked"
+        });
+        assert_eq!(twin["properties"]["desired"]["mode"], desired, "{door}");
+        assert_eq!(twin["tags"]["doorctlLockdown"], json!(null), "{door}");
+    }
+}
+
+#[test]
+fn one_door_is_locked_down_and_cleared_without_a_job() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _vault = lab.door("vault", &[]);
+    operator
+        .run(&["lockdown", "vault"])
+        .expect(0)
+        .says(&["1 secured"]);
+    operator.run(&["unlock", "vault"]).expect(4);
+    operator
+        .run(&["all-clear", "vault"])
+        .expect(0)
+        .says(&["1 done"]);
+    operator.run(&["unlock", "vault"]).expect(0);
+    assert_eq!(operator.json(&["jobs", "list"]), json!([]));
+}
+
+#[test]
+fn why_names_the_slot_that_decides_and_of_an_absent_door_what_it_reported() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let east = lab.door("east", &[]);
+    let idle = operator.run(&["why", "east"]).expect(0);
+    insta::assert_snapshot!(idle.stdout, @r"
+    east is unlocked, door closed, unsecured (proof: bond), mode normal
+    no slot is filled, so the door's default decides: released
+
+    SLOT  NAME             WANTS     BY             UNTIL  EFFECT
+    1     fire release
+    2     request to exit
+    3     local grant
+    5     lockdown
+    7     operator grant
+    8     operator hold
+    9     passage mode
+          default          released  configuration         decides
+    ");
+    operator.run(&["unlock", "east"]).expect(0);
+    operator.run(&["lockdown", "east"]).expect(0);
+    let why = operator.json(&["why", "east"]);
+    assert_eq!(
+        (&why["decides"], &why["mode"], &why["displacedMode"]),
+        (&json!(5), &json!("lockdown"), &json!("normal"))
+    );
+    assert_eq!(
+        why["because"],
+        "slot 5 (lockdown) decides: locked; it overrules slot 8 (operator hold: released)"
+    );
+
+    operator.until(&["twin", "show", "east"], |twin| {
+        reported(twin, "heldBy")["slot"] == 5 && reported(twin, "secured") == "secured"
+    });
+    lab.stop("east", east);
+    let last = operator
+        .run(&["why", "east"])
+        .expect(2)
+        .says(&["east is offline: this is what it reported last"]);
+    assert!(
+        last.stdout
+            .contains(" ago) it was locked, door closed, secured"),
+        "{last:?}"
+    );
+    assert!(
+        last.stdout.contains("slot 5 (lockdown) decided"),
+        "{last:?}"
+    );
+
+    operator.run(&["devices", "add", "new"]).expect(0);
+    let never = operator.run(&["why", "new"]).expect(2);
+    insta::assert_snapshot!(never.stdout, @r"
+    new is offline
+    it has never reported
+    ");
+    operator
+        .run(&["why", "newt"])
+        .expect(1)
+        .says(&["did you mean `new`?"]);
+}
+
+#[test]
+fn status_counts_doors_by_place() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["status"]).expect(0).says(&["no door"]);
+    let _a = lab.door("a", &["--building", "43", "--floor", "3"]);
+    let b = lab.door("b", &["--building", "43", "--floor", "10"]);
+    operator.run(&["lock", "a"]).expect(0);
+    operator.until(&["twin", "show", "a"], |twin| {
+        reported(twin, "secured") == "secured"
+    });
+    operator.run(&["status"]).expect(0);
+    operator.run(&["status", "--expect-secured"]).expect(2);
+    operator.run(&["status", "a", "--expect-secured"]).expect(0);
+
+    operator.run(&["lock", "b"]).expect(0);
+    b.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
+    operator
+        .run(&["devices", "add", "c", "--building", "43", "--floor", "3"])
+        .expect(0);
+    operator.until(&["twin", "show", "b"], |twin| {
+        !reported(twin, "alarms")["tamper"].is_null() && reported(twin, "secured") == "secured"
+    });
+    let told = operator
+        .run(&["status"])
+        .expect(2)
+        .says(&["alarm: tamper at b, building 43, floor 10, since "]);
+    insta::assert_snapshot!(told.stdout, @r"
+    BUILDING  FLOOR  DOORS  SECURED  UNSECURED  UNKNOWN  OFFLINE  LOCKDOWN  ALARMS
+    43        3      2      1        0          0        1        0         0
+    43        10     1      1        0          0        0        0         1
+    all              3      2        0          0        1        0         1
+    ");
+    let csv = operator.run(&["status", "-o", "csv"]).expect(2);
+    insta::assert_snapshot!(csv.stdout, @r"
+    building,floor,doors,secured,unsecured,unknown,offline,lockdown,alarms
+    43,3,2,1,0,0,1,0,0
+    43,10,1,1,0,0,0,0,1
+    ");
+    let told = operator.run(&["status", "-o", "json"]).expect(2).json();
+    assert_eq!(
+        (&told["total"]["doors"], &told["alarms"][0]["door"]),
+        (&json!(3), &json!("b"))
+    );
+}
