@@ -75,6 +75,9 @@ pub(crate) struct Global {
     /// Say nothing but data, warnings and errors.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// Show each request and answer on stderr, without keys and tokens.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
 }
 
 /// The groups of commands.

@@ -11,10 +11,11 @@ mod query;
 mod tls;
 mod token;
 mod twin;
+pub(crate) mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -25,6 +26,7 @@ use serde::de::DeserializeOwned;
 use backoff::Backoff;
 use error::{BuildError, ClientError, Refusal};
 use token::TokenSource;
+use watcher::{Traffic, Watcher, tellable};
 
 pub use device::HubStatistics;
 pub use page::{ItemType, Page};
@@ -42,6 +44,8 @@ pub struct ClientOptions {
     pub ca_pem: Option<Vec<u8>>,
     /// How long one request may take; a method call has the door's time on top.
     pub timeout: Duration,
+    /// Who is told what goes on.
+    pub watcher: Option<Watcher>,
 }
 
 impl Default for ClientOptions {
@@ -49,6 +53,7 @@ impl Default for ClientOptions {
         Self {
             ca_pem: None,
             timeout: Duration::from_secs(30),
+            watcher: None,
         }
     }
 }
@@ -65,6 +70,7 @@ struct Inner {
     host_name: HostName,
     tokens: TokenSource,
     timeout: Duration,
+    watcher: Option<Watcher>,
 }
 
 /// Leaves the key out.
@@ -130,6 +136,7 @@ impl HubClient {
             host_name,
             tokens: TokenSource::new(connection),
             timeout: options.timeout,
+            watcher: options.watcher.clone(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -183,7 +190,13 @@ impl HubClient {
                 Err(error) => error,
             };
             match backoff.next(&error, request.repeat) {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => {
+                    self.tell(|| Traffic::Waiting {
+                        error: &error,
+                        wait,
+                    });
+                    tokio::time::sleep(wait).await;
+                }
                 None => return Err(error),
             }
         }
@@ -191,6 +204,12 @@ impl HubClient {
 
     async fn send_once(&self, request: &Request) -> Result<Answer, ClientError> {
         let inner = &self.inner;
+        self.tell(|| Traffic::Sent {
+            method: &request.method,
+            url: &request.url,
+            body: request.body.as_deref().map(tellable),
+        });
+        let begun = Instant::now();
         let mut builder = inner
             .http
             .request(request.method.clone(), request.url.clone())
@@ -210,10 +229,21 @@ impl HubClient {
         let response = builder.send().await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(failed)?.to_vec();
+        self.tell(|| Traffic::Answered {
+            status: status.as_u16(),
+            after: begun.elapsed(),
+            body: tellable(&body),
+        });
         if status.is_success() {
             Ok(Answer { headers, body })
         } else {
             Err(ClientError::Refused(Refusal::read(status, &headers, &body)))
+        }
+    }
+
+    fn tell<'a>(&self, traffic: impl FnOnce() -> Traffic<'a>) {
+        if let Some(watcher) = &self.inner.watcher {
+            watcher.tell(&traffic());
         }
     }
 

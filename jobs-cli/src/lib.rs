@@ -19,4 +19,5 @@ mod client;
 pub use client::device::{Authentication, DeviceIdentity, NewDevice, SymmetricKey};
 pub use client::error::{BuildError, ClientError, Refusal};
 pub use client::health::Health;
+pub use client::watcher::{Traffic, Watcher};
 pub use client::{ClientOptions, HubClient, HubStatistics, ItemType, Page};

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
-    let printer = Printer::new(cli.global.output, cli.global.quiet);
+    let printer = Printer::new(cli.global.output, cli.global.quiet).verbose(cli.global.verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

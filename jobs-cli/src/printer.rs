@@ -75,6 +75,7 @@ pub(crate) trait Row: Serialize {
 pub(crate) struct Printer {
     format: Format,
     quiet: bool,
+    verbose: bool,
     colour: bool,
 }
 
@@ -85,8 +86,19 @@ impl Printer {
         Self {
             format,
             quiet,
+            verbose: false,
             colour: wanted && io::stdout().is_terminal(),
         }
+    }
+
+    /// Tells every request and answer as well.
+    pub(crate) fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
+    }
+
+    /// Whether every request and answer is told.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// The format asked for.
@@ -96,7 +108,7 @@ impl Printer {
 
     /// Whether stderr can show things that move.
     pub(crate) fn is_live(&self) -> bool {
-        !self.quiet && io::stderr().is_terminal()
+        !self.quiet && !self.verbose && io::stderr().is_terminal()
     }
 
     /// Talk.
@@ -283,6 +295,7 @@ mod tests {
         Printer {
             format: Format::Table,
             quiet: false,
+            verbose: false,
             colour: false,
         }
     }

@@ -1,6 +1,8 @@
 //! What every command that speaks to a hub needs: the hub, the zone that times are meant in, and where output goes.
 
-use doorctl::{ClientError, ClientOptions, HubClient};
+use std::time::Duration;
+
+use doorctl::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::tz::TimeZone;
@@ -8,9 +10,13 @@ use jiff::{Timestamp, Zoned};
 
 use crate::cli::Global;
 use crate::config::{self, Contexts};
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::suggest;
+
+/// A shorter wait is nobody's business.
+const NOTICED: Duration = Duration::from_secs(1);
 
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
@@ -33,6 +39,7 @@ impl Session {
         let options = ClientOptions {
             ca_pem: context.ca.clone().map(String::into_bytes),
             timeout: global.timeout,
+            watcher: Some(watcher(printer)),
         };
         Ok(Self {
             hub: HubClient::new(context.connection()?, &options)?,
@@ -42,10 +49,57 @@ impl Session {
         })
     }
 
+    /// Refuses what only door-hub can do, before anything is asked of another hub. `what` follows "only door-hub can": `stop a job that runs`.
+    ///
+    /// # Errors
+    ///
+    /// With [`ExitStatus::Refused`] when the hub is not door-hub, or when nobody answers.
+    pub(crate) async fn refuse_unless_door_hub(
+        &self,
+        what: &str,
+        next: impl Into<String>,
+    ) -> anyhow::Result<()> {
+        if self.hub.is_door_hub().await? {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "{} is not door-hub: only door-hub can {what}, Azure IoT Hub cannot",
+            self.hub.host_name()
+        ))
+        .next(next)
+        .status(ExitStatus::Refused)
+        .into())
+    }
+
     /// What time it is, where the person is.
     pub(crate) fn now(&self) -> Zoned {
         Timestamp::now().to_zoned(self.zone.clone())
     }
+}
+
+/// Tells waits that a person notices, and everything when that was asked for.
+fn watcher(printer: &Printer) -> Watcher {
+    let printer = printer.clone();
+    Watcher::new(move |traffic| match traffic {
+        Traffic::Waiting { error, wait } if *wait >= NOTICED || printer.is_verbose() => {
+            printer.say(format!(
+                "{error}; trying again in {} s",
+                wait.as_secs_f64().round().max(1.0)
+            ));
+        }
+        Traffic::Sent { method, url, body } if printer.is_verbose() => {
+            let body = body.as_deref().unwrap_or_default();
+            printer.say(format!("> {method} {url} {body}").trim_end());
+        }
+        Traffic::Answered {
+            status,
+            after,
+            body,
+        } if printer.is_verbose() => {
+            printer.say(format!("< {status} after {} ms {body}", after.as_millis()).trim_end());
+        }
+        _ => {}
+    })
 }
 
 /// A door's name from the command line.

@@ -11,6 +11,9 @@ use super::error::{ClientError, Refusal};
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 6;
 
+/// What is refused because there was too much of it is sent for so long: limits count by the minute, and others share them.
+const THROTTLED: Duration = Duration::from_secs(90);
+
 /// Ceiling of the first wait; doubled each time, the wait a random part of it.
 const FIRST: Duration = Duration::from_millis(250);
 
@@ -21,22 +24,29 @@ const LONGEST: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     sent: u32,
+    waited: Duration,
 }
 
 impl Backoff {
     /// How long to wait before sending again; `None`: the error stands.
     pub(super) fn next(&mut self, error: &ClientError, repeat: Repeat) -> Option<Duration> {
         self.sent += 1;
-        if self.sent >= ATTEMPTS || !passes(error, repeat) {
+        let enough = match error.status() {
+            Some(429) => self.waited >= THROTTLED,
+            _ => self.sent >= ATTEMPTS,
+        };
+        if enough || !passes(error, repeat) {
             return None;
         }
-        let ceiling = LONGEST.min(FIRST * 2_u32.pow(self.sent - 1));
+        let ceiling = LONGEST.min(FIRST.saturating_mul(2_u32.saturating_pow(self.sent - 1)));
         let jittered = ceiling.mul_f64(rand::rng().random_range(0.5..=1.0));
         let asked = match error {
             ClientError::Refused(refusal) => refusal.retry_after.unwrap_or_default(),
             _ => Duration::ZERO,
         };
-        Some(jittered.max(asked.min(LONGEST)))
+        let wait = jittered.max(asked.min(LONGEST));
+        self.waited += wait;
+        Some(wait)
     }
 }
 
@@ -105,6 +115,19 @@ mod tests {
             waits += 1;
         }
         assert_eq!(waits, ATTEMPTS - 1);
+    }
+
+    #[test]
+    fn too_much_in_a_minute_is_waited_for_longer_than_a_minute() {
+        let mut backoff = Backoff::default();
+        let mut waited = Duration::ZERO;
+        while let Some(wait) = backoff.next(&refused(429, None), Repeat::WhenThrottled) {
+            waited += wait;
+        }
+        assert!(
+            (THROTTLED..THROTTLED + LONGEST).contains(&waited),
+            "{waited:?}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde::Deserialize;
 
+use super::error::ClientError;
 use super::{HubClient, Repeat};
 
 /// What door-hub says of itself.
@@ -26,5 +27,18 @@ impl HubClient {
             .ok()?
             .json("door-hub's health")
             .ok()
+    }
+
+    /// Whether this is door-hub; Azure and others have no `/healthz`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers: then it is not known.
+    pub async fn is_door_hub(&self) -> Result<bool, ClientError> {
+        match self.send(&self.get(&["healthz"])?).await {
+            Ok(answer) => Ok(answer.json::<Health>("door-hub's health").is_ok()),
+            Err(ClientError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

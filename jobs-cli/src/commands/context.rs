@@ -63,6 +63,7 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
     let options = ClientOptions {
         ca_pem: context.ca.clone().map(String::into_bytes),
         timeout: global.timeout.min(PROBE),
+        ..ClientOptions::default()
     };
     let hub = HubClient::new(connection, &options).with_context(|| match &args.ca {
         Some(path) => format!("--ca {}", path.display()),

@@ -243,3 +243,30 @@ fn is_root() -> bool {
     fs::metadata("/proc/self")
         .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
+
+#[test]
+fn requests_and_answers_are_shown_without_keys() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    let told = operator
+        .run(&[
+            "-v",
+            "devices",
+            "connection-string",
+            "east",
+            "--out",
+            "east.key",
+        ])
+        .expect(0)
+        .says(&[
+            "> GET https://localhost:",
+            "/devices/east?api-version=2021-04-12",
+            "< 200 after ",
+            "\"primaryKey\":\"(secret)\"",
+        ]);
+    let connection = std::fs::read_to_string(operator.folder().join("east.key")).unwrap();
+    let (_, key) = connection.trim().split_once("SharedAccessKey=").unwrap();
+    assert!(!told.stderr.contains(key), "{told:?}");
+    assert!(!told.stderr.contains("SharedAccessSignature"), "{told:?}");
+}

@@ -132,9 +132,9 @@ impl Operator {
 /// A hub in this process, with doors in this process, and an operator. Tests are plain threads; the runtime is the hub's and the doors'.
 pub(crate) struct Lab {
     pub(crate) operator: Operator,
-    runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: tokio::runtime::Runtime,
     hub: RunningHub,
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     shared: Shared,
 }
 

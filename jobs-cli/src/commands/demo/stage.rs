@@ -73,6 +73,7 @@ impl Stage {
         let options = ClientOptions {
             ca_pem: Some(ca.clone().into_bytes()),
             timeout: global.timeout,
+            ..ClientOptions::default()
         };
         let address = Address {
             host_name: hub.name().parse()?,

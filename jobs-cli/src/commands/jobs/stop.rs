@@ -10,6 +10,12 @@ use crate::session::Session;
 
 /// Stops a job, also one that runs.
 pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitStatus> {
+    session
+        .refuse_unless_door_hub(
+            "stop a job that runs",
+            format!("before its start: doorctl jobs cancel {id}; later wait for its end (doorctl jobs wait {id}) and undo it: doorctl jobs method relinquish"),
+        )
+        .await?;
     let error = match session.hub.door_hub_job_stop(id).await {
         Ok(job) => {
             let said = match job.status {

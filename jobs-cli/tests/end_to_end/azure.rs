@@ -1,0 +1,111 @@
+//! Every verb that Azure IoT Hub can serve, through a proxy that has nothing but what Azure has.
+//!
+//! A new verb gets a row of [`SERVED`], or of [`DOOR_HUB_ONLY`] when only door-hub can serve it.
+
+mod proxy;
+mod rules;
+
+use std::time::Duration;
+
+use super::support::Lab;
+use proxy::{Azure, Queries};
+
+/// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors `lobby` (connected) and `yard` (absent).
+struct Verb(&'static str, i32, &'static str);
+
+#[rustfmt::skip]
+const SERVED: &[Verb] = &[
+    Verb("context list", 0, "azure"),
+    Verb("devices add shed gate --building 43 --floor 1 --tag wing=east", 0, "gate"),
+    Verb("devices add shed", 1, "the hub has a door called shed already"),
+    Verb("devices list --floor 1", 0, "gate"),
+    Verb("devices list -o csv --where 'tags.wing = \"east\"'", 0, "shed"),
+    Verb("devices show gate", 0, "\"wing\":\"east\""),
+    Verb("devices show gaet", 1, "did you mean `gate`?"),
+    Verb("devices connection-string gate --out gate.key", 0, "is written"),
+    Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
+    Verb("twin set gate floor=2 --tag wing=null", 0, "\"floor\": 2"),
+    Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
+    Verb("query 'SELECT COUNT() AS doors FROM devices WHERE STARTSWITH(deviceId, \"ga\")' -o jsonl", 0, "{\"doors\":1}"),
+    Verb("invoke lobby getState", 0, "\"lockState\":\"unlocked\""),
+    Verb("invoke yard getState", 1, "404 DeviceNotOnline"),
+    Verb("jobs lock yard --at +1h --id tonight", 0, "job tonight is queued: 1 door matches now"),
+    // One job at a time.
+    Verb("jobs lock lobby --id second", 1, "another job is active, and this hub runs no more at once"),
+    Verb("jobs list", 0, "tonight"),
+    Verb("jobs show tonight", 0, "starts "),
+    Verb("jobs cancel tonight", 0, "job tonight is cancelled"),
+    Verb("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
+    Verb("jobs lock lobby yard --connect-timeout 0 --for 10m --id mixed", 0, "2 doors match now"),
+    Verb("jobs wait mixed", 2, "1 secured, 1 failed"),
+    Verb("jobs retry mixed --watch", 2, "yard"),
+    Verb("jobs unlock lobby --for 5m --watch", 0, "1 released"),
+    Verb("jobs method relinquish lobby --watch", 0, "1 done"),
+    Verb("jobs twin --set floor=7 --tag wing=west gate shed --id moved", 0, "2 doors match now"),
+    Verb("jobs watch moved", 0, "2 changed"),
+    Verb("jobs list --status cancelled -o csv", 0, "tonight"),
+];
+
+/// What is run, and what is said; it ends with status 4, and the hub is asked for nothing.
+const DOOR_HUB_ONLY: &[(&str, &str)] = &[(
+    "jobs stop mixed",
+    "is not door-hub: only door-hub can stop a job that runs, Azure IoT Hub cannot",
+)];
+
+/// The words of a command line; quotes keep words together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+fn run(lab: &Lab, line: &str) -> super::support::Told {
+    let words = words(line);
+    lab.operator
+        .run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
+    let lab = Lab::new();
+    let azure = Azure::before(&lab, Queries::AZURE);
+    let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
+    lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    for Verb(line, status, says) in SERVED {
+        azure.new_minute();
+        let told = run(&lab, line);
+        assert_eq!(azure.strays(), [""; 0], "doorctl {line}: {told:?}");
+        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
+        let said = told.stdout.contains(says) || told.stderr.contains(says);
+        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+    }
+    for (line, says) in DOOR_HUB_ONLY {
+        run(&lab, line).expect(4).says(&[says]);
+        assert_eq!(azure.strays(), [""; 0], "doorctl {line}");
+    }
+}
+
+#[test]
+fn a_hub_that_has_enough_of_queries_is_waited_for() {
+    let lab = Lab::new();
+    let limit = Queries {
+        most: 2,
+        within: Duration::from_secs(3),
+    };
+    let azure = Azure::before(&lab, limit);
+    for _ in 0..limit.most {
+        lab.operator.run(&["devices", "list"]).expect(0);
+    }
+    while azure.throttled() == 0 {
+        let told = lab.operator.run(&["devices", "list"]).expect(0);
+        if azure.throttled() > 0 {
+            told.says(&["429 ThrottlingException", "trying again in "]);
+        }
+    }
+    assert_eq!(azure.strays(), [""; 0]);
+}

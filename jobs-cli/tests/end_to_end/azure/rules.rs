@@ -1,0 +1,645 @@
+//! What Azure IoT Hub takes and gives, as far as it is documented: everything else is a stray.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The longest query, and the longest condition of a job.
+const MAX_QUERY: usize = 8_192;
+
+/// The most devices of one bulk request.
+const MAX_BULK: usize = 100;
+
+/// Headers of any request.
+const HEADERS: &[&str] = &[
+    "host",
+    "authorization",
+    "accept",
+    "content-type",
+    "content-length",
+    "user-agent",
+    "request-id",
+    "x-ms-client-request-id",
+];
+
+const PAGED: &[&str] = &["x-ms-max-item-count", "x-ms-continuation"];
+
+/// Functions and words that may stand before a parenthesis.
+const BEFORE_PARENTHESIS: &[&str] = &[
+    "IS_DEFINED",
+    "STARTSWITH",
+    "ENDSWITH",
+    "COUNT",
+    "AVG",
+    "SUM",
+    "MIN",
+    "MAX",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "NIN",
+    "WHERE",
+];
+
+const IMPORT_MODES: &[&str] = &[
+    "create",
+    "update",
+    "updateIfMatchETag",
+    "delete",
+    "deleteIfMatchETag",
+    "createOrUpdate",
+    "createOrUpdateIfMatchETag",
+    "updateTwin",
+    "updateTwinIfMatchETag",
+];
+
+/// Members of bodies, as paths: below `.*` anything goes.
+type Members = &'static [&'static str];
+
+const NOTHING: Members = &[];
+
+const DEVICE: Members = &[
+    "deviceId",
+    "generationId",
+    "etag",
+    "connectionState",
+    "status",
+    "statusReason",
+    "connectionStateUpdatedTime",
+    "statusUpdatedTime",
+    "lastActivityTime",
+    "cloudToDeviceMessageCount",
+    "authentication.type",
+    "authentication.symmetricKey.primaryKey",
+    "authentication.symmetricKey.secondaryKey",
+    "authentication.x509Thumbprint.primaryThumbprint",
+    "authentication.x509Thumbprint.secondaryThumbprint",
+    "capabilities.iotEdge",
+    "deviceScope",
+    "parentScopes",
+];
+
+const BULK: Members = &[
+    "id",
+    "moduleId",
+    "eTag",
+    "importMode",
+    "status",
+    "statusReason",
+    "authentication.type",
+    "authentication.symmetricKey.primaryKey",
+    "authentication.symmetricKey.secondaryKey",
+    "authentication.x509Thumbprint.primaryThumbprint",
+    "authentication.x509Thumbprint.secondaryThumbprint",
+    "twinETag",
+    "tags.*",
+    "properties.desired.*",
+    "properties.reported.*",
+    "capabilities.iotEdge",
+    "deviceScope",
+    "parentScopes",
+];
+
+const TWIN_PATCH: Members = &["tags.*", "properties.desired.*"];
+
+const TWIN: Members = &[
+    "deviceId",
+    "moduleId",
+    "etag",
+    "deviceEtag",
+    "status",
+    "statusReason",
+    "statusUpdateTime",
+    "connectionState",
+    "lastActivityTime",
+    "cloudToDeviceMessageCount",
+    "authenticationType",
+    "x509Thumbprint.*",
+    "modelId",
+    "version",
+    "tags.*",
+    "properties.*",
+    "capabilities.*",
+    "deviceScope",
+    "parentScopes",
+];
+
+const CALL: Members = &[
+    "methodName",
+    "responseTimeoutInSeconds",
+    "connectTimeoutInSeconds",
+    "payload.*",
+];
+
+const JOB_REQUEST: Members = &[
+    "jobId",
+    "type",
+    "cloudToDeviceMethod.methodName",
+    "cloudToDeviceMethod.responseTimeoutInSeconds",
+    "cloudToDeviceMethod.connectTimeoutInSeconds",
+    "cloudToDeviceMethod.payload.*",
+    "updateTwin.etag",
+    "updateTwin.tags.*",
+    "updateTwin.properties.desired.*",
+    "queryCondition",
+    "startTime",
+    "maxExecutionTimeInSeconds",
+];
+
+const JOB: Members = &[
+    "jobId",
+    "queryCondition",
+    "createdTime",
+    "startTime",
+    "endTime",
+    "maxExecutionTimeInSeconds",
+    "type",
+    "status",
+    "cloudToDeviceMethod.*",
+    "updateTwin.*",
+    "failureReason",
+    "statusMessage",
+    "deviceJobStatistics.*",
+];
+
+const DEVICE_JOB: Members = &[
+    "deviceId",
+    "jobId",
+    "jobType",
+    "status",
+    "startTimeUtc",
+    "endTimeUtc",
+    "createdDateTimeUtc",
+    "lastUpdatedDateTimeUtc",
+    "outcome.*",
+    "error.code",
+    "error.description",
+];
+
+/// A resource: method and path, what it is asked with, and what it answers with.
+struct Resource {
+    method: &'static str,
+    path: &'static str,
+    query: &'static [&'static str],
+    headers: &'static [&'static str],
+    body: Members,
+    answer: Members,
+}
+
+const fn resource(
+    method: &'static str,
+    path: &'static str,
+    headers: &'static [&'static str],
+    body: Members,
+    answer: Members,
+) -> Resource {
+    Resource {
+        method,
+        path,
+        query: &[],
+        headers,
+        body,
+        answer,
+    }
+}
+
+const IF_MATCH: &[&str] = &["if-match"];
+
+/// The service side of IoT Hub. `{}` is any one segment; of two that fit the first counts.
+const RESOURCES: &[Resource] = &[
+    resource("PUT", "/devices/{}", IF_MATCH, DEVICE, DEVICE),
+    resource("GET", "/devices/{}", &[], NOTHING, DEVICE),
+    resource("DELETE", "/devices/{}", IF_MATCH, NOTHING, NOTHING),
+    Resource {
+        query: &["top"],
+        ..resource("GET", "/devices", &[], NOTHING, DEVICE)
+    },
+    resource(
+        "POST",
+        "/devices",
+        &[],
+        BULK,
+        &["isSuccessful", "errors", "warnings"],
+    ),
+    resource(
+        "GET",
+        "/statistics/devices",
+        &[],
+        NOTHING,
+        &[
+            "totalDeviceCount",
+            "enabledDeviceCount",
+            "disabledDeviceCount",
+        ],
+    ),
+    resource(
+        "GET",
+        "/statistics/service",
+        &[],
+        NOTHING,
+        &["connectedDeviceCount"],
+    ),
+    resource("GET", "/twins/{}", &[], NOTHING, TWIN),
+    resource("PATCH", "/twins/{}", IF_MATCH, TWIN_PATCH, TWIN),
+    resource("PUT", "/twins/{}", IF_MATCH, TWIN_PATCH, TWIN),
+    resource(
+        "POST",
+        "/twins/{}/methods",
+        &[],
+        CALL,
+        &["status", "payload.*"],
+    ),
+    // What its rows are, its answer says itself.
+    resource("POST", "/devices/query", PAGED, &["query"], NOTHING),
+    Resource {
+        query: &["jobType", "jobStatus", "pageSize", "continuationToken"],
+        ..resource("GET", "/jobs/v2/query", PAGED, NOTHING, JOB)
+    },
+    resource("PUT", "/jobs/v2/{}", &[], JOB_REQUEST, JOB),
+    resource("GET", "/jobs/v2/{}", &[], NOTHING, JOB),
+    resource("POST", "/jobs/v2/{}/cancel", &[], NOTHING, JOB),
+];
+
+/// A request, read whole.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// Path and query, as sent.
+    pub(super) target: String,
+    /// Names in lower case.
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What Azure answers by itself: status, name of the error, text.
+pub(super) type Refusal = (u16, &'static str, String);
+
+/// A request that Azure would serve.
+pub(super) struct Served {
+    /// It counts against the limit of queries.
+    pub(super) is_query: bool,
+    /// It counts against the limit of jobs.
+    pub(super) is_new_job: bool,
+    answer: Members,
+}
+
+impl Request {
+    fn parts(&self) -> (&str, Vec<(&str, &str)>) {
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        (path, pairs.collect())
+    }
+
+    /// What Azure makes of it; the error is a stray.
+    pub(super) fn judge(&self) -> Result<Served, Refusal> {
+        let (path, query) = self.parts();
+        let fits = |resource: &&Resource| {
+            resource.method == self.method && is_path(resource.path, path.trim_end_matches('/'))
+        };
+        // `/devices/query` is no device, and `/jobs/v2/query` no job.
+        let literal = RESOURCES.iter().filter(|other| !other.path.contains("{}"));
+        let resource = literal
+            .filter(fits)
+            .chain(RESOURCES.iter().filter(fits))
+            .next()
+            .ok_or_else(|| (404, "GenericNotFound", format!("no resource {path}")))?;
+        if !query.iter().any(|(name, _)| *name == "api-version") {
+            return Err(bad("api-version is missing".to_owned()));
+        }
+        let mut names = query.iter().map(|(name, _)| *name);
+        if let Some(stray) =
+            names.find(|name| *name != "api-version" && !resource.query.contains(name))
+        {
+            return Err(bad(format!("query parameter {stray} of {path}")));
+        }
+        let mut headers = self.headers.keys().map(String::as_str);
+        if let Some(stray) =
+            headers.find(|name| !HEADERS.contains(name) && !resource.headers.contains(name))
+        {
+            return Err(bad(format!("header {stray} of {path}")));
+        }
+        if self.method == "POST" && !self.headers.contains_key("content-length") {
+            return Err((411, "LengthRequired", format!("length of {path}")));
+        }
+        if self.method == "DELETE" && !self.headers.contains_key("if-match") {
+            return Err(bad(format!("no If-Match for {path}")));
+        }
+        self.judge_body(resource)?;
+        Ok(Served {
+            is_query: resource.path == "/devices/query",
+            is_new_job: resource.method == "PUT" && resource.path == "/jobs/v2/{}",
+            answer: resource.answer,
+        })
+    }
+
+    fn judge_body(&self, resource: &Resource) -> Result<(), Refusal> {
+        if self.body.is_empty() {
+            return match resource.body.is_empty() {
+                true => Ok(()),
+                false => Err(bad(format!(
+                    "{} {} without a body",
+                    self.method, resource.path
+                ))),
+            };
+        }
+        let body: Value = serde_json::from_slice(&self.body)
+            .map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+        let items: Vec<&Value> = match (&body, resource.path) {
+            (Value::Array(items), "/devices") => items.iter().collect(),
+            _ => vec![&body],
+        };
+        for item in &items {
+            if let Some(stray) = strays(item, "", resource.body).first() {
+                return Err(bad(format!("member {stray} of {}", resource.path)));
+            }
+        }
+        match resource.path {
+            "/devices" if items.len() > MAX_BULK => {
+                Err((413, "TooManyDevices", format!("{} devices", items.len())))
+            }
+            "/devices" => items.iter().try_for_each(|item| judge_import(item)),
+            "/devices/query" => judge_query(text(&body, "query")),
+            "/jobs/v2/{}" => judge_job(&body),
+            "/twins/{}/methods" => judge_call(&body),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Served {
+    /// The answer without what Azure's does not have.
+    pub(super) fn strip(&self, item_type: Option<&str>, body: &[u8]) -> Vec<u8> {
+        let members = match (self.is_query, item_type) {
+            (true, Some("Twin")) => TWIN,
+            (true, Some("DeviceJob")) => DEVICE_JOB,
+            (true, _) => return body.to_vec(),
+            (false, _) => self.answer,
+        };
+        let Ok(mut answer) = serde_json::from_slice::<Value>(body) else {
+            return body.to_vec();
+        };
+        match &mut answer {
+            Value::Array(items) => items.iter_mut().for_each(|item| keep(item, members)),
+            item => keep(item, members),
+        }
+        answer.to_string().into_bytes()
+    }
+}
+
+fn bad(what: String) -> Refusal {
+    (400, "ArgumentInvalid", what)
+}
+
+fn is_path(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some("{}"), Some(segment)) if !segment.is_empty() => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The paths of members that are not among those allowed.
+fn strays(value: &Value, at: &str, allowed: Members) -> Vec<String> {
+    let Some(object) = value.as_object() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (key, inner) in object {
+        let path = match at {
+            "" => key.clone(),
+            at => format!("{at}.{key}"),
+        };
+        let anything = format!("{path}.*");
+        let below = format!("{path}.");
+        if allowed.contains(&path.as_str()) || allowed.contains(&anything.as_str()) {
+            continue;
+        }
+        match allowed.iter().any(|member| member.starts_with(&below)) {
+            true => found.extend(strays(inner, &path, allowed)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+fn keep(item: &mut Value, members: Members) {
+    if let Value::Object(object) = item {
+        let known = |key: &str| {
+            let mut roots = members.iter().map(|member| member.split('.').next());
+            roots.any(|root| root == Some(key))
+        };
+        object.retain(|key, _| known(key));
+    }
+}
+
+fn text<'a>(body: &'a Value, name: &str) -> &'a str {
+    body.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn judge_import(item: &Value) -> Result<(), Refusal> {
+    match text(item, "importMode") {
+        mode if IMPORT_MODES.contains(&mode) => Ok(()),
+        mode => Err(bad(format!("importMode {mode:?}"))),
+    }
+}
+
+fn judge_call(call: &Value) -> Result<(), Refusal> {
+    for (name, least) in [
+        ("responseTimeoutInSeconds", 5),
+        ("connectTimeoutInSeconds", 0),
+    ] {
+        let within = |value: &Value| value.as_u64().is_some_and(|s| (least..=300).contains(&s));
+        if !call.get(name).is_none_or(within) {
+            return Err(bad(format!("{name} must be within [{least}; 300].")));
+        }
+    }
+    match text(call, "methodName").len() {
+        1..=100 => Ok(()),
+        length => Err(bad(format!("methodName of {length} characters"))),
+    }
+}
+
+fn judge_job(job: &Value) -> Result<(), Refusal> {
+    let condition = text(job, "queryCondition");
+    if condition.len() > MAX_QUERY {
+        let told = "The etag in the request does not match the etag of the existing resource";
+        return Err((412, "PreconditionFailed", told.to_owned()));
+    }
+    if condition.is_empty() {
+        return Err(bad("queryCondition is missing".to_owned()));
+    }
+    if condition != "*" {
+        judge_words(condition)?;
+    }
+    let start = job.get("startTime").filter(|start| !start.is_null());
+    if !start.is_none_or(text_is_time) {
+        return Err(bad(format!("startTime {start:?}")));
+    }
+    match (
+        text(job, "type"),
+        job.get("cloudToDeviceMethod"),
+        job.get("updateTwin"),
+    ) {
+        ("scheduleDeviceMethod", Some(call), None | Some(Value::Null)) => judge_call(call),
+        ("scheduleUpdateTwin", None | Some(Value::Null), Some(patch)) => {
+            match text(patch, "etag") {
+                "*" => Ok(()),
+                etag => Err((
+                    412,
+                    "PreconditionFailed",
+                    format!("updateTwin.etag {etag:?}"),
+                )),
+            }
+        }
+        (other, ..) => Err((400, "GenericBadRequest", format!("type {other:?}"))),
+    }
+}
+
+fn text_is_time(value: &Value) -> bool {
+    value
+        .as_str()
+        .is_some_and(|text| text.parse::<Timestamp>().is_ok())
+}
+
+fn judge_query(query: &str) -> Result<(), Refusal> {
+    if query.len() > MAX_QUERY {
+        return Err(bad(format!("a query of {} characters", query.len())));
+    }
+    let upper = query.to_ascii_uppercase();
+    if upper.contains("FROM DEVICES.JOBS") && !upper.starts_with("SELECT * ") {
+        return Err(bad("devices.jobs has no projections".to_owned()));
+    }
+    judge_words(query)
+}
+
+/// The functions that Azure's twin queries know, and nothing of our own.
+fn judge_words(text: &str) -> Result<(), Refusal> {
+    let bare = without_literals(text);
+    let upper = bare.to_ascii_uppercase();
+    if upper.contains("ORDER BY") || upper.contains("LIKE ") {
+        return Err(bad(format!("the query is invalid: {text}")));
+    }
+    for (at, _) in upper.match_indices('(') {
+        let before = upper[..at].trim_end();
+        let word = before
+            .rsplit(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+            .next()
+            .unwrap_or_default();
+        if !word.is_empty() && !BEFORE_PARENTHESIS.contains(&word) {
+            return Err(bad(format!("function {word} in: {text}")));
+        }
+    }
+    for (at, _) in upper.match_indices('[') {
+        let before = upper[..at].trim_end();
+        if !before.ends_with("IN") {
+            return Err(bad(format!("a bracket that follows no IN in: {text}")));
+        }
+    }
+    Ok(())
+}
+
+fn without_literals(text: &str) -> String {
+    let mut bare = String::new();
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match quote {
+            Some(_) if character == '\\' => drop(characters.next()),
+            Some(end) if character == end => quote = None,
+            Some(_) => {}
+            None if character == '\'' || character == '"' => quote = Some(character),
+            None => bare.push(character),
+        }
+    }
+    bare
+}
+
+#[test]
+fn what_only_our_hub_takes_is_a_stray() {
+    let judged = |method: &str, target: &str, body: &str| {
+        let length = ("content-length".to_owned(), body.len().to_string());
+        let request = Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: [length].into(),
+            body: body.as_bytes().to_vec(),
+        };
+        request
+            .judge()
+            .map(drop)
+            .map_err(|(status, _, text)| (status, text))
+    };
+    let is_stray = |method, target, body| judged(method, target, body).is_err();
+    for (method, target, body) in [
+        ("GET", "/healthz?api-version=1", ""),
+        ("GET", "/events?api-version=1", ""),
+        ("GET", "/audit?api-version=1", ""),
+        ("POST", "/jobs/v2/a/cancel?api-version=1&stop=true", ""),
+        ("GET", "/twins/a", ""),
+        ("PATCH", "/twins/a?api-version=1", r#"{"tags":{},"note":1}"#),
+        (
+            "PATCH",
+            "/twins/a?api-version=1",
+            r#"{"properties":{"other":{}}}"#,
+        ),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT * FROM devices ORDER BY a"}"#,
+        ),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT * FROM devices WHERE CONTAINS(a, 'b')"}"#,
+        ),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT deviceId FROM devices.jobs"}"#,
+        ),
+        (
+            "POST",
+            "/twins/a/methods?api-version=1",
+            r#"{"methodName":"m","responseTimeoutInSeconds":301}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/a?api-version=1",
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"AA=="},"queryCondition":"*"}"#,
+        ),
+    ] {
+        assert!(is_stray(method, target, body), "{method} {target} {body}");
+    }
+    for (method, target, body) in [
+        ("GET", "/twins/a/?api-version=1", ""),
+        ("GET", "/jobs/v2/query?api-version=1&jobStatus=running", ""),
+        (
+            "PATCH",
+            "/twins/a?api-version=1",
+            r#"{"tags":{"a":{"b":1}},"properties":{"desired":{"c":null}}}"#,
+        ),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT * FROM devices WHERE (a IN ['CONTAINS(', 'b']) AND IS_DEFINED(c)"}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/a?api-version=1",
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*"}"#,
+        ),
+    ] {
+        assert_eq!(
+            judged(method, target, body),
+            Ok(()),
+            "{method} {target} {body}"
+        );
+    }
+}
