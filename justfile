@@ -33,9 +33,9 @@ cross PROGRAM="door-agent" TARGET="aarch64-unknown-linux-gnu":
 cross-debian *WHAT:
     deploy/debian-cross-build.sh {{ WHAT }}
 
-# The agent's Debian package for amd64, arm64 or armhf, looked over by lintian.
-packages *ARCH:
-    deploy/packages.sh {{ ARCH }}
+# Debian packages, looked over by lintian: this machine's, or as named (`just packages door-agent:arm64`).
+packages *WHAT:
+    deploy/packages.sh {{ WHAT }}
 
 # Method latency and job wall time over N connected doors.
 bench *ARGS:

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod check;
+mod documents;
 mod init;
 mod log;
 mod policy;
@@ -12,6 +13,7 @@ mod settings;
 pub(crate) use audit::{AuditArguments, audit};
 pub(crate) use backup::{BackupArguments, RestoreArguments, backup, restore};
 pub(crate) use check::check;
+pub(crate) use documents::documents;
 pub(crate) use init::init;
 pub(crate) use log::{Log, read_filter};
 pub(crate) use policy::{PolicyArguments, policy};

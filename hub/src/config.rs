@@ -341,6 +341,8 @@ fn describe(error: &toml::de::Error, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn read(text: &str) -> Result<ConfigFile, ConfigError> {
@@ -391,6 +393,40 @@ mod tests {
         assert!(
             error.contains("`certificate_file` is set and `key_file` is not"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn the_example_has_every_key_and_what_holds_without_it() {
+        let example = include_str!("../../deploy/examples/hub.toml");
+        let plain = read(example).unwrap();
+        let resolved = plain.clone().resolve("data".into()).unwrap();
+        assert_eq!(resolved.events, EventLimits::default());
+        // With every key uncommented: none is unknown, none is left out, and the limits are those that hold without them.
+        let is_key = |line: &str| {
+            let key = line.split_once(" = ").map(|(key, _)| key);
+            key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        };
+        let whole: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if is_key(setting) => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let all = read(&whole).unwrap();
+        let named = toml::Table::try_from(&all).unwrap();
+        let named: BTreeSet<_> = named.keys().map(String::as_str).collect();
+        // The refusal of an unknown key tells those that there are.
+        let refusal = read("nonsense = 1").unwrap_err().to_string();
+        let (_, there) = refusal.split_once("expected one of").unwrap();
+        let there: BTreeSet<_> = there.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named, there);
+        assert_eq!(all.events, Some(EventLimits::default()));
+        assert_eq!(all.audit, Some(AuditLimits::default()));
+        assert_eq!(
+            (all.mqtt_port, all.https_port),
+            (Some(DEFAULT_MQTT_PORT), Some(DEFAULT_HTTPS_PORT))
         );
     }
 

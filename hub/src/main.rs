@@ -2,6 +2,7 @@
 
 mod commands;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,13 @@ enum Command {
     Backup(BackupArguments),
     /// Make a data folder of a backup.
     Restore(RestoreArguments),
+    /// Write man pages and completions into a folder; for the packages.
+    #[command(hide = true)]
+    Documents {
+        /// The folder, which is there.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -44,6 +52,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => commands::audit(arguments),
         Command::Backup(arguments) => commands::backup(&arguments),
         Command::Restore(arguments) => commands::restore(&arguments),
+        Command::Documents { folder } => commands::documents(&folder),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ pub(crate) mod jobs;
 pub(crate) mod target;
 pub(crate) mod twin;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -112,6 +113,13 @@ Examples:
     Completion {
         /// The shell.
         shell: Shell,
+    },
+    /// Write man pages and completions into a folder; for the packages.
+    #[command(hide = true)]
+    Documents {
+        /// The folder, which is there.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
 }
 

@@ -6,6 +6,7 @@ mod context;
 #[cfg(all(unix, feature = "demo"))]
 mod demo;
 mod devices;
+mod documents;
 mod doors;
 mod invoke;
 mod jobs;
@@ -24,6 +25,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
     match command {
         Command::Context(command) => context::run(command, &global, printer).await,
         Command::Completion { shell } => completion::run(shell),
+        Command::Documents { folder } => documents::run(&folder),
         #[cfg(all(unix, feature = "demo"))]
         Command::Demo(args) => Box::pin(demo::run(args, &global, printer)).await,
         Command::Devices(command) => devices::run(command, &session()?).await,

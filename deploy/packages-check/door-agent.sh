@@ -1,0 +1,93 @@
+# Steps of packages-check.sh for door-agent: doors of three kinds go through an upgrade.
+
+stage="on an ARMv6"
+touch "$root/armv6"
+! inside dpkg -i /packages/door-agent.deb >"$work/said" 2>&1 || die "$stage: the package was installed"
+grep -q 'this machine is ARMv6' "$work/said" || die "$stage: the reason is not told: $(cat "$work/said")"
+absent usr/bin/door-agent etc/door-agent/example.toml
+rm "$root/armv6"
+echo "$stage: refused"
+
+stage="installed"
+inside dpkg -i /packages/door-agent.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+present usr/bin/door-agent usr/lib/systemd/system/door-agent@.service usr/lib/systemd/system/door-agent-reboot.path \
+    usr/lib/udev/rules.d/60-door-agent.rules usr/share/man/man1/door-agent.1.gz usr/share/man/man1/door-agent-check.1.gz \
+    usr/share/bash-completion/completions/door-agent usr/share/zsh/vendor-completions/_door-agent run/door-agent
+grep -q '^gpio:.*:door-agent$' "$root/etc/group" || die "$stage: the user is not in group gpio"
+[ "$(stat -c %a "$root/run/door-agent")" = 2770 ] || die "$stage: /run/door-agent has another mode"
+inside dpkg-query -W -f '${Conffiles}' door-agent | grep -q /etc/door-agent/example.toml || die "$stage: the example is no conffile"
+inside door-agent check --config /etc/door-agent/example.toml >"$work/said" 2>&1 || true
+# Of the example nothing may be wrong but the key, which it cannot have.
+grep -q 'example.connection-string' "$work/said" || die "$stage: the example is not read to its key: $(cat "$work/said")"
+asked "enable --now door-agent-reboot.path"
+echo "$stage: program, units, user, folders, manual and example are there"
+
+stage="upgraded"
+# A door that is locked without power, one that power keeps locked, and one whose agent does not answer.
+door() { # door NAME STRIKE
+    printf '[hub]\nmqtt_port = 1\n[strike]\n%s\n[board]\nkind = "simulated"\n' "$2" >"$root/etc/door-agent/$1.toml"
+    printf 'HostName=127.0.0.1;DeviceId=%s;SharedAccessKey=bm9ib2R5IG9wZW5zIGEgZG9vciB3aXRoIHRoaXM=' "$1" >"$root/etc/door-agent/$1.connection-string"
+    chmod 600 "$root/etc/door-agent/$1.connection-string"
+}
+door lobby 'kind = "hold-strike"
+fail = "secure"'
+door cellar 'kind = "maglock"'
+for name in lobby cellar; do
+    inside systemctl start "door-agent@$name.service"
+    for _ in $(seq 100); do
+        if inside door-agent status --config "/etc/door-agent/$name.toml" 2>"$work/said" | grep -q "^$name: locked"; then break; fi
+        sleep 0.1
+    done
+    inside door-agent status --config "/etc/door-agent/$name.toml" >"$work/said" 2>&1 || die "$stage: $name does not run: $(cat "$work/said" "$root/var/log/$name.log")"
+    grep -q "^$name: locked" "$work/said" || die "$stage: $name does not lock: $(cat "$work/said")"
+done
+mkdir -p "$root/var/lib/door-agent/attic"
+echo 'slots' >"$root/var/lib/door-agent/attic/slots"
+door attic 'kind = "maglock"'
+# Its process is there, but answers nobody.
+sleep 600 &
+echo $! >"$root/run/units/door-agent@attic"
+echo '# changed here' >>"$root/etc/door-agent/example.toml"
+kept() { (cd "$root" && find etc/door-agent var/lib/door-agent/attic -type f -exec sha256sum {} + | sort); }
+before=$(kept)
+cellar=$(cat "$root/run/units/door-agent@cellar")
+: >"$root/systemctl.log"
+inside dpkg -i /packages/door-agent-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+[ "$(kept)" = "$before" ] || die "$stage: configuration, keys or slots have changed"
+asked daemon-reload
+asked "restart door-agent@lobby.service"
+grep -qxF 'lobby: restarted; it was locked all the while' "$work/said" || die "$stage: the restart is not told: $(cat "$work/said")"
+[[ "$(program_of door-agent@lobby)" != *'(deleted)' ]] || die "$stage: lobby runs the old program"
+[ "$(grep -cE '^(stop|restart|try-restart|reload-or-restart|start|kill)' "$root/systemctl.log")" = 1 ] ||
+    die "$stage: more units were stopped or started than one: $(cat "$root/systemctl.log")"
+for name in cellar attic; do
+    grep -qxF "door-agent: door-agent@$name.service goes on with the program it was started with; to finish the upgrade: door-agent restart $name" "$work/said" ||
+        die "$stage: $name, which goes on, is not named: $(cat "$work/said")"
+done
+grep -q '^error: cellar is not restarted .*power keeps it locked' "$work/said" || die "$stage: it is not told why cellar goes on: $(cat "$work/said")"
+[ "$(cat "$root/run/units/door-agent@cellar")" = "$cellar" ] && [[ "$(program_of door-agent@cellar)" == *'(deleted)' ]] || die "$stage: cellar does not run its old program"
+echo "$stage: slots, keys and settings are the same; a door was restarted that stays locked without power, the others go on and are named"
+
+stage="restarted by hand"
+! inside door-agent restart cellar >"$work/said" 2>&1 || die "$stage: cellar was restarted, although power keeps it locked"
+inside door-agent restart --force cellar >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+[[ "$(program_of door-agent@cellar)" != *'(deleted)' ]] || die "$stage: cellar runs the old program"
+echo "$stage: the other door, by force"
+for name in lobby cellar attic; do
+    kill "$(cat "$root/run/units/door-agent@$name")"
+    rm "$root/run/units/door-agent@$name"
+done
+
+stage="removed"
+: >"$root/systemctl.log"
+inside dpkg -r door-agent >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+absent usr/bin/door-agent usr/lib/systemd/system/door-agent@.service
+present etc/door-agent/lobby.connection-string var/lib/door-agent/attic/slots var/lib/door-agent/lobby
+asked "stop door-agent@*.service"
+echo "$stage: settings, keys and slots stay"
+
+stage="purged"
+inside dpkg -P door-agent >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+absent etc/door-agent/lobby.connection-string var/lib/door-agent etc/door-agent/example.toml run/door-agent
+present etc/door-agent/lobby.toml
+echo "$stage: keys and state are gone, the operator's own settings stay"

@@ -1,0 +1,22 @@
+# Steps of packages-check.sh for doorctl, which leaves nothing behind.
+
+stage="installed"
+before=$(tree)
+inside dpkg -i /packages/doorctl.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+present usr/bin/doorctl usr/share/man/man1/doorctl.1.gz usr/share/man/man1/doorctl-jobs-lock.1.gz \
+    usr/share/fish/vendor_completions.d/doorctl.fish usr/share/zsh/vendor-completions/_doorctl
+inside bash -c '. /usr/share/bash-completion/completions/doorctl && complete -p doorctl' >"$work/said" 2>&1 || die "$stage: bash does not complete it: $(cat "$work/said")"
+inside doorctl --version | grep -q '^doorctl [0-9]' || die "$stage: it does not run"
+echo "$stage: program, manual and completions are there"
+
+stage="upgraded"
+inside dpkg -i /packages/doorctl-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+inside doorctl --version >"$work/said" || die "$stage: it does not run"
+echo "$stage: it runs"
+
+stage="purged"
+inside dpkg -r doorctl >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+inside dpkg -P doorctl >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+[ "$(tree)" = "$before" ] || die "$stage: not as before: $(diff <(printf '%s' "$before") <(tree))"
+[ ! -s "$root/systemctl.log" ] || die "$stage: systemctl was asked for: $(cat "$root/systemctl.log")"
+echo "$stage: nothing is left"

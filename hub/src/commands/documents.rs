@@ -1,0 +1,19 @@
+//! `door-hub documents`: man pages and completions made of the commands themselves, for the packages.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::Cli;
+
+/// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
+pub(crate) fn documents(folder: &Path) -> anyhow::Result<()> {
+    let written = || format!("cannot write into {}", folder.display());
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut Cli::command(), "door-hub", folder)
+            .with_context(written)?;
+    }
+    clap_mangen::generate_to(Cli::command(), folder).with_context(written)
+}
