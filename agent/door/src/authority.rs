@@ -251,6 +251,8 @@ pub struct AuthorityArray {
     base: BaseMode,
     /// The desired mode that was last applied.
     desired: Option<Mode>,
+    /// The one before it, while a lockdown is desired.
+    desired_before: Option<Mode>,
 }
 
 impl AuthorityArray {
@@ -260,6 +262,7 @@ impl AuthorityArray {
             relinquish_default,
             base: BaseMode::default(),
             desired: None,
+            desired_before: None,
         }
     }
 

@@ -28,6 +28,9 @@ pub struct SavedDoor {
     /// The desired mode that was last applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) desired_mode: Option<Mode>,
+    /// The one before it, while a lockdown is desired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) desired_mode_before: Option<Mode>,
     /// The settings that were desired, each with the milliseconds it was set to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, u64>,
@@ -88,6 +91,7 @@ impl SavedDoor {
             slots,
             mode: array.base_mode(),
             desired_mode: array.desired_mode(),
+            desired_mode_before: array.desired_before(),
             settings: settings
                 .iter()
                 .map(|(setting, time)| {
@@ -144,7 +148,7 @@ impl SavedDoor {
             );
         }
         array.restore_mode(self.mode);
-        array.restore_desired(self.desired_mode);
+        array.restore_desired(self.desired_mode, self.desired_mode_before);
         dropped
     }
 

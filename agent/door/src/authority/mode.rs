@@ -5,7 +5,8 @@
 //! and what has not run out meanwhile speaks again after it.
 //!
 //! A desired mode acts once: it is remembered here, and the same one read again changes nothing, whatever mode was set since. When a desired
-//! lockdown is taken back, the lockdown ends.
+//! lockdown is taken back, or what was desired before it is desired again, the lockdown ends and nothing else: whatever mode was set over the one
+//! desired before comes back with it.
 
 use serde::{Deserialize, Serialize};
 
@@ -121,19 +122,35 @@ impl AuthorityArray {
         self.desired
     }
 
+    /// The desired mode before the lockdown that is desired now.
+    #[must_use]
+    pub fn desired_before(&self) -> Option<Mode> {
+        self.desired_before
+    }
+
     /// Follows a change of the desired mode; `None` when none is desired any more.
     pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
+        let was_lockdown = self.desired == Some(Mode::Lockdown);
         match desired {
+            // All clear: what was desired before had acted already, and is not to undo what was set since.
+            back if was_lockdown && (back.is_none() || back == self.desired_before) => {
+                self.relinquish(Slot::Lockdown);
+            }
             Some(mode) => self.set_mode(mode, None),
-            None if self.desired == Some(Mode::Lockdown) => self.relinquish(Slot::Lockdown),
             None => {}
         }
+        self.desired_before = match desired {
+            Some(Mode::Lockdown) if was_lockdown => self.desired_before,
+            Some(Mode::Lockdown) => self.desired,
+            _ => None,
+        };
         self.desired = desired;
     }
 
     /// Takes up what was saved as applied.
-    pub(crate) fn restore_desired(&mut self, desired: Option<Mode>) {
+    pub(crate) fn restore_desired(&mut self, desired: Option<Mode>, before: Option<Mode>) {
         self.desired = desired;
+        self.desired_before = before;
     }
 
     /// The mode beside the slots, to be saved.

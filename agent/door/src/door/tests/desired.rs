@@ -110,6 +110,39 @@ fn a_desired_lockdown_that_is_taken_back_ends_and_brings_back_what_it_displaced(
 }
 
 #[test]
+fn an_all_clear_brings_back_what_was_set_over_the_mode_desired_before() {
+    let secure = || set(r#"{"mode":"secure"}"#);
+    let (passage, lockdown) = (|| desire(Mode::Passage), || desire(Mode::Lockdown));
+    for (steps, mode) in [
+        (vec![passage(), lockdown(), passage()], Mode::Passage),
+        (
+            vec![passage(), secure(), lockdown(), passage()],
+            Mode::Secure,
+        ),
+        (
+            vec![passage(), secure(), lockdown(), Do::Restart, passage()],
+            Mode::Secure,
+        ),
+        // Over already: what was set since stays.
+        (
+            vec![passage(), lockdown(), secure(), passage()],
+            Mode::Secure,
+        ),
+        // Another than before is a wish of its own, and so is the same one later.
+        (
+            vec![passage(), secure(), lockdown(), desire(Mode::Maintenance)],
+            Mode::Maintenance,
+        ),
+        (
+            vec![passage(), lockdown(), NONE, secure(), passage()],
+            Mode::Passage,
+        ),
+    ] {
+        assert_eq!(mode_after(&steps), mode, "{steps:?}");
+    }
+}
+
+#[test]
 fn a_desired_mode_covered_by_a_lockdown_on_its_way_to_the_disk_counts_as_applied() {
     let rig = Rig::tell(
         motor(Locked),

@@ -166,6 +166,7 @@ fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
         array.mode(),
         array.displaced_mode(),
         array.desired_mode(),
+        array.desired_before(),
         entries,
     )
 }
