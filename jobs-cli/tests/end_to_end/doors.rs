@@ -209,6 +209,52 @@ fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_as
 }
 
 #[test]
+fn all_clear_brings_back_a_mode_that_was_set_over_the_assigned_one() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let east = lab.door("east", &[]);
+    operator
+        .run(&["twin", "set", "east", "mode=passage"])
+        .expect(0);
+    operator.until(&["twin", "show", "east"], |twin| {
+        reported(twin, "mode") == "passage"
+    });
+    operator.run(&["mode", "maintenance", "east"]).expect(0);
+    operator.run(&["lockdown", "east"]).expect(0);
+    // Also by a door that is away then.
+    lab.stop("east", east);
+    let cleared = operator
+        .run(&["all-clear", "east", "--connect-timeout", "0"])
+        .expect(2);
+    assert!(cleared.stdout.contains("DeviceNotOnline"), "{cleared:?}");
+    let _back = lab.start("east");
+    let twin = operator.until(&["twin", "show", "east"], |twin| {
+        reported(twin, "mode") == "maintenance"
+    });
+    assert_eq!(twin["properties"]["desired"]["mode"], "passage");
+}
+
+#[test]
+fn an_absent_door_that_was_let_out_of_a_lockdown_is_named() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let east = lab.door("east", &[]);
+    operator.run(&["lockdown", "east"]).expect(0);
+    operator.until(&["twin", "show", "east"], |twin| {
+        twin["properties"]["reported"]["mode"]["value"] == "lockdown"
+    });
+    operator.run(&["mode", "normal", "east"]).expect(0);
+    operator.until(&["twin", "show", "east"], |twin| {
+        reported(twin, "mode") == "normal"
+    });
+    lab.stop("east", east);
+    operator
+        .run(&["lockdown", "east", "--connect-timeout", "0"])
+        .expect(2)
+        .says(&["warning: offline, and let out of this lockdown by hand before, so that it does not lock down by itself when it comes back: east"]);
+}
+
+#[test]
 fn one_door_is_locked_down_and_cleared_without_a_job() {
     let lab = Lab::new();
     let operator = &lab.operator;

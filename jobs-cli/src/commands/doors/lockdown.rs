@@ -21,6 +21,7 @@ use super::direct;
 use super::send::{self, Call, Meant};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
 use crate::commands::confirm::confirm;
+use crate::door::{reported_door, reported_value};
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
 
@@ -39,7 +40,14 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     let (target, twins) = send::all(&args.target, session).await?;
     let now = Timestamp::now().round(jiff::Unit::Second)?;
     let missed = change_each(&twins, session, move |twin| locked_down(twin, now)).await;
-    tell_offline(&twins, "locks down when it comes back", session);
+    let (let_out, others): (Vec<&Twin>, Vec<&Twin>) =
+        twins.iter().partition(|twin| was_let_out(twin));
+    tell_offline(&others, ", each locks down when it comes back", session);
+    tell_offline(
+        &let_out,
+        ", and let out of this lockdown by hand before, so that it does not lock down by itself when it comes back",
+        session,
+    );
     let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session)?;
     let payload = SetMode {
         mode: Mode::Lockdown,
@@ -57,7 +65,11 @@ pub(super) async fn all_clear(
     let (target, twins) = send::all(&args.target, session).await?;
     confirm("end the lockdown of", twins.len(), args.confirm)?;
     let missed = change_each(&twins, session, cleared).await;
-    tell_offline(&twins, "is cleared when it comes back", session);
+    tell_offline(
+        &twins.iter().collect::<Vec<_>>(),
+        ", each is cleared when it comes back",
+        session,
+    );
     let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session)?;
     let payload = Relinquish {
         slot: Some(Slot::Lockdown),
@@ -65,6 +77,15 @@ pub(super) async fn all_clear(
     };
     let status = call.send("relinquish", &payload).await?;
     Ok(with_missed(status, &missed, "all-clear", session))
+}
+
+/// Whether a door has followed the lockdown that is assigned to it, and has left it since by another command: the same mode, read again, acts no
+/// second time, so only a call takes it back.
+fn was_let_out(twin: &Twin) -> bool {
+    let reported = &twin.properties.reported.values;
+    is_lockdown(twin.properties.desired.values.get("mode"))
+        && is_lockdown(reported_value(reported, "mode"))
+        && reported_door(twin).is_some_and(|door| !is_lockdown(door.get("mode")))
 }
 
 /// What puts a twin under lockdown; `None` when it is.
@@ -160,7 +181,7 @@ async fn change_one(
     }
 }
 
-fn tell_offline(twins: &[Twin], what: &str, session: &Session) {
+fn tell_offline(twins: &[&Twin], what: &str, session: &Session) {
     let offline: Vec<&str> = twins
         .iter()
         .filter(|twin| twin.connection_state == ConnectionState::Disconnected)
@@ -169,7 +190,7 @@ fn tell_offline(twins: &[Twin], what: &str, session: &Session) {
     if !offline.is_empty() {
         session
             .printer
-            .warn(format!("offline, each {what}: {}", named(offline)));
+            .warn(format!("offline{what}: {}", named(offline)));
     }
 }
 
