@@ -1,5 +1,7 @@
 //! `devices enroll` against a real hub and the real agent, over an ssh that ends on this machine: see enroll/pi.sh.
 
+mod scripts;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -136,15 +138,18 @@ impl Site {
     }
 
     fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> Told {
+        let operator = &self.lab.operator;
+        let mut command = operator.command(&["devices", "enroll", "pi@door.example", "lobby"]);
+        command.args(usual).args(flags);
+        self.run(&mut command)
+    }
+
+    /// Runs a program of the operator, whose ssh leads to the Pi.
+    fn run(&self, command: &mut Command) -> Told {
         let mut path = self.pi.at("here").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
-        let output = self
-            .lab
-            .operator
-            .command(&["devices", "enroll", "pi@door.example", "lobby"])
-            .args(usual)
-            .args(flags)
+        let output = command
             .env("PATH", path)
             .env("PI", self.pi.0.path())
             .env("DOOR_AGENT", program("door-agent"))

@@ -185,6 +185,11 @@ impl Lab {
         door
     }
 
+    /// The hub's port of MQTT over TLS.
+    pub(crate) fn mqtt_port(&self) -> u16 {
+        self.hub.mqtt_address().port()
+    }
+
     fn door_on_its_way(&self, name: &str, flags: &[&str]) -> Door {
         let mut arguments = vec!["devices", "add", name];
         arguments.extend(flags);

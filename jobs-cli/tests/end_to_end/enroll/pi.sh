@@ -14,7 +14,7 @@ begin() {
     door=${1#door-agent@}
     if [ -e "$PI/mute" ]; then
         echo "the network is down" >>"$PI/journal"
-        sleep 60 >/dev/null 2>&1 </dev/null &
+        sleep 60 >/dev/null 2>&1 &
     else
         "$PI/usr/bin/door-agent" --config "$PI/etc/door-agent/$door.toml" >>"$PI/journal" 2>&1 </dev/null &
     fi
@@ -36,7 +36,7 @@ ssh)
     ;;
 uname) [ ! -e "$PI/wrong-machine" ] && echo aarch64 || echo armv6l ;;
 dpkg) echo arm64 ;;
-dpkg-deb) echo door-agent ;;
+dpkg-deb) case $3 in Version) cat "$2" ;; *) echo door-agent ;; esac ;;
 dpkg-query)
     version=$(cat "$PI/installed" 2>/dev/null) || exit 1
     case $* in *Status*) echo "installed $version" ;; *) echo "$version" ;; esac
@@ -48,11 +48,11 @@ apt-get)
     ln "$DOOR_AGENT" "$PI/usr/bin/door-agent" 2>/dev/null || cp "$DOOR_AGENT" "$PI/usr/bin/door-agent"
     mkdir -p "$PI/etc/door-agent"
     ;;
-id) [ -e "$PI/root" ] && echo 0 || echo 1000 ;;
+id) if [ -n "${PI_ROOT-}" ]; then echo 0; else echo 1000; fi ;;
 sudo)
     [ ! -e "$PI/no-sudo" ] || { echo "sudo: a password is required" >&2; exit 1; }
     shift
-    exec "$@"
+    PI_ROOT=yes exec "$@"
     ;;
 systemctl)
     unit=$(unit "$@")

@@ -1,0 +1,75 @@
+#!/bin/sh
+# enroll.sh [-p PORT] [-o OPTION]... [USER@]HOST NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE] [--force] - make a Raspberry Pi a door, from a laptop.
+#
+# Needs ssh and tar alone; `doorctl devices enroll` does the same and more. USER is root, or has sudo without a password. The files go through the
+# connection's standard input, never into a command line, and install-agent.sh, which has to be beside this one, does the rest there: see its head
+# for what the files are. The door has to be known to its hub before:
+#
+#   doorctl devices add lobby-east --building 43 --floor 3 && doorctl devices connection-string lobby-east --out lobby-east.connection-string
+#   (umask 077; az iot hub device-identity connection-string show -n HUB -d lobby-east -o tsv >lobby-east.connection-string)
+set -eu
+die() { echo "enroll.sh: $*" >&2; exit 1; }
+usage() { sed -n 's/^# \(enroll.sh .*\) - make.*/usage: \1/p' "$0" >&2; die "${1:-what is given is not complete}"; }
+quoted() { printf "'"; printf '%s' "$1" | sed "s/'/'\\\\''/g"; printf "'"; }
+
+# What follows is kept in the positional parameters once the loop is over: the options of ssh.
+host='' door='' connection='' ca='' config='' package='' force=''
+remaining=$#
+while [ "$remaining" -gt 0 ]; do
+    word=$1
+    shift
+    remaining=$((remaining - 1))
+    case $word in
+        -p | -o | --connection-string | --ca | --config | --package)
+            [ "$remaining" -gt 0 ] || usage "$word has no value"
+            value=$1
+            shift
+            remaining=$((remaining - 1))
+            ;;
+    esac
+    case $word in
+        -p | -o) set -- "$@" "$word" "$value" ;;
+        --connection-string) connection=$value ;;
+        --ca) ca=$value ;;
+        --config) config=$value ;;
+        --package) package=$value ;;
+        --force) force=--force ;;
+        -*) usage "$word is not known" ;;
+        *)
+            if [ -z "$host" ]; then host=$word
+            elif [ -z "$door" ]; then door=$word
+            else usage "$word is one too many, expected HOST and NAME"
+            fi
+            ;;
+    esac
+done
+if [ -z "$host" ] || [ -z "$door" ]; then usage "HOST and NAME are needed"; fi
+case $door in *[!A-Za-z0-9_-]*) usage "NAME is '$door', expected letters, digits, _ and -" ;; esac
+[ -n "$connection" ] || usage "--connection-string FILE is missing"
+script=$(cat "$(dirname "$0")/install-agent.sh") || die "install-agent.sh is not beside this script"
+
+# In a folder of its own and under the names that the Pi knows them by.
+umask 077
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+arguments=$(quoted "$door")
+take() {
+    [ -n "$2" ] || return 0
+    [ -r "$2" ] || die "$1: $2 cannot be read"
+    cp "$2" "$work/$3"
+    arguments="$arguments $1 \"\$folder\"/$(quoted "$3")"
+}
+take --connection-string "$connection" connection-string
+take --ca "$ca" ca.pem
+take --config "$config" toml
+take --package "$package" door-agent.deb
+
+remote="set -e
+umask 077
+folder=\$(mktemp -d)
+trap 'rm -rf \"\$folder\"' EXIT
+tar -xf - -C \"\$folder\"
+as=
+[ \"\$(id -u)\" = 0 ] || as='sudo -n'
+\$as sh -c $(quoted "$script") install-agent.sh $arguments $force </dev/null"
+tar -cf - -C "$work" . | ssh "$@" -- "$host" "$remote"
