@@ -342,7 +342,7 @@ fn a_pi_that_cannot_be_a_door_is_refused_before_anything_is_changed() {
         .expect(1)
         .says(&[
             "is for armhf, and the Pi is arm64",
-            "deploy/packages.sh arm64",
+            "deploy/packages.sh door-agent:arm64",
         ]);
     site.enroll_with(&["--hub-host", "localhost"], &[])
         .expect(1)

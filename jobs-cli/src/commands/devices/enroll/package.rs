@@ -13,7 +13,7 @@ const FOLDERS: [&str; 2] = ["target/packages", "."];
 
 /// How to come by one.
 pub(super) const MAKE_ONE: &str =
-    "deploy/packages.sh ARCHITECTURE makes one in target/packages; name it by --package FILE";
+    "deploy/packages.sh door-agent:ARCHITECTURE makes one in target/packages; name it by --package FILE";
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Package {
                         path.display()
                     ))
                     .next(format!(
-                        "deploy/packages.sh {architecture} makes one for it in target/packages"
+                        "deploy/packages.sh door-agent:{architecture} makes one for it in target/packages"
                     ))
                     .into()),
                     _ => Ok(Some(package)),
@@ -80,7 +80,7 @@ impl Package {
                 folder.display()
             ))
             .next(format!(
-                "deploy/packages.sh {architecture} makes one in target/packages"
+                "deploy/packages.sh door-agent:{architecture} makes one in target/packages"
             ))
             .into()),
             None => Ok(None),
