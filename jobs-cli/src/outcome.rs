@@ -7,7 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::door::{LOCK_TITLES, LockState};
+use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Row, Tone};
+
+/// What a door answers that refuses an unlock: by a lockdown, or mode `secure`.
+const REFUSED: i32 = 409;
 
 /// What a job wants of each door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +231,18 @@ impl Tally {
     }
 }
 
+/// What the doors' answers mean for a script: all there, all refused by their rules, or neither.
+pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
+    let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED);
+    if rows.iter().all(|row| row.progress == Progress::Reached) {
+        ExitStatus::Success
+    } else if rows.iter().all(refused) {
+        ExitStatus::Refused
+    } else {
+        ExitStatus::Incomplete
+    }
+}
+
 /// What an answer means (the status table of the door's methods).
 fn answered(status: i32, body: &Value, state: &LockState, wanted: Wanted) -> (Progress, String) {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
@@ -280,137 +296,4 @@ fn failed(record: &DeviceJob) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const LOCK: Wanted = Wanted::Secured {
-        accept_unproven: false,
-    };
-
-    fn row(record: &Value, wanted: Wanted) -> OutcomeRow {
-        let mut whole = json!({"deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod"});
-        for (key, value) in record.as_object().unwrap() {
-            whole[key] = value.clone();
-        }
-        // By way of text, as from the wire: raw payloads exist there alone.
-        OutcomeRow::new(&serde_json::from_str(&whole.to_string()).unwrap(), wanted)
-    }
-
-    fn answer(status: i32, payload: &Value, wanted: Wanted) -> (Progress, String) {
-        let outcome = json!({"deviceMethodResponse": {"status": status, "payload": payload}});
-        let row = row(&json!({"status": "completed", "outcome": outcome}), wanted);
-        (row.progress, row.outcome)
-    }
-
-    fn door(lock: &str, door: &str, secured: &str, proof: &str) -> Value {
-        json!({"lockState": lock, "doorState": door, "secured": secured, "proof": proof, "heldBy": null})
-    }
-
-    #[test]
-    fn a_lock_counts_when_the_door_is_secured() {
-        let secured = door("locked", "closed", "secured", "bond");
-        assert_eq!(
-            answer(200, &secured, LOCK),
-            (Progress::Reached, "secured".to_owned())
-        );
-        let open = door("unlocked", "open", "unsecured", "bond");
-        assert_eq!(
-            answer(202, &open, LOCK),
-            (Progress::Accepted, "accepted (202): door open".to_owned())
-        );
-        let mut held = door("unlocked", "closed", "unsecured", "bond");
-        held["heldBy"] = json!({"slot": 1, "until": null});
-        assert_eq!(
-            answer(202, &held, LOCK),
-            (
-                Progress::Accepted,
-                "accepted (202): held by slot 1".to_owned()
-            )
-        );
-    }
-
-    #[test]
-    fn an_unproven_lock_counts_only_when_that_is_accepted() {
-        let unknown = door("locked", "unknown", "unknown", "none");
-        assert_eq!(
-            answer(202, &unknown, LOCK),
-            (
-                Progress::Accepted,
-                "accepted (202): nothing proves it".to_owned()
-            )
-        );
-        let wanted = Wanted::Secured {
-            accept_unproven: true,
-        };
-        assert_eq!(
-            answer(202, &unknown, wanted),
-            (Progress::Reached, "secured, unproven".to_owned())
-        );
-    }
-
-    #[test]
-    fn an_answer_of_failure_is_one_though_the_hub_calls_it_completed() {
-        let mut jammed = door("jammed", "closed", "unsecured", "bond");
-        jammed["error"] = json!("jammed");
-        assert_eq!(
-            answer(500, &jammed, LOCK),
-            (Progress::Failed, "failed (500): jammed".to_owned())
-        );
-        let refused = json!({"Response": "lockdown holds the door"});
-        assert_eq!(
-            answer(409, &refused, Wanted::Released),
-            (
-                Progress::Failed,
-                "refused (409): lockdown holds the door".to_owned()
-            )
-        );
-    }
-
-    #[test]
-    fn a_mode_that_locks_or_releases_is_measured_by_the_bolt() {
-        for (payload, wanted) in [
-            (r#"{"mode":"lockdown"}"#, LOCK),
-            (r#""{\"mode\":\"secure\"}""#, LOCK),
-            (r#"{"mode":"passage"}"#, Wanted::Released),
-            (r#"{"mode":"normal"}"#, Wanted::Answered),
-            (r#"{"mode":"open"}"#, Wanted::Answered),
-            ("[1]", Wanted::Answered),
-        ] {
-            let call = MethodRequest::new("setMode".parse().unwrap()).with_payload(
-                serde_json::value::RawValue::from_string(payload.to_owned()).unwrap(),
-            );
-            assert_eq!(Wanted::of_call(Some(&call), false), wanted, "{payload}");
-        }
-    }
-
-    #[test]
-    fn a_stranger_that_only_says_yes_is_not_counted_as_secured() {
-        let tutorial = json!({"Response": "lockDoor called successfully"});
-        assert_eq!(
-            answer(200, &tutorial, LOCK),
-            (
-                Progress::Accepted,
-                "accepted (200): the answer does not tell the state".to_owned()
-            )
-        );
-    }
-
-    #[test]
-    fn what_the_hub_could_not_do_keeps_its_reason() {
-        let offline = json!({"status": "failed", "error": {"code": "DeviceNotOnline", "description": "Timed out waiting for device to connect."}});
-        let offline = row(&offline, LOCK);
-        assert_eq!(
-            offline.outcome,
-            "DeviceNotOnline: Timed out waiting for device to connect."
-        );
-        let twin = row(
-            &json!({"status": "completed", "outcome": {"deviceMethodResponse": null}}),
-            Wanted::Changed,
-        );
-        let pending = row(&json!({"status": "pending"}), LOCK);
-        let tally = Tally::of(&[offline, twin, pending]);
-        assert_eq!(tally.said(LOCK), "1 secured, 1 failed, 1 waiting");
-    }
-}
+mod tests;

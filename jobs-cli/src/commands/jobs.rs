@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Tally, Wanted};
 use crate::printer::{Cell, Format, Printer, Row, Tone};
 use crate::session::Session;
-use crate::{suggest, time};
+use crate::{outcome, suggest, time};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -102,10 +102,9 @@ pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) ->
 
 /// What a finished job's doors mean for a script.
 pub(crate) fn verdict(job: &JobResponse, rows: &[OutcomeRow]) -> ExitStatus {
-    let tally = Tally::of(rows);
-    match job.status == JobStatus::Completed && tally.reached == tally.doors {
-        true => ExitStatus::Success,
-        false => ExitStatus::Incomplete,
+    match job.status {
+        JobStatus::Completed => outcome::verdict(rows),
+        _ => ExitStatus::Incomplete,
     }
 }
 

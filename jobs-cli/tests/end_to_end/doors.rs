@@ -1,9 +1,11 @@
 //! The door verbs against a real hub with real doors, which are released when nobody says otherwise.
 
+use std::process::Stdio;
+
 use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
 use serde_json::{Value, json};
 
-use super::support::Lab;
+use super::support::{Lab, Process};
 
 fn reported<'a>(twin: &'a Value, name: &str) -> &'a Value {
     &twin["properties"]["reported"]["door"][name]
@@ -181,7 +183,7 @@ fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_as
         .says(&["3 secured"]);
     operator
         .run(&["unlock", "--building", "43"])
-        .expect(2)
+        .expect(4)
         .says(&["3 failed"]);
     // One goes away under the lockdown and hears the all-clear when it is back.
     lab.stop("away", away);
@@ -205,6 +207,29 @@ fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_as
         });
         assert_eq!(twin["properties"]["desired"]["mode"], desired, "{door}");
         assert_eq!(twin["tags"]["doorctlLockdown"], json!(null), "{door}");
+    }
+}
+
+#[test]
+fn a_lockdown_that_is_interrupted_while_it_calls_has_missed_nobody() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _here = lab.door("here", &["--floor", "3"]);
+    operator
+        .run(&["devices", "add", "away", "--floor", "3"])
+        .expect(0);
+    let mut lockdown = operator.command(&["lockdown", "--floor", "3", "--connect-timeout", "2m"]);
+    let mut lockdown = Process::spawn(lockdown.stderr(Stdio::piped()).stdout(Stdio::null()));
+    let mut said = lockdown.stderr();
+    assert!(said.any(|line| line.contains("1 of 2 doors done")));
+    assert_eq!(lockdown.interrupt().code(), Some(130));
+    assert!(said.any(|line| line.contains("goes on without us")));
+
+    let _back = lab.start("away");
+    for door in ["here", "away"] {
+        operator.until(&["twin", "show", door], |twin| {
+            reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
+        });
     }
 }
 

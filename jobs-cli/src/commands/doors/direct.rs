@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
-use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
+use crate::outcome::{OutcomeRow, Tally, Wanted, verdict};
 use crate::printer::Format;
 use crate::session::{Session, explain_door};
 
@@ -72,17 +72,6 @@ pub(super) async fn directly(
         true => verdict(&rows),
         false => ExitStatus::Deadline,
     })
-}
-
-/// What the doors' answers mean for a script.
-fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
-    if rows.iter().all(|row| row.progress == Progress::Reached) {
-        return ExitStatus::Success;
-    }
-    match rows.iter().all(|row| row.method_status == Some(409)) {
-        true => ExitStatus::Refused,
-        false => ExitStatus::Incomplete,
-    }
 }
 
 /// Calls each door, some at a time; gives what they came to, by name.
@@ -177,38 +166,4 @@ where
     let mut done = tasks.join_all().await;
     done.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
     done
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn row(status: i32) -> OutcomeRow {
-        let lock = match status {
-            200 => "unlocked",
-            _ => "locked",
-        };
-        let record = json!({
-            "deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod", "status": "completed",
-            "outcome": {"deviceMethodResponse": {"status": status, "payload": {"lockState": lock}}},
-        });
-        let record: DeviceJob = serde_json::from_str(&record.to_string()).unwrap();
-        OutcomeRow::new(&record, Wanted::Released)
-    }
-
-    #[test]
-    fn a_refusal_by_every_door_is_told_from_a_failure_of_some() {
-        for (statuses, expected) in [
-            (&[200][..], ExitStatus::Success),
-            (&[200, 202], ExitStatus::Incomplete),
-            (&[409, 409], ExitStatus::Refused),
-            (&[200, 409], ExitStatus::Incomplete),
-            (&[500], ExitStatus::Incomplete),
-        ] {
-            let rows: Vec<OutcomeRow> = statuses.iter().map(|status| row(*status)).collect();
-            assert_eq!(verdict(&rows), expected, "{statuses:?}");
-        }
-    }
 }

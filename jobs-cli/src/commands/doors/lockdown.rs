@@ -2,13 +2,14 @@
 //!
 //! Both change the twins first and call the doors after it. The desired `mode` is what counts: a door that is online follows it at once, one that
 //! is away when it comes back, so whoever stops this program after the twins, or loses the network, has missed nobody; the call that follows
-//! proves door by door what came of it, and ends a lockdown that was set at the door alone. The other way round, an interruption would leave the
-//! doors that are away without the lockdown, or lock those again that have heard the all-clear.
+//! proves door by door what came of it, and ends a lockdown that was set by a call alone. The other way round, an interruption would leave the doors
+//! that are away without the lockdown, or without its end.
 //!
 //! Each twin is changed by itself, only while it is as it was read: what had been assigned before is another thing at each door, and is kept in a
 //! tag of the same patch, so that there is never a lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
 //! lockdown already is left as it is: saying it twice forgets nothing.
 
+use anyhow::Context as _;
 use door_core::Slot;
 use door_core::contract::{Mode, Relinquish, SetMode};
 use doorctl::{ClientError, HubClient};
@@ -39,7 +40,10 @@ const TRIES: usize = 5;
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (target, twins) = send::all(&args.target, session).await?;
     let now = Timestamp::now().round(jiff::Unit::Second)?;
-    let missed = change_each(&twins, session, move |twin| locked_down(twin, now)).await;
+    let assigned = change_each(&twins, session, move |twin| locked_down(twin, now));
+    let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
+        return Ok(ExitStatus::Interrupted);
+    };
     let (let_out, others): (Vec<&Twin>, Vec<&Twin>) =
         twins.iter().partition(|twin| was_let_out(twin));
     tell_offline(&others, ", each locks down when it comes back", session);
@@ -53,7 +57,8 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
         mode: Mode::Lockdown,
         window: call.window()?,
     };
-    let status = call.send("setMode", &payload).await?;
+    let sent = call.send("setMode", &payload).await;
+    let status = sent.context("the mode is assigned and doors follow it by themselves; they could not be called to prove it")?;
     Ok(with_missed(status, &missed, "lockdown", session))
 }
 
@@ -64,7 +69,10 @@ pub(super) async fn all_clear(
 ) -> anyhow::Result<ExitStatus> {
     let (target, twins) = send::all(&args.target, session).await?;
     confirm("end the lockdown of", twins.len(), args.confirm)?;
-    let missed = change_each(&twins, session, cleared).await;
+    let assigned = change_each(&twins, session, cleared);
+    let Some(missed) = unless_interrupted(assigned, "all-clear", session).await else {
+        return Ok(ExitStatus::Interrupted);
+    };
     tell_offline(
         &twins.iter().collect::<Vec<_>>(),
         ", each is cleared when it comes back",
@@ -75,7 +83,8 @@ pub(super) async fn all_clear(
         slot: Some(Slot::Lockdown),
         window: call.window()?,
     };
-    let status = call.send("relinquish", &payload).await?;
+    let sent = call.send("relinquish", &payload).await;
+    let status = sent.context("what was before is assigned and doors follow it by themselves; they could not be called to prove it")?;
     Ok(with_missed(status, &missed, "all-clear", session))
 }
 
@@ -127,6 +136,23 @@ fn patch(mode: Option<Value>, tag: Option<Value>) -> TwinPatch {
         etag: None,
         tags: section(TAG, tag),
         desired: section("mode", mode),
+    }
+}
+
+/// What comes of `assigned`; `None`, and a word about it, when Ctrl-C comes first.
+async fn unless_interrupted<T>(
+    assigned: impl Future<Output = T>,
+    verb: &str,
+    session: &Session,
+) -> Option<T> {
+    tokio::select! {
+        done = assigned => Some(done),
+        _ = tokio::signal::ctrl_c() => {
+            session.printer.say(format!(
+                "stopped halfway: the doors that were assigned their mode follow it, the others know nothing of it; doorctl {verb} with the same doors does the rest"
+            ));
+            None
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! Mistakes with the door verbs: told before any hub is asked.
+
+use super::support::Home;
+
+#[test]
+fn what_no_door_could_do_is_refused() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["lock", "--for", "10m", "--until", "22:00", "east"]), @r"
+    status: 1
+    --- stderr
+    error: the argument '--for <DURATION>' cannot be used with '--until <TIME>'
+
+    Usage: doorctl lock --for <DURATION> <DOOR>...
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["unlock", "--pulse", "long", "east"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value 'long' for '--pulse <KIND>'
+      [possible values: strike, extended]
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["relinquish", "--slot", "1", "east"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value '1' for '--slot <SLOT>'
+      [possible values: 5, 7, 8, 9]
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["mode", "passge", "east"]), @r"
+    status: 1
+    --- stderr
+    error: invalid value 'passge' for '<MODE>'
+      [possible values: normal, passage, secure, lockdown, maintenance]
+
+      tip: a similar value exists: 'passage'
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(home.run(&["all-clear"]), @r"
+    status: 1
+    --- stderr
+    error: no doors are chosen; expected door names, --building, --floor, --where or --all
+      next: doorctl devices list
+    ");
+    insta::assert_snapshot!(home.run(&["why", "a b"]), @r#"
+    status: 1
+    --- stderr
+    error: DOOR "a b": device id "a b" has ' ' as character 2; expected a letter, a digit or one of - : . + % _ # * ? ! ( ) , = @ ; $ '
+    "#);
+}
+
+#[test]
+fn a_hold_longer_than_a_door_keeps_one_is_refused() {
+    let told = Home::with_absent_hub().run(&["lock", "--until", "+6d", "east"]);
+    assert!(told.contains("cannot reach localhost:1"), "{told}");
+    let told = Home::with_absent_hub().run(&["lock", "--until", "2099-01-01 10:00", "east"]);
+    assert!(
+        told.contains(
+            "expected at most 7 days\n  next: without --until it stays until doorctl relinquish"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_hub_that_is_not_there_leaves_every_verb_undone() {
+    let home = Home::with_absent_hub();
+    for verb in [
+        &["status"][..],
+        &["why", "east"],
+        &["lock", "east"],
+        &["unlock", "east"],
+        &["relinquish", "east"],
+        &["mode", "secure", "east"],
+        &["lockdown", "--all"],
+        &["all-clear", "--all"],
+    ] {
+        let told = home.run(verb);
+        assert!(
+            told.starts_with("status: 1\n--- stderr\nerror: cannot reach localhost:1"),
+            "{verb:?}: {told}"
+        );
+    }
+}
