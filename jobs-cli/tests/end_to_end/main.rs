@@ -9,6 +9,7 @@ mod devices;
 mod doors;
 mod enroll;
 mod jobs;
+mod pages;
 mod restart;
 mod support;
 mod twins;

@@ -12,8 +12,7 @@ use crate::failure::Failure;
 const FOLDERS: [&str; 2] = ["target/packages", "."];
 
 /// How to come by one.
-pub(super) const MAKE_ONE: &str =
-    "deploy/packages.sh door-agent:ARCHITECTURE makes one in target/packages; name it by --package FILE";
+pub(super) const MAKE_ONE: &str = "deploy/packages.sh door-agent:ARCHITECTURE makes one in target/packages; name it by --package FILE";
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,196 @@
+//! What the pages in `deploy/` promise: commands and flags that exist, files that are there, settings that the agent takes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::support::program;
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+
+/// The pages, each with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(DEPLOY)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(pages.len() >= 5, "{pages:?}");
+    pages
+}
+
+/// What stands between fences of this language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let opening = format!("```{language}\n");
+    let behind = text.split(opening.as_str()).skip(1);
+    behind
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+/// Commands of ours on a line: the words from the program's name to what ends a command.
+fn commands(line: &str) -> Vec<Vec<&str>> {
+    let ours = |word: &str| ["doorctl", "door-agent", "door-hub"].contains(&word);
+    let line = line.split(" #").next().unwrap();
+    let ends = ["&&", "|", ";", "||"];
+    let words: Vec<&str> = line
+        .split_whitespace()
+        .map(|word| word.trim_matches(['`', '(', ')']))
+        .collect();
+    // The first of a command, or behind `ssh user@host`: elsewhere it is the name of a unit.
+    let starts = (0..words.len()).filter(|&at| {
+        let first = at == 0 || ends.contains(&words[at - 1]) || words[at - 1].contains('@');
+        first && ours(words[at])
+    });
+    let command = |at: usize| {
+        words[at..]
+            .iter()
+            .copied()
+            .take_while(|word| !ends.contains(word) && !word.starts_with('>'))
+            .collect()
+    };
+    starts.map(command).collect()
+}
+
+fn help(words: &[&str]) -> String {
+    let path = match words[0] {
+        "doorctl" => PathBuf::from(env!("CARGO_BIN_EXE_doorctl")),
+        name => program(name),
+    };
+    let output = Command::new(path)
+        .args(&words[1..])
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words:?} --help: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fails unless the program knows the verbs and flags of a command.
+fn exists(page: &Path, command: &[&str]) {
+    let mut verbs = 1;
+    let mut told = help(&command[..verbs]);
+    while let Some(word) = command.get(verbs) {
+        let listed = told.lines().any(|line| {
+            line.strip_prefix("  ")
+                .is_some_and(|line| line.split(' ').next() == Some(word))
+        });
+        if !listed {
+            break;
+        }
+        verbs += 1;
+        told = help(&command[..verbs]);
+    }
+    assert!(
+        verbs > 1,
+        "{}: {command:?} has no verb that {} knows",
+        page.display(),
+        command[0]
+    );
+    assert!(
+        !told.contains("\nCommands:\n") || command[0] == "door-agent",
+        "{}: {command:?} needs a verb more",
+        page.display()
+    );
+    for flag in command.iter().filter(|word| word.starts_with("--")) {
+        let flag = flag.split('=').next().unwrap();
+        let known = told
+            .split_whitespace()
+            .any(|word| word.trim_end_matches(',') == flag);
+        assert!(
+            known,
+            "{}: {command:?}: {flag} is not in its --help",
+            page.display()
+        );
+    }
+}
+
+#[test]
+fn commands_and_links_of_the_pages_exist() {
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for command in blocks(&text, "sh")
+            .iter()
+            .flat_map(|block| block.lines())
+            .flat_map(commands)
+        {
+            exists(&path, &command);
+            seen += 1;
+        }
+        for link in text
+            .split("](")
+            .skip(1)
+            .map(|rest| rest.split(')').next().unwrap())
+        {
+            let file = link.split('#').next().unwrap();
+            let there = link.starts_with("https://") || Path::new(DEPLOY).join(file).exists();
+            assert!(there, "{}: {link} leads nowhere", path.display());
+        }
+    }
+    assert!(seen >= 10, "only {seen} commands were found");
+}
+
+#[test]
+fn settings_of_the_wiring_page_are_taken() {
+    let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
+    let settings = blocks(&page, "toml");
+    assert_eq!(settings.len(), 4);
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("door.connection-string");
+    fs::write(
+        &secret,
+        "HostName=hub.example;DeviceId=door;SharedAccessKey=MDEyMw==\n",
+    )
+    .unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    for text in settings {
+        let config = folder.path().join("door.toml");
+        let text = format!("[hub]\nconnection_string_file = \"door.connection-string\"\n{text}")
+            .replace(
+                "[board.outputs]",
+                "[board]\nkind = \"raspberry-pi\"\n[board.outputs]",
+            );
+        fs::write(&config, &text).unwrap();
+        let output = Command::new(program("door-agent"))
+            .args(["check", "--config"])
+            .arg(&config)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            said.contains("fine   configuration") && said.contains("fine   egress"),
+            "{text}\n{said}"
+        );
+    }
+}
+
+#[test]
+fn the_drawings_say_what_the_wiring_page_says() {
+    let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
+    for drawing in ["strike", "maglock", "bolt", "motor-lock"] {
+        let svg =
+            fs::read_to_string(Path::new(DEPLOY).join(format!("wiring/{drawing}.svg"))).unwrap();
+        assert!(
+            svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+            "{drawing}"
+        );
+        let section = page
+            .split(&format!("](wiring/{drawing}.svg)\n\n```toml"))
+            .nth(1)
+            .unwrap();
+        let section = section.split("```").next().unwrap();
+        for pin in svg
+            .split(">BCM ")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap())
+        {
+            assert!(
+                section.contains(&format!("pin = {pin},")),
+                "{drawing} draws BCM {pin}: {section}"
+            );
+        }
+    }
+}
