@@ -142,6 +142,23 @@ pub(crate) fn path() -> Result<PathBuf, ConfigError> {
     }
 }
 
+/// Where what doorctl remembers is kept, other than settings; none when nobody's home is known.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let variable = |name: &str| {
+        let value = env::var_os(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    };
+    let folder = if cfg!(windows) {
+        variable("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        variable("HOME").map(|home| home.join("Library").join("Application Support"))
+    } else {
+        let xdg = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
+        xdg.or_else(|| variable("HOME").map(|home| home.join(".local").join("state")))
+    };
+    folder.map(|folder| folder.join("doorctl"))
+}
+
 fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     if cfg!(windows) {
         variable("APPDATA")

@@ -131,15 +131,7 @@ impl Printer {
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
         let text = match self.format {
             Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
-            Format::Json => document(rows)?,
-            Format::Jsonl => lines(rows)?,
-            Format::Csv => {
-                let titles: Vec<String> = R::titles().into_iter().map(str::to_owned).collect();
-                let rows = rows
-                    .iter()
-                    .map(|row| row.cells().into_iter().map(|cell| cell.text));
-                csv(&titles, rows.map(Iterator::collect))?
-            }
+            format => rendered(format, rows)?,
         };
         write(&text)
     }
@@ -225,6 +217,21 @@ impl Printer {
             Tone::Bad => Color::Red,
         };
         styled.fg(colour)
+    }
+}
+
+/// Rows as JSON, JSON lines or CSV; what is asked for as a table is CSV.
+pub(crate) fn rendered<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
+    match format {
+        Format::Json => document(rows),
+        Format::Jsonl => lines(rows),
+        Format::Table | Format::Csv => {
+            let titles: Vec<String> = R::titles().into_iter().map(str::to_owned).collect();
+            let rows = rows
+                .iter()
+                .map(|row| row.cells().into_iter().map(|cell| cell.text));
+            csv(&titles, rows.map(Iterator::collect))
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
+use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
+use crate::session::Session;
 
 /// The longest condition that a hub takes.
 const MAX_CONDITION: usize = 8_192;
@@ -72,6 +74,20 @@ impl Target {
             .next("doorctl devices list")
             .into()
         })
+    }
+
+    /// How many there are.
+    pub(crate) async fn count(&self, session: &Session) -> anyhow::Result<usize> {
+        let query = self
+            .query()
+            .replacen("SELECT *", "SELECT COUNT() AS doors", 1);
+        let rows: Vec<Value> = session.hub.query(&query).await?;
+        let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
+        count
+            .and_then(|count| usize::try_from(count).ok())
+            .ok_or_else(|| {
+                Failure::new("the hub does not count doors: the answer has no `doors`").into()
+            })
     }
 
     /// A query for these doors' twins.

@@ -1,10 +1,12 @@
 //! `doorctl jobs ...`
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::confirm::ConfirmArgs;
 use super::target::TargetArgs;
 use super::twin::assignment;
 use super::{period, period_or_zero};
@@ -12,35 +14,38 @@ use super::{period, period_or_zero};
 /// Work over many doors, now or at a set time.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// Lock doors.
+    /// Say what a job would do at each door, and make nothing.
     #[command(after_help = "\
 Examples:
-  doorctl jobs lock --floor 3 --at 22:00 --for 10m
-  doorctl jobs lock --building 43 --at 'tomorrow 06:30 Europe/Berlin'
-  doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
-  doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
+  doorctl jobs plan lock --floor 3 --at 22:00 --for 10m
+  doorctl jobs plan unlock --building 43 -o json
 
-The hub evaluates which doors are meant when the job starts. After --for the doors go back to what
-else is set for them; without it they stay locked until relinquished.")]
-    Lock(LockArgs),
-    /// Unlock doors.
+Names every door that is meant now: how it is, what the job would do to it, and which other jobs are
+to call it in the same time. The plan has a digest: `doorctl jobs apply --plan DIGEST` with the same
+arguments makes the job if the doors are still the same.")]
+    Plan {
+        /// What is planned.
+        #[command(subcommand)]
+        work: WorkCommand,
+    },
+    /// Make a job as it was planned, if the doors that are meant are still the same.
     #[command(after_help = "\
 Examples:
-  doorctl jobs unlock --floor 3 --at 07:00 --for 11h
-  doorctl jobs unlock lobby-east --for 5m")]
-    Unlock(LockArgs),
-    /// Call a method of doors.
-    #[command(after_help = "\
-Examples:
-  doorctl jobs method relinquish --floor 3
-  doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h")]
-    Method(MethodArgs),
-    /// Set desired properties and tags of doors.
-    #[command(after_help = "\
-Examples:
-  doorctl jobs twin --set building=43 --set floor=3 --where \"tags.wing = 'east'\"
-  doorctl jobs twin --set floor=4 lobby-east --at 'tomorrow 06:30'")]
-    Twin(TwinArgs),
+  doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --watch
+  doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --yes
+
+Ends with status 4, and makes nothing, when a door joined or left since the plan, or when it is not
+the same job: what changed is said. Which doors are called is decided once more when the job starts.")]
+    Apply {
+        /// The digest that `jobs plan` gave, or its first 8 characters or more.
+        #[arg(long, value_name = "DIGEST")]
+        plan: String,
+        /// What was planned.
+        #[command(subcommand)]
+        work: WorkCommand,
+    },
+    #[command(flatten)]
+    Work(WorkCommand),
     /// List jobs, the latest first.
     List {
         /// Only jobs in this state.
@@ -99,6 +104,67 @@ Examples:
 It is the same command, so a door that had carried it out does not act again; a lock still ends when
 the first one was to end. Doors that came there after they had accepted are left out.")]
     Retry(RetryArgs),
+    /// Write what a job did at each door, as CSV or JSON: for a record, or a spreadsheet.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs export lock-20261123-220000-x7k2 > lock.csv
+  doorctl jobs export lock-20261123-220000-x7k2 --out lock.json
+  doorctl jobs export lock-20261123-220000-x7k2 -o jsonl
+
+CSV, unless -o or the name of the file says otherwise. A file that exists is not overwritten.")]
+    Export {
+        /// The job.
+        job: String,
+        /// The file to make [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Count doors as secured whose state nothing can prove.
+        #[arg(long)]
+        accept_unproven: bool,
+    },
+}
+
+/// What a job does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkCommand {
+    /// Lock doors.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs lock --floor 3 --at 22:00 --for 10m
+  doorctl jobs lock --building 43 --at 'tomorrow 06:30 Europe/Berlin'
+  doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
+  doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
+
+The hub evaluates which doors are meant when the job starts. After --for the doors go back to what
+else is set for them; without it they stay locked until relinquished.")]
+    Lock(LockArgs),
+    /// Unlock doors.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs unlock --floor 3 --at 07:00 --for 11h
+  doorctl jobs unlock lobby-east --for 5m")]
+    Unlock(LockArgs),
+    /// Call a method of doors.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs method relinquish --floor 3
+  doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h")]
+    Method(MethodArgs),
+    /// Set desired properties and tags of doors.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs twin --set building=43 --set floor=3 --where \"tags.wing = 'east'\"
+  doorctl jobs twin --set floor=4 lobby-east --at 'tomorrow 06:30'")]
+    Twin(TwinArgs),
+    /// Set tags of doors: what they are looked up by, which doors never see.
+    #[command(after_help = "\
+Examples:
+  doorctl jobs tags --set wing=east --building 43 --floor 3
+  doorctl jobs tags --set access.group=staff --remove old lobby-east lobby-west
+  doorctl jobs tags --set group=night --where \"tags.wing = 'east'\" --at 22:00
+
+Afterwards: doorctl jobs lock --where \"tags.wing = 'east'\"")]
+    Tags(TagsArgs),
 }
 
 /// `jobs lock`, `jobs unlock`.
@@ -113,6 +179,8 @@ pub(crate) struct LockArgs {
     pub(crate) schedule: ScheduleArgs,
     #[command(flatten)]
     pub(crate) calls: CallArgs,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 /// `jobs method`.
@@ -129,6 +197,8 @@ pub(crate) struct MethodArgs {
     pub(crate) schedule: ScheduleArgs,
     #[command(flatten)]
     pub(crate) calls: CallArgs,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 /// `jobs twin`.
@@ -144,6 +214,25 @@ pub(crate) struct TwinArgs {
     pub(crate) tags: Vec<(String, Value)>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
+}
+
+/// `jobs tags`.
+#[derive(Debug, Args)]
+pub(crate) struct TagsArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// A tag; dots nest; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "remove")]
+    pub(crate) set: Vec<(String, Value)>,
+    /// A tag to remove, with all below it; may be repeated.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) remove: Vec<String>,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 /// `jobs retry`.

@@ -1,7 +1,9 @@
 //! `doorctl jobs ...`
 
 pub(super) mod create;
+mod export;
 pub(crate) mod follow;
+mod plan;
 mod retry;
 mod stop;
 pub(crate) mod view;
@@ -25,10 +27,14 @@ use crate::{outcome, suggest, time};
 /// Does what was asked for.
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
-        JobsCommand::Lock(args) => create::lock(&args, session).await,
-        JobsCommand::Unlock(args) => create::unlock(&args, session).await,
-        JobsCommand::Method(args) => create::method(&args, session).await,
-        JobsCommand::Twin(args) => create::twin(&args, session).await,
+        JobsCommand::Work(work) => create::run(&work, session).await,
+        JobsCommand::Plan { work } => plan::plan(&work, session).await,
+        JobsCommand::Apply { plan, work } => plan::apply(&plan, &work, session).await,
+        JobsCommand::Export {
+            job,
+            out,
+            accept_unproven,
+        } => export::export(&id(&job)?, out.as_deref(), accept_unproven, session).await,
         JobsCommand::List { status } => list(status.as_deref(), session).await,
         JobsCommand::Show { job } => show(&job, session).await,
         JobsCommand::Watch {

@@ -10,6 +10,7 @@ mod doors;
 mod enroll;
 mod jobs;
 mod pages;
+mod plan;
 mod restart;
 mod support;
 mod twins;

@@ -71,6 +71,7 @@ impl Operator {
             .args(arguments)
             .current_dir(self.folder())
             .env("DOORCTL_CONFIG", self.folder().join("doorctl.toml"))
+            .env("XDG_STATE_HOME", self.folder().join("state"))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
         command

@@ -11,7 +11,6 @@ use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::direct::{Aim, directly};
 use crate::cli::doors::NowArgs;
@@ -50,7 +49,7 @@ impl Meant {
         let page: Page<Twin> = session.hub.query_page(&target.query(), None).await?;
         let count = match page.continuation {
             None => page.items.len(),
-            Some(_) => count(&target, session).await?,
+            Some(_) => target.count(session).await?,
         };
         if count < target.names.len() {
             create::refuse_unknown(&target, session).await?;
@@ -97,19 +96,6 @@ pub(super) async fn all(
 
 fn nobody() -> Failure {
     Failure::new("no door matches; nothing was changed").next("doorctl devices list")
-}
-
-async fn count(target: &Target, session: &Session) -> anyhow::Result<usize> {
-    let query = target
-        .query()
-        .replacen("SELECT *", "SELECT COUNT() AS doors", 1);
-    let rows: Vec<Value> = session.hub.query(&query).await?;
-    let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
-    count
-        .and_then(|count| usize::try_from(count).ok())
-        .ok_or_else(|| {
-            Failure::new("the hub does not count doors: the answer has no `doors`").into()
-        })
 }
 
 /// A call that is about to be made.

@@ -12,10 +12,13 @@ use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 use rand::Rng as _;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::wait;
-use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, ScheduleArgs, TwinArgs};
+use crate::cli::confirm::ConfirmArgs;
+use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, ScheduleArgs, WorkCommand};
+use crate::commands::confirm::confirm;
 use crate::commands::{invoke, twin as twin_command};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -28,31 +31,106 @@ use crate::time::At;
 /// What is in an id that doorctl makes: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
 
-/// `jobs lock`.
-pub(super) async fn lock(args: &LockArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let plan = Plan::new(
-        "lock",
-        Target::required(&args.target)?,
-        &args.schedule,
-        session,
-    )?;
+/// A job that is about to be made: which doors and when, what, and whether to ask first.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) action: JobAction,
+    /// `lock`, `unlock`, the method, `twin` or `tags`.
+    pub(super) what: String,
+    /// The start, as it was given.
+    pub(super) at_given: String,
+    /// The id, when one was given.
+    pub(super) id_given: Option<String>,
+    /// For how long, when that was given.
+    pub(super) length: Option<Duration>,
+    confirm: ConfirmArgs,
+}
+
+/// Understands what is asked for; nothing is sent.
+pub(super) fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
+    let (what, target, schedule, confirm, length) = match work {
+        WorkCommand::Lock(args) => (
+            "lock",
+            &args.target,
+            &args.schedule,
+            args.confirm,
+            args.length,
+        ),
+        WorkCommand::Unlock(args) => (
+            "unlock",
+            &args.target,
+            &args.schedule,
+            args.confirm,
+            args.length,
+        ),
+        WorkCommand::Method(args) => (
+            args.method.as_str(),
+            &args.target,
+            &args.schedule,
+            args.confirm,
+            None,
+        ),
+        WorkCommand::Twin(args) => ("twin", &args.target, &args.schedule, args.confirm, None),
+        WorkCommand::Tags(args) => ("tags", &args.target, &args.schedule, args.confirm, None),
+    };
+    let plan = Plan::new(what, Target::required(target)?, schedule, session)?;
+    let action = match work {
+        WorkCommand::Lock(args) => lock(args, &plan)?,
+        WorkCommand::Unlock(args) => unlock(args, &plan)?,
+        WorkCommand::Method(args) => method(args, &plan)?,
+        WorkCommand::Twin(args) => twin(&args.desired, &args.tags)?,
+        WorkCommand::Tags(args) => {
+            let removed = args.remove.iter().map(|key| (key.clone(), Value::Null));
+            let tags: Vec<_> = args.set.iter().cloned().chain(removed).collect();
+            twin(&[], &tags)?
+        }
+    };
+    Ok(Prepared {
+        plan,
+        action,
+        what: what.to_owned(),
+        at_given: schedule.at.trim().to_owned(),
+        id_given: schedule.id.clone(),
+        length,
+        confirm,
+    })
+}
+
+/// Makes a job of it.
+pub(super) async fn run(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
+    prepare(work, session)?.make(session).await
+}
+
+impl Prepared {
+    /// Makes the job, when nobody objects.
+    pub(super) async fn make(self, session: &Session) -> anyhow::Result<ExitStatus> {
+        let doors = self.plan.preview(session).await?;
+        confirm(&self.said(), doors, self.confirm)?;
+        self.plan.make(self.action, doors, session).await
+    }
+
+    /// What is done to doors: `lock`, `call identify of`, `change the twins of`.
+    pub(super) fn said(&self) -> String {
+        match (self.what.as_str(), &self.action) {
+            ("lock" | "unlock", _) => self.what.clone(),
+            ("tags", _) => "change the tags of".to_owned(),
+            (_, JobAction::UpdateTwin(_)) => "change the twins of".to_owned(),
+            (method, JobAction::Method(_)) => format!("call {method} of"),
+        }
+    }
+}
+
+fn lock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = LockDoor {
         lock_time: args.length,
         until: args.length.map(|length| plan.after(length)).transpose()?,
         window: plan.window()?,
     };
     let call = door_call("lockDoor", &payload, &args.calls)?;
-    plan.make(JobAction::Method(call), session).await
+    Ok(JobAction::Method(call))
 }
 
-/// `jobs unlock`.
-pub(super) async fn unlock(args: &LockArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let plan = Plan::new(
-        "unlock",
-        Target::required(&args.target)?,
-        &args.schedule,
-        session,
-    )?;
+fn unlock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = UnlockDoor {
         unlock_time: args.length,
         until: args.length.map(|length| plan.after(length)).transpose()?,
@@ -60,17 +138,10 @@ pub(super) async fn unlock(args: &LockArgs, session: &Session) -> anyhow::Result
         window: plan.window()?,
     };
     let call = door_call("unlockDoor", &payload, &args.calls)?;
-    plan.make(JobAction::Method(call), session).await
+    Ok(JobAction::Method(call))
 }
 
-/// `jobs method`.
-pub(super) async fn method(args: &MethodArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let plan = Plan::new(
-        &args.method,
-        Target::required(&args.target)?,
-        &args.schedule,
-        session,
-    )?;
+fn method(args: &MethodArgs, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = match (&args.payload, args.method.as_str()) {
         (Some(text), _) => Some(invoke::payload(text)?),
         (None, "relinquish") => Some(raw(&Relinquish {
@@ -86,21 +157,14 @@ pub(super) async fn method(args: &MethodArgs, session: &Session) -> anyhow::Resu
         calls.connect_timeout,
         calls.response_timeout,
     )?;
-    plan.make(JobAction::Method(call), session).await
+    Ok(JobAction::Method(call))
 }
 
-/// `jobs twin`.
-pub(super) async fn twin(args: &TwinArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let plan = Plan::new(
-        "twin",
-        Target::required(&args.target)?,
-        &args.schedule,
-        session,
-    )?;
-    let mut patch = twin_command::patch(&args.desired, &args.tags)?;
+fn twin(desired: &[(String, Value)], tags: &[(String, Value)]) -> anyhow::Result<JobAction> {
+    let mut patch = twin_command::patch(desired, tags)?;
     // IoT Hub's twin jobs know no other.
     patch.etag = Some("*".to_owned());
-    plan.make(JobAction::UpdateTwin(patch), session).await
+    Ok(JobAction::UpdateTwin(patch))
 }
 
 fn door_call(
@@ -193,9 +257,10 @@ impl Plan {
     pub(super) async fn make(
         self,
         action: JobAction,
+        doors: usize,
         session: &Session,
     ) -> anyhow::Result<ExitStatus> {
-        let matching = self.preview(session).await?;
+        let matching = matching(doors);
         let (job, wanted) = self.submit(action, session).await?;
         let printer = &session.printer;
         printer.say(format!("job {} is {}: {matching}", self.id, job.status));
@@ -242,24 +307,45 @@ impl Plan {
         }
     }
 
-    /// How many doors the condition finds now, in words; an error when a door that was named does not exist.
-    async fn preview(&self, session: &Session) -> anyhow::Result<String> {
+    /// How many doors the condition finds now; an error when a door that was named does not exist.
+    pub(super) async fn preview(&self, session: &Session) -> anyhow::Result<usize> {
         let page: Page<Twin> = session.hub.query_page(&self.target.query(), None).await?;
-        let more = page.continuation.is_some();
-        if !more && page.items.len() < self.target.names.len() {
+        let doors = match page.continuation {
+            None => page.items.len(),
+            Some(_) => self.target.count(session).await?,
+        };
+        if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
         }
-        Ok(match (page.items.len(), more) {
-            (0, _) => {
-                session.printer.warn(
-                    "no door matches now; which doors are meant is decided when the job starts",
-                );
-                "no door matches now".to_owned()
-            }
-            (1, false) => "1 door matches now".to_owned(),
-            (count, false) => format!("{count} doors match now"),
-            (count, true) => format!("{count} doors and more match now"),
-        })
+        if doors == 0 {
+            session
+                .printer
+                .warn("no door matches now; which doors are meant is decided when the job starts");
+        }
+        Ok(doors)
+    }
+
+    /// Which doors.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// When, as it is told.
+    pub(super) fn at(&self) -> &At {
+        &self.at
+    }
+
+    /// How long the job may run.
+    pub(super) fn max_execution(&self) -> Duration {
+        self.max_execution
+    }
+}
+
+fn matching(doors: usize) -> String {
+    match doors {
+        0 => "no door matches now".to_owned(),
+        1 => "1 door matches now".to_owned(),
+        doors => format!("{doors} doors match now"),
     }
 }
 

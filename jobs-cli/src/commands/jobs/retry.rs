@@ -63,7 +63,8 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     })?;
     let plan = Plan::new("retry", target, &args.schedule, session)?;
     let action = again(&job, &plan, args, session)?;
-    plan.make(action, session).await
+    let doors = plan.preview(session).await?;
+    plan.make(action, doors, session).await
 }
 
 /// The doors that are not there, by what they report too; of doors that were removed, a warning.

@@ -1,0 +1,141 @@
+//! `doorctl jobs export`: what a job did at each door, for a record or a spreadsheet.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use iothub_protocol::JobId;
+use iothub_protocol::job::DeviceJob;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::explain_job;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::outcome::{OutcomeRow, Wanted};
+use crate::printer::{Cell, Format, Row, rendered, write};
+use crate::session::Session;
+
+/// One door of a job, with its times.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExportRow {
+    job: String,
+    #[serde(flatten)]
+    outcome: OutcomeRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+}
+
+/// Writes the rows of a job.
+pub(super) async fn export(
+    id: &JobId,
+    out: Option<&Path>,
+    accept_unproven: bool,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let format = format(out, session.printer.format())?;
+    let job = match session.hub.job(id).await {
+        Ok(job) => job,
+        Err(error) => return Err(explain_job(session, id, error).await),
+    };
+    let wanted = Wanted::of(&job, accept_unproven);
+    let records = session.hub.device_jobs(id).await?;
+    let mut rows: Vec<ExportRow> = records
+        .iter()
+        .map(|record| ExportRow::new(record, wanted))
+        .collect();
+    rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
+    let text = rendered(format, &rows)?;
+    match out {
+        None => write(&text)?,
+        Some(path) => {
+            let file = OpenOptions::new().write(true).create_new(true).open(path);
+            let mut file = file.with_context(|| format!("--out {}", path.display()))?;
+            let written = file.write_all(text.as_bytes());
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+            session.printer.say(format!(
+                "{} has {} rows of job {id}",
+                path.display(),
+                rows.len()
+            ));
+        }
+    }
+    if !job.status.is_over() {
+        session.printer.warn(format!(
+            "job {id} is {}: this is how far it has come",
+            job.status
+        ));
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// As `-o` says, else as the file is called, else CSV.
+fn format(out: Option<&Path>, asked: Format) -> Result<Format, Failure> {
+    let extension = out.and_then(|path| path.extension()?.to_str());
+    match (asked, extension.map(str::to_ascii_lowercase).as_deref()) {
+        (Format::Table, Some("json")) => Ok(Format::Json),
+        (Format::Table, Some("jsonl")) => Ok(Format::Jsonl),
+        (Format::Table, None | Some("csv" | "txt")) => Ok(Format::Csv),
+        (Format::Table, Some(other)) => Err(Failure::new(format!(
+            "--out: a file called .{other} may be anything; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
+        ))),
+        (asked, _) => Ok(asked),
+    }
+}
+
+impl ExportRow {
+    fn new(record: &DeviceJob, wanted: Wanted) -> Self {
+        Self {
+            job: record.job_id.to_string(),
+            outcome: OutcomeRow::new(record, wanted),
+            started: record.start_time_utc,
+            ended: record.end_time_utc,
+        }
+    }
+}
+
+impl Row for ExportRow {
+    fn titles() -> Vec<&'static str> {
+        let mut titles = vec!["job"];
+        titles.extend(OutcomeRow::titles());
+        titles.extend(["status", "methodStatus", "started", "ended"]);
+        titles
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let time = |time: Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
+        let status = self.outcome.method_status;
+        let mut cells = vec![Cell::from(&self.job)];
+        cells.extend(self.outcome.cells());
+        cells.push(Cell::from(self.outcome.status.to_string()));
+        cells.push(Cell::from(
+            status.map_or(String::new(), |status| status.to_string()),
+        ));
+        cells.push(Cell::from(time(self.started)));
+        cells.push(Cell::from(time(self.ended)));
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_what_was_asked_for_else_what_the_file_is_called() {
+        for (out, asked, expected) in [
+            (None, Format::Table, Format::Csv),
+            (None, Format::Json, Format::Json),
+            (Some("a.JSON"), Format::Table, Format::Json),
+            (Some("a.json"), Format::Csv, Format::Csv),
+            (Some("a"), Format::Table, Format::Csv),
+        ] {
+            assert_eq!(format(out.map(Path::new), asked).unwrap(), expected);
+        }
+        assert!(format(Some(Path::new("a.xlsx")), Format::Table).is_err());
+    }
+}

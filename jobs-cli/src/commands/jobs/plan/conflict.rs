@@ -1,0 +1,163 @@
+//! Other jobs that are to call some of the same doors in the same time.
+
+use std::collections::BTreeSet;
+
+use iothub_protocol::DeviceId;
+use iothub_protocol::job::JobResponse;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::commands::jobs::create::Prepared;
+use crate::failure::sentence;
+use crate::session::Session;
+
+/// Another job, and the doors that both are for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Conflict {
+    /// The job.
+    pub(super) job: String,
+    /// Its method, or `twin`.
+    pub(super) what: String,
+    /// From then.
+    pub(super) start: Timestamp,
+    /// Until then: the end of what it asks of the doors, or of its own time.
+    pub(super) end: Timestamp,
+    /// The doors that both are for.
+    pub(super) doors: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    device_id: DeviceId,
+}
+
+/// The time in which a job has to do with its doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl Span {
+    fn meets(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// Of a job that is not over.
+    fn of(job: &JobResponse, now: Timestamp) -> Self {
+        let start = job.start_time.unwrap_or(now);
+        let seconds = job.max_execution_time_in_seconds.unwrap_or(3_600);
+        let runs = jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let payload = job.cloud_to_device_method.as_ref();
+        let payload = payload.and_then(|call| call.payload());
+        let payload: Option<Value> =
+            payload.and_then(|payload| serde_json::from_str(payload.get()).ok());
+        let until = payload.and_then(|payload| payload.get("until")?.as_str()?.parse().ok());
+        let end = start.saturating_add(runs).unwrap_or(Timestamp::MAX);
+        Self {
+            start,
+            end: end.max(until.unwrap_or(end)),
+        }
+    }
+}
+
+/// The jobs that meet `prepared`, which is for these doors, by their start.
+pub(super) async fn conflicts(
+    prepared: &Prepared,
+    doors: &BTreeSet<String>,
+    session: &Session,
+) -> anyhow::Result<Vec<Conflict>> {
+    let now = Timestamp::now();
+    let runs = prepared.plan.after(prepared.plan.max_execution())?;
+    let holds = prepared.length.map(|length| prepared.plan.after(length));
+    let own = Span {
+        start: prepared.plan.start(),
+        end: runs.max(holds.transpose()?.unwrap_or(runs)),
+    };
+    let mut jobs = session.hub.jobs(None).await?;
+    jobs.retain(|job| !job.status.is_over() && Span::of(job, now).meets(own));
+    jobs.sort_by_key(|job| job.start_time);
+    let mut found = Vec::new();
+    for job in jobs {
+        let condition = job.query_condition.as_deref().unwrap_or("*");
+        let query = match condition {
+            "*" => "SELECT deviceId FROM devices".to_owned(),
+            condition => format!("SELECT deviceId FROM devices WHERE {condition}"),
+        };
+        let named: Vec<Named> = match session.hub.query(&query).await {
+            Ok(named) => named,
+            // A condition that no query can have: the job will fail by itself.
+            Err(error) if error.status() == Some(400) => {
+                let why = sentence(&error.into());
+                session.printer.warn(format!(
+                    "which doors job {} is for cannot be told: {why}",
+                    job.job_id
+                ));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let shared: BTreeSet<String> = named
+            .into_iter()
+            .map(|named| named.device_id.to_string())
+            .filter(|name| doors.contains(name))
+            .collect();
+        if !shared.is_empty() {
+            let span = Span::of(&job, now);
+            let call = job.cloud_to_device_method.as_ref();
+            found.push(Conflict {
+                job: job.job_id.to_string(),
+                what: call.map_or("twin".to_owned(), |call| call.method_name().to_string()),
+                start: span.start,
+                end: span.end,
+                doors: shared.into_iter().collect(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn span(start: &str, end: &str) -> Span {
+        let time = |text: &str| format!("2026-11-23T{text}:00Z").parse().unwrap();
+        Span {
+            start: time(start),
+            end: time(end),
+        }
+    }
+
+    #[test]
+    fn spans_that_only_touch_do_not_meet() {
+        let own = span("22:00", "22:10");
+        assert!(own.meets(span("22:09", "23:00")));
+        assert!(own.meets(span("21:00", "23:00")));
+        assert!(!own.meets(span("22:10", "23:00")));
+        assert!(!own.meets(span("21:00", "22:00")));
+    }
+
+    #[test]
+    fn a_job_has_to_do_with_its_doors_until_what_it_asks_for_ends() {
+        let job = |payload: &str| -> JobResponse {
+            let job = json!({
+                "jobId": "a", "type": "scheduleDeviceMethod", "status": "scheduled", "queryCondition": "*",
+                "startTime": "2026-11-23T22:00:00Z", "maxExecutionTimeInSeconds": 300,
+            });
+            let call = format!(r#"{{"methodName":"lockDoor","payload":{payload}}}"#);
+            let text = job.to_string();
+            let text = text.trim_end_matches('}');
+            serde_json::from_str(&format!(r#"{text},"cloudToDeviceMethod":{call}}}"#)).unwrap()
+        };
+        let now = "2026-11-23T21:00:00Z".parse().unwrap();
+        assert_eq!(Span::of(&job("null"), now), span("22:00", "22:05"));
+        let until = job(r#"{"until":"2026-11-23T23:00:00Z"}"#);
+        assert_eq!(Span::of(&until, now), span("22:00", "23:00"));
+    }
+}

@@ -1,0 +1,208 @@
+//! What a plan is known by: a hash of what was asked for and of the doors that are meant. The same words at the same doors have the same digest on
+//! any machine; the ids and end times that are made anew each time are left out.
+
+use std::fmt::Write as _;
+
+use iothub_protocol::job::JobAction;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::commands::jobs::create::Prepared;
+
+/// Characters of a digest that are shown.
+const SHOWN: usize = 12;
+
+/// Characters that have to be given at least.
+pub(super) const LEAST: usize = 8;
+
+/// Members of a payload that follow from the moment it is made.
+const MOMENTARY: [&str; 3] = ["commandId", "notAfter", "until"];
+
+/// All that a digest is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Content {
+    /// The hub.
+    hub: String,
+    /// `lock`, `twin` ...
+    what: String,
+    /// What is sent, but for what is momentary.
+    action: Value,
+    /// Which doors, as it will be asked.
+    condition: String,
+    /// The start as it was given; with the moment it means when that does not move with the clock.
+    at: String,
+    /// The job's id, when it was given.
+    id: Option<String>,
+    /// How long the job may run.
+    max_execution_in_seconds: u64,
+    /// The doors, by name.
+    pub(super) doors: Vec<String>,
+}
+
+impl Content {
+    /// Of a job over these doors.
+    pub(super) fn new(prepared: &Prepared, hub: &str, doors: Vec<String>) -> Self {
+        let given = &prepared.at_given;
+        let moves = given.eq_ignore_ascii_case("now") || given.starts_with('+');
+        let at = match moves {
+            true => given.clone(),
+            false => prepared.plan.start().to_string(),
+        };
+        Self {
+            hub: hub.to_owned(),
+            what: prepared.what.clone(),
+            action: lasting(&prepared.action),
+            condition: prepared.plan.target().condition.clone(),
+            at,
+            id: prepared.id_given.clone(),
+            max_execution_in_seconds: prepared.plan.max_execution().as_secs(),
+            doors,
+        }
+    }
+
+    /// The digest, whole.
+    pub(super) fn digest(&self) -> String {
+        // A struct and the order of its members: the same text for the same content.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let mut digest = String::new();
+        for byte in Sha256::digest(text) {
+            // Writing to a text does not fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        digest
+    }
+
+    /// What is different in `self`, which comes after `before`, in words.
+    pub(super) fn differences(&self, before: &Self) -> Vec<String> {
+        let mut told = Vec::new();
+        let missing = |from: &[String], of: &[String]| -> Vec<String> {
+            let missing = of.iter().filter(|door| !from.contains(door));
+            missing.cloned().collect()
+        };
+        for (doors, word) in [
+            (missing(&before.doors, &self.doors), "joined"),
+            (missing(&self.doors, &before.doors), "left"),
+        ] {
+            if !doors.is_empty() {
+                told.push(format!("{word}: {}", some_of(&doors)));
+            }
+        }
+        for (name, now, then) in [
+            ("the hub", &self.hub, &before.hub),
+            ("what is done", &self.what, &before.what),
+            ("which doors are chosen", &self.condition, &before.condition),
+            ("the start", &self.at, &before.at),
+        ] {
+            if now != then {
+                told.push(format!("{name} is {now}, and was {then}"));
+            }
+        }
+        if self.action != before.action {
+            let (now, then) = (&self.action, &before.action);
+            told.push(format!("what is sent is {now}, and was {then}"));
+        }
+        if self.id != before.id {
+            told.push("--id is another".to_owned());
+        }
+        if self.max_execution_in_seconds != before.max_execution_in_seconds {
+            told.push("--max-execution is another".to_owned());
+        }
+        told
+    }
+}
+
+/// The part of a digest that is shown.
+pub(super) fn short(digest: &str) -> &str {
+    digest.get(..SHOWN).unwrap_or(digest)
+}
+
+/// The first few names, and how many more there are.
+pub(super) fn some_of(names: &[String]) -> String {
+    const NAMED: usize = 10;
+    let mut text = names
+        .iter()
+        .take(NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > NAMED {
+        text += &format!(" and {} more", names.len() - NAMED);
+    }
+    text
+}
+
+fn lasting(action: &JobAction) -> Value {
+    match action {
+        JobAction::Method(call) => {
+            let mut call = json!(call);
+            if let Some(Value::Object(payload)) = call.get_mut("payload") {
+                payload.retain(|name, _| !MOMENTARY.contains(&name.as_str()));
+            }
+            call
+        }
+        JobAction::UpdateTwin(patch) => json!(patch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(doors: &[&str]) -> Content {
+        Content {
+            hub: "localhost".to_owned(),
+            what: "lock".to_owned(),
+            action: json!({"methodName": "lockDoor"}),
+            condition: "properties.desired.floor = 3".to_owned(),
+            at: "now".to_owned(),
+            id: None,
+            max_execution_in_seconds: 300,
+            doors: doors.iter().map(|door| (*door).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_digest_is_that_of_what_is_asked_for_and_of_the_doors() {
+        let before = content(&["a", "b"]);
+        assert_eq!(before.digest(), content(&["a", "b"]).digest());
+        assert_eq!(before.digest().len(), 64);
+        assert_eq!(short(&before.digest()).len(), SHOWN);
+        let mut other = before.clone();
+        other.max_execution_in_seconds = 60;
+        for changed in [content(&["a"]), content(&["a", "b", "c"]), other] {
+            assert_ne!(changed.digest(), before.digest());
+        }
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let mut now = content(&["b", "c"]);
+        now.what = "unlock".to_owned();
+        assert_eq!(
+            now.differences(&content(&["a", "b"])),
+            [
+                "joined: c",
+                "left: a",
+                "what is done is unlock, and was lock"
+            ]
+        );
+        assert_eq!(now.differences(&now), [""; 0]);
+        let many: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        assert_eq!(some_of(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more");
+    }
+
+    #[test]
+    fn what_is_made_anew_each_time_is_no_part_of_it() {
+        let call = |payload: &str| {
+            let payload = serde_json::value::RawValue::from_string(payload.to_owned()).unwrap();
+            let call = iothub_protocol::method::MethodRequest::new("lockDoor".parse().unwrap());
+            lasting(&JobAction::Method(call.with_payload(payload)))
+        };
+        let first = call(
+            r#"{"lockTime":"10m","until":"2026-11-23T22:10:00Z","commandId":"a","notAfter":"2026-11-23T22:05:00Z"}"#,
+        );
+        assert_eq!(first, call(r#"{"lockTime":"10m","commandId":"b"}"#));
+        assert_ne!(first, call(r#"{"lockTime":"11m","commandId":"b"}"#));
+    }
+}

@@ -1,0 +1,167 @@
+//! What a job would do to a door, judged by what the door last reported.
+
+use std::time::Duration;
+
+use iothub_protocol::job::JobAction;
+use iothub_protocol::twin::{ConnectionState, Object, Twin};
+use serde_json::Value;
+
+use crate::door::LockState;
+use crate::printer::plain;
+use crate::time::roughly;
+
+/// What is to happen at one door, in words.
+pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
+    let call = match action {
+        JobAction::UpdateTwin(patch) => {
+            let mut changes = Vec::new();
+            for (prefix, values, now) in [
+                ("", patch.desired.values(), &twin.properties.desired.values),
+                ("tags.", patch.tags.values(), &twin.tags),
+            ] {
+                if let Some(values) = values {
+                    describe(prefix, values, Some(now), &mut changes);
+                }
+            }
+            return match changes.is_empty() {
+                true => "stays as it is".to_owned(),
+                false => changes.join(", "),
+            };
+        }
+        JobAction::Method(call) => call,
+    };
+    let state = LockState::reported(twin);
+    let told = match call.method_name().as_str() {
+        "lockDoor" => locks(&state),
+        "unlockDoor" => unlocks(&state, &mode(twin)),
+        method => format!("is called: {method}"),
+    };
+    match (twin.connection_state, call.connect_timeout()) {
+        (ConnectionState::Connected, _) => told,
+        (ConnectionState::Disconnected, Duration::ZERO) => "fails while offline".to_owned(),
+        (ConnectionState::Disconnected, wait) => {
+            let wait = jiff::SignedDuration::try_from(wait).unwrap_or_default();
+            format!("fails unless it comes online within {}", roughly(wait))
+        }
+    }
+}
+
+fn locks(state: &LockState) -> String {
+    match (state.lock_state.as_str(), state.door_state.as_str()) {
+        ("jammed", _) => "may fail: jammed",
+        ("locked", _) => "stays locked",
+        (_, "open") => "locks when it is closed",
+        _ => "locks",
+    }
+    .to_owned()
+}
+
+fn unlocks(state: &LockState, mode: &str) -> String {
+    match (mode, state.lock_state.as_str()) {
+        ("lockdown" | "secure", _) => format!("refuses: mode {mode}"),
+        (_, "jammed") => "may fail: jammed".to_owned(),
+        (_, "unlocked") => "stays unlocked".to_owned(),
+        _ => "unlocks".to_owned(),
+    }
+}
+
+fn mode(twin: &Twin) -> String {
+    let door = twin.properties.reported.values.get("door");
+    let mode = door.and_then(|door| door.get("mode"));
+    mode.map_or(String::new(), plain)
+}
+
+/// `floor 3 to 4`, `tags.wing none to east`: what is different afterwards.
+fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut Vec<String>) {
+    let word = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(value) => plain(value),
+    };
+    for (key, value) in values {
+        let before = now.and_then(|now| now.get(key));
+        match value {
+            Value::Object(inner) => {
+                let below = before.and_then(Value::as_object);
+                describe(&format!("{prefix}{key}."), inner, below, changes);
+            }
+            value if before.unwrap_or(&Value::Null) == value => {}
+            value => changes.push(format!(
+                "{prefix}{key} {} to {}",
+                word(before),
+                word(Some(value))
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iothub_protocol::method::MethodRequest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::twin::assignment;
+    use crate::commands::twin::patch;
+
+    fn twin(connection: &str, door: &Value) -> Twin {
+        serde_json::from_value(json!({
+            "deviceId": "a", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": connection,
+            "tags": {"wing": "west", "access": {"group": "staff"}},
+            "properties": {"desired": {"floor": 3, "$version": 1}, "reported": {"door": door, "$version": 1}},
+        }))
+        .unwrap()
+    }
+
+    fn called(method: &str, connection: &str, door: &Value) -> String {
+        let call = MethodRequest::new(method.parse().unwrap());
+        effect(&JobAction::Method(call), &twin(connection, door))
+    }
+
+    #[test]
+    fn a_call_is_judged_by_what_the_door_reported() {
+        let door = |lock: &str, door: &str| json!({"lockState": lock, "doorState": door});
+        for (method, door, expected) in [
+            ("lockDoor", door("unlocked", "closed"), "locks"),
+            (
+                "lockDoor",
+                door("unlocked", "open"),
+                "locks when it is closed",
+            ),
+            ("lockDoor", door("locked", "closed"), "stays locked"),
+            ("unlockDoor", door("jammed", "closed"), "may fail: jammed"),
+            ("unlockDoor", door("locked", "closed"), "unlocks"),
+            (
+                "unlockDoor",
+                json!({"lockState": "locked", "mode": "lockdown"}),
+                "refuses: mode lockdown",
+            ),
+            ("identify", json!({}), "is called: identify"),
+        ] {
+            assert_eq!(called(method, "Connected", &door), expected);
+        }
+        let offline = called("lockDoor", "Disconnected", &json!({}));
+        assert_eq!(offline, "fails while offline");
+    }
+
+    #[test]
+    fn a_change_of_a_twin_is_told_by_what_is_different() {
+        let texts = |texts: &[&str]| -> Vec<(String, Value)> {
+            texts.iter().map(|text| assignment(text).unwrap()).collect()
+        };
+        let change = |desired: &[&str], tags: &[&str]| {
+            let patch = patch(&texts(desired), &texts(tags)).unwrap();
+            effect(
+                &JobAction::UpdateTwin(patch),
+                &twin("Disconnected", &json!({})),
+            )
+        };
+        assert_eq!(
+            change(
+                &["floor=4", "building=43"],
+                &["wing=null", "access.group=staff"]
+            ),
+            "floor 3 to 4, building none to 43, tags.wing west to none"
+        );
+        assert_eq!(change(&["floor=3"], &["old=null"]), "stays as it is");
+    }
+}

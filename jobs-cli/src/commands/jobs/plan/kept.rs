@@ -1,0 +1,54 @@
+//! Plans that were shown on this machine, kept so that `apply` can say what changed since.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::digest::Content;
+use crate::config;
+
+/// A plan that is older is forgotten.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// Keeps a plan; whatever hinders that, `apply` works all the same, by the digest alone.
+pub(super) fn keep(content: &Content, digest: &str) {
+    let Some(folder) = folder() else { return };
+    if fs::create_dir_all(&folder).is_err() {
+        return;
+    }
+    forget(&folder);
+    if let Ok(text) = serde_json::to_vec(content) {
+        drop(fs::write(file(&folder, digest), text));
+    }
+}
+
+/// The plan whose digest starts so, when it is kept here.
+pub(super) fn find(start: &str) -> Option<Content> {
+    let names = fs::read_dir(folder()?).ok()?;
+    let mut fitting = names
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
+    let (found, other) = (fitting.next()?, fitting.next());
+    match other {
+        Some(_) => None,
+        None => serde_json::from_slice(&fs::read(found.path()).ok()?).ok(),
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    Some(config::state_folder()?.join("plans"))
+}
+
+fn file(folder: &Path, digest: &str) -> PathBuf {
+    folder.join(format!("{digest}.json"))
+}
+
+fn forget(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let written = entry.metadata().and_then(|data| data.modified());
+        let age = written.map(|written| SystemTime::now().duration_since(written));
+        if matches!(age, Ok(Ok(age)) if age > KEPT) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `jobs plan`, `apply`, `tags` and `export` against a real hub with real doors.
+
+use std::fs;
+
+use door_agent::gpio::simulated::SimCommand;
+use serde_json::{Value, json};
+
+use super::support::Lab;
+
+#[test]
+fn a_plan_says_what_would_happen_and_is_applied_while_the_doors_are_the_same() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _closed = lab.door("closed", &["--floor", "3"]);
+    let open = lab.door("open", &["--floor", "3"]);
+    operator
+        .run(&["devices", "add", "absent", "--floor", "3"])
+        .expect(0);
+    open.at(SimCommand::Open);
+    operator.until(&["twin", "show", "open"], |twin| {
+        twin["properties"]["reported"]["door"]["doorState"] == "open"
+    });
+    operator
+        .run(&[
+            "jobs", "unlock", "closed", "--at", "+1h", "--for", "2h", "--id", "early",
+        ])
+        .expect(0);
+    operator
+        .run(&["jobs", "unlock", "open", "--at", "+6h", "--id", "late"])
+        .expect(0);
+
+    let work = [
+        "lock", "--floor", "3", "--at", "+2h", "--for", "10m", "--id", "tonight",
+    ];
+    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &work, end].concat());
+    let planned = run(&["jobs", "plan"], &[]).expect(0).says(&[
+        "warning: job early (unlockDoor) is for 1 of these doors too, from ",
+        "this would lock 3 doors, 1 of them offline; nothing was made",
+        "to make it: doorctl jobs apply --plan ",
+    ]);
+    insta::assert_snapshot!(planned.stdout, @r"
+    DOOR    CONNECTION STATE  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
+    absent  offline                                                     fails unless it comes online within 2 min
+    closed  connected         unlocked    closed      unsecured  bond   locks                                      early
+    open    connected         unlocked    open        unsecured  bond   locks when it is closed
+    ");
+    let plan = run(&["jobs", "plan"], &["-o", "json"]).expect(0).json();
+    assert_eq!(plan["conflicts"][0]["doors"], json!(["closed"]));
+    let digest = plan["digest"].as_str().unwrap();
+    assert!(planned.stderr.contains(&format!("--plan {digest} ")));
+
+    // Another job, another time, another set of doors: not this plan.
+    let apply = ["jobs", "apply", "--plan", digest];
+    operator
+        .run(
+            &[
+                &apply[..],
+                &[
+                    "lock", "--floor", "3", "--at", "+2h", "--for", "11m", "--id", "tonight",
+                ],
+            ]
+            .concat(),
+        )
+        .expect(4)
+        .says(&[
+            "this is not what plan ",
+            "what is sent is ",
+            "\"lockTime\":\"11m\"",
+        ]);
+    operator
+        .run(&["devices", "add", "new", "--floor", "3"])
+        .expect(0);
+    operator
+        .run(&["twin", "set", "absent", "floor=4"])
+        .expect(0);
+    let refused = run(&apply, &[]).expect(4).says(&[
+        "joined: new; left: absent; nothing was made",
+        "next: look again: doorctl jobs plan",
+    ]);
+    assert_eq!(refused.stdout, "");
+    operator.run(&["jobs", "show", "tonight"]).expect(1);
+
+    operator
+        .run(&["twin", "set", "absent", "floor=3"])
+        .expect(0);
+    operator.run(&["twin", "set", "new", "floor=4"]).expect(0);
+    run(&apply, &[]).expect(0).says(&[
+        "warning: job early",
+        "job tonight is queued: 3 doors match now",
+    ]);
+    operator
+        .run(&["jobs", "apply", "--plan", "12", "lock", "--all"])
+        .expect(1)
+        .says(&["--plan \"12\" is no digest; expected 8 to 64"]);
+}
+
+#[test]
+fn many_doors_are_confirmed_before_a_job_is_made() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "a", "b"]).expect(0);
+    let refused = operator
+        .run(&[
+            "jobs",
+            "lock",
+            "--all",
+            "--at",
+            "+1h",
+            "--confirm-above",
+            "1",
+        ])
+        .expect(4);
+    insta::assert_snapshot!(refused.stderr, @r"
+    error: this would lock 2 doors, more than 1, and nobody is there to confirm it; nothing was changed
+      next: type the number of doors when asked, or say --yes; --confirm-above DOORS moves the limit
+    ");
+    assert_eq!(operator.json(&["jobs", "list"]), json!([]));
+    operator
+        .run(&[
+            "jobs",
+            "lock",
+            "--all",
+            "--at",
+            "+1h",
+            "--confirm-above",
+            "1",
+            "--yes",
+        ])
+        .expect(0);
+}
+
+#[test]
+fn tags_are_set_over_many_doors_and_what_was_done_is_exported() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "--tag", "old=1"])
+        .expect(0);
+    let planned = operator
+        .run(&[
+            "jobs",
+            "plan",
+            "tags",
+            "--set",
+            "wing=east",
+            "--remove",
+            "old",
+            "--all",
+        ])
+        .expect(0)
+        .says(&["this would change the tags of 2 doors"]);
+    assert!(
+        planned
+            .stdout
+            .contains("tags.wing none to east, tags.old 1 to none"),
+        "{planned:?}"
+    );
+    operator
+        .run(&[
+            "jobs",
+            "tags",
+            "--set",
+            "wing=east",
+            "--set",
+            "access.group=staff",
+            "--remove",
+            "old",
+            "a",
+            "b",
+            "--id",
+            "tagged",
+            "--watch",
+        ])
+        .expect(0)
+        .says(&["2 changed"]);
+    let tagged = operator.json(&["twin", "show", "a"]);
+    assert_eq!(
+        tagged["tags"],
+        json!({"wing": "east", "access": {"group": "staff"}})
+    );
+
+    let exported = operator.run(&["jobs", "export", "tagged"]).expect(0).stdout;
+    let lines: Vec<&str> = exported.lines().collect();
+    assert_eq!(
+        lines[0],
+        "job,door,lockState,doorState,secured,proof,outcome,status,methodStatus,started,ended"
+    );
+    assert!(
+        lines[1].starts_with("tagged,a,,,,,changed,completed,,20"),
+        "{exported}"
+    );
+    assert_eq!(lines.len(), 3);
+    operator
+        .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
+        .expect(0)
+        .says(&["tagged.json has 2 rows of job tagged"]);
+    let text = fs::read_to_string(operator.folder().join("tagged.json")).unwrap();
+    let rows: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&rows[1]["door"], &rows[1]["progress"]),
+        (&json!("b"), &json!("reached"))
+    );
+    operator
+        .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
+        .expect(1)
+        .says(&["--out tagged.json"]);
+    operator
+        .run(&["jobs", "export", "taged"])
+        .expect(1)
+        .says(&["did you mean `tagged`?"]);
+}
