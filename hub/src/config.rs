@@ -400,7 +400,7 @@ mod tests {
     fn the_example_has_every_key_and_what_holds_without_it() {
         let example = include_str!("../../deploy/examples/hub.toml");
         let plain = read(example).unwrap();
-        let resolved = plain.clone().resolve("data".into()).unwrap();
+        let resolved = plain.resolve("data".into()).unwrap();
         assert_eq!(resolved.events, EventLimits::default());
         // With every key uncommented: none is unknown, none is left out, and the limits are those that hold without them.
         let is_key = |line: &str| {
