@@ -149,7 +149,10 @@ impl Driver {
 
     async fn pause(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
+        let mut snapshot = self.snapshot.clone();
         tokio::select! {
+            // What failed for want of the time need not wait any longer.
+            () = becomes(&mut snapshot, is_set) => {}
             () = replaced(&mut self.settings) => {}
             () = sleep_until(until) => {}
             () = self.stop.cancelled() => {}
@@ -162,7 +165,7 @@ impl Driver {
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
         let renewal = Renewal::of_token(self.proof_lifetime(), &mut rand::rng());
-        let trusted = self.snapshot.borrow().clock == ClockQuality::Synchronized.as_str();
+        let trusted = is_set(&self.snapshot.borrow());
         self.clock.set_trusted(trusted);
         let (client, mut event_loop) =
             connect::prepare(&self.config, &self.tls, self.clock.unix_s());
@@ -377,6 +380,14 @@ async fn unplugged(plugged: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Waits until what is not yet so is so; for ever when it is so already.
+async fn becomes<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
+    let already = so(&watched.borrow());
+    if already || watched.wait_for(so).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Waits until there are other settings; they are not taken up yet.
 async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
     loop {
@@ -388,6 +399,11 @@ async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
         }
         settings.clone().changed().await.ok();
     }
+}
+
+/// Whether the wall clock can be trusted.
+fn is_set(snapshot: &Snapshot) -> bool {
+    snapshot.clock == ClockQuality::Synchronized.as_str()
 }
 
 /// Says DISCONNECT, so that the hub knows at once.
@@ -414,5 +430,25 @@ fn publisher_is_stuck() -> Problem {
     Problem {
         what: "the agent cannot keep up with the hub's messages".to_owned(),
         check: "the load of this machine".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_the_clock_is_set_and_not_because_it_was() {
+        let within = Duration::from_secs(60);
+        let (clock, mut watched) = watch::channel(false);
+        let set = |set: &bool| *set;
+        assert!(timeout(within, becomes(&mut watched, set)).await.is_err());
+        let setting = async {
+            sleep(Duration::from_secs(1)).await;
+            clock.send_replace(true);
+        };
+        let (told, ()) = tokio::join!(timeout(within, becomes(&mut watched, set)), setting);
+        assert!(told.is_ok());
+        assert!(timeout(within, becomes(&mut watched, set)).await.is_err());
     }
 }
