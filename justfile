@@ -37,6 +37,10 @@ cross-debian *WHAT:
 packages *WHAT:
     deploy/packages.sh {{ WHAT }}
 
+# A door on an emulated Raspberry Pi, from its enrolment to its upgrade (root).
+pi *ARGS:
+    deploy/pi/test {{ ARGS }}
+
 # Method latency and job wall time over N connected doors.
 bench *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# prepare.sh DEST - put into DEST what an emulated Raspberry Pi 3 needs: Debian 12's arm64 kernel with its modules, a root file system as on a
+# Pi with Raspberry Pi OS Lite (systemd, sshd, sudo, systemd-timesyncd), and the kernel module that gives QEMU's pins their edges.
+#
+# Needs Debian 12 on amd64, root, apt. Takes five minutes the first time, most of it the root file system, whose programs run under qemu; a second
+# call finds DEST complete and does nothing. The kernel's packages are unpacked, not installed.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+die() { echo "prepare.sh: $*" >&2; exit 1; }
+[ $# = 1 ] || die "usage: prepare.sh DEST"
+[ "$(id -u)" = 0 ] || die "needs root, for the root file system"
+mkdir -p "$1"
+dest=$(realpath "$1")
+
+# What is kept is made anew when what makes it changes.
+recipe=$(cat "$here/prepare.sh" "$here/pi_edges.c" | sha256sum | cut -c1-16)
+if [ "$(cat "$dest/.complete" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
+find "$dest" -mindepth 1 -delete
+
+packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make gcc-aarch64-linux-gnu)
+missing=$(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
+dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
+# Of a foreign architecture some lists may be missing; what is needed is asked for below.
+apt-get update -qq || true
+# shellcheck disable=SC2086 # One word each.
+[ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+echo "the kernel"
+image=$(apt-cache depends linux-image-arm64:arm64 | sed -n 's/^ *Depends: \(linux-image-.*\):arm64$/\1/p' | head -1)
+[ -n "$image" ] || die "apt knows no linux-image-arm64:arm64; is this Debian 12?"
+release=${image#linux-image-}
+version=$(apt-cache show "$image:arm64" | sed -n 's/^Version: //p' | head -1)
+series=$(cut -d. -f1,2 <<<"$release")
+(cd "$work" && apt-get -o APT::Sandbox::User= download -qq "$image:arm64=$version" "linux-headers-$release:arm64=$version" \
+    "linux-headers-${release%-arm64}-common=$version" "linux-kbuild-$series=$version" busybox-static:arm64)
+for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/unpacked"; done
+cp "$work/unpacked/boot/vmlinuz-$release" "$dest/vmlinuz"
+cp "$work/unpacked/usr/lib/linux-image-$release/broadcom/bcm2837-rpi-3-b.dtb" "$dest/pi-3.dtb"
+cp "$work/unpacked/bin/busybox" "$dest/busybox"
+
+# What the card, the network on USB and the file system need, each behind what it needs itself.
+mkdir "$dest/modules"
+modules=$work/unpacked/lib/modules/$release
+depmod -b "$work/unpacked" "$release"
+order() { modprobe -d "$work/unpacked" -S "$release" --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'; }
+number=10
+for module in sdhci-iproc bcm2835 crc32c_generic ext4 phy-generic dwc2 rndis_host cdc_ether; do
+    for file in $(order "$module"); do
+        if ! ls "$dest/modules/"*"-${file##*/}" >/dev/null 2>&1; then
+            cp "$file" "$dest/modules/$number-${file##*/}"
+            number=$((number + 1))
+        fi
+    done
+done
+
+echo "the edges of the pins"
+headers=$work/unpacked/usr/src/linux-headers-$release
+# Debian's headers name each other by where they would be installed.
+grep -rlE '/usr/(src|lib)/linux-' --include=Makefile --include='*.mk' "$work/unpacked/usr/src" |
+    xargs -r sed -i -E "s#/usr/(src|lib)/linux-#$work/unpacked/usr/\1/linux-#g"
+mkdir "$work/pi_edges"
+cp "$here/pi_edges.c" "$work/pi_edges/"
+echo 'obj-m := pi_edges.o' >"$work/pi_edges/Kbuild"
+make -s -C "$headers" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- M="$work/pi_edges" modules >"$work/said" 2>&1 || { cat "$work/said" >&2; die "the kernel module does not build"; }
+aarch64-linux-gnu-strip -g "$work/pi_edges/pi_edges.ko"
+cp "$work/pi_edges/pi_edges.ko" "$dest/modules/99-pi_edges.ko"
+
+echo "the root file system"
+if [ ! -e /proc/sys/fs/binfmt_misc/register ]; then mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; fi
+[ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || tr -d '\n' </usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
+mmdebstrap --quiet --mode=root --variant=minbase --architectures=arm64 \
+    --include=systemd,systemd-sysv,systemd-timesyncd,udev,dbus,kmod,iproute2,procps,openssh-server,sudo,ca-certificates \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    bookworm "$dest/root.tar"
+echo "$recipe" >"$dest/.complete"

@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""steps.py PREPARED WORK PROGRAMS PACKAGES README - what a door on a Raspberry Pi must do, from its enrolment to its upgrade, seen from outside.
+
+PREPARED is prepare.sh's, WORK a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES the package of
+door-agent for arm64 and two newer ones. Prints a line for each step, with what it saw, and ends with status 1 at the first that fails; WORK then
+has the hub's log, the consoles and the Pi's journal. `deploy/pi/test` calls it.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from machine import Failed, Machine, Watch, until
+from surroundings import HOST_SEEN_FROM_PI, Site, Time, Wires, command_of_readme, exposure, free_port, gaps
+
+DOOR = "lobby-east"
+UNIT = f"door-agent@{DOOR}.service"
+EXPOSURE = 1.6
+COIL = Wires.COIL
+
+SETTINGS = """\
+[door]
+# Released without power and without a command, so that an energised coil is always somebody's wish.
+relinquish_default = "released"
+egress = "hardware-release"
+strike_time = "3s"
+
+[strike]
+kind = "maglock"
+
+[board]
+kind = "raspberry-pi"
+
+[board.outputs]
+coil = { pin = 17, active = "high" }
+
+[board.inputs]
+door = { pin = 22, active = "low", bias = "pull-up" }
+bond = { pin = 23, active = "low", bias = "pull-up" }
+rex = { pin = 24, active = "low", bias = "pull-up" }
+fire = { pin = 5, active = "high", bias = "pull-up" }
+fire_reset = { pin = 6, active = "low", bias = "pull-up" }
+"""
+
+
+class Run:
+    """The site, its Pi, and the steps in their order."""
+
+    def __init__(self, prepared, work, programs, packages, readme):
+        self.work, self.packages, self.readme = work, packages, readme
+        self.pi = Machine(prepared, work, work / "key", free_port())
+        self.site = Site(work, programs)
+        self.time = Time()
+        self.wires = Wires(self.pi)
+
+    # What is asked again and again.
+
+    def door_status(self):
+        """What the door says of itself on the Pi, past the hub."""
+        return json.loads(self.pi.ssh(f"door-agent status --json --config /etc/door-agent/{DOOR}.toml"))
+
+    def unit(self, *properties):
+        told = self.pi.ssh(f"systemctl show {UNIT} " + " ".join(f"-p {name}" for name in properties))
+        return dict(line.split("=", 1) for line in told.splitlines())
+
+    def process(self):
+        return self.unit("MainPID")["MainPID"]
+
+    def slots(self):
+        return {slot["slot"]: slot for slot in self.door_status()["door"]["slots"]}
+
+    def connected(self, within=120):
+        return self.site.until_reported("the door's connection to the hub", DOOR, lambda said: said["connected"], within)
+
+    def lock(self, length, status=0):
+        """A job, as an operator makes it; gives its doors as the export has them."""
+        told = self.site.doorctl(["jobs", "lock", DOOR, "--for", length, "--watch", "-o", "json"], expect=status)
+        return json.loads(told)
+
+    def until_level(self, high, within=10):
+        what = f"BCM {COIL} {'energised' if high else 'de-energised'}"
+        until(what, lambda: self.pi.is_output(COIL) and self.pi.level(COIL) == high, within, 0.02)
+
+    def events(self, kind):
+        return [event for event in self.site.events() if event["kind"] == kind]
+
+    def nothing_missing(self):
+        """All that the Pi had to tell has arrived, and every number of every boot is among it. Gives how many."""
+        until("the Pi's events on their way", lambda: self.door_status()["waitingEvents"] == 0, 60)
+        events = self.site.events()
+        lost = [event for event in events if event["kind"] == "eventsLost"]
+        missing = gaps(events)
+        if missing or lost:
+            raise Failed(f"of the event sequence is missing {missing}, and given up {lost}")
+        return len(events)
+
+    # The steps.
+
+    def enrolment(self):
+        """Not one of the seven: how the door gets there, by the README's own command."""
+        self.site.found()
+        self.site.open()
+        self.site.doorctl(self.site.context())
+        (self.work / f"{DOOR}.toml").write_text(SETTINGS)
+        self.time.speaks = True
+        self.pi.power_on(self.wires.levels())
+        self.pi.until_ssh()
+        until("the Pi's clock", lambda: self.pi.ssh("test -e /run/systemd/timesync/synchronized && echo set", check=False) == "set", 120, 1)
+        began = time.monotonic()
+        command = command_of_readme(self.readme, "doorctl devices enroll ")
+        if f" {DOOR} " not in f" {' '.join(command)} ":
+            raise Failed(f"the README enrols another door than {DOOR}: {' '.join(command)}")
+        host = next(word for word in command if word.startswith("pi@"))
+        command = ["pi@127.0.0.1" if word == host else word for word in command[1:]]
+        options = [word for option in self.pi.ssh_options() for word in ("--ssh-option", option)]
+        package = next(self.packages.glob("door-agent_*_arm64.deb"))
+        command += ["--package", str(package), "--hub-host", HOST_SEEN_FROM_PI, "--ssh-port", str(self.pi.ssh_port), *options]
+        self.site.doorctl(command, within=400, echo=True)
+        again = self.site.doorctl(command, within=200)
+        if DOOR not in again:
+            raise Failed(f"a second enrolment does not tell of the door: {again}")
+        return f"{' '.join(command[:7])} ...: {package.name} installed, {DOOR} reports, in {time.monotonic() - began:.0f} s; repeated, it changes nothing"
+
+    def boot(self):
+        self.pi.power_off()
+        self.pi.power_on(self.wires.levels())
+        with Watch(self.pi, COIL) as watch:
+            # systemd says so on the console once the agent has told it that it is ready.
+            until("READY", lambda: "Started door-agent@" in self.pi.console_says(), 240, 0.02)
+            ready_at = time.monotonic()
+            driven = [at for at, output, _ in watch.changes if output]
+            if not driven or not driven[0] <= ready_at:
+                raise Failed(f"READY before BCM {COIL} was an output: {watch.changes}")
+            self.pi.until_ssh()
+            self.connected()
+            connected_at = time.monotonic()
+            if any(watch.levels()):
+                raise Failed(f"BCM {COIL} was energised between power-on and the first command: {watch.changes}")
+        unit = self.unit("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic", "MemoryCurrent", "MainPID")
+        start = (int(unit["ActiveEnterTimestampMonotonic"]) - int(unit["ExecMainStartTimestampMonotonic"])) / 1e6
+        status = self.pi.ssh(f"cat /proc/{unit['MainPID']}/status")
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        score = exposure(self.pi.ssh(f"systemd-analyze security --no-pager {UNIT} | tail -1"))
+        if score > EXPOSURE:
+            raise Failed(f"systemd-analyze security gives {score}, expected at most {EXPOSURE}")
+        since = self.pi.powered_on
+        return (
+            f"power on, BCM {COIL} an output and low after {driven[0] - since:.1f} s, READY after {ready_at - since:.1f} s ({start:.2f} s from its start), "
+            f"connected after {connected_at - since:.1f} s, never energised; memory {int(peak) / 1024:.1f} MiB at its peak, security {score}"
+        )
+
+    def job(self):
+        before = self.pi.level(COIL)
+        secured = self.lock("10m")
+        if before or not self.pi.level(COIL):
+            raise Failed(f"BCM {COIL} was {before} before the job, and is {self.pi.level(COIL)} after it")
+        said = self.site.until_reported("a secured door", DOOR, lambda said: said["door"]["secured"] == "secured")["door"]
+        if said["proof"] != "bond":
+            raise Failed(f"the proof is {said['proof']}, expected the bond")
+        self.site.doorctl(["relinquish", DOOR])
+        self.until_level(False)
+        self.wires.holds = False
+        jammed = self.lock("10m", status=2)
+        if "jammed" not in json.dumps(jammed):
+            raise Failed(f"without a bond the job ends otherwise: {jammed}")
+        self.site.until_reported("the alarm jammed", DOOR, lambda said: "jammed" in said["door"]["alarms"])
+        self.wires.holds = True
+        self.lock("10m")
+        self.site.until_reported("no alarm any more", DOOR, lambda said: not said["door"]["alarms"])
+        return f"lockDoor energised BCM {COIL}, BCM {Wires.BOND} proved it: {outcome(secured)}; without that: {outcome(jammed)}, alarm jammed, cleared by the next proven lock"
+
+    def edges(self):
+        before = self.interrupts()
+        presses = 6
+        heard = len(self.events("requestToExit"))
+        for _ in range(presses):
+            # Far shorter than the once a second at which levels are read anyway.
+            self.wires.press(Wires.REX, 0.15)
+            time.sleep(1.2)
+        until(f"{presses} short presses of the exit button at the hub", lambda: len(self.events("requestToExit")) == heard + presses, 30)
+        self.until_level(True)
+        time.sleep(2.5)
+        self.wires.door(True)
+        self.site.until_reported("the alarm forcedOpen", DOOR, lambda said: "forcedOpen" in said["door"]["alarms"] and said["door"]["doorState"] == "open")
+        raised = [event for event in self.events("alarmRaised") if event["alarm"] == "forcedOpen"]
+        opened = [event for event in self.events("doorState") if event["doorState"] == "open"]
+        self.wires.door(False)
+        self.site.until_reported("a door closed and secured", DOOR, lambda said: not said["door"]["alarms"] and said["door"]["secured"] == "secured")
+        if not raised or not opened:
+            raise Failed(f"the hub has no event of the opened door or of its alarm: {raised} {opened}")
+        interrupts = self.interrupts() - before
+        if interrupts < 2 * presses:
+            raise Failed(f"{interrupts} interrupts for {presses} presses and a door: levels were read by chance")
+        return f"{presses} presses of 150 ms at the hub by {interrupts} interrupts; opened by force: doorState open, alarmRaised forcedOpen, cleared when closed"
+
+    def interrupts(self):
+        counts = [line.split()[1:5] for line in self.pi.ssh("cat /proc/interrupts").splitlines() if "pi_edges" in line]
+        return sum(int(count) for line in counts for count in line if count.isdigit())
+
+    def cut_off(self):
+        told = len(self.site.events())
+        self.pi.link(False)
+        time.sleep(2)
+        with Watch(self.pi, COIL) as watch:
+            self.wires.press(Wires.REX, 0.3)
+            self.until_level(False, 3)
+            self.until_level(True, 10)
+            self.wires.fire(True)
+            self.until_level(False, 3)
+            self.wires.fire(False)
+            # Latched: the fire is over, and nobody has reset it at the door.
+            time.sleep(4)
+            if self.pi.level(COIL):
+                raise Failed("the door locked again before the fire release was reset")
+            self.wires.press(Wires.FIRE_RESET, 0.5)
+            self.until_level(True, 5)
+        if len(self.site.events()) != told:
+            raise Failed("the hub heard of it although the network was cut")
+        self.pi.link(True)
+        for kind in ("requestToExit", "fireRelease", "fireReset"):
+            until(f"the event {kind} at the hub", lambda kind=kind: any(event["kind"] == kind for event in self.site.events()[told:]), 150, 1)
+        events = self.nothing_missing()
+        levels = "".join("+" if high else "-" for high in watch.levels())
+        return f"without a network BCM {COIL} went {levels} for exit button, fire release and reset; {len(self.site.events()) - told} events came later, none of {events} is missing"
+
+    def killed(self):
+        self.lock("30m")
+        hold, old = self.slots()[8], self.process()
+        with Watch(self.pi, COIL) as watch:
+            self.pi.ssh(f"kill -9 {old}")
+            until("another process of the agent", lambda: self.process() not in (old, "0"), 60)
+            self.until_level(True, 60)
+        if watch.levels() != [True, False, True]:
+            raise Failed(f"after kill -9 BCM {COIL} went {watch.levels()}, expected high, low, high")
+        off = watch.changes[2][0] - watch.changes[1][0]
+        self.same_hold(hold)
+        old = self.process()
+        with Watch(self.pi, COIL) as stopped:
+            began = time.monotonic()
+            self.pi.ssh(f"kill -STOP {old}")
+            self.until_level(False, 60)
+            after = time.monotonic() - began
+            until("another process of the agent", lambda: self.process() not in (old, "0"), 60)
+            self.until_level(True, 60)
+        self.same_hold(hold)
+        self.connected()
+        return (
+            f"kill -9: BCM {COIL} de-energised, {off:.1f} s later held again until {hold['until']}; "
+            f"SIGSTOP: the watchdog ended it after {after:.1f} s, and the hold is the same"
+        )
+
+    def same_hold(self, hold):
+        now = until("the door's status", lambda: self.slots_or_none(), 60)
+        if not now.get(8) or now[8]["commandId"] != hold["commandId"] or now[8]["want"] != hold["want"]:
+            raise Failed(f"slot 8 has {now.get(8)}, expected {hold}")
+        return now[8]
+
+    def slots_or_none(self):
+        try:
+            return self.slots()
+        except Failed:
+            return None
+
+    def power_cuts(self):
+        # During a hold: the moment that doorctl has its answer.
+        self.lock("40m")
+        self.pi.power_cut()
+        hold = {"commandId": self.last_job(), "want": "locked"}
+        self.pi.power_on(self.wires.levels())
+        self.pi.until_ssh()
+        self.until_level(True, 60)
+        kept = self.same_hold(hold)
+        self.connected()
+        after_hold = self.nothing_missing()
+
+        # During a burst of events; and the Pi comes back two hours later without knowing it.
+        self.site.doorctl(["relinquish", DOOR])
+        self.site.doorctl(["unlock", DOOR, "--for", "30m"])
+        self.lock("40m")
+        hold = {"commandId": self.last_job(), "want": "locked"}
+        self.pi.ssh("rm -f /var/lib/systemd/timesync/clock; sync")
+        for _ in range(12):
+            self.wires.press(Wires.REX, 0.1)
+            self.wires.door(True)
+            time.sleep(0.35)
+            self.wires.door(False)
+            time.sleep(0.35)
+        self.pi.power_cut()
+        self.site.close()
+        self.time.speaks = False
+        self.time.later = self.site.later = 2 * 3600
+        self.site.open()
+        self.pi.power_on(self.wires.levels())
+        self.pi.until_ssh()
+        self.until_level(True, 60)
+        self.same_hold(hold)
+        if 7 in self.slots():
+            raise Failed("a grant that a lock had ended is back")
+        until("a token that the hub refuses", lambda: self.refusals() > 0, 90, 1)
+        status = self.door_status()
+        if status["link"]["state"] == "connected" or status["door"]["clock"] != "unsynchronized":
+            raise Failed(f"without a clock it is {status['link']} with a clock that is {status['door']['clock']}")
+        with Watch(self.pi, COIL) as watch:
+            self.wires.press(Wires.REX, 0.3)
+            self.until_level(False, 3)
+            self.until_level(True, 10)
+        asked = self.time.asked
+        self.time.speaks = True
+        came = time.monotonic()
+        self.connected(180)
+        took = time.monotonic() - came
+        after_burst = self.nothing_missing()
+        if self.door_status()["door"]["clock"] == "unsynchronized":
+            raise Failed("the clock is set, and not trusted")
+        return (
+            f"cut at the answer of a lock: slot 8 locked{until_text(kept)}, none of {after_hold} events missing; cut in a burst, back 2 h later without a clock: "
+            f"slot 8 locked, exit button works ({len(watch.levels())} levels), its token refused; connected {took:.0f} s after time came ({asked} questions before), none of {after_burst} events missing"
+        )
+
+    def refusals(self):
+        """How many connections the hub has refused since it was opened, by its metrics' own count."""
+        told = self.site.get("/metrics", self.site.token("/metrics"))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in told.splitlines() if line.startswith("door_hub_connections_refused_total"))
+
+    def last_job(self):
+        jobs = json.loads(self.site.doorctl(["jobs", "list", "-o", "json"]))
+        return jobs[0]["jobId"]
+
+    def upgrades(self):
+        first, second = sorted(self.packages.glob("newer/*.deb"))
+        self.site.doorctl(["relinquish", DOOR])
+        self.site.doorctl(["unlock", DOOR, "--for", "1h"])
+        self.until_level(False)
+        old = self.process()
+        with Watch(self.pi, COIL) as released:
+            said = self.install(first)
+            new = self.process()
+        if new == old or any(released.levels()):
+            raise Failed(f"released (de-energised) at an upgrade: process {old} then {new}, BCM {COIL} went {released.levels()}: {said}")
+        if "released" not in json.dumps(until("the door's status", self.slots_or_none, 60).get(7, {})):
+            raise Failed(f"the grant is gone after the upgrade: {self.slots()}")
+        self.connected()
+        self.lock("1h")
+        old = self.process()
+        with Watch(self.pi, COIL) as held:
+            said = self.install(second)
+            new = self.process()
+        if new != old or not all(held.levels()):
+            raise Failed(f"held by power at an upgrade: process {old} then {new}, BCM {COIL} went {held.levels()}: {said}")
+        if f"to finish the upgrade: door-agent restart {DOOR}" not in said:
+            raise Failed(f"the package does not say how to finish the upgrade: {said}")
+        if not self.pi.ssh(f"readlink /proc/{new}/exe").endswith("(deleted)"):
+            raise Failed("the old process has not the old program")
+        self.pi.ssh(f"door-agent restart --force {DOOR}")
+        until("the new program", lambda: not self.pi.ssh(f"readlink /proc/{self.process()}/exe", check=False).endswith("(deleted)"), 60)
+        self.until_level(True, 60)
+        events = self.nothing_missing()
+        return f"released: restarted, BCM {COIL} low throughout, the grant kept; locked: the old process goes on, BCM {COIL} high throughout, and `door-agent restart --force` finishes it; none of {events} events missing"
+
+    def install(self, package):
+        self.pi.send(package, "/tmp/door-agent.deb")
+        return self.pi.ssh("DEBIAN_FRONTEND=noninteractive apt-get install -y /tmp/door-agent.deb 2>&1", within=300)
+
+    def evidence(self):
+        """What a failure is explained by."""
+        try:
+            (self.work / "journal.log").write_text(self.pi.ssh("journalctl -b --no-pager -o short-monotonic", within=60))
+        except (Failed, OSError, subprocess.SubprocessError):
+            pass
+
+
+def outcome(rows):
+    """What a job says of its door."""
+    return rows[0]["outcome"] if isinstance(rows, list) else rows["doors"][0]["outcome"]
+
+
+def until_text(slot):
+    return f" until {slot['until']}" if slot.get("until") else " for what was left of it"
+
+
+def main():
+    if len(sys.argv) != 6:
+        sys.exit(__doc__)
+    try:
+        run = Run(*(Path(argument).resolve() for argument in sys.argv[1:]))
+    except Failed as failure:
+        sys.exit(f"deploy/pi/test: {failure}")
+    steps = [("0", run.enrolment), ("1", run.boot), ("2", run.job), ("3", run.edges), ("4", run.cut_off), ("5", run.killed), ("6", run.power_cuts), ("7", run.upgrades)]
+    began = time.monotonic()
+    threading.excepthook = lambda problem: None
+    try:
+        for number, step in steps:
+            at = time.monotonic()
+            print(f"{number}. {step()} [{time.monotonic() - at:.0f} s]", flush=True)
+        print(f"a Raspberry Pi 3, emulated: all steps in {time.monotonic() - began:.0f} s")
+    except Failed as failure:
+        run.evidence()
+        print(f"{number}. FAILED: {failure}", flush=True)
+        sys.exit(1)
+    finally:
+        run.pi.power_cut()
+        run.site.close()
+
+
+if __name__ == "__main__":
+    main()
