@@ -43,7 +43,6 @@ cp "$work/unpacked/bin/busybox" "$dest/busybox"
 
 # What the card, the network on USB and the file system need, each behind what it needs itself.
 mkdir "$dest/modules"
-modules=$work/unpacked/lib/modules/$release
 depmod -b "$work/unpacked" "$release"
 order() { modprobe -d "$work/unpacked" -S "$release" --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'; }
 number=10
