@@ -10,6 +10,8 @@ mod documents;
 mod doors;
 mod invoke;
 mod jobs;
+mod many;
+mod progress;
 mod query;
 mod twin;
 

@@ -1,13 +1,17 @@
 //! `doorctl devices ...`
 
+pub(crate) mod change;
+
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::enroll::{self, EnrollArgs};
 use super::target::TargetArgs;
 use super::twin::assignment;
+use change::{RemoveArgs, RotateKeyArgs, StatusArgs, TagArgs};
 
 /// Doors as the hub knows them.
 #[derive(Debug, Subcommand)]
@@ -41,6 +45,26 @@ Examples:
         /// The door.
         door: String,
     },
+    /// Set and remove tags of doors, now; `jobs tags` does it at a set time.
+    #[command(
+        // The tags among the words do not contradict --all; doors do, which is for the verb to see.
+        mut_arg("all", |arg| arg.conflicts_with(Resettable::<clap::Id>::Reset).conflicts_with_all(["building", "floor", "condition"])),
+        mut_arg("doors", |arg| arg.value_name("DOOR|KEY=VALUE").help("These doors; these tags")),
+        after_help = change::TAG_EXAMPLES
+    )]
+    Tag(TagArgs),
+    /// Let doors connect again.
+    #[command(after_help = change::ENABLE_EXAMPLES)]
+    Enable(StatusArgs),
+    /// Keep doors from connecting, without removing them.
+    #[command(after_help = change::DISABLE_EXAMPLES)]
+    Disable(StatusArgs),
+    /// Remove doors from the hub: identity, keys and twin.
+    #[command(after_help = change::REMOVE_EXAMPLES)]
+    Remove(RemoveArgs),
+    /// Give a door a new key; its connection string goes to a file that only you may read.
+    #[command(after_help = change::ROTATE_KEY_EXAMPLES)]
+    RotateKey(RotateKeyArgs),
     /// Write a door's connection string to a file that only you may read.
     ConnectionString {
         /// The door.

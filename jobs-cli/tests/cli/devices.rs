@@ -1,0 +1,47 @@
+//! `devices ...` without a hub: mistakes that are told before anybody is asked.
+
+use super::support::Home;
+
+#[test]
+fn tags_have_to_be_given_and_to_be_tags() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "=west"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "wing=east"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "wing=east", "--remove", "wing"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "a$b=1"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "--all", "east", "wing=east"]));
+}
+
+#[test]
+fn doors_to_change_have_to_be_chosen() {
+    let home = Home::with_absent_hub();
+    for verb in ["enable", "disable", "remove"] {
+        let told = home.run(&["devices", verb]);
+        let first = "status: 1\n--- stderr\nerror: no doors are chosen; expected door names";
+        assert!(told.starts_with(first), "{verb}: {told}");
+    }
+    insta::assert_snapshot!(home.run(&[
+        "devices",
+        "disable",
+        "east",
+        "--reason",
+        &"x".repeat(129)
+    ]));
+    insta::assert_snapshot!(home.run(&["devices", "remov", "east"]));
+}
+
+#[test]
+fn a_key_is_named_and_has_a_file_to_go_to() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "rotate-key", "east"]));
+    insta::assert_snapshot!(home.run(&[
+        "devices",
+        "rotate-key",
+        "east",
+        "--key",
+        "secundary",
+        "--out",
+        "f"
+    ]));
+}
