@@ -4,7 +4,11 @@ mod add;
 mod agent_files;
 mod bulk;
 mod enroll;
+mod export;
+mod import;
 mod keys;
+mod record;
+mod registry;
 mod remove;
 mod report;
 mod status;
@@ -36,6 +40,8 @@ pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::R
         DevicesCommand::Disable(args) => {
             return status::set(DeviceStatus::Disabled, &args, session).await;
         }
+        DevicesCommand::Export(args) => export::export(&args, session).await?,
+        DevicesCommand::Import(args) => return import::import(&args, session).await,
         DevicesCommand::Remove(args) => return remove::remove(&args, session).await,
         DevicesCommand::RotateKey(args) => return keys::rotate(&args, session).await,
         DevicesCommand::ConnectionString {

@@ -45,3 +45,24 @@ fn a_key_is_named_and_has_a_file_to_go_to() {
         "f"
     ]));
 }
+
+#[test]
+fn a_file_of_doors_is_checked_before_anybody_is_asked() {
+    let home = Home::with_absent_hub();
+    let file = |name: &str, text: &[u8]| std::fs::write(home.path().join(name), text).unwrap();
+    file(
+        "doors.csv",
+        b"door,floor,tags.wing\nlobby east,3,\nlobby-west,3\n",
+    );
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "nowhere.csv"]));
+    file("latin.csv", b"door,tags.name\neast,caf\xe9\n");
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "latin.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "east", "--from", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "east", "--keys-folder", "keys"]));
+    file("doors.jsonl", b"{\"id\":\"east\",\"state\":\"enabled\"}\n");
+    insta::assert_snapshot!(home.run(&["devices", "import", "doors.jsonl"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--with-keys"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.xlsx"]));
+}

@@ -18,6 +18,8 @@ fn every_help_is_as_written() {
         "devices disable",
         "devices remove",
         "devices rotate-key",
+        "devices export",
+        "devices import",
         "twin set",
         "query",
         "invoke",

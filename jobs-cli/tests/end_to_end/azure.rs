@@ -2,7 +2,7 @@
 //!
 //! A new verb gets a row of [`SERVED`], or of [`DOOR_HUB_ONLY`] when only door-hub can serve it.
 
-mod proxy;
+pub(crate) mod proxy;
 mod rules;
 
 use std::time::Duration;
@@ -36,6 +36,15 @@ const SERVED: &[Verb] = &[
     Verb("devices remove two three --yes", 0, "2 removed"),
     Verb("devices remove two --yes", 1, "the hub knows no door `two`"),
     Verb("devices tag gate shed wing=east", 0, "2 changed"),
+    Verb("devices add --from fleet.csv --dry-run", 0, "3 doors would be added; nothing was made"),
+    Verb("devices add --from fleet.csv --keys-folder fleet.keys", 0, "3 doors added"),
+    Verb("devices add --from fleet.csv", 1, "the hub has doors of this file already: f1 (line 2)"),
+    Verb("devices export --where 'tags.of = \"fleet\"' --with-keys --out fleet.jsonl", 0, "3 doors with their keys"),
+    Verb("devices remove f1 f2 --yes", 0, "2 removed"),
+    Verb("devices import fleet.jsonl", 1, "the hub has doors of this file already: f3 (line 3)"),
+    Verb("devices import fleet.jsonl --update", 0, "2 created, 1 unchanged"),
+    Verb("devices import fleet.jsonl --update --dry-run", 0, "3 to be updated; nothing was done"),
+    Verb("devices remove f1 f2 f3 --yes", 0, "3 removed"),
     Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
     Verb("twin set gate floor=2 --tag wing=null", 0, "\"floor\": 2"),
     Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
@@ -109,6 +118,8 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     let azure = Azure::before(&lab, Queries::AZURE);
     let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
+    std::fs::write(lab.operator.folder().join("fleet.csv"), fleet).unwrap();
     for Verb(line, status, says) in SERVED {
         azure.new_minute();
         let told = run(&lab, line);

@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod doors;
 mod enroll;
+mod fleet_files;
 mod jobs;
 mod pages;
 mod plan;

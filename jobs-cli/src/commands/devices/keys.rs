@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use doorctl::DeviceIdentity;
+use doorctl::{Authentication, DeviceIdentity, SymmetricKey};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -28,6 +28,18 @@ const WITH_KEYS: &str = "sas";
 pub(super) fn fresh() -> anyhow::Result<String> {
     let key = SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>())?;
     Ok(key.to_base64())
+}
+
+/// Two fresh keys, as an identity has them.
+pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
+    Ok(Authentication {
+        kind: WITH_KEYS.to_owned(),
+        symmetric_key: Some(SymmetricKey {
+            primary_key: Some(fresh()?),
+            secondary_key: Some(fresh()?),
+        }),
+        x509_thumbprint: None,
+    })
 }
 
 /// The connection string of a door with this key: a secret. `host` is without a port.
