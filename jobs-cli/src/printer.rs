@@ -1,11 +1,15 @@
 //! Where output goes: data on stdout in the format asked for, talk on stderr.
 
+mod stream;
+
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use comfy_table::{Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
+
+pub(crate) use stream::{Record, Stream};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -171,7 +175,7 @@ impl Printer {
         let text = match self.format {
             Format::Json => document(rows)?,
             Format::Jsonl => lines(rows)?,
-            Format::Csv => csv(&titles, rows.iter().map(cells))?,
+            Format::Csv => csv(Some(&titles), rows.iter().map(cells))?,
             Format::Table => {
                 let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
                 self.table(
@@ -230,7 +234,7 @@ pub(crate) fn rendered<R: Row>(format: Format, rows: &[R]) -> io::Result<String>
             let rows = rows
                 .iter()
                 .map(|row| row.cells().into_iter().map(|cell| cell.text));
-            csv(&titles, rows.map(Iterator::collect))
+            csv(Some(&titles), rows.map(Iterator::collect))
         }
     }
 }
@@ -282,9 +286,12 @@ fn lines<T: Serialize>(values: &[T]) -> io::Result<String> {
     Ok(text)
 }
 
-fn csv(titles: &[String], rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
+/// Lines of CSV, the first of them with the titles unless these went out before.
+fn csv(titles: Option<&[String]>, rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(titles)?;
+    if let Some(titles) = titles {
+        writer.write_record(titles)?;
+    }
     for row in rows {
         writer.write_record(&row)?;
     }
@@ -319,7 +326,11 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_needs_it() {
-        let text = csv(&["a".into()], [vec!["x,\"y\"".to_owned()]].into_iter()).unwrap();
+        let text = csv(
+            Some(&["a".into()]),
+            [vec!["x,\"y\"".to_owned()]].into_iter(),
+        )
+        .unwrap();
         assert_eq!(text, "a\n\"x,\"\"y\"\"\"\n");
     }
 

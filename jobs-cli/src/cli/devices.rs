@@ -2,15 +2,16 @@
 
 pub(crate) mod change;
 pub(crate) mod file;
+pub(crate) mod list;
 
 use std::path::PathBuf;
 
 use super::enroll::{self, EnrollArgs};
-use super::target::TargetArgs;
 use change::{RemoveArgs, RotateKeyArgs, StatusArgs, TagArgs};
 use clap::Subcommand;
 use clap::builder::Resettable;
 use file::{AddArgs, ExportArgs, ImportArgs};
+use list::ListArgs;
 
 /// Doors as the hub knows them.
 #[derive(Debug, Subcommand)]
@@ -22,15 +23,8 @@ pub(crate) enum DevicesCommand {
     #[command(after_help = enroll::EXAMPLES)]
     Enroll(Box<EnrollArgs>),
     /// List doors: connection, place, lock and door state.
-    #[command(after_help = "\
-Examples:
-  doorctl devices list
-  doorctl devices list --floor 3 -o csv
-  doorctl devices list --where \"connectionState = 'Disconnected'\"")]
-    List {
-        #[command(flatten)]
-        target: TargetArgs,
-    },
+    #[command(after_help = list::EXAMPLES)]
+    List(ListArgs),
     /// Show one door: identity (without keys) and twin.
     Show {
         /// The door.

@@ -7,6 +7,7 @@ mod enroll;
 mod export;
 mod import;
 mod keys;
+mod list;
 mod record;
 mod registry;
 mod remove;
@@ -15,23 +16,21 @@ mod status;
 mod tag;
 
 use iothub_protocol::connection_string::HostName;
-use iothub_protocol::twin::{DeviceStatus, Twin};
+use iothub_protocol::twin::DeviceStatus;
 use serde_json::json;
 
 use crate::cli::devices::DevicesCommand;
-use crate::cli::target::TargetArgs;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
 use crate::printer::{Row as _, plain};
-use crate::session::{Session, door, explain_door, unknown_door};
-use crate::target::Target;
+use crate::session::{Session, door, explain_door};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         DevicesCommand::Add(args) => add::run(&args, session).await?,
         DevicesCommand::Enroll(args) => return enroll::run(&args, session).await,
-        DevicesCommand::List { target } => list(&target, session).await?,
+        DevicesCommand::List(args) => list::list(&args, session).await?,
         DevicesCommand::Show { door } => show(&door, session).await?,
         DevicesCommand::Tag(args) => return tag::tag(args, session).await,
         DevicesCommand::Enable(args) => {
@@ -51,28 +50,6 @@ pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::R
         } => keys::write_connection_string(&door, &out, secondary, session).await?,
     }
     Ok(ExitStatus::Success)
-}
-
-async fn list(target: &TargetArgs, session: &Session) -> anyhow::Result<()> {
-    let target = Target::from_args(target)?;
-    let query = target
-        .as_ref()
-        .map_or("SELECT * FROM devices".to_owned(), Target::query);
-    let twins: Vec<Twin> = session.hub.query(&query).await?;
-    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-    for name in target.iter().flat_map(|target| &target.names) {
-        if !known.contains(&name.as_str()) {
-            session
-                .printer
-                .warn(unknown_door(name.as_str(), &[]).to_string());
-        }
-    }
-    let mut rows: Vec<DoorRow> = twins.iter().map(DoorRow::from).collect();
-    rows.sort_by(|a, b| a.door.cmp(&b.door));
-    if rows.is_empty() {
-        session.printer.say("no door: doorctl devices add NAME");
-    }
-    Ok(session.printer.rows(&rows)?)
 }
 
 async fn show(name: &str, session: &Session) -> anyhow::Result<()> {

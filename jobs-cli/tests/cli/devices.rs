@@ -66,3 +66,11 @@ fn a_file_of_doors_is_checked_before_anybody_is_asked() {
     insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.csv"]));
     insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.xlsx"]));
 }
+
+#[test]
+fn a_column_that_is_none_is_answered_with_those_there_are() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "list", "--sort", "flor"]));
+    insta::assert_snapshot!(home.run(&["devices", "list", "--columns", "door,wing"]));
+    insta::assert_snapshot!(home.run(&["devices", "list", "--limit", "0"]));
+}

@@ -20,6 +20,7 @@ const SERVED: &[Verb] = &[
     Verb("devices add shed", 1, "the hub has a door called shed already"),
     Verb("devices list --floor 1", 0, "gate"),
     Verb("devices list -o csv --where 'tags.wing = \"east\"'", 0, "shed"),
+    Verb("devices list --sort floor --reverse --limit 1 --columns door,tags.wing,reported.door.mode -o jsonl", 0, "\"reported.door.mode\":"),
     Verb("devices show gate", 0, "\"wing\":\"east\""),
     Verb("devices show gaet", 1, "did you mean `gate`?"),
     Verb("devices connection-string gate --out gate.key", 0, "is written"),

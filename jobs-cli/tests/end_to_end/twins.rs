@@ -80,6 +80,22 @@ fn more_rows_than_a_page_has_all_come() {
             .count(),
         131
     );
+    let sorted = operator
+        .run(&[
+            "devices",
+            "list",
+            "--sort",
+            "door",
+            "--reverse",
+            "--limit",
+            "2",
+            "--columns",
+            "door",
+            "-o",
+            "csv",
+        ])
+        .expect(0);
+    assert_eq!(sorted.stdout, "door\ndoor-129\ndoor-128\n");
 }
 
 #[test]
