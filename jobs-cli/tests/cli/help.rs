@@ -21,6 +21,7 @@ fn every_help_is_as_written() {
         "devices export",
         "devices import",
         "twin set",
+        "twin edit",
         "query",
         "invoke",
         "status",

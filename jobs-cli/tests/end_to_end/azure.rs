@@ -49,6 +49,9 @@ const SERVED: &[Verb] = &[
     Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
     Verb("twin set gate floor=2 --tag wing=null", 0, "\"floor\": 2"),
     Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
+    Verb("twin edit gate", 4, "nobody is there to answer"),
+    Verb("twin edit gate --yes", 0, "+    \"edited\": true"),
+    Verb("query 'SELECT deviceId, tags.size FROM devices WHERE tags.edited = true' -o csv", 0, "gate,2"),
     Verb("query 'SELECT COUNT() AS doors FROM devices WHERE STARTSWITH(deviceId, \"ga\")' -o jsonl", 0, "{\"doors\":1}"),
     Verb("invoke lobby getState", 0, "\"lockState\":\"unlocked\""),
     Verb("invoke yard getState", 1, "404 DeviceNotOnline"),
@@ -121,6 +124,8 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
     let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
     std::fs::write(lab.operator.folder().join("fleet.csv"), fleet).unwrap();
+    let edit = r#"sed -i 's/"tags": {/"tags": {"edited": true,/' "$1""#;
+    std::fs::write(lab.operator.folder().join("edit.sh"), edit).unwrap();
     for Verb(line, status, says) in SERVED {
         azure.new_minute();
         let told = run(&lab, line);

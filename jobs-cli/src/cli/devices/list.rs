@@ -13,7 +13,8 @@ Examples:
   doorctl devices list --columns door,tags.wing,desired.floor,reported.door.mode --sort tags.wing
 
 Columns: door, connectionState, building, floor, lockState, doorState, secured, proof; status,
-statusReason, authenticationType, lastActivityTime, version, etag; tags.KEY, desired.KEY, reported.KEY.
+statusReason, authenticationType, lastActivityTime, version, etag, modelId; and the paths tags.KEY,
+desired.KEY and reported.KEY.
 
 CSV and lines of JSON (-o csv, -o jsonl) go out page by page, in the order of the hub, whatever the
 number of doors, unless --sort or --reverse is given. A table and -o json are sorted by door.";
