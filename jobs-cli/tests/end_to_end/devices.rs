@@ -120,10 +120,10 @@ fn a_list_is_sorted_cut_and_has_the_columns_that_are_wanted() {
         "csv",
     ]);
     assert_eq!(last.stdout, "door\nd\nc\n");
-    last.says(&["there are more than 2 doors"]);
+    last.says(&["2 shown; there are more doors"]);
     let first = list(&["--limit", "1", "--columns", "door", "-o", "csv"]);
     assert_eq!(first.stdout.lines().count(), 2);
-    first.says(&["there are more than 1 doors"]);
+    first.says(&["1 shown; there are more doors"]);
     assert_eq!(list(&["--limit", "4"]).stderr, "");
     list(&["a", "x", "-o", "csv"]).says(&["warning: the hub knows no door `x`"]);
 }

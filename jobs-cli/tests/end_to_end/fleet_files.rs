@@ -8,7 +8,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::azure::proxy::{Azure, Queries, Trouble};
-use super::support::Lab;
+use super::support::{Lab, Process};
 
 const DOORS: &str = "door,building,floor,tags.wing,desired.settings.strikeTime\n\
                      east,43,3,east,5\nwest,43,mezzanine,west,\n";
@@ -176,6 +176,25 @@ fn what_was_made_of_a_file_is_taken_back_when_the_rest_cannot_be_made() {
     add().expect(0);
     assert_eq!(doors(&lab), 230);
     assert_eq!(azure.strays(), [""; 0]);
+}
+
+#[test]
+fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    fs::write(operator.folder().join("doors.csv"), many(3_000)).unwrap();
+    let mut command = operator.command(&["devices", "add", "--from", "doors.csv"]);
+    let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let said = adding.stderr();
+    let count = ["query", "SELECT COUNT() AS doors FROM devices"];
+    operator.until(&count, |rows| rows[0]["doors"] != 0);
+    assert_eq!(adding.interrupt().code(), Some(130));
+    let said: Vec<String> = said.collect();
+    assert!(
+        said.contains(&"error: interrupted; nothing was changed".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(doors(&lab), 0);
 }
 
 #[test]

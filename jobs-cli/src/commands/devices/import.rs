@@ -13,7 +13,7 @@ use super::record::{self, Form, Record};
 use super::registry;
 use super::report::tally;
 use crate::cli::devices::file::ImportArgs;
-use crate::commands::interrupt::Interrupt;
+use crate::commands::interrupt::{Interrupt, NOT_ANY_MORE};
 use crate::commands::many;
 use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
@@ -76,6 +76,7 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     let (old, new): (Vec<Record>, Vec<Record>) = records
         .into_iter()
         .partition(|record| there.contains(&record.id));
+    let interrupt = Interrupt::new();
     let mut rows = Vec::new();
     if args.dry_run {
         rows.extend(
@@ -87,9 +88,8 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
                 .map(|record| LineRow::new(record, Ok("to be updated"))),
         );
     } else {
-        let mut interrupt = Interrupt::new();
-        create(&new, &mut interrupt, &mut rows, session).await?;
-        update(old, &mut rows, session).await;
+        create(&new, &interrupt, &mut rows, session).await?;
+        update(old, &interrupt, &mut rows, session).await;
     }
     rows.sort_by_key(|row| row.line);
     session.printer.rows(&rows)?;
@@ -105,6 +105,7 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
         ));
     }
     Ok(match failed {
+        true if interrupt.came() => ExitStatus::Interrupted,
         true => ExitStatus::Incomplete,
         false => ExitStatus::Success,
     })
@@ -132,7 +133,7 @@ fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), 
 
 async fn create(
     records: &[Record],
-    interrupt: &mut Interrupt,
+    interrupt: &Interrupt,
     rows: &mut Vec<LineRow>,
     session: &Session,
 ) -> anyhow::Result<()> {
@@ -143,7 +144,7 @@ async fn create(
     let progress = Progress::new(&session.printer, "creating", items.len());
     let mut became = Vec::new();
     for call in bulk::calls(&items) {
-        if interrupt.came().await {
+        if interrupt.came() {
             break;
         }
         became.extend(bulk::call(&session.hub, call).await);
@@ -156,22 +157,30 @@ async fn create(
             Some(Became::Done) => Ok("created"),
             Some(Became::Refused(why)) => Err(anyhow!(why)),
             Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may be made or not")),
-            None => Err(anyhow!("interrupted before its turn")),
+            None => Err(anyhow!(NOT_ANY_MORE)),
         };
         rows.push(LineRow::new(record, outcome));
     }
     Ok(())
 }
 
-async fn update(records: Vec<Record>, rows: &mut Vec<LineRow>, session: &Session) {
+async fn update(
+    records: Vec<Record>,
+    interrupt: &Interrupt,
+    rows: &mut Vec<LineRow>,
+    session: &Session,
+) {
     let progress = Progress::new(&session.printer, "updating", records.len());
     let work = records
         .into_iter()
         .map(|record| (record.id.clone(), record));
     let done = many::each(work, &session.hub, |hub, door, record| {
-        let progress = progress.clone();
+        let (progress, interrupt) = (progress.clone(), interrupt.clone());
         async move {
-            let outcome = update_one(&hub, &door, &record).await;
+            let outcome = match interrupt.came() {
+                true => Err(anyhow!(NOT_ANY_MORE)),
+                false => update_one(&hub, &door, &record).await,
+            };
             progress.done(1);
             LineRow::new(&record, outcome)
         }

@@ -80,7 +80,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
         }
     }
     match (more, args.limit) {
-        (true, Some(limit)) => printer.say(format!("there are more than {limit} doors")),
+        (true, Some(limit)) => printer.say(format!("{limit} shown; there are more doors")),
         _ if is_empty => printer.say("no door: doorctl devices add NAME"),
         _ => {}
     }

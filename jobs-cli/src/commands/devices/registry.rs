@@ -79,10 +79,10 @@ pub(super) async fn create_all(
     session: &Session,
 ) -> anyhow::Result<()> {
     let progress = Progress::new(&session.printer, "adding", items.len());
-    let mut interrupt = Interrupt::new();
+    let interrupt = Interrupt::new();
     let mut made = Made::default();
     for call in bulk::calls(items) {
-        if interrupt.came().await {
+        if interrupt.came() {
             progress.clear();
             let error = made.taken_back("interrupted", ExitStatus::Interrupted, session);
             return Err(error.await);

@@ -36,9 +36,9 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
     let draft = Draft::of(&twin);
-    let file = EditedFile::new(&id, &draft.text()?)?;
+    let mut file = EditedFile::new(&id, &draft.text()?)?;
     let change = loop {
-        file.open().await?;
+        file = file.edited().await?;
         let mistake = match draft.change(&file.read()?) {
             Ok(Some(change)) => break change,
             Ok(None) => {

@@ -20,7 +20,10 @@ const EDITORS: [&str; 4] = ["sensible-editor", "nano", "vim", "vi"];
 const EDITORS: [&str; 1] = ["notepad"];
 
 /// A file of mode 0600, which goes unless it is kept.
-pub(super) struct EditedFile(TempPath);
+pub(super) struct EditedFile {
+    path: TempPath,
+    original: String,
+}
 
 impl EditedFile {
     /// Makes it.
@@ -38,36 +41,42 @@ impl EditedFile {
             .context("cannot make a file to edit")?;
         file.write_all(text.as_bytes())
             .context("cannot write the file to edit")?;
-        Ok(Self(file.into_temp_path()))
+        Ok(Self {
+            path: file.into_temp_path(),
+            original: text.to_owned(),
+        })
     }
 
-    /// Lets the person edit it.
-    pub(super) async fn open(&self) -> anyhow::Result<()> {
+    /// Lets the person edit it. When the editor fails after all, what was written stays.
+    pub(super) async fn edited(self) -> anyhow::Result<Self> {
         let editor = editor()?;
         // Ctrl-C in an editor is the editor's: it is not to end this program meanwhile.
         let ignoring = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        let ended = run(&editor, &self.0).await;
+        let ended = run(&editor, &self.path).await;
         ignoring.abort();
         let ended = ended.with_context(|| format!("cannot start the editor {editor:?}"))?;
-        match ended.success() {
-            true => Ok(()),
-            false => Err(Failure::new(format!(
-                "the editor {editor:?} ended with {ended}; nothing was changed"
-            ))
-            .next("choose another: VISUAL=nano doorctl twin edit DOOR")
-            .into()),
+        if ended.success() {
+            return Ok(self);
         }
+        let mut message = format!("the editor {editor:?} ended with {ended}; nothing was changed");
+        if self.read().is_ok_and(|text| text != self.original) {
+            message += &format!("; what you wrote is in {}", self.keep()?);
+        }
+        Err(Failure::new(message)
+            .next("choose another: VISUAL=nano doorctl twin edit DOOR")
+            .into())
     }
 
     /// What is in it now.
     pub(super) fn read(&self) -> anyhow::Result<String> {
-        fs::read_to_string(&self.0).with_context(|| format!("cannot read {}", self.0.display()))
+        fs::read_to_string(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))
     }
 
     /// Leaves it where it is; gives its name.
     pub(super) fn keep(self) -> anyhow::Result<String> {
-        let name = self.0.display().to_string();
-        let kept = self.0.keep();
+        let name = self.path.display().to_string();
+        let kept = self.path.keep();
         kept.map(|path| path.display().to_string())
             .with_context(|| format!("cannot keep {name}"))
     }
