@@ -86,12 +86,11 @@ pub(crate) struct Printer {
 impl Printer {
     /// For `format`; `quiet` keeps talk to warnings.
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             format,
             quiet,
             verbose: false,
-            colour: wanted && io::stdout().is_terminal(),
+            colour: wants_colour() && io::stdout().is_terminal(),
         }
     }
 
@@ -113,6 +112,11 @@ impl Printer {
     /// Whether stderr can show things that move.
     pub(crate) fn is_live(&self) -> bool {
         !self.quiet && !self.verbose && io::stderr().is_terminal()
+    }
+
+    /// Whether talk may have colours.
+    pub(crate) fn colours_talk() -> bool {
+        wants_colour() && io::stderr().is_terminal()
     }
 
     /// Talk.
@@ -237,6 +241,10 @@ pub(crate) fn rendered<R: Row>(format: Format, rows: &[R]) -> io::Result<String>
             csv(Some(&titles), rows.map(Iterator::collect))
         }
     }
+}
+
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `doorState` as `DOOR STATE`.

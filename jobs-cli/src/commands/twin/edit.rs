@@ -13,7 +13,7 @@ use iothub_protocol::twin::{ConnectionState, Twin};
 use crate::cli::twin::EditArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Format, talk};
+use crate::printer::{Format, Printer, talk};
 use crate::session::{Session, door, explain_door};
 
 use draft::{Change, Draft};
@@ -60,11 +60,14 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         .next(format!("doorctl twin edit {id}"))
         .into());
     };
-    let diff = change.diff.trim_end();
+    let diff = match Printer::colours_talk() {
+        true => coloured(change.diff.trim_end()),
+        false => change.diff.trim_end().to_owned(),
+    };
     if args.yes {
         session.printer.say(diff);
     } else {
-        talk(diff);
+        talk(&diff);
         talk(&format!("Write this to the twin of {id}? [y/N]"));
         if editor::answer().await? != Some(true) {
             return Err(Failure::new(format!(
@@ -77,6 +80,17 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         }
     }
     write(&twin, &change, file, session).await
+}
+
+/// What goes in red, what comes in green.
+fn coloured(diff: &str) -> String {
+    let line = |line: &str| match line.as_bytes().first() {
+        Some(b'-') => format!("\u{1b}[31m{line}\u{1b}[0m"),
+        Some(b'+') => format!("\u{1b}[32m{line}\u{1b}[0m"),
+        _ => line.to_owned(),
+    };
+    let lines: Vec<String> = diff.lines().map(line).collect();
+    lines.join("\n")
 }
 
 /// Writes a change, only while the twin is as it was read.
