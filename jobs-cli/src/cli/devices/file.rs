@@ -14,7 +14,7 @@ Examples:
   doorctl devices add lobby-east --building 43 --floor 3 --agent-config lobby-east.toml
   doorctl devices add lobby-east --tag wing=east --tag access.group=staff
   doorctl devices add --from doors.csv --keys-folder keys
-  doorctl devices add --from - --dry-run < doors.csv
+  doorctl devices add --from doors.csv --dry-run
 
 With --agent-config, three files are made for a door-agent with a simulated board: the configuration
 and, beside it, <name>.connection-string (mode 0600), and <name>.ca.pem when the context has a CA.
