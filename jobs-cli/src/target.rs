@@ -58,7 +58,7 @@ impl Target {
                 "the condition for these doors has {} characters; a hub takes at most {MAX_CONDITION}",
                 condition.len()
             ))
-            .next("tag the doors first (doorctl devices tag DOOR group=x), then: --where \"tags.group = 'x'\"")
+            .next("tag the doors first (doorctl twin set DOOR --tag group=x), then: --where \"tags.group = 'x'\"")
             .into());
         }
         Ok(Some(Self { condition, names }))
