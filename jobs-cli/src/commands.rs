@@ -8,8 +8,12 @@ mod demo;
 mod devices;
 mod documents;
 mod doors;
+mod interrupt;
 mod invoke;
 mod jobs;
+mod many;
+mod out_file;
+mod progress;
 mod query;
 mod twin;
 

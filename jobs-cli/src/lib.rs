@@ -16,6 +16,7 @@
 
 mod client;
 
+pub use client::bulk::{BulkError, BulkItem, ImportMode, NewProperties};
 pub use client::device::{Authentication, DeviceIdentity, NewDevice, SymmetricKey};
 pub use client::error::{BuildError, ClientError, Refusal};
 pub use client::health::Health;

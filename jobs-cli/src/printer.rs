@@ -1,11 +1,15 @@
 //! Where output goes: data on stdout in the format asked for, talk on stderr.
 
+mod stream;
+
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use comfy_table::{Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
+
+pub(crate) use stream::{Record, Stream};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -82,12 +86,11 @@ pub(crate) struct Printer {
 impl Printer {
     /// For `format`; `quiet` keeps talk to warnings.
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             format,
             quiet,
             verbose: false,
-            colour: wanted && io::stdout().is_terminal(),
+            colour: wants_colour() && io::stdout().is_terminal(),
         }
     }
 
@@ -109,6 +112,11 @@ impl Printer {
     /// Whether stderr can show things that move.
     pub(crate) fn is_live(&self) -> bool {
         !self.quiet && !self.verbose && io::stderr().is_terminal()
+    }
+
+    /// Whether talk may have colours.
+    pub(crate) fn colours_talk() -> bool {
+        wants_colour() && io::stderr().is_terminal()
     }
 
     /// Talk.
@@ -171,7 +179,7 @@ impl Printer {
         let text = match self.format {
             Format::Json => document(rows)?,
             Format::Jsonl => lines(rows)?,
-            Format::Csv => csv(&titles, rows.iter().map(cells))?,
+            Format::Csv => csv(Some(&titles), rows.iter().map(cells))?,
             Format::Table => {
                 let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
                 self.table(
@@ -230,9 +238,13 @@ pub(crate) fn rendered<R: Row>(format: Format, rows: &[R]) -> io::Result<String>
             let rows = rows
                 .iter()
                 .map(|row| row.cells().into_iter().map(|cell| cell.text));
-            csv(&titles, rows.map(Iterator::collect))
+            csv(Some(&titles), rows.map(Iterator::collect))
         }
     }
+}
+
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `doorState` as `DOOR STATE`.
@@ -282,9 +294,12 @@ fn lines<T: Serialize>(values: &[T]) -> io::Result<String> {
     Ok(text)
 }
 
-fn csv(titles: &[String], rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
+/// Lines of CSV, the first of them with the titles unless these went out before.
+fn csv(titles: Option<&[String]>, rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(titles)?;
+    if let Some(titles) = titles {
+        writer.write_record(titles)?;
+    }
     for row in rows {
         writer.write_record(&row)?;
     }
@@ -319,7 +334,11 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_needs_it() {
-        let text = csv(&["a".into()], [vec!["x,\"y\"".to_owned()]].into_iter()).unwrap();
+        let text = csv(
+            Some(&["a".into()]),
+            [vec!["x,\"y\"".to_owned()]].into_iter(),
+        )
+        .unwrap();
         assert_eq!(text, "a\n\"x,\"\"y\"\"\"\n");
     }
 

@@ -24,6 +24,28 @@ Examples:
   doorctl twin set lobby-east --tag wing=east --tag old=null
   doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=")]
     Set(SetArgs),
+    /// Edit tags and desired properties in your editor.
+    #[command(after_help = "\
+Examples:
+  doorctl twin edit lobby-east
+  VISUAL=\"code --wait\" doorctl twin edit lobby-east
+  EDITOR=\"sed -i s/east/west/\" doorctl twin edit lobby-east --yes
+
+Opens $VISUAL, else $EDITOR, else an editor that this machine has. What you change is shown as a
+diff and, when you say so, written: only the keys that differ, and only while nobody else has
+changed the twin. A key that you take away, or set to null, is removed. What cannot be written stays
+in a file, which is named.")]
+    Edit(EditArgs),
+}
+
+/// `twin edit`.
+#[derive(Debug, Args)]
+pub(crate) struct EditArgs {
+    /// The door.
+    pub(crate) door: String,
+    /// Write without asking.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `twin set`.
@@ -47,7 +69,13 @@ pub(crate) struct SetArgs {
 #[command(after_help = "\
 Examples:
   doorctl query \"SELECT * FROM devices WHERE properties.reported.door.secured != 'secured'\"
-  doorctl query \"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1'\" -o jsonl")]
+  doorctl query \"SELECT deviceId, tags.wing FROM devices WHERE IS_DEFINED(tags.wing)\" -o csv
+  doorctl query \"SELECT status, COUNT() AS doors FROM devices GROUP BY status\"
+  doorctl query \"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1'\" -o jsonl
+
+All pages are read. CSV and lines of JSON go out with each page; a table waits for the last. Columns
+are in the order of the query. A table and CSV show whole devices as doors; -o json and -o jsonl
+have all that they are.")]
 pub(crate) struct QueryArgs {
     /// The query.
     #[arg(value_name = "QUERY")]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use iothub_protocol::DeviceId;
-use iothub_protocol::twin::ConnectionState;
+use iothub_protocol::twin::{Capabilities, ConnectionState, DeviceStatus, Thumbprints};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ impl NewDevice {
             status: "enabled",
             authentication: Authentication {
                 kind: "sas".to_owned(),
-                symmetric_key: None,
+                ..Authentication::default()
             },
         }
     }
@@ -48,18 +48,43 @@ pub struct DeviceIdentity {
     pub etag: Option<String>,
     /// Whether it is connected now; Azure may lag some minutes behind.
     pub connection_state: ConnectionState,
-    /// `enabled` or `disabled`.
-    pub status: String,
+    /// Whether it may connect.
+    pub status: DeviceStatus,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
     /// How it proves who it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
+    /// Whether it is an edge device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// Its place among edge devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_scope: Option<String>,
+    /// The scopes of its parents among edge devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parent_scopes: Vec<String>,
+}
+
+/// What can be changed of an identity; a change replaces all of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed<'a> {
+    device_id: &'a DeviceId,
+    status: DeviceStatus,
+    status_reason: Option<&'a str>,
+    authentication: Option<&'a Authentication>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Capabilities>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    parent_scopes: &'a [String],
 }
 
 /// How a device proves who it is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Authentication {
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
@@ -68,6 +93,9 @@ pub struct Authentication {
     /// Its keys; in a request, absent keys are made by the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKey>,
+    /// The thumbprints of its certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x509_thumbprint: Option<Thumbprints>,
 }
 
 /// Two keys, either of which is good.
@@ -118,6 +146,32 @@ impl HubClient {
     /// `DeviceNotFound`, or any other [`ClientError`].
     pub async fn device(&self, id: &DeviceId) -> Result<DeviceIdentity, ClientError> {
         let request = self.get(&["devices", id.as_str()])?;
+        self.send(&request).await?.json("a device identity")
+    }
+
+    /// Changes a device's status, reason and authentication, only while it still has the etag that it was read with.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceNotFound`, `PreconditionFailed`, or any other [`ClientError`].
+    pub async fn device_update(
+        &self,
+        identity: &DeviceIdentity,
+    ) -> Result<DeviceIdentity, ClientError> {
+        let changed = Changed {
+            device_id: &identity.device_id,
+            status: identity.status,
+            status_reason: identity.status_reason.as_deref(),
+            authentication: identity.authentication.as_ref(),
+            capabilities: identity.capabilities,
+            device_scope: identity.device_scope.as_deref(),
+            parent_scopes: &identity.parent_scopes,
+        };
+        let path = ["devices", identity.device_id.as_str()];
+        let request = self
+            .request(Method::PUT, &path, Repeat::WhenThrottled)?
+            .json(&changed)?
+            .if_match(Some(identity.etag.as_deref().unwrap_or("*")))?;
         self.send(&request).await?.json("a device identity")
     }
 

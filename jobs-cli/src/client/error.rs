@@ -69,6 +69,9 @@ pub enum ClientError {
         /// Where it differs.
         source: serde_json::Error,
     },
+    /// A call for many devices failed, and the hub does not say for which.
+    #[error("the hub says that a call for many devices failed, and not for which of them")]
+    Bulk,
     /// The request cannot be written.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal as _};
 
+use iothub_protocol::DeviceId;
+
 use crate::cli::confirm::ConfirmArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -15,6 +17,17 @@ use crate::printer::talk;
 pub(crate) fn confirm(what: &str, doors: usize, args: ConfirmArgs) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
     Ok(ask(what, doors, args, terminal, &mut io::stdin().lock())?)
+}
+
+/// Asks before what cannot be taken back, however few doors it is: for the name of the door, or for their number.
+///
+/// # Errors
+///
+/// With [`ExitStatus::Refused`] when something else is typed, or nobody is there to type anything.
+pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> anyhow::Result<()> {
+    let terminal = io::stdin().is_terminal();
+    let input = &mut io::stdin().lock();
+    Ok(ask_for_good(what, doors, yes, terminal, input)?)
 }
 
 fn ask(
@@ -35,17 +48,55 @@ fn ask(
         .next("type the number of doors when asked, or say --yes; --confirm-above DOORS moves the limit")
         .status(ExitStatus::Refused)
     };
-    if !terminal {
-        return Err(refused("and nobody is there to confirm it"));
+    let question = format!("This will {what} {doors} doors. Type their number to go on:");
+    typed(&question, &doors.to_string(), terminal, input).map_err(|why| refused(&why))
+}
+
+fn ask_for_good(
+    what: &str,
+    doors: &[DeviceId],
+    yes: bool,
+    terminal: bool,
+    input: &mut impl BufRead,
+) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
     }
-    talk(&format!(
-        "This will {what} {doors} doors. Type their number to go on:"
-    ));
+    let (which, expected, asked_for) = match doors {
+        [door] => (door.to_string(), door.to_string(), "name"),
+        doors => (
+            format!("{} doors", doors.len()),
+            doors.len().to_string(),
+            "number",
+        ),
+    };
+    let whose = if doors.len() == 1 { "its" } else { "their" };
+    let question = format!("This will {what} {which} for good. Type {whose} {asked_for} to go on:");
+    typed(&question, &expected, terminal, input).map_err(|why| {
+        Failure::new(format!(
+            "this would {what} {which} for good, {why}; nothing was changed"
+        ))
+        .next(format!("type {whose} {asked_for} when asked, or say --yes"))
+        .status(ExitStatus::Refused)
+    })
+}
+
+/// Whether this is typed when it is asked for; the error says why not.
+fn typed(
+    question: &str,
+    expected: &str,
+    terminal: bool,
+    input: &mut impl BufRead,
+) -> Result<(), String> {
+    if !terminal {
+        return Err("and nobody is there to confirm it".to_owned());
+    }
+    talk(question);
     let mut typed = String::new();
     match input.read_line(&mut typed) {
-        Ok(_) if typed.trim() == doors.to_string() => Ok(()),
-        Ok(_) => Err(refused(&format!("and {:?} was typed", typed.trim()))),
-        Err(error) => Err(refused(&format!("and no answer can be read: {error}"))),
+        Ok(_) if typed.trim() == expected => Ok(()),
+        Ok(_) => Err(format!("and {:?} was typed", typed.trim())),
+        Err(error) => Err(format!("and no answer can be read: {error}")),
     }
 }
 
@@ -81,6 +132,41 @@ mod tests {
                     "this would unlock 21 doors, more than 20, and {told} was typed; nothing was changed"
                 )
             );
+        }
+    }
+
+    #[test]
+    fn what_is_done_for_good_is_confirmed_by_name_or_number() {
+        let asked = |doors: &[&str], yes: bool, terminal: bool, typed: &str| {
+            let doors: Vec<DeviceId> = doors.iter().map(|door| door.parse().unwrap()).collect();
+            let asked = ask_for_good("remove", &doors, yes, terminal, &mut typed.as_bytes());
+            asked.err().map(|failure| failure.to_string())
+        };
+        assert_eq!(asked(&["east"], true, false, ""), None);
+        assert_eq!(asked(&["east"], false, true, "east\n"), None);
+        assert_eq!(asked(&["east", "west"], false, true, "2\n"), None);
+        for (doors, terminal, typed, told) in [
+            (
+                &["east"][..],
+                true,
+                "1\n",
+                "remove east for good, and \"1\" was typed",
+            ),
+            (
+                &["east"],
+                false,
+                "east\n",
+                "remove east for good, and nobody is there",
+            ),
+            (
+                &["a", "b"],
+                true,
+                "",
+                "remove 2 doors for good, and \"\" was typed",
+            ),
+        ] {
+            let refused = asked(doors, false, terminal, typed).unwrap();
+            assert!(refused.contains(told), "{refused}");
         }
     }
 

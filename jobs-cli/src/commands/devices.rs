@@ -2,63 +2,54 @@
 
 mod add;
 mod agent_files;
+mod bulk;
 mod enroll;
+mod export;
+mod import;
+mod keys;
+mod list;
+mod record;
+mod registry;
+mod remove;
+mod report;
+mod status;
+mod tag;
 
-use std::path::Path;
-
-use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
-use iothub_protocol::sas::SharedAccessKey;
-use iothub_protocol::twin::Twin;
+use iothub_protocol::connection_string::HostName;
+use iothub_protocol::twin::DeviceStatus;
 use serde_json::json;
 
 use crate::cli::devices::DevicesCommand;
-use crate::cli::target::TargetArgs;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::printer::{Row as _, plain};
-use crate::private_file;
-use crate::session::{Session, door, explain_door, unknown_door};
-use crate::target::Target;
+use crate::session::{Session, door, explain_door};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         DevicesCommand::Add(args) => add::run(&args, session).await?,
         DevicesCommand::Enroll(args) => return enroll::run(&args, session).await,
-        DevicesCommand::List { target } => list(&target, session).await?,
+        DevicesCommand::List(args) => list::list(&args, session).await?,
         DevicesCommand::Show { door } => show(&door, session).await?,
+        DevicesCommand::Tag(args) => return tag::tag(args, session).await,
+        DevicesCommand::Enable(args) => {
+            return status::set(DeviceStatus::Enabled, &args, session).await;
+        }
+        DevicesCommand::Disable(args) => {
+            return status::set(DeviceStatus::Disabled, &args, session).await;
+        }
+        DevicesCommand::Export(args) => export::export(&args, session).await?,
+        DevicesCommand::Import(args) => return import::import(&args, session).await,
+        DevicesCommand::Remove(args) => return remove::remove(&args, session).await,
+        DevicesCommand::RotateKey(args) => return keys::rotate(&args, session).await,
         DevicesCommand::ConnectionString {
             door,
             out,
             secondary,
-        } => {
-            connection_string(&door, &out, secondary, session).await?;
-        }
+        } => keys::write_connection_string(&door, &out, secondary, session).await?,
     }
     Ok(ExitStatus::Success)
-}
-
-async fn list(target: &TargetArgs, session: &Session) -> anyhow::Result<()> {
-    let target = Target::from_args(target)?;
-    let query = target
-        .as_ref()
-        .map_or("SELECT * FROM devices".to_owned(), Target::query);
-    let twins: Vec<Twin> = session.hub.query(&query).await?;
-    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-    for name in target.iter().flat_map(|target| &target.names) {
-        if !known.contains(&name.as_str()) {
-            session
-                .printer
-                .warn(unknown_door(name.as_str(), &[]).to_string());
-        }
-    }
-    let mut rows: Vec<DoorRow> = twins.iter().map(DoorRow::from).collect();
-    rows.sort_by(|a, b| a.door.cmp(&b.door));
-    if rows.is_empty() {
-        session.printer.say("no door: doorctl devices add NAME");
-    }
-    Ok(session.printer.rows(&rows)?)
 }
 
 async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
@@ -72,6 +63,8 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     let cells = row.cells().into_iter().map(|cell| cell.text);
     let mut facts: Vec<(&str, String)> = DoorRow::titles().into_iter().zip(cells).collect();
     facts.push(("status", plain(&json!(twin.status))));
+    let reason = twin.status_reason.clone();
+    facts.extend(reason.map(|reason| ("statusReason", reason)));
     facts.push(("authenticationType", twin.authentication_type.clone()));
     facts.push(("lastActivityTime", twin.last_activity_time.to_string()));
     for (title, section) in [
@@ -86,42 +79,6 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
         lines.push('\n');
     }
     Ok(session.printer.text_or(&lines, &twin)?)
-}
-
-async fn connection_string(
-    name: &str,
-    out: &Path,
-    secondary: bool,
-    session: &Session,
-) -> anyhow::Result<()> {
-    let id = door(name)?;
-    let identity = match session.hub.device(&id).await {
-        Ok(identity) => identity,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
-    let keys = identity
-        .authentication
-        .and_then(|authentication| authentication.symmetric_key);
-    let key = keys.and_then(|keys| match secondary {
-        true => keys.secondary_key,
-        false => keys.primary_key,
-    });
-    let key = key.filter(|key| !key.is_empty()).ok_or_else(|| {
-        Failure::new(format!("the hub shows no key of {id}"))
-            .next("doors with certificates have none; else use a policy that may read the registry")
-    })?;
-    let text = DeviceConnectionString {
-        host_name: without_port(session.hub.host_name())?,
-        device_id: id,
-        gateway_host_name: None,
-        credential: DeviceCredential::Key(SharedAccessKey::from_base64(&key)?),
-    }
-    .expose_secret();
-    private_file::create(out, &format!("{text}\n"))?;
-    session
-        .printer
-        .say(format!("{} is written; keep it secret", out.display()));
-    Ok(())
 }
 
 /// The hub's name as doors use it: the port that a service connection string may carry is that of the REST API.

@@ -1,7 +1,7 @@
-//! `doorctl query`
+//! `doorctl query`: all pages, each as it comes where the format allows.
 
 use doorctl::{ItemType, Page};
-use iothub_protocol::query;
+use iothub_protocol::query::{self, Query, Source, column_names};
 use iothub_protocol::twin::Twin;
 use serde_json::Value;
 
@@ -9,53 +9,194 @@ use crate::cli::twin::QueryArgs;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::Format;
+use crate::printer::{Cell, Format, Printer, Record, Row as _, Stream, plain};
 use crate::session::Session;
+
+/// Columns of what a job did on each device.
+const DEVICE_JOB: [&str; 10] = [
+    "deviceId",
+    "jobId",
+    "jobType",
+    "status",
+    "startTimeUtc",
+    "endTimeUtc",
+    "createdDateTimeUtc",
+    "lastUpdatedDateTimeUtc",
+    "outcome",
+    "error",
+];
 
 /// Asks, and prints what comes.
 pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    check(&args.text)?;
+    let query = check(&args.text)?;
+    let printer = &session.printer;
+    let mut answer = Answer::new(&query, printer);
     let mut continuation = None;
-    let mut rows: Vec<Value> = Vec::new();
-    let mut item_type;
     loop {
         let page: Page<Value> = session
             .hub
             .query_page(&args.text, continuation.as_deref())
             .await?;
-        item_type = page.item_type;
-        match session.printer.format() {
-            // Lines need not wait for the last page.
-            Format::Jsonl => session.printer.values(&page.items)?,
-            _ => rows.extend(page.items),
-        }
+        answer.push(page.item_type, page.items)?;
         continuation = page.continuation;
         if continuation.is_none() {
             break;
         }
     }
-    match (session.printer.format(), item_type) {
-        (Format::Jsonl, _) => {}
-        (Format::Table | Format::Csv, ItemType::Twin) => {
-            let twins: Result<Vec<Twin>, _> =
-                rows.into_iter().map(serde_json::from_value).collect();
-            let doors: Vec<DoorRow> = twins?.iter().map(DoorRow::from).collect();
-            session.printer.rows(&doors)?;
-        }
-        _ => session.printer.values(&rows)?,
-    }
+    answer.finish()?;
     Ok(ExitStatus::Success)
 }
 
-/// The mistake is shown here, under the text, whatever hub it would go to.
-fn check(text: &str) -> anyhow::Result<()> {
-    match query::parse(text) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let message = format!("QUERY: {error}\n{}", error.caret(text));
-            Err(Failure::new(message.trim_end())
-                .next("doorctl query \"SELECT * FROM devices WHERE properties.desired.floor = 3\"")
-                .into())
+/// Rows on their way out.
+struct Answer<'a> {
+    printer: &'a Printer,
+    /// What the query says that rows have.
+    expected: Vec<String>,
+    /// Rows that wait for the last one: a table has a column for whatever any of them has.
+    waiting: Vec<Value>,
+    rows: Option<Rows<'a>>,
+}
+
+/// Rows that go out as they come, or that have columns of their own.
+enum Rows<'a> {
+    /// Twins, shown as doors.
+    Doors(Stream<'a>),
+    /// JSON with these keys.
+    Keyed {
+        stream: Stream<'a>,
+        keys: Vec<String>,
+        /// Keys that came too late for a column.
+        strays: Vec<String>,
+    },
+}
+
+impl<'a> Answer<'a> {
+    fn new(query: &Query, printer: &'a Printer) -> Self {
+        let expected = match query.source {
+            _ if !query.items().is_empty() => column_names(query.items()),
+            Source::Jobs => DEVICE_JOB.map(str::to_owned).to_vec(),
+            Source::Devices | Source::Modules => Vec::new(),
+        };
+        let mut unique: Vec<String> = Vec::new();
+        for name in expected {
+            if !unique.contains(&name) {
+                unique.push(name);
+            }
+        }
+        Self {
+            printer,
+            expected: unique,
+            waiting: Vec::new(),
+            rows: None,
         }
     }
+
+    /// A page.
+    fn push(&mut self, item_type: ItemType, items: Vec<Value>) -> anyhow::Result<()> {
+        let printer = self.printer;
+        let as_doors = matches!(printer.format(), Format::Table | Format::Csv);
+        if self.rows.is_none() && item_type == ItemType::Twin && as_doors {
+            let titles = DoorRow::titles().into_iter().map(str::to_owned).collect();
+            self.rows = Some(Rows::Doors(Stream::new(printer, titles)));
+        }
+        if self.rows.is_none() && Stream::is_at_once(printer.format()) {
+            self.rows = Some(self.keyed(&items));
+        }
+        match &mut self.rows {
+            None => self.waiting.extend(items),
+            Some(Rows::Doors(stream)) => stream.push(doors(items)?)?,
+            Some(Rows::Keyed {
+                stream,
+                keys,
+                strays,
+            }) => {
+                for key in items
+                    .iter()
+                    .filter_map(Value::as_object)
+                    .flat_map(|row| row.keys())
+                {
+                    if !keys.contains(key) && !strays.contains(key) {
+                        strays.push(key.clone());
+                    }
+                }
+                stream.push(items.into_iter().map(|row| record(keys, row)).collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Columns in the order of the query, then what rows have besides, in their order.
+    fn keyed(&self, rows: &[Value]) -> Rows<'a> {
+        let mut keys = self.expected.clone();
+        for key in rows
+            .iter()
+            .filter_map(Value::as_object)
+            .flat_map(|row| row.keys())
+        {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        Rows::Keyed {
+            stream: Stream::new(self.printer, keys.clone()),
+            keys,
+            strays: Vec::new(),
+        }
+    }
+
+    /// That was the last page.
+    fn finish(mut self) -> anyhow::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let rows = match self.rows.take() {
+            Some(rows) => rows,
+            None => self.keyed(&waiting),
+        };
+        match rows {
+            Rows::Doors(stream) => stream.finish()?,
+            Rows::Keyed {
+                mut stream,
+                keys,
+                strays,
+            } => {
+                stream.push(waiting.into_iter().map(|row| record(&keys, row)).collect())?;
+                stream.finish()?;
+                if !strays.is_empty() && self.printer.format() == Format::Csv {
+                    self.printer.warn(format!(
+                        "later rows have {}, for which the first page has no column; -o jsonl has all",
+                        strays.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<Record>> {
+    let record = |row: Value| {
+        let twin: Twin = serde_json::from_value(row)?;
+        Ok(Record {
+            cells: DoorRow::from(&twin).cells(),
+            value: Value::Null,
+        })
+    };
+    rows.into_iter().map(record).collect()
+}
+
+fn record(keys: &[String], row: Value) -> Record {
+    let cell = |key: &String| Cell::from(row.get(key).map_or(String::new(), plain));
+    Record {
+        cells: keys.iter().map(cell).collect(),
+        value: row,
+    }
+}
+
+/// The mistake is shown here, under the text, whatever hub it would go to.
+fn check(text: &str) -> anyhow::Result<Query> {
+    query::parse(text).map_err(|error| {
+        let message = format!("QUERY: {error}\n{}", error.caret(text));
+        Failure::new(message.trim_end())
+            .next("doorctl query \"SELECT * FROM devices WHERE properties.desired.floor = 3\"")
+            .into()
+    })
 }

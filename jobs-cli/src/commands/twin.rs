@@ -1,5 +1,7 @@
 //! `doorctl twin ...`
 
+mod edit;
+
 use iothub_protocol::twin::{ConnectionState, Object, SectionPatch, TwinPatch};
 use serde_json::{Map, Value};
 
@@ -19,6 +21,7 @@ pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Resu
             }
         }
         TwinCommand::Set(args) => set(&args, session).await?,
+        TwinCommand::Edit(args) => return edit::edit(&args, session).await,
     }
     Ok(ExitStatus::Success)
 }

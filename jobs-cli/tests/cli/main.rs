@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod context;
+mod devices;
 mod doors;
 mod enroll;
 mod help;

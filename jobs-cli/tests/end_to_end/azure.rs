@@ -2,7 +2,7 @@
 //!
 //! A new verb gets a row of [`SERVED`], or of [`DOOR_HUB_ONLY`] when only door-hub can serve it.
 
-mod proxy;
+pub(crate) mod proxy;
 mod rules;
 
 use std::time::Duration;
@@ -20,12 +20,43 @@ const SERVED: &[Verb] = &[
     Verb("devices add shed", 1, "the hub has a door called shed already"),
     Verb("devices list --floor 1", 0, "gate"),
     Verb("devices list -o csv --where 'tags.wing = \"east\"'", 0, "shed"),
+    Verb("devices list --sort floor --reverse --limit 1 --columns door,tags.wing,reported.door.mode -o jsonl", 0, "\"reported.door.mode\":"),
     Verb("devices show gate", 0, "\"wing\":\"east\""),
     Verb("devices show gaet", 1, "did you mean `gate`?"),
     Verb("devices connection-string gate --out gate.key", 0, "is written"),
+    Verb("devices tag gate shed wing=west size=2 --remove old", 0, "2 changed"),
+    Verb("devices tag gate wing=west", 0, "1 unchanged"),
+    Verb("devices tag gate", 1, "no tag is given"),
+    Verb("devices enable gaet", 1, "did you mean `gate`?"),
+    Verb("devices disable nobody", 1, "the hub knows no door `nobody`"),
+    Verb("devices disable gate --reason 'stolen'", 0, "1 disabled"),
+    Verb("devices disable gate shed", 0, "1 unchanged, 1 disabled"),
+    Verb("devices enable --where 'status = \"disabled\"'", 0, "2 enabled"),
+    Verb("devices rotate-key gate --out gate.new", 0, "the primary key still works"),
+    Verb("devices rotate-key gate --out gate.new", 1, "cannot create gate.new"),
+    Verb("devices rotate-key gate --key both --out gate.newest", 0, "both old keys of gate have stopped working"),
+    Verb("devices add one two three", 0, "three"),
+    Verb("devices remove one", 4, "nobody is there to confirm it"),
+    Verb("devices remove one --yes", 0, "1 removed"),
+    Verb("devices remove two three --yes", 0, "2 removed"),
+    Verb("devices remove two --yes", 1, "the hub knows no door `two`"),
+    Verb("devices tag gate shed wing=east", 0, "2 changed"),
+    Verb("devices add --from fleet.csv --dry-run", 0, "3 doors would be added; nothing was made"),
+    Verb("devices add --from fleet.csv --keys-folder fleet.keys", 0, "3 doors added"),
+    Verb("devices add --from fleet.csv", 1, "the hub has doors of this file already: f1 (line 2)"),
+    Verb("devices export --where 'tags.of = \"fleet\"' --with-keys --out fleet.jsonl", 0, "3 doors with their keys"),
+    Verb("devices export --out fleet.jsonl", 1, "fleet.jsonl exists and is not overwritten"),
+    Verb("devices remove f1 f2 --yes", 0, "2 removed"),
+    Verb("devices import fleet.jsonl", 1, "the hub has doors of this file already: f3 (line 3)"),
+    Verb("devices import fleet.jsonl --update", 0, "2 created, 1 unchanged"),
+    Verb("devices import fleet.jsonl --update --dry-run", 0, "3 to be updated; nothing was done"),
+    Verb("devices remove f1 f2 f3 --yes", 0, "3 removed"),
     Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
     Verb("twin set gate floor=2 --tag wing=null", 0, "\"floor\": 2"),
     Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
+    Verb("twin edit gate", 4, "nobody is there to answer"),
+    Verb("twin edit gate --yes", 0, "+    \"edited\": true"),
+    Verb("query 'SELECT deviceId, tags.size FROM devices WHERE tags.edited = true' -o csv", 0, "gate,2"),
     Verb("query 'SELECT COUNT() AS doors FROM devices WHERE STARTSWITH(deviceId, \"ga\")' -o jsonl", 0, "{\"doors\":1}"),
     Verb("invoke lobby getState", 0, "\"lockState\":\"unlocked\""),
     Verb("invoke yard getState", 1, "404 DeviceNotOnline"),
@@ -96,6 +127,10 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     let azure = Azure::before(&lab, Queries::AZURE);
     let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
+    std::fs::write(lab.operator.folder().join("fleet.csv"), fleet).unwrap();
+    let edit = r#"sed -i 's/"tags": {/"tags": {"edited": true,/' "$1""#;
+    std::fs::write(lab.operator.folder().join("edit.sh"), edit).unwrap();
     for Verb(line, status, says) in SERVED {
         azure.new_minute();
         let told = run(&lab, line);

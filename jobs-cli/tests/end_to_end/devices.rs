@@ -32,7 +32,9 @@ fn what_is_added_is_listed_shown_and_can_connect() {
     );
     let _north = lab.door("north", &["--floor", "mezzanine"]);
 
-    let listed = operator.run(&["devices", "list", "-o", "csv"]).expect(0);
+    let listed = operator
+        .run(&["devices", "list", "--sort", "door", "-o", "csv"])
+        .expect(0);
     insta::assert_snapshot!(listed.stdout, @r"
     door,connectionState,building,floor,lockState,doorState,secured,proof
     east,offline,43,3,,,,
@@ -64,6 +66,66 @@ fn what_is_added_is_listed_shown_and_can_connect() {
         assert!(shown.stdout.contains(part), "{part}: {shown:?}");
     }
     assert!(!format!("{shown:?}").contains("Key"));
+}
+
+#[test]
+fn a_list_is_sorted_cut_and_has_the_columns_that_are_wanted() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    for (name, floor, tag) in [
+        ("d", "10", "wing=east"),
+        ("a", "9", "wing=west"),
+        ("c", "attic", "x=1"),
+        ("b", "9", "wing=east"),
+    ] {
+        operator
+            .run(&["devices", "add", name, "--floor", floor, "--tag", tag])
+            .expect(0);
+    }
+    let list = |flags: &[&str]| {
+        let mut arguments = vec!["devices", "list"];
+        arguments.extend(flags);
+        operator.run(&arguments).expect(0)
+    };
+    let by_floor = list(&["--sort", "floor", "--columns", "door,floor"]);
+    assert_eq!(
+        by_floor.stdout,
+        "DOOR  FLOOR\na     9\nb     9\nd     10\nc     attic\n"
+    );
+    let by_wing = list(&[
+        "--sort",
+        "tags.wing",
+        "--reverse",
+        "--columns",
+        "door,tags.wing,desired.floor",
+        "-o",
+        "jsonl",
+    ]);
+    let lines: Vec<&str> = by_wing.stdout.lines().collect();
+    assert_eq!(
+        lines[0],
+        r#"{"door":"a","tags.wing":"west","desired.floor":9}"#
+    );
+    assert_eq!(
+        lines[3],
+        r#"{"door":"c","tags.wing":null,"desired.floor":"attic"}"#
+    );
+    let last = list(&[
+        "--reverse",
+        "--limit",
+        "2",
+        "--columns",
+        "door",
+        "-o",
+        "csv",
+    ]);
+    assert_eq!(last.stdout, "door\nd\nc\n");
+    last.says(&["2 shown; there are more doors"]);
+    let first = list(&["--limit", "1", "--columns", "door", "-o", "csv"]);
+    assert_eq!(first.stdout.lines().count(), 2);
+    first.says(&["1 shown; there are more doors"]);
+    assert_eq!(list(&["--limit", "4"]).stderr, "");
+    list(&["a", "x", "-o", "csv"]).says(&["warning: the hub knows no door `x`"]);
 }
 
 #[test]

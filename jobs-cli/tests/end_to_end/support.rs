@@ -73,6 +73,9 @@ impl Operator {
             .env("DOORCTL_CONFIG", self.folder().join("doorctl.toml"))
             .env("XDG_STATE_HOME", self.folder().join("state"))
             .env("NO_COLOR", "1")
+            // What `twin edit` opens: a script that a test writes.
+            .env_remove("VISUAL")
+            .env("EDITOR", "sh edit.sh")
             .stdin(Stdio::null());
         command
     }

@@ -64,6 +64,157 @@ fn queries_are_printed_in_every_format() {
 }
 
 #[test]
+fn columns_of_a_query_are_in_its_order_on_every_page() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let mut text = "door,floor,tags.wing\n".to_owned();
+    for n in 0..230 {
+        // Only the last has what the first page lacks.
+        text += &format!(
+            "door-{n:03},{},{}\n",
+            n % 2,
+            if n == 229 { "east" } else { "" }
+        );
+    }
+    fs::write(operator.folder().join("doors.csv"), text).unwrap();
+    operator
+        .run(&["devices", "add", "--from", "doors.csv", "-q"])
+        .expect(0);
+    let query = |text: &str, flags: &[&str]| {
+        let mut arguments = vec!["query", text];
+        arguments.extend(flags);
+        operator.run(&arguments).expect(0)
+    };
+    let projection = "SELECT tags.wing, deviceId, properties.desired.floor AS level FROM devices";
+    let csv = query(projection, &["-o", "csv"]).stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        (lines.len(), lines[0], lines[1]),
+        (231, "wing,deviceId,level", ",door-000,0")
+    );
+    assert_eq!(lines[230], "east,door-229,1");
+    let table = query(projection, &[]).stdout;
+    assert!(
+        table.starts_with("WING  DEVICE ID  LEVEL\n      door-000   0\n"),
+        "{table}"
+    );
+    let lines = query(projection, &["-o", "jsonl"]).stdout;
+    assert_eq!(
+        lines.lines().next(),
+        Some(r#"{"deviceId":"door-000","level":0}"#)
+    );
+    assert_eq!(lines.lines().count(), 230);
+    let groups = "SELECT properties.desired.floor, COUNT() AS doors FROM devices GROUP BY properties.desired.floor";
+    assert_eq!(
+        query(groups, &["-o", "csv"]).stdout,
+        "floor,doors\n0,115\n1,115\n"
+    );
+    assert_eq!(
+        query(groups, &[]).stdout,
+        "FLOOR  DOORS\n0      115\n1      115\n"
+    );
+    let doors = query("SELECT * FROM devices", &["-o", "csv"]).stdout;
+    assert_eq!(doors.lines().count(), 231);
+    assert!(
+        doors.starts_with("door,connectionState,building,floor,"),
+        "{doors}"
+    );
+    let nothing = query(
+        "SELECT deviceId, tags.wing FROM devices WHERE tags.wing = 'x'",
+        &["-o", "csv"],
+    );
+    assert_eq!(nothing.stdout, "deviceId,wing\n");
+}
+
+#[test]
+fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&[
+            "devices",
+            "add",
+            "east",
+            "--floor",
+            "3",
+            "--tag",
+            "wing=east",
+            "--tag",
+            "old=1",
+        ])
+        .expect(0);
+    let editor = |script: &str| fs::write(operator.folder().join("edit.sh"), script).unwrap();
+    let edit = |flags: &[&str]| {
+        let mut arguments = vec!["twin", "edit", "east"];
+        arguments.extend(flags);
+        operator.run(&arguments)
+    };
+    let kept = |told: &super::support::Told| {
+        let (_, rest) = told.stderr.split_once("what you wrote is in ").unwrap();
+        let path = rest.lines().next().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_file(path).unwrap();
+        text
+    };
+    let etag = operator.json(&["twin", "show", "east"])["etag"].clone();
+    editor("true");
+    edit(&[]).expect(4).says(&["nobody is there to answer"]);
+    edit(&["--yes"])
+        .expect(0)
+        .says(&["east: nothing was changed"]);
+    editor("exit 3");
+    edit(&["--yes"])
+        .expect(1)
+        .says(&["the editor \"sh edit.sh\" ended with exit status: 3; nothing was changed"]);
+    editor("printf '{\"tags\": {},\\n \"desired\": }' > \"$1\"");
+    let told = edit(&["--yes"])
+        .expect(1)
+        .says(&["line 2, column 13: not JSON: expected value; nothing was changed"]);
+    assert_eq!(kept(&told), "{\"tags\": {},\n \"desired\": }");
+    assert_eq!(operator.json(&["twin", "show", "east"])["etag"], etag);
+
+    editor(
+        "sed -i -e 's/\"floor\": 3/\"floor\": 4/' -e '/old/d' -e 's/\"east\",/\"east\"/' \"$1\"",
+    );
+    let told = edit(&["--yes", "-o", "json"]).expect(0).says(&[
+        "-    \"floor\": 3\n",
+        "+    \"floor\": 4\n",
+        "-    \"old\": 1\n",
+        "the door is offline",
+    ]);
+    let twin = told.json();
+    assert_eq!(twin["tags"], json!({"wing": "east"}));
+    assert_eq!(twin["properties"]["desired"]["floor"], 4);
+    let shown = edit(&["--yes", "-v"]).expect(0);
+    assert!(!shown.stderr.contains("> PATCH"), "{shown:?}");
+
+    // Somebody else is faster.
+    let doorctl = env!("CARGO_BIN_EXE_doorctl");
+    editor(&format!(
+        "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": 5/' \"$1\""
+    ));
+    let told = edit(&["--yes"])
+        .expect(1)
+        .says(&["somebody else changed the twin of east while you edited it; nothing was written"]);
+    assert!(kept(&told).contains("\"floor\": 5"));
+    let twin = operator.json(&["twin", "show", "east"]);
+    assert_eq!(
+        (
+            &twin["tags"]["wing"],
+            &twin["properties"]["desired"]["floor"]
+        ),
+        (&json!("north"), &json!(4))
+    );
+    operator
+        .run(&["twin", "edit", "eest", "--yes"])
+        .expect(1)
+        .says(&["did you mean `east`?"]);
+}
+
+#[test]
 fn more_rows_than_a_page_has_all_come() {
     let lab = Lab::new();
     let operator = &lab.operator;
@@ -80,6 +231,22 @@ fn more_rows_than_a_page_has_all_come() {
             .count(),
         131
     );
+    let sorted = operator
+        .run(&[
+            "devices",
+            "list",
+            "--sort",
+            "door",
+            "--reverse",
+            "--limit",
+            "2",
+            "--columns",
+            "door",
+            "-o",
+            "csv",
+        ])
+        .expect(0);
+    assert_eq!(sorted.stdout, "door\ndoor-129\ndoor-128\n");
 }
 
 #[test]

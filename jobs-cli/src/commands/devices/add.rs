@@ -1,5 +1,8 @@
 //! `doorctl devices add`: all of it or nothing.
 
+mod from_file;
+mod keys_folder;
+
 use anyhow::Context as _;
 use doorctl::{DeviceIdentity, HubClient, NewDevice};
 use iothub_protocol::twin::TwinPatch;
@@ -8,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::agent_files::AgentFiles;
-use crate::cli::devices::AddArgs;
+use crate::cli::devices::file::AddArgs;
 use crate::commands::twin;
 use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row};
@@ -22,6 +25,9 @@ const MAX_NAME: usize = 64;
 
 /// Registers the doors.
 pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()> {
+    if let Some(path) = &args.from {
+        return from_file::run(path, args, session).await;
+    }
     let names = names(&args.names)?;
     let files = agent_files(args, session).await?;
     let mut desired = Vec::new();
@@ -65,17 +71,21 @@ fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
 
 /// A name that doorctl gives.
 pub(super) fn name(text: &str) -> anyhow::Result<DeviceId> {
+    fitting(text).map_err(|message| Failure::new(format!("NAME {message}")).into())
+}
+
+/// A name that doorctl gives; the error says what stands there and what is expected.
+pub(super) fn fitting(text: &str) -> Result<DeviceId, String> {
     let fits = (1..=MAX_NAME).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if !fits {
-        let message = format!(
-            "NAME {text:?} cannot be a door's; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
-        );
-        return Err(Failure::new(message).into());
+        return Err(format!(
+            "{text:?} cannot be a door's; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
+        ));
     }
-    text.parse().with_context(|| format!("NAME {text:?}"))
+    text.parse().map_err(|error| format!("{text:?}: {error}"))
 }
 
 async fn agent_files(args: &AddArgs, session: &Session) -> anyhow::Result<Option<AgentFiles>> {

@@ -3,23 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorctl::{ClientError, HubClient};
+use doorctl::ClientError;
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobError, JobOutcome, JobType};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::commands::jobs::wait;
+use crate::commands::many::each;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{OutcomeRow, Tally, Wanted, verdict};
 use crate::printer::Format;
 use crate::session::{Session, explain_door};
-
-/// Doors that are called at the same time.
-const AT_ONCE: usize = 16;
 
 /// What is wanted of each door, and by when at the latest.
 #[derive(Debug, Clone, Copy)]
@@ -137,33 +133,4 @@ fn is_the_doors(error: &ClientError) -> bool {
         error.code(),
         Some(ErrorCode::DeviceNotOnline | ErrorCode::GatewayTimeout)
     ) || error.status() == Some(504)
-}
-
-/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of it, by name.
-pub(super) async fn each<I, T, F, R>(
-    doors: impl IntoIterator<Item = (DeviceId, I)>,
-    hub: &HubClient,
-    work: F,
-) -> Vec<(DeviceId, T)>
-where
-    T: Send + 'static,
-    F: Fn(HubClient, DeviceId, I) -> R,
-    R: Future<Output = T> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut tasks = JoinSet::new();
-    for (door, with) in doors {
-        let work = work(hub.clone(), door.clone(), with);
-        let places = Arc::clone(&places);
-        tasks.spawn(async move {
-            // Never closed.
-            let place = places.acquire().await;
-            let done = work.await;
-            drop(place);
-            (door, done)
-        });
-    }
-    let mut done = tasks.join_all().await;
-    done.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-    done
 }

@@ -18,10 +18,10 @@ use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::direct;
-use super::send::{self, Call, Meant};
+use super::send::{Call, Meant};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
 use crate::commands::confirm::confirm;
+use crate::commands::many;
 use crate::door::{reported_door, reported_value};
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
@@ -38,7 +38,7 @@ const TRIES: usize = 5;
 
 /// `lockdown`. It asks nobody: it locks, people can leave, and all-clear takes it back.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = send::all(&args.target, session).await?;
+    let (target, twins) = many::all(&args.target, session).await?;
     let now = Timestamp::now().round(jiff::Unit::Second)?;
     let assigned = change_each(&twins, session, move |twin| locked_down(twin, now));
     let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
@@ -67,7 +67,7 @@ pub(super) async fn all_clear(
     args: &AllClearArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = send::all(&args.target, session).await?;
+    let (target, twins) = many::all(&args.target, session).await?;
     confirm("end the lockdown of", twins.len(), args.confirm)?;
     let assigned = change_each(&twins, session, cleared);
     let Some(missed) = unless_interrupted(assigned, "all-clear", session).await else {
@@ -165,7 +165,7 @@ async fn change_each(
     let read = twins
         .iter()
         .map(|twin| (twin.device_id.clone(), twin.clone()));
-    let done = direct::each(read, &session.hub, |hub, door, twin| {
+    let done = many::each(read, &session.hub, |hub, door, twin| {
         change_one(hub, door, twin, change.clone())
     })
     .await;

@@ -19,8 +19,8 @@ use crate::cli::target::TargetArgs;
 use crate::commands::invoke;
 use crate::commands::jobs::create::{self, Plan};
 use crate::commands::jobs::wait;
+use crate::commands::many::nobody;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::outcome::Wanted;
 use crate::session::Session;
 use crate::target::Target;
@@ -76,26 +76,6 @@ impl Meant {
             },
         }
     }
-}
-
-/// All that are meant, with their twins.
-pub(super) async fn all(
-    args: &TargetArgs,
-    session: &Session,
-) -> anyhow::Result<(Target, Vec<Twin>)> {
-    let target = Target::required(args)?;
-    let twins: Vec<Twin> = session.hub.query(&target.query()).await?;
-    if twins.len() < target.names.len() {
-        create::refuse_unknown(&target, session).await?;
-    }
-    match twins.is_empty() {
-        true => Err(nobody().into()),
-        false => Ok((target, twins)),
-    }
-}
-
-fn nobody() -> Failure {
-    Failure::new("no door matches; nothing was changed").next("doorctl devices list")
 }
 
 /// A call that is about to be made.

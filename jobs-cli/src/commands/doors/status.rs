@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use serde::Serialize;
 
-use super::send;
 use crate::cli::doors::StatusArgs;
+use crate::commands::many;
 use crate::door::{DoorRow, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, plain};
@@ -17,7 +17,7 @@ use crate::target::Target;
 /// `status`.
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let twins = match Target::from_args(&args.target)? {
-        Some(_) => send::all(&args.target, session).await?.1,
+        Some(_) => many::all(&args.target, session).await?.1,
         None => session.hub.query("SELECT * FROM devices").await?,
     };
     let survey = Survey::of(&twins);

@@ -1,18 +1,15 @@
 //! `doorctl jobs export`: what a job did at each door, for a record or a spreadsheet.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
 use iothub_protocol::JobId;
 use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::explain_job;
+use crate::commands::out_file;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Wanted};
 use crate::printer::{Cell, Format, Row, rendered, write};
 use crate::session::Session;
@@ -37,7 +34,7 @@ pub(super) async fn export(
     accept_unproven: bool,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let format = format(out, session.printer.format())?;
+    let format = out_file::format(out, session.printer.format(), Format::Csv)?;
     let job = match session.hub.job(id).await {
         Ok(job) => job,
         Err(error) => return Err(explain_job(session, id, error).await),
@@ -53,10 +50,7 @@ pub(super) async fn export(
     match out {
         None => write(&text)?,
         Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).open(path);
-            let mut file = file.with_context(|| format!("--out {}", path.display()))?;
-            let written = file.write_all(text.as_bytes());
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+            out_file::create(path, &text)?;
             session.printer.say(format!(
                 "{} has {} rows of job {id}",
                 path.display(),
@@ -71,20 +65,6 @@ pub(super) async fn export(
         ));
     }
     Ok(ExitStatus::Success)
-}
-
-/// As `-o` says, else as the file is called, else CSV.
-fn format(out: Option<&Path>, asked: Format) -> Result<Format, Failure> {
-    let extension = out.and_then(|path| path.extension()?.to_str());
-    match (asked, extension.map(str::to_ascii_lowercase).as_deref()) {
-        (Format::Table, Some("json")) => Ok(Format::Json),
-        (Format::Table, Some("jsonl")) => Ok(Format::Jsonl),
-        (Format::Table, None | Some("csv" | "txt")) => Ok(Format::Csv),
-        (Format::Table, Some(other)) => Err(Failure::new(format!(
-            "--out: a file called .{other} may be anything; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
-        ))),
-        (asked, _) => Ok(asked),
-    }
 }
 
 impl ExportRow {
@@ -118,24 +98,5 @@ impl Row for ExportRow {
         cells.push(Cell::from(time(self.started)));
         cells.push(Cell::from(time(self.ended)));
         cells
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_form_is_what_was_asked_for_else_what_the_file_is_called() {
-        for (out, asked, expected) in [
-            (None, Format::Table, Format::Csv),
-            (None, Format::Json, Format::Json),
-            (Some("a.JSON"), Format::Table, Format::Json),
-            (Some("a.json"), Format::Csv, Format::Csv),
-            (Some("a"), Format::Table, Format::Csv),
-        ] {
-            assert_eq!(format(out.map(Path::new), asked).unwrap(), expected);
-        }
-        assert!(format(Some(Path::new("a.xlsx")), Format::Table).is_err());
     }
 }

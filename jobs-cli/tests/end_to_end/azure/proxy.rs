@@ -53,6 +53,16 @@ struct State {
     queries: Mutex<VecDeque<Instant>>,
     strays: Mutex<Vec<String>>,
     throttled: Mutex<usize>,
+    trouble: Mutex<Option<(String, Trouble)>>,
+}
+
+/// What befalls a bulk call that is to make a certain device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trouble {
+    /// That device is refused, the others are made: a call may be done in part.
+    Refused,
+    /// It is done, and the connection breaks before the answer.
+    NoAnswer,
 }
 
 impl Azure {
@@ -71,6 +81,7 @@ impl Azure {
             queries: Mutex::default(),
             strays: Mutex::default(),
             throttled: Mutex::default(),
+            trouble: Mutex::default(),
         });
         let listener = lab
             .runtime
@@ -108,6 +119,11 @@ impl Azure {
     /// As if no query had been asked for a minute.
     pub(crate) fn new_minute(&self) {
         self.state.queries.lock().unwrap().clear();
+    }
+
+    /// From now on, this befalls the bulk call that is to make `device`.
+    pub(crate) fn trouble(&self, device: &str, trouble: Trouble) {
+        *self.state.trouble.lock().unwrap() = Some((device.to_owned(), trouble));
     }
 
     /// How often a query was refused because there were too many.
@@ -169,7 +185,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) 
 async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Option<()> {
     let mut stream = acceptor.accept(socket).await.ok()?;
     let request = read(&mut stream).await?;
-    let (status, headers, body) = state.answer(&request).await;
+    let (status, headers, body) = state.answer(&request).await?;
     let mut head = format!(
         "HTTP/1.1 {status} so\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
@@ -226,11 +242,12 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
 type Answer = (u16, Vec<(String, String)>, Vec<u8>);
 
 impl State {
-    async fn answer(&self, request: &Request) -> Answer {
+    /// None when the connection breaks first.
+    async fn answer(&self, request: &Request) -> Option<Answer> {
         // How doorctl finds out whose hub it is.
         if request.target.starts_with("/healthz?") {
             let html = vec![("content-type".to_owned(), "text/html".to_owned())];
-            return (404, html, b"<h2>404 - Not Found</h2>".to_vec());
+            return Some((404, html, b"<h2>404 - Not Found</h2>".to_vec()));
         }
         let served = match request.judge() {
             Ok(served) => served,
@@ -238,13 +255,53 @@ impl State {
                 let (_, _, text) = &refusal;
                 let stray = format!("{} {}: {text}", request.method, request.target);
                 self.strays.lock().unwrap().push(stray);
-                return refused(&refusal);
+                return Some(refused(&refusal));
             }
         };
-        match self.over_limit(request, &served).await {
-            Some(refusal) => refused(&refusal),
-            None => self.pass(request, &served).await,
+        if let Some(refusal) = self.over_limit(request, &served).await {
+            return Some(refused(&refusal));
         }
+        match self.trouble_of(request) {
+            None => Some(self.pass(request, &served).await),
+            Some((_, Trouble::NoAnswer)) => {
+                self.pass(request, &served).await;
+                None
+            }
+            Some((device, Trouble::Refused)) => Some(self.pass_but(request, &device).await),
+        }
+    }
+
+    /// What befalls this request.
+    fn trouble_of(&self, request: &Request) -> Option<(String, Trouble)> {
+        let (device, trouble) = self.trouble.lock().unwrap().clone()?;
+        let is_bulk = request.method == "POST" && request.target.starts_with("/devices?");
+        let items: Vec<Value> = match is_bulk {
+            true => serde_json::from_slice(&request.body).unwrap(),
+            false => return None,
+        };
+        let makes = |item: &Value| item["id"] == device.as_str() && item["importMode"] == "create";
+        items.iter().any(makes).then_some((device, trouble))
+    }
+
+    /// Has all done but for one device.
+    async fn pass_but(&self, request: &Request, device: &str) -> Answer {
+        let mut items: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
+        items.retain(|item| item["id"] != device);
+        let rest = Request {
+            body: serde_json::to_vec(&items).unwrap(),
+            ..request.clone()
+        };
+        if !items.is_empty() {
+            self.forward(&rest).await;
+        }
+        let json = "application/json; charset=utf-8".to_owned();
+        let error = json!({"deviceId": device, "errorCode": "ServerBusy", "errorStatus": "come back later"});
+        let body = json!({"isSuccessful": false, "errors": [error], "warnings": []});
+        (
+            400,
+            vec![("content-type".to_owned(), json)],
+            body.to_string().into_bytes(),
+        )
     }
 
     /// What Azure's limits say of it.

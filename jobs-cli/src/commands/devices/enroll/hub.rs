@@ -5,7 +5,7 @@ use doorctl::{DeviceIdentity, NewDevice};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use iothub_protocol::sas::SharedAccessKey;
-use iothub_protocol::twin::{ConnectionState, Twin};
+use iothub_protocol::twin::{ConnectionState, DeviceStatus, Twin};
 use tokio::time::Instant;
 
 use super::Enrolment;
@@ -39,7 +39,7 @@ impl Enrolment<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        if identity.status == "disabled" {
+        if identity.status == DeviceStatus::Disabled {
             return Err(Failure::new(format!(
                 "{} is disabled at the hub, which would not let it connect",
                 self.door

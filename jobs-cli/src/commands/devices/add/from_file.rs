@@ -1,0 +1,133 @@
+//! `doorctl devices add --from`: a file of doors, all or none.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use doorctl::BulkItem;
+use iothub_protocol::DeviceId;
+use serde::Serialize;
+
+use super::keys_folder::KeysFolder;
+use crate::cli::devices::file::AddArgs;
+use crate::commands::devices::record::{self, Form, Record};
+use crate::commands::devices::{registry, without_port};
+use crate::failure::Failure;
+use crate::printer::{Cell, Row};
+use crate::session::Session;
+
+/// So many doors that exist are named.
+const NAMED: usize = 20;
+
+/// Adds the doors of a file.
+pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyhow::Result<()> {
+    let (text, name) = record::source(path, "--from")?;
+    let records = record::read(&text, &name, Form::Add)?;
+    refuse_existing(&records, session).await?;
+    let items: Vec<BulkItem> = records
+        .iter()
+        .map(Record::create)
+        .collect::<anyhow::Result<_>>()?;
+    let host = without_port(session.hub.host_name())?;
+    let mut folder = match &args.keys_folder {
+        Some(path) => Some(KeysFolder::check(path, &items, host)?),
+        None => None,
+    };
+    if !args.dry_run {
+        if let Some(folder) = &mut folder {
+            folder.write(&items)?;
+        }
+        let lines: HashMap<&DeviceId, u64> = records
+            .iter()
+            .map(|record| (&record.id, record.line))
+            .collect();
+        let said = |door: &DeviceId| format!("{name} line {}", lines.get(door).unwrap_or(&0));
+        let made = registry::create_all(&items, said, session).await;
+        if let (Err(_), Some(folder)) = (&made, &folder) {
+            folder.take_back();
+        }
+        made?;
+    }
+    let outcome = if args.dry_run { "to be added" } else { "added" };
+    let rows: Vec<LineRow> = records
+        .iter()
+        .map(|record| LineRow::new(record, outcome))
+        .collect();
+    session.printer.rows(&rows)?;
+    let doors = match rows.len() {
+        1 => "1 door".to_owned(),
+        many => format!("{many} doors"),
+    };
+    match (args.dry_run, &folder) {
+        (true, _) => session.printer.say(format!(
+            "{name} has no mistake: {doors} would be added; nothing was made"
+        )),
+        (false, None) => session.printer.say(format!(
+            "{doors} added; their keys: doorctl devices connection-string DOOR --out FILE"
+        )),
+        (false, Some(folder)) => session.printer.say(format!(
+            "{doors} added; {folder} has their connection strings; keep them secret"
+        )),
+    }
+    Ok(())
+}
+
+async fn refuse_existing(records: &[Record], session: &Session) -> anyhow::Result<()> {
+    let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
+    let there = registry::existing(&names, &session.hub).await?;
+    if there.is_empty() {
+        return Ok(());
+    }
+    let there = records.iter().filter(|record| there.contains(&record.id));
+    let mut said: Vec<String> = there
+        .map(|record| format!("{} (line {})", record.id, record.line))
+        .collect();
+    let more = said.len().saturating_sub(NAMED);
+    said.truncate(NAMED);
+    if more > 0 {
+        said.push(format!("and {more} more"));
+    }
+    Err(Failure::new(format!(
+        "the hub has doors of this file already: {}; nothing was changed",
+        said.join(", ")
+    ))
+    .next("take them out of the file, or change them: doorctl devices import FILE --update")
+    .into())
+}
+
+/// A line of the file, and what became of it.
+#[derive(Debug, Serialize)]
+struct LineRow {
+    line: u64,
+    door: String,
+    building: String,
+    floor: String,
+    outcome: &'static str,
+}
+
+impl LineRow {
+    fn new(record: &Record, outcome: &'static str) -> Self {
+        Self {
+            line: record.line,
+            door: record.id.to_string(),
+            building: record.desired("building"),
+            floor: record.desired("floor"),
+            outcome,
+        }
+    }
+}
+
+impl Row for LineRow {
+    fn titles() -> Vec<&'static str> {
+        vec!["line", "door", "building", "floor", "outcome"]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::from(self.line.to_string()),
+            Cell::from(&self.door),
+            Cell::from(&self.building),
+            Cell::from(&self.floor),
+            Cell::from(self.outcome),
+        ]
+    }
+}

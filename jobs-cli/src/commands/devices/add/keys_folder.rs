@@ -1,0 +1,134 @@
+//! A folder with a connection string for each new door, for its owner alone.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use doorctl::BulkItem;
+use iothub_protocol::connection_string::HostName;
+
+use crate::commands::devices::keys;
+use crate::failure::Failure;
+use crate::private_file;
+
+/// The folder, and what was made there.
+pub(super) struct KeysFolder {
+    path: PathBuf,
+    host: HostName,
+    made_folder: bool,
+    made: Vec<PathBuf>,
+}
+
+impl KeysFolder {
+    /// Looks whether it can take the files; makes nothing. `host` is without a port.
+    pub(super) fn check(path: &Path, items: &[BulkItem], host: HostName) -> anyhow::Result<Self> {
+        let folder = Self {
+            path: path.to_owned(),
+            host,
+            made_folder: false,
+            made: Vec::new(),
+        };
+        if !path.exists() {
+            return Ok(folder);
+        }
+        let refused = |why: &str| {
+            Failure::new(format!(
+                "--keys-folder {}: {why}; nothing was changed",
+                path.display()
+            ))
+        };
+        if !path.is_dir() {
+            return Err(refused("it is no folder").into());
+        }
+        if let Some(mode) = too_open(path)? {
+            return Err(refused(&format!(
+                "others may look into it (mode {mode:04o}), expected mode 0700"
+            ))
+            .next(format!("chmod 700 {}", path.display()))
+            .into());
+        }
+        let there = items
+            .iter()
+            .map(|item| folder.file(item))
+            .find(|file| file.exists());
+        match there {
+            Some(file) => {
+                let file = file.display();
+                Err(refused(&format!("{file} exists and is not overwritten")).into())
+            }
+            None => Ok(folder),
+        }
+    }
+
+    fn file(&self, item: &BulkItem) -> PathBuf {
+        self.path.join(format!("{}.connection-string", item.id))
+    }
+
+    /// Makes the files; on an error none is left.
+    pub(super) fn write(&mut self, items: &[BulkItem]) -> anyhow::Result<()> {
+        let written = self.write_all(items);
+        if written.is_err() {
+            self.take_back();
+        }
+        written
+    }
+
+    fn write_all(&mut self, items: &[BulkItem]) -> anyhow::Result<()> {
+        if !self.path.exists() {
+            let mut builder = fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            let made = builder.create(&self.path);
+            made.with_context(|| format!("--keys-folder {}", self.path.display()))?;
+            self.made_folder = true;
+        }
+        for item in items {
+            let authentication = item.authentication.as_ref();
+            let keys = authentication.and_then(|given| given.symmetric_key.as_ref());
+            let key = keys.and_then(|keys| keys.primary_key.as_deref());
+            let key = key.context("a new door has keys")?;
+            let text = keys::connection_string(&self.host, &item.id, key)?;
+            let file = self.file(item);
+            private_file::create(&file, &format!("{text}\n"))?;
+            self.made.push(file);
+        }
+        Ok(())
+    }
+
+    /// Takes away what was made here.
+    pub(super) fn take_back(&self) {
+        for file in &self.made {
+            // None of them was there before.
+            drop(fs::remove_file(file));
+        }
+        if self.made_folder {
+            drop(fs::remove_dir(&self.path));
+        }
+    }
+}
+
+impl fmt::Display for KeysFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+/// The permission bits, when they let others in.
+#[cfg(unix)]
+fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata =
+        fs::metadata(path).with_context(|| format!("--keys-folder {}", path.display()))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    Ok((mode & 0o077 != 0).then_some(mode))
+}
+
+#[cfg(not(unix))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "permissions are judged on Unix only"
+)]
+fn too_open(_: &Path) -> anyhow::Result<Option<u32>> {
+    Ok(None)
+}

@@ -1,0 +1,258 @@
+//! Keys of doors: `doorctl devices connection-string` and `rotate-key`. They go to files of mode 0600 and nowhere else.
+
+use std::fs;
+use std::path::Path;
+
+use doorctl::{Authentication, DeviceIdentity, SymmetricKey};
+use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::{DeviceId, ErrorCode};
+use serde::Serialize;
+
+use super::bulk::is_refusal;
+use super::without_port;
+use crate::cli::devices::change::{RotateKeyArgs, WhichKey};
+use crate::exit_status::ExitStatus;
+use crate::failure::{Failure, sentence};
+use crate::printer::Format;
+use crate::private_file;
+use crate::session::{Session, door, explain_door};
+
+/// A generated key has as many bytes as the signature it makes.
+const KEY_BYTES: usize = 32;
+
+/// What a door's authentication is called that has keys.
+const WITH_KEYS: &str = "sas";
+
+/// A fresh key, in base64.
+pub(super) fn fresh() -> anyhow::Result<String> {
+    let key = SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>())?;
+    Ok(key.to_base64())
+}
+
+/// Two fresh keys, as an identity has them.
+pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
+    Ok(Authentication {
+        kind: WITH_KEYS.to_owned(),
+        symmetric_key: Some(SymmetricKey {
+            primary_key: Some(fresh()?),
+            secondary_key: Some(fresh()?),
+        }),
+        x509_thumbprint: None,
+    })
+}
+
+/// The connection string of a door with this key: a secret. `host` is without a port.
+pub(super) fn connection_string(
+    host: &HostName,
+    door: &DeviceId,
+    key: &str,
+) -> anyhow::Result<String> {
+    Ok(DeviceConnectionString {
+        host_name: host.clone(),
+        device_id: door.clone(),
+        gateway_host_name: None,
+        credential: DeviceCredential::Key(SharedAccessKey::from_base64(key)?),
+    }
+    .expose_secret())
+}
+
+/// `devices connection-string`.
+pub(super) async fn write_connection_string(
+    name: &str,
+    out: &Path,
+    secondary: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let id = door(name)?;
+    let identity = match session.hub.device(&id).await {
+        Ok(identity) => identity,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
+    let keys = identity
+        .authentication
+        .and_then(|authentication| authentication.symmetric_key);
+    let key = keys.and_then(|keys| match secondary {
+        true => keys.secondary_key,
+        false => keys.primary_key,
+    });
+    let key = key.filter(|key| !key.is_empty()).ok_or_else(|| {
+        Failure::new(format!("the hub shows no key of {id}"))
+            .next("doors with certificates have none; else use a policy that may read the registry")
+    })?;
+    let text = connection_string(&without_port(session.hub.host_name())?, &id, &key)?;
+    private_file::create(out, &format!("{text}\n"))?;
+    session
+        .printer
+        .say(format!("{} is written; keep it secret", out.display()));
+    Ok(())
+}
+
+/// What was rotated, as JSON.
+#[derive(Debug, Serialize)]
+struct Rotated<'a> {
+    door: &'a DeviceId,
+    key: &'static str,
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+}
+
+/// `devices rotate-key`: the file is there before the old key stops working, and goes again when it does not stop.
+pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let id = door(&args.door)?;
+    let mut identity = match session.hub.device(&id).await {
+        Ok(identity) => identity,
+        Err(error) => return Err(explain_door(session, &id, error).await),
+    };
+    let key = renew(&mut identity, args.key)?;
+    let text = connection_string(&without_port(session.hub.host_name())?, &id, &key)?;
+    private_file::create(&args.out, &format!("{text}\n"))?;
+    let changed = match session.hub.device_update(&identity).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            // It was made here; what is in it is no key, or can be had of the hub.
+            drop(fs::remove_file(&args.out));
+            return Err(not_rotated(
+                &id,
+                error.code(),
+                is_refusal(&error),
+                error.into(),
+            ));
+        }
+    };
+    tell(args, session);
+    if session.printer.format() != Format::Table {
+        session.printer.document(&Rotated {
+            door: &id,
+            key: name(args.key),
+            file: args.out.display().to_string(),
+            etag: changed.etag,
+        })?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// Puts fresh keys into an identity; gives the one to hand out.
+fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<String> {
+    let id = identity.device_id.clone();
+    let authentication = identity.authentication.as_mut();
+    let keys = authentication
+        .filter(|authentication| authentication.kind == WITH_KEYS)
+        .and_then(|authentication| authentication.symmetric_key.as_mut())
+        .filter(|keys| keys.primary_key.is_some() && keys.secondary_key.is_some())
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "the hub shows no keys of {id}; nothing was changed"
+            ))
+            .next(
+                "doors with certificates have none; else use a policy that may write the registry",
+            )
+        })?;
+    let key = fresh()?;
+    match which {
+        WhichKey::Primary => keys.primary_key = Some(key.clone()),
+        WhichKey::Secondary => keys.secondary_key = Some(key.clone()),
+        WhichKey::Both => {
+            keys.primary_key = Some(key.clone());
+            keys.secondary_key = Some(fresh()?);
+        }
+    }
+    Ok(key)
+}
+
+fn not_rotated(
+    id: &DeviceId,
+    code: Option<ErrorCode>,
+    nothing_was_done: bool,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    if code == Some(ErrorCode::PreconditionFailed) {
+        return Failure::new(format!(
+            "{id} was changed by somebody else meanwhile; no key was changed"
+        ))
+        .next("look at it, and say it again: doorctl devices show NAME")
+        .into();
+    }
+    if nothing_was_done {
+        return error.context("no key was changed");
+    }
+    Failure::new(format!(
+        "{}; whether {id} has the new key is not known",
+        sentence(&error)
+    ))
+    .next(format!(
+        "take the key that it has now: doorctl devices connection-string {id} --out FILE"
+    ))
+    .into()
+}
+
+fn tell(args: &RotateKeyArgs, session: &Session) {
+    let (door, out) = (&args.door, args.out.display());
+    let said = |text: String| session.printer.say(text);
+    said(format!("{out} is written; keep it secret"));
+    match args.key {
+        WhichKey::Secondary => {
+            said(format!(
+                "the old secondary key of {door} has stopped working: a door that used it must get {out} now; the primary key still works"
+            ));
+            said(format!(
+                "when the door uses {out}: doorctl devices rotate-key {door} --key primary --out FILE"
+            ));
+        }
+        WhichKey::Primary => said(format!(
+            "the old primary key of {door} has stopped working: a door that used it must get {out} now; the secondary key still works"
+        )),
+        WhichKey::Both => said(format!(
+            "both old keys of {door} have stopped working: it is cut off until it gets {out}"
+        )),
+    }
+}
+
+const fn name(which: WhichKey) -> &'static str {
+    match which {
+        WhichKey::Primary => "primary",
+        WhichKey::Secondary => "secondary",
+        WhichKey::Both => "both",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn identity(kind: &str) -> DeviceIdentity {
+        serde_json::from_value(json!({
+            "deviceId": "east", "connectionState": "Disconnected", "status": "enabled",
+            "authentication": {"type": kind, "symmetricKey": {"primaryKey": "b25l", "secondaryKey": "dHdv"}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_key_that_is_not_meant_stays() {
+        for (which, primary_stays, secondary_stays) in [
+            (WhichKey::Primary, false, true),
+            (WhichKey::Secondary, true, false),
+            (WhichKey::Both, false, false),
+        ] {
+            let mut identity = identity("sas");
+            let key = renew(&mut identity, which).unwrap();
+            let keys = identity.authentication.unwrap().symmetric_key.unwrap();
+            let (primary, secondary) = (keys.primary_key.unwrap(), keys.secondary_key.unwrap());
+            assert_eq!(
+                (primary == "b25l", secondary == "dHdv"),
+                (primary_stays, secondary_stays)
+            );
+            assert_eq!(key, if primary_stays { secondary } else { primary });
+        }
+    }
+
+    #[test]
+    fn a_door_with_a_certificate_has_no_key_to_rotate() {
+        let error = renew(&mut identity("selfSigned"), WhichKey::Both).unwrap_err();
+        assert!(error.to_string().contains("no keys of east"), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! `doorctl devices list`: any number of doors, page by page.
+
+mod column;
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use doorctl::Page;
+use iothub_protocol::DeviceId;
+use iothub_protocol::twin::Twin;
+use serde_json::{Map, Value};
+
+use crate::cli::devices::list::ListArgs;
+use crate::door::DoorRow;
+use crate::printer::{Record, Row as _, Stream};
+use crate::session::{Session, unknown_door};
+use crate::target::Target;
+
+use column::Column;
+
+/// What is sorted by when nothing is said.
+const BY_NAME: &str = "door";
+
+/// Lists doors.
+pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
+    let view = View::new(args)?;
+    let target = Target::from_args(&args.target)?;
+    let query = target
+        .as_ref()
+        .map_or("SELECT * FROM devices".to_owned(), Target::query);
+    let names = target.iter().flat_map(|target| &target.names);
+    let mut missing: HashSet<&DeviceId> = names.collect();
+    let printer = &session.printer;
+    let mut stream = Stream::new(printer, view.titles());
+    // What is sorted waits for the last door.
+    let at_once = view.sort.is_none() && Stream::is_at_once(printer.format());
+    let mut waiting: Vec<(Value, Record)> = Vec::new();
+    let (mut shown, mut more) = (0, false);
+    let mut continuation = None;
+    loop {
+        let page: Page<Twin> = session
+            .hub
+            .query_page(&query, continuation.as_deref())
+            .await?;
+        let mut rows = Vec::new();
+        for twin in &page.items {
+            missing.remove(&twin.device_id);
+            if view.sort.is_none() && args.limit.is_some_and(|limit| shown >= limit) {
+                more = true;
+                break;
+            }
+            rows.push(view.row(twin)?);
+            shown += 1;
+        }
+        match at_once {
+            true => stream.push(rows.into_iter().map(|(_, record)| record).collect())?,
+            false => waiting.extend(rows),
+        }
+        continuation = page.continuation;
+        let is_full = view.sort.is_none() && args.limit.is_some_and(|limit| shown >= limit);
+        more |= is_full && continuation.is_some();
+        if more || continuation.is_none() {
+            break;
+        }
+    }
+    waiting.sort_by(|(a, _), (b, _)| in_order(a, b, args.reverse));
+    if let Some(limit) = args.limit {
+        more |= waiting.len() > limit;
+        waiting.truncate(limit);
+    }
+    let is_empty = shown == 0;
+    if !at_once {
+        stream.push(waiting.into_iter().map(|(_, record)| record).collect())?;
+    }
+    if !more {
+        let mut missing: Vec<&DeviceId> = missing.into_iter().collect();
+        missing.sort();
+        for name in missing {
+            printer.warn(unknown_door(name.as_str(), &[]).to_string());
+        }
+    }
+    match (more, args.limit) {
+        (true, Some(limit)) => printer.say(format!("{limit} shown; there are more doors")),
+        _ if is_empty => printer.say("no door: doorctl devices add NAME"),
+        _ => {}
+    }
+    Ok(stream.finish()?)
+}
+
+/// Which columns, in which order.
+struct View {
+    columns: Option<Vec<Column>>,
+    sort: Option<Column>,
+    by: Column,
+}
+
+impl View {
+    fn new(args: &ListArgs) -> anyhow::Result<Self> {
+        let columns = args.columns.as_ref().map(|columns| {
+            let columns = columns.iter().map(|text| Column::parse("--columns", text));
+            columns.collect::<Result<Vec<_>, _>>()
+        });
+        let sort = args
+            .sort
+            .as_deref()
+            .map(|text| Column::parse("--sort", text));
+        let sort = sort.transpose()?;
+        let by = match (&sort, args.reverse) {
+            (Some(column), _) => column.clone(),
+            (None, _) => Column::parse("--sort", BY_NAME)?,
+        };
+        Ok(Self {
+            columns: columns.transpose()?,
+            // To turn an order around there has to be one.
+            sort: sort.or_else(|| args.reverse.then(|| by.clone())),
+            by,
+        })
+    }
+
+    fn titles(&self) -> Vec<String> {
+        match &self.columns {
+            None => DoorRow::titles().into_iter().map(str::to_owned).collect(),
+            Some(columns) => columns
+                .iter()
+                .map(|column| column.title().to_owned())
+                .collect(),
+        }
+    }
+
+    /// What a door is sorted by, and how it is shown.
+    fn row(&self, twin: &Twin) -> anyhow::Result<(Value, Record)> {
+        let row = DoorRow::from(twin);
+        let by = self.by.value(twin, &row)?;
+        let Some(columns) = &self.columns else {
+            let record = Record {
+                cells: row.cells(),
+                value: serde_json::to_value(&row)?,
+            };
+            return Ok((by, record));
+        };
+        let mut value = Map::new();
+        let mut cells = Vec::new();
+        for column in columns {
+            let field = column.value(twin, &row)?;
+            cells.push(column.cell(&field, &row));
+            value.insert(column.title().to_owned(), field);
+        }
+        let value = Value::Object(value);
+        Ok((by, Record { cells, value }))
+    }
+}
+
+/// Numbers by their size, also when they are written as text, before texts; what is empty comes last, whichever way it is turned.
+fn in_order(a: &Value, b: &Value, reverse: bool) -> Ordering {
+    let number = |value: &Value| match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
+    let turned = |order: Ordering| if reverse { order.reverse() } else { order };
+    match (is_empty(a), is_empty(b)) {
+        (true, true) => return Ordering::Equal,
+        (false, true) => return Ordering::Less,
+        (true, false) => return Ordering::Greater,
+        (false, false) => {}
+    }
+    turned(match (number(a), number(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => match (a, b) {
+            (Value::String(a), Value::String(b)) => a.cmp(b),
+            (a, b) => a.to_string().cmp(&b.to_string()),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_come_before_texts_and_nothing_comes_last() {
+        let mut values = [
+            json!("b"),
+            json!(null),
+            json!("10"),
+            json!(9),
+            json!(""),
+            json!("a"),
+        ];
+        values.sort_by(|a, b| in_order(a, b, false));
+        assert_eq!(json!(values), json!([9, "10", "a", "b", null, ""]));
+        values.sort_by(|a, b| in_order(a, b, true));
+        assert_eq!(json!(values), json!(["b", "a", "10", 9, null, ""]));
+    }
+}

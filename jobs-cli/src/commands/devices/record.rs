@@ -1,0 +1,259 @@
+//! A door as files have it: `devices add --from`, `export` and `import`. What is written as JSON is a line of an Azure export, so that files of
+//! the one can be read by the other.
+
+mod json;
+pub(super) mod table;
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use doorctl::{Authentication, BulkItem, ImportMode, NewProperties};
+use iothub_protocol::DeviceId;
+use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::twin::limits::{check_growth, check_replacement};
+use iothub_protocol::twin::{Capabilities, DeviceStatus, Object, SectionKind, Thumbprints};
+use serde::Serialize;
+
+use super::keys;
+use crate::failure::Failure;
+
+pub(super) use table::Form;
+
+/// So many mistakes are told; the others are counted.
+const TOLD: usize = 20;
+
+/// The longest reason, in characters.
+const MAX_REASON: usize = 128;
+
+/// Keys are 16 to 64 bytes, as Azure's are.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// A door as a file has it; what is none is not said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    /// Its line, or its place in a JSON array: from 1.
+    #[serde(skip)]
+    pub(super) line: u64,
+    pub(super) id: DeviceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<DeviceStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authentication: Option<Authentication>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) capabilities: Option<Capabilities>,
+    pub(super) tags: Object,
+    pub(super) properties: NewProperties,
+}
+
+/// What is wrong in a file, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mistake {
+    line: u64,
+    column: Option<String>,
+    message: String,
+}
+
+impl Mistake {
+    fn new(line: u64, column: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            column: column.map(str::to_owned),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if let Some(column) = &self.column {
+            write!(f, ", {column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// The text of a file, and how it is called; `-` is standard input. `flag` names it when it cannot be read.
+pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)> {
+    let (bytes, name) = match path.to_str() {
+        Some("-") => {
+            let mut bytes = Vec::new();
+            let read = io::stdin().lock().read_to_end(&mut bytes);
+            (read.map(|_| bytes), "standard input".to_owned())
+        }
+        _ => (fs::read(path), path.display().to_string()),
+    };
+    let bytes = bytes.with_context(|| format!("{flag}: cannot read {name}"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        Failure::new(format!(
+            "{name} line {line}: not UTF-8; nothing was changed"
+        ))
+        .next("save it as UTF-8: spreadsheets call it \"CSV UTF-8\"")
+    })?;
+    Ok((text, name))
+}
+
+/// Reads all doors of a file; every mistake is found before anything is done. `name` is how the file is called.
+pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Failure> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut mistakes = Vec::new();
+    let is_json = form == Form::Import && text.trim_start().starts_with(['{', '[']);
+    let records = match is_json {
+        true => json::read(text, &mut mistakes),
+        false => table::read(text, form, &mut mistakes),
+    };
+    for record in &records {
+        record.check(&mut mistakes);
+    }
+    twice(&records, &mut mistakes);
+    mistakes.sort_by_key(|mistake| mistake.line);
+    if !mistakes.is_empty() {
+        return Err(refused(name, &mistakes));
+    }
+    if records.is_empty() {
+        return Err(Failure::new(format!(
+            "{name} has no door; nothing was changed"
+        )));
+    }
+    Ok(records)
+}
+
+fn refused(name: &str, mistakes: &[Mistake]) -> Failure {
+    let counted = match mistakes.len() {
+        1 => "a mistake".to_owned(),
+        many => format!("{many} mistakes"),
+    };
+    let mut message = format!("{name} has {counted}; nothing was changed");
+    for mistake in mistakes.iter().take(TOLD) {
+        message += &format!("\n  {mistake}");
+    }
+    if mistakes.len() > TOLD {
+        message += &format!("\n  and {} more", mistakes.len() - TOLD);
+    }
+    Failure::new(message)
+}
+
+/// Each door once.
+fn twice(records: &[Record], mistakes: &mut Vec<Mistake>) {
+    let mut seen = std::collections::HashMap::new();
+    for record in records {
+        if let Some(first) = seen.insert(&record.id, record.line) {
+            let message = format!(
+                "{:?} stands on line {first} too; expected each door once",
+                record.id.as_str()
+            );
+            mistakes.push(Mistake::new(record.line, Some("door"), message));
+        }
+    }
+}
+
+impl Record {
+    /// A door of which nothing is said.
+    pub(super) fn new(line: u64, id: DeviceId) -> Self {
+        Self {
+            line,
+            id,
+            status: None,
+            status_reason: None,
+            authentication: None,
+            capabilities: None,
+            tags: Object::new(),
+            properties: NewProperties::default(),
+        }
+    }
+
+    /// What the hub would refuse, or take otherwise than it was meant.
+    fn check(&self, mistakes: &mut Vec<Mistake>) {
+        let mut wrong = |column: &str, message: String| {
+            mistakes.push(Mistake::new(self.line, Some(column), message));
+        };
+        for (kind, values) in [
+            (SectionKind::Tags, &self.tags),
+            (SectionKind::Desired, &self.properties.desired),
+        ] {
+            let fits = check_replacement(kind, values)
+                .and_then(|()| check_growth(kind, &Object::new(), values));
+            if let Err(error) = fits {
+                let text = error.to_string();
+                let (path, problem) = text.split_once(": ").unwrap_or(("", &text));
+                wrong(path.trim_start_matches("properties."), problem.to_owned());
+            }
+        }
+        let reason = self
+            .status_reason
+            .as_ref()
+            .map(|reason| reason.chars().count());
+        if let Some(length) = reason.filter(|length| *length > MAX_REASON) {
+            wrong(
+                "statusReason",
+                format!("{length} characters; expected at most {MAX_REASON}"),
+            );
+        }
+        if let Some(Err(message)) = self.authentication.as_ref().map(check_authentication) {
+            wrong("authentication", message);
+        }
+    }
+
+    /// The operation that makes the door; keys that are not given are made here.
+    pub(super) fn create(&self) -> anyhow::Result<BulkItem> {
+        let authentication = match &self.authentication {
+            Some(given) if given.kind != "sas" || given.symmetric_key.is_some() => given.clone(),
+            _ => keys::fresh_pair()?,
+        };
+        let mut item = BulkItem::new(self.id.clone(), ImportMode::Create);
+        item.status = Some(self.status.unwrap_or_default());
+        item.status_reason.clone_from(&self.status_reason);
+        item.authentication = Some(authentication);
+        item.capabilities = self.capabilities;
+        item.tags.clone_from(&self.tags);
+        item.properties.clone_from(&self.properties);
+        Ok(item)
+    }
+
+    /// A value that is assigned, as a person writes it.
+    pub(super) fn desired(&self, name: &str) -> String {
+        let value = self.properties.desired.get(name);
+        value.map_or(String::new(), crate::printer::plain)
+    }
+}
+
+/// Never tells a key.
+fn check_authentication(authentication: &Authentication) -> Result<(), String> {
+    let kinds = ["sas", "selfSigned", "certificateAuthority", "none"];
+    if !kinds.contains(&authentication.kind.as_str()) {
+        return Err(format!(
+            "type {:?}; expected one of {}",
+            authentication.kind,
+            kinds.join(", ")
+        ));
+    }
+    if let Some(keys) = &authentication.symmetric_key {
+        let both = [&keys.primary_key, &keys.secondary_key];
+        for key in both.into_iter().flatten() {
+            let key = SharedAccessKey::from_base64(key).map_err(|error| error.to_string())?;
+            if !KEY_BYTES.contains(&key.as_bytes().len()) {
+                let (least, most) = (KEY_BYTES.start(), KEY_BYTES.end());
+                return Err(format!(
+                    "a key is too short or too long; expected {least} to {most} bytes in base64"
+                ));
+            }
+        }
+        if authentication.kind == "sas" && both.iter().any(|key| key.is_none()) {
+            return Err("one key is missing; expected both, or none to have them made".to_owned());
+        }
+    }
+    let none = Thumbprints::default();
+    let thumbprints = authentication.x509_thumbprint.as_ref().unwrap_or(&none);
+    if authentication.kind == "selfSigned" && thumbprints.primary_thumbprint.is_none() {
+        return Err("no thumbprint; expected the primary one with selfSigned".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Doors as lines of JSON, or as a JSON array.
+
+use doorctl::Authentication;
+use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Mistake, Record};
+use crate::suggest;
+
+/// Members that are written.
+const OURS: [&str; 7] = [
+    "id",
+    "status",
+    "statusReason",
+    "authentication",
+    "capabilities",
+    "tags",
+    "properties",
+];
+
+/// Members of an Azure export that the hub decides, or that no door has.
+const PASSED_OVER: [&str; 5] = [
+    "eTag",
+    "twinETag",
+    "importMode",
+    "deviceScope",
+    "parentScopes",
+];
+
+/// Members of a section that the hub writes.
+const OF_THE_HUB: [&str; 2] = ["$metadata", "$version"];
+
+/// Reads the doors; what is wrong goes to `mistakes`.
+pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
+    let mut values: Vec<(u64, Value)> = Vec::new();
+    if text.trim_start().starts_with('[') {
+        match serde_json::from_str::<Vec<Value>>(text) {
+            Ok(items) => values.extend((1..).zip(items)),
+            Err(error) => mistakes.push(not_json(u64::try_from(error.line()).unwrap_or(0), &error)),
+        }
+    } else {
+        for (line, text) in (1..).zip(text.lines()) {
+            match serde_json::from_str(text) {
+                _ if text.trim().is_empty() => {}
+                Ok(value) => values.push((line, value)),
+                Err(error) => mistakes.push(not_json(line, &error)),
+            }
+        }
+    }
+    let mut records = Vec::new();
+    for (line, value) in values {
+        match record(line, value) {
+            Ok(record) => records.push(record),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    records
+}
+
+/// Says where; not what stands there, which may be a key.
+fn not_json(line: u64, error: &serde_json::Error) -> Mistake {
+    let column = error.column();
+    Mistake::new(
+        line,
+        None,
+        format!("not JSON at column {column}; expected a door a line, or an array of doors"),
+    )
+}
+
+fn record(line: u64, value: Value) -> Result<Record, Mistake> {
+    let wrong = |member: &str, message: String| Mistake::new(line, Some(member), message);
+    let Value::Object(mut members) = value else {
+        return Err(Mistake::new(
+            line,
+            None,
+            "not an object; expected a door such as {\"id\":\"lobby-east\"}",
+        ));
+    };
+    if let Some(stray) = members
+        .keys()
+        .find(|name| !OURS.iter().chain(&PASSED_OVER).any(|known| known == name))
+    {
+        let meant = suggest::closest(stray, OURS);
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+        return Err(wrong(stray, format!("no door has such a member{meant}")));
+    }
+    let id = match members.get("id").and_then(Value::as_str) {
+        Some(text) => text
+            .parse()
+            .map_err(|error| wrong("id", format!("{error}")))?,
+        None => {
+            return Err(wrong(
+                "id",
+                "missing; expected the name of the door".to_owned(),
+            ));
+        }
+    };
+    let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
+    let mut record = Record::new(line, id);
+    record.status = member(
+        line,
+        "status",
+        take("status"),
+        "\"enabled\" or \"disabled\"",
+    )?
+    .map(|status: DeviceStatus| status);
+    record.status_reason = member(line, "statusReason", take("statusReason"), "text")?;
+    let form = "{\"type\":\"sas\",\"symmetricKey\":{\"primaryKey\":..,\"secondaryKey\":..}}";
+    let given: Option<Authentication> =
+        member(line, "authentication", take("authentication"), form)?;
+    record.authentication = given.map(without_empty);
+    let capabilities: Option<Capabilities> = member(
+        line,
+        "capabilities",
+        take("capabilities"),
+        "{\"iotEdge\":false}",
+    )?;
+    record.capabilities = capabilities.filter(|capabilities| capabilities.iot_edge);
+    record.tags = section(line, "tags", take("tags"))?;
+    if let Some(properties) = take("properties") {
+        let Value::Object(mut properties) = properties else {
+            return Err(wrong(
+                "properties",
+                "expected an object with `desired`".to_owned(),
+            ));
+        };
+        record.properties.desired =
+            section(line, "properties.desired", properties.remove("desired"))?;
+        // What a door reported, it reports again.
+        properties.remove("reported");
+        if let Some(stray) = properties.keys().next() {
+            return Err(wrong(
+                "properties",
+                format!("has {stray:?}; expected `desired`"),
+            ));
+        }
+    }
+    Ok(record)
+}
+
+fn member<T: DeserializeOwned>(
+    line: u64,
+    name: &str,
+    value: Option<Value>,
+    expected: &str,
+) -> Result<Option<T>, Mistake> {
+    let value = value.map(serde_json::from_value).transpose();
+    // The error of the parser would repeat what stands there: it may be a key.
+    value.map_err(|_| Mistake::new(line, Some(name), format!("expected {expected}")))
+}
+
+fn section(line: u64, name: &str, value: Option<Value>) -> Result<Object, Mistake> {
+    let mut values: Object = member(line, name, value, "an object")?.unwrap_or_default();
+    values.retain(|name, _| !OF_THE_HUB.contains(&name.as_str()));
+    Ok(values)
+}
+
+/// Azure writes members of the kinds of authentication that a device does not use, too.
+fn without_empty(mut authentication: Authentication) -> Authentication {
+    let keys = authentication.symmetric_key.take();
+    authentication.symmetric_key =
+        keys.filter(|keys| keys.primary_key.is_some() || keys.secondary_key.is_some());
+    let thumbprints = authentication.x509_thumbprint.take();
+    authentication.x509_thumbprint = thumbprints.filter(|thumbprints| {
+        thumbprints.primary_thumbprint.is_some() || thumbprints.secondary_thumbprint.is_some()
+    });
+    authentication
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Form, read};
+
+    #[test]
+    fn a_line_of_an_azure_export_is_read() {
+        let text = r#"{"id":"east","eTag":"MQ==","importMode":"create","status":"disabled","statusReason":"x","authentication":{"type":"sas","symmetricKey":{"primaryKey":"MDEyMzQ1Njc4OWFiY2RlZg==","secondaryKey":"MDEyMzQ1Njc4OWFiY2RlZg=="},"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null}},"twinETag":"AAAAAAAAAAE=","tags":{"wing":"east"},"properties":{"desired":{"floor":3,"$metadata":{},"$version":4},"reported":{"$version":1}},"capabilities":{"iotEdge":false}}"#;
+        let records = read(text, "f", Form::Import).unwrap();
+        assert_eq!(
+            serde_json::to_value(&records[0]).unwrap(),
+            json!({
+                "id": "east", "status": "disabled", "statusReason": "x",
+                "authentication": {"type": "sas", "symmetricKey": {"primaryKey": "MDEyMzQ1Njc4OWFiY2RlZg==", "secondaryKey": "MDEyMzQ1Njc4OWFiY2RlZg=="}},
+                "tags": {"wing": "east"}, "properties": {"desired": {"floor": 3}},
+            })
+        );
+        let array = format!("[{text}]");
+        assert_eq!(read(&array, "f", Form::Import).unwrap(), records);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_lines_and_without_keys() {
+        let text = [
+            r#"{"id":"east","tag":{}}"#,
+            r#"{"id":"a b"}"#,
+            r#"{"id":"west","authentication":"c2VjcmV0"}"#,
+            "{\"id\"",
+            r#"{"id":"north","authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0"}}}"#,
+            r#"{"id":"south","tags":{"a":null}}"#,
+            r#"{"id":"south","properties":{"desires":1}}"#,
+        ];
+        let error = read(&text.join("\n"), "doors.jsonl", Form::Import)
+            .unwrap_err()
+            .to_string();
+        insta::assert_snapshot!(error);
+        assert!(!error.contains("c2VjcmV0"));
+    }
+}

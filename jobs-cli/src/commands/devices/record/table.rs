@@ -1,0 +1,340 @@
+//! Doors as lines of CSV: a column for each fact, `tags.` and `desired.` with dots that nest.
+
+mod write;
+
+use doorctl::{Authentication, SymmetricKey};
+use iothub_protocol::twin::{DeviceStatus, Object, Thumbprints};
+use serde_json::Value;
+
+use super::super::add;
+use super::{Mistake, Record};
+use crate::cli::twin::scalar;
+use crate::commands::twin;
+use crate::suggest;
+
+pub(in crate::commands::devices) use write::write;
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands::devices) enum Form {
+    /// New doors, with names that doorctl gives.
+    Add,
+    /// Doors as they were, with what an export has.
+    Import,
+}
+
+/// Columns of every form.
+const PLACE: [&str; 3] = ["door", "building", "floor"];
+
+/// Columns of an import.
+const IDENTITY: [&str; 7] = [
+    "status",
+    "statusReason",
+    "authenticationType",
+    "primaryKey",
+    "secondaryKey",
+    "primaryThumbprint",
+    "secondaryThumbprint",
+];
+
+/// Reads the doors; what is wrong goes to `mistakes`.
+pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter(text))
+        .trim(csv::Trim::All)
+        .flexible(true)
+        .has_headers(false)
+        .from_reader(text.as_bytes());
+    let mut lines = reader.records();
+    let header = match lines.next() {
+        Some(Ok(header)) => header,
+        _ => {
+            mistakes.push(Mistake::new(
+                1,
+                None,
+                "empty; expected a header such as door,building,floor",
+            ));
+            return Vec::new();
+        }
+    };
+    let columns: Vec<String> = header.iter().map(str::to_owned).collect();
+    let before = mistakes.len();
+    check_columns(&columns, form, mistakes);
+    if mistakes.len() > before {
+        return Vec::new();
+    }
+    let mut records = Vec::new();
+    let mut at = At::new(text);
+    for fields in lines {
+        let fields = match fields {
+            Ok(fields) => fields,
+            // The text is UTF-8 and fields may be missing: nothing is left that could be wrong.
+            Err(error) => {
+                mistakes.push(Mistake::new(0, None, error.to_string()));
+                continue;
+            }
+        };
+        let line = at.line(fields.position());
+        if fields.len() != columns.len() {
+            let message = format!(
+                "{} fields; expected {}, as the header has",
+                fields.len(),
+                columns.len()
+            );
+            mistakes.push(Mistake::new(line, None, message));
+            continue;
+        }
+        let cells = columns.iter().map(String::as_str).zip(&fields);
+        let cells: Vec<(&str, &str)> = cells.filter(|(_, cell)| !cell.is_empty()).collect();
+        records.extend(record(line, &cells, form, mistakes));
+    }
+    records
+}
+
+/// The line of a record. The reader's own count begins a record before the line feed that ends the one before.
+struct At<'a> {
+    text: &'a [u8],
+    byte: usize,
+    line: u64,
+}
+
+impl<'a> At<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text: text.as_bytes(),
+            byte: 0,
+            line: 1,
+        }
+    }
+
+    fn line(&mut self, position: Option<&csv::Position>) -> u64 {
+        let start = position.and_then(|position| usize::try_from(position.byte()).ok());
+        let start = start.unwrap_or(self.byte);
+        while let Some(byte) = self.text.get(self.byte) {
+            if self.byte >= start && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            self.line += u64::from(*byte == b'\n');
+            self.byte += 1;
+        }
+        self.line
+    }
+}
+
+/// Spreadsheets of half the world write semicolons.
+fn delimiter(text: &str) -> u8 {
+    let header = text.lines().next().unwrap_or_default();
+    match header.contains(',') || !header.contains(';') {
+        true => b',',
+        false => b';',
+    }
+}
+
+fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
+    let named: Vec<&str> = match form {
+        Form::Add => PLACE.to_vec(),
+        Form::Import => PLACE.into_iter().chain(IDENTITY).collect(),
+    };
+    for (at, column) in columns.iter().enumerate() {
+        let path = ["tags.", "desired."]
+            .iter()
+            .find_map(|start| column.strip_prefix(start));
+        let is_path = path.is_some_and(|path| !path.split('.').any(str::is_empty));
+        if columns[..at].contains(column) {
+            mistakes.push(Mistake::new(1, Some(column), "the column is there twice"));
+        } else if !is_path && !named.contains(&column.as_str()) {
+            let meant = suggest::closest(column, named.iter().copied());
+            let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+            let known = named.join(", ");
+            let message = format!(
+                "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{meant}"
+            );
+            mistakes.push(Mistake::new(1, None, message));
+        }
+    }
+    if !columns.iter().any(|column| column == "door") {
+        mistakes.push(Mistake::new(
+            1,
+            None,
+            "no column `door`; expected one with the names",
+        ));
+    }
+}
+
+fn record(
+    line: u64,
+    cells: &[(&str, &str)],
+    form: Form,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Record> {
+    let before = mistakes.len();
+    let mut wrong = |column: &str, message: String| {
+        mistakes.push(Mistake::new(line, Some(column), message));
+    };
+    let cell = |name: &str| {
+        cells
+            .iter()
+            .find(|(column, _)| *column == name)
+            .map(|(_, cell)| *cell)
+    };
+    let id = match (cell("door"), form) {
+        (None, _) => Err("empty; expected the name of the door".to_owned()),
+        (Some(name), Form::Add) => add::fitting(name),
+        (Some(name), Form::Import) => name.parse().map_err(|error| format!("{error}")),
+    };
+    let (mut tags, mut desired) = (Vec::new(), Vec::new());
+    for (column, cell) in cells {
+        if let Some(path) = column.strip_prefix("tags.") {
+            tags.push((path.to_owned(), scalar(cell)));
+        } else if let Some(path) = column.strip_prefix("desired.") {
+            desired.push((path.to_owned(), scalar(cell)));
+        } else if ["building", "floor"].contains(column) {
+            desired.push(((*column).to_owned(), add::place(cell)));
+        }
+    }
+    let mut section = |name: &str, values: &[(String, Value)]| -> Object {
+        for (path, value) in values {
+            if value.is_null() {
+                let column = format!("{name}.{path}");
+                wrong(
+                    &column,
+                    "null; expected a value, or an empty cell".to_owned(),
+                );
+            }
+        }
+        match twin::patch(values, &[]) {
+            Ok(patch) => patch.desired.values().cloned().unwrap_or_default(),
+            Err(error) => {
+                wrong(name, error.to_string());
+                Object::new()
+            }
+        }
+    };
+    let (tags, desired) = (section("tags", &tags), section("desired", &desired));
+    let status = match cell("status") {
+        None => None,
+        Some("enabled") => Some(DeviceStatus::Enabled),
+        Some("disabled") => Some(DeviceStatus::Disabled),
+        Some(other) => {
+            wrong("status", format!("{other:?}; expected enabled or disabled"));
+            None
+        }
+    };
+    let id = id.map_err(|message| wrong("door", message)).ok()?;
+    if mistakes.len() > before {
+        return None;
+    }
+    let owned = |name: &str| cell(name).map(str::to_owned);
+    let mut record = Record::new(line, id);
+    record.status = status;
+    record.status_reason = owned("statusReason");
+    record.authentication = authentication(&owned);
+    record.tags = tags;
+    record.properties.desired = desired;
+    Some(record)
+}
+
+fn authentication(cell: &impl Fn(&str) -> Option<String>) -> Option<Authentication> {
+    let keys = SymmetricKey {
+        primary_key: cell("primaryKey"),
+        secondary_key: cell("secondaryKey"),
+    };
+    let thumbprints = Thumbprints {
+        primary_thumbprint: cell("primaryThumbprint"),
+        secondary_thumbprint: cell("secondaryThumbprint"),
+    };
+    let (has_keys, has_thumbprints) = (
+        keys != SymmetricKey::default(),
+        thumbprints != Thumbprints::default(),
+    );
+    let kind = match (cell("authenticationType"), has_thumbprints, has_keys) {
+        (Some(kind), ..) => kind,
+        (None, true, _) => "selfSigned".to_owned(),
+        (None, false, true) => "sas".to_owned(),
+        (None, false, false) => return None,
+    };
+    Some(Authentication {
+        kind,
+        symmetric_key: has_keys.then_some(keys),
+        x509_thumbprint: has_thumbprints.then_some(thumbprints),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::read;
+    use super::*;
+
+    #[test]
+    fn columns_nest_and_empty_cells_say_nothing() {
+        let text = "door,building,floor,tags.wing,tags.access.group,desired.settings.strikeTime\n\
+                    east,43,3,east,staff,5\nwest, 43 ,mezzanine,,,\n";
+        let records = read(text, "f", Form::Add).unwrap();
+        assert_eq!(
+            records[0].tags,
+            *json!({"wing": "east", "access": {"group": "staff"}})
+                .as_object()
+                .unwrap()
+        );
+        assert_eq!(
+            json!(records[0].properties.desired),
+            json!({"building": 43, "floor": 3, "settings": {"strikeTime": 5}})
+        );
+        assert_eq!(
+            json!(records[1].properties.desired),
+            json!({"building": 43, "floor": "mezzanine"})
+        );
+        assert_eq!((records[1].line, records[1].tags.len()), (3, 0));
+        let semicolons = text.replace(',', ";");
+        assert_eq!(read(&semicolons, "f", Form::Add).unwrap(), records);
+        assert_eq!(
+            read(
+                &format!("\u{feff}{}", text.replace('\n', "\r\n")),
+                "f",
+                Form::Add
+            )
+            .unwrap(),
+            records
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_line_and_column() {
+        let text = "door,floor,tags.wing,tags.wing.a\na b,3,,\neast,3\neast,3,x,y\nwest,1,null,\n,1,,\nnorth,1,,\nnorth,2,,\n";
+        insta::assert_snapshot!(read(text, "doors.csv", Form::Add).unwrap_err().to_string());
+        insta::assert_snapshot!(
+            read("dor,flor,status,floor,floor\n", "doors.csv", Form::Add)
+                .unwrap_err()
+                .to_string()
+        );
+        insta::assert_snapshot!(read("", "doors.csv", Form::Add).unwrap_err().to_string());
+        insta::assert_snapshot!(
+            read("door\n", "doors.csv", Form::Add)
+                .unwrap_err()
+                .to_string()
+        );
+        let text = "door,status,primaryKey\neast,on,\nwest,,c2VjcmV0\n";
+        insta::assert_snapshot!(
+            read(text, "doors.csv", Form::Import)
+                .unwrap_err()
+                .to_string()
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_the_same() {
+        let mut record = Record::new(2, "east".parse().unwrap());
+        record.status = Some(DeviceStatus::Disabled);
+        record.status_reason = Some("stolen, \"maybe\"".to_owned());
+        record.tags = json!({"a": "3", "b": 3, "c": "", "d": " x ", "e": {}, "f": [1, "x"], "g": {"h": true, "i": "null"}, "j": "x,\"y\"\nz"})
+            .as_object().unwrap().clone();
+        record.properties.desired = json!({"floor": "03", "mode": "normal"})
+            .as_object()
+            .unwrap()
+            .clone();
+        let text = write(std::slice::from_ref(&record), false).unwrap();
+        assert_eq!(read(&text, "f", Form::Import).unwrap(), [record]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What came of each door of a verb over many.
+
+use doorctl::ClientError;
+use iothub_protocol::DeviceId;
+use serde::Serialize;
+
+use crate::exit_status::ExitStatus;
+use crate::failure::sentence;
+use crate::printer::{Cell, Row, Tone};
+use crate::session::{Session, explain_door};
+
+/// What could not be done is called so.
+const FAILED: &str = "failed";
+
+/// A door, and what was done or why it was not.
+pub(super) type Done = (DeviceId, anyhow::Result<&'static str>);
+
+/// One door: what was done, or why it was not.
+#[derive(Debug, Serialize)]
+struct ReportRow {
+    door: String,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Row for ReportRow {
+    fn titles() -> Vec<&'static str> {
+        vec!["door", "outcome", "error"]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let tone = match self.error {
+            Some(_) => Tone::Bad,
+            None => Tone::Plain,
+        };
+        vec![
+            Cell::from(&self.door),
+            Cell::toned(self.outcome, tone),
+            Cell::from(self.error.clone().unwrap_or_default()),
+        ]
+    }
+}
+
+/// Prints what came of each door, and says how many of each there are.
+///
+/// # Errors
+///
+/// With one door alone, what was wrong is the command's own error.
+pub(super) async fn report(mut done: Vec<Done>, session: &Session) -> anyhow::Result<ExitStatus> {
+    if let [(_, Err(_))] = &done[..] {
+        if let Some((door, Err(error))) = done.pop() {
+            return Err(match error.downcast::<ClientError>() {
+                Ok(error) => explain_door(session, &door, error).await,
+                Err(error) => error,
+            });
+        }
+    }
+    let rows: Vec<ReportRow> = done
+        .into_iter()
+        .map(|(door, outcome)| ReportRow {
+            door: door.to_string(),
+            outcome: outcome.as_ref().map_or(FAILED, |outcome| *outcome),
+            error: outcome.err().map(|error| sentence(&error)),
+        })
+        .collect();
+    session.printer.rows(&rows)?;
+    session
+        .printer
+        .say(tally(rows.iter().map(|row| row.outcome)));
+    Ok(match rows.iter().any(|row| row.error.is_some()) {
+        true => ExitStatus::Incomplete,
+        false => ExitStatus::Success,
+    })
+}
+
+/// `2 changed, 1 failed`: failures last.
+pub(super) fn tally(outcomes: impl Iterator<Item = &'static str>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for outcome in outcomes {
+        match counts.iter_mut().find(|(name, _)| *name == outcome) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((outcome, 1)),
+        }
+    }
+    counts.sort_by_key(|(name, _)| *name == FAILED);
+    let said: Vec<String> = counts
+        .into_iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    said.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_last() {
+        assert_eq!(
+            tally(["failed", "changed", "unchanged", "changed"].into_iter()),
+            "2 changed, 1 unchanged, 1 failed"
+        );
+    }
+}

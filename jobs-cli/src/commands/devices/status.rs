@@ -1,0 +1,93 @@
+//! `doorctl devices enable`, `doorctl devices disable`.
+
+use doorctl::{ClientError, HubClient};
+use iothub_protocol::twin::DeviceStatus;
+use iothub_protocol::{DeviceId, ErrorCode};
+
+use super::report::report;
+use crate::cli::devices::change::StatusArgs;
+use crate::commands::confirm::confirm;
+use crate::commands::many;
+use crate::commands::progress::Progress;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// The longest reason, in characters.
+const MAX_REASON: usize = 128;
+
+/// How often an identity is read again that somebody else changed meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Lets doors connect, or keeps them from it.
+pub(super) async fn set(
+    status: DeviceStatus,
+    args: &StatusArgs,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let reason = args.reason.as_deref();
+    if let Some(length) = reason.map(|reason| reason.chars().count()) {
+        if length > MAX_REASON {
+            let message =
+                format!("--reason has {length} characters; expected at most {MAX_REASON}");
+            return Err(Failure::new(message).into());
+        }
+    }
+    let doors = many::exact(&args.target, session).await?;
+    let (verb, doing) = match status {
+        DeviceStatus::Enabled => ("enable", "enabling"),
+        DeviceStatus::Disabled => ("disable", "disabling"),
+    };
+    confirm(verb, doors.len(), args.confirm)?;
+    let progress = Progress::new(&session.printer, doing, doors.len());
+    let work = doors
+        .into_iter()
+        .map(|door| (door.device_id, args.reason.clone()));
+    let done = many::each(work, &session.hub, |hub, door, reason| {
+        let progress = progress.clone();
+        async move {
+            let outcome = set_one(&hub, &door, status, reason).await;
+            progress.done(1);
+            outcome.map_err(Into::into)
+        }
+    })
+    .await;
+    progress.clear();
+    report(done, session).await
+}
+
+async fn set_one(
+    hub: &HubClient,
+    door: &DeviceId,
+    status: DeviceStatus,
+    reason: Option<String>,
+) -> Result<&'static str, ClientError> {
+    let mut attempt = 1;
+    loop {
+        let mut identity = hub.device(door).await?;
+        let is_same = identity.status == status;
+        if is_same && (identity.status_reason == reason || reason.is_none()) {
+            return Ok("unchanged");
+        }
+        identity.status = status;
+        identity.status_reason.clone_from(&reason);
+        match hub.device_update(&identity).await {
+            Ok(_) if is_same => return Ok("changed"),
+            Ok(_) => return Ok(word(status)),
+            Err(error)
+                if error.code() == Some(ErrorCode::PreconditionFailed) && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// As the registry spells it.
+pub(super) const fn word(status: DeviceStatus) -> &'static str {
+    match status {
+        DeviceStatus::Enabled => "enabled",
+        DeviceStatus::Disabled => "disabled",
+    }
+}

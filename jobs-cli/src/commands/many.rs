@@ -1,0 +1,91 @@
+//! Many doors at once: which are meant, and doing something for each. What verbs of devices and of doors share.
+
+use std::sync::Arc;
+
+use doorctl::HubClient;
+use iothub_protocol::DeviceId;
+use iothub_protocol::twin::Twin;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::jobs::create::refuse_unknown;
+use crate::cli::target::TargetArgs;
+use crate::failure::Failure;
+use crate::session::{Session, explain_door};
+use crate::target::Target;
+
+/// Doors that something is done for at the same time.
+const AT_ONCE: usize = 16;
+
+/// All that are meant, with their twins.
+pub(super) async fn all(
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<(Target, Vec<Twin>)> {
+    let target = Target::required(args)?;
+    let twins: Vec<Twin> = session.hub.query(&target.query()).await?;
+    if twins.len() < target.names.len() {
+        refuse_unknown(&target, session).await?;
+    }
+    match twins.is_empty() {
+        true => Err(nobody().into()),
+        false => Ok((target, twins)),
+    }
+}
+
+/// Like [`all`], without the target. Doors that are named and nothing else are read one by one: Azure's queries lag behind what was just changed.
+pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
+    if args.all || !by_name {
+        return Ok(all(args, session).await?.1);
+    }
+    let mut names = Target::required(args)?.names;
+    names.sort();
+    names.dedup();
+    let names = names.into_iter().map(|name| (name, ()));
+    let read = each(names, &session.hub, |hub, name, ()| async move {
+        hub.twin(&name).await
+    });
+    let mut twins = Vec::new();
+    for (name, twin) in read.await {
+        match twin {
+            Ok(twin) => twins.push(twin),
+            Err(error) => return Err(explain_door(session, &name, error).await),
+        }
+    }
+    Ok(twins)
+}
+
+/// The error when no door matches.
+pub(super) fn nobody() -> Failure {
+    Failure::new("no door matches; nothing was changed").next("doorctl devices list")
+}
+
+/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of it, by name.
+pub(super) async fn each<I, T, F, R>(
+    doors: impl IntoIterator<Item = (DeviceId, I)>,
+    hub: &HubClient,
+    work: F,
+) -> Vec<(DeviceId, T)>
+where
+    T: Send + 'static,
+    F: Fn(HubClient, DeviceId, I) -> R,
+    R: Future<Output = T> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (door, with) in doors {
+        let work = work(hub.clone(), door.clone(), with);
+        let places = Arc::clone(&places);
+        tasks.spawn(async move {
+            // Never closed.
+            let place = places.acquire().await;
+            let done = work.await;
+            drop(place);
+            (door, done)
+        });
+    }
+    let mut done = tasks.join_all().await;
+    done.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    done
+}

@@ -1,0 +1,57 @@
+//! Files that a verb makes: in the form that is asked for or that their name says, and never in place of another.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::failure::Failure;
+use crate::printer::Format;
+
+/// As `-o` says, else as the file is called, else `otherwise`.
+pub(super) fn format(
+    out: Option<&Path>,
+    asked: Format,
+    otherwise: Format,
+) -> Result<Format, Failure> {
+    let extension = out.and_then(|path| path.extension()?.to_str());
+    match (asked, extension.map(str::to_ascii_lowercase).as_deref()) {
+        (Format::Table, Some("json")) => Ok(Format::Json),
+        (Format::Table, Some("jsonl")) => Ok(Format::Jsonl),
+        (Format::Table, Some("csv")) => Ok(Format::Csv),
+        (Format::Table, None | Some("txt")) => Ok(otherwise),
+        (Format::Table, Some(other)) => Err(Failure::new(format!(
+            "--out: a file called .{other} may be anything; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
+        ))),
+        (asked, _) => Ok(asked),
+    }
+}
+
+/// Writes a file that must not exist yet.
+pub(super) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = file.with_context(|| format!("--out {}", path.display()))?;
+    let written = file.write_all(text.as_bytes());
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_what_was_asked_for_else_what_the_file_is_called() {
+        for (out, asked, expected) in [
+            (None, Format::Table, Format::Csv),
+            (None, Format::Json, Format::Json),
+            (Some("a.JSON"), Format::Table, Format::Json),
+            (Some("a.json"), Format::Csv, Format::Csv),
+            (Some("a"), Format::Table, Format::Csv),
+        ] {
+            let out = out.map(Path::new);
+            assert_eq!(format(out, asked, Format::Csv).unwrap(), expected);
+        }
+        assert!(format(Some(Path::new("a.xlsx")), Format::Table, Format::Csv).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `devices ...` without a hub: mistakes that are told before anybody is asked.
+
+use super::support::Home;
+
+#[test]
+fn tags_have_to_be_given_and_to_be_tags() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "=west"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "wing=east"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "wing=east", "--remove", "wing"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "east", "a$b=1"]));
+    insta::assert_snapshot!(home.run(&["devices", "tag", "--all", "east", "wing=east"]));
+}
+
+#[test]
+fn doors_to_change_have_to_be_chosen() {
+    let home = Home::with_absent_hub();
+    for verb in ["enable", "disable", "remove"] {
+        let told = home.run(&["devices", verb]);
+        let first = "status: 1\n--- stderr\nerror: no doors are chosen; expected door names";
+        assert!(told.starts_with(first), "{verb}: {told}");
+    }
+    insta::assert_snapshot!(home.run(&[
+        "devices",
+        "disable",
+        "east",
+        "--reason",
+        &"x".repeat(129)
+    ]));
+    insta::assert_snapshot!(home.run(&["devices", "remov", "east"]));
+}
+
+#[test]
+fn a_key_is_named_and_has_a_file_to_go_to() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "rotate-key", "east"]));
+    insta::assert_snapshot!(home.run(&[
+        "devices",
+        "rotate-key",
+        "east",
+        "--key",
+        "secundary",
+        "--out",
+        "f"
+    ]));
+}
+
+#[test]
+fn a_file_of_doors_is_checked_before_anybody_is_asked() {
+    let home = Home::with_absent_hub();
+    let file = |name: &str, text: &[u8]| std::fs::write(home.path().join(name), text).unwrap();
+    file(
+        "doors.csv",
+        b"door,floor,tags.wing\nlobby east,3,\nlobby-west,3\n",
+    );
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "nowhere.csv"]));
+    file("latin.csv", b"door,tags.name\neast,caf\xe9\n");
+    insta::assert_snapshot!(home.run(&["devices", "add", "--from", "latin.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "east", "--from", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "add", "east", "--keys-folder", "keys"]));
+    file("doors.jsonl", b"{\"id\":\"east\",\"state\":\"enabled\"}\n");
+    insta::assert_snapshot!(home.run(&["devices", "import", "doors.jsonl"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--with-keys"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.csv"]));
+    insta::assert_snapshot!(home.run(&["devices", "export", "--out", "doors.xlsx"]));
+}
+
+#[test]
+fn a_column_that_is_none_is_answered_with_those_there_are() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["devices", "list", "--sort", "flor"]));
+    insta::assert_snapshot!(home.run(&["devices", "list", "--columns", "door,wing"]));
+    insta::assert_snapshot!(home.run(&["devices", "list", "--limit", "0"]));
+}

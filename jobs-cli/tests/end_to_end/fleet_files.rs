@@ -1,0 +1,316 @@
+//! Files of doors: `devices add --from`, `export`, `import`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use super::azure::proxy::{Azure, Queries, Trouble};
+use super::support::{Lab, Process};
+
+const DOORS: &str = "door,building,floor,tags.wing,desired.settings.strikeTime\n\
+                     east,43,3,east,5\nwest,43,mezzanine,west,\n";
+
+/// `door-000` and so on.
+fn many(count: usize) -> String {
+    let mut text = "door,floor\n".to_owned();
+    for n in 0..count {
+        writeln!(text, "door-{n:03},{}", n % 5).unwrap();
+    }
+    text
+}
+
+fn doors(lab: &Lab) -> usize {
+    let listed = lab.operator.json(&["devices", "list"]);
+    listed.as_array().unwrap().len()
+}
+
+#[test]
+fn a_file_of_doors_is_added_with_a_report_and_private_keys() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let path = |name: &str| operator.folder().join(name);
+    fs::write(path("doors.csv"), DOORS).unwrap();
+    let dry = operator
+        .run(&["devices", "add", "--from", "doors.csv", "--dry-run"])
+        .expect(0);
+    assert!(dry.stdout.contains("to be added"), "{dry:?}");
+    assert_eq!(doors(&lab), 0);
+    let told = operator
+        .run(&[
+            "devices",
+            "add",
+            "--from",
+            "doors.csv",
+            "--keys-folder",
+            "keys",
+            "-o",
+            "csv",
+        ])
+        .expect(0)
+        .says(&["2 doors added; keys has their connection strings"]);
+    assert_eq!(
+        told.stdout,
+        "line,door,building,floor,outcome\n2,east,43,3,added\n3,west,43,mezzanine,added\n"
+    );
+    let twin = operator.json(&["twin", "show", "east"]);
+    assert_eq!(twin["tags"], json!({"wing": "east"}));
+    assert_eq!(
+        twin["properties"]["desired"]["settings"],
+        json!({"strikeTime": 5})
+    );
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("keys"), mode("keys/east.connection-string")),
+        (0o700, 0o600)
+    );
+    operator
+        .run(&["devices", "connection-string", "west", "--out", "west.key"])
+        .expect(0);
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+    assert_eq!(read("keys/west.connection-string"), read("west.key"));
+
+    // Again: nothing is made, and no file is touched.
+    operator
+        .run(&["devices", "add", "--from", "doors.csv"])
+        .expect(1)
+        .says(&["the hub has doors of this file already: east (line 2), west (line 3); nothing was changed"]);
+    operator
+        .run(&["devices", "remove", "east", "west", "--yes"])
+        .expect(0);
+    operator
+        .run(&[
+            "devices",
+            "add",
+            "--from",
+            "doors.csv",
+            "--keys-folder",
+            "keys",
+        ])
+        .expect(1)
+        .says(&["east.connection-string exists and is not overwritten; nothing was changed"]);
+    fs::create_dir(path("open")).unwrap();
+    fs::set_permissions(path("open"), fs::Permissions::from_mode(0o755)).unwrap();
+    operator
+        .run(&[
+            "devices",
+            "add",
+            "--from",
+            "doors.csv",
+            "--keys-folder",
+            "open",
+        ])
+        .expect(1)
+        .says(&[
+            "others may look into it (mode 0755)",
+            "next: chmod 700 open",
+        ]);
+    assert_eq!(doors(&lab), 0);
+}
+
+#[test]
+fn standard_input_is_a_file_too_and_a_mistake_makes_nothing() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "first"]).expect(0);
+    let piped = |text: &str| {
+        fs::write(operator.folder().join("piped"), text).unwrap();
+        let input = fs::File::open(operator.folder().join("piped")).unwrap();
+        let mut command = operator.command(&["devices", "add", "--from", "-"]);
+        command.stdin(Stdio::from(input)).output().unwrap()
+    };
+    let failed = piped("door,floor\neast,3\nfirst,3\n");
+    assert_eq!(failed.status.code(), Some(1));
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        said.contains("already: first (line 3); nothing was changed"),
+        "{said}"
+    );
+    let failed = piped("door,floor\neast,3\nwe st,3\n");
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        said.contains(
+            "standard input has a mistake; nothing was changed\n  line 3, door: \"we st\""
+        ),
+        "{said}"
+    );
+    assert_eq!(doors(&lab), 1);
+    assert_eq!(piped("door,floor\neast,3\n").status.code(), Some(0));
+    assert_eq!(doors(&lab), 2);
+}
+
+#[test]
+fn what_was_made_of_a_file_is_taken_back_when_the_rest_cannot_be_made() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let azure = Azure::before(&lab, Queries::AZURE);
+    fs::write(operator.folder().join("doors.csv"), many(230)).unwrap();
+    let add = || {
+        operator.run(&[
+            "devices",
+            "add",
+            "--from",
+            "doors.csv",
+            "--keys-folder",
+            "keys",
+            "-q",
+        ])
+    };
+    for (trouble, why) in [
+        (
+            Trouble::Refused,
+            "doors.csv line 222, door-220: ServerBusy: come back later; nothing was changed",
+        ),
+        (Trouble::NoAnswer, "nothing was changed"),
+    ] {
+        azure.new_minute();
+        azure.trouble("door-220", trouble);
+        add().expect(1).says(&[why]);
+        assert_eq!(doors(&lab), 0, "{trouble:?}");
+        assert!(!operator.folder().join("keys").exists());
+    }
+    azure.new_minute();
+    azure.trouble("nobody", Trouble::Refused);
+    add().expect(0);
+    assert_eq!(doors(&lab), 230);
+    assert_eq!(azure.strays(), [""; 0]);
+}
+
+#[test]
+fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    fs::write(operator.folder().join("doors.csv"), many(3_000)).unwrap();
+    let mut command = operator.command(&["devices", "add", "--from", "doors.csv"]);
+    let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let said = adding.stderr();
+    let count = ["query", "SELECT COUNT() AS doors FROM devices"];
+    operator.until(&count, |rows| rows[0]["doors"] != 0);
+    assert_eq!(adding.interrupt().code(), Some(130));
+    let said: Vec<String> = said.collect();
+    assert!(
+        said.contains(&"error: interrupted; nothing was changed".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(doors(&lab), 0);
+}
+
+#[test]
+fn what_is_exported_can_be_imported_with_its_keys() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let path = |name: &str| operator.folder().join(name);
+    fs::write(path("doors.csv"), DOORS).unwrap();
+    operator
+        .run(&["devices", "add", "--from", "doors.csv"])
+        .expect(0);
+    operator
+        .run(&["devices", "disable", "west", "--reason", "no lock yet"])
+        .expect(0);
+    operator
+        .run(&["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
+        .expect(0);
+    operator
+        .run(&[
+            "devices",
+            "connection-string",
+            "east",
+            "--out",
+            "east.before",
+        ])
+        .expect(0);
+    let plain = operator.run(&["devices", "export"]).expect(0);
+    assert!(!plain.stdout.contains("Key"), "{plain:?}");
+    let first: serde_json::Value =
+        serde_json::from_str(plain.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        first,
+        json!({
+            "id": "east", "status": "enabled", "authentication": {"type": "sas"}, "tags": {"wing": "east"},
+            "properties": {"desired": {"building": 43, "floor": 3, "settings": {"strikeTime": 5}}},
+        })
+    );
+    for name in ["all.jsonl", "all.csv", "all.json"] {
+        operator
+            .run(&["devices", "export", "--with-keys", "--out", name])
+            .expect(0);
+        assert_eq!(
+            fs::metadata(path(name)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        operator
+            .run(&["devices", "remove", "--all", "--yes", "-q"])
+            .expect(0);
+        let told = operator
+            .run(&["devices", "import", name, "-o", "json"])
+            .expect(0)
+            .says(&["2 created"]);
+        assert_eq!(told.json()[0]["outcome"], "created");
+        let key = format!("{name}.key");
+        operator
+            .run(&["devices", "connection-string", "east", "--out", &key])
+            .expect(0);
+        let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+        assert_eq!(read(&key), read("east.before"), "{name}");
+        assert_eq!(
+            operator.run(&["devices", "export"]).expect(0).stdout,
+            plain.stdout,
+            "{name}"
+        );
+    }
+    operator
+        .run(&["devices", "export", "--out", "all.csv"])
+        .expect(1)
+        .says(&["all.csv exists and is not overwritten"]);
+}
+
+#[test]
+fn an_import_changes_what_exists_only_when_told_and_reports_each_line() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let azure = Azure::before(&lab, Queries::AZURE);
+    operator
+        .run(&["devices", "add", "east", "--floor", "3", "--tag", "kept=1"])
+        .expect(0);
+    let lines = [
+        r#"{"id":"east","status":"disabled","statusReason":"moved","tags":{"wing":"east"},"properties":{"desired":{"floor":4}}}"#,
+        r#"{"id":"west"}"#,
+        r#"{"id":"north"}"#,
+    ];
+    fs::write(operator.folder().join("doors.jsonl"), lines.join("\n")).unwrap();
+    let import = |flags: &[&str]| {
+        let mut arguments = vec!["devices", "import", "doors.jsonl"];
+        arguments.extend(flags);
+        operator.run(&arguments)
+    };
+    import(&[]).expect(1).says(&[
+        "the hub has doors of this file already: east (line 1); nothing was changed",
+        "--update --dry-run",
+    ]);
+    import(&["--update", "--dry-run"])
+        .expect(0)
+        .says(&["1 to be updated, 2 to be created; nothing was done"]);
+    assert_eq!(doors(&lab), 1);
+    azure.trouble("west", Trouble::Refused);
+    let told = import(&["--update", "-o", "csv"])
+        .expect(2)
+        .says(&["1 updated, 1 created, 1 failed", "--update"]);
+    assert_eq!(
+        told.stdout,
+        "line,door,outcome,error\n1,east,updated,\n2,west,failed,ServerBusy: come back later\n3,north,created,\n"
+    );
+    azure.trouble("nobody", Trouble::Refused);
+    import(&["--update"])
+        .expect(0)
+        .says(&["2 unchanged, 1 created"]);
+    let twin = operator.json(&["twin", "show", "east"]);
+    assert_eq!(
+        (&twin["status"], &twin["statusReason"]),
+        (&json!("disabled"), &json!("moved"))
+    );
+    assert_eq!(twin["tags"], json!({"kept": 1, "wing": "east"}));
+    assert_eq!(twin["properties"]["desired"]["floor"], 4);
+    assert_eq!(azure.strays(), [""; 0]);
+}

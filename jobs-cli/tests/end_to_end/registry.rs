@@ -1,0 +1,224 @@
+//! Changing what the hub has of doors: `devices tag`, `enable`, `disable`, `remove`, `rotate-key`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use super::support::{Lab, Told};
+
+fn rows(told: &Told) -> Vec<(String, String)> {
+    let rows = told.json();
+    let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| (text(row, "door"), text(row, "outcome")))
+        .collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[test]
+fn tags_are_set_and_removed_and_what_is_so_already_is_left() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "--floor", "3", "--tag", "old=1"])
+        .expect(0);
+    operator
+        .run(&["devices", "add", "c", "--floor", "4"])
+        .expect(0);
+    let told = operator
+        .run(&[
+            "devices",
+            "tag",
+            "--floor",
+            "3",
+            "wing=east",
+            "access.group=staff",
+            "--remove",
+            "old",
+            "-o",
+            "json",
+        ])
+        .expect(0)
+        .says(&["2 changed"]);
+    assert_eq!(rows(&told), pairs(&[("a", "changed"), ("b", "changed")]));
+    let twin = operator.json(&["twin", "show", "a"]);
+    assert_eq!(
+        twin["tags"],
+        json!({"wing": "east", "access": {"group": "staff"}})
+    );
+    let told = operator
+        .run(&["devices", "tag", "a", "c", "wing=east"])
+        .expect(0);
+    assert_eq!(
+        told.stdout,
+        "DOOR  OUTCOME    ERROR\na     unchanged\nc     changed\n"
+    );
+    assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
+
+    // A name that nobody knows: nothing is done to the others.
+    operator
+        .run(&["devices", "tag", "a", "bb", "wing=west"])
+        .expect(1)
+        .says(&["the hub knows no door `bb`; did you mean `b`?"]);
+    // One that has no room: nothing is done to the others.
+    let long = format!("note={}", "x".repeat(4_000));
+    operator
+        .run(&["devices", "tag", "b", &long, &long.replace("note", "more")])
+        .expect(0);
+    operator
+        .run(&["devices", "tag", "a", "b", &long.replace("note", "last")])
+        .expect(1)
+        .says(&["b: tags", "nothing was changed"]);
+    assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
+    // Many are confirmed.
+    operator
+        .run(&["devices", "tag", "--all", "wing=x", "--confirm-above", "2"])
+        .expect(4)
+        .says(&["this would change the tags of 3 doors, more than 2"]);
+}
+
+#[test]
+fn a_disabled_door_is_out_until_it_is_enabled() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &[]);
+    operator.run(&["devices", "add", "west"]).expect(0);
+    operator
+        .run(&[
+            "devices",
+            "disable",
+            "east",
+            "--reason",
+            "controller stolen",
+        ])
+        .expect(0)
+        .says(&["1 disabled"]);
+    operator.until(&["twin", "show", "east"], |twin| {
+        twin["connectionState"] == "Disconnected"
+    });
+    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    for part in [
+        "status              disabled",
+        "statusReason        controller stolen",
+    ] {
+        assert!(shown.stdout.contains(part), "{shown:?}");
+    }
+    let told = operator
+        .run(&["devices", "disable", "east", "west", "-q", "-o", "json"])
+        .expect(0);
+    assert_eq!(
+        rows(&told),
+        pairs(&[("east", "unchanged"), ("west", "disabled")])
+    );
+    assert_eq!(told.stderr, "");
+    operator
+        .run(&["devices", "enable", "--where", "status = 'disabled'"])
+        .expect(0)
+        .says(&["2 enabled"]);
+    let connected = |twin: &serde_json::Value| twin["connectionState"] == "Connected";
+    let twin = operator.until(&["twin", "show", "east"], connected);
+    assert_eq!(
+        (&twin["status"], &twin["statusReason"]),
+        (&json!("enabled"), &json!(null))
+    );
+    operator
+        .run(&["devices", "enable", "eest"])
+        .expect(1)
+        .says(&["did you mean `east`?"]);
+}
+
+#[test]
+fn doors_are_removed_when_somebody_says_so() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "c", "d", "--floor", "3"])
+        .expect(0);
+    operator.run(&["devices", "remove", "a"]).expect(4).says(&[
+        "this would remove a for good, and nobody is there to confirm it; nothing was changed",
+    ]);
+    operator
+        .run(&["devices", "remove", "--floor", "3"])
+        .expect(4)
+        .says(&["this would remove 4 doors for good"]);
+    operator
+        .run(&["devices", "remove", "a", "--yes"])
+        .expect(0)
+        .says(&["1 removed"]);
+    let told = operator
+        .run(&["devices", "remove", "b", "c", "--yes", "-o", "json"])
+        .expect(0);
+    assert_eq!(rows(&told), pairs(&[("b", "removed"), ("c", "removed")]));
+    operator
+        .run(&["devices", "remove", "d", "a", "--yes"])
+        .expect(1)
+        .says(&["the hub knows no door `a`"]);
+    let left = operator.json(&["devices", "list"]);
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+}
+
+#[test]
+fn a_rotated_key_goes_to_a_private_file_and_the_old_one_is_out() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    let file = |name: &str| operator.folder().join(name);
+    let key = |name: &str| {
+        let text = fs::read_to_string(file(name)).unwrap();
+        let (_, key) = text.trim().split_once("SharedAccessKey=").unwrap();
+        key.to_owned()
+    };
+    let hand_out = |name: &str, flags: &[&str]| {
+        let mut arguments = vec!["devices", "connection-string", "east", "--out", name];
+        arguments.extend(flags);
+        operator.run(&arguments).expect(0);
+        key(name)
+    };
+    let (primary, secondary) = (hand_out("p1", &[]), hand_out("s1", &["--secondary"]));
+    let told = operator
+        .run(&["-v", "devices", "rotate-key", "east", "--out", "new"])
+        .expect(0)
+        .says(&[
+            "the old secondary key of east has stopped working",
+            "--key primary --out FILE",
+        ]);
+    assert_eq!(
+        fs::metadata(file("new")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(!format!("{told:?}").contains(&key("new")));
+    assert_eq!(hand_out("p2", &[]), primary);
+    assert_eq!(hand_out("s2", &["--secondary"]), key("new"));
+    assert_ne!(key("new"), secondary);
+
+    let rotated = operator.json(&[
+        "devices",
+        "rotate-key",
+        "east",
+        "--key",
+        "both",
+        "--out",
+        "newer",
+    ]);
+    assert_eq!(
+        (&rotated["door"], &rotated["key"]),
+        (&json!("east"), &json!("both"))
+    );
+    assert_eq!(hand_out("p3", &[]), key("newer"));
+    // A file that is there stays, and the key with it.
+    operator
+        .run(&["devices", "rotate-key", "east", "--out", "newer"])
+        .expect(1)
+        .says(&["cannot create newer"]);
+    assert_eq!(hand_out("p4", &[]), key("newer"));
+    operator
+        .run(&["devices", "rotate-key", "eats", "--out", "never"])
+        .expect(1)
+        .says(&["did you mean `east`?"]);
+    assert!(!file("never").exists());
+}
