@@ -8,6 +8,7 @@ pub(crate) mod devices;
 pub(crate) mod doors;
 pub(crate) mod enroll;
 pub(crate) mod jobs;
+pub(crate) mod record;
 pub(crate) mod target;
 pub(crate) mod twin;
 
@@ -102,6 +103,10 @@ pub(crate) enum Command {
     /// Work over many doors, now or at a set time.
     #[command(subcommand, visible_alias = "job")]
     Jobs(jobs::JobsCommand),
+    /// What happens at doors and hub: as it happens, or what is kept (door-hub only).
+    Events(record::EventsArgs),
+    /// Who changed or commanded what (door-hub only).
+    Audit(record::AuditArgs),
     /// A hub and a fleet of doors on this machine, and the scheduled jobs over them.
     #[cfg(all(unix, feature = "demo"))]
     Demo(demo::DemoArgs),

@@ -69,6 +69,12 @@ pub enum ClientError {
         /// Where it differs.
         source: serde_json::Error,
     },
+    /// The hub sends more than anything sensible.
+    #[error("the hub sends {what} that is too long")]
+    TooLong {
+        /// What was expected.
+        what: &'static str,
+    },
     /// The request cannot be written.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),

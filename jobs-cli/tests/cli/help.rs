@@ -36,6 +36,8 @@ fn every_help_is_as_written() {
         "jobs wait",
         "jobs stop",
         "jobs retry",
+        "events",
+        "audit",
         "demo",
     ] {
         let mut arguments: Vec<&str> = verb.split_whitespace().collect();

@@ -67,10 +67,20 @@ const SERVED: &[Verb] = &[
 ];
 
 /// What is run, and what is said; it ends with status 4, and the hub is asked for nothing.
-const DOOR_HUB_ONLY: &[(&str, &str)] = &[(
-    "jobs stop mixed",
-    "is not door-hub: only door-hub can stop a job that runs, Azure IoT Hub cannot",
-)];
+const DOOR_HUB_ONLY: &[(&str, &str)] = &[
+    (
+        "jobs stop mixed",
+        "is not door-hub: only door-hub can stop a job that runs, Azure IoT Hub cannot",
+    ),
+    (
+        "events -f",
+        "is not door-hub: only door-hub can tell what happens, Azure IoT Hub cannot",
+    ),
+    (
+        "audit",
+        "is not door-hub: only door-hub can tell who did what, Azure IoT Hub cannot",
+    ),
+];
 
 /// The words of a command line; quotes keep words together.
 fn words(line: &str) -> Vec<String> {

@@ -11,6 +11,7 @@ mod enroll;
 mod jobs;
 mod pages;
 mod plan;
+mod record;
 mod restart;
 mod support;
 mod twins;
