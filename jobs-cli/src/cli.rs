@@ -110,11 +110,16 @@ pub(crate) enum Command {
     /// A hub and a fleet of doors on this machine, and the scheduled jobs over them.
     #[cfg(all(unix, feature = "demo"))]
     Demo(demo::DemoArgs),
-    /// Print a completion script for your shell.
+    /// Print a completion script for your shell: verbs, flags, doors, jobs and contexts.
     #[command(after_help = "\
 Examples:
   doorctl completion bash > ~/.local/share/bash-completion/completions/doorctl
-  doorctl completion zsh > ~/.zfunc/_doorctl")]
+  doorctl completion zsh > ~/.zfunc/_doorctl
+  doorctl completion fish > ~/.config/fish/completions/doorctl.fish
+  source <(doorctl completion bash)                         this shell only
+
+The script asks doorctl, which must be on the PATH. Names of doors and ids of jobs come from the hub of
+the context that the line has, within a second: when it does not answer in time, there are none.")]
     Completion {
         /// The shell.
         shell: Shell,

@@ -4,6 +4,7 @@
 
 mod again;
 mod azure;
+mod completion;
 mod demo;
 mod devices;
 mod doors;
