@@ -121,6 +121,21 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
 }
 
 #[test]
+fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
+    let lab = Lab::new();
+    let azure = Azure::before(&lab, Queries::AZURE);
+    let names: Vec<String> = (0..300).map(|n| format!("{n:-<60}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for verb in [&["jobs", "lock"][..], &["jobs", "plan", "unlock"]] {
+        lab.operator.run(&[verb, &names].concat()).expect(4).says(&[
+            "only door-hub can run the 3 jobs at a time that these 300 names take",
+            "doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"",
+        ]);
+    }
+    assert_eq!(azure.strays(), [""; 0]);
+}
+
+#[test]
 fn a_hub_that_has_enough_of_queries_is_waited_for() {
     let lab = Lab::new();
     let limit = Queries {

@@ -10,6 +10,7 @@ mod devices;
 mod doors;
 mod enroll;
 mod jobs;
+mod long_lists;
 mod pages;
 mod plan;
 mod record;
