@@ -16,5 +16,6 @@ mod plan;
 mod record;
 mod restart;
 mod support;
+mod terminal;
 mod twins;
 mod walk_through;
