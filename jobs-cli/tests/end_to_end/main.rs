@@ -17,5 +17,6 @@ mod record;
 mod restart;
 mod support;
 mod terminal;
+mod transcript;
 mod twins;
 mod walk_through;
