@@ -31,9 +31,17 @@ use crate::printer::Format;
 First steps:
   doorctl demo                                   the whole system on this machine, nothing needed
   doorctl context add site --connection-string-file site.connection-string --ca ca.pem
-  doorctl devices list
+  doorctl devices add lobby-east lobby-west --building 43 --floor 3
+  doorctl devices list                           a door is there when its agent runs: devices enroll
+  doorctl jobs plan lock --floor 3 --at 22:00 --for 10m
   doorctl jobs lock --floor 3 --at 22:00 --for 10m
   doorctl jobs watch
+  doorctl status
+  doorctl why lobby-east
+  doorctl events --since 1h                      what happened; -f: what happens
+
+The connection string is that of a policy: door-hub writes it beside ca.pem into its data folder.
+Each verb has examples: doorctl jobs lock --help. Tab completes doors: doorctl completion --help.
 
 Exit status: 0 every door reached the wanted state, 1 usage or connection, 2 some doors did not,
 3 deadline passed, 4 refused.",

@@ -27,7 +27,7 @@ Examples:
 
 With --exec, for each event in turn, its JSON document on the command's standard input:
   doorctl events -f --alarms --exec 'curl -fsS --json @- https://alerts.example.com/doors'
-  doorctl events -f --event forcedOpen --exec 'mail -s \"$DOORCTL_EVENT_DOOR forced\" guard@example.com'
+  doorctl events -f --event forcedOpen --exec 'mail -s \"$DOORCTL_EVENT_DOOR\" guard@example.com'
 
 The command runs in the system's shell with DOORCTL_EVENT_ID, _KIND, _DOOR, _JOB, _EVENT, _ALARM and
 _TIME in its environment; quote them. What it prints goes to stderr. One runs at a time; one that

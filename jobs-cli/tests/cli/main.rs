@@ -4,6 +4,7 @@
 mod context;
 mod doors;
 mod enroll;
+mod examples;
 mod help;
 mod mistakes;
 mod support;

@@ -9,6 +9,7 @@ mod demo;
 mod devices;
 mod doors;
 mod enroll;
+mod first_steps;
 mod jobs;
 mod long_lists;
 mod pages;
