@@ -11,10 +11,10 @@ use super::support::Lab;
 use proxy::{Azure, Queries};
 
 /// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors `lobby` (connected) and `yard` (absent).
-struct Verb(&'static str, i32, &'static str);
+pub(super) struct Verb(pub(super) &'static str, pub(super) i32, &'static str);
 
 #[rustfmt::skip]
-const SERVED: &[Verb] = &[
+pub(super) const SERVED: &[Verb] = &[
     Verb("context list", 0, "azure"),
     Verb("devices add shed gate --building 43 --floor 1 --tag wing=east", 0, "gate"),
     Verb("devices add shed", 1, "the hub has a door called shed already"),
@@ -83,7 +83,7 @@ const DOOR_HUB_ONLY: &[(&str, &str)] = &[
 ];
 
 /// The words of a command line; quotes keep words together.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         match index % 2 {

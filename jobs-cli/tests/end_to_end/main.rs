@@ -20,4 +20,5 @@ mod support;
 mod terminal;
 mod transcript;
 mod twins;
+mod verbs;
 mod walk_through;
