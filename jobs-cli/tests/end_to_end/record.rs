@@ -179,6 +179,52 @@ fn following_goes_on_behind_a_hub_that_is_started_again() {
 }
 
 #[test]
+fn following_goes_on_when_policies_change_and_misses_nothing() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let mut follow = operator.command(&["events", "-f", "-v", "--kind", "device", "--limit", "2"]);
+    let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut said = follow.stderr();
+    let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
+    let first = asked().unwrap();
+    assert!(!first.contains("since="), "{first}");
+    // Every stream ends when a policy changes. This one had no event yet to go on behind.
+    let mut policies = Policies::open(&lab.data).unwrap();
+    let out = SecretFile {
+        path: operator.folder().join("guard"),
+        force: false,
+    };
+    let rights = "ServiceConnect".parse().unwrap();
+    policies
+        .add(&"guard".parse().unwrap(), rights, &out)
+        .unwrap();
+    let second = asked().unwrap();
+    assert!(second.contains("since="), "{second}");
+    operator.run(&["devices", "add", "a", "b"]).expect(0);
+    let (status, stdout) = follow.wait();
+    assert!(status.success(), "{stdout}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert!(
+        lines[0].contains("  a  ") && lines[1].contains("  b  "),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn what_the_hub_does_not_keep_any_more_is_said_to_be_lost() {
+    let lab = Lab::with(|config| config.events.max_rows = 3);
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "c", "d", "e", "f"])
+        .expect(0);
+    let kept = operator
+        .run(&["events", "--after", "1", "-o", "jsonl"])
+        .expect(0)
+        .says(&["warning: events 2 to 3 are lost: the hub does not keep them any more"]);
+    assert_eq!(kept.stdout.lines().count(), 3, "{kept:?}");
+}
+
+#[test]
 fn who_did_what_is_shown_to_those_who_may_know() {
     let lab = Lab::new();
     let operator = &lab.operator;
