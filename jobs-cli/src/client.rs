@@ -210,7 +210,7 @@ impl HubClient {
         let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
         let builder = self.signed(request).timeout(request.timeout);
         let response = builder.send().await.map_err(failed)?;
-        self.read(response, begun, request.timeout).await
+        self.read(response, begun, request).await
     }
 
     /// Sends a request once and gives its answer while it still comes: there is no limit on how long it goes on.
@@ -234,7 +234,7 @@ impl HubClient {
             });
             return Ok(response);
         }
-        let read = self.read(response, begun, request.timeout);
+        let read = self.read(response, begun, request);
         let read = tokio::time::timeout(request.timeout, read).await;
         match read {
             Ok(Err(error)) => Err(error),
@@ -278,21 +278,18 @@ impl HubClient {
         &self,
         response: reqwest::Response,
         begun: Instant,
-        timeout: Duration,
+        request: &Request,
     ) -> Result<Answer, ClientError> {
+        let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await;
-        let body = body.map_err(|error| self.transport_error(error, timeout))?;
+        let body = response.bytes().await.map_err(failed)?.to_vec();
         self.tell(|| Traffic::Answered {
             status: status.as_u16(),
             after: begun.elapsed(),
             body: tellable(&body),
         });
         if status.is_success() {
-            Ok(Answer {
-                headers,
-                body: body.to_vec(),
-            })
+            Ok(Answer { headers, body })
         } else {
             Err(ClientError::Refused(Refusal::read(status, &headers, &body)))
         }
