@@ -12,6 +12,10 @@ demo *ARGS:
 test:
     cargo test --workspace
 
+# Write the transcript in the README anew, from what the commands print now.
+transcript:
+    DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end transcript
+
 # Formatting and lints, as CI judges them.
 lint:
     cargo fmt --all --check

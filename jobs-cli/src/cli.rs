@@ -8,6 +8,7 @@ pub(crate) mod devices;
 pub(crate) mod doors;
 pub(crate) mod enroll;
 pub(crate) mod jobs;
+pub(crate) mod record;
 pub(crate) mod target;
 pub(crate) mod twin;
 
@@ -30,9 +31,17 @@ use crate::printer::Format;
 First steps:
   doorctl demo                                   the whole system on this machine, nothing needed
   doorctl context add site --connection-string-file site.connection-string --ca ca.pem
-  doorctl devices list
+  doorctl devices add lobby-east lobby-west --building 43 --floor 3
+  doorctl devices list                           a door is there when its agent runs: devices enroll
+  doorctl jobs plan lock --floor 3 --at 22:00 --for 10m
   doorctl jobs lock --floor 3 --at 22:00 --for 10m
   doorctl jobs watch
+  doorctl status
+  doorctl why lobby-east
+  doorctl events --since 1h                      what happened; -f: what happens
+
+The connection string is that of a policy: door-hub writes it beside ca.pem into its data folder.
+Each verb has examples: doorctl jobs lock --help. Tab completes doors: doorctl completion --help.
 
 Exit status: 0 every door reached the wanted state, 1 usage or connection, 2 some doors did not,
 3 deadline passed, 4 refused.",
@@ -102,14 +111,23 @@ pub(crate) enum Command {
     /// Work over many doors, now or at a set time.
     #[command(subcommand, visible_alias = "job")]
     Jobs(jobs::JobsCommand),
+    /// What happens at doors and hub: as it happens, or what is kept (door-hub only).
+    Events(record::EventsArgs),
+    /// Who changed or commanded what (door-hub only).
+    Audit(record::AuditArgs),
     /// A hub and a fleet of doors on this machine, and the scheduled jobs over them.
     #[cfg(all(unix, feature = "demo"))]
     Demo(demo::DemoArgs),
-    /// Print a completion script for your shell.
+    /// Print a completion script for your shell: verbs, flags, doors, jobs and contexts.
     #[command(after_help = "\
 Examples:
   doorctl completion bash > ~/.local/share/bash-completion/completions/doorctl
-  doorctl completion zsh > ~/.zfunc/_doorctl")]
+  doorctl completion zsh > ~/.zfunc/_doorctl
+  doorctl completion fish > ~/.config/fish/completions/doorctl.fish
+  source <(doorctl completion bash)                         this shell only
+
+The script asks doorctl, which must be on the PATH. Names of doors and ids of jobs come from the hub of
+the context that the line has, within a second: when it does not answer in time, there are none.")]
     Completion {
         /// The shell.
         shell: Shell,

@@ -1,14 +1,17 @@
 //! How a request is signed, sent, repeated and read. What can be asked is in the modules below, one per resource.
 
+pub(crate) mod audit;
 mod backoff;
 pub(crate) mod bulk;
 pub(crate) mod device;
 pub(crate) mod error;
+pub(crate) mod event;
 pub(crate) mod health;
 mod job;
 mod method;
 mod page;
 mod query;
+mod sse;
 mod tls;
 mod token;
 mod twin;
@@ -207,30 +210,81 @@ impl HubClient {
     }
 
     async fn send_once(&self, request: &Request) -> Result<Answer, ClientError> {
+        let begun = Instant::now();
+        let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
+        let builder = self.signed(request).timeout(request.timeout);
+        let response = builder.send().await.map_err(failed)?;
+        self.read(response, begun, request).await
+    }
+
+    /// Sends a request once and gives its answer while it still comes: there is no limit on how long it goes on.
+    async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
+        let begun = Instant::now();
+        let sent = tokio::time::timeout(request.timeout, self.signed(request).send()).await;
+        let response = match sent {
+            Ok(sent) => sent.map_err(|error| self.transport_error(error, request.timeout))?,
+            Err(_) => {
+                return Err(ClientError::TimedOut {
+                    host: self.inner.host_name.clone(),
+                    after: request.timeout,
+                });
+            }
+        };
+        if response.status().is_success() {
+            self.tell(|| Traffic::Answered {
+                status: response.status().as_u16(),
+                after: begun.elapsed(),
+                body: String::new(),
+            });
+            return Ok(response);
+        }
+        let read = self.read(response, begun, request);
+        let read = tokio::time::timeout(request.timeout, read).await;
+        match read {
+            Ok(Err(error)) => Err(error),
+            // An error does not become a success while it is read; one that does not end is none either.
+            Ok(Ok(_)) | Err(_) => Err(ClientError::TimedOut {
+                host: self.inner.host_name.clone(),
+                after: request.timeout,
+            }),
+        }
+    }
+
+    /// A request as it is sent, and told.
+    fn signed(&self, request: &Request) -> reqwest::RequestBuilder {
         let inner = &self.inner;
         self.tell(|| Traffic::Sent {
             method: &request.method,
             url: &request.url,
             body: request.body.as_deref().map(tellable),
         });
-        let begun = Instant::now();
-        let mut builder = inner
+        let mut headers = request.headers.clone();
+        headers
+            .entry(header::ACCEPT)
+            .or_insert(HeaderValue::from_static("application/json"));
+        let builder = inner
             .http
             .request(request.method.clone(), request.url.clone())
-            .headers(request.headers.clone())
-            .header(header::AUTHORIZATION, inner.tokens.token())
-            .header(header::ACCEPT, "application/json")
-            .timeout(request.timeout);
-        builder = match &request.body {
+            .headers(headers)
+            .header(header::AUTHORIZATION, inner.tokens.token());
+        match &request.body {
             Some(body) => builder
                 .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
                 .body(body.clone()),
             // Azure's front end answers 411 to a POST that does not say how long it is.
             None if request.method == Method::POST => builder.header(header::CONTENT_LENGTH, 0),
             None => builder,
-        };
+        }
+    }
+
+    /// Reads an answer whole.
+    async fn read(
+        &self,
+        response: reqwest::Response,
+        begun: Instant,
+        request: &Request,
+    ) -> Result<Answer, ClientError> {
         let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
-        let response = builder.send().await.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(failed)?.to_vec();
         self.tell(|| Traffic::Answered {

@@ -1,5 +1,6 @@
 //! A function per verb.
 
+mod audit;
 mod completion;
 pub(crate) mod confirm;
 mod context;
@@ -8,6 +9,7 @@ mod demo;
 mod devices;
 mod documents;
 mod doors;
+mod events;
 mod interrupt;
 mod invoke;
 mod jobs;
@@ -37,6 +39,8 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Query(args) => query::run(&args, &session()?).await,
         Command::Invoke(args) => invoke::run(&args, &session()?).await,
         Command::Doors(command) => Box::pin(doors::run(command, &session()?)).await,
+        Command::Events(args) => Box::pin(events::run(&args, &session()?)).await,
+        Command::Audit(args) => audit::run(&args, &session()?).await,
         Command::Jobs(command) => Box::pin(jobs::run(command, &session()?)).await,
     }
 }

@@ -16,9 +16,11 @@
 
 mod client;
 
+pub use client::audit::{AuditEntry, AuditRequest};
 pub use client::bulk::{BulkError, BulkItem, ImportMode, NewProperties};
 pub use client::device::{Authentication, DeviceIdentity, NewDevice, SymmetricKey};
 pub use client::error::{BuildError, ClientError, Refusal};
+pub use client::event::{EventNews, EventRequest, EventStream, HubEvent};
 pub use client::health::Health;
 pub use client::watcher::{Traffic, Watcher};
 pub use client::{ClientOptions, HubClient, HubStatistics, ItemType, Page};

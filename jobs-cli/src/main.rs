@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`cli`] | what can be asked for, and the help |
+//! | [`completion`] | what a shell is told when somebody presses Tab |
 //! | [`commands`] | a function per verb |
 //! | [`config`], [`private_file`] | the contexts, and files that hold secrets |
 //! | [`target`], [`time`] | which doors, and when |
@@ -11,6 +12,7 @@
 
 mod cli;
 mod commands;
+mod completion;
 mod config;
 mod door;
 mod exit_status;
@@ -37,6 +39,9 @@ use printer::Printer;
 const DRAIN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    if completion::answered() {
+        return ExitStatus::Success.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

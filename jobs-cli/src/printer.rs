@@ -215,6 +215,22 @@ impl Printer {
             .collect()
     }
 
+    /// A field that stands in a line by itself, at least so wide.
+    pub(crate) fn padded(&self, cell: &Cell, width: usize) -> String {
+        let colour = match cell.tone {
+            _ if !self.colour => None,
+            Tone::Plain => None,
+            Tone::Good => Some(32),
+            Tone::Doubtful => Some(33),
+            Tone::Bad => Some(31),
+        };
+        let text = format!("{:<width$}", cell.text);
+        match colour {
+            Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+            None => text,
+        }
+    }
+
     fn cell(&self, cell: Cell) -> comfy_table::Cell {
         let styled = comfy_table::Cell::new(cell.text);
         let colour = match cell.tone {
@@ -266,6 +282,18 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Somebody else's text on one line of a terminal, whatever it holds.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
 }
 
 /// Writes to stdout; the error is told apart by the caller when the reader has gone.
@@ -340,6 +368,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(text, "a\n\"x,\"\"y\"\"\"\n");
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        assert_eq!(printable("T\u{fc}r\u{1b}[2J\n"), "T\u{fc}r\\u{1b}[2J\\n");
     }
 
     #[test]

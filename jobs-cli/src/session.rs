@@ -102,6 +102,23 @@ fn watcher(printer: &Printer) -> Watcher {
     })
 }
 
+/// The error for a policy that lacks rights: with those that are needed (`RegistryRead,ServiceConnect`) and how to come by them.
+pub(crate) fn explain_rights(error: ClientError, rights: &str) -> anyhow::Error {
+    // A key that is not the policy's has the same code.
+    let lacks = error.code() == Some(ErrorCode::IotHubUnauthorizedAccess)
+        && error.to_string().contains("does not allow access");
+    if !lacks {
+        return error.into();
+    }
+    let listed = rights.replace(',', " and ");
+    Failure::new(error.to_string())
+        .next(format!(
+            "it takes a policy with {listed}; on the server: door-hub policy add NAME --rights {rights} --out FILE, then here: doorctl context add NAME --connection-string-file FILE --ca ca.pem"
+        ))
+        .status(ExitStatus::Refused)
+        .into()
+}
+
 /// A door's name from the command line.
 pub(crate) fn door(text: &str) -> anyhow::Result<DeviceId> {
     Ok(text

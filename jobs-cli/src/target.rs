@@ -1,7 +1,9 @@
 //! Which doors: names, places and conditions become one condition of the query language.
 
+use doorctl::ClientError;
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
+use iothub_protocol::twin::Twin;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
@@ -11,6 +13,9 @@ use crate::session::Session;
 /// The longest condition that a hub takes.
 const MAX_CONDITION: usize = 8_192;
 
+/// The longest part of a condition that is split: a hub is also asked for the doors, by a query that is no longer than a condition.
+const MAX_PART: usize = MAX_CONDITION - "SELECT COUNT() AS doors FROM devices WHERE ".len();
+
 /// Which doors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -18,85 +23,174 @@ pub(crate) struct Target {
     pub(crate) condition: String,
     /// The doors that were named, which should exist.
     pub(crate) names: Vec<DeviceId>,
+    /// Conditions that a hub takes, which choose the same doors together, each door by one of them: `condition` itself, unless it is too long.
+    parts: Vec<String>,
 }
 
 impl Target {
-    /// The doors that the flags choose; `None` when no flag does.
+    /// The doors that the flags choose, by one condition; `None` when no flag does.
     pub(crate) fn from_args(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
-        let mut names = Vec::new();
+        let target = Self::in_parts(args)?;
+        match &target {
+            Some(target) if target.parts.len() > 1 => {
+                Err(too_long(target.condition.chars().count()).into())
+            }
+            _ => Ok(target),
+        }
+    }
+
+    /// Like [`Target::from_args`], for those who can do with more than one condition.
+    fn in_parts(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
+        let mut names: Vec<DeviceId> = Vec::new();
         for door in &args.doors {
-            names.push(
-                door.parse()
-                    .map_err(|error| Failure::new(format!("DOOR {door:?}: {error}")))?,
-            );
+            let name = door
+                .parse()
+                .map_err(|error| Failure::new(format!("DOOR {door:?}: {error}")))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
-        let mut parts = Vec::new();
-        if !names.is_empty() {
-            parts.push(any_of_these(&names));
-        }
+        let mut others = Vec::new();
         for (property, values) in [("building", &args.building), ("floor", &args.floor)] {
             if !values.is_empty() {
-                parts.push(place(property, values));
+                others.push(place(property, values));
             }
         }
         if let Some(condition) = &args.condition {
             check(condition)?;
-            parts.push(condition.trim().to_owned());
+            others.push(condition.trim().to_owned());
         }
-        let condition = match &parts[..] {
-            [] if args.all => "*".to_owned(),
-            [] => return Ok(None),
-            [only] => only.clone(),
-            parts => parts
-                .iter()
-                .map(|part| format!("({part})"))
-                .collect::<Vec<_>>()
-                .join(" AND "),
-        };
-        if condition.len() > MAX_CONDITION {
-            return Err(Failure::new(format!(
-                "the condition for these doors has {} characters; a hub takes at most {MAX_CONDITION}",
-                condition.len()
-            ))
-            .next("tag the doors first (doorctl twin set DOOR --tag group=x), then: --where \"tags.group = 'x'\"")
-            .into());
+        if names.is_empty() && others.is_empty() {
+            let all = || Self::of("*".to_owned(), names);
+            return Ok(args.all.then(all));
         }
-        Ok(Some(Self { condition, names }))
+        let named = (!names.is_empty()).then(|| any_of_these(&names));
+        let condition = all_of(named.as_ref().into_iter().chain(&others));
+        if condition.len() <= MAX_CONDITION {
+            return Ok(Some(Self::of(condition, names)));
+        }
+        match parts(&names, &others) {
+            Some(parts) => Ok(Some(Self {
+                condition,
+                names,
+                parts,
+            })),
+            None => Err(too_long(condition.chars().count()).into()),
+        }
+    }
+
+    fn of(condition: String, names: Vec<DeviceId>) -> Self {
+        Self {
+            parts: vec![condition.clone()],
+            condition,
+            names,
+        }
     }
 
     /// Like [`Target::from_args`], but choosing nothing is an error.
     pub(crate) fn required(args: &TargetArgs) -> anyhow::Result<Self> {
-        let chosen = Self::from_args(args)?;
-        chosen.ok_or_else(|| {
-            Failure::new(
-                "no doors are chosen; expected door names, --building, --floor, --where or --all",
-            )
-            .next("doorctl devices list")
-            .into()
-        })
+        Self::from_args(args)?.ok_or_else(|| nothing_chosen().into())
+    }
+
+    /// Like [`Target::required`], for those who can do with more than one condition: [`Target::parts`].
+    pub(crate) fn required_in_parts(args: &TargetArgs) -> anyhow::Result<Self> {
+        Self::in_parts(args)?.ok_or_else(|| nothing_chosen().into())
+    }
+
+    /// Conditions that choose these doors together, each door by one of them.
+    pub(crate) fn parts(&self) -> &[String] {
+        &self.parts
+    }
+
+    /// The doors' twins.
+    pub(crate) async fn twins(&self, session: &Session) -> Result<Vec<Twin>, ClientError> {
+        let mut twins = Vec::new();
+        for condition in &self.parts {
+            twins.extend(session.hub.query::<Twin>(&query_for(condition)).await?);
+        }
+        Ok(twins)
     }
 
     /// How many there are.
     pub(crate) async fn count(&self, session: &Session) -> anyhow::Result<usize> {
-        let query = self
-            .query()
-            .replacen("SELECT *", "SELECT COUNT() AS doors", 1);
-        let rows: Vec<Value> = session.hub.query(&query).await?;
-        let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
-        count
-            .and_then(|count| usize::try_from(count).ok())
-            .ok_or_else(|| {
-                Failure::new("the hub does not count doors: the answer has no `doors`").into()
-            })
+        let mut sum = 0;
+        for condition in &self.parts {
+            let query = query_for(condition).replacen("SELECT *", "SELECT COUNT() AS doors", 1);
+            let rows: Vec<Value> = session.hub.query(&query).await?;
+            let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
+            sum += count
+                .and_then(|count| usize::try_from(count).ok())
+                .ok_or_else(|| {
+                    Failure::new("the hub does not count doors: the answer has no `doors`")
+                })?;
+        }
+        Ok(sum)
     }
 
     /// A query for these doors' twins.
     pub(crate) fn query(&self) -> String {
-        match self.condition.as_str() {
-            "*" => "SELECT * FROM devices".to_owned(),
-            condition => format!("SELECT * FROM devices WHERE {condition}"),
-        }
+        query_for(&self.condition)
     }
+}
+
+fn query_for(condition: &str) -> String {
+    match condition {
+        "*" => "SELECT * FROM devices".to_owned(),
+        condition => format!("SELECT * FROM devices WHERE {condition}"),
+    }
+}
+
+fn nothing_chosen() -> Failure {
+    Failure::new("no doors are chosen; expected door names, --building, --floor, --where or --all")
+        .next("doorctl devices list")
+}
+
+fn too_long(characters: usize) -> Failure {
+    Failure::new(format!(
+        "the condition for these doors has {characters} characters; a hub takes at most {MAX_CONDITION}"
+    ))
+    .next("tag the doors first (doorctl devices tag DOOR group=x), then: --where \"tags.group = 'x'\"")
+}
+
+/// Conditions that all have to hold, as one.
+fn all_of<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
+    let mut alone = conditions.clone();
+    if let (Some(only), None) = (alone.next(), alone.next()) {
+        return only.clone();
+    }
+    let each: Vec<String> = conditions.map(|part| format!("({part})")).collect();
+    each.join(" AND ")
+}
+
+/// Conditions that a hub takes and that choose these doors together, each door by one of them; `others` have to hold too. `None` when these alone
+/// are too long.
+pub(crate) fn parts(names: &[DeviceId], others: &[String]) -> Option<Vec<String>> {
+    let condition = |names: &[DeviceId]| {
+        let named = any_of_these(names);
+        all_of(std::iter::once(&named).chain(others))
+    };
+    // What every part has, and then a quoted name and a comma for each door.
+    let frame = condition(&[]).len();
+    let mut parts = Vec::new();
+    let mut begun = 0;
+    let mut length = frame;
+    for (index, name) in names.iter().enumerate() {
+        let more = quote(name.as_str()).len() + ", ".len();
+        if frame + more > MAX_PART {
+            return None;
+        }
+        if length + more > MAX_PART {
+            parts.push(condition(&names[begun..index]));
+            begun = index;
+            length = frame;
+        }
+        length += more;
+    }
+    match begun < names.len() {
+        true => parts.push(condition(&names[begun..])),
+        false => return None,
+    }
+    Some(parts)
 }
 
 /// `deviceId IN [..]`.
@@ -216,17 +310,58 @@ mod tests {
         assert!((shown..=shown + 1).contains(&caret), "{error}");
     }
 
+    fn many() -> TargetArgs {
+        TargetArgs {
+            doors: (0..1_000).map(|n| format!("door-{n:04}")).collect(),
+            floor: texts(&["3"]),
+            ..TargetArgs::default()
+        }
+    }
+
     #[test]
     fn a_list_that_no_hub_takes_is_refused_with_a_way_out() {
-        let args = TargetArgs {
-            doors: (0..1_000).map(|n| format!("door-{n:04}")).collect(),
+        let error = Target::required(&many()).unwrap_err().to_string();
+        assert!(error.contains("at most 8192"), "{error}");
+    }
+
+    #[test]
+    fn a_long_list_is_split_so_that_each_door_is_in_one_part() {
+        let mut args = many();
+        args.doors.push("door-0007".to_owned());
+        let target = Target::required_in_parts(&args).unwrap();
+        assert_eq!((target.parts().len(), target.names.len()), (2, 1_000));
+        for part in target.parts() {
+            let query = query_for(part).replacen('*', "COUNT() AS doors", 1);
+            assert!(query::parse(&query).is_ok(), "{} characters", query.len());
+            assert!(part.ends_with(
+                ") AND (properties.desired.floor = 3 OR properties.desired.floor = '3')"
+            ));
+        }
+        for name in &target.names {
+            let quoted = quote(name.as_str());
+            let within = target.parts().iter().filter(|part| part.contains(&quoted));
+            assert_eq!(within.count(), 1, "{name}");
+        }
+        let few = TargetArgs {
+            doors: texts(&["a", "b", "a"]),
             ..TargetArgs::default()
         };
-        assert!(
-            Target::required(&args)
-                .unwrap_err()
-                .to_string()
-                .contains("at most 8192")
-        );
+        let few = Target::required_in_parts(&few).unwrap();
+        assert_eq!(few.parts(), ["deviceId IN ['a', 'b']"]);
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_refused() {
+        let args = TargetArgs {
+            condition: Some(format!("tags.a = '{}'", "x".repeat(MAX_CONDITION))),
+            ..many()
+        };
+        assert!(Target::required_in_parts(&args).is_err());
+        let wide = TargetArgs {
+            floor: (0..400).map(|n| n.to_string()).collect(),
+            doors: texts(&["a"]),
+            ..TargetArgs::default()
+        };
+        assert!(Target::required_in_parts(&wide).is_err());
     }
 }

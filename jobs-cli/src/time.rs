@@ -1,6 +1,8 @@
-//! When: the times that `--at` takes, and how a time is said back to the person who gave it.
+//! When: the times that `--at` takes ([`since`]: `--since`), and how a time is said back to the person who gave it.
 //!
 //! Pure: what time it is, and in which zone, comes in as an argument.
+
+pub(crate) mod since;
 
 use door_core::contract::duration;
 use jiff::civil::{Date, DateTime, Time, Weekday};
@@ -142,6 +144,11 @@ pub(crate) fn said(when: &Zoned) -> String {
     format!("{}{zone} = {utc}", when.strftime("%a %F %T %Z"))
 }
 
+/// A time on the clock of its zone, as it stands in a list of times.
+pub(crate) fn on_clock(when: &Zoned) -> String {
+    when.strftime("%F %T").to_string()
+}
+
 /// A length of time to two units, rounded up to the second.
 pub(crate) fn roughly(length: SignedDuration) -> String {
     let seconds = length.as_secs() + i64::from(length.subsec_nanos() > 0);
@@ -169,9 +176,19 @@ fn clock(text: &str) -> Result<Time, AtError> {
 }
 
 fn date(day: &str, today: Date) -> Result<Date, AtError> {
-    let weekday = match day.to_ascii_lowercase().as_str() {
-        "today" => return Ok(today),
-        "tomorrow" => return Ok(today.saturating_add(1.day())),
+    let day = day.to_ascii_lowercase();
+    match (day.as_str(), weekday(&day)) {
+        ("today", _) => Ok(today),
+        ("tomorrow", _) => Ok(today.saturating_add(1.day())),
+        (_, Some(weekday)) => today
+            .nth_weekday(1, weekday)
+            .map_err(|_| AtError::Malformed),
+        (day, None) => day.parse().map_err(|_| AtError::Malformed),
+    }
+}
+
+fn weekday(name: &str) -> Option<Weekday> {
+    Some(match name {
         "monday" | "mon" => Weekday::Monday,
         "tuesday" | "tue" => Weekday::Tuesday,
         "wednesday" | "wed" => Weekday::Wednesday,
@@ -179,11 +196,8 @@ fn date(day: &str, today: Date) -> Result<Date, AtError> {
         "friday" | "fri" => Weekday::Friday,
         "saturday" | "sat" => Weekday::Saturday,
         "sunday" | "sun" => Weekday::Sunday,
-        _ => return day.parse().map_err(|_| AtError::Malformed),
-    };
-    today
-        .nth_weekday(1, weekday)
-        .map_err(|_| AtError::Malformed)
+        _ => return None,
+    })
 }
 
 /// What a clock on the wall means, when it may show that time never or twice.

@@ -136,7 +136,8 @@ Examples:
   doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
 
 The hub evaluates which doors are meant when the job starts. After --for the doors go back to what
-else is set for them; without it they stay locked until relinquished.")]
+else is set for them; without it they stay locked until relinquished. A list of names that is too long
+for one job becomes several, <id>-1 and on (door-hub only; elsewhere tag the doors first).")]
     Lock(LockArgs),
     /// Unlock doors.
     #[command(after_help = "\

@@ -72,6 +72,12 @@ pub enum ClientError {
     /// A call for many devices failed, and the hub does not say for which.
     #[error("the hub says that a call for many devices failed, and not for which of them")]
     Bulk,
+    /// The hub sends more than anything sensible.
+    #[error("the hub sends {what} that is too long")]
+    TooLong {
+        /// What was expected.
+        what: &'static str,
+    },
     /// The request cannot be written.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),

@@ -1,20 +1,24 @@
 //! `doorctl documents`: man pages and completions made of the commands themselves, for the packages.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::completion;
 use crate::exit_status::ExitStatus;
 
 /// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
 pub(crate) fn run(folder: &Path) -> anyhow::Result<ExitStatus> {
     let written = || format!("cannot write into {}", folder.display());
-    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "doorctl", folder)
-            .with_context(written)?;
+    for (shell, file) in [
+        ("bash", "doorctl.bash"),
+        ("fish", "doorctl.fish"),
+        ("zsh", "_doorctl"),
+    ] {
+        fs::write(folder.join(file), completion::script(shell)?).with_context(written)?;
     }
     clap_mangen::generate_to(Cli::command(), folder).with_context(written)?;
     Ok(ExitStatus::Success)

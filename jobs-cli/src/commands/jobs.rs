@@ -85,6 +85,33 @@ pub(crate) fn print_report(
     Ok(())
 }
 
+/// Jobs that belong together and all their doors, as `--watch` prints them.
+#[derive(Debug, Serialize)]
+struct Reports<'a> {
+    jobs: Vec<&'a JobResponse>,
+    tally: Tally,
+    doors: &'a [OutcomeRow],
+}
+
+/// Like [`print_report`], for jobs that belong together.
+fn print_reports(ended: &[follow::Ended], wanted: Wanted, printer: &Printer) -> anyhow::Result<()> {
+    let mut rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
+    rows.sort_by(|a, b| a.door.cmp(&b.door));
+    match printer.format() {
+        Format::Json => printer.document(&Reports {
+            jobs: ended.iter().map(|ended| &ended.job).collect(),
+            tally: Tally::of(&rows),
+            doors: &rows,
+        })?,
+        _ => printer.rows(&rows)?,
+    }
+    for follow::Ended { job, rows } in ended {
+        printer.say(summary(job, rows, wanted));
+    }
+    printer.say(format!("all of them: {}", Tally::of(&rows).said(wanted)));
+    Ok(())
+}
+
 /// `job X completed: 5 of 6 succeeded by the hub's count; 4 secured, 1 accepted, 1 failed`.
 pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) -> String {
     let mut text = format!("job {} {}", job.job_id, job.status);

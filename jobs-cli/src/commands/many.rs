@@ -39,7 +39,7 @@ pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Resul
     if args.all || !by_name {
         return Ok(all(args, session).await?.1);
     }
-    let mut names = Target::required(args)?.names;
+    let mut names = Target::required_in_parts(args)?.names;
     names.sort();
     names.dedup();
     let names = names.into_iter().map(|name| (name, ()));

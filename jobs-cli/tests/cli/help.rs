@@ -44,6 +44,8 @@ fn every_help_is_as_written() {
         "jobs wait",
         "jobs stop",
         "jobs retry",
+        "events",
+        "audit",
         "demo",
     ] {
         let mut arguments: Vec<&str> = verb.split_whitespace().collect();
@@ -56,13 +58,46 @@ fn every_help_is_as_written() {
 }
 
 #[test]
-fn a_completion_script_completes_the_verbs() {
+fn a_completion_script_comes_back_with_what_was_typed() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = home.run(&["completion", shell]);
         assert!(script.starts_with("status: 0\n--- stdout\n"), "{script}");
-        for verb in ["context", "devices", "jobs", "lock", "watch"] {
-            assert!(script.contains(verb), "{shell} does not know {verb}");
-        }
+        let asks = format!("DOORCTL_COMPLETE=\"{shell}\"").replace("\"fish\"", "fish");
+        assert!(script.contains(&asks), "{script}");
     }
+    for (line, expected) in [
+        (&["jobs", "wat"][..], "watch"),
+        (&["lo"], "lock\nlockdown"),
+        // Nobody answers, and nothing is said.
+        (&["why", "lob"], ""),
+    ] {
+        let mut command = home.command(&["--", "doorctl"]);
+        let output = command
+            .args(line)
+            .env("DOORCTL_COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", line.len().to_string())
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout, expected, "{line:?}");
+        assert!(output.status.success() && output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn the_packages_get_a_script_for_each_shell_and_a_page_for_each_verb() {
+    let home = Home::new();
+    assert_eq!(home.run(&["documents", "."]), "status: 0\n");
+    for file in [
+        "doorctl.bash",
+        "doorctl.fish",
+        "_doorctl",
+        "doorctl.1",
+        "doorctl-jobs-lock.1",
+    ] {
+        assert!(home.path().join(file).is_file(), "{file}");
+    }
+    let zsh = std::fs::read_to_string(home.path().join("_doorctl")).unwrap();
+    assert!(zsh.starts_with("#compdef doorctl\n"), "{zsh}");
 }

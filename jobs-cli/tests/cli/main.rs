@@ -5,6 +5,7 @@ mod context;
 mod devices;
 mod doors;
 mod enroll;
+mod examples;
 mod help;
 mod mistakes;
 mod support;

@@ -146,6 +146,16 @@ fn bad_ids_payloads_and_assignments_are_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn events_that_cannot_be_are_refused() {
+    let home = Home::with_absent_hub();
+    insta::assert_snapshot!(home.run(&["events", "--kind", "telemetri"]));
+    insta::assert_snapshot!(home.run(&["events", "--limit", "0"]));
+    insta::assert_snapshot!(home.run(&["events", "--exec-timeout", "5s"]));
+    insta::assert_snapshot!(home.run(&["events", "--follow"]));
+    insta::assert_snapshot!(home.run(&["audit"]));
+}
+
+#[test]
 fn a_demo_that_cannot_be_is_refused() {
     let home = Home::new();
     insta::assert_snapshot!(home.run(&["demo", "--doors", "3"]), @r"

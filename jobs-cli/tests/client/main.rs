@@ -6,7 +6,9 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use doorctl::{ClientError, ClientOptions, HubClient, ItemType, NewDevice};
+use doorctl::{
+    ClientError, ClientOptions, EventNews, EventRequest, HubClient, ItemType, NewDevice,
+};
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::TwinPatch;
@@ -306,4 +308,54 @@ async fn an_id_that_would_become_another_path_is_refused() {
         server.requests()[0].line,
         "GET /twins/a%252f%3F%23b?api-version=2021-04-12"
     );
+}
+
+#[tokio::test]
+async fn events_are_asked_for_by_the_last_id_and_read_one_by_one() {
+    let stream = concat!(
+        ": keep-alive\n\n",
+        "event: lost\nid: 6\ndata: {\"from\":5,\"to\":6}\n\n",
+        "event: telemetry\nid: 7\ndata: {\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00.5Z\",",
+        "\"deviceId\":\"d\",\"systemProperties\":{},\"properties\":{},\"body\":{\"big\":123456789012345678901234567890}}\n\n",
+        "event: later\nid: 8\ndata: torn",
+    );
+    let server = Server::play(vec![
+        Reply::ok(stream).with("date", "Mon, 23 Nov 2026 21:00:01 GMT"),
+        Reply::ok("event: job\ndata: {\n\n"),
+        Reply::status(429, &refusal("ThrottlingException")),
+    ])
+    .await;
+    let hub = server.client();
+    let request = EventRequest {
+        device: Some(device()),
+        kinds: vec!["telemetry".to_owned(), "job".to_owned()],
+        after: Some(4),
+        follow: true,
+        ..EventRequest::default()
+    };
+    let mut events = hub.door_hub_events(&request).await.unwrap();
+    assert_eq!(events.begun().unwrap().to_string(), "2026-11-23T21:00:01Z");
+    let lost = events.next().await.unwrap().unwrap();
+    assert!(matches!(lost, EventNews::Lost { from: 5, to: 6 }));
+    let Some(EventNews::Event(event)) = events.next().await.unwrap() else {
+        panic!("an event was sent");
+    };
+    assert_eq!((event.id, event.device_id.as_deref()), (7, Some("d")));
+    assert!(event.document.contains("123456789012345678901234567890"));
+    assert!(events.next().await.unwrap().is_none());
+    let sent = &server.requests()[0];
+    assert_eq!(
+        sent.line,
+        "GET /events?api-version=2021-04-12&device=d&kind=telemetry%2Cjob"
+    );
+    assert_eq!(sent.header("last-event-id"), Some("4"));
+    assert_eq!(sent.header("accept"), Some("text/event-stream"));
+
+    let all = EventRequest::default();
+    let mut torn = hub.door_hub_events(&all).await.unwrap();
+    let error = torn.next().await.unwrap_err();
+    assert_eq!(error.to_string(), "the hub's answer is not an event");
+    // Not asked again by itself: whoever follows knows better when.
+    let refused = hub.door_hub_events(&all).await.unwrap_err();
+    assert_eq!(refused.status(), Some(429));
 }

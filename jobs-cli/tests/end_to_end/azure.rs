@@ -11,10 +11,10 @@ use super::support::Lab;
 use proxy::{Azure, Queries};
 
 /// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors `lobby` (connected) and `yard` (absent).
-struct Verb(&'static str, i32, &'static str);
+pub(super) struct Verb(pub(super) &'static str, pub(super) i32, &'static str);
 
 #[rustfmt::skip]
-const SERVED: &[Verb] = &[
+pub(super) const SERVED: &[Verb] = &[
     Verb("context list", 0, "azure"),
     Verb("devices add shed gate --building 43 --floor 1 --tag wing=east", 0, "gate"),
     Verb("devices add shed", 1, "the hub has a door called shed already"),
@@ -98,13 +98,23 @@ const SERVED: &[Verb] = &[
 ];
 
 /// What is run, and what is said; it ends with status 4, and the hub is asked for nothing.
-const DOOR_HUB_ONLY: &[(&str, &str)] = &[(
-    "jobs stop mixed",
-    "is not door-hub: only door-hub can stop a job that runs, Azure IoT Hub cannot",
-)];
+const DOOR_HUB_ONLY: &[(&str, &str)] = &[
+    (
+        "jobs stop mixed",
+        "is not door-hub: only door-hub can stop a job that runs, Azure IoT Hub cannot",
+    ),
+    (
+        "events -f",
+        "is not door-hub: only door-hub can tell what happens, Azure IoT Hub cannot",
+    ),
+    (
+        "audit",
+        "is not door-hub: only door-hub can tell who did what, Azure IoT Hub cannot",
+    ),
+];
 
 /// The words of a command line; quotes keep words together.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         match index % 2 {
@@ -143,6 +153,21 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
         run(&lab, line).expect(4).says(&[says]);
         assert_eq!(azure.strays(), [""; 0], "doorctl {line}");
     }
+}
+
+#[test]
+fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
+    let lab = Lab::new();
+    let azure = Azure::before(&lab, Queries::AZURE);
+    let names: Vec<String> = (0..300).map(|n| format!("{n:-<60}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for verb in [&["jobs", "lock"][..], &["jobs", "plan", "unlock"]] {
+        lab.operator.run(&[verb, &names].concat()).expect(4).says(&[
+            "only door-hub can run the 3 jobs at a time that these 300 names take",
+            "doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"",
+        ]);
+    }
+    assert_eq!(azure.strays(), [""; 0]);
 }
 
 #[test]

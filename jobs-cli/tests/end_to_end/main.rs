@@ -4,16 +4,23 @@
 
 mod again;
 mod azure;
+mod completion;
 mod demo;
 mod devices;
 mod doors;
 mod enroll;
+mod first_steps;
 mod fleet_files;
 mod jobs;
+mod long_lists;
 mod pages;
 mod plan;
+mod record;
 mod registry;
 mod restart;
 mod support;
+mod terminal;
+mod transcript;
 mod twins;
+mod verbs;
 mod walk_through;

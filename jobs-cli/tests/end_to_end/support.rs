@@ -149,12 +149,17 @@ pub(crate) struct Door {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A lab whose hub has other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut HubConfig)) -> Self {
         let operator = Operator::new();
         let data = operator.folder().join("hub");
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let hub = runtime
-            .block_on(Hub::start(HubConfig::loopback(data.clone())))
-            .unwrap();
+        let mut config = HubConfig::loopback(data.clone());
+        change(&mut config);
+        let hub = runtime.block_on(Hub::start(config)).unwrap();
         operator
             .use_hub(&data)
             .says(&["answers: 0 doors connected"]);

@@ -18,6 +18,7 @@ use super::cast::{BUILDING, Cast, FLOORS, LOCKED_FLOOR, Member, Part};
 use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::stage::{PACE, PATIENCE, Stage};
 use super::table;
+use crate::commands::jobs::create::numbered;
 use crate::commands::jobs::follow::{self, Ended};
 use crate::commands::jobs::summary;
 use crate::door::{LockState, reported_value};
@@ -41,9 +42,6 @@ const MAX_EXECUTION: Duration = Duration::from_secs(60);
 
 /// What a door reports follows its answer within this time: one patch a second, and a busy machine.
 const REPORT_WITHIN: Duration = Duration::from_secs(4);
-
-/// Doors in the condition of one job: a condition has at most 8,192 characters.
-const DOORS_IN_JOB: usize = 500;
 
 /// Plays it all; what was not as it should be is the result, what made it impossible to go on the error.
 pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
@@ -72,11 +70,9 @@ async fn assign_places(
             .filter(|door| door.floor == floor)
             .map(|door| door.id.clone())
             .collect();
-        for (part, doors) in doors.chunks(DOORS_IN_JOB).enumerate() {
-            let id: JobId = match part {
-                0 => format!("floor-{floor}").parse()?,
-                _ => format!("floor-{floor}-part-{}", part + 1).parse()?,
-            };
+        let parts = target::parts(&doors, &[]).context("a floor has no doors")?;
+        let id: JobId = format!("floor-{floor}").parse()?;
+        for (id, condition) in numbered(&id, parts.len())?.into_iter().zip(parts) {
             let desired: Object = [("building", json!(BUILDING)), ("floor", json!(floor))]
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
@@ -85,14 +81,7 @@ async fn assign_places(
                 etag: Some("*".to_owned()),
                 ..TwinPatch::desired(desired)
             };
-            schedule(
-                stage,
-                &id,
-                JobAction::UpdateTwin(patch),
-                target::any_of_these(doors),
-                start,
-            )
-            .await?;
+            schedule(stage, &id, JobAction::UpdateTwin(patch), condition, start).await?;
             jobs.push(id);
         }
     }

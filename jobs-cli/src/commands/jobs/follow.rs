@@ -155,7 +155,7 @@ fn between(job: Option<&JobResponse>, pace: Pace) -> Duration {
 }
 
 /// Whether the hub may well be back in a moment.
-fn passes(error: &ClientError) -> bool {
+pub(crate) fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,
         _ => matches!(error.status(), Some(429 | 500..=599)),

@@ -144,8 +144,9 @@ fn refused(given: &str, seen: &Seen) -> Failure {
 }
 
 async fn look(prepared: &Prepared, session: &Session) -> anyhow::Result<Seen> {
+    prepared.plan.refuse_parts_elsewhere(session).await?;
     let target = prepared.plan.target();
-    let mut twins: Vec<Twin> = session.hub.query(&target.query()).await?;
+    let mut twins = target.twins(session).await?;
     if twins.len() < target.names.len() {
         create::refuse_unknown(target, session).await?;
     }

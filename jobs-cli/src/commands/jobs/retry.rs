@@ -57,12 +57,13 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         ));
         return Ok(ExitStatus::Success);
     }
-    let target = Target::required(&TargetArgs {
+    let target = Target::required_in_parts(&TargetArgs {
         doors,
         ..TargetArgs::default()
     })?;
     let plan = Plan::new("retry", target, &args.schedule, session)?;
     let action = again(&job, &plan, args, session)?;
+    plan.refuse_parts_elsewhere(session).await?;
     let doors = plan.preview(session).await?;
     plan.make(action, doors, session).await
 }

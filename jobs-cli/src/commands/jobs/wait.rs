@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use doorctl::{ClientError, HubClient};
+use iothub_protocol::job::JobStatus;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
 use super::follow::{self, Ended, Pace};
 use super::view::View;
-use super::{explain_job, print_report, verdict};
+use super::{explain_job, print_report, print_reports, verdict};
 use crate::door::LockState;
 use crate::exit_status::ExitStatus;
-use crate::outcome::{OutcomeRow, Progress, Wanted};
+use crate::outcome::{self, OutcomeRow, Progress, Wanted};
 use crate::session::Session;
 use crate::target;
 
@@ -50,6 +51,38 @@ pub(in crate::commands) async fn watch_as(
     let Ended { job, rows } = ended?;
     print_report(&job, &rows, wanted, &session.printer)?;
     Ok(verdict(&job, &rows))
+}
+
+/// Follows jobs that belong together to their ends, and tells of all their doors at once.
+pub(in crate::commands) async fn watch_all(
+    ids: &[JobId],
+    wanted: Wanted,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    if let [id] = ids {
+        return watch_as(id, wanted, session).await;
+    }
+    let mut ended: Vec<Ended> = Vec::new();
+    for id in ids {
+        let mut view = View::new(&session.printer);
+        let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
+        ended.push(tokio::select! {
+            ended = followed => ended?,
+            _ = tokio::signal::ctrl_c() => {
+                drop(view);
+                return Ok(interrupted_of(ids, session));
+            }
+        });
+    }
+    print_reports(&ended, wanted, &session.printer)?;
+    let rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
+    let completed = ended
+        .iter()
+        .all(|ended| ended.job.status == JobStatus::Completed);
+    match completed {
+        true => Ok(outcome::verdict(&rows)),
+        false => Ok(ExitStatus::Incomplete),
+    }
 }
 
 /// Follows a job, then the doors that accepted, until all are there or the time is up.
@@ -105,6 +138,15 @@ pub(in crate::commands) async fn wait_as(
         true => Ok(verdict(&job, &rows)),
         false => Ok(ExitStatus::Deadline),
     }
+}
+
+fn interrupted_of(ids: &[JobId], session: &Session) -> ExitStatus {
+    let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+    session.printer.say(format!(
+        "not watching any more; jobs {} go on without us: doorctl jobs watch ID, or doorctl jobs cancel ID",
+        ids.join(", ")
+    ));
+    ExitStatus::Interrupted
 }
 
 fn interrupted(id: &JobId, session: &Session) -> ExitStatus {

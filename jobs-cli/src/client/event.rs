@@ -1,0 +1,209 @@
+//! What happened, as it happens (`/events`). door-hub's alone.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use iothub_protocol::DeviceId;
+use iothub_protocol::twin::Object;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::header;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::HubClient;
+use super::error::ClientError;
+use super::sse::{Message, Parser};
+
+/// The hub says every 15 s that it is there; one that is silent for longer than this is not.
+const SILENCE: Duration = Duration::from_secs(50);
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct EventRequest {
+    /// Only this device's.
+    pub device: Option<DeviceId>,
+    /// Only of these kinds (`telemetry`, `connection`, `twin`, `device`, `job`); of all when empty.
+    pub kinds: Vec<String>,
+    /// From this time on, as far as it is kept.
+    pub since: Option<Timestamp>,
+    /// Behind the event of this id; 0 is all that is kept. It wins over `since`; without both, from now on.
+    pub after: Option<i64>,
+    /// Whether to go on with what happens from now on.
+    pub follow: bool,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HubEvent {
+    /// Rises from event to event.
+    pub id: i64,
+    /// `telemetry`, `connection`, `twin`, `device` or `job`.
+    pub kind: String,
+    /// When the hub took it in.
+    #[serde(deserialize_with = "time")]
+    pub time: Timestamp,
+    /// The device it is about.
+    #[serde(default)]
+    pub device_id: Option<String>,
+    /// The job it is about.
+    #[serde(default)]
+    pub job_id: Option<String>,
+    /// The device has sent a message of this id before.
+    #[serde(default)]
+    pub repeated: bool,
+    /// A message's own properties; of the rest, `opType` and `iothub-message-schema`.
+    #[serde(default)]
+    pub properties: Object,
+    /// What it tells, when that is JSON.
+    #[serde(default)]
+    pub body: Option<Value>,
+    /// What it tells, in base64, when that is not JSON.
+    #[serde(default)]
+    pub body_base64: Option<String>,
+    /// All of it as the hub wrote it: a JSON document on one line.
+    #[serde(skip)]
+    pub document: String,
+}
+
+/// What a stream of events tells.
+#[derive(Debug, Clone)]
+pub enum EventNews {
+    /// An event.
+    Event(Box<HubEvent>),
+    /// The events of these ids are not kept any more.
+    Lost {
+        /// The first.
+        from: i64,
+        /// The last.
+        to: i64,
+    },
+}
+
+impl EventNews {
+    /// What to go on behind.
+    #[must_use]
+    pub fn id(&self) -> i64 {
+        match self {
+            Self::Event(event) => event.id,
+            Self::Lost { to, .. } => *to,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Lost {
+    from: i64,
+    to: i64,
+}
+
+/// Events as they come.
+#[derive(Debug)]
+pub struct EventStream {
+    response: reqwest::Response,
+    parser: Parser,
+    messages: VecDeque<Message>,
+    hub: HubClient,
+}
+
+impl HubClient {
+    /// Begins to read events. door-hub's alone: Azure's are read by other protocols, behind another host.
+    ///
+    /// # Errors
+    ///
+    /// `ThrottlingException` when too many read already, `ArgumentInvalid` when there was never an event `after`, or any other [`ClientError`].
+    pub async fn door_hub_events(
+        &self,
+        request: &EventRequest,
+    ) -> Result<EventStream, ClientError> {
+        let mut wanted = self
+            .get(&["events"])?
+            .header("accept", "text/event-stream")?;
+        if let Some(device) = &request.device {
+            wanted = wanted.query("device", device.as_str());
+        }
+        if !request.kinds.is_empty() {
+            wanted = wanted.query("kind", &request.kinds.join(","));
+        }
+        if let Some(since) = request.since {
+            wanted = wanted.query("since", &since.to_string());
+        }
+        if let Some(after) = request.after {
+            wanted = wanted.header("last-event-id", &after.to_string())?;
+        }
+        if !request.follow {
+            wanted = wanted.query("follow", "false");
+        }
+        Ok(EventStream {
+            response: self.open(&wanted).await?,
+            parser: Parser::default(),
+            messages: VecDeque::new(),
+            hub: self.clone(),
+        })
+    }
+}
+
+impl EventStream {
+    /// The hub's time when it began to answer, to the second: from there on nothing is missed.
+    #[must_use]
+    pub fn begun(&self) -> Option<Timestamp> {
+        let date = self.response.headers().get(header::DATE)?.to_str().ok()?;
+        Some(rfc2822::parse(date).ok()?.timestamp())
+    }
+
+    /// What comes next; `None` at the end, after which whoever follows comes back with the last id.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks or falls silent, or what comes is no event.
+    pub async fn next(&mut self) -> Result<Option<EventNews>, ClientError> {
+        loop {
+            while let Some(message) = self.messages.pop_front() {
+                if let Some(news) = news(message)? {
+                    return Ok(Some(news));
+                }
+            }
+            let chunk = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            let chunk = match chunk {
+                Ok(chunk) => chunk.map_err(|error| self.hub.transport_error(error, SILENCE))?,
+                Err(_) => {
+                    return Err(ClientError::TimedOut {
+                        host: self.hub.host_name().clone(),
+                        after: SILENCE,
+                    });
+                }
+            };
+            let Some(chunk) = chunk else {
+                return Ok(None);
+            };
+            let pushed = self.parser.push(&chunk, &mut self.messages);
+            pushed.map_err(|_| ClientError::TooLong { what: "an event" })?;
+        }
+    }
+}
+
+/// What a message tells; `None` for one of a kind that came after us.
+fn news(message: Message) -> Result<Option<EventNews>, ClientError> {
+    let malformed = |source| ClientError::Answer {
+        what: "an event",
+        source,
+    };
+    match message.name.as_str() {
+        "lost" => {
+            let Lost { from, to } = serde_json::from_str(&message.data).map_err(malformed)?;
+            Ok(Some(EventNews::Lost { from, to }))
+        }
+        "message" => Ok(None),
+        _ => {
+            let mut event: HubEvent = serde_json::from_str(&message.data).map_err(malformed)?;
+            event.document = message.data;
+            Ok(Some(EventNews::Event(Box::new(event))))
+        }
+    }
+}
+
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    iothub_protocol::time::parse(&text).map_err(serde::de::Error::custom)
+}

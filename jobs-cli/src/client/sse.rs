@@ -1,0 +1,194 @@
+//! Server-sent events as they come over the wire (WHATWG HTML, section 9.2): bytes in, messages out.
+//!
+//! Pure: it knows nothing of connections. What a peer can make it keep is bounded by [`MAX_MESSAGE`].
+
+use std::collections::VecDeque;
+
+/// Bytes of a message that is not whole yet: far above what a hub sends, whose largest is a twin with its metadata.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    /// Its kind: `event`, or `message` without one.
+    pub(super) name: String,
+    /// Its lines of `data`.
+    pub(super) data: String,
+    /// The last `id` that was sent, with this message or before.
+    pub(super) id: String,
+}
+
+/// A message is longer than any that is sensible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// What is known of a stream so far.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    /// The line that is not whole yet.
+    line: Vec<u8>,
+    /// A carriage return ended the last line: a line feed behind it belongs to it.
+    after_return: bool,
+    /// A first line was read: a byte order mark stands before it alone.
+    begun: bool,
+    name: String,
+    data: String,
+    id: String,
+}
+
+impl Parser {
+    /// Takes the next bytes; whole messages are put to `messages`.
+    ///
+    /// # Errors
+    ///
+    /// When a message is too long: then the stream is of no use any more.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        messages: &mut VecDeque<Message>,
+    ) -> Result<(), TooLong> {
+        for &byte in bytes {
+            let is_rest_of_end = byte == b'\n' && self.after_return;
+            self.after_return = byte == b'\r';
+            match byte {
+                _ if is_rest_of_end => {}
+                b'\r' | b'\n' => messages.extend(self.end_line()),
+                _ if self.line.len() + self.data.len() >= MAX_MESSAGE => return Err(TooLong),
+                byte => self.line.push(byte),
+            }
+        }
+        Ok(())
+    }
+
+    /// The line is whole: an empty one ends a message.
+    fn end_line(&mut self) -> Option<Message> {
+        let bytes = std::mem::take(&mut self.line);
+        let line = String::from_utf8_lossy(&bytes);
+        let mark = if self.begun { "" } else { "\u{feff}" };
+        self.begun = true;
+        let line = line.strip_prefix(mark).unwrap_or(&line);
+        if line.is_empty() {
+            return self.end_message();
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.name),
+            "data" => {
+                self.data.push_str(value);
+                self.data.push('\n');
+            }
+            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            // `retry`, comments (which have no name), and what nobody knows.
+            _ => {}
+        }
+        None
+    }
+
+    fn end_message(&mut self) -> Option<Message> {
+        let name = std::mem::take(&mut self.name);
+        let mut data = std::mem::take(&mut self.data);
+        // The feed behind the last line.
+        data.pop()?;
+        Some(Message {
+            name: match name.is_empty() {
+                true => "message".to_owned(),
+                false => name,
+            },
+            data,
+            id: self.id.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(parts: &[&[u8]]) -> Vec<Message> {
+        let mut parser = Parser::default();
+        let mut messages = VecDeque::new();
+        for part in parts {
+            parser.push(part, &mut messages).unwrap();
+        }
+        messages.into()
+    }
+
+    fn message(name: &str, data: &str, id: &str) -> Message {
+        Message {
+            name: name.to_owned(),
+            data: data.to_owned(),
+            id: id.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_forms_of_the_specification_are_understood() {
+        for (text, expected) in [
+            (": keep-alive\n\n", vec![]),
+            ("data: a\n\n", vec![message("message", "a", "")]),
+            ("\u{feff}data: a\n\n", vec![message("message", "a", "")]),
+            (
+                "event: twin\r\nid: 7\r\ndata: {}\r\n\r\ndata:b\n\n",
+                vec![message("twin", "{}", "7"), message("message", "b", "7")],
+            ),
+            (
+                "data: a\rdata:  b\r\r",
+                vec![message("message", "a\n b", "")],
+            ),
+            // Without data there is no message, but its id counts.
+            (
+                "event: x\nid: 9\n\ndata\n\n",
+                vec![message("message", "", "9")],
+            ),
+            (
+                "retry: 5\nnobody: x\nid: 1\0\ndata: a\n\n",
+                vec![message("message", "a", "")],
+            ),
+            // The end of the stream ends no message.
+            ("data: a\n", vec![]),
+        ] {
+            assert_eq!(read(&[text.as_bytes()]), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_end_is_given_up() {
+        let mut parser = Parser::default();
+        let mut messages = VecDeque::new();
+        let line = [b"data: ".as_slice(), &vec![b'x'; 1 << 20], b"\n"].concat();
+        let pushed = (0..8).map(|_| parser.push(&line, &mut messages));
+        assert_eq!(pushed.filter(Result::is_err).count(), 5);
+        assert!(messages.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_mean_the_same_however_they_are_cut(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b' '), Just(b'd'), any::<u8>()],
+                0..200,
+            ),
+            at in 0_usize..200,
+        ) {
+            let (before, behind) = bytes.split_at(at.min(bytes.len()));
+            prop_assert_eq!(read(&[before, behind]), read(&[&bytes]));
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            sent in proptest::collection::vec(("[a-z]{1,8}", "[^\r\n\0\u{feff}]{0,40}", 0_u32..1000), 0..6),
+            piece in 1_usize..50,
+        ) {
+            let mut text = String::new();
+            for (name, data, id) in &sent {
+                text += &format!("event: {name}\nid: {id}\ndata: {data}\n\n: comment\n\n");
+            }
+            let parts: Vec<&[u8]> = text.as_bytes().chunks(piece).collect();
+            let expected: Vec<_> = sent.iter().map(|(name, data, id)| message(name, data, &id.to_string())).collect();
+            prop_assert_eq!(read(&parts), expected);
+        }
+    }
+}

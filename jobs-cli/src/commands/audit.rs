@@ -1,0 +1,120 @@
+//! `doorctl audit`: who changed or commanded what.
+
+use doorctl::{AuditEntry, AuditRequest};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::cli::record::AuditArgs;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::printer::{Cell, Format, Row, Tone, printable};
+use crate::session::{Session, explain_rights};
+use crate::time::on_clock;
+use crate::time::since::since;
+
+/// `audit`.
+pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    session
+        .refuse_unless_door_hub(
+            "tell who did what",
+            "of Azure IoT Hub the portal shows the activity log; what jobs did: doorctl jobs list",
+        )
+        .await?;
+    let since = args.since.as_ref().map(|text| {
+        since(text, &session.now())
+            .map_err(|error| Failure::new(format!("--since {text:?}: {error}")))
+    });
+    let request = AuditRequest {
+        since: since.transpose()?,
+        policy: args.policy.clone(),
+        operation: args.operation.clone(),
+        target: args.target.clone(),
+    };
+    let limit = args.limit as usize;
+    // One more tells whether there are more.
+    let read = session.hub.door_hub_audit(&request, limit + 1).await;
+    let mut entries = read.map_err(|error| explain_rights(error, "RegistryRead,ServiceConnect"))?;
+    let left_out = entries.len() > limit;
+    entries.truncate(limit);
+    // As a log is read.
+    entries.reverse();
+    let printer = &session.printer;
+    match printer.format() {
+        Format::Json => printer.document(&entries)?,
+        Format::Table if entries.is_empty() => {}
+        _ => {
+            let rows: Vec<AuditLine> = entries
+                .iter()
+                .map(|entry| AuditLine::new(entry, &session.zone, printer.format()))
+                .collect();
+            printer.rows(&rows)?;
+        }
+    }
+    if entries.is_empty() {
+        printer.say("nothing is recorded that passes these filters");
+    } else if left_out {
+        printer.say(format!(
+            "the newest {limit}; more: --limit {}",
+            limit.saturating_mul(10)
+        ));
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// One line of the table, or of CSV; as JSON it is what the hub tells.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct AuditLine<'a> {
+    entry: &'a AuditEntry,
+    #[serde(skip)]
+    time: String,
+}
+
+impl<'a> AuditLine<'a> {
+    fn new(entry: &'a AuditEntry, zone: &TimeZone, format: Format) -> Self {
+        let at = entry.time.parse::<Timestamp>().ok();
+        let on_clock = at.map(|at| on_clock(&at.to_zoned(zone.clone())));
+        Self {
+            entry,
+            time: on_clock
+                .filter(|_| format == Format::Table)
+                .unwrap_or_else(|| entry.time.clone()),
+        }
+    }
+
+    fn result(&self) -> Cell {
+        match (self.entry.status, &self.entry.error) {
+            (None, _) => Cell::toned("unknown", Tone::Doubtful),
+            (Some(status), None) => Cell::toned(status.to_string(), Tone::Good),
+            (Some(status), Some(error)) => Cell::toned(format!("{status} {error}"), Tone::Bad),
+        }
+    }
+}
+
+impl Row for AuditLine<'_> {
+    fn titles() -> Vec<&'static str> {
+        vec![
+            "time",
+            "policy",
+            "peer",
+            "operation",
+            "target",
+            "result",
+            "detail",
+        ]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let entry = self.entry;
+        vec![
+            Cell::from(&self.time),
+            printable(&entry.policy).into(),
+            Cell::from(&entry.peer),
+            Cell::from(&entry.operation),
+            printable(&entry.target).into(),
+            self.result(),
+            printable(entry.detail.as_deref().unwrap_or_default()).into(),
+        ]
+    }
+}

@@ -1,0 +1,208 @@
+//! `--exec`: a command of the operator's for each event, one at a time and in order.
+//!
+//! The event never becomes part of the command: its document goes to standard input, its names to the environment.
+
+use std::io;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use doorctl::HubEvent;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::form;
+use crate::printer::Printer;
+
+/// Events that may wait for their command. When so many do, no more are read: the hub keeps them.
+const WAITING: usize = 64;
+
+/// Runs the command for events.
+pub(super) struct Commands {
+    events: Option<mpsc::Sender<HubEvent>>,
+    runner: JoinHandle<()>,
+    progress: Arc<Progress>,
+}
+
+/// How far the runner is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The last event whose command ended, well or not; 0: none.
+    done: AtomicI64,
+    failed: AtomicUsize,
+}
+
+impl Commands {
+    /// Starts to wait for events; each run of `command` may take `limit`.
+    pub(super) fn new(command: &str, limit: Duration, printer: &Printer) -> Self {
+        let (events, waiting) = mpsc::channel(WAITING);
+        let progress = Arc::new(Progress::default());
+        let runner = Runner {
+            command: command.to_owned(),
+            limit,
+            printer: printer.clone(),
+            progress: Arc::clone(&progress),
+        };
+        Self {
+            events: Some(events),
+            runner: tokio::spawn(runner.run(waiting)),
+            progress,
+        }
+    }
+
+    /// Hands an event over; waits while too many wait.
+    pub(super) async fn hand_over(&self, event: &HubEvent) {
+        if let Some(events) = &self.events {
+            // The runner ends when this end does, not before.
+            drop(events.send(event.clone()).await);
+        }
+    }
+
+    /// Waits until all that were handed over had their command.
+    pub(super) async fn finish(&mut self) {
+        self.events = None;
+        // It does not panic, and nobody else ends it.
+        drop((&mut self.runner).await);
+    }
+
+    /// Ends the command that runs and forgets those that wait; gives the last event whose command had ended.
+    pub(super) fn stop(self) -> Option<i64> {
+        self.runner.abort();
+        Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id > 0)
+    }
+
+    /// How many of the commands failed.
+    pub(super) fn failed(self) -> usize {
+        self.progress.failed.load(Ordering::Relaxed)
+    }
+}
+
+struct Runner {
+    command: String,
+    limit: Duration,
+    printer: Printer,
+    progress: Arc<Progress>,
+}
+
+impl Runner {
+    async fn run(self, mut events: mpsc::Receiver<HubEvent>) {
+        while let Some(event) = events.recv().await {
+            if let Err(why) = self.run_for(&event).await {
+                self.progress.failed.fetch_add(1, Ordering::Relaxed);
+                self.printer
+                    .warn(format!("--exec for event {}: {why}", event.id));
+            }
+            self.progress.done.store(event.id, Ordering::Relaxed);
+        }
+    }
+
+    async fn run_for(&self, event: &HubEvent) -> Result<(), String> {
+        let mut child = shell(&self.command)
+            .envs(environment(event))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::from(io::stderr()))
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("the command cannot be started: {error}"))?;
+        let group = Group::of(&child);
+        let input = child.stdin.take();
+        let document = format!("{}\n", event.document);
+        let written = async move {
+            if let Some(mut input) = input {
+                // A command that does not want it ends without reading it.
+                drop(input.write_all(document.as_bytes()).await);
+            }
+        };
+        let ended = async { tokio::join!(child.wait(), written).0 };
+        match tokio::time::timeout(self.limit, ended).await {
+            Ok(Ok(status)) => {
+                group.forget();
+                match status.success() {
+                    true => Ok(()),
+                    false => Err(format!("the command ended with {status}")),
+                }
+            }
+            Ok(Err(error)) => Err(format!("the command is lost: {error}")),
+            Err(_) => Err(format!(
+                "the command took longer than {} s and was ended (--exec-timeout)",
+                self.limit.as_secs_f64()
+            )),
+        }
+    }
+}
+
+/// `command` in the system's shell, in a group of its own where there are groups.
+fn shell(command: &str) -> Command {
+    let (shell, flag) = match cfg!(windows) {
+        true => ("cmd", "/C"),
+        false => ("sh", "-c"),
+    };
+    let mut shell = Command::new(shell);
+    shell.args([flag, command]);
+    #[cfg(unix)]
+    shell.process_group(0);
+    shell
+}
+
+/// What a command is told beside its input. No variable can hold a NUL.
+fn environment(event: &HubEvent) -> [(&'static str, String); 7] {
+    let text = |text: &str| text.replace('\0', "");
+    [
+        ("DOORCTL_EVENT_ID", event.id.to_string()),
+        ("DOORCTL_EVENT_KIND", text(&event.kind)),
+        (
+            "DOORCTL_EVENT_DOOR",
+            text(event.device_id.as_deref().unwrap_or_default()),
+        ),
+        (
+            "DOORCTL_EVENT_JOB",
+            text(event.job_id.as_deref().unwrap_or_default()),
+        ),
+        ("DOORCTL_EVENT_EVENT", text(form::name(event))),
+        (
+            "DOORCTL_EVENT_ALARM",
+            text(form::alarm(event).unwrap_or_default()),
+        ),
+        ("DOORCTL_EVENT_TIME", event.time.to_string()),
+    ]
+}
+
+/// The shell and what it started: all of it ends with this, unless it has ended by itself.
+struct Group {
+    #[cfg(unix)]
+    leader: Option<rustix::process::Pid>,
+}
+
+impl Group {
+    #[cfg(unix)]
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            leader: id.and_then(rustix::process::Pid::from_raw),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Child) -> Self {
+        Self {}
+    }
+
+    /// What goes on behind a shell that has ended was meant to.
+    fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(leader) = self.leader {
+            use rustix::process::{Signal, kill_process_group};
+            // It may have ended just now.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}

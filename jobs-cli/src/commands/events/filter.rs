@@ -1,0 +1,261 @@
+//! Which events are shown.
+
+use std::collections::BTreeSet;
+
+use doorctl::HubEvent;
+use iothub_protocol::DeviceId;
+use iothub_protocol::twin::Twin;
+
+use super::form;
+use crate::cli::record::EventsArgs;
+use crate::cli::target::TargetArgs;
+use crate::failure::Failure;
+use crate::session::{Session, unknown_door};
+use crate::suggest;
+use crate::target::Target;
+
+/// What the hub calls its own events, and of which kind they are.
+const OF_HUB: [(&str, &str); 13] = [
+    ("deviceConnected", "connection"),
+    ("deviceDisconnected", "connection"),
+    ("updateTwin", "twin"),
+    ("replaceTwin", "twin"),
+    ("createDeviceIdentity", "device"),
+    ("deleteDeviceIdentity", "device"),
+    ("jobQueued", "job"),
+    ("jobScheduled", "job"),
+    ("jobRunning", "job"),
+    ("jobProgress", "job"),
+    ("jobCompleted", "job"),
+    ("jobFailed", "job"),
+    ("jobCancelled", "job"),
+];
+
+/// What door-agent calls its events, and the alarms in them.
+const OF_DOORS: [&str; 26] = [
+    "lockState",
+    "doorState",
+    "requestToExit",
+    "localGrant",
+    "fireRelease",
+    "fireReset",
+    "command",
+    "expired",
+    "dropped",
+    "mode",
+    "alarmRaised",
+    "alarmSuppressed",
+    "preAlarm",
+    "inputFault",
+    "alarmCleared",
+    "eventsLost",
+    "storageFault",
+    "storageRestored",
+    "stateDamaged",
+    "rebootRequested",
+    "forcedOpen",
+    "heldOpen",
+    "jammed",
+    "tamper",
+    "sensorFault",
+    "lockFault",
+];
+
+/// Which events are shown.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    /// Of these doors alone.
+    doors: Option<BTreeSet<String>>,
+    /// Of these kinds alone, unless empty.
+    kinds: Vec<String>,
+    /// Of these names or alarms alone, unless empty.
+    events: Vec<String>,
+    alarms: bool,
+    repeated: bool,
+}
+
+impl Filter {
+    /// By the flags; doors and places are looked up.
+    pub(super) async fn new(args: &EventsArgs, session: &Session) -> anyhow::Result<Self> {
+        for name in &args.events {
+            if let Some(warning) = doubt(name) {
+                session.printer.warn(warning);
+            }
+        }
+        Ok(Self {
+            doors: doors(args, session).await?,
+            kinds: args.kinds.clone(),
+            events: args.events.clone(),
+            alarms: args.alarms,
+            repeated: args.repeated,
+        })
+    }
+
+    /// The door, when it is one: then the hub sends no others.
+    pub(super) fn only_door(&self) -> Option<DeviceId> {
+        let doors = self.doors.as_ref().filter(|doors| doors.len() == 1)?;
+        doors.first()?.parse().ok()
+    }
+
+    /// What the hub is asked for: no more than can be shown.
+    pub(super) fn kinds(&self) -> Vec<String> {
+        if !self.kinds.is_empty() {
+            return self.kinds.clone();
+        }
+        if self.alarms {
+            return vec!["telemetry".to_owned()];
+        }
+        let kinds: BTreeSet<&str> = self.events.iter().map(|name| kind_of(name)).collect();
+        kinds.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether it is shown.
+    pub(super) fn admits(&self, event: &HubEvent) -> bool {
+        let of_door = |doors: &BTreeSet<String>| {
+            let door = event.device_id.as_ref();
+            door.is_some_and(|door| doors.contains(door))
+        };
+        let named = |name: &String| {
+            name.eq_ignore_ascii_case(form::name(event))
+                || form::alarm(event).is_some_and(|alarm| name.eq_ignore_ascii_case(alarm))
+        };
+        self.doors.as_ref().is_none_or(of_door)
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+            && (self.events.is_empty() || self.events.iter().any(named))
+            && (!self.alarms || ["alarmRaised", "alarmCleared"].contains(&form::name(event)))
+            && (self.repeated || !event.repeated)
+    }
+}
+
+/// The doors that the flags choose; of those that do not exist, a warning, for events of theirs may be kept.
+async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BTreeSet<String>>> {
+    let target = TargetArgs {
+        doors: args.doors.clone(),
+        building: args.building.clone(),
+        floor: args.floor.clone(),
+        ..TargetArgs::default()
+    };
+    let Some(target) = Target::from_args(&target)? else {
+        return Ok(None);
+    };
+    let twins: Vec<Twin> = session.hub.query(&target.query()).await?;
+    let found: BTreeSet<String> = twins
+        .iter()
+        .map(|twin| twin.device_id.to_string())
+        .collect();
+    if args.building.is_empty() && args.floor.is_empty() {
+        if found.len() < args.doors.len() {
+            let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
+            let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+            for name in args.doors.iter().filter(|name| !found.contains(*name)) {
+                let unknown = unknown_door(name, &known);
+                session
+                    .printer
+                    .warn(format!("{unknown}; what is kept of it is shown"));
+            }
+        }
+        return Ok(Some(args.doors.iter().cloned().collect()));
+    }
+    if found.is_empty() {
+        return Err(Failure::new("no door is assigned there")
+            .next("doorctl devices list")
+            .into());
+    }
+    Ok(Some(found))
+}
+
+fn kind_of(name: &str) -> &'static str {
+    let of_hub = OF_HUB
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    of_hub.map_or("telemetry", |(_, kind)| kind)
+}
+
+/// What to say of a name that nobody is known to use: other devices have their own.
+fn doubt(name: &str) -> Option<String> {
+    let known = || OF_DOORS.into_iter().chain(OF_HUB.map(|(name, _)| name));
+    if known().any(|known| known.eq_ignore_ascii_case(name)) {
+        return None;
+    }
+    let meant = suggest::closest(name, known());
+    let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+    Some(format!(
+        "--event: neither door-agent nor door-hub has an event `{name}`{meant}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use door_core::contract::Alarm;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(value: serde_json::Value) -> HubEvent {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn told(kind: &str, alarm: &str) -> HubEvent {
+        event(json!({
+            "id": 1, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
+            "body": {"kind": kind, "alarm": alarm},
+        }))
+    }
+
+    #[test]
+    fn names_and_alarms_are_both_looked_at() {
+        let filter = Filter {
+            events: vec!["forcedopen".to_owned(), "alarmCleared".to_owned()],
+            ..Filter::default()
+        };
+        assert!(filter.admits(&told("alarmRaised", "forcedOpen")));
+        assert!(filter.admits(&told("alarmCleared", "heldOpen")));
+        assert!(!filter.admits(&told("alarmRaised", "heldOpen")));
+        let alarms = Filter {
+            alarms: true,
+            ..Filter::default()
+        };
+        assert!(!alarms.admits(&told("preAlarm", "heldOpen")));
+        assert_eq!(alarms.kinds(), ["telemetry"]);
+    }
+
+    #[test]
+    fn the_hub_is_asked_for_no_more_than_can_be_shown() {
+        let kinds = |events: &[&str]| {
+            let events = events.iter().map(|name| (*name).to_owned()).collect();
+            let filter = Filter {
+                events,
+                ..Filter::default()
+            };
+            filter.kinds()
+        };
+        assert_eq!(kinds(&[]), [""; 0]);
+        assert_eq!(kinds(&["forcedOpen", "jammed"]), ["telemetry"]);
+        assert_eq!(kinds(&["jobCompleted", "sneezed"]), ["job", "telemetry"]);
+    }
+
+    #[test]
+    fn what_was_sent_before_and_what_is_of_others_is_left_out() {
+        let mut again = told("doorState", "");
+        again.repeated = true;
+        assert!(!Filter::default().admits(&again));
+        let west = Filter {
+            doors: Some(BTreeSet::from(["west".to_owned()])),
+            ..Filter::default()
+        };
+        assert!(!west.admits(&told("doorState", "")));
+        assert_eq!(west.only_door().unwrap().as_str(), "west");
+    }
+
+    #[test]
+    fn a_slip_of_the_fingers_is_told() {
+        for alarm in Alarm::ALL {
+            assert_eq!(doubt(alarm.as_str()), None);
+        }
+        assert_eq!(
+            doubt("forcedOpne").unwrap(),
+            "--event: neither door-agent nor door-hub has an event `forcedOpne`; did you mean `forcedOpen`?"
+        );
+        assert!(doubt("sneezed").unwrap().ends_with("`sneezed`"));
+    }
+}

@@ -1,0 +1,278 @@
+//! An event in words. What devices and callers wrote comes out without characters that move a cursor.
+
+use doorctl::HubEvent;
+use iothub_protocol::twin::Object;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::printer::{Tone, plain, printable};
+use crate::time::on_clock;
+
+/// Characters of details at most.
+const DETAILS: usize = 240;
+
+/// A door that tells of something so much later than it was had no connection.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Members of a door's message that are told elsewhere, or are of no interest to people.
+const TOLD_ELSEWHERE: [&str; 8] = [
+    "seq", "boot", "at", "clock", "kind", "door", "building", "floor",
+];
+
+/// What it is called: by the door in its message, else by the hub.
+pub(super) fn name(event: &HubEvent) -> &str {
+    let name = match event.kind.as_str() {
+        "telemetry" => member(event, "kind"),
+        _ => event.properties.get("opType").and_then(Value::as_str),
+    };
+    name.unwrap_or("message")
+}
+
+/// The alarm that a door's message is about.
+pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
+    match event.kind.as_str() {
+        "telemetry" => member(event, "alarm"),
+        _ => None,
+    }
+}
+
+/// How good it is.
+pub(super) fn tone(event: &HubEvent) -> Tone {
+    match name(event) {
+        "alarmRaised" | "fireRelease" | "storageFault" | "jobFailed" => Tone::Bad,
+        "preAlarm" | "inputFault" | "alarmSuppressed" | "eventsLost" | "stateDamaged"
+        | "deviceDisconnected" => Tone::Doubtful,
+        "alarmCleared" | "fireReset" | "storageRestored" => Tone::Good,
+        _ => Tone::Plain,
+    }
+}
+
+/// What it tells beside its name, on one line.
+pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
+    let mut text = match event.kind.as_str() {
+        "telemetry" => message(event, zone),
+        "connection" => member(event, "reason").unwrap_or_default().to_owned(),
+        "twin" => twin(event.body.as_ref()),
+        "job" => job(event),
+        _ => String::new(),
+    };
+    if event.repeated {
+        text = format!("{text} (again)").trim_start().to_owned();
+    }
+    let text = printable(&text);
+    match text.char_indices().nth(DETAILS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+fn member<'a>(event: &'a HubEvent, name: &str) -> Option<&'a str> {
+    event.body.as_ref()?.get(name)?.as_str()
+}
+
+/// `forcedOpen`, `open`, `locked secured=secured proof=bond source=remote`.
+fn message(event: &HubEvent, zone: &TimeZone) -> String {
+    let Some(Value::Object(body)) = &event.body else {
+        return match (&event.body, &event.body_base64) {
+            (Some(body), _) => body.to_string(),
+            (None, Some(base64)) => format!("{} bytes that are not JSON", bytes(base64)),
+            (None, None) => String::new(),
+        };
+    };
+    if !body.get("kind").is_some_and(Value::is_string) {
+        // Not one of door-agent's.
+        return Value::Object(body.clone()).to_string();
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for (key, value) in body {
+        if TOLD_ELSEWHERE.contains(&key.as_str()) {
+            continue;
+        }
+        let names_itself = key == name(event) || key == "alarm";
+        parts.push(match names_itself {
+            true => plain(value),
+            false => format!("{key}={}", plain(value)),
+        });
+    }
+    if let Some(at) = happened(body).filter(|at| is_late(event.time, *at)) {
+        parts.push(format!(
+            "(happened {})",
+            on_clock(&at.to_zoned(zone.clone()))
+        ));
+    }
+    parts.join(" ")
+}
+
+/// When it was, by the door's clock, when that can be trusted.
+fn happened(body: &Object) -> Option<Timestamp> {
+    let trusted = body.get("clock").and_then(Value::as_str) == Some("synchronized");
+    let at = body.get("at")?.as_str()?;
+    at.parse().ok().filter(|_| trusted)
+}
+
+fn is_late(taken_in: Timestamp, happened: Timestamp) -> bool {
+    taken_in.duration_since(happened) >= LATE
+}
+
+fn bytes(base64: &str) -> usize {
+    let padding = base64.bytes().rev().take_while(|byte| *byte == b'=');
+    (base64.len() / 4 * 3).saturating_sub(padding.count())
+}
+
+/// `tags wing=east; desired floor=3; reported door.lockState=locked`.
+fn twin(body: Option<&Value>) -> String {
+    let mut sections = Vec::new();
+    for (title, pointer) in [
+        ("tags", "/tags"),
+        ("desired", "/properties/desired"),
+        ("reported", "/properties/reported"),
+    ] {
+        let mut leaves = Vec::new();
+        if let Some(value) = body.and_then(|body| body.pointer(pointer)) {
+            flatten("", value, &mut leaves);
+        }
+        if !leaves.is_empty() {
+            sections.push(format!("{title} {}", leaves.join(" ")));
+        }
+    }
+    sections.join("; ")
+}
+
+/// What is nested in twins is nested ten deep at most; `$metadata` and `$version` are of no interest.
+fn flatten(path: &str, value: &Value, leaves: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members.iter().filter(|(key, _)| !key.starts_with('$')) {
+                match path.is_empty() {
+                    true => flatten(key, member, leaves),
+                    false => flatten(&format!("{path}.{key}"), member, leaves),
+                }
+            }
+        }
+        Value::Null => leaves.push(format!("{path}=null")),
+        leaf => leaves.push(format!("{path}={}", plain(leaf))),
+    }
+}
+
+/// `lock-1 running: 1 succeeded, 0 failed of 3`.
+fn job(event: &HubEvent) -> String {
+    let body = event.body.as_ref();
+    let text = |name| Some(body?.get(name)?.as_str()?.to_owned());
+    let count = |name| {
+        let counts = body?.get("deviceJobStatistics")?;
+        counts.get(name)?.as_u64()
+    };
+    let mut told = format!(
+        "{} {}",
+        event.job_id.as_deref().unwrap_or_default(),
+        text("status").unwrap_or_default()
+    );
+    if let Some(all) = count("deviceCount") {
+        told += &format!(
+            ": {} succeeded, {} failed of {all}",
+            count("succeededCount").unwrap_or_default(),
+            count("failedCount").unwrap_or_default(),
+        );
+    }
+    if let Some(reason) = text("failureReason") {
+        told += &format!(": {reason}");
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, more: Value) -> HubEvent {
+        let mut document =
+            json!({"id": 7, "kind": kind, "time": "2026-11-23T21:00:00Z", "deviceId": "east"});
+        if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
+            document.extend(more);
+        }
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn told(kind: &str, more: Value) -> String {
+        let event = event(kind, more);
+        let details = details(&event, &TimeZone::UTC);
+        format!("{} {details}", name(&event))
+    }
+
+    #[test]
+    fn each_kind_is_told_in_its_words() {
+        for (kind, more, expected) in [
+            (
+                "telemetry",
+                json!({"body": {"seq": 1, "boot": "b", "at": "2026-11-23T20:59:59Z", "clock": "synchronized", "kind": "alarmRaised", "door": "east", "floor": 3, "alarm": "forcedOpen"}}),
+                "alarmRaised forcedOpen",
+            ),
+            (
+                "telemetry",
+                json!({"body": {"kind": "lockState", "lockState": "locked", "secured": "secured", "proof": "bond", "source": "remote"}}),
+                "lockState locked secured=secured proof=bond source=remote",
+            ),
+            (
+                "telemetry",
+                json!({"repeated": true, "body": {"at": "2026-11-23T19:00:00Z", "clock": "synchronized", "kind": "doorState", "doorState": "open"}}),
+                "doorState open (happened 2026-11-23 19:00:00) (again)",
+            ),
+            (
+                "telemetry",
+                json!({"body": {"kind": "requestToExit"}}),
+                "requestToExit ",
+            ),
+            (
+                "telemetry",
+                json!({"body": {"temperature": 21.5}}),
+                "message {\"temperature\":21.5}",
+            ),
+            (
+                "telemetry",
+                json!({"bodyBase64": "77u/cGxhaW4="}),
+                "message 8 bytes that are not JSON",
+            ),
+            (
+                "connection",
+                json!({"properties": {"opType": "deviceDisconnected"}, "body": {"reason": "no word for 90 s"}}),
+                "deviceDisconnected no word for 90 s",
+            ),
+            (
+                "twin",
+                json!({"properties": {"opType": "updateTwin"}, "body": {"version": 3, "tags": {"wing": "east", "old": null},
+                    "properties": {"desired": {"floor": 3, "$version": 4, "$metadata": {"floor": {}}}, "reported": {"door": {"lockState": "locked"}}}}}),
+                "updateTwin tags wing=east old=null; desired floor=3; reported door.lockState=locked",
+            ),
+            (
+                "job",
+                json!({"jobId": "night", "properties": {"opType": "jobRunning"}, "body": {"status": "running",
+                    "deviceJobStatistics": {"deviceCount": 3, "succeededCount": 1, "failedCount": 0}}}),
+                "jobRunning night running: 1 succeeded, 0 failed of 3",
+            ),
+            (
+                "device",
+                json!({"properties": {"opType": "createDeviceIdentity"}}),
+                "createDeviceIdentity ",
+            ),
+        ] {
+            assert_eq!(told(kind, more), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_device_wrote_moves_no_cursor_and_fills_no_screen() {
+        let wild = told(
+            "telemetry",
+            json!({"body": {"kind": "x", "text": "\u{1b}[2J\n"}}),
+        );
+        assert_eq!(wild, "x text=\\u{1b}[2J\\n");
+        let long = told(
+            "telemetry",
+            json!({"body": {"kind": "x", "text": "ä".repeat(1_000)}}),
+        );
+        assert_eq!(long.chars().count(), "x ".len() + DETAILS + "...".len());
+    }
+}

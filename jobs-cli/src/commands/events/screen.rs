@@ -1,0 +1,182 @@
+//! Events as they are printed: a line each, or as the format asks.
+
+use doorctl::HubEvent;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::form;
+use crate::printer::{self, Cell, Format, Printer, Row, printable};
+use crate::session::Session;
+use crate::time::on_clock;
+
+/// Columns for people, and how wide they are at first.
+const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
+
+/// Prints events.
+pub(super) struct Screen {
+    printer: Printer,
+    zone: TimeZone,
+    /// As wide as the widest so far.
+    widths: [usize; COLUMNS.len()],
+    /// The titles of CSV are printed.
+    begun: bool,
+}
+
+impl Screen {
+    pub(super) fn new(session: &Session) -> Self {
+        Self {
+            printer: session.printer.clone(),
+            zone: session.zone.clone(),
+            widths: COLUMNS.map(|(_, width)| width),
+            begun: false,
+        }
+    }
+
+    /// Prints an event as it comes.
+    pub(super) fn show(&mut self, event: &HubEvent) -> anyhow::Result<()> {
+        match self.printer.format() {
+            Format::Table => {
+                let cells = self.cells(event);
+                let mut line = String::new();
+                for (index, cell) in cells.iter().enumerate() {
+                    let width = self.widths.get_mut(index);
+                    let width = width.map_or(0, |width| {
+                        *width = (*width).max(cell.text.chars().count());
+                        *width
+                    });
+                    line += &self.printer.padded(cell, width);
+                    line.push_str("  ");
+                }
+                printer::write(&format!("{}\n", line.trim_end()))?;
+            }
+            Format::Csv => {
+                let text = printer::rendered(Format::Csv, &[EventRow::new(event, &self.zone)])?;
+                let behind_titles = text.split_once('\n').map_or("", |(_, line)| line);
+                printer::write(if self.begun { behind_titles } else { &text })?;
+                self.begun = true;
+            }
+            Format::Json => self.printer.document(&document(event)?)?,
+            Format::Jsonl => printer::write(&format!("{}\n", event.document))?,
+        }
+        Ok(())
+    }
+
+    /// Prints all at once; `left_out`: there were more.
+    pub(super) fn all(&self, events: &[HubEvent], left_out: bool) -> anyhow::Result<()> {
+        match self.printer.format() {
+            Format::Table if events.is_empty() => {}
+            Format::Table => {
+                let titles: Vec<&str> = COLUMNS
+                    .iter()
+                    .map(|(title, _)| *title)
+                    .chain(["details"])
+                    .collect();
+                let rows = events.iter().map(|event| self.cells(event).into());
+                printer::write(&self.printer.table(&titles, rows))?;
+            }
+            Format::Csv => {
+                let rows: Vec<EventRow> = events
+                    .iter()
+                    .map(|event| EventRow::new(event, &self.zone))
+                    .collect();
+                self.printer.rows(&rows)?;
+            }
+            Format::Json => {
+                let documents: Result<Vec<Value>, _> = events.iter().map(document).collect();
+                self.printer.document(&documents?)?;
+            }
+            Format::Jsonl => {
+                let lines = events.iter().map(|event| format!("{}\n", event.document));
+                printer::write(&lines.collect::<String>())?;
+            }
+        }
+        if events.is_empty() {
+            self.printer.say(
+                "nothing that passes these filters is kept; further back: doorctl events --since 7d",
+            );
+        } else if left_out {
+            self.printer.say(format!(
+                "the newest {}; more: --limit {}",
+                events.len(),
+                events.len().saturating_mul(10)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Tells that the hub does not keep these any more.
+    pub(super) fn lost(&self, from: i64, to: i64) {
+        let which = match from == to {
+            true => format!("event {from} is"),
+            false => format!("events {from} to {to} are"),
+        };
+        self.printer
+            .warn(format!("{which} lost: the hub does not keep them any more"));
+    }
+
+    fn cells(&self, event: &HubEvent) -> [Cell; COLUMNS.len() + 1] {
+        [
+            on_clock(&event.time.to_zoned(self.zone.clone())).into(),
+            printable(event.device_id.as_deref().unwrap_or("-")).into(),
+            Cell::toned(printable(form::name(event)), form::tone(event)),
+            form::details(event, &self.zone).into(),
+        ]
+    }
+}
+
+fn document(event: &HubEvent) -> serde_json::Result<Value> {
+    serde_json::from_str(&event.document)
+}
+
+/// An event as a line of CSV.
+#[derive(Debug, Serialize)]
+struct EventRow {
+    id: i64,
+    time: String,
+    kind: String,
+    door: String,
+    job: String,
+    event: String,
+    alarm: String,
+    details: String,
+    repeated: bool,
+}
+
+impl EventRow {
+    fn new(event: &HubEvent, zone: &TimeZone) -> Self {
+        Self {
+            id: event.id,
+            time: event.time.to_string(),
+            kind: event.kind.clone(),
+            door: event.device_id.clone().unwrap_or_default(),
+            job: event.job_id.clone().unwrap_or_default(),
+            event: form::name(event).to_owned(),
+            alarm: form::alarm(event).unwrap_or_default().to_owned(),
+            details: form::details(event, zone),
+            repeated: event.repeated,
+        }
+    }
+}
+
+impl Row for EventRow {
+    fn titles() -> Vec<&'static str> {
+        vec![
+            "id", "time", "kind", "door", "job", "event", "alarm", "details", "repeated",
+        ]
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            self.id.to_string().into(),
+            Cell::from(&self.time),
+            Cell::from(&self.kind),
+            Cell::from(&self.door),
+            Cell::from(&self.job),
+            Cell::from(&self.event),
+            Cell::from(&self.alarm),
+            Cell::from(&self.details),
+            self.repeated.to_string().into(),
+        ]
+    }
+}

@@ -1,0 +1,339 @@
+//! A job before it is made, and its making: one, or several when one condition cannot name all doors.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_core::contract::{CommandId, Window};
+use doorctl::Page;
+use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
+use iothub_protocol::twin::Twin;
+use iothub_protocol::{ErrorCode, JobId};
+use jiff::Timestamp;
+use rand::Rng as _;
+
+use super::refuse_unknown;
+use crate::cli::jobs::ScheduleArgs;
+use crate::commands::jobs::wait;
+use crate::exit_status::ExitStatus;
+use crate::failure::{Failure, sentence};
+use crate::outcome::Wanted;
+use crate::printer::Format;
+use crate::session::Session;
+use crate::target::Target;
+use crate::time::At;
+
+/// What is in an id that doorctl makes: easy to tell apart when read aloud.
+const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
+
+/// Behind an error that comes before anything is made.
+const NOTHING_CHANGED: &str = "; nothing was changed";
+
+/// Which doors, when, and under which name.
+pub(in crate::commands) struct Plan {
+    id: JobId,
+    target: Target,
+    at: At,
+    max_execution: Duration,
+    /// No start time is sent then: the hub's clock decides, not ours.
+    at_once: bool,
+    watch: bool,
+}
+
+impl Plan {
+    pub(in crate::commands) fn new(
+        what: &str,
+        target: Target,
+        schedule: &ScheduleArgs,
+        session: &Session,
+    ) -> anyhow::Result<Self> {
+        let now = session.now();
+        let at = At::parse(&schedule.at, &now)
+            .map_err(|error| Failure::new(format!("--at {:?}: {error}", schedule.at)))?;
+        let id = match &schedule.id {
+            Some(id) => id
+                .parse()
+                .map_err(|error| Failure::new(format!("--id {id:?}: {error}")))?,
+            None => made_up_id(what, &at)?,
+        };
+        Ok(Self {
+            id,
+            target,
+            at_once: at.when == now,
+            at,
+            max_execution: schedule.max_execution,
+            watch: schedule.watch,
+        })
+    }
+
+    /// Its id.
+    pub(in crate::commands) fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// When the doors are called.
+    pub(in crate::commands) fn start(&self) -> Timestamp {
+        self.at.when.timestamp()
+    }
+
+    /// So long after the start.
+    pub(in crate::commands) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
+        Ok(self
+            .start()
+            .checked_add(length)?
+            .round(jiff::Unit::Second)?)
+    }
+
+    /// A repeated delivery is known by the job's id; one that comes after the job's end does not act.
+    pub(in crate::commands) fn window(&self) -> anyhow::Result<Window> {
+        let command_id: CommandId = self
+            .id
+            .as_str()
+            .parse()
+            .context("the job's id as a command id")?;
+        Ok(Window {
+            command_id: Some(command_id),
+            not_after: Some(self.after(self.max_execution)?),
+        })
+    }
+
+    /// Makes the job, or the jobs, says so, and follows them when that was asked for.
+    pub(in crate::commands::jobs) async fn make(
+        self,
+        action: JobAction,
+        doors: usize,
+        session: &Session,
+    ) -> anyhow::Result<ExitStatus> {
+        let matching = matching(doors);
+        let printer = &session.printer;
+        let ids = numbered(&self.id, self.target.parts().len())?;
+        if ids.len() > 1 {
+            printer.say(format!(
+                "one condition cannot name {} doors: {} jobs do it together",
+                self.target.names.len(),
+                ids.len()
+            ));
+        }
+        let mut jobs = Vec::new();
+        let mut wanted = Wanted::Answered;
+        for (id, condition) in ids.iter().zip(self.target.parts()) {
+            let submitted = self.submit_part(id, condition, action.clone(), session);
+            let (job, wants) = submitted.await.map_err(|error| halfway(error, &jobs))?;
+            match ids.len() {
+                1 => printer.say(format!("job {id} is {}: {matching}", job.status)),
+                _ => printer.say(format!("job {id} is {}", job.status)),
+            }
+            wanted = wants;
+            jobs.push(job);
+        }
+        if ids.len() > 1 {
+            printer.say(&matching);
+        }
+        printer.say(format!("starts {}", self.at.echo(Timestamp::now())));
+        if let Some(note) = &self.at.note {
+            printer.say(format!("note: {note}"));
+        }
+        if self.watch {
+            return wait::watch_all(&ids, wanted, session).await;
+        }
+        match (printer.format(), &jobs[..]) {
+            (Format::Table, _) => {
+                let lines: Vec<String> = ids.iter().map(|id| format!("{id}\n")).collect();
+                crate::printer::write(&lines.concat())?;
+            }
+            (_, [job]) => printer.document(job)?,
+            (Format::Jsonl, jobs) => {
+                for job in jobs {
+                    printer.document(job)?;
+                }
+            }
+            (_, jobs) => printer.document(&jobs)?,
+        }
+        for id in &ids {
+            printer.say(format!("follow it: doorctl jobs watch {id}"));
+        }
+        Ok(ExitStatus::Success)
+    }
+
+    /// Hands a job with one condition to the hub; gives it, and what it wants of each door.
+    pub(in crate::commands) async fn submit(
+        &self,
+        action: JobAction,
+        session: &Session,
+    ) -> anyhow::Result<(JobResponse, Wanted)> {
+        self.submit_part(&self.id, &self.target.condition, action, session)
+            .await
+    }
+
+    async fn submit_part(
+        &self,
+        id: &JobId,
+        condition: &str,
+        action: JobAction,
+        session: &Session,
+    ) -> anyhow::Result<(JobResponse, Wanted)> {
+        let request = JobRequest {
+            job_id: Some(id.clone()),
+            action,
+            query_condition: condition.to_owned(),
+            start_time: (!self.at_once).then(|| self.start()),
+            max_execution_time: self.max_execution,
+        };
+        let wanted = Wanted::of_request(&request);
+        match session.hub.job_create(id, &request).await {
+            Ok(job) => Ok((job, wanted)),
+            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => Err(Failure::new(
+                format!("--id: the hub has a job called {id} already{NOTHING_CHANGED}"),
+            )
+            .next("choose another --id, or leave it out to have one made")
+            .into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses a list of doors that takes several jobs where only one runs at a time.
+    pub(in crate::commands::jobs) async fn refuse_parts_elsewhere(
+        &self,
+        session: &Session,
+    ) -> anyhow::Result<()> {
+        let parts = self.target.parts().len();
+        if parts == 1 {
+            return Ok(());
+        }
+        let what = format!(
+            "run the {parts} jobs at a time that these {} names take (a condition has at most 8192 characters)",
+            self.target.names.len()
+        );
+        let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"";
+        session.refuse_unless_door_hub(&what, next).await
+    }
+
+    /// How many doors the condition finds now; an error when a door that was named does not exist.
+    pub(in crate::commands::jobs) async fn preview(
+        &self,
+        session: &Session,
+    ) -> anyhow::Result<usize> {
+        let doors = match self.target.parts() {
+            [_] => {
+                let query = self.target.query();
+                let page: Page<Twin> = session.hub.query_page(&query, None).await?;
+                match page.continuation {
+                    None => page.items.len(),
+                    Some(_) => self.target.count(session).await?,
+                }
+            }
+            _ => self.target.count(session).await?,
+        };
+        if doors < self.target.names.len() {
+            refuse_unknown(&self.target, session).await?;
+        }
+        if doors == 0 {
+            session
+                .printer
+                .warn("no door matches now; which doors are meant is decided when the job starts");
+        }
+        Ok(doors)
+    }
+
+    /// Which doors.
+    pub(in crate::commands::jobs) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// When, as it is told.
+    pub(in crate::commands::jobs) fn at(&self) -> &At {
+        &self.at
+    }
+
+    /// How long the job may run.
+    pub(in crate::commands::jobs) fn max_execution(&self) -> Duration {
+        self.max_execution
+    }
+}
+
+/// The ids of so many jobs that belong together: `<id>-1`, `<id>-2`; of one `<id>`.
+pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
+    if jobs == 1 {
+        return Ok(vec![id.clone()]);
+    }
+    let each = (1..=jobs).map(|number| {
+        let text = format!("{id}-{number}");
+        text.parse()
+            .map_err(|error| Failure::new(format!("--id, with a number behind it: {error}")).into())
+    });
+    each.collect()
+}
+
+/// The error when some of the jobs are made and others not.
+fn halfway(error: anyhow::Error, made: &[JobResponse]) -> anyhow::Error {
+    if made.is_empty() {
+        return error;
+    }
+    let ids: Vec<&str> = made.iter().map(|job| job.job_id.as_str()).collect();
+    let why = sentence(&error);
+    let why = why.trim_end_matches(NOTHING_CHANGED);
+    Failure::new(format!("{why}; made before it: {}", ids.join(", ")))
+        .next(format!(
+            "take back what is made: doorctl jobs stop {}; or make the rest with the doors that are left",
+            ids.join("; doorctl jobs stop ")
+        ))
+        .into()
+}
+
+fn matching(doors: usize) -> String {
+    match doors {
+        0 => "no door matches now".to_owned(),
+        1 => "1 door matches now".to_owned(),
+        doors => format!("{doors} doors match now"),
+    }
+}
+
+/// `lock-20261123-220000-x7k2`.
+fn made_up_id(what: &str, at: &At) -> anyhow::Result<JobId> {
+    let mut random = rand::rng();
+    let suffix: String = (0..4)
+        .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
+        .collect();
+    // Of a method's name what a job's id may have, and no more than fits.
+    let what: String = what
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(32)
+        .collect();
+    let text = format!("{what}-{}-{suffix}", at.when.strftime("%Y%m%d-%H%M%S"));
+    text.parse().with_context(|| format!("job id {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_belong_together_are_numbered() {
+        let ids = |id: &str, jobs| -> Result<Vec<String>, String> {
+            let ids = numbered(&id.parse().unwrap(), jobs).map_err(|error| error.to_string())?;
+            Ok(ids.iter().map(ToString::to_string).collect())
+        };
+        assert_eq!(ids("night", 1).unwrap(), ["night"]);
+        assert_eq!(ids("night", 2).unwrap(), ["night-1", "night-2"]);
+        let error = ids(&"n".repeat(63), 2).unwrap_err();
+        assert!(
+            error.starts_with("--id, with a number behind it: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_made_up_id_says_what_and_when() {
+        let now = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        let at = At::parse("22:00", &now).unwrap();
+        let id = made_up_id("lock", &at).unwrap();
+        assert!(id.as_str().starts_with("lock-20261123-220000-"), "{id}");
+        assert_eq!(id.as_str().len(), 25);
+        assert!(
+            made_up_id("comp*set_point", &at)
+                .unwrap()
+                .as_str()
+                .starts_with("compsetpoint-")
+        );
+    }
+}

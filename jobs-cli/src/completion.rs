@@ -1,0 +1,259 @@
+//! What a shell is told when somebody presses Tab. The script that `doorctl completion` prints comes back here with what has been typed so far.
+//!
+//! Names of doors and ids of jobs are asked of the hub. Nobody is kept waiting for that, and nothing is said when it fails: then there are none.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use clap::{Arg, Command, CommandFactory as _};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
+use doorctl::{ClientOptions, HubClient};
+use serde::Deserialize;
+
+use crate::cli::Cli;
+use crate::config::{self, Contexts};
+use crate::target;
+
+/// Set by the script, to the name of the shell.
+const VARIABLE: &str = "DOORCTL_COMPLETE";
+
+/// How long the hub has.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// More names are of no use: whoever has so many types a letter more.
+const NAMES: usize = 300;
+
+/// Answers a shell, when it is one that asks.
+pub(crate) fn answered() -> bool {
+    let asked = CompleteEnv::with_factory(command)
+        .var(VARIABLE)
+        .try_complete(env::args_os(), env::current_dir().ok().as_deref());
+    // What is wrong with a question of a shell is nobody's business at a prompt.
+    asked.unwrap_or(true)
+}
+
+/// The script for a shell.
+///
+/// # Errors
+///
+/// When there is none for it.
+pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
+    let shells = Shells::builtins();
+    let completer = shells
+        .completer(shell)
+        .ok_or_else(|| io::Error::other(format!("there is no completion for {shell}")))?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, "doorctl", "doorctl", "doorctl", &mut script)?;
+    if shell == "zsh" {
+        // From a folder of functions it is first loaded by the Tab that already wants an answer.
+        writeln!(
+            script,
+            "if [ \"$funcstack[1]\" = _doorctl ]; then\n    _clap_dynamic_completer_doorctl \"$@\"\nfi"
+        )?;
+    }
+    Ok(script)
+}
+
+/// The command line, with who knows the values of what: told by the names of the values, so that a new verb needs nothing more.
+fn command() -> Command {
+    with_values(Cli::command(), "")
+}
+
+fn with_values(command: Command, path: &str) -> Command {
+    let path = format!("{path} {}", command.get_name());
+    let of_context = path.starts_with(" doorctl context");
+    command
+        .mut_args(|arg| {
+            let values = values_of(&arg, of_context);
+            match values {
+                Some(values) => arg.add(ArgValueCompleter::new(values)),
+                None => arg,
+            }
+        })
+        .mut_subcommands(|command| with_values(command, &path))
+}
+
+type Values = fn(&OsStr) -> Vec<CompletionCandidate>;
+
+fn values_of(arg: &Arg, of_context: bool) -> Option<Values> {
+    let id = arg.get_id().as_str();
+    let value = match arg.get_value_names() {
+        Some([name]) => name.to_ascii_uppercase(),
+        _ => id.to_ascii_uppercase(),
+    };
+    match (value.as_str(), id) {
+        ("DOOR" | "DOOR|KEY=VALUE", _) => Some(doors),
+        ("JOB", _) => Some(jobs),
+        (_, "context") => Some(contexts),
+        ("NAME", "name") if of_context => Some(contexts),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    device_id: String,
+}
+
+fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str().filter(|typed| is_plain(typed)) else {
+        return Vec::new();
+    };
+    let query = match typed {
+        "" => "SELECT deviceId FROM devices".to_owned(),
+        typed => format!(
+            "SELECT deviceId FROM devices WHERE STARTSWITH(deviceId, {})",
+            target::quote(typed)
+        ),
+    };
+    let mut names = asked(async move |hub: HubClient| {
+        let mut names = Vec::new();
+        let mut continuation = None;
+        loop {
+            let page = hub.query_page(&query, continuation.as_deref()).await;
+            let page = page.ok()?;
+            names.extend(page.items.into_iter().map(|row: Named| row.device_id));
+            continuation = page.continuation;
+            if continuation.is_none() || names.len() >= NAMES {
+                return Some(names);
+            }
+        }
+    });
+    names.sort();
+    candidates(names, typed)
+}
+
+/// The newest first.
+fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_str().unwrap_or_default();
+    let ids = asked(async move |hub: HubClient| {
+        let mut jobs = hub.jobs(None).await.ok()?;
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
+        Some(jobs.iter().map(|job| job.job_id.to_string()).collect())
+    });
+    candidates(ids, typed)
+}
+
+fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_str().unwrap_or_default();
+    let contexts = config::path().and_then(|path| Contexts::read(&path));
+    let contexts = contexts.unwrap_or_default();
+    candidates(contexts.by_name.into_keys().collect(), typed)
+}
+
+fn candidates(names: Vec<String>, typed: &str) -> Vec<CompletionCandidate> {
+    let fit = names
+        .into_iter()
+        .filter(|name| name.starts_with(typed) && is_plain(name));
+    fit.take(NAMES).map(CompletionCandidate::new).collect()
+}
+
+/// A name that no shell reads anything into: others would have to be quoted, each shell's own way.
+fn is_plain(name: &str) -> bool {
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "-_.:@%+=,".contains(character);
+    name.chars().all(plain)
+}
+
+/// Asks the hub of the context that has been typed; nothing when it cannot be asked, or not in time.
+fn asked<F>(question: impl FnOnce(HubClient) -> F) -> Vec<String>
+where
+    F: Future<Output = Option<Vec<String>>>,
+{
+    let answer = || {
+        let contexts = Contexts::read(&config::path().ok()?).ok()?;
+        let words: Vec<OsString> = env::args_os().collect();
+        let named = context_in(&words).or_else(|| env::var("DOORCTL_CONTEXT").ok());
+        let (_, context) = contexts.select(named.as_deref()).ok()?;
+        let options = ClientOptions {
+            ca_pem: context.ca.clone().map(String::into_bytes),
+            timeout: PATIENCE,
+            watcher: None,
+        };
+        let hub = HubClient::new(context.connection().ok()?, &options).ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .ok()?;
+        let asked = async { tokio::time::timeout(PATIENCE, question(hub)).await };
+        let answer = runtime.block_on(asked).ok().flatten();
+        runtime.shutdown_background();
+        answer
+    };
+    answer().unwrap_or_default()
+}
+
+/// `--context NAME` or `--context=NAME`, the last of them.
+fn context_in(words: &[OsString]) -> Option<String> {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let apart = words.windows(2).filter(|pair| pair[0] == "--context");
+    let joined = words
+        .iter()
+        .filter_map(|word| word.strip_prefix("--context="));
+    let named = apart.map(|pair| pair[1]).chain(joined).last();
+    named.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the value of an argument is asked for.
+    fn is_asked_for(words: &[&str], id: &str) -> bool {
+        let mut command = command();
+        for word in words {
+            command = command.find_subcommand(word).unwrap().clone();
+        }
+        let arg = command.get_arguments().find(|arg| arg.get_id() == id);
+        arg.unwrap().get::<ArgValueCompleter>().is_some()
+    }
+
+    #[test]
+    fn doors_jobs_and_contexts_are_asked_for_wherever_they_stand() {
+        for (words, id) in [
+            (&["why"][..], "door"),
+            (&["lock"], "doors"),
+            (&["jobs", "lock"], "doors"),
+            (&["jobs", "plan", "lock"], "doors"),
+            (&["events"], "doors"),
+            (&["devices", "show"], "door"),
+            (&["twin", "set"], "door"),
+            (&["invoke"], "door"),
+            (&["jobs", "show"], "job"),
+            (&["jobs", "watch"], "job"),
+            (&["jobs", "retry"], "job"),
+            (&["context", "use"], "name"),
+            (&[], "context"),
+        ] {
+            assert!(is_asked_for(words, id), "{words:?} {id}");
+        }
+        assert!(!is_asked_for(&["devices", "add"], "names"));
+    }
+
+    #[test]
+    fn the_context_is_the_one_that_was_typed_last() {
+        let context = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            context_in(&words)
+        };
+        assert_eq!(context("doorctl why "), None);
+        assert_eq!(context("doorctl --context a why ").as_deref(), Some("a"));
+        assert_eq!(
+            context("doorctl --context a --context=b why ").as_deref(),
+            Some("b")
+        );
+    }
+
+    #[test]
+    fn names_that_a_shell_would_read_something_into_are_left_out() {
+        assert!(is_plain("lobby-east_2") && is_plain(""));
+        for name in ["a$b", "it's", "a b", "x;y", "(z)", "*", "ü"] {
+            assert!(!is_plain(name), "{name}");
+        }
+    }
+}

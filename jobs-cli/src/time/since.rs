@@ -1,0 +1,126 @@
+//! Since when: the times that `--since` takes. They are over, so a clock time is the last such time.
+
+use jiff::civil::Date;
+use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};
+
+use super::{clock, resolve, roughly, said, weekday};
+
+/// What an error says was expected.
+pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday 18:00, 2026-11-23 22:00, or RFC 3339 such as \
+     2026-11-23T22:00:00+01:00";
+
+/// Why a text is no time to begin at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SinceError {
+    /// Of none of the accepted forms.
+    #[error("not a time that is over; expected {EXPECTED}")]
+    Malformed,
+    /// To come.
+    #[error("{0} is yet to come (in {1}); expected a time that is over")]
+    Ahead(String, String),
+}
+
+/// Understands `text`, with `now` in the zone of the person who wrote it.
+pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
+    let text = text.trim();
+    let absolute = (text.parse::<Zoned>().ok()).or_else(|| {
+        let instant = text.parse::<Timestamp>().ok()?;
+        Some(instant.to_zoned(now.time_zone().clone()))
+    });
+    let when = match absolute.or_else(|| ago(text, now)) {
+        Some(when) => when,
+        None => wall(text, now)?,
+    };
+    if when.timestamp() > now.timestamp() {
+        let left = roughly(when.duration_since(now));
+        return Err(SinceError::Ahead(said(&when), left));
+    }
+    Ok(when.timestamp())
+}
+
+/// `90m`, `1d12h`; a day has 24 hours.
+fn ago(text: &str, now: &Zoned) -> Option<Zoned> {
+    let span = text.parse::<Span>().ok()?;
+    let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    (!ago.is_negative())
+        .then(|| now.checked_sub(ago).ok())
+        .flatten()
+}
+
+/// `[DAY] TIME`.
+fn wall(text: &str, now: &Zoned) -> Result<Zoned, SinceError> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let malformed = |_| SinceError::Malformed;
+    match words[..] {
+        [time] => {
+            let time = clock(time).map_err(malformed)?;
+            let today = resolve(now.date().to_datetime(time), now).when;
+            if today.timestamp() <= now.timestamp() {
+                return Ok(today);
+            }
+            let yesterday = now.date().saturating_sub(1.day());
+            Ok(resolve(yesterday.to_datetime(time), now).when)
+        }
+        [day, time] => {
+            let time = clock(time).map_err(malformed)?;
+            let date = date(day, now.date()).ok_or(SinceError::Malformed)?;
+            Ok(resolve(date.to_datetime(time), now).when)
+        }
+        _ => Err(SinceError::Malformed),
+    }
+}
+
+fn date(day: &str, today: Date) -> Option<Date> {
+    let day = day.to_ascii_lowercase();
+    match (day.as_str(), weekday(&day)) {
+        ("today", _) => Some(today),
+        ("yesterday", _) => Some(today.saturating_sub(1.day())),
+        (_, Some(weekday)) => today.nth_weekday(-1, weekday).ok(),
+        (day, None) => day.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> Result<String, String> {
+        // A Monday evening in winter.
+        let now: Zoned = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        let since = since(text, &now).map_err(|error| error.to_string())?;
+        Ok(since.to_string())
+    }
+
+    #[test]
+    fn a_time_is_counted_back_or_the_last_such() {
+        for (text, expected) in [
+            ("90m", "2026-11-23T18:45:00Z"),
+            ("1d12h", "2026-11-22T08:15:00Z"),
+            ("30d", "2026-10-24T20:15:00Z"),
+            ("0s", "2026-11-23T20:15:00Z"),
+            ("21:00", "2026-11-23T20:00:00Z"),
+            ("22:00", "2026-11-22T21:00:00Z"),
+            ("yesterday 06:30", "2026-11-22T05:30:00Z"),
+            ("monday 06:30", "2026-11-16T05:30:00Z"),
+            ("2026-11-20 10:00", "2026-11-20T09:00:00Z"),
+            ("2026-11-23T20:00:00Z", "2026-11-23T20:00:00Z"),
+        ] {
+            assert_eq!(from(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_or_to_come_is_refused() {
+        for text in ["", "soon", "2200", "-2h", "tomorrow 10:00", "22:00 Mars"] {
+            let error = from(text).unwrap_err();
+            assert!(
+                error.starts_with("not a time that is over"),
+                "{text}: {error}"
+            );
+        }
+        assert_eq!(
+            from("today 22:00").unwrap_err(),
+            "Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC is yet to come (in 45 min); expected a time that is over"
+        );
+    }
+}

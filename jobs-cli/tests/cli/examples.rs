@@ -1,0 +1,70 @@
+//! Every example in every help is a command that there is, with flags that it takes.
+
+#[path = "../common/verbs.rs"]
+mod verbs;
+
+use super::support::Home;
+use verbs::verbs;
+
+fn help(home: &Home, path: &[String]) -> String {
+    let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let told = home.run(&arguments);
+    assert!(told.starts_with("status: 0\n"), "{path:?}: {told}");
+    told
+}
+
+/// The words of a command as a shell makes them, up to a pipe or a redirection; `None` when a quote is still open.
+fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some('"'), '\\') => word.get_or_insert_default().extend(characters.next()),
+            (Some(open), character) if open == character => quote = None,
+            (Some(_), character) => word.get_or_insert_default().push(character),
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, '|' | '>') => break,
+            (None, ' ') => words.extend(word.take()),
+            (None, character) => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[test]
+fn every_example_in_every_help_is_understood() {
+    let home = Home::with_absent_hub();
+    let mut tried = 0;
+    for path in verbs(|path| help(&home, path)) {
+        let help = help(&home, &path);
+        let examples = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  doorctl "));
+        for example in examples {
+            let command = example.split("   ").next().unwrap();
+            let words = words(command);
+            let words = words
+                .unwrap_or_else(|| panic!("{command}: a quote is open, or the line is too long"));
+            let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+            match words[..] {
+                ["demo", ..] => continue,
+                // Nobody's machine is to be reached from here.
+                ["devices", "enroll", ..] if !words.contains(&"--dry-run") => {
+                    words.push("--dry-run");
+                }
+                _ => {}
+            }
+            let told = home.run(&words);
+            assert!(!told.contains("try '--help'"), "doorctl {command}: {told}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried} examples");
+}

@@ -1,0 +1,103 @@
+//! What a shell offers behind Tab, from a real hub.
+
+use std::process::Command;
+
+use super::support::Lab;
+
+/// A lab with doors, a job before another, and a second context that leads nowhere.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "lobby-east", "lobby-west", "yard"])
+        .expect(0);
+    for id in ["first", "second"] {
+        operator
+            .run(&["jobs", "lock", "yard", "--at", "+1h", "--id", id])
+            .expect(0);
+    }
+    let strange = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=YWJj";
+    let file = operator.folder().join("nowhere.connection-string");
+    std::fs::write(&file, strange).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, mode).unwrap();
+    operator
+        .run(&[
+            "context",
+            "add",
+            "nowhere",
+            "--connection-string-file",
+            "nowhere.connection-string",
+        ])
+        .says(&["context nowhere is kept in"]);
+    operator.run(&["context", "use", "lab"]).expect(0);
+    lab
+}
+
+#[test]
+fn doors_jobs_and_contexts_are_offered() {
+    let lab = lab();
+    // As the script of a shell asks: the words of the line, and which of them is being typed.
+    let offered = |line: &str| -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = lab
+            .operator
+            .command(&["--"])
+            .args(&words)
+            .env("DOORCTL_COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
+            .env("_CLAP_IFS", " ")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (line, expected) in [
+        ("doorctl why lob", "lobby-east lobby-west"),
+        ("doorctl lock yard lobby-w", "lobby-west"),
+        ("doorctl jobs plan lock y", "yard"),
+        ("doorctl events --door y", "yard"),
+        ("doorctl jobs watch s", "second"),
+        ("doorctl jobs cancel f", "first"),
+        ("doorctl context use n", "nowhere"),
+        ("doorctl --context l", "lab"),
+        ("doorctl why nobody", ""),
+        // The context of the line is the one that is asked, and this one leads nowhere.
+        ("doorctl --context nowhere why lob", ""),
+        ("doorctl --context lab why lobby-e", "lobby-east"),
+    ] {
+        assert_eq!(offered(line), expected, "{line}");
+    }
+    let all = offered("doorctl jobs show ");
+    assert!(all.starts_with("second first"), "the newest first: {all}");
+}
+
+#[test]
+fn a_real_bash_completes_a_door() {
+    if Command::new("bash").arg("--version").output().is_err() {
+        eprintln!("there is no bash on this machine");
+        return;
+    }
+    let lab = lab();
+    let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_doorctl"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", program.parent().unwrap().display());
+    let typed = "source <(doorctl completion bash)
+        COMP_WORDS=(doorctl lock lobby-); COMP_CWORD=2; COMP_TYPE=9
+        $(complete -p doorctl | sed 's/.*-F \\([^ ]*\\) .*/\\1/') doorctl lobby- lock
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    let settings = lab.operator.command(&[]);
+    let variables = settings
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let output = bash
+        .args(["--norc", "-c", typed])
+        .envs(variables)
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let offered = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(offered, "lobby-east\nlobby-west\n", "{output:?}");
+}

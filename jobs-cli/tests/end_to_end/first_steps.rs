@@ -1,0 +1,104 @@
+//! The help is enough: what it shows, and nothing else, leads from nothing to a scheduled lock of a fleet.
+
+use super::support::{Lab, Told};
+
+/// The commands that a help shows under a heading; what stands behind three spaces explains them.
+fn commands(help: &str, heading: &str) -> Vec<String> {
+    let behind = help.split(&format!("{heading}\n")).nth(1).unwrap();
+    let lines = behind.lines().take_while(|line| !line.is_empty());
+    let commands = lines.filter_map(|line| line.trim().strip_prefix("doorctl "));
+    commands
+        .map(|command| command.split("   ").next().unwrap().trim().to_owned())
+        .collect()
+}
+
+/// Types a command as the help has it, but for where things are, and when.
+#[track_caller]
+fn typed(lab: &Lab, command: &str) -> Told {
+    let command = command
+        .replace("site.connection-string", "hub/service-connection-string")
+        .replace("--ca ca.pem", "--ca hub/ca.pem")
+        .replace("22:00", "+2s");
+    let words: Vec<&str> = command.split(' ').collect();
+    lab.operator.run(&words)
+}
+
+#[test]
+fn the_first_steps_lead_from_nothing_to_a_scheduled_lock() {
+    let lab = Lab::new();
+    // Nothing: no context is left of the lab's own.
+    std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
+    let told = lab.operator.run(&["devices", "list"]).expect(1);
+    told.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
+
+    let help = lab.operator.run(&["--help"]).expect(0).stdout;
+    let steps = commands(&help, "First steps:");
+    assert!(steps.iter().any(|step| step == "demo"), "{steps:?}");
+    let mut doors = Vec::new();
+    let mut done = Vec::new();
+    for step in steps.iter().filter(|step| *step != "demo") {
+        let told = typed(&lab, step);
+        assert_eq!(told.status, 0, "doorctl {step}: {told:?}");
+        if step.starts_with("devices add") {
+            // Somebody hangs them on the wall.
+            for name in ["lobby-east", "lobby-west"] {
+                doors.push(lab.start(name));
+                lab.operator.until(&["twin", "show", name], |twin| {
+                    twin["properties"]["reported"]["door"]["lockState"] == "unlocked"
+                });
+            }
+        }
+        if step.starts_with("jobs watch") {
+            let told = told.says(&["2 secured"]);
+            assert!(told.stdout.contains("lobby-west  locked"), "{told:?}");
+            for name in ["lobby-east", "lobby-west"] {
+                lab.operator.until(&["twin", "show", name], |twin| {
+                    twin["properties"]["reported"]["door"]["secured"] == "secured"
+                });
+            }
+        }
+        done.push(step.as_str());
+    }
+    for verb in [
+        "context add",
+        "devices add",
+        "jobs plan",
+        "jobs lock",
+        "jobs watch",
+        "status",
+        "why",
+        "events",
+    ] {
+        assert!(
+            done.iter().any(|step| step.starts_with(verb)),
+            "{verb} is no first step"
+        );
+    }
+    let jobs = lab.operator.json(&["jobs", "list"]);
+    assert_eq!(jobs[0]["status"], "completed");
+}
+
+#[test]
+fn what_a_plan_and_a_job_say_leads_on() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("lobby-east", &["--building", "43", "--floor", "3"]);
+    // The example of `jobs plan`, and then only what the last command said.
+    let help = operator.run(&["jobs", "plan", "--help"]).expect(0).stdout;
+    let example = commands(&help, "Examples:")
+        .remove(0)
+        .replace("22:00", "+1h");
+    let words: Vec<&str> = example.split(' ').collect();
+    let planned = operator.run(&words).expect(0);
+    let next = planned.stderr.split("to make it: doorctl ").nth(1).unwrap();
+    let next = next.split(" with the same arguments").next().unwrap();
+    let apply: Vec<&str> = next.split(' ').chain(words[2..].iter().copied()).collect();
+    let made = operator.run(&apply).expect(0);
+    let watch = made.stderr.split("follow it: doorctl ").nth(1).unwrap();
+    let watch: Vec<&str> = watch.trim().split(' ').collect();
+    assert_eq!(watch[..2], ["jobs", "watch"]);
+    let shown = operator.run(&["jobs", "show", watch[2]]).expect(0);
+    shown.says(&["starts "]);
+    operator.run(&["jobs", "cancel", watch[2]]).expect(0);
+    operator.run(&watch).expect(2).says(&["cancelled"]);
+}

@@ -1,0 +1,72 @@
+//! More names than one condition can hold.
+
+use serde_json::json;
+
+use super::support::Lab;
+
+#[test]
+fn a_list_that_is_too_long_for_one_job_becomes_several() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let names: Vec<String> = (0..300).map(|n| format!("{n:-<60}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    operator
+        .run(&[&["devices", "add"], &names[..]].concat())
+        .expect(0);
+    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &names[..], end].concat());
+
+    let changed = run(
+        &["jobs", "tags", "--set", "group=night"],
+        &["--yes", "--watch", "--id", "tagged", "-o", "json"],
+    )
+    .expect(0)
+    .says(&[
+        "one condition cannot name 300 doors: 3 jobs do it together",
+        "job tagged-2 is ",
+        "300 doors match now",
+        "job tagged-3 completed",
+        "all of them: 300 changed",
+    ])
+    .json();
+    assert_eq!(changed["tally"]["reached"], 300);
+    assert_eq!(changed["jobs"].as_array().unwrap().len(), 3);
+    let counted = operator.json(&[
+        "query",
+        "SELECT COUNT() AS doors FROM devices WHERE tags.group = 'night'",
+    ]);
+    assert_eq!(counted, json!([{"doors": 300}]));
+
+    let work = ["--at", "+2h", "--for", "10m", "--id", "night"];
+    let planned = run(
+        &["jobs", "plan", "lock"],
+        &[&work[..], &["-o", "json"]].concat(),
+    )
+    .expect(0)
+    .says(&["this would lock 300 doors, 300 of them offline; nothing was made"])
+    .json();
+    let digest = planned["digest"].as_str().unwrap();
+    run(&["jobs", "apply", "--plan", digest, "lock"], &work)
+        .expect(4)
+        .says(&["300 doors, more than 20, and nobody is there to confirm it"]);
+    let yes = [&work[..], &["--yes"]].concat();
+    let made = run(&["jobs", "apply", "--plan", digest, "lock"], &yes)
+        .expect(0)
+        .says(&["follow it: doorctl jobs watch night-2"]);
+    assert_eq!(made.stdout, "night-1\nnight-2\nnight-3\n");
+    // Each door is called by one of them.
+    let listed = operator.json(&["jobs", "list"]);
+    let listed = listed.as_array().unwrap().iter();
+    let made = listed.filter(|job| job["jobId"].as_str().unwrap().starts_with("night-"));
+    assert_eq!(made.count(), 3);
+
+    // The same names again: the first that is there already stops it.
+    run(&["jobs", "lock"], &yes)
+        .expect(1)
+        .says(&["the hub has a job called night-1 already; nothing was changed"]);
+    let mut misspelt = names.clone();
+    misspelt[7] = "nobody";
+    operator
+        .run(&[&["jobs", "lock"], &misspelt[..], &["--yes"]].concat())
+        .expect(1)
+        .says(&["the hub knows no door `nobody`"]);
+}

@@ -1,0 +1,311 @@
+//! `events` and `audit` against a real hub with real doors.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
+use door_hub::policies::{Policies, SecretFile};
+use serde_json::Value;
+
+use super::support::{DEADLINE, HubProcess, Lab, Operator, Process};
+
+/// A lab with the door `east`, whose enclosure somebody has opened.
+fn tampered() -> (Lab, super::support::Door) {
+    let lab = Lab::new();
+    let east = lab.door("east", &["--building", "43", "--floor", "3"]);
+    east.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
+    lab.operator.until(&["events", "--alarms"], |events| {
+        !events.as_array().unwrap().is_empty()
+    });
+    (lab, east)
+}
+
+#[test]
+fn what_happened_is_shown_filtered_and_in_every_format() {
+    let (lab, _east) = tampered();
+    let operator = &lab.operator;
+    let alarms = operator.json(&["events", "--alarms"]);
+    assert_eq!(alarms[0]["deviceId"], "east");
+    assert_eq!(alarms[0]["body"]["alarm"], "tamper");
+    assert!(alarms[0]["systemProperties"].is_object(), "{alarms}");
+
+    let table = operator.run(&["events", "--event", "tamper"]).expect(0);
+    let lines: Vec<Vec<&str>> = table
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0], ["TIME", "DOOR", "EVENT", "DETAILS"]);
+    assert_eq!(lines[1][2..], ["east", "alarmRaised", "tamper"]);
+
+    let csv = operator.run(&["events", "--alarms", "--limit", "1", "-o", "csv"]);
+    let lines: Vec<&str> = csv.stdout.lines().collect();
+    assert_eq!(
+        lines[0],
+        "id,time,kind,door,job,event,alarm,details,repeated"
+    );
+    assert!(
+        lines[1].contains(",telemetry,east,,alarmRaised,tamper,tamper,false"),
+        "{csv:?}"
+    );
+
+    let of = |arguments: &[&str]| {
+        let arguments = [&["events", "--limit", "1000"], arguments].concat();
+        let events = operator.json(&arguments);
+        let events = events.as_array().unwrap().clone();
+        let kinds = events.iter().map(|event| event["kind"].to_string());
+        kinds.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(of(&["--kind", "device,connection"]).len(), 2);
+    assert!(of(&["--door", "east"]).len() >= 4, "{:?}", of(&[]));
+    assert_eq!(
+        of(&["--building", "43", "--event", "deviceConnected"]).len(),
+        1
+    );
+    let newest = operator.json(&["events", "--limit", "1"])[0]["id"].to_string();
+    assert!(of(&["--after", &newest]).is_empty());
+    let lines = operator
+        .run(&["events", "--limit", "2", "-o", "jsonl"])
+        .expect(0)
+        .says(&["the newest 2; more: --limit 20"]);
+    assert_eq!(lines.stdout.lines().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_is_told_with_the_way_out() {
+    let (lab, _east) = tampered();
+    let operator = &lab.operator;
+    operator
+        .run(&["events", "--door", "eats", "--event", "forcedOpne"])
+        .expect(0)
+        .says(&[
+            "the hub knows no door `eats`; did you mean `east`?; what is kept of it is shown",
+            "has an event `forcedOpne`; did you mean `forcedOpen`?",
+            "further back: doorctl events --since 7d",
+        ]);
+    operator
+        .run(&["events", "--floor", "9"])
+        .expect(1)
+        .says(&["no door is assigned there", "doorctl devices list"]);
+    operator
+        .run(&["events", "--after", "999999"])
+        .expect(1)
+        .says(&["there is no event 999999 yet", "doorctl events --since 1h"]);
+    operator
+        .run(&["events", "--since", "soon"])
+        .expect(1)
+        .says(&["--since \"soon\": not a time that is over"]);
+}
+
+#[test]
+fn a_command_is_run_for_each_event_in_turn() {
+    let (lab, _east) = tampered();
+    let operator = &lab.operator;
+    let command = "printf '%s ' \"$DOORCTL_EVENT_KIND\" \"$DOORCTL_EVENT_DOOR\" \
+        \"$DOORCTL_EVENT_EVENT\" \"$DOORCTL_EVENT_ALARM\" >> told; cat >> told; echo seen";
+    let told = operator
+        .run(&[
+            "events", "-f", "--since", "1h", "--alarms", "--limit", "1", "--exec", command,
+        ])
+        .expect(0)
+        .says(&["seen"]);
+    assert!(told.stdout.contains("tamper"), "{told:?}");
+    let written = std::fs::read_to_string(operator.folder().join("told")).unwrap();
+    let (names, document) = written.split_once('{').unwrap();
+    assert_eq!(names, "telemetry east alarmRaised tamper ");
+    let document: Value = serde_json::from_str(&format!("{{{document}")).unwrap();
+    assert_eq!(document["body"]["alarm"], "tamper");
+
+    operator
+        .run(&["events", "--alarms", "-q", "--exec", "exit 3"])
+        .expect(2)
+        .says(&[
+            "the command ended with exit status: 3",
+            "failed for 1 events",
+        ]);
+    operator
+        .run(&[
+            "events",
+            "--alarms",
+            "--exec",
+            "sleep 600; true",
+            "--exec-timeout",
+            "1s",
+        ])
+        .expect(2)
+        .says(&["took longer than 1 s and was ended"]);
+}
+
+#[test]
+fn following_goes_on_behind_a_hub_that_is_started_again() {
+    let operator = Operator::new();
+    let hub = HubProcess::start(&operator.folder().join("data"));
+    operator.use_hub(&hub.data);
+    let mut follow = operator.command(&[
+        "events", "--follow", "--kind", "device", "-o", "jsonl", "--limit", "2",
+    ]);
+    let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut said = follow.stderr();
+    assert!(
+        said.next()
+            .unwrap()
+            .starts_with("following the events of localhost:")
+    );
+    operator.run(&["devices", "add", "before"]).expect(0);
+    let start = hub.kill();
+    let lost = said.find(|line| line.contains("trying again until it is back"));
+    assert!(lost.is_some());
+    let hub = start();
+    operator.run(&["devices", "add", "behind"]).expect(0);
+    assert_eq!(said.next().as_deref(), Some("the hub is back"));
+    let (status, stdout) = follow.wait();
+    assert!(status.success(), "{stdout}");
+    let doors: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["deviceId"].clone())
+        .collect();
+    assert_eq!(doors, ["before", "behind"]);
+
+    // Ctrl-C says how to go on.
+    let mut follow = operator.command(&["events", "-f", "--after", "0", "--kind", "device"]);
+    let mut follow = Process::spawn(follow.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let mut said = follow.stderr();
+    assert!(said.next().unwrap().starts_with("following"));
+    let status = follow.interrupt();
+    assert_eq!(status.code(), Some(130));
+    let last = said.last().unwrap();
+    assert!(last.starts_with("not following any more"), "{last}");
+    drop(hub);
+}
+
+#[test]
+fn following_goes_on_when_policies_change_and_misses_nothing() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let mut follow = operator.command(&["events", "-f", "-v", "--kind", "device", "--limit", "2"]);
+    let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut said = follow.stderr();
+    let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
+    let first = asked().unwrap();
+    assert!(!first.contains("since="), "{first}");
+    // Every stream ends when a policy changes. This one had no event yet to go on behind.
+    let mut policies = Policies::open(&lab.data).unwrap();
+    let out = SecretFile {
+        path: operator.folder().join("guard"),
+        force: false,
+    };
+    let rights = "ServiceConnect".parse().unwrap();
+    policies
+        .add(&"guard".parse().unwrap(), rights, &out)
+        .unwrap();
+    let second = asked().unwrap();
+    assert!(second.contains("since="), "{second}");
+    operator.run(&["devices", "add", "a", "b"]).expect(0);
+    let (status, stdout) = follow.wait();
+    assert!(status.success(), "{stdout}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert!(
+        lines[0].contains("  a  ") && lines[1].contains("  b  "),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn what_the_hub_does_not_keep_any_more_is_said_to_be_lost() {
+    let lab = Lab::with(|config| config.events.max_rows = 3);
+    let operator = &lab.operator;
+    operator
+        .run(&["devices", "add", "a", "b", "c", "d", "e", "f"])
+        .expect(0);
+    let kept = operator
+        .run(&["events", "--after", "1", "-o", "jsonl"])
+        .expect(0)
+        .says(&["warning: events 2 to 3 are lost: the hub does not keep them any more"]);
+    assert_eq!(kept.stdout.lines().count(), 3, "{kept:?}");
+}
+
+#[test]
+fn who_did_what_is_shown_to_those_who_may_know() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    operator.run(&["lock", "east"]).expect(2);
+    let rows = operator.json(&["audit"]);
+    let operations: Vec<&Value> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["operation"])
+        .collect();
+    assert_eq!(operations, ["device.create", "method.invoke"]);
+    let table = operator
+        .run(&[
+            "audit",
+            "--operation",
+            "method.invoke",
+            "--target",
+            "east",
+            "--since",
+            "1h",
+        ])
+        .expect(0);
+    assert!(
+        table.stdout.contains("404 DeviceNotOnline") && table.stdout.contains("lockDoor"),
+        "{table:?}"
+    );
+    let newest = operator
+        .run(&["audit", "--limit", "1", "-o", "csv"])
+        .expect(0)
+        .says(&["the newest 1; more: --limit 10"]);
+    let lines: Vec<&str> = newest.stdout.lines().collect();
+    assert_eq!(lines[0], "time,policy,peer,operation,target,result,detail");
+    assert!(
+        lines[1].contains(",method.invoke,east,404 DeviceNotOnline,lockDoor"),
+        "{lines:?}"
+    );
+    operator
+        .run(&["audit", "--policy", "nobody"])
+        .expect(0)
+        .says(&["nothing is recorded that passes these filters"]);
+
+    let mut policies = Policies::open(&lab.data).unwrap();
+    for (name, rights) in [("guard", "ServiceConnect"), ("registrar", "RegistryRead")] {
+        let out = SecretFile {
+            path: operator.folder().join(name),
+            force: false,
+        };
+        policies
+            .add(&name.parse().unwrap(), rights.parse().unwrap(), &out)
+            .unwrap();
+        operator
+            .run(&[
+                "context",
+                "add",
+                name,
+                "--connection-string-file",
+                name,
+                "--ca",
+                "hub/ca.pem",
+            ])
+            .says(&["is kept in"]);
+        // The hub takes it up within a moment.
+        let begun = Instant::now();
+        while operator.run(&["audit", "--context", name]).status != 4 {
+            assert!(begun.elapsed() < DEADLINE, "{name} is not taken up");
+        }
+    }
+    operator.run(&["context", "use", "lab"]).expect(0);
+    operator
+        .run(&["audit", "--context", "guard"])
+        .expect(4)
+        .says(&[
+            "'guard' does not allow access",
+            "it takes a policy with RegistryRead and ServiceConnect",
+            "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
+        ]);
+    operator.run(&["events", "--context", "guard"]).expect(0);
+    operator
+        .run(&["events", "--context", "registrar"])
+        .expect(4)
+        .says(&["it takes a policy with ServiceConnect"]);
+}

@@ -1,0 +1,234 @@
+//! doorctl on a terminal: bars, colours, Ctrl-C, and the question before many doors.
+//!
+//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and nothing is tried.
+#![cfg(target_os = "linux")]
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+
+use door_agent::gpio::simulated::SimCommand;
+
+use super::support::{DEADLINE, Lab, Operator};
+
+/// A program on a terminal.
+struct Terminal {
+    script: Child,
+    keys: ChildStdin,
+    shown: Arc<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+impl Terminal {
+    /// Runs doorctl; `None` without `script`.
+    fn run(operator: &Operator, arguments: &[&str], colour: bool) -> Option<Self> {
+        let doorctl = operator.command(arguments);
+        let words = std::iter::once(doorctl.get_program()).chain(doorctl.get_args());
+        let words = words.map(|word| format!("'{}'", word.to_str().unwrap()));
+        let command: Vec<String> = words.collect();
+        let variables = doorctl
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let mut script = Command::new("script");
+        script
+            .args([
+                "--quiet",
+                "--return",
+                "--flush",
+                "--command",
+                &command.join(" "),
+                "/dev/null",
+            ])
+            .current_dir(operator.folder())
+            .envs(variables)
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if colour {
+            script.env_remove("NO_COLOR");
+        }
+        let Ok(mut script) = script.spawn() else {
+            eprintln!("there is no `script` on this machine");
+            return None;
+        };
+        let keys = script.stdin.take().unwrap();
+        let mut screen = script.stdout.take().unwrap();
+        let shown = Arc::new(Shown::default());
+        let reader = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = screen.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                reader.text.lock().unwrap().push_str(&text);
+                reader.more.notify_all();
+            }
+        });
+        Some(Self {
+            script,
+            keys,
+            shown,
+        })
+    }
+
+    /// Waits until this was shown.
+    #[track_caller]
+    fn until(&self, wanted: &str) {
+        let text = self.shown.text.lock().unwrap();
+        let waited = self
+            .shown
+            .more
+            .wait_timeout_while(text, DEADLINE, |text| !text.contains(wanted));
+        let (text, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "{wanted:?} is not shown: {text:?}");
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// Waits for the end; gives the exit status, and all that was shown.
+    fn end(mut self) -> (i32, String) {
+        let status = self.script.wait().unwrap();
+        drop(self.keys);
+        let shown = self.shown.text.lock().unwrap().clone();
+        (status.code().unwrap(), shown)
+    }
+}
+
+/// Whether a text has a colour in it: `ESC [ .. m`.
+fn is_coloured(text: &str) -> bool {
+    text.split("\u{1b}[").skip(1).any(|code| {
+        let end = code.find(|character: char| !character.is_ascii_digit() && character != ';');
+        end.is_some_and(|end| code[end..].starts_with('m') && end > 0 && &code[..end] != "0")
+    })
+}
+
+#[test]
+fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _good = lab.door("good", &[]);
+    let stuck = lab.door("stuck", &[]);
+    stuck.at(SimCommand::Jam);
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    let job = [
+        "jobs",
+        "lock",
+        "good",
+        "stuck",
+        "absent",
+        "--at",
+        "+3s",
+        "--connect-timeout",
+        "8s",
+        "--id",
+        "night",
+    ];
+    operator.run(&job).expect(0);
+
+    let watch = ["jobs", "watch", "night"];
+    let Some(coloured) = Terminal::run(operator, &watch, true) else {
+        return;
+    };
+    let plain = Terminal::run(operator, &watch, false).unwrap();
+    let quiet = Terminal::run(operator, &[&watch[..], &["--quiet"]].concat(), false).unwrap();
+    let mut left = Terminal::run(operator, &watch, false).unwrap();
+    coloured.until("night  starts in ");
+    left.until("night  ");
+    left.press("\u{3}");
+    let piped = operator.run(&watch).expect(2);
+
+    let (status, shown) = left.end();
+    assert_eq!(status, 130, "{shown:?}");
+    assert!(
+        shown.contains(
+            "not watching any more; job night goes on without us: doorctl jobs watch night"
+        ),
+        "{shown:?}"
+    );
+    let (status, shown) = coloured.end();
+    assert_eq!(status, 2, "{shown:?}");
+    for part in [
+        "=====",
+        "/3 doors",
+        "stuck: ",
+        "absent: ",
+        "job night completed",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not shown: {shown:?}");
+    }
+    assert!(is_coloured(&shown), "{shown:?}");
+    let (status, shown) = plain.end();
+    assert_eq!(status, 2);
+    assert!(shown.contains("/3 doors"), "{shown:?}");
+    assert!(!is_coloured(&shown), "{shown:?}");
+    let (status, shown) = quiet.end();
+    assert_eq!(status, 2);
+    assert!(
+        !shown.contains("/3 doors") && !shown.contains('\u{1b}'),
+        "{shown:?}"
+    );
+    assert!(shown.starts_with("DOOR "), "{shown:?}");
+    assert!(
+        !piped.stderr.contains('\u{1b}') && !piped.stderr.contains("[="),
+        "{piped:?}"
+    );
+    assert!(
+        piped.stderr.contains("night  2 of 3 doors done"),
+        "{piped:?}"
+    );
+}
+
+#[test]
+fn the_number_of_doors_is_asked_for_and_has_to_be_right() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "a", "b", "c"]).expect(0);
+    let lock = |id| {
+        let job = [
+            "jobs",
+            "lock",
+            "--all",
+            "--confirm-above",
+            "2",
+            "--at",
+            "+1h",
+            "--id",
+            id,
+        ];
+        Terminal::run(operator, &job, false)
+    };
+    let Some(mut wrong) = lock("wrong") else {
+        return;
+    };
+    wrong.until("This will lock 3 doors. Type their number to go on:");
+    wrong.press("y\n");
+    let (status, shown) = wrong.end();
+    assert_eq!(status, 4, "{shown:?}");
+    assert!(
+        shown.contains(
+            "this would lock 3 doors, more than 2, and \"y\" was typed; nothing was changed"
+        ),
+        "{shown:?}"
+    );
+    let mut right = lock("right").unwrap();
+    right.until("Type their number to go on:");
+    right.press("3\n");
+    let (status, shown) = right.end();
+    assert_eq!(status, 0, "{shown:?}");
+    assert!(shown.contains("job right is queued"), "{shown:?}");
+    // Ctrl-C is an answer too.
+    let mut left = lock("left").unwrap();
+    left.until("Type their number to go on:");
+    left.press("\u{3}");
+    assert_ne!(left.end().0, 0);
+    let jobs = operator.json(&["jobs", "list"]);
+    assert_eq!(jobs.as_array().unwrap().len(), 1, "{jobs}");
+}

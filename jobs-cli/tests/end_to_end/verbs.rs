@@ -1,0 +1,134 @@
+//! Every verb that there is, well and not well: none is without a test of either.
+//!
+//! A new verb gets rows here, or in [`azure::SERVED`] when Azure can serve it, or a line in [`ELSEWHERE`].
+
+#[path = "../common/verbs.rs"]
+mod listed;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::azure::{self, words};
+use super::support::{Lab, Operator};
+use listed::{listed, verbs};
+
+/// What is run, how it ends, and what stdout or stderr say; in this order, at the doors `lobby` (connected) and `yard` (absent).
+#[rustfmt::skip]
+const HERE: &[(&str, i32, &str)] = &[
+    ("context add other --connection-string-file hub/service-connection-string --ca hub/ca.pem", 0, "context other is kept in"),
+    ("context add other --connection-string-file hub/service-connection-string", 1, "other"),
+    ("context use lab", 0, "lab"),
+    ("context use nowhere", 1, "nowhere"),
+    ("context remove other", 0, "other"),
+    ("context remove other", 1, "other"),
+    ("completion bash", 0, "complete"),
+    ("completion tcsh", 1, "possible values"),
+    ("devices list --where 'tags.wing ='", 1, "--where: "),
+    ("devices connection-string yard --out yard.key", 0, "yard.key"),
+    ("devices connection-string yard --out yard.key", 1, "yard.key"),
+    ("twin show yrad", 1, "did you mean `yard`?"),
+    ("query 'SELECT'", 1, "QUERY: "),
+    ("lock yard --connect-timeout 0", 2, "DeviceNotOnline"),
+    ("relinquish nobody", 1, "the hub knows no door `nobody`"),
+    ("mode secure yard --connect-timeout 0", 2, "DeviceNotOnline"),
+    ("status --floor 99", 1, "no door matches"),
+    ("jobs list --status sleeping", 1, "possible values"),
+    ("jobs lock yard --connect-timeout 5m --id long", 0, "job long is"),
+    ("jobs stop long", 0, "long"),
+    ("jobs stop lnog", 1, "the hub knows no job `lnog`; did you mean `long`?"),
+    ("jobs show nothing", 1, "the hub knows no job `nothing`"),
+    ("jobs watch nothing", 1, "doorctl jobs list"),
+    ("jobs wait nothing", 1, "doorctl jobs list"),
+    ("jobs wait long", 2, "long"),
+    ("jobs lock lobby --for 5m --id short", 0, "job short is"),
+    ("jobs wait short", 0, "1 secured"),
+    ("jobs wait short --deadline 0", 1, "--deadline"),
+    ("jobs export nothing", 1, "the hub knows no job `nothing`"),
+    ("jobs retry nothing", 1, "the hub knows no job `nothing`"),
+    ("jobs retry short", 0, "every door of job short that is still there is secured: nothing to do"),
+    ("jobs plan lock nobody", 1, "the hub knows no door `nobody`"),
+    ("jobs unlock nobody", 1, "the hub knows no door `nobody`"),
+    ("jobs method reboot", 1, "no doors are chosen"),
+    ("jobs twin --set floor=4 nobody", 1, "the hub knows no door `nobody`"),
+    ("jobs tags --set wing", 1, "expected KEY=VALUE"),
+    ("events --kind device --limit 1", 0, "yard"),
+    ("events --floor 99", 1, "no door is assigned there"),
+    ("audit --operation job.create", 0, "long"),
+    ("audit --limit 0", 1, "1..="),
+    ("context list -o jsonl", 0, "lab"),
+];
+
+/// Verbs whose tests need more than a row: what they end with (0: well), and the file that has them.
+const ELSEWHERE: &[(&str, bool, &str)] = &[
+    ("context list", false, "cli/context.rs"),
+    ("devices enroll", true, "end_to_end/enroll.rs"),
+    ("devices enroll", false, "cli/enroll.rs"),
+    ("jobs apply", true, "end_to_end/plan.rs"),
+    ("demo", true, "end_to_end/demo.rs"),
+    ("demo", false, "cli/mistakes.rs"),
+];
+
+#[test]
+fn every_verb_is_tried_well_and_not_well() {
+    let operator = Operator::new();
+    let help = |path: &[String]| {
+        let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        operator.run(&arguments).expect(0).stdout
+    };
+    let is_group = |path: &[String]| !listed(&help(path)).is_empty();
+    let mut there = BTreeSet::new();
+    for path in verbs(help) {
+        let path = match path.as_slice() {
+            // What is planned is one of the verbs of `jobs` again.
+            [jobs, plan, ..] if jobs == "jobs" && ["plan", "apply"].contains(&plan.as_str()) => {
+                path[..2].to_vec()
+            }
+            path if is_group(path) => continue,
+            path => path.to_vec(),
+        };
+        there.insert(path.join(" "));
+    }
+    let mut tried: BTreeMap<(String, bool), usize> = BTreeMap::new();
+    let lines = HERE.iter().map(|(line, status, _)| (*line, *status));
+    let lines = lines.chain(azure::SERVED.iter().map(|verb| (verb.0, verb.1)));
+    for (line, status) in lines {
+        let verb = there
+            .iter()
+            .find(|verb| line == *verb || line.starts_with(&format!("{verb} ")));
+        let verb = verb.unwrap_or_else(|| panic!("`{line}` begins with no verb that there is"));
+        *tried.entry((verb.clone(), status == 0)).or_default() += 1;
+    }
+    for (verb, well, file) in ELSEWHERE {
+        let path = format!("{}/tests/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in verb.split(' ') {
+            assert!(
+                text.contains(&format!("\"{word}\"")),
+                "{file} does not try `{verb}`"
+            );
+        }
+        *tried.entry(((*verb).to_owned(), *well)).or_default() += 1;
+    }
+    let untried: Vec<String> = there
+        .iter()
+        .flat_map(|verb| [(verb.clone(), true), (verb.clone(), false)])
+        .filter(|verb| !tried.contains_key(verb))
+        .map(|(verb, well)| format!("{verb} ({})", if well { "well" } else { "not well" }))
+        .collect();
+    assert_eq!(untried, [""; 0]);
+}
+
+#[test]
+fn the_verbs_end_as_they_should_at_door_hub() {
+    let lab = Lab::new();
+    let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
+    lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    for (line, status, says) in HERE {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = lab.operator.run(&words);
+        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
+        let said = told.stdout.contains(says) || told.stderr.contains(says);
+        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+    }
+}
