@@ -1,8 +1,9 @@
 //! What a shell offers behind Tab, from a real hub.
 
 use std::process::Command;
+use std::time::Instant;
 
-use super::support::Lab;
+use super::support::{DEADLINE, Lab};
 
 /// A lab with doors, a job before another, and a second context that leads nowhere.
 fn lab() -> Lab {
@@ -67,10 +68,10 @@ fn doors_jobs_and_contexts_are_offered() {
         ("doorctl --context nowhere why lob", ""),
         ("doorctl --context lab why lobby-e", "lobby-east"),
     ] {
-        assert_eq!(offered(line), expected, "{line}");
+        until(line, expected, || offered(line));
     }
-    let all = offered("doorctl jobs show ");
-    assert!(all.starts_with("second first"), "the newest first: {all}");
+    let all = || offered("doorctl jobs show ").chars().take(12).collect();
+    until("the newest first", "second first", all);
 }
 
 #[test]
@@ -87,17 +88,30 @@ fn a_real_bash_completes_a_door() {
         COMP_WORDS=(doorctl lock lobby-); COMP_CWORD=2; COMP_TYPE=9
         $(complete -p doorctl | sed 's/.*-F \\([^ ]*\\) .*/\\1/') doorctl lobby- lock
         printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let mut bash = Command::new("bash");
     let settings = lab.operator.command(&[]);
-    let variables = settings
-        .get_envs()
-        .filter_map(|(name, value)| Some((name, value?)));
-    let output = bash
-        .args(["--norc", "-c", typed])
-        .envs(variables)
-        .env("PATH", path)
-        .output()
-        .unwrap();
-    let offered = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(offered, "lobby-east\nlobby-west\n", "{output:?}");
+    let offered = || {
+        let variables = settings.get_envs();
+        let variables = variables.filter_map(|(name, value)| Some((name, value?)));
+        let output = Command::new("bash")
+            .args(["--norc", "-c", typed])
+            .envs(variables)
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    until("bash", "lobby-east\nlobby-west\n", offered);
+}
+
+/// A hub has a second to answer, which a machine that is busy may take: a person would press Tab again.
+#[track_caller]
+fn until(what: &str, wanted: &str, offered: impl Fn() -> String) {
+    let begun = Instant::now();
+    loop {
+        let offered = offered();
+        if offered == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{what}: {offered}");
+    }
 }
