@@ -15,7 +15,10 @@ dest=$(realpath "$1")
 # What is kept is made anew when what makes it changes.
 recipe=$(cat "$here/prepare.sh" "$here/pi_edges.c" | sha256sum | cut -c1-16)
 if [ "$(cat "$dest/.complete" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
+# Nobody's folder but our own is emptied.
+[ -e "$dest/.emulated-pi" ] || [ -z "$(ls -A "$dest")" ] || die "$dest has files that are not of this script, expected a folder of its own or none"
 find "$dest" -mindepth 1 -delete
+touch "$dest/.emulated-pi"
 
 packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make gcc-aarch64-linux-gnu)
 missing=$(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
