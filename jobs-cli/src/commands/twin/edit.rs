@@ -13,7 +13,7 @@ use iothub_protocol::twin::{ConnectionState, Twin};
 use crate::cli::twin::EditArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Format, Printer, talk};
+use crate::printer::{Format, Printer, printable, talk, talk_styled};
 use crate::session::{Session, door, explain_door};
 
 use draft::{Change, Draft};
@@ -60,14 +60,11 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         .next(format!("doorctl twin edit {id}"))
         .into());
     };
-    let diff = match Printer::colours_talk() {
-        true => coloured(change.diff.trim_end()),
-        false => change.diff.trim_end().to_owned(),
-    };
+    let diff = shown(change.diff.trim_end(), Printer::colours_talk());
     if args.yes {
-        session.printer.say(diff);
+        session.printer.say_styled(&diff);
     } else {
-        talk(&diff);
+        talk_styled(&diff);
         talk(&format!("Write this to the twin of {id}? [y/N]"));
         if editor::answer().await? != Some(true) {
             return Err(Failure::new(format!(
@@ -82,12 +79,15 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
     write(&twin, &change, file, session).await
 }
 
-/// What goes in red, what comes in green.
-fn coloured(diff: &str) -> String {
-    let line = |line: &str| match line.as_bytes().first() {
-        Some(b'-') => format!("\u{1b}[31m{line}\u{1b}[0m"),
-        Some(b'+') => format!("\u{1b}[32m{line}\u{1b}[0m"),
-        _ => line.to_owned(),
+/// The diff for a terminal; in colours what goes is red, what comes green.
+fn shown(diff: &str, in_colours: bool) -> String {
+    let line = |line: &str| {
+        let line = printable(line);
+        match line.as_bytes().first() {
+            Some(b'-') if in_colours => format!("\u{1b}[31m{line}\u{1b}[0m"),
+            Some(b'+') if in_colours => format!("\u{1b}[32m{line}\u{1b}[0m"),
+            _ => line,
+        }
     };
     let lines: Vec<String> = diff.lines().map(line).collect();
     lines.join("\n")
@@ -135,4 +135,22 @@ async fn write(
             .context("cannot print the twin")?;
     }
     Ok(ExitStatus::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_has_no_colours_but_its_own() {
+        let diff = "-  \"a\": \"\u{9b}2J\"\n+  \"a\": \"\u{7f}\"\n   \u{202e}";
+        assert_eq!(
+            shown(diff, false),
+            "-  \"a\": \"\\u{9b}2J\"\n+  \"a\": \"\\u{7f}\"\n   \\u{202e}"
+        );
+        assert_eq!(
+            shown(diff, true),
+            "\u{1b}[31m-  \"a\": \"\\u{9b}2J\"\u{1b}[0m\n\u{1b}[32m+  \"a\": \"\\u{7f}\"\u{1b}[0m\n   \\u{202e}"
+        );
+    }
 }
