@@ -34,6 +34,12 @@ impl Failure {
         self
     }
 
+    /// More of what happened.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
     /// What to end with.
     pub(crate) fn status(mut self, status: ExitStatus) -> Self {
         self.status = status;
