@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use doorctl::{Authentication, DeviceIdentity, SymmetricKey};
+use doorctl::{Authentication, BulkItem, DeviceIdentity, SymmetricKey};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -40,6 +40,16 @@ pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
         }),
         x509_thumbprint: None,
     })
+}
+
+/// The first key of a door that is to be made.
+pub(super) fn primary(item: &BulkItem) -> Option<&str> {
+    let authentication = item.authentication.as_ref()?;
+    authentication
+        .symmetric_key
+        .as_ref()?
+        .primary_key
+        .as_deref()
 }
 
 /// The connection string of a door with this key: a secret. `host` is without a port.

@@ -11,7 +11,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::commands::many;
 use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 use crate::session::Session;
 use crate::target::any_of_these;
 
@@ -68,7 +68,7 @@ pub(super) async fn existing(
     Ok(there)
 }
 
-/// Makes these doors. `said` tells where a door comes from: `line 3`.
+/// Makes these doors. `said` tells which one cannot be made: `line 3, east`.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(super) async fn create_all(
                     why
                 }
             };
-            failed.get_or_insert_with(|| format!("{}, {}: {why}", said(&item.id), item.id));
+            failed.get_or_insert_with(|| format!("{}: {why}", said(&item.id)));
         }
         if let Some(message) = failed {
             progress.clear();
@@ -111,6 +111,20 @@ pub(super) async fn create_all(
     }
     progress.clear();
     Ok(())
+}
+
+/// Takes doors back that were made, because of an error; the error then says so, or what could not be taken back.
+pub(super) async fn undone(
+    items: &[BulkItem],
+    error: &anyhow::Error,
+    session: &Session,
+) -> anyhow::Error {
+    let made = Made {
+        surely: items.iter().collect(),
+        ..Made::default()
+    };
+    let message = sentence(error);
+    made.taken_back(&message, ExitStatus::Error, session).await
 }
 
 /// What was made of a list that is to be made whole.

@@ -40,7 +40,8 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
             .iter()
             .map(|record| (&record.id, record.line))
             .collect();
-        let said = |door: &DeviceId| format!("{name} line {}", lines.get(door).unwrap_or(&0));
+        let said =
+            |door: &DeviceId| format!("{name} line {}, {door}", lines.get(door).unwrap_or(&0));
         let made = registry::create_all(&items, said, session).await;
         if let (Err(_), Some(folder)) = (&made, &folder) {
             folder.take_back();

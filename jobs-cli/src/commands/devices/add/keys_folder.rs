@@ -84,10 +84,7 @@ impl KeysFolder {
             self.made_folder = true;
         }
         for item in items {
-            let authentication = item.authentication.as_ref();
-            let keys = authentication.and_then(|given| given.symmetric_key.as_ref());
-            let key = keys.and_then(|keys| keys.primary_key.as_deref());
-            let key = key.context("a new door has keys")?;
+            let key = keys::primary(item).context("a new door has keys")?;
             let text = keys::connection_string(&self.host, &item.id, key)?;
             let file = self.file(item);
             private_file::create(&file, &format!("{text}\n"))?;
