@@ -155,7 +155,7 @@ async fn create(
     for record in records {
         let outcome = match became.next() {
             Some(Became::Done) => Ok("created"),
-            Some(Became::Refused(why)) => Err(anyhow!(why)),
+            Some(Became::Refused(why) | Became::Exists(why)) => Err(anyhow!(why)),
             Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may be made or not")),
             None => Err(anyhow!(NOT_ANY_MORE)),
         };

@@ -95,7 +95,7 @@ pub(super) async fn create_all(
                     continue;
                 }
                 Became::Refused(why) => why,
-                Became::Unknown(why) => {
+                Became::Exists(why) | Became::Unknown(why) => {
                     made.perhaps.push(item);
                     why
                 }
@@ -131,7 +131,7 @@ pub(super) async fn undone(
 #[derive(Default)]
 struct Made<'a> {
     surely: Vec<&'a BulkItem>,
-    /// No answer came.
+    /// No answer came, or one that says that it is there already.
     perhaps: Vec<&'a BulkItem>,
 }
 

@@ -54,7 +54,7 @@ async fn remove_all(doors: &[DeviceId], session: &Session) -> Vec<Done> {
         for (item, became) in call.iter().zip(bulk::call(&session.hub, call).await) {
             let outcome = match became {
                 Became::Done => Ok("removed"),
-                Became::Refused(why) => Err(anyhow!(why)),
+                Became::Refused(why) | Became::Exists(why) => Err(anyhow!(why)),
                 Became::Unknown(why) => Err(anyhow!("{why}; it may be removed or not")),
             };
             done.push((item.id.clone(), outcome));
