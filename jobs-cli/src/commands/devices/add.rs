@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::agent_files::AgentFiles;
 use super::{keys, registry};
 use crate::cli::devices::file::AddArgs;
+use crate::commands::interrupt::Interrupt;
 use crate::commands::twin;
 use crate::failure::Failure;
 use crate::printer::{Cell, Row};
@@ -42,7 +43,8 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         .iter()
         .map(|name| new_door(name, &patch))
         .collect::<anyhow::Result<_>>()?;
-    registry::create_all(&items, |door| format!("cannot add {door}"), session).await?;
+    let said = |door: &DeviceId| format!("cannot add {door}");
+    registry::create_all(&items, said, &Interrupt::new(), session).await?;
     if let (Some(files), Some(item)) = (&files, items.first()) {
         if let Err(error) = files.write(item) {
             return Err(registry::undone(&items, &error, session).await);

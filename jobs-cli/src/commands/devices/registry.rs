@@ -76,10 +76,10 @@ pub(super) async fn existing(
 pub(super) async fn create_all(
     items: &[BulkItem],
     said: impl Fn(&DeviceId) -> String,
+    interrupt: &Interrupt,
     session: &Session,
 ) -> anyhow::Result<()> {
     let progress = Progress::new(&session.printer, "adding", items.len());
-    let interrupt = Interrupt::new();
     let mut made = Made::default();
     for call in bulk::calls(items) {
         if interrupt.came() {
