@@ -44,10 +44,11 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         .map(|name| new_door(name, &patch))
         .collect::<anyhow::Result<_>>()?;
     let said = |door: &DeviceId| format!("cannot add {door}");
-    registry::create_all(&items, said, &Interrupt::new(), session).await?;
+    let interrupt = Interrupt::new();
+    registry::create_all(&items, said, &interrupt, session).await?;
     if let (Some(files), Some(item)) = (&files, items.first()) {
         if let Err(error) = files.write(item) {
-            return Err(registry::undone(&items, &error, session).await);
+            return Err(registry::undone(&items, &error, &interrupt, session).await);
         }
         session.printer.say(files.to_string());
     }
