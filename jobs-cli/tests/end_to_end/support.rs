@@ -293,6 +293,11 @@ impl Process {
         self.signal("-INT")
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) fn wait_for_end(mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+
     /// Like [`Self::interrupt`], and waits for nothing.
     pub(crate) fn press_ctrl_c(&self) {
         self.send("-INT");
