@@ -88,7 +88,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-fn next_step(error: &anyhow::Error) -> Option<String> {
+/// What to try next.
+pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
     let advice = |text: &str| Some(text.to_owned());
     for cause in error.chain() {
         if let Some(Failure {

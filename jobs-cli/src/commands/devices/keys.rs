@@ -125,6 +125,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
             drop(fs::remove_file(&args.out));
             return Err(not_rotated(
                 &id,
+                args.key,
                 error.code(),
                 is_refusal(&error),
                 error.into(),
@@ -173,6 +174,7 @@ fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<Strin
 
 fn not_rotated(
     id: &DeviceId,
+    which: WhichKey,
     code: Option<ErrorCode>,
     nothing_was_done: bool,
     error: anyhow::Error,
@@ -187,12 +189,16 @@ fn not_rotated(
     if nothing_was_done {
         return error.context("no key was changed");
     }
+    let flag = match which {
+        WhichKey::Secondary => " --secondary",
+        WhichKey::Primary | WhichKey::Both => "",
+    };
     Failure::new(format!(
         "{}; whether {id} has the new key is not known",
         sentence(&error)
     ))
     .next(format!(
-        "take the key that it has now: doorctl devices connection-string {id} --out FILE"
+        "take the key that it has now: doorctl devices connection-string {id}{flag} --out FILE"
     ))
     .into()
 }
@@ -232,6 +238,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::next_step;
 
     fn identity(kind: &str) -> DeviceIdentity {
         serde_json::from_value(json!({
@@ -264,5 +271,22 @@ mod tests {
     fn a_door_with_a_certificate_has_no_key_to_rotate() {
         let error = renew(&mut identity("selfSigned"), WhichKey::Both).unwrap_err();
         assert!(error.to_string().contains("no keys of east"), "{error}");
+    }
+
+    #[test]
+    fn after_an_answer_that_was_lost_the_key_that_was_meant_is_asked_for() {
+        let id = "east".parse().unwrap();
+        for (which, command) in [
+            (WhichKey::Primary, "connection-string east --out FILE"),
+            (
+                WhichKey::Secondary,
+                "connection-string east --secondary --out FILE",
+            ),
+            (WhichKey::Both, "connection-string east --out FILE"),
+        ] {
+            let error = not_rotated(&id, which, None, false, anyhow::anyhow!("lost"));
+            let next = next_step(&error).unwrap();
+            assert!(next.ends_with(command), "{next}");
+        }
     }
 }
