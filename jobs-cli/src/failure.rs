@@ -7,7 +7,7 @@ use iothub_protocol::ErrorCode;
 
 use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
-use crate::printer::talk;
+use crate::printer::{printable, talk};
 
 /// An error of a command itself, with the next thing to try and the status to end with.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,12 @@ impl Failure {
     /// What to try next.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
+        self
+    }
+
+    /// More of what happened.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
         self
     }
 
@@ -60,7 +66,11 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut chain = error.chain();
     while let Some(cause) = chain.next() {
-        let text = cause.to_string();
+        let text = match cause.downcast_ref::<ClientError>() {
+            // Of the hub, or of somebody on the way.
+            Some(error) => printable(&error.to_string()),
+            None => cause.to_string(),
+        };
         if !parts.iter().any(|said| said.contains(&text)) {
             parts.push(text);
         }
@@ -78,7 +88,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-fn next_step(error: &anyhow::Error) -> Option<String> {
+/// What to try next.
+pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
     let advice = |text: &str| Some(text.to_owned());
     for cause in error.chain() {
         if let Some(Failure {
@@ -147,5 +158,29 @@ fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
             ),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorctl::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn what_the_hub_says_of_an_error_is_one_line() {
+        let refusal = Refusal {
+            status: 400,
+            code: None,
+            name: None,
+            message: "tags.x is \"\u{1b}[2J\nerror: none\"".to_owned(),
+            tracking_id: None,
+            retry_after: None,
+        };
+        let error = anyhow::Error::from(ClientError::from(refusal)).context("cannot tag east");
+        assert_eq!(
+            sentence(&error),
+            "cannot tag east: the hub answers 400: tags.x is \"\\u{1b}[2J\\nerror: none\""
+        );
     }
 }

@@ -126,6 +126,13 @@ impl Printer {
         }
     }
 
+    /// Talk with colours of this program's own; what others wrote in it has been made [`printable`].
+    pub(crate) fn say_styled(&self, text: &str) {
+        if !self.quiet {
+            talk_styled(text);
+        }
+    }
+
     /// Talk that quiet does not silence.
     #[expect(
         clippy::unused_self,
@@ -200,7 +207,7 @@ impl Printer {
             .set_content_arrangement(ContentArrangement::Disabled)
             .set_header(titles.iter().map(|title| heading(title)));
         for row in rows {
-            table.add_row(row.into_iter().map(|cell| self.cell(cell)));
+            table.add_row(row.iter().map(|cell| self.cell(cell)));
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
@@ -224,15 +231,15 @@ impl Printer {
             Tone::Doubtful => Some(33),
             Tone::Bad => Some(31),
         };
-        let text = format!("{:<width$}", cell.text);
+        let text = format!("{:<width$}", printable(&cell.text));
         match colour {
             Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
             None => text,
         }
     }
 
-    fn cell(&self, cell: Cell) -> comfy_table::Cell {
-        let styled = comfy_table::Cell::new(cell.text);
+    fn cell(&self, cell: &Cell) -> comfy_table::Cell {
+        let styled = comfy_table::Cell::new(printable(&cell.text));
         let colour = match cell.tone {
             _ if !self.colour => return styled,
             Tone::Plain => return styled,
@@ -266,7 +273,7 @@ fn wants_colour() -> bool {
 /// `doorState` as `DOOR STATE`.
 fn heading(title: &str) -> String {
     let mut heading = String::new();
-    for character in title.chars() {
+    for character in printable(title).chars() {
         if character.is_ascii_uppercase() {
             heading.push(' ');
         }
@@ -284,16 +291,29 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Somebody else's text on one line of a terminal, whatever it holds.
+/// Somebody else's text on one line of a terminal, whatever it holds: nothing in it moves the cursor, begins a line or turns the reading around.
 pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
+    escaped(text, is_unprintable)
+}
+
+fn escaped(text: &str, is_unprintable: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() {
-            true => printable.extend(character.escape_default()),
-            false => printable.push(character),
+        match is_unprintable(character) {
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
         }
     }
-    printable
+    escaped
+}
+
+/// Controls (C0, DEL, C1), ends of lines and paragraphs, and what sets the direction of what follows (Unicode UAX 9, 2).
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Writes to stdout; the error is told apart by the caller when the reader has gone.
@@ -303,8 +323,16 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes a line to stderr.
+/// Writes lines to stderr; they may quote what others wrote.
 pub(crate) fn talk(text: &str) {
+    let is_layout = |character| matches!(character, '\n' | '\t');
+    talk_styled(&escaped(text, |character| {
+        is_unprintable(character) && !is_layout(character)
+    }));
+}
+
+/// Writes lines to stderr with colours of this program's own; what others wrote in them has been made [`printable`].
+pub(crate) fn talk_styled(text: &str) {
     // Nobody is left to tell that stderr is gone.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
@@ -373,6 +401,24 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
         assert_eq!(printable("T\u{fc}r\u{1b}[2J\n"), "T\u{fc}r\\u{1b}[2J\\n");
+        assert_eq!(
+            printable("\u{9b}2J \u{7f} \u{202e}x\u{2066}\u{2028}"),
+            "\\u{9b}2J \\u{7f} \\u{202e}x\\u{2066}\\u{2028}"
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_makes_no_row_of_a_table() {
+        let forged = "closed\nb  secured \u{1b}[1A";
+        let rows = vec![vec![Cell::from("a"), Cell::from(forged)]];
+        let text = printer().table(&["door", "x\u{1b}"], rows.into_iter());
+        assert_eq!(
+            text,
+            "DOOR  X\\U{1B}\na     closed\\nb  secured \\u{1b}[1A\n"
+        );
+        assert_eq!(printer().padded(&Cell::from("a\nb"), 6), "a\\nb  ");
+        let raw = csv(None, [vec![forged.to_owned()]].into_iter()).unwrap();
+        assert_eq!(raw, format!("\"{forged}\"\n"));
     }
 
     #[test]

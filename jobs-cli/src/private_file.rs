@@ -69,13 +69,23 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    make(path, |file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    })
+}
+
+/// Makes a file of what `write` writes; on an error there is none.
+fn make(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    write(&mut file).inspect_err(|_| {
+        // Best effort: the error to tell is that of writing.
+        drop(fs::remove_file(path));
+    })
 }
 
 #[cfg(unix)]
@@ -136,6 +146,18 @@ mod tests {
             error.contains("mode 0640") && error.contains("chmod 600"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_part_of_a_secret_is_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let full = make(&path, |file| {
+            file.write_all(b"on")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(!path.exists());
     }
 
     #[test]

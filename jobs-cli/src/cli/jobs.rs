@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::confirm::ConfirmArgs;
 use super::target::TargetArgs;
-use super::twin::assignment;
+use super::twin::{assignment, key};
 use super::{period, period_or_zero};
 
 /// Work over many doors, now or at a set time.
@@ -228,7 +228,7 @@ pub(crate) struct TagsArgs {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "remove")]
     pub(crate) set: Vec<(String, Value)>,
     /// A tag to remove, with all below it; may be repeated.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) remove: Vec<String>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,

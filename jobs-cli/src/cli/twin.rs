@@ -108,13 +108,25 @@ pub(crate) struct InvokeArgs {
 /// `KEY=VALUE`, the value JSON when it can be read as JSON, else text.
 pub(crate) fn assignment(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    let key = key.trim();
-    if key.is_empty() || key.split('.').any(str::is_empty) {
-        return Err(
-            "the key is empty or has an empty part; expected KEY=VALUE, dots nest".to_owned(),
-        );
+    Ok((checked(key, "KEY=VALUE")?, scalar(value)))
+}
+
+/// `KEY`, of what is to be removed.
+pub(crate) fn key(text: &str) -> Result<String, String> {
+    match text.contains('=') {
+        true => Err("expected KEY, without a value".to_owned()),
+        false => checked(text, "KEY"),
     }
-    Ok((key.to_owned(), scalar(value)))
+}
+
+fn checked(key: &str, expected: &str) -> Result<String, String> {
+    let key = key.trim();
+    match key.split('.').any(str::is_empty) {
+        true => Err(format!(
+            "the key is empty or has an empty part; expected {expected}, dots nest"
+        )),
+        false => Ok(key.to_owned()),
+    }
 }
 
 /// JSON when it can be read as JSON, else text.

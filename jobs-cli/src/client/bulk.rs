@@ -1,7 +1,7 @@
 //! Many identities in one call (`POST /devices`).
 
-use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
+use iothub_protocol::{DeviceId, ErrorCode};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -93,6 +93,15 @@ pub struct BulkError {
 }
 
 impl BulkError {
+    /// The code, when it is one of those known.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match &self.error_code {
+            Value::String(name) => ErrorCode::from_name(name),
+            other => ErrorCode::from_number(other.as_u64()?.try_into().ok()?),
+        }
+    }
+
     /// Code and text.
     #[must_use]
     pub fn said(&self) -> String {
@@ -120,7 +129,8 @@ impl HubClient {
     /// The most operations of one call.
     pub const BULK_ITEMS: usize = 100;
 
-    /// Does up to [`Self::BULK_ITEMS`] operations, each for itself; gives those that were not done.
+    /// Does up to [`Self::BULK_ITEMS`] operations, each for itself; gives those that were not done. When one of the errors is about none of the
+    /// devices, what became of those without an error is not known.
     ///
     /// # Errors
     ///
@@ -131,10 +141,10 @@ impl HubClient {
             .json(&items)?;
         request.is_answer = |body| {
             let result = serde_json::from_slice::<BulkResult>(body);
-            // An error that names no device is one of the call.
+            // Errors none of which names a device are of the call.
             result.is_ok_and(|result| {
-                !result.errors.is_empty()
-                    && result.errors.iter().all(|error| error.device_id.is_some())
+                let mut errors = result.errors.iter();
+                result.errors.is_empty() || errors.any(|error| error.device_id.is_some())
             })
         };
         let result: BulkResult = self

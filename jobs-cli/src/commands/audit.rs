@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::record::AuditArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Cell, Format, Row, Tone, printable};
+use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::{Session, explain_rights};
 use crate::time::on_clock;
 use crate::time::since::since;
@@ -109,12 +109,12 @@ impl Row for AuditLine<'_> {
         let entry = self.entry;
         vec![
             Cell::from(&self.time),
-            printable(&entry.policy).into(),
+            Cell::from(&entry.policy),
             Cell::from(&entry.peer),
             Cell::from(&entry.operation),
-            printable(&entry.target).into(),
+            Cell::from(&entry.target),
             self.result(),
-            printable(entry.detail.as_deref().unwrap_or_default()).into(),
+            Cell::from(entry.detail.as_deref().unwrap_or_default()),
         ]
     }
 }

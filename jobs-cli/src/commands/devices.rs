@@ -16,13 +16,13 @@ mod status;
 mod tag;
 
 use iothub_protocol::connection_string::HostName;
-use iothub_protocol::twin::DeviceStatus;
+use iothub_protocol::twin::{DeviceStatus, Twin};
 use serde_json::json;
 
 use crate::cli::devices::DevicesCommand;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
-use crate::printer::{Row as _, plain};
+use crate::printer::{Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 
 /// Does what was asked for.
@@ -58,8 +58,12 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
         Ok(twin) => twin,
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
-    let row = DoorRow::from(&twin);
-    let mut lines = String::new();
+    Ok(session.printer.text_or(&facts(&twin)?, &twin)?)
+}
+
+/// What a person wants to know of a door, a line for each.
+fn facts(twin: &Twin) -> serde_json::Result<String> {
+    let row = DoorRow::from(twin);
     let cells = row.cells().into_iter().map(|cell| cell.text);
     let mut facts: Vec<(&str, String)> = DoorRow::titles().into_iter().zip(cells).collect();
     facts.push(("status", plain(&json!(twin.status))));
@@ -74,11 +78,11 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     ] {
         facts.push((title, serde_json::to_string(section)?));
     }
-    for (title, fact) in facts {
-        lines.push_str(format!("{title:<20}{fact}").trim_end());
-        lines.push('\n');
-    }
-    Ok(session.printer.text_or(&lines, &twin)?)
+    let lines = facts.iter().map(|(title, fact)| {
+        let line = format!("{title:<20}{}", printable(fact));
+        line.trim_end().to_owned() + "\n"
+    });
+    Ok(lines.collect())
 }
 
 /// The hub's name as doors use it: the port that a service connection string may carry is that of the REST API.
@@ -93,6 +97,31 @@ fn without_port(host: &HostName) -> anyhow::Result<HostName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_door_reports_is_one_fact_on_one_line() {
+        let section = |values: serde_json::Value| {
+            let mut section = values;
+            section["$metadata"] = json!({"$lastUpdated": "2026-11-23T21:00:00Z"});
+            section["$version"] = json!(3);
+            section
+        };
+        let twin: Twin = serde_json::from_value(json!({
+            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": "Connected",
+            "tags": {"note": "\u{9b}2J"},
+            "properties": {
+                "desired": section(json!({})),
+                "reported": section(json!({"door": {"lockState": "jammed\nsecured   secured\u{1b}[2A"}})),
+            },
+        }))
+        .unwrap();
+        let facts = facts(&twin).unwrap();
+        assert!(
+            facts.contains("\nlockState           jammed\\nsecured   secured\\u{1b}[2A\n"),
+            "{facts}"
+        );
+        assert!(facts.contains("{\"note\":\"\\u{9b}2J\"}"), "{facts}");
+    }
 
     #[test]
     fn doors_do_not_get_the_port_of_the_rest_api() {

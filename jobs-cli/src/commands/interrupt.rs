@@ -14,6 +14,7 @@ pub(super) const NOT_ANY_MORE: &str = "interrupted before its turn";
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt {
     pressed: CancellationToken,
+    pressed_again: CancellationToken,
     _listening: Arc<Listening>,
 }
 
@@ -23,18 +24,32 @@ struct Listening(JoinHandle<()>);
 impl Interrupt {
     /// Listens from now on.
     pub(super) fn new() -> Self {
-        let pressed = CancellationToken::new();
-        let token = pressed.clone();
+        let (pressed, pressed_again) = (CancellationToken::new(), CancellationToken::new());
+        let (first, second) = (pressed.clone(), pressed_again.clone());
         let listening = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                talk("stopping; what is under way is finished first");
-                token.cancel();
+            if tokio::signal::ctrl_c().await.is_err() {
+                return;
             }
+            first.cancel();
+            let again = async {
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    second.cancel();
+                }
+            };
+            // It listens before somebody reads that it stops.
+            let told = async { talk("stopping; what is under way is finished first") };
+            tokio::join!(again, told);
         });
         Self {
             pressed,
+            pressed_again,
             _listening: Arc::new(Listening(listening)),
         }
+    }
+
+    /// Waits until somebody presses it a second time, and does not want to wait for what is under way.
+    pub(super) async fn came_again(&self) {
+        self.pressed_again.cancelled().await;
     }
 
     /// Whether somebody has.

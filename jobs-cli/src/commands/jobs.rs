@@ -20,7 +20,7 @@ use crate::cli::jobs::JobsCommand;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Tally, Wanted};
-use crate::printer::{Cell, Format, Printer, Row, Tone};
+use crate::printer::{Cell, Format, Printer, Row, Tone, printable};
 use crate::session::Session;
 use crate::{outcome, suggest, time};
 
@@ -116,7 +116,7 @@ fn print_reports(ended: &[follow::Ended], wanted: Wanted, printer: &Printer) -> 
 pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) -> String {
     let mut text = format!("job {} {}", job.job_id, job.status);
     if let Some(reason) = job.failure_reason.as_ref().or(job.status_message.as_ref()) {
-        text += &format!(": {reason}");
+        text += &format!(": {}", printable(reason));
     }
     if let Some(counts) = &job.device_job_statistics {
         text += &format!(

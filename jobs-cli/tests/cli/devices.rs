@@ -10,6 +10,28 @@ fn tags_have_to_be_given_and_to_be_tags() {
     insta::assert_snapshot!(home.run(&["devices", "tag", "wing=east"]));
     insta::assert_snapshot!(home.run(&["devices", "tag", "east", "wing=east", "--remove", "wing"]));
     insta::assert_snapshot!(home.run(&["devices", "tag", "east", "a$b=1"]));
+    for (key, told) in [
+        ("wing=east", "expected KEY, without a value"),
+        ("wing=", "expected KEY, without a value"),
+        (
+            "a..b",
+            "the key is empty or has an empty part; expected KEY, dots nest",
+        ),
+        (
+            "",
+            "the key is empty or has an empty part; expected KEY, dots nest",
+        ),
+    ] {
+        assert_eq!(
+            home.run(&["devices", "tag", "east", "--remove", key]),
+            format!("status: 1\n--- stderr\nerror: --remove {key:?}: {told}\n")
+        );
+        let of_job = home.run(&["jobs", "tags", "east", "--remove", key]);
+        assert!(
+            of_job.contains(&format!("'--remove <KEY>': {told}")),
+            "{of_job}"
+        );
+    }
     insta::assert_snapshot!(home.run(&["devices", "tag", "--all", "east", "wing=east"]));
 }
 

@@ -1,6 +1,7 @@
 //! Changing identities, one and many.
 
 use doorctl::{BulkItem, ClientError, DeviceIdentity, ImportMode};
+use iothub_protocol::ErrorCode;
 use iothub_protocol::twin::DeviceStatus;
 use serde_json::{Value, json};
 
@@ -60,6 +61,8 @@ async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
     });
     let by_number =
         json!({"isSuccessful": false, "errors": [{"deviceId": "d", "errorCode": 409001}]});
+    let mixed = json!({"isSuccessful": false, "errors": [
+        {"deviceId": "d", "errorCode": "DeviceAlreadyExists"}, {"deviceId": null, "errorCode": "NeverHeardOf"}]});
     let mut with_message = failed.clone();
     with_message["Message"] = json!("ErrorCode:BulkRegistryOperationFailure;1 failed");
     let server = Server::play(vec![
@@ -67,6 +70,7 @@ async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
         Reply::ok(&failed.to_string()),
         Reply::status(400, &with_message.to_string()),
         Reply::status(400, &by_number.to_string()),
+        Reply::status(400, &mixed.to_string()),
     ])
     .await;
     let hub = server.client();
@@ -74,7 +78,20 @@ async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
     for said in ["DeviceNotFound: no `e`", "DeviceNotFound: no `e`", "409001"] {
         let errors = hub.devices_bulk(&items()).await.unwrap();
         assert_eq!((errors.len(), errors[0].said()), (1, said.to_owned()));
+        assert!(errors[0].code().is_some());
     }
+    let errors = hub.devices_bulk(&items()).await.unwrap();
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| (error.device_id.as_deref(), error.code()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some("d"), Some(ErrorCode::DeviceAlreadyExists)),
+            (None, None)
+        ]
+    );
     let sent = &server.requests()[0];
     assert_eq!(sent.line, "POST /devices?api-version=2021-04-12");
     let body: Value = serde_json::from_str(&sent.body).unwrap();
@@ -91,6 +108,7 @@ async fn a_bulk_call_that_is_refused_as_a_whole_is_an_error_and_is_not_repeated(
         Reply::status(400, nameless),
         Reply::status(401, &refusal("IotHubUnauthorizedAccess")),
         Reply::ok(r#"{"isSuccessful":false,"errors":[]}"#),
+        Reply::status(400, r#"{"isSuccessful":false,"errors":[]}"#),
         Reply::hang_up(),
     ])
     .await;
@@ -102,8 +120,10 @@ async fn a_bulk_call_that_is_refused_as_a_whole_is_an_error_and_is_not_repeated(
     );
     let error = hub.devices_bulk(&items()).await.unwrap_err();
     assert_eq!(error.status(), Some(401));
-    let error = hub.devices_bulk(&items()).await.unwrap_err();
-    assert!(matches!(error, ClientError::Bulk), "{error:?}");
+    for _ in 0..2 {
+        let error = hub.devices_bulk(&items()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Bulk), "{error:?}");
+    }
     let error = hub.devices_bulk(&items()).await.unwrap_err();
     assert!(
         matches!(
@@ -115,5 +135,5 @@ async fn a_bulk_call_that_is_refused_as_a_whole_is_an_error_and_is_not_repeated(
         ),
         "{error:?}"
     );
-    assert_eq!(server.requests().len(), 4);
+    assert_eq!(server.requests().len(), 5);
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use door_agent::AgentConfig;
 use serde_json::json;
 
+use super::azure::proxy::{Azure, Queries, Trouble};
 use super::support::{Lab, Told};
 
 #[test]
@@ -140,14 +141,26 @@ fn what_exists_is_neither_made_again_nor_half_made() {
             "the hub has a door called west already; nothing was changed",
             "doorctl devices show west",
         ]);
-    // The hub refuses the second step: what the first made is taken back.
+    // The hub refuses one: none is made.
     operator
         .run(&["devices", "add", "east", "south", "--tag", "bad key=1"])
         .expect(1)
         .says(&[
-            "nothing was changed",
-            "cannot set properties or tags of east",
+            "error: cannot add east: ",
             "bad key",
+            "; nothing was changed",
+        ]);
+    let left = operator.json(&["devices", "list"]);
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+    // The hub makes them, and the answer is lost: whose they are is seen by their keys.
+    let azure = Azure::before(&lab, Queries::AZURE);
+    azure.trouble("south", Trouble::NoAnswer);
+    operator
+        .run(&["devices", "add", "east", "south", "--tag", "wing=east"])
+        .expect(1)
+        .says(&[
+            "error: cannot add east: lost the connection to localhost",
+            "; nothing was changed",
         ]);
     let left = operator.json(&["devices", "list"]);
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");

@@ -198,6 +198,54 @@ fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
 }
 
 #[test]
+fn a_removal_that_somebody_ends_has_the_status_of_that() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    fs::write(operator.folder().join("doors.csv"), many(2_000)).unwrap();
+    operator
+        .run(&["devices", "add", "--from", "doors.csv", "-q"])
+        .expect(0);
+    let mut command = operator.command(&["-v", "devices", "remove", "--all", "--yes"]);
+    let mut removing = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let mut said = removing.stderr();
+    assert!(said.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
+    removing.press_ctrl_c();
+    let said: Vec<String> = said.collect();
+    assert_eq!(removing.wait_for_end().code(), Some(130));
+    let last = said.last().unwrap();
+    assert!(
+        last.starts_with("the hub lets those that were removed in no more"),
+        "{last}"
+    );
+    assert!(doors(&lab) > 0);
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_named_when_somebody_does_not_want_to_wait() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let azure = Azure::before(&lab, Queries::AZURE);
+    azure.trouble("door-002", Trouble::NoWayBack);
+    fs::write(operator.folder().join("doors.csv"), many(4)).unwrap();
+    let mut command = operator.command(&["-v", "devices", "add", "--from", "doors.csv"]);
+    let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let mut said = adding.stderr();
+    assert!(said.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
+    adding.press_ctrl_c();
+    assert!(said.any(|line| line.starts_with("stopping")));
+    assert_eq!(adding.interrupt().code(), Some(130));
+    let said: Vec<String> = said.collect();
+    assert_eq!(
+        said,
+        [
+            "error: doors.csv line 4, door-002: ServerBusy: come back later; these doors were made, or may have been, and were not taken back: door-000, door-001, door-003",
+            "  next: doorctl devices remove door-000 door-001 door-003",
+        ]
+    );
+    assert_eq!(doors(&lab), 3);
+}
+
+#[test]
 fn what_is_exported_can_be_imported_with_its_keys() {
     let lab = Lab::new();
     let operator = &lab.operator;

@@ -237,7 +237,12 @@ fn who_did_what_is_shown_to_those_who_may_know() {
         .iter()
         .map(|row| &row["operation"])
         .collect();
-    assert_eq!(operations, ["device.create", "method.invoke"]);
+    assert_eq!(operations, ["device.bulk", "method.invoke"]);
+    let detail = rows[0]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("create") && detail.contains("east"),
+        "{detail}"
+    );
     let table = operator
         .run(&[
             "audit",

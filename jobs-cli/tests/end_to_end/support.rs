@@ -293,15 +293,24 @@ impl Process {
         self.signal("-INT")
     }
 
-    fn signal(mut self, signal: &str) -> ExitStatus {
+    /// Waits until it ends by itself.
+    pub(crate) fn wait_for_end(mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+
+    /// Like [`Self::interrupt`], and waits for nothing.
+    pub(crate) fn press_ctrl_c(&self) {
+        self.send("-INT");
+    }
+
+    fn send(&self, signal: &str) {
         let id = self.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    fn signal(mut self, signal: &str) -> ExitStatus {
+        self.send(signal);
         let begun = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {

@@ -152,7 +152,8 @@ fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
     let kept = |told: &super::support::Told| {
         let (_, rest) = told.stderr.split_once("what you wrote is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
-        let text = fs::read_to_string(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
@@ -174,6 +175,20 @@ fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
         .expect(1)
         .says(&["line 2, column 13: not JSON: expected value; nothing was changed"]);
     assert_eq!(kept(&told), "{\"tags\": {},\n \"desired\": }");
+    for (after, expected) in [
+        (
+            "",
+            "line 1: not UTF-8; nothing was changed; what you wrote is in",
+        ),
+        (
+            "exit 3",
+            "ended with exit status: 3; nothing was changed; what you wrote is in",
+        ),
+    ] {
+        editor(&format!("printf 'caf\\351' > \"$1\"; {after}"));
+        let told = edit(&["--yes"]).expect(1).says(&[expected]);
+        assert_eq!(kept(&told), "caf\u{fffd}");
+    }
     assert_eq!(operator.json(&["twin", "show", "east"])["etag"], etag);
 
     editor(

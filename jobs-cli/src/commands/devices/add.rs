@@ -3,17 +3,18 @@
 mod from_file;
 mod keys_folder;
 
-use anyhow::Context as _;
-use doorctl::{DeviceIdentity, HubClient, NewDevice};
-use iothub_protocol::twin::TwinPatch;
+use doorctl::{BulkItem, HubClient, ImportMode};
+use iothub_protocol::twin::{DeviceStatus, TwinPatch, merge};
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::agent_files::AgentFiles;
+use super::{keys, registry};
 use crate::cli::devices::file::AddArgs;
+use crate::commands::interrupt::Interrupt;
 use crate::commands::twin;
-use crate::failure::{Failure, sentence};
+use crate::failure::Failure;
 use crate::printer::{Cell, Row};
 use crate::session::Session;
 
@@ -38,23 +39,37 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
     for name in &names {
         refuse_existing(&session.hub, name).await?;
     }
-    let mut made = Vec::new();
-    let done = add_all(&session.hub, &names, &patch, &mut made).await;
-    let done = done.and_then(|()| match (&files, made.first()) {
-        (Some(files), Some(identity)) => files.write(identity),
-        _ => Ok(()),
-    });
-    if let Err(error) = done {
-        return Err(undone(session, &made, error).await);
-    }
-    if let Some(files) = &files {
+    let items: Vec<BulkItem> = names
+        .iter()
+        .map(|name| new_door(name, &patch))
+        .collect::<anyhow::Result<_>>()?;
+    let said = |door: &DeviceId| format!("cannot add {door}");
+    let interrupt = Interrupt::new();
+    registry::create_all(&items, said, &interrupt, session).await?;
+    if let (Some(files), Some(item)) = (&files, items.first()) {
+        if let Err(error) = files.write(item) {
+            return Err(registry::undone(&items, &error, &interrupt, session).await);
+        }
         session.printer.say(files.to_string());
     }
-    let rows: Vec<AddedRow> = made
-        .iter()
-        .map(|identity| AddedRow::new(identity, args))
-        .collect();
+    let rows: Vec<AddedRow> = names.iter().map(|name| AddedRow::new(name, args)).collect();
     Ok(session.printer.rows(&rows)?)
+}
+
+/// The operation that makes a door. Its keys are made here: they tell whose it is when the answer is lost.
+fn new_door(name: &DeviceId, patch: &TwinPatch) -> anyhow::Result<BulkItem> {
+    let mut item = BulkItem::new(name.clone(), ImportMode::Create);
+    item.status = Some(DeviceStatus::Enabled);
+    item.authentication = Some(keys::fresh_pair()?);
+    for (values, patch) in [
+        (&mut item.tags, &patch.tags),
+        (&mut item.properties.desired, &patch.desired),
+    ] {
+        if let Some(patch) = patch.values() {
+            merge(values, patch);
+        }
+    }
+    Ok(item)
 }
 
 fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
@@ -126,52 +141,6 @@ async fn refuse_existing(hub: &HubClient, name: &DeviceId) -> anyhow::Result<()>
     }
 }
 
-async fn add_all(
-    hub: &HubClient,
-    names: &[DeviceId],
-    patch: &TwinPatch,
-    made: &mut Vec<DeviceIdentity>,
-) -> anyhow::Result<()> {
-    for name in names {
-        let device = NewDevice::with_generated_keys(name.clone());
-        made.push(
-            hub.device_create(&device)
-                .await
-                .with_context(|| format!("cannot add {name}"))?,
-        );
-        if *patch != TwinPatch::default() {
-            let set = hub.twin_patch(name, patch, None).await;
-            set.with_context(|| format!("cannot set properties or tags of {name}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes back what was made before the error; says so, or what could not be taken back.
-async fn undone(session: &Session, made: &[DeviceIdentity], error: anyhow::Error) -> anyhow::Error {
-    let mut left = Vec::new();
-    for identity in made {
-        if session
-            .hub
-            .device_delete(&identity.device_id)
-            .await
-            .is_err()
-        {
-            left.push(identity.device_id.to_string());
-        }
-    }
-    match left.is_empty() {
-        true => error.context("nothing was changed"),
-        false => Failure::new(format!(
-            "{}; these doors were made and could not be taken back: {}",
-            sentence(&error),
-            left.join(", ")
-        ))
-        .next("doorctl devices list")
-        .into(),
-    }
-}
-
 /// A number as a number, anything else as text.
 pub(super) fn place(text: &str) -> Value {
     match serde_json::from_str::<serde_json::Number>(text) {
@@ -189,9 +158,9 @@ struct AddedRow {
 }
 
 impl AddedRow {
-    fn new(identity: &DeviceIdentity, args: &AddArgs) -> Self {
+    fn new(name: &DeviceId, args: &AddArgs) -> Self {
         Self {
-            door: identity.device_id.to_string(),
+            door: name.to_string(),
             building: args.building.clone(),
             floor: args.floor.clone(),
         }
@@ -215,6 +184,9 @@ impl Row for AddedRow {
 
 #[cfg(test)]
 mod tests {
+    use iothub_protocol::twin::SectionPatch;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -231,9 +203,28 @@ mod tests {
     }
 
     #[test]
+    fn a_new_door_has_keys_of_its_own_and_nothing_that_is_null() {
+        let object = |value: Value| SectionPatch::Values(value.as_object().unwrap().clone());
+        let patch = TwinPatch {
+            etag: None,
+            tags: object(json!({"wing": "east", "old": null})),
+            desired: SectionPatch::Absent,
+        };
+        let name = "east".parse().unwrap();
+        let (one, other) = (
+            new_door(&name, &patch).unwrap(),
+            new_door(&name, &patch).unwrap(),
+        );
+        assert_eq!(json!(one.tags), json!({"wing": "east"}));
+        assert!(one.properties.desired.is_empty());
+        assert!(keys::primary(&one).is_some());
+        assert_ne!(keys::primary(&one), keys::primary(&other));
+    }
+
+    #[test]
     fn a_floor_is_a_number_when_it_looks_like_one() {
-        assert_eq!(place("3"), serde_json::json!(3));
-        assert_eq!(place("03"), serde_json::json!("03"));
-        assert_eq!(place("true"), serde_json::json!("true"));
+        assert_eq!(place("3"), json!(3));
+        assert_eq!(place("03"), json!("03"));
+        assert_eq!(place("true"), json!("true"));
     }
 }

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use doorctl::DeviceIdentity;
-use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
-use iothub_protocol::sas::SharedAccessKey;
+use doorctl::BulkItem;
+use iothub_protocol::connection_string::HostName;
 
+use super::keys;
 use crate::failure::Failure;
 use crate::private_file;
 
@@ -72,29 +72,15 @@ impl AgentFiles {
     }
 
     /// Writes the files for a door that was just made.
-    pub(super) fn write(&self, identity: &DeviceIdentity) -> anyhow::Result<()> {
-        let keys = identity
-            .authentication
-            .as_ref()
-            .and_then(|authentication| authentication.symmetric_key.as_ref());
-        let key = keys
-            .and_then(|keys| keys.primary_key.as_ref())
-            .ok_or_else(|| {
-                Failure::new(format!("the hub shows no key of {}", identity.device_id))
-            })?;
-        let connection = DeviceConnectionString {
-            host_name: self.host.clone(),
-            device_id: identity.device_id.clone(),
-            gateway_host_name: None,
-            credential: DeviceCredential::Key(SharedAccessKey::from_base64(key)?),
-        };
-        self.write_all(&connection.expose_secret())
-            .inspect_err(|_| {
-                for path in self.paths() {
-                    // None of them was there before.
-                    drop(fs::remove_file(path));
-                }
-            })
+    pub(super) fn write(&self, item: &BulkItem) -> anyhow::Result<()> {
+        let key = keys::primary(item).context("a new door has keys")?;
+        let connection_string = keys::connection_string(&self.host, &item.id, key)?;
+        self.write_all(&connection_string).inspect_err(|_| {
+            for path in self.paths() {
+                // None of them was there before.
+                drop(fs::remove_file(path));
+            }
+        })
     }
 
     fn write_all(&self, connection_string: &str) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Calls for many doors at once, and what became of each door: Azure may do a part of a call.
 
-use doorctl::{BulkItem, ClientError, HubClient};
+use doorctl::{BulkError, BulkItem, ClientError, HubClient, Refusal};
+use iothub_protocol::ErrorCode;
 
 use crate::failure::sentence;
 
@@ -14,7 +15,9 @@ pub(super) enum Became {
     Done,
     /// Nothing, and why.
     Refused(String),
-    /// Nobody knows: no answer came. And why.
+    /// Nothing by this call: there is one of that name, which an earlier call may have made. And why.
+    Exists(String),
+    /// Nobody knows: no answer came, or one that does not tell. And why.
     Unknown(String),
 }
 
@@ -40,29 +43,58 @@ pub(super) fn calls(items: &[BulkItem]) -> Vec<&[BulkItem]> {
 
 /// Makes one call; gives what became of each door, in the order of `items`.
 pub(super) async fn call(hub: &HubClient, items: &[BulkItem]) -> Vec<Became> {
-    let errors = match hub.devices_bulk(items).await {
-        Ok(errors) => errors,
+    match hub.devices_bulk(items).await {
+        Ok(errors) => each(items, &errors),
         Err(error) => {
-            let nothing_was_done = is_refusal(&error);
+            let (nothing_was_done, code) = (is_refusal(&error), error.code());
             let said = sentence(&error.into());
             let became = match nothing_was_done {
-                true => Became::Refused(said),
+                true => refused(code, said),
                 false => Became::Unknown(said),
             };
-            return vec![became; items.len()];
+            vec![became; items.len()]
         }
+    }
+}
+
+/// What became of each door of a call that had these errors.
+fn each(items: &[BulkItem], errors: &[BulkError]) -> Vec<Became> {
+    let is_of = |error: &BulkError, item: &BulkItem| {
+        let named = error.device_id.as_deref();
+        named == Some(item.id.as_str())
     };
-    let became = |item: &BulkItem| {
-        let mut errors = errors.iter();
-        let error = errors.find(|error| error.device_id.as_deref() == Some(item.id.as_str()));
-        error.map_or(Became::Done, |error| Became::Refused(error.said()))
+    let stray = errors
+        .iter()
+        .find(|error| !items.iter().any(|item| is_of(error, item)));
+    let without_error = match stray {
+        None => Became::Done,
+        Some(error) => Became::Unknown(error.said()),
+    };
+    let became = |item: &BulkItem| match errors.iter().find(|error| is_of(error, item)) {
+        Some(error) => refused(error.code(), error.said()),
+        None => without_error.clone(),
     };
     items.iter().map(became).collect()
+}
+
+fn refused(code: Option<ErrorCode>, said: String) -> Became {
+    match code {
+        Some(ErrorCode::DeviceAlreadyExists) => Became::Exists(said),
+        _ => Became::Refused(said),
+    }
 }
 
 /// Whether an error says that nothing was done.
 pub(super) fn is_refusal(error: &ClientError) -> bool {
     match error {
+        // A part may have been done; or the whole, after the hub had stopped waiting for it.
+        ClientError::Refused(
+            Refusal {
+                code: Some(ErrorCode::BulkRegistryOperationFailure | ErrorCode::RequestTimedOut),
+                ..
+            }
+            | Refusal { status: 408, .. },
+        ) => false,
         ClientError::Refused(refusal) => refusal.status < 500,
         ClientError::Unreachable { connected, .. } => !connected,
         ClientError::Encode(_) | ClientError::Header(_) | ClientError::Unaddressable(_) => true,
@@ -92,5 +124,55 @@ mod tests {
                 .insert("note".to_owned(), json!("x".repeat(7_900)));
         }
         assert_eq!(lengths(&items), [65, 65, 65, 55]);
+    }
+
+    #[test]
+    fn only_what_an_answer_accounts_for_is_done() {
+        let items = ["a", "b"].map(|id| BulkItem::new(id.parse().unwrap(), ImportMode::Create));
+        let of = |errors: serde_json::Value| -> Vec<Became> {
+            let errors: Vec<BulkError> = serde_json::from_value(errors).unwrap();
+            each(&items, &errors)
+        };
+        assert_eq!(of(json!([])), [Became::Done, Became::Done]);
+        let of_b = json!({"deviceId": "b", "errorCode": "ServerBusy"});
+        let refused = Became::Refused("ServerBusy".to_owned());
+        assert_eq!(of(json!([of_b])), [Became::Done, refused.clone()]);
+        for stray in [json!(null), json!("c")] {
+            let stray = json!({"deviceId": stray, "errorCode": 400_013});
+            assert_eq!(
+                of(json!([of_b, stray])),
+                [Became::Unknown("400013".to_owned()), refused.clone()]
+            );
+        }
+        for code in [json!("DeviceAlreadyExists"), json!(409_001)] {
+            let became = of(json!([{"deviceId": "a", "errorCode": code}]));
+            assert!(matches!(became[0], Became::Exists(_)), "{became:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_after_which_something_may_be_done_is_no_refusal() {
+        let refusal = |status: u16, code: Option<ErrorCode>| {
+            is_refusal(&ClientError::Refused(Refusal {
+                status,
+                code,
+                name: None,
+                message: String::new(),
+                tracking_id: None,
+                retry_after: None,
+            }))
+        };
+        for (status, code, says_so) in [
+            (400, Some(ErrorCode::ArgumentInvalid), true),
+            (400, None, true),
+            (409, Some(ErrorCode::DeviceAlreadyExists), true),
+            (429, None, true),
+            (400, Some(ErrorCode::BulkRegistryOperationFailure), false),
+            (400, Some(ErrorCode::RequestTimedOut), false),
+            (408, None, false),
+            (500, None, false),
+        ] {
+            assert_eq!(refusal(status, code), says_so, "{status} {code:?}");
+        }
     }
 }

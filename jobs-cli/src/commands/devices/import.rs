@@ -1,6 +1,7 @@
 //! `doorctl devices import`: everything is checked first; then each line for itself, and told for itself.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use doorctl::{BulkItem, HubClient};
@@ -100,15 +101,21 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     session.printer.say(said);
     let failed = rows.iter().any(|row| row.error.is_some());
     if failed {
-        session.printer.say(format!(
-            "what is missing can be done again: doorctl devices import {name} --update"
-        ));
+        session.printer.say(again(&args.file));
     }
     Ok(match failed {
         true if interrupt.came() => ExitStatus::Interrupted,
         true => ExitStatus::Incomplete,
         false => ExitStatus::Success,
     })
+}
+
+/// How to do what is missing; standard input is given as it was.
+fn again(file: &Path) -> String {
+    format!(
+        "what is missing can be done again: doorctl devices import {} --update",
+        file.display()
+    )
 }
 
 fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), Failure> {
@@ -155,7 +162,7 @@ async fn create(
     for record in records {
         let outcome = match became.next() {
             Some(Became::Done) => Ok("created"),
-            Some(Became::Refused(why)) => Err(anyhow!(why)),
+            Some(Became::Refused(why) | Became::Exists(why)) => Err(anyhow!(why)),
             Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may be made or not")),
             None => Err(anyhow!(NOT_ANY_MORE)),
         };
@@ -260,5 +267,19 @@ fn difference(present: &Object, wanted: &Object) -> SectionPatch {
     match after == *present {
         true => SectionPatch::Absent,
         false => SectionPatch::Values(wanted.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_advised_can_be_typed() {
+        for file in ["-", "doors.csv"] {
+            let said = again(Path::new(file));
+            let command = format!("doorctl devices import {file} --update");
+            assert!(said.ends_with(&command), "{said}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use doorctl::{Authentication, DeviceIdentity, SymmetricKey};
+use doorctl::{Authentication, BulkItem, DeviceIdentity, SymmetricKey};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -40,6 +40,16 @@ pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
         }),
         x509_thumbprint: None,
     })
+}
+
+/// The first key of a door that is to be made.
+pub(super) fn primary(item: &BulkItem) -> Option<&str> {
+    let authentication = item.authentication.as_ref()?;
+    authentication
+        .symmetric_key
+        .as_ref()?
+        .primary_key
+        .as_deref()
 }
 
 /// The connection string of a door with this key: a secret. `host` is without a port.
@@ -115,6 +125,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
             drop(fs::remove_file(&args.out));
             return Err(not_rotated(
                 &id,
+                args.key,
                 error.code(),
                 is_refusal(&error),
                 error.into(),
@@ -163,6 +174,7 @@ fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<Strin
 
 fn not_rotated(
     id: &DeviceId,
+    which: WhichKey,
     code: Option<ErrorCode>,
     nothing_was_done: bool,
     error: anyhow::Error,
@@ -177,12 +189,16 @@ fn not_rotated(
     if nothing_was_done {
         return error.context("no key was changed");
     }
+    let flag = match which {
+        WhichKey::Secondary => " --secondary",
+        WhichKey::Primary | WhichKey::Both => "",
+    };
     Failure::new(format!(
         "{}; whether {id} has the new key is not known",
         sentence(&error)
     ))
     .next(format!(
-        "take the key that it has now: doorctl devices connection-string {id} --out FILE"
+        "take the key that it has now: doorctl devices connection-string {id}{flag} --out FILE"
     ))
     .into()
 }
@@ -222,6 +238,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::next_step;
 
     fn identity(kind: &str) -> DeviceIdentity {
         serde_json::from_value(json!({
@@ -254,5 +271,22 @@ mod tests {
     fn a_door_with_a_certificate_has_no_key_to_rotate() {
         let error = renew(&mut identity("selfSigned"), WhichKey::Both).unwrap_err();
         assert!(error.to_string().contains("no keys of east"), "{error}");
+    }
+
+    #[test]
+    fn after_an_answer_that_was_lost_the_key_that_was_meant_is_asked_for() {
+        let id = "east".parse().unwrap();
+        for (which, command) in [
+            (WhichKey::Primary, "connection-string east --out FILE"),
+            (
+                WhichKey::Secondary,
+                "connection-string east --secondary --out FILE",
+            ),
+            (WhichKey::Both, "connection-string east --out FILE"),
+        ] {
+            let error = not_rotated(&id, which, None, false, anyhow::anyhow!("lost"));
+            let next = next_step(&error).unwrap();
+            assert!(next.ends_with(command), "{next}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Making many doors: all of them, or none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use doorctl::{Authentication, BulkItem, ClientError, DeviceIdentity, HubClient, ImportMode};
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -11,7 +13,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::commands::many;
 use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 use crate::session::Session;
 use crate::target::any_of_these;
 
@@ -68,7 +70,7 @@ pub(super) async fn existing(
     Ok(there)
 }
 
-/// Makes these doors. `said` tells where a door comes from: `line 3`.
+/// Makes these doors. `said` tells which one cannot be made: `line 3, east`.
 ///
 /// # Errors
 ///
@@ -76,15 +78,15 @@ pub(super) async fn existing(
 pub(super) async fn create_all(
     items: &[BulkItem],
     said: impl Fn(&DeviceId) -> String,
+    interrupt: &Interrupt,
     session: &Session,
 ) -> anyhow::Result<()> {
     let progress = Progress::new(&session.printer, "adding", items.len());
-    let interrupt = Interrupt::new();
     let mut made = Made::default();
     for call in bulk::calls(items) {
         if interrupt.came() {
             progress.clear();
-            let error = made.taken_back("interrupted", ExitStatus::Interrupted, session);
+            let error = made.taken_back("interrupted", ExitStatus::Interrupted, interrupt, session);
             return Err(error.await);
         }
         let mut failed: Option<String> = None;
@@ -95,16 +97,16 @@ pub(super) async fn create_all(
                     continue;
                 }
                 Became::Refused(why) => why,
-                Became::Unknown(why) => {
+                Became::Exists(why) | Became::Unknown(why) => {
                     made.perhaps.push(item);
                     why
                 }
             };
-            failed.get_or_insert_with(|| format!("{}, {}: {why}", said(&item.id), item.id));
+            failed.get_or_insert_with(|| format!("{}: {why}", said(&item.id)));
         }
         if let Some(message) = failed {
             progress.clear();
-            let error = made.taken_back(&message, ExitStatus::Error, session);
+            let error = made.taken_back(&message, ExitStatus::Error, interrupt, session);
             return Err(error.await);
         }
         progress.done(call.len());
@@ -113,64 +115,155 @@ pub(super) async fn create_all(
     Ok(())
 }
 
+/// Takes doors back that were made, because of an error; the error then says so, or what could not be taken back.
+pub(super) async fn undone(
+    items: &[BulkItem],
+    error: &anyhow::Error,
+    interrupt: &Interrupt,
+    session: &Session,
+) -> anyhow::Error {
+    let made = Made {
+        surely: items.iter().collect(),
+        ..Made::default()
+    };
+    let message = sentence(error);
+    let error = made.taken_back(&message, ExitStatus::Error, interrupt, session);
+    error.await
+}
+
 /// What was made of a list that is to be made whole.
 #[derive(Default)]
 struct Made<'a> {
     surely: Vec<&'a BulkItem>,
-    /// No answer came.
+    /// No answer came, or one that says that it is there already.
     perhaps: Vec<&'a BulkItem>,
 }
 
 impl Made<'_> {
-    /// Takes it back; the error says so, or what could not be taken back.
+    /// Takes it back; the error says so, or what was not taken back. Ctrl-C, a second time when there was one, ends the wait for that.
     async fn taken_back(
         self,
         message: &str,
         status: ExitStatus,
+        interrupt: &Interrupt,
         session: &Session,
     ) -> anyhow::Error {
-        let left = self.take_back(session).await;
-        if left.is_empty() {
-            return Failure::new(format!("{message}; nothing was changed"))
-                .next("doorctl devices list")
-                .status(status)
-                .into();
+        let all = self.surely.iter().chain(&self.perhaps);
+        let mut left: BTreeSet<DeviceId> = all.map(|item| item.id.clone()).collect();
+        if !left.is_empty() {
+            let way_out = match interrupt.came() {
+                true => "Ctrl-C again ends that",
+                false => "Ctrl-C twice ends that",
+            };
+            let said = format!("taking back what was made; {way_out}");
+            session.printer.say(said);
         }
-        let names: Vec<&str> = left.iter().map(DeviceId::as_str).collect();
-        Failure::new(format!(
-            "{message}; these doors were made, or may have been, and could not be taken back: {}",
-            names.join(", ")
-        ))
-        .next(format!("doorctl devices remove {}", names.join(" ")))
-        .status(status)
-        .into()
+        let status = tokio::select! {
+            () = self.take_back(&mut left, session) => status,
+            () = interrupt.came_again() => ExitStatus::Interrupted,
+        };
+        not_made(message, &left, status).into()
     }
 
-    /// Removes it; gives what may be left.
-    async fn take_back(self, session: &Session) -> Vec<DeviceId> {
+    /// Removes it; what may be there still stays in `left`.
+    async fn take_back(self, left: &mut BTreeSet<DeviceId>, session: &Session) {
         let mut ours = self.surely;
-        let mut left = Vec::new();
+        let progress = Progress::new(&session.printer, "looking", self.perhaps.len());
+        let work = self
+            .perhaps
+            .iter()
+            .map(|item| (item.id.clone(), (*item).clone()));
+        // A hub that cannot be reached is not waited for a hundred times.
+        let is_away = Arc::new(AtomicBool::new(false));
+        let looked = many::each(work, &session.hub, |hub, door, item| {
+            let (is_away, progress) = (Arc::clone(&is_away), progress.clone());
+            async move {
+                let whose = match is_away.load(Ordering::Relaxed) {
+                    true => Whose::Unknown,
+                    false => whose(&hub.device(&door).await, &item, &is_away),
+                };
+                progress.done(1);
+                whose
+            }
+        });
+        let looked: BTreeMap<DeviceId, Whose> = looked.await.into_iter().collect();
+        progress.clear();
         for item in self.perhaps {
-            match session.hub.device(&item.id).await {
-                Ok(identity) if has_keys_of(&identity, item) => ours.push(item),
-                Ok(_) => {}
-                Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {}
-                Err(_) => left.push(item.id.clone()),
+            match looked.get(&item.id) {
+                Some(Whose::Ours) => ours.push(item),
+                Some(Whose::NotOurs) => {
+                    left.remove(&item.id);
+                }
+                Some(Whose::Unknown) | None => {}
             }
         }
         let remove = |item: &&BulkItem| BulkItem::new(item.id.clone(), ImportMode::Delete);
         let items: Vec<BulkItem> = ours.iter().map(remove).collect();
         let progress = Progress::new(&session.printer, "taking back", items.len());
         for call in bulk::calls(&items) {
-            for (item, became) in call.iter().zip(bulk::call(&session.hub, call).await) {
-                if became != Became::Done {
-                    left.push(item.id.clone());
+            let became = bulk::call(&session.hub, call).await;
+            for (item, became) in call.iter().zip(&became) {
+                if *became == Became::Done {
+                    left.remove(&item.id);
                 }
+            }
+            if became
+                .iter()
+                .all(|became| matches!(became, Became::Unknown(_)))
+            {
+                break;
             }
             progress.done(call.len());
         }
         progress.clear();
-        left
+    }
+}
+
+/// The error of a list that was not made.
+fn not_made(message: &str, left: &BTreeSet<DeviceId>, status: ExitStatus) -> Failure {
+    if left.is_empty() {
+        return Failure::new(format!("{message}; nothing was changed"))
+            .next("doorctl devices list")
+            .status(status);
+    }
+    let names: Vec<&str> = left.iter().map(DeviceId::as_str).collect();
+    Failure::new(format!(
+        "{message}; these doors were made, or may have been, and were not taken back: {}",
+        names.join(", ")
+    ))
+    .next(format!("doorctl devices remove {}", names.join(" ")))
+    .status(status)
+}
+
+/// Whose a door is that has the name of one that was to be made.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    /// It is the one.
+    Ours,
+    /// There is none, or somebody else's.
+    NotOurs,
+    /// The hub does not say.
+    Unknown,
+}
+
+fn whose(
+    answer: &Result<DeviceIdentity, ClientError>,
+    item: &BulkItem,
+    is_away: &AtomicBool,
+) -> Whose {
+    match answer {
+        Ok(identity) if has_keys_of(identity, item) => Whose::Ours,
+        Ok(_) => Whose::NotOurs,
+        Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => Whose::NotOurs,
+        Err(error) => {
+            if matches!(
+                error,
+                ClientError::TimedOut { .. } | ClientError::Unreachable { .. }
+            ) {
+                is_away.store(true, Ordering::Relaxed);
+            }
+            Whose::Unknown
+        }
     }
 }
 
@@ -182,4 +275,48 @@ fn has_keys_of(identity: &DeviceIdentity, item: &BulkItem) -> bool {
     };
     let wanted = keys(&item.authentication);
     wanted.is_some() && keys(&identity.authentication) == wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use doorctl::SymmetricKey;
+    use serde_json::json;
+
+    use super::*;
+    use crate::commands::devices::keys;
+
+    fn item() -> BulkItem {
+        let mut item = BulkItem::new("east".parse().unwrap(), ImportMode::Create);
+        item.authentication = Some(keys::fresh_pair().unwrap());
+        item
+    }
+
+    fn identity(keys: Option<&SymmetricKey>) -> DeviceIdentity {
+        serde_json::from_value(json!({
+            "deviceId": "east", "connectionState": "Disconnected", "status": "enabled",
+            "authentication": {"type": "sas", "symmetricKey": keys},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_door_is_ours_when_its_keys_are_and_not_told_when_the_hub_is_away() {
+        let (item, other) = (item(), self::item());
+        let keys = |item: &BulkItem| item.authentication.clone().unwrap().symmetric_key;
+        let timed_out = || ClientError::TimedOut {
+            host: "hub".parse().unwrap(),
+            after: Duration::from_secs(30),
+        };
+        let is_away = AtomicBool::new(false);
+        let whose = |answer| whose(&answer, &item, &is_away);
+        assert_eq!(whose(Ok(identity(keys(&item).as_ref()))), Whose::Ours);
+        assert_eq!(whose(Ok(identity(keys(&other).as_ref()))), Whose::NotOurs);
+        assert_eq!(whose(Ok(identity(None))), Whose::NotOurs);
+        assert_eq!(whose(Err(ClientError::Bulk)), Whose::Unknown);
+        assert!(!is_away.load(Ordering::Relaxed));
+        assert_eq!(whose(Err(timed_out())), Whose::Unknown);
+        assert!(is_away.load(Ordering::Relaxed));
+    }
 }

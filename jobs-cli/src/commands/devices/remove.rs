@@ -19,29 +19,47 @@ pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Resu
     let doors = many::exact(&args.target, session).await?;
     let doors: Vec<DeviceId> = doors.into_iter().map(|door| door.device_id).collect();
     confirm_for_good("remove", &doors, args.yes)?;
-    let done = match &doors[..] {
+    let (done, was_interrupted) = match &doors[..] {
         [door] => {
             let removed = session.hub.device_delete(door).await;
-            vec![(
-                door.clone(),
-                removed.map(|()| "removed").map_err(Into::into),
-            )]
+            let removed = removed.map(|()| "removed").map_err(Into::into);
+            (vec![(door.clone(), removed)], false)
         }
-        doors => remove_all(doors, session).await,
+        doors => {
+            let interrupt = Interrupt::new();
+            let done = remove_all(doors, &interrupt, session).await;
+            (done, interrupt.came())
+        }
     };
+    let removed = done.iter().filter(|(_, outcome)| outcome.is_ok()).count();
     let status = report(done, session).await?;
-    session.printer.say(match doors.len() {
-        1 => "the hub lets it in no more; its machine goes on as it was told last",
-        _ => "the hub lets them in no more; their machines go on as they were told last",
-    });
-    Ok(status)
+    if let Some(consequence) = consequence(removed, doors.len()) {
+        session.printer.say(consequence);
+    }
+    Ok(match status {
+        ExitStatus::Incomplete if was_interrupted => ExitStatus::Interrupted,
+        status => status,
+    })
 }
 
-async fn remove_all(doors: &[DeviceId], session: &Session) -> Vec<Done> {
+/// What it means that so many doors were removed.
+fn consequence(removed: usize, all: usize) -> Option<&'static str> {
+    match (removed, all) {
+        (0, _) => None,
+        (1, 1) => Some("the hub lets it in no more; its machine goes on as it was told last"),
+        _ if removed == all => {
+            Some("the hub lets them in no more; their machines go on as they were told last")
+        }
+        _ => Some(
+            "the hub lets those that were removed in no more; their machines go on as they were told last",
+        ),
+    }
+}
+
+async fn remove_all(doors: &[DeviceId], interrupt: &Interrupt, session: &Session) -> Vec<Done> {
     let item = |door: &DeviceId| BulkItem::new(door.clone(), ImportMode::Delete);
     let items: Vec<BulkItem> = doors.iter().map(item).collect();
     let progress = Progress::new(&session.printer, "removing", items.len());
-    let interrupt = Interrupt::new();
     let mut done = Vec::new();
     for call in bulk::calls(&items) {
         if interrupt.came() {
@@ -54,7 +72,7 @@ async fn remove_all(doors: &[DeviceId], session: &Session) -> Vec<Done> {
         for (item, became) in call.iter().zip(bulk::call(&session.hub, call).await) {
             let outcome = match became {
                 Became::Done => Ok("removed"),
-                Became::Refused(why) => Err(anyhow!(why)),
+                Became::Refused(why) | Became::Exists(why) => Err(anyhow!(why)),
                 Became::Unknown(why) => Err(anyhow!("{why}; it may be removed or not")),
             };
             done.push((item.id.clone(), outcome));
@@ -63,4 +81,26 @@ async fn remove_all(doors: &[DeviceId], session: &Session) -> Vec<Done> {
     }
     progress.clear();
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_of_what_was_removed_it_is_said_that_it_is_kept_out() {
+        for (removed, all, told) in [
+            (1, 1, Some("lets it in no more")),
+            (3, 3, Some("lets them in no more")),
+            (1, 3, Some("lets those that were removed in no more")),
+            (0, 3, None),
+        ] {
+            let said = consequence(removed, all);
+            let is_as_told = match told {
+                Some(told) => said.is_some_and(|said| said.contains(told)),
+                None => said.is_none(),
+            };
+            assert!(is_as_told, "{removed} of {all}: {said:?}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::report::report;
 use crate::cli::devices::change::TagArgs;
 use crate::cli::target::TargetArgs;
-use crate::cli::twin::assignment;
+use crate::cli::twin::{assignment, key};
 use crate::commands::confirm::confirm;
 use crate::commands::progress::Progress;
 use crate::commands::{many, twin};
@@ -73,10 +73,10 @@ fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
         let tag = assignment(&word).map_err(|error| Failure::new(format!("{word:?}: {error}")))?;
         tags.push(tag);
     }
-    for key in remove {
-        let tag = assignment(&format!("{key}=null"))
-            .map_err(|error| Failure::new(format!("--remove {key:?}: {error}")))?;
-        tags.push(tag);
+    for given in remove {
+        let key =
+            key(&given).map_err(|error| Failure::new(format!("--remove {given:?}: {error}")))?;
+        tags.push((key, Value::Null));
     }
     if tags.is_empty() {
         return Err(

@@ -10,7 +10,7 @@ use crate::cli::doors::StatusArgs;
 use crate::commands::many;
 use crate::door::{DoorRow, reported_door};
 use crate::exit_status::ExitStatus;
-use crate::printer::{Cell, Format, Row, Tone, plain};
+use crate::printer::{Cell, Format, Row, Tone, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
 
@@ -37,7 +37,7 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
         Format::Jsonl | Format::Csv => printer.rows(&survey.places)?,
     }
     for alarm in &survey.alarms {
-        printer.say(alarm.said());
+        printer.say(printable(&alarm.said()));
     }
     if twins.is_empty() {
         printer.say("no door: doorctl devices add NAME");

@@ -11,7 +11,7 @@ use super::array::{self, Effect, SlotRow};
 use crate::door::{LockState, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Format, Row as _, plain};
+use crate::printer::{Format, Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 use crate::time;
 
@@ -183,9 +183,34 @@ impl Told {
         if !self.displaced_mode.is_empty() {
             text += &format!(", before it {}", self.displaced_mode);
         }
+        let mut lines = vec![text];
         if !self.alarms.is_empty() {
-            text += &format!("\nalarms: {}", self.alarms.join(", "));
+            lines.push(format!("alarms: {}", self.alarms.join(", ")));
         }
-        text + "\n" + &self.because
+        lines.push(self.because.clone());
+        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_door_answers_makes_no_line_of_its_own() {
+        let id = "east".parse().unwrap();
+        let body = json!({"lockState": "locked\n\u{1b}[1A", "mode": "normal", "alarms": {"forced\nOpen": {}}});
+        let told = Told {
+            online: true,
+            because: "slot 5 decides: loc\rked".to_owned(),
+            ..Told::of(&id, Some(&body))
+        };
+        assert_eq!(
+            told.said(),
+            "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: forced\\nOpen\nslot 5 decides: loc\\rked"
+        );
     }
 }

@@ -8,7 +8,7 @@ use iothub_protocol::job::{JobResponse, JobStatus};
 use jiff::Timestamp;
 
 use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
-use crate::printer::Printer;
+use crate::printer::{Printer, printable};
 use crate::time;
 
 /// While there is nothing to count.
@@ -120,14 +120,14 @@ impl View {
         let news = rows.iter().filter(|row| row.progress == Progress::Failed);
         for row in news {
             if self.told.len() < TOLD && self.told.insert(row.door.clone()) {
-                self.line(&format!("  {}: {}", row.door, row.outcome));
+                self.line(&format!("  {}: {}", row.door, printable(&row.outcome)));
             }
         }
     }
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(printable(text)),
             None => self.printer.say(text),
         }
     }

@@ -13,7 +13,7 @@ use iothub_protocol::twin::{ConnectionState, Twin};
 use crate::cli::twin::EditArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Format, Printer, talk};
+use crate::printer::{Format, Printer, printable, talk, talk_styled};
 use crate::session::{Session, door, explain_door};
 
 use draft::{Change, Draft};
@@ -21,8 +21,7 @@ use editor::EditedFile;
 
 /// Opens a twin in an editor, and writes what was changed.
 pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !asks && !args.yes {
+    if !is_somebody_there() && !args.yes {
         return Err(Failure::new(
             "twin edit asks before it writes, and nobody is there to answer; nothing was changed",
         )
@@ -36,103 +35,142 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
     let draft = Draft::of(&twin);
-    let mut file = EditedFile::new(&id, &draft.text()?)?;
+    let file = EditedFile::new(&id, &draft.text()?)?;
+    let written = match edit_and_write(&twin, &draft, &file, args, session).await {
+        Ok(Some(written)) => written,
+        Ok(None) => {
+            session.printer.say(format!("{id}: nothing was changed"));
+            return Ok(ExitStatus::Success);
+        }
+        Err(error) => return Err(file.kept(error)),
+    };
+    tell(&written, &session.printer)?;
+    Ok(ExitStatus::Success)
+}
+
+/// A twin that was written.
+struct Written {
+    twin: Twin,
+    touches_desired: bool,
+}
+
+/// Lets the person edit the file and writes what was changed there, if anything. The errors do not say where the file is.
+async fn edit_and_write(
+    twin: &Twin,
+    draft: &Draft,
+    file: &EditedFile,
+    args: &EditArgs,
+    session: &Session,
+) -> anyhow::Result<Option<Written>> {
+    let id = &twin.device_id;
     let change = loop {
-        file = file.edited().await?;
+        file.edit().await?;
         let mistake = match draft.change(&file.read()?) {
             Ok(Some(change)) => break change,
-            Ok(None) => {
-                session.printer.say(format!("{id}: nothing was changed"));
-                return Ok(ExitStatus::Success);
-            }
+            Ok(None) => return Ok(None),
             Err(mistake) => mistake,
         };
-        if asks {
+        if is_somebody_there() {
             talk(&format!("{mistake}. Edit it again? [Y/n]"));
-            if editor::answer().await?.is_none_or(|answer| answer) {
+            if editor::answer().await.is_none_or(|answer| answer) {
                 continue;
             }
         }
-        return Err(Failure::new(format!(
-            "{mistake}; nothing was changed; what you wrote is in {}",
-            file.keep()?
-        ))
-        .next(format!("doorctl twin edit {id}"))
-        .into());
-    };
-    let diff = match Printer::colours_talk() {
-        true => coloured(change.diff.trim_end()),
-        false => change.diff.trim_end().to_owned(),
-    };
-    if args.yes {
-        session.printer.say(diff);
-    } else {
-        talk(&diff);
-        talk(&format!("Write this to the twin of {id}? [y/N]"));
-        if editor::answer().await? != Some(true) {
-            return Err(Failure::new(format!(
-                "nothing was changed; what you wrote is in {}",
-                file.keep()?
-            ))
-            .next(format!("doorctl twin edit {id}, and say y"))
-            .status(ExitStatus::Refused)
+        return Err(Failure::new(format!("{mistake}; nothing was changed"))
+            .next(format!("doorctl twin edit {id}"))
             .into());
+    };
+    let diff = shown(change.diff.trim_end(), Printer::colours_talk());
+    if args.yes {
+        session.printer.say_styled(&diff);
+    } else {
+        talk_styled(&diff);
+        talk(&format!("Write this to the twin of {id}? [y/N]"));
+        if editor::answer().await != Some(true) {
+            return Err(Failure::new("nothing was changed")
+                .next(format!("doorctl twin edit {id}, and say y"))
+                .status(ExitStatus::Refused)
+                .into());
         }
     }
-    write(&twin, &change, file, session).await
+    write(twin, &change, session).await.map(Some)
 }
 
-/// What goes in red, what comes in green.
-fn coloured(diff: &str) -> String {
-    let line = |line: &str| match line.as_bytes().first() {
-        Some(b'-') => format!("\u{1b}[31m{line}\u{1b}[0m"),
-        Some(b'+') => format!("\u{1b}[32m{line}\u{1b}[0m"),
-        _ => line.to_owned(),
+fn is_somebody_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// The diff for a terminal; in colours what goes is red, what comes green.
+fn shown(diff: &str, in_colours: bool) -> String {
+    let line = |line: &str| {
+        let line = printable(line);
+        match line.as_bytes().first() {
+            Some(b'-') if in_colours => format!("\u{1b}[31m{line}\u{1b}[0m"),
+            Some(b'+') if in_colours => format!("\u{1b}[32m{line}\u{1b}[0m"),
+            _ => line,
+        }
     };
     let lines: Vec<String> = diff.lines().map(line).collect();
     lines.join("\n")
 }
 
 /// Writes a change, only while the twin is as it was read.
-async fn write(
-    twin: &Twin,
-    change: &Change,
-    file: EditedFile,
-    session: &Session,
-) -> anyhow::Result<ExitStatus> {
+async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Result<Written> {
     let id = &twin.device_id;
     let written = session.hub.twin_patch(id, &change.patch, Some(&twin.etag));
-    let written = match written.await {
-        Ok(written) => written,
-        Err(error) => {
-            let kept = file.keep()?;
-            if error.code() != Some(ErrorCode::PreconditionFailed) {
-                let error = explain_door(session, id, error).await;
-                let message = format!("{}; what you wrote is in {kept}", sentence(&error));
-                return Err(Failure::new(message)
-                    .next(format!("doorctl twin show {id}"))
-                    .into());
-            }
-            return Err(Failure::new(format!(
-                "somebody else changed the twin of {id} while you edited it; nothing was written; what you wrote is in {kept}"
+    match written.await {
+        Ok(twin) => Ok(Written {
+            twin,
+            touches_desired: change.touches_desired,
+        }),
+        Err(error) if error.code() == Some(ErrorCode::PreconditionFailed) => {
+            Err(Failure::new(format!(
+                "somebody else changed the twin of {id} while you edited it; nothing was written"
             ))
-            .next(format!("doorctl twin edit {id}, and take over what is in that file"))
-            .into());
+            .next(format!(
+                "doorctl twin edit {id}, and take over what is in that file"
+            ))
+            .into())
         }
-    };
-    let version = written.properties.desired.version;
-    let printer = &session.printer;
+        Err(error) => {
+            let error = explain_door(session, id, error).await;
+            Err(Failure::new(sentence(&error))
+                .next(format!("doorctl twin show {id}"))
+                .into())
+        }
+    }
+}
+
+fn tell(written: &Written, printer: &Printer) -> anyhow::Result<()> {
+    let twin = &written.twin;
+    let version = twin.properties.desired.version;
     printer.say(format!(
-        "{id}: desired version {version}, etag {}",
-        written.etag
+        "{}: desired version {version}, etag {}",
+        twin.device_id, twin.etag
     ));
-    if change.touches_desired && written.connection_state == ConnectionState::Disconnected {
+    if written.touches_desired && twin.connection_state == ConnectionState::Disconnected {
         printer.say("the door is offline and reads this when it connects");
     }
     if printer.format() != Format::Table {
-        printer
-            .document(&written)
-            .context("cannot print the twin")?;
+        printer.document(twin).context("cannot print the twin")?;
     }
-    Ok(ExitStatus::Success)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_has_no_colours_but_its_own() {
+        let diff = "-  \"a\": \"\u{9b}2J\"\n+  \"a\": \"\u{7f}\"\n   \u{202e}";
+        assert_eq!(
+            shown(diff, false),
+            "-  \"a\": \"\\u{9b}2J\"\n+  \"a\": \"\\u{7f}\"\n   \\u{202e}"
+        );
+        assert_eq!(
+            shown(diff, true),
+            "\u{1b}[31m-  \"a\": \"\\u{9b}2J\"\u{1b}[0m\n\u{1b}[32m+  \"a\": \"\\u{7f}\"\u{1b}[0m\n   \\u{202e}"
+        );
+    }
 }

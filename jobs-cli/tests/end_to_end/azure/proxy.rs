@@ -63,6 +63,8 @@ pub(crate) enum Trouble {
     Refused,
     /// It is done, and the connection breaks before the answer.
     NoAnswer,
+    /// As [`Self::Refused`], and a bulk call that removes is never answered.
+    NoWayBack,
 }
 
 impl Azure {
@@ -267,7 +269,10 @@ impl State {
                 self.pass(request, &served).await;
                 None
             }
-            Some((device, Trouble::Refused)) => Some(self.pass_but(request, &device).await),
+            Some((_, Trouble::NoWayBack)) if removes(request) => std::future::pending().await,
+            Some((device, Trouble::Refused | Trouble::NoWayBack)) => {
+                Some(self.pass_but(request, &device).await)
+            }
         }
     }
 
@@ -280,7 +285,8 @@ impl State {
             false => return None,
         };
         let makes = |item: &Value| item["id"] == device.as_str() && item["importMode"] == "create";
-        items.iter().any(makes).then_some((device, trouble))
+        let is_stuck = matches!(trouble, Trouble::NoWayBack) && removes(request);
+        (is_stuck || items.iter().any(makes)).then_some((device, trouble))
     }
 
     /// Has all done but for one device.
@@ -389,6 +395,12 @@ impl State {
             .collect();
         (status, headers, response.bytes().await.unwrap().to_vec())
     }
+}
+
+/// Whether a bulk call removes devices.
+fn removes(request: &Request) -> bool {
+    let items: Vec<Value> = serde_json::from_slice(&request.body).unwrap_or_default();
+    items.iter().any(|item| item["importMode"] == "delete")
 }
 
 /// An error in Azure's first dialect.

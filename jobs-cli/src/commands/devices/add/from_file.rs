@@ -11,6 +11,7 @@ use super::keys_folder::KeysFolder;
 use crate::cli::devices::file::AddArgs;
 use crate::commands::devices::record::{self, Form, Record};
 use crate::commands::devices::{registry, without_port};
+use crate::commands::interrupt::Interrupt;
 use crate::failure::Failure;
 use crate::printer::{Cell, Row};
 use crate::session::Session;
@@ -33,15 +34,17 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
         None => None,
     };
     if !args.dry_run {
+        let interrupt = Interrupt::new();
         if let Some(folder) = &mut folder {
-            folder.write(&items)?;
+            folder.write(&items, || interrupt.came())?;
         }
         let lines: HashMap<&DeviceId, u64> = records
             .iter()
             .map(|record| (&record.id, record.line))
             .collect();
-        let said = |door: &DeviceId| format!("{name} line {}", lines.get(door).unwrap_or(&0));
-        let made = registry::create_all(&items, said, session).await;
+        let said =
+            |door: &DeviceId| format!("{name} line {}, {door}", lines.get(door).unwrap_or(&0));
+        let made = registry::create_all(&items, said, &interrupt, session).await;
         if let (Err(_), Some(folder)) = (&made, &folder) {
             folder.take_back();
         }

@@ -9,6 +9,7 @@ use doorctl::BulkItem;
 use iothub_protocol::connection_string::HostName;
 
 use crate::commands::devices::keys;
+use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::private_file;
 
@@ -65,16 +66,24 @@ impl KeysFolder {
         self.path.join(format!("{}.connection-string", item.id))
     }
 
-    /// Makes the files; on an error none is left.
-    pub(super) fn write(&mut self, items: &[BulkItem]) -> anyhow::Result<()> {
-        let written = self.write_all(items);
+    /// Makes the files, unless somebody wants it to end; then, and on an error, none is left.
+    pub(super) fn write(
+        &mut self,
+        items: &[BulkItem],
+        is_to_end: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        let written = self.write_all(items, is_to_end);
         if written.is_err() {
             self.take_back();
         }
         written
     }
 
-    fn write_all(&mut self, items: &[BulkItem]) -> anyhow::Result<()> {
+    fn write_all(
+        &mut self,
+        items: &[BulkItem],
+        is_to_end: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
         if !self.path.exists() {
             let mut builder = fs::DirBuilder::new();
             #[cfg(unix)]
@@ -84,10 +93,12 @@ impl KeysFolder {
             self.made_folder = true;
         }
         for item in items {
-            let authentication = item.authentication.as_ref();
-            let keys = authentication.and_then(|given| given.symmetric_key.as_ref());
-            let key = keys.and_then(|keys| keys.primary_key.as_deref());
-            let key = key.context("a new door has keys")?;
+            if is_to_end() {
+                return Err(Failure::new("interrupted; nothing was changed")
+                    .status(ExitStatus::Interrupted)
+                    .into());
+            }
+            let key = keys::primary(item).context("a new door has keys")?;
             let text = keys::connection_string(&self.host, &item.id, key)?;
             let file = self.file(item);
             private_file::create(&file, &format!("{text}\n"))?;
@@ -131,4 +142,40 @@ fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
 )]
 fn too_open(_: &Path) -> anyhow::Result<Option<u32>> {
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use doorctl::ImportMode;
+
+    use super::*;
+
+    fn items() -> Vec<BulkItem> {
+        let item = |name: &str| {
+            let mut item = BulkItem::new(name.parse().unwrap(), ImportMode::Create);
+            item.authentication = Some(keys::fresh_pair().unwrap());
+            item
+        };
+        ["a", "b", "c"].map(item).into()
+    }
+
+    #[test]
+    fn nothing_is_left_when_somebody_ends_it_between_two_files() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("keys");
+        let items = items();
+        let folder = || KeysFolder::check(&path, &items, "hub".parse().unwrap()).unwrap();
+        let asked = Cell::new(0);
+        let is_to_end = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 3
+        };
+        let error = folder().write(&items, is_to_end).unwrap_err();
+        assert_eq!(error.to_string(), "interrupted; nothing was changed");
+        assert!(!path.exists());
+        folder().write(&items, || false).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 3);
+    }
 }

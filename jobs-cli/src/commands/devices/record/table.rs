@@ -1,5 +1,6 @@
 //! Doors as lines of CSV: a column for each fact, `tags.` and `desired.` with dots that nest.
 
+mod quotes;
 mod write;
 
 use doorctl::{Authentication, SymmetricKey};
@@ -39,6 +40,11 @@ const IDENTITY: [&str; 7] = [
 
 /// Reads the doors; what is wrong goes to `mistakes`.
 pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
+    // The reader takes all that follows for one cell.
+    if let Some(line) = quotes::astray(text, delimiter(text)) {
+        mistakes.push(Mistake::new(line, None, "a quote is opened and not closed"));
+        return Vec::new();
+    }
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter(text))
         .trim(csv::Trim::All)
@@ -131,6 +137,15 @@ fn delimiter(text: &str) -> u8 {
 }
 
 fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
+    if !columns.iter().any(|column| column == "door") {
+        // A file without its header: what stands there may be anything, keys too, and is not told.
+        mistakes.push(Mistake::new(
+            1,
+            None,
+            "no column `door`; expected a header with it, such as door,building,floor",
+        ));
+        return;
+    }
     let named: Vec<&str> = match form {
         Form::Add => PLACE.to_vec(),
         Form::Import => PLACE.into_iter().chain(IDENTITY).collect(),
@@ -151,13 +166,6 @@ fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
             );
             mistakes.push(Mistake::new(1, None, message));
         }
-    }
-    if !columns.iter().any(|column| column == "door") {
-        mistakes.push(Mistake::new(
-            1,
-            None,
-            "no column `door`; expected one with the names",
-        ));
     }
 }
 
@@ -305,7 +313,7 @@ mod tests {
         let text = "door,floor,tags.wing,tags.wing.a\na b,3,,\neast,3\neast,3,x,y\nwest,1,null,\n,1,,\nnorth,1,,\nnorth,2,,\n";
         insta::assert_snapshot!(read(text, "doors.csv", Form::Add).unwrap_err().to_string());
         insta::assert_snapshot!(
-            read("dor,flor,status,floor,floor\n", "doors.csv", Form::Add)
+            read("door,flor,status,floor,floor\n", "doors.csv", Form::Add)
                 .unwrap_err()
                 .to_string()
         );
@@ -320,6 +328,26 @@ mod tests {
             read(text, "doors.csv", Form::Import)
                 .unwrap_err()
                 .to_string()
+        );
+    }
+
+    #[test]
+    fn a_file_without_its_header_is_not_quoted() {
+        let text = "east,enabled,c2VjcmV0\nwest,enabled,c2VjcmV0\n";
+        let error = read(text, "doors.csv", Form::Import)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 1: no column `door`;"), "{error}");
+        assert!(!error.contains("east") && !error.contains("c2V"), "{error}");
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_swallows_no_door() {
+        let text = "door,tags.note\neast,\"here\nwest,there\n";
+        let error = read(text, "doors.csv", Form::Add).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "doors.csv has a mistake; nothing was changed\n  line 2: a quote is opened and not closed"
         );
     }
 

@@ -53,7 +53,7 @@ impl Draft {
     }
 
     /// What an edited text changes, if anything.
-    pub(super) fn change(&self, edited: &str) -> Result<Option<Change>, Mistake> {
+    pub(super) fn change(&self, edited: &[u8]) -> Result<Option<Change>, Mistake> {
         let (tags, desired) = read(edited)?;
         let patch = TwinPatch {
             etag: None,
@@ -93,7 +93,12 @@ fn after(present: &Object, patch: &SectionPatch) -> Object {
 }
 
 /// Tags and desired properties of an edited text.
-fn read(edited: &str) -> Result<(Object, Object), Mistake> {
+fn read(edited: &[u8]) -> Result<(Object, Object), Mistake> {
+    let edited = std::str::from_utf8(edited).map_err(|error| {
+        let valid = &edited[..error.valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        Mistake(format!("line {line}: not UTF-8"))
+    })?;
     let value: Value = serde_json::from_str(edited).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let what = error.to_string();
@@ -171,7 +176,7 @@ mod tests {
 
     fn changed(tags: &Value, desired: &Value) -> Result<Option<Value>, Mistake> {
         let edited = json!({"desired": desired, "tags": tags}).to_string();
-        let change = draft().change(&edited)?;
+        let change = draft().change(edited.as_bytes())?;
         Ok(change.map(|change| serde_json::to_value(change.patch).unwrap()))
     }
 
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn the_diff_shows_lines_before_and_after() {
         let edited = draft().text().unwrap().replace("\"east\"", "\"west\"");
-        let change = draft().change(&edited).unwrap().unwrap();
+        let change = draft().change(edited.as_bytes()).unwrap().unwrap();
         let lines = "-    \"wing\": \"east\",\n+    \"wing\": \"west\",\n";
         assert!(change.diff.contains(lines), "{}", change.diff);
         assert!(!change.touches_desired);
@@ -232,8 +237,11 @@ mod tests {
                 "tags.a b: the name has ' '",
             ),
         ] {
-            let mistake = draft().change(edited).unwrap_err().to_string();
+            let mistake = draft().change(edited.as_bytes()).unwrap_err().to_string();
             assert!(mistake.starts_with(told), "{mistake}");
         }
+        let latin = b"{\"tags\": {},\n \"desired\": {\"name\": \"caf\xe9\"}}";
+        let mistake = draft().change(latin).unwrap_err().to_string();
+        assert_eq!(mistake, "line 2: not UTF-8");
     }
 }

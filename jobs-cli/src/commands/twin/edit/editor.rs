@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -11,7 +11,7 @@ use iothub_protocol::DeviceId;
 use tempfile::TempPath;
 use tokio::process::Command;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 
 /// Editors to look for when nobody chose one, the most sensible first.
 #[cfg(unix)]
@@ -47,38 +47,45 @@ impl EditedFile {
         })
     }
 
-    /// Lets the person edit it. When the editor fails after all, what was written stays.
-    pub(super) async fn edited(self) -> anyhow::Result<Self> {
+    /// Lets the person edit it.
+    pub(super) async fn edit(&self) -> anyhow::Result<()> {
         let editor = editor()?;
         // Ctrl-C in an editor is the editor's: it is not to end this program meanwhile.
         let ignoring = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
         let ended = run(&editor, &self.path).await;
         ignoring.abort();
-        let ended = ended.with_context(|| format!("cannot start the editor {editor:?}"))?;
-        if ended.success() {
-            return Ok(self);
-        }
-        let mut message = format!("the editor {editor:?} ended with {ended}; nothing was changed");
-        if self.read().is_ok_and(|text| text != self.original) {
-            message += &format!("; what you wrote is in {}", self.keep()?);
-        }
-        Err(Failure::new(message)
+        let message = match ended {
+            Ok(ended) if ended.success() => return Ok(()),
+            Ok(ended) => format!("the editor {editor:?} ended with {ended}"),
+            Err(error) => format!("cannot start the editor {editor:?}: {error}"),
+        };
+        Err(Failure::new(format!("{message}; nothing was changed"))
             .next("choose another: VISUAL=nano doorctl twin edit DOOR")
             .into())
     }
 
-    /// What is in it now.
-    pub(super) fn read(&self) -> anyhow::Result<String> {
-        fs::read_to_string(&self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))
+    /// What is in it now; an editor may write any bytes.
+    pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
+        fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// Leaves it where it is; gives its name.
-    pub(super) fn keep(self) -> anyhow::Result<String> {
+    /// The error that ends the editing: unless the file is as it was made, it stays, and the error says where.
+    pub(super) fn kept(self, error: anyhow::Error) -> anyhow::Error {
+        let is_as_made = self
+            .read()
+            .is_ok_and(|bytes| bytes == self.original.as_bytes());
+        if is_as_made || !self.path.exists() {
+            return error;
+        }
         let name = self.path.display().to_string();
-        let kept = self.path.keep();
-        kept.map(|path| path.display().to_string())
-            .with_context(|| format!("cannot keep {name}"))
+        let place = match self.path.keep() {
+            Ok(_) => format!("what you wrote is in {name}"),
+            Err(error) => format!("what you wrote cannot be kept in {name}: {error}"),
+        };
+        match error.downcast::<Failure>() {
+            Ok(failure) => failure.and(&place).into(),
+            Err(error) => Failure::new(format!("{}; {place}", sentence(&error))).into(),
+        }
     }
 }
 
@@ -122,20 +129,86 @@ async fn run(editor: &str, file: &Path) -> io::Result<ExitStatus> {
     command.args(words).arg(file).status().await
 }
 
-/// The answer to a question: yes, no, or nothing but Enter. Ctrl-C and the end of input say no.
-pub(super) async fn answer() -> anyhow::Result<Option<bool>> {
+/// The answer to a question: yes, no, or nothing but Enter. Ctrl-C, the end of input and what cannot be read say no.
+pub(super) async fn answer() -> Option<bool> {
     // On a thread of its own: what the editor needed keeps Ctrl-C from ending this program by itself.
     let typed = tokio::task::spawn_blocking(|| {
-        let mut typed = String::new();
-        io::stdin().read_line(&mut typed).map(|_| typed)
+        let mut typed = Vec::new();
+        let read = io::stdin().lock().read_until(b'\n', &mut typed);
+        read.map(|_| typed)
     });
     let typed = tokio::select! {
-        typed = typed => typed?.context("cannot read the answer")?,
-        _ = tokio::signal::ctrl_c() => return Ok(Some(false)),
+        typed = typed => typed.ok().and_then(Result::ok).unwrap_or_default(),
+        _ = tokio::signal::ctrl_c() => return Some(false),
     };
-    Ok(match typed.trim().to_ascii_lowercase().as_str() {
+    meaning(&typed)
+}
+
+fn meaning(typed: &[u8]) -> Option<bool> {
+    let word = String::from_utf8_lossy(typed);
+    match word.trim().to_ascii_lowercase().as_str() {
         "" if !typed.is_empty() => None,
         "y" | "yes" => Some(true),
         _ => Some(false),
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_status::ExitStatus;
+    use crate::failure::report;
+
+    fn file(now: Option<&[u8]>) -> EditedFile {
+        let file = EditedFile::new(&"lobby:east".parse().unwrap(), "{}\n").unwrap();
+        match now {
+            Some(now) => fs::write(&file.path, now).unwrap(),
+            None => fs::remove_file(&file.path).unwrap(),
+        }
+        file
+    }
+
+    #[test]
+    fn what_was_written_stays_whatever_bytes_it_is_and_whatever_went_wrong() {
+        for error in [
+            Failure::new("no").status(ExitStatus::Refused).into(),
+            anyhow::Error::from(io::Error::other("no")),
+        ] {
+            let status = report(&error);
+            let file = file(Some(b"{\xff}"));
+            let path = file.path.to_path_buf();
+            let error = file.kept(error);
+            assert_eq!(
+                error.to_string(),
+                format!("no; what you wrote is in {}", path.display())
+            );
+            assert_eq!(report(&error), status);
+            assert_eq!(fs::read(&path).unwrap(), b"{\xff}");
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_as_it_was_made_or_gone_is_not_told_of() {
+        for now in [Some(&b"{}\n"[..]), None] {
+            let file = file(now);
+            let path = file.path.to_path_buf();
+            assert_eq!(file.kept(Failure::new("no").into()).to_string(), "no");
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn only_a_clear_yes_is_one() {
+        for (typed, meant) in [
+            (&b"y\n"[..], Some(true)),
+            (b" YES \n", Some(true)),
+            (b"\n", None),
+            (b"", Some(false)),
+            (b"n\n", Some(false)),
+            (b"\xff\n", Some(false)),
+        ] {
+            assert_eq!(meaning(typed), meant, "{typed:?}");
+        }
+    }
 }
