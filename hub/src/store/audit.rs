@@ -151,8 +151,11 @@ fn select(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<AuditRecord>, StoreError> {
+    // A call for many devices has no target; its detail names them behind a colon, as many as have room.
     let mut statement = connection.prepare_cached(
-        "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3) AND (?4 IS NULL OR target = ?4)
+        "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
+         AND (?4 IS NULL OR target = ?4
+              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + 2) || ' ', ' ' || ?4 || ' ') > 0))
          AND (?5 IS NULL OR operation = ?5) ORDER BY id DESC LIMIT ?6",
     )?;
     let rows = statement.query_and_then(
@@ -214,6 +217,50 @@ mod tests {
     use super::*;
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    #[tokio::test]
+    async fn a_target_is_found_in_calls_for_many_devices_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
+        let limits = AuditLimits {
+            max_days: 10,
+            max_rows: 100,
+        };
+        for (operation, target, detail) in [
+            ("device.create", "east", None),
+            (
+                "device.bulk",
+                "",
+                Some("3 operations (create 3): east east-2 north"),
+            ),
+            ("method.invoke", "north", Some("lockDoor for: east")),
+        ] {
+            let attempt = AuditAttempt {
+                at: Timestamp::now(),
+                policy: "owner".parse().unwrap(),
+                peer: "127.0.0.1:1".into(),
+                operation,
+                target: target.into(),
+                detail: detail.map(str::to_owned),
+            };
+            store.audit_begin(attempt, limits).await.unwrap();
+        }
+        for (target, expected) in [
+            ("east", &["device.bulk", "device.create"][..]),
+            ("east-2", &["device.bulk"]),
+            ("north", &["method.invoke", "device.bulk"]),
+            ("operations", &[]),
+            ("eas", &[]),
+        ] {
+            let filter = AuditFilter {
+                target: Some(target.into()),
+                ..AuditFilter::default()
+            };
+            let rows = store.audit_list(filter, None, 10).await.unwrap();
+            let found: Vec<&str> = rows.iter().map(|row| row.operation.as_str()).collect();
+            assert_eq!(found, expected, "{target}");
+        }
+    }
 
     #[tokio::test]
     async fn old_rows_go_and_a_completed_one_cannot_be_changed() {
