@@ -75,7 +75,7 @@ fn member<'a>(event: &'a HubEvent, name: &str) -> Option<&'a str> {
 fn message(event: &HubEvent, zone: &TimeZone) -> String {
     let Some(Value::Object(body)) = &event.body else {
         return match (&event.body, &event.body_base64) {
-            (Some(body), _) => body.to_string(),
+            (Some(body), _) => plain(body),
             (None, Some(base64)) => format!("{} bytes that are not JSON", bytes(base64)),
             (None, None) => String::new(),
         };
@@ -230,6 +230,7 @@ mod tests {
                 json!({"body": {"temperature": 21.5}}),
                 "message {\"temperature\":21.5}",
             ),
+            ("telemetry", json!({"body": "[[["}), "message [[["),
             (
                 "telemetry",
                 json!({"bodyBase64": "77u/cGxhaW4="}),

@@ -4,6 +4,7 @@ use doorctl::HubEvent;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::form;
 use crate::printer::{self, Cell, Format, Printer, Row, printable};
@@ -83,7 +84,7 @@ impl Screen {
                 self.printer.rows(&rows)?;
             }
             Format::Json => {
-                let documents: Result<Vec<Value>, _> = events.iter().map(document).collect();
+                let documents: Result<Vec<Document>, _> = events.iter().map(document).collect();
                 self.printer.document(&documents?)?;
             }
             Format::Jsonl => {
@@ -125,8 +126,20 @@ impl Screen {
     }
 }
 
-fn document(event: &HubEvent) -> serde_json::Result<Value> {
-    serde_json::from_str(&event.document)
+/// An event as JSON.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Document {
+    Parsed(Value),
+    /// As the hub wrote it, when a device wrote what no [`Value`] can hold.
+    Raw(Box<RawValue>),
+}
+
+fn document(event: &HubEvent) -> serde_json::Result<Document> {
+    match serde_json::from_str(&event.document) {
+        Ok(value) => Ok(Document::Parsed(value)),
+        Err(_) => serde_json::from_str(&event.document).map(Document::Raw),
+    }
 }
 
 /// An event as a line of CSV.
@@ -178,5 +191,24 @@ impl Row for EventRow {
             Cell::from(&self.details),
             self.repeated.to_string().into(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_value_can_hold_is_printed_as_it_came() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for body in [deep.as_str(), "1e999", r#"{"a":"\ud800"}"#, r#"{"a":1}"#] {
+            let line = format!(
+                r#"{{"id":7,"kind":"telemetry","time":"2026-11-23T21:00:00Z","body":{body}}}"#
+            );
+            let mut event: HubEvent = serde_json::from_str(&line).unwrap();
+            event.document.clone_from(&line);
+            let written = serde_json::to_string(&document(&event).unwrap()).unwrap();
+            assert_eq!(written, line);
+        }
     }
 }
