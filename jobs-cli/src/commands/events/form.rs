@@ -60,8 +60,13 @@ pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
     if event.repeated {
         text = format!("{text} (again)").trim_start().to_owned();
     }
-    let text = printable(&text);
-    match text.char_indices().nth(DETAILS) {
+    shortened(&text, DETAILS)
+}
+
+/// Somebody else's text on one line, of so many characters at most.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }

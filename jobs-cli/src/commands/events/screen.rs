@@ -14,11 +14,17 @@ use crate::time::on_clock;
 /// Columns for people, and how wide they are at first.
 const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
 
+/// Characters of an event's name at most: a device gives it.
+const NAME: usize = 40;
+
+/// A column grows no wider than this; what is longer pushes the rest of its own line alone.
+const WIDEST: usize = NAME + "...".len();
+
 /// Prints events.
 pub(super) struct Screen {
     printer: Printer,
     zone: TimeZone,
-    /// As wide as the widest so far.
+    /// As wide as the widest so far, up to [`WIDEST`].
     widths: [usize; COLUMNS.len()],
     /// The titles of CSV are printed.
     begun: bool,
@@ -38,18 +44,8 @@ impl Screen {
     pub(super) fn show(&mut self, event: &HubEvent) -> anyhow::Result<()> {
         match self.printer.format() {
             Format::Table => {
-                let cells = self.cells(event);
-                let mut line = String::new();
-                for (index, cell) in cells.iter().enumerate() {
-                    let width = self.widths.get_mut(index);
-                    let width = width.map_or(0, |width| {
-                        *width = (*width).max(cell.text.chars().count());
-                        *width
-                    });
-                    line += &self.printer.padded(cell, width);
-                    line.push_str("  ");
-                }
-                printer::write(&format!("{}\n", line.trim_end()))?;
+                let line = self.line(event);
+                printer::write(&line)?;
             }
             Format::Csv => {
                 let text = printer::rendered(Format::Csv, &[EventRow::new(event, &self.zone)])?;
@@ -116,11 +112,26 @@ impl Screen {
             .warn(format!("{which} lost: the hub does not keep them any more"));
     }
 
+    fn line(&mut self, event: &HubEvent) -> String {
+        let cells = self.cells(event);
+        let mut line = String::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let width = self.widths.get_mut(index);
+            let width = width.map_or(0, |width| {
+                *width = (*width).max(cell.text.chars().count().min(WIDEST));
+                *width
+            });
+            line += &self.printer.padded(cell, width);
+            line.push_str("  ");
+        }
+        format!("{}\n", line.trim_end())
+    }
+
     fn cells(&self, event: &HubEvent) -> [Cell; COLUMNS.len() + 1] {
         [
             on_clock(&event.time.to_zoned(self.zone.clone())).into(),
             printable(event.device_id.as_deref().unwrap_or("-")).into(),
-            Cell::toned(printable(form::name(event)), form::tone(event)),
+            Cell::toned(form::shortened(form::name(event), NAME), form::tone(event)),
             form::details(event, &self.zone).into(),
         ]
     }
@@ -196,7 +207,41 @@ impl Row for EventRow {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn screen() -> Screen {
+        Screen {
+            printer: Printer::new(Format::Table, true),
+            zone: TimeZone::UTC,
+            widths: COLUMNS.map(|(_, width)| width),
+            begun: false,
+        }
+    }
+
+    fn event(door: &str, name: &str) -> HubEvent {
+        let document = json!({
+            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": door, "body": {"kind": name, "a": 1},
+        });
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn what_a_device_calls_its_event_widens_no_screen() {
+        let mut screen = screen();
+        // A width is 16 bits at most.
+        let long = screen.line(&event("east", &"x".repeat(70_000)));
+        let shortened = format!("{}...", "x".repeat(NAME));
+        assert_eq!(
+            long,
+            format!("2026-11-23 21:00:00  east          {shortened}  a=1\n")
+        );
+        let door = "d".repeat(128);
+        assert!(screen.line(&event(&door, "x")).contains(&door));
+        let next = screen.line(&event("east", "alarmRaised"));
+        assert_eq!(next.find("a=1"), Some(19 + 2 + WIDEST + 2 + WIDEST + 2));
+    }
 
     #[test]
     fn what_no_value_can_hold_is_printed_as_it_came() {
