@@ -31,7 +31,7 @@ pub(super) struct Feed<'a> {
     ceiling: Duration,
     /// It was told that the hub is away.
     away: bool,
-    /// The last event that was given out.
+    /// The last event that was dealt with, or the one to begin behind.
     seen: Option<i64>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// The last event that was given out.
+    /// The last event that was dealt with: given out, and the next one was asked for. Before the first the one that was begun behind.
     pub(super) fn seen(&self) -> Option<i64> {
         self.seen
     }
@@ -57,6 +57,9 @@ impl<'a> Feed<'a> {
     /// What comes next; `None` at the end of what is kept, unless it is followed.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<EventNews>> {
         loop {
+            if self.opened.is_some() {
+                self.seen = self.request.after;
+            }
             let Some(stream) = &mut self.stream else {
                 match self.session.hub.door_hub_events(&self.request).await {
                     Ok(stream) => self.open(stream),
@@ -72,7 +75,6 @@ impl<'a> Feed<'a> {
                 Ok(Some(news)) => {
                     self.ceiling = FIRST;
                     self.request.after = Some(news.id());
-                    self.seen = Some(news.id());
                     return Ok(Some(news));
                 }
                 Ok(None) if !self.request.follow => return Ok(None),
