@@ -80,15 +80,18 @@ pub enum EventNews {
         /// The last.
         to: i64,
     },
+    /// This was all; only whoever does not follow is told.
+    End,
 }
 
 impl EventNews {
     /// What to go on behind.
     #[must_use]
-    pub fn id(&self) -> i64 {
+    pub fn id(&self) -> Option<i64> {
         match self {
-            Self::Event(event) => event.id,
-            Self::Lost { to, .. } => *to,
+            Self::Event(event) => Some(event.id),
+            Self::Lost { to, .. } => Some(*to),
+            Self::End => None,
         }
     }
 }
@@ -153,7 +156,8 @@ impl EventStream {
         Some(rfc2822::parse(date).ok()?.timestamp())
     }
 
-    /// What comes next; `None` at the end, after which whoever follows comes back with the last id.
+    /// What comes next; `None` when the stream ends: behind [`EventNews::End`] all was told, else whoever wants the rest comes back with the last
+    /// id.
     ///
     /// # Errors
     ///
@@ -195,6 +199,7 @@ fn news(message: Message) -> Result<Option<EventNews>, ClientError> {
             let Lost { from, to } = serde_json::from_str(&message.data).map_err(malformed)?;
             Ok(Some(EventNews::Lost { from, to }))
         }
+        "end" => Ok(Some(EventNews::End)),
         "message" => Ok(None),
         _ => {
             let mut event: HubEvent = serde_json::from_str(&message.data).map_err(malformed)?;

@@ -110,8 +110,8 @@ async fn kept(
 ) -> anyhow::Result<()> {
     let mut newest: VecDeque<HubEvent> = VecDeque::new();
     let mut left_out = false;
-    while let Some(news) = feed.next().await? {
-        match news {
+    loop {
+        match feed.next().await? {
             EventNews::Event(event) if filter.admits(&event) => {
                 if newest.len() == limit {
                     newest.pop_front();
@@ -121,6 +121,7 @@ async fn kept(
             }
             EventNews::Event(_) => {}
             EventNews::Lost { from, to } => screen.lost(from, to),
+            EventNews::End => break,
         }
     }
     let newest: Vec<HubEvent> = newest.into();
@@ -147,16 +148,16 @@ async fn follow(
     let mut shown = 0;
     while limit.is_none_or(|limit| shown < limit) {
         match feed.next().await? {
-            Some(EventNews::Event(event)) if filter.admits(&event) => {
+            EventNews::Event(event) if filter.admits(&event) => {
                 screen.show(&event)?;
                 shown += 1;
                 if let Some(commands) = commands.as_mut() {
                     commands.hand_over(&event).await;
                 }
             }
-            Some(EventNews::Event(_)) => {}
-            Some(EventNews::Lost { from, to }) => screen.lost(from, to),
-            None => break,
+            EventNews::Event(_) => {}
+            EventNews::Lost { from, to } => screen.lost(from, to),
+            EventNews::End => break,
         }
     }
     if let Some(commands) = commands {
