@@ -175,8 +175,8 @@ impl EventRow {
             kind: event.kind.clone(),
             door: event.device_id.clone().unwrap_or_default(),
             job: event.job_id.clone().unwrap_or_default(),
-            event: form::name(event).to_owned(),
-            alarm: form::alarm(event).unwrap_or_default().to_owned(),
+            event: printable(form::name(event)),
+            alarm: printable(form::alarm(event).unwrap_or_default()),
             details: form::details(event, zone),
             repeated: event.repeated,
         }
@@ -241,6 +241,21 @@ mod tests {
         assert!(screen.line(&event(&door, "x")).contains(&door));
         let next = screen.line(&event("east", "alarmRaised"));
         assert_eq!(next.find("a=1"), Some(19 + 2 + WIDEST + 2 + WIDEST + 2));
+    }
+
+    #[test]
+    fn what_a_device_wrote_moves_no_cursor_in_csv_either() {
+        let document = json!({
+            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
+            "body": {"kind": "\u{1b}[2Jx", "alarm": "\u{7}y", "a": "\u{1b}[1A"},
+        });
+        let event: HubEvent = serde_json::from_value(document).unwrap();
+        let row = EventRow::new(&event, &TimeZone::UTC);
+        let text = printer::rendered(Format::Csv, &[row]).unwrap();
+        assert!(
+            text.contains(r",\u{1b}[2Jx,\u{7}y,\u{7}y a=\u{1b}[1A,false"),
+            "{text}"
+        );
     }
 
     #[test]
