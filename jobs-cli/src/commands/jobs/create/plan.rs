@@ -19,7 +19,7 @@ use crate::failure::{Failure, sentence};
 use crate::outcome::Wanted;
 use crate::printer::Format;
 use crate::session::Session;
-use crate::target::Target;
+use crate::target::{MAX_CONDITION, Target};
 use crate::time::At;
 
 /// What is in an id that doorctl makes: easy to tell apart when read aloud.
@@ -200,7 +200,7 @@ impl Plan {
             return Ok(());
         }
         let what = format!(
-            "run the {parts} jobs at a time that these {} names take (a condition has at most 8192 characters)",
+            "run the {parts} jobs at a time that these {} names take (a condition has at most {MAX_CONDITION} characters)",
             self.target.names.len()
         );
         let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"";
