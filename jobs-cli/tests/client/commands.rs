@@ -3,6 +3,7 @@
 use std::process::{Output, Stdio};
 
 use super::server::{Reply, Server};
+use super::{TWIN, refusal};
 
 const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
 
@@ -65,4 +66,60 @@ async fn an_answer_that_never_comes_to_its_end_is_an_error() {
     let said = String::from_utf8(told.stderr).unwrap();
     assert!(said.contains("before all events were sent"), "{said}");
     assert_eq!(server.requests().len(), 8);
+}
+
+#[tokio::test]
+async fn a_job_whose_making_was_not_answered_is_looked_for() {
+    let twin = format!("[{TWIN}]");
+    let job = |kind: &str| {
+        format!(
+            r#"{{"jobId":"night","type":"{kind}","status":"scheduled","queryCondition":"deviceId IN ['d']"}}"#
+        )
+    };
+    let lock = ["jobs", "lock", "d", "--id", "night", "--at", "+2h"];
+    let unknown = "job night may have been made";
+    for (answer, status, known) in [
+        (Reply::ok(&job("scheduleDeviceMethod")), 0, true),
+        (Reply::status(404, &refusal("JobNotFound")), 1, true),
+        // Somebody else's.
+        (Reply::ok(&job("scheduleUpdateTwin")), 1, false),
+        (
+            Reply::status(401, &refusal("IotHubUnauthorizedAccess")),
+            1,
+            false,
+        ),
+    ] {
+        let server = Server::play(vec![Reply::ok(&twin), Reply::hang_up(), answer]).await;
+        let told = doorctl(&server, &lock).await;
+        assert_eq!(told.status.code(), Some(status), "{told:?}");
+        let said = String::from_utf8(told.stderr).unwrap();
+        assert_eq!(said.contains(unknown), !known, "{said}");
+        assert_eq!(said.contains("doorctl jobs stop night"), !known, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_may_be_there_is_among_those_to_take_back() {
+    let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
+    let server = Server::play(vec![
+        Reply::ok(HEALTH),
+        Reply::ok(r#"[{"doors":600}]"#),
+        Reply::ok(r#"[{"doors":100}]"#),
+        Reply::ok(made),
+        Reply::hang_up(),
+        Reply::status(401, &refusal("IotHubUnauthorizedAccess")),
+    ])
+    .await;
+    let doors: Vec<String> = (0..700).map(|number| format!("door-{number:04}")).collect();
+    let doors: Vec<&str> = doors.iter().map(String::as_str).collect();
+    let end = ["--id", "night", "--at", "+2h", "--yes"];
+    let told = doorctl(&server, &[&["jobs", "lock"], &doors[..], &end].concat()).await;
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let said = String::from_utf8(told.stderr).unwrap();
+    for part in [
+        "; job night-2 may have been made; made before it: night-1",
+        "take back what is made: doorctl jobs stop night-1; doorctl jobs stop night-2; or make the rest",
+    ] {
+        assert!(said.contains(part), "{part:?} is not said: {said}");
+    }
 }
