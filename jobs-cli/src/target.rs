@@ -10,11 +10,14 @@ use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// The longest condition that a hub takes.
-const MAX_CONDITION: usize = 8_192;
+/// The longest query, or condition of a job, that a hub takes.
+const MAX_QUERY: usize = 8_192;
 
-/// The longest part of a condition that is split: a hub is also asked for the doors, by a query that is no longer than a condition.
-const MAX_PART: usize = MAX_CONDITION - "SELECT COUNT() AS doors FROM devices WHERE ".len();
+/// The longest query for doors, without its condition.
+const COUNT: &str = "SELECT COUNT() AS doors FROM devices WHERE ";
+
+/// The longest condition for doors: a hub is also asked for the doors, by a query that is no longer than a job's condition may be.
+pub(crate) const MAX_CONDITION: usize = MAX_QUERY - COUNT.len();
 
 /// Which doors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +118,7 @@ impl Target {
     pub(crate) async fn count(&self, session: &Session) -> anyhow::Result<usize> {
         let mut sum = 0;
         for condition in &self.parts {
-            let query = query_for(condition).replacen("SELECT *", "SELECT COUNT() AS doors", 1);
+            let query = count_for(condition);
             let rows: Vec<Value> = session.hub.query(&query).await?;
             let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
             sum += count
@@ -140,6 +143,13 @@ fn query_for(condition: &str) -> String {
     }
 }
 
+fn count_for(condition: &str) -> String {
+    match condition {
+        "*" => "SELECT COUNT() AS doors FROM devices".to_owned(),
+        condition => format!("{COUNT}{condition}"),
+    }
+}
+
 fn nothing_chosen() -> Failure {
     Failure::new("no doors are chosen; expected door names, --building, --floor, --where or --all")
         .next("doorctl devices list")
@@ -147,7 +157,7 @@ fn nothing_chosen() -> Failure {
 
 fn too_long(characters: usize) -> Failure {
     Failure::new(format!(
-        "the condition for these doors has {characters} characters; a hub takes at most {MAX_CONDITION}"
+        "the condition for these doors has {characters} characters; a hub takes at most {MAX_CONDITION}, for what is asked around it counts too"
     ))
     .next("tag the doors first (doorctl devices tag DOOR group=x), then: --where \"tags.group = 'x'\"")
 }
@@ -176,10 +186,10 @@ pub(crate) fn parts(names: &[DeviceId], others: &[String]) -> Option<Vec<String>
     let mut length = frame;
     for (index, name) in names.iter().enumerate() {
         let more = quote(name.as_str()).len() + ", ".len();
-        if frame + more > MAX_PART {
+        if frame + more > MAX_CONDITION {
             return None;
         }
-        if length + more > MAX_PART {
+        if length + more > MAX_CONDITION {
             parts.push(condition(&names[begun..index]));
             begun = index;
             length = frame;
@@ -321,7 +331,35 @@ mod tests {
     #[test]
     fn a_list_that_no_hub_takes_is_refused_with_a_way_out() {
         let error = Target::required(&many()).unwrap_err().to_string();
-        assert!(error.contains("at most 8192"), "{error}");
+        assert!(error.contains("at most 8149,"), "{error}");
+    }
+
+    #[test]
+    fn whatever_is_asked_about_a_list_is_short_enough() {
+        for doors in 600..640 {
+            let args = TargetArgs {
+                doors: (0..doors).map(|n| format!("door-{n:04}")).collect(),
+                ..TargetArgs::default()
+            };
+            let target = Target::required_in_parts(&args).unwrap();
+            let single = Target::required(&args).ok();
+            assert_eq!(single.is_some(), target.parts().len() == 1, "{doors} doors");
+            for part in target.parts() {
+                for query in [
+                    query_for(part),
+                    count_for(part),
+                    format!("SELECT deviceId FROM devices WHERE {part}"),
+                ] {
+                    let parsed = query::parse(&query);
+                    assert!(parsed.is_ok(), "{doors} doors: {:?}", parsed.err());
+                }
+            }
+        }
+        let written = TargetArgs {
+            condition: Some(format!("tags.a = '{}'", "x".repeat(8_150))),
+            ..TargetArgs::default()
+        };
+        assert!(Target::required(&written).is_err());
     }
 
     #[test]
@@ -331,7 +369,7 @@ mod tests {
         let target = Target::required_in_parts(&args).unwrap();
         assert_eq!((target.parts().len(), target.names.len()), (2, 1_000));
         for part in target.parts() {
-            let query = query_for(part).replacen('*', "COUNT() AS doors", 1);
+            let query = count_for(part);
             assert!(query::parse(&query).is_ok(), "{} characters", query.len());
             assert!(part.ends_with(
                 ") AND (properties.desired.floor = 3 OR properties.desired.floor = '3')"

@@ -146,7 +146,9 @@ impl TestHub {
         assert_eq!(response.status().as_u16(), 200);
         let text = response.text().await.unwrap();
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        data.map(|data| serde_json::from_str(data).unwrap())
+        let told = data.map(|data| serde_json::from_str(data).unwrap());
+        // The last one says that this is all.
+        told.filter(|told: &Value| told.get("kind").is_some())
             .collect()
     }
 

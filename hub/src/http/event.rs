@@ -29,6 +29,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The header with which a reader who lost the connection comes back.
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// What says to a reader who does not follow that everything was sent: a stream that ends without it was cut short. It has no id: there is nothing
+/// to come back behind.
+const END: &str = "end";
+
 /// The hub's word that it stops, for answers that would not end by themselves.
 #[derive(Debug, Clone)]
 pub(super) struct Stopping(pub(super) CancellationToken);
@@ -46,7 +50,7 @@ pub(super) async fn get(
     let reader = Reader {
         stream,
         follow: wanted.follow,
-        at_end: false,
+        place: Place::Behind,
         ready: VecDeque::new(),
         policies: services.policy.version(),
         policy: services.policy,
@@ -112,11 +116,22 @@ impl Wanted {
     }
 }
 
+/// Where a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// There may be more in the store.
+    Behind,
+    /// All was read; what is ready is still to be sent.
+    AtEnd,
+    /// He was told that there is no more.
+    Told,
+}
+
 /// One reader and how far he is.
 struct Reader {
     stream: EventStream,
     follow: bool,
-    at_end: bool,
+    place: Place,
     ready: VecDeque<Event>,
     policy: PolicyService,
     policies: u64,
@@ -134,26 +149,29 @@ impl Reader {
             if let Some(event) = self.ready.pop_front() {
                 return Some((Ok(event), self));
             }
-            if self.at_end && !self.follow {
-                return None;
-            }
-            if self.at_end {
-                tokio::select! {
-                    () = self.stream.more() => self.at_end = false,
-                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
-                    () = self.stop.cancelled() => {}
+            match self.place {
+                Place::Behind => match self.stream.next().await {
+                    Ok(batch) => self.take(batch),
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "a reader of events is sent away"
+                        );
+                        return None;
+                    }
+                },
+                Place::AtEnd if self.follow => {
+                    tokio::select! {
+                        () = self.stream.more() => self.place = Place::Behind,
+                        () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                        () = self.stop.cancelled() => {}
+                    }
                 }
-                continue;
-            }
-            match self.stream.next().await {
-                Ok(batch) => self.take(batch),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a reader of events is sent away"
-                    );
-                    return None;
+                Place::AtEnd => {
+                    self.place = Place::Told;
+                    return Some((Ok(Event::default().event(END).data("{}")), self));
                 }
+                Place::Told => return None,
             }
         }
     }
@@ -167,7 +185,10 @@ impl Reader {
     }
 
     fn take(&mut self, batch: EventBatch) {
-        self.at_end = batch.at_end;
+        self.place = match batch.at_end {
+            true => Place::AtEnd,
+            false => Place::Behind,
+        };
         if let Some((from, to)) = batch.lost {
             let data = json!({"from": from, "to": to}).to_string();
             let lost = Event::default().event("lost").id(to.to_string());

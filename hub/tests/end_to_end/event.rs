@@ -20,6 +20,7 @@ struct Reader {
 #[derive(Debug)]
 struct Sent {
     name: String,
+    /// 0 when it has none.
     id: i64,
     data: Value,
 }
@@ -54,7 +55,7 @@ impl Reader {
                 };
                 return Some(Sent {
                     name: field("event: ").unwrap(),
-                    id: field("id: ").unwrap().parse().unwrap(),
+                    id: field("id: ").map_or(0, |id| id.parse().unwrap()),
                     data: serde_json::from_str(&data).unwrap(),
                 });
             }
@@ -67,13 +68,18 @@ impl Reader {
         self.next().await.expect("the stream goes on").data
     }
 
-    /// All up to the end of the stream.
+    /// All up to the end, which is told and the last.
     async fn rest(mut self) -> Vec<Value> {
         let mut all = Vec::new();
-        while let Some(sent) = self.next().await {
+        loop {
+            let sent = self.next().await.expect("the end is told");
+            if sent.name == "end" {
+                assert_eq!((sent.id, sent.data), (0, json!({})));
+                assert!(self.next().await.is_none(), "the end is the last");
+                return all;
+            }
             all.push(sent.data);
         }
-        all
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::fmt::rfc2822;
 use reqwest::header;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::HubClient;
 use super::error::ClientError;
@@ -56,8 +57,8 @@ pub struct HubEvent {
     /// A message's own properties; of the rest, `opType` and `iothub-message-schema`.
     #[serde(default)]
     pub properties: Object,
-    /// What it tells, when that is JSON.
-    #[serde(default)]
+    /// What it tells, when that is JSON; as text what no [`Value`] can hold: what is nested too deep, a number too large, half a character.
+    #[serde(default, deserialize_with = "body")]
     pub body: Option<Value>,
     /// What it tells, in base64, when that is not JSON.
     #[serde(default)]
@@ -79,15 +80,18 @@ pub enum EventNews {
         /// The last.
         to: i64,
     },
+    /// This was all; only whoever does not follow is told.
+    End,
 }
 
 impl EventNews {
     /// What to go on behind.
     #[must_use]
-    pub fn id(&self) -> i64 {
+    pub fn id(&self) -> Option<i64> {
         match self {
-            Self::Event(event) => event.id,
-            Self::Lost { to, .. } => *to,
+            Self::Event(event) => Some(event.id),
+            Self::Lost { to, .. } => Some(*to),
+            Self::End => None,
         }
     }
 }
@@ -152,7 +156,8 @@ impl EventStream {
         Some(rfc2822::parse(date).ok()?.timestamp())
     }
 
-    /// What comes next; `None` at the end, after which whoever follows comes back with the last id.
+    /// What comes next; `None` when the stream ends: behind [`EventNews::End`] all was told, else whoever wants the rest comes back with the last
+    /// id.
     ///
     /// # Errors
     ///
@@ -194,6 +199,7 @@ fn news(message: Message) -> Result<Option<EventNews>, ClientError> {
             let Lost { from, to } = serde_json::from_str(&message.data).map_err(malformed)?;
             Ok(Some(EventNews::Lost { from, to }))
         }
+        "end" => Ok(Some(EventNews::End)),
         "message" => Ok(None),
         _ => {
             let mut event: HubEvent = serde_json::from_str(&message.data).map_err(malformed)?;
@@ -206,4 +212,43 @@ fn news(message: Message) -> Result<Option<EventNews>, ClientError> {
 fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     let text = String::deserialize(deserializer)?;
     iothub_protocol::time::parse(&text).map_err(serde::de::Error::custom)
+}
+
+/// A hub passes on what a device wrote, byte for byte: what one device can write must not end the stream of all.
+fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    Ok(raw.map(|raw| {
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::String(raw.get().to_owned()))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(body: &str) -> HubEvent {
+        let message = Message {
+            name: "telemetry".to_owned(),
+            data: format!(
+                r#"{{"id":7,"kind":"telemetry","time":"2026-11-23T21:00:00Z","deviceId":"d","body":{body}}}"#
+            ),
+            id: "7".to_owned(),
+        };
+        match news(message) {
+            Ok(Some(EventNews::Event(event))) => *event,
+            other => panic!("{body} is no event: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_no_value_can_hold_is_told_as_text() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for body in [deep.as_str(), "1e999", r#"{"a":"\ud800"}"#] {
+            let event = told(body);
+            assert_eq!(event.body, Some(Value::String(body.to_owned())));
+            assert!(event.document.contains(body), "{}", event.document);
+        }
+        assert_eq!(told(r#"{"a":1}"#).body, Some(serde_json::json!({"a": 1})));
+        assert_eq!(told("null").body, None);
+    }
 }

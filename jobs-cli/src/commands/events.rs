@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::cli::record::{EVENTS_SHOWN, EventsArgs};
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, is_broken_pipe};
 use crate::session::Session;
 use crate::time::since::since;
 use exec::Commands;
@@ -69,23 +69,34 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
         ended = shown => Some(ended),
         _ = tokio::signal::ctrl_c() => None,
     };
-    let Some(ended) = ended else {
-        let seen = match commands {
-            Some(commands) => commands.stop().or(args.after),
-            None => feed.seen(),
-        };
-        tell_how_to_go_on(seen, session);
-        return Ok(ExitStatus::Interrupted);
-    };
-    ended?;
-    match commands.map(Commands::failed) {
-        Some(failed) if failed > 0 => {
-            session
-                .printer
-                .warn(format!("the command failed for {failed} events"));
-            Ok(ExitStatus::Incomplete)
+    if let Some(Ok(())) = ended {
+        return Ok(match commands.map(Commands::failed) {
+            Some(failed) if failed > 0 => {
+                session
+                    .printer
+                    .warn(format!("the command failed for {failed} events"));
+                ExitStatus::Incomplete
+            }
+            _ => ExitStatus::Success,
+        });
+    }
+    let done = commands.and_then(Commands::stop);
+    let word = last_word(args.follow, done, feed.seen());
+    match ended {
+        Some(Err(error)) => {
+            // An error before the first event speaks for itself; a reader that has gone has seen enough.
+            let begun = done.or(feed.seen()).is_some() && !is_broken_pipe(&error);
+            if let Some(word) = word.filter(|_| begun) {
+                session.printer.say(word);
+            }
+            Err(error)
         }
-        _ => Ok(ExitStatus::Success),
+        _ => {
+            if let Some(word) = word {
+                session.printer.say(word);
+            }
+            Ok(ExitStatus::Interrupted)
+        }
     }
 }
 
@@ -99,8 +110,8 @@ async fn kept(
 ) -> anyhow::Result<()> {
     let mut newest: VecDeque<HubEvent> = VecDeque::new();
     let mut left_out = false;
-    while let Some(news) = feed.next().await? {
-        match news {
+    loop {
+        match feed.next().await? {
             EventNews::Event(event) if filter.admits(&event) => {
                 if newest.len() == limit {
                     newest.pop_front();
@@ -110,6 +121,7 @@ async fn kept(
             }
             EventNews::Event(_) => {}
             EventNews::Lost { from, to } => screen.lost(from, to),
+            EventNews::End => break,
         }
     }
     let newest: Vec<HubEvent> = newest.into();
@@ -136,16 +148,16 @@ async fn follow(
     let mut shown = 0;
     while limit.is_none_or(|limit| shown < limit) {
         match feed.next().await? {
-            Some(EventNews::Event(event)) if filter.admits(&event) => {
+            EventNews::Event(event) if filter.admits(&event) => {
                 screen.show(&event)?;
                 shown += 1;
                 if let Some(commands) = commands.as_mut() {
                     commands.hand_over(&event).await;
                 }
             }
-            Some(EventNews::Event(_)) => {}
-            Some(EventNews::Lost { from, to }) => screen.lost(from, to),
-            None => break,
+            EventNews::Event(_) => {}
+            EventNews::Lost { from, to } => screen.lost(from, to),
+            EventNews::End => break,
         }
     }
     if let Some(commands) = commands {
@@ -154,10 +166,47 @@ async fn follow(
     Ok(())
 }
 
-fn tell_how_to_go_on(seen: Option<i64>, session: &Session) {
-    let how = match seen {
-        Some(id) => format!("; to go on behind event {id}: doorctl events -f --after {id}"),
-        None => String::new(),
-    };
-    session.printer.say(format!("not following any more{how}"));
+/// How to go on after an early end: behind the last event whose command is `done`, else behind the last that was `seen`. What is kept is shown all
+/// at once, so that there is nothing to go on behind but commands.
+fn last_word(follow: bool, done: Option<i64>, seen: Option<i64>) -> Option<String> {
+    match (follow, done) {
+        (true, _) => Some(match done.or(seen) {
+            Some(id) => format!(
+                "not following any more; to go on behind event {id}: doorctl events -f --after {id}"
+            ),
+            None => "not following any more".to_owned(),
+        }),
+        (false, Some(id)) => Some(format!(
+            "not all commands were run; to go on behind event {id}: doorctl events --after {id}"
+        )),
+        (false, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_is_the_event_to_go_on_behind() {
+        let behind = |follow, done, seen| {
+            let word = last_word(follow, done, seen)?;
+            let (_, id) = word.split_once("--after ")?;
+            Some(id.to_owned())
+        };
+        for (follow, done, seen, expected) in [
+            (true, None, Some(9), Some("9")),
+            (true, Some(4), Some(9), Some("4")),
+            (true, None, None, None),
+            (false, Some(0), Some(9), Some("0")),
+            // Nothing was shown: what was read of it does not count.
+            (false, None, Some(9), None),
+        ] {
+            assert_eq!(
+                behind(follow, done, seen).as_deref(),
+                expected,
+                "{follow} {done:?} {seen:?}"
+            );
+        }
+    }
 }

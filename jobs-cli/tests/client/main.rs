@@ -1,6 +1,7 @@
 //! The REST client against a server that plays a script: what is sent, what is sent again, and what is made of the answers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod commands;
 mod registry;
 mod server;
 
@@ -317,6 +318,7 @@ async fn events_are_asked_for_by_the_last_id_and_read_one_by_one() {
         "event: lost\nid: 6\ndata: {\"from\":5,\"to\":6}\n\n",
         "event: telemetry\nid: 7\ndata: {\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00.5Z\",",
         "\"deviceId\":\"d\",\"systemProperties\":{},\"properties\":{},\"body\":{\"big\":123456789012345678901234567890}}\n\n",
+        "event: end\ndata: {}\n\n",
         "event: later\nid: 8\ndata: torn",
     );
     let server = Server::play(vec![
@@ -342,6 +344,8 @@ async fn events_are_asked_for_by_the_last_id_and_read_one_by_one() {
     };
     assert_eq!((event.id, event.device_id.as_deref()), (7, Some("d")));
     assert!(event.document.contains("123456789012345678901234567890"));
+    let end = events.next().await.unwrap().unwrap();
+    assert!(matches!(end, EventNews::End));
     assert!(events.next().await.unwrap().is_none());
     let sent = &server.requests()[0];
     assert_eq!(

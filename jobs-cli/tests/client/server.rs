@@ -116,12 +116,19 @@ impl Server {
     }
 
     pub(crate) fn client_with(&self, options: &ClientOptions) -> HubClient {
+        HubClient::new(self.connection_string().parse().unwrap(), options).unwrap()
+    }
+
+    pub(crate) fn connection_string(&self) -> String {
         let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-        let text = format!(
+        format!(
             "HostName=localhost:{};SharedAccessKeyName=service;SharedAccessKey={key}",
             self.port
-        );
-        HubClient::new(text.parse().unwrap(), options).unwrap()
+        )
+    }
+
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     pub(crate) fn requests(&self) -> Vec<Received> {

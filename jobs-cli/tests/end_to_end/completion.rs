@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use super::support::{DEADLINE, Lab};
+use super::support::{DEADLINE, Lab, missing, same_environment};
 
 /// A lab with doors, a job before another, and a second context that leads nowhere.
 fn lab() -> Lab {
@@ -77,7 +77,7 @@ fn doors_jobs_and_contexts_are_offered() {
 #[test]
 fn a_real_bash_completes_a_door() {
     if Command::new("bash").arg("--version").output().is_err() {
-        eprintln!("there is no bash on this machine");
+        missing("bash");
         return;
     }
     let lab = lab();
@@ -90,11 +90,10 @@ fn a_real_bash_completes_a_door() {
         printf '%s\\n' \"${COMPREPLY[@]}\"";
     let settings = lab.operator.command(&[]);
     let offered = || {
-        let variables = settings.get_envs();
-        let variables = variables.filter_map(|(name, value)| Some((name, value?)));
-        let output = Command::new("bash")
+        let mut bash = Command::new("bash");
+        same_environment(&mut bash, &settings);
+        let output = bash
             .args(["--norc", "-c", typed])
-            .envs(variables)
             .env("PATH", &path)
             .output()
             .unwrap();

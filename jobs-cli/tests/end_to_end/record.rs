@@ -137,6 +137,75 @@ fn a_command_is_run_for_each_event_in_turn() {
 }
 
 #[test]
+fn commands_that_were_not_run_are_gone_on_with() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "a", "b"]).expect(0);
+    let first = operator.json(&["events", "--kind", "device"])[0]["id"].clone();
+    let behind = first.as_i64().unwrap() - 1;
+    let following = |more: &[&str]| {
+        let command = ["--kind", "device", "--exec", "echo begun; sleep 600"];
+        let mut events = operator.command(&[&["events"], &command[..], more].concat());
+        Process::spawn(events.stdout(Stdio::null()).stderr(Stdio::piped()))
+    };
+
+    // Ctrl-C in the first command.
+    for (more, hint) in [
+        (
+            &["--follow", "--after", "0"][..],
+            format!(
+                "not following any more; to go on behind event {behind}: doorctl events -f --after {behind}"
+            ),
+        ),
+        (
+            &[],
+            format!(
+                "not all commands were run; to go on behind event {behind}: doorctl events --after {behind}"
+            ),
+        ),
+    ] {
+        let mut events = following(more);
+        let mut said = events.stderr();
+        assert!(said.any(|line| line == "begun"));
+        assert_eq!(events.interrupt().code(), Some(130));
+        assert_eq!(said.last(), Some(hint));
+    }
+
+    // An error while commands wait.
+    let mut policies = Policies::open(&lab.data).unwrap();
+    let guard = "guard".parse().unwrap();
+    let out = SecretFile {
+        path: operator.folder().join("guard"),
+        force: false,
+    };
+    let rights = "ServiceConnect".parse().unwrap();
+    policies.add(&guard, rights, &out).unwrap();
+    operator.run(&[
+        "context",
+        "add",
+        "guard",
+        "--connection-string-file",
+        "guard",
+        "--ca",
+        "hub/ca.pem",
+    ]);
+    let begun = Instant::now();
+    while operator.run(&["events", "--context", "guard"]).status != 0 {
+        assert!(begun.elapsed() < DEADLINE, "guard is not taken up");
+    }
+    let mut events = following(&["--follow", "--after", "0", "--context", "guard"]);
+    let mut said = events.stderr();
+    assert!(said.any(|line| line == "begun"));
+    policies.remove(&guard).unwrap();
+    let hint = format!("doorctl events -f --after {behind}");
+    let hint = said.find(|line| line.ends_with(&hint));
+    assert!(hint.is_some());
+    let error = said.next().unwrap();
+    assert!(error.starts_with("error: "), "{error}");
+    assert!(said.all(|line| line.starts_with("  next: ")));
+}
+
+#[test]
 fn following_goes_on_behind_a_hub_that_is_started_again() {
     let operator = Operator::new();
     let hub = HubProcess::start(&operator.folder().join("data"));

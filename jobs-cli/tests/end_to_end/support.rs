@@ -72,6 +72,7 @@ impl Operator {
             .current_dir(self.folder())
             .env("DOORCTL_CONFIG", self.folder().join("doorctl.toml"))
             .env("XDG_STATE_HOME", self.folder().join("state"))
+            .env_remove("DOORCTL_CONTEXT")
             .env("NO_COLOR", "1")
             // What `twin edit` opens: a script that a test writes.
             .env_remove("VISUAL")
@@ -424,6 +425,26 @@ impl HubProcess {
     pub(crate) fn terminate(self) -> ExitStatus {
         self.process.terminate()
     }
+}
+
+/// Gives a program that starts doorctl its settings, and takes from it what doorctl must not have.
+pub(crate) fn same_environment(command: &mut Command, doorctl: &Command) {
+    for (name, value) in doorctl.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+}
+
+/// This machine has no such program, and the test is left out; CI has all, so there it fails.
+#[track_caller]
+pub(crate) fn missing(program: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "there is no `{program}` on this machine, and CI tests all"
+    );
+    eprintln!("there is no `{program}` on this machine");
 }
 
 /// A port that nobody has at the moment.

@@ -1,21 +1,23 @@
 //! doorctl on a terminal: bars, colours, Ctrl-C, and the question before many doors.
 //!
-//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and nothing is tried.
+//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and nothing is tried (except by CI).
 #![cfg(target_os = "linux")]
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 
 use door_agent::gpio::simulated::SimCommand;
 
-use super::support::{DEADLINE, Lab, Operator};
+use super::support::{DEADLINE, Lab, Operator, missing, same_environment};
 
 /// A program on a terminal.
 struct Terminal {
     script: Child,
     keys: ChildStdin,
     shown: Arc<Shown>,
+    reader: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -31,10 +33,8 @@ impl Terminal {
         let words = std::iter::once(doorctl.get_program()).chain(doorctl.get_args());
         let words = words.map(|word| format!("'{}'", word.to_str().unwrap()));
         let command: Vec<String> = words.collect();
-        let variables = doorctl
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?)));
         let mut script = Command::new("script");
+        same_environment(&mut script, &doorctl);
         script
             .args([
                 "--quiet",
@@ -45,7 +45,6 @@ impl Terminal {
                 "/dev/null",
             ])
             .current_dir(operator.folder())
-            .envs(variables)
             .env("TERM", "xterm")
             .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
@@ -54,25 +53,26 @@ impl Terminal {
             script.env_remove("NO_COLOR");
         }
         let Ok(mut script) = script.spawn() else {
-            eprintln!("there is no `script` on this machine");
+            missing("script");
             return None;
         };
         let keys = script.stdin.take().unwrap();
         let mut screen = script.stdout.take().unwrap();
         let shown = Arc::new(Shown::default());
-        let reader = Arc::clone(&shown);
-        std::thread::spawn(move || {
+        let all = Arc::clone(&shown);
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = screen.read(&mut bytes) {
                 let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
-                reader.text.lock().unwrap().push_str(&text);
-                reader.more.notify_all();
+                all.text.lock().unwrap().push_str(&text);
+                all.more.notify_all();
             }
         });
         Some(Self {
             script,
             keys,
             shown,
+            reader,
         })
     }
 
@@ -97,6 +97,8 @@ impl Terminal {
     fn end(mut self) -> (i32, String) {
         let status = self.script.wait().unwrap();
         drop(self.keys);
+        // The last of it may still be on its way through the pipe.
+        self.reader.join().unwrap();
         let shown = self.shown.text.lock().unwrap().clone();
         (status.code().unwrap(), shown)
     }

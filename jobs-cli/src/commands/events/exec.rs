@@ -27,10 +27,13 @@ pub(super) struct Commands {
     progress: Arc<Progress>,
 }
 
+/// Nothing was handed over yet: no event's id.
+const NONE: i64 = -1;
+
 /// How far the runner is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
-    /// The last event whose command ended, well or not; 0: none.
+    /// The last event whose command ended, well or not, or the one before the first that was handed over.
     done: AtomicI64,
     failed: AtomicUsize,
 }
@@ -39,7 +42,10 @@ impl Commands {
     /// Starts to wait for events; each run of `command` may take `limit`.
     pub(super) fn new(command: &str, limit: Duration, printer: &Printer) -> Self {
         let (events, waiting) = mpsc::channel(WAITING);
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress {
+            done: AtomicI64::new(NONE),
+            failed: AtomicUsize::new(0),
+        });
         let runner = Runner {
             command: command.to_owned(),
             limit,
@@ -56,6 +62,12 @@ impl Commands {
     /// Hands an event over; waits while too many wait.
     pub(super) async fn hand_over(&self, event: &HubEvent) {
         if let Some(events) = &self.events {
+            let (relaxed, before) = (Ordering::Relaxed, event.id - 1);
+            // Not the first: how far it is, is known.
+            let _ = self
+                .progress
+                .done
+                .compare_exchange(NONE, before, relaxed, relaxed);
             // The runner ends when this end does, not before.
             drop(events.send(event.clone()).await);
         }
@@ -68,10 +80,11 @@ impl Commands {
         drop((&mut self.runner).await);
     }
 
-    /// Ends the command that runs and forgets those that wait; gives the last event whose command had ended.
+    /// Ends the command that runs and forgets those that wait; gives the last event whose command had ended, or the one before the first; `None`
+    /// when there was none.
     pub(super) fn stop(self) -> Option<i64> {
         self.runner.abort();
-        Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id > 0)
+        Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id != NONE)
     }
 
     /// How many of the commands failed.

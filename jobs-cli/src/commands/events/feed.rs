@@ -21,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// A stream that lived so long was a good one: the next wait is short again.
 const GOOD: Duration = Duration::from_secs(30);
 
+/// So often in a row whoever does not follow asks again for the rest of what is kept: for ten seconds or so.
+const BREAKS: u32 = 6;
+
 /// Events as they come.
 pub(super) struct Feed<'a> {
     session: &'a Session,
@@ -29,9 +32,11 @@ pub(super) struct Feed<'a> {
     stream: Option<EventStream>,
     opened: Option<Instant>,
     ceiling: Duration,
+    /// Waits since something came.
+    breaks: u32,
     /// It was told that the hub is away.
     away: bool,
-    /// The last event that was given out.
+    /// The last event that was dealt with, or the one to begin behind.
     seen: Option<i64>,
 }
 
@@ -44,24 +49,28 @@ impl<'a> Feed<'a> {
             stream: None,
             opened: None,
             ceiling: FIRST,
+            breaks: 0,
             away: false,
             seen: None,
         }
     }
 
-    /// The last event that was given out.
+    /// The last event that was dealt with: given out, and the next one was asked for. Before the first the one that was begun behind.
     pub(super) fn seen(&self) -> Option<i64> {
         self.seen
     }
 
-    /// What comes next; `None` at the end of what is kept, unless it is followed.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<EventNews>> {
+    /// What comes next; [`EventNews::End`] when all that is kept was told, unless it is followed.
+    pub(super) async fn next(&mut self) -> anyhow::Result<EventNews> {
         loop {
+            if self.opened.is_some() {
+                self.seen = self.request.after;
+            }
             let Some(stream) = &mut self.stream else {
                 match self.session.hub.door_hub_events(&self.request).await {
                     Ok(stream) => self.open(stream),
                     // Who cannot reach the hub at first is told so; later it may have been started again.
-                    Err(error) if self.opened.is_some() && passes(&error) => {
+                    Err(error) if self.opened.is_some() && self.is_worth(&error) => {
                         self.pause(Some(&error)).await;
                     }
                     Err(error) => return Err(explain(error)),
@@ -71,18 +80,25 @@ impl<'a> Feed<'a> {
             match stream.next().await {
                 Ok(Some(news)) => {
                     self.ceiling = FIRST;
-                    self.request.after = Some(news.id());
-                    self.seen = Some(news.id());
-                    return Ok(Some(news));
+                    self.breaks = 0;
+                    self.request.after = news.id().or(self.request.after);
+                    return Ok(news);
                 }
-                Ok(None) if !self.request.follow => return Ok(None),
-                Ok(None) => self.pause(None).await,
-                Err(error) if self.request.follow && passes(&error) => {
-                    self.pause(Some(&error)).await;
-                }
+                Ok(None) if self.may_ask_again() => self.pause(None).await,
+                Ok(None) => return Err(cut_short()),
+                Err(error) if self.is_worth(&error) => self.pause(Some(&error)).await,
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether to ask again behind this error.
+    fn is_worth(&self, error: &ClientError) -> bool {
+        passes(error) && self.may_ask_again()
+    }
+
+    fn may_ask_again(&self) -> bool {
+        self.request.follow || self.breaks < BREAKS
     }
 
     fn open(&mut self, stream: EventStream) {
@@ -111,6 +127,7 @@ impl<'a> Feed<'a> {
     /// Waits before the hub is asked again: longer each time.
     async fn pause(&mut self, error: Option<&ClientError>) {
         self.stream = None;
+        self.breaks = self.breaks.saturating_add(1);
         if self.opened.is_some_and(|opened| opened.elapsed() >= GOOD) {
             self.ceiling = FIRST;
         }
@@ -124,6 +141,13 @@ impl<'a> Feed<'a> {
         self.ceiling = LONGEST.min(self.ceiling * 2);
         tokio::time::sleep(wait).await;
     }
+}
+
+/// What is kept was not told to its end.
+fn cut_short() -> anyhow::Error {
+    Failure::new("the hub ends its answer again and again before all events were sent")
+        .next("look at the hub's log; an older hub never says that it has sent all: upgrade it")
+        .into()
 }
 
 /// Why the hub gives no events.

@@ -60,8 +60,13 @@ pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
     if event.repeated {
         text = format!("{text} (again)").trim_start().to_owned();
     }
-    let text = printable(&text);
-    match text.char_indices().nth(DETAILS) {
+    shortened(&text, DETAILS)
+}
+
+/// Somebody else's text on one line, of so many characters at most.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
@@ -75,7 +80,7 @@ fn member<'a>(event: &'a HubEvent, name: &str) -> Option<&'a str> {
 fn message(event: &HubEvent, zone: &TimeZone) -> String {
     let Some(Value::Object(body)) = &event.body else {
         return match (&event.body, &event.body_base64) {
-            (Some(body), _) => body.to_string(),
+            (Some(body), _) => plain(body),
             (None, Some(base64)) => format!("{} bytes that are not JSON", bytes(base64)),
             (None, None) => String::new(),
         };
@@ -230,6 +235,7 @@ mod tests {
                 json!({"body": {"temperature": 21.5}}),
                 "message {\"temperature\":21.5}",
             ),
+            ("telemetry", json!({"body": "[[["}), "message [[["),
             (
                 "telemetry",
                 json!({"bodyBase64": "77u/cGxhaW4="}),

@@ -4,6 +4,7 @@ use doorctl::HubEvent;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::form;
 use crate::printer::{self, Cell, Format, Printer, Row, printable};
@@ -13,11 +14,17 @@ use crate::time::on_clock;
 /// Columns for people, and how wide they are at first.
 const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
 
+/// Characters of an event's name at most: a device gives it.
+const NAME: usize = 40;
+
+/// A column grows no wider than this; what is longer pushes the rest of its own line alone.
+const WIDEST: usize = NAME + "...".len();
+
 /// Prints events.
 pub(super) struct Screen {
     printer: Printer,
     zone: TimeZone,
-    /// As wide as the widest so far.
+    /// As wide as the widest so far, up to [`WIDEST`].
     widths: [usize; COLUMNS.len()],
     /// The titles of CSV are printed.
     begun: bool,
@@ -37,18 +44,8 @@ impl Screen {
     pub(super) fn show(&mut self, event: &HubEvent) -> anyhow::Result<()> {
         match self.printer.format() {
             Format::Table => {
-                let cells = self.cells(event);
-                let mut line = String::new();
-                for (index, cell) in cells.iter().enumerate() {
-                    let width = self.widths.get_mut(index);
-                    let width = width.map_or(0, |width| {
-                        *width = (*width).max(cell.text.chars().count());
-                        *width
-                    });
-                    line += &self.printer.padded(cell, width);
-                    line.push_str("  ");
-                }
-                printer::write(&format!("{}\n", line.trim_end()))?;
+                let line = self.line(event);
+                printer::write(&line)?;
             }
             Format::Csv => {
                 let text = printer::rendered(Format::Csv, &[EventRow::new(event, &self.zone)])?;
@@ -83,7 +80,7 @@ impl Screen {
                 self.printer.rows(&rows)?;
             }
             Format::Json => {
-                let documents: Result<Vec<Value>, _> = events.iter().map(document).collect();
+                let documents: Result<Vec<Document>, _> = events.iter().map(document).collect();
                 self.printer.document(&documents?)?;
             }
             Format::Jsonl => {
@@ -115,18 +112,45 @@ impl Screen {
             .warn(format!("{which} lost: the hub does not keep them any more"));
     }
 
+    fn line(&mut self, event: &HubEvent) -> String {
+        let cells = self.cells(event);
+        let mut line = String::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let width = self.widths.get_mut(index);
+            let width = width.map_or(0, |width| {
+                *width = (*width).max(cell.text.chars().count().min(WIDEST));
+                *width
+            });
+            line += &self.printer.padded(cell, width);
+            line.push_str("  ");
+        }
+        format!("{}\n", line.trim_end())
+    }
+
     fn cells(&self, event: &HubEvent) -> [Cell; COLUMNS.len() + 1] {
         [
             on_clock(&event.time.to_zoned(self.zone.clone())).into(),
             printable(event.device_id.as_deref().unwrap_or("-")).into(),
-            Cell::toned(printable(form::name(event)), form::tone(event)),
+            Cell::toned(form::shortened(form::name(event), NAME), form::tone(event)),
             form::details(event, &self.zone).into(),
         ]
     }
 }
 
-fn document(event: &HubEvent) -> serde_json::Result<Value> {
-    serde_json::from_str(&event.document)
+/// An event as JSON.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Document {
+    Parsed(Value),
+    /// As the hub wrote it, when a device wrote what no [`Value`] can hold.
+    Raw(Box<RawValue>),
+}
+
+fn document(event: &HubEvent) -> serde_json::Result<Document> {
+    match serde_json::from_str(&event.document) {
+        Ok(value) => Ok(Document::Parsed(value)),
+        Err(_) => serde_json::from_str(&event.document).map(Document::Raw),
+    }
 }
 
 /// An event as a line of CSV.
@@ -151,8 +175,8 @@ impl EventRow {
             kind: event.kind.clone(),
             door: event.device_id.clone().unwrap_or_default(),
             job: event.job_id.clone().unwrap_or_default(),
-            event: form::name(event).to_owned(),
-            alarm: form::alarm(event).unwrap_or_default().to_owned(),
+            event: printable(form::name(event)),
+            alarm: printable(form::alarm(event).unwrap_or_default()),
             details: form::details(event, zone),
             repeated: event.repeated,
         }
@@ -178,5 +202,73 @@ impl Row for EventRow {
             Cell::from(&self.details),
             self.repeated.to_string().into(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn screen() -> Screen {
+        Screen {
+            printer: Printer::new(Format::Table, true),
+            zone: TimeZone::UTC,
+            widths: COLUMNS.map(|(_, width)| width),
+            begun: false,
+        }
+    }
+
+    fn event(door: &str, name: &str) -> HubEvent {
+        let document = json!({
+            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": door, "body": {"kind": name, "a": 1},
+        });
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn what_a_device_calls_its_event_widens_no_screen() {
+        let mut screen = screen();
+        // A width is 16 bits at most.
+        let long = screen.line(&event("east", &"x".repeat(70_000)));
+        let shortened = format!("{}...", "x".repeat(NAME));
+        assert_eq!(
+            long,
+            format!("2026-11-23 21:00:00  east          {shortened}  a=1\n")
+        );
+        let door = "d".repeat(128);
+        assert!(screen.line(&event(&door, "x")).contains(&door));
+        let next = screen.line(&event("east", "alarmRaised"));
+        assert_eq!(next.find("a=1"), Some(19 + 2 + WIDEST + 2 + WIDEST + 2));
+    }
+
+    #[test]
+    fn what_a_device_wrote_moves_no_cursor_in_csv_either() {
+        let document = json!({
+            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
+            "body": {"kind": "\u{1b}[2Jx", "alarm": "\u{7}y", "a": "\u{1b}[1A"},
+        });
+        let event: HubEvent = serde_json::from_value(document).unwrap();
+        let row = EventRow::new(&event, &TimeZone::UTC);
+        let text = printer::rendered(Format::Csv, &[row]).unwrap();
+        assert!(
+            text.contains(r",\u{1b}[2Jx,\u{7}y,\u{7}y a=\u{1b}[1A,false"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_no_value_can_hold_is_printed_as_it_came() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for body in [deep.as_str(), "1e999", r#"{"a":"\ud800"}"#, r#"{"a":1}"#] {
+            let line = format!(
+                r#"{{"id":7,"kind":"telemetry","time":"2026-11-23T21:00:00Z","body":{body}}}"#
+            );
+            let mut event: HubEvent = serde_json::from_str(&line).unwrap();
+            event.document.clone_from(&line);
+            let written = serde_json::to_string(&document(&event).unwrap()).unwrap();
+            assert_eq!(written, line);
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! A job before it is made, and its making: one, or several when one condition cannot name all doors.
 
+mod not_made;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::contract::{CommandId, Window};
-use doorctl::Page;
+use doorctl::{ClientError, Page};
 use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{ErrorCode, JobId};
@@ -15,18 +17,16 @@ use super::refuse_unknown;
 use crate::cli::jobs::ScheduleArgs;
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, sentence};
+use crate::failure::Failure;
 use crate::outcome::Wanted;
 use crate::printer::Format;
 use crate::session::Session;
-use crate::target::Target;
+use crate::target::{MAX_CONDITION, Target};
 use crate::time::At;
+use not_made::{NOTHING_CHANGED, NotMade, is_of, may_have_worked};
 
 /// What is in an id that doorctl makes: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
-
-/// Behind an error that comes before anything is made.
-const NOTHING_CHANGED: &str = "; nothing was changed";
 
 /// Which doors, when, and under which name.
 pub(in crate::commands) struct Plan {
@@ -117,7 +117,9 @@ impl Plan {
         let mut wanted = Wanted::Answered;
         for (id, condition) in ids.iter().zip(self.target.parts()) {
             let submitted = self.submit_part(id, condition, action.clone(), session);
-            let (job, wants) = submitted.await.map_err(|error| halfway(error, &jobs))?;
+            let (job, wants) = submitted
+                .await
+                .map_err(|not_made| not_made.told(id, &jobs))?;
             match ids.len() {
                 1 => printer.say(format!("job {id} is {}: {matching}", job.status)),
                 _ => printer.say(format!("job {id} is {}", job.status)),
@@ -162,6 +164,7 @@ impl Plan {
     ) -> anyhow::Result<(JobResponse, Wanted)> {
         self.submit_part(&self.id, &self.target.condition, action, session)
             .await
+            .map_err(|not_made| not_made.told(&self.id, &[]))
     }
 
     async fn submit_part(
@@ -170,7 +173,7 @@ impl Plan {
         condition: &str,
         action: JobAction,
         session: &Session,
-    ) -> anyhow::Result<(JobResponse, Wanted)> {
+    ) -> Result<(JobResponse, Wanted), NotMade> {
         let request = JobRequest {
             job_id: Some(id.clone()),
             action,
@@ -181,12 +184,25 @@ impl Plan {
         let wanted = Wanted::of_request(&request);
         match session.hub.job_create(id, &request).await {
             Ok(job) => Ok((job, wanted)),
-            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => Err(Failure::new(
-                format!("--id: the hub has a job called {id} already{NOTHING_CHANGED}"),
-            )
-            .next("choose another --id, or leave it out to have one made")
-            .into()),
-            Err(error) => Err(error.into()),
+            Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
+                let taken = Failure::new(format!(
+                    "--id: the hub has a job called {id} already{NOTHING_CHANGED}"
+                ));
+                let taken = taken.next("choose another --id, or leave it out to have one made");
+                Err(NotMade::Surely(taken.into()))
+            }
+            Err(error) if may_have_worked(&error) => match session.hub.job(id).await {
+                Ok(job) if is_of(&job, &request) => Ok((job, wanted)),
+                // A request that took too long may still be on its way.
+                Err(answer)
+                    if answer.code() == Some(ErrorCode::JobNotFound)
+                        && !matches!(error, ClientError::TimedOut { .. }) =>
+                {
+                    Err(NotMade::Surely(error.into()))
+                }
+                _ => Err(NotMade::Perhaps(error.into())),
+            },
+            Err(error) => Err(NotMade::Surely(error.into())),
         }
     }
 
@@ -200,7 +216,7 @@ impl Plan {
             return Ok(());
         }
         let what = format!(
-            "run the {parts} jobs at a time that these {} names take (a condition has at most 8192 characters)",
+            "run the {parts} jobs at a time that these {} names take (a condition has at most {MAX_CONDITION} characters)",
             self.target.names.len()
         );
         let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"";
@@ -261,22 +277,6 @@ pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<V
             .map_err(|error| Failure::new(format!("--id, with a number behind it: {error}")).into())
     });
     each.collect()
-}
-
-/// The error when some of the jobs are made and others not.
-fn halfway(error: anyhow::Error, made: &[JobResponse]) -> anyhow::Error {
-    if made.is_empty() {
-        return error;
-    }
-    let ids: Vec<&str> = made.iter().map(|job| job.job_id.as_str()).collect();
-    let why = sentence(&error);
-    let why = why.trim_end_matches(NOTHING_CHANGED);
-    Failure::new(format!("{why}; made before it: {}", ids.join(", ")))
-        .next(format!(
-            "take back what is made: doorctl jobs stop {}; or make the rest with the doors that are left",
-            ids.join("; doorctl jobs stop ")
-        ))
-        .into()
 }
 
 fn matching(doors: usize) -> String {

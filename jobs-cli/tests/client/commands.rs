@@ -1,0 +1,125 @@
+//! doorctl itself against that server: what it does when answers break off.
+
+use std::process::{Output, Stdio};
+
+use super::server::{Reply, Server};
+use super::{TWIN, refusal};
+
+const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
+
+/// Runs doorctl to its end.
+async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    // It holds a secret: this kind of file is its owner's alone.
+    let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    let (connection, ca) = (server.connection_string(), server.ca_pem());
+    let text = format!(
+        "current = \"lab\"\n[context.lab]\nconnection_string = \"{connection}\"\nca = \"\"\"\n{ca}\"\"\"\n"
+    );
+    std::fs::write(config.path(), text).unwrap();
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_doorctl"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("DOORCTL_CONFIG", config.path())
+        .env_remove("DOORCTL_CONTEXT")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap()
+}
+
+fn event(id: i64) -> String {
+    format!(
+        "event: device\nid: {id}\ndata: {{\"id\":{id},\"kind\":\"device\",\"time\":\"2026-11-23T21:00:00Z\"}}\n\n"
+    )
+}
+
+#[tokio::test]
+async fn what_is_kept_is_read_to_its_end_over_answers_that_break_off() {
+    let end = "event: end\ndata: {}\n\n";
+    let server = Server::play(vec![
+        Reply::ok(HEALTH),
+        Reply::ok(&event(1)),
+        Reply::ok(""),
+        Reply::status(503, ""),
+        Reply::hang_up(),
+        Reply::ok(&(event(2) + end)),
+    ])
+    .await;
+    let told = doorctl(&server, &["events", "-o", "jsonl"]).await;
+    assert!(told.status.success(), "{told:?}");
+    let lines = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    let requests = server.requests();
+    let last = |index: usize| requests[index].header("last-event-id");
+    assert_eq!([last(1), last(2), last(5)], [None, Some("1"), Some("1")]);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_to_its_end_is_an_error() {
+    let asked = || Reply::ok("");
+    let script = std::iter::once(Reply::ok(HEALTH)).chain((0..7).map(|_| asked()));
+    let server = Server::play(script.collect()).await;
+    let told = doorctl(&server, &["events"]).await;
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(said.contains("before all events were sent"), "{said}");
+    assert_eq!(server.requests().len(), 8);
+}
+
+#[tokio::test]
+async fn a_job_whose_making_was_not_answered_is_looked_for() {
+    let twin = format!("[{TWIN}]");
+    let job = |kind: &str| {
+        format!(
+            r#"{{"jobId":"night","type":"{kind}","status":"scheduled","queryCondition":"deviceId IN ['d']"}}"#
+        )
+    };
+    let lock = ["jobs", "lock", "d", "--id", "night", "--at", "+2h"];
+    let unknown = "job night may have been made";
+    for (answer, status, known) in [
+        (Reply::ok(&job("scheduleDeviceMethod")), 0, true),
+        (Reply::status(404, &refusal("JobNotFound")), 1, true),
+        // Somebody else's.
+        (Reply::ok(&job("scheduleUpdateTwin")), 1, false),
+        (
+            Reply::status(401, &refusal("IotHubUnauthorizedAccess")),
+            1,
+            false,
+        ),
+    ] {
+        let server = Server::play(vec![Reply::ok(&twin), Reply::hang_up(), answer]).await;
+        let told = doorctl(&server, &lock).await;
+        assert_eq!(told.status.code(), Some(status), "{told:?}");
+        let said = String::from_utf8(told.stderr).unwrap();
+        assert_eq!(said.contains(unknown), !known, "{said}");
+        assert_eq!(said.contains("doorctl jobs stop night"), !known, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_may_be_there_is_among_those_to_take_back() {
+    let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
+    let server = Server::play(vec![
+        Reply::ok(HEALTH),
+        Reply::ok(r#"[{"doors":600}]"#),
+        Reply::ok(r#"[{"doors":100}]"#),
+        Reply::ok(made),
+        Reply::hang_up(),
+        Reply::status(401, &refusal("IotHubUnauthorizedAccess")),
+    ])
+    .await;
+    let doors: Vec<String> = (0..700).map(|number| format!("door-{number:04}")).collect();
+    let doors: Vec<&str> = doors.iter().map(String::as_str).collect();
+    let end = ["--id", "night", "--at", "+2h", "--yes"];
+    let told = doorctl(&server, &[&["jobs", "lock"], &doors[..], &end].concat()).await;
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let said = String::from_utf8(told.stderr).unwrap();
+    for part in [
+        "; job night-2 may have been made; made before it: night-1",
+        "take back what is made: doorctl jobs stop night-1; doorctl jobs stop night-2; or make the rest",
+    ] {
+        assert!(said.contains(part), "{part:?} is not said: {said}");
+    }
+}
