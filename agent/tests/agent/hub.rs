@@ -453,7 +453,9 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
     }
     assert_eq!(hub.hub().registry().connected_count(), DOORS);
     // No thread per door: the runtime's pool for blocking calls is all that grew, and it does not grow with the doors.
-    assert!(threads() - before < 50, "{before} -> {}", threads());
+    // Fewer than before is no fault: those of another test may have ended meanwhile.
+    let after = threads();
+    assert!(after.saturating_sub(before) < 50, "{before} -> {after}");
     for agent in agents {
         agent.shutdown().await;
     }
