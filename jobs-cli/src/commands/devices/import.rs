@@ -22,9 +22,6 @@ use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row, Tone};
 use crate::session::Session;
 
-/// So many doors that exist are named.
-const NAMED: usize = 20;
-
 /// A line of the file, and what became of it.
 #[derive(Debug, Serialize)]
 struct LineRow {
@@ -119,23 +116,11 @@ fn again(file: &Path) -> String {
 }
 
 fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), Failure> {
-    let there = records.iter().filter(|record| there.contains(&record.id));
-    let mut said: Vec<String> = there
-        .map(|record| format!("{} (line {})", record.id, record.line))
-        .collect();
-    if said.is_empty() {
-        return Ok(());
+    match record::refuse_those_there(records, there) {
+        None => Ok(()),
+        Some(refused) => Err(refused
+            .next("change them, too: --update; or see what that would do: --update --dry-run")),
     }
-    let more = said.len().saturating_sub(NAMED);
-    said.truncate(NAMED);
-    if more > 0 {
-        said.push(format!("and {more} more"));
-    }
-    Err(Failure::new(format!(
-        "the hub has doors of this file already: {}; nothing was changed",
-        said.join(", ")
-    ))
-    .next("change them, too: --update; or see what that would do: --update --dry-run"))
 }
 
 async fn create(

@@ -4,6 +4,7 @@
 mod json;
 pub(super) mod table;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
@@ -24,6 +25,9 @@ pub(super) use table::Form;
 
 /// So many mistakes are told; the others are counted.
 const TOLD: usize = 20;
+
+/// So many doors that exist are named.
+const NAMED: usize = 20;
 
 /// The longest reason, in characters.
 const MAX_REASON: usize = 128;
@@ -77,6 +81,26 @@ impl fmt::Display for Mistake {
         }
         write!(f, ": {}", self.message)
     }
+}
+
+/// The error for doors of a file that are among those `there`, with their lines; `None` when no door is.
+pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) -> Option<Failure> {
+    let there = records.iter().filter(|record| there.contains(&record.id));
+    let mut said: Vec<String> = there
+        .map(|record| format!("{} (line {})", record.id, record.line))
+        .collect();
+    if said.is_empty() {
+        return None;
+    }
+    let more = said.len().saturating_sub(NAMED);
+    said.truncate(NAMED);
+    if more > 0 {
+        said.push(format!("and {more} more"));
+    }
+    Some(Failure::new(format!(
+        "the hub has doors of this file already: {}; nothing was changed",
+        said.join(", ")
+    )))
 }
 
 /// The text of a file, and how it is called; `-` is standard input. `flag` names it when it cannot be read.

@@ -12,12 +12,8 @@ use crate::cli::devices::file::AddArgs;
 use crate::commands::devices::record::{self, Form, Record};
 use crate::commands::devices::{registry, without_port};
 use crate::commands::interrupt::Interrupt;
-use crate::failure::Failure;
 use crate::printer::{Cell, Row};
 use crate::session::Session;
-
-/// So many doors that exist are named.
-const NAMED: usize = 20;
 
 /// Adds the doors of a file.
 pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyhow::Result<()> {
@@ -77,24 +73,12 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
 async fn refuse_existing(records: &[Record], session: &Session) -> anyhow::Result<()> {
     let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
     let there = registry::existing(&names, &session.hub).await?;
-    if there.is_empty() {
-        return Ok(());
+    match record::refuse_those_there(records, &there) {
+        None => Ok(()),
+        Some(refused) => Err(refused
+            .next("take them out of the file, or change them: doorctl devices import FILE --update")
+            .into()),
     }
-    let there = records.iter().filter(|record| there.contains(&record.id));
-    let mut said: Vec<String> = there
-        .map(|record| format!("{} (line {})", record.id, record.line))
-        .collect();
-    let more = said.len().saturating_sub(NAMED);
-    said.truncate(NAMED);
-    if more > 0 {
-        said.push(format!("and {more} more"));
-    }
-    Err(Failure::new(format!(
-        "the hub has doors of this file already: {}; nothing was changed",
-        said.join(", ")
-    ))
-    .next("take them out of the file, or change them: doorctl devices import FILE --update")
-    .into())
 }
 
 /// A line of the file, and what became of it.
