@@ -7,6 +7,7 @@ has the hub's log, the consoles and the Pi's journal. `deploy/pi/test` calls it.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -413,14 +414,17 @@ def main():
     steps = [("0", run.enrolment), ("1", run.boot), ("2", run.job), ("3", run.edges), ("4", run.cut_off), ("5", run.killed), ("6", run.power_cuts), ("7", run.upgrades)]
     began = time.monotonic()
     threading.excepthook = lambda problem: None
+    # Whoever ends this ends the Pi and the hub with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for number, step in steps:
             at = time.monotonic()
             print(f"{number}. {step()} [{time.monotonic() - at:.0f} s]", flush=True)
         print(f"a Raspberry Pi 3, emulated: all steps in {time.monotonic() - began:.0f} s")
-    except Failed as failure:
+    except Exception as failure:  # Whatever it is that went wrong, the Pi's journal is wanted.
         run.evidence()
-        print(f"{number}. FAILED: {failure}", flush=True)
+        what = failure if isinstance(failure, Failed) else f"{type(failure).__name__}: {failure}"
+        print(f"{number}. FAILED: {what}", flush=True)
         sys.exit(1)
     finally:
         run.pi.power_cut()
