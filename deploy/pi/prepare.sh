@@ -32,13 +32,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 echo "the kernel"
-image=$(apt-cache depends linux-image-arm64:arm64 | sed -n 's/^ *Depends: \(linux-image-.*\):arm64$/\1/p' | head -1)
-[ -n "$image" ] || die "apt knows no linux-image-arm64:arm64; is this Debian 12?"
-release=${image#linux-image-}
-version=$(apt-cache show "$image:arm64" | sed -n 's/^Version: //p' | head -1)
-series=$(cut -d. -f1,2 <<<"$release")
-(cd "$work" && apt-get -o APT::Sandbox::User= download -qq "$image:arm64=$version" "linux-headers-$release:arm64=$version" \
-    "linux-headers-${release%-arm64}-common=$version" "linux-kbuild-$series=$version" busybox-static:arm64)
+# The newest of which apt knows every part: an update of one architecture may be published before that of the other.
+parts=()
+while read -r version; do
+    release=$(apt-cache show "linux-image-arm64:arm64=$version" | sed -n 's/^Depends: linux-image-\([^ ]*\) .*/\1/p')
+    parts=("linux-image-$release:arm64" "linux-headers-$release:arm64" "linux-headers-${release%-arm64}-common" "linux-kbuild-$(cut -d. -f1,2 <<<"$release")")
+    parts=("${parts[@]/%/=$version}")
+    apt-get download --print-uris -qq "${parts[@]}" >/dev/null && break
+    echo "Linux $version is not whole at the mirror, an older one is looked for"
+    parts=()
+done < <(apt-cache madison linux-image-arm64:arm64 | cut -d'|' -f2 | tr -d ' ')
+[ ${#parts[@]} -gt 0 ] || die "apt knows no linux-image-arm64:arm64 with its headers and linux-kbuild; is this Debian 12?"
+(cd "$work" && apt-get -o APT::Sandbox::User= download -qq "${parts[@]}" busybox-static:arm64)
 for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/unpacked"; done
 cp "$work/unpacked/boot/vmlinuz-$release" "$dest/vmlinuz"
 cp "$work/unpacked/usr/lib/linux-image-$release/broadcom/bcm2837-rpi-3-b.dtb" "$dest/pi-3.dtb"
