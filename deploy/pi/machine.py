@@ -41,12 +41,20 @@ class Socket:
     """A line in, a line out, for one at a time."""
 
     def __init__(self, path):
-        until(f"QEMU's {path.name}", path.exists, 20, 0.05)
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = until(f"QEMU's {path.name}", lambda: self._connected(path), 20, 0.05)
         self.socket.settimeout(20)
-        self.socket.connect(str(path))
         self.lines = self.socket.makefile("rw")
         self.lock = threading.Lock()
+
+    @staticmethod
+    def _connected(path):
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(path))
+            return line
+        except OSError:  # It is not there yet, or nobody listens yet.
+            line.close()
+            return None
 
     def ask(self, line):
         with self.lock:
@@ -205,6 +213,9 @@ class Watch:
     def __exit__(self, *_):
         self._ended.set()
         self._thread.join()
+        # What somebody else has seen at the pin in the meantime is seen here too.
+        with contextlib.suppress(Failed, OSError, AttributeError):
+            self._look()
 
     def _look(self):
         now = (self.machine.is_output(self.pin), self.machine.level(self.pin))
@@ -216,6 +227,14 @@ class Watch:
             with contextlib.suppress(Failed, OSError, AttributeError):
                 self._look()
 
+    def edges(self):
+        """The first level and every change of it, as (time, is high)."""
+        edges = []
+        for at, _, high in self.changes:
+            if not edges or edges[-1][1] != high:
+                edges.append((at, high))
+        return edges
+
     def levels(self):
         """The levels in their order."""
-        return [high for _, _, high in self.changes]
+        return [high for _, high in self.edges()]
