@@ -1,6 +1,8 @@
-//! Which doors: names, places and conditions become one condition of the query language.
+//! Which doors: names, places and conditions become a condition of the query language, or several where the names are too many for one.
 
-use doorctl::ClientError;
+use std::collections::VecDeque;
+
+use doorctl::{ClientError, Page};
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
@@ -22,7 +24,7 @@ pub(crate) const MAX_CONDITION: usize = MAX_QUERY - COUNT.len();
 /// Which doors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The body of a WHERE clause; `*` for all.
+    /// The body of a WHERE clause; `*` for all. It may be longer than a hub takes.
     pub(crate) condition: String,
     /// The doors that were named, which should exist.
     pub(crate) names: Vec<DeviceId>,
@@ -30,20 +32,31 @@ pub(crate) struct Target {
     parts: Vec<String>,
 }
 
-impl Target {
-    /// The doors that the flags choose, by one condition; `None` when no flag does.
-    pub(crate) fn from_args(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
-        let target = Self::in_parts(args)?;
-        match &target {
-            Some(target) if target.parts.len() > 1 => {
-                Err(too_long(target.condition.chars().count()).into())
-            }
-            _ => Ok(target),
+/// What there is of doors that were chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// How many.
+    pub(crate) count: usize,
+    /// It, when it is one.
+    pub(crate) only: Option<DeviceId>,
+}
+
+impl Found {
+    /// Of doors that were read.
+    pub(crate) fn of(twins: &[Twin]) -> Self {
+        Self {
+            count: twins.len(),
+            only: match twins {
+                [only] => Some(only.device_id.clone()),
+                _ => None,
+            },
         }
     }
+}
 
-    /// Like [`Target::from_args`], for those who can do with more than one condition.
-    fn in_parts(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
+impl Target {
+    /// The doors that the flags choose; `None` when no flag does.
+    pub(crate) fn from_args(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
         let mut names: Vec<DeviceId> = Vec::new();
         for door in &args.doors {
             let name = door
@@ -92,12 +105,13 @@ impl Target {
 
     /// Like [`Target::from_args`], but choosing nothing is an error.
     pub(crate) fn required(args: &TargetArgs) -> anyhow::Result<Self> {
-        Self::from_args(args)?.ok_or_else(|| nothing_chosen().into())
-    }
-
-    /// Like [`Target::required`], for those who can do with more than one condition: [`Target::parts`].
-    pub(crate) fn required_in_parts(args: &TargetArgs) -> anyhow::Result<Self> {
-        Self::in_parts(args)?.ok_or_else(|| nothing_chosen().into())
+        Self::from_args(args)?.ok_or_else(|| {
+            Failure::new(
+                "no doors are chosen; expected door names, --building, --floor, --where or --all",
+            )
+            .next("doorctl devices list")
+            .into()
+        })
     }
 
     /// Conditions that choose these doors together, each door by one of them.
@@ -105,35 +119,87 @@ impl Target {
         &self.parts
     }
 
+    /// Queries for the doors' twins, for each part one.
+    fn queries(&self) -> Vec<String> {
+        self.parts.iter().map(|part| query_for(part)).collect()
+    }
+
     /// The doors' twins.
     pub(crate) async fn twins(&self, session: &Session) -> Result<Vec<Twin>, ClientError> {
         let mut twins = Vec::new();
-        for condition in &self.parts {
-            twins.extend(session.hub.query::<Twin>(&query_for(condition)).await?);
+        for query in self.queries() {
+            twins.extend(session.hub.query::<Twin>(&query).await?);
         }
         Ok(twins)
     }
 
-    /// How many there are.
-    pub(crate) async fn count(&self, session: &Session) -> anyhow::Result<usize> {
-        let mut sum = 0;
-        for condition in &self.parts {
-            let query = count_for(condition);
-            let rows: Vec<Value> = session.hub.query(&query).await?;
-            let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
-            sum += count
-                .and_then(|count| usize::try_from(count).ok())
-                .ok_or_else(|| {
-                    Failure::new("the hub does not count doors: the answer has no `doors`")
-                })?;
+    /// How many there are: few are read, many are counted by the hub.
+    pub(crate) async fn find(&self, session: &Session) -> anyhow::Result<Found> {
+        if let [condition] = &self.parts[..] {
+            let query = query_for(condition);
+            let page: Page<Twin> = session.hub.query_page(&query, None).await?;
+            if page.continuation.is_none() {
+                return Ok(Found::of(&page.items));
+            }
         }
-        Ok(sum)
+        let mut count = 0;
+        for condition in &self.parts {
+            count += counted(condition, session).await?;
+        }
+        Ok(Found { count, only: None })
+    }
+}
+
+/// Doors' twins, as a hub gives them, page by page.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    /// What is still to be asked; of the first, some pages may have been read.
+    queries: VecDeque<String>,
+    continuation: Option<String>,
+}
+
+impl Pages {
+    /// Of these doors, or of all.
+    pub(crate) fn of(target: Option<&Target>) -> Self {
+        let all = || vec![query_for("*")];
+        Self {
+            queries: target.map_or_else(all, Target::queries).into(),
+            continuation: None,
+        }
     }
 
-    /// A query for these doors' twins.
-    pub(crate) fn query(&self) -> String {
-        query_for(&self.condition)
+    /// The next page; `None` behind the last.
+    pub(crate) async fn next(
+        &mut self,
+        session: &Session,
+    ) -> Result<Option<Vec<Twin>>, ClientError> {
+        let Some(query) = self.queries.front() else {
+            return Ok(None);
+        };
+        let continuation = self.continuation.as_deref();
+        let page: Page<Twin> = session.hub.query_page(query, continuation).await?;
+        self.continuation = page.continuation;
+        if self.continuation.is_none() {
+            self.queries.pop_front();
+        }
+        Ok(Some(page.items))
     }
+
+    /// Whether the last page has been read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.queries.is_empty()
+    }
+}
+
+/// How many doors a condition chooses, by the hub's count.
+async fn counted(condition: &str, session: &Session) -> anyhow::Result<usize> {
+    let rows: Vec<Value> = session.hub.query(&count_for(condition)).await?;
+    let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
+    count
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or_else(|| {
+            Failure::new("the hub does not count doors: the answer has no `doors`").into()
+        })
 }
 
 fn query_for(condition: &str) -> String {
@@ -148,11 +214,6 @@ fn count_for(condition: &str) -> String {
         "*" => "SELECT COUNT() AS doors FROM devices".to_owned(),
         condition => format!("{COUNT}{condition}"),
     }
-}
-
-fn nothing_chosen() -> Failure {
-    Failure::new("no doors are chosen; expected door names, --building, --floor, --where or --all")
-        .next("doorctl devices list")
 }
 
 fn too_long(characters: usize) -> Failure {
@@ -329,21 +390,15 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_no_hub_takes_is_refused_with_a_way_out() {
-        let error = Target::required(&many()).unwrap_err().to_string();
-        assert!(error.contains("at most 8149,"), "{error}");
-    }
-
-    #[test]
     fn whatever_is_asked_about_a_list_is_short_enough() {
         for doors in 600..640 {
             let args = TargetArgs {
                 doors: (0..doors).map(|n| format!("door-{n:04}")).collect(),
                 ..TargetArgs::default()
             };
-            let target = Target::required_in_parts(&args).unwrap();
-            let single = Target::required(&args).ok();
-            assert_eq!(single.is_some(), target.parts().len() == 1, "{doors} doors");
+            let target = Target::required(&args).unwrap();
+            let fits = target.condition.len() <= MAX_CONDITION;
+            assert_eq!(fits, target.parts().len() == 1, "{doors} doors");
             for part in target.parts() {
                 for query in [
                     query_for(part),
@@ -366,7 +421,7 @@ mod tests {
     fn a_long_list_is_split_so_that_each_door_is_in_one_part() {
         let mut args = many();
         args.doors.push("door-0007".to_owned());
-        let target = Target::required_in_parts(&args).unwrap();
+        let target = Target::required(&args).unwrap();
         assert_eq!((target.parts().len(), target.names.len()), (2, 1_000));
         for part in target.parts() {
             let query = count_for(part);
@@ -384,7 +439,7 @@ mod tests {
             doors: texts(&["a", "b", "a"]),
             ..TargetArgs::default()
         };
-        let few = Target::required_in_parts(&few).unwrap();
+        let few = Target::required(&few).unwrap();
         assert_eq!(few.parts(), ["deviceId IN ['a', 'b']"]);
     }
 
@@ -394,12 +449,13 @@ mod tests {
             condition: Some(format!("tags.a = '{}'", "x".repeat(MAX_CONDITION))),
             ..many()
         };
-        assert!(Target::required_in_parts(&args).is_err());
+        let error = Target::required(&args).unwrap_err().to_string();
+        assert!(error.contains("at most 8149,"), "{error}");
         let wide = TargetArgs {
             floor: (0..400).map(|n| n.to_string()).collect(),
             doors: texts(&["a"]),
             ..TargetArgs::default()
         };
-        assert!(Target::required_in_parts(&wide).is_err());
+        assert!(Target::required(&wide).is_err());
     }
 }

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Tally, Wanted};
 use crate::printer::{Cell, Format, Printer, Row, Tone, printable};
 use crate::session::Session;
-use crate::{outcome, suggest, time};
+use crate::{suggest, time};
 
 /// Does what was asked for.
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -45,13 +45,13 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
                 Some(text) => id(&text)?,
                 None => next_job(session).await?,
             };
-            wait::watch(&job, accept_unproven, session).await
+            wait::watch(&job, None, accept_unproven, session).await
         }
         JobsCommand::Wait {
             job,
             deadline,
             accept_unproven,
-        } => wait::wait(&id(&job)?, deadline, accept_unproven, session).await,
+        } => wait::watch(&id(&job)?, Some(deadline), accept_unproven, session).await,
         JobsCommand::Cancel { job } => cancel(&job, session).await,
         JobsCommand::Stop { job } => stop::stop(&id(&job)?, session).await,
         JobsCommand::Retry(args) => retry::retry(&args, session).await,
@@ -131,14 +131,6 @@ pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) ->
         );
     }
     text
-}
-
-/// What a finished job's doors mean for a script.
-pub(crate) fn verdict(job: &JobResponse, rows: &[OutcomeRow]) -> ExitStatus {
-    match job.status {
-        JobStatus::Completed => outcome::verdict(rows),
-        _ => ExitStatus::Incomplete,
-    }
 }
 
 async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitStatus> {

@@ -23,7 +23,7 @@ pub(super) async fn all(
     session: &Session,
 ) -> anyhow::Result<(Target, Vec<Twin>)> {
     let target = Target::required(args)?;
-    let twins: Vec<Twin> = session.hub.query(&target.query()).await?;
+    let twins = target.twins(session).await?;
     if twins.len() < target.names.len() {
         refuse_unknown(&target, session).await?;
     }
@@ -39,7 +39,7 @@ pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Resul
     if args.all || !by_name {
         return Ok(all(args, session).await?.1);
     }
-    let mut names = Target::required_in_parts(args)?.names;
+    let mut names = Target::required(args)?.names;
     names.sort();
     names.dedup();
     let names = names.into_iter().map(|name| (name, ()));

@@ -159,7 +159,7 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
 fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
-    let names: Vec<String> = (0..300).map(|n| format!("{n:-<60}")).collect();
+    let names = Lab::many_names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for verb in [&["jobs", "lock"][..], &["jobs", "plan", "unlock"]] {
         lab.operator.run(&[verb, &names].concat()).expect(4).says(&[
@@ -167,6 +167,20 @@ fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_the
             "doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"",
         ]);
     }
+    // What is done at once needs no job.
+    lab.operator
+        .run(&[&["devices", "add"], &names[..]].concat())
+        .expect(0);
+    azure.new_minute();
+    let locked = lab
+        .operator
+        .run(&[&["lock"], &names[..], &["--yes", "--connect-timeout", "0", "-o", "json"]].concat())
+        .expect(2)
+        .says(&[
+            "so many names take several jobs, and the hub runs one at a time: calling every door directly",
+        ])
+        .json();
+    assert_eq!(locked["tally"]["failed"], 300);
     assert_eq!(azure.strays(), [""; 0]);
 }
 

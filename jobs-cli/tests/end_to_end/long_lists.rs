@@ -8,7 +8,7 @@ use super::support::Lab;
 fn a_list_that_is_too_long_for_one_job_becomes_several() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let names: Vec<String> = (0..300).map(|n| format!("{n:-<60}")).collect();
+    let names = Lab::many_names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     operator
         .run(&[&["devices", "add"], &names[..]].concat())
@@ -69,4 +69,61 @@ fn a_list_that_is_too_long_for_one_job_becomes_several() {
         .run(&[&["jobs", "lock"], &misspelt[..], &["--yes"]].concat())
         .expect(1)
         .says(&["the hub knows no door `nobody`"]);
+}
+
+#[test]
+fn verbs_that_act_at_once_and_that_read_take_any_number_of_names() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _lobby = lab.door("lobby", &["--building", "43"]);
+    let names = Lab::many_names();
+    operator
+        .run(&[&["devices", "add"], &strs(&names)[..]].concat())
+        .expect(0);
+    let names = [strs(&names), vec!["lobby"]].concat();
+    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &names[..], end].concat());
+
+    let listed = run(&["devices", "list"], &["-o", "json"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 301);
+    let listed = run(&["devices", "list", "--limit", "150"], &["-o", "json"])
+        .expect(0)
+        .says(&["150 shown; there are more doors"])
+        .json();
+    assert_eq!(listed.as_array().unwrap().len(), 150);
+    let survey = run(&["status"], &["-o", "json"]).expect(2).json();
+    assert_eq!(survey["total"]["doors"], 301);
+
+    run(&["lock"], &[])
+        .expect(4)
+        .says(&["301 doors, more than 20, and nobody is there to confirm it"]);
+    let now = ["--yes", "--connect-timeout", "0", "-o", "json"];
+    let locked = run(&["lock"], &now)
+        .expect(2)
+        .says(&[
+            "one condition cannot name 301 doors: 3 jobs do it together",
+            " call 301 doors",
+        ])
+        .json();
+    assert_eq!(locked["tally"]["reached"], 1);
+    assert_eq!(locked["tally"]["failed"], 300);
+    assert_eq!(locked["jobs"].as_array().unwrap().len(), 3);
+    run(&["lockdown"], &[&now[1..], &["--deadline", "60s"]].concat())
+        .expect(2)
+        .says(&[
+            "offline, each locks down when it comes back: 0--",
+            "and 280 more",
+            " call 301 doors",
+            "1 secured, 300 failed",
+        ]);
+
+    let mut misspelt = names.clone();
+    misspelt[7] = "nobody";
+    operator
+        .run(&[&["lock"], &misspelt[..], &["--yes"]].concat())
+        .expect(1)
+        .says(&["the hub knows no door `nobody`"]);
+}
+
+fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }

@@ -153,6 +153,11 @@ impl Lab {
         Self::with(|_| {})
     }
 
+    /// Names of doors, more than one condition holds: three take them.
+    pub(crate) fn many_names() -> Vec<String> {
+        (0..300).map(|n| format!("{n:-<60}")).collect()
+    }
+
     /// A lab whose hub has other settings.
     pub(crate) fn with(change: impl FnOnce(&mut HubConfig)) -> Self {
         let operator = Operator::new();

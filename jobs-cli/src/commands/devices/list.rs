@@ -5,7 +5,6 @@ mod column;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use doorctl::Page;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
 use serde_json::{Map, Value};
@@ -14,7 +13,7 @@ use crate::cli::devices::list::ListArgs;
 use crate::door::DoorRow;
 use crate::printer::{Record, Row as _, Stream};
 use crate::session::{Session, unknown_door};
-use crate::target::Target;
+use crate::target::{Pages, Target};
 
 use column::Column;
 
@@ -25,9 +24,7 @@ const BY_NAME: &str = "door";
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
     let view = View::new(args)?;
     let target = Target::from_args(&args.target)?;
-    let query = target
-        .as_ref()
-        .map_or("SELECT * FROM devices".to_owned(), Target::query);
+    let mut pages = Pages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
     let mut missing: HashSet<&DeviceId> = names.collect();
     let printer = &session.printer;
@@ -36,14 +33,9 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     let at_once = view.sort.is_none() && Stream::is_at_once(printer.format());
     let mut waiting: Vec<(Value, Record)> = Vec::new();
     let (mut shown, mut more) = (0, false);
-    let mut continuation = None;
-    loop {
-        let page: Page<Twin> = session
-            .hub
-            .query_page(&query, continuation.as_deref())
-            .await?;
+    while let Some(twins) = pages.next(session).await? {
         let mut rows = Vec::new();
-        for twin in &page.items {
+        for twin in &twins {
             missing.remove(&twin.device_id);
             if view.sort.is_none() && args.limit.is_some_and(|limit| shown >= limit) {
                 more = true;
@@ -56,10 +48,9 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
             true => stream.push(rows.into_iter().map(|(_, record)| record).collect())?,
             false => waiting.extend(rows),
         }
-        continuation = page.continuation;
         let is_full = view.sort.is_none() && args.limit.is_some_and(|limit| shown >= limit);
-        more |= is_full && continuation.is_some();
-        if more || continuation.is_none() {
+        more |= is_full && !pages.is_over();
+        if more {
             break;
         }
     }

@@ -21,7 +21,7 @@ use crate::time::{self, At};
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let end = End::parse(&args.end, session)?;
     let meant = Meant::find(&args.target, session).await?;
-    confirm("lock", meant.count, args.confirm)?;
+    confirm("lock", meant.count(), args.confirm)?;
     let call = Call::new("lock", meant, &args.now, session)?;
     let payload = LockDoor {
         lock_time: end.map(|end| end.length),
@@ -35,7 +35,7 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let end = End::parse(&args.end, session)?;
     let meant = Meant::find(&args.target, session).await?;
-    confirm("unlock", meant.count, args.confirm)?;
+    confirm("unlock", meant.count(), args.confirm)?;
     let call = Call::new("unlock", meant, &args.now, session)?;
     let payload = UnlockDoor {
         unlock_time: end.map(|end| end.length),
@@ -65,7 +65,7 @@ pub(super) async fn relinquish(
         .transpose()
         .map_err(|error| Failure::new(format!("--slot: {error}")))?;
     let meant = Meant::find(&args.target, session).await?;
-    confirm("relinquish", meant.count, args.confirm)?;
+    confirm("relinquish", meant.count(), args.confirm)?;
     let call = Call::new("relinquish", meant, &args.now, session)?;
     let payload = Relinquish {
         slot,
@@ -85,7 +85,7 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
     };
     let meant = Meant::find(&args.target, session).await?;
     if mode != Mode::Lockdown {
-        confirm(&format!("set mode {mode} at"), meant.count, args.confirm)?;
+        confirm(&format!("set mode {mode} at"), meant.count(), args.confirm)?;
     }
     let call = Call::new(mode.as_str(), meant, &args.now, session)?;
     let payload = SetMode {

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use door_core::contract::Window;
-use doorctl::{ClientError, Page};
+use doorctl::ClientError;
 use iothub_protocol::job::JobAction;
-use iothub_protocol::twin::Twin;
-use iothub_protocol::{DeviceId, ErrorCode};
+use iothub_protocol::twin::{ConnectionState, Twin};
+use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 
 use super::direct::{Aim, directly};
@@ -23,7 +23,7 @@ use crate::commands::many::nobody;
 use crate::exit_status::ExitStatus;
 use crate::outcome::Wanted;
 use crate::session::Session;
-use crate::target::Target;
+use crate::target::{Found, Target};
 
 /// How long a job may take, and a call be valid: what `jobs lock` has when nothing is said.
 const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
@@ -31,11 +31,8 @@ const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
 /// The doors that are meant, as there are now.
 #[derive(Debug)]
 pub(super) struct Meant {
-    pub(super) target: Target,
-    /// How many.
-    pub(super) count: usize,
-    /// It, when it is one.
-    only: Option<DeviceId>,
+    target: Target,
+    found: Found,
 }
 
 impl Meant {
@@ -46,35 +43,32 @@ impl Meant {
     /// When no flag chooses any, there is none, or one that was named does not exist.
     pub(super) async fn find(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
         let target = Target::required(args)?;
-        let page: Page<Twin> = session.hub.query_page(&target.query(), None).await?;
-        let count = match page.continuation {
-            None => page.items.len(),
-            Some(_) => target.count(session).await?,
-        };
-        if count < target.names.len() {
+        let found = target.find(session).await?;
+        if found.count < target.names.len() {
             create::refuse_unknown(&target, session).await?;
         }
-        if count == 0 {
-            return Err(nobody().into());
+        match found.count {
+            0 => Err(nobody().into()),
+            _ => Ok(Self { target, found }),
         }
-        let only = page.items.first().filter(|_| count == 1);
-        Ok(Self {
-            only: only.map(|twin| twin.device_id.clone()),
-            target,
-            count,
-        })
     }
 
     /// Of doors that were read already.
     pub(super) fn of(target: Target, twins: &[Twin]) -> Self {
-        Self {
-            target,
-            count: twins.len(),
-            only: match twins {
-                [only] => Some(only.device_id.clone()),
-                _ => None,
-            },
-        }
+        let found = Found::of(twins);
+        Self { target, found }
+    }
+
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.found.count
+    }
+
+    /// Their names, those that are connected first: calls have an end, and doors that are away take their time.
+    async fn names(&self, session: &Session) -> Result<Vec<DeviceId>, ClientError> {
+        let mut twins = self.target.twins(session).await?;
+        twins.sort_by_key(|twin| twin.connection_state == ConnectionState::Disconnected);
+        Ok(twins.into_iter().map(|twin| twin.device_id).collect())
     }
 }
 
@@ -136,27 +130,40 @@ impl<'a> Call<'a> {
             wanted: Wanted::of_call(Some(&call), now.accept_unproven),
             deadline: now.deadline,
         };
-        if let Some(door) = meant.only {
+        if let Some(door) = meant.found.only {
             return directly(vec![door], plan.id(), call, aim, session).await;
         }
-        let made = plan.submit(JobAction::Method(call.clone()), session).await;
-        match made {
-            Ok((job, _)) => session
-                .printer
-                .say(format!("job {} calls {} doors", job.job_id, meant.count)),
-            Err(error) if is_busy(&error) => {
-                session
-                    .printer
-                    .say("the hub runs another job and no second one: calling every door directly");
-                let twins: Vec<Twin> = session.hub.query(&meant.target.query()).await?;
-                let doors = twins.into_iter().map(|twin| twin.device_id).collect();
-                return directly(doors, plan.id(), call, aim, session).await;
-            }
-            Err(error) => return Err(error),
-        }
-        match aim.deadline {
-            None => wait::watch_as(plan.id(), aim.wanted, session).await,
-            Some(deadline) => wait::wait_as(plan.id(), deadline, aim.wanted, session).await,
+        let several = meant.target.parts().len() > 1;
+        // Where one runs at a time, the first of several would be made and the rest refused.
+        let instead = match several && !session.hub.is_door_hub().await? {
+            true => "so many names take several jobs, and the hub runs one at a time",
+            false => match plan.submit(JobAction::Method(call.clone()), session).await {
+                Ok((jobs, _)) => {
+                    let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
+                    session.printer.say(calling(&ids, meant.count()));
+                    return wait::watch_all(&ids, aim.deadline, aim.wanted, session).await;
+                }
+                Err(error) if is_busy(&error) && !several => {
+                    "the hub runs another job and no second one"
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        session
+            .printer
+            .say(format!("{instead}: calling every door directly"));
+        let doors = meant.names(session).await?;
+        directly(doors, plan.id(), call, aim, session).await
+    }
+}
+
+/// What is said of jobs that were made: that they call so many doors.
+fn calling(ids: &[JobId], doors: usize) -> String {
+    match ids {
+        [id] => format!("job {id} calls {doors} doors"),
+        ids => {
+            let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+            format!("jobs {} call {doors} doors", ids.join(", "))
         }
     }
 }

@@ -138,7 +138,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
     let Some(target) = Target::from_args(&target)? else {
         return Ok(None);
     };
-    let twins: Vec<Twin> = session.hub.query(&target.query()).await?;
+    let twins = target.twins(session).await?;
     let found: BTreeSet<String> = twins
         .iter()
         .map(|twin| twin.device_id.to_string())

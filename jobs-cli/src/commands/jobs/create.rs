@@ -67,7 +67,7 @@ pub(super) fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<P
         WorkCommand::Twin(args) => ("twin", &args.target, &args.schedule, args.confirm, None),
         WorkCommand::Tags(args) => ("tags", &args.target, &args.schedule, args.confirm, None),
     };
-    let plan = Plan::new(what, Target::required_in_parts(target)?, schedule, session)?;
+    let plan = Plan::new(what, Target::required(target)?, schedule, session)?;
     let action = match work {
         WorkCommand::Lock(args) => lock(args, &plan)?,
         WorkCommand::Unlock(args) => unlock(args, &plan)?,

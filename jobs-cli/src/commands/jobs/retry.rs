@@ -57,7 +57,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         ));
         return Ok(ExitStatus::Success);
     }
-    let target = Target::required_in_parts(&TargetArgs {
+    let target = Target::required(&TargetArgs {
         doors,
         ..TargetArgs::default()
     })?;

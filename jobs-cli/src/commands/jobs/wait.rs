@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::follow::{self, Ended, Pace};
 use super::view::View;
-use super::{explain_job, print_report, print_reports, verdict};
+use super::{explain_job, print_report, print_reports};
 use crate::door::LockState;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{self, OutcomeRow, Progress, Wanted};
@@ -23,136 +23,98 @@ const LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// Names in one query: well below what a hub takes.
 pub(super) const NAMES_IN_QUERY: usize = 50;
 
-/// Follows a job to its end.
+/// Follows a job to its end; with a deadline also the doors that accepted, until all are there or the time is up.
 pub(super) async fn watch(
     id: &JobId,
+    deadline: Option<Duration>,
     accept_unproven: bool,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let wanted = wanted(id, accept_unproven, session).await?;
-    watch_as(id, wanted, session).await
+    watch_all(std::slice::from_ref(id), deadline, wanted, session).await
 }
 
-/// Follows a job whose aim is known.
-pub(in crate::commands) async fn watch_as(
-    id: &JobId,
-    wanted: Wanted,
-    session: &Session,
-) -> anyhow::Result<ExitStatus> {
-    let mut view = View::new(&session.printer);
-    let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
-    let ended = tokio::select! {
-        ended = followed => ended,
-        _ = tokio::signal::ctrl_c() => {
-            drop(view);
-            return Ok(interrupted(id, session));
-        }
-    };
-    let Ended { job, rows } = ended?;
-    print_report(&job, &rows, wanted, &session.printer)?;
-    Ok(verdict(&job, &rows))
-}
-
-/// Follows jobs that belong together to their ends, and tells of all their doors at once.
+/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors at once.
 pub(in crate::commands) async fn watch_all(
     ids: &[JobId],
+    deadline: Option<Duration>,
     wanted: Wanted,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    if let [id] = ids {
-        return watch_as(id, wanted, session).await;
-    }
+    let ends = deadline.map(|deadline| Instant::now() + deadline);
+    let printer = &session.printer;
     let mut ended: Vec<Ended> = Vec::new();
     for id in ids {
-        let mut view = View::new(&session.printer);
+        let mut view = View::new(printer);
         let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
         ended.push(tokio::select! {
             ended = followed => ended?,
+            () = until(ends) => {
+                drop(view);
+                let seconds = deadline.unwrap_or_default().as_secs();
+                printer.warn(format!("job {id} is not over, and the deadline of {seconds} s has passed"));
+                return Ok(ExitStatus::Deadline);
+            }
             _ = tokio::signal::ctrl_c() => {
                 drop(view);
-                return Ok(interrupted_of(ids, session));
+                return Ok(interrupted(ids, session));
             }
         });
     }
-    print_reports(&ended, wanted, &session.printer)?;
-    let rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
-    let completed = ended
-        .iter()
-        .all(|ended| ended.job.status == JobStatus::Completed);
-    match completed {
-        true => Ok(outcome::verdict(&rows)),
-        false => Ok(ExitStatus::Incomplete),
-    }
-}
-
-/// Follows a job, then the doors that accepted, until all are there or the time is up.
-pub(super) async fn wait(
-    id: &JobId,
-    deadline: Duration,
-    accept_unproven: bool,
-    session: &Session,
-) -> anyhow::Result<ExitStatus> {
-    let wanted = wanted(id, accept_unproven, session).await?;
-    wait_as(id, deadline, wanted, session).await
-}
-
-/// Like [`wait`], for a job whose aim is known.
-pub(in crate::commands) async fn wait_as(
-    id: &JobId,
-    deadline: Duration,
-    wanted: Wanted,
-    session: &Session,
-) -> anyhow::Result<ExitStatus> {
-    let ends = Instant::now() + deadline;
-    let mut view = View::new(&session.printer);
-    let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
-    let ended = tokio::select! {
-        ended = followed => ended,
-        () = tokio::time::sleep_until(ends) => {
-            drop(view);
-            session.printer.warn(format!("job {id} is not over, and the deadline of {} s has passed", deadline.as_secs()));
-            return Ok(ExitStatus::Deadline);
+    let mut in_time = true;
+    if let Some(ends) = ends {
+        let rows = ended.iter().flat_map(|ended| &ended.rows);
+        let accepted = rows
+            .filter(|row| row.progress == Progress::Accepted)
+            .count();
+        if accepted > 0 {
+            printer.say(format!(
+                "{accepted} accepted and not there yet: waiting for them"
+            ));
         }
-        _ = tokio::signal::ctrl_c() => {
-            drop(view);
-            return Ok(interrupted(id, session));
+        for Ended { rows, .. } in &mut ended {
+            in_time &= tokio::select! {
+                there = until_there(&session.hub, rows, wanted, ends) => there?,
+                _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+            };
         }
-    };
-    drop(view);
-    let Ended { job, mut rows } = ended?;
-    let accepted = rows
-        .iter()
-        .filter(|row| row.progress == Progress::Accepted)
-        .count();
-    if accepted > 0 {
-        session.printer.say(format!(
-            "{accepted} accepted and not there yet: waiting for them"
-        ));
     }
-    let all_there = tokio::select! {
-        there = until_there(&session.hub, &mut rows, wanted, ends) => there?,
-        _ = tokio::signal::ctrl_c() => return Ok(interrupted(id, session)),
-    };
-    print_report(&job, &rows, wanted, &session.printer)?;
-    match all_there {
-        true => Ok(verdict(&job, &rows)),
-        false => Ok(ExitStatus::Deadline),
+    match &ended[..] {
+        [Ended { job, rows }] => print_report(job, rows, wanted, printer)?,
+        several => print_reports(several, wanted, printer)?,
+    }
+    if !in_time {
+        return Ok(ExitStatus::Deadline);
+    }
+    let completed = |ended: &Ended| ended.job.status == JobStatus::Completed;
+    if !ended.iter().all(completed) {
+        return Ok(ExitStatus::Incomplete);
+    }
+    let rows: Vec<OutcomeRow> = ended.into_iter().flat_map(|ended| ended.rows).collect();
+    Ok(outcome::verdict(&rows))
+}
+
+/// Never, when there is no such time.
+async fn until(ends: Option<Instant>) {
+    match ends {
+        Some(ends) => tokio::time::sleep_until(ends).await,
+        None => std::future::pending().await,
     }
 }
 
-fn interrupted_of(ids: &[JobId], session: &Session) -> ExitStatus {
-    let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
-    session.printer.say(format!(
-        "not watching any more; jobs {} go on without us: doorctl jobs watch ID, or doorctl jobs cancel ID",
-        ids.join(", ")
-    ));
-    ExitStatus::Interrupted
-}
-
-fn interrupted(id: &JobId, session: &Session) -> ExitStatus {
-    session.printer.say(format!(
-        "not watching any more; job {id} goes on without us: doorctl jobs watch {id}, or doorctl jobs cancel {id}"
-    ));
+fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
+    session.printer.say(match ids {
+        [id] => format!(
+            "not watching any more; job {id} goes on without us: doorctl jobs watch {id}, or doorctl jobs cancel {id}"
+        ),
+        ids => {
+            let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+            format!(
+                "not watching any more; jobs {} go on without us: doorctl jobs watch ID, or doorctl jobs cancel ID",
+                ids.join(", ")
+            )
+        }
+    });
     ExitStatus::Interrupted
 }
 

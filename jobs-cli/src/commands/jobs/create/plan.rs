@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::contract::{CommandId, Window};
-use doorctl::{ClientError, Page};
+use doorctl::ClientError;
 use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
-use iothub_protocol::twin::Twin;
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 use rand::Rng as _;
@@ -105,37 +104,23 @@ impl Plan {
     ) -> anyhow::Result<ExitStatus> {
         let matching = matching(doors);
         let printer = &session.printer;
-        let ids = numbered(&self.id, self.target.parts().len())?;
-        if ids.len() > 1 {
-            printer.say(format!(
-                "one condition cannot name {} doors: {} jobs do it together",
-                self.target.names.len(),
-                ids.len()
-            ));
-        }
-        let mut jobs = Vec::new();
-        let mut wanted = Wanted::Answered;
-        for (id, condition) in ids.iter().zip(self.target.parts()) {
-            let submitted = self.submit_part(id, condition, action.clone(), session);
-            let (job, wants) = submitted
-                .await
-                .map_err(|not_made| not_made.told(id, &jobs))?;
-            match ids.len() {
-                1 => printer.say(format!("job {id} is {}: {matching}", job.status)),
-                _ => printer.say(format!("job {id} is {}", job.status)),
+        let (jobs, wanted) = self.submit(action, session).await?;
+        match &jobs[..] {
+            [job] => printer.say(format!("job {} is {}: {matching}", job.job_id, job.status)),
+            jobs => {
+                for job in jobs {
+                    printer.say(format!("job {} is {}", job.job_id, job.status));
+                }
+                printer.say(&matching);
             }
-            wanted = wants;
-            jobs.push(job);
-        }
-        if ids.len() > 1 {
-            printer.say(&matching);
         }
         printer.say(format!("starts {}", self.at.echo(Timestamp::now())));
         if let Some(note) = &self.at.note {
             printer.say(format!("note: {note}"));
         }
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         if self.watch {
-            return wait::watch_all(&ids, wanted, session).await;
+            return wait::watch_all(&ids, None, wanted, session).await;
         }
         match (printer.format(), &jobs[..]) {
             (Format::Table, _) => {
@@ -156,15 +141,31 @@ impl Plan {
         Ok(ExitStatus::Success)
     }
 
-    /// Hands a job with one condition to the hub; gives it, and what it wants of each door.
+    /// Hands the job, or the jobs, to the hub; gives them, and what they want of each door.
     pub(in crate::commands) async fn submit(
         &self,
         action: JobAction,
         session: &Session,
-    ) -> anyhow::Result<(JobResponse, Wanted)> {
-        self.submit_part(&self.id, &self.target.condition, action, session)
-            .await
-            .map_err(|not_made| not_made.told(&self.id, &[]))
+    ) -> anyhow::Result<(Vec<JobResponse>, Wanted)> {
+        let ids = numbered(&self.id, self.target.parts().len())?;
+        if ids.len() > 1 {
+            session.printer.say(format!(
+                "one condition cannot name {} doors: {} jobs do it together",
+                self.target.names.len(),
+                ids.len()
+            ));
+        }
+        let mut jobs = Vec::new();
+        let mut wanted = Wanted::Answered;
+        for (id, condition) in ids.iter().zip(self.target.parts()) {
+            let submitted = self.submit_part(id, condition, action.clone(), session);
+            let (job, wants) = submitted
+                .await
+                .map_err(|not_made| not_made.told(id, &jobs))?;
+            wanted = wants;
+            jobs.push(job);
+        }
+        Ok((jobs, wanted))
     }
 
     async fn submit_part(
@@ -228,17 +229,7 @@ impl Plan {
         &self,
         session: &Session,
     ) -> anyhow::Result<usize> {
-        let doors = match self.target.parts() {
-            [_] => {
-                let query = self.target.query();
-                let page: Page<Twin> = session.hub.query_page(&query, None).await?;
-                match page.continuation {
-                    None => page.items.len(),
-                    Some(_) => self.target.count(session).await?,
-                }
-            }
-            _ => self.target.count(session).await?,
-        };
+        let doors = self.target.find(session).await?.count;
         if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
         }
