@@ -31,7 +31,7 @@ msrv:
 
 # Build for a Raspberry Pi in cross's container: `just cross door-agent armv7-unknown-linux-gnueabihf`.
 cross PROGRAM="door-agent" TARGET="aarch64-unknown-linux-gnu":
-    CROSS_CONFIG=cross.toml cross build --locked --profile dist --target {{ TARGET }} -p {{ PROGRAM }}
+    CROSS_CONFIG=cross.toml cross build --locked --profile {{ if PROGRAM == "door-hub" { "dist-hub" } else { "dist" } }} --target {{ TARGET }} -p {{ PROGRAM }}
 
 # Build the agent (arm64, armhf) and the hub (arm64) without a container, and run them once under qemu.
 cross-debian *WHAT:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # debian-cross-build.sh [PROGRAM:ARCH...] - build what the packages ship for Raspberry Pis, without a container, and prove that it runs.
 #
-# Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85 and [profile.dist]. The Rust toolchain comes
-# from debian-toolchain.sh and is kept under the user's cache folder, apart from that of debian-build.sh; C compilers, C libraries and qemu are
-# Debian's packages, installed when they are missing. The programs go to target/rust-1.85-cross/TARGET/dist (DEBIAN_CROSS_TARGET is another
+# Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85 and [profile.dist], the hub with
+# [profile.dist-hub]. The Rust toolchain comes from debian-toolchain.sh and is kept under the user's cache folder, apart from that of
+# debian-build.sh; C compilers, C libraries and qemu are Debian's packages, installed when they are missing. The programs go to target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET is another
 # target folder).
 #
 # Each program is run once under qemu. It must need no glibc newer than Debian 12's, 2.36. Its size, what it needs, how long it takes to start
@@ -114,8 +114,10 @@ for what in "$@"; do
         arm64) target=aarch64-unknown-linux-gnu emulator=(qemu-aarch64-static -L /usr/aarch64-linux-gnu) machine=AArch64 ;;
         armhf) target=armv7-unknown-linux-gnueabihf emulator=(qemu-arm-static -L /usr/arm-linux-gnueabihf) machine=ARM ;;
     esac
-    "$toolchain/bin/cargo" build --profile dist --locked --target "$target" -p "$program" --bin "$program"
-    file=$CARGO_TARGET_DIR/$target/dist/$program
+    profile=dist
+    [ "$program" != door-hub ] || profile=dist-hub
+    "$toolchain/bin/cargo" build --profile "$profile" --locked --target "$target" -p "$program" --bin "$program"
+    file=$CARGO_TARGET_DIR/$target/$profile/$program
     readelf --file-header "$file" | grep -q "Machine: *$machine\$" || die "$file is not of $machine"
     needed=$(glibc_needed "$file")
     [ -n "$needed" ] || die "cannot tell which glibc $file needs"

@@ -39,7 +39,8 @@ command -v lintian >/dev/null || as_root apt-get install -y -qq --no-install-rec
 
 export DEBIAN_BUILD_TARGET=${DEBIAN_BUILD_TARGET:-target/rust-1.85} DEBIAN_CROSS_TARGET=${DEBIAN_CROSS_TARGET:-target/rust-1.85-cross}
 for what in "$@"; do
-    program=${what%:*} arch=${what#*:}
+    program=${what%:*} arch=${what#*:} profile=dist
+    [ "$program" != door-hub ] || profile=dist-hub
     case $arch in
         amd64) triple=x86_64-unknown-linux-gnu run=() ;;
         arm64) triple=aarch64-unknown-linux-gnu run=(qemu-aarch64-static -L /usr/aarch64-linux-gnu) ;;
@@ -49,11 +50,11 @@ for what in "$@"; do
         deploy/debian-build.sh
         target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/debug run=() shape=(--profile dev)
     elif [ "$arch" = "$host" ]; then
-        deploy/debian-build.sh build --profile dist --target "$triple" -p "$program" --bin "$program"
-        target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/$triple/dist run=() shape=(--no-strip --profile dist --target "$triple")
+        deploy/debian-build.sh build --profile "$profile" --target "$triple" -p "$program" --bin "$program"
+        target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/$triple/$profile run=() shape=(--no-strip --profile "$profile" --target "$triple")
     else
         deploy/debian-cross-build.sh "$what"
-        target=$DEBIAN_CROSS_TARGET built=$DEBIAN_CROSS_TARGET/$triple/dist shape=(--no-strip --profile dist --target "$triple")
+        target=$DEBIAN_CROSS_TARGET built=$DEBIAN_CROSS_TARGET/$triple/$profile shape=(--no-strip --profile "$profile" --target "$triple")
     fi
     documents=target/packages/documents/$program
     # Of an older release, too: what is there afterwards is what was made.
