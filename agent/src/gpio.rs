@@ -253,21 +253,30 @@ pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError
     }
 }
 
-/// De-energises the outputs of a board that no agent has: for `ExecStopPost`, after a kill that let nothing run.
+/// De-energises the outputs of a board that no agent has, but for the pins `except`: for `ExecStopPost`, after a kill that let nothing run.
 ///
 /// # Errors
 /// As [`open`]; an agent that still has the pins is one.
-pub fn de_energise(config: &BoardConfig, door: &str) -> Result<(), BoardError> {
+pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<(), BoardError> {
     match config.kind {
         BoardKind::Simulated => Ok(()),
         #[cfg(target_os = "linux")]
-        BoardKind::RaspberryPi => raspberry_pi::de_energise(config, door),
+        BoardKind::RaspberryPi => raspberry_pi::de_energise(config, door, except),
         #[cfg(not(target_os = "linux"))]
         BoardKind::RaspberryPi => {
-            let _ = door;
+            let _ = (door, except);
             Err(BoardError::NotHere)
         }
     }
+}
+
+/// De-energises what agents of this machine that were killed drove and nobody has since, whatever their configurations say by now. Gives the BCM
+/// numbers of the pins that are de-energised, none on a machine without a board, and what kept it from another one.
+pub fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
+    #[cfg(target_os = "linux")]
+    return raspberry_pi::de_energise_left_behind();
+    #[cfg(not(target_os = "linux"))]
+    (Vec::new(), Ok(()))
 }
 
 /// The earlier of two moments that may not come.

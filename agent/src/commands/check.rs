@@ -94,7 +94,7 @@ fn check_egress(report: &Report, egress: Option<Egress>) {
         ),
         Some(Egress::HardwareRelease) => report.fine(
             "egress",
-            "exit button and fire release cut the lock's power in hardware: try both with this machine switched off",
+            "exit button and fire release cut the lock's power in hardware: try both while it is locked and this machine cannot see them",
         ),
         Some(Egress::None) => report.note(
             "egress",
@@ -127,6 +127,14 @@ fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bo
             "pins",
             "none, the board is simulated: it locks no real door",
         );
+    }
+    for (role, output) in board.outputs.all() {
+        if let Some((output, hazard)) = output.and_then(|it| Some((it, it.hazard_at_boot()?))) {
+            report.note(
+                "pins",
+                format_args!("BCM {} as {role}: {hazard}", output.pin),
+            );
+        }
     }
     if running {
         return report.note("pins", "the running agent has them");

@@ -6,11 +6,24 @@ use std::process::ExitCode;
 use anyhow::Context;
 use door_agent::{AgentConfig, gpio};
 
-/// Takes all power off the strike.
+/// Takes all power off the strike, and off what a killed agent drove by a configuration that is gone, or can no longer be read.
 pub(crate) fn de_energise(config: &Path) -> anyhow::Result<ExitCode> {
-    let board = AgentConfig::load_board(config)?;
     let door = config.file_stem().unwrap_or_default().to_string_lossy();
-    gpio::de_energise(&board, &door).context("cannot de-energise the strike")?;
+    let (left, failed) = gpio::de_energise_left_behind();
+    for pin in &left {
+        println!("BCM {pin}, which a killed agent drove, is de-energised");
+    }
+    // Neither keeps the other from it, or from being told.
+    let failed = failed.context("cannot de-energise what a killed agent drove");
+    if let Err(error) = &failed {
+        eprintln!("error: {error:#}");
+    }
+    let board = AgentConfig::load_board(config)?;
+    // The level at which the killed agent's pins are energised is the one that it drove them by.
+    gpio::de_energise(&board, &door, &left).context("cannot de-energise the strike")?;
     println!("{door}: the strike is de-energised");
-    Ok(ExitCode::SUCCESS)
+    Ok(match failed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
 }

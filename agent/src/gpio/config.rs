@@ -286,6 +286,31 @@ impl OutputPins {
     }
 }
 
+impl OutputPin {
+    /// What may energise it between power-on and the start of the agent, when the pin is not the agent's yet.
+    ///
+    /// Source: BCM2835 ARM Peripherals, table 6-31 (pulls at reset: up for BCM 0 to 8, down for the others); the firmware reads a HAT's EEPROM over
+    /// BCM 0 and 1, and with the serial console on drives BCM 14 (TXD), whose idle level is high.
+    #[must_use]
+    pub fn hazard_at_boot(self) -> Option<&'static str> {
+        match (self.pin, self.active) {
+            (0 | 1, _) => {
+                Some("the firmware drives it at power-on to look for a HAT: take another")
+            }
+            (14 | 15, _) => Some(
+                "it is the serial console's, which drives it from power-on: take another, or switch the console off",
+            ),
+            (2..=8, ActiveLevel::High) => Some(
+                "it is pulled up until the agent has it, and energised without the 10 kΩ to ground: BCM 9 to 27 are pulled down",
+            ),
+            (9.., ActiveLevel::Low) => Some(
+                "it is pulled down until the agent has it, and energised without the 10 kΩ to 3.3 V: BCM 2 to 8 are pulled up",
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl InputPins {
     /// Every input with its key.
     #[must_use]
@@ -346,6 +371,28 @@ mod tests {
         assert!(
             toml::from_str::<BoardConfig>("kind = \"simulated\"\nbolt_travle = \"1s\"").is_err()
         );
+    }
+
+    #[test]
+    fn pins_that_something_drives_before_the_agent_are_told() {
+        let hazard = |pin, active| OutputPin { pin, active }.hazard_at_boot();
+        for (pin, active, expected) in [
+            (1, ActiveLevel::Low, "HAT"),
+            (8, ActiveLevel::High, "pulled up until"),
+            (9, ActiveLevel::Low, "pulled down until"),
+            (14, ActiveLevel::High, "serial console"),
+        ] {
+            let told = hazard(pin, active).unwrap();
+            assert!(told.contains(expected), "BCM {pin}: {told}");
+        }
+        for (pin, active) in [
+            (2, ActiveLevel::Low),
+            (8, ActiveLevel::Low),
+            (9, ActiveLevel::High),
+            (17, ActiveLevel::High),
+        ] {
+            assert_eq!(hazard(pin, active), None, "BCM {pin}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The header of a Raspberry Pi, through rppal. Nothing else names rppal.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use door_core::{Inputs, Outputs, Reading};
 use log::warn;
@@ -9,7 +9,7 @@ use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
 use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
 use super::debounce::Debounce;
-use super::pin_claim::{DIRECTORY, PinClaim};
+use super::pin_claim::{DIRECTORY, LAST_RESORT, LeftBehind, PinClaim};
 use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier};
 
 /// The pins of one door.
@@ -17,7 +17,7 @@ use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier};
 pub(super) struct RaspberryPi {
     outputs: Driven,
     inputs: Sensed,
-    _claims: Vec<PinClaim>,
+    claims: Vec<PinClaim>,
 }
 
 #[derive(Debug)]
@@ -53,13 +53,32 @@ struct Input {
 
 impl RaspberryPi {
     pub(super) fn open(config: &BoardConfig, door: &str, wake: &Wake) -> Result<Self, BoardError> {
-        let claims = claim_all(config, door)?;
+        let mut claims = claim_all(config, door)?;
+        let outputs = config.outputs.all().into_iter();
+        for output in outputs.filter_map(|(_, output)| output) {
+            let mut claims = claims.iter_mut();
+            if let Some(claim) = claims.find(|claim| claim.pin() == output.pin) {
+                claim.drives(output.active)?;
+            }
+        }
         let gpio = Gpio::new().map_err(peripheral)?;
         Ok(Self {
             outputs: Driven::open(&gpio, &config.outputs)?,
             inputs: Sensed::open(&gpio, &config.inputs, wake)?,
-            _claims: claims,
+            claims,
         })
+    }
+}
+
+impl Drop for RaspberryPi {
+    fn drop(&mut self) {
+        self.outputs.drive(Outputs::DeEnergised);
+        for claim in &mut self.claims {
+            // Whoever finds it then de-energises it once more.
+            if let Err(error) = claim.forget() {
+                warn!("{error}");
+            }
+        }
     }
 }
 
@@ -185,18 +204,67 @@ pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, Boa
         .collect()
 }
 
-/// The last resort: nobody holds the pins, and what they show is not known.
-pub(super) fn de_energise(config: &BoardConfig, door: &str) -> Result<(), BoardError> {
+/// The last resort: nobody holds the pins, and what they show is not known. `except` has been cared for.
+pub(super) fn de_energise(
+    config: &BoardConfig,
+    door: &str,
+    except: &[u8],
+) -> Result<(), BoardError> {
+    let outputs = config.outputs.all().into_iter();
+    let outputs = outputs.filter_map(|(role, output)| Some((role, output?)));
+    let outputs: Vec<_> = outputs
+        .filter(|(_, output)| !except.contains(&output.pin))
+        .collect();
     let mut claims = Vec::new();
-    for (role, output) in config.outputs.all() {
-        if let Some(output) = output {
-            let claim = PinClaim::take(Path::new(DIRECTORY), output.pin, role, door)?;
-            claims.push(claim);
-        }
+    for (role, output) in &outputs {
+        claims.push(claim_soon(output.pin, role, door)?);
     }
     let gpio = Gpio::new().map_err(peripheral)?;
-    // Opening sets the safe level, and dropping leaves it.
-    Driven::open(&gpio, &config.outputs).map(drop)
+    for (role, output) in outputs {
+        // Opening sets the safe level, and dropping leaves it.
+        drop(Output::open(&gpio, role, output)?);
+    }
+    claims.iter_mut().try_for_each(PinClaim::forget)
+}
+
+/// Takes a pin that another door's last resort may be looking at right now.
+fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, BoardError> {
+    let mut tries = 20;
+    loop {
+        match PinClaim::take(Path::new(DIRECTORY), pin, role, door) {
+            Err(BoardError::PinHeld { .. }) if tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Like [`de_energise`], of what processes that were killed drove, whatever the configurations say now. Gives the pins that are de-energised, and
+/// what kept it from another.
+pub(super) fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
+    let mut pins = Vec::new();
+    let mut failed = Ok(());
+    // One at a time, so that another door finds its pins free.
+    for pin in config::HEADER {
+        let Some(left) = LeftBehind::take(Path::new(DIRECTORY), pin) else {
+            continue;
+        };
+        match let_go(left) {
+            Ok(()) => pins.push(pin),
+            Err(error) => failed = Err(error),
+        }
+    }
+    (pins, failed)
+}
+
+fn let_go(left: LeftBehind) -> Result<(), BoardError> {
+    let (pin, active) = (left.pin, left.active);
+    let gpio = Gpio::new().map_err(peripheral)?;
+    let output = config::OutputPin { pin, active };
+    drop(Output::open(&gpio, LAST_RESORT, output)?);
+    left.forget()
 }
 
 impl Driven {
