@@ -52,6 +52,8 @@ script=$(cat "$(dirname "$0")/install-agent.sh") || die "install-agent.sh is not
 umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# A shell that a signal ends runs no EXIT trap by itself.
+trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 arguments=$(quoted "$door")
 take() {
     [ -n "$2" ] || return 0
@@ -68,6 +70,7 @@ remote="set -e
 umask 077
 folder=\$(mktemp -d)
 trap 'rm -rf \"\$folder\"' EXIT
+trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 tar -xf - -C \"\$folder\"
 as=
 [ \"\$(id -u)\" = 0 ] || as='sudo -n'

@@ -60,6 +60,8 @@ stage=$etc/.enroll-$door
 rm -rf "$stage"
 mkdir -p "$stage"
 trap 'rm -rf "$stage"' EXIT
+# A shell that a signal ends runs no EXIT trap by itself.
+trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 cp "$connection" "$stage/$door.connection-string"
 [ -z "$ca" ] || cp "$ca" "$stage/$door.ca.pem"
 [ -n "$ca" ] || [ ! -e "$etc/$door.ca.pem" ] || cp "$etc/$door.ca.pem" "$stage/"

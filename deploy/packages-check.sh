@@ -60,7 +60,10 @@ begin() {
 }
 case "$*" in
     "list-units "*) for file in /run/units/door-agent@*; do [ ! -e "$file" ] || echo "${file##*/}.service loaded active running Controller of a door"; done ;;
-    "restart "*) end && begin ;;
+    "show -P ActiveState "*) if [ -e "/run/units/$unit" ]; then echo active; else echo inactive; fi ;;
+    "is-active "*) [ -e "/run/units/$unit" ] ;;
+    "is-enabled "*) [ -L "/etc/systemd/system/multi-user.target.wants/$unit.service" ] || [ "$unit" = door-agent-reboot.path ] ;;
+    "restart "*) end && [ ! -e /broken ] && begin ;;
     "try-restart "*) [ ! -e "/run/units/$unit" ] || { end && begin; } ;;
     "start "*) begin ;;
     "disable --now "*) [ ! -e "/run/units/$unit" ] || end ;;

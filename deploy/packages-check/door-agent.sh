@@ -73,7 +73,15 @@ stage="restarted by hand"
 inside door-agent restart --force cellar >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
 [[ "$(program_of door-agent@cellar)" != *'(deleted)' ]] || die "$stage: cellar runs the old program"
 echo "$stage: the other door, by force"
-for name in lobby cellar attic; do
+
+stage="not started again"
+touch "$root/broken"
+inside dpkg -i /packages/door-agent-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+grep -q '^door-agent: door-agent@lobby.service was not restarted as it should' "$work/said" || die "$stage: lobby is not named: $(cat "$work/said")"
+grep -q '^door-agent: door-agent@cellar.service goes on ' "$work/said" || die "$stage: cellar is not named: $(cat "$work/said")"
+rm "$root/broken"
+echo "$stage: the door that could not be restarted is named as one that is down"
+for name in cellar attic; do
     kill "$(cat "$root/run/units/door-agent@$name")"
     rm "$root/run/units/door-agent@$name"
 done
@@ -86,8 +94,20 @@ present etc/door-agent/lobby.connection-string var/lib/door-agent/attic/slots va
 asked "stop door-agent@*.service"
 echo "$stage: settings, keys and slots stay"
 
+stage="installed again"
+mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+ln -s /usr/lib/systemd/system/door-agent@.service "$root/etc/systemd/system/multi-user.target.wants/door-agent@lobby.service"
+: >"$root/systemctl.log"
+inside dpkg -i /packages/door-agent-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+asked "start door-agent-reboot.path"
+grep -qxF 'door-agent: door-agent@lobby.service is enabled and does not run; to start it: systemctl start door-agent@lobby' "$work/said" ||
+    die "$stage: lobby, which stands still, is not named: $(cat "$work/said")"
+echo "$stage: a door that the removal had stopped is named"
+
 stage="purged"
+mkdir "$root/etc/door-agent/.enroll-attic"
+touch "$root/etc/door-agent/lobby.key" "$root/etc/door-agent/.enroll-attic/attic.connection-string"
 inside dpkg -P door-agent >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
-absent etc/door-agent/lobby.connection-string var/lib/door-agent etc/door-agent/example.toml run/door-agent
+absent etc/door-agent/lobby.connection-string etc/door-agent/lobby.key etc/door-agent/.enroll-attic var/lib/door-agent etc/door-agent/example.toml run/door-agent
 present etc/door-agent/lobby.toml
 echo "$stage: keys and state are gone, the operator's own settings stay"

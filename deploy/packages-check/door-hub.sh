@@ -51,6 +51,13 @@ absent usr/bin/door-hub usr/lib/systemd/system/door-hub.service run/units/door-h
 [ "$(hub_keys)" = "$before" ] || die "$stage: settings, certificates or keys have changed: $(diff <(echo "$before") <(hub_keys))"
 echo "$stage: the hub has ended, its data stays"
 
+stage="installed again"
+inside dpkg -i /packages/door-hub-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
+grep -qxF 'door-hub: its data is there, and it does not run; to start it: systemctl enable --now door-hub' "$work/said" ||
+    die "$stage: the next step is not told: $(cat "$work/said")"
+absent run/units/door-hub
+echo "$stage: it is told how to start it"
+
 stage="purged"
 inside dpkg -P door-hub >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
 absent var/lib/door-hub "$data" usr/share/doc/door-hub

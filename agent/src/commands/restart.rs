@@ -8,10 +8,13 @@ use door_agent::AgentConfig;
 use door_agent::restart::{Next, Standing};
 use door_agent::tls::TlsCache;
 
+/// The exit status when the door was left alone: it goes on as it was.
+const LEFT_ALONE: u8 = 3;
+
 /// Where the service has the configurations of the doors.
 const CONFIGURATIONS: &str = "/etc/door-agent";
 
-/// Restarts `door-agent@NAME`, when that does not move its lock or when it is `force`d.
+/// Restarts `door-agent@NAME`, when that does not move its lock or when it is `force`d; else the exit status is [`LEFT_ALONE`].
 pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow::Result<ExitCode> {
     let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {
@@ -26,10 +29,15 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
     let stays = if force {
         String::new()
     } else {
-        let want = judge(&config, name).with_context(|| {
-            format!("{name} is not restarted (`door-agent restart --force {name}` does it whatever moves)")
-        })?;
-        format!("; it was {want} all the while")
+        match judge(&config, name) {
+            Ok(want) => format!("; it was {want} all the while"),
+            Err(error) => {
+                eprintln!(
+                    "error: {name} is not restarted (`door-agent restart --force {name}` does it whatever moves): {error:#}"
+                );
+                return Ok(ExitCode::from(LEFT_ALONE));
+            }
+        }
     };
     let unit = format!("door-agent@{name}.service");
     let ended = Command::new("systemctl")

@@ -25,7 +25,12 @@ fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, Strin
     let asked = home.join("asked");
     std::fs::create_dir_all(&tools).unwrap();
     let systemctl = tools.join("systemctl");
-    let script = format!("#!/bin/sh\necho \"$*\" >>'{}'\n", asked.display());
+    let broken = home.join("broken");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>'{}'\n[ ! -e '{}' ]\n",
+        asked.display(),
+        broken.display()
+    );
     std::fs::write(&systemctl, script).unwrap();
     std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = std::env::var("PATH").unwrap();
@@ -68,7 +73,7 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
     let home = tempfile::tempdir().unwrap();
     let (config, _agent) = locked_door(home.path(), "kind = \"maglock\"");
     let (code, stdout, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
-    assert_eq!((code, stdout.as_str(), asked.as_str()), (1, "", ""));
+    assert_eq!((code, stdout.as_str(), asked.as_str()), (3, "", ""));
     assert_eq!(
         stderr,
         "error: lobby-east is not restarted (`door-agent restart --force lobby-east` does it whatever moves): \
@@ -81,13 +86,27 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
 }
 
 #[test]
+fn a_door_that_did_not_start_again_is_no_door_that_was_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, _agent) = locked_door(home.path(), "kind = \"maglock\"");
+    std::fs::write(home.path().join("broken"), "").unwrap();
+    let (code, _, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);
+    assert_eq!(code, 1);
+    assert_eq!(asked, "restart door-agent@lobby-east.service\n");
+    assert!(
+        stderr.contains("journalctl -u door-agent@lobby-east.service"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_door_that_would_not_start_again_goes_on_too() {
     let home = tempfile::tempdir().unwrap();
     let (config, _agent) = locked_door(home.path(), "kind = \"hold-strike\"\nfail = \"secure\"");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("mqtt_port", "mqtt_prot")).unwrap();
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
-    assert_eq!((code, asked.as_str()), (1, ""));
+    assert_eq!((code, asked.as_str()), (3, ""));
     assert!(
         stderr.contains("it would not start again: ")
             && stderr.contains("hub.mqtt_prot: unknown key"),
@@ -96,7 +115,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
     let settings = "ca_file = \"nowhere.pem\"\nmqtt_port = 1";
     std::fs::write(&config, text.replace("mqtt_port = 1", settings)).unwrap();
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
-    assert_eq!((code, asked.as_str()), (1, ""));
+    assert_eq!((code, asked.as_str()), (3, ""));
     assert!(
         stderr.contains("it would not start again: ") && stderr.contains("nowhere.pem"),
         "{stderr}"
@@ -106,7 +125,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
     let handed_over = home.path().join("door.connection-string");
     std::fs::write(&handed_over, "HostName=localhost").unwrap();
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
-    assert_eq!((code, asked.as_str()), (1, ""));
+    assert_eq!((code, asked.as_str()), (3, ""));
     assert!(stderr.contains("not a connection string"), "{stderr}");
 }
 
@@ -115,7 +134,7 @@ fn a_door_that_does_not_run_is_told_of_and_a_name_that_is_none() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
-    assert_eq!((code, asked.as_str()), (1, ""));
+    assert_eq!((code, asked.as_str()), (3, ""));
     assert!(
         stderr.contains("systemctl start door-agent@lobby-east"),
         "{stderr}"
@@ -124,6 +143,6 @@ fn a_door_that_does_not_run_is_told_of_and_a_name_that_is_none() {
     assert_eq!(code, 1);
     assert!(stderr.contains("expected the name of a door"), "{stderr}");
     let (code, _, stderr) = run(&["restart", "nowhere"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 3);
     assert!(stderr.contains("/etc/door-agent/nowhere.toml"), "{stderr}");
 }

@@ -393,6 +393,22 @@ fn settings_that_are_wrong_replace_none_that_are_right() {
 }
 
 #[test]
+fn a_restart_that_fails_leaves_no_door_that_goes_on() {
+    let site = Site::new();
+    site.enroll(&[]).expect(0);
+    site.write("lobby.toml", &site.settings("released"));
+    site.pi.fault("no-start");
+    site.enroll(&["--force"]).expect(1).says(&[
+        "door-agent@lobby on pi@door.example did not start again: ",
+        "next: ssh pi@door.example journalctl -u door-agent@lobby",
+    ]);
+    site.pi.mended("no-start");
+    site.enroll(&[])
+        .expect(0)
+        .says(&["door-agent@lobby is started"]);
+}
+
+#[test]
 fn a_door_that_does_not_start_or_report_is_told_with_what_it_says() {
     let site = Site::new();
     site.pi.fault("no-start");

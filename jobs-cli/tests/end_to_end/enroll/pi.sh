@@ -61,8 +61,8 @@ systemctl)
     *MainPID*) pid "$unit" ;;
     *InvocationID*) pid "$unit" ;;
     restart*)
-        [ ! -e "$PI/no-start" ] || { echo "Job for $unit.service failed." >&2; exit 1; }
         end "$unit"
+        [ ! -e "$PI/no-start" ] || { echo "Job for $unit.service failed." >&2; exit 1; }
         begin "$unit"
         ;;
     esac

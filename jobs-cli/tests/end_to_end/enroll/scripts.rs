@@ -110,7 +110,7 @@ fn the_plain_scripts_make_a_door_too_and_may_be_repeated() {
         &settings.replace("\"locked\"", "\"released\""),
     );
     site.script(&["--config", "lobby.toml"])
-        .expect(1)
+        .expect(3)
         .says(&["lobby is not restarted"]);
     site.script(&["--force"]).expect(0);
     assert_ne!(site.pi.process("lobby"), process);

@@ -148,8 +148,24 @@ impl Enrolment<'_> {
         Ok(())
     }
 
-    /// Sends the files, has them checked, and puts them in place: in this order, so that files that are wrong replace none that are right.
+    /// Sends the files, has them checked, and puts them in place: in this order, so that files that are wrong replace none that are right. What was
+    /// sent holds the key, and does not stay when that fails.
     pub(super) async fn configure(
+        &self,
+        ssh: &Ssh,
+        settings: &str,
+        identity: &DeviceIdentity,
+        steps: &mut Steps<'_>,
+    ) -> anyhow::Result<()> {
+        let placed = self.check_and_place(ssh, settings, identity, steps).await;
+        if placed.is_err() {
+            // That it could not be removed is not the error to tell.
+            drop(ssh.run(&Script::unstage(self.name()), None).await);
+        }
+        placed
+    }
+
+    async fn check_and_place(
         &self,
         ssh: &Ssh,
         settings: &str,
@@ -169,8 +185,6 @@ impl Enrolment<'_> {
         }
         let checked = ssh.run(&Script::check(name), None).await?;
         if !checked.succeeded {
-            // They hold the key; that they could not be removed is not the error to tell.
-            drop(ssh.run(&Script::unstage(name), None).await);
             return Err(self.check_failed(ssh, &checked).into());
         }
         steps.done("checked", "door-agent check finds nothing wrong on the Pi");
@@ -251,15 +265,25 @@ impl Enrolment<'_> {
             .run(&Script::restart(name, self.args.force), None)
             .await?;
         if !restarted.succeeded {
-            return Err(Failure::new(format!(
-                "door-agent@{name} on {} goes on with its old program or settings: {}",
-                ssh.host(),
-                restarted.last_words()
-            ))
-            .next(format!(
-                "when its lock may move, there: door-agent restart --force {name}; or repeat this command with --force"
-            ))
-            .status(ExitStatus::Refused)
+            let (host, said) = (ssh.host(), restarted.last_words());
+            let log = format!("ssh {host} journalctl -u door-agent@{name}");
+            return Err(match restarted.value("door") {
+                Some("alone") => Failure::new(format!(
+                    "door-agent@{name} on {host} goes on with its old program or settings: {said}"
+                ))
+                .next(format!(
+                    "when its lock may move, there: door-agent restart --force {name}; or repeat this command with --force"
+                ))
+                .status(ExitStatus::Refused),
+                Some("down") => Failure::new(format!(
+                    "door-agent@{name} on {host} did not start again: {said}"
+                ))
+                .next(log),
+                _ => Failure::new(format!(
+                    "door-agent@{name} on {host} could not be restarted: {said}"
+                ))
+                .next(log),
+            }
             .into());
         }
         steps.done(

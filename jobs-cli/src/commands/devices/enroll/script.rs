@@ -105,8 +105,18 @@ else
 fi
 "#;
 
-/// Restarts the door when its lock may move.
-const RESTART: &str = r#"door-agent restart "$@""#;
+/// Restarts the door when its lock may move; says whether it was left alone, or is down.
+const RESTART: &str = r#"
+status=0
+door-agent restart "$@" || status=$?
+for unit do :; done
+case $status in
+    0) ;;
+    3) echo door=alone ;;
+    *) systemctl is-active --quiet "door-agent@$unit" || echo door=down ;;
+esac
+exit "$status"
+"#;
 
 /// What the door says of itself, and the end of its log.
 const STATUS: &str = r#"
