@@ -23,6 +23,31 @@ fn install(home: &Path, name: &str, connection: &str) -> String {
     config.to_str().unwrap().to_owned()
 }
 
+#[test]
+fn every_example_on_a_pi_has_the_pins_of_the_drawings() {
+    let board = |path: &str| -> toml::Table {
+        let text = std::fs::read_to_string(repository(path)).unwrap();
+        let document: toml::Table = text.parse().unwrap();
+        document["board"].as_table().unwrap().clone()
+    };
+    let explained = board("deploy/examples/lobby-east.toml");
+    let packaged = board("deploy/debian/door-agent/example.toml");
+    let mut compared = 0;
+    for table in ["inputs", "outputs"] {
+        for (role, pin) in packaged[table].as_table().unwrap() {
+            for key in ["pin", "active", "bias"] {
+                assert_eq!(
+                    pin.get(key),
+                    explained[table][role].get(key),
+                    "{table}.{role}.{key}"
+                );
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_simulated_door_is_ready_to_run() {
     let hub = TestHub::start().await;
