@@ -14,7 +14,7 @@ use door_agent::{Agent, AgentSnapshot, RunningAgent, Shared, status};
 use door_core::contract::LockState;
 use serde_json::{Value, json};
 
-use crate::support::{TestHub, agent_until};
+use crate::support::{TestHub, agent_until, start_agent_again};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
@@ -290,7 +290,7 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
 
     let disk = state.to_str().unwrap();
     run("mount", &["-o", "remount,bind,ro", disk]);
-    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    let agent = start_agent_again(&config, &shared).await;
     let sim = agent.sim().unwrap();
     agent_until(&agent, |seen| {
         seen.disk.problem.is_some() && lock_of(seen) == LockState::Locked
@@ -413,7 +413,7 @@ async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
         agent.shutdown().await;
         harm(&state);
 
-        let agent = Agent::start(config.clone(), &shared).await.unwrap();
+        let agent = start_agent_again(&config, &shared).await;
         let kept = agent.snapshot().disk.kept_aside;
         assert!(!kept.is_empty(), "{what}");
         for kept in &kept {
@@ -435,7 +435,7 @@ async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
         agent.shutdown().await;
 
         // Mended: the next start finds nothing more, and the kept files as they were.
-        let agent = Agent::start(config, &shared).await.unwrap();
+        let agent = start_agent_again(&config, &shared).await;
         assert_eq!(agent.snapshot().disk.kept_aside, [] as [&str; 0], "{what}");
         assert!(kept.iter().all(|kept| Path::new(kept).exists()));
         agent.shutdown().await;
@@ -463,7 +463,7 @@ async fn a_saved_door_of_an_unknown_form_is_kept_aside() {
     });
     door.close().await;
 
-    let agent = Agent::start(config, &shared).await.unwrap();
+    let agent = start_agent_again(&config, &shared).await;
     assert_eq!(call(&agent, "lockDoor", "{}").await, 200);
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
     let kept = agent.snapshot().disk.kept_aside;

@@ -11,7 +11,7 @@ use door_core::contract::Mode;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{TestHub, agent_until};
+use crate::support::{TestHub, agent_until, start_agent_again};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_connects_reports_itself_and_obeys() {
@@ -115,7 +115,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
     agent.shutdown().await;
     hub.set_desired("lobby-east", json!({"floor": null, "building": 44}))
         .await;
-    let agent = Agent::start(config, &shared).await.unwrap();
+    let agent = start_agent_again(&config, &shared).await;
     let reported = hub
         .reported_until("lobby-east", |reported| reported["building"]["value"] == 44)
         .await;
@@ -168,7 +168,7 @@ async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
     assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
     agent.shutdown().await;
     hub.set_desired("lobby-east", json!({"floor": 2})).await;
-    let agent = Agent::start(config, &shared).await.unwrap();
+    let agent = start_agent_again(&config, &shared).await;
     hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == 2)
         .await;
     assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
@@ -227,7 +227,7 @@ async fn desired_settings_are_judged_one_by_one_and_kept() {
     // After a restart a bad value is answered with the one that is still in force.
     hub.set_desired("lobby-east", json!({"settings": {"strikeTime": -1}}))
         .await;
-    let agent = Agent::start(config, &shared).await.unwrap();
+    let agent = start_agent_again(&config, &shared).await;
     let reported = hub
         .reported_until("lobby-east", |reported| {
             reported["settings"]["strikeTime"]["ac"] == 400

@@ -211,7 +211,7 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
     let network = Network::before(hub.hub().mqtt_address()).await;
     let mut config = door_behind(&network, &hub, home.path()).await;
     // What gives no sign of life is found out soon.
-    config.hub.keep_alive = Duration::from_secs(1);
+    config.hub.keep_alive = Duration::from_secs(3);
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     agent_until(&agent, |seen| seen.link.connections == 1).await;
 

@@ -272,7 +272,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
         ),
         (
             "Turn the key switch",
-            "fire-reset",
+            "fire-reset for 3s",
             "  fire_reset is low: idle\n",
         ),
         ("Open the enclosure", "skip", ""),

@@ -126,7 +126,9 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
     );
     let mut agent = start(&config, &path, &[]);
     let heard = tokio::task::block_in_place(|| {
-        manager.until(|message| message.contains("nothing listens"));
+        manager.until(|message| {
+            message.contains("STATUS=locked, ") && message.contains("nothing listens")
+        });
         // A mistake changes nothing, and the agent lives.
         write_config(home.path(), &connection, "mqtt_prot = 1");
         agent.signal("HUP");
@@ -145,7 +147,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         assert!(log.contains("[door] wait"), "{log}");
         manager.until(|message| message.contains("hub connected"))
     });
-    assert!(heard.contains("locked, door closed"), "{heard}");
+    assert!(heard.contains("STATUS=locked, door closed"), "{heard}");
     let mut agent = agent;
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);

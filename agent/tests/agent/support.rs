@@ -26,6 +26,27 @@ pub(crate) struct TestHub {
     https_port: u16,
 }
 
+/// Starts what was there a moment before. A port or a lock may still be held by a process that another test has just forked, until it runs its own
+/// program.
+async fn until_started<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    start: impl Fn() -> F,
+) -> T {
+    let begin = Instant::now();
+    loop {
+        match start().await {
+            Ok(started) => return started,
+            Err(error) if begin.elapsed() > DEADLINE => panic!("{what}: {error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Starts an agent whose state another has had until now.
+pub(crate) async fn start_agent_again(config: &AgentConfig, shared: &Shared) -> RunningAgent {
+    until_started("the agent", || Agent::start(config.clone(), shared)).await
+}
+
 impl TestHub {
     pub(crate) async fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -55,7 +76,8 @@ impl TestHub {
 
     pub(crate) async fn start_again(&mut self) {
         let config = hub_config(self.home.path(), self.mqtt_port, self.https_port);
-        self.hub = Some(Hub::start(config).await.unwrap());
+        let hub = until_started("the hub", || Hub::start(config.clone()));
+        self.hub = Some(hub.await);
     }
 
     /// Makes a device and gives its connection string.

@@ -164,6 +164,19 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
         card.settle().await;
     }
 
+    // What the hub has acknowledged, too, is written down a moment after the door is quiet.
+    let mut last = Written::by(agent.id());
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        quiet(&config);
+        let now = Written::by(agent.id());
+        if now.since(last).is_nothing() {
+            break;
+        }
+        last = now;
+    }
+    card.settle().await;
+
     // Nothing happens, and then the link goes and comes.
     let (before, card_before) = (Written::by(agent.id()), card.bytes());
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -290,7 +290,7 @@ async fn the_connection_ends_with_the_certificate() {
     let hub = TestHub::start().await;
     let mut parameters = named("a");
     parameters.not_after = std::time::SystemTime::now().into();
-    parameters.not_after += Duration::from_secs(4);
+    parameters.not_after += Duration::from_secs(10);
     let badge = Badge::self_signed(&parameters);
     register(&hub, "lobby", thumbprints(Some(&badge.sha256()), None)).await;
     let (connected, events) = connect(&hub, "lobby", Some(&badge), "", &TLS13).await;

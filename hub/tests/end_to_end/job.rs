@@ -179,9 +179,9 @@ async fn a_twin_job_changes_every_twin_and_tells_the_devices() {
 async fn a_future_job_is_queued_then_scheduled_and_its_devices_are_found_when_it_starts() {
     let hub = TestHub::start().await;
     door(&hub, "first", 3).await;
-    hub.put("/jobs/v2/later", lock("properties.desired.floor = 3", 2500))
-        .await;
-    assert_eq!(hub.get("/jobs/v2/later").await.body["status"], "queued");
+    let later = lock("properties.desired.floor = 3", 8_000);
+    let made = hub.put("/jobs/v2/later", later).await;
+    assert_eq!(made.body["status"], "queued");
     hub.job("later", &["scheduled"]).await;
     door(&hub, "second", 3).await;
     let job = hub.job("later", &["completed"]).await;
@@ -366,7 +366,7 @@ async fn when_its_time_is_up_a_job_ends_and_who_was_not_reached_has_failed() {
     let _key = door(&hub, "away", 3).await;
     let mut job = lock("*", 0);
     job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(300);
-    job["maxExecutionTimeInSeconds"] = json!(1);
+    job["maxExecutionTimeInSeconds"] = json!(5);
     assert_eq!(hub.put("/jobs/v2/short", job).await.status, 200);
     let job = hub.job("short", &["completed", "failed"]).await;
     assert_eq!(job["status"], "completed", "{job}");

@@ -72,7 +72,7 @@ fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
         .expect(2)
         .says(&["calls 2 doors", "1 secured, 1 accepted"]);
     operator
-        .run(&["lock", "--floor", "3", "--deadline", "3s"])
+        .run(&["lock", "--floor", "3", "--deadline", "10s"])
         .expect(3)
         .says(&["1 accepted and not there yet"]);
     operator

@@ -182,7 +182,7 @@ fn what_was_made_of_a_file_is_taken_back_when_the_rest_cannot_be_made() {
 fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    fs::write(operator.folder().join("doors.csv"), many(3_000)).unwrap();
+    fs::write(operator.folder().join("doors.csv"), many(9_000)).unwrap();
     let mut command = operator.command(&["devices", "add", "--from", "doors.csv"]);
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let said = adding.stderr();
@@ -201,7 +201,7 @@ fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
 fn a_removal_that_somebody_ends_has_the_status_of_that() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    fs::write(operator.folder().join("doors.csv"), many(2_000)).unwrap();
+    fs::write(operator.folder().join("doors.csv"), many(6_000)).unwrap();
     operator
         .run(&["devices", "add", "--from", "doors.csv", "-q"])
         .expect(0);

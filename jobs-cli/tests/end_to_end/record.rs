@@ -257,6 +257,9 @@ fn following_goes_on_when_policies_change_and_misses_nothing() {
     let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
     let first = asked().unwrap();
     assert!(!first.contains("since="), "{first}");
+    // The hub has answered, and watches for changes from then on.
+    assert!(said.any(|line| line.starts_with("following")));
+    let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
     // Every stream ends when a policy changes. This one had no event yet to go on behind.
     let mut policies = Policies::open(&lab.data).unwrap();
     let out = SecretFile {

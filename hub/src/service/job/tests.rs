@@ -364,7 +364,7 @@ async fn a_clock_that_is_set_forward_ends_no_job() {
 async fn a_clock_that_is_set_back_makes_no_job_longer() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
-    let short = |job: &mut Value| job["maxExecutionTimeInSeconds"] = json!(1);
+    let short = |job: &mut Value| job["maxExecutionTimeInSeconds"] = json!(5);
     let id = within(fleet.lock(short)).await;
     all_are_sent(&online).await;
     fleet.set_by.store(-86_400, Ordering::Relaxed);
