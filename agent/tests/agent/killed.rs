@@ -41,7 +41,8 @@ const MARGIN: Duration = Duration::from_millis(900);
 struct Held {
     want: &'static str,
     id: String,
-    ends: Option<Instant>,
+    /// The earliest and the latest moment: the command reached the door between its sending and its answer, or the kill.
+    ends: Option<(Instant, Instant)>,
 }
 
 /// The operator's two slots.
@@ -88,14 +89,14 @@ impl Sent {
         }
     }
 
-    /// What it makes of the slots.
+    /// What it makes of the slots, now that it has been answered or cannot be any more.
     fn apply(&self, slots: &Slots) -> Slots {
         let short = |key: &str| self.payload[key] == "2s";
         let held = |want, short: bool| {
             Some(Held {
                 want,
                 id: self.id.clone(),
-                ends: short.then(|| self.at + SHORT),
+                ends: short.then(|| (self.at + SHORT, Instant::now() + SHORT)),
             })
         };
         match self.method {
@@ -212,11 +213,15 @@ impl Victim {
             (None, None) => true,
             (None, Some(_)) => false,
             // It is gone if its time may be over, and there if its time may not be over yet.
-            (Some(held), None) => held.ends.is_some_and(|ends| after + MARGIN >= ends),
+            (Some(held), None) => held
+                .ends
+                .is_some_and(|(earliest, _)| after + MARGIN >= earliest),
             (Some(held), Some((want, id))) => {
                 held.want == want.as_str()
                     && held.id == *id
-                    && held.ends.is_none_or(|ends| before <= ends + MARGIN)
+                    && held
+                        .ends
+                        .is_none_or(|(_, latest)| before <= latest + MARGIN)
             }
         };
         let found = self
