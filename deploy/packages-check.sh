@@ -65,6 +65,7 @@ case "$*" in
     "is-enabled "*) [ -L "/etc/systemd/system/multi-user.target.wants/$unit.service" ] || [ "$unit" = door-agent-reboot.path ] ;;
     "restart "*) end && [ ! -e /broken ] && begin ;;
     "try-restart "*) [ ! -e "/run/units/$unit" ] || { end && begin; } ;;
+    "start "*.path) ;;
     "start "*) begin ;;
     "disable --now "*) [ ! -e "/run/units/$unit" ] || end ;;
 esac
