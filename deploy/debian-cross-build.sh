@@ -15,7 +15,6 @@ toolchain=$cache/rust-1.85-cross
 newest_glibc=2.36
 
 die() { echo "debian-cross-build.sh: $*" >&2; exit 1; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 [ $# -gt 0 ] || set -- door-agent:arm64 door-agent:armhf door-hub:arm64
 for what in "$@"; do
@@ -35,10 +34,7 @@ qemu-aarch64-static qemu-user-static
 PACKAGES
 [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
 [ -e /usr/arm-linux-gnueabihf/include/stdio.h ] || missing+=(libc6-dev-armhf-cross)
-if [ ${#missing[@]} -gt 0 ]; then
-    as_root apt-get update -qq || true
-    as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} = 0 ] || deploy/apt-install.sh "${missing[@]}"
 deploy/debian-toolchain.sh "$toolchain" arm64 armhf
 
 export LD_LIBRARY_PATH=$toolchain/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

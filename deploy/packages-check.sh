@@ -20,7 +20,7 @@ finish() {
 trap finish EXIT
 
 if [ ! -s "$archive" ]; then
-    command -v mmdebstrap >/dev/null || apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
+    command -v mmdebstrap >/dev/null || "${steps%/*}/apt-install.sh" mmdebstrap
     mkdir -p "${archive%/*}"
     mmdebstrap --quiet --variant=apt --include=systemd,udev bookworm "$work/root.tar"
     mv "$work/root.tar" "$archive"

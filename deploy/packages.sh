@@ -14,7 +14,6 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet
 version=3.6.3
 tools=$cache/cargo-deb-$version
 die() { echo "packages.sh: $*" >&2; exit 1; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 host=$(dpkg --print-architecture)
 packages=target/packages quick=
@@ -35,7 +34,7 @@ if [ ! -x "$tools/bin/cargo-deb" ]; then
     CARGO_TARGET_DIR=$build cargo install --quiet --locked cargo-deb --version "$version" --root "$tools"
     rm -rf "$build"
 fi
-command -v lintian >/dev/null || as_root apt-get install -y -qq --no-install-recommends lintian >/dev/null
+command -v lintian >/dev/null || deploy/apt-install.sh lintian
 
 export DEBIAN_BUILD_TARGET=${DEBIAN_BUILD_TARGET:-target/rust-1.85} DEBIAN_CROSS_TARGET=${DEBIAN_CROSS_TARGET:-target/rust-1.85-cross}
 for what in "$@"; do

@@ -21,12 +21,11 @@ find "$dest" -mindepth 1 -delete
 touch "$dest/.emulated-pi"
 
 packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make gcc-aarch64-linux-gnu)
-missing=$(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
+mapfile -t missing < <(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
 dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
 # Of a foreign architecture some lists may be missing; what is needed is asked for below.
-apt-get update -qq || true
-# shellcheck disable=SC2086 # One word each.
-[ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt-get update -qq 2>/dev/null || true
+[ ${#missing[@]} = 0 ] || "$here/../apt-install.sh" "${missing[@]}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
