@@ -47,6 +47,14 @@ impl Told {
         }
         self
     }
+
+    /// Fails unless stderr says one of these: of a time that goes by meanwhile.
+    #[track_caller]
+    pub(crate) fn says_one_of(self, parts: &[&str]) -> Self {
+        let said = parts.iter().any(|part| self.stderr.contains(part));
+        assert!(said, "none of {parts:?} is said: {self:?}");
+        self
+    }
 }
 
 /// An operator's folder and settings.

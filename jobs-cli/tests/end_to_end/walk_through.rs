@@ -52,11 +52,8 @@ fn a_door_is_locked_on_schedule_by_four_programs() {
             "jobs", "lock", "--floor", "3", "--at", "+3s", "--for", "10m",
         ])
         .expect(0)
-        .says(&[
-            "1 door matches now",
-            "UTC, in ",
-            "follow it: doorctl jobs watch lock-",
-        ]);
+        .says(&["1 door matches now", "follow it: doorctl jobs watch lock-"])
+        .says_one_of(&["UTC, in 3 s", "UTC, in 2 s", "UTC, in 1 s"]);
     assert!(
         job.stdout.starts_with("lock-") && job.stdout.lines().count() == 1,
         "{job:?}"
