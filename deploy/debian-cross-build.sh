@@ -3,8 +3,8 @@
 #
 # Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85 and [profile.dist], the hub with
 # [profile.dist-hub]. The Rust toolchain comes from debian-toolchain.sh and is kept under the user's cache folder, apart from that of
-# debian-build.sh; C compilers, C libraries and qemu are Debian's packages, installed when they are missing. The programs go to target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET is another
-# target folder).
+# debian-build.sh; C compilers, C libraries and qemu are Debian's packages, installed when they are missing. The programs go to
+# target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET is another target folder).
 #
 # Each program is run once under qemu. It must need no glibc newer than Debian 12's, 2.36. Its size, what it needs, how long it takes to start
 # and its memory are printed; the last two are those of `--version` under emulation, so they compare builds and say nothing of a Pi.
