@@ -197,11 +197,18 @@ class Wires:
                 self.bonded = False
             self.machine.drive(self.DOOR, is_open)
 
-    def press(self, pin, seconds):
-        """A button, or a key switch: closed for so long."""
+    def hold(self, pin):
+        """A button, or a key switch: closed from now on."""
         self.machine.drive(pin, False)
-        time.sleep(seconds)
+
+    def let_go(self, pin):
         self.machine.drive(pin, True)
+
+    def press(self, pin, seconds):
+        """Closed for so long."""
+        self.hold(pin)
+        time.sleep(seconds)
+        self.let_go(pin)
 
     def fire(self, burns):
         self.machine.drive(self.FIRE, burns)
