@@ -224,7 +224,7 @@ impl Hub {
     /// Waits until `name` is connected and listens to methods.
     pub(crate) async fn wait_for_device(&self, name: &str, within: Duration) -> anyhow::Result<()> {
         let path = format!("/twins/{name}/methods");
-        let ping = json!({"methodName": "getState", "payload": {}, "connectTimeoutInSeconds": within.as_secs(), "responseTimeoutInSeconds": 30});
+        let ping = json!({"methodName": "getState", "payload": {}, "connectTimeoutInSeconds": within.as_secs(), "responseTimeoutInSeconds": within.as_secs()});
         self.operator
             .send(reqwest::Method::POST, &path, &ping)
             .await?;

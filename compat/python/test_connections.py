@@ -11,7 +11,7 @@ from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
 from conftest import wait_for
 
-PING = CloudToDeviceMethod(method_name="ping", payload={"n": 1}, connect_timeout_in_seconds=60)
+PING = CloudToDeviceMethod(method_name="ping", payload={"n": 1}, connect_timeout_in_seconds=60, response_timeout_in_seconds=60)
 
 
 def answering(client):

@@ -137,7 +137,7 @@ def test_a_method_that_nobody_answers_fails_as_documented(hub):
     try:
         wait_for("the subscription", lambda: hub.registry.get_twin("silent").connection_state == "Connected")
         call = CloudToDeviceMethod(method_name="lockDoor", payload=None, response_timeout_in_seconds=5,
-                                   connect_timeout_in_seconds=10)
+                                   connect_timeout_in_seconds=5)
         with pytest.raises(Exception) as unanswered:
             hub.registry.invoke_device_method("silent", call)
         assert status_of(unanswered) == 504

@@ -47,6 +47,17 @@ pub enum MethodRequestError {
         /// The most it may be.
         most: u64,
     },
+    /// The wait for the connection is longer than the whole call may take, which the service refuses.
+    #[error(
+        "connectTimeoutInSeconds is {connect}; expected at most responseTimeoutInSeconds, which is {response}. \
+         Raise responseTimeoutInSeconds, or lower connectTimeoutInSeconds."
+    )]
+    ConnectBeyondResponse {
+        /// `connectTimeoutInSeconds`.
+        connect: u64,
+        /// `responseTimeoutInSeconds`, or its default.
+        response: u64,
+    },
 }
 
 impl MethodRequest {
@@ -95,6 +106,22 @@ impl MethodRequest {
             connect_timeout_in_seconds: connect_timeout(seconds)?,
             ..self
         })
+    }
+
+    /// Compares the two timeouts, as the service does with a new call. Reading a request does not, so that stored ones stay readable.
+    ///
+    /// # Errors
+    ///
+    /// When the connect timeout is longer than the response timeout.
+    pub const fn check_timeouts(&self) -> Result<(), MethodRequestError> {
+        let (connect, response) = (
+            self.connect_timeout_in_seconds,
+            self.response_timeout_in_seconds,
+        );
+        if connect > response {
+            return Err(MethodRequestError::ConnectBeyondResponse { connect, response });
+        }
+        Ok(())
     }
 
     /// The method.
@@ -316,6 +343,41 @@ mod tests {
                 .with_connect_timeout(Duration::from_secs(301))
                 .is_err()
         );
+    }
+
+    /// (connect timeout, response timeout, accepted); `None` is a member that the request leaves out.
+    #[test]
+    fn a_connect_timeout_is_at_most_the_response_timeout() {
+        for (connect, response, accepted) in [
+            (None, None, true),
+            (None, Some(5), true),
+            (Some(30), None, true),
+            (Some(31), None, false),
+            (Some(5), Some(5), true),
+            (Some(6), Some(5), false),
+            (Some(120), Some(30), false),
+            (Some(300), Some(299), false),
+            (Some(300), Some(300), true),
+        ] {
+            for member in ["responseTimeoutInSeconds", "timeoutInSeconds"] {
+                let mut text = r#"{"methodName":"m""#.to_owned();
+                for (member, value) in [("connectTimeoutInSeconds", connect), (member, response)] {
+                    if let Some(value) = value {
+                        text += &format!(r#","{member}":{value}"#);
+                    }
+                }
+                let checked = read(&(text.clone() + "}")).unwrap().check_timeouts();
+                assert_eq!(checked.is_ok(), accepted, "{text}");
+                if let Err(error) = checked {
+                    let said = error.to_string();
+                    let values = [connect.unwrap_or(0), response.unwrap_or(30)];
+                    assert!(
+                        values.iter().all(|value| said.contains(&value.to_string())),
+                        "{said}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -38,6 +38,14 @@ pub(crate) struct PreparedCall {
 impl PreparedCall {
     /// Checks what cannot be checked by the document's types.
     pub(crate) fn new(request: &MethodRequest) -> Result<Self, ServiceError> {
+        request
+            .check_timeouts()
+            .map_err(|error| ServiceError::argument(error.to_string()))?;
+        Self::stored(request)
+    }
+
+    /// A call that was accepted earlier: version 0.1 stored jobs with any pair of timeouts.
+    pub(crate) fn stored(request: &MethodRequest) -> Result<Self, ServiceError> {
         // No payload is sent as `null`: Node's device client fails on an empty body.
         let payload = request.payload().map_or_else(
             || Bytes::from_static(b"null"),

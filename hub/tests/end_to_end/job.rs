@@ -18,6 +18,13 @@ pub(crate) fn lock(condition: &str, start_ms: i64) -> Value {
     })
 }
 
+/// Lets the calls of a method job wait for doors that are offline.
+pub(crate) fn wait_for_doors(job: &mut Value, seconds: u64) {
+    for timeout in ["connectTimeoutInSeconds", "responseTimeoutInSeconds"] {
+        job["cloudToDeviceMethod"][timeout] = json!(seconds);
+    }
+}
+
 fn in_ms(milliseconds: i64) -> String {
     (Timestamp::now() + SignedDuration::from_millis(milliseconds)).to_string()
 }
@@ -109,7 +116,7 @@ async fn a_door_that_comes_within_the_connect_timeout_is_reached() {
     let hub = TestHub::start().await;
     let key = door(&hub, "late", 3).await;
     let mut job = lock("*", -1000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(30);
+    wait_for_doors(&mut job, 30);
     hub.put("/jobs/v2/patient", job).await;
     hub.job("patient", &["running"]).await;
     let _device = hub.connect("late", &key, 200).await;
@@ -122,7 +129,7 @@ async fn a_door_that_is_made_again_under_its_id_does_not_get_the_call_of_the_for
     let hub = TestHub::start().await;
     door(&hub, "door", 3).await;
     let mut job = lock("*", -1000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    wait_for_doors(&mut job, 60);
     hub.put("/jobs/v2/patient", job).await;
     eventually("the call waits for its door", || async {
         (hub.device_jobs("patient").await.first()?["status"] == "running").then_some(())
@@ -200,7 +207,7 @@ async fn a_job_is_cancelled_before_it_starts_and_not_after() {
     assert_eq!(hub.get("/jobs/v2/later").await.body["status"], "cancelled");
 
     let mut waiting = lock("*", -1000);
-    waiting["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    wait_for_doors(&mut waiting, 60);
     hub.put("/jobs/v2/now", waiting).await;
     hub.job("now", &["running"]).await;
     let late = cancel("now").await;
@@ -365,7 +372,7 @@ async fn when_its_time_is_up_a_job_ends_and_who_was_not_reached_has_failed() {
     let hub = TestHub::start().await;
     let _key = door(&hub, "away", 3).await;
     let mut job = lock("*", 0);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(300);
+    wait_for_doors(&mut job, 300);
     job["maxExecutionTimeInSeconds"] = json!(5);
     assert_eq!(hub.put("/jobs/v2/short", job).await.status, 200);
     let job = hub.job("short", &["completed", "failed"]).await;

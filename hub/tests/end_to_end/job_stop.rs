@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Answer, Device, TestHub, answer, eventually};
-use crate::job::lock;
+use crate::job::{lock, wait_for_doors};
 
 async fn stop(hub: &TestHub, id: &str) -> Answer {
     answer(hub.request(Method::POST, &format!("/jobs/v2/{id}/cancel?stop=true"))).await
@@ -16,7 +16,7 @@ async fn stop(hub: &TestHub, id: &str) -> Answer {
 /// A job on all devices, which waits a minute for those that are not there.
 async fn patient_job(hub: &TestHub, id: &str) {
     let mut job = lock("*", -1000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    wait_for_doors(&mut job, 60);
     assert_eq!(hub.put(&format!("/jobs/v2/{id}"), job).await.status, 200);
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Device, TestHub};
+use crate::job::lock;
 
 fn inner(body: &Value) -> Value {
     serde_json::from_str(body["Message"].as_str().unwrap()).unwrap()
@@ -73,6 +74,54 @@ async fn arguments_out_of_range_are_refused_in_the_methods_dialect() {
         assert_eq!(refused.status, 400, "{}", refused.body);
         let message = inner(&refused.body)["message"].as_str().unwrap().to_owned();
         assert!(message.contains(said), "{message}");
+    }
+}
+
+/// (connect timeout, response timeout, refused), for a call and for a job's; null is the same as left out.
+#[tokio::test]
+async fn a_connect_timeout_beyond_the_response_timeout_is_refused_in_calls_and_jobs() {
+    let hub = TestHub::start().await;
+    for (number, (connect, response, refused)) in [
+        (json!(120), json!(30), true),
+        (json!(31), json!(null), true),
+        (json!(300), json!(299), true),
+        (json!(30), json!(null), false),
+        (json!(300), json!(300), false),
+        (json!(0), json!(5), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let call = json!({
+            "methodName": "lockDoor",
+            "connectTimeoutInSeconds": connect,
+            "responseTimeoutInSeconds": response,
+        });
+        let answer = hub.post("/twins/nobody/methods", call.clone()).await;
+        // A call that is not refused finds out that there is no such device.
+        let expected = if refused { 400_004 } else { 404_001 };
+        let answer = inner(&answer.body);
+        assert_eq!(answer["errorCode"], expected, "{call}: {answer}");
+
+        let mut job = lock("*", 3_600_000);
+        job["cloudToDeviceMethod"] = call.clone();
+        let answer = hub.put(&format!("/jobs/v2/job-{number}"), job).await;
+        assert_eq!(
+            answer.status == 400,
+            refused,
+            "{call}: {} {}",
+            answer.status,
+            answer.body
+        );
+        if refused {
+            let said = answer.body["Message"].as_str().unwrap();
+            assert!(said.starts_with("ErrorCode:ArgumentInvalid;"), "{said}");
+            let values = [&connect, &response].map(|value| value.as_u64().unwrap_or(30));
+            assert!(
+                values.iter().all(|value| said.contains(&value.to_string())),
+                "{said}"
+            );
+        }
     }
 }
 

@@ -11,11 +11,10 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{Operator, eventually};
-use crate::job::lock;
+use crate::job::{lock, wait_for_doors};
 
 /// A `door-hub serve` on free ports.
 pub(crate) struct Process {
@@ -110,7 +109,7 @@ async fn a_job_scheduled_before_a_sigkill_runs_after_it() {
     let key = hub.operator.add_device("door").await;
     // The door may come back after the start.
     let mut job = lock("*", 3000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(20);
+    wait_for_doors(&mut job, 20);
     let made = hub.operator.put("/jobs/v2/later", job).await;
     assert_eq!(made.status, 200);
     hub.kill();

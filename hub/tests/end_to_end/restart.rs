@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::harness::{TestHub, answer, eventually};
-use crate::job::lock;
+use crate::job::{lock, wait_for_doors};
 
 #[tokio::test]
 async fn identities_twins_and_keys_survive() {
@@ -34,7 +34,7 @@ async fn a_scheduled_job_runs_after_a_kill() {
     let key = hub.add_device("door").await;
     // The door may come back after the start.
     let mut job = lock("*", 3000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(20);
+    wait_for_doors(&mut job, 20);
     hub.put("/jobs/v2/later", job).await;
     let hub = hub.killed_and_started().await;
     let _device = hub.connect("door", &key, 200).await;
@@ -48,7 +48,7 @@ async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let mut job = lock("*", -1000);
-    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(60);
+    wait_for_doors(&mut job, 60);
     hub.put("/jobs/v2/sent", job).await;
     eventually("the call is on its way", || async {
         (hub.device_jobs("sent").await.first()?["status"] == "running").then_some(())

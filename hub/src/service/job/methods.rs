@@ -55,7 +55,7 @@ impl MethodRun {
             context,
             row,
             ends,
-            call: PreparedCall::new(&request).map_err(|error| error.to_string())?,
+            call: PreparedCall::stored(&request).map_err(|error| error.to_string())?,
             collector: Arc::default(),
             devices: Devices {
                 pending: u64::MAX,

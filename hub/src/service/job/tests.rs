@@ -105,7 +105,7 @@ impl Fleet {
         let id: JobId = "lock".parse().unwrap();
         let mut request = json!({
             "type": "scheduleDeviceMethod",
-            "cloudToDeviceMethod": { "methodName": "lockDoor", "connectTimeoutInSeconds": 300 },
+            "cloudToDeviceMethod": { "methodName": "lockDoor", "connectTimeoutInSeconds": 300, "responseTimeoutInSeconds": 300 },
             "queryCondition": "*",
             "maxExecutionTimeInSeconds": 600,
         });
@@ -341,6 +341,35 @@ async fn a_job_that_cannot_be_read_back_fails_with_the_reason() {
     let reason = ended.failure_reason.unwrap();
     assert!(reason.contains("cannot be read back"), "{reason}");
     assert_eq!(ended.counts.failed, 1);
+    fleet.end().await;
+}
+
+/// Stored by version 0.1: a connect timeout beyond the response timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_job_runs_whatever_its_pair_of_timeouts() {
+    let fleet = within(Fleet::start(1)).await;
+    let online = connect_all(&fleet, 1);
+    let id: JobId = "old".parse().unwrap();
+    let now = Timestamp::now();
+    let job = NewJob {
+        job_id: id.clone(),
+        kind: JobType::ScheduleDeviceMethod,
+        action: r#"{"methodName":"lockDoor","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":120}"#
+            .into(),
+        query_condition: "*".into(),
+        created: now,
+        start: now,
+        max_execution: Duration::from_secs(600),
+    };
+    within(fleet.store.job_insert(job)).await.unwrap();
+    fleet.service.nudge.notify_one();
+    all_are_sent(&online).await;
+    online[0].1.answered("1", 200, b"{}");
+    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    assert_eq!(ended.counts.succeeded, 1, "{ended:?}");
+    let shown = fleet.service.get(&id).await.unwrap();
+    let method = shown.cloud_to_device_method.unwrap();
+    assert_eq!(method.connect_timeout(), Duration::from_secs(120));
     fleet.end().await;
 }
 
