@@ -35,7 +35,7 @@ pub enum LockState {
     Unlocked,
     /// On its way to unlocked.
     Unlocking,
-    /// Commanded, but not there within the bond time. Cleared by the next proven lock or unlock.
+    /// Driven, but not there within the bond time. Cleared by the next movement that is proven, and by a bolt that is back while it is to be.
     Jammed,
     /// Not read yet, or not readable.
     Unknown,
@@ -85,7 +85,7 @@ pub enum Alarm {
     ForcedOpen,
     /// Open for longer than allowed.
     HeldOpen,
-    /// The strike did not get where it was driven.
+    /// The strike did not get where it was driven, and has not been seen to move since.
     Jammed,
     /// The enclosure was opened.
     Tamper,

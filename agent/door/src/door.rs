@@ -27,7 +27,7 @@ use crate::contract::{
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
 use crate::sensing::{Inputs, Sensing};
-use crate::strike::{Failure, Outputs, Phase, Seen, Strike};
+use crate::strike::{Failure, Outputs, Phase, Resting, Seen, Strike};
 use crate::time::Now;
 use answer::Pending;
 use disk::DiskWait;
@@ -378,6 +378,12 @@ impl Door {
         }
     }
 
+    /// Why the strike does not do what is wanted, when that is the rest that coil or motor needs.
+    fn resting(&self) -> Option<Resting> {
+        let has_read = self.sensing.has_read();
+        has_read.then(|| self.strike.resting(&self.seen(false)))?
+    }
+
     fn seen(&self, asked_again: bool) -> Seen {
         let inputs = self.sensing.inputs();
         Seen {
@@ -393,8 +399,8 @@ impl Door {
         }
     }
 
-    /// `jammed` and `lockFault` stay until the strike has got somewhere, `forcedOpen` and `heldOpen` until the door closes; `sensorFault` and `tamper` are
-    /// as they are read.
+    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest, `forcedOpen` and `heldOpen` until the door closes;
+    /// `sensorFault` and `tamper` are as they are read.
     fn follow_alarms(&mut self, now: &Now, turn: &mut Turn) {
         let at = now.boottime;
         let fault = self.sensing.fault(at);
@@ -415,20 +421,8 @@ impl Door {
         self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
         self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
         self.set_alarm(Alarm::Tamper, inputs.tamper == Some(true), now, turn);
-        match self.strike.phase() {
-            Phase::Failed { why, .. } => {
-                let alarm = match why {
-                    Failure::Jammed => Alarm::Jammed,
-                    Failure::Exhausted => Alarm::LockFault,
-                };
-                self.set_alarm(alarm, true, now, turn);
-            }
-            Phase::Locked { .. } | Phase::Released { .. } => {
-                self.set_alarm(Alarm::Jammed, false, now, turn);
-                self.set_alarm(Alarm::LockFault, false, now, turn);
-            }
-            Phase::Unknown | Phase::Releasing(_) | Phase::Locking(_) => {}
-        }
+        self.set_alarm(Alarm::Jammed, self.strike.is_jammed(), now, turn);
+        self.set_alarm(Alarm::LockFault, self.resting().is_some(), now, turn);
     }
 
     fn set_alarm(&mut self, alarm: Alarm, raised: bool, now: &Now, turn: &mut Turn) {

@@ -4,17 +4,22 @@
 //! when the door has been seen closed for the settle time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
 //! door switch no longer matters: a magnet held to it must not retract a bolt. A strike or a maglock has no bolt: it locks at once, and its bond is
 //! looked for when the door is closed.
+//!
+//! What fails is retried for as long as it is wanted, within the coil guard: see [`Strike::retry_at`]. A jam stands until a movement is proven.
 
 mod coil;
+mod failures;
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Want;
 use crate::config::{Actuator, DoorConfig, FailMode};
-use crate::contract::LockState;
+use crate::contract::{LockState, duration};
 use coil::Coil;
+use failures::Failures;
 
 /// What is energised: a level, not an order. De-energised is safe and what every pin shows when nobody is in charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -70,6 +75,8 @@ pub(crate) struct Move {
     drive: Option<Duration>,
     /// When it must be proven, or is jammed.
     proof_by: Duration,
+    /// The bond reading at its start: only a bond that changes proves a movement.
+    from: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +94,42 @@ pub(crate) struct Strike {
     bond_time: Duration,
     settle_time: Duration,
     phase: Phase,
+    /// It did not get where it was driven, and no movement has been proven since.
+    jammed: bool,
+    /// Attempts that failed, for as long as the same is wanted.
+    failures: Option<Failures>,
     coil: Coil,
+}
+
+/// Coil or motor must rest before the strike can do what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resting {
+    part: &'static str,
+    max_on: Duration,
+    cool_down: Duration,
+    /// Until it is tried again.
+    left: Duration,
+}
+
+impl fmt::Display for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |time: Duration| match time.subsec_nanos() {
+            0 => duration::to_text(time),
+            _ => format!("{time:?}"),
+        };
+        let (max_on, cool_down) = (text(self.max_on), text(self.cool_down));
+        let part = self.part;
+        write!(
+            f,
+            "the {part} may run for {max_on}, then rests for {cool_down}"
+        )?;
+        if self.left.is_zero() {
+            return Ok(());
+        }
+        // Rounded up: not before this time.
+        let left = Duration::from_secs(self.left.as_secs() + 1);
+        write!(f, "; it must rest for another {}", text(left))
+    }
 }
 
 /// More than the longest chain of phases that follow each other without time passing.
@@ -101,6 +143,8 @@ impl Strike {
             bond_time: config.bond_time,
             settle_time: config.settings.settle_time,
             phase: Phase::Unknown,
+            jammed: false,
+            failures: None,
             coil: Coil::new(config.duty, at),
         }
     }
@@ -118,6 +162,10 @@ impl Strike {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    pub(crate) fn is_jammed(&self) -> bool {
+        self.jammed
     }
 
     pub(crate) fn outputs(&self) -> Outputs {
@@ -149,25 +197,53 @@ impl Strike {
             None => LockState::Unknown,
         };
         match self.phase {
-            Phase::Unknown => by_bond,
             Phase::Released { .. } => LockState::Unlocked,
+            _ if self.jammed => LockState::Jammed,
+            Phase::Unknown | Phase::Failed { .. } => by_bond,
             Phase::Releasing(_) => LockState::Unlocking,
             Phase::Locking(_) => LockState::Locking,
             Phase::Locked { .. } => LockState::Locked,
-            Phase::Failed { why, .. } => match why {
-                Failure::Jammed => LockState::Jammed,
-                Failure::Exhausted => by_bond,
-            },
         }
+    }
+
+    /// Why it does not do what is wanted, when that is the rest that coil or motor needs. A coil that reached its limit counts until something
+    /// else is wanted: it cannot hold what is wanted for as long as it is wanted.
+    pub(crate) fn resting(&self, seen: &Seen) -> Option<Resting> {
+        let (max_on, cool_down) = self.coil.limits()?;
+        let until = match self.phase {
+            Phase::Failed {
+                toward,
+                why: Failure::Exhausted,
+            } if toward == seen.want => self
+                .retry_at(toward, Failure::Exhausted, seen)
+                .unwrap_or(self.coil.rested_at()),
+            _ if self.waits_to_throw(seen) && self.throw_rests(seen) => self.coil.rested_at(),
+            _ if self.is_over_its_limit(seen) => self.coil.as_of(),
+            _ => return None,
+        };
+        Some(Resting {
+            part: match self.actuator {
+                Actuator::MotorLock { .. } => "motor",
+                Actuator::Coil { .. } => "coil",
+            },
+            max_on,
+            cool_down,
+            left: until.saturating_sub(self.coil.as_of()),
+        })
     }
 
     /// Moves on to the phase that readings and time call for.
     pub(crate) fn advance(&mut self, at: Duration, seen: &Seen) {
         self.coil.account(at);
-        self.guard_coil(seen);
+        self.failures = self
+            .failures
+            .filter(|failures| failures.toward == seen.want);
+        if let Some(phase) = self.guard_coil(seen) {
+            self.enter(phase, at, seen);
+        }
         for _ in 0..MAX_TRANSITIONS {
             match self.next(at, seen) {
-                Some(phase) if phase != self.phase => self.phase = phase,
+                Some(phase) if phase != self.phase => self.enter(phase, at, seen),
                 _ => break,
             }
         }
@@ -182,33 +258,58 @@ impl Strike {
             }
             _ => None,
         };
-        let waiting = match (self.phase, seen.want) {
-            (Phase::Unknown | Phase::Released { .. } | Phase::Releasing(_), Want::Locked) => {
-                self.throw_at(seen)
+        let waiting = match self.phase {
+            _ if self.waits_to_throw(seen) => self.throw_at(seen),
+            Phase::Failed { toward, why } if toward == seen.want => {
+                self.retry_at(toward, why, seen)
             }
-            (Phase::Locked { since }, Want::Locked) if self.must_throw_again(since, seen) => {
-                self.throw_at(seen)
-            }
-            (
-                Phase::Failed {
-                    toward: Want::Released,
-                    ..
-                },
-                Want::Locked,
-            ) => self.throw_at(seen),
-            (
-                Phase::Failed {
-                    toward: Want::Released,
-                    why: Failure::Exhausted,
-                },
-                Want::Released,
-            ) => self.pulse().map(|pulse| self.coil.ready_at(pulse)),
             _ => None,
         };
         [moving, waiting, self.exhausted_at(seen)]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether it is to be locked, and the bolt is not on its way.
+    fn waits_to_throw(&self, seen: &Seen) -> bool {
+        let waits = match self.phase {
+            Phase::Unknown | Phase::Released { .. } | Phase::Releasing(_) => true,
+            Phase::Failed { toward, .. } => toward == Want::Released,
+            Phase::Locked { since } => self.must_throw_again(since, seen),
+            Phase::Locking(_) => false,
+        };
+        waits && seen.want == Want::Locked
+    }
+
+    /// Moves to another phase, and counts what it proves or what has failed.
+    fn enter(&mut self, phase: Phase, at: Duration, seen: &Seen) {
+        let is_where_driven = match phase {
+            Phase::Locked { .. } => seen.bonded == Some(true),
+            Phase::Released { .. } => seen.bonded == Some(false),
+            _ => false,
+        };
+        let before = match self.phase {
+            Phase::Locking(motion) | Phase::Releasing(motion) => motion.from,
+            Phase::Failed {
+                toward,
+                why: Failure::Jammed,
+            } => Some(toward == Want::Released),
+            _ => None,
+        };
+        if is_where_driven && before.is_some() && before != seen.bonded {
+            self.jammed = false;
+            // That a coil reached its limit is no matter of movement.
+            let is_coil = self.pulse().is_none();
+            self.failures = self
+                .failures
+                .filter(|failures| is_coil && failures.why == Failure::Exhausted);
+        }
+        if let Phase::Failed { toward, why } = phase {
+            self.jammed |= why == Failure::Jammed;
+            self.failures = Some(Failures::after(self.failures, toward, why, at));
+        }
+        self.phase = phase;
     }
 
     fn next(&self, at: Duration, seen: &Seen) -> Option<Phase> {
@@ -281,7 +382,7 @@ impl Strike {
             return Some(match self.actuator {
                 Actuator::MotorLock { .. } => Phase::Released { since: at },
                 // The level stays: letting go would unlock a bolt that only rattled.
-                Actuator::Coil { .. } => Phase::Locking(self.hold(at)),
+                Actuator::Coil { .. } => Phase::Locking(self.hold(at, seen)),
             });
         }
         if self.must_throw_again(since, seen) {
@@ -298,38 +399,63 @@ impl Strike {
 
     fn recover(&self, toward: Want, why: Failure, at: Duration, seen: &Seen) -> Option<Phase> {
         let locked = Some(Phase::Locked { since: at });
+        let is_due = |due: Duration| due <= at;
+        let again = seen.asked_again || self.retry_at(toward, why, seen).is_some_and(is_due);
         match (toward, seen.want) {
             (Want::Locked, Want::Released) => Some(self.release(at, seen)),
             (Want::Locked, Want::Locked) => match (why, seen.bonded) {
                 (Failure::Jammed, Some(true)) => locked,
                 (Failure::Jammed, _) if seen.closed == Some(false) => Some(self.met_open(at, seen)),
                 _ if seen.closed == Some(false) && self.has_bolt() => Some(self.release(at, seen)),
-                _ if seen.asked_again => self.throw(at, seen),
+                _ if again => self.throw(at, seen),
                 _ => None,
             },
             (Want::Released, Want::Locked) if self.is_found_thrown(seen) => locked,
             (Want::Released, Want::Locked) => self.throw(at, seen),
             (Want::Released, Want::Released) => match (why, seen.bonded) {
                 (Failure::Jammed, Some(false)) => Some(Phase::Released { since: at }),
-                (Failure::Jammed, _) if seen.asked_again => Some(self.release(at, seen)),
-                // A motor goes on as soon as it may; a coil that cannot hold its bolt would only open and shut.
-                (Failure::Exhausted, _) if seen.asked_again || self.pulse().is_some() => {
-                    Some(self.release(at, seen))
-                }
+                _ if again => Some(self.release(at, seen)),
                 _ => None,
             },
+        }
+    }
+
+    /// When what failed is tried again, though nobody asks: at the time that [`Failures`] names, and not before coil or motor has rested. A coil
+    /// that holds its level is trying all the time.
+    fn retry_at(&self, toward: Want, why: Failure, seen: &Seen) -> Option<Duration> {
+        if why == Failure::Jammed && self.pulse().is_none() {
+            return None;
+        }
+        let ready = match toward {
+            Want::Locked => self.throw_at(seen)?,
+            Want::Released => self.release_ready_at(seen),
+        };
+        // A motor that had to rest goes on as soon as it may.
+        let failures = self
+            .failures
+            .filter(|_| why == Failure::Jammed || self.pulse().is_none());
+        let due = failures.map(|failures| failures.retry_at(seen.at_the_door));
+        Some(ready.max(due.unwrap_or_default()))
+    }
+
+    /// When a release that failed may be tried again. What no input at the door asks for leaves those one run of a jammed motor.
+    fn release_ready_at(&self, seen: &Seen) -> Duration {
+        match self.pulse() {
+            Some(pulse) if self.jammed && !seen.at_the_door => self.coil.ready_at(pulse * 2),
+            Some(pulse) => self.coil.ready_at(pulse),
+            None if seen.at_the_door => self.coil.ready_at(self.bond_time),
+            None => self.coil.rested_at(),
         }
     }
 
     /// Starts a throw when the door has settled and the coil has rested.
     fn throw(&self, at: Duration, seen: &Seen) -> Option<Phase> {
         let ready = self.throw_at(seen)? <= at;
-        ready.then(|| match self.actuator {
-            Actuator::MotorLock { pulse } => Phase::Locking(Move {
-                drive: Some(at + pulse),
-                ..self.hold(at)
-            }),
-            Actuator::Coil { .. } => Phase::Locking(self.hold(at)),
+        ready.then(|| {
+            Phase::Locking(Move {
+                drive: self.pulse().map(|pulse| at + pulse),
+                ..self.hold(at, seen)
+            })
         })
     }
 
@@ -349,26 +475,49 @@ impl Strike {
         }
     }
 
-    /// The earliest it may be locked, given the readings.
+    /// The earliest that it may be locked, given the readings: when the door has settled and, after that, when coil or motor has rested.
     fn throw_at(&self, seen: &Seen) -> Option<Duration> {
-        let settled = if self.has_bolt() {
-            let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
-            let gone = match self.phase {
-                Phase::Released { since } => since,
-                _ => Duration::ZERO,
-            };
-            closed.max(gone) + self.settle_time
-        } else {
-            Duration::ZERO
-        };
-        let needs_coil = match self.actuator {
-            Actuator::MotorLock { .. } => true,
-            Actuator::Coil { fail, .. } => fail == FailMode::Safe && !self.coil.is_energised(),
-        };
-        if needs_coil && !self.coil.is_rested() {
-            return Some(settled.max(self.coil.rested_at()));
+        let settled = self.settled_at(seen)?;
+        if self.throw_rests(seen) {
+            return Some(self.coil.rested_at());
         }
         Some(settled)
+    }
+
+    /// Whether the door has settled, and nothing but the rest of coil or motor delays a throw.
+    fn throw_rests(&self, seen: &Seen) -> bool {
+        let is_past = |settled: Duration| settled <= self.coil.as_of();
+        let is_settled = self.settled_at(seen).is_some_and(is_past);
+        is_settled && self.needs_coil() && !self.coil.is_rested()
+    }
+
+    /// Whether a coil has reached its limit since the same was first wanted.
+    fn is_over_its_limit(&self, seen: &Seen) -> bool {
+        let failures = self.failures.filter(|_| self.pulse().is_none());
+        failures.is_some_and(|failures| {
+            failures.toward == seen.want && failures.why == Failure::Exhausted
+        })
+    }
+
+    /// When the door has been closed for long enough to throw a bolt; `None` while it is not closed.
+    fn settled_at(&self, seen: &Seen) -> Option<Duration> {
+        if !self.has_bolt() {
+            return Some(Duration::ZERO);
+        }
+        let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
+        let gone = match self.phase {
+            Phase::Released { since } => since,
+            _ => Duration::ZERO,
+        };
+        Some(closed.max(gone) + self.settle_time)
+    }
+
+    /// Whether locking energises coil or motor anew.
+    fn needs_coil(&self) -> bool {
+        match self.actuator {
+            Actuator::MotorLock { .. } => true,
+            Actuator::Coil { fail, .. } => fail == FailMode::Safe && !self.coil.is_energised(),
+        }
     }
 
     /// Starts a release; only a coil at its limit can stand in the way.
@@ -392,14 +541,15 @@ impl Strike {
         }
         Phase::Releasing(Move {
             drive: self.pulse().map(|pulse| at + pulse),
-            ..self.hold(at)
+            ..self.hold(at, seen)
         })
     }
 
-    fn hold(&self, at: Duration) -> Move {
+    fn hold(&self, at: Duration, seen: &Seen) -> Move {
         Move {
             drive: None,
             proof_by: at + self.bond_time,
+            from: seen.bonded,
         }
     }
 
@@ -411,16 +561,15 @@ impl Strike {
     }
 
     /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they start.
-    fn guard_coil(&mut self, seen: &Seen) {
+    fn guard_coil(&self, seen: &Seen) -> Option<Phase> {
         let Actuator::Coil { fail, .. } = self.actuator else {
-            return;
+            return None;
         };
-        if self.coil.is_energised() && self.coil.room() <= self.kept_back(seen) {
-            self.phase = Phase::Failed {
-                toward: energised_for(fail),
-                why: Failure::Exhausted,
-            };
-        }
+        let is_over = self.coil.is_energised() && self.coil.room() <= self.kept_back(seen);
+        is_over.then(|| Phase::Failed {
+            toward: energised_for(fail),
+            why: Failure::Exhausted,
+        })
     }
 
     fn exhausted_at(&self, seen: &Seen) -> Option<Duration> {

@@ -304,6 +304,10 @@ impl Door {
                     Failure::Exhausted => ReplyError::LockFault,
                 })
             }
+            // The bolt is thrown, but it did not move when it was driven.
+            (Phase::Locked { .. }, Want::Locked) if self.strike.is_jammed() => {
+                Outcome::Failed(ReplyError::Jammed)
+            }
             (_, Want::Locked) if self.alarms.contains_key(&Alarm::SensorFault) => {
                 Outcome::Failed(ReplyError::SensorFault)
             }
@@ -314,18 +318,24 @@ impl Door {
     fn reply(&self, change: &Change, outcome: Outcome) -> MethodReply {
         let method = change.method();
         let status = self.answer_status(change);
-        let reply = match outcome {
+        let rest = self.resting().map(|rest| rest.to_string());
+        let mut reply = match outcome {
             Outcome::Reached => MethodReply::accepted(method, true, status),
             Outcome::Accepted | Outcome::Waiting => MethodReply::accepted(method, false, status),
             Outcome::Failed(error) => {
                 let text = match error {
                     ReplyError::Jammed => "the strike is jammed",
-                    ReplyError::LockFault => "the coil or motor has to rest",
+                    ReplyError::LockFault => "the strike must rest",
                     _ => "an input cannot be read, or two contradict each other",
                 };
                 MethodReply::failed(500, error, format!("{method}: {text}"), Some(status))
             }
         };
+        let waits = !matches!(outcome, Outcome::Reached);
+        if let Some(rest) = rest.filter(|_| waits) {
+            reply.body.response.push_str("; ");
+            reply.body.response.push_str(&rest);
+        }
         if change.is_about_mode() {
             reply.with_mode(self.array.mode(), self.array.displaced_mode())
         } else {

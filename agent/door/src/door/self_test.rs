@@ -61,7 +61,10 @@ impl Door {
             None => "without limit".to_owned(),
             Some(left) => format!("for {:.1} s", left.as_secs_f64()),
         };
-        let detail = format!("{state}, {driven}; coil or motor may be on {left}");
+        let mut detail = format!("{state}, {driven}; coil or motor may be on {left}");
+        if let Some(rest) = self.resting() {
+            detail.push_str(&format!("; {rest}"));
+        }
         let faulty = [Alarm::Jammed, Alarm::LockFault]
             .iter()
             .any(|alarm| self.alarms.contains_key(alarm));

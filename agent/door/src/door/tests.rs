@@ -8,6 +8,7 @@ mod modes;
 mod properties;
 mod record;
 mod restart;
+mod retries;
 mod rig;
 mod self_test;
 mod strike;

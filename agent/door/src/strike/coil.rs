@@ -59,6 +59,11 @@ impl Coil {
         self.energised
     }
 
+    /// How long it may be energised, and how long it then rests; `None`: without limit.
+    pub(super) fn limits(&self) -> Option<(Duration, Duration)> {
+        self.duty.map(|duty| (duty.max_on, duty.cool_down))
+    }
+
     /// How long it may be energised from now on.
     pub(super) fn room(&self) -> Duration {
         self.duty

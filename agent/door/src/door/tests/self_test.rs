@@ -66,7 +66,8 @@ fn what_fails_is_named() {
             &[
                 (3000, Do::Jam(true)),
                 (4000, Do::Call("lockDoor", "{}")),
-                (9000, test()),
+                // Between two attempts.
+                (20_000, test()),
             ],
             1,
             "Jammed",

@@ -110,7 +110,7 @@ fn a_bolt_not_bonded_within_the_bond_time_is_jammed_until_the_next_proven_move()
         &[
             (5000, Do::Jam(true)),
             (5000, Do::Call("lockDoor", r#"{"commandId":"a"}"#)),
-            (20_000, Do::Nothing),
+            (12_000, Do::Nothing),
         ],
     );
     assert_eq!(rig.drives[2..], ["5000 Throw", "7000 DeEnergised"]);
@@ -119,8 +119,8 @@ fn a_bolt_not_bonded_within_the_bond_time_is_jammed_until_the_next_proven_move()
     rig.act(&Do::Jam(false));
     rig.act(&Do::Call("lockDoor", r#"{"commandId":"a"}"#));
     rig.run_until(Duration::from_secs(130));
-    assert_eq!(rig.drives[4..], ["20000 Throw", "20600 DeEnergised"]);
-    assert_eq!(rig.answer_lines[1..], ["20600 #2 200 Locked Secured"]);
+    assert_eq!(rig.drives[4..], ["12000 Throw", "12600 DeEnergised"]);
+    assert_eq!(rig.answer_lines[1..], ["12600 #2 200 Locked Secured"]);
     assert!(!rig.has_alarm(Alarm::Jammed));
 }
 
@@ -202,9 +202,10 @@ fn a_coil_of_limited_duty_is_let_go_at_its_limit_and_rests() {
             (90_000, Do::Nothing),
         ],
     );
-    // Half of its limit is taken as spent at start; the second time it has what it has regained.
+    // Half of its limit is taken as spent at start; later it has what it has regained.
     assert_eq!(rig.drives[..2], ["1000 Energised", "11500 DeEnergised"]);
-    assert_eq!(rig.drives[2..], ["30000 Energised", "39250 DeEnergised"]);
+    assert_eq!(rig.drives[2..4], ["17500 Energised", "20500 DeEnergised"]);
+    assert_eq!(rig.drives[4..6], ["30000 Energised", "34749 DeEnergised"]);
     assert!(rig.has_alarm(Alarm::LockFault));
     assert_eq!(rig.status(), "Unlocked Unsecured");
 }

@@ -1,0 +1,366 @@
+//! What failed is retried for as long as it is wanted, and what waits for the rest of coil or motor says so.
+
+use std::time::Duration;
+
+use super::rig::{Do, Rig, bolt, config, motor};
+use crate::Want::{Locked, Released};
+use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+use crate::contract::{Alarm, CheckResult, LockState};
+
+/// When a drive of this kind started.
+fn starts(rig: &Rig, drive: &str) -> Vec<u64> {
+    rig.drives
+        .iter()
+        .filter_map(|line| line.strip_suffix(drive)?.trim().parse().ok())
+        .collect()
+}
+
+fn then(steps: &[(u64, Do)], more: &[(u64, Do)]) -> Vec<(u64, Do)> {
+    [steps, more].concat()
+}
+
+fn limited(strike: StrikeConfig, max_on: u64, cool_down: u64) -> StrikeConfig {
+    StrikeConfig {
+        max_on: Some(Duration::from_secs(max_on)),
+        cool_down: Some(Duration::from_secs(cool_down)),
+        ..strike
+    }
+}
+
+/// Without an exit button and a fire release, which no coil of limited duty may serve that releases.
+fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
+    let fitted = Fitted {
+        rex: false,
+        fire: false,
+        ..Fitted::ALL
+    };
+    let strike = StrikeConfig::pulse_strike(Duration::from_secs(max_on));
+    config(Locked, limited(strike, max_on, cool_down), fitted)
+}
+
+#[test]
+fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
+    let mode = |payload| Do::Call("setMode", payload);
+    let unlock = |payload| Do::Call("unlockDoor", payload);
+    // (default, what asks, which drive, when it starts): a bond time of 3 s, then 2 s at the door, or 5 s, 15 s, 30 s and a minute.
+    let at_the_door = [5000, 10_000, 15_000, 20_000];
+    let others = [5000, 13_000, 31_000, 64_000, 127_000, 190_000];
+    for (default, asks, drive, expected) in [
+        (Locked, Do::Fire(true), "Retract", &at_the_door[..]),
+        (Locked, Do::Rex(true), "Retract", &at_the_door),
+        (Locked, Do::Grant(true), "Retract", &at_the_door),
+        (Locked, unlock("{}"), "Retract", &others),
+        (
+            Locked,
+            unlock(r#"{"unlockTime":"10m"}"#),
+            "Retract",
+            &others,
+        ),
+        (Locked, mode(r#"{"mode":"passage"}"#), "Retract", &others),
+        (Released, Do::Call("lockDoor", "{}"), "Throw", &others),
+        (Released, mode(r#"{"mode":"lockdown"}"#), "Throw", &others),
+    ] {
+        let jam = [(4000, Do::Jam(true)), (5000, asks)];
+        let rig = Rig::tell(motor(default), &then(&jam, &[(200_000, Do::Nothing)]));
+        let all = starts(&rig, drive);
+        let tried = &all[all
+            .len()
+            .min(usize::from(drive == "Throw" && default == Locked))..];
+        assert!(tried.starts_with(expected), "{asks:?}: {:?}", rig.drives);
+        assert!(rig.has_alarm(Alarm::Jammed), "{asks:?}");
+        assert_eq!(rig.door.report().status.lock_state, LockState::Jammed);
+        let jams = rig.events.iter().filter(|event| event.contains("Jammed"));
+        assert_eq!(jams.count(), 2, "one state, one alarm: {:?}", rig.events);
+
+        // Free again: nobody has to ask.
+        let freed = then(&jam, &[(200_000, Do::Jam(false)), (262_000, Do::Nothing)]);
+        let rig = Rig::tell(motor(default), &freed);
+        assert!(!rig.has_alarm(Alarm::Jammed), "{asks:?}: {:?}", rig.drives);
+        assert_eq!(rig.bolt.is_zero(), drive == "Retract", "{asks:?}");
+    }
+}
+
+#[test]
+fn a_request_does_not_wait_for_the_next_attempt() {
+    let jam = [(4000, Do::Jam(true)), (5000, Do::Call("unlockDoor", "{}"))];
+    for (asks, tried) in [
+        (Do::Fire(true), 100_000),
+        (Do::Rex(true), 100_000),
+        (Do::Grant(true), 100_000),
+        (Do::Call("unlockDoor", "{}"), 100_000),
+        (Do::Call("getState", ""), 127_000),
+    ] {
+        let steps = then(&jam, &[(100_000, asks), (128_000, Do::Nothing)]);
+        let rig = Rig::tell(motor(Locked), &steps);
+        assert!(starts(&rig, "Retract").contains(&tried), "{asks:?}");
+    }
+    // Somebody who wants the opposite starts a series of its own.
+    let steps = then(
+        &jam,
+        &[
+            (100_000, Do::Call("lockDoor", "{}")),
+            (101_000, Do::Call("unlockDoor", "{}")),
+            (110_000, Do::Nothing),
+        ],
+    );
+    let rig = Rig::tell(motor(Locked), &steps);
+    let tried = starts(&rig, "Retract");
+    assert!(tried.ends_with(&[101_000, 109_000]), "{:?}", rig.drives);
+}
+
+#[test]
+fn a_jammed_motor_that_nobody_at_the_door_waits_for_keeps_a_run_for_them() {
+    let config = config(
+        Locked,
+        limited(StrikeConfig::motor_lock(), 6, 600),
+        Fitted::ALL,
+    );
+    let steps = [
+        (600_000, Do::Jam(true)),
+        (600_000, Do::Call("unlockDoor", "{}")),
+        (900_000, Do::Rex(true)),
+        (900_100, Do::Nothing),
+    ];
+    let rig = Rig::tell(config, &steps);
+    assert!(starts(&rig, "Retract").len() > 1, "{:?}", rig.drives);
+    assert!(
+        starts(&rig, "Retract").contains(&900_000),
+        "{:?}",
+        rig.drives
+    );
+}
+
+#[test]
+fn a_coil_at_its_limit_is_energised_again_for_as_long_as_it_is_wanted() {
+    let lock = Do::Call("lockDoor", r#"{"lockTime":"1h"}"#);
+    let passage = Do::Call("setMode", r#"{"mode":"passage"}"#);
+    let safe_bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
+    for (door, asks, pauses) in [
+        (
+            config(Released, safe_bolt, Fitted::ALL),
+            lock,
+            [6, 15, 30, 60],
+        ),
+        (limited_strike(20, 40), passage, [6, 15, 30, 60]),
+        (limited_strike(20, 40), Do::Grant(true), [6, 6, 6, 6]),
+    ] {
+        let rig = Rig::tell(door, &[(100_000, asks), (400_000, Do::Nothing)]);
+        let off = starts(&rig, "DeEnergised");
+        let on = starts(&rig, "Energised");
+        let seen: Vec<_> = on[1..].iter().zip(&off).map(|(on, off)| on - off).collect();
+        for (seen, pause) in seen.iter().zip(pauses) {
+            assert_eq!((seen + 500) / 1000, pause, "{asks:?}: {:?}", rig.drives);
+        }
+        assert!(seen.len() >= 4, "{:?}", rig.drives);
+        // It holds for a moment only, so the alarm stands, and goes when something else is wanted.
+        assert!(rig.has_alarm(Alarm::LockFault), "{asks:?}");
+        let raised = |event: &&String| event.contains("LockFault");
+        assert_eq!(
+            rig.events.iter().filter(raised).count(),
+            1,
+            "{:?}",
+            rig.events
+        );
+    }
+}
+
+#[test]
+fn a_jam_stands_until_a_movement_is_proven() {
+    let lock = Do::Call("lockDoor", "{}");
+    let unlock = Do::Call("unlockDoor", "{}");
+    type Case<'a> = (crate::Want, &'a [(u64, Do)], &'a str, bool);
+    let stuck_out = [(4000, Do::Jam(true)), (5000, unlock), (9000, lock)];
+    let stuck_back = [(4000, Do::Jam(true)), (5000, lock), (9000, unlock)];
+    let cases: [Case<'_>; 8] = [
+        // The bolt is found where it is wanted: it has not moved.
+        (Locked, &[], "Jammed Unsecured", true),
+        (
+            Locked,
+            &[(20_000, Do::Jam(false))],
+            "Jammed Unsecured",
+            true,
+        ),
+        (
+            Locked,
+            &[(20_000, lock), (21_000, Do::Nothing)],
+            "Jammed Unsecured",
+            true,
+        ),
+        (Released, &[], "Unlocked Unsecured", true),
+        (
+            Released,
+            &[(20_000, Do::Jam(false)), (21_000, unlock)],
+            "Unlocked Unsecured",
+            true,
+        ),
+        // It moves, either way.
+        (
+            Locked,
+            &[
+                (20_000, Do::Jam(false)),
+                (20_000, unlock),
+                (23_000, Do::Nothing),
+            ],
+            "Unlocked Unsecured",
+            false,
+        ),
+        (
+            Locked,
+            &[
+                (20_000, Do::Jam(false)),
+                (20_000, Do::Handle),
+                (23_000, Do::Nothing),
+            ],
+            "Locked Secured",
+            false,
+        ),
+        (
+            Released,
+            &[
+                (20_000, Do::Jam(false)),
+                (20_000, lock),
+                (23_000, Do::Nothing),
+            ],
+            "Locked Secured",
+            false,
+        ),
+    ];
+    for (default, more, status, stands) in cases {
+        let stuck = if default == Locked {
+            stuck_out
+        } else {
+            stuck_back
+        };
+        let rig = Rig::tell(
+            motor(default),
+            &then(&stuck, &then(more, &[(24_000, Do::Nothing)])),
+        );
+        assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
+        assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
+    }
+    // A lock over a bolt that would not come back is no success, an unlock over one that would not go out is.
+    let rig = Rig::tell(motor(Locked), &stuck_out);
+    assert_eq!(
+        rig.answer_lines[1..],
+        ["9000 #2 500 Jammed Jammed Unsecured"]
+    );
+    let rig = Rig::tell(
+        motor(Released),
+        &then(&stuck_back, &[(13_000, Do::Nothing)]),
+    );
+    assert_eq!(rig.answer_lines[1..], ["11000 #2 200 Unlocked Unsecured"]);
+}
+
+/// Worn out: three uses leave less of its six seconds than a throw needs.
+fn tired(pauses: u64) -> Vec<(u64, Do)> {
+    (0..3_u64)
+        .flat_map(|n| {
+            let at = 600_000 + n * pauses;
+            [(at, Do::Rex(true)), (at + 100, Do::Rex(false))]
+        })
+        .collect()
+}
+
+#[test]
+fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_the_door_is_none() {
+    let bond = Fitted::ALL;
+    let no_bond = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    let motor = limited(StrikeConfig::motor_lock(), 6, 600);
+    let tired = tired(8000);
+    let lock = (650_000, Do::Call("lockDoor", "{}"));
+    let rests = "the motor may run for 6s, then rests for 10m; it must rest for another ";
+    // (inputs, steps, whether it must rest)
+    type Case = (Fitted, Vec<(u64, Do)>, bool);
+    let cases: [Case; 6] = [
+        (bond, tired.clone(), true),
+        (no_bond, tired.clone(), true),
+        // The door stands open, and then it settles: no fault yet.
+        (bond, then(&tired, &[(640_000, Do::Open)]), false),
+        (
+            bond,
+            then(&tired, &[(640_000, Do::Open), (649_900, Do::Close)]),
+            false,
+        ),
+        (
+            bond,
+            then(&tired, &[(640_000, Do::Open), (649_000, Do::Close)]),
+            true,
+        ),
+        // An operator has it released meanwhile.
+        (
+            bond,
+            then(&tired, &[(640_000, Do::Call("unlockDoor", "{}"))]),
+            false,
+        ),
+    ];
+    for (fitted, steps, must_rest) in cases {
+        let door = config(Locked, motor, fitted);
+        let rig = Rig::tell(door, &then(&steps, &[(650_000, Do::Nothing)]));
+        assert_eq!(
+            rig.has_alarm(Alarm::LockFault),
+            must_rest,
+            "{steps:?}: {:?}",
+            rig.log
+        );
+        assert_ne!(format!("{:?}", rig.door.report().status.secured), "Secured");
+        let rig = Rig::tell(
+            door,
+            &then(
+                &steps,
+                &[(650_000, Do::Call("selfTest", "")), (650_001, Do::Nothing)],
+            ),
+        );
+        let (_, reply) = rig.answers.last().unwrap();
+        let strike = &reply.body.checks.as_ref().unwrap().strike;
+        assert_eq!(
+            strike.result == CheckResult::Failed,
+            must_rest,
+            "{strike:?}"
+        );
+        assert_eq!(strike.detail.contains(rests), must_rest, "{strike:?}");
+        if must_rest {
+            let rig = Rig::tell(door, &then(&steps, &[lock, (655_000, Do::Nothing)]));
+            let (_, reply) = rig.answers.last().unwrap();
+            assert_eq!(reply.status, 202, "{:?}", rig.log);
+            let response = &reply.body.response;
+            assert!(response.contains(rests), "{response}");
+            // It ends by itself, at the time that was named.
+            let left = response
+                .strip_prefix("lockDoor called successfully; ")
+                .unwrap();
+            let left = left.strip_prefix(rests).unwrap();
+            let left = crate::contract::duration::parse(left).unwrap();
+            let mut rig = rig;
+            rig.run_until(rig.now.boottime + left + Duration::from_secs(4));
+            assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+            assert_eq!(rig.status(), "Locked Secured", "{:?}", rig.log);
+        }
+    }
+}
+
+#[test]
+fn a_spring_that_is_stuck_is_let_go_and_needs_no_attempt() {
+    for (door, asks) in [
+        (bolt(FailMode::Secure), Do::Fire(true)),
+        (bolt(FailMode::Safe), Do::Fire(true)),
+    ] {
+        let steps = [
+            (3000, Do::Call("lockDoor", "{}")),
+            (6000, Do::Jam(true)),
+            (7000, asks),
+            (60_000, Do::Nothing),
+        ];
+        let rig = Rig::tell(door, &steps);
+        assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
+        let drives = rig.drives.len();
+        let rig = Rig::tell(
+            door,
+            &then(&steps, &[(60_000, Do::Jam(false)), (61_000, Do::Nothing)]),
+        );
+        assert!(!rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
+        assert_eq!(rig.drives.len(), drives);
+    }
+}
