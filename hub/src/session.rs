@@ -75,6 +75,9 @@ pub trait CallObserver: Send + Sync {
     /// The call that was made with `token` ended; called exactly once for each call, from any thread, and must not block.
     fn done(&self, token: u32, outcome: CallOutcome);
 
+    /// The device that [`Registry::wait`] waited for is online for the method; nothing was sent. Called instead of [`Self::done`].
+    fn online(&self, _token: u32) {}
+
     /// Whether anybody still waits for the outcome. A call that has not left when nobody does never leaves: it ends as
     /// [`CallOutcome::Withdrawn`].
     fn is_waiting(&self) -> bool {
@@ -140,6 +143,10 @@ impl Pending {
 
     fn done(self, outcome: CallOutcome) {
         self.observer.done(self.token, outcome);
+    }
+
+    fn online(self) {
+        self.observer.online(self.token);
     }
 }
 

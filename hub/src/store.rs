@@ -35,7 +35,9 @@ pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, faults};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
-pub(crate) use job_device::{Claimed, DeviceJobRecord, DeviceOutcome, DeviceResult};
+#[cfg(test)]
+pub(crate) use job_device::JobTarget;
+pub(crate) use job_device::{Claim, Claimed, DeviceJobRecord, DeviceOutcome, DeviceResult};
 pub(crate) use policy::PolicyFile;
 pub(crate) use query::{Continuation, GroupPlace, Page, Place, Token, scratch};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
@@ -198,11 +200,11 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn open_full(
         path: &Path,
-        full: Arc<std::sync::atomic::AtomicBool>,
+        is_full: impl Fn(&rusqlite::Connection) -> bool + Send + 'static,
     ) -> Result<Self, StoreError> {
         Self::open_with(path, (), move |events| Hooks {
             before_commit: Box::new(move |connection| {
-                if full.load(std::sync::atomic::Ordering::Relaxed) {
+                if is_full(connection) {
                     connection.execute_batch("ROLLBACK")?;
                 }
                 Ok(())

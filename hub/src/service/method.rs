@@ -66,6 +66,14 @@ impl PreparedCall {
         })
     }
 
+    pub(super) const fn method(&self) -> &MethodName {
+        &self.method
+    }
+
+    pub(super) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// The longest the whole call can take.
     pub(crate) fn deadline(&self) -> Duration {
         self.connect_timeout + self.response_timeout + SLACK
@@ -118,6 +126,16 @@ impl MethodService {
     /// Sends a call; `observer` hears of it exactly once. Never waits.
     pub(crate) fn send(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         self.registry.call(call, observer, token);
+    }
+
+    /// Waits for the call's device to connect, and sends nothing.
+    pub(super) fn wait(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
+        self.registry.wait(call, observer, token);
+    }
+
+    /// Whether a call would leave for `device` now.
+    pub(super) fn is_online_for(&self, device: &DeviceId, method: &MethodName) -> bool {
+        self.registry.is_online_for(device, method)
     }
 
     /// Counts a call that has ended.

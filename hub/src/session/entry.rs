@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iothub_protocol::downlink::Downlink;
-use iothub_protocol::id::DeviceId;
+use iothub_protocol::id::{DeviceId, MethodName};
 use iothub_protocol::topic::Subscription;
 
 use super::calls::Calls;
@@ -108,6 +108,12 @@ impl Entry {
         let mut state = self.lock();
         state.methods = has(Subscription::MethodRequests);
         state.desired = has(Subscription::DesiredPatches);
+    }
+
+    /// Whether a call of `method` would leave now.
+    pub(super) fn takes_calls_of(&self, _method: &MethodName) -> bool {
+        let state = self.lock();
+        state.methods && !state.ended
     }
 
     /// Sends a call, if the device is subscribed to methods.

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use iothub_protocol::id::{DeviceId, PolicyName};
+use iothub_protocol::id::{DeviceId, MethodName, PolicyName};
 use iothub_protocol::topic::Subscription;
 
 use super::entry::Dispatch;
-use super::waiting::Waiting;
+use super::waiting::{Then, Waiting};
 use super::{Call, CallObserver, CallOutcome, DisconnectReason, Entry, Pending};
 use crate::identity::Proof;
 
@@ -86,12 +86,41 @@ impl Registry {
             let mut waiting = self.waiting();
             match self.dispatch(&call, pending, now) {
                 Ok(()) => return,
-                Err(pending) => waiting.push(call, pending, now).err(),
+                Err(pending) => waiting.push(call, pending, Then::Send, now).err(),
             }
         };
         if let Some(pending) = refused {
             pending.done(CallOutcome::TooManyInFlight);
         }
+    }
+
+    /// Waits as long as `call` may for its device to be online for the method, and sends nothing: `observer` hears [`CallObserver::online`],
+    /// or how the wait ended.
+    pub(crate) fn wait(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
+        let pending = Pending { observer, token };
+        // Under this lock a device cannot come online unseen, as above.
+        let mut waiting = self.waiting();
+        if self.is_online_for(&call.device, &call.method) {
+            drop(waiting);
+            pending.online();
+        } else if call.connect_timeout.is_zero() {
+            drop(waiting);
+            pending.done(CallOutcome::NotOnline {
+                waited: call.connect_timeout,
+            });
+        } else {
+            let refused = waiting.push(call, pending, Then::Notify, Instant::now());
+            drop(waiting);
+            if let Err(pending) = refused {
+                pending.done(CallOutcome::TooManyInFlight);
+            }
+        }
+    }
+
+    /// Whether a call of `method` would leave for `device` now.
+    pub(crate) fn is_online_for(&self, device: &DeviceId, method: &MethodName) -> bool {
+        self.get(device)
+            .is_some_and(|entry| entry.takes_calls_of(method))
     }
 
     /// Tells a connected subscriber of a change to its desired properties: `body` is the patch with its `$version`. Nothing is queued for others.
@@ -219,6 +248,10 @@ impl Registry {
         for waiting in calls {
             if !waiting.pending.is_wanted() {
                 waiting.pending.done(CallOutcome::Withdrawn);
+                continue;
+            }
+            if waiting.then == Then::Notify {
+                waiting.pending.online();
                 continue;
             }
             if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)

@@ -59,11 +59,15 @@ impl CallObserver for HungUp {
 }
 
 #[derive(Default)]
-struct Outcomes(Mutex<Vec<(u32, CallOutcome)>>);
+struct Outcomes(Mutex<Vec<(u32, CallOutcome)>>, Mutex<Vec<u32>>);
 
 impl CallObserver for Outcomes {
     fn done(&self, token: u32, outcome: CallOutcome) {
         self.0.lock().unwrap().push((token, outcome));
+    }
+
+    fn online(&self, token: u32) {
+        self.1.lock().unwrap().push(token);
     }
 }
 
@@ -118,16 +122,20 @@ impl Fixture {
         (link, entry)
     }
 
-    fn call(&self, token: u32, connect_s: u64) {
-        let call = Call {
+    fn new_call(&self, connect_s: u64) -> Call {
+        Call {
             device: device(),
             method: "lock".parse().unwrap(),
             payload: Bytes::from_static(b"{}"),
             connect_timeout: Duration::from_secs(connect_s),
             response_timeout: Duration::from_secs(30),
-        };
+        }
+    }
+
+    fn call(&self, token: u32, connect_s: u64) {
+        let outcomes = Arc::clone(&self.outcomes);
         self.registry
-            .call(call, Arc::clone(&self.outcomes) as _, token);
+            .call(self.new_call(connect_s), outcomes, token);
     }
 
     fn sweep_after(&self, seconds: u64) {
@@ -178,6 +186,43 @@ fn who_is_not_subscribed_to_methods_is_not_online_for_them() {
     };
     assert_eq!(fixture.outcomes.take(), [(1, offline()), (2, offline())]);
     assert!(link.topics().is_empty());
+}
+
+/// Each row: what the device subscribes to before and after the wait begins, and how the wait ends. Nothing is ever sent.
+#[test]
+fn a_wait_ends_when_its_device_is_online_for_methods() {
+    const OTHER: [Subscription; 1] = [Subscription::DesiredPatches];
+    let not_online = |seconds| {
+        Some(CallOutcome::NotOnline {
+            waited: Duration::from_secs(seconds),
+        })
+    };
+    let rows: [(&[Subscription], &[Subscription], u64, Option<CallOutcome>); 5] = [
+        (&METHODS, &METHODS, 20, None),
+        (&[], &METHODS, 20, None),
+        (&OTHER, &METHODS, 20, None),
+        (&OTHER, &OTHER, 20, not_online(20)),
+        (&[], &METHODS, 0, not_online(0)),
+    ];
+    for (before, after, connect_s, ended) in rows {
+        let fixture = Fixture::new();
+        let (link, entry) = fixture.connect(before);
+        let call = fixture.new_call(connect_s);
+        let outcomes = Arc::clone(&fixture.outcomes);
+        fixture.registry.wait(call, outcomes, 7);
+        fixture.registry.subscribed(&entry, &granted(after));
+        fixture.sweep_after(21);
+        let ended: Vec<_> = ended.into_iter().map(|outcome| (7, outcome)).collect();
+        let case = format!("{before:?} {after:?} {connect_s}");
+        let online = std::mem::take(&mut *fixture.outcomes.1.lock().unwrap());
+        assert_eq!(
+            online,
+            if ended.is_empty() { vec![7] } else { vec![] },
+            "{case}"
+        );
+        assert_eq!(fixture.outcomes.take(), ended, "{case}");
+        assert!(link.topics().is_empty(), "{case}");
+    }
 }
 
 #[test]

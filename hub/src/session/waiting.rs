@@ -17,7 +17,17 @@ pub(super) struct Waiting {
 pub(super) struct WaitingCall {
     pub(super) call: Call,
     pub(super) pending: Pending,
+    pub(super) then: Then,
     deadline: Instant,
+}
+
+/// What happens when the device comes online.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The call leaves.
+    Send,
+    /// The observer is notified, and nothing leaves.
+    Notify,
 }
 
 impl Waiting {
@@ -26,6 +36,7 @@ impl Waiting {
         &mut self,
         call: Call,
         pending: Pending,
+        then: Then,
         now: Instant,
     ) -> Result<(), Pending> {
         let deadline = now + call.connect_timeout;
@@ -39,6 +50,7 @@ impl Waiting {
         calls.push(WaitingCall {
             call,
             pending,
+            then,
             deadline,
         });
         self.count += 1;

@@ -1,5 +1,6 @@
 //! What a job did to each of its devices. The job's counts change in the same transactions as these rows.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use iothub_protocol::error::ErrorCode;
@@ -9,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::device::stored_id;
 use super::writer::Write;
-use super::{Store, StoreError, TwinChange, TwinRecord, signed, time_text};
+use super::{Store, StoreError, TwinChange, TwinRecord, time_text};
 
 /// A device that a job is to begin with.
 #[derive(Debug, Clone)]
@@ -22,12 +23,25 @@ pub(crate) struct JobTarget {
     there: bool,
 }
 
-/// Devices that a job is to begin with now.
+/// Which of a job's pending devices to begin with.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Devices by their numbers.
+    pub(crate) these: Vec<u32>,
+    /// Others, from this number on.
+    pub(crate) from: u32,
+    /// How many others at most.
+    pub(crate) at_most: u32,
+}
+
+/// Devices that a job begins with now.
 #[derive(Debug)]
 pub(crate) struct Claimed {
-    /// They.
+    /// They are `running`, and are sent their calls.
     pub(crate) targets: Vec<JobTarget>,
-    /// The number from which on there may be more; `None` when there are none.
+    /// They are offline, and stay `pending`.
+    pub(crate) offline: Vec<JobTarget>,
+    /// The number from which on there may be others; `None` when there are none.
     pub(crate) next: Option<u32>,
 }
 
@@ -36,6 +50,8 @@ pub(crate) struct Claimed {
 pub(crate) struct DeviceOutcome {
     /// The device's number within the job.
     pub(crate) ordinal: u32,
+    /// Whether its row is `running`; else it is `pending`.
+    pub(crate) claimed: bool,
     /// What happened.
     pub(crate) result: DeviceResult,
 }
@@ -171,18 +187,18 @@ impl Moved {
     }
 }
 
-/// The next pending devices, in order.
+/// The next pending devices of these numbers, in order.
 fn pending(
     connection: &Connection,
     job: i64,
-    from: u32,
+    numbers: RangeInclusive<u32>,
     at_most: u32,
 ) -> Result<Vec<JobTarget>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT ordinal, device_id, device IS NULL OR EXISTS (SELECT 1 FROM device WHERE device.id = device_job.device) \
-         FROM device_job WHERE job = ?1 AND ordinal >= ?2 AND status = 'pending' ORDER BY ordinal LIMIT ?3",
+         FROM device_job WHERE job = ?1 AND ordinal BETWEEN ?2 AND ?3 AND status = 'pending' ORDER BY ordinal LIMIT ?4",
     )?;
-    let mut rows = statement.query([job, i64::from(from), i64::from(at_most)])?;
+    let mut rows = statement.query(params![job, numbers.start(), numbers.end(), at_most])?;
     let mut targets = Vec::new();
     while let Some(row) = rows.next()? {
         targets.push(JobTarget {
@@ -198,11 +214,12 @@ fn pending(
 fn end(
     connection: &Connection,
     job: i64,
-    outcome: &DeviceOutcome,
+    ordinal: u32,
+    result: &DeviceResult,
     now: &str,
 ) -> Result<bool, StoreError> {
-    let (status, response, payload, error) = match &outcome.result {
-        DeviceResult::NotSent => return not_sent(connection, job, outcome.ordinal, now),
+    let (status, response, payload, error) = match result {
+        DeviceResult::NotSent => return not_sent(connection, job, ordinal, now),
         DeviceResult::Answered { status, payload } => {
             ("completed", Some(*status), payload.as_deref(), None)
         }
@@ -218,7 +235,7 @@ fn end(
              started = coalesce(started, ?8), ended = ?8, updated = ?8 \
              WHERE job = ?1 AND ordinal = ?2 AND status IN ('pending', 'running')",
         )?
-        .execute(params![job, outcome.ordinal, status, response, payload, code, description, now])?;
+        .execute(params![job, ordinal, status, response, payload, code, description, now])?;
     Ok(changed > 0)
 }
 
@@ -260,41 +277,54 @@ pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<
 }
 
 impl Store {
-    /// Marks the next pending devices from `from` on as `running` and returns them: on disk before anything is sent to them. Devices that are
-    /// no longer there fail at once.
+    /// Marks pending devices as `running` if they are online, and returns them: on disk before anything is sent to them. Devices that no
+    /// longer exist fail at once.
     pub(crate) async fn device_job_claim(
         &self,
         job: i64,
-        from: u32,
-        at_most: u32,
+        claim: Claim,
+        is_online: impl Fn(&DeviceId) -> bool + Send + 'static,
         now: Timestamp,
     ) -> Result<Claimed, StoreError> {
-        self.write(at_most as usize, move |write| {
-            let mut targets = pending(write.connection, job, from, at_most)?;
+        let rows = claim.these.len() + claim.at_most as usize;
+        self.write(rows, move |write| {
+            let others = pending(write.connection, job, claim.from..=u32::MAX, claim.at_most)?;
+            let next = match claim.at_most {
+                0 => Some(claim.from),
+                _ => others.last().map(|last| last.ordinal + 1),
+            };
+            let mut begun = Vec::with_capacity(claim.these.len() + others.len());
+            for ordinal in claim.these {
+                begun.extend(pending(write.connection, job, ordinal..=ordinal, 1)?);
+            }
+            begun.extend(others);
             let now = time_text(now);
             let mut statement = write.connection.prepare_cached(
                 "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = ?1 AND ordinal = ?2",
             )?;
-            let mut moved = Moved { pending: -signed(targets.len() as u64), ..Moved::default() };
-            for target in &targets {
-                if target.there {
-                    statement.execute(params![job, target.ordinal, now])?;
-                    moved.running += 1;
-                } else {
-                    let outcome = DeviceOutcome { ordinal: target.ordinal, result: deleted() };
-                    end(write.connection, job, &outcome, &now)?;
+            let (mut targets, mut offline) = (Vec::with_capacity(begun.len()), Vec::new());
+            let mut moved = Moved::default();
+            for target in begun {
+                if !target.there {
+                    end(write.connection, job, target.ordinal, &deleted(), &now)?;
+                    moved.pending -= 1;
                     moved.failed += 1;
+                } else if is_online(&target.device) {
+                    statement.execute(params![job, target.ordinal, now])?;
+                    moved.pending -= 1;
+                    moved.running += 1;
+                    targets.push(target);
+                } else {
+                    offline.push(target);
                 }
             }
             moved.store(write.connection, job)?;
-            let next = targets.last().map(|last| last.ordinal + 1);
-            targets.retain(|target| target.there);
-            Ok(Claimed { targets, next })
+            Ok(Claimed { targets, offline, next })
         })
         .await
     }
 
-    /// Stores how it ended for devices that were `running`.
+    /// Stores how it ended for devices that a job has begun with.
     pub(crate) async fn device_job_end(
         &self,
         job: i64,
@@ -305,8 +335,18 @@ impl Store {
             let now = time_text(now);
             let mut moved = Moved::default();
             for outcome in outcomes.iter() {
-                if end(write.connection, job, outcome, &now)? {
-                    moved.running -= 1;
+                if end(
+                    write.connection,
+                    job,
+                    outcome.ordinal,
+                    &outcome.result,
+                    &now,
+                )? {
+                    if outcome.claimed {
+                        moved.running -= 1;
+                    } else {
+                        moved.pending -= 1;
+                    }
                     match outcome.result {
                         DeviceResult::Failed { .. } => moved.failed += 1,
                         DeviceResult::NotSent => {}
@@ -330,7 +370,7 @@ impl Store {
         update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + 'static,
     ) -> Result<Option<u32>, StoreError> {
         self.write(at_most as usize * 2, move |write| {
-            let targets = pending(write.connection, job, from, at_most)?;
+            let targets = pending(write.connection, job, from..=u32::MAX, at_most)?;
             let now = time_text(now);
             let mut moved = Moved::default();
             for target in &targets {
@@ -343,15 +383,7 @@ impl Store {
                     _ => moved.failed += 1,
                 }
                 moved.pending -= 1;
-                end(
-                    write.connection,
-                    job,
-                    &DeviceOutcome {
-                        ordinal: target.ordinal,
-                        result,
-                    },
-                    &now,
-                )?;
+                end(write.connection, job, target.ordinal, &result, &now)?;
             }
             moved.store(write.connection, job)?;
             Ok(targets.last().map(|last| last.ordinal + 1))

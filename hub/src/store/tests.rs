@@ -66,6 +66,27 @@ impl TestStore {
         self.store.job_get(&id).await.unwrap().unwrap()
     }
 
+    /// Begins with the next devices of a job, all of them online.
+    async fn claim(&self, job: i64, from: u32, at_most: u32) -> Claimed {
+        self.claim_online(job, from, at_most, |_| true).await
+    }
+
+    async fn claim_online(
+        &self,
+        job: i64,
+        from: u32,
+        at_most: u32,
+        is_online: impl Fn(&DeviceId) -> bool + Send + 'static,
+    ) -> Claimed {
+        let claim = Claim {
+            these: Vec::new(),
+            from,
+            at_most,
+        };
+        let claimed = self.store.device_job_claim(job, claim, is_online, now());
+        claimed.await.unwrap()
+    }
+
     /// A running job on all devices.
     async fn start_job(&self, id: &str) -> i64 {
         let job = NewJob {
@@ -279,7 +300,7 @@ async fn a_jobs_counts_follow_its_rows() {
     }
     let row = test.start_job("job").await;
     assert_eq!(test.job("job").await.counts, counts(5, 0, 0, 0));
-    let claimed = test.store.device_job_claim(row, 0, 3, now()).await.unwrap();
+    let claimed = test.claim(row, 0, 3).await;
     assert_eq!(
         claimed
             .targets
@@ -289,7 +310,11 @@ async fn a_jobs_counts_follow_its_rows() {
         ["d0", "d1", "d2"]
     );
     assert_eq!(test.job("job").await.counts, counts(2, 3, 0, 0));
-    let outcome = |ordinal, result| DeviceOutcome { ordinal, result };
+    let outcome = |ordinal, result| DeviceOutcome {
+        ordinal,
+        claimed: true,
+        result,
+    };
     let outcomes = vec![
         outcome(
             0,
@@ -319,15 +344,7 @@ async fn a_jobs_counts_follow_its_rows() {
         counts(2, 1, 1, 1),
         "an outcome counts once"
     );
-    assert_eq!(
-        test.store
-            .device_job_claim(row, 3, 3, now())
-            .await
-            .unwrap()
-            .targets
-            .len(),
-        2
-    );
+    assert_eq!(test.claim(row, 3, 3).await.targets.len(), 2);
     test.store
         .job_complete(row, CODE, CODE, now())
         .await
@@ -340,21 +357,61 @@ async fn a_jobs_counts_follow_its_rows() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
+    let test = TestStore::open();
+    for number in 0..3 {
+        test.add(&format!("d{number}")).await;
+    }
+    let row = test.start_job("job").await;
+    let claimed = test
+        .claim_online(row, 0, 3, |device| device.as_str() == "d1")
+        .await;
+    let ordinals =
+        |targets: &[JobTarget]| -> Vec<_> { targets.iter().map(|target| target.ordinal).collect() };
+    assert_eq!(ordinals(&claimed.targets), [1]);
+    assert_eq!(ordinals(&claimed.offline), [0, 2]);
+    assert_eq!(claimed.next, Some(3));
+    assert_eq!(test.job("job").await.counts, counts(2, 1, 0, 0));
+    let outcomes: Arc<[_]> = vec![DeviceOutcome {
+        ordinal: 0,
+        claimed: false,
+        result: DeviceResult::Failed {
+            code: "DeviceNotOnline",
+            description: "reason".into(),
+        },
+    }]
+    .into();
+    for _ in 0..2 {
+        let outcomes = Arc::clone(&outcomes);
+        let end = test.store.device_job_end(row, outcomes, now());
+        end.await.unwrap();
+        assert_eq!(test.job("job").await.counts, counts(1, 1, 0, 1));
+    }
+    // The others again, by their numbers: one has ended, one runs, one has connected.
+    let claim = Claim {
+        these: vec![0, 1, 2],
+        from: 3,
+        at_most: 0,
+    };
+    let claimed = test.store.device_job_claim(row, claim, |_| true, now());
+    let claimed = claimed.await.unwrap();
+    assert_eq!(ordinals(&claimed.targets), [2]);
+    assert_eq!(claimed.next, Some(3), "it did not look for others");
+    assert_eq!(test.job("job").await.counts, counts(0, 2, 0, 1));
+}
+
+#[tokio::test]
 async fn what_was_running_when_the_hub_died_has_failed_and_the_rest_is_still_pending() {
     let test = TestStore::open();
     for number in 0..3 {
         test.add(&format!("d{number}")).await;
     }
     let row = test.start_job("job").await;
-    test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
+    test.claim(row, 0, 2).await;
     let test = test.reopened().await;
     assert_eq!(test.store.device_job_recover(CODE, now()).await.unwrap(), 2);
     assert_eq!(test.job("job").await.counts, counts(1, 0, 0, 2));
-    let left = test
-        .store
-        .device_job_claim(row, 0, 10, now())
-        .await
-        .unwrap();
+    let left = test.claim(row, 0, 10).await;
     assert_eq!(
         left.targets
             .iter()
@@ -412,9 +469,13 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
     }
     let row = test.start_job("job").await;
     let id: JobId = "job".parse().unwrap();
-    test.store.device_job_claim(row, 0, 4, now()).await.unwrap();
+    test.claim(row, 0, 4).await;
     let end = |ordinal, result| {
-        let outcomes = vec![DeviceOutcome { ordinal, result }];
+        let outcomes = vec![DeviceOutcome {
+            ordinal,
+            claimed: true,
+            result,
+        }];
         test.store.device_job_end(row, outcomes.into(), now())
     };
     end(3, DeviceResult::NotSent).await.unwrap();
@@ -429,7 +490,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
         .unwrap();
     end(2, DeviceResult::NotSent).await.unwrap();
     end(0, DeviceResult::Updated).await.unwrap();
-    let claimed = test.store.device_job_claim(row, 0, 9, now()).await.unwrap();
+    let claimed = test.claim(row, 0, 9).await;
     assert!(claimed.targets.is_empty(), "{claimed:?}");
     let devices = JobCounts {
         devices: 6,
@@ -502,8 +563,7 @@ async fn a_device_that_was_made_again_is_not_the_one_of_the_job() {
     }
     test.add("again").await;
 
-    let claim = test.store.device_job_claim(methods, 0, 9, now()).await;
-    let claim = claim.unwrap();
+    let claim = test.claim(methods, 0, 9).await;
     assert_eq!(claim.next, Some(3));
     let called: Vec<_> = claim
         .targets
@@ -548,7 +608,7 @@ async fn a_job_that_is_given_up_says_what_was_sent_and_what_not() {
         test.add(&format!("d{number}")).await;
     }
     let row = test.start_job("job").await;
-    test.store.device_job_claim(row, 0, 2, now()).await.unwrap();
+    test.claim(row, 0, 2).await;
     let (not_begun, unknown) = (("NotBegun", "a"), ("Unknown", "b"));
     let abandoned = test
         .store

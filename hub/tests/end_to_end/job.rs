@@ -132,7 +132,7 @@ async fn a_door_that_is_made_again_under_its_id_does_not_get_the_call_of_the_for
     wait_for_doors(&mut job, 60);
     hub.put("/jobs/v2/patient", job).await;
     eventually("the call waits for its door", || async {
-        (hub.device_jobs("patient").await.first()?["status"] == "running").then_some(())
+        (hub.device_jobs("patient").await.first()?["status"] == "pending").then_some(())
     })
     .await;
     let deleted = hub.send(Method::DELETE, "/devices/door", None).await;

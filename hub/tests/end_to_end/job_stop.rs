@@ -134,7 +134,7 @@ async fn calls_that_never_left_go_on_after_a_restart() {
     let key = hub.add_device("late").await;
     patient_job(&hub, "lock").await;
     eventually("the call waits", || async {
-        (rows(&hub, "lock", "running").await == 1).then_some(())
+        (rows(&hub, "lock", "pending").await == 1).then_some(())
     })
     .await;
     let TestHub {

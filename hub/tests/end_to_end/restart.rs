@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{TestHub, answer, eventually};
+use crate::harness::{Device, TestHub, answer, eventually};
 use crate::job::{lock, wait_for_doors};
 
 #[tokio::test]
@@ -46,14 +46,13 @@ async fn a_scheduled_job_runs_after_a_kill() {
 #[tokio::test]
 async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
     let hub = TestHub::start().await;
-    hub.add_device("door").await;
+    let key = hub.add_device("door").await;
+    let mut door = Device::dial(&hub, "door", &key);
+    door.subscribe("$iothub/methods/POST/#").await;
     let mut job = lock("*", -1000);
     wait_for_doors(&mut job, 60);
     hub.put("/jobs/v2/sent", job).await;
-    eventually("the call is on its way", || async {
-        (hub.device_jobs("sent").await.first()?["status"] == "running").then_some(())
-    })
-    .await;
+    door.received().await;
 
     let hub = hub.killed_and_started().await;
     let job = hub.job("sent", &["completed"]).await;
@@ -61,6 +60,21 @@ async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
     let rows = hub.device_jobs("sent").await;
     assert_eq!(rows[0]["status"], "failed");
     assert_eq!(rows[0]["error"]["code"], "OutcomeUnknown");
+}
+
+#[tokio::test]
+async fn a_call_that_a_killed_hub_had_not_sent_leaves_when_its_door_connects() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let mut job = lock("*", -1000);
+    wait_for_doors(&mut job, 60);
+    hub.put("/jobs/v2/waits", job).await;
+    hub.job("waits", &["running"]).await;
+
+    let hub = hub.killed_and_started().await;
+    let _door = hub.connect("door", &key, 200).await;
+    let job = hub.job("waits", &["completed", "failed"]).await;
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1, "{job}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What was heard of a job's calls and is not stored yet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -31,6 +31,8 @@ pub(super) struct Collector {
 struct Waiting {
     outcomes: Vec<(u32, Heard)>,
     bytes: usize,
+    /// Devices that have connected, and were sent nothing yet.
+    online: Vec<u32>,
 }
 
 /// What was heard of one call.
@@ -40,6 +42,8 @@ pub(super) enum Heard {
     Whole(CallOutcome),
     /// An answer whose payload could not be held, as its record will say.
     Cut(DeviceResult),
+    /// Why the wait for the device's connection ended; it was sent nothing.
+    Unreached(CallOutcome),
 }
 
 impl Heard {
@@ -68,6 +72,11 @@ impl Collector {
         taken
     }
 
+    /// The devices that have connected since the last time.
+    pub(super) fn take_online(&self) -> Vec<u32> {
+        std::mem::take(&mut self.waiting().online)
+    }
+
     /// How many outcomes wait, and how many bytes their payloads have.
     pub(super) fn held(&self) -> (usize, usize) {
         let waiting = self.waiting();
@@ -94,6 +103,29 @@ impl CallObserver for Collector {
 
     fn is_waiting(&self) -> bool {
         !self.withdrawn.load(Ordering::Relaxed)
+    }
+}
+
+/// Hears of the waits for devices that are not connected. Their rows are still `pending`.
+pub(super) struct Waits(pub(super) Arc<Collector>);
+
+impl CallObserver for Waits {
+    fn done(&self, token: u32, outcome: CallOutcome) {
+        // A withdrawn wait leaves its row as it is.
+        if outcome != CallOutcome::Withdrawn {
+            let heard = Heard::Unreached(outcome);
+            self.0.waiting().outcomes.push((token, heard));
+            self.0.arrived.notify_one();
+        }
+    }
+
+    fn online(&self, token: u32) {
+        self.0.waiting().online.push(token);
+        self.0.arrived.notify_one();
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.is_waiting()
     }
 }
 

@@ -1,12 +1,15 @@
-//! One run of a method job: claim devices durably, send them their calls in slices, store what they answer.
+//! One run of a method job: claim connected devices durably, send them their calls in slices, store what they answer. A device that is
+//! offline stays `pending` until it connects: only a call that is about to leave makes its row `running`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use iothub_protocol::id::DeviceId;
 use iothub_protocol::method::MethodRequest;
 
-use super::collector::{Collector, Heard};
+use super::collector::{Collector, Heard, Waits};
 use super::plan::{Devices, RunStep, plan_run};
 use super::retry::Retry;
 use super::runner::Context;
@@ -14,10 +17,10 @@ use super::{NOT_BEGUN, OUTCOME_UNKNOWN, UNANSWERED};
 use crate::service::PreparedCall;
 use crate::service::method::answer;
 use crate::session::{CallObserver, CallOutcome};
-use crate::store::{Claimed, DeviceOutcome, DeviceResult, StoreError};
+use crate::store::{Claim, Claimed, DeviceOutcome, DeviceResult, StoreError};
 
 /// Devices that become `running` in one transaction.
-const CLAIM: u64 = 1000;
+const CLAIM: usize = 1000;
 
 /// Calls that are sent before other tasks get their turn.
 const SLICE: usize = 64;
@@ -36,6 +39,10 @@ pub(super) struct MethodRun {
     collector: Arc<Collector>,
     devices: Devices,
     next: u32,
+    /// Devices that have connected after a wait, to be claimed next.
+    online: Vec<u32>,
+    /// When the time to connect is over, of devices that were offline.
+    connect_by: HashMap<u32, Instant>,
     /// Taken from the collector, and not on disk yet.
     unstored: Arc<[DeviceOutcome]>,
     retry: Retry,
@@ -62,6 +69,8 @@ impl MethodRun {
                 ..Devices::default()
             },
             next: 0,
+            online: Vec::new(),
+            connect_by: HashMap::new(),
             unstored: Arc::new([]),
             retry: Retry::default(),
         })
@@ -77,7 +86,6 @@ impl MethodRun {
                 return false;
             }
             if self.context.stopped.is_cancelled() {
-                self.devices.pending = 0;
                 self.withdraw();
             }
             match self.step().await {
@@ -124,6 +132,19 @@ impl MethodRun {
         let (waiting, bytes) = self.collector.held();
         self.devices.held = (self.unstored.len() + waiting) as u64;
         self.devices.held_bytes = bytes;
+        let online = self.collector.take_online();
+        self.devices.waiting = self.devices.waiting.saturating_sub(online.len() as u64);
+        self.online.extend(online);
+        if self.is_withdrawn() {
+            self.online.clear();
+            self.devices.waiting = 0;
+            self.devices.pending = 0;
+        }
+        self.devices.online = self.online.len() as u64;
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.collector.withdrawn.load(Ordering::Relaxed)
     }
 
     async fn complete(&self) -> Result<(), StoreError> {
@@ -149,6 +170,7 @@ impl MethodRun {
         // What is claimed is sent, also when the other failed: it says `running` on disk.
         let claimed = match claimed {
             Ok(claim) => {
+                self.online.drain(..CLAIM.min(self.online.len()));
                 self.send(claim, within).await;
                 Ok(())
             }
@@ -160,10 +182,18 @@ impl MethodRun {
     }
 
     async fn claim(&self, at_most: u64) -> Result<Claimed, StoreError> {
-        let at_most = u32::try_from(at_most.min(CLAIM)).unwrap_or(u32::MAX);
-        self.context
-            .store
-            .device_job_claim(self.row, self.next, at_most, self.context.clock.wall())
+        let these: Vec<u32> = self.online.iter().take(CLAIM).copied().collect();
+        let room = at_most.min((CLAIM - these.len()) as u64);
+        let claim = Claim {
+            these,
+            from: self.next,
+            at_most: u32::try_from(room).unwrap_or(u32::MAX),
+        };
+        let (method, name) = (self.context.method.clone(), self.call.method().clone());
+        let is_online = move |device: &DeviceId| method.is_online_for(device, &name);
+        let Context { store, clock, .. } = &self.context;
+        store
+            .device_job_claim(self.row, claim, is_online, clock.wall())
             .await
     }
 
@@ -172,11 +202,10 @@ impl MethodRun {
             Some(next) => self.next = next,
             None => self.devices.pending = 0,
         }
-        let targets = claim.targets;
-        self.devices.in_flight += targets.len() as u64;
-        let mut targets = targets.into_iter().peekable();
+        self.devices.in_flight += claim.targets.len() as u64;
+        let mut targets = claim.targets.into_iter().peekable();
         while targets.peek().is_some() {
-            if self.context.stop.is_cancelled() || self.context.stopped.is_cancelled() {
+            if self.ends() {
                 for target in targets {
                     self.collector.done(target.ordinal, CallOutcome::Withdrawn);
                 }
@@ -184,14 +213,31 @@ impl MethodRun {
             }
             for target in targets.by_ref().take(SLICE) {
                 let observer: Arc<dyn CallObserver> = self.collector.clone();
-                self.context.method.send(
-                    self.call.to(target.device, within),
-                    observer,
-                    target.ordinal,
-                );
+                // A claimed call leaves at once, or its device has just gone and is waited for.
+                let call = self.call.to(target.device, Duration::ZERO);
+                self.context.method.send(call, observer, target.ordinal);
             }
             tokio::task::yield_now().await;
         }
+        let mut offline = claim.offline.into_iter().peekable();
+        while offline.peek().is_some() && !self.ends() {
+            for target in offline.by_ref().take(SLICE) {
+                let now = Instant::now();
+                let latest = now + self.call.connect_timeout().min(within);
+                let connect_by = *self.connect_by.entry(target.ordinal).or_insert(latest);
+                let left = connect_by.saturating_duration_since(now);
+                let observer = Arc::new(Waits(Arc::clone(&self.collector)));
+                let call = self.call.to(target.device, left);
+                self.devices.waiting += 1;
+                self.context.method.wait(call, observer, target.ordinal);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether nothing more is sent.
+    fn ends(&self) -> bool {
+        self.context.stop.is_cancelled() || self.context.stopped.is_cancelled()
     }
 
     /// Takes back the calls that have not left; they end as such.
@@ -203,9 +249,20 @@ impl MethodRun {
 
     /// What was not stored is.
     fn stored(&mut self) {
-        let count = self.unstored.len() as u64;
-        self.devices.in_flight = self.devices.in_flight.saturating_sub(count);
-        self.unstored = Arc::new([]);
+        for outcome in std::mem::replace(&mut self.unstored, Arc::new([])).iter() {
+            let count = if outcome.claimed {
+                &mut self.devices.in_flight
+            } else {
+                &mut self.devices.waiting
+            };
+            *count = count.saturating_sub(1);
+            if matches!(outcome.result, DeviceResult::NotSent) {
+                // Its device went between claim and call: it is `pending` again, and is waited for.
+                self.online.push(outcome.ordinal);
+            } else {
+                self.connect_by.remove(&outcome.ordinal);
+            }
+        }
     }
 
     async fn store(&mut self) -> Result<(), StoreError> {
@@ -227,17 +284,29 @@ impl MethodRun {
     }
 
     fn outcome(&self, ordinal: u32, heard: Heard) -> DeviceOutcome {
-        let outcome = match heard {
-            Heard::Whole(outcome) => outcome,
-            Heard::Cut(result) => return DeviceOutcome { ordinal, result },
+        let (outcome, claimed) = match heard {
+            Heard::Whole(outcome) => (outcome, true),
+            Heard::Unreached(outcome) => (outcome, false),
+            Heard::Cut(result) => {
+                return DeviceOutcome {
+                    ordinal,
+                    claimed: true,
+                    result,
+                };
+            }
         };
-        self.context.method.count("job", &outcome);
-        if outcome == CallOutcome::Withdrawn {
+        let not_sent = matches!(
+            outcome,
+            CallOutcome::Withdrawn | CallOutcome::NotOnline { .. }
+        );
+        if claimed && not_sent {
             return DeviceOutcome {
                 ordinal,
+                claimed,
                 result: DeviceResult::NotSent,
             };
         }
+        self.context.method.count("job", &outcome);
         let result = match answer(outcome, &self.call) {
             Ok(result) => DeviceResult::Answered {
                 status: result.status,
@@ -252,7 +321,11 @@ impl MethodRun {
                 description: error.message,
             },
         };
-        DeviceOutcome { ordinal, result }
+        DeviceOutcome {
+            ordinal,
+            claimed,
+            result,
+        }
     }
 
     /// Waits for an outcome, the time `until`, the end of the hub, or the stop of the job.
@@ -261,15 +334,15 @@ impl MethodRun {
             () = self.collector.arrived.notified() => {}
             () = tokio::time::sleep_until(until.into()) => {}
             () = self.context.stop.cancelled() => {}
-            () = self.context.stopped.cancelled(), if !self.collector.withdrawn.load(Ordering::Relaxed) => {}
+            () = self.context.stopped.cancelled(), if !self.is_withdrawn() => {}
         }
     }
 
     /// Stores what still arrives. What was sent and does not answer is found `running` at the next start.
     async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN;
-        while self.devices.in_flight > 0 {
-            self.collect();
+        self.collect();
+        while self.devices.in_flight + self.devices.held > 0 {
             let progress = async {
                 if self.unstored.is_empty() {
                     self.collector.arrived.notified().await;
@@ -281,8 +354,8 @@ impl MethodRun {
             if tokio::time::timeout_at(deadline, progress).await.is_err() {
                 break;
             }
+            self.collect();
         }
-        self.collect();
         if self.devices.held > 0 {
             tracing::error!(
                 job = self.row,

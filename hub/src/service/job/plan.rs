@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 /// A job in the future says `queued` for at least this long, as Azure's do: clients look for it right after they made the job.
 const QUEUED_FOR: SignedDuration = SignedDuration::from_secs(1);
 
-/// Calls of one job that are on their way at once. Each holds a few hundred bytes while it waits for its device.
+/// Calls of one job that are on their way, or wait for their devices, at once. Each holds a few hundred bytes while it waits.
 const IN_FLIGHT: u64 = 50_000;
 
 /// Answers of one job that may wait for the store while it goes on sending; when there are more, the store is behind and sending stops.
@@ -38,9 +38,13 @@ pub(super) struct Job {
 pub(super) struct Devices {
     /// Devices it has not begun with.
     pub(super) pending: u64,
+    /// Devices whose connection is awaited; they are `pending` on disk.
+    pub(super) waiting: u64,
+    /// Devices that have connected after such a wait and are sent their call next.
+    pub(super) online: u64,
     /// Devices that have been sent their call, and of which nothing is stored.
     pub(super) in_flight: u64,
-    /// Of these, the ones that have answered.
+    /// Devices whose outcome is known and not stored.
     pub(super) held: u64,
     /// How much they have said.
     pub(super) held_bytes: usize,
@@ -64,7 +68,7 @@ pub(super) enum Step {
 /// The next step of one that runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RunStep {
-    /// Begin with up to so many devices; their calls have this long.
+    /// Begin with those that have connected, and with up to so many others; their calls have this long.
     Send { at_most: u64, within: Duration },
     /// Store the answers.
     Store,
@@ -129,21 +133,18 @@ pub(super) fn plan(now: Timestamp, job: &Job) -> Step {
 /// What a job that runs and whose time is up at `ends` does at `now`.
 pub(super) fn plan_run(now: Instant, ends: Instant, devices: Devices) -> RunStep {
     let left = ends.saturating_duration_since(now);
-    let room = if devices.held < HELD && devices.held_bytes < HELD_BYTES {
-        IN_FLIGHT.saturating_sub(devices.in_flight)
-    } else {
-        0
-    };
-    let at_most = devices.pending.min(room);
+    let is_open = devices.held < HELD && devices.held_bytes < HELD_BYTES && !left.is_zero();
+    let begun = devices.in_flight + devices.waiting + devices.online;
+    let at_most = devices.pending.min(IN_FLIGHT.saturating_sub(begun));
     let last_answer = ends + GRACE;
-    if at_most > 0 && !left.is_zero() {
+    if is_open && at_most + devices.online > 0 {
         RunStep::Send {
             at_most,
             within: left,
         }
     } else if devices.held > 0 {
         RunStep::Store
-    } else if devices.in_flight > 0 && now < last_answer {
+    } else if devices.in_flight + devices.waiting > 0 && now < last_answer {
         RunStep::Wait(last_answer)
     } else {
         RunStep::Complete
@@ -175,7 +176,16 @@ mod tests {
             pending,
             in_flight,
             held,
-            held_bytes: 0,
+            ..Devices::default()
+        }
+    }
+
+    fn offline(pending: u64, waiting: u64, online: u64) -> Devices {
+        Devices {
+            pending,
+            waiting,
+            online,
+            ..Devices::default()
         }
     }
 
@@ -243,6 +253,14 @@ mod tests {
             (20, waiting(3, 0, 0), RunStep::Complete),
             (20, waiting(3, 5, 0), RunStep::Wait(at(22))),
             (22, waiting(3, 5, 0), RunStep::Complete),
+            // Offline devices are awaited like answers, until the job's time is up.
+            (2, offline(0, 4, 0), RunStep::Wait(at(22))),
+            (2, offline(3, 4, 0), sends(3, 18)),
+            (2, offline(0, 4, 2), sends(0, 18)),
+            (2, offline(9, IN_FLIGHT - 2, 2), sends(0, 18)),
+            (20, offline(0, 4, 2), RunStep::Wait(at(22))),
+            (20, offline(0, 0, 2), RunStep::Complete),
+            (22, offline(0, 4, 0), RunStep::Complete),
         ] {
             let step = plan_run(at(time), ends, devices);
             assert_eq!(step, expected, "{devices:?} at {time}");

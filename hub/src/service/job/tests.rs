@@ -52,6 +52,8 @@ struct Fleet {
     runner: JoinHandle<()>,
     /// While it is set, SQLite takes back every transaction.
     full: Arc<AtomicBool>,
+    /// Its connection ends just before the commit that makes a row `running`.
+    goes: Arc<Mutex<Option<Arc<Entry>>>>,
     /// By so many seconds the wall's clock is set.
     set_by: Arc<AtomicI64>,
     folder: TempDir,
@@ -59,18 +61,34 @@ struct Fleet {
 
 impl Fleet {
     async fn start(devices: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let full = Arc::<AtomicBool>::default();
-        let store = Store::open_full(&folder.path().join("hub.db"), Arc::clone(&full)).unwrap();
+        let fleet = Self::start_in(tempfile::tempdir().unwrap()).await;
         let mut made = tokio::task::JoinSet::new();
         for number in 0..devices {
-            let store = store.clone();
+            let store = fleet.store.clone();
             made.spawn(async move { store.device_insert(record(&device(number))).await });
         }
         while let Some(inserted) = made.join_next().await {
             assert!(inserted.unwrap().unwrap());
         }
+        fleet
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
         let registry = Registry::new();
+        let full = Arc::<AtomicBool>::default();
+        let goes = Arc::<Mutex<Option<Arc<Entry>>>>::default();
+        let is_full = {
+            let (full, goes, registry) = (Arc::clone(&full), Arc::clone(&goes), registry.clone());
+            move |connection: &rusqlite::Connection| {
+                let claimed = "SELECT EXISTS (SELECT 1 FROM device_job WHERE status = 'running')";
+                let mut goes = goes.lock().unwrap();
+                if goes.is_some() && connection.query_row(claimed, [], |row| row.get(0)).unwrap() {
+                    registry.remove(&goes.take().unwrap());
+                }
+                full.load(Ordering::Relaxed)
+            }
+        };
+        let store = Store::open_full(&folder.path().join("hub.db"), is_full).unwrap();
         let method = MethodService::new(store.clone(), registry.clone(), Metrics::new());
         let set_by = Arc::<AtomicI64>::default();
         let clock = Clock::set_by({
@@ -91,9 +109,30 @@ impl Fleet {
             stop,
             runner,
             full,
+            goes,
             set_by,
             folder,
         }
+    }
+
+    /// What a SIGKILL leaves on disk, and a hub that starts on it.
+    async fn killed_and_started(self) -> Self {
+        self.runner.abort();
+        assert!(within(self.runner).await.unwrap_err().is_cancelled());
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["hub.db", "hub.db-wal"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        self.store.close().await;
+        Self::start_in(folder).await
+    }
+
+    /// A hub that is asked to stop, and one that starts on what it leaves.
+    async fn stopped_and_started(self) -> Self {
+        self.stop.cancel();
+        within(self.runner).await.unwrap();
+        within(self.store.close()).await;
+        Self::start_in(self.folder).await
     }
 
     fn database(&self) -> PathBuf {
@@ -128,6 +167,18 @@ impl Fleet {
     }
 
     fn connect(&self, device: DeviceId) -> (Arc<Recorder>, Arc<Entry>) {
+        let (link, entry) = self.entry(device);
+        self.subscribe(&entry);
+        (link, entry)
+    }
+
+    fn subscribe(&self, entry: &Entry) {
+        self.registry
+            .subscribed(entry, &[(Subscription::MethodRequests, 0)]);
+    }
+
+    /// A device that has connected, and has subscribed to nothing.
+    fn entry(&self, device: DeviceId) -> (Arc<Recorder>, Arc<Entry>) {
         let link = Arc::new(Recorder::default());
         let now = Instant::now();
         let hour = Duration::from_secs(3600);
@@ -141,8 +192,6 @@ impl Fleet {
             Some(now + hour),
         ));
         self.registry.insert(&entry);
-        self.registry
-            .subscribed(&entry, &[(Subscription::MethodRequests, 0)]);
         (link, entry)
     }
 
@@ -217,12 +266,13 @@ async fn a_job_over_a_thousand_devices_stops_and_hears_those_it_reached() {
     let online = connect_all(&fleet, DEVICES / 2);
     let id = within(fleet.lock(|_| {})).await;
     let half = DEVICES as u64 / 2;
-    within(fleet.job(&id, |job| job.counts.running == 2 * half)).await;
+    let begun = |job: &JobRecord| (job.counts.running, job.counts.pending) == (half, half);
+    within(fleet.job(&id, begun)).await;
     all_are_sent(&online).await;
 
     let stopped = fleet.service.cancel(&id, Cancel::Stop);
     within(stopped).await.unwrap();
-    let stopping = within(fleet.job(&id, |job| job.counts.running == half)).await;
+    let stopping = within(fleet.job(&id, |job| job.counts.pending == 0)).await;
     assert_eq!(stopping.status, JobStatus::Running);
     for (_, entry) in &online {
         entry.answered("1", 200, b"{}");
@@ -465,4 +515,245 @@ async fn a_thousand_jobs_may_wait_and_no_more() {
         .unwrap();
     create(1000).await.unwrap();
     fleet.end().await;
+}
+
+/// What happens to a door and its job until the hub ends.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// The job starts; its calls wait five minutes for their doors.
+    Job,
+    /// The job starts; its calls wait for no door.
+    ImpatientJob,
+    JobIsStopped,
+    Connects,
+    Disconnects,
+    /// The door connects, and disconnects in the commit that makes its row `running`: before its call leaves.
+    ConnectsAndGoes,
+    Answers,
+    IsDeleted,
+    DiskFills,
+    DiskRefuses,
+    DiskHasRoom,
+    /// The row of the door has this status on disk.
+    Row(&'static str),
+    /// The door has received its call.
+    Receives,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Kill,
+    Stop,
+}
+
+/// One door, `d0`, under a hub that ends and starts again.
+struct Door {
+    fleet: Fleet,
+    entry: Option<Arc<Entry>>,
+    /// All its connections.
+    links: Vec<Arc<Recorder>>,
+}
+
+impl Door {
+    fn received(&self) -> usize {
+        self.links.iter().map(|link| link.sent()).sum()
+    }
+
+    fn connect(&mut self) {
+        let (link, entry) = self.fleet.connect(device(0));
+        self.links.push(link);
+        self.entry = Some(entry);
+    }
+
+    async fn row(&self) -> DeviceJobRecord {
+        within(self.fleet.rows()).await.remove(0)
+    }
+
+    async fn row_where(&self, what: &str, check: impl Fn(&DeviceJobRecord) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !check(&self.row().await) {
+            assert!(Instant::now() < deadline, "the row is never {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn start_job(&self, change: impl FnOnce(&mut Value)) {
+        let id = within(self.fleet.lock(change)).await;
+        within(self.fleet.job(&id, |job| job.counts.devices == 1)).await;
+    }
+
+    async fn happens(&mut self, event: Event) {
+        let fleet = &self.fleet;
+        match event {
+            Event::Job => self.start_job(|_| {}).await,
+            Event::ImpatientJob => {
+                let now = |job: &mut Value| {
+                    job["cloudToDeviceMethod"]["connectTimeoutInSeconds"] = json!(0);
+                };
+                self.start_job(now).await;
+            }
+            Event::JobIsStopped => {
+                let id = "lock".parse().unwrap();
+                let stopped = fleet.service.cancel(&id, Cancel::Stop);
+                within(stopped).await.unwrap();
+            }
+            Event::Connects => self.connect(),
+            Event::Disconnects => {
+                fleet.registry.remove(&self.entry.take().unwrap());
+            }
+            Event::ConnectsAndGoes => {
+                let (link, entry) = fleet.entry(device(0));
+                *fleet.goes.lock().unwrap() = Some(Arc::clone(&entry));
+                fleet.subscribe(&entry);
+                until("it goes", || fleet.goes.lock().unwrap().is_none()).await;
+                self.links.push(link);
+                let taken_back =
+                    |row: &DeviceJobRecord| row.status == "pending" && row.updated != row.created;
+                self.row_where("pending again", taken_back).await;
+            }
+            Event::Answers => self.entry.as_ref().unwrap().answered("1", 200, b"{}"),
+            Event::IsDeleted => {
+                let any = |_: &DeviceRecord| Ok::<_, ServiceError>(());
+                let device = device(0);
+                let deleted = fleet.store.device_delete(&device, any);
+                assert!(within(deleted).await.unwrap());
+                let reason = DisconnectReason::Deleted;
+                fleet.registry.disconnect(&device, reason);
+            }
+            Event::DiskFills => fleet.full.store(true, Ordering::Relaxed),
+            Event::DiskRefuses => until("a refusal", || fleet.store.is_failing()).await,
+            Event::DiskHasRoom => fleet.full.store(false, Ordering::Relaxed),
+            Event::Row(status) => self.row_where(status, |row| row.status == status).await,
+            Event::Receives => until("its call", || self.received() == 1).await,
+        }
+    }
+}
+
+/// Each row: what happens, how the hub ends, what the door's record says at last when the door connects to the next hub and answers what it
+/// receives, and how many calls it has received in both lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_has_not_left_when_the_hub_ends_leaves_once_from_the_next() {
+    use End::{Kill, Stop};
+    use Event::{
+        Answers, Connects, ConnectsAndGoes, Disconnects, DiskFills, DiskHasRoom, DiskRefuses,
+        ImpatientJob, IsDeleted, Job, JobIsStopped, Receives, Row,
+    };
+    const LOCKED: &str = "completed";
+    const UNKNOWN: &str = "OutcomeUnknown";
+    let waits = [Job, Row("pending")];
+    let refused = [DiskFills, Connects, DiskRefuses];
+    let gone = [Disconnects, DiskHasRoom, Row("pending")];
+    let called = [Connects, Receives, Row("running")];
+    let answered = [Answers, Row("completed")];
+    let rows: &[(Vec<Event>, &[End], &'static str, usize)] = &[
+        // It waits for its door.
+        (waits.to_vec(), &[Kill, Stop], LOCKED, 1),
+        // The door is there, and the disk takes nothing.
+        ([&waits[..], &refused].concat(), &[Kill, Stop], LOCKED, 1),
+        // The door comes, and goes before its call leaves.
+        (
+            [&waits[..], &refused, &gone].concat(),
+            &[Kill, Stop],
+            LOCKED,
+            1,
+        ),
+        (
+            [&waits[..], &[ConnectsAndGoes]].concat(),
+            &[Kill, Stop],
+            LOCKED,
+            1,
+        ),
+        (
+            [&waits[..], &[ConnectsAndGoes], &called, &answered].concat(),
+            &[Kill],
+            LOCKED,
+            1,
+        ),
+        // The call has left, at once or after a wait.
+        (
+            vec![Connects, Job, Receives, Row("running")],
+            &[Kill, Stop],
+            UNKNOWN,
+            1,
+        ),
+        ([&waits[..], &called].concat(), &[Kill, Stop], UNKNOWN, 1),
+        // The answer has come, and is on disk or not.
+        (
+            [&waits[..], &called, &answered].concat(),
+            &[Kill, Stop],
+            LOCKED,
+            1,
+        ),
+        (
+            [&waits[..], &called, &[Answers]].concat(),
+            &[Stop],
+            LOCKED,
+            1,
+        ),
+        (
+            [&waits[..], &called, &[DiskFills, Answers, DiskRefuses]].concat(),
+            &[Kill],
+            UNKNOWN,
+            1,
+        ),
+        // The call is never to leave.
+        (
+            [&waits[..], &[JobIsStopped]].concat(),
+            &[Kill, Stop],
+            "canceled",
+            0,
+        ),
+        (
+            [&waits[..], &[IsDeleted]].concat(),
+            &[Kill, Stop],
+            "DeviceNotFound",
+            0,
+        ),
+        (
+            vec![ImpatientJob, Row("failed")],
+            &[Kill, Stop],
+            "DeviceNotOnline",
+            0,
+        ),
+    ];
+    let mut cases = tokio::task::JoinSet::new();
+    for (events, ends, expected, calls) in rows {
+        for end in *ends {
+            cases.spawn(life(events.clone(), *end, expected, *calls));
+        }
+    }
+    while let Some(case) = cases.join_next().await {
+        case.unwrap();
+    }
+}
+
+async fn life(events: Vec<Event>, end: End, expected: &'static str, calls: usize) {
+    let case = format!("{events:?} {end:?}");
+    let mut door = Door {
+        fleet: within(Fleet::start(1)).await,
+        entry: None,
+        links: Vec::new(),
+    };
+    for event in events {
+        door.happens(event).await;
+    }
+    door.fleet = match end {
+        End::Kill => door.fleet.killed_and_started().await,
+        End::Stop => door.fleet.stopped_and_started().await,
+    };
+    let before = door.received();
+    door.connect();
+    if before < calls {
+        until(&case, || door.received() == calls).await;
+        door.happens(Event::Answers).await;
+    }
+    let id = "lock".parse().unwrap();
+    let job = within(door.fleet.job(&id, |job| job.status.is_over())).await;
+    let row = door.row().await;
+    let code = row.error.as_ref().map_or(&row.status, |(code, _)| code);
+    assert_eq!(code, expected, "{case}: {row:?}");
+    assert_eq!(door.received(), calls, "{case}");
+    let open = (job.counts.pending, job.counts.running);
+    assert_eq!(open, (0, 0), "{case}: {job:?}");
+    door.fleet.end().await;
 }
