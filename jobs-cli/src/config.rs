@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use error::ConfigError;
 
 use crate::private_file::{self, PrivateFileError};
+use crate::time;
 
 /// Names the configuration file, in place of the platform's own.
 pub(crate) const CONFIG_VARIABLE: &str = "DOORCTL_CONFIG";
@@ -43,7 +44,7 @@ pub(crate) struct Context {
     /// CA certificates in PEM, trusted besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
-    /// The IANA zone that times are meant in; the laptop's without one.
+    /// The zone (IANA's name, or POSIX) that times are meant in; the laptop's without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,
 }
@@ -69,14 +70,14 @@ impl Context {
     pub(crate) fn time_zone(&self) -> Result<TimeZone, ConfigError> {
         match &self.zone {
             Some(name) => zone(name),
-            None => Ok(TimeZone::system()),
+            None => Ok(time::system_zone()),
         }
     }
 }
 
-/// Looks up an IANA zone.
+/// Looks up a zone.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, ConfigError> {
-    TimeZone::get(name).map_err(|_| ConfigError::Zone(name.to_owned()))
+    time::zone(name).ok_or_else(|| ConfigError::Zone(name.to_owned()))
 }
 
 impl Contexts {

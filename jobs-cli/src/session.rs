@@ -1,12 +1,13 @@
 //! What every command that speaks to a hub needs: the hub, the zone that times are meant in, and where output goes.
 
+use std::env;
 use std::time::Duration;
 
 use doorctl::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::cli::Global;
 use crate::config::{self, Contexts};
@@ -14,9 +15,14 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::suggest;
+use crate::time::since::{SinceError, since};
+use crate::time::{At, AtError, roughly};
 
 /// A shorter wait is nobody's business.
 const NOTICED: Duration = Duration::from_secs(1);
+
+/// From this difference on between this machine's clock and the hub's a person should know of it.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5);
 
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
@@ -36,14 +42,15 @@ impl Session {
     pub(crate) fn open(global: &Global, printer: &Printer) -> anyhow::Result<Self> {
         let contexts = Contexts::read(&config::path()?)?;
         let (_, context) = contexts.select(global.context.as_deref())?;
+        let zone = context.time_zone()?;
         let options = ClientOptions {
             ca_pem: context.ca.clone().map(String::into_bytes),
             timeout: global.timeout,
-            watcher: Some(watcher(printer)),
+            watcher: Some(watcher(printer, zone.clone())),
         };
         Ok(Self {
             hub: HubClient::new(context.connection()?, &options)?,
-            zone: context.time_zone()?,
+            zone,
             printer: printer.clone(),
             ca: context.ca.clone(),
         })
@@ -71,14 +78,54 @@ impl Session {
         .into())
     }
 
-    /// What time it is, where the person is.
-    pub(crate) fn now(&self) -> Zoned {
-        Timestamp::now().to_zoned(self.zone.clone())
+    /// What time it is by the hub's clock, where the person is.
+    pub(crate) async fn now(&self) -> Result<Zoned, ClientError> {
+        self.hub.ask_time().await?;
+        Ok(self.hub.now().to_zoned(self.zone.clone()))
+    }
+
+    /// The time that a flag gives, such as `--at`; what it says of now is by the hub's clock.
+    pub(crate) async fn at(&self, flag: &str, text: &str) -> anyhow::Result<At> {
+        let failure = |error: AtError| {
+            let failure = Failure::new(format!("{flag} {text:?}: {error}"));
+            match error {
+                AtError::NoZone => self.without_zone(failure),
+                _ => failure,
+            }
+        };
+        // What is no time on any clock needs no hub. A time that is past here need not be past there.
+        match At::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
+            Ok(_) | Err(AtError::Past(..)) => {}
+            Err(error) => return Err(failure(error).into()),
+        }
+        let now = self.now().await?;
+        Ok(At::parse(text, &now).map_err(failure)?)
+    }
+
+    /// The time that `--since` gives.
+    pub(crate) async fn since(&self, text: &str) -> anyhow::Result<Timestamp> {
+        let now = self.now().await?;
+        Ok(since(text, &now).map_err(|error| {
+            let failure = Failure::new(format!("--since {text:?}: {error}"));
+            match error {
+                SinceError::NoZone => self.without_zone(failure),
+                _ => failure,
+            }
+        })?)
+    }
+
+    /// With what to do where this machine's time zone is unknown.
+    fn without_zone(&self, failure: Failure) -> Failure {
+        let failure = match env::var_os("TZ") {
+            Some(zone) => failure.and(&format!("TZ is {zone:?}")),
+            None => failure,
+        };
+        failure.next("give the context the doors' zone: doorctl context add NAME --replace --connection-string-file FILE --zone Europe/Berlin")
     }
 }
 
 /// Tells waits that a person notices, and everything when that was asked for.
-fn watcher(printer: &Printer) -> Watcher {
+fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
     let printer = printer.clone();
     Watcher::new(move |traffic| match traffic {
         Traffic::Waiting { error, wait } if *wait >= NOTICED || printer.is_verbose() => {
@@ -98,8 +145,39 @@ fn watcher(printer: &Printer) -> Watcher {
         } if printer.is_verbose() => {
             printer.say(format!("< {status} after {} ms {body}", after.as_millis()).trim_end());
         }
+        Traffic::Clock { ours, hubs } => {
+            let ahead = ours.duration_since(*hubs);
+            if ahead.abs() >= CLOCKS_DIFFER {
+                printer.warn(clocks_differ(ahead, *ours, *hubs, &zone));
+            }
+        }
         _ => {}
     })
+}
+
+/// `this machine's clock is 20 min ahead of the hub's: 22:20:00 here, 22:00:00 there; ...`.
+fn clocks_differ(
+    ahead: SignedDuration,
+    ours: Timestamp,
+    hubs: Timestamp,
+    zone: &TimeZone,
+) -> String {
+    let on_clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%F %T %Z").to_string();
+    format!(
+        "this machine's clock is {}: {} here, {} there; the hub's clock counts",
+        off_by(ahead),
+        on_clock(ours),
+        on_clock(hubs)
+    )
+}
+
+/// `20 min ahead of the hub's`.
+pub(crate) fn off_by(ahead: SignedDuration) -> String {
+    let word = match ahead.is_negative() {
+        true => "behind",
+        false => "ahead of",
+    };
+    format!("{} {word} the hub's", roughly(ahead.abs()))
 }
 
 /// The error for a policy that lacks rights: with those that are needed (`RegistryRead,ServiceConnect`) and how to come by them.

@@ -20,6 +20,19 @@ pub(crate) struct At {
     pub(crate) when: Zoned,
     /// What the person may not expect of it: clocks that change, a day that was added.
     pub(crate) note: Option<String>,
+    /// How it was given.
+    pub(crate) given: Given,
+}
+
+/// How a point in time was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// `now`.
+    Now,
+    /// `+10s`: counted from now, whatever the clocks say.
+    After,
+    /// An instant, as a clock or calendar shows it.
+    Instant,
 }
 
 /// Why a text is no time to start at.
@@ -32,8 +45,16 @@ pub(crate) enum AtError {
     #[error("{0}; after `+` expected {expected}", expected = duration::EXPECTED)]
     Duration(duration::DurationError),
     /// A zone that no database knows.
-    #[error("`{0}` is no time zone; expected an IANA name such as Europe/Berlin or UTC")]
+    #[error(
+        "`{0}` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3"
+    )]
     Zone(String),
+    /// A clock time where nobody knows whose clock is meant.
+    #[error(
+        "the time zone of this machine is unknown, so a clock time names no instant; expected a zone behind it, such as `22:00 Europe/Berlin`, \
+         +10s, or RFC 3339 such as 2026-11-23T22:00:00+01:00"
+    )]
+    NoZone,
     /// Over already.
     #[error("{0} is past ({1} ago); expected a time to come, or `now`")]
     Past(String, String),
@@ -44,11 +65,17 @@ impl At {
     pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, AtError> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("now") {
-            return Ok(Self::plain(now.clone()));
+            return Ok(Self {
+                given: Given::Now,
+                ..Self::plain(now.clone())
+            });
         }
         if let Some(after) = text.strip_prefix('+') {
             let after = duration::parse(after.trim()).map_err(AtError::Duration)?;
-            return Ok(Self::plain(now.saturating_add(after)));
+            return Ok(Self {
+                given: Given::After,
+                ..Self::plain(now.saturating_add(after))
+            });
         }
         let absolute = (text.parse::<Zoned>().ok()).or_else(|| {
             let instant = text.parse::<Timestamp>().ok()?;
@@ -66,7 +93,11 @@ impl At {
     }
 
     fn plain(when: Zoned) -> Self {
-        Self { when, note: None }
+        Self {
+            when,
+            note: None,
+            given: Given::Instant,
+        }
     }
 
     /// `[DAY] TIME [ZONE]`.
@@ -76,11 +107,14 @@ impl At {
             return Err(AtError::Malformed);
         }
         let zone = match words.last() {
-            Some(last) if words.len() > 1 && !last.contains(':') => {
-                let zone = TimeZone::get(last).map_err(|_| AtError::Zone((*last).to_owned()))?;
+            Some(last)
+                if words.len() > 1 && !last.starts_with(|first: char| first.is_ascii_digit()) =>
+            {
+                let zone = zone(last).ok_or_else(|| AtError::Zone((*last).to_owned()))?;
                 words.pop();
                 zone
             }
+            _ if now.time_zone().is_unknown() => return Err(AtError::NoZone),
             _ => now.time_zone().clone(),
         };
         let now = now.with_time_zone(zone);
@@ -117,6 +151,30 @@ impl At {
             countdown(self.when.timestamp(), now)
         )
     }
+}
+
+/// A zone by its IANA name, or in POSIX's own spelling.
+pub(crate) fn zone(name: &str) -> Option<TimeZone> {
+    let zone = TimeZone::get(name)
+        .or_else(|_| TimeZone::posix(name))
+        .ok()?;
+    (!zone.is_unknown()).then_some(zone)
+}
+
+/// The zone of this machine: unknown ([`TimeZone::unknown`]) when `TZ`, or what the system has set, names none.
+pub(crate) fn system_zone() -> TimeZone {
+    match TimeZone::try_system() {
+        Ok(zone) => zone,
+        // A machine that was never given a zone runs in UTC, and so says its `date`.
+        Err(_) if is_zoneless() => TimeZone::UTC,
+        Err(_) => TimeZone::unknown(),
+    }
+}
+
+fn is_zoneless() -> bool {
+    cfg!(unix)
+        && std::env::var_os("TZ").is_none()
+        && std::fs::symlink_metadata("/etc/localtime").is_err()
 }
 
 /// `in 3 h 12 min`, or `now`.
@@ -236,7 +294,10 @@ fn resolve(wall: DateTime, now: &Zoned) -> At {
             clocks(&when),
         )),
     };
-    At { when, note }
+    At {
+        note,
+        ..At::plain(when)
+    }
 }
 
 #[cfg(test)]

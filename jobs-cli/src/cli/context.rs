@@ -43,7 +43,7 @@ pub(crate) struct AddArgs {
     /// File with CA certificates (PEM) to trust besides the system's: door-hub's ca.pem.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
-    /// IANA time zone of the doors; this machine's without it.
+    /// Time zone of the doors: Europe/Berlin, or POSIX; this machine's without it.
     #[arg(long, value_name = "ZONE")]
     pub(crate) zone: Option<String>,
     /// Replace the context of that name.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::confirm::ConfirmArgs;
 use super::target::TargetArgs;
-use super::twin::{assignment, key};
+use super::twin::{desired_assignment, tag_assignment, tag_key};
 use super::{period, period_or_zero};
 
 /// Work over many doors, now or at a set time.
@@ -101,8 +101,8 @@ Examples:
   doorctl jobs retry lock-20261123-220000-x7k2 --watch
   doorctl jobs retry lock-20261123-220000-x7k2 --at +5m --id second-try
 
-It is the same command, so a door that had carried it out does not act again; a lock still ends when
-the first one was to end. Doors that came there after they had accepted are left out.")]
+It is the same command, so a door that had carried it out does not act again. A lock that had a named
+end still ends then; one for a length of time lasts from when the door acts. Doors that came there after they had accepted are left out.")]
     Retry(RetryArgs),
     /// Write what a job did at each door, as CSV or JSON: for a record, or a spreadsheet.
     #[command(after_help = "\
@@ -208,10 +208,10 @@ pub(crate) struct TwinArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// A desired property; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "tags")]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = desired_assignment, required_unless_present = "tags")]
     pub(crate) desired: Vec<(String, Value)>,
     /// A tag; may be repeated.
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = assignment)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
@@ -225,10 +225,10 @@ pub(crate) struct TagsArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// A tag; dots nest; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "remove")]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = tag_assignment, required_unless_present = "remove")]
     pub(crate) set: Vec<(String, Value)>,
     /// A tag to remove, with all below it; may be repeated.
-    #[arg(long, value_name = "KEY", value_parser = key)]
+    #[arg(long, value_name = "KEY", value_parser = tag_key)]
     pub(crate) remove: Vec<String>,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
@@ -246,6 +246,9 @@ pub(crate) struct RetryArgs {
     /// Leave out doors that are locked and whose state nothing can prove.
     #[arg(long)]
     pub(crate) accept_unproven: bool,
+    /// Do not ask whether --at is right when this machine's clock is not.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// When a job runs, and under which name.

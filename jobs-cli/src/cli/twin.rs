@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use iothub_protocol::twin::SectionKind;
 use serde_json::Value;
 
 use super::{period, period_or_zero};
@@ -17,7 +18,8 @@ pub(crate) enum TwinCommand {
     },
     /// Set desired properties and tags.
     #[command(after_help = "\
-A value is JSON when it can be read as JSON, else text; null removes the key; dots nest.
+A value is JSON when it can be read as JSON, else text; null removes the key; dots nest. The section
+may stand before the key: desired.floor=3, properties.desired.floor=3, --tag tags.wing=east.
 
 Examples:
   doorctl twin set lobby-east building=43 floor=3
@@ -54,10 +56,10 @@ pub(crate) struct SetArgs {
     /// The door.
     pub(crate) door: String,
     /// Desired properties.
-    #[arg(value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "tags")]
+    #[arg(value_name = "KEY=VALUE", value_parser = desired_assignment, required_unless_present = "tags")]
     pub(crate) desired: Vec<(String, Value)>,
     /// A tag; may be repeated.
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = assignment)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
     /// Only when the twin's etag is still this one.
     #[arg(long, value_name = "ETAG")]
@@ -105,18 +107,71 @@ pub(crate) struct InvokeArgs {
     pub(crate) connect_timeout: Duration,
 }
 
-/// `KEY=VALUE`, the value JSON when it can be read as JSON, else text.
-pub(crate) fn assignment(text: &str) -> Result<(String, Value), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((checked(key, "KEY=VALUE")?, scalar(value)))
+/// `KEY=VALUE` of a desired property, the value JSON when it can be read as JSON, else text.
+pub(crate) fn desired_assignment(text: &str) -> Result<(String, Value), String> {
+    assignment(text, SectionKind::Desired)
 }
 
-/// `KEY`, of what is to be removed.
-pub(crate) fn key(text: &str) -> Result<String, String> {
+/// `KEY=VALUE` of a tag, the value JSON when it can be read as JSON, else text.
+pub(crate) fn tag_assignment(text: &str) -> Result<(String, Value), String> {
+    assignment(text, SectionKind::Tags)
+}
+
+/// `KEY`, of a tag that is to be removed.
+pub(crate) fn tag_key(text: &str) -> Result<String, String> {
     match text.contains('=') {
         true => Err("expected KEY, without a value".to_owned()),
-        false => checked(text, "KEY"),
+        false => within(&checked(text, "KEY")?, SectionKind::Tags, "KEY"),
     }
+}
+
+fn assignment(text: &str, section: SectionKind) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    let key = checked(key, "KEY=VALUE")?;
+    let key = within(&key, section, &format!("KEY={value}"))?;
+    Ok((key, scalar(value)))
+}
+
+/// A key within its section of the twin: the section's own name before it, as queries and documents spell it, is understood; another's is not.
+fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
+    let whole = key.strip_prefix("properties.").unwrap_or(key);
+    let (first, rest) = match whole.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (whole, None),
+    };
+    let write = |rest: &str| expected.replace("KEY", rest);
+    let named = match first {
+        _ if whole == "properties" => None,
+        "desired" => Some(SectionKind::Desired),
+        "reported" => Some(SectionKind::Reported),
+        "tags" if whole == key => Some(SectionKind::Tags),
+        _ if whole == key => return Ok(key.to_owned()),
+        _ => None,
+    };
+    let rest = match (named, rest) {
+        (Some(named), Some(rest)) if named == section => return Ok(rest.to_owned()),
+        (_, rest) => rest.unwrap_or("KEY"),
+    };
+    Err(match named {
+        Some(named) if named == section => {
+            format!("`{key}` is all of them; expected {expected}, dots nest")
+        }
+        Some(SectionKind::Tags) => format!(
+            "`{key}` is a tag, and a desired property is expected here; write --tag {}, or: doorctl devices tag DOOR {}",
+            write(rest),
+            write(rest)
+        ),
+        Some(SectionKind::Desired) => format!(
+            "`{key}` is a desired property, and a tag is expected here; use: doorctl twin set DOOR {}",
+            write(rest)
+        ),
+        Some(SectionKind::Reported) => format!(
+            "`{key}` is what the door reports, and only the door writes it; to see it: doorctl twin show DOOR"
+        ),
+        None => format!(
+            "`{key}` is neither a desired property nor a tag; expected {expected}, dots nest"
+        ),
+    })
 }
 
 fn checked(key: &str, expected: &str) -> Result<String, String> {
@@ -132,4 +187,79 @@ fn checked(key: &str, expected: &str) -> Result<String, String> {
 /// JSON when it can be read as JSON, else text.
 pub(crate) fn scalar(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_spelled_alike_everywhere_and_another_section_is_refused() {
+        let key = |assigned: Result<(String, Value), String>| assigned.map(|(key, _)| key);
+        let both = |text: &str| (key(desired_assignment(text)), key(tag_assignment(text)));
+        // What is written, and the key as a desired property and as a tag, or what the refusal says.
+        let (tag, desired, reported) =
+            ("is a tag", "is a desired property", "only the door writes");
+        for (text, as_desired, as_tag) in [
+            ("floor=3", Ok("floor"), Ok("floor")),
+            (
+                "settings.strikeTime=5s",
+                Ok("settings.strikeTime"),
+                Ok("settings.strikeTime"),
+            ),
+            ("desired.floor=3", Ok("floor"), Err(desired)),
+            ("properties.desired.floor=3", Ok("floor"), Err(desired)),
+            (
+                "properties.desired.settings.strikeTime=5s",
+                Ok("settings.strikeTime"),
+                Err(desired),
+            ),
+            ("tags.wing=east", Err(tag), Ok("wing")),
+            ("tags.access.group=staff", Err(tag), Ok("access.group")),
+            ("reported.floor=3", Err(reported), Err(reported)),
+            (
+                "properties.reported.door.mode=x",
+                Err(reported),
+                Err(reported),
+            ),
+            ("desired=3", Err("is all of them"), Err(desired)),
+            ("properties.desired=3", Err("is all of them"), Err(desired)),
+            ("tags=3", Err(tag), Err("is all of them")),
+            ("properties=3", Err("neither"), Err("neither")),
+            ("properties.floor=3", Err("neither"), Err("neither")),
+            ("properties.tags.wing=east", Err("neither"), Err("neither")),
+            // Keys that only begin like a section.
+            ("desiredMode=3", Ok("desiredMode"), Ok("desiredMode")),
+            ("Tags.a=3", Ok("Tags.a"), Ok("Tags.a")),
+            ("a.tags.b=3", Ok("a.tags.b"), Ok("a.tags.b")),
+            // What the section holds may have any name.
+            ("desired.tags.a=1", Ok("tags.a"), Err(desired)),
+            (" floor =3", Ok("floor"), Ok("floor")),
+            ("=3", Err("empty"), Err("empty")),
+            ("desired.=3", Err("empty"), Err("empty")),
+            (
+                "floor",
+                Err("expected KEY=VALUE"),
+                Err("expected KEY=VALUE"),
+            ),
+        ] {
+            let (got_desired, got_tag) = both(text);
+            for (got, expected) in [(got_desired, as_desired), (got_tag, as_tag)] {
+                match (&got, expected) {
+                    (Ok(key), Ok(expected)) => assert_eq!(key, expected, "{text}"),
+                    (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                    _ => panic!("{text}: {got:?}, not {expected:?}"),
+                }
+            }
+        }
+        assert_eq!(tag_key("tags.old").as_deref(), Ok("old"));
+        assert!(tag_key("desired.floor").is_err());
+        let refusal = desired_assignment("tags.wing=east").unwrap_err();
+        assert!(refusal.contains("--tag wing=east"), "{refusal}");
+        let refusal = tag_assignment("properties.desired.floor=3").unwrap_err();
+        assert!(
+            refusal.contains("doorctl twin set DOOR floor=3"),
+            "{refusal}"
+        );
+    }
 }

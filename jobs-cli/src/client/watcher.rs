@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
@@ -48,6 +49,13 @@ pub enum Traffic<'a> {
         error: &'a ClientError,
         /// In how long.
         wait: Duration,
+    },
+    /// The first answer has shown the hub's clock.
+    Clock {
+        /// This machine's time then.
+        ours: Timestamp,
+        /// The hub's.
+        hubs: Timestamp,
     },
 }
 

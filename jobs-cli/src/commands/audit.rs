@@ -7,11 +7,9 @@ use serde::Serialize;
 
 use crate::cli::record::AuditArgs;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::{Session, explain_rights};
 use crate::time::on_clock;
-use crate::time::since::since;
 
 /// `audit`.
 pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -21,12 +19,12 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
             "of Azure IoT Hub the portal shows the activity log; what jobs did: doorctl jobs list",
         )
         .await?;
-    let since = args.since.as_ref().map(|text| {
-        since(text, &session.now())
-            .map_err(|error| Failure::new(format!("--since {text:?}: {error}")))
-    });
+    let since = match &args.since {
+        Some(text) => Some(session.since(text).await?),
+        None => None,
+    };
     let request = AuditRequest {
-        since: since.transpose()?,
+        since,
         policy: args.policy.clone(),
         operation: args.operation.clone(),
         target: args.target.clone(),

@@ -3,11 +3,17 @@
 use std::io::{self, BufRead, IsTerminal as _};
 
 use iothub_protocol::DeviceId;
+use jiff::SignedDuration;
 
 use crate::cli::confirm::ConfirmArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::talk;
+use crate::session::{Session, off_by};
+use crate::time::{At, Given};
+
+/// A clock that is off by this much may have misled the person who reads it.
+const DOUBTFUL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Asks for the number of doors to be typed when it is more than `args` let through unasked. `what` follows "this will": `unlock`.
 ///
@@ -28,6 +34,35 @@ pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> any
     let terminal = io::stdin().is_terminal();
     let input = &mut io::stdin().lock();
     Ok(ask_for_good(what, doors, yes, terminal, input)?)
+}
+
+/// Asks whether an instant that a person named is the one that is meant, when this machine's clock is so far off that it may not be.
+///
+/// # Errors
+///
+/// With [`ExitStatus::Refused`] when something else than `yes` is typed, or nobody is there to type anything.
+pub(crate) fn confirm_instant(
+    flag: &str,
+    at: &At,
+    yes: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let ahead = session.hub.clock_ahead();
+    if yes || at.given != Given::Instant || ahead.abs() < DOUBTFUL {
+        return Ok(());
+    }
+    let (off, when) = (off_by(ahead), at.echo(session.hub.now()));
+    let question =
+        format!("This machine's clock is {off}; {flag} is {when} by the hub's. Type yes to go on:");
+    let terminal = io::stdin().is_terminal();
+    typed(&question, "yes", terminal, &mut io::stdin().lock()).map_err(|why| {
+        Failure::new(format!(
+            "this machine's clock is {off}, and {flag} names an instant ({when} by the hub's clock), {why}; nothing was changed"
+        ))
+        .next("set this machine's clock, or say --yes if that instant is right")
+        .status(ExitStatus::Refused)
+        .into()
+    })
 }
 
 fn ask(

@@ -10,13 +10,11 @@ use std::collections::VecDeque;
 
 use doorctl::{EventNews, EventRequest, HubEvent};
 use jiff::SignedDuration;
-use jiff::Timestamp;
 
 use crate::cli::record::{EVENTS_SHOWN, EventsArgs};
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, is_broken_pipe};
+use crate::failure::is_broken_pipe;
 use crate::session::Session;
-use crate::time::since::since;
 use exec::Commands;
 use feed::Feed;
 use filter::Filter;
@@ -34,12 +32,9 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
         )
         .await?;
     let since = match &args.since {
-        Some(text) => Some(
-            since(text, &session.now())
-                .map_err(|error| Failure::new(format!("--since {text:?}: {error}")))?,
-        ),
+        Some(text) => Some(session.since(text).await?),
         None if args.follow || args.after.is_some() => None,
-        None => Some(Timestamp::now().saturating_sub(LOOKED_BACK)?),
+        None => Some(session.hub.now().saturating_sub(LOOKED_BACK)?),
     };
     let filter = Filter::new(args, session).await?;
     let request = EventRequest {

@@ -12,7 +12,6 @@ pub(super) mod wait;
 use doorctl::ClientError;
 use iothub_protocol::job::{JobResponse, JobStatus, JobType};
 use iothub_protocol::{ErrorCode, JobId};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -170,7 +169,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         session.printer.say(format!(
             "starts {}, {}",
             time::said(&start),
-            time::countdown(start.timestamp(), Timestamp::now())
+            time::countdown(start.timestamp(), session.hub.now())
         ));
     }
     Ok(ExitStatus::Success)

@@ -102,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::twin::assignment;
+    use crate::cli::twin::desired_assignment as assignment;
 
     fn desired(texts: &[&str]) -> anyhow::Result<Value> {
         let assignments: Vec<_> = texts.iter().map(|text| assignment(text).unwrap()).collect();

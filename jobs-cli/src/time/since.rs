@@ -15,6 +15,11 @@ pub(crate) enum SinceError {
     /// Of none of the accepted forms.
     #[error("not a time that is over; expected {EXPECTED}")]
     Malformed,
+    /// A clock time where nobody knows whose clock is meant.
+    #[error(
+        "the time zone of this machine is unknown, so a clock time names no instant; expected how long ago (90m, 24h, 7d), or RFC 3339"
+    )]
+    NoZone,
     /// To come.
     #[error("{0} is yet to come (in {1}); expected a time that is over")]
     Ahead(String, String),
@@ -29,7 +34,13 @@ pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
     });
     let when = match absolute.or_else(|| ago(text, now)) {
         Some(when) => when,
-        None => wall(text, now)?,
+        None => {
+            let when = wall(text, now)?;
+            if now.time_zone().is_unknown() {
+                return Err(SinceError::NoZone);
+            }
+            when
+        }
     };
     if when.timestamp() > now.timestamp() {
         let left = roughly(when.duration_since(now));

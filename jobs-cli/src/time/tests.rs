@@ -159,3 +159,53 @@ fn lengths_are_told_to_two_units() {
         assert_eq!(roughly(SignedDuration::from_secs(seconds)), expected);
     }
 }
+
+#[test]
+fn without_a_known_zone_only_times_that_need_none_are_taken() {
+    let berlin = now("Europe/Berlin");
+    let posix = berlin.with_time_zone(zone("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
+    let unknown = berlin.with_time_zone(TimeZone::unknown());
+    let instant =
+        |now: &Zoned, text: &str| At::parse(text, now).map(|at| at.when.timestamp().to_string());
+    // In a known zone, IANA's or POSIX's, and whether an unknown one takes it too.
+    for (text, expected, anywhere) in [
+        ("22:00", "2026-11-23T21:00:00Z", false),
+        ("today 22:00", "2026-11-23T21:00:00Z", false),
+        ("friday 18:00", "2026-11-27T17:00:00Z", false),
+        ("2026-11-23 22:00", "2026-11-23T21:00:00Z", false),
+        ("2026-11-23T22:00", "2026-11-23T21:00:00Z", false),
+        ("2027-07-01 12:00", "2027-07-01T10:00:00Z", false),
+        ("now", "2026-11-23T20:15:00Z", true),
+        ("+10s", "2026-11-23T20:15:10Z", true),
+        ("2026-11-23T22:00:00+01:00", "2026-11-23T21:00:00Z", true),
+        ("2026-11-23T21:00:00Z", "2026-11-23T21:00:00Z", true),
+        ("22:00 Europe/Berlin", "2026-11-23T21:00:00Z", true),
+        ("22:00 UTC", "2026-11-23T22:00:00Z", true),
+        (
+            "22:00 CET-1CEST,M3.5.0,M10.5.0/3",
+            "2026-11-23T21:00:00Z",
+            true,
+        ),
+        ("22:00 IST-5:30", "2026-11-24T16:30:00Z", true),
+    ] {
+        for known in [&berlin, &posix] {
+            assert_eq!(instant(known, text).as_deref(), Ok(expected), "{text}");
+        }
+        match anywhere {
+            true => assert_eq!(instant(&unknown, text).as_deref(), Ok(expected), "{text}"),
+            false => assert_eq!(instant(&unknown, text), Err(AtError::NoZone), "{text}"),
+        }
+    }
+    for (text, taken) in [
+        ("22:00", false),
+        ("yesterday 06:30", false),
+        ("90m", true),
+        ("2026-11-20T10:00:00Z", true),
+    ] {
+        let taken_there = since::since(text, &unknown);
+        assert_eq!(taken_there.is_ok(), taken, "{text}: {taken_there:?}");
+    }
+    for name in ["Foo/Bar", "Mars", "Etc/Unknown", ""] {
+        assert!(zone(name).is_none(), "{name}");
+    }
+}

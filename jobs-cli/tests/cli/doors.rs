@@ -55,15 +55,13 @@ fn what_no_door_could_do_is_refused() {
 
 #[test]
 fn a_hold_longer_than_a_door_keeps_one_is_refused() {
-    let told = Home::with_absent_hub().run(&["lock", "--until", "+6d", "east"]);
-    assert!(told.contains("cannot reach localhost:1"), "{told}");
-    let told = Home::with_absent_hub().run(&["lock", "--until", "2099-01-01 10:00", "east"]);
-    assert!(
-        told.contains(
-            "expected at most 7 days\n  next: without --until it stays until doorctl relinquish"
-        ),
-        "{told}"
-    );
+    // How far ahead an instant is, the hub's clock says.
+    for until in ["+6d", "2099-01-01 10:00"] {
+        let told = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
+        assert!(told.contains("cannot reach localhost:1"), "{told}");
+    }
+    let told = Home::with_absent_hub().run(&["lock", "--until", "+8d", "east"]);
+    assert!(told.contains("expected a duration such as"), "{told}");
 }
 
 #[test]
@@ -84,5 +82,47 @@ fn a_hub_that_is_not_there_leaves_every_verb_undone() {
             told.starts_with("status: 1\n--- stderr\nerror: cannot reach localhost:1"),
             "{verb:?}: {told}"
         );
+    }
+}
+
+#[test]
+fn a_time_zone_that_nobody_knows_takes_no_clock_time() {
+    let home = Home::with_absent_hub();
+    // Whether the time is understood: then it is the hub that cannot be reached.
+    for (zone, time, understood) in [
+        ("Foo/Bar", "22:00", false),
+        ("Foo/Bar", "tomorrow 06:30", false),
+        (":Foo/Bar", "22:00", false),
+        ("Europe", "22:00", false),
+        ("Foo/Bar", "+1h", true),
+        ("Foo/Bar", "2036-11-23T22:00:00Z", true),
+        ("Foo/Bar", "22:00 Europe/Berlin", true),
+        ("Europe/Berlin", "22:00", true),
+        (":Europe/Berlin", "22:00", true),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "22:00", true),
+        ("IST-5:30", "22:00", true),
+        ("", "22:00", true),
+    ] {
+        for verb in [
+            &["jobs", "lock", "east", "--at", time][..],
+            &["unlock", "east", "--until", time],
+        ] {
+            let mut command = home.command(verb);
+            let told = command.env("TZ", zone).output().unwrap();
+            let said = String::from_utf8(told.stderr).unwrap();
+            assert_eq!(told.status.code(), Some(1), "TZ={zone} {verb:?}: {said}");
+            let expected: &[&str] = match understood {
+                true => &["cannot reach localhost:1"],
+                false => &[
+                    "the time zone of this machine is unknown",
+                    "TZ is",
+                    zone,
+                    "--zone Europe/Berlin",
+                ],
+            };
+            for part in expected {
+                assert!(said.contains(part), "TZ={zone} {verb:?}: {said}");
+            }
+        }
     }
 }

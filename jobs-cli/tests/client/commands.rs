@@ -5,10 +5,10 @@ use std::process::{Output, Stdio};
 use super::server::{Reply, Server};
 use super::{TWIN, refusal};
 
-const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
+pub(crate) const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
 
 /// Runs doorctl to its end.
-async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
+pub(crate) async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     // It holds a secret: this kind of file is its owner's alone.
     let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
@@ -89,7 +89,13 @@ async fn a_job_whose_making_was_not_answered_is_looked_for() {
             false,
         ),
     ] {
-        let server = Server::play(vec![Reply::ok(&twin), Reply::hang_up(), answer]).await;
+        let server = Server::play(vec![
+            Reply::ok(HEALTH),
+            Reply::ok(&twin),
+            Reply::hang_up(),
+            answer,
+        ])
+        .await;
         let told = doorctl(&server, &lock).await;
         assert_eq!(told.status.code(), Some(status), "{told:?}");
         let said = String::from_utf8(told.stderr).unwrap();
@@ -102,6 +108,7 @@ async fn a_job_whose_making_was_not_answered_is_looked_for() {
 async fn a_job_that_may_be_there_is_among_those_to_take_back() {
     let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
     let server = Server::play(vec![
+        Reply::ok(HEALTH),
         Reply::ok(HEALTH),
         Reply::ok(r#"[{"doors":600}]"#),
         Reply::ok(r#"[{"doors":100}]"#),

@@ -78,7 +78,7 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     let first = operator.json(&["jobs", "show", "first"]);
     let second = operator.json(&["jobs", "show", "second"]);
     assert_eq!(payload(&second)["commandId"], "first");
-    assert_eq!(payload(&second)["until"], payload(&first)["until"]);
+    assert_eq!(payload(&second)["lockTime"], payload(&first)["lockTime"]);
     assert_ne!(payload(&second)["notAfter"], payload(&first)["notAfter"]);
     assert_eq!(second["tally"]["doors"], json!(1));
 

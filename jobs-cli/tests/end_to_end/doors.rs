@@ -19,7 +19,7 @@ fn one_door_is_called_directly_and_says_what_came_of_it() {
     let locked = operator
         .run(&["lock", "east", "--for", "10m"])
         .expect(0)
-        .says(&["until ", "in 10 min", "1 secured"]);
+        .says(&["for 10 min from when each door acts", "1 secured"]);
     insta::assert_snapshot!(locked.stdout, @r"
     DOOR  LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
     east  locked      closed      secured  bond   secured

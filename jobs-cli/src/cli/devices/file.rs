@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
-use crate::cli::twin::assignment;
+use crate::cli::twin::tag_assignment;
 
 pub(super) const ADD_EXAMPLES: &str = "\
 Examples:
@@ -68,7 +68,7 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "FLOOR")]
     pub(crate) floor: Option<String>,
     /// Tag them; dots nest; may be repeated.
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = assignment)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
     /// Write the configuration of a door-agent with a simulated board to this file (one door only).
     #[arg(long, value_name = "FILE")]

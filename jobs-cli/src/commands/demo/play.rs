@@ -61,7 +61,7 @@ async fn assign_places(
     stage: &Stage,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<()> {
-    let start = whole_second(AHEAD)?;
+    let start = whole_second(stage, AHEAD)?;
     let mut jobs = Vec::new();
     for floor in 1..=FLOORS {
         let doors: Vec<_> = cast
@@ -200,7 +200,7 @@ async fn lock(
     stage: &Stage,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<Timestamp> {
-    let start = whole_second(AHEAD)?;
+    let start = whole_second(stage, AHEAD)?;
     let until = start.checked_add(LOCK_TIME)?;
     let id: JobId = "lock-floor-3".parse()?;
     let payload = LockDoor {
@@ -306,7 +306,7 @@ async fn relinquish(
     stage
         .printer
         .say(format!("wait     the lock ends at {}", clock(until)));
-    let left = until.duration_since(Timestamp::now());
+    let left = until.duration_since(stage.client.now());
     tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
     let online: Vec<&Member> = cast
         .of_locked_floor()
@@ -382,11 +382,11 @@ fn on_floor() -> String {
 }
 
 /// The first whole second after `ahead`.
-fn whole_second(ahead: Duration) -> anyhow::Result<Timestamp> {
+fn whole_second(stage: &Stage, ahead: Duration) -> anyhow::Result<Timestamp> {
     let round = TimestampRound::new()
         .smallest(Unit::Second)
         .mode(RoundMode::Ceil);
-    Ok(Timestamp::now().checked_add(ahead)?.round(round)?)
+    Ok(stage.client.now().checked_add(ahead)?.round(round)?)
 }
 
 /// A time on this machine's clock.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::report::report;
 use crate::cli::devices::change::TagArgs;
 use crate::cli::target::TargetArgs;
-use crate::cli::twin::{assignment, key};
+use crate::cli::twin::{tag_assignment, tag_key};
 use crate::commands::confirm::confirm;
 use crate::commands::progress::Progress;
 use crate::commands::{many, twin};
@@ -70,12 +70,13 @@ fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
     let mut tags: Vec<(String, Value)> = Vec::new();
     let words: Vec<String> = words;
     for word in words {
-        let tag = assignment(&word).map_err(|error| Failure::new(format!("{word:?}: {error}")))?;
+        let tag =
+            tag_assignment(&word).map_err(|error| Failure::new(format!("{word:?}: {error}")))?;
         tags.push(tag);
     }
     for given in remove {
-        let key =
-            key(&given).map_err(|error| Failure::new(format!("--remove {given:?}: {error}")))?;
+        let key = tag_key(&given)
+            .map_err(|error| Failure::new(format!("--remove {given:?}: {error}")))?;
         tags.push((key, Value::Null));
     }
     if tags.is_empty() {

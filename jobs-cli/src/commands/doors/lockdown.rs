@@ -39,7 +39,7 @@ const TRIES: usize = 5;
 /// `lockdown`. It asks nobody: it locks, people can leave, and all-clear takes it back.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (target, twins) = many::all(&args.target, session).await?;
-    let now = Timestamp::now().round(jiff::Unit::Second)?;
+    let now = session.hub.now().round(jiff::Unit::Second)?;
     let assigned = change_each(&twins, session, move |twin| locked_down(twin, now));
     let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
         return Ok(ExitStatus::Interrupted);
@@ -52,7 +52,7 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
         ", and let out of this lockdown by hand before, so that it does not lock down by itself when it comes back",
         session,
     );
-    let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session)?;
+    let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session).await?;
     let payload = SetMode {
         mode: Mode::Lockdown,
         window: call.window()?,
@@ -78,7 +78,7 @@ pub(super) async fn all_clear(
         ", each is cleared when it comes back",
         session,
     );
-    let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session)?;
+    let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session).await?;
     let payload = Relinquish {
         slot: Some(Slot::Lockdown),
         window: call.window()?,

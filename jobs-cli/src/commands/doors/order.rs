@@ -5,27 +5,27 @@ use std::time::Duration;
 use anyhow::Context as _;
 use door_core::Slot;
 use door_core::contract::{LockDoor, Mode, Pulse, Relinquish, SetMode, UnlockDoor};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::send::{Call, Meant};
 use crate::cli::doors::{
     EndArgs, LockNowArgs, ModeArgs, ModeName, PulseKind, RelinquishArgs, UnlockNowArgs,
 };
-use crate::commands::confirm::confirm;
+use crate::commands::confirm::{confirm, confirm_instant};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::time::{self, At};
+use crate::time;
 
 /// `lock`.
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = End::parse(&args.end, session)?;
+    let end = End::parse(&args.end, args.confirm.yes, session).await?;
     let meant = Meant::find(&args.target, session).await?;
     confirm("lock", meant.count(), args.confirm)?;
-    let call = Call::new("lock", meant, &args.now, session)?;
+    let call = Call::new("lock", meant, &args.now, session).await?;
     let payload = LockDoor {
         lock_time: end.map(|end| end.length),
-        until: end.map(|end| end.until),
+        until: end.and_then(|end| end.until),
         window: call.window()?,
     };
     call.send("lockDoor", &payload).await
@@ -33,13 +33,13 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
 
 /// `unlock`.
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = End::parse(&args.end, session)?;
+    let end = End::parse(&args.end, args.confirm.yes, session).await?;
     let meant = Meant::find(&args.target, session).await?;
     confirm("unlock", meant.count(), args.confirm)?;
-    let call = Call::new("unlock", meant, &args.now, session)?;
+    let call = Call::new("unlock", meant, &args.now, session).await?;
     let payload = UnlockDoor {
         unlock_time: end.map(|end| end.length),
-        until: end.map(|end| end.until),
+        until: end.and_then(|end| end.until),
         pulse: args.pulse.map(|kind| match kind {
             PulseKind::Strike => Pulse::Strike,
             PulseKind::Extended => Pulse::Extended,
@@ -66,7 +66,7 @@ pub(super) async fn relinquish(
         .map_err(|error| Failure::new(format!("--slot: {error}")))?;
     let meant = Meant::find(&args.target, session).await?;
     confirm("relinquish", meant.count(), args.confirm)?;
-    let call = Call::new("relinquish", meant, &args.now, session)?;
+    let call = Call::new("relinquish", meant, &args.now, session).await?;
     let payload = Relinquish {
         slot,
         window: call.window()?,
@@ -87,7 +87,7 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
     if mode != Mode::Lockdown {
         confirm(&format!("set mode {mode} at"), meant.count(), args.confirm)?;
     }
-    let call = Call::new(mode.as_str(), meant, &args.now, session)?;
+    let call = Call::new(mode.as_str(), meant, &args.now, session).await?;
     let payload = SetMode {
         mode,
         window: call.window()?,
@@ -98,30 +98,35 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
 /// When what is asked for ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
-    /// For doors without a clock.
+    /// From when each door acts; with an instant, for doors without a clock.
     length: Duration,
-    /// For the others.
-    until: Timestamp,
+    /// The instant, when one was named.
+    until: Option<Timestamp>,
 }
 
 impl End {
     /// `--for` or `--until`, said back; `None` without either.
-    fn parse(args: &EndArgs, session: &Session) -> anyhow::Result<Option<Self>> {
-        let now = session.now();
-        let at = match (&args.until, args.length) {
-            (Some(text), _) => At::parse(text, &now)
-                .map_err(|error| Failure::new(format!("--until {text:?}: {error}")))?,
-            (None, Some(length)) => At {
-                when: now.saturating_add(length),
-                note: None,
-            },
-            (None, None) => return Ok(None),
+    async fn parse(args: &EndArgs, yes: bool, session: &Session) -> anyhow::Result<Option<Self>> {
+        let Some(text) = &args.until else {
+            return Ok(args.length.map(|length| {
+                let told = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+                let told = time::roughly(told);
+                session
+                    .printer
+                    .say(format!("for {told} from when each door acts"));
+                Self {
+                    length,
+                    until: None,
+                }
+            }));
         };
-        let length = at.when.duration_since(&now);
+        let at = session.at("--until", text).await?;
+        let now = session.hub.now();
+        let length = at.when.timestamp().duration_since(now);
         let end = Self {
             // The contract knows whole seconds, and no length of none.
             length: Duration::from_secs(length.as_secs().max(1).unsigned_abs()),
-            until: at.when.timestamp().round(jiff::Unit::Second)?,
+            until: Some(at.when.timestamp().round(jiff::Unit::Second)?),
         };
         if end.length > door_core::contract::duration::MAX {
             return Err(Failure::new(format!(
@@ -132,12 +137,11 @@ impl End {
             .next("without --until it stays until doorctl relinquish")
             .into());
         }
-        session
-            .printer
-            .say(format!("until {}", at.echo(now.timestamp())));
+        session.printer.say(format!("until {}", at.echo(now)));
         if let Some(note) = &at.note {
             session.printer.say(format!("note: {note}"));
         }
+        confirm_instant("--until", &at, yes, session)?;
         Ok(Some(end))
     }
 }

@@ -82,7 +82,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// Names it; `what` is the first word of its id.
-    pub(super) fn new(
+    pub(super) async fn new(
         what: &str,
         meant: Meant,
         now: &'a NowArgs,
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
             watch: true,
         };
         Ok(Self {
-            plan: Plan::new(what, meant.target.clone(), &schedule, session)?,
+            plan: Plan::new(what, meant.target.clone(), &schedule, session).await?,
             meant,
             now,
             session,

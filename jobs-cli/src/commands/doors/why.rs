@@ -18,7 +18,6 @@ use crate::time;
 /// `why`.
 pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(name)?;
-    let now = Timestamp::now();
     let call = MethodRequest::new("getState".parse()?);
     let (told, status) = match session.hub.invoke(&id, &call).await {
         Ok(result) => {
@@ -27,13 +26,16 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .as_ref()
                 .and_then(|payload| serde_json::from_str(payload.get()).ok())
                 .unwrap_or_default();
-            let rows = array::rows(&body, &session.zone, now)
+            let rows = array::rows(&body, &session.zone, session.hub.now())
                 .ok_or_else(|| no_array(&id, result.status))?;
             (Told::answered(&id, &body, rows), ExitStatus::Success)
         }
         Err(error) if error.code() == Some(ErrorCode::DeviceNotOnline) => {
             let twin = session.hub.twin(&id).await?;
-            (Told::reported(&twin, session, now), ExitStatus::Incomplete)
+            (
+                Told::reported(&twin, session, session.hub.now()),
+                ExitStatus::Incomplete,
+            )
         }
         Err(error) => return Err(explain_door(session, &id, error).await),
     };

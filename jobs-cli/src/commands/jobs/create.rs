@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
-use crate::commands::confirm::confirm;
+use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::{invoke, twin as twin_command};
 use crate::exit_status::ExitStatus;
 use crate::session::{Session, unknown_door};
@@ -40,8 +40,8 @@ pub(super) struct Prepared {
     confirm: ConfirmArgs,
 }
 
-/// Understands what is asked for; nothing is sent.
-pub(super) fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
+/// Understands what is asked for; of the hub only its time is asked.
+pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
     let (what, target, schedule, confirm, length) = match work {
         WorkCommand::Lock(args) => (
             "lock",
@@ -67,7 +67,7 @@ pub(super) fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<P
         WorkCommand::Twin(args) => ("twin", &args.target, &args.schedule, args.confirm, None),
         WorkCommand::Tags(args) => ("tags", &args.target, &args.schedule, args.confirm, None),
     };
-    let plan = Plan::new(what, Target::required(target)?, schedule, session)?;
+    let plan = Plan::new(what, Target::required(target)?, schedule, session).await?;
     let action = match work {
         WorkCommand::Lock(args) => lock(args, &plan)?,
         WorkCommand::Unlock(args) => unlock(args, &plan)?,
@@ -92,7 +92,7 @@ pub(super) fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<P
 
 /// Makes a job of it.
 pub(super) async fn run(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
-    prepare(work, session)?.make(session).await
+    prepare(work, session).await?.make(session).await
 }
 
 impl Prepared {
@@ -100,6 +100,7 @@ impl Prepared {
     pub(super) async fn make(self, session: &Session) -> anyhow::Result<ExitStatus> {
         self.plan.refuse_parts_elsewhere(session).await?;
         let doors = self.plan.preview(session).await?;
+        confirm_instant("--at", self.plan.at(), self.confirm.yes, session)?;
         confirm(&self.said(), doors, self.confirm)?;
         self.plan.make(self.action, doors, session).await
     }
@@ -118,7 +119,7 @@ impl Prepared {
 fn lock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = LockDoor {
         lock_time: args.length,
-        until: args.length.map(|length| plan.after(length)).transpose()?,
+        until: plan.until(args.length)?,
         window: plan.window()?,
     };
     let call = door_call("lockDoor", &payload, &args.calls)?;
@@ -128,7 +129,7 @@ fn lock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
 fn unlock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = UnlockDoor {
         unlock_time: args.length,
-        until: args.length.map(|length| plan.after(length)).transpose()?,
+        until: plan.until(args.length)?,
         pulse: None,
         window: plan.window()?,
     };

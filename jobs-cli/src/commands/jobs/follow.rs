@@ -73,7 +73,7 @@ pub(crate) async fn follow(
     let mut asked: Option<Instant> = None;
     let mut away_since: Option<Instant> = None;
     loop {
-        if asked.is_none_or(|asked| asked.elapsed() >= between(job.as_ref(), pace)) {
+        if asked.is_none_or(|asked| asked.elapsed() >= between(job.as_ref(), pace, hub.now())) {
             asked = Some(Instant::now());
             let answer = match hub.job(id).await {
                 Ok(answer) => doors
@@ -98,7 +98,7 @@ pub(crate) async fn follow(
             }
         }
         if let Some(answer) = &job {
-            view.show(answer, &doors.rows, wanted, Timestamp::now());
+            view.show(answer, &doors.rows, wanted, hub.now());
             if answer.status.is_over() && away_since.is_none() {
                 view.finish();
                 return Ok(Ended {
@@ -144,9 +144,9 @@ impl Doors {
     }
 }
 
-fn between(job: Option<&JobResponse>, pace: Pace) -> Duration {
+fn between(job: Option<&JobResponse>, pace: Pace, now: Timestamp) -> Duration {
     let start = job.and_then(|job| job.start_time);
-    let left = start.map(|start| start.duration_since(Timestamp::now()).unsigned_abs());
+    let left = start.map(|start| start.duration_since(now).unsigned_abs());
     match (job.map(|job| job.status), left) {
         (Some(JobStatus::Scheduled | JobStatus::Queued), Some(left)) if left > SOON => pace.far,
         // Asked at every tick.

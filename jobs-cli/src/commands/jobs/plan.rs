@@ -56,7 +56,7 @@ struct Seen {
 
 /// Says what a job would do.
 pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
-    let prepared = create::prepare(work, session)?;
+    let prepared = create::prepare(work, session).await?;
     let seen = look(&prepared, session).await?;
     let names = seen.content.doors.iter().cloned().collect();
     let conflicts = conflict::conflicts(&prepared, &names, session).await?;
@@ -90,7 +90,7 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
         doors(rows.len()),
     ));
     let at = prepared.plan.at();
-    printer.say(format!("starts {}", at.echo(Timestamp::now())));
+    printer.say(format!("starts {}", at.echo(session.hub.now())));
     if let Some(note) = &at.note {
         printer.say(format!("note: {note}"));
     }
@@ -116,7 +116,7 @@ pub(super) async fn apply(
         .next("doorctl jobs plan, with the same arguments")
         .into());
     }
-    let prepared = create::prepare(work, session)?;
+    let prepared = create::prepare(work, session).await?;
     let seen = look(&prepared, session).await?;
     if !seen.digest.starts_with(&given) {
         return Err(refused(&given, &seen).into());

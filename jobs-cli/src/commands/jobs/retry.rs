@@ -1,8 +1,10 @@
 //! `doorctl jobs retry`: the same command again, at the doors that are not where it wanted them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use door_core::contract::duration;
 use iothub_protocol::job::{JobAction, JobResponse};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
@@ -15,6 +17,7 @@ use super::create::Plan;
 use super::{explain_job, follow, id, wait};
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
+use crate::commands::confirm::confirm_instant;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Progress, Wanted};
@@ -61,10 +64,11 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         doors,
         ..TargetArgs::default()
     })?;
-    let plan = Plan::new("retry", target, &args.schedule, session)?;
+    let plan = Plan::new("retry", target, &args.schedule, session).await?;
     let action = again(&job, &plan, args, session)?;
     plan.refuse_parts_elsewhere(session).await?;
     let doors = plan.preview(session).await?;
+    confirm_instant("--at", plan.at(), args.yes, session)?;
     plan.make(action, doors, session).await
 }
 
@@ -132,7 +136,8 @@ fn again(
         return Ok(JobAction::Method(call.clone()));
     };
     let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
-    if let Some(until) = ends(&payload).filter(|until| *until <= plan.start()) {
+    let end = ends(&payload).or_else(|| latest_end(job, &payload));
+    if let Some(until) = end.filter(|until| *until <= plan.start()) {
         let until = time::said(&until.to_zoned(session.zone.clone()));
         return Err(too_late(&job.job_id, &until).into());
     }
@@ -154,6 +159,18 @@ fn too_late(job: &JobId, until: &str) -> Failure {
 /// When what a payload asks for ends.
 fn ends(payload: &Value) -> Option<Timestamp> {
     payload.get("until")?.as_str()?.parse().ok()
+}
+
+/// When what a payload asks for ends at the door that was reached last, when it asks for a length of time.
+fn latest_end(job: &JobResponse, payload: &Value) -> Option<Timestamp> {
+    let length = payload.get("lockTime").or(payload.get("unlockTime"))?;
+    let length = duration::parse(length.as_str()?).ok()?;
+    let runs = Duration::from_secs(job.max_execution_time_in_seconds?);
+    job.start_time?
+        .checked_add(runs)
+        .ok()?
+        .checked_add(length)
+        .ok()
 }
 
 /// The same command, name and end, with more time to be delivered.

@@ -112,8 +112,13 @@ impl Column {
 }
 
 fn path(text: &str) -> Option<Source> {
+    let inner = text.strip_prefix("properties.");
+    let inner = inner.filter(|inner| !inner.starts_with("tags"));
     SECTIONS.iter().find_map(|(start, section)| {
-        let rest = text.strip_prefix(start)?.strip_prefix('.')?;
+        let rest = inner
+            .unwrap_or(text)
+            .strip_prefix(start)?
+            .strip_prefix('.')?;
         let path: Vec<String> = rest.split('.').map(str::to_owned).collect();
         path.iter()
             .all(|name| !name.is_empty())
@@ -164,6 +169,7 @@ mod tests {
             ("tags.a.b", json!([1])),
             ("tags.wing.x", json!(null)),
             ("desired.floor", json!(3)),
+            ("properties.desired.floor", json!(3)),
             ("properties.reported.door.mode", json!("normal")),
             ("reported.nothing", json!(null)),
         ] {

@@ -21,7 +21,7 @@ use crate::outcome::Wanted;
 use crate::printer::Format;
 use crate::session::Session;
 use crate::target::{MAX_CONDITION, Target};
-use crate::time::At;
+use crate::time::{At, Given};
 use not_made::{NOTHING_CHANGED, NotMade, is_of, may_have_worked};
 
 /// What is in an id that doorctl makes: easy to tell apart when read aloud.
@@ -33,31 +33,29 @@ pub(in crate::commands) struct Plan {
     target: Target,
     at: At,
     max_execution: Duration,
-    /// No start time is sent then: the hub's clock decides, not ours.
-    at_once: bool,
     watch: bool,
 }
 
 impl Plan {
-    pub(in crate::commands) fn new(
+    pub(in crate::commands) async fn new(
         what: &str,
         target: Target,
         schedule: &ScheduleArgs,
         session: &Session,
     ) -> anyhow::Result<Self> {
-        let now = session.now();
-        let at = At::parse(&schedule.at, &now)
-            .map_err(|error| Failure::new(format!("--at {:?}: {error}", schedule.at)))?;
-        let id = match &schedule.id {
-            Some(id) => id
-                .parse()
-                .map_err(|error| Failure::new(format!("--id {id:?}: {error}")))?,
+        let id = schedule.id.as_ref().map(|id| {
+            id.parse()
+                .map_err(|error| Failure::new(format!("--id {id:?}: {error}")))
+        });
+        let id = id.transpose()?;
+        let at = session.at("--at", &schedule.at).await?;
+        let id = match id {
+            Some(id) => id,
             None => made_up_id(what, &at)?,
         };
         Ok(Self {
             id,
             target,
-            at_once: at.when == now,
             at,
             max_execution: schedule.max_execution,
             watch: schedule.watch,
@@ -72,6 +70,20 @@ impl Plan {
     /// When the doors are called.
     pub(in crate::commands) fn start(&self) -> Timestamp {
         self.at.when.timestamp()
+    }
+
+    /// Whether it starts when it is made. No start time is sent then: the hub decides.
+    fn is_at_once(&self) -> bool {
+        self.at.given == Given::Now
+    }
+
+    /// The end of what lasts so long, when it has an instant: what starts at once lasts from when each door acts.
+    pub(in crate::commands::jobs) fn until(
+        &self,
+        length: Option<Duration>,
+    ) -> anyhow::Result<Option<Timestamp>> {
+        let length = length.filter(|_| !self.is_at_once());
+        length.map(|length| self.after(length)).transpose()
     }
 
     /// So long after the start.
@@ -114,7 +126,7 @@ impl Plan {
                 printer.say(&matching);
             }
         }
-        printer.say(format!("starts {}", self.at.echo(Timestamp::now())));
+        printer.say(format!("starts {}", self.at.echo(session.hub.now())));
         if let Some(note) = &self.at.note {
             printer.say(format!("note: {note}"));
         }
@@ -179,7 +191,7 @@ impl Plan {
             job_id: Some(id.clone()),
             action,
             query_condition: condition.to_owned(),
-            start_time: (!self.at_once).then(|| self.start()),
+            start_time: (!self.is_at_once()).then(|| self.start()),
             max_execution_time: self.max_execution,
         };
         let wanted = Wanted::of_request(&request);

@@ -70,7 +70,7 @@ pub(super) async fn conflicts(
     doors: &BTreeSet<String>,
     session: &Session,
 ) -> anyhow::Result<Vec<Conflict>> {
-    let now = Timestamp::now();
+    let now = session.hub.now();
     let runs = prepared.plan.after(prepared.plan.max_execution())?;
     let holds = prepared.length.map(|length| prepared.plan.after(length));
     let own = Span {

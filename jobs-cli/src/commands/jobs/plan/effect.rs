@@ -100,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::twin::assignment;
+    use crate::cli::twin::desired_assignment as assignment;
     use crate::commands::twin::patch;
 
     fn twin(connection: &str, door: &Value) -> Twin {

@@ -1,0 +1,326 @@
+//! A laptop whose clock is not the hub's: what each verb sends is counted by the hub's, and instants that a person named go as they were named.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::commands::{HEALTH, doorctl};
+use super::server::{Received, Reply, Server};
+use super::{DEVICE, device};
+
+/// What a busy machine may take between a `Date` and what is made of it.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+const MINUTE: i64 = 60;
+
+fn date(at: Timestamp) -> String {
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+fn twin() -> String {
+    let door = json!({"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond", "mode": "normal"});
+    json!({
+        "deviceId": "d", "etag": "AAAAAAAAAAE=", "version": 2, "connectionState": "Connected",
+        "properties": {"desired": {"$version": 1}, "reported": {"door": door, "$version": 1}},
+    })
+    .to_string()
+}
+
+/// What the hub has to say to a verb, by the path that is asked.
+#[derive(Clone, Copy)]
+enum Answer {
+    Health,
+    Twins,
+    Called,
+    Twin,
+    Job,
+    OverJob,
+    Rows,
+    Empty,
+    End,
+}
+
+impl Answer {
+    fn body(self, hub: Timestamp) -> String {
+        let start = hub - SignedDuration::from_mins(1);
+        let answer = json!({"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond", "mode": "normal"});
+        match self {
+            Self::Health => HEALTH.to_owned(),
+            Self::Twins => format!("[{}]", twin()),
+            Self::Called => json!({"status": 200, "payload": answer}).to_string(),
+            Self::Twin => twin(),
+            Self::Job => r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#.to_owned(),
+            Self::OverJob => json!({
+                "jobId": "j", "type": "scheduleDeviceMethod", "status": "completed", "startTime": start, "maxExecutionTimeInSeconds": 300,
+                "cloudToDeviceMethod": {"methodName": "lockDoor", "payload": {"lockTime": "10m", "commandId": "j", "notAfter": start}},
+            })
+            .to_string(),
+            Self::Rows => json!([{
+                "deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod", "status": "failed",
+                "error": {"code": "DeviceNotOnline", "description": "away"},
+            }])
+            .to_string(),
+            Self::Empty => "[]".to_owned(),
+            Self::End => "event: end\ndata: {}\n\n".to_owned(),
+        }
+    }
+}
+
+/// What has to stand at a place of what is sent.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// So many seconds after now, by the hub's clock.
+    Hub(i64),
+    /// The instant that was named.
+    Named,
+    /// A minute after it.
+    NamedAndMinute,
+    /// This text.
+    Text(&'static str),
+    /// Nothing.
+    Absent,
+}
+use Expected::{Absent, Hub, Named, NamedAndMinute, Text};
+
+/// A verb, what the hub answers in turn, which request counts (`NAMED` in the arguments is an instant), and what it has to carry.
+type Case = (
+    &'static [&'static str],
+    &'static [Answer],
+    usize,
+    &'static [(&'static str, Expected)],
+);
+
+const DIRECT: &[Answer] = &[Answer::Twins, Answer::Called, Answer::Twin];
+const DIRECT_UNTIL: &[Answer] = &[Answer::Health, Answer::Twins, Answer::Called, Answer::Twin];
+const MADE: &[Answer] = &[Answer::Health, Answer::Twins, Answer::Job];
+const RETRIED: &[Answer] = &[
+    Answer::OverJob,
+    Answer::Rows,
+    Answer::Twins,
+    Answer::Twins,
+    Answer::Job,
+];
+
+const CALL: &str = "/payload";
+const JOB_CALL: &str = "/cloudToDeviceMethod/payload";
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    (&["lock", "d", "--for", "1m"], DIRECT, 1, &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--for", "1m"], DIRECT, 1, &[("unlockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d"], DIRECT, 1, &[("unlockTime", Absent), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--pulse", "strike"], DIRECT, 1, &[("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["relinquish", "d"], DIRECT, 1, &[("notAfter", Hub(5 * MINUTE))]),
+    (&["mode", "normal", "d"], DIRECT, 1, &[("notAfter", Hub(5 * MINUTE))]),
+    (&["lock", "d", "--until", "+10m"], DIRECT_UNTIL, 2, &[("until", Hub(10 * MINUTE)), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--until", "NAMED", "--yes"], DIRECT_UNTIL, 2, &[("until", Named), ("notAfter", Hub(5 * MINUTE))]),
+    (&["jobs", "lock", "d", "--for", "1m"], MADE, 2, &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
+    (&["jobs", "unlock", "d", "--for", "1m"], MADE, 2, &[("unlockTime", Text("1m")), ("until", Absent), ("/startTime", Absent)]),
+    (&["jobs", "lock", "d", "--at", "+10s", "--for", "1m"], MADE, 2, &[("lockTime", Text("1m")), ("until", Hub(70)), ("notAfter", Hub(310)), ("/startTime", Hub(10))]),
+    (&["jobs", "lock", "d", "--at", "NAMED", "--for", "1m", "--yes"], MADE, 2, &[("lockTime", Text("1m")), ("until", NamedAndMinute), ("/startTime", Named)]),
+    (&["jobs", "method", "relinquish", "d"], MADE, 2, &[("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
+    (&["jobs", "retry", "j"], RETRIED, 4, &[("lockTime", Text("10m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
+    (&["audit", "--since", "1h"], &[Answer::Health, Answer::Empty], 1, &[("?since", Hub(-60 * MINUTE))]),
+    (&["events", "--since", "1h"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-60 * MINUTE))]),
+    (&["events"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-24 * 60 * MINUTE))]),
+];
+
+/// The text at a place of a request: a member of the door's payload, `/x` of the body, `?x` of the address.
+fn sent(request: &Received, place: &str) -> Option<String> {
+    if let Some(name) = place.strip_prefix('?') {
+        let address =
+            reqwest::Url::parse(&format!("https://hub{}", request.line.split(' ').nth(1)?));
+        let pairs = address.ok()?;
+        let value = pairs.query_pairs().find(|(key, _)| key == name)?.1;
+        return Some(value.into_owned());
+    }
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    let value = match place.starts_with('/') {
+        true => body.pointer(place),
+        false => [CALL, JOB_CALL]
+            .iter()
+            .find_map(|at| body.pointer(at)?.get(place)),
+    };
+    value.map(|value| value.as_str().unwrap().to_owned())
+}
+
+/// A server whose answers carry the time `ahead` of this machine's.
+async fn hub_ahead(ahead: SignedDuration, answers: &[Answer]) -> (Server, Timestamp) {
+    let hub = Timestamp::now() + ahead;
+    let reply = |answer: &Answer| Reply::ok(&answer.body(hub)).with("date", &date(hub));
+    (Server::play(answers.iter().map(reply).collect()).await, hub)
+}
+
+#[tokio::test]
+async fn what_is_sent_is_counted_by_the_hubs_clock_and_named_instants_go_as_named() {
+    for minutes in [0, 20, -20] {
+        for (arguments, answers, counts, expected) in CASES {
+            let (server, hub) = hub_ahead(SignedDuration::from_mins(minutes), answers).await;
+            let named = (hub + SignedDuration::from_hours(2))
+                .round(jiff::Unit::Second)
+                .unwrap();
+            let text = named.to_string();
+            let arguments: Vec<&str> = arguments
+                .iter()
+                .map(|argument| {
+                    if *argument == "NAMED" {
+                        &text
+                    } else {
+                        *argument
+                    }
+                })
+                .collect();
+            let what = format!("{arguments:?}, the hub's clock {minutes} min ahead");
+            let told = doorctl(&server, &arguments).await;
+            let said = String::from_utf8_lossy(&told.stderr).into_owned();
+            let requests = server.requests();
+            let request = requests
+                .get(*counts)
+                .unwrap_or_else(|| panic!("{what}: {said}"));
+            for (place, expected) in *expected {
+                let found = sent(request, place);
+                let near = |at: Timestamp| {
+                    let found: Option<Timestamp> =
+                        found.as_ref().and_then(|found| found.parse().ok());
+                    found.is_some_and(|found| found.duration_since(at).abs() <= SLACK)
+                };
+                let fits = match expected {
+                    Hub(seconds) => near(hub + SignedDuration::from_secs(*seconds)),
+                    Named => found == Some(named.to_string()),
+                    NamedAndMinute => {
+                        found == Some((named + SignedDuration::from_mins(1)).to_string())
+                    }
+                    Text(text) => found.as_deref() == Some(*text),
+                    Absent => found.is_none(),
+                };
+                assert!(
+                    fits,
+                    "{what}: {place} is {found:?}, not {expected:?}: {said}"
+                );
+            }
+            // A difference is told once, with both times.
+            let told = said.matches("this machine's clock is").count();
+            assert_eq!(told, usize::from(minutes != 0), "{what}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instant_is_asked_about_when_the_clocks_are_minutes_apart() {
+    for (minutes, arguments, answers, changes) in [
+        (
+            20,
+            &["unlock", "d", "--until", "NAMED"][..],
+            DIRECT_UNTIL,
+            false,
+        ),
+        (-20, &["lock", "d", "--until", "NAMED"], DIRECT_UNTIL, false),
+        (20, &["jobs", "lock", "d", "--at", "NAMED"], MADE, false),
+        (
+            -20,
+            &["jobs", "twin", "--set", "floor=3", "d", "--at", "NAMED"],
+            MADE,
+            false,
+        ),
+        (20, &["jobs", "retry", "j", "--at", "NAMED"], RETRIED, false),
+        (1, &["jobs", "lock", "d", "--at", "NAMED"], MADE, true),
+        (20, &["jobs", "lock", "d", "--at", "+1h"], MADE, true),
+        (
+            20,
+            &["jobs", "lock", "d", "--at", "NAMED", "--yes"],
+            MADE,
+            true,
+        ),
+    ] {
+        let (server, hub) = hub_ahead(SignedDuration::from_mins(minutes), answers).await;
+        let text = (hub + SignedDuration::from_mins(2)).to_string();
+        let arguments: Vec<&str> = arguments
+            .iter()
+            .map(|argument| {
+                if *argument == "NAMED" {
+                    &text
+                } else {
+                    *argument
+                }
+            })
+            .collect();
+        let told = doorctl(&server, &arguments).await;
+        let said = String::from_utf8_lossy(&told.stderr);
+        let requests = server.requests();
+        let changed = requests
+            .iter()
+            .any(|request| request.line.starts_with("PUT") || request.line.contains("/methods"));
+        assert_eq!(changed, changes, "{arguments:?}, {minutes} min: {said}");
+        if !changes {
+            assert_eq!(told.status.code(), Some(4), "{arguments:?}: {said}");
+            assert!(
+                said.contains("say --yes if that instant is right"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_a_wrong_clock_made_is_made_again_once() {
+    let expiry = |request: &Received| -> i64 {
+        let header = request.header("authorization").unwrap();
+        header
+            .split("&se=")
+            .nth(1)
+            .unwrap()
+            .split('&')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let refused = super::refusal("IotHubUnauthorizedAccess");
+    // Minutes that the hub is ahead, and how often a request that stays refused is sent.
+    for (minutes, attempts) in [
+        (0, 1),
+        (59, 1),
+        (61, 2),
+        (-59, 1),
+        (-61, 2),
+        (60 * 24 * 300, 2),
+    ] {
+        let hub = Timestamp::now() + SignedDuration::from_mins(minutes);
+        let reply = |status, body: &str| Reply::status(status, body).with("date", &date(hub));
+        let server = Server::play(vec![reply(401, &refused), reply(401, &refused)]).await;
+        server.client().device(&device()).await.unwrap_err();
+        assert_eq!(server.requests().len(), attempts, "{minutes} min");
+        if attempts == 2 {
+            let server = Server::play(vec![reply(401, &refused), reply(200, DEVICE)]).await;
+            server.client().device(&device()).await.unwrap();
+            let left = expiry(&server.requests()[1]) - hub.as_second();
+            assert!((3_540..=3_660).contains(&left), "{minutes} min: {left} s");
+        }
+    }
+    // Later tokens are by the hub's clock, whatever the first was.
+    let hub = Timestamp::now() - SignedDuration::from_mins(20);
+    let reply = || Reply::ok(DEVICE).with("date", &date(hub));
+    let server = Server::play(vec![reply(), reply()]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        client.device(&device()).await.unwrap();
+    }
+    let left = expiry(&server.requests()[1]) - hub.as_second();
+    assert!((3_540..=3_660).contains(&left), "{left} s");
+    assert!(Duration::from_secs(19 * 60) < client.clock_ahead().unsigned_abs());
+}
+
+#[tokio::test]
+async fn a_hold_of_more_than_7_days_by_the_hubs_clock_is_refused() {
+    for (hours, taken) in [(7 * 24 - 1, true), (7 * 24 + 1, false)] {
+        let (server, hub) = hub_ahead(SignedDuration::from_hours(-72), DIRECT_UNTIL).await;
+        let until = (hub + SignedDuration::from_hours(hours)).to_string();
+        let told = doorctl(&server, &["lock", "d", "--until", &until, "--yes"]).await;
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(server.requests().len() > 1, taken, "{hours} h: {said}");
+        let refused =
+            "expected at most 7 days\n  next: without --until it stays until doorctl relinquish";
+        assert_eq!(said.contains(refused), !taken, "{hours} h: {said}");
+    }
+}
