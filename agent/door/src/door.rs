@@ -9,6 +9,7 @@ mod change;
 mod command;
 mod desired;
 mod disk;
+mod event_limit;
 mod memory;
 mod opening;
 mod self_test;
@@ -21,16 +22,17 @@ use std::time::Duration;
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
 use crate::config::{DoorConfig, Overrides, Relock, Rest};
 use crate::contract::{
-    Alarm, Command, DoorReport, DoorState, InputFault, LockState, LockStatus, MethodReply, Mode,
-    Raised, Secured, Source,
+    Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
+    Secured, Source,
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
-use crate::sensing::{Inputs, Sensing};
+use crate::sensing::{FaultReport, Input, Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, Resting, Seen, Strike};
 use crate::time::Now;
 use answer::Pending;
 use disk::DiskWait;
+use event_limit::{EventLimit, Subject};
 use memory::CommandMemory;
 use opening::Opening;
 
@@ -92,8 +94,7 @@ pub struct Door {
     strike: Strike,
     alarms: BTreeMap<Alarm, Raised>,
     opening: Opening,
-    /// What `sensorFault` is about.
-    input_fault: Option<(&'static str, InputFault)>,
+    event_limit: EventLimit,
     /// Boot-clock time of the latest step.
     stepped_at: Duration,
     memory: CommandMemory,
@@ -148,7 +149,7 @@ impl Door {
             strike,
             alarms: BTreeMap::new(),
             opening: Opening::default(),
-            input_fault: None,
+            event_limit: EventLimit::default(),
             stepped_at: now.boottime,
             memory,
             pending: Vec::new(),
@@ -170,14 +171,16 @@ impl Door {
         let before = self.sensing.inputs();
         self.sensing.read(now.boottime, inputs);
         let inputs = self.sensing.inputs();
-        for (slot, was, is, event) in [
+        for (input, slot, was, is, event) in [
             (
+                Input::REX,
                 Slot::RequestToExit,
                 before.rex,
                 inputs.rex,
                 EventKind::RequestToExit,
             ),
             (
+                Input::GRANT,
                 Slot::LocalGrant,
                 before.grant,
                 inputs.grant,
@@ -192,7 +195,10 @@ impl Door {
             }
             if is && !was {
                 turn.asked_again = true;
-                turn.events.push(event);
+                // In fault its changes are counted instead.
+                if !self.sensing.is_faulty(input) {
+                    turn.events.push(event);
+                }
             }
         }
         self.relock(now, &before, &inputs);
@@ -245,6 +251,7 @@ impl Door {
             self.array.poll_timeout(),
             self.sensing.poll_timeout(self.stepped_at),
             self.opening.poll_timeout(&self.config.settings),
+            self.event_limit.poll_timeout(),
             self.pending.iter().map(Pending::deadline).min(),
             self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
@@ -326,6 +333,10 @@ impl Door {
     /// Draws the conclusions of a step and returns what is to be done.
     fn finish(&mut self, now: &Now, mut turn: Turn) -> Vec<Action> {
         self.stepped_at = now.boottime;
+        self.sensing.advance(now.boottime);
+        if self.sensing.is_faulty(Input::GRANT) {
+            self.array.clear(Slot::LocalGrant);
+        }
         self.expire(now, &mut turn);
         if self.sensing.has_read() {
             let seen = self.seen(turn.asked_again);
@@ -394,6 +405,7 @@ impl Door {
                 .is_some_and(|(slot, _)| slot.is_at_the_door()),
             asked_again,
             closed: inputs.closed,
+            reads_open: self.sensing.reads_open(),
             closed_since: self.sensing.closed_since(),
             bonded: inputs.bonded,
         }
@@ -403,26 +415,58 @@ impl Door {
     /// `sensorFault` and `tamper` are as they are read.
     fn follow_alarms(&mut self, now: &Now, turn: &mut Turn) {
         let at = now.boottime;
-        let fault = self.sensing.fault(at);
-        self.set_alarm(Alarm::SensorFault, fault.is_some(), now, turn);
-        if let Some((input, fault)) = fault.filter(|_| fault != self.input_fault) {
-            let input = input.to_owned();
-            turn.events.push(EventKind::InputFault { input, fault });
+        self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, turn);
+        for report in self.sensing.take_reports() {
+            if self.event_limit.admit(Subject::Input(report.input), at) {
+                turn.events.push(report.into());
+            }
         }
-        self.input_fault = fault;
         let inputs = self.sensing.inputs();
         let settings = &self.config.settings;
         if self.opening.step(at, inputs.closed, &self.array, settings)
             && self.array.mode() != Mode::Maintenance
         {
             let alarm = Alarm::HeldOpen;
-            turn.events.push(EventKind::PreAlarm { alarm });
+            if self.event_limit.admit(Subject::Alarm(alarm), at) {
+                turn.events.push(EventKind::PreAlarm { alarm });
+            }
         }
         self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
         self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
-        self.set_alarm(Alarm::Tamper, inputs.tamper == Some(true), now, turn);
+        // In fault it is raised, but not cleared.
+        let holds =
+            self.sensing.is_faulty(Input::TAMPER) && self.alarms.contains_key(&Alarm::Tamper);
+        self.set_alarm(
+            Alarm::Tamper,
+            inputs.tamper == Some(true) || holds,
+            now,
+            turn,
+        );
         self.set_alarm(Alarm::Jammed, self.strike.is_jammed(), now, turn);
         self.set_alarm(Alarm::LockFault, self.resting().is_some(), now, turn);
+        self.record_omitted(at, turn);
+    }
+
+    /// Records what the bound on events has left out in the minute that is over, and how it stands now.
+    fn record_omitted(&mut self, at: Duration, turn: &mut Turn) {
+        for (subject, omitted) in self.event_limit.take_due(at) {
+            self.event_limit.admit(subject, at);
+            match subject {
+                Subject::Alarm(alarm) => {
+                    turn.events
+                        .push(EventKind::AlarmRepeated { alarm, omitted });
+                    turn.events.push(if self.alarms.contains_key(&alarm) {
+                        self.alarm_event(alarm)
+                    } else {
+                        EventKind::AlarmCleared { alarm }
+                    });
+                }
+                Subject::Input(input) => {
+                    let report = self.sensing.fault_report(input);
+                    turn.events.extend(report.map(EventKind::from));
+                }
+            }
+        }
     }
 
     fn set_alarm(&mut self, alarm: Alarm, raised: bool, now: &Now, turn: &mut Turn) {
@@ -437,7 +481,9 @@ impl Door {
             self.alarms.remove(&alarm);
             EventKind::AlarmCleared { alarm }
         };
-        turn.events.push(event);
+        if self.event_limit.admit(Subject::Alarm(alarm), now.boottime) {
+            turn.events.push(event);
+        }
     }
 
     /// What is recorded of an alarm that stands.
@@ -518,6 +564,17 @@ impl Door {
     /// The generation of the state that this step saves.
     fn next_generation(&self) -> Generation {
         Generation(self.generation.0 + 1)
+    }
+}
+
+impl From<FaultReport> for EventKind {
+    fn from(report: FaultReport) -> Self {
+        Self::InputFault {
+            input: report.input.key().to_owned(),
+            fault: report.fault,
+            changes: report.changes,
+            ended: report.ended,
+        }
     }
 }
 

@@ -98,18 +98,36 @@ pub enum EventKind {
         /// Which.
         alarm: Alarm,
     },
-    /// An input cannot be believed: what the alarm `sensorFault` is about.
+    /// An input cannot be believed: what the alarm `sensorFault` is about. Recorded when the fault begins, once a minute while the input still
+    /// changes, and when it ends.
     InputFault {
         /// The key of its table in `[board.inputs]`.
         input: String,
         /// Why.
         fault: InputFault,
+        /// How often its level changed since the fault began; no other event says so meanwhile.
+        #[serde(skip_serializing_if = "is_zero")]
+        changes: u64,
+        /// It can be believed again.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        ended: bool,
+    },
+    /// An alarm was raised and cleared more often within a minute than is recorded; the event after this one says how it stands.
+    AlarmRepeated {
+        /// Which.
+        alarm: Alarm,
+        /// Events that were not recorded.
+        omitted: u64,
     },
     /// An alarm was cleared, or the cause of a suppressed one has gone.
     AlarmCleared {
         /// Which.
         alarm: Alarm,
     },
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Event {
@@ -125,6 +143,7 @@ impl Event {
                 | EventKind::AlarmCleared { .. }
                 | EventKind::PreAlarm { .. }
                 | EventKind::InputFault { .. }
+                | EventKind::AlarmRepeated { .. }
                 | EventKind::FireRelease
                 | EventKind::FireReset
         )

@@ -77,27 +77,84 @@ impl Fitted {
     }
 }
 
+/// How often the count of an input in fault is reported.
+const FAULT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The place of an input in [`INPUTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Input(usize);
+
+impl Input {
+    pub(crate) const DOOR: Self = Self(0);
+    pub(crate) const BOND: Self = Self(1);
+    pub(crate) const REX: Self = Self(2);
+    pub(crate) const GRANT: Self = Self(3);
+    pub(crate) const FIRE: Self = Self(4);
+    pub(crate) const FIRE_RESET: Self = Self(5);
+    pub(crate) const TAMPER: Self = Self(6);
+
+    /// The key of its table.
+    pub(crate) fn key(self) -> &'static str {
+        INPUTS[self.0]
+    }
+}
+
+/// A fault of one input, present or past.
+#[derive(Debug, Clone)]
+struct Fault {
+    is_present: bool,
+    why: InputFault,
+    /// Changes of the level since the fault began.
+    changes: u64,
+    /// How many of them are reported.
+    reported: u64,
+    /// Boot-clock time of the next report.
+    next_report: Duration,
+}
+
+/// What is to be recorded of a fault: its start, its count while it lasts, its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FaultReport {
+    pub(crate) input: Input,
+    pub(crate) fault: InputFault,
+    /// Changes of the level since the fault began.
+    pub(crate) changes: u64,
+    pub(crate) ended: bool,
+}
+
 /// The readings and since when they hold.
+///
+/// An input in fault is still read. What it says then depends on what it is for: exit button and fire release are believed whenever they are
+/// active, reader and reset key are not believed before they were seen idle again, door and bond are unknown.
 #[derive(Debug, Clone)]
 pub(crate) struct Sensing {
     fitted: Fitted,
-    /// `None` before the first reading.
-    inputs: Option<Inputs>,
+    /// As read; `None` before the first reading.
+    raw: Option<Inputs>,
+    believed: Inputs,
     /// Boot-clock time from which the door has been seen closed.
     closed_since: Option<Duration>,
     /// Boot-clock time from which the bolt has been seen thrown in an open door.
     contradiction_since: Option<Duration>,
     watches: [Watch; INPUTS.len()],
+    faults: [Option<Fault>; INPUTS.len()],
+    /// Reader and reset key, from a fault until they are seen idle.
+    must_rest: [bool; INPUTS.len()],
+    reports: Vec<FaultReport>,
 }
 
 impl Sensing {
     pub(crate) fn new(fitted: Fitted) -> Self {
         Self {
             fitted,
-            inputs: None,
+            raw: None,
+            believed: Inputs::default(),
             closed_since: None,
             contradiction_since: None,
             watches: Default::default(),
+            faults: Default::default(),
+            must_rest: Default::default(),
+            reports: Vec::new(),
         }
     }
 
@@ -114,28 +171,132 @@ impl Sensing {
             fire_reset: believed(fitted.fire_reset, inputs.fire_reset),
             tamper: believed(fitted.tamper, inputs.tamper),
         };
-        for (watch, level) in self.watches.iter_mut().zip(inputs.levels()) {
-            watch.read(at, level);
+        for (index, level) in inputs.levels().into_iter().enumerate() {
+            let changed = self.watches[index].read(at, level);
+            if let Some(fault) = self.faults[index].as_mut().filter(|_| changed) {
+                fault.changes += 1;
+            }
         }
-        self.inputs = Some(inputs);
+        self.raw = Some(inputs);
         let since = |held: Option<Duration>, holds: bool| holds.then(|| held.unwrap_or(at));
         self.closed_since = since(self.closed_since, inputs.closed == Some(true));
         let contradiction = inputs.bonded == Some(true) && inputs.closed == Some(false);
         self.contradiction_since = since(self.contradiction_since, contradiction);
+        self.advance(at);
+    }
+
+    /// Follows what time alone does to faults, and with them to what is believed.
+    pub(crate) fn advance(&mut self, at: Duration) {
+        let Some(raw) = self.raw else {
+            return;
+        };
+        for index in 0..INPUTS.len() {
+            let cause = self.cause(Input(index), at);
+            self.follow_fault(Input(index), cause, at);
+        }
+        for input in [Input::GRANT, Input::FIRE_RESET] {
+            let idle = raw.levels()[input.0] == Some(false);
+            let must_rest = &mut self.must_rest[input.0];
+            *must_rest = is_present(&self.faults[input.0]) || (*must_rest && !idle);
+        }
+        let rested = |input: Input, reading: Reading| reading.filter(|_| !self.must_rest[input.0]);
+        let bond_unknown = self.faults[Input::BOND.0]
+            .as_ref()
+            // Which of the two sensors is wrong, nothing can tell: the strike goes on by both.
+            .is_some_and(|fault| fault.is_present && fault.why != InputFault::Contradiction);
+        self.believed = Inputs {
+            closed: raw.closed.filter(|_| !self.is_faulty(Input::DOOR)),
+            bonded: raw.bonded.filter(|_| !bond_unknown),
+            grant: rested(Input::GRANT, raw.grant),
+            // While nothing can tell whether the fire release is idle, it is not reset.
+            fire_reset: rested(Input::FIRE_RESET, raw.fire_reset)
+                .filter(|_| !self.is_faulty(Input::FIRE)),
+            ..raw
+        };
+    }
+
+    fn follow_fault(&mut self, input: Input, cause: Option<InputFault>, at: Duration) {
+        let slot = &mut self.faults[input.0];
+        match (slot.as_mut().filter(|fault| fault.is_present), cause) {
+            (None, None) => return,
+            (None, Some(why)) => {
+                *slot = Some(Fault {
+                    is_present: true,
+                    why,
+                    changes: 0,
+                    reported: 0,
+                    next_report: at + FAULT_INTERVAL,
+                });
+            }
+            (Some(fault), Some(why)) => {
+                fault.why = why;
+                if fault.next_report > at || fault.changes == fault.reported {
+                    return;
+                }
+                fault.reported = fault.changes;
+                fault.next_report = at + FAULT_INTERVAL;
+            }
+            (Some(fault), None) => fault.is_present = false,
+        }
+        self.reports.extend(self.fault_report(input));
+    }
+
+    /// Why an input cannot be believed now.
+    fn cause(&self, input: Input, at: Duration) -> Option<InputFault> {
+        let watch = &self.watches[input.0];
+        if !self.fitted.all()[input.0] {
+            return None;
+        }
+        if watch.chatters(at) {
+            return Some(InputFault::Chatter);
+        }
+        let raw = self.raw?;
+        if raw.levels()[input.0].is_none() {
+            return Some(InputFault::Unreadable);
+        }
+        let contradiction_ends = self
+            .contradiction_since
+            .map(|since| since + CONTRADICTION_TIME);
+        if input == Input::BOND && contradiction_ends.is_some_and(|ends| ends <= at) {
+            return Some(InputFault::Contradiction);
+        }
+        let stuck = BUTTONS.contains(&input.key()) && watch.is_stuck(at);
+        stuck.then_some(InputFault::Stuck)
+    }
+
+    /// What is to be recorded since this was last called.
+    pub(crate) fn take_reports(&mut self) -> Vec<FaultReport> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// How the latest fault of an input stands; nothing when it never had one.
+    pub(crate) fn fault_report(&self, input: Input) -> Option<FaultReport> {
+        let fault = self.faults[input.0].as_ref()?;
+        Some(FaultReport {
+            input,
+            fault: fault.why,
+            changes: fault.changes,
+            ended: !fault.is_present,
+        })
     }
 
     /// Whether there was a reading yet: before it nothing is driven.
     pub(crate) fn has_read(&self) -> bool {
-        self.inputs.is_some()
+        self.raw.is_some()
     }
 
-    /// The latest reading; nothing is known before the first.
+    /// What the latest reading is believed to say; nothing is known before the first.
     pub(crate) fn inputs(&self) -> Inputs {
-        self.inputs.unwrap_or_default()
+        self.believed
+    }
+
+    /// The door position switch reads open, believed or not.
+    pub(crate) fn reads_open(&self) -> bool {
+        self.raw.is_some_and(|raw| raw.closed == Some(false))
     }
 
     pub(crate) fn closed_since(&self) -> Option<Duration> {
-        self.closed_since
+        self.closed_since.filter(|_| self.believed.closed.is_some())
     }
 
     pub(crate) fn door_state(&self) -> DoorState {
@@ -148,6 +309,7 @@ impl Sensing {
 
     pub(crate) fn proof(&self) -> Proof {
         match (self.inputs().bonded, self.inputs().closed) {
+            _ if self.is_faulty(Input::BOND) => Proof::None,
             (Some(_), _) => Proof::Bond,
             // A fitted lock monitor that cannot be read leaves nothing to go by.
             (None, Some(_)) if !self.fitted.bond => Proof::Contact,
@@ -157,40 +319,24 @@ impl Sensing {
 
     /// The inputs that are fitted, by the keys of their tables, and how they are read.
     pub(crate) fn levels(&self) -> Vec<(&'static str, Reading)> {
-        let levels = INPUTS.into_iter().zip(self.inputs().levels());
+        let raw = self.raw.unwrap_or_default();
+        let levels = INPUTS.into_iter().zip(raw.levels());
         levels
             .zip(self.fitted.all())
             .filter_map(|(level, fitted)| fitted.then_some(level))
             .collect()
     }
 
-    /// The first input that cannot be believed, by its key, and why: one that is fitted cannot be read, the bolt has been seen in an open door for
-    /// too long, a contact never rests, or nobody lets go of a button.
-    pub(crate) fn fault(&self, at: Duration) -> Option<(&'static str, InputFault)> {
-        self.inputs?;
-        let unreadable = || {
-            let levels = self.levels();
-            let unread = levels.iter().find(|(_, level)| level.is_none())?;
-            Some((unread.0, InputFault::Unreadable))
-        };
-        let contradiction = || {
-            let ends = self.contradiction_since? + CONTRADICTION_TIME;
-            (ends <= at).then_some(("bond", InputFault::Contradiction))
-        };
-        let watched = || {
-            let watches = INPUTS.into_iter().zip(&self.watches);
-            watches.into_iter().find_map(|(key, watch)| {
-                if watch.chatters(at) {
-                    return Some((key, InputFault::Chatter));
-                }
-                let stuck = BUTTONS.contains(&key) && watch.is_stuck(at);
-                stuck.then_some((key, InputFault::Stuck))
-            })
-        };
-        unreadable().or_else(contradiction).or_else(watched)
+    /// An input that cannot be read, contradicts another, never rests, or is a button that nobody lets go of.
+    pub(crate) fn is_faulty(&self, input: Input) -> bool {
+        is_present(&self.faults[input.0])
     }
 
-    /// When time alone makes a fault, or ends one.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.faults.iter().any(is_present)
+    }
+
+    /// When time alone makes a fault, ends one, or makes its count due.
     pub(crate) fn poll_timeout(&self, at: Duration) -> Option<Duration> {
         let contradiction = self
             .contradiction_since
@@ -199,10 +345,19 @@ impl Sensing {
             .into_iter()
             .zip(&self.watches)
             .filter_map(|(key, watch)| watch.poll_timeout(at, BUTTONS.contains(&key)));
+        let counts = self.faults.iter().flatten();
+        let counts = counts
+            .filter(|fault| fault.is_present && fault.changes > fault.reported)
+            .map(|fault| fault.next_report);
         contradiction
             .into_iter()
             .chain(watched)
+            .chain(counts)
             .filter(|due| *due > at)
             .min()
     }
+}
+
+fn is_present(fault: &Option<Fault>) -> bool {
+    fault.as_ref().is_some_and(|fault| fault.is_present)
 }

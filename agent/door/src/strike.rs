@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     /// Somebody has just asked again: what failed before is tried once more.
     pub(crate) asked_again: bool,
     pub(crate) closed: Option<bool>,
+    /// The door reads open, though its switch may be in fault: no throw goes on into it.
+    pub(crate) reads_open: bool,
     pub(crate) closed_since: Option<Duration>,
     pub(crate) bonded: Option<bool>,
 }
@@ -326,7 +328,11 @@ impl Strike {
                 .filter(|_| wants_lock)
                 .or_else(|| self.finish_release(motion, at, seen)),
             Phase::Locking(_) if !wants_lock => Some(self.release(at, seen)),
-            Phase::Locking(_) if seen.closed == Some(false) => Some(self.met_open(at, seen)),
+            Phase::Locking(_)
+                if seen.closed == Some(false) || (seen.reads_open && self.has_bolt()) =>
+            {
+                Some(self.met_open(at, seen))
+            }
             Phase::Locking(motion) => self.finish_throw(motion, at, seen),
             Phase::Locked { .. } if !wants_lock => Some(self.release(at, seen)),
             Phase::Locked { since } => self.keep_locked(since, at, seen),

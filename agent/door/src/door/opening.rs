@@ -2,7 +2,7 @@
 //!
 //! A door is forced when it opens although nothing releases it, nor did just before: whoever opens in the last moment of a release is late, not a
 //! burglar. One that is found open is not forced, for nobody saw it open. It is held when it stands open for longer than allowed while nothing but
-//! a button or a reader would have it open. Both end when it closes.
+//! a button or a reader would have it open. Both end when it is seen closed: while the switch is in fault they stay.
 
 use std::time::Duration;
 
@@ -55,6 +55,12 @@ impl Opening {
         self.released = released;
         let state = std::mem::take(&mut self.state);
         self.state = match (closed, state) {
+            // The count of its time starts again once it is seen.
+            (None, State::Open(open)) if open.forced || open.held => State::Open(Open {
+                since: None,
+                warned: false,
+                ..open
+            }),
             (None, _) => State::Unknown,
             (Some(true), _) => State::Closed,
             (Some(false), State::Open(open)) => State::Open(open),
@@ -69,6 +75,9 @@ impl Opening {
         let State::Open(open) = &mut self.state else {
             return false;
         };
+        if closed.is_none() {
+            return false;
+        }
         // A button or a reader lets somebody through; whatever else releases the door may have it stand open.
         let passing = array
             .winner()

@@ -4,6 +4,7 @@ mod alarms;
 mod clock;
 mod commands;
 mod desired;
+mod faults;
 mod modes;
 mod properties;
 mod record;

@@ -16,6 +16,8 @@ const STUCK: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
     level: Reading,
+    /// A first reading is no change.
+    has_read: bool,
     /// Boot-clock time of its latest change.
     changed: Duration,
     /// Changes since `window` began.
@@ -26,15 +28,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn read(&mut self, at: Duration, level: Reading) {
+    /// Returns whether the level changed. One that comes and goes as unreadable chatters too.
+    pub(super) fn read(&mut self, at: Duration, level: Reading) -> bool {
+        let first = !std::mem::replace(&mut self.has_read, true);
         if level == self.level {
-            return;
+            return false;
         }
-        let first = self.level.is_none();
         self.level = level;
         self.changed = at;
-        if first || level.is_none() {
-            return;
+        if first {
+            return false;
         }
         if self.window + WINDOW < at {
             self.window = at;
@@ -44,6 +47,7 @@ impl Watch {
         if self.changes >= CHANGES || self.chatters(at) {
             self.rested = Some(at + REST);
         }
+        true
     }
 
     /// It changes more often than anybody could make it.

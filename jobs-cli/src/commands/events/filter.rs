@@ -48,6 +48,7 @@ const OF_DOORS: [&str; 26] = [
     "preAlarm",
     "inputFault",
     "alarmCleared",
+    "alarmRepeated",
     "eventsLost",
     "storageFault",
     "storageRestored",

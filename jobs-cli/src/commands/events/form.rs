@@ -41,8 +41,8 @@ pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
 pub(super) fn tone(event: &HubEvent) -> Tone {
     match name(event) {
         "alarmRaised" | "fireRelease" | "storageFault" | "jobFailed" => Tone::Bad,
-        "preAlarm" | "inputFault" | "alarmSuppressed" | "eventsLost" | "stateDamaged"
-        | "deviceDisconnected" => Tone::Doubtful,
+        "preAlarm" | "inputFault" | "alarmSuppressed" | "alarmRepeated" | "eventsLost"
+        | "stateDamaged" | "deviceDisconnected" => Tone::Doubtful,
         "alarmCleared" | "fireReset" | "storageRestored" => Tone::Good,
         _ => Tone::Plain,
     }

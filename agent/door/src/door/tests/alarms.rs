@@ -143,7 +143,7 @@ fn a_button_that_nobody_lets_go_of_releases_and_is_a_fault() {
     let steps = [(5000, Do::Rex(true)), (304_000, Do::Nothing)];
     assert_eq!(told(Locked, &steps), [""; 0]);
     let steps = [(5000, Do::Rex(true)), (306_000, Do::Nothing)];
-    let stuck = r#"InputFault { input: "rex", fault: Stuck }"#.to_owned();
+    let stuck = r#"InputFault { input: "rex", fault: Stuck, changes: 0, ended: false }"#.to_owned();
     assert_eq!(told(Locked, &steps), [raised(SensorFault), stuck.clone()]);
     let rig = Rig::tell(motor(Locked), &steps);
     assert_eq!(rig.door.authority().want(), Released);
@@ -152,7 +152,8 @@ fn a_button_that_nobody_lets_go_of_releases_and_is_a_fault() {
         (306_000, Do::Rex(false)),
         (307_000, Do::Nothing),
     ];
-    let over = [raised(SensorFault), stuck, cleared(SensorFault)];
+    let ended = r#"InputFault { input: "rex", fault: Stuck, changes: 1, ended: true }"#.to_owned();
+    let over = [raised(SensorFault), stuck, cleared(SensorFault), ended];
     assert_eq!(told(Locked, &steps), over);
 }
 
@@ -161,13 +162,17 @@ fn a_contact_that_never_rests_is_a_fault_until_it_has_rested() {
     let mut steps: Vec<_> = (0..24)
         .map(|n| (5000 + n * 100, Do::Grant(n % 2 == 0)))
         .collect();
-    let chatter = r#"InputFault { input: "grant", fault: Chatter }"#.to_owned();
-    let mut faults = vec![raised(SensorFault), chatter];
+    let chatter = |changes, ended| {
+        format!(
+            r#"InputFault {{ input: "grant", fault: Chatter, changes: {changes}, ended: {ended} }}"#
+        )
+    };
+    let mut faults = vec![raised(SensorFault), chatter(0, false)];
     assert_eq!(told(Locked, &steps), faults);
     steps.push((16_000, Do::Nothing));
     assert_eq!(told(Locked, &steps), faults);
     steps.push((18_000, Do::Nothing));
-    faults.push(cleared(SensorFault));
+    faults.extend([cleared(SensorFault), chatter(4, true)]);
     assert_eq!(told(Locked, &steps), faults);
 }
 

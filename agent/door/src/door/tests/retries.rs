@@ -144,7 +144,7 @@ fn a_coil_at_its_limit_is_energised_again_for_as_long_as_it_is_wanted() {
         (limited_strike(20, 40), passage, [6, 15, 30, 60]),
         (limited_strike(20, 40), Do::Grant(true), [6, 6, 6, 6]),
     ] {
-        let rig = Rig::tell(door, &[(100_000, asks), (400_000, Do::Nothing)]);
+        let rig = Rig::tell(door, &[(100_000, asks), (390_000, Do::Nothing)]);
         let off = starts(&rig, "DeEnergised");
         let on = starts(&rig, "Energised");
         let seen: Vec<_> = on[1..].iter().zip(&off).map(|(on, off)| on - off).collect();

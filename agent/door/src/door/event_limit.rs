@@ -1,0 +1,72 @@
+//! A bound on the events of one subject in a minute: a contact below the chatter limit must not fill the log either.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::contract::Alarm;
+use crate::sensing::Input;
+
+/// Events of one subject in a window: five times raised and cleared.
+const MOST: u64 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    Alarm(Alarm),
+    /// Its faults.
+    Input(Input),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct EventLimit {
+    windows: BTreeMap<Subject, Window>,
+}
+
+#[derive(Debug, Clone)]
+struct Window {
+    /// On the boot clock.
+    ends: Duration,
+    recorded: u64,
+    omitted: u64,
+}
+
+impl EventLimit {
+    /// Whether one more event may be recorded now; one that may not is counted.
+    pub(super) fn admit(&mut self, subject: Subject, at: Duration) -> bool {
+        let fresh = Window {
+            ends: at + WINDOW,
+            recorded: 0,
+            omitted: 0,
+        };
+        let window = self.windows.entry(subject).or_insert_with(|| fresh.clone());
+        if window.ends <= at && window.omitted == 0 {
+            *window = fresh;
+        }
+        let admitted = window.recorded < MOST;
+        if admitted {
+            window.recorded += 1;
+        } else {
+            window.omitted += 1;
+        }
+        admitted
+    }
+
+    /// The subjects whose window ends with events omitted, and how many.
+    pub(super) fn take_due(&mut self, at: Duration) -> Vec<(Subject, u64)> {
+        let due = self.windows.iter();
+        let due: Vec<_> = due
+            .filter(|(_, window)| window.omitted > 0 && window.ends <= at)
+            .map(|(subject, window)| (*subject, window.omitted))
+            .collect();
+        for (subject, _) in &due {
+            self.windows.remove(subject);
+        }
+        due
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let omitting = self.windows.values().filter(|window| window.omitted > 0);
+        omitting.map(|window| window.ends).min()
+    }
+}
