@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, ConfigFile, FILE_NAME};
 use crate::store::{self, StoreError};
-use crate::{DATABASE, SERVICE_CONNECTION_STRING};
+use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
 pub use restore::restore;
 
@@ -105,6 +105,8 @@ pub fn backup(
             path: file.to_owned(),
         });
     }
+    // An archive of what has lost something would take the place of a better one.
+    store::refuse_older(&folder.join(DATABASE), &AFTER_DATABASE)?;
     let workshop = Workshop::beside(file)?;
     let database = workshop.path.join(DATABASE);
     // SQLite fills an empty file and leaves it the mode that it has.

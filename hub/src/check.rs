@@ -15,8 +15,8 @@ use x509_parser::prelude::FromDer as _;
 use crate::config::HubConfig;
 use crate::live;
 use crate::pki;
-use crate::store;
-use crate::{DATABASE, SERVICE_CONNECTION_STRING};
+use crate::store::{self, Noted};
+use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
 /// A certificate that ends within this time is warned of.
 const WARN_DAYS: i64 = 30;
@@ -53,9 +53,7 @@ pub fn check(config: &HubConfig) -> Vec<Finding> {
     ));
     let running = data_folder(config, &mut found);
     certificates(config, &mut found);
-    if config.data_directory.join(DATABASE).exists() {
-        database(config, &mut found);
-    }
+    database(config, &mut found);
     ports(config, running, &mut found);
     found.0
 }
@@ -233,7 +231,18 @@ fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
 }
 
 fn database(config: &HubConfig, found: &mut Findings) {
-    match store::faults(&config.data_directory.join(DATABASE)) {
+    let path = config.data_directory.join(DATABASE);
+    if let Err(error) = store::refuse_older(&path, &AFTER_DATABASE) {
+        if error.is_loss() {
+            found.fault(format!("database: {error}"));
+        }
+    } else if store::noted(&path) == Noted::Damaged {
+        found.warning("database: hub.group is damaged; the next start writes it again".to_owned());
+    }
+    if !path.exists() {
+        return;
+    }
+    match store::faults(&path) {
         Ok(faults) if faults.is_empty() => found.good("database: whole".to_owned()),
         Ok(faults) => {
             for fault in faults {

@@ -18,7 +18,7 @@ pub(crate) use init::init;
 pub(crate) use log::{Log, read_filter};
 pub(crate) use policy::{PolicyArguments, policy};
 pub(crate) use serve::serve;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, StartArguments};
 
 /// The data folder of a command that needs one that is there.
 fn data_folder(given: Option<std::path::PathBuf>) -> anyhow::Result<std::path::PathBuf> {

@@ -37,6 +37,8 @@ pub struct HubConfig {
     pub events: EventLimits,
     /// How much of who changed or commanded what is kept.
     pub audit: AuditLimits,
+    /// Whether this start takes a database that has lost something. Not a setting: it holds for one start.
+    pub accept_older: bool,
 }
 
 /// How much of the audit record the hub keeps; the oldest goes first, a few rows with each new one.
@@ -259,6 +261,7 @@ impl ConfigFile {
             https_address: SocketAddr::new(listen, https_port),
             events: self.events.unwrap_or_default(),
             audit: self.audit.unwrap_or_default(),
+            accept_older: false,
         };
         config.check()?;
         Ok(config)
@@ -280,6 +283,7 @@ impl HubConfig {
             https_address: any_port,
             events: EventLimits::default(),
             audit: AuditLimits::default(),
+            accept_older: false,
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
-//! can fail (settings, folder, ports, certificates, database) before it does anything, and stops in the reverse.
+//! can fail (settings, folder, ports, database, certificates) before it does anything, and stops in the reverse.
 
 pub mod audit;
 mod auth;
@@ -65,6 +65,9 @@ const SERVICE_CONNECTION_STRING: &str = "service-connection-string";
 
 /// The database.
 const DATABASE: &str = "hub.db";
+
+/// Files that a hub writes after its database and policies: where one is, a database was.
+const AFTER_DATABASE: [&str; 2] = ["ca.key", SERVICE_CONNECTION_STRING];
 
 /// The port that a host name stands for when it names none.
 const HTTPS: u16 = 443;
@@ -124,9 +127,10 @@ impl Hub {
     /// When it cannot be made.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
         let data = take_data(config).await?;
-        let (_, identity) = live::certify(config, Timestamp::now())?;
+        refuse_older(config, &data)?;
         let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
         let policies = store.policy_list(default_policies()).await?;
+        let (_, identity) = live::certify(config, Timestamp::now())?;
         let string = connection_string(config, config.https_address.port(), &policies)?;
         let file = data.write_secret(SERVICE_CONNECTION_STRING, &string.expose_secret())?;
         store.close().await;
@@ -145,10 +149,7 @@ impl Hub {
         let data = take_data(&config).await?;
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port")?;
         let (https_listener, https_address) = listen(config.https_address, "--https-port")?;
-        let (live, ca_file) = Live::start(&config)?;
-        let live = Arc::new(live);
-        let tls = tls::server_config(live.certificate.clone())?;
-
+        refuse_older(&config, &data)?;
         let metrics = Metrics::new();
         let registry = Registry::new();
         let database = data.file(DATABASE);
@@ -158,8 +159,12 @@ impl Hub {
             after_commit(registry.clone(), metrics.clone()),
             data.lock(),
         )?;
-        store.session_reset(Timestamp::now()).await?;
+        // Before all other files: a first start that is interrupted leaves nothing that says more was there.
         let policies = store.policy_list(default_policies()).await?;
+        let (live, ca_file) = Live::start(&config)?;
+        let live = Arc::new(live);
+        let tls = tls::server_config(live.certificate.clone())?;
+        store.session_reset(Timestamp::now()).await?;
         let connection_string = connection_string(&config, https_address.port(), &policies)?;
         data.write_secret(
             SERVICE_CONNECTION_STRING,
@@ -348,6 +353,18 @@ async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
     // It may wait for a hub before this one to let go of it.
     let taken = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
     Ok(taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
+}
+
+/// Refuses a database that has lost something, unless this start is to take it.
+fn refuse_older(config: &HubConfig, data: &DataDirectory) -> Result<(), StartError> {
+    match store::refuse_older(&data.file(DATABASE), &AFTER_DATABASE) {
+        Err(error) if config.accept_older && error.is_loss() => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "started all the same, by --accept-older");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Binds a port, and says which flag is to blame if it cannot be.

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{AuditArguments, BackupArguments, Log, PolicyArguments, RestoreArguments, Settings};
+use commands::{
+    AuditArguments, BackupArguments, Log, PolicyArguments, RestoreArguments, Settings,
+    StartArguments,
+};
 
 /// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to operators.
 #[derive(Parser)]
@@ -19,9 +22,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the hub until SIGTERM or Ctrl-C. The first start makes the data folder and says where things are. SIGHUP reads settings and certificates again.
-    Serve(Settings),
+    Serve(StartArguments),
     /// Make the data folder with the certificates and keys, and keep the settings given here in its hub.toml.
-    Init(Settings),
+    Init(StartArguments),
     /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the hub runs or not.
     Policy(PolicyArguments),
     /// Look over settings, files, certificates, database and ports, and print a line for each finding; the exit status is 0 when a hub can run.
@@ -45,8 +48,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = Log::start();
     let done = match cli.command {
-        Command::Serve(settings) => commands::serve(&settings, &log),
-        Command::Init(settings) => commands::init(&settings),
+        Command::Serve(arguments) => commands::serve(&arguments, &log),
+        Command::Init(arguments) => commands::init(&arguments),
         Command::Policy(arguments) => commands::policy(arguments),
         Command::Check(settings) => commands::check(&settings),
         Command::Audit(arguments) => commands::audit(arguments),

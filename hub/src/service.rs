@@ -48,6 +48,9 @@ pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch, EventFilter,
 /// How often it is looked whether a store that fails works again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long nothing was written when the database's log is emptied.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How often old records are dropped that no new ones push out.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -118,6 +121,7 @@ impl Services {
                 _ = looks.tick() => {}
                 () = stop.cancelled() => return,
             }
+            self.store.rest(QUIET).await;
             if self.store.is_failing() && self.store.probe().await.is_ok() {
                 tracing::info!("the database can be written again");
             }

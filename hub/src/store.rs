@@ -8,6 +8,7 @@ mod device;
 mod device_bulk;
 mod event;
 mod file;
+mod group;
 mod job;
 mod job_device;
 mod job_end;
@@ -20,6 +21,7 @@ mod twin;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,6 +36,7 @@ pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, faults};
+pub(crate) use group::{Noted, note_restored, noted, refuse_older};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 #[cfg(test)]
 pub(crate) use job_device::JobTarget;
@@ -45,6 +48,7 @@ pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};
 
 use event::EventKeeper;
+use group::{FILE, GroupFile};
 use reader::Readers;
 use writer::{Hooks, Write, Writer};
 
@@ -53,6 +57,10 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// When something that never happened is said to have happened.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What to do about a database that has lost something.
+const ADVICE: &str = "Copy the folder away as it is; then restore a backup (`door-hub restore FILE --data DIR`), \
+    or start once with --accept-older to go on with what is there";
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +81,39 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The file is lower than what was committed to it.
+    #[error(
+        "the database {} has lost something: it ends with transaction {found}, and {FILE} beside it names {noted}; \
+         its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
+        .path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The number of its last transaction.
+        found: i64,
+        /// The number of a later one.
+        noted: i64,
+    },
+    /// The file is missing, and was there.
+    #[error("the database {} is missing or empty, and {beside} is beside it. {ADVICE}", .path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What only a hub with a database has written.
+        beside: &'static str,
+    },
+    /// The file is there, and nothing is in it.
+    #[error(
+        "the database {} has no policies, and {beside} is beside it: what it held is lost. {ADVICE}",
+        .path.display()
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+        /// What only a hub with policies has written.
+        beside: &'static str,
     },
     /// A newer hub has been here.
     #[error(
@@ -132,6 +173,14 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether the database has lost something that was committed.
+    pub(crate) const fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Older { .. } | Self::Gone { .. } | Self::Emptied { .. }
+        )
+    }
+
     /// Whether the same operation fails again however well the store is: what is at fault is not the disk, a lock or another operation.
     pub(crate) fn is_lasting(&self) -> bool {
         use rusqlite::ErrorCode::{
@@ -193,7 +242,9 @@ impl Store {
         after_commit: AfterCommit,
         held: impl Send + 'static,
     ) -> Result<Self, StoreError> {
-        Self::open_with(path, held, |events| hooks(events, after_commit))
+        Self::open_with(path, held, |events, group| {
+            hooks(events, group, after_commit)
+        })
     }
 
     /// Opens a database whose transactions SQLite takes back, as it does when the disk is full, for as long as `full` says so.
@@ -202,27 +253,33 @@ impl Store {
         path: &Path,
         is_full: impl Fn(&rusqlite::Connection) -> bool + Send + 'static,
     ) -> Result<Self, StoreError> {
-        Self::open_with(path, (), move |events| Hooks {
+        Self::open_with(path, (), move |events, group| Hooks {
             before_commit: Box::new(move |connection| {
                 if is_full(connection) {
                     connection.execute_batch("ROLLBACK")?;
                 }
                 Ok(())
             }),
-            ..hooks(events, Box::new(|_| {}))
+            ..hooks(events, group, Box::new(|_| {}))
         })
     }
 
     fn open_with(
         path: &Path,
         held: impl Send + 'static,
-        hooks: impl FnOnce(EventKeeper) -> Hooks,
+        hooks: impl FnOnce(EventKeeper, Groups) -> Hooks,
     ) -> Result<Self, StoreError> {
         let connection = schema::open_writer(path)?;
+        let groups = Groups {
+            database: path.to_owned(),
+            file: GroupFile::begin(path, &connection)?,
+            changes: connection.total_changes(),
+        };
+        schema::checkpoint(&connection)?;
         let readers = Readers::open(path)?;
         let events = EventKeeper::new(&connection)?;
-        let (writer, thread) =
-            Writer::spawn(connection, hooks(events.clone()), held).map_err(StoreError::Thread)?;
+        let (writer, thread) = Writer::spawn(connection, hooks(events.clone(), groups), held)
+            .map_err(StoreError::Thread)?;
         Ok(Self {
             writer,
             readers,
@@ -245,6 +302,11 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Empties the write-ahead log if nothing was written for `quiet`.
+    pub(crate) async fn rest(&self, quiet: Duration) {
+        self.writer.rest(quiet).await;
     }
 
     /// The bytes of the database's file.
@@ -317,12 +379,57 @@ impl Store {
     }
 }
 
-/// What happens at the end of each transaction: events beyond their bound go, and those who wait for news have them.
-fn hooks(events: EventKeeper, mut after_commit: AfterCommit) -> Hooks {
+/// The database's path, and the file that follows its transactions.
+struct Groups {
+    database: PathBuf,
+    file: GroupFile,
+    /// Rows that the connection has changed up to its last numbered transaction.
+    changes: u64,
+}
+
+/// What happens at the end of each transaction: events beyond their bound go, the transaction has its number, and those who wait for news
+/// have them.
+fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
     let keeper = events.clone();
+    let Groups {
+        database,
+        file,
+        mut changes,
+    } = groups;
+    // The number of the transaction that is being committed; 0 when it changes nothing.
+    let raised = Arc::<AtomicI64>::default();
+    let committed_number = Arc::clone(&raised);
+    let file = Arc::new(Mutex::new(file));
+    let closed = Arc::clone(&file);
+    let log = database.with_extension("db-wal");
     Hooks {
-        before_commit: Box::new(move |connection| keeper.evict(connection)),
+        before_commit: Box::new(move |connection| {
+            raised.store(0, Ordering::Relaxed);
+            let evicted = keeper.evict(connection);
+            if connection.total_changes() != changes && !connection.is_autocommit() {
+                raised.store(group::raise(connection)?, Ordering::Relaxed);
+                changes = connection.total_changes();
+            }
+            evicted
+        }),
+        at_rest: Box::new(move |connection, is_last| {
+            if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+                if let Err(error) = schema::checkpoint(connection) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the database's log cannot be emptied");
+                }
+            }
+            if is_last {
+                closed.lock().unwrap_or_else(PoisonError::into_inner).sync();
+            }
+        }),
         after_commit: Box::new(move |connection, committed| {
+            let number = committed_number.load(Ordering::Relaxed);
+            if number > 0 {
+                file.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .note(number);
+            }
             after_commit(committed);
             if let Err(error) = events.tell(connection) {
                 let error = &error as &dyn std::error::Error;

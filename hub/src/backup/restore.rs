@@ -42,6 +42,7 @@ pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
             .map_err(BackupError::file("write", &path))?;
     }
+    store::note_restored(&workshop.path.join(DATABASE))?;
     fs::rename(&workshop.path, folder).map_err(BackupError::file("make", folder))?;
     sync_folder_of(folder)?;
     Ok(names)

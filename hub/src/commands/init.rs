@@ -4,13 +4,15 @@ use anyhow::Context as _;
 use door_hub::Hub;
 use door_hub::config::{ConfigFile, FILE_NAME};
 
-use super::Settings;
+use super::StartArguments;
 
 /// Makes the data folder and keeps the settings in it.
 #[tokio::main]
-pub(crate) async fn init(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
+    let settings = &arguments.settings;
     let file = settings.file()?;
-    let config = file.clone().resolve(settings.data.clone())?;
+    let mut config = file.clone().resolve(settings.data.clone())?;
+    config.accept_older = arguments.accept_older;
     let made = Hub::init(&config).await?;
     let path = settings.data.join(FILE_NAME);
     let kept = ConfigFile {

@@ -5,14 +5,16 @@ use door_hub::{Hub, RunningHub};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Log, Settings, read_filter};
+use super::{Log, Settings, StartArguments, read_filter};
 
 /// Runs a hub until SIGTERM or Ctrl-C; SIGHUP makes it read its settings and certificates again.
 #[tokio::main]
-pub(crate) async fn serve(settings: &Settings, log: &Log) -> anyhow::Result<()> {
+pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Result<()> {
+    let settings = &arguments.settings;
     let file = settings.file()?;
     log.set(file.log.as_deref())?;
-    let config = file.resolve(settings.data.clone())?;
+    let mut config = file.resolve(settings.data.clone())?;
+    config.accept_older = arguments.accept_older;
     raise_descriptor_limit();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;

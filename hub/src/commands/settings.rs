@@ -8,6 +8,16 @@ use door_hub::config::{ConfigFile, FILE_NAME};
 
 /// Flags of `serve` and `init`.
 #[derive(Args)]
+pub(crate) struct StartArguments {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Go on with a database that has lost something: one that is older than the hub's last writes, or missing.
+    #[arg(long)]
+    pub(crate) accept_older: bool,
+}
+
+/// Flags that stand for settings.
+#[derive(Args)]
 pub(crate) struct Settings {
     /// The data folder; made if it is not there.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]

@@ -6,6 +6,7 @@ use iothub_protocol::id::PolicyName;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::device::stored_key;
+use super::group::{self, GroupFile};
 use super::{Store, StoreError, schema};
 use crate::identity::{Keys, Policy, Rights};
 
@@ -33,13 +34,17 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct PolicyFile {
     connection: Connection,
+    group: GroupFile,
 }
 
 impl PolicyFile {
     /// Opens a database that a hub has made; it is neither made nor migrated here.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        // To close a database that has lost something could drop what is left of it.
+        group::refuse_older(path, &[])?;
         let connection = schema::open_beside(path)?;
-        Ok(Self { connection })
+        let group = GroupFile::beside(path);
+        Ok(Self { connection, group })
     }
 
     /// All of them.
@@ -70,7 +75,9 @@ impl PolicyFile {
         for policy in after.iter().filter(|policy| !before.contains(policy)) {
             put(&transaction, policy)?;
         }
+        let number = group::raise(&transaction)?;
         transaction.commit().map_err(StoreError::from)?;
+        self.group.note(number);
         Ok(said)
     }
 }

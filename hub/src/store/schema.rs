@@ -11,12 +11,13 @@ use rusqlite::{Connection, OpenFlags};
 use super::StoreError;
 
 /// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
 /// Distinct statements the hub prepares; all of them stay prepared.
@@ -53,6 +54,15 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     })?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Moves what is in the write-ahead log into the database and cuts the log to nothing. A commit does not wait for a long reader: what that
+/// still needs stays in the log.
+pub(super) fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    connection.busy_timeout(BUSY)?;
+    Ok(done?)
 }
 
 /// Opens a connection that can only read.

@@ -44,7 +44,12 @@ pub(super) struct Hooks {
     pub(super) before_commit: BeforeCommit,
     /// When it is on disk and before its callers are answered.
     pub(super) after_commit: Box<SeeCommitted>,
+    /// When nothing was written for a while, and, with `true`, when nothing more is written.
+    pub(super) at_rest: Box<Rest>,
 }
+
+/// Works between transactions.
+type Rest = dyn FnMut(&Connection, bool) + Send;
 
 /// Sees what was committed.
 type SeeCommitted = dyn FnMut(&Connection, Committed) + Send;
@@ -114,6 +119,7 @@ type Work = Box<dyn FnOnce(Begun<'_, '_>) -> Answer + Send>;
 
 enum Command {
     Run { rows: usize, operation: Work },
+    Rest { quiet: Duration },
     Stop,
 }
 
@@ -179,6 +185,12 @@ impl Writer {
         self.failing.load(Ordering::Relaxed)
     }
 
+    /// Runs the hook of rest if nothing was written for `quiet`. A busy writer passes it over.
+    pub(super) async fn rest(&self, quiet: Duration) {
+        // An error says it has ended.
+        let _ = self.queue.send(Command::Rest { quiet }).await;
+    }
+
     /// Asks the thread to finish what is queued and end.
     pub(super) async fn stop(&self) {
         // An error says it has ended already.
@@ -192,11 +204,33 @@ fn run(
     hooks: &mut Hooks,
     failing: &AtomicBool,
 ) {
-    while let Some(Command::Run { rows, operation }) = commands.blocking_recv() {
-        let first = (rows, operation);
-        if transact(connection, &mut commands, first, hooks, failing) {
-            commands.close();
+    let mut written = Instant::now();
+    let mut stopped = false;
+    while let Some(command) = commands.blocking_recv() {
+        match command {
+            Command::Run { rows, operation } => {
+                let changes = connection.total_changes();
+                let first = (rows, operation);
+                if transact(connection, &mut commands, first, hooks, failing) {
+                    stopped = true;
+                    commands.close();
+                }
+                if connection.total_changes() != changes {
+                    written = Instant::now();
+                }
+            }
+            Command::Rest { quiet } if written.elapsed() >= quiet => {
+                (hooks.at_rest)(connection, false);
+            }
+            Command::Rest { .. } => {}
+            Command::Stop => {
+                stopped = true;
+                break;
+            }
         }
+    }
+    if stopped {
+        (hooks.at_rest)(connection, true);
     }
 }
 
@@ -234,7 +268,7 @@ fn transact(
             match commands.try_recv() {
                 Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
                 Ok(Command::Stop) => stop = true,
-                Err(_) => {}
+                Ok(Command::Rest { .. }) | Err(_) => {}
             }
         }
     }
@@ -242,7 +276,10 @@ fn transact(
         // What it should have done is done by a later one.
         if let Err(error) = (hooks.before_commit)(connection) {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "events beyond their bounds cannot be dropped");
+            tracing::error!(
+                error,
+                "the transaction has no number, or events beyond their bounds stay"
+            );
         }
     }
     let committed = connection.execute_batch("COMMIT").map_err(|error| {
@@ -326,6 +363,7 @@ mod tests {
         Hooks {
             before_commit: Box::new(|_| Ok(())),
             after_commit: Box::new(|_, _| {}),
+            at_rest: Box::new(|_, _| {}),
         }
     }
 

@@ -20,6 +20,7 @@ mod hostile;
 mod job;
 mod job_stop;
 mod login;
+mod loss;
 mod method;
 mod metrics;
 mod not_built;

@@ -1,0 +1,348 @@
+//! What is left of a data folder, and whether a hub starts on it.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::Store;
+
+/// A frame of the log: its header and a page.
+const FRAME: usize = 24 + 4096;
+
+/// The header of the log.
+const HEAD: usize = 32;
+
+const FILES: [&str; 3] = ["hub.db", "hub.db-wal", FILE];
+
+/// The files of a folder; a missing one is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Image([Option<Vec<u8>>; 3]);
+
+impl Image {
+    fn of(folder: &Path) -> Self {
+        Self(FILES.map(|name| fs::read(folder.join(name)).ok()))
+    }
+
+    fn lay_out(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in FILES.iter().zip(&self.0) {
+            if let Some(bytes) = bytes {
+                fs::write(folder.path().join(name), bytes).unwrap();
+            }
+        }
+        folder
+    }
+
+    fn with(&self, file: usize, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut changed = self.clone();
+        change(changed.0[file].get_or_insert_default());
+        changed
+    }
+
+    fn without(&self, file: usize) -> Self {
+        let mut changed = self.clone();
+        changed.0[file] = None;
+        changed
+    }
+
+    fn flipped(&self, file: usize, byte: usize) -> Self {
+        self.with(file, |bytes| bytes[byte] ^= 0x10)
+    }
+}
+
+const DATABASE: usize = 0;
+const LOG: usize = 1;
+const GROUP: usize = 2;
+
+fn open(folder: &Path) -> Store {
+    Store::open(&folder.join("hub.db"), Box::new(|_| {}), ()).unwrap()
+}
+
+/// One transaction.
+async fn commit(store: &Store, name: &str) {
+    let name = name.to_owned();
+    let insert = store.write(1, move |write| {
+        let sql = "INSERT INTO policy VALUES (?1, 1, x'00', x'00')";
+        write.connection.execute(sql, [name])?;
+        Ok::<_, StoreError>(())
+    });
+    insert.await.unwrap();
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let connection = schema::open_reader(&folder.join("hub.db")).unwrap();
+    let mut statement = connection.prepare("SELECT name FROM policy").unwrap();
+    let names = statement.query_map([], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
+}
+
+/// As a hub that was killed after three transactions left them, and after the first of them, and what an earlier start had in its log.
+async fn images() -> (TempDir, Store, Image, Image, Image) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    commit(&store, "earlier").await;
+    let earlier = Image::of(folder.path());
+    store.rest(Duration::ZERO).await;
+    commit(&store, "one").await;
+    let first = Image::of(folder.path());
+    commit(&store, "two").await;
+    commit(&store, "three").await;
+    let whole = Image::of(folder.path());
+    (folder, store, whole, first, earlier)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
+    let (_folder, _store, whole, first, earlier) = images().await;
+    let log = whole.0[LOG].clone().unwrap();
+    let frames = (log.len() - HEAD) / FRAME;
+    assert!(frames >= 3, "three transactions: {frames} frames");
+    let mut cases = vec![
+        ("the log is deleted".to_owned(), whole.without(LOG)),
+        ("the log is empty".to_owned(), whole.with(LOG, Vec::clear)),
+        (
+            "the database is deleted".to_owned(),
+            whole.without(DATABASE),
+        ),
+        (
+            "the database is empty".to_owned(),
+            whole.with(DATABASE, Vec::clear),
+        ),
+        (
+            "database and log are deleted".to_owned(),
+            whole.without(DATABASE).without(LOG),
+        ),
+        (
+            "nothing is left but a damaged number".to_owned(),
+            Image([None, None, Some(b"group 1\n".to_vec())]),
+        ),
+        (
+            "the log is that of an earlier start".to_owned(),
+            whole.with(LOG, |bytes| {
+                bytes.clone_from(earlier.0[LOG].as_ref().unwrap())
+            }),
+        ),
+        (
+            "database and log are older copies".to_owned(),
+            Image([
+                first.0[DATABASE].clone(),
+                first.0[LOG].clone(),
+                whole.0[GROUP].clone(),
+            ]),
+        ),
+    ];
+    for byte in 0..HEAD {
+        cases.push((
+            format!("byte {byte} of the log's head"),
+            whole.flipped(LOG, byte),
+        ));
+    }
+    for frame in 0..frames {
+        let start = HEAD + frame * FRAME;
+        cases.push((
+            format!("page {frame} of the log"),
+            whole.flipped(LOG, start + 24 + 1000),
+        ));
+        cases.push((
+            format!("head of page {frame} of the log"),
+            whole.flipped(LOG, start + 8),
+        ));
+        cases.push((
+            format!("the log is cut before page {frame}"),
+            whole.with(LOG, |bytes| bytes.truncate(start)),
+        ));
+        cases.push((
+            format!("the log is cut within page {frame}"),
+            whole.with(LOG, |bytes| bytes.truncate(start + 100)),
+        ));
+    }
+    for (case, image) in cases {
+        let folder = image.lay_out();
+        let database = folder.path().join("hub.db");
+        let refused = refuse_older(&database, &[]);
+        assert!(
+            refused.as_ref().is_err_and(StoreError::is_loss),
+            "{case}: {refused:?}"
+        );
+        // A reader makes a log that is empty where there is none.
+        let left = Image::of(folder.path());
+        let same = |file: usize| {
+            let bytes = |image: &Image| image.0[file].clone().unwrap_or_default();
+            bytes(&left) == bytes(&image)
+        };
+        assert!(
+            same(DATABASE) && same(LOG) && same(GROUP),
+            "{case}: something was changed"
+        );
+
+        // Whoever takes it all the same has the number in both places, above all that was there.
+        let Noted::Number(before) = noted(&database) else {
+            continue;
+        };
+        open(folder.path()).close().await;
+        refuse_older(&database, &[]).unwrap();
+        assert!(
+            matches!(noted(&database), Noted::Number(after) if after > before),
+            "{case}"
+        );
+        fs::write(&database, whole.0[DATABASE].as_ref().unwrap()).unwrap();
+        fs::write(folder.path().join("hub.db-wal"), &log).unwrap();
+        assert!(
+            refuse_older(&database, &[]).is_err(),
+            "{case}: what was given up is back"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_on_whatever_has_lost_nothing() {
+    let (folder, store, whole, first, _) = images().await;
+    let all = ["earlier", "one", "three", "two"];
+    let mut cases = vec![
+        ("killed".to_owned(), whole.clone()),
+        (
+            "killed between a commit and its number in the file".to_owned(),
+            Image([
+                whole.0[DATABASE].clone(),
+                whole.0[LOG].clone(),
+                first.0[GROUP].clone(),
+            ]),
+        ),
+        ("without the file".to_owned(), whole.without(GROUP)),
+        (
+            "with an empty file".to_owned(),
+            whole.with(GROUP, Vec::clear),
+        ),
+        (
+            "with a file of something else".to_owned(),
+            whole.with(GROUP, |bytes| bytes.fill(b'x')),
+        ),
+        (
+            "with a tail that was not written whole".to_owned(),
+            whole.with(LOG, |bytes| bytes.extend([7; 100])),
+        ),
+        (
+            "with a page that was not written whole".to_owned(),
+            whole.with(LOG, |bytes| bytes.extend([0; FRAME])),
+        ),
+    ];
+    for byte in 0..whole.0[GROUP].as_ref().unwrap().len() {
+        cases.push((
+            format!("byte {byte} of the file"),
+            whole.flipped(GROUP, byte),
+        ));
+    }
+
+    // A transaction that is longer than the cache is in the log before it is committed.
+    let other = Connection::open(folder.path().join("hub.db")).unwrap();
+    other
+        .execute_batch("PRAGMA cache_size = 5; BEGIN IMMEDIATE")
+        .unwrap();
+    for row in 0..100 {
+        let sql = "INSERT INTO policy VALUES (?1, 1, zeroblob(3000), x'00')";
+        other.execute(sql, [format!("{row}")]).unwrap();
+    }
+    let within = Image::of(folder.path());
+    assert!(within.0[LOG].as_ref().unwrap().len() > whole.0[LOG].as_ref().unwrap().len());
+    cases.push(("killed in a transaction".to_owned(), within.clone()));
+    other.execute_batch("ROLLBACK; VACUUM").unwrap();
+    drop(other);
+    cases.push(("compacted".to_owned(), Image::of(folder.path())));
+
+    let again = within.lay_out();
+    let second = open(again.path());
+    cases.push(("killed twice".to_owned(), Image::of(again.path())));
+    second.close().await;
+    cases.push(("killed and stopped".to_owned(), Image::of(again.path())));
+
+    store.close().await;
+    let stopped = Image::of(folder.path());
+    let left = stopped.0[LOG].as_ref().map_or(0, Vec::len);
+    assert_eq!(left, 0, "a clean stop leaves nothing in the log");
+    cases.push(("stopped".to_owned(), stopped.clone()));
+    cases.push(("stopped, without a log".to_owned(), stopped.without(LOG)));
+
+    for (case, image) in cases {
+        let folder = image.lay_out();
+        let database = folder.path().join("hub.db");
+        refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let store = open(folder.path());
+        assert_eq!(names(folder.path()), all, "{case}");
+        commit(&store, "zero").await;
+        let number = number(&schema::open_reader(&database).unwrap()).unwrap();
+        assert_eq!(noted(&database), Noted::Number(number), "{case}");
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn takes_over_a_database_without_a_number_and_refuses_it_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("hub.db");
+    let old = Connection::open(&database).unwrap();
+    for script in [
+        include_str!("../schema/0001.sql"),
+        include_str!("../schema/0002.sql"),
+        include_str!("../schema/0003.sql"),
+        include_str!("../schema/0004.sql"),
+        include_str!("../schema/0005.sql"),
+        "PRAGMA user_version = 5",
+    ] {
+        old.execute_batch(script).unwrap();
+    }
+    drop(old);
+    let before = fs::read(&database).unwrap();
+    refuse_older(&database, &[]).unwrap();
+    open(folder.path()).close().await;
+    refuse_older(&database, &[]).unwrap();
+    fs::write(&database, before).unwrap();
+    let refused = refuse_older(&database, &[]);
+    assert!(
+        matches!(refused, Err(StoreError::Older { found: 0, .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_changes_something_has_a_number_and_a_quiet_hub_empties_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("hub.db");
+    let store = open(folder.path());
+    let log = || fs::metadata(folder.path().join("hub.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log(), 0, "a start empties the log");
+    let before = noted(&database);
+    store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
+    assert_eq!(
+        (noted(&database), log()),
+        (before, 0),
+        "nothing was written"
+    );
+    commit(&store, "one").await;
+    assert_ne!(noted(&database), before);
+    store.rest(Duration::from_secs(60)).await;
+    store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
+    assert!(log() > 0, "it was not quiet for long enough");
+    store.rest(Duration::ZERO).await;
+    store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
+    assert_eq!(log(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_written_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("hub.db");
+    fs::create_dir(folder.path().join(FILE)).unwrap();
+    let store = open(folder.path());
+    commit(&store, "one").await;
+    store.close().await;
+    refuse_older(&database, &[]).unwrap();
+
+    // A disk that is full: the file stays behind, and is no reason to refuse the next start.
+    fs::remove_dir(folder.path().join(FILE)).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join(FILE)).unwrap();
+    let store = open(folder.path());
+    commit(&store, "two").await;
+    store.close().await;
+    refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{error}"));
+}

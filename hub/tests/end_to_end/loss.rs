@@ -1,0 +1,203 @@
+//! A data folder of which something is missing: a hub does not take it for a new one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use door_hub::Hub;
+use door_hub::config::HubConfig;
+
+use crate::harness::TestHub;
+
+/// What a program says that has to fail.
+fn refused(arguments: &[&str], data: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+/// A folder of a hub that was stopped.
+async fn stopped() -> tempfile::TempDir {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let TestHub { hub, folder, .. } = hub;
+    hub.shutdown().await;
+    folder
+}
+
+fn keep(folder: &Path, names: &[&str]) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if !names.iter().any(|name| entry.file_name() == *name) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+/// The files that are kept, and whether a hub starts on them.
+const KEPT: [(&[&str], bool); 9] = [
+    (&["hub.group"], false),
+    (&["ca.key"], false),
+    (&["service-connection-string"], false),
+    (
+        &["ca.pem", "ca.key", "server.pem", "server.key", "hub.lock"],
+        false,
+    ),
+    (&["hub.toml", "hub.lock", "given.pem", "given.key"], true),
+    (&[], true),
+    (&["hub.db"], true),
+    (&["hub.db", "hub.group"], true),
+    (&["hub.db", "hub.group", "ca.pem", "ca.key"], true),
+];
+
+#[tokio::test]
+async fn a_hub_without_its_database_is_not_a_new_one() {
+    for (kept, starts) in KEPT {
+        let folder = stopped().await;
+        for name in ["hub.toml", "given.pem", "given.key"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let string = fs::read(folder.path().join("service-connection-string")).unwrap();
+        keep(folder.path(), kept);
+        if starts {
+            let hub = TestHub::start_in(folder).await;
+            hub.hub.shutdown().await;
+            continue;
+        }
+        let data = folder.path();
+        let config = HubConfig::loopback(data.to_owned());
+        let error = Hub::start(config.clone()).await.unwrap_err();
+        let said = format!("{:#}", anyhow::Error::from(error));
+        for part in ["hub.db", "door-hub restore", "--accept-older"] {
+            assert!(said.contains(part), "{kept:?}: {said}");
+        }
+        assert!(!data.join("hub.db").exists(), "{kept:?}");
+        for arguments in [
+            &[
+                "check",
+                "--listen",
+                "127.0.0.1",
+                "--mqtt-port",
+                "0",
+                "--https-port",
+                "0",
+            ][..],
+            &["init"],
+            &["backup", data.join("../refused.tar").to_str().unwrap()],
+        ] {
+            let said = refused(arguments, data);
+            assert!(said.contains("is missing or empty"), "{kept:?}: {said}");
+        }
+        if kept.contains(&"service-connection-string") {
+            let now = fs::read(data.join("service-connection-string")).unwrap();
+            assert_eq!(now, string, "the operator's keys are overwritten");
+        }
+        if kept.contains(&"ca.key") && !kept.contains(&"ca.pem") {
+            // Half of an authority is refused for itself.
+            continue;
+        }
+        let accepted = HubConfig {
+            accept_older: true,
+            ..config
+        };
+        Hub::start(accepted).await.unwrap().shutdown().await;
+        TestHub::start_in(folder).await.hub.shutdown().await;
+    }
+}
+
+/// Whatever a first start had done when it was interrupted, the next one goes on.
+#[tokio::test]
+async fn a_first_start_that_was_interrupted_starts_again() {
+    let tables = "PRAGMA journal_mode = WAL";
+    for (case, file) in [
+        ("an empty file", None),
+        ("a database without tables", Some(tables)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        fs::write(&path, "").unwrap();
+        if let Some(sql) = file {
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            connection.query_row(sql, [], |_| Ok(())).unwrap();
+        }
+        let hub = TestHub::start_in(folder).await;
+        hub.add_device(case.split(' ').next().unwrap()).await;
+    }
+    // The tables are there, and the policies are not.
+    let folder = stopped().await;
+    let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    connection.execute_batch("DELETE FROM policy").unwrap();
+    drop(connection);
+    let config = HubConfig::loopback(folder.path().to_owned());
+    let error = Hub::start(config).await.unwrap_err();
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert!(
+        said.contains("has no policies"),
+        "with keys beside it: {said}"
+    );
+    keep(folder.path(), &["hub.db", "hub.group"]);
+    TestHub::start_in(folder).await;
+}
+
+#[tokio::test]
+async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
+    let hub = TestHub::start().await;
+    let older = hub.folder.path().join("older.db");
+    hub.add_device("first").await;
+    let connection = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
+    let name = older.to_str().unwrap();
+    connection.execute("VACUUM INTO ?1", [name]).unwrap();
+    drop(connection);
+    hub.add_device("second").await;
+    let TestHub { hub, folder, .. } = hub;
+    hub.shutdown().await;
+    let data = folder.path();
+    fs::rename(&older, data.join("hub.db")).unwrap();
+    for arguments in [
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1",
+            "--mqtt-port",
+            "0",
+            "--https-port",
+            "0",
+        ][..],
+        &[
+            "check",
+            "--listen",
+            "127.0.0.1",
+            "--mqtt-port",
+            "0",
+            "--https-port",
+            "0",
+        ],
+        &["backup", data.join("../refused.tar").to_str().unwrap()],
+        &["policy", "list"],
+    ] {
+        let said = refused(arguments, data);
+        assert!(said.contains("has lost something"), "{arguments:?}: {said}");
+        assert!(said.contains("--accept-older"), "{arguments:?}: {said}");
+    }
+    // A policy that was removed while no hub ran does not come back with an older copy, either.
+    let accepted = HubConfig {
+        accept_older: true,
+        ..HubConfig::loopback(data.to_owned())
+    };
+    Hub::start(accepted).await.unwrap().shutdown().await;
+    fs::copy(data.join("hub.db"), &older).unwrap();
+    let removed = Command::new(env!("CARGO_BIN_EXE_door-hub"))
+        .args(["policy", "remove", "service", "--data"])
+        .arg(data)
+        .status()
+        .unwrap();
+    assert!(removed.success());
+    fs::rename(&older, data.join("hub.db")).unwrap();
+    let said = refused(&["policy", "list"], data);
+    assert!(said.contains("has lost something"), "{said}");
+}
