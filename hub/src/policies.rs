@@ -171,9 +171,13 @@ impl Policies {
     ///
     /// When a rule forbids it.
     pub fn remove(&mut self, name: &PolicyName) -> Result<(), PoliciesError> {
-        Ok(self
-            .file
-            .change(|policies| service::remove(policies, name))?)
+        let removed = self.file.change(|policies| service::remove(policies, name));
+        if matches!(removed, Err(PolicyError::Unknown { .. }))
+            && self.file.remove_damaged(name).map_err(PolicyError::from)?
+        {
+            return Ok(());
+        }
+        Ok(removed?)
     }
 
     /// Writes the connection string of a policy to `out`.

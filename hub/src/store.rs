@@ -4,6 +4,7 @@
 //! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
 
 mod audit;
+mod damage;
 mod device;
 mod device_bulk;
 mod event;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
+pub(crate) use damage::left_out;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Listed, MethodService, PreparedCall, ServiceError};
 use crate::store::{
-    Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Place, Store,
+    Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, left_out,
 };
 
 use clock::Clock;
@@ -177,20 +177,18 @@ impl JobService {
         continuation: Option<&str>,
     ) -> Result<Listed<JobResponse>, ServiceError> {
         let before = super::query::place(continuation, LIST)?.map(|place| place.0);
-        let mut records = self
+        let page = self
             .store
-            .job_list(JobFilter { kind, status }, before, size + 1)
+            .job_list(JobFilter { kind, status }, before, size)
             .await?;
-        let more = records.len() > size as usize;
-        records.truncate(size as usize);
-        let continuation = records
-            .last()
-            .filter(|_| more)
-            .map(|last| Place(last.row, 0).token(LIST));
-        let rows = records
-            .into_iter()
-            .map(response)
-            .collect::<Result<_, _>>()?;
+        let continuation = page.next.map(|last| last.token(LIST));
+        let shown = |record: JobRecord| {
+            let name = record.job_id.clone();
+            response(record)
+                .inspect_err(|error| left_out("a job", name.as_ref(), error))
+                .ok()
+        };
+        let rows = page.rows.into_iter().filter_map(shown).collect();
         Ok(Listed { rows, continuation })
     }
 }

@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::ServiceError;
-use crate::store::{Continuation, DeviceJobRecord, GroupPlace, Page, Place, Store, Token};
+use crate::store::{
+    Continuation, DeviceJobRecord, GroupPlace, Page, Place, Store, Token, left_out,
+};
 
 /// Runs queries.
 #[derive(Clone)]
@@ -93,7 +95,13 @@ impl QueryService {
             let store = &self.store;
             let page = store.query_device_jobs(query.condition, after, size);
             let Page { rows, next } = page.await?;
-            let jobs: Vec<DeviceJob> = rows.into_iter().map(document).collect::<Result<_, _>>()?;
+            let shown = |record: DeviceJobRecord| {
+                let name = format!("{} in {}", record.device_id, record.job_id);
+                document(record)
+                    .inspect_err(|error| left_out("a device's record of a job", &name, error))
+                    .ok()
+            };
+            let jobs: Vec<DeviceJob> = rows.into_iter().filter_map(shown).collect();
             let rows = match query.projection {
                 Projection::All => QueryRows::DeviceJobs(jobs),
                 Projection::Items(items) => raw(&items, jobs.into_iter().map(job_value))?,

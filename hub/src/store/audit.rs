@@ -6,7 +6,7 @@ use iothub_protocol::id::PolicyName;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Store, StoreError, schema, signed};
+use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
 
 /// How many of the oldest rows one new row may push out: lowered limits are reached in small steps, without a long pause for the writer.
@@ -156,20 +156,42 @@ fn select(
         "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
          AND (?4 IS NULL OR target = ?4
               OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + 2) || ' ', ' ' || ?4 || ' ') > 0))
-         AND (?5 IS NULL OR operation = ?5) ORDER BY id DESC LIMIT ?6",
+         AND (?5 IS NULL OR operation = ?5) AND id > ?6 ORDER BY id DESC",
     )?;
-    let rows = statement.query_and_then(
-        params![
-            before.unwrap_or(i64::MAX),
-            filter.since.unwrap_or(Timestamp::MIN).as_microsecond(),
+    let before = before.unwrap_or(i64::MAX);
+    let since = filter.since.unwrap_or(Timestamp::MIN).as_microsecond();
+    let (mut found, mut last) = (Vec::new(), before);
+    let mut read = |before: i64, after: i64, last: &mut i64| -> Result<bool, StoreError> {
+        let mut rows = statement.query(params![
+            before,
+            since,
             filter.policy,
             filter.target,
             filter.operation,
-            limit
-        ],
-        record,
-    )?;
-    rows.collect()
+            after
+        ])?;
+        while found.len() < limit as usize {
+            let Some(row) = rows.next()? else {
+                return Ok(false);
+            };
+            *last = row.get("id")?;
+            found.extend(damage::sound("a call", || last.to_string(), record(row))?);
+        }
+        Ok(true)
+    };
+    match read(before, i64::MIN, &mut last) {
+        Err(error) if error.is_of_row() => {
+            let newest = damage::last_id(connection, "audit")?;
+            for id in (1..last.min(newest.saturating_add(1))).rev() {
+                let full = read(id + 1, id - 1, &mut last);
+                if damage::sound("a call", || id.to_string(), full)?.unwrap_or(false) {
+                    break;
+                }
+            }
+        }
+        other => drop(other?),
+    }
+    Ok(found)
 }
 
 fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
@@ -200,7 +222,7 @@ fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize,
     for evicted in 0..EVICTED_AT_MOST {
         let first: Option<(i64, i64)> = connection
             .prepare_cached("SELECT id, at FROM audit ORDER BY id LIMIT 1")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([], |row| Ok((row.get(0)?, row.get(1).unwrap_or(i64::MIN))))
             .optional()?;
         match first {
             Some((id, at)) if id <= last || at < oldest.as_microsecond() => connection

@@ -5,7 +5,9 @@ use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::ConnectionState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::{NEVER, Store, StoreError, unsigned};
+use super::damage;
+use super::query::Rows;
+use super::{NEVER, Place, Store, StoreError, unsigned};
 
 /// How an identity authenticates. What its type has no use for is not kept.
 #[derive(Debug, Clone)]
@@ -117,6 +119,36 @@ pub(super) fn get(
     rows.next()?.map(record).transpose()
 }
 
+/// The identity that is about to go; of a damaged one that which matters then.
+pub(super) fn get_to_delete(
+    connection: &rusqlite::Connection,
+    device: &DeviceId,
+) -> Result<Option<DeviceRecord>, StoreError> {
+    let found = get(connection, device);
+    if !found.as_ref().is_err_and(StoreError::is_of_row) {
+        return found;
+    }
+    let etag = connection
+        .prepare_cached("SELECT etag FROM device WHERE device_id = ?1")?
+        .query_row([device.as_ref()], |row| row.get(0));
+    Ok(Some(DeviceRecord {
+        device_id: device.clone(),
+        generation_id: String::new(),
+        etag: etag.unwrap_or_default(),
+        enabled: false,
+        status_reason: None,
+        status_updated: NEVER.to_owned(),
+        authentication: StoredAuthentication {
+            kind: "none".to_owned(),
+            keys: None,
+            thumbprints: (None, None),
+        },
+        connection_state: ConnectionState::Disconnected,
+        connection_state_updated: NEVER.to_owned(),
+        last_activity: NEVER.to_owned(),
+    }))
+}
+
 const fn status(enabled: bool) -> &'static str {
     if enabled { "enabled" } else { "disabled" }
 }
@@ -134,13 +166,30 @@ impl Store {
     /// The first `top` identities, in the order they were made.
     pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
         self.scan(move |connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM device ORDER BY id LIMIT ?1"
-            ))?;
-            let mut rows = statement.query([top])?;
+            let what = Rows {
+                what: "an identity",
+                name: |row| damage::text(row, "device_id"),
+                record,
+                place: |row| Ok(Place(row.get("id")?, 0)),
+            };
             let mut devices = Vec::new();
-            while let Some(row) = rows.next()? {
-                devices.push(record(row)?);
+            let mut after = Some(Place(0, 0));
+            while let Some(from) = after.filter(|_| devices.len() < top as usize) {
+                let left = top - u32::try_from(devices.len()).unwrap_or(top);
+                let sql =
+                    format!("SELECT {COLUMNS} FROM device WHERE id > ?1 ORDER BY id LIMIT ?2");
+                let limits = vec![from.0.into(), i64::from(left.saturating_add(1)).into()];
+                let mut page = what.select(connection, &sql, limits, left);
+                if page.as_ref().is_err_and(StoreError::is_of_row) {
+                    let one = format!("SELECT {COLUMNS} FROM device WHERE id = ?1 AND ?2 = 0");
+                    let places = from.0 + 1..=damage::last_id(connection, "device")?;
+                    let places = places.map(|id| Place(id, 0));
+                    let name = |place: Place| damage::device_name(connection, place.0);
+                    page = what.one_by_one(connection, (&one, &[]), left, places, name);
+                }
+                let page = page?;
+                devices.extend(page.rows);
+                after = page.next;
             }
             Ok(devices)
         })
@@ -194,7 +243,7 @@ impl Store {
     ) -> Result<bool, E> {
         let device = device.clone();
         self.write(2, move |write| {
-            let Some(record) = get(write.connection, &device)? else {
+            let Some(record) = get_to_delete(write.connection, &device)? else {
                 return Ok(false);
             };
             check(&record)?;
@@ -272,8 +321,20 @@ pub(super) fn delete(
     connection: &rusqlite::Connection,
     device: &DeviceId,
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("DELETE FROM device WHERE device_id = ?1")?
-        .execute([device.as_ref()])?;
-    Ok(())
+    // By the index alone: in a damaged row the name may be another.
+    let id: Option<i64> = connection
+        .prepare_cached("SELECT id FROM device WHERE device_id = ?1")?
+        .query_row([device.as_ref()], |row| row.get(0))
+        .optional()?;
+    let remove = || -> Result<usize, StoreError> {
+        let mut statement = connection.prepare_cached("DELETE FROM device WHERE id = ?1")?;
+        Ok(statement.execute([id])?)
+    };
+    let removed = remove();
+    if removed.as_ref().is_err_and(StoreError::is_of_row) {
+        // The indexes have entries that the damaged row does not have any more.
+        connection.execute_batch("REINDEX device; REINDEX twin")?;
+        return remove().map(|_| ());
+    }
+    removed.map(|_| ())
 }

@@ -19,6 +19,14 @@ impl DeviceWrite<'_, '_> {
         device::get(self.0.connection, device)
     }
 
+    /// The identity that is about to go, also if it is damaged.
+    pub(crate) fn get_to_delete(
+        &self,
+        device: &DeviceId,
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        device::get_to_delete(self.0.connection, device)
+    }
+
     /// Adds an identity and its empty twin. `false` when there is one of that name already.
     pub(crate) fn insert(&mut self, record: &DeviceRecord) -> Result<bool, StoreError> {
         device::insert(self.0.connection, record)

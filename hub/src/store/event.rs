@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use tokio::sync::watch;
 
-use super::{Store, StoreError, signed, time_text, unsigned};
+use super::{Store, StoreError, damage, signed, time_text, unsigned};
 use crate::config::EventLimits;
 
 /// How many of the oldest rows one transaction may drop. When limits are lowered, or a long row follows short ones, the excess goes bit by
@@ -158,9 +158,10 @@ impl EventKeeper {
         let oldest = ticks(oldest.unwrap_or(Timestamp::MIN));
         for _ in 0..EVICTED_AT_MOST {
             let (rows, bytes) = total(connection)?;
+            // One whose time cannot be read goes when it is the oldest.
             let first: Option<(i64, i64)> = connection
                 .prepare_cached("SELECT id, at FROM event ORDER BY id LIMIT 1")?
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row([], |row| Ok((row.get(0)?, row.get(1).unwrap_or(i64::MIN))))
                 .optional()?;
             match first {
                 Some((id, at))
@@ -355,23 +356,41 @@ fn page(
     }
     sql.push_str(" ORDER BY id");
     let mut statement = view.prepare_cached(&sql)?;
-    let mut rows = statement.query(&parameters[..])?;
     let mut page = EventPage {
         events: Vec::new(),
         seen: upto.max(after),
         oldest,
         newest,
     };
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let event = record(row)?;
-        bytes += event.body.as_ref().map_or(0, Vec::len);
-        let id = event.id;
-        page.events.push(event);
-        if page.events.len() >= max_rows as usize || bytes >= max_bytes {
-            page.seen = id;
-            break;
+    let (mut bytes, mut last) = (0, from);
+    let mut read = |from: i64, upto: i64, last: &mut i64| -> Result<bool, StoreError> {
+        let mut parameters = parameters.clone();
+        (parameters[0], parameters[1]) = (&from, &upto);
+        let mut rows = statement.query(&parameters[..])?;
+        while let Some(row) = rows.next()? {
+            *last = row.get("id")?;
+            let Some(event) = damage::sound("an event", || last.to_string(), record(row))? else {
+                continue;
+            };
+            bytes += event.body.as_ref().map_or(0, Vec::len);
+            page.events.push(event);
+            if page.events.len() >= max_rows as usize || bytes >= max_bytes {
+                page.seen = *last;
+                return Ok(true);
+            }
         }
+        Ok(false)
+    };
+    match read(from, upto, &mut last) {
+        Err(error) if error.is_of_row() => {
+            for id in last + 1..=upto {
+                let full = read(id - 1, id, &mut last);
+                if damage::sound("an event", || id.to_string(), full)?.unwrap_or(false) {
+                    break;
+                }
+            }
+        }
+        other => drop(other?),
     }
     Ok(page)
 }

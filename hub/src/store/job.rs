@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::query::compile_condition;
-use super::{Store, StoreError, signed, time_text, unsigned};
+use super::damage::{self, DAMAGED, Found};
+use super::query::{Compiled, Rows, compile_condition, find_each};
+use super::{Page, Place, Store, StoreError, signed, time_text, unsigned};
 
 /// Jobs that are not over, at most. Each costs the runner a look at every step.
 const ACTIVE: u64 = 1000;
@@ -153,14 +154,70 @@ fn all(
     let mut rows = statement.query(params_from_iter(parameters))?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
-        jobs.push(record(row)?);
+        jobs.extend(damage::sound(
+            "a job",
+            || damage::text(row, "job_id"),
+            record(row),
+        )?);
     }
     Ok(jobs)
 }
 
 fn by_id(connection: &Connection, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE job_id = ?1");
-    Ok(all(connection, &sql, vec![job.to_string().into()])?.pop())
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([job.as_ref()])?;
+    rows.next()?.map(record).transpose()
+}
+
+/// Makes a row for each device that the condition finds. Returns how many.
+fn insert_found(
+    connection: &Connection,
+    job: i64,
+    condition: &Compiled,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated) \
+         SELECT {job}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, 'pending', '{now}', '{now}' \
+         FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
+        now = time_text(now),
+        condition = condition.sql,
+    );
+    let mut statement = connection.prepare(&sql)?;
+    Ok(statement.execute(params_from_iter(&condition.parameters))? as u64)
+}
+
+/// The same, one by one. A device that is damaged so that nobody knows whether it belongs to the job is in it, and has failed: it is not
+/// sent anything, and the job does not end as if all was done. Returns how many were found, and how many are damaged.
+fn insert_one_by_one(
+    connection: &Connection,
+    job: i64,
+    condition: &Compiled,
+    now: Timestamp,
+) -> Result<(u64, u64), StoreError> {
+    let now = time_text(now);
+    let mut insert = connection.prepare(
+        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated, ended, error_code, error_description) \
+         VALUES (?1, ?2, ?3, ?4, iif(?6 IS NULL, 'pending', 'failed'), ?5, ?5, iif(?6 IS NULL, NULL, ?5), ?6, ?7)",
+    )?;
+    let (mut found, mut damaged) = (0, 0);
+    find_each(connection, "1", condition, |id, one| {
+        let ordinal = signed(found + damaged);
+        let (name, error) = match one {
+            Found::Nothing => return Ok(()),
+            Found::Row(name) => (name, None),
+            Found::Damaged(_) => (damage::device_name(connection, id), Some(DAMAGED)),
+        };
+        match error {
+            None => found += 1,
+            Some(_) => damaged += 1,
+        }
+        let (code, description) = error.unzip();
+        insert.execute(params![job, ordinal, name, id, now, code, description])?;
+        Ok(())
+    })?;
+    Ok((found, damaged))
 }
 
 impl Store {
@@ -210,7 +267,7 @@ impl Store {
         filter: JobFilter,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<JobRecord>, StoreError> {
+    ) -> Result<Page<JobRecord>, StoreError> {
         self.scan(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR status = ?3) \
@@ -221,9 +278,15 @@ impl Store {
                 before.unwrap_or(i64::MAX).into(),
                 filter.kind.map_or(Value::Null, |kind| text(kind.as_str())),
                 filter.status.map_or(Value::Null, |status| text(status.as_str())),
-                i64::from(limit).into(),
+                i64::from(limit.saturating_add(1)).into(),
             ];
-            all(connection, &sql, parameters)
+            let rows = Rows {
+                what: "a job",
+                name: |row| damage::text(row, "job_id"),
+                record,
+                place: |row| Ok(Place(row.get("id")?, 0)),
+            };
+            rows.select(connection, &sql, parameters, limit)
         })
         .await
     }
@@ -321,19 +384,20 @@ impl Store {
                 return Ok(None);
             }
             let compiled = compile_condition(condition.as_ref());
-            let sql = format!(
-                "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated) \
-                 SELECT {row}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, 'pending', '{now}', '{now}' \
-                 FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
-                now = time_text(now),
-                condition = compiled.sql,
-            );
-            let count = write.connection.prepare(&sql)?.execute(params_from_iter(compiled.parameters))? as u64;
+            let found = write.isolated(|write| insert_found(write.connection, row, &compiled, now));
+            let (found, damaged) = match found {
+                Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
+                    insert_one_by_one(write.connection, row, &compiled, now)?
+                }
+                other => (other?, 0),
+            };
             write
                 .connection
-                .prepare_cached("UPDATE job SET status = 'running', device_count = ?2, pending_count = ?2 WHERE id = ?1")?
-                .execute([row, signed(count)])?;
-            Ok(Some(count))
+                .prepare_cached(
+                    "UPDATE job SET status = 'running', device_count = ?2 + ?3, pending_count = ?2, failed_count = ?3 WHERE id = ?1",
+                )?
+                .execute([row, signed(found), signed(damaged)])?;
+            Ok(Some(found + damaged))
         })
         .await
     }

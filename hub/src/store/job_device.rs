@@ -8,6 +8,7 @@ use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use super::damage::{self, DAMAGED};
 use super::device::stored_id;
 use super::writer::Write;
 use super::{Store, StoreError, TwinChange, TwinRecord, time_text};
@@ -82,8 +83,6 @@ pub(crate) enum DeviceResult {
 /// A stored row.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceJobRecord {
-    pub(crate) job: i64,
-    pub(crate) ordinal: i64,
     pub(crate) device_id: DeviceId,
     pub(crate) job_id: String,
     pub(crate) kind: String,
@@ -108,8 +107,6 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
     let code: Option<String> = row.get("error_code")?;
     let description: Option<String> = row.get("error_description")?;
     Ok(DeviceJobRecord {
-        job: row.get("job")?,
-        ordinal: row.get("ordinal")?,
         device_id: stored_id(&row.get::<_, String>("device_id")?)?,
         job_id: row.get("job_id")?,
         kind: row.get("type")?,
@@ -143,6 +140,15 @@ fn deleted() -> DeviceResult {
     DeviceResult::Failed {
         code: ErrorCode::DeviceNotFound.name(),
         description: "the device was deleted after the job had started".into(),
+    }
+}
+
+/// What a device comes to whose stored state cannot be read.
+fn damaged() -> DeviceResult {
+    let (code, description) = DAMAGED;
+    DeviceResult::Failed {
+        code,
+        description: description.into(),
     }
 }
 
@@ -198,16 +204,39 @@ fn pending(
         "SELECT ordinal, device_id, device IS NULL OR EXISTS (SELECT 1 FROM device WHERE device.id = device_job.device) \
          FROM device_job WHERE job = ?1 AND ordinal BETWEEN ?2 AND ?3 AND status = 'pending' ORDER BY ordinal LIMIT ?4",
     )?;
-    let mut rows = statement.query(params![job, numbers.start(), numbers.end(), at_most])?;
-    let mut targets = Vec::new();
-    while let Some(row) = rows.next()? {
-        targets.push(JobTarget {
-            ordinal: row.get(0)?,
-            device: stored_id(&row.get::<_, String>(1)?)?,
-            there: row.get(2)?,
-        });
+    loop {
+        let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let mut rows = statement.query(params![job, numbers.start(), numbers.end(), at_most])?;
+        while let Some(row) = rows.next()? {
+            let ordinal = row.get(0)?;
+            let id = row.get::<_, String>(1).map_err(StoreError::from);
+            let name = || format!("number {ordinal} in row {job}");
+            let device = id.and_then(|id| stored_id(&id));
+            match damage::sound("a device's record of a job", name, device)? {
+                Some(device) => targets.push(JobTarget {
+                    ordinal,
+                    device,
+                    there: row.get(2)?,
+                }),
+                None => unreadable.push(ordinal),
+            }
+        }
+        drop(rows);
+        // They end here: nobody could be called.
+        for &ordinal in &unreadable {
+            let now = time_text(Timestamp::now());
+            end(connection, job, ordinal, &damaged(), &now)?;
+            let moved = Moved {
+                pending: -1,
+                failed: 1,
+                ..Moved::default()
+            };
+            moved.store(connection, job)?;
+        }
+        if !targets.is_empty() || unreadable.is_empty() {
+            return Ok(targets);
+        }
     }
-    Ok(targets)
 }
 
 /// Ends the row, if it has not ended. Returns whether it did.
@@ -375,7 +404,15 @@ impl Store {
             let mut moved = Moved::default();
             for target in &targets {
                 let result = match target.there {
-                    true => update_twin(write, &target.device, &update)?,
+                    true => match write
+                        .isolated(|write| update_twin(write, &target.device, &update))
+                    {
+                        Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
+                            damage::left_out("a twin", target.device.as_ref(), &error);
+                            damaged()
+                        }
+                        other => other?,
+                    },
                     false => deleted(),
                 };
                 match result {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use iothub_protocol::id::PolicyName;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::device::stored_key;
 use super::group::{self, GroupFile};
-use super::{Store, StoreError, schema};
+use super::{Store, StoreError, damage, schema};
 use crate::identity::{Keys, Policy, Rights};
 
 impl Store {
@@ -17,9 +17,13 @@ impl Store {
         defaults: Vec<Policy>,
     ) -> Result<Vec<Policy>, StoreError> {
         self.write(defaults.len(), move |write| {
-            let present = list(write.connection)?;
-            if !present.is_empty() {
-                return Ok(present);
+            // Also when none can be read: new ones would lock out everybody.
+            if write
+                .connection
+                .prepare_cached("SELECT 1 FROM policy")?
+                .exists([])?
+            {
+                return list(write.connection);
             }
             for policy in &defaults {
                 put(write.connection, policy)?;
@@ -50,6 +54,24 @@ impl PolicyFile {
     /// All of them.
     pub(crate) fn list(&self) -> Result<Vec<Policy>, StoreError> {
         list(&self.connection)
+    }
+
+    /// Removes a policy that cannot be read. `false` when there is none of that name, or it can.
+    pub(crate) fn remove_damaged(&mut self, name: &PolicyName) -> Result<bool, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if list(&transaction)?
+            .iter()
+            .any(|policy| policy.name == *name)
+        {
+            return Ok(false);
+        }
+        let removed = transaction.execute("DELETE FROM policy WHERE name = ?1", [name.as_ref()])?;
+        let number = group::raise(&transaction)?;
+        transaction.commit()?;
+        self.group.note(number);
+        Ok(removed > 0)
     }
 
     /// Changes them by `change`, in one transaction: on disk when this returns.
@@ -89,21 +111,26 @@ fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
     let mut rows = statement.query([])?;
     let mut policies = Vec::new();
     while let Some(row) = rows.next()? {
-        let name: PolicyName = row
-            .get::<_, String>("name")?
-            .parse()
-            .map_err(|error| StoreError::corrupt("policy name", error))?;
-        let keys = Keys {
-            primary: stored_key(&row.get::<_, Vec<u8>>("primary_key")?)?,
-            secondary: stored_key(&row.get::<_, Vec<u8>>("secondary_key")?)?,
-        };
-        policies.push(Policy {
-            name,
-            keys,
-            rights: Rights::from_bits(row.get("rights")?),
-        });
+        let name = || damage::text(row, "name");
+        policies.extend(damage::sound("a policy", name, record(row))?);
     }
     Ok(policies)
+}
+
+fn record(row: &Row<'_>) -> Result<Policy, StoreError> {
+    let name: PolicyName = row
+        .get::<_, String>("name")?
+        .parse()
+        .map_err(|error| StoreError::corrupt("policy name", error))?;
+    let keys = Keys {
+        primary: stored_key(&row.get::<_, Vec<u8>>("primary_key")?)?,
+        secondary: stored_key(&row.get::<_, Vec<u8>>("secondary_key")?)?,
+    };
+    Ok(Policy {
+        name,
+        keys,
+        rights: Rights::from_bits(row.get("rights")?),
+    })
 }
 
 fn put(connection: &Connection, policy: &Policy) -> Result<(), StoreError> {

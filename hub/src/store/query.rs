@@ -15,9 +15,10 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Map;
 
+use super::damage::{self, Found, read_one};
 use super::{DeviceJobRecord, Store, StoreError, TwinRecord, device, job_device, twin};
 
-use compile::Compiled;
+pub(super) use compile::Compiled;
 pub(super) use functions::register;
 use page::PAGE_BYTES;
 pub(crate) use page::{Continuation, GroupPlace, Page, Place, Token};
@@ -78,14 +79,65 @@ fn twins(
     after: Place,
     limit: u32,
 ) -> Result<Page<TwinRecord>, StoreError> {
-    let Compiled {
-        sql,
-        mut parameters,
-    } = compile_condition(condition);
-    let sql = twins_sql(&sql, parameters.len() + 1);
-    parameters.extend([after.0.into(), i64::from(limit.saturating_add(1)).into()]);
-    let place = |last: &TwinRecord| Place(last.row, 0);
-    select(connection, &sql, parameters, limit, twin::record, place)
+    let Compiled { sql, parameters } = compile_condition(condition);
+    let what = Rows {
+        what: "a twin",
+        name: |row| damage::text(row, "device_id"),
+        record: twin::record,
+        place: |row| Ok(Place(row.get("id")?, 0)),
+    };
+    let first = parameters.len() + 1;
+    let whole = twins_sql(&sql, first);
+    let mut all = parameters.clone();
+    all.extend([after.0.into(), i64::from(limit.saturating_add(1)).into()]);
+    let page = what.select(connection, &whole, all, limit);
+    if !page.as_ref().is_err_and(StoreError::is_of_row) {
+        return page;
+    }
+    let columns = format!("{}, {}", device::COLUMNS, twin::COLUMNS);
+    let one = one_twin(&columns, &sql, first);
+    let last = damage::last_id(connection, "device")?;
+    let places = (after.0.max(0) + 1..=last).map(|id| Place(id, 0));
+    let name = |place: Place| damage::device_name(connection, place.0);
+    what.one_by_one(connection, (&one, &parameters), limit, places, name)
+}
+
+/// The twin in the row that the parameter `first` gives, if the condition finds it. The one after it is 0.
+fn one_twin(columns: &str, condition: &str, first: usize) -> String {
+    format!(
+        "SELECT {columns} FROM twin JOIN device ON device.id = twin.id \
+         WHERE twin.id = ?{first} AND ?{} = 0 AND ({condition})",
+        first + 1
+    )
+}
+
+/// For each device whether `condition` finds it, one by one: for a statement over all of them that has failed at one.
+pub(super) fn find_each(
+    connection: &Connection,
+    columns: &str,
+    condition: &Compiled,
+    mut found: impl FnMut(i64, Found<String>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let columns = format!("device.device_id, {columns}");
+    let sql = one_twin(&columns, &condition.sql, condition.parameters.len() + 1);
+    let mut statement = connection.prepare(&sql)?;
+    for id in 1..=damage::last_id(connection, "device")? {
+        let read = |row: &Row<'_>| {
+            for column in 0..row.as_ref().column_count() {
+                if let ValueRef::Text(bytes) = row.get_ref(column)? {
+                    std::str::from_utf8(bytes)
+                        .map_err(|error| StoreError::corrupt("text", error))?;
+                }
+            }
+            Ok(row.get("device_id")?)
+        };
+        let one = read_one(&mut statement, &condition.parameters, Place(id, 0), read)?;
+        if let Found::Damaged(error) = &one {
+            damage::left_out("a twin", &damage::device_name(connection, id), error);
+        }
+        found(id, one)?;
+    }
+    Ok(())
 }
 
 fn device_jobs(
@@ -94,58 +146,132 @@ fn device_jobs(
     after: Place,
     limit: u32,
 ) -> Result<Page<DeviceJobRecord>, StoreError> {
-    let Compiled {
-        sql,
-        mut parameters,
-    } = compile::compile(condition, operand::of_device_job);
+    let Compiled { sql, parameters } = compile::compile(condition, operand::of_device_job);
+    let what = Rows {
+        what: "a device's record of a job",
+        name: |row| {
+            format!(
+                "{} in {}",
+                damage::text(row, "device_id"),
+                damage::text(row, "job_id")
+            )
+        },
+        record: job_device::record,
+        place: |row| Ok(Place(row.get("job")?, row.get("ordinal")?)),
+    };
     let first = parameters.len() + 1;
-    let sql = format!(
-        "SELECT {} FROM device_job JOIN job ON job.id = device_job.job \
+    let columns = job_device::COLUMNS;
+    let whole = format!(
+        "SELECT {columns} FROM device_job JOIN job ON job.id = device_job.job \
          WHERE (device_job.job, device_job.ordinal) > (?{first}, ?{}) AND {sql} \
          ORDER BY device_job.job, device_job.ordinal LIMIT ?{}",
-        job_device::COLUMNS,
         first + 1,
         first + 2,
     );
-    parameters.extend([
+    let mut all = parameters.clone();
+    all.extend([
         after.0.into(),
         after.1.into(),
         i64::from(limit.saturating_add(1)).into(),
     ]);
-    let place = |last: &DeviceJobRecord| Place(last.job, last.ordinal);
-    select(
-        connection,
-        &sql,
-        parameters,
-        limit,
-        job_device::record,
-        place,
-    )
+    let page = what.select(connection, &whole, all, limit);
+    if !page.as_ref().is_err_and(StoreError::is_of_row) {
+        return page;
+    }
+    let one = format!(
+        "SELECT {columns} FROM device_job JOIN job ON job.id = device_job.job \
+         WHERE device_job.job = ?{first} AND device_job.ordinal = ?{} AND ({sql})",
+        first + 1
+    );
+    let mut jobs =
+        connection.prepare("SELECT id, device_count FROM job WHERE id >= ?1 ORDER BY id")?;
+    let jobs = jobs.query_map([after.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let jobs: Vec<(i64, i64)> = jobs.collect::<Result<_, _>>()?;
+    let places = jobs
+        .iter()
+        .flat_map(|&(job, devices)| (0..devices).map(move |ordinal| Place(job, ordinal)));
+    let places = places.filter(|place| *place > after);
+    let name = |place: Place| format!("number {} in row {}", place.1, place.0);
+    what.one_by_one(connection, (&one, &parameters), limit, places, name)
 }
 
-/// A page of at most `limit` rows and about [`PAGE_BYTES`], of a statement that finds one row more.
-fn select<T>(
-    connection: &Connection,
-    sql: &str,
-    parameters: Vec<Value>,
-    limit: u32,
-    record: impl Fn(&Row<'_>) -> Result<T, StoreError>,
-    place: impl Fn(&T) -> Place,
-) -> Result<Page<T>, StoreError> {
-    // Not one of the prepared statements that stay: its text is the caller's.
-    let mut statement = connection.prepare(sql)?;
-    let mut found = statement.query(params_from_iter(parameters))?;
-    let mut rows = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = found.next()? {
-        if rows.len() == limit as usize || bytes >= PAGE_BYTES {
-            let next = rows.last().map(place);
-            return Ok(Page { rows, next });
+/// How the rows of a list are read.
+pub(super) struct Rows<T> {
+    /// What a row is, for the log.
+    pub(super) what: &'static str,
+    /// Its name, for the log.
+    pub(super) name: fn(&Row<'_>) -> String,
+    /// The row.
+    pub(super) record: fn(&Row<'_>) -> Result<T, StoreError>,
+    /// Its place in the order.
+    pub(super) place: fn(&Row<'_>) -> rusqlite::Result<Place>,
+}
+
+impl<T> Rows<T> {
+    /// A page of at most `limit` rows and about [`PAGE_BYTES`], of a statement that finds one row more.
+    pub(super) fn select(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        parameters: Vec<Value>,
+        limit: u32,
+    ) -> Result<Page<T>, StoreError> {
+        // Not one of the prepared statements that stay: its text is the caller's.
+        let mut statement = connection.prepare(sql)?;
+        let mut found = statement.query(params_from_iter(parameters))?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut seen, mut last) = (0, None);
+        while let Some(row) = found.next()? {
+            if rows.len() == limit as usize || bytes >= PAGE_BYTES {
+                return Ok(Page { rows, next: last });
+            }
+            bytes += row_bytes(row)?;
+            last = Some((self.place)(row)?);
+            seen += 1;
+            rows.extend(damage::sound(
+                self.what,
+                || (self.name)(row),
+                (self.record)(row),
+            )?);
         }
-        bytes += row_bytes(row)?;
-        rows.push(record(row)?);
+        // When rows were left out, the statement may have ended before the list.
+        let next = last.filter(|_| seen > limit);
+        Ok(Page { rows, next })
     }
-    Ok(Page { rows, next: None })
+
+    /// The same, where the statement fails at a row: `one` finds the row of a place.
+    pub(super) fn one_by_one(
+        &self,
+        connection: &Connection,
+        (sql, parameters): (&str, &[Value]),
+        limit: u32,
+        places: impl Iterator<Item = Place>,
+        name: impl Fn(Place) -> String,
+    ) -> Result<Page<T>, StoreError> {
+        let mut statement = connection.prepare(sql)?;
+        let mut page = Page {
+            rows: Vec::new(),
+            next: None,
+        };
+        let (mut bytes, mut last) = (0, None);
+        for place in places {
+            if page.rows.len() == limit as usize || bytes >= PAGE_BYTES {
+                page.next = last;
+                break;
+            }
+            last = Some(place);
+            let read = |row: &Row<'_>| Ok((row_bytes(row)?, (self.record)(row)?));
+            match read_one(&mut statement, parameters, place, read)? {
+                Found::Row((size, row)) => {
+                    bytes += size;
+                    page.rows.push(row);
+                }
+                Found::Damaged(error) => damage::left_out(self.what, &name(place), &error),
+                Found::Nothing => {}
+            }
+        }
+        Ok(page)
+    }
 }
 
 /// How much a row holds.

@@ -2,11 +2,11 @@
 
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::event::{self, EventKind};
-use super::{Store, StoreError, signed, time_text};
+use super::{Store, StoreError, damage, signed, time_text};
 
 /// What the events of this table say was done (Azure's `opType`).
 const CONNECTED: &str = "deviceConnected";
@@ -28,22 +28,43 @@ pub(crate) struct StoredSubscription {
     pub(crate) qos: u8,
 }
 
+/// Disconnects every device, or one.
+fn reset(connection: &Connection, id: Option<i64>, now: Timestamp) -> Result<(), StoreError> {
+    let one = id.map_or(String::new(), |id| format!("id = {id} AND"));
+    connection.execute(
+        &format!(
+            "INSERT INTO event (at, kind, operation, subject, bytes, body) \
+             SELECT ?1, 'connection', ?2, device_id, 64 + length(?3), ?3 FROM device \
+             WHERE {one} connection_state = 'Connected' ORDER BY id"
+        ),
+        params![event::ticks(now), DISCONNECTED, HUB_STARTED.as_bytes()],
+    )?;
+    connection.execute(
+        &format!(
+            "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
+             WHERE {one} connection_state = 'Connected'"
+        ),
+        [time_text(now)],
+    )?;
+    let sql = format!("UPDATE device SET connection_epoch = 0 WHERE {one} connection_epoch <> 0");
+    connection.execute(&sql, [])?;
+    Ok(())
+}
+
 impl Store {
     /// Every device is disconnected: the hub has just started.
     pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(0, move |write| {
-            write.connection.execute(
-                "INSERT INTO event (at, kind, operation, subject, bytes, body) \
-                 SELECT ?1, 'connection', ?2, device_id, 64 + length(?3), ?3 FROM device \
-                 WHERE connection_state = 'Connected' ORDER BY id",
-                params![event::ticks(now), DISCONNECTED, HUB_STARTED.as_bytes()],
-            )?;
-            write.connection.execute(
-                "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
-                 WHERE connection_state = 'Connected'",
-                [time_text(now)],
-            )?;
-            write.connection.execute("UPDATE device SET connection_epoch = 0 WHERE connection_epoch <> 0", [])?;
+            let connection = write.connection;
+            let all = write.isolated(|write| reset(write.connection, None, now));
+            match all {
+                Err(error) if error.is_of_row() => {}
+                other => return other,
+            }
+            for id in 1..=damage::last_id(connection, "device")? {
+                let one = write.isolated(|write| reset(write.connection, Some(id), now));
+                damage::sound("a session", || damage::device_name(connection, id), one)?;
+            }
             Ok(())
         })
         .await
@@ -71,7 +92,7 @@ impl Store {
                 .optional()?;
             let Some(kept) = kept else { return Ok(None) };
             let kept = kept.filter(|_| !clean);
-            let kept_list = kept.as_deref().map(serde_json::from_str).transpose();
+            let kept_list: Result<Option<Vec<StoredSubscription>>, _> = kept.as_deref().map(serde_json::from_str).transpose();
             // A session that is to persist exists from now on, also without subscriptions.
             let stored = if clean { None } else { Some(kept.as_deref().unwrap_or("[]")) };
             write
@@ -83,7 +104,11 @@ impl Store {
                 .execute(params![device.as_ref(), time_text(now), signed(epoch.0), stored])?;
             let connected = (EventKind::Connection, CONNECTED);
             event::append(write.connection, connected, &device, now, None)?;
-            Ok(Some(kept_list.map_err(|error| StoreError::corrupt("subscriptions", error))?))
+            // Without them it is a new session: the device subscribes again.
+            Ok(Some(kept_list.unwrap_or_else(|error| {
+                damage::left_out("the subscriptions", device.as_ref(), &error);
+                None
+            })))
         })
         .await
     }

@@ -8,6 +8,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::EventLimits;
 
+mod damage;
+
 const CODE: (&str, &str) = ("Code", "description");
 
 struct TestStore {
@@ -532,7 +534,8 @@ async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
         .await
         .unwrap();
     assert_eq!(
-        jobs.iter()
+        jobs.rows
+            .iter()
             .map(|job| job.job_id.as_str())
             .collect::<Vec<_>>(),
         ["running"]

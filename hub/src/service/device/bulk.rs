@@ -127,7 +127,10 @@ fn apply(
     now: Timestamp,
 ) -> Result<Option<DisconnectReason>, ServiceError> {
     let device = &task.device;
-    let present = write.get(device)?;
+    let present = match task.operation {
+        Operation::Delete(_) => write.get_to_delete(device)?,
+        _ => write.get(device)?,
+    };
     // A twin that is made here has no etag that anyone could know.
     let twin_if_match = match present {
         Some(_) => task.twin_if_match,

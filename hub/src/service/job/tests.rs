@@ -156,7 +156,10 @@ impl Fleet {
 
     /// The records of the devices.
     async fn rows(&self) -> Vec<DeviceJobRecord> {
-        let page = self.store.query_device_jobs(None, Place::START, 1000).await;
+        let page = self
+            .store
+            .query_device_jobs(None, crate::store::Place::START, 1000)
+            .await;
         page.unwrap().rows
     }
 

@@ -11,7 +11,7 @@ use iothub_protocol::query::{
 };
 use rusqlite::types::Value;
 
-use super::operand::{Null, Operand, Resolve};
+use super::operand::{Null, Operand, Resolve, is_indexed};
 use super::value::{Typed, balanced, compare, is_boolean, is_number, is_text, symbol, typed};
 
 /// A condition as SQL.
@@ -123,14 +123,16 @@ impl Compiler {
         match self.operand(path) {
             Operand::Json { column, path } => {
                 let guard = format!("json_type({column}, '{path}')");
-                Some((
-                    format!("json_extract({column}, '{path}')"),
-                    move |constant: &Constant| match constant {
-                        Constant::Number(_) => Some(format!("{guard} IN ('integer', 'real')")),
-                        Constant::String(_) => Some(format!("{guard} = 'text'")),
-                        _ => None,
-                    },
-                ))
+                let value = format!("json_extract({column}, '{path}')");
+                let value = match is_indexed(column, &path) {
+                    true => format!("CASE WHEN json_valid({column}, 8) THEN {value} END"),
+                    false => value,
+                };
+                Some((value, move |constant: &Constant| match constant {
+                    Constant::Number(_) => Some(format!("{guard} IN ('integer', 'real')")),
+                    Constant::String(_) => Some(format!("{guard} = 'text'")),
+                    _ => None,
+                }))
             }
             _ => None,
         }

@@ -11,10 +11,11 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::{Map, Value};
 
 use super::super::StoreError;
+use super::super::damage::Found;
 use super::compile::Compiled;
 use super::functions::json_value;
 use super::page::{GroupPlace, PAGE_BYTES, Page};
-use super::{compile_condition, operand, row_bytes, value};
+use super::{compile_condition, find_each, operand, row_bytes, value};
 
 /// A statement over groups.
 struct Grouped {
@@ -40,12 +41,50 @@ pub(super) fn groups(
     after: GroupPlace,
     limit: u32,
 ) -> Result<Page<Map<String, Value>, GroupPlace>, StoreError> {
+    let whole = read(connection, query, after.clone(), limit, None);
+    if !whole.as_ref().is_err_and(StoreError::is_of_row) {
+        return whole;
+    }
+    // Of the rest, those whose columns can be read.
+    let mut inner = Inner::default();
+    let aggregated = query.items().iter().filter_map(|item| match &item.value {
+        ProjectionValue::Path(path) => Some(path),
+        ProjectionValue::Aggregate(aggregate) => path_of(aggregate),
+    });
+    for path in query.group_by.iter().chain(aggregated) {
+        inner.take(path);
+    }
+    let condition = compile_condition(query.condition.as_ref());
+    let mut good = Vec::new();
+    find_each(
+        connection,
+        &inner.columns.join(", "),
+        &condition,
+        |id, found| {
+            if matches!(found, Found::Row(_)) {
+                good.push(id);
+            }
+            Ok(())
+        },
+    )?;
+    let good = serde_json::to_string(&good).map_err(|error| StoreError::corrupt("ids", error))?;
+    read(connection, query, after, limit, Some(good))
+}
+
+/// Reads groups of all twins, or of the `good` ones, a JSON array of ids.
+fn read(
+    connection: &Connection,
+    query: &Query,
+    after: GroupPlace,
+    limit: u32,
+    good: Option<String>,
+) -> Result<Page<Map<String, Value>, GroupPlace>, StoreError> {
     let names = column_names(query.items());
     let Grouped {
         sql,
         parameters,
         columns,
-    } = compile(query, after, limit);
+    } = compile(query, after, limit, good);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     let mut page = Page {
@@ -91,7 +130,7 @@ impl Column {
     }
 }
 
-fn compile(query: &Query, after: GroupPlace, limit: u32) -> Grouped {
+fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -> Grouped {
     let Compiled {
         sql: condition,
         mut parameters,
@@ -108,13 +147,21 @@ fn compile(query: &Query, after: GroupPlace, limit: u32) -> Grouped {
         .iter()
         .map(|item| outer.take(item, query, &mut inner))
         .collect();
+    let from = match good {
+        None => "twin JOIN device ON device.id = twin.id".to_owned(),
+        Some(good) => {
+            parameters.push(good.into());
+            let number = parameters.len();
+            format!(
+                "json_each(?{number}) AS good CROSS JOIN twin ON twin.id = good.value CROSS JOIN device ON device.id = twin.id"
+            )
+        }
+    };
     let arguments: Vec<String> = keys.iter().map(|key| format!("r{key}, v{key}")).collect();
     let (inner, outer) = (inner.columns.join(", "), outer.columns.join(", "));
     let (arguments, next) = (arguments.join(", "), parameters.len() + 1);
     // A LIMIT keeps SQLite from taking the statements apart, and from computing everything again wherever it is named.
-    let rows = format!(
-        "SELECT {inner} FROM twin JOIN device ON device.id = twin.id WHERE {condition} LIMIT -1"
-    );
+    let rows = format!("SELECT {inner} FROM {from} WHERE {condition} LIMIT -1");
     let sql = if keys.is_empty() {
         // The last parameter is used in any case, so SQLite counts all of them; a condition may leave some unused.
         parameters.push(1.into());
@@ -167,6 +214,17 @@ impl Inner {
     }
 }
 
+/// What an aggregate is of; `None` for a count.
+const fn path_of(aggregate: &Aggregate) -> Option<&Path> {
+    match aggregate {
+        Aggregate::Count => None,
+        Aggregate::Average(path)
+        | Aggregate::Sum(path)
+        | Aggregate::Minimum(path)
+        | Aggregate::Maximum(path) => Some(path),
+    }
+}
+
 /// What is said of each group; the key is first.
 struct Outer {
     columns: Vec<String>,
@@ -185,15 +243,16 @@ impl Outer {
             }
             ProjectionValue::Aggregate(aggregate) => aggregate,
         };
-        let (function, path) = match aggregate {
-            Aggregate::Count => {
-                self.columns.push("count(*)".to_owned());
-                return Column::Count(at);
-            }
-            Aggregate::Average(path) => ("average_of", path),
-            Aggregate::Sum(path) => ("sum_of", path),
-            Aggregate::Minimum(path) => ("minimum_of", path),
-            Aggregate::Maximum(path) => ("maximum_of", path),
+        let Some(path) = path_of(aggregate) else {
+            self.columns.push("count(*)".to_owned());
+            return Column::Count(at);
+        };
+        let function = match aggregate {
+            Aggregate::Count => "count",
+            Aggregate::Average(_) => "average_of",
+            Aggregate::Sum(_) => "sum_of",
+            Aggregate::Minimum(_) => "minimum_of",
+            Aggregate::Maximum(_) => "maximum_of",
         };
         let number = inner.take(path);
         self.columns

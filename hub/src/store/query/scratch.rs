@@ -13,6 +13,7 @@ pub(crate) fn database() -> Result<Connection, StoreError> {
     let connection = Connection::open_in_memory()?;
     register(&connection)?;
     connection.execute_batch(include_str!("../schema/0001.sql"))?;
+    connection.execute_batch(include_str!("../schema/0007.sql"))?;
     Ok(connection)
 }
 

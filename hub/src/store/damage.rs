@@ -1,0 +1,118 @@
+//! Damaged rows. A statement over many rows goes on behind one that cannot be read: the row is named in the log and left out, so that the
+//! others are served. Where the statement itself fails, its rows are read one by one.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+
+use super::{Place, StoreError};
+
+/// Rows that are named in the log, at most; each once.
+const NAMED: usize = 10_000;
+
+/// What a job says of a device whose stored state cannot be read.
+pub(super) const DAMAGED: (&str, &str) = (
+    "DeviceDamaged",
+    "What the hub has stored of this device is damaged; nothing was sent. `door-hub check` names it; remove it and make it again.",
+);
+
+impl StoreError {
+    /// Whether it may be the fault of one row, and another one can be read.
+    pub(super) fn is_of_row(&self) -> bool {
+        matches!(self, Self::Sql(_) | Self::Corrupt { .. }) && self.is_lasting()
+    }
+}
+
+/// Names a row that is left out, once.
+pub(crate) fn left_out(what: &str, name: &str, error: &(dyn std::error::Error + 'static)) {
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if seen.len() < NAMED && seen.insert(format!("{what} {name}")) {
+        tracing::error!(
+            name,
+            error,
+            "damaged and left out: {what}; `door-hub check` shows all that is"
+        );
+    }
+}
+
+/// The row if it can be read; one that cannot is named and left out.
+pub(super) fn sound<T>(
+    what: &str,
+    name: impl FnOnce() -> String,
+    read: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(row) => Ok(Some(row)),
+        Err(error) if error.is_of_row() => {
+            left_out(what, &name(), &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of a column, as far as it can be read.
+pub(super) fn text(row: &Row<'_>, column: &str) -> String {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Ok(ValueRef::Integer(number)) => number.to_string(),
+        _ => "?".to_owned(),
+    }
+}
+
+/// The highest id that a table with ids has given.
+pub(super) fn last_id(connection: &Connection, table: &str) -> Result<i64, StoreError> {
+    let id = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
+        .query_row([table], |row| row.get(0))
+        .optional()?;
+    Ok(id.unwrap_or(0))
+}
+
+/// The name of the device in row `id`, from whatever still has it.
+pub(super) fn device_name(connection: &Connection, id: i64) -> String {
+    let read = |sql: &str| -> rusqlite::Result<String> {
+        connection.query_row(sql, [id], |row| Ok(text(row, "device_id")))
+    };
+    read("SELECT device_id FROM device WHERE id = ?1")
+        .or_else(|_| {
+            read("SELECT device_id FROM device INDEXED BY sqlite_autoindex_device_1 WHERE +id = ?1")
+        })
+        .unwrap_or_else(|_| format!("in row {id}"))
+}
+
+/// What became of reading one row.
+pub(super) enum Found<T> {
+    /// There is none that was asked for.
+    Nothing,
+    /// The row.
+    Row(T),
+    /// It cannot be read, so it is not known whether it was asked for.
+    Damaged(StoreError),
+}
+
+/// Runs a statement that finds one row by a place, its last two parameters.
+pub(super) fn read_one<T>(
+    statement: &mut rusqlite::Statement<'_>,
+    parameters: &[Value],
+    place: Place,
+    read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Found<T>, StoreError> {
+    let parameters = parameters
+        .iter()
+        .cloned()
+        .chain([place.0.into(), place.1.into()]);
+    let one = || {
+        let mut rows = statement.query(params_from_iter(parameters))?;
+        rows.next()?.map(read).transpose()
+    };
+    match one() {
+        Ok(None) => Ok(Found::Nothing),
+        Ok(Some(row)) => Ok(Found::Row(row)),
+        Err(error) if error.is_of_row() => Ok(Found::Damaged(error)),
+        Err(error) => Err(error),
+    }
+}

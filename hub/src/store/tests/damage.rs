@@ -1,0 +1,399 @@
+//! One damaged row: whoever reads many gets the others.
+
+use std::fs;
+use std::ops::Range;
+
+use iothub_protocol::query;
+use iothub_protocol::twin::Object;
+
+use super::*;
+use crate::store::twin::TwinEvent;
+
+/// A database with three devices, of which `bad` has a text in its tags that is found in the file.
+const MARK: &str = "marked-for-damage";
+
+fn tags(text: &str) -> Object {
+    serde_json::from_value(serde_json::json!({ "floor": 3, "wing": text })).unwrap()
+}
+
+fn touch(tags: Object) -> impl Fn(&mut TwinRecord) -> Result<TwinChange, (&'static str, String)> {
+    move |record| {
+        record.tags.clone_from(&tags);
+        record.version += 1;
+        Ok(TwinChange {
+            tags: true,
+            desired: None,
+            reported: false,
+            event: TwinEvent {
+                operation: "updateTwin",
+                at: now(),
+                body: "{}".into(),
+            },
+        })
+    }
+}
+
+async fn three() -> TestStore {
+    let test = TestStore::open();
+    for id in ["first", "bad", "last"] {
+        let device = test.add(id).await;
+        let change = touch(tags(if id == "bad" { MARK } else { "x" }));
+        let change =
+            move |record: &mut TwinRecord| Ok::<_, StoreError>((change(record).unwrap(), ()));
+        test.store.twin_update(&device, change).await.unwrap();
+    }
+    test
+}
+
+/// Damages the closed file by SQL.
+fn damage(folder: &TempDir, sql: &str) {
+    let connection = Connection::open(folder.path().join("hub.db")).unwrap();
+    connection
+        .execute_batch("PRAGMA ignore_check_constraints = ON")
+        .unwrap();
+    connection.execute_batch(sql).unwrap();
+}
+
+fn reopen(folder: TempDir) -> TestStore {
+    let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
+    TestStore { store, folder }
+}
+
+async fn closed(test: TestStore) -> TempDir {
+    test.store.close().await;
+    test.folder
+}
+
+/// What a query over devices finds, page by page of `size`.
+async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
+    let query = query::parse(text).unwrap();
+    let mut found = Vec::new();
+    let mut after = Some(Place::START);
+    while let Some(place) = after {
+        let page = store.query_twins(query.condition.clone(), place, size);
+        let page = page
+            .await
+            .unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        found.extend(
+            page.rows
+                .iter()
+                .map(|twin| twin.device.device_id.to_string()),
+        );
+        after = page.next;
+    }
+    found
+}
+
+async fn counted(store: &Store, text: &str) -> u64 {
+    let query = query::parse(text).unwrap();
+    let page = store.query_groups(query, GroupPlace::default(), 10).await;
+    let page = page.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
+}
+
+/// Every read of many devices, and every batch over them, with `bad` damaged. `lists` is whether the identity is, too.
+async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
+    let store = &test.store;
+    store.session_reset(now()).await.unwrap();
+    for size in [1, 2, 100] {
+        for text in [
+            "SELECT * FROM devices",
+            "SELECT * FROM devices WHERE tags.floor = 3",
+            "SELECT * FROM devices WHERE tags.wing != 'y' OR properties.desired.a = 1",
+            "SELECT * FROM devices WHERE NOT IS_DEFINED(properties.reported.a)",
+        ] {
+            let mut found = found(store, text, size).await;
+            found.retain(|id| id != "bad");
+            assert_eq!(found, ["first", "last"], "{case}: {text}, pages of {size}");
+        }
+        let listed = store.device_list(size).await.unwrap();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|device| device.device_id.to_string())
+            .collect();
+        let mut expected = vec!["first", "bad", "last"];
+        if lists {
+            expected.retain(|id| *id != "bad");
+        }
+        expected.truncate(size as usize);
+        assert_eq!(listed, expected, "{case}: a list of {size}");
+    }
+    for text in [
+        "SELECT tags.floor, COUNT() AS n FROM devices GROUP BY tags.floor",
+        "SELECT COUNT() AS n, MAX(tags.wing) AS m FROM devices",
+    ] {
+        let counted = counted(store, text).await;
+        assert!((2..=3).contains(&counted), "{case}: {text}: {counted}");
+    }
+    // Jobs: over all, and by a condition that reads the damaged document.
+    for (job, condition) in [("all", "*"), ("some", "tags.wing != 'y'")] {
+        let new = NewJob {
+            job_id: job.parse().unwrap(),
+            kind: JobType::ScheduleUpdateTwin,
+            action: "{}".into(),
+            query_condition: condition.into(),
+            created: now(),
+            start: now(),
+            max_execution: Duration::from_secs(60),
+        };
+        store.job_insert(new).await.unwrap();
+        let row = test.job(job).await.row;
+        let condition = (condition != "*").then(|| query::parse_condition(condition).unwrap());
+        store
+            .job_start(row, condition, now())
+            .await
+            .unwrap()
+            .unwrap();
+        let update = touch(tags("x"));
+        let next = store
+            .device_job_update_twins(row, 0, 100, now(), update)
+            .await;
+        next.unwrap_or_else(|error| panic!("{case}: job {job}: {error:?}"));
+        let counts = test.job(job).await.counts;
+        assert!(counts.succeeded >= 2, "{case}: job {job}: {counts:?}");
+        assert_eq!(
+            counts.devices,
+            counts.succeeded + counts.failed,
+            "{case}: job {job}: {counts:?}"
+        );
+        let records = store
+            .query_device_jobs(None, Place(row, -1), 100)
+            .await
+            .unwrap();
+        for record in &records.rows {
+            let ended = match record.device_id.as_ref() {
+                "bad" => ["failed", "completed"].contains(&record.status.as_str()),
+                _ => record.status == "completed",
+            };
+            assert!(ended, "{case}: job {job}: {record:?}");
+        }
+    }
+}
+
+/// The damaged door can be removed and made again, alone and among others.
+async fn is_mended_by_removal(case: &str, test: &TestStore) {
+    let bad: DeviceId = "bad".parse().unwrap();
+    let removed = test
+        .store
+        .device_delete(&bad, |_| Ok::<_, StoreError>(()))
+        .await;
+    let removed = removed.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+    assert!(removed, "{case}");
+    test.add("bad").await;
+    let found = found(&test.store, "SELECT * FROM devices", 100).await;
+    assert_eq!(found, ["first", "last", "bad"], "{case}");
+    test.store.close().await;
+    let faults = faults(&test.folder.path().join("hub.db")).unwrap();
+    assert!(faults.is_empty(), "{case}: {faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_device_is_left_out_of_every_read_and_batch_and_can_be_removed() {
+    for (column, value) in [
+        ("twin.tags", "x'ff'"),
+        ("twin.tags", "x''"),
+        ("twin.tags", "x'07'"),
+        ("twin.desired", "x'cc00'"),
+        ("twin.desired_metadata", "x'01'"),
+        ("twin.reported", "CAST('{\"a\":' AS BLOB)"),
+        ("twin.reported_metadata", "x'ff'"),
+        ("twin.version", "-1"),
+        ("twin.etag", "-1"),
+        ("twin.model_id", "CAST(x'ff' AS TEXT)"),
+        ("device.generation_id", "CAST(x'ff' AS TEXT)"),
+        ("device.etag", "CAST(x'ff' AS TEXT)"),
+        ("device.status", "CAST(x'ff' AS TEXT)"),
+        ("device.authentication_type", "CAST(x'ff' AS TEXT)"),
+        ("device.primary_key", "x'', secondary_key = x'00'"),
+        ("device.last_activity", "CAST(x'ff' AS TEXT)"),
+        ("device.device_id", "CAST(x'ff' AS TEXT)"),
+    ] {
+        let case = format!("{column} = {value}");
+        let folder = closed(three().await).await;
+        let (table, column) = column.split_once('.').unwrap();
+        damage(
+            &folder,
+            &format!("UPDATE {table} SET {column} = {value} WHERE id = 2"),
+        );
+        let test = reopen(folder);
+        all_but_bad(&case, &test, table == "device").await;
+        if column != "device_id" {
+            is_mended_by_removal(&case, &test).await;
+        }
+    }
+}
+
+/// Where the text stands in the file: its row is around it.
+fn around(bytes: &[u8], before: usize, after: usize) -> Range<usize> {
+    let at = bytes
+        .windows(MARK.len())
+        .rposition(|window| window == MARK.as_bytes())
+        .unwrap();
+    at - before..at + MARK.len() + after
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_bit_of_a_twin_flips_the_others_are_served() {
+    let folder = closed(three().await).await;
+    let whole = fs::read(folder.path().join("hub.db")).unwrap();
+    let marks = whole
+        .windows(MARK.len())
+        .filter(|window| *window == MARK.as_bytes());
+    assert!(marks.count() >= 1);
+    for byte in around(&whole, 12, 40) {
+        for bit in [0, 7] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut bytes = whole.clone();
+            bytes[byte] ^= 1 << bit;
+            fs::write(folder.path().join("hub.db"), bytes).unwrap();
+            let test = reopen(folder);
+            all_but_bad(&format!("bit {bit} of byte {byte}"), &test, false).await;
+            test.store.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
+    let limits = crate::config::AuditLimits {
+        max_days: 100,
+        max_rows: 100,
+    };
+    for (case, sql) in [
+        (
+            "a job's name",
+            "UPDATE job SET job_id = CAST(x'ff' AS TEXT) WHERE id = 2",
+        ),
+        (
+            "a job's type",
+            "UPDATE job SET type = 'nonsense' WHERE id = 2",
+        ),
+        (
+            "a job's status",
+            "UPDATE job SET status = 'nonsense' WHERE id = 2",
+        ),
+        (
+            "a job's start",
+            "UPDATE job SET start = 'soon' WHERE id = 2",
+        ),
+        (
+            "a job's count",
+            "UPDATE job SET failed_count = -1 WHERE id = 2",
+        ),
+        (
+            "an event's time",
+            "UPDATE event SET at = 9223372036854775807 WHERE id = 2",
+        ),
+        (
+            "an event's kind",
+            "UPDATE event SET kind = 'nonsense' WHERE id = 2",
+        ),
+        (
+            "an event's subject",
+            "UPDATE event SET subject = CAST(x'ff' AS TEXT) WHERE id = 2",
+        ),
+        (
+            "a call's time",
+            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET at = 9223372036854775807 WHERE id = 2",
+        ),
+        (
+            "a call's policy",
+            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET policy = CAST(x'ff' AS TEXT) WHERE id = 2",
+        ),
+        (
+            "a policy's key",
+            "UPDATE policy SET primary_key = x'' WHERE name = 'second'",
+        ),
+        (
+            "a policy's name",
+            "UPDATE policy SET name = 'a b' WHERE name = 'second'",
+        ),
+        (
+            "a device's record",
+            "UPDATE device_job SET device_id = CAST(x'ff' AS TEXT) WHERE job = 2",
+        ),
+        (
+            "a session",
+            "UPDATE device SET subscriptions = '[' WHERE id = 2",
+        ),
+    ] {
+        let test = three().await;
+        let policies = ["first", "second"].map(|name| crate::identity::Policy {
+            name: name.parse().unwrap(),
+            keys: crate::identity::Keys {
+                primary: iothub_protocol::sas::SharedAccessKey::from_bytes(&[7; 32]).unwrap(),
+                secondary: iothub_protocol::sas::SharedAccessKey::from_bytes(&[7; 32]).unwrap(),
+            },
+            rights: crate::identity::Rights::ALL,
+        });
+        test.store.policy_list(policies.into()).await.unwrap();
+        for name in ["one", "two", "three"] {
+            test.start_job(name).await;
+            let attempt = AuditAttempt {
+                at: now(),
+                policy: "first".parse().unwrap(),
+                peer: "127.0.0.1:1".into(),
+                operation: "device.create",
+                target: name.into(),
+                detail: None,
+            };
+            test.store.audit_begin(attempt, limits).await.unwrap();
+        }
+        let folder = closed(test).await;
+        damage(&folder, sql);
+        let test = reopen(folder);
+        let store = &test.store;
+        let damaged = |what: &str| usize::from(case.contains(what));
+
+        for size in [1, 100] {
+            let (mut jobs, mut before) = (0, None);
+            loop {
+                let page = store
+                    .job_list(JobFilter::default(), before, size)
+                    .await
+                    .unwrap();
+                jobs += page.rows.len();
+                match page.next {
+                    Some(next) => before = Some(next.0),
+                    None => break,
+                }
+            }
+            assert_eq!(jobs, 3 - damaged("a job's"), "{case}: pages of {size}");
+            let (mut records, mut after) = (0, Some(Place::START));
+            while let Some(place) = after {
+                let page = store.query_device_jobs(None, place, size).await.unwrap();
+                records += page.rows.len();
+                after = page.next;
+            }
+            let lost = ["a device's record", "a job's name"].contains(&case);
+            let expected = if lost { 6 } else { 9 };
+            assert_eq!(records, expected, "{case}: pages of {size}");
+        }
+        let active = store.job_active().await.unwrap().len();
+        assert_eq!(active, 3 - damaged("a job's"), "{case}");
+        let page = store
+            .event_page(EventFilter::default(), 0, 1000, usize::MAX)
+            .await
+            .unwrap();
+        let total = store.event_total().await.unwrap().0;
+        assert_eq!(
+            page.events.len() as u64,
+            total - damaged("an event's") as u64,
+            "{case}"
+        );
+        let calls = store
+            .audit_list(AuditFilter::default(), None, 100)
+            .await
+            .unwrap();
+        assert_eq!(calls.len(), 3 - damaged("a call's"), "{case}");
+        // None are made anew, and nobody is locked out.
+        let policies = store.policy_list(Vec::new()).await.unwrap();
+        assert_eq!(policies.len(), 2 - damaged("a policy's"), "{case}");
+        let bad = "bad".parse().unwrap();
+        let kept = store
+            .session_connect(&bad, "MQ==".into(), ConnectionEpoch(1), false, now())
+            .await;
+        assert!(kept.unwrap().is_some(), "{case}: the device connects");
+        store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
+    }
+}
