@@ -225,6 +225,8 @@ pub struct Entry {
     pub expiry: Option<Expiry>,
     /// The command that filled it.
     pub command_id: Option<CommandId>,
+    /// A grant for one passage: it ends early once somebody has gone through.
+    pub one_passage: bool,
 }
 
 impl Entry {
@@ -234,6 +236,7 @@ impl Entry {
             want,
             expiry,
             command_id: None,
+            one_passage: false,
         }
     }
 
@@ -342,13 +345,11 @@ impl AuthorityArray {
         self.entries.insert(slot, entry);
     }
 
-    /// Lets an entry end at `expiry` if it would end later.
-    pub(crate) fn shorten(&mut self, slot: Slot, expiry: Expiry) {
-        if let Some(entry) = self.entries.get_mut(&slot) {
-            if entry.expiry.is_none_or(|ends| ends.ends > expiry.ends) {
-                entry.expiry = Some(expiry);
-            }
-        }
+    /// Lets an entry end at `expiry` if it would end later; true when it would.
+    pub(crate) fn shorten(&mut self, slot: Slot, expiry: Expiry) -> bool {
+        let later = |entry: &&mut Entry| entry.expiry.is_none_or(|ends| ends.ends > expiry.ends);
+        let entry = self.entries.get_mut(&slot).filter(later);
+        entry.map(|entry| entry.expiry = Some(expiry)).is_some()
     }
 
     pub(crate) fn clear(&mut self, slot: Slot) -> Option<Entry> {

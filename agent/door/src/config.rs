@@ -40,7 +40,7 @@ pub struct DoorSettings {
     /// How long before that alarm a pre-alarm warns of it.
     #[serde(deserialize_with = "time")]
     pub pre_alarm_time: Duration,
-    /// What ends a release by exit button or reader before its strike time is over.
+    /// What ends a release by exit button, reader or pulse before its time is over.
     pub relock: Relock,
     /// How long after that it ends.
     #[serde(deserialize_with = "time")]
@@ -61,7 +61,7 @@ pub enum Egress {
     None,
 }
 
-/// When a release by exit button or reader ends.
+/// When a release for one passage ends: by exit button, reader, or `unlockDoor` with a `pulse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relock {

@@ -93,17 +93,20 @@ pub enum Alarm {
     SensorFault,
     /// The strike cannot do what it is asked: its coil or motor must rest.
     LockFault,
+    /// The bolt left without a request to exit, a grant or a command, and the door is not seen to open.
+    LockForced,
 }
 
 impl Alarm {
     /// Every alarm there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ForcedOpen,
         Self::HeldOpen,
         Self::Jammed,
         Self::Tamper,
         Self::SensorFault,
         Self::LockFault,
+        Self::LockForced,
     ];
 
     /// As it is spelled on the wire.
@@ -116,6 +119,7 @@ impl Alarm {
             Self::Tamper => "tamper",
             Self::SensorFault => "sensorFault",
             Self::LockFault => "lockFault",
+            Self::LockForced => "lockForced",
         }
     }
 }
@@ -328,6 +332,6 @@ mod tests {
         let patch = report.to_patch();
         assert_eq!(patch["alarms"]["sensorFault"], Value::Null);
         assert_eq!(patch["alarms"]["jammed"]["since"], "2026-11-23T22:10:00Z");
-        assert_eq!(patch["alarms"].as_object().map(Map::len), Some(6));
+        assert_eq!(patch["alarms"].as_object().map(Map::len), Some(7));
     }
 }

@@ -10,13 +10,14 @@ mod command;
 mod desired;
 mod disk;
 mod event_limit;
+mod forced_lock;
 mod memory;
 mod opening;
 mod self_test;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
@@ -33,6 +34,7 @@ use crate::time::Now;
 use answer::Pending;
 use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
+use forced_lock::ForcedLock;
 use memory::CommandMemory;
 use opening::Opening;
 
@@ -95,6 +97,11 @@ pub struct Door {
     alarms: BTreeMap<Alarm, Raised>,
     opening: Opening,
     event_limit: EventLimit,
+    /// The buttons and readers that are still active after somebody has gone through.
+    passed: BTreeSet<Slot>,
+    /// The key switch was seen idle since the fire release latched: turned now, it ends it.
+    reset_armed: bool,
+    forced_lock: ForcedLock,
     /// Boot-clock time of the latest step.
     stepped_at: Duration,
     memory: CommandMemory,
@@ -150,6 +157,9 @@ impl Door {
             alarms: BTreeMap::new(),
             opening: Opening::default(),
             event_limit: EventLimit::default(),
+            passed: BTreeSet::new(),
+            reset_armed: false,
+            forced_lock: ForcedLock::default(),
             stepped_at: now.boottime,
             memory,
             pending: Vec::new(),
@@ -160,6 +170,10 @@ impl Door {
         };
         if let Some(saved) = restored {
             door.use_settings(&saved.settings());
+            if let Some(raised) = saved.lock_forced {
+                door.forced_lock.restore();
+                door.alarms.insert(Alarm::LockForced, raised);
+            }
         }
         let actions = door.finish(now, turn);
         (door, actions)
@@ -188,20 +202,28 @@ impl Door {
             ),
         ] {
             let (was, is) = (was == Some(true), is == Some(true));
-            if is || was {
-                let expiry = Expiry::after(self.config.settings.strike_time, now);
-                self.array
-                    .fill(slot, Entry::new(Want::Released, Some(expiry)));
-            }
             if is && !was {
+                self.passed.remove(&slot);
                 turn.asked_again = true;
                 // In fault its changes are counted instead.
                 if !self.sensing.is_faulty(input) {
                     turn.events.push(event);
                 }
             }
+            if is || was {
+                let settings = &self.config.settings;
+                let passed = !is && self.passed.remove(&slot);
+                let time = if passed {
+                    settings.relock_delay.min(settings.strike_time)
+                } else {
+                    settings.strike_time
+                };
+                let expiry = Expiry::after(time, now);
+                self.array
+                    .fill(slot, Entry::new(Want::Released, Some(expiry)));
+            }
         }
-        self.relock(now, &before, &inputs);
+        self.relock(now, &before, &inputs, &mut turn);
         self.follow_fire_release(&before, &inputs, &mut turn);
         self.finish(now, turn)
     }
@@ -252,6 +274,7 @@ impl Door {
             self.sensing.poll_timeout(self.stepped_at),
             self.opening.poll_timeout(&self.config.settings),
             self.event_limit.poll_timeout(),
+            self.forced_lock.poll_timeout(),
             self.pending.iter().map(Pending::deadline).min(),
             self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
@@ -292,7 +315,7 @@ impl Door {
     }
 
     /// Who has gone through needs the door released no longer.
-    fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs) {
+    fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
         let settings = &self.config.settings;
         let gone_through = match settings.relock {
             Relock::AfterTime => false,
@@ -302,14 +325,20 @@ impl Door {
         if !gone_through {
             return;
         }
+        let expiry = Expiry::after(settings.relock_delay, now);
         for (slot, pressed) in [
             (Slot::RequestToExit, inputs.rex),
             (Slot::LocalGrant, inputs.grant),
         ] {
-            if pressed != Some(true) {
-                let expiry = Expiry::after(settings.relock_delay, now);
+            if pressed == Some(true) {
+                self.passed.insert(slot);
+            } else {
                 self.array.shorten(slot, expiry);
             }
+        }
+        let pulse = self.array.get(Slot::OperatorGrant);
+        if pulse.is_some_and(|entry| entry.one_passage) {
+            turn.save |= self.array.shorten(Slot::OperatorGrant, expiry);
         }
     }
 
@@ -323,11 +352,13 @@ impl Door {
                 turn.events.push(EventKind::FireRelease);
                 turn.save = true;
             }
-        } else if latched && inputs.fire_reset == Some(true) {
+        } else if latched && self.reset_armed && inputs.fire_reset == Some(true) {
             self.array.clear(Slot::FireRelease);
             turn.events.push(EventKind::FireReset);
             turn.save = true;
         }
+        let latched = self.array.get(Slot::FireRelease).is_some();
+        self.reset_armed = latched && (self.reset_armed || inputs.fire_reset == Some(false));
     }
 
     /// Draws the conclusions of a step and returns what is to be done.
@@ -338,11 +369,16 @@ impl Door {
             self.array.clear(Slot::LocalGrant);
         }
         self.expire(now, &mut turn);
+        let was_thrown = self.strike.is_thrown();
         if self.sensing.has_read() {
             let seen = self.seen(turn.asked_again);
             self.strike.advance(now.boottime, &seen);
         }
-        self.follow_alarms(now, &mut turn);
+        let has_left = was_thrown
+            && !self.strike.is_thrown()
+            && self.array.want() == Want::Locked
+            && self.sensing.inputs().bonded == Some(false);
+        self.follow_alarms(now, has_left, &mut turn);
         self.answer_pending(now, &mut turn);
         self.answer_disk_waits(now, &mut turn);
 
@@ -411,9 +447,11 @@ impl Door {
         }
     }
 
-    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest, `forcedOpen` and `heldOpen` until the door closes;
-    /// `sensorFault` and `tamper` are as they are read.
-    fn follow_alarms(&mut self, now: &Now, turn: &mut Turn) {
+    /// `has_left`: the bolt has just left though it is to be locked.
+    ///
+    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest, `forcedOpen` and `heldOpen` until the door closes,
+    /// `lockForced` until a command; `sensorFault` and `tamper` are as they are read.
+    fn follow_alarms(&mut self, now: &Now, has_left: bool, turn: &mut Turn) {
         let at = now.boottime;
         self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, turn);
         for report in self.sensing.take_reports() {
@@ -431,6 +469,15 @@ impl Door {
                 turn.events.push(EventKind::PreAlarm { alarm });
             }
         }
+        // Without a door position switch nothing tells whether the door followed its bolt.
+        let has_left = has_left && self.config.fitted.door && self.opening.is_unreleased(at);
+        let is_released = self.array.want() == Want::Released;
+        let bond_time = self.config.bond_time;
+        self.forced_lock
+            .step(at, has_left, inputs.closed, is_released, bond_time);
+        let is_forced = self.forced_lock.is_raised();
+        turn.save |= is_forced != self.alarms.contains_key(&Alarm::LockForced);
+        self.set_alarm(Alarm::LockForced, is_forced, now, turn);
         self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
         self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
         // In fault it is raised, but not cleared.
@@ -557,7 +604,10 @@ impl Door {
         self.save_due = intervals.min().map(|interval| now.boottime + interval);
         Action::Persist {
             generation: self.generation,
-            saved: SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved()),
+            saved: SavedDoor {
+                lock_forced: self.alarms.get(&Alarm::LockForced).copied(),
+                ..SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved())
+            },
         }
     }
 
@@ -617,7 +667,9 @@ fn secured(
         (LockState::Locked, _) if raised(Alarm::SensorFault) => Secured::Unknown,
         (LockState::Locked, DoorState::Unknown) => Secured::Unknown,
         (LockState::Locked, DoorState::Closed)
-            if !raised(Alarm::LockFault) && !raised(Alarm::Jammed) =>
+            if !raised(Alarm::LockFault)
+                && !raised(Alarm::Jammed)
+                && !raised(Alarm::LockForced) =>
         {
             Secured::Secured
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::{AuthorityArray, BaseMode, Entry, Expiry, Governs, Slot, Want};
 use crate::config::{Overrides, Setting};
-use crate::contract::{CommandId, Mode};
+use crate::contract::{CommandId, Mode, Raised};
 use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::{BootId, Now, milliseconds};
 
@@ -36,6 +36,9 @@ pub struct SavedDoor {
     pub(crate) settings: BTreeMap<String, u64>,
     /// Oldest first.
     pub(crate) commands: Vec<CommandId>,
+    /// The alarm `lockForced`, which only a command clears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lock_forced: Option<Raised>,
 }
 
 /// An occupied slot on disk.
@@ -48,6 +51,8 @@ pub(crate) struct SavedEntry {
     expiry: Option<SavedExpiry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command_id: Option<CommandId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    one_passage: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +88,7 @@ impl SavedDoor {
                     pinned: expiry.pinned,
                 }),
                 command_id: entry.command_id.clone(),
+                one_passage: entry.one_passage,
             })
             .collect();
         Self {
@@ -100,6 +106,7 @@ impl SavedDoor {
                 })
                 .collect(),
             commands,
+            lock_forced: None,
         }
     }
 
@@ -144,6 +151,7 @@ impl SavedDoor {
                     want: saved.want,
                     expiry,
                     command_id: saved.command_id.clone(),
+                    one_passage: saved.one_passage,
                 },
             );
         }

@@ -166,6 +166,10 @@ impl Strike {
         self.phase
     }
 
+    pub(crate) fn is_thrown(&self) -> bool {
+        matches!(self.phase, Phase::Locked { .. })
+    }
+
     pub(crate) fn is_jammed(&self) -> bool {
         self.jammed
     }

@@ -81,9 +81,8 @@ impl AuthorityArray {
 
     pub(crate) fn set_mode(&mut self, mode: Mode, command_id: Option<&CommandId>) {
         let entry = |want| Entry {
-            want,
-            expiry: None,
             command_id: command_id.cloned(),
+            ..Entry::new(want, None)
         };
         let Some(base) = BaseMode::of(mode) else {
             // One that nobody named does not take the name from one that is in force.

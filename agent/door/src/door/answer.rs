@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::command::{expired, judge_window};
+use super::forced_lock::ForcedLock;
 use super::{Door, Generation, Ticket, Turn};
 use crate::authority::{AuthorityArray, Slot, Want};
 use crate::contract::{
@@ -98,13 +99,19 @@ impl Pending {
     }
 
     /// A later command has come that leaves the door held: this one need not wait for the disk any more.
-    pub(super) fn act_early(&mut self, array: &mut AuthorityArray, at: Duration) {
+    pub(super) fn act_early(
+        &mut self,
+        array: &mut AuthorityArray,
+        forced_lock: &mut ForcedLock,
+        at: Duration,
+    ) {
         if let Stage::Storing {
             staged: Some(staged),
             ..
         } = &self.stage
         {
             staged.apply(array);
+            forced_lock.follow(staged);
             self.stage = Stage::Proving;
             self.proof_by = at;
         }
@@ -163,6 +170,7 @@ impl Door {
             match judged {
                 Ok(()) => {
                     staged.apply(&mut self.array);
+                    self.forced_lock.follow(&staged);
                     pending.proof_by = proof_by;
                     turn.asked_again |= staged.is_about_strike();
                 }

@@ -37,9 +37,8 @@ impl Change {
         let window = command.window();
         let command_id = window.and_then(|window| window.command_id.clone());
         let entry = |want, expiry| Entry {
-            want,
-            expiry,
             command_id: command_id.clone(),
+            ..Entry::new(want, expiry)
         };
         Ok(Some(match command {
             Command::Lock(LockDoor {
@@ -51,10 +50,16 @@ impl Change {
                 Self::Lock(entry(Want::Locked, expiry))
             }
             Command::Unlock(UnlockDoor {
-                unlock_time, until, ..
+                unlock_time,
+                until,
+                pulse,
+                ..
             }) => {
                 let expiry = expiry(method, *unlock_time, *until, *unlock_time, now)?;
-                let entry = entry(Want::Released, expiry);
+                let entry = Entry {
+                    one_passage: pulse.is_some(),
+                    ..entry(Want::Released, expiry)
+                };
                 match expiry {
                     Some(_) => Self::Grant(entry),
                     None => Self::Release(entry),
@@ -121,6 +126,14 @@ impl Change {
     /// An operator's unlock: the only thing that a mode refuses.
     pub(super) fn is_unlock(&self) -> bool {
         matches!(self, Self::Grant(_) | Self::Release(_))
+    }
+
+    /// Whether an operator has looked after the lock: that clears `lockForced`.
+    pub(super) fn clears_lock_forced(&self) -> bool {
+        matches!(
+            self,
+            Self::Lock(_) | Self::Grant(_) | Self::Release(_) | Self::Relinquish(_)
+        )
     }
 
     /// Whether it asks something of the strike, which then tries once more what has failed; a mode that says who may do what does not.

@@ -45,7 +45,7 @@ impl Door {
         }
     }
 
-    /// A pulse as the time that it is by the door's settings.
+    /// A pulse with the time that it is by the door's settings.
     fn resolve(&self, command: &Command) -> Option<Command> {
         let Command::Unlock(unlock) = command else {
             return None;
@@ -57,7 +57,6 @@ impl Door {
         };
         Some(Command::Unlock(UnlockDoor {
             unlock_time: Some(time),
-            pulse: None,
             ..unlock.clone()
         }))
     }
@@ -94,9 +93,10 @@ impl Door {
         } else {
             // In the order of their acceptance: what is still on its way to the disk acts now, under what this one does.
             for pending in &mut self.pending {
-                pending.act_early(&mut self.array, now.boottime);
+                pending.act_early(&mut self.array, &mut self.forced_lock, now.boottime);
             }
             change.apply(&mut self.array);
+            self.forced_lock.follow(&change);
             turn.asked_again = change.is_about_strike();
             None
         };

@@ -2,7 +2,7 @@
 //!
 //! A door is forced when it opens although nothing releases it, nor did just before: whoever opens in the last moment of a release is late, not a
 //! burglar. One that is found open is not forced, for nobody saw it open. It is held when it stands open for longer than allowed while nothing but
-//! a button or a reader would have it open. Both end when it is seen closed: while the switch is in fault they stay.
+//! a button, a reader or a pulse would have it open. Both end when it is seen closed: while the switch is in fault they stay.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::DoorSettings;
 use crate::sensing::Reading;
 
 /// For how long after a release ended an opening still belongs to it: until the door position switch has noticed.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opening {
@@ -66,9 +66,7 @@ impl Opening {
             (Some(false), State::Open(open)) => State::Open(open),
             (Some(false), State::Unknown) => State::Open(Open::default()),
             (Some(false), State::Closed) => State::Open(Open {
-                forced: self
-                    .released_at
-                    .is_none_or(|released| released + GRACE < at),
+                forced: self.is_unreleased(at),
                 ..Open::default()
             }),
         };
@@ -78,10 +76,10 @@ impl Opening {
         if closed.is_none() {
             return false;
         }
-        // A button or a reader lets somebody through; whatever else releases the door may have it stand open.
-        let passing = array
-            .winner()
-            .is_some_and(|(slot, _)| matches!(slot, Slot::RequestToExit | Slot::LocalGrant));
+        // A button, a reader or a pulse lets somebody through; whatever else releases the door may have it stand open.
+        let passing = array.winner().is_some_and(|(slot, entry)| {
+            matches!(slot, Slot::RequestToExit | Slot::LocalGrant) || entry.one_passage
+        });
         if released && !passing {
             open.since = None;
             open.warned = false;
@@ -92,6 +90,12 @@ impl Opening {
         let warn = !open.warned && !open.held && warning(since, settings) <= at;
         open.warned |= warn;
         warn
+    }
+
+    /// Nothing releases the door, nor did just before.
+    pub(super) fn is_unreleased(&self, at: Duration) -> bool {
+        self.released_at
+            .is_none_or(|released| released + GRACE < at)
     }
 
     pub(super) fn is_forced(&self) -> bool {

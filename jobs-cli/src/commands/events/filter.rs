@@ -32,7 +32,7 @@ const OF_HUB: [(&str, &str); 13] = [
 ];
 
 /// What door-agent calls its events, and the alarms in them.
-const OF_DOORS: [&str; 26] = [
+const OF_DOORS: [&str; 27] = [
     "lockState",
     "doorState",
     "requestToExit",
@@ -60,6 +60,7 @@ const OF_DOORS: [&str; 26] = [
     "tamper",
     "sensorFault",
     "lockFault",
+    "lockForced",
 ];
 
 /// Which events are shown.

@@ -1,0 +1,71 @@
+//! A lock that was forced: the bolt left although nothing released the door, and the door is not seen to open.
+//!
+//! A door that is seen to open is `forcedOpen`. Where its switch is stuck, or held by a magnet, the bolt is the only witness.
+
+use std::time::Duration;
+
+use super::change::Change;
+use super::opening::GRACE;
+use crate::sensing::Reading;
+
+/// How long after the bond time the door may still be seen to open.
+const FOLLOW_TIME: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ForcedLock {
+    left: Option<Left>,
+    raised: bool,
+}
+
+/// The bolt has left, and the door has not been seen to open since.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    at: Duration,
+    /// Boot-clock time from which it counts as forced.
+    forced_at: Duration,
+}
+
+impl ForcedLock {
+    /// Takes up what was raised before a restart.
+    pub(super) fn restore(&mut self) {
+        self.raised = true;
+    }
+
+    /// `has_left`: the bolt has just left, and nothing releases the door, nor did just before.
+    pub(super) fn step(
+        &mut self,
+        at: Duration,
+        has_left: bool,
+        closed: Reading,
+        is_released: bool,
+        bond_time: Duration,
+    ) {
+        if has_left {
+            self.left.get_or_insert(Left {
+                at,
+                forced_at: at + bond_time + FOLLOW_TIME,
+            });
+        }
+        // The handle's own exit switch may be read a moment after the bolt.
+        let is_asked = |left: &Left| is_released && at <= left.at + GRACE;
+        let is_explained = |left: &Left| closed == Some(false) || is_asked(left);
+        self.left = self.left.filter(|left| !is_explained(left));
+        if self.left.is_some_and(|left| left.forced_at <= at) {
+            self.left = None;
+            self.raised = true;
+        }
+    }
+
+    /// An operator has looked after the lock.
+    pub(super) fn follow(&mut self, change: &Change) {
+        self.raised &= !change.clears_lock_forced();
+    }
+
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.left.map(|left| left.forced_at)
+    }
+}

@@ -1,0 +1,79 @@
+//! The fire release is latched until its key switch is turned, at the door, after it came.
+
+use super::rig::{Do, Rig, motor};
+use crate::Slot;
+use crate::Want::Locked;
+
+#[test]
+fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
+    const FIRE: Do = Do::Fire(true);
+    const OVER: Do = Do::Fire(false);
+    const KEY: Do = Do::FireReset(true);
+    const IDLE: Do = Do::FireReset(false);
+    let cases: [(&[Do], bool); 12] = [
+        (&[FIRE, OVER], true),
+        (&[FIRE, OVER, KEY], false),
+        // Left turned, or stuck.
+        (&[KEY, FIRE, OVER], true),
+        (&[KEY, FIRE, OVER, KEY], true),
+        (&[KEY, FIRE, OVER, IDLE, KEY], false),
+        (&[KEY, FIRE, IDLE, OVER, KEY], false),
+        // Not while it burns.
+        (&[FIRE, KEY], true),
+        (&[FIRE, KEY, IDLE], true),
+        // One reset, one latch.
+        (&[FIRE, OVER, KEY, FIRE, OVER], true),
+        // Over a restart: the latch is restored, and what was seen before it is not known.
+        (&[FIRE, OVER, Do::Restart, KEY], false),
+        (&[KEY, FIRE, OVER, Do::Restart], true),
+        (&[KEY, FIRE, OVER, Do::Reboot, IDLE, KEY], false),
+    ];
+    for (story, latched) in cases {
+        let mut rig = Rig::new(motor(Locked));
+        for step in story {
+            let start = if matches!(step, Do::Reboot) { 100 } else { 0 };
+            rig.act(step);
+            let end = rig.now.boottime.max(std::time::Duration::from_secs(start));
+            rig.run_until(end + std::time::Duration::from_secs(10));
+        }
+        let slot = rig.door.authority().get(Slot::FireRelease);
+        assert_eq!(slot.is_some(), latched, "{story:?}: {:?}", rig.log);
+        let resets = rig
+            .events
+            .iter()
+            .filter(|event| *event == "FireReset")
+            .count();
+        assert!(latched || resets > 0, "{story:?}: {:?}", rig.events);
+    }
+}
+
+#[test]
+fn a_start_with_the_key_turned_keeps_the_latch_that_it_restores() {
+    for start in [Do::Restart, Do::Reboot] {
+        let mut rig = Rig::tell(
+            motor(Locked),
+            &[(5000, Do::Fire(true)), (9000, Do::Fire(false))],
+        );
+        rig.inputs.fire_reset = Some(true);
+        rig.act(&start);
+        rig.run_until(rig.now.boottime + std::time::Duration::from_secs(10));
+        let slot = rig.door.authority().get(Slot::FireRelease);
+        assert!(slot.is_some(), "{start:?}: {:?}", rig.log);
+        rig.act(&Do::FireReset(false));
+        rig.act(&Do::FireReset(true));
+        assert!(rig.door.authority().get(Slot::FireRelease).is_none());
+    }
+}
+
+#[test]
+fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
+    let mut rig = Rig::tell(
+        motor(Locked),
+        &[(5000, Do::Fire(true)), (9000, Do::Nothing)],
+    );
+    rig.inputs.fire = None;
+    rig.act(&Do::FireReset(true));
+    assert!(rig.door.authority().get(Slot::FireRelease).is_some());
+    rig.act(&Do::Fire(false));
+    assert!(rig.door.authority().get(Slot::FireRelease).is_none());
+}
