@@ -11,11 +11,12 @@
 //! product   := operand ((* | / | %) operand)*
 //! operand   := constant | path | function '(' condition (',' condition)* ')' | '(' condition ')'
 //! path      := name ('.' name | '[' string ']')*
+//! name      := word | '[[' any text without ']]' ']]'
 //! constant  := undefined | null | true | false | [-] number | string
 //! ```
 //!
 //! Keywords, functions and the names at the root of a document have no case; the names below do. A job's condition is a `condition` alone
-//! (or `*`, which is not part of the language). The grammar is that of "IoT Hub query language for device and module twins, jobs, and
+//! (or `*`, which is not part of the language). A name in `[[ ]]` is never a keyword. The grammar is that of "IoT Hub query language for device and module twins, jobs, and
 //! message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets, which the service is known to take or can do no harm.
 //!
 //! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is parsed prints as text that parses to the
@@ -61,10 +62,11 @@ pub fn parse(text: &str) -> Result<Query, QueryError> {
     parser::Parser::new(text)?.query()
 }
 
-/// Where a query names its collection, for those who do not have that collection; none if it names none that is known.
+/// The first keyword that a path of the query or condition names without brackets, such as `group` in `tags.group`. This language takes it;
+/// Azure IoT Hub asks for `tags.[[group]]`.
 #[must_use]
-pub fn source_position(text: &str) -> Option<Position> {
-    parser::Parser::new(text).ok()?.source_position()
+pub fn bare_keyword(text: &str) -> Option<&str> {
+    parser::bare_keyword(text)
 }
 
 /// Reads the condition of a query on devices: what stands after `WHERE`, and in a job.

@@ -7,6 +7,7 @@ use super::ast::{
     ProjectionItem, ProjectionValue, Query, Source,
 };
 use super::lexer::{is_word, is_word_start};
+use super::names::is_keyword;
 
 impl Display for Query {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -51,9 +52,11 @@ impl Display for ProjectionItem {
             ProjectionValue::Path(path) => write!(f, "{path}")?,
             ProjectionValue::Aggregate(aggregate) => write!(f, "{aggregate}")?,
         }
-        self.alias
-            .as_ref()
-            .map_or(Ok(()), |alias| write!(f, " AS {alias}"))
+        match &self.alias {
+            None => Ok(()),
+            Some(alias) if is_plain(alias) && !is_keyword(alias) => write!(f, " AS {alias}"),
+            Some(alias) => write!(f, " AS [[{alias}]]"),
+        }
     }
 }
 
@@ -72,8 +75,7 @@ impl Display for Aggregate {
 impl Display for Path {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (index, name) in self.segments.iter().enumerate() {
-            let is_plain = name.starts_with(is_word_start) && name.chars().all(is_word);
-            match (index, is_plain) {
+            match (index, is_plain(name)) {
                 (0, _) => f.write_str(name)?,
                 (_, true) => write!(f, ".{name}")?,
                 (_, false) => {
@@ -85,6 +87,11 @@ impl Display for Path {
         }
         Ok(())
     }
+}
+
+/// Whether a name can be written without brackets, if it is not a keyword.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(is_word_start) && name.chars().all(is_word)
 }
 
 /// How tightly an expression binds; what binds less than its surroundings ask for stands in parentheses.

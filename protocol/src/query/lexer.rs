@@ -4,11 +4,11 @@ use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use winnow::LocatingSlice;
-use winnow::combinator::{alt, dispatch, not, opt, peek, preceded, terminated};
+use winnow::combinator::{alt, delimited, dispatch, not, opt, peek, preceded, terminated};
 use winnow::error::ParserError;
 use winnow::prelude::*;
 use winnow::stream::Location as _;
-use winnow::token::{any, one_of, take_while};
+use winnow::token::{any, one_of, take_until, take_while};
 
 use super::error::{Position, QueryError};
 
@@ -23,6 +23,8 @@ pub(super) struct Token<'a> {
 pub(super) enum TokenKind<'a> {
     /// A name or keyword.
     Word(&'a str),
+    /// A name in `[[ ]]`, which is not a keyword.
+    Bracketed(&'a str),
     /// A number without sign, as it is written.
     Number(&'a str),
     /// What a string says.
@@ -37,6 +39,7 @@ impl fmt::Display for TokenKind<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Shown(text)),
+            Self::Bracketed(text) => write!(f, "`[[{}]]`", Shown(text)),
             Self::String(text) => write!(f, "the string '{}'", Shown(text)),
             Self::Symbol(text) => write!(f, "`{text}`"),
             Self::End => f.write_str("end"),
@@ -133,6 +136,7 @@ fn token<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
     dispatch! {peek(any);
         '\'' | '"' => string.map(TokenKind::String),
         '0'..='9' => number.map(TokenKind::Number),
+        '[' => bracket,
         c if is_word_start(c) => word.map(TokenKind::Word),
         _ => symbol.map(TokenKind::Symbol),
     }
@@ -164,6 +168,29 @@ fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
                 "brackets around a name with `-`, such as tags['my-tag'], or spaces around a minus",
             ),
         }),
+    }
+}
+
+/// A name in `[[ ]]`, or the symbol.
+fn bracket<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
+    let byte = input.current_token_start();
+    let wrong = |message: &str, expected| LexError {
+        byte,
+        message: message.to_owned(),
+        expected: Some(expected),
+    };
+    if !input.starts_with("[[") {
+        return symbol.map(TokenKind::Symbol).parse_next(input);
+    }
+    let name: Result<&str, LexError> =
+        delimited("[[", take_until(0.., "]]"), "]]").parse_next(input);
+    match name.map(str::trim) {
+        Err(_) => Err(wrong("the name has no end", "a closing `]]`")),
+        Ok("") => Err(wrong(
+            "the brackets are empty",
+            "a name, such as tags.[[group]]",
+        )),
+        Ok(name) => Ok(TokenKind::Bracketed(name)),
     }
 }
 

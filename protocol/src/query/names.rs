@@ -63,7 +63,7 @@ pub(super) fn canonical_root(source: Source, name: &str) -> Option<&'static str>
 }
 
 /// The words that are no names, in their usual spelling.
-pub(super) const KEYWORDS: [&str; 16] = [
+const KEYWORDS: [&str; 16] = [
     "SELECT",
     "TOP",
     "FROM",
@@ -81,3 +81,10 @@ pub(super) const KEYWORDS: [&str; 16] = [
     "null",
     "undefined",
 ];
+
+/// Whether a word without brackets is no name.
+pub(super) fn is_keyword(word: &str) -> bool {
+    KEYWORDS
+        .iter()
+        .any(|keyword| keyword.eq_ignore_ascii_case(word))
+}

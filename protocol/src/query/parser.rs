@@ -4,12 +4,24 @@ use super::MAX_CHARACTERS;
 use super::ast::{Condition, Path, Query, Source};
 use super::error::{Position, QueryError};
 use super::lexer::{Shown, Token, TokenKind, tokens};
-use super::names::{canonical_root, roots};
+use super::names::{canonical_root, is_keyword, roots};
 use cursor::either;
 
 mod cursor;
 mod expression;
 mod projection;
+
+/// See [`super::bare_keyword`].
+pub(super) fn bare_keyword(text: &str) -> Option<&str> {
+    let tokens = tokens(text).ok()?;
+    tokens.windows(2).find_map(|pair| match pair {
+        [dot, name] if dot.kind == TokenKind::Symbol(".") => match name.kind {
+            TokenKind::Word(word) if is_keyword(word) => Some(word),
+            _ => None,
+        },
+        _ => None,
+    })
+}
 
 /// Reads one text.
 pub(super) struct Parser<'a> {
@@ -84,12 +96,6 @@ impl<'a> Parser<'a> {
         };
         self.check_items(&query, &places)?;
         Ok(query)
-    }
-
-    /// Where the collection's name stands, if there is one.
-    pub(super) fn source_position(mut self) -> Option<Position> {
-        let (_, at) = self.source_ahead()?;
-        Some(Position::of(self.text, self.tokens[at].span.start))
     }
 
     /// What `FROM` says, and at which token: the names before it are those of its documents.
@@ -170,9 +176,9 @@ impl<'a> Parser<'a> {
     /// A name after a dot, where keywords are names too.
     fn member(&mut self) -> Result<String, QueryError> {
         match self.peek().kind {
-            TokenKind::Word(word) => {
+            TokenKind::Word(name) | TokenKind::Bracketed(name) => {
                 self.next += 1;
-                Ok(word.to_owned())
+                Ok(name.to_owned())
             }
             _ => Err(self.unexpected("a name")),
         }
@@ -190,19 +196,21 @@ impl<'a> Parser<'a> {
 
     /// Takes the name of the collection from the front, and gives the root its own spelling. `at` is the path's first token.
     fn resolve(&self, at: usize, mut segments: Vec<String>) -> Result<Path, QueryError> {
-        let prefix: &[&str] = match self.source {
-            Source::Devices => &["devices"],
-            Source::Modules => &["devices", "modules"],
-            Source::Jobs => &["devices", "jobs"],
+        let prefixes: &[&[&str]] = match self.source {
+            Source::Devices => &[&["devices"]],
+            // The Azure CLI writes `devices.deviceId` of modules.
+            Source::Modules => &[&["devices", "modules"], &["devices"]],
+            Source::Jobs => &[&["devices", "jobs"]],
         };
-        let is_prefixed = segments.len() > prefix.len()
-            && prefix
-                .iter()
-                .zip(&segments)
-                .all(|(known, segment)| known.eq_ignore_ascii_case(segment));
-        if is_prefixed {
-            segments.drain(..prefix.len());
-        }
+        let is_prefix = |prefix: &&&[&str]| {
+            segments.len() > prefix.len()
+                && prefix
+                    .iter()
+                    .zip(&segments)
+                    .all(|(known, segment)| known.eq_ignore_ascii_case(segment))
+        };
+        let prefix = prefixes.iter().find(is_prefix);
+        segments.drain(..prefix.map_or(0, |prefix| prefix.len()));
         let root = canonical_root(self.source, &segments[0]).ok_or_else(|| {
             self.error_at(
                 at,

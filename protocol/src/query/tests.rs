@@ -62,6 +62,10 @@ fn documented_queries_are_read() {
             "SELECT tags.from AS x FROM devices.modules",
         ),
         (
+            "SELECT * FROM devices.modules WHERE devices.deviceId = 'a' AND devices.modules.moduleId = 'b'",
+            "SELECT * FROM devices.modules WHERE deviceId = 'a' AND moduleId = 'b'",
+        ),
+        (
             "SELECT AVG(tags.a), sum(tags.b), Min(tags.c), MAX(tags.d) AS d FROM devices",
             "SELECT AVG(tags.a), SUM(tags.b), MIN(tags.c), MAX(tags.d) AS d FROM devices",
         ),
@@ -121,6 +125,9 @@ fn mistakes_have_a_place_and_say_what_was_expected() {
         ("tags.a IN []", 1, 12, "unexpected `]`; expected a constant".to_owned()),
         ("tags.a IN [tags.b]", 1, 12, "unexpected `tags`; expected a constant".to_owned()),
         ("tags.a IN [1 2]", 1, 14, "unexpected `2`; expected `,` or `]`".to_owned()),
+        ("tags.[[group = 1", 1, 6, "the name has no end; expected a closing `]]`".to_owned()),
+        ("tags.[[ ]] = 1", 1, 6, "the brackets are empty; expected a name, such as tags.[[group]]".to_owned()),
+        ("tags[[group]] = 1", 1, 5, format!("unexpected `[[group]]`; {after_value} or the end")),
         ("tags. = 1", 1, 7, "unexpected `=`; expected a name".to_owned()),
         ("tags[0] = 1", 1, 6, "unexpected `0`; expected a name in quotes".to_owned()),
         ("-tags.a = 1", 1, 2, "unexpected `tags`; expected a number".to_owned()),
@@ -168,15 +175,96 @@ fn mistakes_have_a_place_and_say_what_was_expected() {
     );
 }
 
+/// Each row: a text with `[[ ]]`, and the text without them that means the same.
 #[test]
-fn a_collection_has_a_place() {
-    let place = |text: &str| source_position(text).map(|at| (at.line, at.column));
-    assert_eq!(
-        place("SELECT tags.from\nFROM  devices.modules"),
-        Some((2, 7))
-    );
-    assert_eq!(place("SELECT * FROM twins"), None);
-    assert_eq!(place("SELECT *"), None);
+fn a_name_in_double_brackets_is_never_a_keyword() {
+    for (bracketed, plain) in [
+        ("tags.[[group]] = 'US'", "tags.group = 'US'"),
+        ("tags.[[group]].[[by]] = 1", "tags['group']['by'] = 1"),
+        ("[[tags]].a = 1", "tags.a = 1"),
+        ("[[TAGS]].a = 1", "tags.a = 1"),
+        ("[[devices]].[[tags]].a = 1", "devices.tags.a = 1"),
+        ("[[deviceId]] IN ['a']", "deviceId IN ['a']"),
+        (
+            "[[properties]].[[Desired]].x = 1",
+            "properties.desired.x = 1",
+        ),
+        ("tags.[[my-tag]] = 1", "tags['my-tag'] = 1"),
+        ("tags.[[ a b ]] = 1", "tags['a b'] = 1"),
+        ("tags.[[it's]] = 1", r"tags['it\'s'] = 1"),
+        ("tags.[[[a]] = 1", "tags['[a'] = 1"),
+        ("tags.[[a]b]] = 1", "tags['a]b'] = 1"),
+        ("tags.[[true]] = true", "tags['true'] = true"),
+        ("NOT [[tags]].[[not]]", "NOT tags['not']"),
+        ("IS_DEFINED(tags.[[in]])", "IS_DEFINED(tags['in'])"),
+        (
+            "STARTSWITH(tags.[[as]], 'x')",
+            "STARTSWITH(tags['as'], 'x')",
+        ),
+        (
+            "1 + tags.[[or]] > tags.[[and]]",
+            "1 + tags['or'] > tags['and']",
+        ),
+        ("tags.[[x]] IN [tags_free]", ""),
+    ] {
+        let read = parse_condition(bracketed);
+        if plain.is_empty() {
+            assert!(read.is_err(), "{bracketed}");
+            continue;
+        }
+        let read = read.unwrap();
+        assert_eq!(Ok(&read), parse_condition(plain).as_ref(), "{bracketed}");
+        assert_eq!(Ok(&read), parse_condition(&read.to_string()).as_ref());
+    }
+    for (bracketed, plain) in [
+        (
+            "SELECT tags.[[group]].[[name]], COUNT() AS n FROM devices GROUP BY tags.[[group]].[[name]]",
+            "SELECT tags.group.name, COUNT() AS n FROM devices GROUP BY tags.group.name",
+        ),
+        (
+            "SELECT MAX(tags.[[top]]) AS n FROM devices WHERE [[status]] = 'enabled'",
+            "SELECT MAX(tags.top) AS n FROM devices WHERE status = 'enabled'",
+        ),
+        (
+            "SELECT [[deviceId]] AS [[id]] FROM devices",
+            "SELECT deviceId AS id FROM devices",
+        ),
+        ("SELECT tags.[[from]] FROM devices.jobs", ""),
+        (
+            "SELECT tags.[[from]] FROM devices",
+            "SELECT tags.from FROM devices",
+        ),
+    ] {
+        let read = parse(bracketed);
+        if plain.is_empty() {
+            assert!(read.is_err(), "{bracketed}");
+            continue;
+        }
+        let read = read.unwrap();
+        assert_eq!(Ok(&read), parse(plain).as_ref(), "{bracketed}");
+        assert_eq!(Ok(&read), parse(&read.to_string()).as_ref());
+    }
+    // Only in brackets can an alias be a keyword, or hold what words do not.
+    for alias in ["group", "my-tag", "a b", "7"] {
+        let read = parse(&format!("SELECT deviceId AS [[{alias}]] FROM devices")).unwrap();
+        assert_eq!(column_names(read.items()), [alias]);
+        assert_eq!(Ok(&read), parse(&read.to_string()).as_ref(), "{read}");
+    }
+}
+
+#[test]
+fn a_bare_keyword_in_a_path_is_found() {
+    for (text, expected) in [
+        ("tags.group = 'US'", Some("group")),
+        ("tags.a = 1 AND tags.Select.x = 2", Some("Select")),
+        ("SELECT tags.from FROM devices", Some("from")),
+        ("tags.[[group]] = 'US'", None),
+        ("tags['group'] = 'US'", None),
+        ("tags.a = '.group' OR NOT tags.b", None),
+        ("tags.a = 'no end", None),
+    ] {
+        assert_eq!(bare_keyword(text), expected, "{text}");
+    }
 }
 
 #[test]
@@ -493,7 +581,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_parser_panic_and_every_mistake_is_in_the_text(text in nearly()) {
-        let _ = source_position(&text);
+        let _ = bare_keyword(&text);
         for error in [parse(&text).err(), parse_condition(&text).err()].into_iter().flatten() {
             prop_assert!(text.is_char_boundary(error.position.byte));
             let shown = error.caret(&text);

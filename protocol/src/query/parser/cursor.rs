@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::query::error::{Position, QueryError};
 use crate::query::lexer::{Token, TokenKind};
-use crate::query::names::KEYWORDS;
+use crate::query::names::is_keyword;
 
 impl<'a> Parser<'a> {
     /// The name of the function, if a call comes next.
@@ -104,11 +104,20 @@ impl<'a> Parser<'a> {
 
     pub(super) fn name(&mut self, expected: &str) -> Result<&'a str, QueryError> {
         match self.peek().kind {
-            TokenKind::Word(word) if !is_keyword(word) => {
+            TokenKind::Word(name) | TokenKind::Bracketed(name) if self.is_name() => {
                 self.next += 1;
-                Ok(word)
+                Ok(name)
             }
             _ => Err(self.unexpected(expected)),
+        }
+    }
+
+    /// Whether a name comes next that is not a keyword.
+    pub(super) fn is_name(&self) -> bool {
+        match self.peek().kind {
+            TokenKind::Word(word) => !is_keyword(word),
+            TokenKind::Bracketed(_) => true,
+            _ => false,
         }
     }
 
@@ -123,12 +132,6 @@ impl<'a> Parser<'a> {
         }
         Ok(items)
     }
-}
-
-pub(super) fn is_keyword(word: &str) -> bool {
-    KEYWORDS
-        .iter()
-        .any(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
 /// `a, b or c`.

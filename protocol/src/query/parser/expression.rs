@@ -3,7 +3,7 @@
 use serde_json::Number;
 
 use super::Parser;
-use super::cursor::{either, is_keyword};
+use super::cursor::either;
 use crate::query::MAX_DEPTH;
 use crate::query::ast::{ArithmeticOperator, ComparisonOperator, Constant, Expression, Function};
 use crate::query::error::QueryError;
@@ -142,9 +142,10 @@ impl Parser<'_> {
         if let Some(word) = self.called() {
             return self.deeper(|parser| parser.call(word));
         }
-        match &self.peek().kind {
-            TokenKind::Word(word) if !is_keyword(word) => self.path().map(Expression::Path),
-            _ => self.constant_or(A_VALUE).map(Expression::Constant),
+        if self.is_name() {
+            self.path().map(Expression::Path)
+        } else {
+            self.constant_or(A_VALUE).map(Expression::Constant)
         }
     }
 

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Parser;
-use super::cursor::is_keyword;
 use crate::query::MAX_GROUP_BY;
 use crate::query::ast::{
     Aggregate, Path, Projection, ProjectionItem, ProjectionValue, Query, Source,
 };
 use crate::query::error::QueryError;
-use crate::query::lexer::{Shown, TokenKind};
+use crate::query::lexer::Shown;
 use crate::query::rows::column_names;
 
 impl Parser<'_> {
@@ -27,14 +26,10 @@ impl Parser<'_> {
         self.item_at = self.next;
         let value = match self.aggregate()? {
             Some(aggregate) => ProjectionValue::Aggregate(aggregate),
-            None => match &self.peek().kind {
-                TokenKind::Word(word) if !is_keyword(word) => ProjectionValue::Path(self.path()?),
-                _ => {
-                    return Err(
-                        self.unexpected("`*`, a property or one of COUNT, AVG, SUM, MIN, MAX")
-                    );
-                }
-            },
+            None if self.is_name() => ProjectionValue::Path(self.path()?),
+            None => {
+                return Err(self.unexpected("`*`, a property or one of COUNT, AVG, SUM, MIN, MAX"));
+            }
         };
         let alias = if self.eat_keyword("AS") {
             Some(self.name("a name for the answer")?.to_owned())
