@@ -22,6 +22,7 @@ pub mod connection_string;
 pub mod downlink;
 pub mod error;
 pub mod id;
+mod integer;
 pub mod job;
 pub mod method;
 pub mod query;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::MethodName;
+use crate::integer::Integer;
 
 /// The longest payload, of request and of answer.
 pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
@@ -169,27 +170,28 @@ impl<'de> Deserialize<'de> for MethodRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// As clients send it: any timeout may be missing or null.
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", expecting = "a JSON object")]
         struct Wire {
             method_name: MethodName,
             #[serde(default)]
-            response_timeout_in_seconds: Option<i64>,
+            response_timeout_in_seconds: Option<Integer>,
             /// What `responseTimeoutInSeconds` was called in 2016.
             #[serde(default)]
-            timeout_in_seconds: Option<i64>,
+            timeout_in_seconds: Option<Integer>,
             #[serde(default)]
-            connect_timeout_in_seconds: Option<i64>,
+            connect_timeout_in_seconds: Option<Integer>,
             #[serde(default)]
             payload: Option<Box<RawValue>>,
         }
 
         let wire = Wire::deserialize(deserializer)?;
         let mut request = Self::new(wire.method_name);
-        if let Some(seconds) = wire.response_timeout_in_seconds.or(wire.timeout_in_seconds) {
+        if let Some(Integer(seconds)) = wire.response_timeout_in_seconds.or(wire.timeout_in_seconds)
+        {
             request.response_timeout_in_seconds =
                 response_timeout(seconds).map_err(D::Error::custom)?;
         }
-        if let Some(seconds) = wire.connect_timeout_in_seconds {
+        if let Some(Integer(seconds)) = wire.connect_timeout_in_seconds {
             request.connect_timeout_in_seconds =
                 connect_timeout(seconds).map_err(D::Error::custom)?;
         }

@@ -10,6 +10,7 @@ use crate::service::Services;
 
 /// The body.
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
 pub(super) struct QueryRequest {
     query: Option<String>,
 }

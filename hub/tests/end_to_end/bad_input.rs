@@ -8,9 +8,9 @@ use door_hub::{Hub, StartError};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer, in_an_hour};
+use crate::harness::{Answer, TestHub, answer, in_an_hour};
 
 #[tokio::test]
 async fn nobody_gets_in_without_a_good_token() {
@@ -73,6 +73,186 @@ async fn nobody_gets_in_without_a_good_token() {
         .status,
         401
     );
+}
+
+/// Every integer that a body has a place for.
+const INTEGERS: [(&str, &str); 6] = [
+    ("/twins/nobody/methods", "responseTimeoutInSeconds"),
+    ("/twins/nobody/methods", "timeoutInSeconds"),
+    ("/twins/nobody/methods", "connectTimeoutInSeconds"),
+    ("/jobs/v2/", "cloudToDeviceMethod.responseTimeoutInSeconds"),
+    ("/jobs/v2/", "cloudToDeviceMethod.connectTimeoutInSeconds"),
+    ("/jobs/v2/", "maxExecutionTimeInSeconds"),
+];
+
+/// Puts `value` where an integer of a body stands, and returns the answer.
+async fn with_integer(hub: &TestHub, (path, member): (&str, &str), value: &Value) -> Answer {
+    let call = json!({ "methodName": "lockDoor", "payload": "30" });
+    if !path.starts_with("/jobs") {
+        let mut body = call;
+        body[member] = value.clone();
+        return hub.post(path, body).await;
+    }
+    let mut job = json!({
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": call,
+        "queryCondition": "*",
+        "startTime": "2099-01-01T00:00:00Z",
+    });
+    match member.split_once('.') {
+        Some((outer, inner)) => job[outer][inner] = value.clone(),
+        None => job[member] = value.clone(),
+    }
+    let number = hub
+        .get("/jobs/v2/query")
+        .await
+        .body
+        .as_array()
+        .unwrap()
+        .len();
+    hub.put(&format!("{path}job-{number}"), job).await
+}
+
+#[tokio::test]
+async fn an_integer_of_a_body_may_be_a_string() {
+    let hub = TestHub::start().await;
+    for place in INTEGERS {
+        for value in [
+            json!(30),
+            json!("30"),
+            json!(" 30 "),
+            json!("+30"),
+            json!(null),
+        ] {
+            let taken = with_integer(&hub, place, &value).await;
+            // A call that was read finds out that there is no such device.
+            let expected = if place.0.starts_with("/jobs") {
+                200
+            } else {
+                404
+            };
+            assert_eq!(taken.status, expected, "{place:?} {value}: {}", taken.body);
+        }
+        for value in [
+            json!("30s"),
+            json!(""),
+            json!("30.0"),
+            json!("0x1e"),
+            json!(30.5),
+            json!(true),
+            json!([30]),
+            json!({ "seconds": 30 }),
+            json!("-1"),
+            json!("99999999999999999999"),
+        ] {
+            let refused = with_integer(&hub, place, &value).await;
+            let said = refused.body["Message"].as_str().unwrap();
+            assert_eq!(refused.status, 400, "{place:?} {value}: {said}");
+            let member = place.1.rsplit('.').next().unwrap().to_lowercase();
+            let named = said.to_lowercase().contains(&member);
+            assert!(named, "{place:?} {value}: {said}");
+            speaks_no_rust(said);
+        }
+    }
+}
+
+fn speaks_no_rust(message: &str) {
+    let words = message.split(|c: char| !c.is_alphanumeric());
+    for word in words {
+        let rust = [
+            "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f64", "usize",
+        ];
+        let names = [
+            "struct", "enum", "Wire", "Option", "Vec", "variant", "tuple",
+        ];
+        let found = rust.iter().chain(&names).any(|name| *name == word);
+        assert!(!found, "{word}: {message}");
+    }
+}
+
+/// Each body with each of its members of another type.
+#[tokio::test]
+async fn a_member_of_another_type_is_refused_in_plain_words() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let sas = json!({ "type": "sas", "symmetricKey": {}, "x509Thumbprint": {} });
+    let call =
+        json!({ "methodName": "m", "responseTimeoutInSeconds": 30, "connectTimeoutInSeconds": 0 });
+    let twin = json!({ "tags": {}, "properties": { "desired": {} } });
+    let job = json!({
+        "jobId": "job",
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": call,
+        "updateTwin": twin,
+        "queryCondition": "*",
+        "startTime": "2099-01-01T00:00:00Z",
+        "maxExecutionTimeInSeconds": 60,
+    });
+    let device =
+        json!({ "deviceId": "d", "status": "enabled", "statusReason": "", "authentication": sas });
+    let mut item = device.clone();
+    for (member, value) in [
+        ("id", "d"),
+        ("importMode", "create"),
+        ("eTag", "*"),
+        ("twinETag", "*"),
+    ] {
+        item[member] = json!(value);
+    }
+    item["tags"] = json!({});
+    item["properties"] = json!({ "desired": {} });
+    for (method, path, body) in [
+        (Method::POST, "/twins/door/methods", call),
+        (Method::PATCH, "/twins/door", twin),
+        (Method::PUT, "/jobs/v2/job", job),
+        (Method::PUT, "/devices/d", device),
+        (Method::POST, "/devices", json!([item])),
+        (
+            Method::POST,
+            "/devices/query",
+            json!({ "query": "SELECT * FROM devices" }),
+        ),
+    ] {
+        let mut refused = 0;
+        for place in places(&body) {
+            for wrong in [
+                json!(7.5),
+                json!("x"),
+                json!(true),
+                json!([1]),
+                json!({ "a": 1 }),
+            ] {
+                let mut body = body.clone();
+                *body.pointer_mut(&place).unwrap() = wrong;
+                let answer = answer(hub.request(method.clone(), path).json(&body)).await;
+                speaks_no_rust(&answer.body.to_string());
+                refused += u32::from(answer.status == 400);
+            }
+        }
+        assert!(refused >= 4, "{path}: {refused} bodies were refused");
+    }
+}
+
+/// The pointers of all members, at any depth, and of the whole.
+fn places(value: &Value) -> Vec<String> {
+    let members: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), value))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let below = members.into_iter().flat_map(|(name, value)| {
+        places(value)
+            .into_iter()
+            .map(move |place| format!("/{name}{place}"))
+    });
+    std::iter::once(String::new()).chain(below).collect()
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::JobType;
 use crate::id::JobId;
+use crate::integer::Integer;
 use crate::method::MethodRequest;
 use crate::time;
 use crate::twin::TwinPatch;
@@ -89,7 +90,7 @@ impl Serialize for JobRequest {
 impl<'de> Deserialize<'de> for JobRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", expecting = "a JSON object")]
         struct Wire {
             #[serde(default)]
             job_id: Option<JobId>,
@@ -103,7 +104,7 @@ impl<'de> Deserialize<'de> for JobRequest {
             #[serde(default, with = "time::optional")]
             start_time: Option<Timestamp>,
             #[serde(default)]
-            max_execution_time_in_seconds: Option<i64>,
+            max_execution_time_in_seconds: Option<Integer>,
             // Of 2016. Passing it over would do the job to devices that were not meant.
             #[serde(default)]
             device_ids: Option<IgnoredAny>,
@@ -146,7 +147,7 @@ impl<'de> Deserialize<'de> for JobRequest {
         let max_execution_time = match wire.max_execution_time_in_seconds {
             None => DEFAULT_MAX_EXECUTION_TIME,
             // A number of 32 bits is 136 years, and leaves room to add it to a time.
-            Some(seconds) => u32::try_from(seconds)
+            Some(Integer(seconds)) => u32::try_from(seconds)
                 .map(|seconds| Duration::from_secs(seconds.into()))
                 .map_err(|_| {
                     D::Error::custom(format!(

@@ -91,6 +91,7 @@ impl Serialize for TwinPatch {
 impl<'de> Deserialize<'de> for TwinPatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
+        #[serde(expecting = "a JSON object")]
         struct Wire {
             #[serde(default)]
             etag: Option<String>,
@@ -101,6 +102,7 @@ impl<'de> Deserialize<'de> for TwinPatch {
         }
 
         #[derive(Deserialize)]
+        #[serde(expecting = "a JSON object")]
         struct Properties {
             #[serde(default)]
             desired: SectionPatch,

@@ -35,7 +35,7 @@ pub(crate) struct Device {
 
 /// How it authenticates.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct Authentication {
     #[serde(deserialize_with = "secret")]
     symmetric_key: Option<SymmetricKey>,
@@ -61,7 +61,7 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Symmetric
 
 /// The thumbprints of self-signed certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct Thumbprints {
     pub(crate) primary_thumbprint: Option<String>,
     pub(crate) secondary_thumbprint: Option<String>,
@@ -75,7 +75,7 @@ struct Capabilities {
 
 /// The body of `PUT /devices/{id}`; read-only members and those of edge devices are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct DeviceUpdate {
     device_id: Option<String>,
     status: Option<String>,

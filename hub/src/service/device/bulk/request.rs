@@ -109,7 +109,7 @@ pub(super) enum Operation {
 
 /// The members that say what an item is. Those of the identity and of the twin are read by their own types.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Head {
     id: Option<String>,
     module_id: Option<String>,
