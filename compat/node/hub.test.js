@@ -157,16 +157,26 @@ test('devices are added, updated and removed by the dozen', async () => {
 test('what is not built is missing and says so', async () => {
   await register('node-whole');
   for (const [what, attempt] of [
-    ['modules are', () => registry.getModulesOnDevice('node-whole')],
     ['modules are', () => registry.addModule({ deviceId: 'node-whole', moduleId: 'camera' })],
-    ['configurations and deployments are', () => registry.getConfigurations()],
-    ['import and export jobs are', () => registry.listJobs()],
+    ['configurations and deployments are', () => registry.getConfiguration('doors')],
+    ['import and export jobs are', () => registry.getJob('4711')],
   ]) {
     await assert.rejects(attempt(), (error) => {
       assert.equal(error.response?.statusCode ?? error.statusCode, 404);
       assert.match(error.responseBody ?? error.message, new RegExp(`${what} not built into this hub`));
       return true;
     });
+  }
+});
+
+test('lists of what is not built are empty', async () => {
+  await register('node-whole-lists');
+  for (const list of [
+    () => registry.getModulesOnDevice('node-whole-lists'),
+    () => registry.getConfigurations(),
+    () => registry.listJobs(),
+  ]) {
+    assert.deepEqual(value(await list()), []);
   }
 });
 

@@ -90,8 +90,9 @@ def test_many_devices_are_made_changed_and_removed_in_one_call(hub):
 def test_what_is_not_built_fails_as_missing(hub):
     hub.device_connection_string("whole")
     call = CloudToDeviceMethod(method_name="lockDoor")
+    assert hub.registry.get_modules("whole") == []
+    assert hub.registry.get_configurations() == []
     for attempt in [
-        lambda: hub.registry.get_modules("whole"),
         lambda: hub.registry.create_module_with_sas("whole", "camera", "me", "", ""),
         lambda: hub.registry.get_module_twin("whole", "camera"),
         lambda: hub.registry.invoke_device_module_method("whole", "camera", call),

@@ -127,6 +127,12 @@ fn router(services: &Services, names: &HostNames, certificate_end: CertificateEn
             [(service, get(twin::get).patch(twin::patch).put(twin::put))],
         )
         .at_any_length("/twins/{id}/methods", [(service, post(method::post))])
+        .at("/jobs", [(read, get(not_built::empty_list))])
+        .at("/configurations", [(read, get(not_built::empty_list))])
+        .at(
+            "/devices/{id}/modules",
+            [(read, get(not_built::no_modules))],
+        )
         .at(
             "/jobs/v2/query",
             [(service, get(job::list).put(job::put_query))],

@@ -2,11 +2,29 @@
 //! says so, lest anybody look for a mistake of his own.
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::Uri;
+use axum::response::Response;
 use axum::routing::any;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::id::DeviceId;
 
-use super::HttpError;
+use super::{HttpError, Id, json_response};
+use crate::service::Services;
+
+/// A list of what this hub never holds: clients that show several lists at once go on with the others.
+pub(super) async fn empty_list() -> Response {
+    json_response(&[(); 0])
+}
+
+/// The modules of a device, which has none.
+pub(super) async fn no_modules(
+    State(services): State<Services>,
+    Id(device): Id<DeviceId>,
+) -> Result<Response, HttpError> {
+    services.device.get(&device).await?;
+    Ok(empty_list().await)
+}
 
 /// The error for a path that this hub would serve if it had all that Azure has; `None` for any other path.
 pub(super) fn not_built(path: &str) -> Option<HttpError> {
@@ -27,7 +45,7 @@ pub(super) fn not_built(path: &str) -> Option<HttpError> {
             "digital twins are",
             "twins and methods are at /twins/{id}",
         ),
-        ["jobs"] | ["jobs", "create"] => (
+        ["jobs", "create"] => (
             ErrorCode::GenericNotFound,
             "import and export jobs are",
             "POST /devices takes up to 100 devices; jobs over twins and methods are at /jobs/v2",

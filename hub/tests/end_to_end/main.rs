@@ -6,6 +6,7 @@
 )]
 
 mod audit;
+mod azure_cli;
 mod backup;
 mod bad_input;
 mod bulk;

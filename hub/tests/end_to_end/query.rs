@@ -226,16 +226,6 @@ async fn every_refused_query_says_where_and_why() {
     );
     for (query, place, reason) in [
         (
-            "SELECT * FROM devices.modules",
-            "line 1, column 15",
-            "modules are not built",
-        ),
-        (
-            "SELECT COUNT() AS n\nFROM  devices.modules",
-            "line 2, column 7",
-            "modules are not built",
-        ),
-        (
             "SELECT * FROM doors",
             "line 1, column 15",
             "expected `devices`",
