@@ -231,10 +231,13 @@ impl Tally {
     }
 }
 
-/// What the doors' answers mean for a script: all there, all refused by their rules, or neither.
+/// What the doors' answers mean for a script: all there, all refused by their rules, or neither. Without a door nothing is
+/// there.
 pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
     let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED);
-    if rows.iter().all(|row| row.progress == Progress::Reached) {
+    if rows.is_empty() {
+        ExitStatus::Incomplete
+    } else if rows.iter().all(|row| row.progress == Progress::Reached) {
         ExitStatus::Success
     } else if rows.iter().all(refused) {
         ExitStatus::Refused

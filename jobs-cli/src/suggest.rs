@@ -8,8 +8,11 @@ pub(crate) fn closest<'a>(
     let allowed = 1 + given.chars().count() / 4;
     candidates
         .into_iter()
+        // It is known already, if only to Azure's queries, which lag behind.
+        .filter(|candidate| *candidate != given)
         .map(|candidate| (distance(given, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        // Of a single character that differs nothing is left.
+        .filter(|(distance, _)| *distance <= allowed && *distance < given.chars().count())
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -49,5 +52,7 @@ mod tests {
         assert_eq!(closest("vualt", doors), Some("vault"));
         assert_eq!(closest("roof", doors), None);
         assert_eq!(closest("x", []), None);
+        assert_eq!(closest("9", ["1", "2"]), None);
+        assert_eq!(closest("vault", doors), None);
     }
 }

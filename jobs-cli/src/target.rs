@@ -1,5 +1,7 @@
 //! Which doors: names, places and conditions become a condition of the query language, or several where the names are too many for one.
 
+mod place;
+
 use std::collections::VecDeque;
 
 use doorctl::{ClientError, Page};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
 use crate::session::Session;
+use place::Places;
 
 /// The longest query, or condition of a job, that a hub takes.
 const MAX_QUERY: usize = 8_192;
@@ -30,6 +33,7 @@ pub(crate) struct Target {
     pub(crate) names: Vec<DeviceId>,
     /// Conditions that a hub takes, which choose the same doors together, each door by one of them: `condition` itself, unless it is too long.
     parts: Vec<String>,
+    places: Places,
 }
 
 /// What there is of doors that were chosen.
@@ -76,30 +80,33 @@ impl Target {
             check(condition)?;
             others.push(condition.trim().to_owned());
         }
+        let places = Places::of(args);
         if names.is_empty() && others.is_empty() {
-            let all = || Self::of("*".to_owned(), names);
+            let all = || Self::of("*".to_owned(), names, places);
             return Ok(args.all.then(all));
         }
         let named = (!names.is_empty()).then(|| any_of_these(&names));
         let condition = all_of(named.as_ref().into_iter().chain(&others));
         if condition.len() <= MAX_CONDITION {
-            return Ok(Some(Self::of(condition, names)));
+            return Ok(Some(Self::of(condition, names, places)));
         }
         match parts(&names, &others) {
             Some(parts) => Ok(Some(Self {
                 condition,
                 names,
                 parts,
+                places,
             })),
             None => Err(too_long(condition.chars().count()).into()),
         }
     }
 
-    fn of(condition: String, names: Vec<DeviceId>) -> Self {
+    fn of(condition: String, names: Vec<DeviceId>, places: Places) -> Self {
         Self {
             parts: vec![condition.clone()],
             condition,
             names,
+            places,
         }
     }
 
@@ -220,7 +227,7 @@ fn too_long(characters: usize) -> Failure {
     Failure::new(format!(
         "the condition for these doors has {characters} characters; a hub takes at most {MAX_CONDITION}, for what is asked around it counts too"
     ))
-    .next("tag the doors first (doorctl devices tag DOOR group=x), then: --where \"tags.group = 'x'\"")
+    .next("tag the doors first (doorctl devices tag DOOR batch=x), then: --where \"tags.batch = 'x'\"")
 }
 
 /// Conditions that all have to hold, as one.

@@ -118,9 +118,11 @@ pub enum ConnectionState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Thumbprints {
-    /// Of the first.
+    /// Of the first; twins of Azure spell it with a capital.
+    #[serde(alias = "PrimaryThumbprint")]
     pub primary_thumbprint: Option<String>,
     /// Of the second.
+    #[serde(alias = "SecondaryThumbprint")]
     pub secondary_thumbprint: Option<String>,
 }
 

@@ -111,9 +111,9 @@ pub(crate) struct NowArgs {
     /// To come online: 0 to 5 min.
     #[arg(long, default_value = "10s", value_parser = period_or_zero, value_name = "DURATION")]
     pub(crate) connect_timeout: Duration,
-    /// To answer: 5 s to 5 min.
-    #[arg(long, default_value = "30s", value_parser = period, value_name = "DURATION")]
-    pub(crate) response_timeout: Duration,
+    /// To answer: 5 s to 5 min, at least --connect-timeout [default: the greater of that and 30s].
+    #[arg(long, value_parser = period, value_name = "DURATION")]
+    pub(crate) response_timeout: Option<Duration>,
     /// To get there after it has accepted (a door that stands open, say); past it the exit status is 3.
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) deadline: Option<Duration>,

@@ -162,7 +162,7 @@ Examples:
 Examples:
   doorctl jobs tags --set wing=east --building 43 --floor 3
   doorctl jobs tags --set access.group=staff --remove old lobby-east lobby-west
-  doorctl jobs tags --set group=night --where \"tags.wing = 'east'\" --at 22:00
+  doorctl jobs tags --set shift=night --where \"tags.wing = 'east'\" --at 22:00
 
 Afterwards: doorctl jobs lock --where \"tags.wing = 'east'\"")]
     Tags(TagsArgs),
@@ -281,7 +281,7 @@ pub(crate) struct CallArgs {
     /// To come online: 0 to 5 min.
     #[arg(long, default_value = "2m", value_parser = period_or_zero, value_name = "DURATION")]
     pub(crate) connect_timeout: Duration,
-    /// To answer: 5 s to 5 min.
-    #[arg(long, default_value = "30s", value_parser = period, value_name = "DURATION")]
-    pub(crate) response_timeout: Duration,
+    /// To answer: 5 s to 5 min, at least --connect-timeout [default: the greater of that and 30s].
+    #[arg(long, value_parser = period, value_name = "DURATION")]
+    pub(crate) response_timeout: Option<Duration>,
 }

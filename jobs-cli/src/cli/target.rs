@@ -21,4 +21,7 @@ pub(crate) struct TargetArgs {
     /// Every door.
     #[arg(long, conflicts_with_all = ["doors", "building", "floor", "condition"])]
     pub(crate) all: bool,
+    /// Go on when no door is assigned to a given building or floor.
+    #[arg(long)]
+    pub(crate) allow_none: bool,
 }

@@ -99,9 +99,10 @@ pub(crate) struct InvokeArgs {
     /// What to hand to it: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
-    /// How long to wait for the door's answer: 5 s to 5 min.
-    #[arg(long, default_value = "30s", value_parser = period, value_name = "DURATION")]
-    pub(crate) response_timeout: Duration,
+    /// How long to wait for the door's answer: 5 s to 5 min, at least --connect-timeout [default: the
+    /// greater of that and 30s].
+    #[arg(long, value_parser = period, value_name = "DURATION")]
+    pub(crate) response_timeout: Option<Duration>,
     /// How long to wait for the door to come online: 0 to 5 min.
     #[arg(long, default_value = "0", value_parser = period_or_zero, value_name = "DURATION")]
     pub(crate) connect_timeout: Duration,

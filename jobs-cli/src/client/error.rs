@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use iothub_protocol::ErrorCode;
 use iothub_protocol::connection_string::HostName;
+use iothub_protocol::{ErrorCode, JobId};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
@@ -87,6 +87,9 @@ pub enum ClientError {
     /// An id that no path can carry.
     #[error("`{0}` cannot be addressed over HTTP")]
     Unaddressable(String),
+    /// The hub answered 200 for a job that it does not know, as Azure does.
+    #[error("the hub knows no job `{0}`")]
+    NoSuchJob(JobId),
 }
 
 impl ClientError {
@@ -95,6 +98,7 @@ impl ClientError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused(refusal) => refusal.code,
+            Self::NoSuchJob(_) => Some(ErrorCode::JobNotFound),
             _ => None,
         }
     }

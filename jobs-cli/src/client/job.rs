@@ -3,6 +3,8 @@
 use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJob, JobRequest, JobResponse, JobStatus};
 use reqwest::Method;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::error::ClientError;
 use super::{HubClient, Repeat};
@@ -29,10 +31,10 @@ impl HubClient {
     ///
     /// # Errors
     ///
-    /// `JobNotFound`, or any other [`ClientError`].
+    /// [`ClientError::NoSuchJob`] and `JobNotFound`, or any other [`ClientError`].
     pub async fn job(&self, id: &JobId) -> Result<JobResponse, ClientError> {
         let request = self.get(&["jobs", "v2", id.as_str()])?;
-        self.send(&request).await?.json("a job")
+        read(id, &self.send(&request).await?.body)
     }
 
     /// Cancels a job that has not started.
@@ -76,7 +78,7 @@ impl HubClient {
             let page = self
                 .page(request, continuation.as_deref(), "a list of jobs")
                 .await?;
-            jobs.extend(page.items);
+            jobs.extend(page.items.into_iter().map(with_readable_payload));
             continuation = page.continuation;
             if continuation.is_none() {
                 return Ok(jobs);
@@ -95,5 +97,115 @@ impl HubClient {
             "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{id}'"
         ))
         .await
+    }
+}
+
+/// A job, or the error for a job that does not exist: Azure answers 200 with type and status `unknown` then.
+fn read(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
+    let not_a_job = |source| ClientError::Answer {
+        what: "a job",
+        source,
+    };
+    let document: Value = serde_json::from_slice(body).map_err(not_a_job)?;
+    let word = |member: &str| {
+        document
+            .get(member)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let is_unknown = |member| word(member).eq_ignore_ascii_case(JobStatus::Unknown.as_str());
+    if is_unknown("type") && is_unknown("status") {
+        return Err(ClientError::NoSuchJob(id.clone()));
+    }
+    let mut job: JobResponse = serde_json::from_slice(body).map_err(not_a_job)?;
+    if job.status == JobStatus::Unknown && job.status_message.is_none() {
+        job.status_message = Some(format!("the hub calls its status {:?}", word("status")));
+    }
+    Ok(with_readable_payload(job))
+}
+
+/// A job as it was made: Azure shows the payload of a method job as an array of the bytes of its JSON text.
+fn with_readable_payload(mut job: JobResponse) -> JobResponse {
+    job.cloud_to_device_method = job.cloud_to_device_method.map(|call| {
+        let text = call.payload().and_then(text_of_bytes);
+        match text.and_then(|text| RawValue::from_string(text).ok()) {
+            Some(payload) => call.with_payload(payload),
+            None => call,
+        }
+    });
+    job
+}
+
+/// The text whose bytes are this array. An array of digits' codes alone may well be an array of numbers, so it is left alone.
+fn text_of_bytes(payload: &RawValue) -> Option<String> {
+    let bytes: Vec<u8> = serde_json::from_str(payload.get()).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let is_number = text.parse::<f64>().is_ok();
+    (!is_number).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(document: &Value) -> Result<JobResponse, ClientError> {
+        read(&"tonight".parse().unwrap(), document.to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_unknown_job_of_azure_is_no_job() {
+        for document in [
+            json!({"type": "unknown", "status": "unknown"}),
+            json!({"jobId": "tonight", "type": "unknown", "status": "unknown"}),
+            json!({"jobId": "tonight", "type": "Unknown", "status": "UNKNOWN", "maxExecutionTimeInSeconds": 0}),
+        ] {
+            let error = job(&document).unwrap_err();
+            assert!(
+                matches!(error, ClientError::NoSuchJob(_)),
+                "{document}: {error}"
+            );
+            assert_eq!(error.code(), Some(iothub_protocol::ErrorCode::JobNotFound));
+        }
+        // Words of a newer hub are a job's all the same.
+        for (kind, status) in [
+            ("scheduleUpdateTwin", "paused"),
+            ("other", "paused"),
+            ("other", "running"),
+        ] {
+            let job = job(&json!({"jobId": "tonight", "type": kind, "status": status})).unwrap();
+            let word =
+                (status == "paused").then(|| "the hub calls its status \"paused\"".to_owned());
+            assert_eq!(job.status_message, word, "{kind} {status}");
+        }
+    }
+
+    #[test]
+    fn a_payload_of_bytes_is_read_as_the_text_that_it_is() {
+        let shown = |payload: &Value| {
+            let call = json!({"methodName": "lockDoor", "payload": payload});
+            let document = json!({
+                "jobId": "tonight", "type": "scheduleDeviceMethod", "status": "running", "cloudToDeviceMethod": call,
+            });
+            let call = job(&document).unwrap().cloud_to_device_method.unwrap();
+            call.payload().map_or(Value::Null, |payload| {
+                serde_json::from_str(payload.get()).unwrap()
+            })
+        };
+        let bytes = |text: &str| json!(text.as_bytes());
+        for (echoed, expected) in [
+            (bytes(r#"{"lockTime":"10m"}"#), json!({"lockTime": "10m"})),
+            (bytes(r#""text""#), json!("text")),
+            (bytes("null"), json!(null)),
+            (json!({"lockTime": "10m"}), json!({"lockTime": "10m"})),
+            (json!([49, 50]), json!([49, 50])),
+            (json!([1, 2]), json!([1, 2])),
+            (json!([300]), json!([300])),
+            (json!([]), json!([])),
+            (json!(null), json!(null)),
+        ] {
+            assert_eq!(shown(&echoed), expected, "{echoed}");
+        }
     }
 }

@@ -8,12 +8,26 @@ mod send;
 mod status;
 mod why;
 
+use super::invoke::checked_response_timeout;
 use crate::cli::doors::DoorsCommand;
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
 
 /// Does what was asked for.
 pub(crate) async fn run(command: DoorsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
+    let now = match &command {
+        DoorsCommand::Status(_) | DoorsCommand::Why { .. } => None,
+        DoorsCommand::Lock(args) => Some(&args.now),
+        DoorsCommand::Unlock(args) => Some(&args.now),
+        DoorsCommand::Relinquish(args) => Some(&args.now),
+        DoorsCommand::Mode(args) => Some(&args.now),
+        DoorsCommand::Lockdown(args) => Some(&args.now),
+        DoorsCommand::AllClear(args) => Some(&args.now),
+    };
+    if let Some(now) = now {
+        // Before anything is changed: a lockdown assigns the mode first and calls after it.
+        checked_response_timeout(now.connect_timeout, now.response_timeout)?;
+    }
     match command {
         DoorsCommand::Status(args) => status::status(&args, session).await,
         DoorsCommand::Why { door } => why::why(&door, session).await,

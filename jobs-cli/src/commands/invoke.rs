@@ -4,13 +4,18 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use door_core::contract::duration::to_text;
 use iothub_protocol::MethodName;
-use iothub_protocol::method::MethodRequest;
+use iothub_protocol::method::{
+    CONNECT_TIMEOUT_S, DEFAULT_RESPONSE_TIMEOUT, MethodRequest, RESPONSE_TIMEOUT_S,
+};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::cli::twin::InvokeArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::printer::Printer;
 use crate::session::{Session, door, explain_door};
 
 /// Calls the method and prints the answer.
@@ -22,6 +27,7 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
         args.connect_timeout,
         args.response_timeout,
     )?;
+    warn_without_end(&call, &session.printer);
     let id = door(&args.door)?;
     let result = match session.hub.invoke(&id, &call).await {
         Ok(result) => result,
@@ -44,20 +50,74 @@ pub(crate) fn call(
     method: &str,
     payload: Option<Box<RawValue>>,
     connect_timeout: Duration,
-    response_timeout: Duration,
+    response_timeout: Option<Duration>,
 ) -> anyhow::Result<MethodRequest> {
     let name: MethodName = method
         .parse()
         .map_err(|error| Failure::new(format!("METHOD {method:?}: {error}")))?;
+    let response_timeout = checked_response_timeout(connect_timeout, response_timeout)?;
     let call = MethodRequest::new(name)
-        .with_connect_timeout(connect_timeout)
-        .context("--connect-timeout")?
-        .with_response_timeout(response_timeout)
-        .context("--response-timeout")?;
+        .with_connect_timeout(connect_timeout)?
+        .with_response_timeout(response_timeout)?;
     Ok(match payload {
         Some(payload) => call.with_payload(payload),
         None => call,
     })
+}
+
+/// Warns of an unlock that nothing ends: an unattended door stays open until somebody thinks of it.
+pub(crate) fn warn_without_end(call: &MethodRequest, printer: &Printer) {
+    if unlocks_without_end(call) {
+        printer.warn(
+            "nothing ends this unlock: doors stay unlocked until doorctl relinquish; \
+             to end it: --for or --until, or unlockTime, until or pulse in a payload",
+        );
+    }
+}
+
+fn unlocks_without_end(call: &MethodRequest) -> bool {
+    let payload = call.payload().map_or("null", RawValue::get);
+    let mut payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    // A text that holds the payload, as Azure's samples send it.
+    if let Value::String(text) = &payload {
+        payload = serde_json::from_str(text).unwrap_or_default();
+    }
+    let ends = |member| payload.get(member).is_some_and(|value| !value.is_null());
+    call.method_name().as_str() == "unlockDoor"
+        && !["unlockTime", "until", "pulse"].into_iter().any(ends)
+}
+
+/// The response timeout that is sent with these flags. A hub refuses one below the connect timeout (400004): it limits the
+/// whole call, so without a flag it is the greater of its default and the connect timeout.
+pub(crate) fn checked_response_timeout(
+    connect: Duration,
+    response: Option<Duration>,
+) -> anyhow::Result<Duration> {
+    let effective = response.unwrap_or(DEFAULT_RESPONSE_TIMEOUT.max(connect));
+    for (flag, value, limits) in [
+        ("--connect-timeout", connect, &CONNECT_TIMEOUT_S),
+        ("--response-timeout", effective, &RESPONSE_TIMEOUT_S),
+    ] {
+        if !limits.contains(&value.as_secs()) {
+            let (least, most) = (*limits.start(), *limits.end());
+            let value = to_text(value);
+            return Err(
+                Failure::new(format!("{flag} {value}: expected {least} s to {most} s")).into(),
+            );
+        }
+    }
+    if connect > effective {
+        let (connect, response) = (to_text(connect), to_text(effective));
+        return Err(Failure::new(format!(
+            "--connect-timeout {connect} is longer than --response-timeout {response}: \
+             a hub refuses that, because the response timeout limits the whole call"
+        ))
+        .next(format!(
+            "--response-timeout {connect}, or leave --response-timeout out: it follows --connect-timeout"
+        ))
+        .into());
+    }
+    Ok(effective)
 }
 
 /// `--payload`: JSON, or `@FILE` that holds it.
@@ -75,4 +135,104 @@ pub(crate) fn payload(text: &str) -> anyhow::Result<Box<RawValue>> {
             .next("quote it for your shell, as in --payload '{\"lockTime\":\"10m\"}', or use --payload @FILE")
             .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags in seconds, then what is sent, or what the error names.
+    #[test]
+    fn a_call_may_never_take_less_than_its_door_has_to_connect() {
+        for (connect, response, expected) in [
+            (0, None, Ok(30)),
+            (10, None, Ok(30)),
+            (30, None, Ok(30)),
+            (31, None, Ok(31)),
+            (120, None, Ok(120)),
+            (300, None, Ok(300)),
+            (0, Some(5), Ok(5)),
+            (5, Some(5), Ok(5)),
+            (120, Some(300), Ok(300)),
+            (
+                6,
+                Some(5),
+                Err("--connect-timeout 6s is longer than --response-timeout 5s"),
+            ),
+            (
+                120,
+                Some(30),
+                Err("--connect-timeout 2m is longer than --response-timeout 30s"),
+            ),
+            (
+                300,
+                Some(299),
+                Err("--connect-timeout 5m is longer than --response-timeout 4m59s"),
+            ),
+            (
+                301,
+                None,
+                Err("--connect-timeout 5m1s: expected 0 s to 300 s"),
+            ),
+            (
+                301,
+                Some(30),
+                Err("--connect-timeout 5m1s: expected 0 s to 300 s"),
+            ),
+            (
+                0,
+                Some(4),
+                Err("--response-timeout 4s: expected 5 s to 300 s"),
+            ),
+            (
+                120,
+                Some(360),
+                Err("--response-timeout 6m: expected 5 s to 300 s"),
+            ),
+        ] {
+            let (connect, response) = (
+                Duration::from_secs(connect),
+                response.map(Duration::from_secs),
+            );
+            let call = call("lockDoor", None, connect, response);
+            let sent = call.map(|call| (call.connect_timeout(), call.response_timeout()));
+            match (sent, expected) {
+                (Ok(sent), Ok(seconds)) => {
+                    assert_eq!(sent, (connect, Duration::from_secs(seconds)));
+                }
+                (Err(error), Err(said)) => assert!(error.to_string().starts_with(said), "{error}"),
+                (sent, expected) => panic!("{connect:?} {response:?}: {sent:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unlock_without_an_end_is_known() {
+        for (method, payload, expected) in [
+            ("unlockDoor", None, true),
+            ("unlockDoor", Some("null"), true),
+            ("unlockDoor", Some("{}"), true),
+            (
+                "unlockDoor",
+                Some(r#"{"unlockTime":null,"commandId":"a"}"#),
+                true,
+            ),
+            ("unlockDoor", Some(r#""{}""#), true),
+            ("unlockDoor", Some(r#"{"unlockTime":"10m"}"#), false),
+            ("unlockDoor", Some(r#"{"unlockTime":600}"#), false),
+            (
+                "unlockDoor",
+                Some(r#"{"until":"2026-11-23T22:10:00Z"}"#),
+                false,
+            ),
+            ("unlockDoor", Some(r#"{"pulse":"strike"}"#), false),
+            ("unlockDoor", Some(r#""{\"unlockTime\":\"10m\"}""#), false),
+            ("lockDoor", None, false),
+            ("relinquish", Some("{}"), false),
+        ] {
+            let payload = payload.map(|text| RawValue::from_string(text.to_owned()).unwrap());
+            let call = call(method, payload, Duration::ZERO, None).unwrap();
+            assert_eq!(unlocks_without_end(&call), expected, "{call:?}");
+        }
+    }
 }

@@ -178,11 +178,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
 async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(job)?;
     match session.hub.job_cancel(&id).await {
-        Ok(job) => {
-            session.printer.say(format!("job {id} is {}: no door will be called by it", job.status));
-            session.printer.document(&job)?;
-            Ok(ExitStatus::Success)
-        }
+        Ok(job) => cancelled(job, session).await,
         Err(error) if error.code() == Some(ErrorCode::OperationNotAllowedInCurrentState) => {
             Err(Failure::new(format!("job {id} cannot be cancelled: {error}"))
                 .next(format!("doorctl jobs show {id}; to undo a lock that was carried out: doorctl jobs method relinquish"))
@@ -191,6 +187,36 @@ async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         }
         Err(error) => Err(explain_job(session, &id, error).await),
     }
+}
+
+/// Tells of a cancellation that the hub took; Azure shows it a moment later.
+async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
+    let id = job.job_id.clone();
+    for _ in 0..follow::FEW_POLLS {
+        if job.status.is_over() {
+            break;
+        }
+        tokio::time::sleep(follow::Pace::REMOTE.tick).await;
+        job = session.hub.job(&id).await?;
+    }
+    let (said, status) = match job.status {
+        JobStatus::Cancelled => ("no door will be called by it", ExitStatus::Success),
+        status if status.is_over() => ("it ended before it was cancelled", ExitStatus::Refused),
+        _ => (
+            "the hub took the cancellation and does not show it yet",
+            ExitStatus::Deadline,
+        ),
+    };
+    session
+        .printer
+        .say(format!("job {id} is {}: {said}", job.status));
+    if status != ExitStatus::Success {
+        session
+            .printer
+            .say(format!("look again: doorctl jobs show {id}"));
+    }
+    session.printer.document(&job)?;
+    Ok(status)
 }
 
 /// The job that runs, else the one that starts next, else the latest.
@@ -202,7 +228,7 @@ async fn next_job(session: &Session) -> anyhow::Result<JobId> {
         .max_by_key(|job| job.start_time);
     let next = jobs
         .iter()
-        .filter(|job| !job.status.is_over())
+        .filter(|job| !job.status.is_over() && job.status != JobStatus::Unknown)
         .min_by_key(|job| job.start_time);
     let latest = jobs.iter().max_by_key(|job| job.created_time);
     let chosen = running.or(next).or(latest).map(|job| job.job_id.clone());

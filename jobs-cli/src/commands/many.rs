@@ -17,8 +17,8 @@ use crate::target::Target;
 /// Doors that something is done for at the same time.
 const AT_ONCE: usize = 16;
 
-/// All that are meant, with their twins.
-pub(super) async fn all(
+/// All that are meant, with their twins; there may be none.
+pub(super) async fn found(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<(Target, Vec<Twin>)> {
@@ -27,7 +27,17 @@ pub(super) async fn all(
     if twins.len() < target.names.len() {
         refuse_unknown(&target, session).await?;
     }
-    match twins.is_empty() {
+    target.refuse_empty_places(twins.len(), session).await?;
+    Ok((target, twins))
+}
+
+/// Like [`found`], but none is an error unless it was allowed.
+pub(super) async fn all(
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<(Target, Vec<Twin>)> {
+    let (target, twins) = found(args, session).await?;
+    match twins.is_empty() && !target.allows_none() {
         true => Err(nobody().into()),
         false => Ok((target, twins)),
     }

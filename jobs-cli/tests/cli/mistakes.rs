@@ -65,8 +65,40 @@ fn a_bad_duration_says_what_one_is() {
     insta::assert_snapshot!(home.run(&["invoke", "d", "m", "--response-timeout", "6m"]), @r"
     status: 1
     --- stderr
-    error: --response-timeout: responseTimeoutInSeconds must be within [5; 300].
+    error: --response-timeout 6m: expected 5 s to 300 s
     ");
+}
+
+/// Every verb that calls a method, with timeouts that Azure answers with 400004: no hub is asked.
+#[test]
+fn a_connect_timeout_longer_than_the_whole_call_is_refused_before_any_hub_is_asked() {
+    let home = Home::with_absent_hub();
+    for verb in [
+        "invoke east getState",
+        "lock east",
+        "unlock east --for 5m",
+        "relinquish east",
+        "mode secure east",
+        "lockdown --all",
+        "all-clear --all",
+        "jobs lock east",
+        "jobs unlock east --for 5m",
+        "jobs method identify east",
+        "jobs plan lock east",
+        "jobs apply --plan 5d0f1b3c9a47 unlock east --for 5m",
+    ] {
+        let run = |timeouts: &str| {
+            let line = format!("{verb} {timeouts}");
+            home.run(&line.split(' ').collect::<Vec<_>>())
+        };
+        let told = run("--connect-timeout 2m --response-timeout 30s");
+        let expected = "status: 1\n--- stderr\nerror: --connect-timeout 2m is longer than \
+                        --response-timeout 30s: ";
+        assert!(told.starts_with(expected), "{verb}: {told}");
+        // Without its flag the response timeout follows, and a hub is asked.
+        let told = run("--connect-timeout 2m");
+        assert!(told.contains("cannot reach localhost:1"), "{verb}: {told}");
+    }
 }
 
 #[test]

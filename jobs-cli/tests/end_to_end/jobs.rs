@@ -196,7 +196,15 @@ fn a_job_for_nobody_is_made_with_a_warning() {
         .expect(1)
         .says(&["the hub has no job to watch"]);
     operator
-        .run(&["jobs", "lock", "--floor", "9", "--at", "+1h"])
+        .run(&[
+            "jobs",
+            "lock",
+            "--floor",
+            "9",
+            "--at",
+            "+1h",
+            "--allow-none",
+        ])
         .expect(0)
         .says(&["warning: no door matches now"]);
 }

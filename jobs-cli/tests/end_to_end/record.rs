@@ -86,7 +86,7 @@ fn what_cannot_be_is_told_with_the_way_out() {
     operator
         .run(&["events", "--floor", "9"])
         .expect(1)
-        .says(&["no door is assigned there", "doorctl devices list"]);
+        .says(&["no door is assigned to ", "doorctl devices list"]);
     operator
         .run(&["events", "--after", "999999"])
         .expect(1)

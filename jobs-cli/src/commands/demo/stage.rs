@@ -10,6 +10,7 @@ use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
 use doorctl::{ClientOptions, HubClient};
 use iothub_protocol::twin::{ConnectionState, Twin};
+use jiff::tz::TimeZone;
 
 use super::cast::Cast;
 use super::check::Problem;
@@ -155,8 +156,8 @@ impl Stage {
     /// A view of a job; with logs on the terminal, line by line.
     pub(super) fn view(&self) -> View {
         match self.verbose {
-            true => View::plain(&self.printer),
-            false => View::new(&self.printer),
+            true => View::plain(&self.printer, &TimeZone::system()),
+            false => View::new(&self.printer, &TimeZone::system()),
         }
     }
 

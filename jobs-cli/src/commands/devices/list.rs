@@ -60,6 +60,9 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
         waiting.truncate(limit);
     }
     let is_empty = shown == 0;
+    if let (false, Some(target)) = (more, &target) {
+        target.refuse_empty_places(shown, session).await?;
+    }
     if !at_once {
         stream.push(waiting.into_iter().map(|(_, record)| record).collect())?;
     }
@@ -72,6 +75,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     }
     match (more, args.limit) {
         (true, Some(limit)) => printer.say(format!("{limit} shown; there are more doors")),
+        _ if is_empty && target.is_some() => printer.say("no door matches"),
         _ if is_empty => printer.say("no door: doorctl devices add NAME"),
         _ => {}
     }

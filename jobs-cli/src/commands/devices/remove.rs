@@ -18,7 +18,9 @@ use crate::session::Session;
 pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let doors = many::exact(&args.target, session).await?;
     let doors: Vec<DeviceId> = doors.into_iter().map(|door| door.device_id).collect();
-    confirm_for_good("remove", &doors, args.yes)?;
+    if !doors.is_empty() {
+        confirm_for_good("remove", &doors, args.yes)?;
+    }
     let (done, was_interrupted) = match &doors[..] {
         [door] => {
             let removed = session.hub.device_delete(door).await;

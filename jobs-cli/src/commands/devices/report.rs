@@ -65,9 +65,10 @@ pub(super) async fn report(mut done: Vec<Done>, session: &Session) -> anyhow::Re
         })
         .collect();
     session.printer.rows(&rows)?;
-    session
-        .printer
-        .say(tally(rows.iter().map(|row| row.outcome)));
+    session.printer.say(match rows.is_empty() {
+        true => "no door matches; nothing was changed".to_owned(),
+        false => tally(rows.iter().map(|row| row.outcome)),
+    });
     Ok(match rows.iter().any(|row| row.error.is_some()) {
         true => ExitStatus::Incomplete,
         false => ExitStatus::Success,

@@ -20,11 +20,13 @@ use serde_json::{Value, json};
 
 use super::send::{Call, Meant};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
+use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::many;
 use crate::door::{reported_door, reported_value};
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
+use crate::target::Target;
 
 /// The tag that keeps what a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode` when none had been assigned. The name is
 /// doorctl's own, so that nobody's tag is overwritten.
@@ -38,7 +40,7 @@ const TRIES: usize = 5;
 
 /// `lockdown`. It asks nobody: it locks, people can leave, and all-clear takes it back.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = many::all(&args.target, session).await?;
+    let (target, twins) = some(&args.target, session).await?;
     let now = session.hub.now().round(jiff::Unit::Second)?;
     let assigned = change_each(&twins, session, move |twin| locked_down(twin, now));
     let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
@@ -67,7 +69,7 @@ pub(super) async fn all_clear(
     args: &AllClearArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = many::all(&args.target, session).await?;
+    let (target, twins) = some(&args.target, session).await?;
     confirm("end the lockdown of", twins.len(), args.confirm)?;
     let assigned = change_each(&twins, session, cleared);
     let Some(missed) = unless_interrupted(assigned, "all-clear", session).await else {
@@ -86,6 +88,15 @@ pub(super) async fn all_clear(
     let sent = call.send("relinquish", &payload).await;
     let status = sent.context("what was before is assigned and doors follow it by themselves; they could not be called to prove it")?;
     Ok(with_missed(status, &missed, "all-clear", session))
+}
+
+/// The doors that are meant. Over nobody nothing is locked down, and nothing cleared: not what a script asked for.
+async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
+    let (target, twins) = many::found(args, session).await?;
+    match twins.is_empty() {
+        true => Err(many::nobody().status(ExitStatus::Incomplete).into()),
+        false => Ok((target, twins)),
+    }
 }
 
 /// Whether a door has followed the lockdown that is assigned to it, and has left it since by another command: the same mode, read again, acts no

@@ -47,8 +47,10 @@ impl Meant {
         if found.count < target.names.len() {
             create::refuse_unknown(&target, session).await?;
         }
-        match found.count {
-            0 => Err(nobody().into()),
+        target.refuse_empty_places(found.count, session).await?;
+        match (found.count, target.allows_none()) {
+            (0, true) => Err(nobody().status(ExitStatus::Incomplete).into()),
+            (0, false) => Err(nobody().into()),
             _ => Ok(Self { target, found }),
         }
     }
@@ -126,6 +128,7 @@ impl<'a> Call<'a> {
             now.connect_timeout,
             now.response_timeout,
         )?;
+        invoke::warn_without_end(&call, &session.printer);
         let aim = Aim {
             wanted: Wanted::of_call(Some(&call), now.accept_unproven),
             deadline: now.deadline,

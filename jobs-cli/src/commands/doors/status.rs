@@ -42,7 +42,11 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     if twins.is_empty() {
         printer.say("no door: doorctl devices add NAME");
     }
-    Ok(survey.total.verdict(args.expect_secured))
+    let nobody_is_secured = args.expect_secured && twins.is_empty();
+    Ok(match nobody_is_secured {
+        true => ExitStatus::Incomplete,
+        false => survey.total.verdict(args.expect_secured),
+    })
 }
 
 /// Doors of one place, or all, by how they are. The first four after `doors` add up to it.

@@ -158,12 +158,13 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
         }
         return Ok(Some(args.doors.iter().cloned().collect()));
     }
-    if found.is_empty() {
-        return Err(Failure::new("no door is assigned there")
-            .next("doorctl devices list")
-            .into());
+    let refused = target.refuse_empty_places(found.len(), session).await;
+    match refused.map_err(anyhow::Error::downcast::<Failure>) {
+        Ok(()) => Ok(Some(found)),
+        // There is no --allow-none here.
+        Err(Ok(failure)) => Err(failure.next("doorctl devices list").into()),
+        Err(Err(error)) => Err(error),
     }
-    Ok(Some(found))
 }
 
 fn kind_of(name: &str) -> &'static str {

@@ -3,15 +3,23 @@
 use std::time::{Duration, Instant};
 
 use doorctl::{ClientError, HubClient};
-use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus};
+use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 
 use super::view::View;
+use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Wanted};
+use crate::printer::printable;
 
 /// How long a hub may be away before following is given up: long enough to start it again.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Polls in a row for what may still appear: a job that was just made, a state that this program knows, the last records.
+pub(super) const FEW_POLLS: u32 = 5;
+
+/// Reads of the doors that need not wait for [`Pace::doors`]: whoever watches sees early which doors are missing.
+const EARLY_READS: u32 = 3;
 
 /// A job that starts later than this is asked after less often.
 const SOON: Duration = Duration::from_secs(15);
@@ -61,17 +69,24 @@ pub(crate) async fn rows(
 }
 
 /// Follows a job to its end.
+///
+/// # Errors
+///
+/// When the hub stays away, knows no such job (any more), or calls its status by a word that this program does not know.
 pub(crate) async fn follow(
     hub: &HubClient,
     id: &JobId,
     wanted: Wanted,
     pace: Pace,
     view: &mut View,
-) -> Result<Ended, ClientError> {
+) -> anyhow::Result<Ended> {
     let mut doors = Doors::default();
     let mut job: Option<JobResponse> = None;
     let mut asked: Option<Instant> = None;
     let mut away_since: Option<Instant> = None;
+    // Polls in a row that gave no state to go by.
+    let mut in_doubt = 0;
+    let mut waited_for_records = 0;
     loop {
         if asked.is_none_or(|asked| asked.elapsed() >= between(job.as_ref(), pace, hub.now())) {
             asked = Some(Instant::now());
@@ -85,30 +100,72 @@ pub(crate) async fn follow(
             match answer {
                 Ok(answer) => {
                     away_since = None;
+                    in_doubt = match answer.status {
+                        JobStatus::Unknown => in_doubt + 1,
+                        _ => 0,
+                    };
+                    if in_doubt >= FEW_POLLS {
+                        return Err(strange(&answer).into());
+                    }
                     job = Some(answer);
+                }
+                Err(error) if error.code() == Some(ErrorCode::JobNotFound) => {
+                    in_doubt += 1;
+                    if in_doubt >= FEW_POLLS {
+                        return Err(gone(id, job.as_ref()).into());
+                    }
                 }
                 Err(error) if passes(&error) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > PATIENCE {
-                        return Err(error);
+                        return Err(error.into());
                     }
                     view.trouble(&error);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         if let Some(answer) = &job {
             view.show(answer, &doors.rows, wanted, hub.now());
-            if answer.status.is_over() && away_since.is_none() {
-                view.finish();
-                return Ok(Ended {
-                    job: answer.clone(),
-                    rows: doors.rows,
-                });
+            if answer.status.is_over() && away_since.is_none() && in_doubt == 0 {
+                // Azure's queries lag behind its jobs.
+                if !doors.are_behind(answer) || waited_for_records >= FEW_POLLS {
+                    view.finish();
+                    return Ok(Ended {
+                        job: answer.clone(),
+                        rows: doors.rows,
+                    });
+                }
+                waited_for_records += 1;
             }
         }
         tokio::time::sleep(pace.tick).await;
     }
+}
+
+/// The error for a job that the hub does not know; `seen` is how it was before.
+fn gone(id: &JobId, seen: Option<&JobResponse>) -> Failure {
+    match seen {
+        Some(seen) => Failure::new(format!(
+            "job {id} is gone: it was {}, and the hub knows no such job any more",
+            seen.status
+        ))
+        .next("see how the doors are: doorctl status"),
+        None => Failure::new(format!("the hub knows no job `{id}`")).next("doorctl jobs list"),
+    }
+}
+
+/// The error for a job in a state of which it is not known whether it ends.
+fn strange(job: &JobResponse) -> Failure {
+    let id = &job.job_id;
+    let why = job.status_message.as_deref().unwrap_or_default();
+    Failure::new(format!(
+        "job {id} is in a state that this doorctl does not know: {}; it may still run",
+        printable(why)
+    ))
+    .next(format!(
+        "look again: doorctl jobs show {id}; or use a newer doorctl"
+    ))
 }
 
 /// The doors as last read.
@@ -116,6 +173,7 @@ pub(crate) async fn follow(
 struct Doors {
     rows: Vec<OutcomeRow>,
     read: Option<Instant>,
+    reads: u32,
     took: Duration,
     at: Option<DeviceJobStatistics>,
 }
@@ -131,16 +189,24 @@ impl Doors {
     ) -> Result<(), ClientError> {
         let waited = self.read.map(|read| read.elapsed());
         // Many doors are many pages: reading them is to be a small part of the time.
-        let due = waited.is_none_or(|waited| waited >= pace.doors.max(self.took * 4));
+        let due = self.reads < EARLY_READS
+            || waited.is_none_or(|waited| waited >= pace.doors.max(self.took * 4));
         let moved = job.device_job_statistics.is_none() || job.device_job_statistics != self.at;
         if job.status.is_over() || (job.status == JobStatus::Running && due && moved) {
             let begun = Instant::now();
             self.rows = rows(hub, &job.job_id, wanted).await?;
             self.took = begun.elapsed();
             self.read = Some(begun);
+            self.reads += 1;
             self.at = job.device_job_statistics;
         }
         Ok(())
+    }
+
+    /// Whether the hub counts more doors than it has shown records of.
+    fn are_behind(&self, job: &JobResponse) -> bool {
+        let counts = job.device_job_statistics.unwrap_or_default();
+        counts.device_count > self.rows.len() as u64
     }
 }
 

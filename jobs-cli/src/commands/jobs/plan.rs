@@ -150,6 +150,7 @@ async fn look(prepared: &Prepared, session: &Session) -> anyhow::Result<Seen> {
     if twins.len() < target.names.len() {
         create::refuse_unknown(target, session).await?;
     }
+    target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());
     let content = Content::new(prepared, session.hub.host_name().as_str(), names.collect());

@@ -18,6 +18,7 @@ use super::{explain_job, follow, id, wait};
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm_instant;
+use crate::commands::invoke;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Progress, Wanted};
@@ -66,6 +67,9 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     })?;
     let plan = Plan::new("retry", target, &args.schedule, session).await?;
     let action = again(&job, &plan, args, session)?;
+    if let JobAction::Method(call) = &action {
+        invoke::warn_without_end(call, &session.printer);
+    }
     plan.refuse_parts_elsewhere(session).await?;
     let doors = plan.preview(session).await?;
     confirm_instant("--at", plan.at(), args.yes, session)?;
@@ -132,8 +136,9 @@ fn again(
         ))
         .into());
     };
+    let call = accepted(call)?;
     let Some(payload) = call.payload() else {
-        return Ok(JobAction::Method(call.clone()));
+        return Ok(JobAction::Method(call));
     };
     let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
     let end = ends(&payload).or_else(|| latest_end(job, &payload));
@@ -142,10 +147,14 @@ fn again(
         return Err(too_late(&job.job_id, &until).into());
     }
     freshen(&mut payload, plan.after(args.schedule.max_execution)?);
-    let call: MethodRequest = call
-        .clone()
-        .with_payload(RawValue::from_string(payload.to_string())?);
+    let call: MethodRequest = call.with_payload(RawValue::from_string(payload.to_string())?);
     Ok(JobAction::Method(call))
+}
+
+/// The call with timeouts that a hub accepts: doorctl 0.1 made jobs whose connect timeout was the longer one.
+fn accepted(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
+    let response = call.response_timeout().max(call.connect_timeout());
+    Ok(call.clone().with_response_timeout(response)?)
 }
 
 fn too_late(job: &JobId, until: &str) -> Failure {
@@ -182,6 +191,8 @@ fn freshen(payload: &mut Value, not_after: Timestamp) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -192,6 +203,21 @@ mod tests {
         freshen(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
         let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
         assert_eq!(payload, expected);
+    }
+
+    #[test]
+    fn a_retry_of_a_job_of_version_0_1_has_timeouts_that_a_hub_accepts() {
+        for (connect, response, expected) in
+            [(120, 30, 120), (30, 30, 30), (0, 5, 5), (300, 5, 300)]
+        {
+            let call = MethodRequest::new("lockDoor".parse().unwrap())
+                .with_connect_timeout(Duration::from_secs(connect))
+                .and_then(|call| call.with_response_timeout(Duration::from_secs(response)))
+                .unwrap();
+            let again = accepted(&call).unwrap();
+            assert_eq!(again.response_timeout().as_secs(), expected);
+            assert_eq!(again.connect_timeout().as_secs(), connect);
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use doorctl::ClientError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use iothub_protocol::job::{JobResponse, JobStatus};
-use jiff::Timestamp;
+use iothub_protocol::job::{DeviceJobStatus, JobResponse, JobStatus};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
 use crate::printer::{Printer, printable};
@@ -20,10 +21,14 @@ const BAR: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
 /// Doors that are told one by one as they fail; of more, the table tells.
 const TOLD: usize = 20;
 
+/// Doors that are named while a job waits for them; of more, their number.
+const AWAITED: usize = 3;
+
 /// A job as it goes.
 #[derive(Debug)]
 pub(crate) struct View {
     printer: Printer,
+    zone: TimeZone,
     bar: Option<ProgressBar>,
     said: String,
     told: BTreeSet<String>,
@@ -32,21 +37,22 @@ pub(crate) struct View {
 
 impl View {
     /// A view on stderr: with a bar when that is a terminal.
-    pub(crate) fn new(printer: &Printer) -> Self {
+    pub(crate) fn new(printer: &Printer, zone: &TimeZone) -> Self {
         let bar = printer.is_live().then(|| {
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
                 .with_style(style(WORDS))
         });
         Self {
             bar,
-            ..Self::plain(printer)
+            ..Self::plain(printer, zone)
         }
     }
 
-    /// A view of lines.
-    pub(crate) fn plain(printer: &Printer) -> Self {
+    /// A view of lines; times in them are of this zone.
+    pub(crate) fn plain(printer: &Printer, zone: &TimeZone) -> Self {
         Self {
             printer: printer.clone(),
+            zone: zone.clone(),
             bar: None,
             said: String::new(),
             told: BTreeSet::new(),
@@ -71,6 +77,9 @@ impl View {
             // A line that changes with every second is for a terminal alone.
             Some(start) if self.bar.is_some() => format!("starts {}", time::countdown(start, now)),
             Some(_) => "waits for its start".to_owned(),
+            None if job.status == JobStatus::Running && tally.waiting > 0 => {
+                waits(job, rows, tally, &self.zone)
+            }
             None if all > 0 && !rows.is_empty() => {
                 format!("{}: {}", job.status, tally.said(wanted))
             }
@@ -86,7 +95,8 @@ impl View {
                 bar.set_position(done);
             }
             None => {
-                let line = match start.is_some() || all == 0 {
+                let waits = job.status == JobStatus::Running && tally.waiting > 0;
+                let line = match start.is_some() || all == 0 || waits {
                     true => format!("{}  {state}", job.job_id),
                     false => format!("{}  {done} of {all} doors done, {state}", job.job_id),
                 };
@@ -146,10 +156,165 @@ fn is_ahead(status: JobStatus) -> bool {
     )
 }
 
+/// `999 of 1,000 done; waiting until 12:46:51 for door-0003; Ctrl-C leaves the job running`.
+fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) -> String {
+    let awaited = || rows.iter().filter(|row| row.progress == Progress::Waiting);
+    let mut names: Vec<&str> = awaited()
+        .take(AWAITED)
+        .map(|row| row.door.as_str())
+        .collect();
+    let more = format!("{} more", grouped(tally.waiting - names.len()));
+    if tally.waiting > names.len() {
+        names.push(&more);
+    }
+    let names = match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, names)) => format!("{} and {last}", names.join(", ")),
+        None => String::new(),
+    };
+    let until = awaited().filter_map(|row| gives_up(job, row)).max();
+    let until = until.map_or(String::new(), |until| {
+        format!("until {} ", until.to_zoned(zone.clone()).strftime("%T"))
+    });
+    format!(
+        "{} of {} done; waiting {until}for {names}; Ctrl-C leaves the job running",
+        grouped(tally.doors - tally.waiting),
+        grouped(tally.doors),
+    )
+}
+
+/// When the hub takes a door for failed that neither connects nor answers: never after the end of the job.
+fn gives_up(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
+    let start = job.start_time.or(job.created_time)?;
+    let after = |seconds: u64| {
+        let seconds = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
+        start.checked_add(seconds).ok()
+    };
+    let end = job.max_execution_time_in_seconds.and_then(after);
+    let call = job.cloud_to_device_method.as_ref().map(|call| {
+        let connect = call.connect_timeout();
+        // What was sent may have been sent at the last moment.
+        match row.status {
+            DeviceJobStatus::Running => connect + call.response_timeout(),
+            _ => connect,
+        }
+    });
+    match (call.and_then(|call| after(call.as_secs())), end) {
+        (Some(call), Some(end)) => Some(call.min(end)),
+        (call, end) => call.or(end),
+    }
+}
+
+/// `1,000`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Doors that are done, and all. The doors' own records come first, so that these numbers and the words beside them are of one moment.
 fn counts(job: &JobResponse, tally: Tally) -> (u64, u64) {
     match &job.device_job_statistics {
         Some(counts) if tally.doors == 0 => (0, counts.device_count),
         _ => ((tally.doors - tally.waiting) as u64, tally.doors as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iothub_protocol::job::DeviceJob;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Doors done, doors that wait (for their connection, or for their answer), timeouts in seconds, and what is told.
+    #[test]
+    fn whoever_watches_is_told_at_once_which_doors_are_missing_and_until_when() {
+        let wanted = Wanted::Answered;
+        for (done, absent, sent, (connect, response, limit), told) in [
+            (
+                999,
+                1,
+                0,
+                (120, 120, 300),
+                "999 of 1,000 done; waiting until 12:46:51 for w-0000",
+            ),
+            (
+                0,
+                1,
+                0,
+                (120, 120, 300),
+                "0 of 1 done; waiting until 12:46:51 for w-0000",
+            ),
+            (
+                3,
+                2,
+                0,
+                (0, 30, 300),
+                "3 of 5 done; waiting until 12:44:51 for w-0000 and w-0001",
+            ),
+            (
+                3,
+                0,
+                1,
+                (0, 30, 300),
+                "3 of 4 done; waiting until 12:45:21 for w-0000",
+            ),
+            (
+                3,
+                0,
+                1,
+                (120, 120, 300),
+                "3 of 4 done; waiting until 12:48:51 for w-0000",
+            ),
+            (
+                3,
+                0,
+                1,
+                (300, 300, 300),
+                "3 of 4 done; waiting until 12:49:51 for w-0000",
+            ),
+            (
+                0,
+                4,
+                0,
+                (120, 120, 60),
+                "0 of 4 done; waiting until 12:45:51 for w-0000, w-0001, w-0002 and 1 more",
+            ),
+            (
+                1,
+                12_003,
+                0,
+                (120, 120, 300),
+                "1 of 12,004 done; waiting until 12:46:51 for w-0000, w-0001, w-0002 and 12,000 more",
+            ),
+        ] {
+            let job: JobResponse = serde_json::from_str(&format!(
+                r#"{{"jobId":"night","type":"scheduleDeviceMethod","status":"running",
+                "startTime":"2026-11-23T12:44:51Z","maxExecutionTimeInSeconds":{limit},
+                "cloudToDeviceMethod":{{"methodName":"identify","connectTimeoutInSeconds":{connect},
+                "responseTimeoutInSeconds":{response},"payload":null}}}}"#
+            ))
+            .unwrap();
+            let row = |door: String, status: &str| {
+                let record: DeviceJob = serde_json::from_value(json!({
+                    "deviceId": door, "jobId": "night", "jobType": "scheduleDeviceMethod", "status": status,
+                }))
+                .unwrap();
+                OutcomeRow::new(&record, wanted)
+            };
+            let mut rows: Vec<OutcomeRow> = Vec::new();
+            rows.extend((0..done).map(|n| row(format!("d-{n:04}"), "completed")));
+            rows.extend((0..absent).map(|n| row(format!("w-{n:04}"), "pending")));
+            rows.extend((0..sent).map(|n| row(format!("w-{n:04}"), "running")));
+            let line = waits(&job, &rows, Tally::of(&rows), &TimeZone::UTC);
+            assert_eq!(line, format!("{told}; Ctrl-C leaves the job running"));
+        }
     }
 }

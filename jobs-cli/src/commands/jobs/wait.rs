@@ -8,7 +8,7 @@ use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
-use super::follow::{self, Ended, Pace};
+use super::follow::{self, Ended, FEW_POLLS, Pace};
 use super::view::View;
 use super::{explain_job, print_report, print_reports};
 use crate::door::LockState;
@@ -45,7 +45,7 @@ pub(in crate::commands) async fn watch_all(
     let printer = &session.printer;
     let mut ended: Vec<Ended> = Vec::new();
     for id in ids {
-        let mut view = View::new(printer);
+        let mut view = View::new(printer, &session.zone);
         let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
         ended.push(tokio::select! {
             ended = followed => ended?,
@@ -90,6 +90,17 @@ pub(in crate::commands) async fn watch_all(
     if !ended.iter().all(completed) {
         return Ok(ExitStatus::Incomplete);
     }
+    let reached_nobody = ended.iter().filter(|ended| ended.rows.is_empty());
+    let ids: Vec<&str> = reached_nobody
+        .map(|ended| ended.job.job_id.as_str())
+        .collect();
+    if !ids.is_empty() {
+        printer.warn(format!(
+            "no door matched when {} started: nothing was done",
+            ids.join(", ")
+        ));
+        return Ok(ExitStatus::Incomplete);
+    }
     let rows: Vec<OutcomeRow> = ended.into_iter().flat_map(|ended| ended.rows).collect();
     Ok(outcome::verdict(&rows))
 }
@@ -119,9 +130,15 @@ fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
 }
 
 async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow::Result<Wanted> {
-    match session.hub.job(id).await {
-        Ok(job) => Ok(Wanted::of(&job, accept_unproven)),
-        Err(error) => Err(explain_job(session, id, error).await),
+    let mut polls = 1;
+    loop {
+        match session.hub.job(id).await {
+            Ok(job) => return Ok(Wanted::of(&job, accept_unproven)),
+            // Azure may say so of a job that was made a moment ago.
+            Err(ClientError::NoSuchJob(_)) if polls < FEW_POLLS => polls += 1,
+            Err(error) => return Err(explain_job(session, id, error).await),
+        }
+        tokio::time::sleep(Pace::REMOTE.tick).await;
     }
 }
 

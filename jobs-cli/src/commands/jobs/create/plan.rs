@@ -232,11 +232,11 @@ impl Plan {
             "run the {parts} jobs at a time that these {} names take (a condition has at most {MAX_CONDITION} characters)",
             self.target.names.len()
         );
-        let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"";
+        let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"";
         session.refuse_unless_door_hub(&what, next).await
     }
 
-    /// How many doors the condition finds now; an error when a door that was named does not exist.
+    /// How many doors the condition finds now; an error when a door that was named does not exist, or nobody is at a place.
     pub(in crate::commands::jobs) async fn preview(
         &self,
         session: &Session,
@@ -245,6 +245,7 @@ impl Plan {
         if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
         }
+        self.target.refuse_empty_places(doors, session).await?;
         if doors == 0 {
             session
                 .printer
@@ -296,8 +297,9 @@ fn made_up_id(what: &str, at: &At) -> anyhow::Result<JobId> {
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
         .collect();
-    // Of a method's name what a job's id may have, and no more than fits.
+    // Of a method's name what a job's id may have, and no more than fits. Azure takes small letters only.
     let what: String = what
+        .to_ascii_lowercase()
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .take(32)
@@ -332,11 +334,12 @@ mod tests {
         let id = made_up_id("lock", &at).unwrap();
         assert!(id.as_str().starts_with("lock-20261123-220000-"), "{id}");
         assert_eq!(id.as_str().len(), 25);
-        assert!(
-            made_up_id("comp*set_point", &at)
-                .unwrap()
-                .as_str()
-                .starts_with("compsetpoint-")
-        );
+        for (what, start) in [
+            ("comp*set_point", "compsetpoint-"),
+            ("lockDoor", "lockdoor-"),
+        ] {
+            let id = made_up_id(what, &at).unwrap();
+            assert!(id.as_str().starts_with(start), "{id}");
+        }
     }
 }

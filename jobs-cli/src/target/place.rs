@@ -1,0 +1,193 @@
+//! Buildings and floors that doors are chosen by. One that no door is assigned to is more likely a slip of the fingers than a
+//! selection of nobody.
+
+use serde_json::Value;
+
+use super::{Target, place};
+use crate::cli::target::TargetArgs;
+use crate::failure::Failure;
+use crate::printer::plain;
+use crate::session::Session;
+use crate::suggest;
+
+/// Values that are listed in an error; of more, their number.
+const LISTED: usize = 10;
+
+/// The places that were given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    building: Vec<String>,
+    floor: Vec<String>,
+    /// Whether there need be no door.
+    allow_none: bool,
+}
+
+impl Places {
+    pub(super) fn of(args: &TargetArgs) -> Self {
+        Self {
+            building: args.building.clone(),
+            floor: args.floor.clone(),
+            allow_none: args.allow_none,
+        }
+    }
+}
+
+impl Target {
+    /// Whether a choice of no door was allowed (`--allow-none`).
+    pub(crate) fn allows_none(&self) -> bool {
+        self.places.allow_none
+    }
+
+    /// Refuses a building or floor that no door is assigned to, and places that choose no door together. `found` is how many
+    /// doors there are.
+    ///
+    /// # Errors
+    ///
+    /// With the value that was probably meant, of those that doors are assigned to.
+    pub(crate) async fn refuse_empty_places(
+        &self,
+        found: usize,
+        session: &Session,
+    ) -> anyhow::Result<()> {
+        let places = &self.places;
+        let given = [("building", &places.building), ("floor", &places.floor)];
+        if places.allow_none || given.iter().all(|(_, values)| values.is_empty()) {
+            return Ok(());
+        }
+        for (property, values) in given {
+            // A single value has the doors that were found; of several each is looked at.
+            if values.is_empty() || (found > 0 && values.len() == 1) {
+                continue;
+            }
+            let assigned = assigned(property, "*", session).await?;
+            if let Some(value) = values.iter().find(|value| !is_among(value, &assigned)) {
+                return Err(without_doors(property, value, &assigned, "").into());
+            }
+        }
+        if found > 0 {
+            return Ok(());
+        }
+        if let ([building], Some(floor)) = (&places.building[..], places.floor.first()) {
+            let within = place("building", &places.building);
+            let assigned = assigned("floor", &within, session).await?;
+            if !places.floor.iter().any(|floor| is_among(floor, &assigned)) {
+                let within = format!(" of building `{building}`");
+                return Err(without_doors("floor", floor, &assigned, &within).into());
+            }
+        }
+        Err(next(Failure::new("no door matches all that is given")).into())
+    }
+}
+
+/// The values of a desired property that doors have, of those for which a condition holds.
+async fn assigned(
+    property: &str,
+    condition: &str,
+    session: &Session,
+) -> anyhow::Result<Vec<String>> {
+    let within = match condition {
+        "*" => String::new(),
+        condition => format!("WHERE {condition} "),
+    };
+    let path = format!("properties.desired.{property}");
+    let query = format!(
+        "SELECT {path} AS {property}, COUNT() AS doors FROM devices {within}GROUP BY {path}"
+    );
+    let rows: Vec<Value> = session.hub.query(&query).await?;
+    let values = rows.iter().filter_map(|row| row.get(property));
+    let mut values: Vec<String> = values.filter(|value| !value.is_null()).map(plain).collect();
+    values.sort_by(|a, b| {
+        let number = |text: &str| text.parse().unwrap_or(f64::INFINITY);
+        number(a).total_cmp(&number(b)).then_with(|| a.cmp(b))
+    });
+    values.dedup();
+    Ok(values)
+}
+
+/// As the condition has it: a number also as text.
+fn is_among(value: &str, assigned: &[String]) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    assigned
+        .iter()
+        .any(|known| known == value || (number(value).is_some() && number(known) == number(value)))
+}
+
+fn without_doors(property: &str, value: &str, assigned: &[String], within: &str) -> Failure {
+    let hint = match suggest::closest(value, assigned.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if assigned.is_empty() => format!("no door is assigned to any {property}{within}"),
+        None => {
+            let listed = assigned.iter().take(LISTED).cloned().collect::<Vec<_>>();
+            let more = match assigned.len().saturating_sub(LISTED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("doors are assigned to {}{more}", listed.join(", "))
+        }
+    };
+    next(Failure::new(format!(
+        "no door is assigned to {property} `{value}`{within}; {hint}"
+    )))
+}
+
+fn next(failure: Failure) -> Failure {
+    failure.next("doorctl devices list; to go on without a door: --allow-none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_without_doors_is_told_with_those_that_have_some() {
+        let assigned = |values: &[&str]| -> Vec<String> {
+            values.iter().map(|value| (*value).to_owned()).collect()
+        };
+        let many: Vec<String> = (1..=12).map(|n| (n * 100).to_string()).collect();
+        for (value, assigned, told) in [
+            (
+                "nroth",
+                assigned(&["43", "north", "south"]),
+                "`nroth`; did you mean `north`?",
+            ),
+            (
+                "North",
+                assigned(&["north"]),
+                "`North`; did you mean `north`?",
+            ),
+            ("34", assigned(&["43"]), "`34`; did you mean `43`?"),
+            (
+                "9",
+                assigned(&["1", "2"]),
+                "`9`; doors are assigned to 1, 2",
+            ),
+            (
+                "annex",
+                assigned(&["43", "44"]),
+                "`annex`; doors are assigned to 43, 44",
+            ),
+            (
+                "9",
+                assigned(&[]),
+                "`9`; no door is assigned to any building",
+            ),
+            ("annex", many, "800, 900, 1000 and 2 more"),
+        ] {
+            let error = without_doors("building", value, &assigned, "").to_string();
+            assert!(error.ends_with(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_assigned_as_number_or_as_text() {
+        let assigned = ["3".to_owned(), "mezzanine".to_owned()];
+        for (value, expected) in [
+            ("3", true),
+            ("3.0", true),
+            ("33", false),
+            ("Mezzanine", false),
+        ] {
+            assert_eq!(is_among(value, &assigned), expected, "{value}");
+        }
+    }
+}
