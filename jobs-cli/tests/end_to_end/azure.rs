@@ -8,7 +8,8 @@ mod rules;
 use std::time::Duration;
 
 use super::support::Lab;
-use proxy::{Azure, Queries};
+use proxy::Shown::{AsItIs, Status, Type, Unknown};
+use proxy::{Azure, Queries, Shown};
 
 /// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors `lobby` (connected) and `yard` (absent).
 pub(super) struct Verb(pub(super) &'static str, pub(super) i32, &'static str);
@@ -85,8 +86,24 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
     Verb("jobs lock lobby yard --connect-timeout 0 --for 10m --id mixed", 0, "2 doors match now"),
     Verb("jobs wait mixed", 2, "1 secured, 1 failed"),
+    // Its payload comes back as an array of bytes.
+    Verb("jobs show mixed -o json", 0, "\"lockTime\":\"10m\""),
+    Verb("jobs wait mxied", 1, "the hub knows no job `mxied`; did you mean `mixed`?"),
+    Verb("jobs watch mxied", 1, "did you mean `mixed`?"),
+    Verb("jobs show mxied", 1, "did you mean `mixed`?"),
+    Verb("jobs export mxied", 1, "did you mean `mixed`?"),
+    Verb("jobs cancel mxied", 1, "did you mean `mixed`?"),
+    Verb("jobs retry mxied", 1, "did you mean `mixed`?"),
     Verb("jobs retry mixed --watch", 2, "yard"),
     Verb("jobs unlock lobby --for 5m --watch", 0, "1 released"),
+    // Without a flag the response timeout follows the connect timeout of 2 minutes.
+    Verb("jobs lock lobby --for 10m --watch", 0, "1 secured"),
+    Verb("jobs method lockDoor lobby --payload '{\"lockTime\":\"10m\"}' --watch", 0, "1 secured"),
+    Verb("invoke lobby lockDoor --payload '{\"lockTime\":\"10m\"}' --connect-timeout 2m", 0, "\"status\": 200"),
+    Verb("lock lobby --for 10m --connect-timeout 5m", 0, "1 secured"),
+    Verb("lock lobby --connect-timeout 2m --response-timeout 1m", 1, "is longer than --response-timeout 1m"),
+    Verb("jobs lock --building 44 --watch", 1, "no door is assigned to building `44`; did you mean `43`?"),
+    Verb("jobs lock --building 44 --allow-none --watch", 2, "no door matched when"),
     Verb("jobs method relinquish lobby --watch", 0, "1 done"),
     Verb("jobs twin --set floor=7 --tag wing=west gate shed --id moved", 0, "2 doors match now"),
     Verb("jobs watch moved", 0, "2 changed"),
@@ -135,6 +152,7 @@ fn run(lab: &Lab, line: &str) -> super::support::Told {
 fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
+    azure.let_deleted_devices_linger();
     let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
     let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
@@ -155,6 +173,167 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     }
 }
 
+/// How the hub shows job `night`, which runs, answer by answer; what is run; how it ends, and what it says.
+const ENDS: &[(&[Shown], &str, i32, &str)] = &[
+    (
+        &[Unknown],
+        "jobs wait night",
+        1,
+        "the hub knows no job `night`",
+    ),
+    (
+        &[Unknown],
+        "jobs watch night",
+        1,
+        "the hub knows no job `night`",
+    ),
+    (
+        &[Unknown],
+        "jobs show night",
+        1,
+        "the hub knows no job `night`",
+    ),
+    (
+        &[Unknown],
+        "jobs export night",
+        1,
+        "the hub knows no job `night`",
+    ),
+    (
+        &[Unknown],
+        "jobs retry night",
+        1,
+        "the hub knows no job `night`",
+    ),
+    // It was made a moment ago.
+    (
+        &[Unknown, Unknown, Status("completed")],
+        "jobs wait night",
+        2,
+        "job night completed",
+    ),
+    // It is deleted while somebody watches.
+    (
+        &[AsItIs, AsItIs, Unknown],
+        "jobs watch night",
+        1,
+        "job night is gone: it was running",
+    ),
+    (
+        &[AsItIs, AsItIs, Unknown],
+        "jobs wait night",
+        1,
+        "job night is gone: it was running",
+    ),
+    (
+        &[AsItIs, Unknown, Unknown, Status("completed")],
+        "jobs watch night",
+        2,
+        "job night completed",
+    ),
+    // Words that doorctl does not know, for good or for a moment.
+    (
+        &[Status("paused")],
+        "jobs wait night",
+        1,
+        "does not know: the hub calls its status \"paused\"",
+    ),
+    (
+        &[Status("paused")],
+        "jobs watch night",
+        1,
+        "does not know: the hub calls its status \"paused\"",
+    ),
+    (
+        &[Status("unknown")],
+        "jobs watch night",
+        1,
+        "does not know: the hub calls its status \"unknown\"",
+    ),
+    (
+        &[Status("paused")],
+        "jobs show night",
+        0,
+        "job night unknown: the hub calls its status \"paused\"",
+    ),
+    (
+        &[Status("paused")],
+        "jobs retry night",
+        4,
+        "a job is retried when it is over",
+    ),
+    (
+        &[Status("paused"), Status("paused"), Status("failed")],
+        "jobs watch night",
+        2,
+        "job night failed",
+    ),
+    (
+        &[Type("other"), Type("other"), Status("Completed")],
+        "jobs watch night",
+        2,
+        "job night completed",
+    ),
+    (
+        &[AsItIs, Status("cancelled")],
+        "jobs watch night",
+        2,
+        "job night cancelled",
+    ),
+    (
+        &[AsItIs],
+        "jobs wait night --deadline 3s",
+        3,
+        "0 of 1 done; waiting until ",
+    ),
+];
+
+#[test]
+fn no_state_of_a_job_keeps_anybody_waiting_for_ever() {
+    let lab = Lab::new();
+    let azure = Azure::before(&lab, Queries::AZURE);
+    lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    // A job that is made and does not show: for a moment, or for ever.
+    let tag = "jobs tags --set wing=east yard --watch --id";
+    azure.show("made", &[Unknown, Unknown, AsItIs]);
+    run(&lab, &format!("{tag} made"))
+        .expect(0)
+        .says(&["1 changed"]);
+    azure.show("lost", &[Unknown]);
+    run(&lab, &format!("{tag} lost"))
+        .expect(1)
+        .says(&["the hub knows no job `lost`", "next: doorctl jobs list"]);
+    run(&lab, "jobs lock yard --connect-timeout 5m --id night").expect(0);
+    lab.operator.until(&["jobs", "show", "night"], |report| {
+        report["job"]["status"] == "running"
+    });
+    for (shown, line, status, says) in ENDS {
+        azure.new_minute();
+        azure.show("night", shown);
+        let told = run(&lab, line);
+        assert_eq!(told.status, *status, "{shown:?}, doorctl {line}: {told:?}");
+        assert!(
+            told.stderr.contains(says),
+            "{shown:?}, doorctl {line}: {told:?}"
+        );
+        assert_eq!(azure.strays(), [""; 0], "doorctl {line}");
+    }
+}
+
+#[test]
+fn what_only_door_hub_takes_is_refused_in_the_words_of_azure() {
+    let lab = Lab::new();
+    let _azure = Azure::before(&lab, Queries::AZURE);
+    lab.operator.run(&["devices", "add", "yard"]).expect(0);
+    for line in [
+        "jobs lock yard --id Tonight",
+        "jobs lock yard --at 2099-01-01T00:00:00Z",
+        "jobs lock --where 'tags.group = 1'",
+    ] {
+        run(&lab, line).expect(1).says(&["400 ArgumentInvalid"]);
+    }
+}
+
 #[test]
 fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
     let lab = Lab::new();
@@ -164,7 +343,7 @@ fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_the
     for verb in [&["jobs", "lock"][..], &["jobs", "plan", "unlock"]] {
         lab.operator.run(&[verb, &names].concat()).expect(4).says(&[
             "only door-hub can run the 3 jobs at a time that these 300 names take",
-            "doorctl devices tag DOOR.. group=x, then: --where \"tags.group = 'x'\"",
+            "doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"",
         ]);
     }
     // What is done at once needs no job.

@@ -18,6 +18,7 @@ mod plan;
 mod record;
 mod registry;
 mod restart;
+mod selections;
 mod support;
 mod terminal;
 mod transcript;

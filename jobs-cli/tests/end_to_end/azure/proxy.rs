@@ -1,6 +1,6 @@
 //! Azure IoT Hub as doorctl meets it: in front of a real hub, with Azure's resources, limits and errors and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,28 @@ struct State {
     strays: Mutex<Vec<String>>,
     throttled: Mutex<usize>,
     trouble: Mutex<Option<(String, Trouble)>>,
+    /// Devices that are deleted and that queries still give; `None`: deleted is gone.
+    lingering: Mutex<Option<BTreeSet<String>>>,
+    /// What jobs are shown as, answer by answer.
+    shown: Mutex<BTreeMap<String, VecDeque<Shown>>>,
+    /// Jobs whose cancellation does not show yet: how they were, and until when that is shown.
+    cancelled: Mutex<BTreeMap<String, (Value, Instant)>>,
+}
+
+/// How long a cancellation takes to show.
+const CANCELLATION_SHOWS_AFTER: Duration = Duration::from_millis(1_500);
+
+/// What the next answer to the question for a job is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shown {
+    /// As the hub has it.
+    AsItIs,
+    /// A job that does not exist: 200, type and status `unknown`.
+    Unknown,
+    /// With this word for its status.
+    Status(&'static str),
+    /// With this word for its type.
+    Type(&'static str),
 }
 
 /// What befalls a bulk call that is to make a certain device.
@@ -84,6 +106,9 @@ impl Azure {
             strays: Mutex::default(),
             throttled: Mutex::default(),
             trouble: Mutex::default(),
+            lingering: Mutex::default(),
+            shown: Mutex::default(),
+            cancelled: Mutex::default(),
         });
         let listener = lab
             .runtime
@@ -126,6 +151,21 @@ impl Azure {
     /// From now on, this befalls the bulk call that is to make `device`.
     pub(crate) fn trouble(&self, device: &str, trouble: Trouble) {
         *self.state.trouble.lock().unwrap() = Some((device.to_owned(), trouble));
+    }
+
+    /// From now on queries go on giving devices that were deleted, as Azure's do for half an hour.
+    pub(crate) fn let_deleted_devices_linger(&self) {
+        *self.state.lingering.lock().unwrap() = Some(BTreeSet::new());
+    }
+
+    /// What the next answers to the question for a job are; the last of them stands from then on.
+    pub(crate) fn show(&self, job: &str, shown: &[Shown]) {
+        let shown = shown.iter().copied().collect();
+        self.state
+            .shown
+            .lock()
+            .unwrap()
+            .insert(job.to_owned(), shown);
     }
 
     /// How often a query was refused because there were too many.
@@ -183,24 +223,31 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) 
     }
 }
 
-/// One request a connection. Whoever goes away before the answer has nothing more to be told.
+/// Requests of a connection, one after the other. After a 429 it is closed, unannounced. Whoever goes away before the answer has
+/// nothing more to be told.
 async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Option<()> {
     let mut stream = acceptor.accept(socket).await.ok()?;
-    let request = read(&mut stream).await?;
-    let (status, headers, body) = state.answer(&request).await?;
-    let mut head = format!(
-        "HTTP/1.1 {status} so\r\nconnection: close\r\ncontent-length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+    loop {
+        let request = read(&mut stream).await?;
+        let (status, headers, body) = state.answer(&request).await?;
+        let mut head = format!("HTTP/1.1 {status} so\r\n");
+        // No content has no length either.
+        if status != 204 {
+            head += &format!("content-length: {}\r\n", body.len());
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .await
+            .ok()?;
+        stream.write_all(&body).await.ok()?;
+        stream.flush().await.ok()?;
+        if status == 429 {
+            return stream.shutdown().await.ok();
+        }
     }
-    stream
-        .write_all(format!("{head}\r\n").as_bytes())
-        .await
-        .ok()?;
-    stream.write_all(&body).await.ok()?;
-    stream.shutdown().await.ok()
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
@@ -263,6 +310,9 @@ impl State {
         if let Some(refusal) = self.over_limit(request, &served).await {
             return Some(refused(&refusal));
         }
+        if let Some(answer) = self.deleted(request).await {
+            return Some(answer);
+        }
         match self.trouble_of(request) {
             None => Some(self.pass(request, &served).await),
             Some((_, Trouble::NoAnswer)) => {
@@ -314,10 +364,11 @@ impl State {
     async fn over_limit(&self, request: &Request, served: &Served) -> Option<Refusal> {
         if served.is_query && !self.admit() {
             *self.throttled.lock().unwrap() += 1;
-            return Some((429, "ThrottlingException", "too many queries".to_owned()));
+            let text = "Too many requests, wait 10 seconds before the next".to_owned();
+            return Some((429, "ThrottlingException", text));
         }
         if served.is_new_job && self.has_active_job(request).await {
-            let text = "Job creation failed: Too many active jobs.".to_owned();
+            let text = "Too many active jobs, wait 10 seconds before the next".to_owned();
             return Some((429, "ThrottlingMaxActiveJobCountExceeded", text));
         }
         None
@@ -348,13 +399,18 @@ impl State {
         };
         let (_, _, body) = self.forward(&list).await;
         let jobs: Vec<Value> = serde_json::from_slice(&body).unwrap();
+        let jobs: Vec<Value> = jobs.into_iter().map(|job| self.lagging(job)).collect();
         let active = ["queued", "scheduled", "running"];
         jobs.iter()
             .any(|job| active.iter().any(|status| job["status"] == *status))
     }
 
     async fn pass(&self, request: &Request, served: &Served) -> Answer {
-        let (status, headers, body) = self.forward(request).await;
+        if let Some(refusal) = self.judge_identity(request).await {
+            return refused(&refusal);
+        }
+        let before = self.job_to_cancel(request).await;
+        let (status, headers, body) = self.forward(&with_authentication(request)).await;
         let headers: Vec<(String, String)> = headers
             .into_iter()
             .filter(|(name, _)| PASSED.contains(&name.as_str()))
@@ -364,7 +420,193 @@ impl State {
             200..=299 => served.strip(item_type.map(|(_, value)| value.as_str()), &body),
             _ => body,
         };
+        if let (200..=299, Some(before)) = (status, before) {
+            let id = before["jobId"].as_str().unwrap().to_owned();
+            let until = Instant::now() + CANCELLATION_SHOWS_AFTER;
+            let mut cancelled = self.cancelled.lock().unwrap();
+            cancelled.insert(id, (before["status"].clone(), until));
+        }
+        self.as_azure_shows_it(request, (status, headers, body))
+    }
+
+    /// A PUT without `If-Match` creates only, with it it updates only.
+    async fn judge_identity(&self, request: &Request) -> Option<Refusal> {
+        let ("PUT", segments) = request.route() else {
+            return None;
+        };
+        let ["devices", id] = segments[..] else {
+            return None;
+        };
+        let exists = self.get(request).await.is_some();
+        match (request.headers.contains_key("if-match"), exists) {
+            (false, true) => Some((409, "DeviceAlreadyExists", format!("{id} exists"))),
+            (true, false) => Some((404, "DeviceNotFound", format!("no device {id}"))),
+            _ => None,
+        }
+    }
+
+    /// The document that a request is about.
+    async fn get(&self, request: &Request) -> Option<Value> {
+        let get = Request {
+            method: "GET".to_owned(),
+            body: Vec::new(),
+            ..request.clone()
+        };
+        match self.forward(&get).await {
+            (200, _, body) => Some(serde_json::from_slice(&body).unwrap()),
+            _ => None,
+        }
+    }
+
+    /// The job that a request is to cancel, as it is before.
+    async fn job_to_cancel(&self, request: &Request) -> Option<Value> {
+        let ("POST", segments) = request.route() else {
+            return None;
+        };
+        let ["jobs", "v2", _, "cancel"] = segments[..] else {
+            return None;
+        };
+        let job = Request {
+            target: request.target.replace("/cancel?", "?"),
+            ..request.clone()
+        };
+        self.get(&job).await
+    }
+
+    /// What Azure's answer differs in from that of the hub.
+    fn as_azure_shows_it(&self, request: &Request, answer: Answer) -> Answer {
+        let (status, headers, body) = answer;
+        let of_document = |body: &[u8], change: &dyn Fn(Value) -> Value| {
+            let document: Value = serde_json::from_slice(body).unwrap();
+            let changed = match document {
+                Value::Array(items) => items.into_iter().map(change).collect(),
+                one => change(one),
+            };
+            changed.to_string().into_bytes()
+        };
+        let body = match (status, request.route()) {
+            (404, ("GET", segments)) if segments.starts_with(&["jobs", "v2"]) => {
+                return unknown_job(headers);
+            }
+            (200, ("GET", segments)) if segments.starts_with(&["jobs", "v2"]) => {
+                match self.next_shown(segments[2]) {
+                    Some(Shown::Unknown) => return unknown_job(headers),
+                    shown => of_document(&body, &|job| self.shown_job(job, shown)),
+                }
+            }
+            (200, ("POST", segments)) if segments.starts_with(&["jobs", "v2"]) => {
+                of_document(&body, &|job| self.shown_job(job, None))
+            }
+            (200, ("GET", segments)) if segments == ["statistics", "service"] => {
+                // It lags behind.
+                json!({"connectedDeviceCount": 0}).to_string().into_bytes()
+            }
+            (400, ("POST", segments)) if segments == ["devices", "query"] => {
+                return refused(&(400, "ArgumentInvalid", "BadRequest".to_owned()));
+            }
+            (200, (_, segments)) if segments[0] == "twins" || segments == ["devices", "query"] => {
+                of_document(&body, &with_large_thumbprints)
+            }
+            _ => body,
+        };
         (status, headers, body)
+    }
+
+    fn next_shown(&self, job: &str) -> Option<Shown> {
+        let mut shown = self.shown.lock().unwrap();
+        let shown = shown.get_mut(job)?;
+        match shown.len() {
+            0 | 1 => shown.front().copied(),
+            _ => shown.pop_front(),
+        }
+    }
+
+    fn shown_job(&self, job: Value, shown: Option<Shown>) -> Value {
+        let mut job = self.lagging(job);
+        match shown {
+            Some(Shown::Status(word)) => job["status"] = json!(word),
+            Some(Shown::Type(word)) => job["type"] = json!(word),
+            _ => {}
+        }
+        // The payload is echoed as the bytes of its text.
+        if let Some(payload) = job.pointer_mut("/cloudToDeviceMethod/payload") {
+            *payload = json!(payload.to_string().into_bytes());
+        }
+        job
+    }
+
+    /// A job without what has not got around yet.
+    fn lagging(&self, mut job: Value) -> Value {
+        let id = job["jobId"].as_str().unwrap_or_default();
+        if let Some((before, until)) = self.cancelled.lock().unwrap().get(id) {
+            if Instant::now() < *until {
+                job["status"] = before.clone();
+            }
+        }
+        job
+    }
+
+    /// The answer to what deletes a device that lingers, or is about one; none: the hub's counts.
+    async fn deleted(&self, request: &Request) -> Option<Answer> {
+        let mut gone = self.lingering.lock().unwrap().clone()?;
+        let (method, segments) = request.route();
+        let answer = match (method, &segments[..]) {
+            ("POST", ["devices"]) => {
+                let mut items: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
+                let mut left = Vec::new();
+                for item in items.drain(..) {
+                    let id = item["id"].as_str().unwrap().to_owned();
+                    match item["importMode"] == "delete" {
+                        true => drop(gone.insert(id)),
+                        false => {
+                            self.delete_if(gone.remove(&id), &id, request).await;
+                            left.push(item);
+                        }
+                    }
+                }
+                let done = json!({"isSuccessful": true, "errors": [], "warnings": []});
+                match left.is_empty() {
+                    true => Some((200, json_type(), done.to_string().into_bytes())),
+                    // No call of doorctl both makes and deletes.
+                    false => None,
+                }
+            }
+            ("PUT", ["devices", id]) => {
+                self.delete_if(gone.remove(*id), id, request).await;
+                None
+            }
+            (_, ["devices" | "twins", id, ..]) if *id != "query" => {
+                let is_gone = gone.contains(*id);
+                match (is_gone, method, self.get(request).await) {
+                    (false, "DELETE", Some(_)) => {
+                        gone.insert((*id).to_owned());
+                        Some((204, Vec::new(), Vec::new()))
+                    }
+                    (true, ..) | (false, "DELETE", None) => {
+                        Some(refused(&(404, "DeviceNotFound", format!("no device {id}"))))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        *self.lingering.lock().unwrap() = Some(gone);
+        answer
+    }
+
+    /// Deletes a device at the hub, to be made again.
+    async fn delete_if(&self, is_gone: bool, id: &str, request: &Request) {
+        if is_gone {
+            let mut headers = request.headers.clone();
+            headers.insert("if-match".to_owned(), "*".to_owned());
+            let delete = Request {
+                method: "DELETE".to_owned(),
+                target: format!("/devices/{id}?api-version=2021-04-12"),
+                headers,
+                body: Vec::new(),
+            };
+            assert_eq!(self.forward(&delete).await.0, 204);
+        }
     }
 
     async fn forward(&self, request: &Request) -> Answer {
@@ -395,6 +637,48 @@ impl State {
             .collect();
         (status, headers, response.bytes().await.unwrap().to_vec())
     }
+}
+
+/// An update of an identity that leaves `authentication` out has new keys made.
+fn with_authentication(request: &Request) -> Request {
+    let mut request = request.clone();
+    let is_update = request.headers.contains_key("if-match");
+    if let (true, ("PUT", segments)) = (is_update, request.route()) {
+        if segments[0] == "devices" {
+            let mut body: Value = serde_json::from_slice(&request.body).unwrap();
+            if body.get("authentication").is_none_or(Value::is_null) {
+                let key = "bmV3IGtleXMsIG1hZGUgYnkgQXp1cmUgSW9UIEh1YiE=";
+                let keys = json!({"primaryKey": key, "secondaryKey": key});
+                body["authentication"] = json!({"type": "sas", "symmetricKey": keys});
+            }
+            request.body = body.to_string().into_bytes();
+        }
+    }
+    request
+}
+
+fn unknown_job(headers: Vec<(String, String)>) -> Answer {
+    let body = json!({"type": "unknown", "status": "unknown"});
+    let headers = headers
+        .into_iter()
+        .filter(|(name, _)| name == "content-type");
+    (200, headers.collect(), body.to_string().into_bytes())
+}
+
+/// A twin with its thumbprints as Azure spells them.
+fn with_large_thumbprints(mut twin: Value) -> Value {
+    if let Some(Value::Object(thumbprints)) = twin.get_mut("x509Thumbprint") {
+        *thumbprints = std::mem::take(thumbprints)
+            .into_iter()
+            .map(|(key, value)| (key[..1].to_uppercase() + &key[1..], value))
+            .collect();
+    }
+    twin
+}
+
+fn json_type() -> Vec<(String, String)> {
+    let json = "application/json; charset=utf-8".to_owned();
+    vec![("content-type".to_owned(), json)]
 }
 
 /// Whether a bulk call removes devices.

@@ -257,7 +257,13 @@ const RESOURCES: &[Resource] = &[
         query: &["jobType", "jobStatus", "pageSize", "continuationToken"],
         ..resource("GET", "/jobs/v2/query", PAGED, NOTHING, JOB)
     },
-    resource("PUT", "/jobs/v2/{}", &[], JOB_REQUEST, JOB),
+    resource(
+        "PUT",
+        "/jobs/v2/{}",
+        &[],
+        JOB_REQUEST,
+        &["jobId", "type", "status"],
+    ),
     resource("GET", "/jobs/v2/{}", &[], NOTHING, JOB),
     resource("POST", "/jobs/v2/{}/cancel", &[], NOTHING, JOB),
 ];
@@ -286,6 +292,12 @@ pub(super) struct Served {
 }
 
 impl Request {
+    /// Method, and the segments of the path.
+    pub(super) fn route(&self) -> (&str, Vec<&str>) {
+        let (path, _) = self.parts();
+        (&self.method, path.trim_matches('/').split('/').collect())
+    }
+
     fn parts(&self) -> (&str, Vec<(&str, &str)>) {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -325,7 +337,10 @@ impl Request {
             return Err((411, "LengthRequired", format!("length of {path}")));
         }
         if self.method == "DELETE" && !self.headers.contains_key("if-match") {
-            return Err(bad(format!("no If-Match for {path}")));
+            return Err((412, "PreconditionFailed", "Etag missing".to_owned()));
+        }
+        if resource.method == "PUT" && resource.path == "/jobs/v2/{}" {
+            judge_job_id(path.rsplit('/').next().unwrap_or_default())?;
         }
         self.judge_body(resource)?;
         Ok(Served {
@@ -460,9 +475,23 @@ fn judge_call(call: &Value) -> Result<(), Refusal> {
             return Err(bad(format!("{name} must be within [{least}; 300].")));
         }
     }
+    let seconds = |name, absent| call.get(name).and_then(Value::as_u64).unwrap_or(absent);
+    if seconds("connectTimeoutInSeconds", 0) > seconds("responseTimeoutInSeconds", 30) {
+        return Err(bad(
+            "the device connection timeout is longer than the overall call timeout".to_owned(),
+        ));
+    }
     match text(call, "methodName").len() {
         1..=100 => Ok(()),
         length => Err(bad(format!("methodName of {length} characters"))),
+    }
+}
+
+fn judge_job_id(id: &str) -> Result<(), Refusal> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-'".contains(c);
+    match id.len() <= 64 && id.chars().all(is_allowed) {
+        true => Ok(()),
+        false => Err(bad(format!("job id {id}"))),
     }
 }
 
@@ -479,7 +508,7 @@ fn judge_job(job: &Value) -> Result<(), Refusal> {
         judge_words(condition)?;
     }
     let start = job.get("startTime").filter(|start| !start.is_null());
-    if !start.is_none_or(text_is_time) {
+    if !start.is_none_or(is_soon) {
         return Err(bad(format!("startTime {start:?}")));
     }
     match (
@@ -502,10 +531,13 @@ fn judge_job(job: &Value) -> Result<(), Refusal> {
     }
 }
 
-fn text_is_time(value: &Value) -> bool {
-    value
+/// A time within 168 hours.
+fn is_soon(value: &Value) -> bool {
+    let start = value
         .as_str()
-        .is_some_and(|text| text.parse::<Timestamp>().is_ok())
+        .and_then(|text| text.parse::<Timestamp>().ok());
+    let latest = Timestamp::now() + jiff::SignedDuration::from_hours(168);
+    start.is_some_and(|start| start <= latest)
 }
 
 fn judge_query(query: &str) -> Result<(), Refusal> {
@@ -536,9 +568,16 @@ fn judge_words(text: &str) -> Result<(), Refusal> {
             return Err(bad(format!("function {word} in: {text}")));
         }
     }
+    let mut words = upper.split(|c: char| !(c.is_ascii_alphanumeric() || "_.[]".contains(c)));
+    if words.any(|word| word.contains('.') && word.split('.').any(|name| name == "GROUP")) {
+        return Err(bad(format!(
+            "the keyword `group` as a name, without [[ ]], in: {text}"
+        )));
+    }
     for (at, _) in upper.match_indices('[') {
         let before = upper[..at].trim_end();
-        if !before.ends_with("IN") {
+        let is_name = upper[at..].starts_with("[[") || before.ends_with('[');
+        if !is_name && !before.ends_with("IN") {
             return Err(bad(format!("a bracket that follows no IN in: {text}")));
         }
     }
@@ -610,6 +649,37 @@ fn what_only_our_hub_takes_is_a_stray() {
             r#"{"methodName":"m","responseTimeoutInSeconds":301}"#,
         ),
         (
+            "POST",
+            "/twins/a/methods?api-version=1",
+            r#"{"methodName":"m","connectTimeoutInSeconds":31}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/a?api-version=1",
+            r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"m","connectTimeoutInSeconds":120,"responseTimeoutInSeconds":30},"queryCondition":"*"}"#,
+        ),
+        ("DELETE", "/devices/a?api-version=1", ""),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT * FROM devices WHERE tags.group = 'x'"}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/a?api-version=1",
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"tags.access.Group = 'x'"}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/lockDoor-1?api-version=1",
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*"}"#,
+        ),
+        (
+            "PUT",
+            "/jobs/v2/a?api-version=1",
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*","startTime":"2999-01-01T00:00:00Z"}"#,
+        ),
+        (
             "PUT",
             "/jobs/v2/a?api-version=1",
             r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"AA=="},"queryCondition":"*"}"#,
@@ -629,6 +699,16 @@ fn what_only_our_hub_takes_is_a_stray() {
             "POST",
             "/devices/query?api-version=1",
             r#"{"query":"SELECT * FROM devices WHERE (a IN ['CONTAINS(', 'b']) AND IS_DEFINED(c)"}"#,
+        ),
+        (
+            "POST",
+            "/devices/query?api-version=1",
+            r#"{"query":"SELECT COUNT() AS n FROM devices WHERE tags.[[group]] = 'group.x' GROUP BY tags.[[group]].b"}"#,
+        ),
+        (
+            "POST",
+            "/twins/a/methods?api-version=1",
+            r#"{"methodName":"m","connectTimeoutInSeconds":30}"#,
         ),
         (
             "PUT",

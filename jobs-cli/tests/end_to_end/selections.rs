@@ -1,0 +1,213 @@
+//! Verbs x selections of doors: with which status each ends, above all when there is no door.
+
+use super::azure::words;
+use super::support::{Lab, Told};
+
+fn run(lab: &Lab, line: &str) -> Told {
+    let words = words(line);
+    lab.operator
+        .run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A verb over doors, with what it needs beside the selection.
+const VERBS: &[&str] = &[
+    "jobs lock --at +1h",
+    "jobs unlock --for 5m --watch",
+    "jobs method identify",
+    "jobs twin --set floor=3",
+    "jobs tags --set wing=x",
+    "jobs plan lock",
+    "jobs apply --plan 00000000 lock",
+    "lock",
+    "unlock --for 5m",
+    "relinquish",
+    "mode secure",
+    "lockdown",
+    "all-clear",
+    "status",
+    "devices list",
+    "devices tag wing=x",
+    "devices enable",
+    "devices disable",
+    "devices remove --yes",
+    "devices export",
+];
+
+/// A selection that has a place without a door, and what every verb says of it.
+const NOWHERE: &[(&str, &str)] = &[
+    (
+        "--building nroth",
+        "no door is assigned to building `nroth`; did you mean `north`?",
+    ),
+    (
+        "--building 44",
+        "no door is assigned to building `44`; doors are assigned to north, south",
+    ),
+    (
+        "--floor 9",
+        "no door is assigned to floor `9`; doors are assigned to 3, 4",
+    ),
+    (
+        "--floor 33",
+        "no door is assigned to floor `33`; did you mean `3`?",
+    ),
+    (
+        "--building north --floor 9",
+        "no door is assigned to floor `9`",
+    ),
+    (
+        "--building south --floor 3",
+        "no door is assigned to floor `3` of building `south`; doors are assigned to 4",
+    ),
+    (
+        "--building north --building soth",
+        "no door is assigned to building `soth`; did you mean `south`?",
+    ),
+    (
+        "--floor 3 --floor 33",
+        "no door is assigned to floor `33`; did you mean `3`?",
+    ),
+    ("--building north yard", "no door matches all that is given"),
+];
+
+/// What is run, how it ends, and what is said.
+const ENDS: &[(&str, i32, &str)] = &[
+    // Allowed: a job is made, and has reached nobody when it ends.
+    (
+        "jobs lock --building nroth --at +1h --allow-none",
+        0,
+        "warning: no door matches now",
+    ),
+    (
+        "jobs lock --building nroth --allow-none --id none",
+        0,
+        "warning: no door matches now",
+    ),
+    ("jobs wait none", 2, "no door matched when none started"),
+    ("jobs watch none", 2, "no door matched when none started"),
+    (
+        "jobs retry none",
+        4,
+        "called no door: there is nothing to retry",
+    ),
+    (
+        "jobs lock --floor 9 --allow-none --watch",
+        2,
+        "no door matched when",
+    ),
+    (
+        "jobs twin --set a=1 --where 'tags.wing = 1' --watch",
+        2,
+        "no door matched when",
+    ),
+    (
+        "jobs tags --set a=1 --floor 9 --allow-none --watch",
+        2,
+        "no door matched when",
+    ),
+    (
+        "jobs plan lock --floor 9 --allow-none",
+        0,
+        "this would lock 0 doors",
+    ),
+    (
+        "lock --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "unlock --for 5m --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "relinquish --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "mode secure --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "lockdown --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "all-clear --floor 9 --allow-none",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "lockdown --where 'tags.wing = 1'",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "all-clear --where 'tags.wing = 1'",
+        2,
+        "no door matches; nothing was changed",
+    ),
+    ("status --floor 9 --allow-none", 0, "all"),
+    ("status --floor 9 --allow-none --expect-secured", 2, "all"),
+    ("devices list --floor 9 --allow-none", 0, "no door matches"),
+    (
+        "devices tag --floor 9 wing=x --allow-none",
+        0,
+        "no door matches; nothing was changed",
+    ),
+    (
+        "devices remove --floor 9 --allow-none",
+        0,
+        "no door matches; nothing was changed",
+    ),
+    ("devices export --floor 9 --allow-none", 0, ""),
+    // Others find their door.
+    (
+        "jobs tags --set a=1 --building north --floor 3 --watch",
+        0,
+        "1 changed",
+    ),
+    (
+        "jobs tags --set a=1 --building north --building south --watch",
+        0,
+        "2 changed",
+    ),
+    ("jobs twin --set b=1 --floor 3.0 --watch", 0, "1 changed"),
+    ("jobs lock gate --connect-timeout 0 --watch", 2, "1 failed"),
+    ("devices list --building south", 0, "yard"),
+];
+
+#[test]
+fn nobody_is_never_everybody_who_did_as_told() {
+    let lab = Lab::new();
+    for (line, status) in [("lockdown --all", 2), ("all-clear --all", 2), ("status", 0)] {
+        run(&lab, line).expect(status);
+    }
+    run(&lab, "devices add gate --building north --floor 3").expect(0);
+    run(&lab, "devices add yard --building south --floor 4").expect(0);
+    for (selection, says) in NOWHERE {
+        for verb in VERBS {
+            let told = run(&lab, &format!("{verb} {selection}"));
+            let line = format!("doorctl {verb} {selection}: {told:?}");
+            assert_eq!(told.status, 1, "{line}");
+            assert!(told.stderr.contains(says), "{line}");
+            assert_eq!(told.stdout, "", "{line}");
+        }
+    }
+    for (line, status, says) in ENDS {
+        let told = run(&lab, line);
+        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
+        let said = told.stdout.contains(says) || told.stderr.contains(says);
+        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+    }
+    // As planned, for nobody.
+    let plan = lab
+        .operator
+        .json(&["jobs", "plan", "lock", "--floor", "9", "--allow-none"]);
+    let digest = plan["digest"].as_str().unwrap();
+    let apply = format!("jobs apply --plan {digest} lock --floor 9 --allow-none --watch");
+    run(&lab, &apply).expect(2).says(&["no door matched when"]);
+}
