@@ -32,7 +32,7 @@ const OF_HUB: [(&str, &str); 13] = [
 ];
 
 /// What door-agent calls its events, and the alarms in them.
-const OF_DOORS: [&str; 27] = [
+const OF_DOORS: &[&str] = &[
     "lockState",
     "doorState",
     "requestToExit",
@@ -176,7 +176,7 @@ fn kind_of(name: &str) -> &'static str {
 
 /// What to say of a name that nobody is known to use: other devices have their own.
 fn doubt(name: &str) -> Option<String> {
-    let known = || OF_DOORS.into_iter().chain(OF_HUB.map(|(name, _)| name));
+    let known = || OF_DOORS.iter().copied().chain(OF_HUB.map(|(name, _)| name));
     if known().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
