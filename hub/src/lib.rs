@@ -165,7 +165,8 @@ impl Hub {
         let live = Arc::new(live);
         let tls = tls::server_config(live.certificate.clone())?;
         store.session_reset(Timestamp::now()).await?;
-        let connection_string = connection_string(&config, https_address.port(), &policies)?;
+        let connection_string = connection_string(&config, https_address.port(), &policies)
+            .or_else(|error| kept_connection_string(&data).ok_or(error))?;
         data.write_secret(
             SERVICE_CONNECTION_STRING,
             &connection_string.expose_secret(),
@@ -398,6 +399,16 @@ fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
         }
         metrics.committed(committed.operations, committed.took);
     })
+}
+
+/// The connection string of an earlier start, for one on which the owner's policy cannot be read: the doors are served all the same.
+fn kept_connection_string(data: &DataDirectory) -> Option<ServiceConnectionString> {
+    let kept = std::fs::read_to_string(data.file(SERVICE_CONNECTION_STRING)).ok()?;
+    let kept = kept.trim().parse().ok()?;
+    tracing::error!(
+        "the policy `{OWNER}` is damaged or missing: `door-hub policy add {OWNER} --rights RegistryWrite,ServiceConnect,DeviceConnect` makes it again, with new keys"
+    );
+    Some(kept)
 }
 
 fn connection_string(

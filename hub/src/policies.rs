@@ -173,6 +173,7 @@ impl Policies {
     pub fn remove(&mut self, name: &PolicyName) -> Result<(), PoliciesError> {
         let removed = self.file.change(|policies| service::remove(policies, name));
         if matches!(removed, Err(PolicyError::Unknown { .. }))
+            && *name != OWNER
             && self.file.remove_damaged(name).map_err(PolicyError::from)?
         {
             return Ok(());

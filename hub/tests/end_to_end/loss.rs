@@ -7,7 +7,7 @@ use std::process::Command;
 use door_hub::Hub;
 use door_hub::config::HubConfig;
 
-use crate::harness::TestHub;
+use crate::harness::{TestHub, eventually};
 
 /// What a program says that has to fail.
 fn refused(arguments: &[&str], data: &Path) -> String {
@@ -200,4 +200,43 @@ async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
     fs::rename(&older, data.join("hub.db")).unwrap();
     let said = refused(&["policy", "list"], data);
     assert!(said.contains("has lost something"), "{said}");
+}
+
+#[tokio::test]
+async fn a_damaged_policy_of_the_owner_keeps_no_door_out_and_can_be_made_again() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let TestHub { hub, folder, .. } = hub;
+    hub.shutdown().await;
+    let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    let sql = "UPDATE policy SET primary_key = x'' WHERE name = 'iothubowner'";
+    connection.execute_batch(sql).unwrap();
+    drop(connection);
+    let hub = TestHub::start_in(folder).await;
+    let _door = hub.connect("door", &key, 200).await;
+    assert!(hub.hub.policy("iothubowner").is_none());
+    assert!(hub.hub.policy("service").is_some(), "the others are served");
+    let policy = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_door-hub"))
+            .arg("policy")
+            .args(arguments)
+            .arg("--data")
+            .arg(hub.folder.path())
+            .output()
+            .unwrap()
+    };
+    let removed = policy(&["remove", "iothubowner"]);
+    assert!(
+        !removed.status.success(),
+        "the operator needs it: {removed:?}"
+    );
+    let out = hub.folder.path().join("owner");
+    let rights = "RegistryWrite,ServiceConnect,DeviceConnect";
+    let name = out.to_str().unwrap();
+    let added = policy(&["add", "iothubowner", "--rights", rights, "--out", name]);
+    assert!(added.status.success(), "{added:?}");
+    eventually("the hub has it again", || async {
+        hub.hub.policy("iothubowner")
+    })
+    .await;
 }
