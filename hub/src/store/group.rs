@@ -110,7 +110,13 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
     }
     // A reader leaves the log as it is, also when it is the last to close the file.
     let connection = schema::open_reader(database)?;
-    let found = number(&connection)?;
+    let found = number(&connection).map_err(|error| match error {
+        StoreError::Sql(source) => StoreError::Open {
+            path: path.clone(),
+            source,
+        },
+        other => other,
+    })?;
     if let Noted::Number(noted) = noted {
         if found < noted {
             return Err(StoreError::Older { path, found, noted });
@@ -148,7 +154,7 @@ impl GroupFile {
                 found
             }
         };
-        let number = last + 1;
+        let number = last.saturating_add(1);
         if connection.execute("UPDATE last_group SET number = ?1", [number])? == 0 {
             connection.execute("INSERT INTO last_group VALUES (?1)", [number])?;
         }
