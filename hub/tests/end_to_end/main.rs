@@ -32,5 +32,6 @@ mod query_rows;
 mod restart;
 mod session;
 mod twin;
+mod upgrade;
 mod uplink;
 mod websocket;
