@@ -13,7 +13,8 @@ hub_serves() {
 
 stage="installed"
 inside dpkg -i /packages/door-hub.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
-present usr/bin/door-hub usr/lib/systemd/system/door-hub.service usr/share/man/man1/door-hub.1.gz usr/share/man/man1/door-hub-serve.1.gz \
+present usr/bin/door-hub usr/lib/systemd/system/door-hub.service usr/lib/systemd/system/door-hub-backup.service \
+    usr/lib/systemd/system/door-hub-backup.timer usr/share/man/man1/door-hub.1.gz usr/share/man/man1/door-hub-serve.1.gz \
     usr/share/doc/door-hub/examples/hub.toml usr/share/bash-completion/completions/door-hub usr/share/zsh/vendor-completions/_door-hub
 asked daemon-reload
 ! grep -vx daemon-reload "$root/systemctl.log" || die "$stage: a hub without a name was started or enabled"
@@ -47,6 +48,7 @@ stage="removed"
 : >"$root/systemctl.log"
 inside dpkg -r door-hub >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
 asked "disable --now door-hub.service"
+asked "disable --now door-hub-backup.timer"
 absent usr/bin/door-hub usr/lib/systemd/system/door-hub.service run/units/door-hub
 [ "$(hub_keys)" = "$before" ] || die "$stage: settings, certificates or keys have changed: $(diff <(echo "$before") <(hub_keys))"
 echo "$stage: the hub has ended, its data stays"

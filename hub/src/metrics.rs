@@ -11,6 +11,8 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::service::Looked;
+
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -55,6 +57,8 @@ struct State {
     events: IntGauge,
     event_bytes: IntGauge,
     database_bytes: IntGauge,
+    database_faults: IntGauge,
+    database_checked: Gauge,
     certificate_end: Gauge,
 }
 
@@ -73,6 +77,8 @@ pub(crate) struct Snapshot {
     pub(crate) database_bytes: u64,
     /// When the server certificate ends, in seconds since 1970.
     pub(crate) certificate_not_after: i64,
+    /// What the last look at the whole database found.
+    pub(crate) integrity: Looked,
 }
 
 impl Metrics {
@@ -178,6 +184,14 @@ impl Metrics {
                 events: gauge("events", "Events that are kept"),
                 event_bytes: gauge("event_bytes", "Their bytes"),
                 database_bytes: gauge("database_bytes", "Size of the database's file"),
+                database_faults: gauge(
+                    "database_faults",
+                    "Faults that the last look at the whole database found",
+                ),
+                database_checked: float(
+                    "database_checked_seconds",
+                    "When that look ended, in seconds since 1970; 0 before the first",
+                ),
                 certificate_end: float(
                     "certificate_not_after_seconds",
                     "When the server certificate ends, in seconds since 1970",
@@ -269,6 +283,9 @@ impl State {
         self.events.set(number(now.events.0));
         self.event_bytes.set(number(now.events.1));
         self.database_bytes.set(number(now.database_bytes));
+        self.database_faults.set(number(now.integrity.faults));
+        let checked = now.integrity.at.map_or(0, Timestamp::as_second);
+        self.database_checked.set(checked as f64);
         self.certificate_end.set(now.certificate_not_after as f64);
     }
 }

@@ -5,6 +5,7 @@ mod audit;
 mod device;
 mod error;
 mod event;
+mod integrity;
 mod job;
 mod method;
 mod policy;
@@ -36,6 +37,7 @@ pub(crate) use telemetry::TelemetryService;
 pub(crate) use twin::TwinService;
 
 use device::generate_key;
+pub(crate) use integrity::{Integrity, Looked};
 
 use crate::config::AuditLimits;
 use crate::identity::Policy;
@@ -79,6 +81,8 @@ pub(crate) struct Services {
     pub policy: PolicyService,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether the database is whole.
+    pub integrity: Integrity,
     store: Store,
     registry: Registry,
 }
@@ -106,9 +110,15 @@ impl Services {
             audit: AuditService::new(store.clone(), audit),
             policy: PolicyService::new(registry.clone(), policies),
             metrics,
+            integrity: Integrity::default(),
             store: store.clone(),
             registry: registry.clone(),
         }
+    }
+
+    /// Looks over the database after the start and once a day, until `stop`.
+    pub(crate) async fn inspect(self, stop: CancellationToken) {
+        self.integrity.keep(self.store, stop).await;
     }
 
     /// Drops what is too old, and looks whether a store that fails works again, until `stop`.
@@ -153,6 +163,7 @@ impl Services {
             events: self.store.event_total().await?,
             database_bytes: self.store.size().await?,
             certificate_not_after,
+            integrity: self.integrity.last(),
         };
         Ok(self.metrics.render(&snapshot))
     }

@@ -31,13 +31,14 @@ use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
 pub(crate) use damage::left_out;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
-pub(crate) use file::{copy, faults};
+pub(crate) use file::{copy, faults, inspect};
 pub(crate) use group::{Noted, note_restored, noted, refuse_older};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 #[cfg(test)]
@@ -234,6 +235,7 @@ pub(crate) struct Store {
     writer: Writer,
     readers: Readers,
     events: EventKeeper,
+    path: Arc<Path>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -286,6 +288,7 @@ impl Store {
             writer,
             readers,
             events,
+            path: path.into(),
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -309,6 +312,17 @@ impl Store {
     /// Empties the write-ahead log if nothing was written for `quiet`.
     pub(crate) async fn rest(&self, quiet: Duration) {
         self.writer.rest(quiet).await;
+    }
+
+    /// Looks over the whole database beside everything else, and says what is wrong with it; `None` when `stop` came first.
+    pub(crate) async fn inspect(
+        &self,
+        stop: CancellationToken,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let path = Arc::clone(&self.path);
+        let looked =
+            tokio::task::spawn_blocking(move || inspect(&path, move || stop.is_cancelled()));
+        looked.await.map_err(|_| StoreError::Closed)?
     }
 
     /// The bytes of the database's file.

@@ -20,6 +20,9 @@ pub(crate) struct Health {
     /// Why the hub is not ready; left out when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
+    /// What is damaged while the rest is served; left out when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
 }
 
 impl Health {
@@ -30,6 +33,7 @@ impl Health {
             mqtt_port,
             version: env!("CARGO_PKG_VERSION"),
             problem: None,
+            damage: None,
         }
     }
 }
@@ -67,6 +71,7 @@ async fn healthz(State(judge): State<Judge>) -> Response {
     };
     let mut response = json_response(&Health {
         problem,
+        damage: judge.services.integrity.last().damage(),
         ..judge.health
     });
     if problem.is_some() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, eventually};
+use crate::harness::{TestHub, answer, eventually};
 
 fn run(arguments: &[&str], data: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_door-hub"))
@@ -38,6 +38,141 @@ fn lasting(mut twin: Value) -> Value {
         twin.as_object_mut().unwrap().remove(member).unwrap();
     }
     twin
+}
+
+/// Runs a script of the documents with this build's door-hub.
+fn script(text: &str, state: &Path) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_door-hub"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", program.parent().unwrap().display());
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", text]).env("PATH", path);
+    shell.env("STATE_DIRECTORY", state).output().unwrap()
+}
+
+fn read(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn the_nightly_backup_is_made_and_the_drill_restores_it() {
+    let hub = TestHub::start().await;
+    hub.add_device("lobby").await;
+    let state = tempfile::tempdir().unwrap();
+    let unit = read("systemd/door-hub-backup.service");
+    let command = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let data = hub.folder.path().to_str().unwrap();
+    let command = command
+        .unwrap()
+        .replace("/usr/bin/door-hub", env!("CARGO_BIN_EXE_door-hub"))
+        .replace("/var/lib/door-hub", data)
+        .replace("%%", "%");
+    // Twice: the second takes the place of that of a week ago.
+    for _ in 0..2 {
+        let made = script(&command, state.path());
+        assert!(made.status.success(), "{made:?}");
+    }
+    let made: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
+    let [Ok(archive)] = &made[..] else {
+        panic!("one archive a day: {made:?}")
+    };
+    let name = archive.file_name().into_string().unwrap();
+    let day = name.strip_prefix("door-hub-").unwrap();
+    assert!(("1.tar"..="7.tar").contains(&day), "{name}");
+
+    let page = read("deploy/hub.md");
+    let (_, drill) = page.split_once("## A restore drill").unwrap();
+    let drill = drill
+        .split("```")
+        .nth(1)
+        .unwrap()
+        .strip_prefix("sh")
+        .unwrap();
+    let named = "/var/lib/door-hub-backup/door-hub-1.tar";
+    assert!(drill.contains(named), "{drill}");
+    let drill = drill
+        .replace(named, archive.path().to_str().unwrap())
+        .replace("28883", "0")
+        .replace("28443", "0");
+    let done = script(&drill, state.path());
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{done:?}");
+    assert!(said.contains("database: whole"), "{said}");
+}
+
+#[tokio::test]
+async fn damage_is_found_after_the_start_and_told() {
+    let hub = TestHub::start().await;
+    hub.add_device("lobby").await;
+    hub.add_device("stairs").await;
+    let health = |hub: &TestHub| answer(hub.anonymous(reqwest::Method::GET, "/healthz"));
+    let metrics = |hub: &TestHub| answer(hub.request(reqwest::Method::GET, "/metrics"));
+    let checked = |text: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("door_hub_database_checked_seconds "));
+        line.is_some_and(|line| !line.ends_with(" 0"))
+    };
+    eventually("the database is looked over", || async {
+        let text = metrics(&hub).await.body.as_str()?.to_owned();
+        (checked(&text) && text.contains("\ndoor_hub_database_faults 0\n")).then_some(())
+    })
+    .await;
+    let well = health(&hub).await;
+    assert!(well.body.get("damage").is_none(), "{}", well.body);
+
+    let TestHub { hub, folder, .. } = hub;
+    hub.shutdown().await;
+    let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    connection
+        .execute_batch("UPDATE twin SET tags = x'ff' WHERE id = 1")
+        .unwrap();
+    drop(connection);
+    let hub = TestHub::start_in(folder).await;
+    let ill = eventually("the damage is found", || async {
+        let answer = health(&hub).await;
+        answer.body.get("damage").is_some().then_some(answer)
+    })
+    .await;
+    assert_eq!(ill.status, 200, "the others are served");
+    assert_eq!(
+        ill.body["damage"],
+        "faults in the database: 1; `door-hub check` names them"
+    );
+    let text = metrics(&hub).await.body;
+    assert!(
+        text.as_str()
+            .unwrap()
+            .contains("\ndoor_hub_database_faults 1\n"),
+        "{text}"
+    );
+    let arguments = [
+        "check",
+        "--listen",
+        "127.0.0.1",
+        "--mqtt-port",
+        "0",
+        "--https-port",
+        "0",
+    ];
+    let said = fail(&arguments, hub.folder.path());
+    assert!(
+        said.contains("the twin of the device `lobby` is damaged"),
+        "{said}"
+    );
+
+    // Clients get the others, and can take the damaged one away.
+    let found = hub.query("SELECT * FROM devices").await;
+    assert_eq!(found.status, 200, "{}", found.body);
+    assert_eq!(found.body.as_array().unwrap().len(), 1);
+    let removed = hub
+        .send(reqwest::Method::DELETE, "/devices/lobby", None)
+        .await;
+    assert_eq!(removed.status, 204, "{}", removed.body);
+    hub.add_device("lobby").await;
 }
 
 #[tokio::test]
