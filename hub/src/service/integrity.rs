@@ -1,4 +1,4 @@
-//! Whether the database is whole: looked over after the start and once a day, and told to those who ask.
+//! Whether the database is whole: looked over after the start and once a day, and reported.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) struct Integrity(Arc<Mutex<Looked>>);
 pub(crate) struct Looked {
     /// When it ended; `None` before the first.
     pub(crate) at: Option<Timestamp>,
-    /// How many faults there are, up to the number that is told.
+    /// How many faults there are, up to the number that is reported.
     pub(crate) faults: u64,
 }
 

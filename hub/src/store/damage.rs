@@ -1,5 +1,6 @@
-//! Damaged rows. A statement over many rows goes on behind one that cannot be read: the row is named in the log and left out, so that the
-//! others are served. Where the statement itself fails, its rows are read one by one.
+//! Damaged rows. A statement over many rows goes on behind one that cannot be read: the row is
+//! named in the log and left out, so that the others are served. Where the statement itself fails,
+//! its rows are read one by one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

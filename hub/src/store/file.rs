@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{StoreError, damage, schema, signed};
 
-/// Faults that are told at most.
+/// Faults that are reported at most.
 const FAULTS: usize = 100;
 
 /// Steps of SQLite's machine between two pauses: a few milliseconds of work.
@@ -16,7 +16,8 @@ const STEPS_BETWEEN_PAUSES: i32 = 20_000;
 /// A disk that hung is not made up for.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes a copy of the database `from` as it is at one moment into `to`, an empty file; a hub may be writing to it meanwhile.
+/// Writes a copy of the database `from` as it is at one moment into `to`, an empty file; a hub may
+/// be writing to it meanwhile.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     let to = to.to_string_lossy();
     let connection = schema::open_reader(from)?;
@@ -24,7 +25,8 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What is wrong with the database; nothing when it is whole and a hub of this version can start on it.
+/// What is wrong with the database; nothing when it is whole and a hub of this version can start on
+/// it.
 pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     let connection = schema::open_reader(path)?;
     match schema::check_version(&connection) {
@@ -42,8 +44,8 @@ pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(faults)
 }
 
-/// The same, table by table and slowly, for a hub that serves meanwhile: each table is read in a transaction of its own, and half of the
-/// time nothing is read. `None` when `is_stopped` said so.
+/// The same, table by table and slowly, for a hub that serves meanwhile: each table is read in a
+/// transaction of its own, and half of the time nothing is read. `None` when `is_stopped` said so.
 pub(crate) fn inspect(
     path: &Path,
     is_stopped: impl Fn() -> bool + Send + 'static,

@@ -1,11 +1,14 @@
-//! Whether there was something newer than what the database holds: a damaged log, an older copy and a deleted file all read back whole.
+//! Whether there was something newer than what the database holds: a damaged log, an older copy and
+//! a deleted file all read back whole.
 //!
-//! Each transaction raises a number in the database. After the commit the number goes into the file `hub.group` beside it, without an fsync
-//! of its own, so the file is never ahead of a healthy database: power cuts and kills leave it behind. A database that is lower than its
-//! file, or missing beside one, is refused.
+//! Each transaction raises a number in the database. After the commit the number goes into the file
+//! `hub.group` beside it, without an fsync of its own, so the file is never ahead of a healthy
+//! database: power cuts and kills leave it behind. A database that is lower than its file, or
+//! missing beside one, is refused.
 //!
-//! The file has two slots, written in turn, each with a digest; a torn or damaged slot counts as not written. A file without a good slot, or
-//! none at all, is no doubt by itself: a hub of version 0.1 had none, and a backup that was unpacked by hand has none.
+//! The file has two slots, written in turn, each with a digest; a torn or damaged slot counts as
+//! not written. A file without a good slot, or none at all, is no doubt by itself: a hub of version
+//! 0.1 had none, and a backup that was unpacked by hand has none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -88,8 +91,9 @@ pub(super) fn raise(connection: &Connection) -> Result<i64, StoreError> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// Refuses a database that has lost something: one that is lower than its file; one that is missing, or empty, beside a file, or beside one
-/// of `keys`, which are written after the first transaction. Nothing is changed.
+/// Refuses a database that has lost something: one that is lower than its file; one that is
+/// missing, or empty, beside a file, or beside one of `keys`, which are written after the first
+/// transaction. Nothing is changed.
 pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(), StoreError> {
     // The file first: a hub may be writing.
     let noted = noted(database);
@@ -141,8 +145,8 @@ pub(super) struct GroupFile {
 }
 
 impl GroupFile {
-    /// Raises the number above that of the database and of the file, writes it into both, and keeps the file open. When the file cannot
-    /// be written, it stays behind, which is no harm.
+    /// Raises the number above that of the database and of the file, writes it into both, and keeps
+    /// the file open. When the file cannot be written, it stays behind, which is no harm.
     pub(super) fn begin(database: &Path, connection: &Connection) -> Result<Self, StoreError> {
         let path = path_of(database);
         let found = number(connection)?;
@@ -196,7 +200,8 @@ impl GroupFile {
         }
     }
 
-    /// Writes the number of a transaction that is committed. A failure stops nothing: the file stays behind.
+    /// Writes the number of a transaction that is committed. A failure stops nothing: the file
+    /// stays behind.
     pub(super) fn note(&mut self, number: i64) {
         let Some(file) = &self.file else { return };
         let place = if number % 2 == 0 { 0 } else { SLOT as u64 };

@@ -120,7 +120,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
         (
             "the log is that of an earlier start".to_owned(),
             whole.with(LOG, |bytes| {
-                bytes.clone_from(earlier.0[LOG].as_ref().unwrap())
+                bytes.clone_from(earlier.0[LOG].as_ref().unwrap());
             }),
         ),
         (

@@ -1,5 +1,5 @@
--- The number of the last group transaction. After its commit it is written into hub.group, too: a database whose number is lower than that
--- of the file has lost something.
+-- The number of the last group transaction. After its commit it is written into hub.group, too: a
+-- database whose number is lower than that of the file has lost something.
 CREATE TABLE last_group (
     number INTEGER NOT NULL
 ) STRICT;

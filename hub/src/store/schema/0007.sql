@@ -1,4 +1,5 @@
--- The indexes of fleets leave out a document that is damaged, instead of failing at it: a damaged row could not be changed or removed.
+-- The indexes of fleets leave out a document that is damaged, instead of failing at it: a damaged
+-- row could not be changed or removed.
 
 DROP INDEX twin_desired_building;
 DROP INDEX twin_desired_floor;
