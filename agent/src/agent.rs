@@ -105,8 +105,12 @@ impl Agent {
             }
         };
         let sim = board.sim.clone();
-        let clock = Clock::new(config.board.clock_trust());
-        let saved: Option<SavedDoor> = restored.door_or_aside(&storage);
+        let mut clock = Clock::new(config.board.clock_trust());
+        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage);
+        let saved = match restored.doubt.clone() {
+            Some(reason) => Some(SavedDoor::in_doubt(found, reason, &clock.now())),
+            None => found.into_iter().next(),
+        };
         report_damages(&storage, &restored, clock.clone());
         let stop = CancellationToken::new();
         let desired = saved.as_ref().map(SavedDoor::desired);

@@ -69,6 +69,8 @@ pub(crate) struct EventLog {
     told: u64,
     /// The ledger as it should be on disk, apart from the sequence.
     ledger: Ledger,
+    /// Generation of the newest state file, as far as the ledger or the caller has named one.
+    generation: Option<u64>,
 }
 
 impl EventLog {
@@ -189,6 +191,19 @@ impl EventLog {
         Ok(())
     }
 
+    /// The newest state file that the ledger names; `None` when it is absent, damaged or of an
+    /// earlier version.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// Names the newest state file in the ledger. Not fsynced: it is with the next record that is.
+    pub(crate) fn note_generation(&mut self, generation: u64) -> io::Result<()> {
+        self.generation = Some(generation);
+        self.attach()?;
+        self.note(false)
+    }
+
     /// Where the next record goes.
     fn next_position(&self) -> u64 {
         let end = self.segments.back().map_or(0, Segment::end);
@@ -199,6 +214,7 @@ impl EventLog {
     fn note(&mut self, synced: bool) -> io::Result<()> {
         self.ledger.acknowledged = self.acknowledged();
         self.ledger.lost = self.lost;
+        self.ledger.generation = self.generation;
         let heard = self.segments.iter().rev();
         let mut heard = heard.filter(|segment| segment.first < self.unacknowledged);
         if let Some(segment) = heard.next() {

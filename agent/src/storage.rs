@@ -124,9 +124,10 @@ pub enum StartReason {
 /// What a door's directory held when it was opened.
 #[derive(Debug)]
 pub struct Restored {
-    door: Option<Box<RawValue>>,
-    /// The file that it was read from.
-    door_file: PathBuf,
+    /// The saved states of the door that are whole, each with its file, newest first.
+    doors: Vec<(PathBuf, Box<RawValue>)>,
+    /// Why a newer state than these may be lost; `None` when none is.
+    pub doubt: Option<String>,
     /// Where the door is.
     pub place: Place,
     /// The wall time last saved while it could be trusted, in seconds since 1970: a reading before it that cannot be trusted is wrong.
@@ -145,29 +146,49 @@ impl Restored {
     /// # Errors
     /// When a whole state was saved by a version whose form is not `T`'s.
     pub fn door<T: DeserializeOwned>(&self) -> Result<Option<T>, StorageError> {
-        self.door
-            .as_ref()
-            .map(|text| serde_json::from_str(text.get()))
+        self.doors
+            .first()
+            .map(|(_, text)| serde_json::from_str(text.get()))
             .transpose()
             .map_err(|error| StorageError::Form(Arc::new(error)))
     }
 
-    /// The same; a state in another form is kept aside, before saves replace it, and counts as none. To be called before the first save.
-    pub fn door_or_aside<T: DeserializeOwned>(&mut self, storage: &DoorStorage) -> Option<T> {
-        let text = self.door.as_ref()?;
-        match serde_json::from_str(text.get()) {
-            Ok(door) => Some(door),
-            Err(error) => {
-                self.door = None;
-                let reason = format!("not in a form this version understands: {error}");
-                let bytes = fs::read(&self.door_file).unwrap_or_default();
-                let damage = keep_bytes(&self.door_file, &bytes, reason);
-                storage.door.tell_damage(&damage);
-                self.damages.push(damage);
-                None
+    /// The saved states that count, newest first: the newest, and in doubt the one before it. One
+    /// in another form is kept aside, before saves replace it, and leaves the door in doubt. To be
+    /// called before anything is handed to `storage`.
+    pub fn doors_or_aside<T: DeserializeOwned>(&mut self, storage: &DoorStorage) -> Vec<T> {
+        let mut doors = Vec::new();
+        for (path, text) in &self.doors {
+            if doors.len() == 1 && self.doubt.is_none() {
+                break;
+            }
+            match serde_json::from_str(text.get()) {
+                Ok(door) => doors.push(door),
+                Err(error) => {
+                    let reason = format!("not in a form this version understands: {error}");
+                    let bytes = fs::read(path).unwrap_or_default();
+                    let damage = keep_bytes(path, &bytes, reason);
+                    storage.door.tell_damage(&damage);
+                    let Damage { file, reason, .. } = &damage;
+                    let doubt = || format!("{}: {reason}", file.display());
+                    self.doubt.get_or_insert_with(doubt);
+                    self.damages.push(damage);
+                }
             }
         }
+        if let Some(files) = &mut storage.door.lock().opened {
+            files.in_doubt = self.doubt.is_some();
+        }
+        doors
     }
+}
+
+/// The door's newest saved state in a directory that an agent may be using; `None` when there is
+/// none that this version understands.
+#[must_use]
+pub fn saved_door<T: DeserializeOwned>(directory: &Path) -> Option<T> {
+    let saved: Saved = state_file::look(directory)?;
+    serde_json::from_str(saved.door?.get()).ok()
 }
 
 /// Identity and bounds of the directory to open.
@@ -211,11 +232,16 @@ impl Storage {
         let path = directory.path;
         make_private_directory(path).map_err(failed("make", path))?;
         let lock = lock_directory(path)?;
-        let (state_file, saved, mut damages) = StateFile::open::<Saved>(path);
+        let (mut state_file, whole, mut damages) = StateFile::open::<Saved>(path);
         let log_path = path.join("events");
         let (log, log_damages) =
             EventLog::open(&log_path, directory.boot_id, directory.event_log_bytes);
+        let doubt = state_file.doubt(&damages, log.generation());
         damages.extend(log_damages);
+        let doors = state_file.paths().into_iter().zip(&whole);
+        let doors = doors.filter_map(|(path, saved)| Some((path, saved.door.clone()?)));
+        let doors = doors.collect();
+        let saved = whole.into_iter().next();
 
         let start_reason = match &saved {
             None => StartReason::First,
@@ -235,8 +261,8 @@ impl Storage {
             _ => {}
         }
         let restored = Restored {
-            door: saved.door.clone(),
-            door_file: state_file.newest(),
+            doors,
+            doubt: doubt.clone(),
             place: saved.place.clone(),
             clock_floor_unix_s: saved.clock_unix_s,
             start_reason,
@@ -257,6 +283,7 @@ impl Storage {
                     saved,
                     log,
                     faults: Faults::default(),
+                    in_doubt: doubt.is_some(),
                     _lock: lock,
                 }),
                 ..Mailbox::default()
@@ -269,7 +296,6 @@ impl Storage {
             shared: Arc::clone(&self.shared),
             door,
         };
-        storage.post(|_| {});
         Ok((storage, restored))
     }
 
@@ -348,6 +374,11 @@ impl DoorStorage {
     #[must_use]
     pub fn newest_record(&self) -> watch::Receiver<u64> {
         self.door.newest.subscribe()
+    }
+
+    /// Tells why the door is in doubt, or that it no longer is.
+    pub fn set_doubt(&self, doubt: Option<&str>) {
+        self.door.set_doubt(doubt);
     }
 
     /// How the disk does, and whenever that changes.

@@ -2,6 +2,7 @@
 //!
 //! The lowest occupied slot wins; an entry may expire; when all are empty the relinquish default holds.
 
+mod doubt;
 mod mode;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Fitted;
 use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source, duration};
 use crate::time::Now;
+pub(crate) use doubt::Doubt;
 pub(crate) use mode::{BaseMode, Refusal};
 
 /// What the strike should be.
@@ -104,6 +107,27 @@ impl Slot {
     /// Filled by an input at the door: never blocked, never written to disk except for the fire latch.
     pub(crate) fn is_at_the_door(self) -> bool {
         self <= Self::LocalGrant
+    }
+
+    /// The input that fills it, by the key of its table; `None` for what commands fill.
+    #[must_use]
+    pub fn input(self) -> Option<&'static str> {
+        match self {
+            Self::FireRelease => Some("fire"),
+            Self::RequestToExit => Some("rex"),
+            Self::LocalGrant => Some("grant"),
+            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => None,
+        }
+    }
+
+    /// Whether the input that fills it is fitted; what commands fill needs none.
+    pub(crate) fn is_fitted(self, fitted: Fitted) -> bool {
+        match self {
+            Self::FireRelease => fitted.fire,
+            Self::RequestToExit => fitted.rex,
+            Self::LocalGrant => fitted.grant,
+            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => true,
+        }
     }
 
     /// Whether its entry is there again after a restart. A press of a button is over by then.
@@ -256,6 +280,7 @@ pub struct AuthorityArray {
     desired: Option<Mode>,
     /// The one before it, while a lockdown is desired.
     desired_before: Option<Mode>,
+    doubt: Option<Doubt>,
 }
 
 impl AuthorityArray {
@@ -266,6 +291,7 @@ impl AuthorityArray {
             base: BaseMode::default(),
             desired: None,
             desired_before: None,
+            doubt: None,
         }
     }
 

@@ -36,6 +36,7 @@ use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
 use forced_lock::ForcedLock;
 use memory::CommandMemory;
+pub(crate) use memory::Deed;
 use opening::Opening;
 
 /// Names a method call that waits for its answer; the shell chooses it.
@@ -80,6 +81,8 @@ pub enum Action {
 const REMAINDER_PART: u32 = 32;
 /// But not more often than this.
 const REMAINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon a change of the fire latch is saved for a second time.
+const LATCH_AGAIN: Duration = Duration::from_secs(1);
 /// How soon a save that failed is tried again.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
 
@@ -111,6 +114,8 @@ pub struct Door {
     generation: Generation,
     /// When to save although nothing has changed.
     save_due: Option<Duration>,
+    /// Whether the latest save has the fire latch.
+    latch_saved: bool,
     /// What the actions so far have set and told.
     driven: Outputs,
     told: DoorReport,
@@ -135,14 +140,17 @@ impl Door {
         let mut turn = Turn::default();
         let mut memory = CommandMemory::default();
         if let Some(saved) = restored {
-            let dropped = saved.restore(now, &mut array);
+            let dropped = saved.restore(now, config.fitted, &mut array);
             // Saved anew: what is left of a hold now counts on this boot's clock.
             turn.save = saved.boot_id != now.boot_id || !dropped.is_empty();
-            turn.events = dropped
-                .into_iter()
-                .map(|slot| EventKind::Dropped { slot })
-                .collect();
-            memory = CommandMemory::restore(&saved.commands);
+            if let Some(reason) = array.in_doubt().map(str::to_owned) {
+                turn.save = true;
+                turn.events.push(EventKind::StateInDoubt { reason });
+            }
+            let dropped = dropped.into_iter();
+            turn.events
+                .extend(dropped.map(|(slot, why)| EventKind::Dropped { slot, why }));
+            memory = CommandMemory::restore(&saved.commands, &saved.deeds);
         }
         let sensing = Sensing::new(config.fitted);
         let strike = Strike::new(&config, now.boottime);
@@ -166,10 +174,17 @@ impl Door {
             disk_waits: Vec::new(),
             generation: Generation::default(),
             save_due: None,
+            latch_saved: false,
             driven: Outputs::DeEnergised,
         };
         if let Some(saved) = restored {
-            door.use_settings(&saved.settings());
+            let refused = door.use_settings(&saved.settings());
+            let refused = refused.into_iter().map(|setting| setting.name());
+            for setting in saved.settings_gone().chain(refused) {
+                let setting = setting.to_owned();
+                turn.events.push(EventKind::SettingDropped { setting });
+            }
+            turn.save |= saved.settings_gone().next().is_some();
             if let Some(raised) = saved.lock_forced {
                 door.forced_lock.restore();
                 door.alarms.insert(Alarm::LockForced, raised);
@@ -251,6 +266,7 @@ impl Door {
             Err(NotSaved) => {
                 self.not_stored(generation);
                 self.save_due = Some(now.boottime + SAVE_RETRY);
+                self.latch_saved = false;
             }
         }
         self.finish(now, turn)
@@ -602,6 +618,12 @@ impl Door {
             (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
         });
         self.save_due = intervals.min().map(|interval| now.boottime + interval);
+        let latched = array.get(Slot::FireRelease).is_some();
+        if latched != self.latch_saved {
+            // Saved twice, so that both files have it: whichever is lost, people get out.
+            self.latch_saved = latched;
+            self.save_due = Some(now.boottime + LATCH_AGAIN);
+        }
         Action::Persist {
             generation: self.generation,
             saved: SavedDoor {

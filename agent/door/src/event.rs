@@ -73,10 +73,24 @@ pub enum EventKind {
         /// What the strike should be from here on.
         want: Want,
     },
-    /// A grant or hold that was in force before the reboot is no longer: nothing can tell whether its time has passed.
+    /// What was in force before the start no longer is.
     Dropped {
         /// The slot that is empty now.
         slot: Slot,
+        /// Why.
+        why: DropReason,
+    },
+    /// A setting that was desired does not act: this version does not have it, or it does not fit
+    /// what is configured.
+    SettingDropped {
+        /// Its name among the desired settings.
+        setting: String,
+    },
+    /// The start found that the newest saved state may be lost. It stands until the next accepted
+    /// command of an operator.
+    StateInDoubt {
+        /// What it found.
+        reason: String,
     },
     /// The door is run otherwise from here on.
     Mode {
@@ -130,6 +144,18 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Why a start empties a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DropReason {
+    /// Nothing can tell whether its time has passed.
+    TimeUnknown,
+    /// The newest saved state may be lost, and it released the door.
+    InDoubt,
+    /// The input that fills it is not fitted, so that nothing could empty it.
+    InputNotFitted,
+}
+
 impl Event {
     /// Commands, alarms and fire releases reach the disk at once; the rest may wait a little.
     #[must_use]
@@ -144,6 +170,7 @@ impl Event {
                 | EventKind::PreAlarm { .. }
                 | EventKind::InputFault { .. }
                 | EventKind::AlarmRepeated { .. }
+                | EventKind::StateInDoubt { .. }
                 | EventKind::FireRelease
                 | EventKind::FireReset
         )

@@ -29,7 +29,7 @@ pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, Overrides, Setti
 pub use contract::{Command, DoorReport, MethodReply};
 pub use desired::{DesiredDoor, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
-pub use event::{Event, EventKind};
+pub use event::{DropReason, Event, EventKind};
 pub use saved::SavedDoor;
 pub use sensing::{Inputs, Reading};
 pub use strike::Outputs;

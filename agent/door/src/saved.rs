@@ -6,10 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{AuthorityArray, BaseMode, Entry, Expiry, Governs, Slot, Want};
-use crate::config::{Overrides, Setting};
+use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, Governs, Slot, Want};
+use crate::config::{Fitted, Overrides, Setting};
 use crate::contract::{CommandId, Mode, Raised};
 use crate::desired::{DesiredDoor, DesiredMode};
+use crate::door::Deed;
+use crate::event::DropReason;
 use crate::time::{BootId, Now, milliseconds};
 
 /// The door's state on disk. Kept as JSON; a field that a later version adds must have a default.
@@ -39,6 +41,15 @@ pub struct SavedDoor {
     /// The alarm `lockForced`, which only a command clears.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lock_forced: Option<Raised>,
+    /// What each of them was; beside the ids, so that 0.1 can still read those.
+    #[serde(default)]
+    pub(crate) deeds: Vec<Option<Deed>>,
+    /// Until the next accepted command of an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) doubt: Option<Doubt>,
+    /// What the doubt has emptied, in the start that found it.
+    #[serde(skip)]
+    pub(crate) dropped: Vec<Slot>,
 }
 
 /// An occupied slot on disk.
@@ -73,7 +84,7 @@ impl SavedDoor {
         now: &Now,
         array: &AuthorityArray,
         settings: &Overrides,
-        commands: Vec<CommandId>,
+        (commands, deeds): (Vec<CommandId>, Vec<Option<Deed>>),
     ) -> Self {
         let slots = array
             .entries()
@@ -106,7 +117,47 @@ impl SavedDoor {
                 })
                 .collect(),
             commands,
+            deeds,
+            doubt: array.doubt().cloned(),
+            dropped: Vec::new(),
             lock_forced: None,
+        }
+    }
+
+    /// The state of a start that may have lost a newer one: what may be trusted of `found`, the
+    /// saved states that are whole, newest first.
+    ///
+    /// The fire latch of any of them stays. Of the newest stay lockdown, locks, settings and
+    /// command ids; what an operator released is dropped, the mode is `secure`, below a lockdown
+    /// too, and the desired mode counts as not yet applied.
+    #[must_use]
+    pub fn in_doubt(found: Vec<Self>, reason: String, now: &Now) -> Self {
+        let is_latch = |entry: &&SavedEntry| entry.slot == Slot::FireRelease;
+        let latch = found.iter().flat_map(|state| &state.slots).find(is_latch);
+        let latch = latch.cloned();
+        let state = found.into_iter().next();
+        let state = state.unwrap_or_else(|| {
+            let array = AuthorityArray::new(Want::Locked);
+            Self::new(now, &array, &Overrides::new(), Default::default())
+        });
+        let (mut kept, dropped): (Vec<_>, Vec<_>) = state.slots.into_iter().partition(|entry| {
+            let holds = matches!(entry.slot, Slot::Lockdown | Slot::OperatorHold);
+            holds && entry.want == Want::Locked
+        });
+        kept.extend(latch);
+        let own = state.mode != BaseMode::Secure || state.doubt.is_some_and(|doubt| doubt.secure);
+        let dropped = dropped.iter().map(|entry| entry.slot);
+        Self {
+            slots: kept,
+            mode: BaseMode::Secure,
+            desired_mode: None,
+            desired_mode_before: None,
+            doubt: Some(Doubt {
+                reason,
+                secure: own,
+            }),
+            dropped: dropped.filter(|slot| !slot.is_at_the_door()).collect(),
+            ..state
         }
     }
 
@@ -122,7 +173,8 @@ impl SavedDoor {
         }
     }
 
-    /// The settings that were desired; one that this version does not have is left out.
+    /// The settings that were desired; one that this version does not have is left out: see
+    /// [`SavedDoor::settings_gone`].
     pub(crate) fn settings(&self) -> Overrides {
         let known = self.settings.iter().filter_map(|(name, ms)| {
             let setting = Setting::from_name(name).ok()?;
@@ -131,16 +183,37 @@ impl SavedDoor {
         known.collect()
     }
 
-    /// Fills the array with what still holds; returns the slots whose entry was dropped because nothing can tell.
-    pub(crate) fn restore(&self, now: &Now, array: &mut AuthorityArray) -> Vec<Slot> {
-        let mut dropped = Vec::new();
-        for saved in &self.slots {
+    /// The settings that were desired and that this version does not have.
+    pub fn settings_gone(&self) -> impl Iterator<Item = &str> {
+        let names = self.settings.keys().map(String::as_str);
+        names.filter(|name| Setting::from_name(name).is_err())
+    }
+
+    /// The occupied slots whose input is not fitted: a start empties them.
+    pub fn slots_gone(&self, fitted: Fitted) -> impl Iterator<Item = Slot> {
+        let slots = self.slots.iter().map(|entry| entry.slot);
+        slots.filter(move |slot| !slot.is_fitted(fitted))
+    }
+
+    /// Fills the array with what still holds; returns the slots whose entry was dropped, and why.
+    pub(crate) fn restore(
+        &self,
+        now: &Now,
+        fitted: Fitted,
+        array: &mut AuthorityArray,
+    ) -> Vec<(Slot, DropReason)> {
+        let in_doubt = self.dropped.iter().map(|slot| (*slot, DropReason::InDoubt));
+        let mut dropped: Vec<_> = in_doubt.collect();
+        let gone = self.slots_gone(fitted);
+        dropped.extend(gone.map(|slot| (slot, DropReason::InputNotFitted)));
+        let stays = |slot: Slot| slot.outlasts_restart() && slot.is_fitted(fitted);
+        for saved in self.slots.iter().filter(|saved| stays(saved.slot)) {
             let expiry = match &saved.expiry {
                 None => None,
                 Some(expiry) => match self.resume(expiry, saved.want, now) {
                     Some(expiry) => Some(expiry),
                     None => {
-                        dropped.push(saved.slot);
+                        dropped.push((saved.slot, DropReason::TimeUnknown));
                         continue;
                     }
                 },
@@ -157,6 +230,7 @@ impl SavedDoor {
         }
         array.restore_mode(self.mode);
         array.restore_desired(self.desired_mode, self.desired_mode_before);
+        array.restore_doubt(self.doubt.as_ref());
         dropped
     }
 

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use door_agent::config::HubConfig;
 use door_agent::controller::Clock;
 use door_agent::gpio::{self, BoardConfig, BoardKind, ClockTrust};
+use door_agent::storage::saved_door;
 use door_agent::tls::TlsCache;
 use door_agent::{AgentConfig, cloud};
 use door_core::config::Egress;
+use door_core::{DoorConfig, SavedDoor};
 
 /// The lines so far, and whether one of them was bad.
 #[derive(Default)]
@@ -52,6 +54,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
             ]);
             check_egress(&report, config.door.egress);
             check_state(&report, &config.state.directory, running.as_deref());
+            check_saved(&report, &config, path);
             check_pins(&mut report, &config.board, path, running.is_some());
             check_clock(&report, &config.board);
             check_hub(&mut report, hub);
@@ -118,6 +121,44 @@ fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {
             "state",
             format_args!("{} will be made by the first start", configured.display()),
         ),
+    }
+}
+
+/// What is saved of the door and names what is no longer there.
+fn check_saved(report: &Report, config: &AgentConfig, path: &Path) {
+    let folders = [
+        config.state.directory.clone(),
+        AgentConfig::service_state(path),
+    ];
+    let found = folders.iter().find_map(|folder| saved_door(folder));
+    let Some(saved): Option<SavedDoor> = found else {
+        return;
+    };
+    let fitted = config.board.fitted();
+    for slot in saved.slots_gone(fitted) {
+        let (number, input) = (slot.number(), slot.input().unwrap_or_default());
+        report.note(
+            "state",
+            format_args!(
+                "slot {number} is occupied and [board.inputs.{input}] is not configured: the \
+                 next start empties it"
+            ),
+        );
+    }
+    let door = DoorConfig::new(config.door, config.strike, fitted);
+    let refused = door.map_or_else(
+        |_| Vec::new(),
+        |door| door.with_overrides(&saved.desired().settings).1,
+    );
+    let refused = refused.iter().map(|(setting, _)| setting.name());
+    for setting in saved.settings_gone().chain(refused) {
+        report.note(
+            "state",
+            format_args!(
+                "the saved settings.{setting} is unknown or does not fit this configuration: \
+                 the next start goes on without it"
+            ),
+        );
     }
 }
 

@@ -249,6 +249,7 @@ impl Task {
 
     /// Tells whoever looks, when there is something new to see.
     fn publish(&mut self) {
+        self.storage.set_doubt(self.door.authority().in_doubt());
         let quality = self.clock.now().quality;
         let snapshot = Snapshot::new(&self.door, &self.inputs, quality);
         self.snapshot.send_if_modified(|told| {

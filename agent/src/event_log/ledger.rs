@@ -1,7 +1,10 @@
 //! What the log knows beside its records: how far the hub has acknowledged, how many events were lost, where the sequence stands.
 //!
-//! One line: `<acknowledged> <lost> <told> <boot> <next sequence> <from>-<to>...`, replaced whole. The ranges are positions of lost records that are
-//! counted already. A file with the first number alone was written by an earlier version.
+//! One line, replaced whole: `<acknowledged> <lost> <told> <boot> <next sequence> <from>-<to>...
+//! state=<generation> crc=<CRC-32 of what precedes it>`. The ranges are positions of lost records
+//! that are counted already. `state` is the newest state file that was on disk when the line was
+//! written: a later start that finds none so new has lost one. A file with the first number alone,
+//! or without `state`, was written by an earlier version.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,6 +16,9 @@ use crate::storage::{is_full, write_over};
 
 /// Name of the file.
 pub(super) const LEDGER: &str = "acknowledged";
+
+const STATE: &str = " state=";
+const CRC: &str = " crc=";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
@@ -26,6 +32,8 @@ pub(super) struct Ledger {
     pub(super) sequence: Option<(String, u64)>,
     /// Positions whose records are known to be lost, and counted.
     pub(super) gaps: Vec<Range<u64>>,
+    /// Generation of the newest state file.
+    pub(super) generation: Option<u64>,
 }
 
 impl Ledger {
@@ -33,7 +41,18 @@ impl Ledger {
     pub(super) fn read(directory: &Path) -> Option<Self> {
         let text = fs::read_to_string(directory.join(LEDGER)).ok()?;
         // Without its line end it is not whole.
-        Self::parse(text.strip_suffix('\n')?)
+        let line = text.strip_suffix('\n')?;
+        let Some((log, state)) = line.split_once(STATE) else {
+            return Self::parse(line);
+        };
+        let (generation, crc) = state.split_once(CRC)?;
+        if crc != checksum(line.strip_suffix(crc)?) {
+            return None;
+        }
+        Some(Self {
+            generation: Some(generation.parse().ok()?),
+            ..Self::parse(log)?
+        })
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -58,6 +77,7 @@ impl Ledger {
             told,
             sequence: Some(sequence),
             gaps: gaps.collect::<Option<_>>()?,
+            generation: None,
         })
     }
 
@@ -70,6 +90,10 @@ impl Ledger {
         );
         for gap in &self.gaps {
             line.push_str(&format!(" {}-{}", gap.start, gap.end));
+        }
+        if let Some(generation) = self.generation {
+            line.push_str(&format!("{STATE}{generation}{CRC}"));
+            line.push_str(&checksum(&line));
         }
         line.push('\n');
         let path = directory.join(LEDGER);
@@ -88,6 +112,10 @@ impl Ledger {
         });
         (gap.end - gap.start).saturating_sub(counted.sum())
     }
+}
+
+fn checksum(text: &str) -> String {
+    format!("{:08x}", crc32fast::hash(text.as_bytes()))
 }
 
 /// Writes beside `path`, then renames over it.
@@ -121,6 +149,7 @@ mod tests {
             told: 2,
             sequence: Some(("boot-1".to_owned(), 14)),
             gaps: vec![20..22, 30..31],
+            generation: Some(57),
         };
         ledger.write(directory.path(), true).unwrap();
         assert_eq!(Ledger::read(directory.path()), Some(ledger.clone()));
@@ -132,6 +161,17 @@ mod tests {
             ..Ledger::default()
         };
         assert_eq!(Ledger::read(directory.path()), Some(earlier));
+        // As 0.1 wrote it.
+        fs::write(
+            directory.path().join(LEDGER),
+            "12 3 2 boot-1 14 20-22 30-31\n",
+        )
+        .unwrap();
+        let of_0_1 = Ledger {
+            generation: None,
+            ..ledger
+        };
+        assert_eq!(Ledger::read(directory.path()), Some(of_0_1));
         for damaged in [
             "",
             "7",
@@ -139,9 +179,32 @@ mod tests {
             "7 x 1 b 1\n",
             "7 1 0 b\n",
             "7 1 0 b 2 9\n",
+            "7 1 0 b 2 state=5\n",
+            "7 1 0 b 2 state=5 crc=00000000\n",
         ] {
             fs::write(directory.path().join(LEDGER), damaged).unwrap();
             assert_eq!(Ledger::read(directory.path()), None, "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn each_flipped_bit_of_a_ledger_with_a_generation_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger {
+            acknowledged: 12,
+            sequence: Some(("boot-1".to_owned(), 14)),
+            gaps: vec![20..22],
+            generation: Some(57),
+            ..Ledger::default()
+        };
+        ledger.write(directory.path(), false).unwrap();
+        let path = directory.path().join(LEDGER);
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            assert_eq!(Ledger::read(directory.path()), None, "bit {bit}");
         }
     }
 }

@@ -30,6 +30,7 @@ impl EventLog {
             lost: 0,
             told: 0,
             ledger: Ledger::default(),
+            generation: None,
         };
         // The first record tries again, and its caller hears why.
         let _ = log.attach();
@@ -122,6 +123,7 @@ impl EventLog {
     fn take_up(&mut self, ledger: Option<Ledger>, segments: VecDeque<Segment>) {
         let known = ledger.is_some();
         let mut ledger = ledger.unwrap_or_default();
+        self.generation = self.generation.max(ledger.generation);
         let oldest = segments.front().map(|segment| segment.first);
         // Without a ledger all of the log is sent again, under the message ids it had.
         let begin = match oldest {

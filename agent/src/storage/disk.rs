@@ -29,6 +29,23 @@ pub struct DiskStatus {
     pub since: Option<Timestamp>,
     /// Damaged files that were found since the start, under the names by which they are kept.
     pub kept_aside: Vec<String>,
+    /// The part of the problem that is the disk's: what cannot be written.
+    #[serde(skip)]
+    fault: Option<String>,
+    /// The part that is the door's: why it is in doubt about its state.
+    #[serde(skip)]
+    doubt: Option<String>,
+}
+
+impl DiskStatus {
+    /// Makes the problem of its parts.
+    fn join(&mut self) {
+        let parts = self.fault.iter().chain(&self.doubt);
+        let parts: Vec<_> = parts.map(String::as_str).collect();
+        self.problem = (!parts.is_empty()).then(|| parts.join("; "));
+        let since = self.since.unwrap_or_else(Timestamp::now);
+        self.since = self.problem.as_ref().map(|_| since);
+    }
 }
 
 /// What failed when it was last tried.
@@ -68,14 +85,14 @@ impl Faults {
         let problem = self.any().cloned();
         let (before, since) = {
             let told = status.borrow();
-            (told.problem.clone(), told.since)
+            (told.fault.clone(), told.since)
         };
         if problem == before {
             return None;
         }
         status.send_modify(|status| {
-            status.since = problem.as_ref().map(|_| since.unwrap_or(now));
-            status.problem.clone_from(&problem);
+            status.fault.clone_from(&problem);
+            status.join();
         });
         let mut fields = Map::new();
         let kind = match (&before, &problem) {
@@ -117,6 +134,29 @@ pub(super) fn probe(directory: &Path) -> io::Result<()> {
 }
 
 impl Door {
+    /// Tells in the log and in the status why the door is in doubt, or that it no longer is.
+    pub(super) fn set_doubt(&self, reason: Option<&str>) {
+        let doubt = reason.map(|reason| {
+            format!(
+                "the newest saved state may be lost ({reason}): what had released the door is \
+                 dropped, and it is in doubt until the next accepted lockDoor, unlockDoor, \
+                 relinquish or setMode"
+            )
+        });
+        self.disk.send_if_modified(|status| {
+            let changed = status.doubt != doubt;
+            if changed {
+                match &doubt {
+                    Some(doubt) => error!("{}: {doubt}", self.path.display()),
+                    None => info!("{}: the door is no longer in doubt", self.path.display()),
+                }
+                status.doubt = doubt;
+                status.join();
+            }
+            changed
+        });
+    }
+
     /// Tells of a damaged file in the log and in the status.
     pub(super) fn tell_damage(&self, damage: &Damage) {
         let Damage {

@@ -79,6 +79,9 @@ pub(super) struct Files {
     pub(super) saved: Saved,
     pub(super) log: EventLog,
     pub(super) faults: Faults,
+    /// What was found counts only in part, which the door's first state will say: none of it is
+    /// saved as the newest state before that.
+    pub(super) in_doubt: bool,
     pub(super) _lock: File,
 }
 

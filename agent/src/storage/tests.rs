@@ -266,3 +266,5 @@ async fn what_is_said_to_be_written_is_on_disk() {
     // Nobody waits for ever for what nobody will write.
     within(door.written()).await;
 }
+
+mod doubt;

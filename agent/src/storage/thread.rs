@@ -118,9 +118,11 @@ impl Writer {
     fn serve(&mut self, door: &Arc<Door>) {
         let mut work = std::mem::take(&mut *door.lock());
         if let Some(opened) = work.opened.take() {
+            if !opened.in_doubt {
+                // From here on this boot and this time are known to a later start.
+                work.saves.push(Box::new(|_| {}));
+            }
             self.files.insert(door.path.clone(), opened);
-            // From here on this boot and this time are known to a later start.
-            work.saves.push(Box::new(|_| {}));
         }
         let Some(files) = self.files.get_mut(&door.path) else {
             work.refuse();
@@ -204,8 +206,11 @@ impl Writer {
         self.retries.retain(|(_, known)| known.path != door.path);
         self.syncs.retain(|(_, path)| *path != door.path);
         if let Some(mut files) = self.files.remove(&door.path) {
-            // What the clock shows now is the floor of the next start's; why it failed is in the log already.
-            let _ = write_state(door, &mut files);
+            if !files.in_doubt {
+                // What the clock shows now is the floor of the next start's; why it failed is in
+                // the log already.
+                let _ = write_state(door, &mut files);
+            }
             if let Err(error) = files.log.sync() {
                 error!(
                     "cannot sync the event log in {}: {error}",
@@ -223,6 +228,7 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     }
     if let Some(text) = work.door.take() {
         files.saved.door = Some(text);
+        files.in_doubt = false;
     }
     if let Some(place) = work.place.take() {
         files.saved.place = place;
@@ -244,11 +250,21 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
     if files.faults.clock == ClockQuality::Synchronized.as_str() {
         files.saved.clock_unix_s = unix_now_s();
     }
-    let result = files.state_file.save(&files.saved);
+    let result = store(files);
     if let Err(error) = &result {
         files.faults.state.get_or_insert_with(|| state_fault(error));
     }
     result.map_err(failed("save the state in", &door.path))
+}
+
+/// Saves the state, and then names its generation in the ledger: never the other way round, for a
+/// generation without its file leaves a door in doubt.
+fn store(files: &mut Files) -> io::Result<()> {
+    files.state_file.save(&files.saved)?;
+    if let Err(error) = files.log.note_generation(files.state_file.generation()) {
+        files.faults.log.get_or_insert_with(|| log_fault(&error));
+    }
+    Ok(())
 }
 
 fn note_acknowledged(door: &Door, files: &Files) {
@@ -280,21 +296,16 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
 
 /// Finds out whether what failed would work now. That a few bytes still fitted somewhere is not enough: there must be room for whole files again.
 fn try_again(door: &Door, files: &mut Files) {
-    let Files {
-        faults, log, saved, ..
-    } = files;
     let room = disk::probe(&door.path);
-    if faults.state.is_some() {
-        let saved = room.as_ref().map_err(state_fault).and_then(|()| {
-            let state_file = &mut files.state_file;
-            state_file.save(saved).map_err(|error| state_fault(&error))
-        });
-        faults.state = saved.err();
+    if files.faults.state.is_some() {
+        let saved = room.as_ref().map_err(state_fault);
+        let saved = saved.and_then(|()| store(files).map_err(|error| state_fault(&error)));
+        files.faults.state = saved.err();
     }
-    if faults.log.is_some() {
+    if files.faults.log.is_some() {
         let tried = room.as_ref().map_err(log_fault);
-        let tried = tried.and_then(|()| log.try_out().map_err(|error| log_fault(&error)));
-        faults.log = tried.err();
+        let tried = tried.and_then(|()| files.log.try_out().map_err(|error| log_fault(&error)));
+        files.faults.log = tried.err();
     }
 }
 

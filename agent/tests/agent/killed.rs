@@ -202,6 +202,9 @@ impl Victim {
         let before = Instant::now();
         let said = self.status(|_| true).await;
         let after = Instant::now();
+        // No kill leaves a door in doubt: what it had written is whole.
+        let problem = &said["disk"]["problem"];
+        assert!(problem.is_null(), "{}: {problem}", self.name);
         let slot = |number: u64| {
             let slots = said["door"]["slots"].as_array().unwrap();
             let found = slots.iter().find(|slot| slot["slot"] == number)?;

@@ -52,6 +52,8 @@ impl BaseMode {
 pub(crate) enum Refusal {
     Lockdown,
     Secure,
+    /// Mode `secure` of a doubt.
+    InDoubt,
 }
 
 impl AuthorityArray {
@@ -74,6 +76,7 @@ impl AuthorityArray {
     pub(crate) fn refuses_unlock(&self) -> Option<Refusal> {
         match self.mode() {
             Mode::Lockdown => Some(Refusal::Lockdown),
+            Mode::Secure if self.doubt_secures() => Some(Refusal::InDoubt),
             Mode::Secure => Some(Refusal::Secure),
             Mode::Normal | Mode::Passage | Mode::Maintenance => None,
         }
@@ -93,6 +96,9 @@ impl AuthorityArray {
         };
         self.clear(Slot::Lockdown);
         self.base = base;
+        if let Some(doubt) = &mut self.doubt {
+            doubt.secure = false;
+        }
         if base == BaseMode::Passage {
             self.fill(Slot::Passage, entry(Want::Released));
         } else {

@@ -225,6 +225,37 @@ impl Command {
         }
     }
 
+    /// What tells one command from another under the same `commandId`: a digest of its payload,
+    /// however that is spelled, without name, validity and reason, which a repetition may change.
+    /// The same in every version (FNV-1a).
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let window = Window::default;
+        let payload = match self.clone() {
+            Self::Lock(it) => serde_json::to_vec(&LockDoor {
+                window: window(),
+                ..it
+            }),
+            Self::Unlock(it) => serde_json::to_vec(&UnlockDoor {
+                window: window(),
+                ..it
+            }),
+            Self::Relinquish(it) => serde_json::to_vec(&Relinquish {
+                window: window(),
+                ..it
+            }),
+            Self::SetMode(it) => serde_json::to_vec(&SetMode {
+                window: window(),
+                ..it
+            }),
+            Self::GetState | Self::SelfTest => Ok(Vec::new()),
+        };
+        let payload = payload.expect("a payload has string keys only");
+        let step =
+            |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        payload.iter().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     /// Name and validity; none for a command that does not act.
     #[must_use]
     pub fn window(&self) -> Option<&Window> {

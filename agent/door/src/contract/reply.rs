@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -42,6 +43,8 @@ pub enum ReplyError {
     UnknownMethod,
     /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
     Refused,
+    /// 409: its `commandId` stands for another command.
+    CommandIdTaken,
     /// 410: its validity window has passed, or nothing can tell that it has not.
     Expired,
     /// 500: the strike did not get there within the bond time.
@@ -77,6 +80,12 @@ pub struct ReplyBody {
     /// 400: what it should hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+    /// An earlier delivery of this command was accepted, and this one did nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// When the command of this `commandId` was first accepted, when the clock could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
     /// The state of lock and door.
     #[serde(flatten, default)]
     pub status: Option<LockStatus>,
@@ -263,6 +272,8 @@ impl ReplyBody {
             field: None,
             value: None,
             expected: None,
+            repeated: false,
+            first: None,
             status: None,
             mode: None,
             displaced_mode: None,

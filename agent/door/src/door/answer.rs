@@ -225,7 +225,8 @@ impl Door {
             self.push_pending(now, again);
             return;
         }
-        let reply = self.reply(change, self.outcome(change));
+        let mut reply = self.reply(change, self.outcome(change));
+        self.mark_repeated(&mut reply, window);
         if !reply.is_success() {
             turn.save |= self.forget(window.command_id.as_ref());
         }
@@ -257,6 +258,9 @@ impl Door {
                 waiting.push(pending);
                 continue;
             };
+            if pending.repeated {
+                self.mark_repeated(&mut reply, &pending.window);
+            }
             if !reply.is_success() {
                 turn.save |= self.forget(pending.window.command_id.as_ref());
                 // The disk may yet take what was given up: what comes after it does not have it.
@@ -278,6 +282,12 @@ impl Door {
             turn.answers.push((pending.ticket, reply));
         }
         self.pending = waiting;
+    }
+
+    fn mark_repeated(&self, reply: &mut MethodReply, window: &Window) {
+        reply.body.repeated = true;
+        let id = window.command_id.as_ref();
+        reply.body.first = id.and_then(|id| self.memory.first(id));
     }
 
     fn forget(&mut self, id: Option<&CommandId>) -> bool {

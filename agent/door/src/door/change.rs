@@ -96,6 +96,9 @@ impl Change {
     }
 
     pub(super) fn apply(&self, array: &mut AuthorityArray) {
+        if !matches!(self, Self::Desired(_)) {
+            array.end_doubt();
+        }
         match self {
             Self::Lock(entry) => {
                 array.clear(Slot::OperatorGrant);

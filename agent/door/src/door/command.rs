@@ -7,14 +7,19 @@ use jiff::Timestamp;
 use super::answer::{Pending, Stage};
 use super::change::{Change, untrusted};
 use super::disk::Purpose;
+use super::memory::{Deed, Taken};
 use super::{Door, Ticket, Turn};
 use crate::authority::{Refusal, Slot, Want};
-use crate::contract::{Command, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor, Window};
+use crate::contract::{
+    Command, CommandId, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor, Window,
+};
 use crate::event::EventKind;
 use crate::time::Now;
 
 impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
+        // As it was sent: the times of a pulse may be others when it is repeated.
+        let digest = command.digest();
         let resolved = self.resolve(command);
         let command = resolved.as_ref().unwrap_or(command);
         let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
@@ -27,8 +32,15 @@ impl Door {
             return;
         };
         let window = window.clone();
+        if let Some(id) = &window.command_id {
+            if let Some(taken) = self.memory.taken(id, command.method(), digest) {
+                let reply = id_taken(command.method(), id, &taken);
+                self.refuse(ticket, &made, window, reply, turn);
+                return;
+            }
+        }
         match Change::new(command, now) {
-            Ok(change) => self.act(now, ticket, change.unwrap_or(made), window, turn),
+            Ok(change) => self.act(now, ticket, change.unwrap_or(made), digest, window, turn),
             Err(reply) => {
                 // A repetition of what has succeeded is no error, however late it comes.
                 let known = window
@@ -66,6 +78,7 @@ impl Door {
         now: &Now,
         ticket: Ticket,
         change: Change,
+        digest: u64,
         window: Window,
         turn: &mut Turn,
     ) {
@@ -86,7 +99,8 @@ impl Door {
             return;
         }
         if let Some(id) = &window.command_id {
-            self.memory.remember(id);
+            let deed = Deed::new(change.method(), digest, now.trusted_wall());
+            self.memory.remember(id, deed);
         }
         let staged = if releases || self.would_release(&change) {
             Some(change.clone())
@@ -130,7 +144,7 @@ impl Door {
         turn: &mut Turn,
     ) {
         let mut status = self.answer_status(change);
-        if reply.status == 409 {
+        if reply.body.error == Some(ReplyError::Refused) {
             // Whatever decides above it: this is what refuses.
             let lockdown = self.array.get(Slot::Lockdown).map(|_| HeldBy {
                 slot: Slot::Lockdown,
@@ -154,6 +168,10 @@ fn refused(method: &str, refusal: Refusal) -> MethodReply {
     let text = match refusal {
         Refusal::Lockdown => "the door is in lockdown (slot 5)",
         Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
+        Refusal::InDoubt => {
+            "the door is in doubt about its state, and in mode secure until the next lockDoor, \
+             relinquish or setMode"
+        }
     };
     MethodReply::failed(
         409,
@@ -161,6 +179,19 @@ fn refused(method: &str, refusal: Refusal) -> MethodReply {
         format!("{method} is refused: {text}"),
         None,
     )
+}
+
+fn id_taken(method: &str, id: &CommandId, taken: &Taken) -> MethodReply {
+    let first = taken.first.map(|first| format!(" of {first}"));
+    let text = format!(
+        "{method} is refused: commandId \"{id}\" stands for the {}{}, which has another \
+         method or payload; send a new command under an id of its own",
+        taken.method,
+        first.unwrap_or_default()
+    );
+    let mut reply = MethodReply::failed(409, ReplyError::CommandIdTaken, text, None);
+    reply.body.first = taken.first;
+    reply
 }
 
 /// The answer to a command that comes too late.

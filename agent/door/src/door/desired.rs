@@ -3,7 +3,7 @@
 use super::change::Change;
 use super::disk::Purpose;
 use super::{Action, Door, Ticket, Turn};
-use crate::config::Overrides;
+use crate::config::{Overrides, Setting};
 use crate::contract::{MethodReply, Window};
 use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::Now;
@@ -33,6 +33,7 @@ impl Door {
                 now,
                 ticket,
                 Change::Desired(mode),
+                0,
                 Window::default(),
                 &mut turn,
             );
@@ -44,12 +45,14 @@ impl Door {
         self.finish(now, turn)
     }
 
-    /// Uses other settings from here on; what does not fit what is configured stays as configured.
-    pub(super) fn use_settings(&mut self, overrides: &Overrides) {
-        let (config, _) = self.configured.with_overrides(overrides);
+    /// Uses other settings from here on; returns those that do not fit what is configured, which
+    /// stay as configured.
+    pub(super) fn use_settings(&mut self, overrides: &Overrides) -> Vec<Setting> {
+        let (config, refused) = self.configured.with_overrides(overrides);
         self.overrides = overrides.clone();
         self.config = config;
         self.strike.follow_settings(&config);
+        refused.into_iter().map(|(setting, _)| setting).collect()
     }
 
     pub(super) fn applied(&self) -> MethodReply {

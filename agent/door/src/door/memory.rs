@@ -1,47 +1,104 @@
-//! The commands that have been accepted: a repeated delivery acts no second time.
+//! The commands that have been accepted: a repeated delivery acts no second time, and an id stands
+//! for one command.
 
 use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::contract::CommandId;
 
 /// How many are remembered: far more than can still be under way when the oldest is forgotten.
 const REMEMBERED: usize = 64;
 
+/// What a command was, beside its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deed {
+    method: String,
+    /// [`Command::digest`](crate::Command::digest).
+    digest: u64,
+    /// When it was first accepted, by a trusted clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<Timestamp>,
+}
+
+impl Deed {
+    pub(super) fn new(method: &str, digest: u64, first: Option<Timestamp>) -> Self {
+        Self {
+            method: method.to_owned(),
+            digest,
+            first: first.and_then(|at| Timestamp::from_second(at.as_second()).ok()),
+        }
+    }
+}
+
 /// Ids of accepted commands, oldest first. One that failed is forgotten: its repetition acts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommandMemory {
-    ids: VecDeque<CommandId>,
+    /// An id that 0.1 has saved comes without the rest: it stands for any command.
+    commands: VecDeque<(CommandId, Option<Deed>)>,
+}
+
+/// The command that an id stands for, when another one comes under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) method: String,
+    pub(super) first: Option<Timestamp>,
 }
 
 impl CommandMemory {
-    pub(super) fn restore(saved: &[CommandId]) -> Self {
-        let skip = saved.len().saturating_sub(REMEMBERED);
+    /// `deeds` belong to `ids` one by one; what is missing of them was saved by 0.1.
+    pub(super) fn restore(ids: &[CommandId], deeds: &[Option<Deed>]) -> Self {
+        let deeds = deeds.iter().cloned().chain(std::iter::repeat(None));
+        let commands = ids.iter().cloned().zip(deeds);
         Self {
-            ids: saved[skip..].iter().cloned().collect(),
+            commands: commands
+                .skip(ids.len().saturating_sub(REMEMBERED))
+                .collect(),
         }
     }
 
-    pub(super) fn to_saved(&self) -> Vec<CommandId> {
-        self.ids.iter().cloned().collect()
+    pub(super) fn to_saved(&self) -> (Vec<CommandId>, Vec<Option<Deed>>) {
+        self.commands.iter().cloned().unzip()
     }
 
     pub(super) fn contains(&self, id: &CommandId) -> bool {
-        self.ids.contains(id)
+        self.find(id).is_some()
     }
 
-    pub(super) fn remember(&mut self, id: &CommandId) {
+    fn find(&self, id: &CommandId) -> Option<&Option<Deed>> {
+        let known = self.commands.iter().find(|(known, _)| known == id);
+        known.map(|(_, deed)| deed)
+    }
+
+    /// When the command of this id was first accepted, as far as that is known.
+    pub(super) fn first(&self, id: &CommandId) -> Option<Timestamp> {
+        self.find(id)?.as_ref()?.first
+    }
+
+    /// The other command that has this id.
+    pub(super) fn taken(&self, id: &CommandId, method: &str, digest: u64) -> Option<Taken> {
+        let deed = self.find(id)?.as_ref()?;
+        let other = deed.method != method || deed.digest != digest;
+        other.then(|| Taken {
+            method: deed.method.clone(),
+            first: deed.first,
+        })
+    }
+
+    pub(super) fn remember(&mut self, id: &CommandId, deed: Deed) {
         self.forget(id);
-        if self.ids.len() == REMEMBERED {
-            self.ids.pop_front();
+        if self.commands.len() == REMEMBERED {
+            self.commands.pop_front();
         }
-        self.ids.push_back(id.clone());
+        self.commands.push_back((id.clone(), Some(deed)));
     }
 
     /// Whether it was there.
     pub(super) fn forget(&mut self, id: &CommandId) -> bool {
-        let before = self.ids.len();
-        self.ids.retain(|known| known != id);
-        self.ids.len() < before
+        let before = self.commands.len();
+        self.commands.retain(|(known, _)| known != id);
+        self.commands.len() < before
     }
 }
 
@@ -52,17 +109,27 @@ mod tests {
     #[test]
     fn it_is_bounded_and_forgets_the_oldest_first() {
         let id = |n: usize| -> CommandId { format!("c{n}").parse().unwrap() };
+        let deed = || Deed::new("lockDoor", 7, None);
         let mut memory = CommandMemory::default();
         for n in 0..=REMEMBERED {
-            memory.remember(&id(n));
+            memory.remember(&id(n), deed());
         }
         assert!(!memory.contains(&id(0)));
         assert!(memory.contains(&id(1)));
-        memory.remember(&id(1));
-        memory.remember(&id(REMEMBERED + 1));
+        memory.remember(&id(1), deed());
+        memory.remember(&id(REMEMBERED + 1), deed());
         assert!(memory.contains(&id(1)));
-        assert_eq!(memory.to_saved().len(), REMEMBERED);
-        let restored = CommandMemory::restore(&memory.to_saved());
-        assert_eq!(restored.ids, memory.ids);
+        let (ids, deeds) = memory.to_saved();
+        assert_eq!(ids.len(), REMEMBERED);
+        let restored = CommandMemory::restore(&ids, &deeds);
+        assert_eq!(restored.commands, memory.commands);
+        // A longer memory of another version keeps its newest.
+        let ids: Vec<_> = (0..100).map(id).collect();
+        let deeds: Vec<_> = (0..100)
+            .map(|n| Some(Deed::new("lockDoor", n, None)))
+            .collect();
+        let restored = CommandMemory::restore(&ids, &deeds);
+        assert_eq!(restored.taken(&id(99), "lockDoor", 99), None);
+        assert!(restored.taken(&id(99), "lockDoor", 98).is_some());
     }
 }

@@ -42,6 +42,8 @@ const OF_DOORS: &[&str] = &[
     "command",
     "expired",
     "dropped",
+    "settingDropped",
+    "stateInDoubt",
     "mode",
     "alarmRaised",
     "alarmSuppressed",

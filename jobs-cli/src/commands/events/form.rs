@@ -40,7 +40,7 @@ pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
 /// How good it is.
 pub(super) fn tone(event: &HubEvent) -> Tone {
     match name(event) {
-        "alarmRaised" | "fireRelease" | "storageFault" | "jobFailed" => Tone::Bad,
+        "alarmRaised" | "fireRelease" | "storageFault" | "stateInDoubt" | "jobFailed" => Tone::Bad,
         "preAlarm" | "inputFault" | "alarmSuppressed" | "alarmRepeated" | "eventsLost"
         | "stateDamaged" | "deviceDisconnected" => Tone::Doubtful,
         "alarmCleared" | "fireReset" | "storageRestored" => Tone::Good,

@@ -57,7 +57,9 @@ impl Reboot {
     #[must_use]
     pub fn done_before() -> MethodReply {
         let response = "reboot: this command has had its reboot".to_owned();
-        MethodReply::of_machine(200, None, response)
+        let mut reply = MethodReply::of_machine(200, None, response);
+        reply.body.repeated = true;
+        reply
     }
 
     /// Nothing was done.

@@ -62,7 +62,7 @@ fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_
     assert_eq!(rig.status(), "Locked Secured");
     assert!(
         rig.events
-            .contains(&"Dropped { slot: OperatorGrant }".to_owned())
+            .contains(&"Dropped { slot: OperatorGrant, why: TimeUnknown }".to_owned())
     );
 }
 

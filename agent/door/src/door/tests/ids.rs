@@ -1,0 +1,195 @@
+//! Rules of command ids: one id stands for one command.
+
+use serde_json::json;
+
+use super::rig::{Do, Rig, motor};
+use crate::Want::{Locked, Released};
+use crate::contract::{Command, MethodReply, ReplyError};
+use crate::door::{Action, Door, Ticket};
+use crate::saved::SavedDoor;
+
+const START: &str = "2026-11-23T22:00:00Z";
+
+type Call = (&'static str, &'static str);
+
+/// A command, another one under the same id, and whether that one is the first again.
+const ROWS: [(Call, Call, bool); 16] = [
+    (("lockDoor", "{}"), ("lockDoor", "{}"), true),
+    // However it is spelled; and what a repetition may change.
+    (
+        ("lockDoor", r#"{"lockTime":"10m"}"#),
+        (
+            "lockDoor",
+            r#"{"lockTime":600,"notAfter":"2026-11-23T23:00:00Z"}"#,
+        ),
+        true,
+    ),
+    (
+        ("lockDoor", r#"{"until":"2026-11-23T23:00:00Z"}"#),
+        ("lockDoor", r#"{"until":"2026-11-24T00:00:00+01:00"}"#),
+        true,
+    ),
+    (
+        ("unlockDoor", r#"{"unlockTime":"1h"}"#),
+        ("unlockDoor", r#"{"unlockTime":"60m"}"#),
+        true,
+    ),
+    (
+        ("setMode", r#"{"mode":"passage"}"#),
+        ("setMode", r#"{"mode":"passage"}"#),
+        true,
+    ),
+    (
+        ("relinquish", r#"{"slot":8}"#),
+        ("relinquish", r#"{"slot":8}"#),
+        true,
+    ),
+    // Another method.
+    (("unlockDoor", "{}"), ("lockDoor", "{}"), false),
+    (("unlockDoor", "{}"), ("relinquish", "{}"), false),
+    (
+        ("unlockDoor", "{}"),
+        ("setMode", r#"{"mode":"lockdown"}"#),
+        false,
+    ),
+    (("lockDoor", "{}"), ("unlockDoor", "{}"), false),
+    // Another payload.
+    (
+        ("unlockDoor", "{}"),
+        ("unlockDoor", r#"{"unlockTime":"10s"}"#),
+        false,
+    ),
+    (
+        ("unlockDoor", r#"{"pulse":"strike"}"#),
+        ("unlockDoor", r#"{"unlockTime":"5s"}"#),
+        false,
+    ),
+    (
+        ("lockDoor", r#"{"lockTime":"1m"}"#),
+        ("lockDoor", r#"{"lockTime":"10m"}"#),
+        false,
+    ),
+    (("relinquish", "{}"), ("relinquish", r#"{"slot":8}"#), false),
+    (
+        ("setMode", r#"{"mode":"passage"}"#),
+        ("setMode", r#"{"mode":"lockdown"}"#),
+        false,
+    ),
+    // What it was judged by before the id was: it has expired, and it is another command.
+    (
+        ("unlockDoor", "{}"),
+        ("lockDoor", r#"{"until":"2026-11-23T21:00:00Z"}"#),
+        false,
+    ),
+];
+
+fn named(payload: &str) -> &'static str {
+    let payload = payload.replacen('{', r#"{"commandId":"A","#, 1);
+    payload.replace(",}", "}").leak()
+}
+
+fn last(rig: &Rig) -> &MethodReply {
+    &rig.answers.last().unwrap().1
+}
+
+#[test]
+fn an_id_stands_for_one_method_and_payload_over_restarts_and_while_it_is_under_way() {
+    for ((method, payload), (again, other), same) in ROWS {
+        for between in [Do::Nothing, Do::Restart, Do::Reboot] {
+            let what = format!("{method} {payload}, {again} {other}, {between:?}");
+            let mut rig = Rig::tell(
+                motor(Locked),
+                &[
+                    (1000, Do::Clock(START)),
+                    (5000, Do::Call(method, named(payload))),
+                    (15_000, between),
+                ],
+            );
+            rig.act(&Do::Clock("2026-11-23T22:00:20Z"));
+            let before = rig.slots();
+            rig.act(&Do::Call(again, named(other)));
+            rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
+            let answer = last(&rig);
+            let first = answer.body.first.map(|first| first.to_string());
+            assert_eq!(first.as_deref(), Some("2026-11-23T22:00:04Z"), "{what}");
+            assert_eq!(before, rig.slots(), "{what}");
+            assert_eq!(answer.body.repeated, same, "{what}");
+            if same {
+                assert!(answer.is_success(), "{what}: {answer:?}");
+                continue;
+            }
+            let error = answer.body.error;
+            assert_eq!(
+                (answer.status, error),
+                (409, Some(ReplyError::CommandIdTaken)),
+                "{what}"
+            );
+            for part in ["\"A\"", method, "2026-11-23T22:00:04Z"] {
+                assert!(answer.body.response.contains(part), "{what}: {answer:?}");
+            }
+            // Refused, it has not become what the id stands for.
+            rig.act(&Do::Call(method, named(payload)));
+            rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
+            assert!(last(&rig).body.repeated, "{what}");
+        }
+    }
+}
+
+#[test]
+fn another_command_under_the_id_of_one_that_waits_for_the_disk_is_refused_too() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (5100, Do::Call("lockDoor", r#"{"commandId":"A"}"#)),
+            (5200, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (6000, Do::SlowDisk(false)),
+            (9000, Do::Nothing),
+        ],
+    );
+    let answers: Vec<_> = rig
+        .answers
+        .iter()
+        .map(|(ticket, reply)| (ticket.0, reply.status, reply.body.repeated))
+        .collect();
+    assert_eq!(answers, [(2, 409, false), (1, 200, false), (3, 200, true)]);
+}
+
+#[test]
+fn an_id_whose_command_failed_is_free_again() {
+    let rig = Rig::tell(
+        motor(Locked),
+        &[
+            (5000, Do::SlowDisk(true)),
+            (5000, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (6000, Do::DiskFails),
+            (7000, Do::Call("lockDoor", r#"{"commandId":"A"}"#)),
+            (9000, Do::Nothing),
+        ],
+    );
+    let answers: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
+    assert_eq!(answers, [500, 200]);
+}
+
+#[test]
+fn an_id_that_0_1_has_saved_stands_for_any_command() {
+    let rig = Rig::new(motor(Released));
+    let saved = json!({
+        "bootId": "boot-0", "savedAtMs": 90_000, "slots": [], "mode": "normal", "commands": ["A"],
+    });
+    let saved: SavedDoor = serde_json::from_value(saved).unwrap();
+    for (method, payload) in [("unlockDoor", "{}"), ("lockDoor", r#"{"lockTime":"10m"}"#)] {
+        let (mut door, _) = Door::new(motor(Locked), Some(&saved), &rig.now);
+        door.handle_inputs(&rig.now, rig.inputs);
+        let command = Command::parse(method, named(payload).as_bytes()).unwrap();
+        let actions = door.handle_command(&rig.now, Ticket(1), &command);
+        assert_eq!(door.authority().entries().count(), 0, "{method}");
+        let answer = actions.iter().find_map(|action| match action {
+            Action::Answer { reply, .. } => Some(reply),
+            _ => None,
+        });
+        let body = &answer.unwrap().body;
+        assert_eq!((body.repeated, body.first), (true, None), "{method}");
+    }
+}

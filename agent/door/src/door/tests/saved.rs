@@ -1,0 +1,233 @@
+//! Rules of a start: what of a saved state no longer fits is dropped and told.
+
+use serde_json::{Value, json};
+
+use super::rig::{Rig, config, motor};
+use crate::Want::{Locked, Released};
+use crate::config::{DoorConfig, Fitted, StrikeConfig};
+use crate::contract::Mode;
+use crate::door::{Action, Door};
+use crate::event::{DropReason, EventKind};
+use crate::saved::SavedDoor;
+use crate::{Slot, Want};
+
+fn saved(slots: &Value, settings: &Value) -> SavedDoor {
+    let saved = json!({
+        "bootId": "boot-0", "savedAtMs": 90_000, "slots": slots, "settings": settings, "commands": ["A"],
+    });
+    serde_json::from_value(saved).unwrap()
+}
+
+/// A start: the slots, the events, and whether the state is saved at once.
+fn start(config: DoorConfig, saved: &SavedDoor) -> (Door, Vec<EventKind>, bool) {
+    let rig = Rig::new(motor(Locked));
+    let (mut door, actions) = Door::new(config, Some(saved), &rig.now);
+    let saves = actions
+        .iter()
+        .any(|action| matches!(action, Action::Persist { .. }));
+    let events = actions.into_iter().filter_map(|action| match action {
+        Action::Record(event) => Some(event.kind),
+        _ => None,
+    });
+    let events = events.collect();
+    door.handle_inputs(&rig.now, rig.inputs);
+    (door, events, saves)
+}
+
+fn slots(door: &Door) -> Vec<u8> {
+    let entries = door.authority().entries();
+    entries.map(|(slot, _)| slot.number()).collect()
+}
+
+#[test]
+fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
+    let without_fire = Fitted {
+        fire: false,
+        fire_reset: false,
+        ..Fitted::ALL
+    };
+    let only_reset = Fitted {
+        fire: false,
+        ..Fitted::ALL
+    };
+    let without_buttons = Fitted {
+        rex: false,
+        grant: false,
+        ..Fitted::ALL
+    };
+    for (fitted, slot, stays, told) in [
+        (Fitted::ALL, 1, true, false),
+        (without_fire, 1, false, true),
+        (only_reset, 1, false, true),
+        // No button outlasts a restart, whatever a file says.
+        (Fitted::ALL, 2, false, false),
+        (without_buttons, 2, false, true),
+        (without_buttons, 3, false, true),
+        (without_fire, 5, true, false),
+        (without_fire, 7, true, false),
+        (without_fire, 8, true, false),
+    ] {
+        let config = config(Locked, StrikeConfig::motor_lock(), fitted);
+        let state = saved(&json!([{"slot": slot, "want": "released"}]), &json!({}));
+        let what = format!("slot {slot}, {fitted:?}");
+        let gone: Vec<_> = state.slots_gone(fitted).collect();
+        assert_eq!(gone.len(), usize::from(told), "{what}");
+        let (door, events, saves) = start(config, &state);
+        assert_eq!(
+            slots(&door),
+            if stays { vec![slot] } else { vec![] },
+            "{what}"
+        );
+        let slot = Slot::try_from(slot).unwrap();
+        let why = DropReason::InputNotFitted;
+        let dropped = EventKind::Dropped { slot, why };
+        assert_eq!(events.contains(&dropped), told, "{what}: {events:?}");
+        assert_eq!(saves, told, "{what}");
+        assert_eq!(
+            door.authority().want(),
+            if stays { Released } else { Locked },
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_saved_setting_that_is_gone_or_no_longer_fits_is_told() {
+    // Longer than the alarm that it comes before: such a configuration is refused.
+    for (setting, ms, told) in [
+        ("strikeTime", 7000, false),
+        ("openSesame", 7000, true),
+        ("preAlarmTime", 3_600_000, true),
+    ] {
+        let state = saved(&json!([]), &json!({setting: ms}));
+        let (_, events, _) = start(motor(Locked), &state);
+        let setting = setting.to_owned();
+        let dropped = EventKind::SettingDropped { setting };
+        assert_eq!(events.contains(&dropped), told, "{dropped:?}: {events:?}");
+    }
+}
+
+#[test]
+fn in_doubt_the_fire_latch_of_any_whole_state_is_taken_and_what_holds_of_the_newest() {
+    let latch = json!({"slot": 1, "want": "released"});
+    let lock = json!({"slot": 8, "want": "locked", "commandId": "L"});
+    let short = json!({"slot": 8, "want": "locked",
+        "expiry": {"remainingMs": 60_000, "governs": "boottime"}});
+    let unlock = json!({"slot": 8, "want": "released"});
+    let grant = json!({"slot": 7, "want": "released",
+        "expiry": {"remainingMs": 60_000, "governs": "boottime"}});
+    let lockdown = json!({"slot": 5, "want": "locked"});
+    let passage = json!({"slot": 9, "want": "released"});
+    // The states, newest first; default; what is in force; the mode.
+    for (found, default, expected, mode) in [
+        (vec![], Locked, vec![], Mode::Secure),
+        (vec![], Released, vec![(8, Locked)], Mode::Secure),
+        (
+            vec![json!([]), json!([latch])],
+            Locked,
+            vec![(1, Released)],
+            Mode::Secure,
+        ),
+        (
+            vec![json!([latch]), json!([])],
+            Locked,
+            vec![(1, Released)],
+            Mode::Secure,
+        ),
+        (
+            vec![json!([latch]), json!([latch])],
+            Released,
+            vec![(1, Released), (8, Locked)],
+            Mode::Secure,
+        ),
+        (
+            vec![json!([grant, unlock, passage])],
+            Locked,
+            vec![],
+            Mode::Secure,
+        ),
+        (
+            vec![json!([lockdown, unlock])],
+            Locked,
+            vec![(5, Locked)],
+            Mode::Lockdown,
+        ),
+        (
+            vec![json!([]), json!([lockdown, lock])],
+            Locked,
+            vec![],
+            Mode::Secure,
+        ),
+        (vec![json!([lock])], Locked, vec![(8, Locked)], Mode::Secure),
+        (
+            vec![json!([short])],
+            Locked,
+            vec![(8, Locked)],
+            Mode::Secure,
+        ),
+        (
+            vec![json!([short])],
+            Released,
+            vec![(8, Locked)],
+            Mode::Secure,
+        ),
+    ] {
+        let what = format!("{found:?}, {default}");
+        let now = Rig::new(motor(Locked)).now;
+        let states = found.iter().map(|slots| saved(slots, &json!({})));
+        let state = SavedDoor::in_doubt(states.collect(), "it was dropped".to_owned(), &now);
+        // As it comes back from the disk, which the next start reads.
+        for state in [state.clone(), read_back(&state)] {
+            let (door, events, saves) = start(motor(default), &state);
+            let entries = door.authority().entries();
+            let held: Vec<(u8, Want)> = entries
+                .map(|(slot, entry)| (slot.number(), entry.want))
+                .collect();
+            assert_eq!(held, expected, "{what}");
+            assert_eq!(door.authority().mode(), mode, "{what}");
+            assert_eq!(
+                door.authority().in_doubt(),
+                Some("it was dropped"),
+                "{what}"
+            );
+            let reason = "it was dropped".to_owned();
+            assert!(
+                events.contains(&EventKind::StateInDoubt { reason }),
+                "{what}"
+            );
+            assert!(saves, "{what}");
+            let hold = door.authority().get(Slot::OperatorHold);
+            let ends = hold.is_some_and(|hold| hold.expiry.is_some());
+            assert!(!(ends && default == Released), "{what}: {hold:?}");
+        }
+    }
+}
+
+fn read_back(state: &SavedDoor) -> SavedDoor {
+    serde_json::from_value(serde_json::to_value(state).unwrap()).unwrap()
+}
+
+#[test]
+fn a_mode_secure_that_an_operator_had_set_outlasts_the_doubt() {
+    for (mode, after) in [
+        ("secure", Mode::Secure),
+        ("normal", Mode::Normal),
+        ("passage", Mode::Normal),
+        ("maintenance", Mode::Normal),
+    ] {
+        let mut rig = Rig::new(motor(Locked));
+        let state = json!({
+            "bootId": "boot-0", "savedAtMs": 90_000, "slots": [], "mode": mode, "commands": [],
+        });
+        let state: SavedDoor = serde_json::from_value(state).unwrap();
+        let state = SavedDoor::in_doubt(vec![state], "a test".to_owned(), &rig.now);
+        // A doubt that is found while another stands.
+        let state = SavedDoor::in_doubt(vec![state], "another".to_owned(), &rig.now);
+        let (door, _) = Door::new(motor(Locked), Some(&state), &rig.now);
+        assert_eq!(door.authority().mode(), Mode::Secure, "{mode}");
+        rig.door = door;
+        rig.act(&super::rig::Do::Call("lockDoor", "{}"));
+        assert_eq!(rig.door.authority().mode(), after, "{mode}");
+        assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
+    }
+}

@@ -1,0 +1,510 @@
+//! A start over state files that are damaged, missing or older than what was answered: nothing that
+//! was lost loosens the lock, and nobody is kept in.
+
+use std::collections::BTreeMap;
+
+use door_core::contract::{Mode, ReplyError};
+use door_core::{
+    Action, BootId, ClockQuality, Command, DesiredDoor, DesiredMode, Door, DoorConfig,
+    DoorSettings, EventKind, Fitted, Generation, Inputs, MethodReply, Now, SavedDoor, StrikeConfig,
+    Ticket, Want,
+};
+use jiff::SignedDuration;
+
+use super::*;
+use crate::storage::state_file::encode;
+
+const STATES: [&str; 2] = ["state.0", "state.1"];
+const LEDGER: &str = "events/acknowledged";
+
+fn config(default: Want) -> DoorConfig {
+    let settings = DoorSettings {
+        relinquish_default: default,
+        ..DoorSettings::default()
+    };
+    DoorConfig::new(settings, StrikeConfig::motor_lock(), Fitted::ALL).unwrap()
+}
+
+fn idle() -> Inputs {
+    Inputs {
+        closed: Some(true),
+        bonded: Some(false),
+        rex: Some(false),
+        grant: Some(false),
+        fire: Some(false),
+        fire_reset: Some(false),
+        tamper: Some(false),
+    }
+}
+
+/// A door over a real folder, time moved by hand.
+struct Rig {
+    door: Door,
+    storage: DoorStorage,
+    /// To be saved.
+    persist: Option<(Generation, SavedDoor)>,
+    events: Vec<EventKind>,
+    answers: Vec<MethodReply>,
+    now: Now,
+}
+
+impl Rig {
+    /// Starts as the agent does.
+    fn start(shared: &Storage, path: &Path, default: Want) -> Self {
+        let now = Now {
+            boottime: Duration::from_secs(100),
+            boot_id: BootId::new(BOOT),
+            wall: Some("2026-11-23T22:00:00Z".parse().unwrap()),
+            quality: ClockQuality::Synchronized,
+        };
+        let (storage, mut restored) = shared.open(&directory(path, BOOT)).unwrap();
+        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage);
+        let saved = match restored.doubt {
+            Some(reason) => Some(SavedDoor::in_doubt(found, reason, &now)),
+            None => found.into_iter().next(),
+        };
+        let (door, actions) = Door::new(config(default), saved.as_ref(), &now);
+        let mut rig = Self {
+            door,
+            storage,
+            persist: None,
+            events: Vec::new(),
+            answers: Vec::new(),
+            now,
+        };
+        rig.hear(actions);
+        rig.read(idle());
+        rig
+    }
+
+    fn hear(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Record(event) => self.events.push(event.kind),
+                Action::Answer { reply, .. } => self.answers.push(reply),
+                Action::Persist { generation, saved } => self.persist = Some((generation, saved)),
+                Action::Drive(_) | Action::Report => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        let time = Duration::from_secs(seconds);
+        self.now.boottime += time;
+        let time = SignedDuration::try_from(time).unwrap();
+        self.now.wall = self.now.wall.map(|wall| wall.checked_add(time).unwrap());
+    }
+
+    fn read(&mut self, inputs: Inputs) {
+        self.pass(1);
+        let actions = self.door.handle_inputs(&self.now, inputs);
+        self.hear(actions);
+    }
+
+    /// Puts on disk what is to be saved.
+    fn save(&mut self) {
+        while let Some((generation, saved)) = self.persist.take() {
+            let (tx, rx) = mpsc::sync_channel(1);
+            self.storage
+                .save_door(&saved, move |result| tx.send(result).unwrap());
+            rx.recv_timeout(DEADLINE).unwrap().unwrap();
+            let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
+            self.hear(actions);
+        }
+    }
+
+    fn call(&mut self, method: &str, payload: &str) {
+        let command = Command::parse(method, payload.as_bytes()).unwrap();
+        self.pass(10);
+        let actions = self.door.handle_command(&self.now, Ticket(0), &command);
+        self.hear(actions);
+        self.save();
+    }
+
+    fn slots(&self) -> Vec<(u8, Want)> {
+        let entries = self.door.authority().entries();
+        entries
+            .map(|(slot, entry)| (slot.number(), entry.want))
+            .collect()
+    }
+
+    /// In doubt nothing is in force but what holds the door, and the fire latch.
+    fn judge(&self, what: &str, default: Want, latched: bool, lockdown: bool) {
+        let array = self.door.authority();
+        let mut expected = Vec::new();
+        expected.extend(latched.then_some((1, Want::Released)));
+        expected.extend(lockdown.then_some((5, Want::Locked)));
+        expected.extend((default == Want::Released).then_some((8, Want::Locked)));
+        assert_eq!(self.slots(), expected, "{what}");
+        assert!(array.in_doubt().is_some(), "{what}");
+        let mode = if lockdown {
+            Mode::Lockdown
+        } else {
+            Mode::Secure
+        };
+        assert_eq!(array.mode(), mode, "{what}");
+        assert_eq!(array.desired_mode(), None, "{what}");
+        let want = if latched {
+            Want::Released
+        } else {
+            Want::Locked
+        };
+        assert_eq!(array.want(), want, "{what}");
+        let told = |event: &EventKind| matches!(event, EventKind::StateInDoubt { .. });
+        assert!(self.events.iter().any(told), "{what}: {:?}", self.events);
+    }
+
+    /// Exit button and fire release work as ever.
+    fn judge_exit(&mut self, what: &str) {
+        for (rex, fire) in [(true, false), (false, true)] {
+            self.read(Inputs {
+                rex: Some(rex),
+                fire: Some(fire),
+                ..idle()
+            });
+            assert_eq!(self.door.authority().want(), Want::Released, "{what}");
+        }
+    }
+}
+
+/// The files of a state folder; `None` in the place of bytes is a folder.
+#[derive(Clone)]
+struct Folder {
+    files: BTreeMap<String, Option<Vec<u8>>>,
+    newest: &'static str,
+    older: &'static str,
+}
+
+impl Folder {
+    /// What a kill leaves of a door that was released in slots 7, 8 and 9, by a desired mode too,
+    /// and then put under a lockdown: only the newest file has that. `latched`: there was a fire
+    /// before.
+    fn of_a_killed_door(shared: &Storage, default: Want, latched: bool) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state");
+        let mut rig = Rig::start(shared, &path, default);
+        for fire in [latched, false, false] {
+            rig.read(Inputs {
+                fire: Some(fire),
+                ..idle()
+            });
+            rig.save();
+        }
+        let desired = DesiredDoor {
+            mode: DesiredMode::Mode(Mode::Passage),
+            ..DesiredDoor::default()
+        };
+        let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
+        rig.hear(actions);
+        rig.save();
+        rig.call("unlockDoor", r#"{"unlockTime":"1h"}"#);
+        rig.call("unlockDoor", r#"{"commandId":"u"}"#);
+        rig.call("setMode", r#"{"mode":"lockdown"}"#);
+        let mut files = BTreeMap::new();
+        for folder in [path.clone(), path.join("events")] {
+            for entry in fs::read_dir(folder).unwrap() {
+                let file = entry.unwrap().path();
+                if file.is_file() {
+                    let name = file.strip_prefix(&path).unwrap().to_str().unwrap();
+                    files.insert(name.to_owned(), Some(fs::read(&file).unwrap()));
+                }
+            }
+        }
+        let lockdown = |name: &&str| {
+            let bytes = files[*name].as_ref().unwrap();
+            String::from_utf8_lossy(bytes).contains("\"slot\":5")
+        };
+        let newest = STATES.into_iter().find(|name| lockdown(name)).unwrap();
+        let older = STATES.into_iter().find(|name| !lockdown(name)).unwrap();
+        Self {
+            files,
+            newest,
+            older,
+        }
+    }
+
+    fn write(&self, path: &Path) {
+        fs::create_dir_all(path.join("events")).unwrap();
+        for (name, bytes) in &self.files {
+            match bytes {
+                Some(bytes) => fs::write(path.join(name), bytes).unwrap(),
+                None => fs::create_dir(path.join(name)).unwrap(),
+            }
+        }
+    }
+
+    fn bytes(&mut self, name: &str) -> &mut Vec<u8> {
+        self.files.get_mut(name).unwrap().as_mut().unwrap()
+    }
+
+    fn flip(&mut self, name: &str) {
+        let bytes = self.bytes(name);
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    }
+
+    fn replace(&mut self, name: &str, bytes: &[u8]) {
+        *self.bytes(name) = bytes.to_vec();
+    }
+
+    /// A whole file whose door is of a form that this version does not know.
+    fn another_form(&mut self, name: &str) {
+        let bytes = self.bytes(name).clone();
+        let body = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let mut envelope: Value = serde_json::from_slice(&bytes[body..]).unwrap();
+        envelope["content"]["door"]["slots"] = "as another version has them".into();
+        let generation = envelope["generation"].as_u64().unwrap();
+        let bytes = encode(generation, &envelope["content"]).unwrap();
+        self.replace(name, &bytes);
+    }
+
+    /// The ledger names this many generations more than the newest file.
+    fn ledger_ahead(&mut self, by: u64) {
+        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
+        let (log, state) = text.split_once(" state=").unwrap();
+        let generation: u64 = state.split_once(' ').unwrap().0.parse().unwrap();
+        let line = format!("{log} state={} crc=", generation + by);
+        let crc = crc32fast::hash(line.as_bytes());
+        self.replace(LEDGER, format!("{line}{crc:08x}\n").as_bytes());
+    }
+
+    fn ledger_of_0_1(&mut self) {
+        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
+        let (log, _) = text.split_once(" state=").unwrap();
+        self.replace(LEDGER, format!("{log}\n").as_bytes());
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+}
+
+/// What a start takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Takes {
+    /// All, and is not in doubt.
+    All,
+    /// In doubt, the part of the newest file that holds the door.
+    Newest,
+    /// In doubt, that of the older file, which knows no lockdown.
+    Older,
+    /// In doubt, nothing.
+    Nothing,
+}
+
+type Loss = (&'static str, fn(&mut Folder), Takes);
+
+const LOSSES: [Loss; 22] = [
+    ("nothing", |_| {}, Takes::All),
+    (
+        "ledger damaged",
+        |it| it.replace(LEDGER, b"\0\0\0"),
+        Takes::All,
+    ),
+    ("ledger flipped", |it| it.flip(LEDGER), Takes::All),
+    ("ledger missing", |it| it.remove(LEDGER), Takes::All),
+    ("ledger of 0.1", Folder::ledger_of_0_1, Takes::All),
+    ("newest flipped", |it| it.flip(it.newest), Takes::Older),
+    (
+        "newest cut",
+        |it| it.bytes(it.newest).truncate(200),
+        Takes::Older,
+    ),
+    (
+        "newest empty",
+        |it| it.replace(it.newest, b""),
+        Takes::Older,
+    ),
+    ("newest missing", |it| it.remove(it.newest), Takes::Older),
+    (
+        "newest missing, ledger of 0.1",
+        |it| {
+            it.remove(it.newest);
+            it.ledger_of_0_1();
+        },
+        Takes::Older,
+    ),
+    (
+        "newest flipped, ledger missing",
+        |it| {
+            it.flip(it.newest);
+            it.remove(LEDGER);
+        },
+        Takes::Older,
+    ),
+    (
+        "newest a folder",
+        |it| {
+            it.files.insert(it.newest.to_owned(), None);
+        },
+        Takes::Older,
+    ),
+    (
+        "newest of a later layout",
+        |it| it.bytes(it.newest)[17] = b'9',
+        Takes::Older,
+    ),
+    (
+        "newest of another form",
+        |it| it.another_form(it.newest),
+        Takes::Older,
+    ),
+    ("older flipped", |it| it.flip(it.older), Takes::Newest),
+    (
+        "older torn on a full disk",
+        |it| it.bytes(it.older).truncate(200),
+        Takes::Newest,
+    ),
+    ("older missing", |it| it.remove(it.older), Takes::Newest),
+    ("both older copies", |it| it.ledger_ahead(2), Takes::Newest),
+    (
+        "both missing",
+        |it| {
+            it.remove(it.newest);
+            it.remove(it.older);
+        },
+        Takes::Nothing,
+    ),
+    (
+        "both flipped",
+        |it| {
+            it.flip(it.newest);
+            it.flip(it.older);
+        },
+        Takes::Nothing,
+    ),
+    (
+        "both of another form",
+        |it| {
+            it.another_form(it.newest);
+            it.another_form(it.older);
+        },
+        Takes::Nothing,
+    ),
+    (
+        "newest of another form, older flipped",
+        |it| {
+            it.another_form(it.newest);
+            it.flip(it.older);
+        },
+        Takes::Nothing,
+    ),
+];
+
+#[tokio::test]
+async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_latch_does() {
+    let shared = Storage::spawn().unwrap();
+    for default in [Want::Locked, Want::Released] {
+        for latched in [false, true] {
+            let whole = Folder::of_a_killed_door(&shared, default, latched);
+            for (lost, harm, takes) in LOSSES {
+                let what = format!("{lost}, default {default}, latched {latched}");
+                let mut folder = whole.clone();
+                harm(&mut folder);
+                let home = tempfile::tempdir().unwrap();
+                folder.write(home.path());
+                if takes == Takes::All {
+                    let rig = Rig::start(&shared, home.path(), default);
+                    let mut slots = vec![1, 5, 7, 8, 9];
+                    slots.retain(|slot| latched || *slot != 1);
+                    let found: Vec<_> = rig.slots().iter().map(|(slot, _)| *slot).collect();
+                    assert_eq!(found, slots, "{what}");
+                    assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
+                    continue;
+                }
+                let latched = latched && takes != Takes::Nothing;
+                let lockdown = takes == Takes::Newest;
+                // Killed before anything is saved; ended before anything is saved; and with
+                // everything saved.
+                for saves in [None, Some(false), Some(true), Some(true)] {
+                    let mut rig = Rig::start(&shared, home.path(), default);
+                    rig.judge(&what, default, latched, lockdown);
+                    if saves == Some(true) {
+                        rig.save();
+                    }
+                    if saves.is_some() {
+                        within(rig.storage.close()).await;
+                    }
+                }
+                let mut rig = Rig::start(&shared, home.path(), default);
+                rig.judge(&what, default, latched, lockdown);
+                rig.call("unlockDoor", "{}");
+                let refusal = rig.answers.pop().unwrap();
+                let refused = (refusal.status, refusal.body.error);
+                assert_eq!(refused, (409, Some(ReplyError::Refused)), "{what}");
+                rig.judge(&what, default, latched, lockdown);
+                rig.call("lockDoor", "{}");
+                assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
+                let mode = if lockdown {
+                    Mode::Lockdown
+                } else {
+                    Mode::Normal
+                };
+                assert_eq!(rig.door.authority().mode(), mode, "{what}");
+                within(rig.storage.close()).await;
+                // It is over, also for the next start; and people get out.
+                let mut rig = Rig::start(&shared, home.path(), default);
+                assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
+                assert_eq!(rig.door.authority().mode(), mode, "{what}");
+                rig.judge_exit(&what);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_flipped_bit_of_a_state_file_leaves_the_door_in_doubt() {
+    let shared = Storage::spawn().unwrap();
+    for (latched, newest) in [(false, true), (true, true), (false, false)] {
+        let folder = Folder::of_a_killed_door(&shared, Want::Released, latched);
+        let home = tempfile::tempdir().unwrap();
+        folder.write(home.path());
+        let name = if newest { folder.newest } else { folder.older };
+        let bytes = folder.files[name].clone().unwrap();
+        let file = home.path().join(name);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, &flipped).unwrap();
+            let mut rig = Rig::start(&shared, home.path(), Want::Released);
+            let what = format!("{name}, bit {bit}, latched {latched}");
+            rig.judge(&what, Want::Released, latched, !newest);
+            if bit % 64 == 0 {
+                rig.judge_exit(&what);
+            }
+            let kept = rig.storage.disk().borrow().kept_aside.clone();
+            assert_eq!(kept.len(), 1, "{what}");
+            fs::remove_file(&kept[0]).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_desired_acts_in_doubt_and_does_not_end_it() {
+    let shared = Storage::spawn().unwrap();
+    let mut folder = Folder::of_a_killed_door(&shared, Want::Locked, false);
+    folder.flip(folder.newest);
+    for (desired, mode) in [
+        (Mode::Lockdown, Mode::Lockdown),
+        (Mode::Normal, Mode::Normal),
+        (Mode::Secure, Mode::Secure),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        folder.write(home.path());
+        let mut rig = Rig::start(&shared, home.path(), Want::Locked);
+        let desired = DesiredDoor {
+            mode: DesiredMode::Mode(desired),
+            ..DesiredDoor::default()
+        };
+        let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
+        rig.hear(actions);
+        rig.save();
+        assert_eq!(rig.door.authority().mode(), mode);
+        assert!(rig.door.authority().in_doubt().is_some(), "{mode}");
+        // The doubt's own mode ends with it, one that was set since does not.
+        rig.call("relinquish", "{}");
+        assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
+        assert_eq!(rig.door.authority().mode(), mode);
+        within(rig.storage.close()).await;
+    }
+}
