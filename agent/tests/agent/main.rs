@@ -17,5 +17,6 @@ mod selftest;
 mod service;
 mod sim;
 mod support;
+mod upgrade;
 #[cfg(target_os = "linux")]
 mod wear;

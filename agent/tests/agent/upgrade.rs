@@ -1,0 +1,156 @@
+//! Files that version 0.1 has written, kept under `tests/0.1/`: this version goes on with them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use door_agent::gpio::simulated::SimCommand;
+use door_agent::{Agent, AgentConfig, Shared};
+use door_core::Want;
+use door_core::contract::{LockState, Mode};
+use serde_json::Value;
+
+use crate::cli::{CONNECTION, run};
+use crate::support::{TestHub, agent_until, start_agent_again};
+
+const DOOR: &str = "lobby-west";
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The files of a door of 0.1, with a key and a CA of this hub; and what it was configured with.
+async fn door_of_0_1(hub: &TestHub, home: &Path) -> AgentConfig {
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
+    copy(&kept, home);
+    let secret = home.join("connection-string");
+    fs::write(&secret, hub.add_device(DOOR).await).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::copy(hub.hub().ca_file(), home.join("ca.pem")).unwrap();
+    let mut config = AgentConfig::load(&home.join("door.toml")).unwrap();
+    config.hub.mqtt_port = hub.hub().mqtt_address().port();
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_of_0_1_goes_on_with_its_configuration_state_and_events() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let config = door_of_0_1(&hub, home.path()).await;
+    assert_eq!(config.door.held_open_time, Duration::from_secs(90));
+    assert_eq!(config.state.event_log_bytes, 1024 * 1024);
+    let shared = Shared::new().unwrap();
+    let agent = Agent::start(config.clone(), &shared).await.unwrap();
+    let seen = agent.snapshot();
+    assert_eq!(seen.disk.problem, None);
+    assert_eq!(seen.disk.kept_aside, [] as [&str; 0]);
+    let slots = seen.door.slots.iter();
+    let slots: Vec<_> = slots.map(|slot| (slot.slot.number(), slot.want)).collect();
+    // A fire was not reset at the door, an operator's lock and passage mode lie under it.
+    let expected = [(1, Want::Released), (8, Want::Locked), (9, Want::Released)];
+    assert_eq!(slots, expected);
+    assert_eq!(seen.door.report.mode, Mode::Passage);
+    let lock = seen.door.slots[1].command_id.as_ref().unwrap();
+    assert_eq!(lock.as_str(), "lock-1");
+
+    // 0.1 has kept the id alone: it stands for whatever comes under it.
+    let payload = br#"{"commandId":"lock-1"}"#;
+    let reply = agent.controller().invoke("unlockDoor", payload).await;
+    assert!(reply.is_success() && reply.body.repeated, "{reply:?}");
+    assert_eq!(agent.snapshot().door.slots[1].want, Want::Locked);
+
+    // What it could not send, it sends: without gap, under the ids that 0.1 gave.
+    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    let events = hub.events(DOOR).await;
+    let of_0_1: Vec<&Value> = events
+        .iter()
+        .map(|event| &event["body"])
+        .filter(|body| body["boot"] == "8ca0d38e-b8ba-42f7-a765-0153c98b60fe")
+        .filter(|body| (10..=21).contains(&body["seq"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(of_0_1.len(), 12, "{events:#?}");
+    assert!(of_0_1.iter().any(|body| body["doorState"] == "open"));
+    assert!(of_0_1.iter().any(|body| body["kind"] == "fireRelease"));
+    let lost = |event: &Value| event["body"]["kind"] == "eventsLost";
+    assert!(!events.iter().any(lost), "{events:#?}");
+
+    let reset = SimCommand::parse(&["fire-reset"]).unwrap();
+    agent.sim().unwrap().apply(reset).unwrap();
+    agent_until(&agent, |seen| {
+        seen.door.report.status.lock_state == LockState::Locked
+    })
+    .await;
+    agent.shutdown().await;
+
+    // What it has written since is whole.
+    let agent = start_agent_again(&config, &shared).await;
+    let seen = agent.snapshot();
+    assert_eq!(seen.disk.problem, None);
+    let slots = seen.door.slots.iter();
+    let slots: Vec<_> = slots.map(|slot| slot.slot.number()).collect();
+    assert_eq!(slots, [8, 9]);
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let config = door_of_0_1(&hub, home.path()).await;
+    // It names no generation in its ledger.
+    fs::remove_file(home.path().join("state/state.1")).unwrap();
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    let seen = agent.snapshot();
+    let problem = seen.disk.problem.unwrap();
+    assert!(
+        problem.contains("one of its two state files is missing"),
+        "{problem}"
+    );
+    assert_eq!(seen.door.report.mode, Mode::Secure);
+    let slots: Vec<_> = seen
+        .door
+        .slots
+        .iter()
+        .map(|slot| slot.slot.number())
+        .collect();
+    assert_eq!(slots, [8]);
+    agent.shutdown().await;
+}
+
+#[test]
+fn check_tells_what_the_next_start_drops() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
+    copy(&kept, home.path());
+    let secret = home.path().join("connection-string");
+    fs::write(&secret, CONNECTION).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let path = home.path().join("door.toml");
+    let config = path.to_str().unwrap().to_owned();
+    let simulated = fs::read_to_string(&path).unwrap();
+    // A Pi whose fire release is no longer wired to it.
+    let without_fire = simulated.replace("ca_file = \"ca.pem\"\n", "").replace(
+        "kind = \"simulated\"\nbolt_travel = \"300ms\"\n",
+        "kind = \"raspberry-pi\"\n\
+         outputs.throw = { pin = 17, active = \"high\" }\n\
+         outputs.retract = { pin = 27, active = \"high\" }\n\
+         inputs.door = { pin = 22, active = \"low\", bias = \"pull-up\" }\n",
+    );
+    let line = "note   state: slot 1 is occupied and [board.inputs.fire] is not configured";
+    let (_, stdout, _) = run(&["check", "--config", &config]);
+    assert!(!stdout.contains(line), "{stdout}");
+    fs::write(&path, without_fire).unwrap();
+    let (_, stdout, stderr) = run(&["check", "--config", &config]);
+    assert!(stdout.contains(line), "{stdout}{stderr}");
+}
