@@ -65,6 +65,13 @@ impl Findings {
         self.0.push(Finding { severity, text });
     }
 
+    fn has_fault_of(&self, what: &str) -> bool {
+        let of = |finding: &Finding| {
+            finding.severity == Severity::Fault && finding.text.starts_with(what)
+        };
+        self.0.iter().any(of)
+    }
+
     fn good(&mut self, text: String) {
         self.add(Severity::Good, text);
     }
@@ -243,10 +250,26 @@ fn database(config: &HubConfig, found: &mut Findings) {
         return;
     }
     match store::faults(&path) {
-        Ok(faults) if faults.is_empty() => found.good("database: whole".to_owned()),
+        Ok(faults) if faults.is_empty() => damaged_rows(&path, found),
         Ok(faults) => {
             for fault in faults {
                 found.fault(format!("database: {fault}"));
+            }
+            damaged_rows(&path, found);
+        }
+        Err(error) => found.fault(format!("database: {:#}", anyhow::Error::from(error))),
+    }
+}
+
+/// What a hub leaves out while it serves the rest.
+fn damaged_rows(path: &Path, found: &mut Findings) {
+    match store::damaged(path) {
+        Ok(rows) if rows.is_empty() && !found.has_fault_of("database") => {
+            found.good("database: whole".to_owned());
+        }
+        Ok(rows) => {
+            for row in rows {
+                found.warning(format!("database: {row}"));
             }
         }
         Err(error) => found.fault(format!("database: {:#}", anyhow::Error::from(error))),

@@ -38,7 +38,7 @@ pub(crate) use damage::left_out;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::DeviceWrite;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
-pub(crate) use file::{copy, faults, inspect};
+pub(crate) use file::{copy, damaged, faults, inspect};
 pub(crate) use group::{Noted, note_restored, noted, refuse_older};
 pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 #[cfg(test)]

@@ -54,11 +54,6 @@ impl EventLog {
         let mut segments: VecDeque<Segment> = VecDeque::new();
         for (path, first) in files {
             let end = segments.back().map_or(0, Segment::end);
-            // A merge of two segments was cut short: the first of them has the records of both.
-            if first < end && segments.back().is_some_and(Segment::has_holes) {
-                let _ = fs::remove_file(&path);
-                continue;
-            }
             if first < end {
                 let reason = format!("its records are elsewhere up to {}", end - 1);
                 self.damages.push(set_aside(&path, reason));
@@ -189,10 +184,8 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
     let mut rebuilt: Vec<Segment> = Vec::new();
     let mut write = || {
         for (position, record) in records {
-            let follows = |run: &Segment| run.end() + record.span == *position + 1;
-            if !rebuilt.last().is_some_and(follows) {
-                let first = *position + 1 - record.span;
-                let path = segment_path(directory, first).with_extension("new");
+            if rebuilt.last().is_none_or(|run| run.end() != *position) {
+                let path = segment_path(directory, *position).with_extension("new");
                 // Left by a start that was cut short.
                 let _ = fs::remove_file(&path);
                 let (boot, next_seq) = split_mid(&record.mid);
@@ -201,7 +194,7 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
                     next_seq,
                     told,
                 };
-                rebuilt.push(Segment::create(&path, first, header)?);
+                rebuilt.push(Segment::create(&path, *position, header)?);
             }
             let run = rebuilt.last_mut().expect("one was just begun");
             run.append(record)?;

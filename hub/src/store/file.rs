@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{StoreError, damage, schema, signed};
+use super::damage::{self, Found, read_one};
+use super::{Place, StoreError, device, policy, schema, twin};
 
 /// Faults that are reported at most.
 const FAULTS: usize = 100;
@@ -36,7 +37,7 @@ pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     }
     let mut faults = lines(&connection, "PRAGMA integrity_check")?;
     faults.retain(|line| line != "ok");
-    match of_rows(&connection) {
+    match references(&connection) {
         Ok(found) => faults.extend(found),
         Err(error) if error.is_of_row() => faults.push(chain(&error)),
         Err(error) => return Err(error),
@@ -67,7 +68,10 @@ pub(crate) fn inspect(
         let sql = format!("PRAGMA integrity_check(\"{table}\")");
         lines(&connection, &sql)
     });
-    for check in checks.chain(std::iter::once_with(|| of_rows(&connection))) {
+    let checks = checks
+        .chain(std::iter::once_with(|| references(&connection)))
+        .chain(std::iter::once_with(|| rows(&connection)));
+    for check in checks {
         match check {
             Ok(found) => faults.extend(found.into_iter().filter(|line| line != "ok")),
             Err(StoreError::Deadline) => return Ok(None),
@@ -79,8 +83,8 @@ pub(crate) fn inspect(
     Ok(Some(faults))
 }
 
-/// What `integrity_check` does not look at.
-fn of_rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
+/// Rows that refer to what is missing: `integrity_check` does not look at that.
+fn references(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut faults = Vec::new();
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
@@ -88,19 +92,37 @@ fn of_rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
         let table: String = row.get(0)?;
         faults.push(format!("a row of `{table}` refers to one that is missing"));
     }
-    let mut statement = connection.prepare(
-        "SELECT device.id, device.device_id FROM device LEFT JOIN twin ON twin.id = device.id \
-         WHERE NOT coalesce(json_valid(twin.tags, 8) AND json_valid(twin.desired, 8) AND json_valid(twin.desired_metadata, 8) \
-         AND json_valid(twin.reported, 8) AND json_valid(twin.reported_metadata, 8), 0) LIMIT ?1",
-    )?;
-    let mut rows = statement.query([signed(FAULTS as u64)])?;
-    while let Some(row) = rows.next()? {
-        let name = damage::text(row, "device_id");
-        faults.push(format!(
-            "the twin of the device `{name}` is damaged or missing; remove the device and make it again, or restore a backup"
+    Ok(faults)
+}
+
+/// The devices and policies that a hub leaves out because they are damaged; it serves the others.
+pub(crate) fn damaged(path: &Path) -> Result<Vec<String>, StoreError> {
+    rows(&schema::open_reader(path)?)
+}
+
+fn rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut damaged = Vec::new();
+    let sql = format!(
+        "SELECT {}, {} FROM device LEFT JOIN twin ON twin.id = device.id WHERE device.id = ?1 AND ?2 = 0",
+        device::COLUMNS,
+        twin::COLUMNS,
+    );
+    let mut statement = connection.prepare(&sql)?;
+    for id in 1..=damage::last_id(connection, "device")? {
+        let found = read_one(&mut statement, &[], Place(id, 0), twin::record)?;
+        if matches!(found, Found::Damaged(_)) && damaged.len() < FAULTS {
+            let name = damage::device_name(connection, id);
+            damaged.push(format!(
+                "the device `{name}` is damaged and left out; remove it and make it again, or restore a backup"
+            ));
+        }
+    }
+    for name in policy::damaged(connection)? {
+        damaged.push(format!(
+            "the policy `{name}` is damaged and opens nothing; remove it and add it again"
         ));
     }
-    Ok(faults)
+    Ok(damaged)
 }
 
 /// What an error says, with what is behind it.

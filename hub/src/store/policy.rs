@@ -117,6 +117,20 @@ fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
     Ok(policies)
 }
 
+/// The names of those that cannot be read.
+pub(super) fn damaged(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT name, rights, primary_key, secondary_key FROM policy")?;
+    let mut rows = statement.query([])?;
+    let mut names = Vec::new();
+    while let Some(row) = rows.next()? {
+        if record(row).is_err() {
+            names.push(damage::text(row, "name"));
+        }
+    }
+    Ok(names)
+}
+
 fn record(row: &Row<'_>) -> Result<Policy, StoreError> {
     let name: PolicyName = row
         .get::<_, String>("name")?

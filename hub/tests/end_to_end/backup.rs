@@ -158,11 +158,17 @@ async fn damage_is_found_after_the_start_and_told() {
         "--https-port",
         "0",
     ];
-    let said = fail(&arguments, hub.folder.path());
+    let said = succeed(&arguments, hub.folder.path());
     assert!(
-        said.contains("the twin of the device `lobby` is damaged"),
+        said.contains("warning  database: the device `lobby` is damaged"),
         "{said}"
     );
+    // A backup and its way back work meanwhile.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let archive = elsewhere.path().join("hub.backup");
+    succeed(&["backup", archive.to_str().unwrap()], hub.folder.path());
+    let restored = elsewhere.path().join("data");
+    succeed(&["restore", archive.to_str().unwrap()], &restored);
 
     // Clients get the others, and can take the damaged one away.
     let found = hub.query("SELECT * FROM devices").await;
@@ -173,6 +179,17 @@ async fn damage_is_found_after_the_start_and_told() {
         .await;
     assert_eq!(removed.status, 204, "{}", removed.body);
     hub.add_device("lobby").await;
+
+    // Among others, too.
+    let connection = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
+    let sql = "UPDATE twin SET desired = x'07ff' WHERE id = (SELECT max(id) FROM twin)";
+    connection.execute_batch(sql).unwrap();
+    let both =
+        ["lobby", "stairs"].map(|id| json!({ "id": id, "importMode": "delete", "eTag": "*" }));
+    let removed = hub.post("/devices", json!(both)).await;
+    assert_eq!(removed.status, 200, "{}", removed.body);
+    let left = hub.query("SELECT * FROM devices").await;
+    assert_eq!(left.body, json!([]));
 }
 
 #[tokio::test]

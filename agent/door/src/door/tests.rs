@@ -3,7 +3,6 @@
 mod alarms;
 mod clock;
 mod commands;
-mod deadlines;
 mod desired;
 mod faults;
 mod fire;

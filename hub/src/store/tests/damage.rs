@@ -183,7 +183,8 @@ async fn is_mended_by_removal(case: &str, test: &TestStore) {
     let found = found(&test.store, "SELECT * FROM devices", 100).await;
     assert_eq!(found, ["first", "last", "bad"], "{case}");
     test.store.close().await;
-    let faults = faults(&test.folder.path().join("hub.db")).unwrap();
+    let path = test.folder.path().join("hub.db");
+    let faults = [faults(&path).unwrap(), damaged(&path).unwrap()].concat();
     assert!(faults.is_empty(), "{case}: {faults:?}");
 }
 
@@ -193,7 +194,7 @@ async fn a_damaged_device_is_left_out_of_every_read_and_batch_and_can_be_removed
         ("twin.tags", "x'ff'"),
         ("twin.tags", "x''"),
         ("twin.tags", "x'07'"),
-        ("twin.desired", "x'cc00'"),
+        ("twin.desired", "x'cc05'"),
         ("twin.desired_metadata", "x'01'"),
         ("twin.reported", "CAST('{\"a\":' AS BLOB)"),
         ("twin.reported_metadata", "x'ff'"),
@@ -215,6 +216,8 @@ async fn a_damaged_device_is_left_out_of_every_read_and_batch_and_can_be_removed
             &folder,
             &format!("UPDATE {table} SET {column} = {value} WHERE id = 2"),
         );
+        let named = damaged(&folder.path().join("hub.db")).unwrap();
+        assert_eq!(named.len(), 1, "{case}: {named:?}");
         let test = reopen(folder);
         all_but_bad(&case, &test, table == "device").await;
         if column != "device_id" {
