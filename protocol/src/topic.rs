@@ -24,8 +24,10 @@ use std::fmt;
 
 use crate::id::DeviceId;
 
+pub use filter::TopicFilter;
 pub use property_bag::PropertyBag;
 
+mod filter;
 mod property_bag;
 
 pub(crate) const TWIN_GET: &str = "$iothub/twin/GET";
@@ -38,7 +40,7 @@ pub(crate) const METHOD_RESPONSE: &str = "$iothub/methods/res/";
 /// The longest request id that is taken from a device. Its answer repeats it in a topic, and official clients send 36 bytes.
 pub const MAX_RID_BYTES: usize = 1024;
 
-/// What a device may subscribe to. There are no other filters.
+/// What a device may subscribe to. [`TopicFilter`] reads the filters that cover some of these, or lie within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subscription {
     /// `$iothub/methods/POST/#`: calls of its methods. A device that has it counts as online for methods.
@@ -59,27 +61,6 @@ impl Subscription {
         Self::DesiredPatches,
         Self::CloudToDevice,
     ];
-
-    /// Reads a filter that `device` asks for.
-    ///
-    /// # Errors
-    ///
-    /// When no such filter is served, or it is another device's.
-    pub fn parse(filter: &str, device: &DeviceId) -> Result<Self, TopicError> {
-        let fixed = match filter {
-            "$iothub/methods/POST/#" => Some(Self::MethodRequests),
-            "$iothub/twin/res/#" => Some(Self::TwinResponses),
-            "$iothub/twin/PATCH/properties/desired/#" => Some(Self::DesiredPatches),
-            _ => None,
-        };
-        fixed.map_or_else(
-            || match split_device(filter, device)? {
-                "messages/devicebound/#" => Ok(Self::CloudToDevice),
-                _ => Err(TopicError::Unknown),
-            },
-            Ok,
-        )
-    }
 
     /// The filter, as `device` asks for it.
     #[must_use]
@@ -187,51 +168,4 @@ pub(crate) fn write_query(
 ) -> fmt::Result {
     write!(writer, "/?$rid={rid}")?;
     version.map_or(Ok(()), |version| write!(writer, "&$version={version}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_filter_is_read_back() {
-        let device: DeviceId = "lobby-east".parse().unwrap();
-        for subscription in Subscription::ALL {
-            assert_eq!(
-                Subscription::parse(&subscription.filter(&device), &device),
-                Ok(subscription)
-            );
-        }
-    }
-
-    #[test]
-    fn other_filters_are_refused() {
-        let device: DeviceId = "d1".parse().unwrap();
-        for filter in [
-            "",
-            "#",
-            "+/#",
-            "$iothub/#",
-            "$iothub/methods/POST/+",
-            "$iothub/methods/POST",
-            "devices/d1/messages/events/#",
-        ] {
-            assert_eq!(
-                Subscription::parse(filter, &device),
-                Err(TopicError::Unknown),
-                "{filter}"
-            );
-        }
-        for filter in [
-            "devices/d2/messages/devicebound/#",
-            "devices/D1/messages/devicebound/#",
-            "devices/+/messages/devicebound/#",
-        ] {
-            assert_eq!(
-                Subscription::parse(filter, &device),
-                Err(TopicError::OtherDevice),
-                "{filter}"
-            );
-        }
-    }
 }

@@ -228,8 +228,8 @@ impl Connection<'_> {
             Effect::TwinGet { rid, ack } => {
                 write_ack(answers, ack);
                 match services.twin.device_view(device).await {
-                    Ok(body) => write_twin_response(answers, 200, rid, None, &body),
-                    Err(error) => write_twin_error(answers, rid, &error),
+                    Ok(body) => self.write_twin_response(answers, 200, rid, None, &body),
+                    Err(error) => self.write_twin_error(answers, rid, &error),
                 }
             }
             Effect::ReportedPatch {
@@ -244,8 +244,8 @@ impl Connection<'_> {
                     .patch_reported(device, Bytes::copy_from_slice(body), if_version)
                     .await
                 {
-                    Ok(version) => write_twin_response(answers, 204, rid, Some(version), &[]),
-                    Err(error) => write_twin_error(answers, rid, &error),
+                    Ok(version) => self.write_twin_response(answers, 204, rid, Some(version), &[]),
+                    Err(error) => self.write_twin_error(answers, rid, &error),
                 }
             }
             Effect::MethodResponse {
@@ -302,6 +302,29 @@ impl Connection<'_> {
         Ok(())
     }
 
+    fn write_twin_response(
+        &self,
+        answers: &mut Vec<u8>,
+        status: u16,
+        rid: &str,
+        version: Option<u64>,
+        body: &[u8],
+    ) {
+        let response = Downlink::TwinResponse {
+            status,
+            rid,
+            version,
+        };
+        if self.session.takes_twin_response(&response) {
+            codec::write_publish(answers, &response.topic(), body, None);
+        }
+    }
+
+    fn write_twin_error(&self, answers: &mut Vec<u8>, rid: &str, error: &ServiceError) {
+        let (status, body) = error_body(error);
+        self.write_twin_response(answers, status, rid, None, &body);
+    }
+
     async fn subscriptions_changed(&self) -> Result<(), ServiceError> {
         let session = &self.session;
         self.gateway
@@ -346,25 +369,4 @@ fn write_ack(answers: &mut Vec<u8>, ack: Option<u16>) {
     if let Some(packet_id) = ack {
         codec::write_puback(answers, packet_id);
     }
-}
-
-fn write_twin_response(
-    answers: &mut Vec<u8>,
-    status: u16,
-    rid: &str,
-    version: Option<u64>,
-    body: &[u8],
-) {
-    let topic = Downlink::TwinResponse {
-        status,
-        rid,
-        version,
-    }
-    .topic();
-    codec::write_publish(answers, &topic, body, None);
-}
-
-fn write_twin_error(answers: &mut Vec<u8>, rid: &str, error: &ServiceError) {
-    let (status, body) = error_body(error);
-    write_twin_response(answers, status, rid, None, &body);
 }

@@ -1,13 +1,14 @@
 //! What a packet means in a session: no IO, no clock.
 
+use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::topic::{PropertyBag, Subscription, TopicError};
+use iothub_protocol::topic::{PropertyBag, Subscription, TopicError, TopicFilter};
 use iothub_protocol::uplink::Uplink;
 use thiserror::Error;
 
 use super::codec::{Packet, Publish, Will};
 
-/// Subscriptions of one device at once (Azure's limit, and more than there are filters).
+/// Subscriptions of one device at once (Azure's limit).
 const MAX_SUBSCRIPTIONS: usize = 5;
 
 /// The longest message: its body with what [`PropertyBag::size`] counts.
@@ -16,7 +17,7 @@ const MAX_MESSAGE: usize = 256 * 1024;
 /// A device's session: whom it is, and what it is subscribed to.
 pub(crate) struct Session {
     device: DeviceId,
-    subscriptions: Vec<(Subscription, u8)>,
+    subscriptions: Vec<(TopicFilter, u8)>,
     /// Sent as telemetry when the connection ends without DISCONNECT.
     will: Option<Box<LastWill>>,
 }
@@ -90,7 +91,7 @@ impl Session {
     /// A session that begins with the subscriptions that were kept.
     pub(crate) fn new(
         device: DeviceId,
-        subscriptions: Vec<(Subscription, u8)>,
+        subscriptions: Vec<(TopicFilter, u8)>,
         will: Option<Box<LastWill>>,
     ) -> Self {
         Self {
@@ -104,8 +105,18 @@ impl Session {
         &self.device
     }
 
-    pub(crate) fn subscriptions(&self) -> &[(Subscription, u8)] {
+    pub(crate) fn subscriptions(&self) -> &[(TopicFilter, u8)] {
         &self.subscriptions
+    }
+
+    /// Whether the answer to a twin request is sent: always to a device that has no filter for any.
+    pub(crate) fn takes_twin_response(&self, response: &Downlink<'_>) -> bool {
+        let answers = Subscription::TwinResponses;
+        let filters = self.subscriptions.iter().map(|(filter, _)| filter);
+        let mut concerned = filters.filter(|filter| filter.concerns(answers)).peekable();
+        concerned.peek().is_none()
+            || concerned
+                .any(|filter| filter.is_whole() || filter.delivers(answers, &response.topic()))
     }
 
     /// The will, once: it is spent by being taken.
@@ -182,20 +193,19 @@ impl Session {
         let before = self.subscriptions.clone();
         let mut granted = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
-            let subscription =
-                Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
+            let asked = TopicFilter::parse(filter, &self.device).map_err(Violation::Filter)?;
             let qos = (*qos).min(1);
             match self
                 .subscriptions
                 .iter_mut()
-                .find(|(other, _)| *other == subscription)
+                .find(|(held, _)| *held == asked)
             {
                 Some((_, held)) => *held = qos,
-                None => self.subscriptions.push((subscription, qos)),
+                None => self.subscriptions.push((asked, qos)),
             }
             granted.push(qos);
         }
-        if granted.len() > MAX_SUBSCRIPTIONS {
+        if granted.len().max(self.subscriptions.len()) > MAX_SUBSCRIPTIONS {
             return Err(Violation::TooManySubscriptions);
         }
         Ok(Effect::Subscribed {
@@ -211,10 +221,8 @@ impl Session {
         filters: &[&'a str],
     ) -> Result<Effect<'a>, Violation> {
         for filter in filters {
-            let subscription =
-                Subscription::parse(filter, &self.device).map_err(Violation::Filter)?;
-            self.subscriptions
-                .retain(|(other, _)| *other != subscription);
+            let dropped = TopicFilter::parse(filter, &self.device).map_err(Violation::Filter)?;
+            self.subscriptions.retain(|(held, _)| *held != dropped);
         }
         Ok(Effect::Unsubscribed { packet_id })
     }

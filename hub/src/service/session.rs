@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::topic::Subscription;
+use iothub_protocol::topic::TopicFilter;
 use jiff::Timestamp;
 
 use super::ServiceError;
@@ -23,7 +23,7 @@ pub(crate) struct SessionStart {
     /// Whether a session was kept (the flag of CONNACK, MQTT 3.1.1 section 3.2.2.2).
     pub session_present: bool,
     /// The subscriptions it kept, each with the QoS granted (0 or 1).
-    pub subscriptions: Vec<(Subscription, u8)>,
+    pub subscriptions: Vec<(TopicFilter, u8)>,
 }
 
 impl SessionService {
@@ -60,9 +60,9 @@ impl SessionService {
         let session_present = kept.is_some();
         let subscriptions = kept.unwrap_or_default().into_iter().filter_map(|stored| {
             // A filter of an older hub that this one no longer serves is forgotten.
-            Subscription::parse(&stored.filter, device)
+            TopicFilter::parse(&stored.filter, device)
                 .ok()
-                .map(|subscription| (subscription, stored.qos))
+                .map(|filter| (filter, stored.qos))
         });
         Ok(SessionStart {
             session_present,
@@ -97,12 +97,12 @@ impl SessionService {
         &self,
         device: &DeviceId,
         epoch: ConnectionEpoch,
-        subscriptions: &[(Subscription, u8)],
+        subscriptions: &[(TopicFilter, u8)],
     ) -> Result<(), ServiceError> {
         let stored = subscriptions
             .iter()
-            .map(|(subscription, qos)| StoredSubscription {
-                filter: subscription.filter(device),
+            .map(|(filter, qos)| StoredSubscription {
+                filter: filter.as_str().to_owned(),
                 qos: *qos,
             })
             .collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::{DeviceId, MethodName};
-use iothub_protocol::topic::Subscription;
+use iothub_protocol::topic::{Subscription, TopicFilter};
 
 use super::calls::Calls;
 use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
@@ -32,11 +32,27 @@ pub(crate) struct Entry {
 }
 
 struct State {
-    methods: bool,
+    /// The filters that deliver calls of methods.
+    methods: Vec<TopicFilter>,
     desired: bool,
     taken_over: bool,
     ended: bool,
     calls: Calls,
+}
+
+impl State {
+    fn takes_calls_of(&self, method: &MethodName) -> bool {
+        if self.ended || self.methods.is_empty() {
+            return false;
+        }
+        if self.methods.iter().any(TopicFilter::is_whole) {
+            return true;
+        }
+        let method = method.as_str();
+        let topic = Downlink::MethodRequest { method, rid: "1" }.topic();
+        let mut filters = self.methods.iter();
+        filters.any(|filter| filter.delivers(Subscription::MethodRequests, &topic))
+    }
 }
 
 /// What became of a call handed to an entry.
@@ -67,7 +83,7 @@ impl Entry {
             patience,
             token_deadline,
             state: Mutex::new(State {
-                methods: false,
+                methods: Vec::new(),
                 desired: false,
                 taken_over: false,
                 ended: false,
@@ -99,28 +115,31 @@ impl Entry {
     }
 
     /// Takes note of all that the device is subscribed to now.
-    pub(super) fn set_subscriptions(&self, subscriptions: &[(Subscription, u8)]) {
-        let has = |wanted| {
-            subscriptions
-                .iter()
-                .any(|(subscription, _)| *subscription == wanted)
-        };
+    pub(super) fn set_subscriptions(&self, subscriptions: &[(TopicFilter, u8)]) {
+        let filters = subscriptions.iter().map(|(filter, _)| filter);
+        let calls = filters
+            .clone()
+            .filter(|filter| filter.concerns(Subscription::MethodRequests));
+        let calls: Vec<TopicFilter> = calls.cloned().collect();
+        let any_patch = Downlink::DesiredPatch { version: 1 }.topic();
+        let mut filters = filters;
+        let desired =
+            filters.any(|filter| filter.delivers(Subscription::DesiredPatches, &any_patch));
         let mut state = self.lock();
-        state.methods = has(Subscription::MethodRequests);
-        state.desired = has(Subscription::DesiredPatches);
+        state.methods = calls;
+        state.desired = desired;
     }
 
     /// Whether a call of `method` would leave now.
-    pub(super) fn takes_calls_of(&self, _method: &MethodName) -> bool {
-        let state = self.lock();
-        state.methods && !state.ended
+    pub(super) fn takes_calls_of(&self, method: &MethodName) -> bool {
+        self.lock().takes_calls_of(method)
     }
 
-    /// Sends a call, if the device is subscribed to methods.
+    /// Sends a call, if the device is subscribed to its method.
     pub(super) fn dispatch(&self, call: &Call, pending: Pending, now: Instant) -> Dispatch {
         let inserted = {
             let mut state = self.lock();
-            if state.ended || !state.methods {
+            if !state.takes_calls_of(&call.method) {
                 return Dispatch::NotReady(pending);
             }
             state.calls.insert(pending, now + call.response_timeout)

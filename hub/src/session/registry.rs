@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use iothub_protocol::id::{DeviceId, MethodName, PolicyName};
-use iothub_protocol::topic::Subscription;
+use iothub_protocol::topic::TopicFilter;
 
 use super::entry::Dispatch;
 use super::waiting::{Then, Waiting};
@@ -228,7 +228,7 @@ impl Registry {
     }
 
     /// The device's subscriptions are these now; calls that waited for it leave.
-    pub(crate) fn subscribed(&self, entry: &Entry, subscriptions: &[(Subscription, u8)]) {
+    pub(crate) fn subscribed(&self, entry: &Entry, subscriptions: &[(TopicFilter, u8)]) {
         entry.set_subscriptions(subscriptions);
         // What waits is for the connection that took over, if one did.
         let current = self
@@ -237,13 +237,8 @@ impl Registry {
         if !current {
             return;
         }
-        if !subscriptions
-            .iter()
-            .any(|(subscription, _)| *subscription == Subscription::MethodRequests)
-        {
-            return;
-        }
-        let calls = self.waiting().take(entry.device());
+        let takes = |call: &Call| entry.takes_calls_of(&call.method);
+        let calls = self.waiting().take_if(entry.device(), takes);
         let now = Instant::now();
         for waiting in calls {
             if !waiting.pending.is_wanted() {

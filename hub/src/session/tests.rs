@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::topic::Subscription;
+use iothub_protocol::topic::{Subscription, TopicFilter};
 
 use super::*;
 use crate::identity::Proof;
@@ -148,11 +148,63 @@ fn device() -> DeviceId {
     "lobby".parse().unwrap()
 }
 
-fn granted(subscriptions: &[Subscription]) -> Vec<(Subscription, u8)> {
-    subscriptions
-        .iter()
-        .map(|subscription| (*subscription, 1))
-        .collect()
+fn granted(subscriptions: &[Subscription]) -> Vec<(TopicFilter, u8)> {
+    let filter = |subscription: &Subscription| filter(&subscription.filter(&device()));
+    subscriptions.iter().map(filter).collect()
+}
+
+fn filter(text: &str) -> (TopicFilter, u8) {
+    (TopicFilter::parse(text, &device()).unwrap(), 1)
+}
+
+/// Each row: the filters of the device, and whether it is online for the methods `lock` and `unlock`.
+#[test]
+fn a_filter_for_one_method_takes_the_calls_of_that_method() {
+    for (filters, lock, unlock) in [
+        (&["$iothub/methods/POST/#"][..], true, true),
+        (&["$iothub/#"], true, true),
+        (&["$iothub/methods/POST/lock/#"], true, false),
+        (&["$iothub/methods/POST/lock/+"], true, false),
+        (
+            &[
+                "$iothub/methods/POST/lock/#",
+                "$iothub/methods/POST/unlock/#",
+            ],
+            true,
+            true,
+        ),
+        (&["$iothub/methods/POST/lock"], false, false),
+        (&["$iothub/twin/#"], false, false),
+        (&["#"], false, false),
+    ] {
+        let fixture = Fixture::new();
+        let calls = |timeout| {
+            for (token, method) in [(1, "lock"), (2, "unlock")] {
+                let call = Call {
+                    method: method.parse().unwrap(),
+                    ..fixture.new_call(timeout)
+                };
+                let outcomes = Arc::clone(&fixture.outcomes);
+                fixture.registry.call(call, outcomes, token);
+            }
+        };
+        // Two calls that wait for the device, and two that do not.
+        calls(20);
+        let (link, entry) = fixture.connect(&[]);
+        let subscriptions: Vec<_> = filters.iter().copied().map(filter).collect();
+        fixture.registry.subscribed(&entry, &subscriptions);
+        calls(0);
+        let sent = link.topics();
+        for (method, expected) in [("/lock/", lock), ("/unlock/", unlock)] {
+            let count = sent.iter().filter(|topic| topic.contains(method)).count();
+            assert_eq!(count, if expected { 2 } else { 0 }, "{filters:?}: {sent:?}");
+        }
+        // What did not leave goes on waiting, each call for its own time.
+        fixture.sweep_after(21);
+        let ended = fixture.outcomes.take().len();
+        let expected = [lock, unlock].iter().filter(|online| !**online).count();
+        assert_eq!(ended, 2 * expected, "{filters:?}");
+    }
 }
 
 const METHODS: [Subscription; 1] = [Subscription::MethodRequests];

@@ -57,11 +57,27 @@ impl Waiting {
         Ok(())
     }
 
-    /// Every call of a device that came online.
+    /// Every call of a device.
     pub(super) fn take(&mut self, device: &DeviceId) -> Vec<WaitingCall> {
-        let calls = self.by_device.remove(device).unwrap_or_default();
-        self.count -= calls.len();
-        calls
+        self.take_if(device, |_| true)
+    }
+
+    /// The calls of a device that it takes now.
+    pub(super) fn take_if(
+        &mut self,
+        device: &DeviceId,
+        takes: impl Fn(&Call) -> bool,
+    ) -> Vec<WaitingCall> {
+        let Some(calls) = self.by_device.remove(device) else {
+            return Vec::new();
+        };
+        let (taken, left): (Vec<_>, Vec<_>) =
+            calls.into_iter().partition(|waiting| takes(&waiting.call));
+        if !left.is_empty() {
+            self.by_device.insert(device.clone(), left);
+        }
+        self.count -= taken.len();
+        taken
     }
 
     /// Calls whose device did not come in time, or whose caller has gone.

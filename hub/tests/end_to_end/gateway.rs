@@ -254,8 +254,8 @@ async fn what_a_device_may_not_do_ends_its_connection_and_no_other() {
         publish("$iothub/methods/POST/lockDoor/?$rid=1", QoS::AtMostOnce),
         publish("anything", QoS::AtMostOnce),
         publish("devices/rogue/messages/events/", QoS::ExactlyOnce),
-        subscribe("#"),
-        subscribe("$iothub/+/POST/#"),
+        subscribe("$iothub/+"),
+        subscribe("$iothub/methods/+/lockDoor/#"),
         subscribe("devices/bystander/messages/devicebound/#"),
         Packet::Connect(Connect::new("rogue")),
     ] {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use reqwest::StatusCode;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Packet, Subscribe, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{
+    Packet, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
+};
 use serde_json::{Value, json};
 
 use crate::harness::peer::{Peer, wait_for_connected};
@@ -224,4 +226,70 @@ async fn a_call_under_way_fails_when_its_device_goes_or_connects_again() {
         })
         .await;
     }
+}
+
+/// Calls a method that the device answers, if it receives it.
+async fn call(hub: &TestHub, peer: &mut Peer, method: &str) -> StatusCode {
+    let body = json!({ "methodName": method, "payload": 7 });
+    tokio::select! {
+        answer = hub.post("/twins/lobby/methods", body) => answer.status,
+        () = async { loop { answer_one(peer).await } } => unreachable!(),
+    }
+}
+
+async fn unsubscribe(peer: &mut Peer, filter: &str) {
+    let mut unsubscribe = Unsubscribe::new(filter);
+    unsubscribe.pkid = 7;
+    peer.send(&Packet::Unsubscribe(unsubscribe)).await;
+    assert!(matches!(peer.next().await, Some(Packet::UnsubAck(_))));
+}
+
+/// Each row: a filter, and what calls of `lockDoor` and `unlockDoor` are answered while a device holds it and nothing else.
+#[tokio::test]
+async fn a_device_is_online_for_the_methods_that_its_filter_delivers() {
+    const ONLINE: StatusCode = StatusCode::OK;
+    const OFFLINE: StatusCode = StatusCode::NOT_FOUND;
+    let mut hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    for (filter, lock, unlock) in [
+        ("$iothub/methods/#", ONLINE, ONLINE),
+        ("$iothub/#", ONLINE, ONLINE),
+        ("$iothub/methods/POST/lockDoor/#", ONLINE, OFFLINE),
+        ("$iothub/twin/#", OFFLINE, OFFLINE),
+        ("#", OFFLINE, OFFLINE),
+    ] {
+        let (mut peer, _) = Peer::connect(&hub, "lobby", &key, false).await;
+        let granted = peer.subscribe(filter, QoS::AtLeastOnce).await;
+        assert!(granted.is_some(), "{filter}");
+        for _ in 0..2 {
+            for (method, expected) in [("lockDoor", lock), ("unlockDoor", unlock)] {
+                let status = call(&hub, &mut peer, method).await;
+                assert_eq!(status, expected, "{filter} {method}");
+            }
+            // The hub keeps the filter of a persistent session.
+            hub = hub.killed_and_started().await;
+            let present;
+            (peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+            assert!(present, "{filter}");
+        }
+        unsubscribe(&mut peer, filter).await;
+        assert_eq!(call(&hub, &mut peer, "lockDoor").await, OFFLINE, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_that_version_0_1_has_stored_are_read() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("lobby").await;
+    let stored = r#"[{"filter":"$iothub/methods/POST/#","qos":1},{"filter":"$iothub/twin/res/#","qos":0},{"filter":"$iothub/twin/PATCH/properties/desired/#","qos":1},{"filter":"devices/lobby/messages/devicebound/#","qos":1}]"#;
+    let database = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
+    let update = "UPDATE device SET subscriptions = ?1";
+    assert_eq!(database.execute(update, [stored]).unwrap(), 1);
+    drop(database);
+    let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
+    assert!(present);
+    hub.patch("/twins/lobby", floor(3)).await;
+    let (topic, _) = peer.next_publish().await;
+    assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
+    assert_eq!(call(&hub, &mut peer, "lockDoor").await, StatusCode::OK);
 }

@@ -154,12 +154,14 @@ async fn filters_and_topics_that_azure_does_not_have_end_the_connection() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     for filter in [
-        "$iothub/methods/POST/lockDoor/#",
-        "$iothub/twin/#",
+        "$iothub/methods/+/lockDoor/#",
+        "$iothub/methods/POST/lock#",
+        "$iothub/twin/GET/#",
         "$SYS/#",
         "devices/lobby/messages/events/#",
         "devices/lobby/modules/m/inputs/#",
-        "devices/+/messages/devicebound/#",
+        "devices/other/messages/devicebound/#",
+        "devices/+/messages/devicebound",
     ] {
         let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
         assert_eq!(

@@ -89,7 +89,7 @@ fn foreign_and_unknown_topics_end_the_connection() {
     );
     let everything = Packet::Subscribe {
         packet_id: 1,
-        filters: vec![("#", 0)],
+        filters: vec![("$iothub/+", 0)],
     };
     assert!(matches!(
         session.handle(&everything),
@@ -118,11 +118,8 @@ fn qos_2_is_not_served_for_publish_and_granted_as_1_for_subscribe() {
         })
     );
     assert_eq!(
-        session.subscriptions(),
-        [
-            (Subscription::MethodRequests, 1),
-            (Subscription::TwinResponses, 0)
-        ]
+        held(&session),
+        [("$iothub/methods/POST/#", 1), ("$iothub/twin/res/#", 0)]
     );
 }
 
@@ -144,13 +141,98 @@ fn subscribing_again_replaces_and_unsubscribing_removes() {
             })
         );
     }
-    assert_eq!(session.subscriptions(), [(Subscription::MethodRequests, 0)]);
+    assert_eq!(held(&session), [("$iothub/methods/POST/#", 0)]);
     let effect = session.handle(&Packet::Unsubscribe {
         packet_id: 2,
         filters: vec!["$iothub/methods/POST/#"],
     });
     assert_eq!(effect, Ok(Effect::Unsubscribed { packet_id: 2 }));
     assert!(session.subscriptions().is_empty());
+}
+
+/// The texts of the filters, and the QoS granted.
+fn held(session: &Session) -> Vec<(&str, u8)> {
+    let subscriptions = session.subscriptions().iter();
+    subscriptions
+        .map(|(filter, qos)| (filter.as_str(), *qos))
+        .collect()
+}
+
+#[test]
+fn a_subscription_ends_by_the_text_that_it_began_with() {
+    let mut session = session();
+    let unsubscribe = |session: &mut Session, filter| {
+        let filters = vec![filter];
+        let packet_id = 2;
+        let effect = session.handle(&Packet::Unsubscribe { packet_id, filters });
+        assert_eq!(effect, Ok(Effect::Unsubscribed { packet_id }), "{filter}");
+    };
+    let wide = ["$iothub/methods/#", "$iothub/twin/res/200/#", "#"];
+    for filter in wide {
+        let subscribe = Packet::Subscribe {
+            packet_id: 1,
+            filters: vec![(filter, 1)],
+        };
+        assert!(session.handle(&subscribe).is_ok(), "{filter}");
+    }
+    // They cover the same, and are others.
+    for filter in ["$iothub/methods/POST/#", "$iothub/twin/res/#", "+/#"] {
+        unsubscribe(&mut session, filter);
+    }
+    assert_eq!(held(&session), wide.map(|filter| (filter, 1)));
+    for (index, filter) in wide.into_iter().enumerate() {
+        unsubscribe(&mut session, filter);
+        assert_eq!(held(&session).len(), wide.len() - index - 1);
+    }
+}
+
+/// Each row: the filters, and whether an answer with status 200 and 204 is sent.
+#[test]
+fn answers_to_twin_requests_are_sent_as_far_as_filters_for_them_go() {
+    for (filters, get, patch) in [
+        (&[][..], true, true),
+        (&["$iothub/methods/POST/#"], true, true),
+        (&["$iothub/twin/res/#"], true, true),
+        (&["$iothub/twin/#"], true, true),
+        (&["$iothub/twin/res/200/#"], true, false),
+        (&["$iothub/twin/res/204/+"], false, true),
+        (
+            &["$iothub/twin/res/200/#", "$iothub/twin/res/204/#"],
+            true,
+            true,
+        ),
+        (&["$iothub/twin/res/400/#"], false, false),
+    ] {
+        let mut session = session();
+        let filters: Vec<_> = filters.iter().map(|filter| (*filter, 0)).collect();
+        let subscribe = Packet::Subscribe {
+            packet_id: 1,
+            filters: filters.clone(),
+        };
+        assert!(session.handle(&subscribe).is_ok());
+        for (status, version, expected) in [(200, None, get), (204, Some(3), patch)] {
+            let response = Downlink::TwinResponse {
+                status,
+                rid: "1",
+                version,
+            };
+            let sent = session.takes_twin_response(&response);
+            assert_eq!(sent, expected, "{filters:?} {status}");
+        }
+    }
+}
+
+#[test]
+fn subscriptions_of_several_packets_are_bounded_together() {
+    let mut session = session();
+    for number in 0..=MAX_SUBSCRIPTIONS {
+        let filter = format!("$iothub/methods/POST/method{number}/#");
+        let effect = session.handle(&Packet::Subscribe {
+            packet_id: 1,
+            filters: vec![(&filter, 0)],
+        });
+        assert_eq!(effect.is_ok(), number < MAX_SUBSCRIPTIONS, "{number}");
+    }
 }
 
 #[test]

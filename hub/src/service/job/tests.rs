@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::topic::Subscription;
+use iothub_protocol::topic::TopicFilter;
 use iothub_protocol::twin::ConnectionState;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -176,8 +176,8 @@ impl Fleet {
     }
 
     fn subscribe(&self, entry: &Entry) {
-        self.registry
-            .subscribed(entry, &[(Subscription::MethodRequests, 0)]);
+        let methods = TopicFilter::parse("$iothub/methods/POST/#", entry.device()).unwrap();
+        self.registry.subscribed(entry, &[(methods, 0)]);
     }
 
     /// A device that has connected, and has subscribed to nothing.
