@@ -9,12 +9,10 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer as _;
 
 use crate::config::HubConfig;
 use crate::live;
-use crate::pki;
+use crate::pki::{self, Validity};
 use crate::store::{self, Noted};
 use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
@@ -148,7 +146,12 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
     let folder = &config.data_directory;
     let server = match &config.certificate {
         Some(given) => match given.load() {
-            Ok(identity) => identity.chain.into_iter().next(),
+            Ok(identity) => {
+                for certificate in &identity.above {
+                    ends("certificate above the server's", certificate, found);
+                }
+                identity.chain.into_iter().next()
+            }
             Err(error) => {
                 found.fault(format!("certificate: {error}"));
                 None
@@ -160,7 +163,16 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
         }
     };
     if let Some(server) = server {
-        ends("server certificate", &server, found);
+        let now = Timestamp::now().as_second();
+        let validity = Validity::of(&server);
+        if config.certificate.is_none() && validity.is_some_and(|own| now < own.not_before) {
+            found.warning(
+                "server certificate: not valid yet; the hub makes a new one at its start and within an hour"
+                    .to_owned(),
+            );
+        } else {
+            ends("server certificate", &server, found);
+        }
         let missing = pki::names_missing(&server, &live::names(config).subjects());
         let missing: Vec<_> = missing
             .into_iter()
@@ -223,16 +235,22 @@ fn own_certificate(
 }
 
 fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+    let Some(validity) = Validity::of(certificate) else {
         found.fault(format!("{what}: cannot be read"));
         return;
     };
-    let not_after = &certificate.validity().not_after;
-    let days = (not_after.timestamp() - Timestamp::now().as_second()) / DAY_SECONDS;
-    let text = format!("{what}: ends on {not_after}, in {days} days");
+    let now = Timestamp::now().as_second();
+    if let Some(problem) = validity.problem(now) {
+        found.fault(format!(
+            "{what}: {problem}; check the clock, then the certificate"
+        ));
+        return;
+    }
+    let days = (validity.not_after - now) / DAY_SECONDS;
+    let end = Timestamp::from_second(validity.not_after).unwrap_or(Timestamp::MAX);
+    let text = format!("{what}: ends on {end}, in {days} days");
     match days {
-        ..0 => found.fault(text),
-        0..WARN_DAYS => found.warning(text),
+        ..WARN_DAYS => found.warning(text),
         _ => found.good(text),
     }
 }
@@ -288,6 +306,52 @@ fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
         match TcpListener::bind(address) {
             Ok(_) => found.good(format!("{key}: {address} is free")),
             Err(error) => found.fault(format!("{key}: {address} cannot be listened on: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row: whether the certificate is given, and the lines about certificates that were made by a clock 300 days ahead.
+    #[test]
+    fn certificates_of_the_future_are_reported() {
+        for (is_given, expected) in [
+            (
+                false,
+                [
+                    (Severity::Fault, "authority: not valid before "),
+                    (
+                        Severity::Warning,
+                        "server certificate: not valid yet; the hub makes",
+                    ),
+                ]
+                .as_slice(),
+            ),
+            (
+                true,
+                &[(Severity::Fault, "server certificate: not valid before ")],
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = HubConfig::loopback(folder.path().to_owned());
+            let ahead = Timestamp::now().as_second() + 300 * DAY_SECONDS;
+            live::certify(&config, Timestamp::from_second(ahead).unwrap()).unwrap();
+            if is_given {
+                config.certificate = Some(pki::GivenCertificate {
+                    certificate_file: folder.path().join("server.pem"),
+                    key_file: folder.path().join("server.key"),
+                });
+            }
+            let mut found = Findings(Vec::new());
+            certificates(&config, &mut found);
+            for (severity, text) in expected {
+                let is_there = |finding: &Finding| {
+                    finding.severity == *severity && finding.text.starts_with(text)
+                };
+                assert!(found.0.iter().any(is_there), "{text}: {:?}", found.0);
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use error::HttpError;
 use event::Stopping;
 use gate::GuardedRoutes;
 pub(crate) use health::Health;
-use metrics::CertificateEnd;
+use metrics::Certificates;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
 pub(crate) use request::{read_document, without_mark};
@@ -63,10 +63,10 @@ pub(crate) fn service(
     health: Health,
     serve_device: ServeDevice,
     stop: CancellationToken,
-    certificate_end: CertificateEnd,
+    certificates: Certificates,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
-    router(services, names, certificate_end)
+    router(services, names, certificates)
         .merge(health::router(health, services, &stop))
         .merge(not_built::device_router())
         .layer(Extension(Stopping(stop)))
@@ -74,7 +74,7 @@ pub(crate) fn service(
         .map_request(without_trailing_slash)
 }
 
-fn router(services: &Services, names: &HostNames, certificate_end: CertificateEnd) -> Router {
+fn router(services: &Services, names: &HostNames, certificates: Certificates) -> Router {
     let (read, write, service) = (
         Rights::REGISTRY_READ,
         Rights::REGISTRY_WRITE,
@@ -143,7 +143,7 @@ fn router(services: &Services, names: &HostNames, certificate_end: CertificateEn
     // Numbers, and nothing that could be done with them.
     let metrics = GuardedRoutes::new(services)
         .at("/metrics", [(read, get(metrics::get))])
-        .with_state((services.clone(), certificate_end));
+        .with_state((services.clone(), certificates));
     resources
         .merge(metrics)
         .fallback(no_such_resource)

@@ -203,15 +203,15 @@ impl Hub {
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
         };
-        let certificate = Arc::clone(&live);
-        let certificate_end = Arc::new(move || certificate.certificate.not_after());
+        let presented = Arc::clone(&live);
+        let certificates = Arc::new(move || presented.certificate_times());
         let router = http::service(
             &services,
             &live.names,
             health,
             Arc::new(serve_device),
             stop.requests.clone(),
-            certificate_end,
+            certificates,
         );
         tasks.spawn(http::serve(
             https_listener,

@@ -3,7 +3,7 @@
 //! On SIGHUP the settings are read again; and every hour the certificate is looked at, because a hub may run for years.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{DeviceAuthorities, HostNames};
 use crate::config::HubConfig;
 use crate::error::StartError;
-use crate::pki::{self, CertificateNames, PkiError, ServerIdentity, local_addresses};
+use crate::metrics::CertificateTimes;
+use crate::pki::{self, CertificateNames, PkiError, ServerIdentity, Validity, local_addresses};
 use crate::tls::ServerCertificate;
 
 /// How often the certificate is looked at.
@@ -32,6 +33,8 @@ pub(crate) struct Live {
     pub(crate) names: HostNames,
     pub(crate) authorities: DeviceAuthorities,
     config: Mutex<HubConfig>,
+    /// How long the certificates are valid, the server's first.
+    validities: Mutex<Vec<(String, Validity)>>,
 }
 
 impl Live {
@@ -39,17 +42,20 @@ impl Live {
     pub(crate) fn start(config: &HubConfig) -> Result<(Self, PathBuf), StartError> {
         let roots = pki::device_authorities(&config.device_ca_files)?;
         let (names, identity) = certify(config, Timestamp::now())?;
+        let validities = identity.validities();
         let ServerIdentity {
             ca_file,
             chain,
             key,
             not_after,
+            ..
         } = identity;
         let live = Self {
             certificate: ServerCertificate::new(chain, key, not_after)?,
             names: HostNames::new(names.subjects()),
             authorities: DeviceAuthorities::default(),
             config: Mutex::new(config.clone()),
+            validities: Mutex::new(validities),
         };
         live.authorities.replace(roots);
         Ok((live, ca_file))
@@ -61,9 +67,10 @@ impl Live {
         let roots = pki::device_authorities(&config.device_ca_files)?;
         let now = Timestamp::now();
         let (names, identity) = certify(&config, now)?;
-        if identity.not_after <= now.as_second() {
+        let server = identity.chain.first().and_then(Validity::of);
+        if let Some(problem) = server.and_then(|server| server.problem(now.as_second())) {
             let path = identity.ca_file;
-            let reason = "the certificate has ended".to_owned();
+            let reason = format!("the certificate is {problem}");
             return Err(PkiError::Given { path, reason }.into());
         }
         let mut present = self.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,13 +122,48 @@ impl Live {
     }
 
     fn present(&self, identity: ServerIdentity) -> Result<(), StartError> {
+        let validities = identity.validities();
         let ServerIdentity {
             chain,
             key,
             not_after,
             ..
         } = identity;
-        Ok(self.certificate.replace(chain, key, not_after)?)
+        self.certificate.replace(chain, key, not_after)?;
+        *self.validities() = validities;
+        Ok(())
+    }
+
+    fn validities(&self) -> MutexGuard<'_, Vec<(String, Validity)>> {
+        self.validities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the certificates begin and end.
+    pub(crate) fn certificate_times(&self) -> CertificateTimes {
+        let validities = self.validities();
+        let begins = validities.iter().map(|(_, validity)| validity.not_before);
+        let above = validities.iter().skip(1);
+        let not_after = self.certificate.not_after();
+        CertificateTimes {
+            not_before: begins.max().unwrap_or_default(),
+            not_after,
+            authority_not_after: above
+                .map(|(_, validity)| validity.not_after)
+                .min()
+                .unwrap_or(not_after),
+        }
+    }
+
+    /// Which certificates clients do not accept at `now`, and why.
+    fn invalid(&self, now: Timestamp) -> Vec<String> {
+        let validities = self.validities();
+        let problems = validities.iter().filter_map(|(name, validity)| {
+            let problem = validity.problem(now.as_second())?;
+            Some(format!("{name}: {problem}"))
+        });
+        problems.collect()
     }
 
     /// Says what the operator has to do.
@@ -130,6 +172,11 @@ impl Live {
         let days = seconds / DAY_SECONDS;
         if days < WARN_DAYS {
             tracing::warn!(days, "the server certificate ends soon");
+        }
+        for problem in self.invalid(Timestamp::now()) {
+            tracing::warn!(
+                "clients do not accept this certificate; check the clock, then the certificate: {problem}"
+            );
         }
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = names(&config).subjects();
@@ -196,6 +243,70 @@ mod tests {
             assert!(live.certificate.not_after() > ends.max(now));
             ends = live.certificate.not_after();
         }
+    }
+
+    /// The clock is 300 days ahead for an hour, while the hub runs or at its start, and right again.
+    #[test]
+    fn a_certificate_of_the_future_is_replaced_by_the_hourly_look_and_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = HubConfig::loopback(folder.path().to_owned());
+        let now = Timestamp::now();
+        let ahead = Timestamp::from_second(now.as_second() + 300 * DAY_SECONDS).unwrap();
+        let (live, _) = Live::start(&config).unwrap();
+        assert_eq!(live.invalid(now), [""; 0]);
+        live.look(ahead).unwrap();
+        let [problem] = &live.invalid(now)[..] else {
+            panic!("the authority is as good as before");
+        };
+        assert!(
+            problem.starts_with("server certificate: not valid before "),
+            "{problem}"
+        );
+        assert!(live.certificate_times().not_before > now.as_second());
+        live.look(now).unwrap();
+        assert_eq!(live.invalid(now), [""; 0]);
+        live.look(ahead).unwrap();
+        drop(live);
+        let (live, _) = Live::start(&config).unwrap();
+        assert_eq!(live.invalid(now), [""; 0]);
+        let times = live.certificate_times();
+        assert!(times.not_before <= now.as_second() && now.as_second() < times.not_after);
+        assert!(times.authority_not_after > times.not_after);
+    }
+
+    #[test]
+    fn a_given_certificate_and_an_authority_of_the_future_are_reported_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = HubConfig::loopback(folder.path().to_owned());
+        let now = Timestamp::now();
+        let ahead = Timestamp::from_second(now.as_second() + 300 * DAY_SECONDS).unwrap();
+        certify(&own, ahead).unwrap();
+        let files = || {
+            let files = ["ca.pem", "ca.key", "server.pem", "server.key"];
+            files.map(|file| std::fs::read(folder.path().join(file)).unwrap())
+        };
+        let before = files();
+        let given = HubConfig {
+            certificate: Some(pki::GivenCertificate {
+                certificate_file: folder.path().join("server.pem"),
+                key_file: folder.path().join("server.key"),
+            }),
+            ..own.clone()
+        };
+        let (live, _) = Live::start(&given).unwrap();
+        let problems = live.invalid(now);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("not valid before"), "{problems:?}");
+        let refused = live.reload(given).unwrap_err().to_string();
+        assert!(refused.contains("not valid before"), "{refused}");
+        assert_eq!(files(), before);
+
+        let (live, _) = Live::start(&own).unwrap();
+        let problems = live.invalid(now);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("authority in "), "{problems:?}");
+        assert_eq!(files()[..2], before[..2], "the authority is never replaced");
+        assert_ne!(files()[2..], before[2..]);
     }
 
     #[test]

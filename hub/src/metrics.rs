@@ -59,7 +59,9 @@ struct State {
     database_bytes: IntGauge,
     database_faults: IntGauge,
     database_checked: Gauge,
+    certificate_begin: Gauge,
     certificate_end: Gauge,
+    authority_end: Gauge,
 }
 
 /// The state of a hub at one moment.
@@ -75,10 +77,21 @@ pub(crate) struct Snapshot {
     pub(crate) events: (u64, u64),
     /// The size of the database.
     pub(crate) database_bytes: u64,
-    /// When the server certificate ends, in seconds since 1970.
-    pub(crate) certificate_not_after: i64,
     /// What the last look at the whole database found.
     pub(crate) integrity: Looked,
+    /// Of the certificates.
+    pub(crate) certificate: CertificateTimes,
+}
+
+/// When certificates begin and end, in seconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CertificateTimes {
+    /// From when on the server certificate and those above it are all valid.
+    pub(crate) not_before: i64,
+    /// When the server certificate ends.
+    pub(crate) not_after: i64,
+    /// When the first of those above it ends.
+    pub(crate) authority_not_after: i64,
 }
 
 impl Metrics {
@@ -192,9 +205,17 @@ impl Metrics {
                     "database_checked_seconds",
                     "When that look ended, in seconds since 1970; 0 before the first",
                 ),
+                certificate_begin: float(
+                    "certificate_not_before_seconds",
+                    "From when on the server certificate and its authority are valid, in seconds since 1970",
+                ),
                 certificate_end: float(
                     "certificate_not_after_seconds",
                     "When the server certificate ends, in seconds since 1970",
+                ),
+                authority_end: float(
+                    "authority_not_after_seconds",
+                    "When the authority of the server certificate ends, in seconds since 1970",
                 ),
             },
             registry,
@@ -286,7 +307,10 @@ impl State {
         self.database_faults.set(number(now.integrity.faults));
         let checked = now.integrity.at.map_or(0, Timestamp::as_second);
         self.database_checked.set(checked as f64);
-        self.certificate_end.set(now.certificate_not_after as f64);
+        let times = now.certificate;
+        self.certificate_begin.set(times.not_before as f64);
+        self.certificate_end.set(times.not_after as f64);
+        self.authority_end.set(times.authority_not_after as f64);
     }
 }
 
@@ -319,7 +343,11 @@ mod tests {
             connected: 3,
             ready: true,
             jobs,
-            certificate_not_after: 1_795_428_000,
+            certificate: CertificateTimes {
+                not_before: 1_700_000_000,
+                not_after: 1_795_428_000,
+                authority_not_after: 2_000_000_000,
+            },
             ..Snapshot::default()
         };
         metrics.render(&with_jobs(vec![("running", 2)]));
@@ -335,7 +363,9 @@ mod tests {
             "door_hub_connected_devices 3",
             "door_hub_jobs{status=\"queued\"} 1",
             "door_hub_ready 1",
+            "door_hub_certificate_not_before_seconds 1700000000",
             "door_hub_certificate_not_after_seconds 1795428000",
+            "door_hub_authority_not_after_seconds 2000000000",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

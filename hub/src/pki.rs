@@ -6,6 +6,7 @@
 mod devices;
 mod given;
 mod names;
+mod validity;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,6 +20,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub(crate) use devices::device_authorities;
@@ -27,6 +29,7 @@ pub(crate) use given::names_missing;
 pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
+pub(crate) use validity::Validity;
 
 /// How long the authority is valid. Replacing it means a visit to every door.
 const AUTHORITY_DAYS: i64 = 20 * 365;
@@ -41,6 +44,10 @@ const RENEW_DAYS: i64 = 140;
 const BACKDATED_DAYS: i64 = 2;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// Before this (1 January 2025) the clock is not set: a machine without a battery clock has just started. A certificate that is not valid
+/// yet by such a clock is kept.
+const EARLIEST_CLOCK: i64 = 1_735_689_600;
 
 /// Why there is no certificate to serve with.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +131,28 @@ pub(crate) struct ServerIdentity {
     pub(crate) key: PrivateKeyDer<'static>,
     /// When the certificate ends, in seconds since 1970.
     pub(crate) not_after: i64,
+    /// The certificates above it: the hub's authority, or what a given file holds besides.
+    pub(crate) above: Vec<CertificateDer<'static>>,
 }
 
-/// Makes or loads the authority in `directory`, and a server certificate that carries `names` and is not about to end.
+impl ServerIdentity {
+    /// How long its certificates are valid, each by its name in messages; the server certificate is the first.
+    pub(crate) fn validities(&self) -> Vec<(String, Validity)> {
+        let server = self.chain.first().into_iter();
+        let server = server.map(|own| ("server certificate".to_owned(), own));
+        let above = self.above.iter().map(|certificate| {
+            let name = format!("authority in {}", self.ca_file.display());
+            (name, certificate)
+        });
+        server
+            .chain(above)
+            .filter_map(|(name, certificate)| Some((name, Validity::of(certificate)?)))
+            .collect()
+    }
+}
+
+/// Makes or loads the authority in `directory`, and a server certificate that carries `names`, is valid and not about to end. The authority
+/// is never replaced.
 pub(crate) fn load_or_create(
     directory: &Path,
     names: &CertificateNames,
@@ -136,15 +162,25 @@ pub(crate) fn load_or_create(
     let issuer = authority(&ca_file, &directory.join("ca.key"), names, now)?;
     let certificate_file = directory.join("server.pem");
     let key_file = directory.join("server.key");
-    let needed_until = now.as_second() + RENEW_DAYS * DAY_SECONDS;
+    let pem = read(&ca_file)?.unwrap_or_default();
+    let above = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let above: Vec<_> = above.filter_map(Result::ok).collect();
+    let needed = Validity {
+        not_before: match now.as_second() {
+            ..EARLIEST_CLOCK => i64::MAX,
+            now => now,
+        },
+        not_after: now.as_second() + RENEW_DAYS * DAY_SECONDS,
+    };
     if let (Some(certificate), Some(key)) = (read(&certificate_file)?, read(&key_file)?) {
-        if let Some(usable) = names::usable(&certificate, &key, &issuer, names, needed_until) {
+        if let Some(usable) = names::usable(&certificate, &key, &issuer, names, needed) {
             let (chain, key, not_after) = usable;
             return Ok(ServerIdentity {
                 ca_file,
                 chain,
                 key,
                 not_after,
+                above,
             });
         }
     }
@@ -172,6 +208,7 @@ pub(crate) fn load_or_create(
         chain: vec![certificate.into()],
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         not_after,
+        above,
     })
 }
 
@@ -335,6 +372,58 @@ mod tests {
         assert_ne!(first.chain, later.chain);
         assert!(later.not_after > first.not_after);
         assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);
+    }
+
+    /// Each row, in days after the authority was made: when the server certificate was made, when the hub looks at it, and whether it makes
+    /// another.
+    #[test]
+    fn a_server_certificate_that_is_not_valid_yet_is_replaced_and_the_authority_never() {
+        for (authority, made, looks, replaced) in [
+            (0, 0, 0, false),
+            (0, 0, 200, false),
+            // The clock was ahead once, also at the very first start.
+            (0, 300, 0, true),
+            (0, 3, 0, true),
+            (300, 300, 0, true),
+            (0, 9000, 0, true),
+            // It is a little behind: certificates begin two days before they are made.
+            (0, 1, 0, false),
+            (0, 0, -1, false),
+            (0, 0, -3, true),
+            // It has not been set yet.
+            (0, 0, -20_000, false),
+            (300, 300, -20_000, false),
+        ] {
+            let case = format!("{authority} {made} {looks}");
+            let folder = tempfile::tempdir().unwrap();
+            let day = |days: i64| {
+                let first = at("2026-01-01T00:00:00Z").as_second();
+                Timestamp::from_second(first + days * DAY_SECONDS).unwrap()
+            };
+            let load = |days| load_or_create(folder.path(), &names("hub", &[]), day(days)).unwrap();
+            let first = load(authority);
+            let files =
+                || ["ca.pem", "ca.key"].map(|file| fs::read(folder.path().join(file)).unwrap());
+            let own = files();
+            for file in ["server.pem", "server.key"] {
+                fs::remove_file(folder.path().join(file)).unwrap();
+            }
+            let before = load(made);
+            let after = load(looks);
+            assert_eq!(after.chain != before.chain, replaced, "{case}");
+            assert_eq!(files(), own, "{case}");
+            assert_eq!(after.above, first.above, "{case}");
+            let validities = after.validities();
+            assert_eq!(validities.len(), 2, "{case}");
+            let now = day(looks).as_second();
+            if now >= EARLIEST_CLOCK {
+                assert_eq!(validities[0].1.problem(now), None, "{case}");
+            }
+            // The authority is judged, too.
+            let authority_is_good = looks >= authority - BACKDATED_DAYS;
+            let problem = validities[1].1.problem(now);
+            assert_eq!(problem.is_none(), authority_is_good, "{case}: {problem:?}");
+        }
     }
 
     #[test]

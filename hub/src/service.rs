@@ -41,7 +41,7 @@ pub(crate) use integrity::{Integrity, Looked};
 
 use crate::config::AuditLimits;
 use crate::identity::Policy;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
 use crate::store::Store;
 
@@ -154,7 +154,7 @@ impl Services {
     /// When the store cannot be read.
     pub(crate) async fn metrics_text(
         &self,
-        certificate_not_after: i64,
+        certificate: CertificateTimes,
     ) -> Result<Vec<u8>, ServiceError> {
         let snapshot = Snapshot {
             connected: self.registry.connected_count() as u64,
@@ -162,8 +162,8 @@ impl Services {
             jobs: self.store.job_statistics().await?,
             events: self.store.event_total().await?,
             database_bytes: self.store.size().await?,
-            certificate_not_after,
             integrity: self.integrity.last(),
+            certificate,
         };
         Ok(self.metrics.render(&snapshot))
     }

@@ -9,17 +9,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::HttpError;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, CertificateTimes, Metrics};
 use crate::service::Services;
 
-/// When the server certificate ends, in seconds since 1970.
-pub(crate) type CertificateEnd = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// When the certificates begin and end.
+pub(crate) type Certificates = Arc<dyn Fn() -> CertificateTimes + Send + Sync>;
 
 /// `GET /metrics`.
 pub(super) async fn get(
-    State((services, certificate_end)): State<(Services, CertificateEnd)>,
+    State((services, certificates)): State<(Services, Certificates)>,
 ) -> Result<Response, HttpError> {
-    let text = services.metrics_text(certificate_end()).await?;
+    let text = services.metrics_text(certificates()).await?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 

@@ -48,6 +48,7 @@ impl GivenCertificate {
             .map_err(|error| unusable(key_file, &error))?;
         Ok(ServerIdentity {
             ca_file: certificate_file.clone(),
+            above: chain[1..].to_vec(),
             chain,
             key,
             not_after,

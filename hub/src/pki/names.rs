@@ -11,6 +11,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 
+use super::Validity;
+
 /// The host name, its aliases, `localhost` and the addresses, without repetition.
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateNames {
@@ -62,13 +64,14 @@ impl fmt::Display for CertificateNames {
 /// A certificate and its key, ready to serve, and when it ends.
 pub(super) type Usable = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, i64);
 
-/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of `names` and lasts past `needed_until`.
+/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of `names`, has begun by the beginning of
+/// `needed` and lasts past its end.
 pub(super) fn usable(
     certificate_pem: &str,
     key_pem: &str,
     issuer: &Issuer<'_, KeyPair>,
     names: &CertificateNames,
-    needed_until: i64,
+    needed: Validity,
 ) -> Option<Usable> {
     let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
@@ -103,9 +106,10 @@ pub(super) fn usable(
             _ => false,
         };
     }
-    let not_after = certificate.validity().not_after.timestamp();
+    let validity = Validity::of(chain.first()?)?;
+    let lasts = validity.not_before <= needed.not_before && validity.not_after > needed.not_after;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).ok()?;
-    (missing.is_empty() && not_after > needed_until).then(|| (chain.clone(), key, not_after))
+    (missing.is_empty() && lasts).then(|| (chain.clone(), key, validity.not_after))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
