@@ -185,9 +185,18 @@ impl Door {
                 turn.events.push(EventKind::SettingDropped { setting });
             }
             turn.save |= saved.settings_gone().next().is_some();
-            if let Some(raised) = saved.lock_forced {
-                door.forced_lock.restore();
-                door.alarms.insert(Alarm::LockForced, raised);
+            match saved.lock_forced {
+                Some(raised) if config.fitted.bond => {
+                    door.forced_lock.restore();
+                    door.alarms.insert(Alarm::LockForced, raised);
+                }
+                // The sensor that raised it is not fitted.
+                Some(_) => {
+                    let alarm = Alarm::LockForced;
+                    turn.events.push(EventKind::AlarmCleared { alarm });
+                    turn.save = true;
+                }
+                None => {}
             }
         }
         let actions = door.finish(now, turn);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::rig::{Rig, config, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, Fitted, StrikeConfig};
-use crate::contract::Mode;
+use crate::contract::{Alarm, Mode, Raised};
 use crate::door::{Action, Door};
 use crate::event::{DropReason, EventKind};
 use crate::saved::SavedDoor;
@@ -104,6 +104,24 @@ fn a_saved_setting_that_is_gone_or_no_longer_fits_is_told() {
         let setting = setting.to_owned();
         let dropped = EventKind::SettingDropped { setting };
         assert_eq!(events.contains(&dropped), told, "{dropped:?}: {events:?}");
+    }
+}
+
+#[test]
+fn a_saved_alarm_whose_sensor_is_not_fitted_is_cleared_and_told() {
+    for bond in [true, false] {
+        let fitted = Fitted {
+            bond,
+            ..Fitted::ALL
+        };
+        let mut state = saved(&json!([]), &json!({}));
+        state.lock_forced = Some(Raised { since: None });
+        let config = config(Locked, StrikeConfig::motor_lock(), fitted);
+        let (door, events, saves) = start(config, &state);
+        let alarm = Alarm::LockForced;
+        assert_eq!(door.report().alarms.contains_key(&alarm), bond);
+        let cleared = EventKind::AlarmCleared { alarm };
+        assert_eq!((events.contains(&cleared), saves), (!bond, !bond));
     }
 }
 
