@@ -193,7 +193,7 @@ mod tests {
         let ledger = Ledger {
             acknowledged: 12,
             sequence: Some(("boot-1".to_owned(), 14)),
-            gaps: vec![20..22],
+            gaps: vec![20..22, 30..31],
             generation: Some(57),
             ..Ledger::default()
         };
