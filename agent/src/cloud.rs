@@ -151,8 +151,10 @@ impl Cloud {
             clock: parts.door_clock,
             storage: parts.storage.clone(),
         };
+        let answered = watch::Sender::new(0);
         let publisher = Publisher::new(Parts {
             place,
+            answered: answered.subscribe(),
             device: device.clone(),
             from_hub,
             storage: parts.storage,
@@ -168,7 +170,13 @@ impl Cloud {
             settings: settings.subscribe(),
             clock: parts.clock,
             snapshot: parts.controller.snapshot(),
-            methods: Methods::new(parts.controller, device, parts.machine, identifier),
+            methods: Methods::new(
+                parts.controller,
+                device,
+                parts.machine,
+                identifier,
+                answered,
+            ),
             publisher: to_publisher,
             plugged: plugged.subscribe(),
             status: status_tx,

@@ -1,5 +1,6 @@
 //! A function per verb.
 
+mod acknowledge;
 mod audit;
 mod completion;
 pub(crate) mod confirm;
@@ -17,6 +18,7 @@ mod many;
 mod out_file;
 mod progress;
 mod query;
+mod reported;
 mod twin;
 
 use crate::cli::{Cli, Command};

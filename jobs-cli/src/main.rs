@@ -7,9 +7,10 @@
 //! | [`commands`] | a function per verb |
 //! | [`config`], [`private_file`] | the contexts, and files that hold secrets |
 //! | [`target`], [`time`] | which doors, and when |
-//! | [`door`], [`outcome`] | what a door reports, and what a job came to |
+//! | [`door`], [`acknowledgement`], [`outcome`] | what a door reports, what became of desired properties, and what a job came to |
 //! | [`printer`], [`failure`], [`exit_status`] | what a person or a script gets to see |
 
+mod acknowledgement;
 mod cli;
 mod commands;
 mod completion;

@@ -121,6 +121,11 @@ impl Target {
         })
     }
 
+    /// Whether doors were named, and nothing else has to hold of them.
+    pub(crate) fn is_names_alone(&self) -> bool {
+        !self.names.is_empty() && self.condition == any_of_these(&self.names)
+    }
+
     /// Conditions that choose these doors together, each door by one of them.
     pub(crate) fn parts(&self) -> &[String] {
         &self.parts

@@ -11,7 +11,7 @@ use iothub_protocol::id::DeviceId;
 use iothub_protocol::uplink::Uplink;
 use log::{info, warn};
 use rumqttc::{AsyncClient, QoS};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::controller::ControllerHandle;
@@ -36,6 +36,8 @@ pub(super) struct Methods {
     machine: Machine,
     identifier: Identifier,
     slots: Arc<Semaphore>,
+    /// Counts the answers, for the publisher.
+    answered: watch::Sender<u64>,
 }
 
 /// One request from the hub.
@@ -52,6 +54,7 @@ impl Methods {
         device: DeviceId,
         machine: Machine,
         identifier: Identifier,
+        answered: watch::Sender<u64>,
     ) -> Self {
         Self {
             identifier,
@@ -59,6 +62,7 @@ impl Methods {
             device,
             machine,
             slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            answered,
         }
     }
 
@@ -119,6 +123,8 @@ impl Methods {
             );
         }
         fail_point::reach("answer-sent");
+        self.answered
+            .send_modify(|count| *count = count.wrapping_add(1));
         // After the answer: draining sends what is in the queue before it says goodbye.
         if let Some(wanted) = reboot {
             self.machine.go(wanted);

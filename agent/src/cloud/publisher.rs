@@ -33,6 +33,7 @@ pub(super) struct Publisher {
     from_hub: mpsc::Receiver<FromHub>,
     storage: DoorStorage,
     snapshot: watch::Receiver<Snapshot>,
+    answered: watch::Receiver<u64>,
     link: watch::Receiver<LinkStatus>,
     start_reason: StartReason,
     boot_reason: Value,
@@ -84,6 +85,8 @@ pub(super) struct Parts {
     pub(super) from_hub: mpsc::Receiver<FromHub>,
     pub(super) storage: DoorStorage,
     pub(super) controller: ControllerHandle,
+    /// Counts the methods that were answered.
+    pub(super) answered: watch::Receiver<u64>,
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) start_reason: StartReason,
     pub(super) boot_reason: Value,
@@ -103,6 +106,7 @@ impl Publisher {
             from_hub: parts.from_hub,
             storage: parts.storage,
             snapshot: parts.controller.snapshot(),
+            answered: parts.answered,
             link: parts.link,
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
@@ -141,6 +145,7 @@ impl Publisher {
                     None => return,
                 },
                 Ok(()) = self.snapshot.changed() => {}
+                Ok(()) = self.answered.changed() => self.reported.commanded(),
                 Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.disk.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
@@ -393,7 +398,11 @@ impl Publisher {
     }
 
     fn poll_timeout(&self) -> Instant {
-        let patch = self.reported.poll_timeout().map(|at| self.started + at);
+        // Until the twin was read no patch goes, however long one is due.
+        let patch = match self.read {
+            TwinRead::Done => self.reported.poll_timeout().map(|at| self.started + at),
+            TwinRead::Asked { .. } | TwinRead::Wanted => None,
+        };
         let read = match &self.read {
             TwinRead::Asked { again_at, .. } => Some(*again_at),
             TwinRead::Done | TwinRead::Wanted => None,

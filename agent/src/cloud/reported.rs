@@ -1,6 +1,6 @@
 //! What the hub should know of us and what it knows: the difference is the next patch.
 //!
-//! Pure: time comes in as an argument. At most one patch a second and one at a time; whatever changes in between is merged into the next one.
+//! Pure: time comes in as an argument. At most one patch a second, and one for each command; one at a time: whatever changes in between is merged into the next one.
 
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ pub(super) struct Reported {
     known: Known,
     in_flight: Option<InFlight>,
     not_before: Duration,
+    /// The hub refused the last patch for a reason that passes: nothing goes sooner.
+    throttled: bool,
+    /// A command was answered: its outcome does not wait for the second to pass.
+    commanded: bool,
     next_rid: u64,
 }
 
@@ -83,10 +87,16 @@ impl Reported {
         self.in_flight = None;
     }
 
+    /// A command was answered: the next patch may go at once, for whoever gave the command looks at the twin now.
+    pub(super) fn commanded(&mut self) {
+        self.commanded = true;
+    }
+
     /// The patch to send now: its request id and its body.
     pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, Value)> {
         let unanswered = |sent| now < sent + ANSWER_WITHIN;
-        if now < self.not_before || self.in_flight.as_ref().is_some_and(|f| unanswered(f.sent)) {
+        let waits = now < self.not_before && (self.throttled || !self.commanded);
+        if waits || self.in_flight.as_ref().is_some_and(|f| unanswered(f.sent)) {
             return None;
         }
         let (known, everything) = match &self.known {
@@ -107,6 +117,8 @@ impl Reported {
         let rid = format!("r{}", self.next_rid);
         self.next_rid += 1;
         self.not_before = now + BETWEEN_PATCHES;
+        self.throttled = false;
+        self.commanded = false;
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
             sent: now,
@@ -121,6 +133,7 @@ impl Reported {
             (Known::Nothing, _) => None,
             (_, Some(in_flight)) => Some(in_flight.sent + ANSWER_WITHIN),
             (Known::Acknowledged(known), None) if *known == self.wanted => None,
+            (_, None) if self.commanded && !self.throttled => Some(Duration::ZERO),
             (_, None) => Some(self.not_before),
         }
     }
@@ -137,6 +150,7 @@ impl Reported {
             }
             429 | 500.. => {
                 self.not_before = now + AFTER_REFUSAL;
+                self.throttled = true;
                 Answer::Refused { retried: true }
             }
             _ => {
@@ -237,6 +251,47 @@ mod tests {
         assert_eq!(subject.poll_timeout(), Some(ms(1000)));
         let (_, patch) = subject.next_patch(ms(1000), OWNED).unwrap();
         assert_eq!(patch, json!({"door": {"lockState": "locking"}}));
+    }
+
+    #[test]
+    fn the_patch_after_a_command_does_not_wait_unless_the_hub_is_throttled() {
+        // Whether a command was answered, how the hub answered the patch before, and when the next one may go.
+        for (commanded, status, at) in [
+            (false, 204, 1_000),
+            (true, 204, 10),
+            (true, 400, 10),
+            (true, 429, 10_005),
+            (true, 503, 10_005),
+        ] {
+            let mut subject = read(json!({}));
+            let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
+            subject.answered(&rid, status, ms(5));
+            subject.set("door", Some(json!({"lockState": "unlocked", "alarms": {}})));
+            if commanded {
+                subject.commanded();
+            }
+            let earliest = subject.poll_timeout().unwrap().max(ms(10));
+            assert_eq!(earliest, ms(at), "{commanded} {status}");
+            if at > 10 {
+                assert_eq!(
+                    subject.next_patch(ms(at - 1), OWNED),
+                    None,
+                    "{commanded} {status}"
+                );
+            }
+            assert!(
+                subject.next_patch(ms(at), OWNED).is_some(),
+                "{commanded} {status}"
+            );
+            // One patch: the next waits for its second again.
+            subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
+            subject.answered("r1", 204, ms(at + 1));
+            assert_eq!(
+                subject.next_patch(ms(at + 2), OWNED),
+                None,
+                "{commanded} {status}"
+            );
+        }
     }
 
     #[test]

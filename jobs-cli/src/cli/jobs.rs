@@ -213,6 +213,9 @@ pub(crate) struct TwinArgs {
     /// A tag; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
+    /// With --watch: how long doors may take to apply it; past it the exit status is 3.
+    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    pub(crate) deadline: Duration,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
     #[command(flatten)]

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::{period, period_or_zero};
 
+/// How long a door has to acknowledge what is desired, when nothing is said.
+pub(crate) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
+
 /// A door's twin.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TwinCommand {
@@ -24,7 +27,10 @@ may stand before the key: desired.floor=3, properties.desired.floor=3, --tag tag
 Examples:
   doorctl twin set lobby-east building=43 floor=3
   doorctl twin set lobby-east --tag wing=east --tag old=null
-  doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=")]
+  doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=
+
+Of `building`, `floor`, `mode`, `settings` and what the door has acknowledged before, its answer is
+awaited: the exit status is 2 when it refuses, 3 when it has not applied it yet. The rest is stored.")]
     Set(SetArgs),
     /// Edit tags and desired properties in your editor.
     #[command(after_help = "\
@@ -48,6 +54,9 @@ pub(crate) struct EditArgs {
     /// Write without asking.
     #[arg(long)]
     pub(crate) yes: bool,
+    /// How long the door may take to apply it; past it the exit status is 3. With 0 nobody waits.
+    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    pub(crate) deadline: Duration,
 }
 
 /// `twin set`.
@@ -64,6 +73,9 @@ pub(crate) struct SetArgs {
     /// Only when the twin's etag is still this one.
     #[arg(long, value_name = "ETAG")]
     pub(crate) etag: Option<String>,
+    /// How long the door may take to apply it; past it the exit status is 3. With 0 nobody waits.
+    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    pub(crate) deadline: Duration,
 }
 
 /// `query`.

@@ -12,7 +12,9 @@ use iothub_protocol::method::{
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::reported;
 use crate::cli::twin::InvokeArgs;
+use crate::door::LockState;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -33,6 +35,11 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
         Ok(result) => result,
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
+    let told = result.payload.as_ref();
+    let told = told.and_then(|payload| serde_json::from_str::<Value>(payload.get()).ok());
+    if let Some(told) = told {
+        reported::as_told(vec![(id, LockState::read(&told))], &session.hub).await;
+    }
     session.printer.document(&result)?;
     match result.status {
         200 => Ok(ExitStatus::Success),

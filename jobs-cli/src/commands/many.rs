@@ -17,16 +17,16 @@ use crate::target::Target;
 /// Doors that something is done for at the same time.
 const AT_ONCE: usize = 16;
 
+/// Doors that are read one by one.
+const FEW: usize = 50;
+
 /// All that are meant, with their twins; there may be none.
 pub(super) async fn found(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<(Target, Vec<Twin>)> {
     let target = Target::required(args)?;
-    let twins = target.twins(session).await?;
-    if twins.len() < target.names.len() {
-        refuse_unknown(&target, session).await?;
-    }
+    let twins = read(&target, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     Ok((target, twins))
 }
@@ -43,15 +43,20 @@ pub(super) async fn all(
     }
 }
 
-/// Like [`all`], without the target. Doors that are named and nothing else are read one by one: Azure's queries lag behind what was just changed.
-pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
-    let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
-    if args.all || !by_name {
-        return Ok(all(args, session).await?.1);
+/// The doors that are meant, with their twins: few that are named and nothing else are read one by one, for a query may be behind them.
+pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    if target.is_names_alone() && target.names.len() <= FEW {
+        return one_by_one(target.names.clone(), session).await;
     }
-    let mut names = Target::required(args)?.names;
+    let twins = target.twins(session).await?;
+    if twins.len() < target.names.len() {
+        refuse_unknown(target, session).await?;
+    }
+    Ok(twins)
+}
+
+async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Result<Vec<Twin>> {
     names.sort();
-    names.dedup();
     let names = names.into_iter().map(|name| (name, ()));
     let read = each(names, &session.hub, |hub, name, ()| async move {
         hub.twin(&name).await
@@ -64,6 +69,15 @@ pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Resul
         }
     }
     Ok(twins)
+}
+
+/// Like [`all`], without the target. Doors that are named and nothing else are read one by one: Azure's queries lag behind what was just changed.
+pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
+    if args.all || !by_name {
+        return Ok(all(args, session).await?.1);
+    }
+    one_by_one(Target::required(args)?.names, session).await
 }
 
 /// The error when no door matches.

@@ -2,9 +2,10 @@
 
 mod edit;
 
-use iothub_protocol::twin::{ConnectionState, Object, SectionPatch, TwinPatch};
+use iothub_protocol::twin::{Object, SectionPatch, TwinPatch};
 use serde_json::{Map, Value};
 
+use super::acknowledge;
 use crate::cli::twin::{SetArgs, TwinCommand};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -20,14 +21,15 @@ pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Resu
                 Err(error) => return Err(explain_door(session, &id, error).await),
             }
         }
-        TwinCommand::Set(args) => set(&args, session).await?,
+        TwinCommand::Set(args) => return set(&args, session).await,
         TwinCommand::Edit(args) => return edit::edit(&args, session).await,
     }
     Ok(ExitStatus::Success)
 }
 
-async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<()> {
+async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let patch = patch(&args.desired, &args.tags)?;
+    acknowledge::warn_of(patch.desired.values(), &session.printer);
     let id = door(&args.door)?;
     let twin = match session
         .hub
@@ -42,13 +44,8 @@ async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<()> {
         "{}: desired version {version}, etag {}",
         twin.device_id, twin.etag
     ));
-    if !args.desired.is_empty() && twin.connection_state == ConnectionState::Disconnected {
-        session
-            .printer
-            .say("the door is offline and reads this when it connects");
-    }
     session.printer.document(&twin)?;
-    Ok(())
+    acknowledge::of_one(&twin, patch.desired.values(), args.deadline, session).await
 }
 
 /// The patch that assignments make.

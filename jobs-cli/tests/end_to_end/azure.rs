@@ -53,7 +53,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("devices import fleet.jsonl --update --dry-run", 0, "3 to be updated; nothing was done"),
     Verb("devices remove f1 f2 f3 --yes", 0, "3 removed"),
     Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
-    Verb("twin set gate floor=2 --tag wing=null", 0, "\"floor\": 2"),
+    Verb("twin set gate floor=2 --tag wing=null", 3, "\"floor\": 2"),
     Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
     Verb("twin edit gate", 4, "nobody is there to answer"),
     Verb("twin edit gate --yes", 0, "+    \"edited\": true"),

@@ -404,3 +404,35 @@ fn status_counts_doors_by_place() {
         (&json!(3), &json!("b"))
     );
 }
+
+#[test]
+fn what_is_read_after_a_command_is_what_it_answered() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &[]);
+    // It stands released when nobody holds it.
+    for (command, lock_state) in [
+        (&["lock", "east"][..], "locked"),
+        (&["unlock", "east"], "unlocked"),
+        (&["lock", "east", "--for", "10m"], "locked"),
+        (&["relinquish", "east"], "unlocked"),
+        (&["mode", "lockdown", "east"], "locked"),
+        (&["relinquish", "east", "--slot", "5"], "unlocked"),
+        (&["lockdown", "east"], "locked"),
+        (&["all-clear", "east"], "unlocked"),
+        (&["invoke", "east", "lockDoor"], "locked"),
+        (&["invoke", "east", "relinquish"], "unlocked"),
+        (&["jobs", "lock", "east", "--watch"], "locked"),
+        (
+            &["jobs", "method", "relinquish", "east", "--watch"],
+            "unlocked",
+        ),
+    ] {
+        operator.run(command).expect(0);
+        let status = operator.json(&["status", "east"]);
+        let secured = usize::from(lock_state == "locked");
+        assert_eq!(status["total"]["secured"], secured, "{command:?}: {status}");
+        let plan = operator.json(&["jobs", "plan", "lock", "east"]);
+        assert_eq!(plan["doors"][0]["lockState"], lock_state, "{command:?}");
+    }
+}

@@ -47,7 +47,7 @@ fn queries_are_printed_in_every_format() {
     operator
         .run(&["devices", "add", "a", "b", "c", "--floor", "3"])
         .expect(0);
-    operator.run(&["twin", "set", "c", "floor=4"]).expect(0);
+    operator.run(&["twin", "set", "c", "floor=4"]).expect(3);
     let query = "SELECT * FROM devices WHERE properties.desired.floor = 3";
     let told = operator.run(&["query", query]).expect(0);
     let doors: Vec<&str> = told
@@ -300,4 +300,120 @@ fn a_method_is_called_and_its_answer_printed() {
             "404 DeviceNotOnline",
             "next: wait for the door: --connect-timeout",
         ]);
+}
+
+#[test]
+fn a_change_of_what_is_desired_waits_for_what_the_door_says_of_it() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &[]);
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    let refused = "settings.strikeTime is refused: ";
+    for (arguments, status, says) in [
+        (
+            &["twin", "set", "east", "floor=4"][..],
+            0,
+            &["east: floor is applied"][..],
+        ),
+        // Written again, it is not acknowledged again.
+        (
+            &["twin", "set", "east", "floor=4"],
+            0,
+            &["east: floor is applied"],
+        ),
+        (
+            &["twin", "set", "east", "floor=null"],
+            0,
+            &["east: floor is applied"],
+        ),
+        (
+            &[
+                "twin",
+                "set",
+                "east",
+                "mode=normal",
+                "settings.strikeTime=6s",
+            ],
+            0,
+            &["mode is applied", "settings.strikeTime is applied"],
+        ),
+        (
+            &["twin", "set", "east", "floor=[]"],
+            2,
+            &["floor is refused: expected a string or a number"],
+        ),
+        (
+            &["twin", "set", "east", "mode=passge"],
+            2,
+            &["mode is refused: expected one of"],
+        ),
+        (
+            &["twin", "set", "east", "settings.strikTime=5s"],
+            2,
+            &[
+                "did you mean `strikeTime`?",
+                "settings.strikTime is refused: no such setting",
+            ],
+        ),
+        (
+            &["twin", "set", "east", "settings.strikTime=null"],
+            0,
+            &["settings.strikTime is applied"],
+        ),
+        (
+            &["twin", "set", "east", "colour=red"],
+            0,
+            &["colour is stored"],
+        ),
+        (&["twin", "set", "east", "--tag", "wing=east"], 0, &[]),
+        (
+            &["twin", "set", "absent", "floor=4"],
+            3,
+            &["floor is not applied yet", "the door is offline"],
+        ),
+        (
+            &["twin", "set", "absent", "floor=4", "--deadline", "0"],
+            0,
+            &["floor is not applied yet"],
+        ),
+        (
+            &["jobs", "twin", "--set", "floor=5", "east", "--watch"],
+            0,
+            &["1 changed"],
+        ),
+        (
+            &["jobs", "twin", "--set", "colour=blue", "absent", "--watch"],
+            0,
+            &["1 changed"],
+        ),
+        (
+            &[
+                "jobs", "twin", "--set", "floor=6", "east", "absent", "--watch",
+            ],
+            3,
+            &["1 changed, 1 accepted"],
+        ),
+        (
+            &[
+                "jobs",
+                "twin",
+                "--set",
+                "settings.strikeTime=xyz",
+                "east",
+                "--watch",
+                "--id",
+                "wrong",
+            ],
+            2,
+            &["1 failed"],
+        ),
+        (&["jobs", "wait", "wrong"], 2, &["1 failed"]),
+        (&["status", "east"], 0, &[refused]),
+    ] {
+        operator.run(arguments).expect(status).says(says);
+    }
+    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    assert!(shown.stdout.contains(refused), "{shown:?}");
+    let why = operator.run(&["why", "east"]).expect(0);
+    assert!(why.stdout.contains(refused), "{why:?}");
 }

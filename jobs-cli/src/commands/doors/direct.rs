@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::commands::jobs::wait;
 use crate::commands::many::each;
+use crate::commands::reported;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{OutcomeRow, Tally, Wanted, verdict};
 use crate::printer::Format;
@@ -55,6 +56,7 @@ pub(super) async fn directly(
             _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),
         };
     }
+    reported::as_answered(&rows, &session.hub).await;
     let tally = Tally::of(&rows);
     match session.printer.format() {
         Format::Json => session.printer.document(&Report {

@@ -144,7 +144,14 @@ impl<'a> Call<'a> {
                 Ok((jobs, _)) => {
                     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
                     session.printer.say(calling(&ids, meant.count()));
-                    return wait::watch_all(&ids, aim.deadline, aim.wanted, session).await;
+                    return wait::watch_all(
+                        &ids,
+                        aim.deadline,
+                        Duration::ZERO,
+                        aim.wanted,
+                        session,
+                    )
+                    .await;
                 }
                 Err(error) if is_busy(&error) && !several => {
                     "the hub runs another job and no second one"

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use serde::Serialize;
 
+use crate::acknowledgement::{Wish, amiss};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
 use crate::door::{DoorRow, reported_door};
@@ -13,6 +14,9 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
+
+/// Desired properties that are told in lines; of more, their number.
+const WISHES_TOLD: usize = 20;
 
 /// `status`.
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -38,6 +42,19 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     }
     for alarm in &survey.alarms {
         printer.say(printable(&alarm.said()));
+    }
+    for wish in survey.desired.iter().take(WISHES_TOLD) {
+        printer.say(printable(&format!(
+            "desired of {}: {}",
+            wish.door,
+            wish.wish.told()
+        )));
+    }
+    let more = survey.desired.len().saturating_sub(WISHES_TOLD);
+    if more > 0 {
+        printer.say(format!(
+            "{more} more desired properties are refused or not applied yet: doorctl status -o json"
+        ));
     }
     if twins.is_empty() {
         printer.say("no door: doorctl devices add NAME");
@@ -165,12 +182,22 @@ impl AlarmRow {
     }
 }
 
+/// A desired property that is not as desired.
+#[derive(Debug, Serialize)]
+struct WishRow {
+    door: String,
+    #[serde(flatten)]
+    wish: Wish,
+}
+
 /// The doors, by place.
 #[derive(Debug, Serialize)]
 struct Survey {
     places: Vec<PlaceRow>,
     total: Counts,
     alarms: Vec<AlarmRow>,
+    /// Desired properties that are refused or not applied yet.
+    desired: Vec<WishRow>,
 }
 
 impl Survey {
@@ -178,8 +205,13 @@ impl Survey {
         let mut places: BTreeMap<(Place, Place), Counts> = BTreeMap::new();
         let mut total = Counts::default();
         let mut raised = Vec::new();
+        let mut desired = Vec::new();
         for twin in twins {
             let row = DoorRow::from(twin);
+            desired.extend(amiss(twin).into_iter().map(|wish| WishRow {
+                door: row.door.clone(),
+                wish,
+            }));
             for (alarm, since) in alarms(twin) {
                 raised.push(AlarmRow {
                     door: row.door.clone(),
@@ -204,6 +236,7 @@ impl Survey {
             });
         Self {
             places: places.collect(),
+            desired,
             total,
             alarms: raised,
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::array::{self, Effect, SlotRow};
+use crate::acknowledgement::{Wish, amiss};
 use crate::door::{LockState, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -28,7 +29,14 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .unwrap_or_default();
             let rows = array::rows(&body, &session.zone, session.hub.now())
                 .ok_or_else(|| no_array(&id, result.status))?;
-            (Told::answered(&id, &body, rows), ExitStatus::Success)
+            let mut told = Told::answered(&id, &body, rows);
+            // The door has answered: what is desired of it is no reason to fail.
+            told.desired = session
+                .hub
+                .twin(&id)
+                .await
+                .map_or(Vec::new(), |twin| amiss(&twin));
+            (told, ExitStatus::Success)
         }
         Err(error) if error.code() == Some(ErrorCode::DeviceNotOnline) => {
             let twin = session.hub.twin(&id).await?;
@@ -84,6 +92,9 @@ struct Told {
     /// The slot that decides; none: the default.
     decides: Option<u8>,
     because: String,
+    /// Desired properties that are refused or not applied yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    desired: Vec<Wish>,
     /// Empty when the door was not asked.
     slots: Vec<SlotRow>,
     #[serde(skip)]
@@ -103,7 +114,10 @@ impl Told {
     }
 
     fn reported(twin: &Twin, session: &Session, now: Timestamp) -> Self {
-        let told = Self::of(&twin.device_id, reported_door(twin));
+        let told = Self {
+            desired: amiss(twin),
+            ..Self::of(&twin.device_id, reported_door(twin))
+        };
         let Some(door) = reported_door(twin) else {
             return Self {
                 because: "it has never reported".to_owned(),
@@ -163,6 +177,7 @@ impl Told {
                 .collect(),
             decides: None,
             because: String::new(),
+            desired: Vec::new(),
             slots: Vec::new(),
             age: String::new(),
         }
@@ -190,6 +205,8 @@ impl Told {
             lines.push(format!("alarms: {}", self.alarms.join(", ")));
         }
         lines.push(self.because.clone());
+        let desired = self.desired.iter();
+        lines.extend(desired.map(|wish| format!("desired: {}", wish.told())));
         let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
         lines.join("\n")
     }

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
-use crate::commands::{invoke, twin as twin_command};
+use crate::commands::{acknowledge, invoke, twin as twin_command};
 use crate::exit_status::ExitStatus;
 use crate::session::{Session, unknown_door};
 use crate::target::Target;
@@ -77,12 +77,19 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     if let Some(calls) = calls {
         invoke::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
     }
-    let plan = Plan::new(what, Target::required(target)?, schedule, session).await?;
+    let mut plan = Plan::new(what, Target::required(target)?, schedule, session).await?;
     let action = match work {
         WorkCommand::Lock(args) => lock(args, &plan)?,
         WorkCommand::Unlock(args) => unlock(args, &plan)?,
         WorkCommand::Method(args) => method(args, &plan)?,
-        WorkCommand::Twin(args) => twin(&args.desired, &args.tags)?,
+        WorkCommand::Twin(args) => {
+            plan.acknowledged_within = args.deadline;
+            let action = twin(&args.desired, &args.tags)?;
+            if let JobAction::UpdateTwin(patch) = &action {
+                acknowledge::warn_of(patch.desired.values(), &session.printer);
+            }
+            action
+        }
         WorkCommand::Tags(args) => {
             let removed = args.remove.iter().map(|key| (key.clone(), Value::Null));
             let tags: Vec<_> = args.set.iter().cloned().chain(removed).collect();

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::create::{self, Prepared};
 use crate::cli::jobs::WorkCommand;
+use crate::commands::many;
 use crate::door::{LOCK_TITLES, LockState};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -146,10 +147,7 @@ fn refused(given: &str, seen: &Seen) -> Failure {
 async fn look(prepared: &Prepared, session: &Session) -> anyhow::Result<Seen> {
     prepared.plan.refuse_parts_elsewhere(session).await?;
     let target = prepared.plan.target();
-    let mut twins = target.twins(session).await?;
-    if twins.len() < target.names.len() {
-        create::refuse_unknown(target, session).await?;
-    }
+    let mut twins = many::read(target, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use super::follow::{self, Ended, FEW_POLLS, Pace};
 use super::view::View;
 use super::{explain_job, print_report, print_reports};
+use crate::cli::twin::ACKNOWLEDGED_WITHIN;
+use crate::commands::{acknowledge, reported};
 use crate::door::LockState;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{self, OutcomeRow, Progress, Wanted};
@@ -31,13 +33,16 @@ pub(super) async fn watch(
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let wanted = wanted(id, accept_unproven, session).await?;
-    watch_all(std::slice::from_ref(id), deadline, wanted, session).await
+    let ids = std::slice::from_ref(id);
+    watch_all(ids, deadline, ACKNOWLEDGED_WITHIN, wanted, session).await
 }
 
-/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors at once.
+/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors at once. Without a deadline, doors whose twins
+/// were changed have `within` to acknowledge it.
 pub(in crate::commands) async fn watch_all(
     ids: &[JobId],
     deadline: Option<Duration>,
+    within: Duration,
     wanted: Wanted,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
@@ -78,6 +83,19 @@ pub(in crate::commands) async fn watch_all(
                 _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
             };
         }
+    }
+    for Ended { rows, .. } in &ended {
+        reported::as_answered(rows, &session.hub).await;
+    }
+    if wanted == Wanted::Changed {
+        let ends = ends.unwrap_or_else(|| Instant::now() + within);
+        tokio::select! {
+            answered = acknowledge::of_jobs(&mut ended, ends, session) => answered?,
+            _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+        }
+        let rows = || ended.iter().flat_map(|ended| &ended.rows);
+        let any = |progress| rows().any(|row| row.progress == progress);
+        in_time = any(Progress::Failed) || !any(Progress::Accepted);
     }
     match &ended[..] {
         [Ended { job, rows }] => print_report(job, rows, wanted, printer)?,
@@ -158,14 +176,8 @@ pub(in crate::commands) async fn until_there(
         if waiting.is_empty() {
             return Ok(true);
         }
-        for names in waiting.chunks(NAMES_IN_QUERY) {
-            let condition = target::any_of_these(names);
-            let twins: Vec<Twin> = hub
-                .query(&format!("SELECT * FROM devices WHERE {condition}"))
-                .await?;
-            for twin in &twins {
-                arrive(rows, twin, wanted);
-            }
+        for twin in &twins_of(hub, &waiting).await? {
+            arrive(rows, twin, wanted);
         }
         if rows.iter().all(|row| row.progress != Progress::Accepted) {
             return Ok(true);
@@ -175,6 +187,20 @@ pub(in crate::commands) async fn until_there(
         }
         tokio::time::sleep_until(ends.min(Instant::now() + LOOK_AGAIN)).await;
     }
+}
+
+/// The twins of doors by name.
+pub(in crate::commands) async fn twins_of(
+    hub: &HubClient,
+    names: &[DeviceId],
+) -> Result<Vec<Twin>, ClientError> {
+    let mut twins = Vec::new();
+    for names in names.chunks(NAMES_IN_QUERY) {
+        let condition = target::any_of_these(names);
+        let query = format!("SELECT * FROM devices WHERE {condition}");
+        twins.extend(hub.query::<Twin>(&query).await?);
+    }
+    Ok(twins)
 }
 
 /// Takes a door that accepted as there when that is what it reports now.

@@ -8,9 +8,10 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
 use iothub_protocol::ErrorCode;
-use iothub_protocol::twin::{ConnectionState, Twin};
+use iothub_protocol::twin::{Twin, TwinPatch};
 
 use crate::cli::twin::EditArgs;
+use crate::commands::acknowledge;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::printer::{Format, Printer, printable, talk, talk_styled};
@@ -45,13 +46,14 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         Err(error) => return Err(file.kept(error)),
     };
     tell(&written, &session.printer)?;
-    Ok(ExitStatus::Success)
+    let patch = written.patch.desired.values();
+    acknowledge::of_one(&written.twin, patch, args.deadline, session).await
 }
 
 /// A twin that was written.
 struct Written {
     twin: Twin,
-    touches_desired: bool,
+    patch: TwinPatch,
 }
 
 /// Lets the person edit the file and writes what was changed there, if anything. The errors do not say where the file is.
@@ -80,6 +82,7 @@ async fn edit_and_write(
             .next(format!("doorctl twin edit {id}"))
             .into());
     };
+    acknowledge::warn_of(change.patch.desired.values(), &session.printer);
     let diff = shown(change.diff.trim_end(), Printer::colours_talk());
     if args.yes {
         session.printer.say_styled(&diff);
@@ -121,7 +124,7 @@ async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Resul
     match written.await {
         Ok(twin) => Ok(Written {
             twin,
-            touches_desired: change.touches_desired,
+            patch: change.patch.clone(),
         }),
         Err(error) if error.code() == Some(ErrorCode::PreconditionFailed) => {
             Err(Failure::new(format!(
@@ -148,9 +151,6 @@ fn tell(written: &Written, printer: &Printer) -> anyhow::Result<()> {
         "{}: desired version {version}, etag {}",
         twin.device_id, twin.etag
     ));
-    if written.touches_desired && twin.connection_state == ConnectionState::Disconnected {
-        printer.say("the door is offline and reads this when it connects");
-    }
     if printer.format() != Format::Table {
         printer.document(twin).context("cannot print the twin")?;
     }

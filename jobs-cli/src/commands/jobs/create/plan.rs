@@ -14,6 +14,7 @@ use rand::Rng as _;
 
 use super::refuse_unknown;
 use crate::cli::jobs::ScheduleArgs;
+use crate::cli::twin::ACKNOWLEDGED_WITHIN;
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ pub(in crate::commands) struct Plan {
     at: At,
     max_execution: Duration,
     watch: bool,
+    /// How long doors may take to acknowledge what is desired.
+    pub(in crate::commands::jobs) acknowledged_within: Duration,
 }
 
 impl Plan {
@@ -59,6 +62,7 @@ impl Plan {
             at,
             max_execution: schedule.max_execution,
             watch: schedule.watch,
+            acknowledged_within: ACKNOWLEDGED_WITHIN,
         })
     }
 
@@ -132,7 +136,7 @@ impl Plan {
         }
         let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         if self.watch {
-            return wait::watch_all(&ids, None, wanted, session).await;
+            return wait::watch_all(&ids, None, self.acknowledged_within, wanted, session).await;
         }
         match (printer.format(), &jobs[..]) {
             (Format::Table, _) => {

@@ -24,8 +24,6 @@ pub(super) struct Change {
     pub(super) patch: TwinPatch,
     /// The same for people.
     pub(super) diff: String,
-    /// Whether the door is to hear of it.
-    pub(super) touches_desired: bool,
 }
 
 /// Why an edited text cannot be sent.
@@ -72,7 +70,6 @@ impl Draft {
         let (before, after) = texts.map_err(|error| Mistake(error.to_string()))?;
         let diff = TextDiff::from_lines(&before, &after);
         Ok(Some(Change {
-            touches_desired: patch.desired != SectionPatch::Absent,
             diff: diff.unified_diff().context_radius(CONTEXT).to_string(),
             patch,
         }))
@@ -214,7 +211,7 @@ mod tests {
         let change = draft().change(edited.as_bytes()).unwrap().unwrap();
         let lines = "-    \"wing\": \"east\",\n+    \"wing\": \"west\",\n";
         assert!(change.diff.contains(lines), "{}", change.diff);
-        assert!(!change.touches_desired);
+        assert_eq!(change.patch.desired, SectionPatch::Absent);
     }
 
     #[test]

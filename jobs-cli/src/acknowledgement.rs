@@ -1,0 +1,328 @@
+//! What became of desired properties, by what a door reports of them: `{value, ac, av, ad}`. Read leniently: a twin may be any device's.
+
+use door_core::Setting;
+use iothub_protocol::twin::{Object, Twin};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::printer::plain;
+use crate::suggest;
+
+/// Desired properties that every door acknowledges.
+const OF_DOORS: [&str; 4] = ["building", "floor", "mode", "settings"];
+
+/// The longest reason that is shown, in characters.
+const MAX_REASON: usize = 200;
+
+/// How a desired property stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "state", content = "reason")]
+pub(crate) enum Standing {
+    /// The door does as is desired.
+    Applied,
+    /// It does not, and says why.
+    Refused(String),
+    /// It has not answered yet.
+    Pending,
+}
+
+/// A desired property, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Wish {
+    /// `floor`, `settings.strikeTime`.
+    pub(crate) key: String,
+    #[serde(flatten)]
+    pub(crate) standing: Standing,
+}
+
+impl Wish {
+    /// `floor is refused: expected ...`.
+    pub(crate) fn told(&self) -> String {
+        let key = &self.key;
+        match &self.standing {
+            Standing::Applied => format!("{key} is applied"),
+            Standing::Refused(reason) => format!("{key} is refused: {reason}"),
+            Standing::Pending => format!("{key} is not applied yet"),
+        }
+    }
+}
+
+/// How the desired properties of a door stand that it acknowledges; with `patch`, those that it changed.
+pub(crate) fn wishes(twin: &Twin, patch: Option<&Object>) -> Vec<Wish> {
+    let (desired, reported) = (&twin.properties.desired, &twin.properties.reported.values);
+    let mut wishes = Vec::new();
+    for key in patch.unwrap_or(&desired.values).keys() {
+        if !is_acknowledged(key, reported) {
+            continue;
+        }
+        let (wanted, answer) = (desired.values.get(key), reported.get(key));
+        let stamps = desired.metadata.get(key);
+        let mut wish = |key: String, wanted, stamps, answer| {
+            wishes.push(Wish {
+                key,
+                standing: standing(wanted, written(stamps, desired.version), answer),
+            });
+        };
+        let changed = patch.and_then(|patch| patch.get(key)).or(wanted);
+        match changed.and_then(Value::as_object) {
+            // Acknowledged one by one, unless the whole was refused.
+            Some(changed) if key == "settings" => {
+                for name in changed.keys() {
+                    let whole = answer.filter(|answer| answer.get("ac").is_some());
+                    wish(
+                        format!("{key}.{name}"),
+                        wanted.and_then(|wanted| wanted.get(name)),
+                        stamps.and_then(|stamps| stamps.get(name)),
+                        whole.or_else(|| answer?.get(name)),
+                    );
+                }
+            }
+            _ => wish(key.clone(), wanted, stamps, answer),
+        }
+    }
+    wishes
+}
+
+/// Those that are not as desired, each in words.
+pub(crate) fn amiss(twin: &Twin) -> Vec<Wish> {
+    let mut wishes = wishes(twin, None);
+    wishes.retain(|wish| wish.standing != Standing::Applied);
+    wishes
+}
+
+/// Keys of a patch that are only stored: no door is known to acknowledge them.
+pub(crate) fn only_stored<'a>(patch: &'a Object, twin: &Twin) -> Vec<&'a str> {
+    let reported = &twin.properties.reported.values;
+    let keys = patch.keys().map(String::as_str);
+    keys.filter(|key| !is_acknowledged(key, reported)).collect()
+}
+
+/// Keys of a patch that doors do not know and that look like a slip of the fingers, in words.
+pub(crate) fn misspelt(patch: &Object) -> Vec<String> {
+    let mut told = Vec::new();
+    for (key, value) in patch {
+        if OF_DOORS.contains(&key.as_str()) {
+            let settings = value.as_object().filter(|_| key == "settings");
+            for name in settings.into_iter().flat_map(|settings| settings.keys()) {
+                if let Err(expected) = Setting::from_name(name) {
+                    let known = expected.rsplit("one of ").next().unwrap_or_default();
+                    let meant = suggest::closest(name, known.split(", "));
+                    told.push(format!(
+                        "`settings.{name}`: {expected}{}",
+                        did_you_mean(meant)
+                    ));
+                }
+            }
+        } else if let Some(meant) = suggest::closest(key, OF_DOORS) {
+            told.push(format!(
+                "`{key}` is no desired property that doors know{}",
+                did_you_mean(Some(meant))
+            ));
+        }
+    }
+    told
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"))
+}
+
+/// Doors acknowledge their own four; what else has been acknowledged once will be again.
+fn is_acknowledged(key: &str, reported: &Object) -> bool {
+    let answer = reported.get(key);
+    OF_DOORS.contains(&key)
+        || answer.is_some_and(|answer| answer.get("ac").is_some() && answer.get("av").is_some())
+}
+
+/// The version of the desired properties that wrote a value: the newest stamp on it or below it.
+fn written(stamps: Option<&Value>, version: u64) -> u64 {
+    fn newest(stamps: &Value) -> Option<u64> {
+        let below = stamps.as_object()?.iter();
+        let below = below.filter_map(|(key, value)| match key.as_str() {
+            "$lastUpdatedVersion" => value.as_u64(),
+            _ => newest(value),
+        });
+        below.max()
+    }
+    stamps.and_then(newest).unwrap_or(version)
+}
+
+fn standing(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> Standing {
+    let answer = answer.filter(|answer| !answer.is_null());
+    let number = |name: &str| answer.and_then(|answer| answer.get(name)?.as_u64());
+    let is_of_it = number("av").is_some_and(|av| av >= written);
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_null()) else {
+        // Of what is desired no more, a door reports nothing.
+        return match answer.is_none() || is_of_it {
+            true => Standing::Applied,
+            false => Standing::Pending,
+        };
+    };
+    // A value that was written again is not acknowledged again: the door holds it.
+    let is_held = answer.and_then(|answer| answer.get("value")) == Some(wanted);
+    match number("ac") {
+        Some(202) => Standing::Pending,
+        Some(200..=299) if is_of_it || is_held => Standing::Applied,
+        Some(300..) if is_of_it => {
+            let reason = answer.and_then(|answer| answer.get("ad"));
+            let reason = reason.map_or("no reason given".to_owned(), plain);
+            Standing::Refused(reason.chars().take(MAX_REASON).collect())
+        }
+        _ => Standing::Pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn twin(desired: &Value, reported: &Value) -> Twin {
+        let stamp = json!({"$lastUpdatedVersion": 5});
+        let mut wanted = desired.clone();
+        wanted["$version"] = json!(7);
+        wanted["$metadata"] = json!({"floor": stamp, "colour": stamp, "settings": {"strikeTime": stamp, "settleTime": stamp}});
+        // What is not there has no stamp.
+        let is_there = |key: &str| desired.get(key).is_some();
+        let stamps = wanted["$metadata"].as_object_mut().unwrap();
+        stamps.retain(|key, _| is_there(key));
+        let mut answered = reported.clone();
+        answered["$version"] = json!(3);
+        serde_json::from_value(json!({
+            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4,
+            "properties": {"desired": wanted, "reported": answered},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_became_of_a_desired_property_is_what_the_door_acknowledged() {
+        let floor = json!({"floor": 3});
+        let refused = "floor is refused: expected a number";
+        for (desired, reported, expected) in [
+            (
+                &floor,
+                json!({"floor": {"value": 3, "ac": 200, "av": 5}}),
+                &["floor is applied"][..],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 3, "ac": 200, "av": 6}}),
+                &["floor is applied"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 2, "ac": 200, "av": 4}}),
+                &["floor is not applied yet"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 3, "ac": 200, "av": 4}}),
+                &["floor is applied"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 2, "ac": 400, "av": 5, "ad": "expected a number"}}),
+                &[refused],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 2, "ac": 400, "av": 4, "ad": "older"}}),
+                &["floor is not applied yet"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 3, "ac": 500, "av": 5, "ad": "lost"}}),
+                &["floor is refused: lost"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"ac": 400, "av": 5}}),
+                &["floor is refused: no reason given"],
+            ),
+            (
+                &floor,
+                json!({"floor": {"value": 3, "ac": 202, "av": 5}}),
+                &["floor is not applied yet"],
+            ),
+            (&floor, json!({}), &["floor is not applied yet"]),
+            (&floor, json!({"floor": 3}), &["floor is not applied yet"]),
+            (&json!({"floor": null}), json!({}), &["floor is applied"]),
+            (
+                &json!({"floor": null}),
+                json!({"floor": {"value": 3, "ac": 200, "av": 5}}),
+                &["floor is not applied yet"],
+            ),
+            // Any key that was acknowledged before; others are only stored.
+            (
+                &json!({"colour": "red"}),
+                json!({"colour": {"value": "blue", "ac": 200, "av": 4}}),
+                &["colour is not applied yet"],
+            ),
+            (&json!({"colour": "red"}), json!({"colour": "red"}), &[]),
+            (&json!({"colour": "red"}), json!({}), &[]),
+            // Settings one by one, or all at once when they are no object.
+            (
+                &json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),
+                json!({"settings": {"strikeTime": {"ac": 400, "av": 5, "ad": "no time"}, "settleTime": {"value": "1s", "ac": 200, "av": 5}}}),
+                &[
+                    "settings.strikeTime is refused: no time",
+                    "settings.settleTime is applied",
+                    "settings.newest is not applied yet",
+                ],
+            ),
+            (
+                &json!({"settings": 5}),
+                json!({"settings": {"ac": 400, "av": 7, "ad": "no object"}}),
+                &["settings is refused: no object"],
+            ),
+        ] {
+            // Null in a patch takes the value away.
+            let patch = desired.as_object().unwrap().clone();
+            let mut stored = desired.clone();
+            stored
+                .as_object_mut()
+                .unwrap()
+                .retain(|_, value| !value.is_null());
+            let twin = twin(&stored, &reported);
+            let told: Vec<String> = wishes(&twin, Some(&patch)).iter().map(Wish::told).collect();
+            assert_eq!(told, expected, "{desired} {reported}");
+            let stored = only_stored(&patch, &twin);
+            assert_eq!(
+                stored.is_empty(),
+                !expected.is_empty(),
+                "{desired} {reported}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_fingers_is_told_before_it_is_stored() {
+        for (patch, expected) in [
+            (
+                json!({"settings": {"strikTime": "5s"}}),
+                Some("did you mean `strikeTime`?"),
+            ),
+            (
+                json!({"settings": {"wholly": "5s"}}),
+                Some("expected one of"),
+            ),
+            (json!({"flor": 3}), Some("did you mean `floor`?")),
+            (
+                json!({"setings": {"strikeTime": "5s"}}),
+                Some("did you mean `settings`?"),
+            ),
+            (
+                json!({"settings": {"strikeTime": "5s"}, "floor": 3, "wifi": {"ssid": "x"}}),
+                None,
+            ),
+        ] {
+            let told = misspelt(patch.as_object().unwrap());
+            match expected {
+                Some(part) => assert!(told[0].contains(part), "{patch}: {told:?}"),
+                None => assert!(told.is_empty(), "{patch}: {told:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Waiting until doors have acknowledged what is desired of them.
+
+use std::time::Duration;
+
+use doorctl::{ClientError, HubClient};
+use iothub_protocol::DeviceId;
+use iothub_protocol::twin::{ConnectionState, Object, Twin};
+use tokio::time::Instant;
+
+use super::jobs::follow::Ended;
+use super::jobs::wait;
+use super::many;
+use crate::acknowledgement::{Standing, Wish, misspelt, only_stored, wishes};
+use crate::exit_status::ExitStatus;
+use crate::outcome::{OutcomeRow, Progress};
+use crate::printer::{Printer, printable};
+use crate::session::Session;
+
+/// How often few doors are looked at again; many take queries, of which Azure allows 20 a minute.
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
+const LOOK_AGAIN_AT_MANY: Duration = Duration::from_secs(4);
+
+/// Doors that are read one by one: queries lag behind on Azure.
+const FEW: usize = 10;
+
+/// Warns of keys that are probably misspelt.
+pub(super) fn warn_of(patch: Option<&Object>, printer: &Printer) {
+    for told in patch.into_iter().flat_map(misspelt) {
+        printer.warn(printable(&told));
+    }
+}
+
+/// Waits for one door's answer to a change of its desired properties, and says what it is.
+pub(super) async fn of_one(
+    twin: &Twin,
+    patch: Option<&Object>,
+    within: Duration,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let Some(patch) = patch else {
+        return Ok(ExitStatus::Success);
+    };
+    let ends = Instant::now() + within;
+    let mut twin = twin.clone();
+    while is_waiting(&twin, patch) && Instant::now() < ends {
+        tokio::select! {
+            () = tokio::time::sleep_until(ends.min(Instant::now() + LOOK_AGAIN)) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),
+        }
+        twin = session.hub.twin(&twin.device_id).await?;
+    }
+    let (progress, told) = outcome(&twin, patch);
+    session
+        .printer
+        .say(printable(&format!("{}: {told}", twin.device_id)));
+    Ok(match progress {
+        Progress::Failed => ExitStatus::Incomplete,
+        // Nobody wanted to wait.
+        Progress::Accepted if within.is_zero() => ExitStatus::Success,
+        Progress::Accepted => ExitStatus::Deadline,
+        _ => ExitStatus::Success,
+    })
+}
+
+/// Waits for the doors of twin jobs that are over, and says of each what became of it.
+pub(super) async fn of_jobs(
+    ended: &mut [Ended],
+    ends: Instant,
+    session: &Session,
+) -> Result<(), ClientError> {
+    for Ended { job, rows } in ended {
+        let patch = job
+            .update_twin
+            .as_ref()
+            .and_then(|patch| patch.desired.values());
+        if let Some(patch) = patch.filter(|patch| !patch.is_empty()) {
+            until_answered(rows, patch, ends, &session.hub).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn until_answered(
+    rows: &mut [OutcomeRow],
+    patch: &Object,
+    ends: Instant,
+    hub: &HubClient,
+) -> Result<(), ClientError> {
+    let mut waiting: Vec<DeviceId> = rows
+        .iter()
+        .filter(|row| row.progress == Progress::Reached)
+        .filter_map(|row| row.door.parse().ok())
+        .collect();
+    loop {
+        let mut still = Vec::new();
+        for twin in read(&waiting, hub).await? {
+            if is_waiting(&twin, patch) {
+                still.push(twin.device_id.clone());
+            }
+            let name = twin.device_id.as_str();
+            if let Some(row) = rows.iter_mut().find(|row| row.door == name) {
+                (row.progress, row.outcome) = outcome(&twin, patch);
+            }
+        }
+        if still.is_empty() || Instant::now() >= ends {
+            return Ok(());
+        }
+        let wait = match still.len() > FEW {
+            true => LOOK_AGAIN_AT_MANY,
+            false => LOOK_AGAIN,
+        };
+        waiting = still;
+        tokio::time::sleep_until(ends.min(Instant::now() + wait)).await;
+    }
+}
+
+/// The twins of these doors; a door that is gone has none.
+async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
+    if doors.len() > FEW {
+        return wait::twins_of(hub, doors).await;
+    }
+    let names = doors.iter().map(|door| (door.clone(), ()));
+    let read = many::each(
+        names,
+        hub,
+        |hub, name, ()| async move { hub.twin(&name).await },
+    );
+    let mut twins = Vec::new();
+    for (_, twin) in read.await {
+        match twin {
+            Ok(twin) => twins.push(twin),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(twins)
+}
+
+/// Whether an answer may come soon: a door that is away reads what is desired when it comes back.
+fn is_waiting(twin: &Twin, patch: &Object) -> bool {
+    let pending = |wish: &Wish| wish.standing == Standing::Pending;
+    twin.connection_state == ConnectionState::Connected
+        && wishes(twin, Some(patch)).iter().any(pending)
+}
+
+/// What became of a change, and in words.
+fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
+    let wishes = wishes(twin, Some(patch));
+    let any = |of: fn(&Standing) -> bool| wishes.iter().any(|wish| of(&wish.standing));
+    let (refused, pending) = (
+        any(|standing| matches!(standing, Standing::Refused(_))),
+        any(|standing| *standing == Standing::Pending),
+    );
+    let mut told: Vec<String> = wishes.iter().map(Wish::told).collect();
+    let stored = only_stored(patch, twin);
+    if !stored.is_empty() {
+        let verb = if stored.len() == 1 { "is" } else { "are" };
+        told.push(format!(
+            "{} {verb} stored, which this door does not acknowledge",
+            stored.join(", ")
+        ));
+    }
+    let progress = match (refused, pending) {
+        (true, _) => Progress::Failed,
+        (false, true) => Progress::Accepted,
+        (false, false) => Progress::Reached,
+    };
+    if pending && twin.connection_state == ConnectionState::Disconnected {
+        told.push("the door is offline and reads this when it connects".to_owned());
+    }
+    (progress, told.join("; "))
+}
