@@ -110,8 +110,8 @@ fn a_twin_job_changes_the_doors_that_a_condition_finds() {
             "tags.wing = 'east'",
             "--watch",
         ])
-        .expect(0)
-        .says(&["2 doors match now", "2 changed"]);
+        .expect(3)
+        .says(&["2 doors match now", "0 changed, 2 accepted"]);
     let floors: Vec<Value> = operator
         .json(&["devices", "list"])
         .as_array()
