@@ -249,7 +249,13 @@ fn a_wait_ends_when_its_device_is_online_for_methods() {
             waited: Duration::from_secs(seconds),
         })
     };
-    let rows: [(&[Subscription], &[Subscription], u64, Option<CallOutcome>); 5] = [
+    type Row<'a> = (
+        &'a [Subscription],
+        &'a [Subscription],
+        u64,
+        Option<CallOutcome>,
+    );
+    let rows: [Row<'_>; 5] = [
         (&METHODS, &METHODS, 20, None),
         (&[], &METHODS, 20, None),
         (&OTHER, &METHODS, 20, None),
