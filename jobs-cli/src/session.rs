@@ -4,6 +4,7 @@ use std::env;
 use std::time::Duration;
 
 use doorctl::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
+use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::tz::TimeZone;
@@ -76,6 +77,18 @@ impl Session {
         .next(next)
         .status(ExitStatus::Refused)
         .into())
+    }
+
+    /// Warns of a keyword that a query names without brackets: door-hub takes it, Azure IoT Hub refuses it.
+    pub(crate) async fn warn_of_keyword(&self, text: &str) -> Result<(), ClientError> {
+        if let Some(word) = query::bare_keyword(text) {
+            if !self.hub.is_door_hub().await? {
+                self.printer.warn(format!(
+                    "{word} is a keyword: Azure IoT Hub takes it as a name in double brackets only, as in tags.[[{word}]]"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What time it is by the hub's clock, where the person is.

@@ -140,6 +140,7 @@ impl Target {
     pub(crate) async fn twins(&self, session: &Session) -> Result<Vec<Twin>, ClientError> {
         let mut twins = Vec::new();
         for query in self.queries() {
+            session.warn_of_keyword(&query).await?;
             twins.extend(session.hub.query::<Twin>(&query).await?);
         }
         Ok(twins)
@@ -147,6 +148,9 @@ impl Target {
 
     /// How many there are: few are read, many are counted by the hub.
     pub(crate) async fn find(&self, session: &Session) -> anyhow::Result<Found> {
+        if let Some(condition) = self.parts.first() {
+            session.warn_of_keyword(condition).await?;
+        }
         if let [condition] = &self.parts[..] {
             let query = query_for(condition);
             let page: Page<Twin> = session.hub.query_page(&query, None).await?;
@@ -189,6 +193,9 @@ impl Pages {
             return Ok(None);
         };
         let continuation = self.continuation.as_deref();
+        if continuation.is_none() {
+            session.warn_of_keyword(query).await?;
+        }
         let page: Page<Twin> = session.hub.query_page(query, continuation).await?;
         self.continuation = page.continuation;
         if self.continuation.is_none() {

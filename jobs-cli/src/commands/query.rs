@@ -29,6 +29,7 @@ const DEVICE_JOB: [&str; 10] = [
 /// Asks, and prints what comes.
 pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let query = check(&args.text)?;
+    session.warn_of_keyword(&args.text).await?;
     let printer = &session.printer;
     let mut answer = Answer::new(&query, printer);
     let mut continuation = None;

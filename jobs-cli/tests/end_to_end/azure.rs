@@ -335,6 +335,29 @@ fn what_only_door_hub_takes_is_refused_in_the_words_of_azure() {
 }
 
 #[test]
+fn a_keyword_without_brackets_is_warned_of_on_azure_alone() {
+    let lab = Lab::new();
+    let lines = [
+        "query 'SELECT * FROM devices WHERE tags.group = 1'",
+        "devices list --where 'tags.group = 1'",
+        "jobs lock --where 'tags.group = 1'",
+    ];
+    let warning = "as in tags.[[group]]";
+    for line in &lines[..2] {
+        let ours = run(&lab, line);
+        assert!(!ours.stderr.contains(warning), "{line}: {}", ours.stderr);
+    }
+    let _azure = Azure::before(&lab, Queries::AZURE);
+    for line in lines {
+        let theirs = run(&lab, line);
+        assert!(theirs.stderr.contains(warning), "{line}: {}", theirs.stderr);
+    }
+    let bracketed = "query 'SELECT * FROM devices WHERE tags.[[group]] = 1'";
+    let taken = run(&lab, bracketed).expect(0);
+    assert!(!taken.stderr.contains("keyword"), "{}", taken.stderr);
+}
+
+#[test]
 fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
