@@ -113,6 +113,7 @@ impl Agent {
         };
         report_damages(&storage, &restored, clock.clone());
         let stop = CancellationToken::new();
+        let config_problem = watch::Sender::new(problem_of(&config.problems));
         let desired = saved.as_ref().map(SavedDoor::desired);
         let (controller, controller_task) = controller::spawn(ControllerParts {
             door,
@@ -148,6 +149,7 @@ impl Agent {
                 controller::boot_id().as_str(),
             ),
             machine: machine.clone(),
+            config_problem: config_problem.subscribe(),
             door_clock: Clock::new(config.board.clock_trust()),
         });
         Ok(RunningAgent {
@@ -156,8 +158,10 @@ impl Agent {
                 controller: controller.snapshot(),
                 link: cloud.status(),
                 disk: storage.disk(),
+                config: config_problem.subscribe(),
                 storage,
             },
+            config_problem,
             controller,
             controller_task,
             cloud,
@@ -188,6 +192,7 @@ pub struct RunningAgent {
     controller_task: JoinHandle<()>,
     cloud: Cloud,
     tls: Arc<TlsCache>,
+    config_problem: watch::Sender<Option<String>>,
     reboot: watch::Receiver<Option<Wanted>>,
     sim: Option<SimHandle>,
     stop: CancellationToken,
@@ -271,6 +276,11 @@ impl RunningAgent {
         }))
     }
 
+    /// Tells in status and reported properties what the configuration says that is not allowed.
+    pub fn set_config_problems(&self, problems: &[String]) {
+        self.config_problem.send_replace(problem_of(problems));
+    }
+
     /// Drains: answers what is in flight, tells the hub, de-energises, writes everything to disk.
     pub async fn shutdown(self) {
         let device = &self.snapshots.device;
@@ -288,6 +298,10 @@ impl RunningAgent {
             error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
         }
     }
+}
+
+fn problem_of(problems: &[String]) -> Option<String> {
+    (!problems.is_empty()).then(|| problems.join("; "))
 }
 
 /// Waits until a reboot was accepted and its answer is on its way.

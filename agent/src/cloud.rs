@@ -115,6 +115,8 @@ pub(crate) struct CloudParts {
     /// Value of the reported property `device.bootReason`.
     pub(crate) boot_reason: Value,
     pub(crate) machine: Machine,
+    /// Value of the reported property `device.config.problem`.
+    pub(crate) config_problem: watch::Receiver<Option<String>>,
     /// The time, for what the link itself records.
     pub(crate) door_clock: Clock,
 }
@@ -162,6 +164,7 @@ impl Cloud {
             link: status.clone(),
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
+            config_problem: parts.config_problem,
             desired: Desired::new(parts.place, parts.desired, parts.configured),
         });
         let driver = Driver {

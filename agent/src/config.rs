@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod layers;
 mod schema;
+mod times;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::gpio::BoardConfig;
 use crate::reboot;
 
 pub use error::ConfigError;
-use layers::Layers;
+use layers::{Layers, Rules};
 use value::Period;
 
 /// Port of MQTT over TLS.
@@ -51,6 +52,8 @@ pub struct AgentConfig {
     pub log_level: LevelFilter,
     /// Where to ask for a reboot of the machine; see [`crate::reboot`]. Without it there is none.
     pub reboot_directory: Option<PathBuf>,
+    /// What its files say that is not allowed, though version 0.1 took it, and what is used in its place.
+    pub problems: Vec<String>,
 }
 
 /// The hub and how to reach it.
@@ -132,6 +135,7 @@ impl AgentConfig {
             state: StateConfig::new(state_directory),
             log_level: LevelFilter::Info,
             reboot_directory: None,
+            problems: Vec::new(),
         }
     }
 
@@ -140,8 +144,20 @@ impl AgentConfig {
     /// # Errors
     /// The first thing that is wrong, with its place, key, value and what was expected.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_by(path, Rules::Strict)
+    }
+
+    /// Reads the same for a door that is to run now: what version 0.1 took is taken, as near to it as is allowed, and told in `problems`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place, key, value and what was expected.
+    pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_by(path, Rules::AsBefore)
+    }
+
+    fn load_by(path: &Path, rules: Rules) -> Result<Self, ConfigError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let mut config = Self::load_from(path, environment(), credentials.as_deref())?;
+        let mut config = Self::load_from(path, environment(), credentials.as_deref(), rules)?;
         // What the service manager has made for us is where we may write; see `StateDirectory=` in systemd.exec(5).
         if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
             config.state.directory = PathBuf::from(directory);
@@ -155,7 +171,7 @@ impl AgentConfig {
     /// # Errors
     /// The first thing that would keep that start from succeeding.
     pub fn load_for_service(path: &Path) -> Result<Self, ConfigError> {
-        let layers = Layers::read(path, environment())?;
+        let mut layers = Layers::read(path, environment(), Rules::Strict)?;
         let handed_over = path.with_extension("connection-string");
         let file = if handed_over.exists() {
             Some(handed_over)
@@ -163,7 +179,7 @@ impl AgentConfig {
             connection_file(path, &layers)
         };
         let connection = connection::read(path, file.as_deref(), None)?;
-        Self::judge(path, &layers, connection, None)
+        Self::judge(path, &mut layers, connection, None)
     }
 
     /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does not keep anyone from de-energising it.
@@ -171,14 +187,15 @@ impl AgentConfig {
     /// # Errors
     /// The first thing that is wrong with that table, or a file that is not TOML at all.
     pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigError> {
-        Self::load_board_from(path, environment())
+        Self::load_board_from(path, environment(), Rules::AsBefore)
     }
 
     fn load_board_from(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
+        rules: Rules,
     ) -> Result<BoardConfig, ConfigError> {
-        let layers = Layers::read_table(path, "board", environment)?;
+        let layers = Layers::read_table(path, "board", environment, rules)?;
         match &layers.document.board {
             Some(board) => Ok(board.clone()),
             None => Err(layers.invalid("board.kind", format!("missing, expected {BOARD_KINDS}"))),
@@ -190,13 +207,12 @@ impl AgentConfig {
     /// # Errors
     /// The first thing that is wrong with those tables, or a file that is not TOML at all.
     pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigError> {
-        let board = Self::load_board(path)?;
-        let layers = Layers::read_table(path, "strike", environment())?;
+        let rules = Rules::Strict;
+        let board = Self::load_board_from(path, environment(), rules)?;
+        let mut layers = Layers::read_table(path, "strike", environment(), rules)?;
         let strike = strike(&layers)?;
-        let settings = Layers::read_table(path, "door", environment())?
-            .document
-            .door;
-        fits(&layers, &board, strike, settings)?;
+        let settings = door(&mut Layers::read_table(path, "door", environment(), rules)?)?;
+        fits(&mut layers, &board, strike, settings)?;
         Ok((board, strike))
     }
 
@@ -205,7 +221,7 @@ impl AgentConfig {
     /// # Errors
     /// The first thing that is wrong with that table, or a file that is not TOML at all.
     pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
-        let layers = Layers::read_table(path, "state", environment())?;
+        let layers = Layers::read_table(path, "state", environment(), Rules::AsBefore)?;
         Ok(match &layers.document.state.directory {
             Some(directory) => path.parent().unwrap_or(Path::new("")).join(directory),
             None => Self::service_state(path),
@@ -222,11 +238,12 @@ impl AgentConfig {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
         credentials_directory: Option<&Path>,
+        rules: Rules,
     ) -> Result<Self, ConfigError> {
-        let layers = Layers::read(path, environment)?;
+        let mut layers = Layers::read(path, environment, rules)?;
         let file = connection_file(path, &layers);
         let connection = connection::read(path, file.as_deref(), credentials_directory)?;
-        Self::judge(path, &layers, connection, credentials_directory)
+        Self::judge(path, &mut layers, connection, credentials_directory)
     }
 
     /// Reads `text` as the configuration in the file `path`, with `variables` over it; the connection string is given.
@@ -236,17 +253,18 @@ impl AgentConfig {
         variables: impl Iterator<Item = (String, String)>,
         connection: DeviceConnectionString,
     ) -> Result<Self, ConfigError> {
-        let layers = Layers::read_text(path, text, variables)?;
-        Self::judge(path, &layers, connection, None)
+        let mut layers = Layers::read_text(path, text, variables)?;
+        Self::judge(path, &mut layers, connection, None)
     }
 
     /// Turns what the layers say into types.
     fn judge(
         path: &Path,
-        layers: &Layers,
+        layers: &mut Layers,
         connection: DeviceConnectionString,
         credentials_directory: Option<&Path>,
     ) -> Result<Self, ConfigError> {
+        let door = door(layers)?;
         let home = path.parent().unwrap_or(Path::new(""));
         let document = &layers.document;
         let hub = hub(layers, connection, home, credentials_directory)?;
@@ -266,21 +284,21 @@ impl AgentConfig {
         let strike = strike(layers)?;
         let board = document.board.clone();
         let board = board.ok_or_else(|| missing(layers, "board.kind", BOARD_KINDS))?;
-        fits(layers, &board, strike, document.door)?;
+        let level = document.log.level;
+        let reboot_directory = match &document.machine.reboot_directory {
+            Some(directory) => home.join(directory),
+            None => PathBuf::from(reboot::DIRECTORY),
+        };
+        fits(layers, &board, strike, door)?;
         Ok(Self {
             hub,
-            door: document.door,
+            door,
             strike,
             board,
             state,
-            log_level: document
-                .log
-                .level
-                .map_or(LevelFilter::Info, |level| level.0),
-            reboot_directory: Some(match &document.machine.reboot_directory {
-                Some(directory) => home.join(directory),
-                None => PathBuf::from(reboot::DIRECTORY),
-            }),
+            log_level: level.map_or(LevelFilter::Info, |level| level.0),
+            reboot_directory: Some(reboot_directory),
+            problems: std::mem::take(&mut layers.problems),
         })
     }
 }
@@ -300,9 +318,26 @@ fn missing(layers: &Layers, key: &str, expected: &str) -> ConfigError {
     layers.invalid(key, format!("missing, expected {expected}"))
 }
 
+/// The table `[door]`: whoever needs longer has at least as long as anybody.
+fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
+    const EXTENDED: &str = "door.extended_strike_time";
+    let mut door = layers.document.door;
+    let (extended, least) = (door.extended_strike_time, door.strike_time);
+    if extended < least {
+        if layers.names(EXTENDED) {
+            let problem = format!(
+                "{extended:?} is shorter than door.strike_time, expected at least {least:?}"
+            );
+            layers.refuse(EXTENDED, problem, &format!("{least:?} is used"))?;
+        }
+        door.extended_strike_time = least;
+    }
+    Ok(door)
+}
+
 /// Checks that board, strike and settings can work together.
 fn fits(
-    layers: &Layers,
+    layers: &mut Layers,
     board: &BoardConfig,
     strike: StrikeConfig,
     settings: DoorSettings,
@@ -312,7 +347,11 @@ fn fits(
         .map_err(|error| layers.invalid("board", error.to_string()))?;
     DoorConfig::new(settings, strike, board.fitted())
         .map(drop)
-        .map_err(|error| layers.invalid("strike", error.to_string()))
+        .map_err(|error| layers.invalid("strike", error.to_string()))?;
+    match DoorConfig::check_egress(settings.egress, &strike) {
+        Ok(()) => Ok(()),
+        Err(error) => layers.refuse("door.egress", error.to_string(), "the door works on"),
+    }
 }
 
 /// The process's environment, as far as it is text.

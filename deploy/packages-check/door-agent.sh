@@ -31,7 +31,9 @@ door() { # door NAME STRIKE
 }
 door lobby 'kind = "hold-strike"
 fail = "secure"'
-door cellar 'kind = "maglock"'
+door cellar 'kind = "maglock"
+[door]
+egress = "hardware-release"'
 for name in lobby cellar; do
     inside systemctl start "door-agent@$name.service"
     for _ in $(seq 100); do
@@ -43,7 +45,9 @@ for name in lobby cellar; do
 done
 mkdir -p "$root/var/lib/door-agent/attic"
 echo 'slots' >"$root/var/lib/door-agent/attic/slots"
-door attic 'kind = "maglock"'
+door attic 'kind = "maglock"
+[door]
+egress = "hardware-release"'
 # Its process is there, but answers nobody.
 sleep 600 &
 echo $! >"$root/run/units/door-agent@attic"

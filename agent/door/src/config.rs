@@ -344,6 +344,23 @@ impl DoorConfig {
         })
     }
 
+    /// Checks what `[door] egress` says against what the strike does without power.
+    ///
+    /// # Errors
+    /// When nobody gets out the way it says, or it has to say and does not.
+    pub fn check_egress(egress: Option<Egress>, strike: &StrikeConfig) -> Result<(), ConfigError> {
+        let kind = strike.kind.name();
+        let stays = |rest| Err(ConfigError::HardwareReleasesNothing { kind, rest });
+        match (egress, strike.rest()) {
+            (Some(Egress::HardwareRelease), Rest::Stays) => stays("stays as it is"),
+            (Some(Egress::HardwareRelease), Rest::Locked) => stays("is locked"),
+            (None, _) if strike.kind == StrikeKind::Maglock => {
+                Err(ConfigError::MaglockWithoutEgress)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What holds when no slot is occupied.
     #[must_use]
     pub fn relinquish_default(&self) -> Want {

@@ -19,6 +19,7 @@ pub struct Snapshots {
     pub(super) controller: watch::Receiver<Snapshot>,
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) disk: watch::Receiver<DiskStatus>,
+    pub(super) config: watch::Receiver<Option<String>>,
     pub(super) storage: DoorStorage,
 }
 
@@ -32,6 +33,7 @@ impl Snapshots {
             door: self.controller.borrow().clone(),
             link: self.link.borrow().clone(),
             disk: self.disk.borrow().clone(),
+            config_problem: self.config.borrow().clone(),
             waiting_events: self.storage.waiting_records(),
         }
     }
@@ -51,6 +53,9 @@ pub struct AgentSnapshot {
     pub link: LinkStatus,
     /// How the disk does that keeps its state and events.
     pub disk: DiskStatus,
+    /// What the configuration says that is not allowed, and what is used in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_problem: Option<String>,
     /// Events on disk that the hub has not acknowledged.
     pub waiting_events: u64,
 }
@@ -126,6 +131,9 @@ impl AgentSnapshot {
         }
         for kept in &self.disk.kept_aside {
             writeln!(out, "damaged  {kept}")?;
+        }
+        if let Some(problem) = &self.config_problem {
+            writeln!(out, "config   WRONG {problem}")?;
         }
         writeln!(out, "events   {} waiting", self.waiting_events)?;
         writeln!(out, "version  {}", self.version)

@@ -37,6 +37,7 @@ pub(super) struct Publisher {
     link: watch::Receiver<LinkStatus>,
     start_reason: StartReason,
     boot_reason: Value,
+    config_problem: watch::Receiver<Option<String>>,
     /// Epoch of the times handed to [`Reported`].
     started: Instant,
     client: Option<AsyncClient>,
@@ -90,6 +91,7 @@ pub(super) struct Parts {
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) start_reason: StartReason,
     pub(super) boot_reason: Value,
+    pub(super) config_problem: watch::Receiver<Option<String>>,
     pub(super) desired: Desired,
     /// Where the door is, for whoever else wants to know.
     pub(super) place: watch::Sender<Place>,
@@ -110,6 +112,7 @@ impl Publisher {
             link: parts.link,
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
+            config_problem: parts.config_problem,
             started: Instant::now(),
             client: None,
             desired: parts.desired,
@@ -148,6 +151,7 @@ impl Publisher {
                 Ok(()) = self.answered.changed() => self.reported.commanded(),
                 Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.disk.changed() => {}
+                Ok(()) = self.config_problem.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
                 () = self.wishes.changed() => {}
                 () = sleep_until(wake) => {}
@@ -322,6 +326,7 @@ impl Publisher {
             "clock": clock,
             "link": {"connections": link.connections, "lastProblem": link.last_problem},
             "disk": {"problem": problem},
+            "config": {"problem": *self.config_problem.borrow_and_update()},
         });
         drop(link);
         self.reported.set("device", Some(device));

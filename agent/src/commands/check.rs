@@ -52,7 +52,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 config.state.directory.clone(),
                 AgentConfig::service_state(path),
             ]);
-            check_egress(&report, config.door.egress);
+            check_egress(&report, &config);
             check_state(&report, &config.state.directory, running.as_deref());
             check_saved(&report, &config, path);
             check_pins(&mut report, &config.board, path, running.is_some());
@@ -89,8 +89,9 @@ fn running_in(directories: &[PathBuf; 2]) -> Option<PathBuf> {
         .cloned()
 }
 
-fn check_egress(report: &Report, egress: Option<Egress>) {
-    match egress {
+fn check_egress(report: &Report, config: &AgentConfig) {
+    let fitted = config.board.fitted();
+    match config.door.egress {
         Some(Egress::FreeMechanical) => report.fine(
             "egress",
             "a handle or bar opens the door from inside, whatever this program does",
@@ -98,6 +99,10 @@ fn check_egress(report: &Report, egress: Option<Egress>) {
         Some(Egress::HardwareRelease) => report.fine(
             "egress",
             "exit button and fire release cut the lock's power in hardware: try both while it is locked and this machine cannot see them",
+        ),
+        Some(Egress::None) if config.board.kind != BoardKind::Simulated && (fitted.rex || fitted.fire) => report.note(
+            "egress",
+            "none, though an exit button or a fire release is wired: whoever is to use it is behind this door",
         ),
         Some(Egress::None) => report.note(
             "egress",

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs the door until a signal or a failure ends it.
 pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = AgentConfig::load(path)?;
+    let config = AgentConfig::load_to_run(path)?;
     let door = config.hub.connection.device_id.clone();
     service::init_logging(config.log_level, door.as_str())?;
     // Two workers: a TLS handshake on one does not keep the door waiting.
@@ -27,6 +27,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut signals = Signals::catch()?;
         let shared = Shared::new().context("cannot start the storage thread")?;
+        warn_of(&config);
         let mut agent = Agent::start(config.clone(), &shared).await?;
         let sockets = serve_sockets(&agent, &config.state.directory);
         info!(
@@ -75,10 +76,20 @@ async fn until_ended(
     }
 }
 
+/// Logs what is not as the files say.
+fn warn_of(config: &AgentConfig) {
+    for problem in &config.problems {
+        warn!(
+            "{}: {problem} (`door-agent check` refuses it)",
+            config.hub.connection.device_id
+        );
+    }
+}
+
 /// Reads the settings again and takes up what can be without touching the lock. `config` is what is in force.
 fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     let door = agent.door();
-    let fresh = match AgentConfig::load(path) {
+    let fresh = match AgentConfig::load_to_run(path) {
         Ok(fresh) => fresh,
         Err(error) => {
             let error = anyhow::Error::from(error);
@@ -96,6 +107,8 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
         );
         return;
     }
+    warn_of(&fresh);
+    agent.set_config_problems(&fresh.problems);
     match agent.set_hub(fresh.hub.clone()) {
         Ok(changed) => {
             config.hub = fresh.hub;

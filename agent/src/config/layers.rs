@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use config::{Config, File, FileFormat};
 use serde::Deserialize;
@@ -16,15 +17,37 @@ use toml::de::{DeTable, Deserializer};
 
 use super::error::ConfigError;
 use super::schema::Document;
+use super::times::{self, Limit};
 
 /// What every environment variable of ours starts with.
 pub(crate) const ENVIRONMENT_PREFIX: &str = "DOOR_AGENT__";
+
+/// How a file is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// By what is allowed.
+    Strict,
+    /// By what version 0.1 took, so that no door dies of an upgrade.
+    AsBefore,
+}
 
 /// A configuration as read: the merged document and the layers it came from.
 #[derive(Debug)]
 pub(super) struct Layers {
     pub(super) document: Document,
+    rules: Rules,
+    /// What is not allowed any more, and what is used in its place.
+    pub(super) problems: Vec<String>,
     layers: Vec<Layer>,
+}
+
+/// A time that is not allowed.
+struct WrongTime {
+    key: &'static str,
+    at: Range<usize>,
+    value: Range<usize>,
+    problem: String,
+    nearest: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -41,12 +64,13 @@ impl Layers {
     pub(super) fn read(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
+        rules: Rules,
     ) -> Result<Self, ConfigError> {
         let mut layers = vec![Layer::file(path)?];
         for drop_in in drop_ins(path)? {
             layers.push(Layer::file(&drop_in)?);
         }
-        Self::merge(path, layers, environment)
+        Self::merge(path, layers, environment, rules)
     }
 
     /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that is not TOML, does not matter.
@@ -54,6 +78,7 @@ impl Layers {
         path: &Path,
         name: &str,
         environment: impl Iterator<Item = (String, String)>,
+        rules: Rules,
     ) -> Result<Self, ConfigError> {
         let mut layers = vec![Layer::file(path)?];
         for drop_in in drop_ins(path)? {
@@ -67,6 +92,7 @@ impl Layers {
             path,
             layers,
             environment.filter(|(name, _)| name.starts_with(&prefix)),
+            rules,
         )
     }
 
@@ -81,7 +107,7 @@ impl Layers {
             is_file: true,
             text: text.to_owned(),
         };
-        Self::merge(path, vec![file], environment)
+        Self::merge(path, vec![file], environment, Rules::Strict)
     }
 
     /// Checks each of `layers` and of our variables, and puts them together.
@@ -89,6 +115,7 @@ impl Layers {
         path: &Path,
         mut layers: Vec<Layer>,
         environment: impl Iterator<Item = (String, String)>,
+        rules: Rules,
     ) -> Result<Self, ConfigError> {
         let mut variables: Vec<_> = environment
             .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
@@ -98,7 +125,12 @@ impl Layers {
             layers.push(Layer::variable(name, &value));
         }
         let mut merged = Config::builder();
-        for layer in &layers {
+        let mut problems = Vec::new();
+        for layer in &mut layers {
+            match rules {
+                Rules::Strict => layer.check_times()?,
+                Rules::AsBefore => layer.mend_times(&mut problems),
+            }
             layer.check()?;
             merged = merged.add_source(File::from_str(&layer.text, FileFormat::Toml));
         }
@@ -110,7 +142,37 @@ impl Layers {
                 key: "(all layers together)".to_owned(),
                 problem: error.to_string(),
             })?;
-        Ok(Self { document, layers })
+        Ok(Self {
+            document,
+            rules,
+            problems,
+            layers,
+        })
+    }
+
+    /// What is not allowed: an error, or what is noted with what is `used` in its place.
+    pub(super) fn refuse(
+        &mut self,
+        key: &str,
+        problem: impl Into<String>,
+        used: &str,
+    ) -> Result<(), ConfigError> {
+        let error = self.invalid(key, problem);
+        match self.rules {
+            Rules::Strict => Err(error),
+            Rules::AsBefore => {
+                self.problems.push(format!("{error}; {used}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether any layer says something of `key`.
+    pub(super) fn names(&self, key: &str) -> bool {
+        let path: Vec<_> = key.split('.').collect();
+        self.layers
+            .iter()
+            .any(|layer| layer.locate(&path).is_some())
     }
 
     /// An error about the value of `key` (tables and key joined by dots), placed at the layer that set it last.
@@ -200,6 +262,67 @@ impl Layer {
             key: self.key_at(&span),
             problem: explain(error.message()),
         })
+    }
+
+    /// Refuses times without a unit and beyond their limits.
+    fn check_times(&self) -> Result<(), ConfigError> {
+        match self
+            .wrong_times()
+            .into_iter()
+            .min_by_key(|wrong| wrong.at.start)
+        {
+            None => Ok(()),
+            Some(wrong) => Err(ConfigError::Invalid {
+                place: self.place(&wrong.at),
+                key: wrong.key.to_owned(),
+                problem: wrong.problem,
+            }),
+        }
+    }
+
+    /// Puts the nearest time that is allowed in the place of each that version 0.1 took.
+    fn mend_times(&mut self, problems: &mut Vec<String>) {
+        let mut wrong = self.wrong_times();
+        wrong.sort_by_key(|wrong| std::cmp::Reverse(wrong.value.start));
+        for WrongTime {
+            key,
+            at,
+            value,
+            problem,
+            nearest,
+        } in wrong
+        {
+            let Some(nearest) = nearest else {
+                continue;
+            };
+            let place = self.place(&at);
+            problems.push(format!("{place}: {key}: {problem}; {nearest:?} is used"));
+            let text = format!("\"{}ms\"", nearest.as_millis());
+            self.text.replace_range(value, &text);
+        }
+    }
+
+    fn wrong_times(&self) -> Vec<WrongTime> {
+        let Ok(whole) = DeTable::parse(&self.text) else {
+            return Vec::new();
+        };
+        let judge = |limit: Limit| {
+            let mut table = whole.get_ref();
+            let (parents, last) = limit.key.rsplit_once('.')?;
+            for parent in parents.split('.') {
+                table = table.get(parent)?.get_ref().as_table()?;
+            }
+            let (key, value) = table.iter().find(|(key, _)| key.get_ref() == last)?;
+            let (problem, nearest) = limit.judge(value.get_ref())?;
+            Some(WrongTime {
+                key: limit.key,
+                at: key.span(),
+                value: value.span(),
+                problem,
+                nearest,
+            })
+        };
+        times::limits().filter_map(judge).collect()
     }
 
     fn place(&self, span: &Range<usize>) -> String {

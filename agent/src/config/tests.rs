@@ -45,7 +45,12 @@ impl Home {
         let environment = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        AgentConfig::load_from(&self.path("door.toml"), environment, None)
+        AgentConfig::load_from(&self.path("door.toml"), environment, None, Rules::Strict)
+    }
+
+    fn load_to_run(&self) -> Result<AgentConfig, ConfigError> {
+        let path = self.path("door.toml");
+        AgentConfig::load_from(&path, std::iter::empty(), None, Rules::AsBefore)
     }
 
     /// The error text, with the directory's name taken out.
@@ -141,8 +146,7 @@ fn a_value_of_the_wrong_kind_is_placed_and_told() {
     );
     assert_eq!(
         error(&format!("{HUB}sas_lifetime = 3600\n")),
-        "door.toml:3: hub.sas_lifetime: invalid type: integer `3600`, expected a time with its unit, such as \"250ms\", \
-         \"5s\" or \"1m30s\""
+        "door.toml:3: hub.sas_lifetime: 3600 has no unit, expected from 1ms to 604800s: write \"3600ms\" or \"3600s\""
     );
     assert_eq!(
         error("[log]\nlevel = \"loud\"\n"),
@@ -283,6 +287,7 @@ fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() 
         &home.path("door.toml"),
         std::iter::empty(),
         Some(&home.path("credentials")),
+        Rules::Strict,
     );
     let certificate = config.unwrap().hub.certificate.unwrap();
     assert_eq!(certificate.key, home.path("credentials/key"));
@@ -307,6 +312,7 @@ fn the_credential_serves_and_wins_over_a_file() {
             &home.path("door.toml"),
             std::iter::empty(),
             Some(&home.path("credentials")),
+            Rules::Strict,
         )
         .unwrap();
         assert_eq!(config.hub.connection.device_id.as_ref(), "from-systemd");
@@ -321,22 +327,26 @@ fn the_board_is_read_whatever_is_wrong_beside_it() {
         "[hub]\nmqtt_prot = 1\nconnection_string_file = \"missing\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"1s\"\n[strike]\nkind = \"glue\"\n",
     );
     home.write("door.toml.d/10.toml", "[board]\nbolt_travel = \"2s\"\n");
-    let board = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty()).unwrap();
+    let board =
+        AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty(), Rules::Strict)
+            .unwrap();
     assert_eq!(board.bolt_travel, std::time::Duration::from_secs(2));
 
     home.write("door.toml", "[board]\nkind = \"raspberry-pie\"\n");
-    let error = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty())
-        .unwrap_err()
-        .to_string();
+    let error =
+        AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty(), Rules::Strict)
+            .unwrap_err()
+            .to_string();
     assert!(
         error.contains("board.kind") && error.contains("raspberry-pi"),
         "{error}"
     );
     home.write("door.toml", "[hub]\n");
     fs::remove_file(home.path("door.toml.d/10.toml")).unwrap();
-    let error = AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty())
-        .unwrap_err()
-        .to_string();
+    let error =
+        AgentConfig::load_board_from(&home.path("door.toml"), std::iter::empty(), Rules::Strict)
+            .unwrap_err()
+            .to_string();
     assert!(error.contains("board.kind: missing"), "{error}");
 }
 
@@ -355,5 +365,167 @@ fn no_error_and_no_debug_text_holds_the_key() {
         let error = home.error(&[]);
         assert!(error.starts_with("door.connection-string: "), "{error}");
         assert!(!error.contains(&KEY[..20]), "{error}");
+    }
+}
+
+/// A file that sets one key, with all that the key needs around it.
+fn with_time(key: &str, value: &str) -> Home {
+    let home = Home::new("");
+    let (table, key) = key.rsplit_once('.').unwrap();
+    let setting = match table {
+        "door" => format!("{HUB}[door]\n{key} = {value}\n{DOOR}"),
+        "strike" => format!(
+            "{HUB}[strike]\nkind = \"motor-lock\"\n{key} = {value}\n[board]\nkind = \"simulated\"\n"
+        ),
+        "board" => format!("{HUB}{DOOR}{key} = {value}\n"),
+        "hub" => format!("{HUB}{key} = {value}\n{DOOR}"),
+        inputs => {
+            let input = inputs.strip_prefix("board.").unwrap();
+            let others = ["door", "fire_reset"].map(|other| format!("inputs.{other}"));
+            let mut text = format!(
+                "{HUB}[strike]\nkind = \"motor-lock\"\n[board]\nkind = \"raspberry-pi\"\n\
+                 outputs.throw = {{ pin = 17, active = \"high\" }}\noutputs.retract = {{ pin = 27, active = \"high\" }}\n\
+                 {input} = {{ pin = 5, active = \"low\", bias = \"off\", {key} = {value} }}\n"
+            );
+            for (other, pin) in others.into_iter().zip([6, 7]) {
+                if other != input {
+                    text.push_str(&format!(
+                        "{other} = {{ pin = {pin}, active = \"low\", bias = \"off\" }}\n"
+                    ));
+                }
+            }
+            text
+        }
+    };
+    home.write("door.toml", &setting);
+    home
+}
+
+#[test]
+fn every_time_needs_its_unit_and_has_its_limits() {
+    for limit in times::limits() {
+        let key = limit.key;
+        for number in ["30", "\"30\"", "\" 30 \""] {
+            let text = with_time(key, number).error(&[]);
+            let wanted = format!("{key}: 30 has no unit");
+            assert!(
+                text.contains(&wanted) && text.contains("\"30ms\" or \"30s\""),
+                "{text}"
+            );
+        }
+        let beyond = format!("\"{}ms\"", limit.to.as_millis() + 1);
+        let home = with_time(key, &beyond);
+        if limit.to < Duration::from_secs(604_800) {
+            let text = home.error(&[]);
+            let wanted = format!("expected from {:?} to {:?}", limit.from, limit.to);
+            assert!(text.contains(key) && text.contains(&wanted), "{text}");
+            // Version 0.1 took it, unless it did not fit another time.
+            match home.load_to_run() {
+                Ok(config) => assert!(
+                    config.problems.iter().any(|problem| {
+                        problem.contains(key)
+                            && problem.ends_with(&format!("{:?} is used", limit.to))
+                    }),
+                    "{:?}",
+                    config.problems
+                ),
+                Err(error) => assert!(error.to_string().contains("must be at least"), "{error}"),
+            }
+        }
+        if let Err(error) = with_time(key, &format!("\"{}ms\"", limit.to.as_millis())).load(&[]) {
+            let text = error.to_string();
+            assert!(!text.contains("has no unit"), "{text}");
+            assert!(
+                text.contains("must be at least") || key.starts_with("hub."),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_time_of_the_example_has_its_limits() {
+    let example = include_str!("../../../deploy/examples/lobby-east.toml");
+    let mut found = 0;
+    for line in example.lines() {
+        let Some((key, value)) = line.trim_start_matches("# ").split_once(" = \"") else {
+            continue;
+        };
+        let value = value.split('"').next().unwrap_or_default();
+        let deserializer =
+            serde::de::IntoDeserializer::<serde::de::value::Error>::into_deserializer(value);
+        if !key.contains(' ') && door_core::config::time(deserializer).is_ok() {
+            found += 1;
+            let known = times::limits().any(|limit| limit.key.ends_with(&format!(".{key}")));
+            assert!(known, "{key} has no limits");
+        }
+    }
+    assert!(found >= 14, "{found}");
+}
+
+#[test]
+fn a_longer_time_for_those_who_need_it_is_no_shorter() {
+    let load = |text: &str| Home::new(&format!("{HUB}[door]\n{text}\n")).load(&[]);
+    let error = load("strike_time = \"20s\"\nextended_strike_time = \"10s\"").unwrap_err();
+    assert!(
+        error.to_string().ends_with(
+            "door.extended_strike_time: 10s is shorter than door.strike_time, expected at least 20s"
+        ),
+        "{error}"
+    );
+    let config = load("strike_time = \"20s\"").unwrap();
+    assert_eq!(config.door.extended_strike_time, Duration::from_secs(20));
+}
+
+/// File of version 0.1, what `check` says of it, and what a running door says that it uses.
+#[test]
+fn what_version_0_1_took_runs_and_is_wrong() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
+    let rows: [(&str, &str, &[&str]); 4] = [
+        (
+            "bare-numbers",
+            "sas_lifetime: 3600 has no unit",
+            &[
+                "3600s is used",
+                "7s is used",
+                "4s is used",
+                "debounce: 30 has no unit, expected from 1ms to 1s: write \"30ms\" or \"30s\"; 1s is used",
+            ],
+        ),
+        (
+            "far-times",
+            "strike_time: 3600s, expected from 1ms to 600s",
+            &[
+                "; 600s is used",
+                "settle_time: 300s, expected from 1ms to 60s; 60s is used",
+                "86400s is used",
+                "extended_strike_time: 10s is shorter",
+            ],
+        ),
+        (
+            "hardware-release",
+            "motor-lock, which stays as it is without power",
+            &["the door works on"],
+        ),
+        (
+            "maglock",
+            "[door] egress is missing",
+            &["the door works on"],
+        ),
+    ];
+    for (name, wrong, used) in rows {
+        let text = fs::read_to_string(fixtures.join(format!("{name}.toml"))).unwrap();
+        let home = Home::new("");
+        home.write("door.toml", &text);
+        let refused = home.error(&[]);
+        assert!(refused.contains(wrong), "{name}: {refused}");
+        let config = home.load_to_run().unwrap();
+        for used in used {
+            let told = config.problems.iter().any(|problem| problem.contains(used));
+            assert!(told, "{name}: {used}: {:?}", config.problems);
+        }
+        // What it uses is allowed.
+        let board = home.path("door.toml");
+        AgentConfig::load_board(&board).unwrap();
     }
 }

@@ -71,7 +71,10 @@ fn a_door_that_is_locked_without_power_is_restarted_and_stays_locked() {
 #[test]
 fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
     let home = tempfile::tempdir().unwrap();
-    let (config, _agent) = locked_door(home.path(), "kind = \"maglock\"");
+    let (config, _agent) = locked_door(
+        home.path(),
+        "kind = \"maglock\"\n[door]\negress = \"hardware-release\"",
+    );
     let (code, stdout, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
     assert_eq!((code, stdout.as_str(), asked.as_str()), (3, "", ""));
     assert_eq!(
@@ -88,7 +91,10 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
 #[test]
 fn a_door_that_did_not_start_again_is_no_door_that_was_left_alone() {
     let home = tempfile::tempdir().unwrap();
-    let (config, _agent) = locked_door(home.path(), "kind = \"maglock\"");
+    let (config, _agent) = locked_door(
+        home.path(),
+        "kind = \"maglock\"\n[door]\negress = \"hardware-release\"",
+    );
     std::fs::write(home.path().join("broken"), "").unwrap();
     let (code, _, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);
     assert_eq!(code, 1);

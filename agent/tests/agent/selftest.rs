@@ -128,7 +128,7 @@ fn without_consent_nothing_moves() {
 fn a_coil_is_held_while_its_power_is_cut() {
     for kind in [
         "kind = \"solenoid-bolt\"\nfail = \"safe\"",
-        "kind = \"maglock\"",
+        "kind = \"maglock\"\n[door]\negress = \"hardware-release\"",
     ] {
         let home = tempfile::tempdir().unwrap();
         let config = write_config(home.path(), "", "");

@@ -17,6 +17,21 @@ pub enum ConfigError {
         "[door] egress = \"free-mechanical\" cannot be with a maglock, which holds the door whatever its handle does: release it in hardware (\"hardware-release\")"
     )]
     MaglockHoldsHandles,
+    /// Cutting the power opens no lock that needs none to stay locked.
+    #[error(
+        "[door] egress = \"hardware-release\" cannot be with this {kind}, which {rest} without power: expected \"free-mechanical\", or a lock that is released without power"
+    )]
+    HardwareReleasesNothing {
+        /// The strike.
+        kind: &'static str,
+        /// What it does without power.
+        rest: &'static str,
+    },
+    /// A magnet holds the door whatever a handle does: somebody has to have thought of that.
+    #[error(
+        "[door] egress is missing, expected \"hardware-release\" (exit button and fire release cut the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds the door whatever its handle does"
+    )]
+    MaglockWithoutEgress,
     /// Nothing could end a fire release.
     #[error(
         "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"

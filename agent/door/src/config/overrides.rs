@@ -127,6 +127,12 @@ impl Setting {
         }
     }
 
+    /// The longest that is allowed, from afar and in a file.
+    #[must_use]
+    pub fn most(self) -> Duration {
+        self.row().most
+    }
+
     fn row(self) -> &'static Row {
         let row = TABLE.iter().find(|row| row.setting == self);
         row.expect("every setting has a row: a test says so")

@@ -228,3 +228,36 @@ fn times_may_be_shorter_than_a_second() {
     let unknown = r#"{"kind": "motor-lock", "bondtime": "3s"}"#;
     assert!(serde_json::from_str::<StrikeConfig>(unknown).is_err());
 }
+
+#[test]
+fn hardware_releases_only_what_is_released_without_power_and_a_maglock_must_say() {
+    let ten = Duration::from_secs(10);
+    let strikes = [
+        (StrikeConfig::motor_lock(), "stays as it is"),
+        (StrikeConfig::solenoid_bolt(FailMode::Secure), "is locked"),
+        (StrikeConfig::hold_strike(FailMode::Secure), "is locked"),
+        (StrikeConfig::pulse_strike(ten), "is locked"),
+        (StrikeConfig::solenoid_bolt(FailMode::Safe), ""),
+        (StrikeConfig::hold_strike(FailMode::Safe), ""),
+        (StrikeConfig::maglock(), ""),
+    ];
+    for (strike, without_power) in strikes {
+        let judged = |egress| DoorConfig::check_egress(egress, &strike);
+        let hardware = judged(Some(Egress::HardwareRelease));
+        match hardware {
+            Ok(()) => assert_eq!(without_power, "", "{strike:?}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(
+                    !without_power.is_empty()
+                        && text.contains(without_power)
+                        && text.contains(strike.kind.name()),
+                    "{text}"
+                );
+            }
+        }
+        let is_maglock = strike.kind == StrikeKind::Maglock;
+        assert_eq!(judged(None).is_err(), is_maglock, "{strike:?}");
+        assert_eq!(judged(Some(Egress::None)), Ok(()));
+    }
+}

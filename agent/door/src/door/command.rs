@@ -65,7 +65,7 @@ impl Door {
         let settings = &self.config.settings;
         let time = match unlock.pulse? {
             Pulse::Strike => settings.strike_time,
-            Pulse::Extended => settings.extended_strike_time,
+            Pulse::Extended => settings.extended_strike_time.max(settings.strike_time),
         };
         Some(Command::Unlock(UnlockDoor {
             unlock_time: Some(time),

@@ -1,0 +1,93 @@
+//! Every key that holds a time, with its limits: one row for each.
+//!
+//! A number without a unit is refused: the one who writes `debounce = "30"` means milliseconds, and would get seconds. What version 0.1 took all
+//! the same is used by a door that starts, as the nearest time that is allowed.
+
+use std::time::Duration;
+
+use door_core::Setting;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error;
+use toml::de::DeValue;
+
+/// A key and the times that it may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// Tables and key, joined by dots.
+    pub(super) key: &'static str,
+    pub(super) from: Duration,
+    pub(super) to: Duration,
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// All of them.
+pub(super) fn limits() -> impl Iterator<Item = Limit> {
+    let up_to = |key, to| Limit {
+        key,
+        from: MILLISECOND,
+        to,
+    };
+    let settings = [
+        ("door.strike_time", Setting::StrikeTime),
+        ("door.extended_strike_time", Setting::ExtendedStrikeTime),
+        ("door.settle_time", Setting::SettleTime),
+        ("door.held_open_time", Setting::HeldOpenTime),
+        ("door.pre_alarm_time", Setting::PreAlarmTime),
+        ("door.relock_delay", Setting::RelockDelay),
+    ];
+    let others = [
+        ("strike.bond_time", MINUTE),
+        ("strike.pulse", MINUTE),
+        ("strike.max_on", DAY),
+        ("strike.cool_down", DAY),
+        ("board.bolt_travel", MINUTE),
+        ("board.inputs.door.debounce", SECOND),
+        ("board.inputs.bond.debounce", SECOND),
+        ("board.inputs.rex.debounce", SECOND),
+        ("board.inputs.grant.debounce", SECOND),
+        ("board.inputs.fire.debounce", SECOND),
+        ("board.inputs.fire_reset.debounce", SECOND),
+        ("board.inputs.tamper.debounce", SECOND),
+        // Their limits have been judged since 0.1, where [hub] is read.
+        ("hub.sas_lifetime", 7 * DAY),
+        ("hub.reconnect_min", 7 * DAY),
+        ("hub.reconnect_max", 7 * DAY),
+        ("hub.keep_alive", 7 * DAY),
+    ];
+    settings
+        .into_iter()
+        .map(move |(key, setting)| up_to(key, setting.most()))
+        .chain(others.into_iter().map(move |(key, to)| up_to(key, to)))
+}
+
+impl Limit {
+    /// What is wrong with a value, and the nearest time that is allowed when version 0.1 took it. What is no time at all is for the parser to say.
+    pub(super) fn judge(&self, value: &DeValue<'_>) -> Option<(String, Option<Duration>)> {
+        let (from, to) = (self.from, self.to);
+        let unit = |number: &str| {
+            format!(
+                "{number} has no unit, expected from {from:?} to {to:?}: write \"{number}ms\" or \"{number}s\""
+            )
+        };
+        let text = match value {
+            DeValue::Integer(number) => return Some((unit(number.as_str()), None)),
+            DeValue::String(text) => text,
+            _ => return None,
+        };
+        let time: Result<Duration, Error> =
+            door_core::config::time(text.as_ref().into_deserializer());
+        let number = text.trim();
+        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Some((unit(number), time.ok().map(|time| time.clamp(from, to))));
+        }
+        let time = time.ok().filter(|time| !(from..=to).contains(time))?;
+        Some((
+            format!("{time:?}, expected from {from:?} to {to:?}"),
+            Some(time.clamp(from, to)),
+        ))
+    }
+}
