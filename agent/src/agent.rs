@@ -12,6 +12,7 @@ use std::time::Duration;
 use door_core::{DoorConfig, SavedDoor};
 use iothub_protocol::id::DeviceId;
 use log::{error, warn};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -66,9 +67,6 @@ pub enum StartError {
     /// The board's settings do not fit the strike.
     #[error("the board's configuration cannot work")]
     BoardConfig(#[from] BoardConfigError),
-    /// Nothing could be trusted.
-    #[error("cannot set up trust in the hub")]
-    Tls(#[from] TlsError),
     /// The state cannot be read or kept.
     #[error("cannot open the door's state")]
     Storage(#[from] StorageError),
@@ -89,10 +87,8 @@ impl Agent {
     pub async fn start(config: AgentConfig, shared: &Shared) -> Result<RunningAgent, StartError> {
         config.board.check(&config.strike)?;
         let door = DoorConfig::new(config.door, config.strike, config.board.fitted())?;
-        let tls = shared.tls.client_config(
-            config.hub.ca_file.as_deref(),
-            config.hub.certificate.as_ref(),
-        )?;
+        // What cannot be trusted now is tried with each connection.
+        let tls = trust(&shared.tls, &config.hub).ok();
         let device = config.hub.connection.device_id.clone();
         let (storage, mut restored) = open_storage(&shared.storage, &config.state, &device).await?;
         shared.tls.clock().raise_floor(restored.clock_floor_unix_s);
@@ -133,10 +129,11 @@ impl Agent {
         );
         let cloud = Cloud::spawn(CloudParts {
             settings: LinkSettings {
-                config: Arc::new(config.hub),
                 tls,
+                config: Arc::new(config.hub),
+                away: config.hub_away,
             },
-            clock: shared.tls.clock().clone(),
+            tls: Arc::clone(&shared.tls),
             controller: controller.clone(),
             storage: storage.clone(),
             place: restored.place,
@@ -267,12 +264,11 @@ impl RunningAgent {
     /// # Errors
     /// When nothing could be trusted; then the link stays as it is.
     pub fn set_hub(&self, hub: HubConfig) -> Result<bool, TlsError> {
-        let tls = self
-            .tls
-            .client_config(hub.ca_file.as_deref(), hub.certificate.as_ref())?;
+        let tls = Some(trust(&self.tls, &hub)?);
         Ok(self.cloud.set_settings(LinkSettings {
             config: Arc::new(hub),
             tls,
+            away: None,
         }))
     }
 
@@ -298,6 +294,10 @@ impl RunningAgent {
             error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
         }
     }
+}
+
+fn trust(tls: &TlsCache, hub: &HubConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    tls.client_config(hub.ca_file.as_deref(), hub.certificate.as_ref())
 }
 
 fn problem_of(problems: &[String]) -> Option<String> {

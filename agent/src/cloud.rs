@@ -34,7 +34,7 @@ use crate::controller::{Clock, ControllerHandle};
 use crate::identify::Identifier;
 use crate::reboot::Machine;
 use crate::storage::{DoorStorage, Place, StartReason};
-use crate::tls::FlooredClock;
+use crate::tls::TlsCache;
 use driver::Driver;
 use methods::Methods;
 use publisher::{Parts, Publisher};
@@ -98,13 +98,16 @@ enum FromHub {
 #[derive(Debug, Clone)]
 pub(crate) struct LinkSettings {
     pub(crate) config: Arc<HubConfig>,
-    pub(crate) tls: Arc<ClientConfig>,
+    /// What was trusted when these were set, to tell whether anything has changed.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// Why nobody can be connected to.
+    pub(crate) away: Option<String>,
 }
 
 /// What the link works with.
 pub(crate) struct CloudParts {
     pub(crate) settings: LinkSettings,
-    pub(crate) clock: FlooredClock,
+    pub(crate) tls: Arc<TlsCache>,
     pub(crate) controller: ControllerHandle,
     pub(crate) storage: DoorStorage,
     pub(crate) place: Place,
@@ -169,9 +172,10 @@ impl Cloud {
         });
         let driver = Driver {
             config: parts.settings.config,
-            tls: parts.settings.tls,
+            away: parts.settings.away,
             settings: settings.subscribe(),
-            clock: parts.clock,
+            clock: parts.tls.clock().clone(),
+            tls: parts.tls,
             snapshot: parts.controller.snapshot(),
             methods: Methods::new(
                 parts.controller,
@@ -204,8 +208,12 @@ impl Cloud {
     /// the same.
     pub(crate) fn set_settings(&self, settings: LinkSettings) -> bool {
         self.settings.send_if_modified(|present| {
+            let same_trust = match (&present.tls, &settings.tls) {
+                (Some(present), Some(settings)) => Arc::ptr_eq(present, settings),
+                _ => false,
+            };
             let same =
-                present.config == settings.config && Arc::ptr_eq(&present.tls, &settings.tls);
+                same_trust && present.config == settings.config && present.away == settings.away;
             if !same {
                 *present = settings;
             }

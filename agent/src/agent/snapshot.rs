@@ -190,7 +190,7 @@ impl fmt::Display for LinkLine<'_> {
             LinkState::Unplugged => "hub unplugged",
         })?;
         match &link.last_problem {
-            Some(problem) if link.state != LinkState::Connected => write!(f, " ({problem})"),
+            Some(problem) if link.state != LinkState::Connected => write!(f, ": {problem}"),
             _ => Ok(()),
         }
     }

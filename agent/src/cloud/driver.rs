@@ -30,7 +30,7 @@ use super::problem::{Problem, Target};
 use super::{FromHub, LinkSettings, LinkState, LinkStatus};
 use crate::config::HubConfig;
 use crate::controller::Snapshot;
-use crate::tls::FlooredClock;
+use crate::tls::{FlooredClock, TlsCache};
 
 /// Room beside the keep-alive before a connection without any event is given up.
 const SILENCE_MARGIN: Duration = Duration::from_secs(60);
@@ -48,8 +48,10 @@ const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
-    pub(super) tls: Arc<ClientConfig>,
-    /// Where both come from when they change.
+    /// Why nobody can be connected to.
+    pub(super) away: Option<String>,
+    pub(super) tls: Arc<TlsCache>,
+    /// Where config and reason come from when they change.
     pub(super) settings: watch::Receiver<LinkSettings>,
     pub(super) clock: FlooredClock,
     /// Tells whether the system's time can be trusted.
@@ -132,9 +134,9 @@ impl Driver {
     fn adopt_settings(&mut self) -> bool {
         let changed = self.settings.has_changed().unwrap_or(false);
         if changed {
-            let LinkSettings { config, tls } = self.settings.borrow_and_update().clone();
+            let LinkSettings { config, away, .. } = self.settings.borrow_and_update().clone();
             self.config = config;
-            self.tls = tls;
+            self.away = away;
         }
         changed
     }
@@ -162,13 +164,17 @@ impl Driver {
 
     /// One connection from its first byte to its last.
     async fn connection(&mut self, connected_at: &mut Option<Instant>) -> End {
+        // Read again each time: a file that was missing or replaced is taken up without a restart.
+        let tls = match self.trust() {
+            Ok(tls) => tls,
+            Err(problem) => return End::Lost(problem),
+        };
         self.set_state(LinkState::Connecting, None);
         let token_made = Instant::now();
         let renewal = Renewal::of_token(self.proof_lifetime(), &mut rand::rng());
         let trusted = is_set(&self.snapshot.borrow());
         self.clock.set_trusted(trusted);
-        let (client, mut event_loop) =
-            connect::prepare(&self.config, &self.tls, self.clock.unix_s());
+        let (client, mut event_loop) = connect::prepare(&self.config, &tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;
         let mut replacing = false;
         let end = loop {
@@ -231,6 +237,24 @@ impl Driver {
             disconnect(&client, &mut event_loop).await;
         }
         end
+    }
+
+    /// Whom to trust, or why nobody can be connected to.
+    fn trust(&self) -> Result<Arc<ClientConfig>, Problem> {
+        if let Some(reason) = &self.away {
+            return Err(Problem {
+                what: reason.clone(),
+                check: "[hub] and its files (`door-agent check`), then restart this door: `door-agent restart NAME`".to_owned(),
+            });
+        }
+        let hub = &self.config;
+        let trust = self
+            .tls
+            .client_config(hub.ca_file.as_deref(), hub.certificate.as_ref());
+        trust.map_err(|error| Problem {
+            what: format!("{:#}", anyhow::Error::from(error)),
+            check: "that file".to_owned(),
+        })
     }
 
     /// Handles one event; `Some` ends the connection.
@@ -352,7 +376,7 @@ impl Driver {
             debug!("{}: {what}; trying again in {wait:.1?}", self.device());
         } else {
             warn!(
-                "{}: {what}; check {check}; trying again in {wait:.1?}, then with growing waits",
+                "{}: hub away: {what}; check {check}; trying again in {wait:.1?}, then with growing waits",
                 self.device()
             );
             *told = Some((problem.clone(), Instant::now()));

@@ -97,6 +97,10 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
             return;
         }
     };
+    if let Some(reason) = &fresh.hub_away {
+        error!("{door}: the settings stay as they are: {reason}");
+        return;
+    }
     let (device, present) = (
         &fresh.hub.connection.device_id,
         &config.hub.connection.device_id,

@@ -9,6 +9,11 @@ use super::error::ConfigError;
 
 /// Name of the credential, as `LoadCredential=` gives it.
 const CREDENTIAL: &str = "connection-string";
+/// What the unit gives in its place, by `SetCredential=`, when there is no file.
+const ABSENT: &str = "absent";
+
+/// What a file that cannot be read was wanted for.
+pub(super) const WHAT: &str = "the connection string";
 
 /// Reads the connection string: from the systemd credential when there is one, else from `file`, which the configuration names. So the same
 /// configuration serves by hand and under systemd, where the file is root's alone.
@@ -18,6 +23,8 @@ pub(super) fn read(
     credentials_directory: Option<&Path>,
 ) -> Result<DeviceConnectionString, ConfigError> {
     let credential = credentials_directory.map(|directory| directory.join(CREDENTIAL));
+    let is_absent = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.trim() == ABSENT);
+    let credential = credential.filter(|path| !is_absent(path));
     match (file, credential) {
         // systemd opens it to us by an access list, which shows among the bits of its mode: they say nothing.
         (_, Some(credential)) if credential.exists() => parse(&credential),
@@ -70,7 +77,7 @@ pub(super) fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
 
 fn cannot_read(path: &Path, source: std::io::Error) -> ConfigError {
     ConfigError::Read {
-        what: "the connection string",
+        what: WHAT,
         path: PathBuf::from(path),
         source,
     }

@@ -65,3 +65,17 @@ pub enum ConfigError {
         problem: String,
     },
 }
+
+impl ConfigError {
+    /// Whether it keeps a door from nothing but its hub.
+    pub(super) fn is_about_hub(&self) -> bool {
+        match self {
+            Self::Read { what, .. } => *what == super::connection::WHAT,
+            Self::Syntax { .. } => false,
+            Self::Invalid { key, .. } => key == "hub" || key.starts_with("hub."),
+            Self::TooOpen { .. }
+            | Self::NoConnectionString { .. }
+            | Self::ConnectionString { .. } => true,
+        }
+    }
+}

@@ -73,6 +73,25 @@ impl Layers {
         Self::merge(path, layers, environment, rules)
     }
 
+    /// Reads all but the table `name`.
+    pub(super) fn read_without(
+        path: &Path,
+        name: &str,
+        environment: impl Iterator<Item = (String, String)>,
+        rules: Rules,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = vec![Layer::file(path)?];
+        for drop_in in drop_ins(path)? {
+            layers.push(Layer::file(&drop_in)?);
+        }
+        for layer in &mut layers {
+            layer.retain(|key| key != name)?;
+        }
+        let prefix = format!("{ENVIRONMENT_PREFIX}{}__", name.to_ascii_uppercase());
+        let environment = environment.filter(|(name, _)| !name.starts_with(&prefix));
+        Self::merge(path, layers, environment, rules)
+    }
+
     /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that is not TOML, does not matter.
     pub(super) fn read_table(
         path: &Path,
@@ -85,7 +104,7 @@ impl Layers {
             layers.push(Layer::file(&drop_in)?);
         }
         for layer in &mut layers {
-            layer.keep_only(name)?;
+            layer.retain(|key| key == name)?;
         }
         let prefix = format!("{ENVIRONMENT_PREFIX}{}__", name.to_ascii_uppercase());
         Self::merge(
@@ -167,6 +186,10 @@ impl Layers {
         }
     }
 
+    pub(super) fn is_strict(&self) -> bool {
+        self.rules == Rules::Strict
+    }
+
     /// Whether any layer says something of `key`.
     pub(super) fn names(&self, key: &str) -> bool {
         let path: Vec<_> = key.split('.').collect();
@@ -207,8 +230,8 @@ impl Layer {
         })
     }
 
-    /// Drops every table but `name`. Lines count no more.
-    fn keep_only(&mut self, name: &str) -> Result<(), ConfigError> {
+    /// Drops tables. Lines count no more.
+    fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
         let mut whole = match toml::from_str::<toml::Table>(&self.text) {
             Ok(whole) => whole,
             Err(error) => {
@@ -218,7 +241,7 @@ impl Layer {
                 });
             }
         };
-        whole.retain(|key, _| key == name);
+        whole.retain(|key, _| keep(key));
         self.text = whole.to_string();
         self.is_file = false;
         Ok(())

@@ -175,8 +175,8 @@ fn without_a_configuration_it_says_what_is_missing() {
 #[test]
 fn a_mistake_in_the_configuration_is_placed_and_nothing_is_made() {
     let home = tempfile::tempdir().unwrap();
-    let config = write_config(home.path(), CONNECTION, "mqtt_prot = 8883");
-    let problem = format!("{config}:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`?");
+    let config = write_config(home.path(), CONNECTION, "[door]\nstrike_tim = \"5s\"");
+    let problem = format!("{config}:4: door.strike_tim: unknown key, did you mean `strike_time`?");
     let (code, stdout, stderr) = run(&["--config", &config]);
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with(&format!("error: {problem}")), "{stderr}");
@@ -285,7 +285,7 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
         "decides  relinquish default: locked\n",
         "inputs   bond thrown, door closed, ",
         // Away, or trying just now.
-        " (nothing listens at localhost:1)\n",
+        ": nothing listens at localhost:1\n",
     ] {
         assert!(stdout.contains(line), "{stdout}\nlacks {line}");
     }
@@ -357,4 +357,58 @@ async fn a_state_folder_too_deep_for_a_socket_does_not_stop_the_door() {
         .await
         .unwrap();
     assert_eq!(code, 0);
+}
+
+/// What of the hub's things is spoilt, and what the status says of it.
+#[test]
+fn whatever_only_the_hub_needs_keeps_no_door_from_running() {
+    let x509 = "HostName=localhost;DeviceId=lobby-east;x509=true";
+    let identity = "certificate_file = \"door.pem\"\nkey_file = \"door.key\"";
+    let files = [
+        ("door.connection-string", CONNECTION, ""),
+        ("ca.pem", CONNECTION, "ca_file = \"ca.pem\""),
+        ("door.pem", x509, identity),
+        ("door.key", x509, identity),
+    ];
+    for (file, connection, hub) in files {
+        for spoilt in [
+            "missing",
+            "empty",
+            "unreadable",
+            "garbage",
+            "open to others",
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let config = write_config(home.path(), connection, &format!("mqtt_port = 1\n{hub}"));
+            for other in ["door.pem", "door.key"] {
+                std::fs::write(home.path().join(other), "").unwrap();
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+                std::fs::set_permissions(home.path().join(other), mode).unwrap();
+            }
+            let path = home.path().join(file);
+            let _ = std::fs::remove_file(&path);
+            match spoilt {
+                "missing" => {}
+                "empty" => std::fs::write(&path, "").unwrap(),
+                "unreadable" => std::fs::create_dir(&path).unwrap(),
+                _ => std::fs::write(&path, "\u{1}garbage").unwrap(),
+            }
+            let mut agent = Running::start(&config);
+            let status = status_until(&config, |status| {
+                status["door"]["report"]["lockState"] == "locked"
+                    && status["link"]["state"] == "waiting"
+            });
+            let problem = status["link"]["lastProblem"].as_str().unwrap();
+            // Without a key there is no certificate either: the one that is read first is named.
+            let named = problem.contains(file) || problem.contains("door.pem");
+            assert!(named, "{file} {spoilt}: {problem}");
+            let (_, text, _) = run(&["status", "--config", &config]);
+            assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
+            let (code, _, said) = run(&["sim", "rex", "on", "--config", &config]);
+            assert_eq!(code, 0, "{file} {spoilt}: {said}");
+            status_until(&config, |status| status["door"]["want"] == "released");
+            assert_eq!(run(&["check", "--config", &config]).0, 1, "{file} {spoilt}");
+            assert_eq!(agent.terminate(), 0);
+        }
+    }
 }
