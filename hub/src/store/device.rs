@@ -241,13 +241,30 @@ impl Store {
         device: &DeviceId,
         check: impl FnOnce(&DeviceRecord) -> Result<(), E> + Send + 'static,
     ) -> Result<bool, E> {
-        let device = device.clone();
-        self.write(2, move |write| {
+        let wanted = device.clone();
+        let device = wanted.clone();
+        let removed = self.write(2, move |write| -> Result<Option<bool>, E> {
             let Some(record) = get_to_delete(write.connection, &device)? else {
-                return Ok(false);
+                return Ok(Some(false));
             };
             check(&record)?;
-            delete(write.connection, &device)?;
+            match delete(write.connection, &device) {
+                Ok(()) => Ok(Some(true)),
+                Err(error) if error.is_of_row() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
+        if let Some(removed) = removed.await? {
+            return Ok(removed);
+        }
+        // The indexes have entries that the damaged row does not have any more. In a transaction that has come upon damage, nothing more
+        // is written.
+        self.write(2, move |write| {
+            write
+                .connection
+                .execute_batch("REINDEX device; REINDEX twin")
+                .map_err(StoreError::from)?;
+            delete(write.connection, &wanted)?;
             Ok(true)
         })
         .await
@@ -326,15 +343,8 @@ pub(super) fn delete(
         .prepare_cached("SELECT id FROM device WHERE device_id = ?1")?
         .query_row([device.as_ref()], |row| row.get(0))
         .optional()?;
-    let remove = || -> Result<usize, StoreError> {
-        let mut statement = connection.prepare_cached("DELETE FROM device WHERE id = ?1")?;
-        Ok(statement.execute([id])?)
-    };
-    let removed = remove();
-    if removed.as_ref().is_err_and(StoreError::is_of_row) {
-        // The indexes have entries that the damaged row does not have any more.
-        connection.execute_batch("REINDEX device; REINDEX twin")?;
-        return remove().map(|_| ());
-    }
-    removed.map(|_| ())
+    connection
+        .prepare_cached("DELETE FROM device WHERE id = ?1")?
+        .execute([id])?;
+    Ok(())
 }

@@ -188,12 +188,32 @@ fn insert_found(
     Ok(statement.execute(params_from_iter(&condition.parameters))? as u64)
 }
 
-/// The same, one by one. A device that is damaged so that nobody knows whether it belongs to the job is in it, and has failed: it is not
-/// sent anything, and the job does not end as if all was done. Returns how many were found, and how many are damaged.
-fn insert_one_by_one(
+/// A device that a condition finds, or that is damaged so that nobody knows whether it does: its row, its name, and whether it is sound.
+type FoundDevice = (i64, String, bool);
+
+/// The devices that the condition finds, one by one.
+fn find_one_by_one(
+    connection: &Connection,
+    condition: &Compiled,
+) -> Result<Vec<FoundDevice>, StoreError> {
+    let mut devices = Vec::new();
+    find_each(connection, "1", condition, |id, one| {
+        match one {
+            Found::Nothing => {}
+            Found::Row(name) => devices.push((id, name, true)),
+            Found::Damaged(_) => devices.push((id, damage::device_name(connection, id), false)),
+        }
+        Ok(())
+    })?;
+    Ok(devices)
+}
+
+/// Makes a row for each. One that is damaged is in the job, and has failed: it is not sent anything, and the job does not end as if all
+/// was done. Returns how many were found, and how many are damaged.
+fn insert_each(
     connection: &Connection,
     job: i64,
-    condition: &Compiled,
+    devices: &[FoundDevice],
     now: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
     let now = time_text(now);
@@ -202,21 +222,18 @@ fn insert_one_by_one(
          VALUES (?1, ?2, ?3, ?4, iif(?6 IS NULL, 'pending', 'failed'), ?5, ?5, iif(?6 IS NULL, NULL, ?5), ?6, ?7)",
     )?;
     let (mut found, mut damaged) = (0, 0);
-    find_each(connection, "1", condition, |id, one| {
+    for (id, name, is_sound) in devices {
         let ordinal = signed(found + damaged);
-        let (name, error) = match one {
-            Found::Nothing => return Ok(()),
-            Found::Row(name) => (name, None),
-            Found::Damaged(_) => (damage::device_name(connection, id), Some(DAMAGED)),
+        let error = if *is_sound {
+            found += 1;
+            None
+        } else {
+            damaged += 1;
+            Some(DAMAGED)
         };
-        match error {
-            None => found += 1,
-            Some(_) => damaged += 1,
-        }
         let (code, description) = error.unzip();
         insert.execute(params![job, ordinal, name, id, now, code, description])?;
-        Ok(())
-    })?;
+    }
     Ok((found, damaged))
 }
 
@@ -375,6 +392,26 @@ impl Store {
         condition: Option<Condition>,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
+        let whole = self.job_start_on(row, condition.clone(), None, now).await;
+        if !whole.as_ref().is_err_and(StoreError::is_of_row) {
+            return whole;
+        }
+        // In a transaction that has come upon damage, nothing more is written: it is read beside the writer.
+        let each = condition.clone();
+        let found = self
+            .scan(move |connection| find_one_by_one(connection, &compile_condition(each.as_ref())));
+        let found = Some(found.await?);
+        self.job_start_on(row, condition, found, now).await
+    }
+
+    /// Starts a job on all devices that the condition finds, or on those in `devices`.
+    async fn job_start_on(
+        &self,
+        row: i64,
+        condition: Option<Condition>,
+        devices: Option<Vec<FoundDevice>>,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
         self.write(1, move |write| {
             let waits = write
                 .connection
@@ -384,12 +421,9 @@ impl Store {
                 return Ok(None);
             }
             let compiled = compile_condition(condition.as_ref());
-            let found = write.isolated(|write| insert_found(write.connection, row, &compiled, now));
-            let (found, damaged) = match found {
-                Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
-                    insert_one_by_one(write.connection, row, &compiled, now)?
-                }
-                other => (other?, 0),
+            let (found, damaged) = match &devices {
+                None => (insert_found(write.connection, row, &compiled, now)?, 0),
+                Some(devices) => insert_each(write.connection, row, devices, now)?,
             };
             write
                 .connection

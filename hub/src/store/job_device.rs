@@ -396,7 +396,56 @@ impl Store {
         from: u32,
         at_most: u32,
         now: Timestamp,
-        update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + 'static,
+        update: impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + Sync + 'static,
+    ) -> Result<Option<u32>, StoreError> {
+        let update = Arc::new(update);
+        let all = self.update_twins(job, from, at_most, now, Arc::clone(&update));
+        let all = all.await;
+        if !all.as_ref().is_err_and(StoreError::is_of_row) {
+            return all;
+        }
+        // A damaged page ends the transaction that comes upon it: each device has one of its own.
+        let one = self.update_twins(job, from, 1, now, update).await;
+        match one {
+            Err(error) if error.is_of_row() => self.end_damaged(job, from, now).await,
+            other => other,
+        }
+    }
+
+    /// Ends the next pending device from `from` on as damaged.
+    async fn end_damaged(
+        &self,
+        job: i64,
+        from: u32,
+        now: Timestamp,
+    ) -> Result<Option<u32>, StoreError> {
+        self.write(1, move |write| {
+            let targets = pending(write.connection, job, from..=u32::MAX, 1)?;
+            let Some(target) = targets.first() else {
+                return Ok(None);
+            };
+            let now = time_text(now);
+            end(write.connection, job, target.ordinal, &damaged(), &now)?;
+            let moved = Moved {
+                pending: -1,
+                failed: 1,
+                ..Moved::default()
+            };
+            moved.store(write.connection, job)?;
+            Ok(Some(target.ordinal + 1))
+        })
+        .await
+    }
+
+    async fn update_twins(
+        &self,
+        job: i64,
+        from: u32,
+        at_most: u32,
+        now: Timestamp,
+        update: Arc<
+            impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + Sync + 'static,
+        >,
     ) -> Result<Option<u32>, StoreError> {
         self.write(at_most as usize * 2, move |write| {
             let targets = pending(write.connection, job, from..=u32::MAX, at_most)?;
@@ -405,7 +454,7 @@ impl Store {
             for target in &targets {
                 let result = match target.there {
                     true => match write
-                        .isolated(|write| update_twin(write, &target.device, &update))
+                        .isolated(|write| update_twin(write, &target.device, &*update))
                     {
                         Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
                             damage::left_out("a twin", target.device.as_ref(), &error);

@@ -1,5 +1,7 @@
 //! What connections leave behind: connection state, activity, and the subscriptions of persistent sessions.
 
+use std::ops::RangeInclusive;
+
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -28,46 +30,74 @@ pub(crate) struct StoredSubscription {
     pub(crate) qos: u8,
 }
 
-/// Disconnects every device, or one.
-fn reset(connection: &Connection, id: Option<i64>, now: Timestamp) -> Result<(), StoreError> {
-    let one = id.map_or(String::new(), |id| format!("id = {id} AND"));
+/// Rows that are reset in one transaction, where one of them is damaged.
+const RESET_AT_ONCE: i64 = 256;
+
+/// Disconnects the devices in these rows.
+fn reset(
+    connection: &Connection,
+    rows: &RangeInclusive<i64>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (from, upto) = (rows.start(), rows.end());
     connection.execute(
-        &format!(
-            "INSERT INTO event (at, kind, operation, subject, bytes, body) \
-             SELECT ?1, 'connection', ?2, device_id, 64 + length(?3), ?3 FROM device \
-             WHERE {one} connection_state = 'Connected' ORDER BY id"
-        ),
-        params![event::ticks(now), DISCONNECTED, HUB_STARTED.as_bytes()],
+        "INSERT INTO event (at, kind, operation, subject, bytes, body) \
+         SELECT ?1, 'connection', ?2, device_id, 64 + length(?3), ?3 FROM device \
+         WHERE connection_state = 'Connected' AND id BETWEEN ?4 AND ?5 ORDER BY id",
+        params![
+            event::ticks(now),
+            DISCONNECTED,
+            HUB_STARTED.as_bytes(),
+            from,
+            upto
+        ],
     )?;
     connection.execute(
-        &format!(
-            "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
-             WHERE {one} connection_state = 'Connected'"
-        ),
-        [time_text(now)],
+        "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
+         WHERE connection_state = 'Connected' AND id BETWEEN ?2 AND ?3",
+        params![time_text(now), from, upto],
     )?;
-    let sql = format!("UPDATE device SET connection_epoch = 0 WHERE {one} connection_epoch <> 0");
-    connection.execute(&sql, [])?;
+    connection.execute(
+        "UPDATE device SET connection_epoch = 0 WHERE connection_epoch <> 0 AND id BETWEEN ?1 AND ?2",
+        [from, upto],
+    )?;
     Ok(())
 }
 
 impl Store {
     /// Every device is disconnected: the hub has just started.
     pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(0, move |write| {
-            let connection = write.connection;
-            let all = write.isolated(|write| reset(write.connection, None, now));
-            match all {
+        let all = self.session_reset_rows(0..=i64::MAX, now).await;
+        if !all.as_ref().is_err_and(StoreError::is_of_row) {
+            return all;
+        }
+        // A damaged page ends the transaction that comes upon it.
+        let last = self.read(|connection| damage::last_id(connection, "device"));
+        let last: i64 = last.await?;
+        for from in (0..=last).step_by(usize::try_from(RESET_AT_ONCE).unwrap_or(1)) {
+            let upto = from + RESET_AT_ONCE - 1;
+            match self.session_reset_rows(from..=upto, now).await {
                 Err(error) if error.is_of_row() => {}
-                other => return other,
+                other => {
+                    other?;
+                    continue;
+                }
             }
-            for id in 1..=damage::last_id(connection, "device")? {
-                let one = write.isolated(|write| reset(write.connection, Some(id), now));
-                damage::sound("a session", || damage::device_name(connection, id), one)?;
+            for id in from..=upto.min(last) {
+                let one = self.session_reset_rows(id..=id, now).await;
+                damage::sound("a session", || format!("of the device in row {id}"), one)?;
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
+    }
+
+    async fn session_reset_rows(
+        &self,
+        rows: RangeInclusive<i64>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(0, move |write| reset(write.connection, &rows, now))
+            .await
     }
 
     /// Notes a connection and returns the subscriptions that its session has kept. A clean session forgets them. `None` when the device

@@ -62,6 +62,8 @@ pub(super) struct Write<'a> {
     /// The connection, inside the transaction.
     pub(super) connection: &'a Connection,
     changes: &'a mut Vec<DesiredChange>,
+    /// Whether an operation, or a part of one, has failed.
+    failed: &'a mut bool,
 }
 
 impl Write<'_> {
@@ -86,6 +88,7 @@ impl Write<'_> {
                 Ok(value)
             }
             Err(error) => {
+                *self.failed = true;
                 let undone = self.undo(before);
                 // When SQLite has taken back the whole transaction there is nothing to undo, and the operation knows why.
                 if !self.connection.is_autocommit() {
@@ -256,14 +259,17 @@ fn transact(
     let mut changes = Vec::new();
     let mut total = 0;
     let mut next = Some(first);
-    let mut stop = false;
+    let (mut stop, mut is_damaged) = (false, false);
     while let Some((rows, operation)) = next.take() {
         total += rows;
-        if let Some(answer) = run_one(connection, &mut changes, operation) {
+        let mut failed = false;
+        if let Some(answer) = run_one(connection, &mut changes, &mut failed, operation) {
             answers.push(answer);
         }
         // A disk that is full or fails makes SQLite take back the whole transaction: a further operation would begin and commit one of its own.
-        let lost = connection.is_autocommit();
+        // One that comes upon a damaged page makes SQLite refuse further writes until the transaction ends.
+        is_damaged = failed && takes_no_more(connection);
+        let lost = connection.is_autocommit() || is_damaged;
         if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
             match commands.try_recv() {
                 Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
@@ -299,6 +305,12 @@ fn transact(
         };
         (hooks.after_commit)(connection, committed);
     }
+    if is_damaged && connection.is_autocommit() {
+        // Only a rollback makes SQLite take writes again.
+        if let Err(error) = connection.execute_batch("BEGIN; ROLLBACK") {
+            tracing::error!(%error, "the database takes no writes");
+        }
+    }
     // Who is told of a failure finds the hub failing.
     failing.store(committed.is_err(), Ordering::Relaxed);
     for answer in answers {
@@ -307,11 +319,21 @@ fn transact(
     stop
 }
 
+/// Whether the transaction takes no further writes.
+fn takes_no_more(connection: &Connection) -> bool {
+    let written = connection
+        .prepare_cached("UPDATE last_group SET number = number")
+        .and_then(|mut statement| statement.execute([]));
+    let code = written.err().and_then(|error| error.sqlite_error_code());
+    code == Some(rusqlite::ErrorCode::DatabaseCorrupt)
+}
+
 /// Runs one operation. A panic in it is a defect of that operation alone: it is rolled back and its caller told, and the thread goes on
 /// serving the doors.
 fn run_one(
     connection: &Connection,
     changes: &mut Vec<DesiredChange>,
+    failed: &mut bool,
     operation: Work,
 ) -> Option<Answer> {
     let before = changes.len();
@@ -319,6 +341,7 @@ fn run_one(
         operation(Ok(&mut Write {
             connection,
             changes: &mut *changes,
+            failed: &mut *failed,
         }))
     }));
     outcome
@@ -326,6 +349,7 @@ fn run_one(
             if let Err(error) = (Write {
                 connection,
                 changes: &mut *changes,
+                failed: &mut *failed,
             })
             .undo(before)
             {
