@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::confirm::ConfirmArgs;
+use super::doors::EndArgs;
 use super::target::TargetArgs;
 use super::twin::{desired_assignment, tag_assignment, tag_key};
 use super::{period, period_or_zero};
@@ -143,7 +144,11 @@ for one job becomes several, <id>-1 and on (door-hub only; elsewhere tag the doo
     #[command(after_help = "\
 Examples:
   doorctl jobs unlock --floor 3 --at 07:00 --for 11h
-  doorctl jobs unlock lobby-east --for 5m")]
+  doorctl jobs unlock --floor 3 --at 07:00 --until 18:00
+  doorctl jobs unlock lobby-east --for 5m
+
+--until is the first such time after the start; +8h counts from the start. Without an end, which is
+warned of, the doors stay unlocked until relinquished.")]
     Unlock(LockArgs),
     /// Call a method of doors.
     #[command(after_help = "\
@@ -173,9 +178,8 @@ Afterwards: doorctl jobs lock --where \"tags.wing = 'east'\"")]
 pub(crate) struct LockArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// For how long; without it until relinquished.
-    #[arg(long = "for", value_parser = period, value_name = "DURATION", allow_hyphen_values = true, help_heading = "When")]
-    pub(crate) length: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) end: EndArgs,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
     #[command(flatten)]

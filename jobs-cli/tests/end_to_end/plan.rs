@@ -209,3 +209,101 @@ fn tags_are_set_over_many_doors_and_what_was_done_is_exported() {
         .expect(1)
         .says(&["did you mean `tagged`?"]);
 }
+
+/// The start, `--until`, how it ends, what is said, and the length that is sent.
+#[test]
+fn an_end_is_a_time_after_the_start() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    operator.run(&["devices", "add", "east"]).expect(0);
+    let rows = [
+        (
+            "2099-03-01 22:00 UTC",
+            "06:00",
+            0,
+            "until Mon 2099-03-02 06:00:00 UTC",
+            "8h",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "+30m",
+            0,
+            "until Sun 2099-03-01 22:30:00 UTC",
+            "30m",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "2099-03-08T22:00:00Z",
+            0,
+            "until Sun 2099-03-08 22:00:00 UTC",
+            "7d",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "2099-03-08T22:00:01Z",
+            1,
+            "it is more than 7 days after the start",
+            "",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "2099-03-01T22:00:00Z",
+            1,
+            "expected a time after the start",
+            "",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "2099-03-01T21:00:00Z",
+            1,
+            "is too early; expected a time after the start",
+            "",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "now",
+            1,
+            "expected a time after the start",
+            "",
+        ),
+        (
+            "2099-03-01 22:00 UTC",
+            "soon",
+            1,
+            "--until \"soon\": not a time",
+            "",
+        ),
+        ("now", "+1h", 0, "until ", "1h"),
+    ];
+    for (n, (at, until, status, says, length)) in rows.into_iter().enumerate() {
+        for (verb, member) in [("lock", "lockTime"), ("unlock", "unlockTime")] {
+            let id = format!("{verb}-{n}");
+            let times = ["east", "--at", at, "--until", until];
+            let told = operator.run(&[&["jobs", verb, "--id", &id][..], &times].concat());
+            assert_eq!(told.status, status, "{at} {until}: {told:?}");
+            assert!(told.stderr.contains(says), "{at} {until}: {told:?}");
+            assert!(
+                !told.stderr.contains("nothing ends this unlock"),
+                "{told:?}"
+            );
+            if status == 0 {
+                let shown = operator.json(&["jobs", "show", &id]);
+                let payload = &shown["job"]["cloudToDeviceMethod"]["payload"];
+                assert_eq!(payload[member], length, "{at} {until}");
+                assert!(payload["until"].is_string(), "{payload}");
+            }
+        }
+    }
+    // An end that does not move with the clock makes the same plan a moment later.
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(5);
+    let until = until.to_string();
+    let work = ["unlock", "east", "--until", &until];
+    let digest = || operator.json(&[&["jobs", "plan"][..], &work].concat())["digest"].clone();
+    let first = digest();
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    assert_eq!(digest(), first);
+    let warned = operator.run(&["jobs", "unlock", "east", "--at", "+1h"]);
+    warned
+        .expect(0)
+        .says(&["warning: nothing ends this unlock"]);
+}

@@ -6,22 +6,27 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use door_core::contract::duration::MAX;
 use door_core::contract::{LockDoor, Relinquish, UnlockDoor};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::cli::confirm::ConfirmArgs;
+use crate::cli::doors::EndArgs;
 use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::{acknowledge, invoke, twin as twin_command};
 use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
 use crate::session::{Session, unknown_door};
 use crate::target::Target;
+use crate::time::{self, At, AtError};
 
 pub(in crate::commands) use plan::Plan;
 #[cfg(all(unix, feature = "demo"))]
@@ -37,27 +42,29 @@ pub(super) struct Prepared {
     pub(super) at_given: String,
     /// The id, when one was given.
     pub(super) id_given: Option<String>,
-    /// For how long, when that was given.
+    /// For how long, when an end was given.
     pub(super) length: Option<Duration>,
+    /// The end, when it was given as a time.
+    pub(super) until: Option<At>,
     confirm: ConfirmArgs,
 }
 
 /// Understands what is asked for; of the hub only its time is asked.
 pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
-    let (what, target, schedule, confirm, length) = match work {
+    let (what, target, schedule, confirm, end) = match work {
         WorkCommand::Lock(args) => (
             "lock",
             &args.target,
             &args.schedule,
             args.confirm,
-            args.length,
+            Some(&args.end),
         ),
         WorkCommand::Unlock(args) => (
             "unlock",
             &args.target,
             &args.schedule,
             args.confirm,
-            args.length,
+            Some(&args.end),
         ),
         WorkCommand::Method(args) => (
             args.method.as_str(),
@@ -78,9 +85,13 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         invoke::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
     }
     let mut plan = Plan::new(what, Target::required(target)?, schedule, session).await?;
+    let end = match end {
+        Some(end) => End::parse(end, &plan, session)?,
+        None => End::default(),
+    };
     let action = match work {
-        WorkCommand::Lock(args) => lock(args, &plan)?,
-        WorkCommand::Unlock(args) => unlock(args, &plan)?,
+        WorkCommand::Lock(args) => lock(args, &end, &plan)?,
+        WorkCommand::Unlock(args) => unlock(args, &end, &plan)?,
         WorkCommand::Method(args) => method(args, &plan)?,
         WorkCommand::Twin(args) => {
             plan.acknowledged_within = args.deadline;
@@ -105,7 +116,8 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         what: what.to_owned(),
         at_given: schedule.at.trim().to_owned(),
         id_given: schedule.id.clone(),
-        length,
+        length: end.length,
+        until: end.until,
         confirm,
     })
 }
@@ -121,6 +133,9 @@ impl Prepared {
         self.plan.refuse_parts_elsewhere(session).await?;
         let doors = self.plan.preview(session).await?;
         confirm_instant("--at", self.plan.at(), self.confirm.yes, session)?;
+        if let Some(until) = &self.until {
+            confirm_instant("--until", until, self.confirm.yes, session)?;
+        }
         confirm(&self.said(), doors, self.confirm)?;
         self.plan.make(self.action, doors, session).await
     }
@@ -136,20 +151,79 @@ impl Prepared {
     }
 }
 
-fn lock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
+/// The end of what a job asks for.
+#[derive(Debug, Clone, Default)]
+struct End {
+    /// From the start, when one was given.
+    length: Option<Duration>,
+    /// When it was given as a time.
+    until: Option<At>,
+}
+
+impl End {
+    /// `--for`, or `--until` after the start of the job, said back.
+    fn parse(args: &EndArgs, plan: &Plan, session: &Session) -> anyhow::Result<Self> {
+        let Some(text) = &args.until else {
+            return Ok(Self {
+                length: args.length,
+                until: None,
+            });
+        };
+        let start = &plan.at().when;
+        let failure = |why: String| Failure::new(format!("--until {text:?}: {why}"));
+        let after_the_start = || format!("expected a time after the start, {}", time::said(start));
+        let until = At::parse(text, start).map_err(|error| match error {
+            AtError::Past(when, _) => {
+                failure(format!("{when} is too early; {}", after_the_start()))
+            }
+            error => failure(error.to_string()),
+        })?;
+        let length = until.when.timestamp().duration_since(plan.start());
+        let seconds = u64::try_from(length.as_secs()).unwrap_or_default();
+        let why = match Duration::from_secs(seconds) {
+            Duration::ZERO => after_the_start(),
+            length if length > MAX => format!(
+                "it is more than 7 days after the start, {}; expected at most 7 days",
+                time::said(start)
+            ),
+            length => {
+                let printer = &session.printer;
+                printer.say(format!("until {}", until.echo(session.hub.now())));
+                if let Some(note) = &until.note {
+                    printer.say(format!("note: {note}"));
+                }
+                return Ok(Self {
+                    length: Some(length),
+                    until: Some(until),
+                });
+            }
+        };
+        Err(failure(why).into())
+    }
+
+    /// The instant: that was named, or follows from a start that was.
+    fn instant(&self, plan: &Plan) -> anyhow::Result<Option<Timestamp>> {
+        match &self.until {
+            Some(until) => Ok(Some(until.when.timestamp().round(jiff::Unit::Second)?)),
+            None => plan.until(self.length),
+        }
+    }
+}
+
+fn lock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = LockDoor {
-        lock_time: args.length,
-        until: plan.until(args.length)?,
+        lock_time: end.length,
+        until: end.instant(plan)?,
         window: plan.window()?,
     };
     let call = door_call("lockDoor", &payload, &args.calls)?;
     Ok(JobAction::Method(call))
 }
 
-fn unlock(args: &LockArgs, plan: &Plan) -> anyhow::Result<JobAction> {
+fn unlock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = UnlockDoor {
-        unlock_time: args.length,
-        until: plan.until(args.length)?,
+        unlock_time: end.length,
+        until: end.instant(plan)?,
         pulse: None,
         window: plan.window()?,
     };

@@ -4,11 +4,13 @@
 use std::fmt::Write as _;
 
 use iothub_protocol::job::JobAction;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::commands::jobs::create::Prepared;
+use crate::time::Given;
 
 /// Characters of a digest that are shown.
 const SHOWN: usize = 12;
@@ -52,7 +54,13 @@ impl Content {
         Self {
             hub: hub.to_owned(),
             what: prepared.what.clone(),
-            action: lasting(&prepared.action),
+            action: match &prepared.until {
+                // Then the length follows from the moment, unless it was given by itself (`+8h`).
+                Some(until) if until.given == Given::Instant => {
+                    until_then(lasting(&prepared.action), until.when.timestamp())
+                }
+                _ => lasting(&prepared.action),
+            },
             condition: prepared.plan.target().condition.clone(),
             at,
             id: prepared.id_given.clone(),
@@ -143,6 +151,15 @@ fn lasting(action: &JobAction) -> Value {
         }
         JobAction::UpdateTwin(patch) => json!(patch),
     }
+}
+
+/// An action whose length is told by its end.
+fn until_then(mut action: Value, until: Timestamp) -> Value {
+    if let Some(Value::Object(payload)) = action.get_mut("payload") {
+        payload.retain(|name, _| !["lockTime", "unlockTime"].contains(&name.as_str()));
+        payload.insert("until".to_owned(), json!(until));
+    }
+    action
 }
 
 #[cfg(test)]
