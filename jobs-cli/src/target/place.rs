@@ -1,5 +1,5 @@
-//! Buildings and floors that doors are chosen by. One that no door is assigned to is more likely a slip of the fingers than a
-//! selection of nobody.
+//! Buildings and floors that doors are chosen by. One that no door is assigned to is more likely a
+//! typing error than a selection of no door.
 
 use serde_json::Value;
 
@@ -38,8 +38,8 @@ impl Target {
         self.places.allow_none
     }
 
-    /// Refuses a building or floor that no door is assigned to, and places that choose no door together. `found` is how many
-    /// doors there are.
+    /// Refuses a building or floor that no door is assigned to, and places that choose no door
+    /// together. `found` is the number of doors that the whole selection has.
     ///
     /// # Errors
     ///

@@ -15,10 +15,11 @@ use crate::printer::printable;
 /// How long a hub may be away before following is given up: long enough to start it again.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Polls in a row for what may still appear: a job that was just made, a state that this program knows, the last records.
+/// Polls in a row for what may still appear: a new job, a state that this program knows, the last
+/// records.
 pub(super) const FEW_POLLS: u32 = 5;
 
-/// Reads of the doors that need not wait for [`Pace::doors`]: whoever watches sees early which doors are missing.
+/// Reads of the doors that need not wait for [`Pace::doors`]: they show early which are missing.
 const EARLY_READS: u32 = 3;
 
 /// A job that starts later than this is asked after less often.
@@ -72,7 +73,8 @@ pub(crate) async fn rows(
 ///
 /// # Errors
 ///
-/// When the hub stays away, knows no such job (any more), or calls its status by a word that this program does not know.
+/// When the hub stays away, knows no such job (any more), or calls its status by a word that this
+/// program does not know.
 pub(crate) async fn follow(
     hub: &HubClient,
     id: &JobId,

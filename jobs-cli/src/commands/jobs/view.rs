@@ -183,7 +183,7 @@ fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) 
     )
 }
 
-/// When the hub takes a door for failed that neither connects nor answers: never after the end of the job.
+/// When the hub gives up a door that neither connects nor answers: never after the end of the job.
 fn gives_up(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
     let start = job.start_time.or(job.created_time)?;
     let after = |seconds: u64| {
@@ -233,7 +233,8 @@ mod tests {
 
     use super::*;
 
-    /// Doors done, doors that wait (for their connection, or for their answer), timeouts in seconds, and what is told.
+    /// Doors done, doors that wait (for their connection, or for their answer), timeouts in
+    /// seconds, and the line.
     #[test]
     fn whoever_watches_is_told_at_once_which_doors_are_missing_and_until_when() {
         let wanted = Wanted::Answered;
