@@ -194,7 +194,7 @@ fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
     editor(
         "sed -i -e 's/\"floor\": 3/\"floor\": 4/' -e '/old/d' -e 's/\"east\",/\"east\"/' \"$1\"",
     );
-    let told = edit(&["--yes", "-o", "json"]).expect(0).says(&[
+    let told = edit(&["--yes", "-o", "json"]).expect(3).says(&[
         "-    \"floor\": 3\n",
         "+    \"floor\": 4\n",
         "-    \"old\": 1\n",
