@@ -106,7 +106,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs lock --building 44 --allow-none --watch", 2, "no door matched when"),
     Verb("jobs method relinquish lobby --watch", 0, "1 done"),
     Verb("jobs twin --set floor=7 --tag wing=west gate shed --id moved", 0, "2 doors match now"),
-    Verb("jobs watch moved", 0, "2 changed"),
+    Verb("jobs watch moved", 3, "2 accepted"),
     Verb("jobs export moved", 0, "moved,gate,,,,,changed,completed"),
     Verb("jobs plan lock lobby yard --for 10m", 0, "this would lock 2 doors, 1 of them offline; nothing was made"),
     Verb("jobs apply --plan 00000000 lock lobby", 4, "this is not what plan 00000000 says"),
