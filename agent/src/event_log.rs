@@ -2,26 +2,28 @@
 //!
 //! Owned by the storage thread; nobody else touches the files. Records are numbered twice: by *position*, which counts since the log began and
 //! orders sending, and by *sequence*, which starts at 1 with each boot id and has no gaps; `<boot id>-<sequence>` is the message id the hub
-//! sees. The log is bounded by bytes: when it is full its oldest segment goes, and one record tells how many events went with it. A tail torn
+//! sees. The log is bounded by bytes: when it is full the less important records go first (`thin`), and a record explains each hole. A tail torn
 //! by a power cut is cut off; a file damaged elsewhere is kept aside and reported.
 
 mod ledger;
 mod open;
 mod segment;
+mod thin;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use log::error;
+use log::{error, warn};
 use serde_json::{Map, Value};
 
 use crate::storage::{Damage, set_aside, sync_directory};
 use ledger::Ledger;
 use segment::{Header, Segment, Stored};
+use thin::{Draft, Thinned};
 
-/// How many segments the byte bound is divided into: what is lost at once when the log is full.
+/// How many segments the byte bound is divided into: what is rewritten, or lost, at once when the log is full.
 const SEGMENTS: u64 = 8;
 /// Kind of the record that tells of lost ones.
 const EVENTS_LOST: &str = "eventsLost";
@@ -141,12 +143,11 @@ impl EventLog {
         let from = (position + 1).max(self.unacknowledged);
         let mut records = Vec::new();
         for segment in self.segments.iter().filter(|segment| segment.end() > from) {
-            let skip = usize::try_from(from.saturating_sub(segment.first)).unwrap_or(usize::MAX);
-            for index in skip..segment.len() {
+            for index in segment.index_of(from)..segment.len() {
                 if records.len() == limit {
                     return records;
                 }
-                let position = segment.first + index as u64;
+                let position = segment.position(index);
                 match segment.read(index) {
                     Ok(stored) => records.push(LogRecord {
                         position,
@@ -226,12 +227,16 @@ impl EventLog {
         self.ledger.write(&self.directory, synced)
     }
 
-    /// Drops the oldest segment while the log is over its bound, and starts a new one when there is none to write to or it is full.
+    /// Thins the log while it is over its bound, drops its oldest segment when that does not help, and starts a new one when there is none to
+    /// write to or it is full.
     fn make_room(&mut self) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
         while self.segments.len() > 1
             && self.segments.iter().map(Segment::bytes).sum::<u64>() > self.limit_bytes - share
         {
+            if self.thin_one() {
+                continue;
+            }
             let oldest = &self.segments[0];
             let end = oldest.end();
             self.lost += oldest.events_from(self.unacknowledged);
@@ -248,6 +253,83 @@ impl EventLog {
         if !self.segments.back().is_some_and(fits) {
             self.sync()?;
             self.begin_segment(next)?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites the oldest segment that still has something less important than the rest; false when there is none.
+    fn thin_one(&mut self) -> bool {
+        let closed = self.segments.len() - 1;
+        for level in [Thinned::Minor, Thinned::Everything] {
+            let candidates = self.segments.iter().take(closed);
+            let found = candidates
+                .enumerate()
+                .find(|(_, segment)| segment.thinned < level);
+            let Some((index, _)) = found else {
+                continue;
+            };
+            // Whatever comes of it, it is not tried again: a disk that is full gets room by dropping segments.
+            self.segments[index].thinned = level;
+            if let Err(error) = self.thin(index, level) {
+                let path = self.segments[index].path.display();
+                warn!("{path}: cannot be rewritten to make room: {error}");
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Rewrites a segment, together with the one before it when that is small, unless it would not become smaller.
+    fn thin(&mut self, index: usize, level: Thinned) -> io::Result<()> {
+        let share = self.limit_bytes / SEGMENTS;
+        let joins = |before: &Segment| {
+            before.bytes() < share / 2 && before.end() == self.segments[index].first
+        };
+        let merges = index > 0 && joins(&self.segments[index - 1]);
+        let from = index - usize::from(merges);
+        let (first, end) = (self.segments[from].first, self.segments[index].end());
+        let mut draft = Draft::default();
+        for segment in self.segments.range(from..=index) {
+            for record in segment.index_of(self.unacknowledged)..segment.len() {
+                draft.take(segment.position(record), segment.read(record)?, level);
+            }
+        }
+        let path = self.segments[from].path.clone();
+        let fresh_path = path.with_extension("new");
+        // Left by a rewrite that was cut short.
+        let _ = fs::remove_file(&fresh_path);
+        let header = self.segments[from].header.clone();
+        let mut fresh = Segment::create(&fresh_path, first, header)?;
+        let old = self.segments.range(from..=index).map(Segment::bytes);
+        let old: u64 = old.sum();
+        let written = draft
+            .into_records()
+            .into_iter()
+            .try_for_each(|(position, record)| {
+                let span = position + 1 - fresh.end();
+                fresh.append(&Stored { span, ..record })
+            });
+        let is_better = fresh.end() == end && fresh.bytes() < old;
+        let replaced = written.and_then(|()| {
+            if is_better {
+                fresh.sync()?;
+                fs::rename(&fresh_path, &path)?;
+            }
+            Ok(is_better)
+        });
+        if !matches!(replaced, Ok(true)) {
+            let _ = fs::remove_file(&fresh_path);
+            return replaced.map(drop);
+        }
+        fresh.path = path;
+        fresh.thinned = level;
+        self.segments[from] = fresh;
+        sync_directory(&self.directory)?;
+        if merges {
+            if let Some(merged) = self.segments.remove(index) {
+                // The next start removes it when this fails.
+                let _ = fs::remove_file(merged.path);
+            }
         }
         Ok(())
     }
@@ -293,6 +375,7 @@ impl EventLog {
         let stored = Stored {
             mid: format!("{}-{}", self.boot, self.next_seq),
             lost,
+            span: 1,
             body: serde_json::to_vec(&body)?,
         };
         let newest = self

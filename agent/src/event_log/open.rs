@@ -54,6 +54,11 @@ impl EventLog {
         let mut segments: VecDeque<Segment> = VecDeque::new();
         for (path, first) in files {
             let end = segments.back().map_or(0, Segment::end);
+            // A merge of two segments was cut short: the first of them has the records of both.
+            if first < end && segments.back().is_some_and(Segment::has_holes) {
+                let _ = fs::remove_file(&path);
+                continue;
+            }
             if first < end {
                 let reason = format!("its records are elsewhere up to {}", end - 1);
                 self.damages.push(set_aside(&path, reason));
@@ -184,8 +189,10 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
     let mut rebuilt: Vec<Segment> = Vec::new();
     let mut write = || {
         for (position, record) in records {
-            if rebuilt.last().is_none_or(|run| run.end() != *position) {
-                let path = segment_path(directory, *position).with_extension("new");
+            let follows = |run: &Segment| run.end() + record.span == *position + 1;
+            if !rebuilt.last().is_some_and(follows) {
+                let first = *position + 1 - record.span;
+                let path = segment_path(directory, first).with_extension("new");
                 // Left by a start that was cut short.
                 let _ = fs::remove_file(&path);
                 let (boot, next_seq) = split_mid(&record.mid);
@@ -194,7 +201,7 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
                     next_seq,
                     told,
                 };
-                rebuilt.push(Segment::create(&path, *position, header)?);
+                rebuilt.push(Segment::create(&path, first, header)?);
             }
             let run = rebuilt.last_mut().expect("one was just begun");
             run.append(record)?;

@@ -1,7 +1,8 @@
 //! One file of the event log: frames of `[length u32][crc32 u32][payload]`, little endian.
 //!
-//! The first frame is the header, every other one a record. A record's payload is one line `<mid>[ <lost>]` and then the message body, so that
-//! nothing needs to parse JSON to send it or to count what a dropped segment held.
+//! The first frame is the header, every other one a record. A record's payload is one line `<mid>[ <lost>[ <span>]]` and then the message body,
+//! so that nothing needs to parse JSON to send it or to count what a dropped segment held. A span says how many positions the record takes with
+//! those before it that were dropped; without it, it takes one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,10 +10,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::thin::Thinned;
+
 /// Bytes before a payload.
 const FRAME_HEADER: usize = 8;
 /// Largest payload taken from or written to a file. A message to the hub may have 256 KiB; ours stay far below.
 pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// What follows the boot id in the message id of a record that explains a hole: `<boot id>-lost<count>-<from>-<to>`.
+pub(super) const HOLE_MID: &str = "-lost";
 
 /// First frame of a segment: where the sequence stands when it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +36,8 @@ pub(super) struct Stored {
     pub(super) mid: String,
     /// How many records this one reports as lost (0 for every ordinary record).
     pub(super) lost: u64,
+    /// Positions that it takes: its own, the last, and those of records that were dropped before it.
+    pub(super) span: u64,
     pub(super) body: Vec<u8>,
 }
 
@@ -39,10 +47,14 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) first: u64,
     pub(super) header: Header,
-    /// Where each record's frame starts.
-    offsets: Vec<u32>,
-    /// Index of each record that reports losses, with how many.
-    losses: Vec<(usize, u64)>,
+    /// Position of each record, and where its frame starts.
+    records: Vec<(u64, u32)>,
+    /// Position after the last record.
+    end: u64,
+    /// Position of each record that reports losses, with how many.
+    losses: Vec<(u64, u64)>,
+    /// What it was rewritten without, as far as this run knows.
+    pub(super) thinned: Thinned,
     bytes: u32,
     file: Access,
     /// Something follows the last whole record that could not be cut off yet.
@@ -97,8 +109,10 @@ impl Segment {
             path: path.to_path_buf(),
             first,
             header,
-            offsets: Vec::new(),
+            records: Vec::new(),
+            end: first,
             losses: Vec::new(),
+            thinned: Thinned::default(),
             bytes: to_offset(frame.len())?,
             file: Access::Whole(file),
             frayed: false,
@@ -128,8 +142,10 @@ impl Segment {
             path: path.to_path_buf(),
             first,
             header,
-            offsets: Vec::new(),
+            records: Vec::new(),
+            end: first,
             losses: Vec::new(),
+            thinned: Thinned::default(),
             bytes: to_offset(start)?,
             file: Access::open(path)?,
             frayed: false,
@@ -139,7 +155,7 @@ impl Segment {
         while let Some((record, end)) = record_at(&bytes, at) {
             segment.note(&record);
             segment.bytes = to_offset(end)?;
-            whole.push((first + whole.len() as u64, record));
+            whole.push((segment.end - 1, record));
             at = end;
         }
         if at == bytes.len() {
@@ -159,10 +175,12 @@ impl Segment {
     }
 
     fn note(&mut self, record: &Stored) {
+        self.end += record.span;
+        let position = self.end - 1;
         if record.lost > 0 {
-            self.losses.push((self.offsets.len(), record.lost));
+            self.losses.push((position, record.lost));
         }
-        self.offsets.push(self.bytes);
+        self.records.push((position, self.bytes));
     }
 
     /// How many lost events the log has told of up to the end of this segment.
@@ -172,13 +190,27 @@ impl Segment {
 
     /// How many it has told of before this position.
     pub(super) fn told_before(&self, position: u64) -> u64 {
-        let before = |index: usize| self.first + (index as u64) < position;
-        let here = self.losses.iter().filter(|(index, _)| before(*index));
+        let here = self.losses.iter().filter(|(at, _)| *at < position);
         self.header.told + here.map(|(_, lost)| lost).sum::<u64>()
     }
 
+    /// How many records it holds.
     pub(super) fn len(&self) -> usize {
-        self.offsets.len()
+        self.records.len()
+    }
+
+    pub(super) fn position(&self, index: usize) -> u64 {
+        self.records[index].0
+    }
+
+    /// Index of the first record at or after a position.
+    pub(super) fn index_of(&self, position: u64) -> usize {
+        self.records.partition_point(|(at, _)| *at < position)
+    }
+
+    /// Whether it takes the positions of records that were dropped.
+    pub(super) fn has_holes(&self) -> bool {
+        self.end - self.first > self.records.len() as u64
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -187,14 +219,17 @@ impl Segment {
 
     /// Position after the last record.
     pub(super) fn end(&self) -> u64 {
-        self.first + self.offsets.len() as u64
+        self.end
     }
 
     /// Appends a record; the caller decides when to sync. What a failed write left behind is cut off again.
     pub(super) fn append(&mut self, record: &Stored) -> io::Result<()> {
         let mut payload = record.mid.clone().into_bytes();
-        if record.lost > 0 {
+        if record.lost > 0 || record.span > 1 {
             payload.extend_from_slice(format!(" {}", record.lost).as_bytes());
+        }
+        if record.span > 1 {
+            payload.extend_from_slice(format!(" {}", record.span).as_bytes());
         }
         payload.push(b'\n');
         payload.extend_from_slice(&record.body);
@@ -232,8 +267,9 @@ impl Segment {
 
     /// The record at `index` within this segment.
     pub(super) fn read(&self, index: usize) -> io::Result<Stored> {
-        let start = self.offsets[index];
-        let end = self.offsets.get(index + 1).copied().unwrap_or(self.bytes);
+        let (position, start) = self.records[index];
+        let end = self.records.get(index + 1);
+        let end = end.map_or(self.bytes, |(_, start)| *start);
         let mut bytes = vec![0; (end - start) as usize];
         let mut file = self.file.get();
         file.seek(SeekFrom::Start(u64::from(start)))?;
@@ -246,7 +282,7 @@ impl Segment {
                     format!(
                         "{}: record {} changed on disk",
                         self.path.display(),
-                        self.first + index as u64
+                        position
                     ),
                 )
             })
@@ -254,12 +290,12 @@ impl Segment {
 
     /// How many events vanish when this segment is dropped while everything below `unacknowledged` is already acknowledged.
     pub(super) fn events_from(&self, unacknowledged: u64) -> u64 {
-        let skip = usize::try_from(unacknowledged.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let reports = self.losses.iter().filter(|(index, _)| *index >= skip);
+        let from = self.first.max(unacknowledged);
+        let reports = self.losses.iter().filter(|(position, _)| *position >= from);
         let (reports, reported) =
             reports.fold((0, 0), |(count, sum), (_, lost)| (count + 1, sum + lost));
         // A loss report is no event of its own: it stands for those it tells of.
-        (self.len().saturating_sub(skip) as u64).saturating_sub(reports) + reported
+        self.end.saturating_sub(from).saturating_sub(reports) + reported
     }
 }
 
@@ -306,8 +342,8 @@ fn salvage(
         };
         let last = found.last().map(|(position, record)| (*position, record));
         let position = match last.or(before) {
-            None => next,
-            Some((position, last)) => position + steps(&last.mid, &record.mid),
+            None => next + record.span - 1,
+            Some((position, last)) => position + steps(&last.mid, &record.mid).max(record.span),
         };
         found.push((position, record));
         at = end;
@@ -328,7 +364,10 @@ fn steps(from: &str, to: &str) -> u64 {
 /// Boot id and sequence number of a message id.
 pub(super) fn split_mid(mid: &str) -> (&str, u64) {
     match mid.rsplit_once('-') {
-        Some((boot, seq)) => (boot, seq.parse().unwrap_or(0)),
+        Some((boot, seq)) => {
+            let boot = boot.split_once(HOLE_MID).map_or(boot, |(boot, _)| boot);
+            (boot, seq.parse().unwrap_or(0))
+        }
         None => (mid, 0),
     }
 }
@@ -369,13 +408,15 @@ fn record_at(bytes: &[u8], at: usize) -> Option<(Stored, usize)> {
 fn parse_record(payload: &[u8]) -> Option<Stored> {
     let end = payload.iter().position(|byte| *byte == b'\n')?;
     let line = std::str::from_utf8(&payload[..end]).ok()?;
-    let (mid, lost) = match line.split_once(' ') {
-        Some((mid, lost)) => (mid, lost.parse().ok()?),
-        None => (line, 0),
-    };
+    let mut words = line.split(' ');
+    let mid = words.next()?;
+    let mut number = |absent| words.next().map_or(Some(absent), |word| word.parse().ok());
+    let lost = number(0)?;
+    let span: u32 = u32::try_from(number(1)?).ok().filter(|span| *span > 0)?;
     Some(Stored {
         mid: mid.to_owned(),
         lost,
+        span: span.into(),
         body: payload[end + 1..].to_vec(),
     })
 }

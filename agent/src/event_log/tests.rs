@@ -140,11 +140,11 @@ fn a_full_log_drops_its_oldest_and_tells_how_many() {
     let kept = (bodies.len() - reports.len()) as u64;
     // What was lost and what is still there add up to what happened, though loss reports were themselves dropped on the way.
     assert_eq!(lost + kept, total, "{} reports", reports.len());
-    let seqs: Vec<_> = bodies
-        .iter()
-        .map(|body| body["seq"].as_u64().unwrap())
-        .collect();
-    assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    for pair in bodies.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]].map(|body| body["seq"].as_u64().unwrap());
+        let from = pair[1]["from"].as_u64().unwrap_or(after);
+        assert_eq!(from, before + 1, "{pair:?}");
+    }
     assert_eq!(bodies.last().unwrap()["kind"], "event-499");
 }
 
@@ -214,3 +214,4 @@ fn an_event_too_large_is_counted_as_lost() {
 }
 
 mod damage;
+mod full;

@@ -99,13 +99,17 @@ pub(super) struct Saved {
 }
 
 impl Mailbox {
-    /// Adds a record, or counts it as lost when too many wait.
+    /// Adds a record. When too many wait one counts as lost: an urgent one goes before one that is not.
     pub(super) fn push_record(&mut self, record: EventRecord) {
-        if self.records.len() < MAX_WAITING_RECORDS {
-            self.records.push_back(record);
-        } else {
+        if self.records.len() >= MAX_WAITING_RECORDS {
             self.overflow += 1;
+            let minor = self.records.iter().position(|waiting| !waiting.urgent);
+            match minor.filter(|_| record.urgent) {
+                Some(minor) => drop(self.records.remove(minor)),
+                None => return,
+            }
         }
+        self.records.push_back(record);
     }
 
     /// Answers everything that waits with "closed".

@@ -206,6 +206,29 @@ fn alarms_are_raised_and_cleared_by_what_people_do() {
 }
 
 #[test]
+fn a_bolt_that_comes_free_is_withdrawn_and_a_forced_lock_is_an_alarm() {
+    let home = tempfile::tempdir().unwrap();
+    let (_agent, config) = start(home.path());
+    let visit = "\
+        jam
+        fire
+        expect lockState=jammed alarm=jammed decides=1 within 20s
+        free
+        # nobody asks again
+        expect lockState=unlocked alarm=none decides=1 within 20s
+        fire off
+        fire-reset
+        expect secured=secured alarm=none heldBy=none within 20s
+        wait 2500ms
+        stick-sensor door
+        handle
+        expect doorState=closed alarm=lockForced secured=unsecured within 20s
+    ";
+    let (code, stdout, stderr) = script(&config, visit);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+}
+
+#[test]
 fn a_script_acts_waits_and_sees() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());

@@ -3,6 +3,7 @@
 mod alarms;
 mod clock;
 mod commands;
+mod deadlines;
 mod desired;
 mod faults;
 mod fire;

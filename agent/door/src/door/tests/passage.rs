@@ -31,6 +31,7 @@ fn who_has_gone_through_needs_no_strike_time_after_the_contact() {
         (5500, 9000, 7000, 7500, 9500),
         // Gone through after it.
         (6000, 7000, 5200, 6500, 7500),
+        (6000, 9000, 5200, 6500, 9500),
         // At the same moment.
         (7000, 7000, 7000, 7500, 7500),
         (6000, 7000, 7000, 7500, 7500),

@@ -396,6 +396,9 @@ proptest! {
             // The disk has five seconds, and then the bond time is shorter.
             let owed = rig.door.unanswered() > 0;
             assert!(!owed || by(rig.now.boottime + Duration::from_secs(5)), "{due:?}");
+            // The longest pause between two attempts, and the longest rest here.
+            let rests = rig.door.resting().is_some();
+            assert!(!rests || by(rig.now.boottime + Duration::from_secs(61)), "{due:?}");
             let moving = matches!(rig.outputs, Outputs::Throw | Outputs::Retract);
             assert!(!moving || by(rig.now.boottime + Duration::from_secs(3)), "{due:?}");
         });

@@ -1,0 +1,170 @@
+//! Every wait has a deadline: the door names the moment at which it does something although nothing happens.
+
+use std::time::Duration;
+
+use super::rig::{Do, Rig, bolt, config, magnet, motor};
+use crate::Want::{Locked, Released};
+use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+
+#[test]
+fn every_wait_has_a_deadline() {
+    let lock = |payload| Do::Call("lockDoor", payload);
+    let unlock = |payload| Do::Call("unlockDoor", payload);
+    let limited = |strike| StrikeConfig {
+        max_on: Some(Duration::from_secs(20)),
+        cool_down: Some(Duration::from_secs(40)),
+        ..strike
+    };
+    let safe = limited(StrikeConfig::solenoid_bolt(FailMode::Safe));
+    let safe = config(Released, safe, Fitted::ALL);
+    let tired = StrikeConfig {
+        max_on: Some(Duration::from_secs(6)),
+        cool_down: Some(Duration::from_secs(600)),
+        ..StrikeConfig::motor_lock()
+    };
+    let tired = config(Locked, tired, Fitted::ALL);
+    let no_bond = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    let no_bond = config(Locked, StrikeConfig::motor_lock(), no_bond);
+    let jam = (4000, Do::Jam(true));
+    // (what is waited for, the door, what has happened, when it goes on)
+    type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Do)], u64);
+    let rows: [Row<'_>; 20] = [
+        (
+            "the door to settle",
+            motor(Locked),
+            &[(100, Do::Nothing)],
+            250,
+        ),
+        (
+            "the end of the drive",
+            motor(Locked),
+            &[(300, Do::Nothing)],
+            2250,
+        ),
+        ("the proof", no_bond, &[(2300, Do::Nothing)], 3250),
+        (
+            "the proof of a coil",
+            bolt(FailMode::Safe),
+            &[(4000, Do::Jam(true)), (4000, lock("{}"))],
+            7000,
+        ),
+        (
+            "a retry at the door",
+            motor(Locked),
+            &[jam, (5000, Do::Fire(true)), (8500, Do::Nothing)],
+            10_000,
+        ),
+        (
+            "a retry",
+            motor(Released),
+            &[jam, (5000, lock("{}")), (8500, Do::Nothing)],
+            13_000,
+        ),
+        (
+            "a later retry",
+            motor(Released),
+            &[jam, (5000, lock("{}")), (68_000, Do::Nothing)],
+            127_000,
+        ),
+        (
+            "the limit of a coil",
+            safe,
+            &[(1000, lock("{}")), (5000, Do::Nothing)],
+            11_500,
+        ),
+        (
+            "the rest of a coil",
+            safe,
+            &[(1000, lock("{}")), (12_000, Do::Nothing)],
+            17_500,
+        ),
+        (
+            "the rest of a motor",
+            tired,
+            &[
+                (600_000, Do::Rex(true)),
+                (600_100, Do::Rex(false)),
+                (606_000, Do::Nothing),
+            ],
+            802_000,
+        ),
+        (
+            "the end of a hold",
+            motor(Released),
+            &[(5000, lock(r#"{"lockTime":"30s"}"#)), (9000, Do::Nothing)],
+            35_000,
+        ),
+        (
+            "the end of a grant",
+            magnet(),
+            &[
+                (5000, unlock(r#"{"unlockTime":"30s"}"#)),
+                (9000, Do::Nothing),
+            ],
+            35_000,
+        ),
+        (
+            "the next save of a hold",
+            motor(Released),
+            &[(5000, lock(r#"{"lockTime":"10m"}"#)), (9000, Do::Nothing)],
+            65_000,
+        ),
+        (
+            "an exit button",
+            magnet(),
+            &[(5000, Do::Rex(true)), (5200, Do::Rex(false))],
+            10_200,
+        ),
+        (
+            "a door that stands open",
+            magnet(),
+            &[(5000, Do::Open), (20_000, Do::Nothing)],
+            50_000,
+        ),
+        (
+            "one that is held",
+            magnet(),
+            &[(5000, Do::Open), (51_000, Do::Nothing)],
+            65_000,
+        ),
+        (
+            "a door that follows its bolt",
+            motor(Locked),
+            &[(10_000, Do::Handle), (12_000, Do::Nothing)],
+            18_000,
+        ),
+        (
+            "the disk",
+            motor(Locked),
+            &[(5000, Do::SlowDisk(true)), (5000, Do::Call("selfTest", ""))],
+            10_000,
+        ),
+        (
+            "an unlock for the disk",
+            motor(Locked),
+            &[(5000, Do::SlowDisk(true)), (5000, unlock("{}"))],
+            10_000,
+        ),
+        (
+            "a disk that failed",
+            magnet(),
+            &[
+                (5000, Do::SlowDisk(true)),
+                (5000, Do::Fire(true)),
+                (6000, Do::DiskFails),
+                (8000, Do::Nothing),
+            ],
+            11_000,
+        ),
+    ];
+    for (waits_for, door, steps, expected) in rows {
+        let mut rig = Rig::tell(door, steps);
+        rig.run_until(rig.now.boottime);
+        let due = rig.door.poll_timeout();
+        let due = due.map(|due| (due - Duration::from_secs(100)).as_millis());
+        assert_eq!(due, Some(u128::from(expected)), "{waits_for}");
+    }
+}
