@@ -27,7 +27,8 @@ fn a_bolt_that_leaves_with_nobody_asking_and_a_door_that_does_not_follow() {
     let lock = |at| (at, Do::Call("lockDoor", "{}"));
     let twice = [HANDLE, (15_000, Do::Handle)];
     // (what happens, when the alarm comes); the door may be seen to open for 3 s and 5 s.
-    let cases: [(&[(u64, Do)], Option<u64>); 16] = [
+    type Case<'a> = (&'a [(u64, Do)], Option<u64>);
+    let cases: [Case<'_>; 16] = [
         (&[HANDLE], Some(18_000)),
         (&twice, Some(18_000)),
         (&[HANDLE, lock(12_000)], Some(18_000)),
