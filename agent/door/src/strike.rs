@@ -217,12 +217,12 @@ impl Strike {
     pub(crate) fn resting(&self, seen: &Seen) -> Option<Resting> {
         let (max_on, cool_down) = self.coil.limits()?;
         let until = match self.phase {
-            Phase::Failed {
-                toward,
-                why: Failure::Exhausted,
-            } if toward == seen.want => self
-                .retry_at(toward, Failure::Exhausted, seen)
-                .unwrap_or(self.coil.rested_at()),
+            Phase::Failed { toward, why }
+                if toward == seen.want && self.retry_rests(toward, why, seen) =>
+            {
+                self.retry_at(toward, why, seen)
+                    .unwrap_or(self.coil.rested_at())
+            }
             _ if self.waits_to_throw(seen) && self.throw_rests(seen) => self.coil.rested_at(),
             _ if self.is_over_its_limit(seen) => self.coil.as_of(),
             _ => return None,
@@ -446,6 +446,17 @@ impl Strike {
             .filter(|_| why == Failure::Jammed || self.pulse().is_none());
         let due = failures.map(|failures| failures.retry_at(seen.at_the_door));
         Some(ready.max(due.unwrap_or_default()))
+    }
+
+    /// Whether the next attempt must wait for coil or motor.
+    fn retry_rests(&self, toward: Want, why: Failure, seen: &Seen) -> bool {
+        match (why, toward) {
+            (Failure::Exhausted, _) => true,
+            (Failure::Jammed, Want::Locked) => self.throw_rests(seen),
+            (Failure::Jammed, Want::Released) => {
+                self.pulse().is_some() && self.release_ready_at(seen) > self.coil.as_of()
+            }
+        }
     }
 
     /// When a release that failed may be tried again. What no input at the door asks for leaves those one run of a jammed motor.

@@ -342,6 +342,22 @@ fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_th
 }
 
 #[test]
+fn a_bolt_that_is_out_when_it_is_to_be_locked_again_needs_no_rest() {
+    let door = config(
+        Locked,
+        limited(StrikeConfig::motor_lock(), 6, 600),
+        Fitted::ALL,
+    );
+    let stuck = [(600_000, Do::Jam(true)), (600_000, Do::Rex(true))];
+    let rig = Rig::tell(door, &then(&stuck, &[(620_000, Do::Nothing)]));
+    assert!(rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+    let over = [(620_000, Do::Rex(false)), (626_000, Do::Nothing)];
+    let rig = Rig::tell(door, &then(&stuck, &over));
+    assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+    assert_eq!(rig.status(), "Jammed Unsecured");
+}
+
+#[test]
 fn a_spring_that_is_stuck_is_let_go_and_needs_no_attempt() {
     for (door, asks) in [
         (bolt(FailMode::Secure), Do::Fire(true)),
