@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, ConfigFile, FILE_NAME};
+use crate::data::sync_folder_of;
 use crate::store::{self, StoreError};
 use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
@@ -53,6 +54,12 @@ pub enum BackupError {
     #[error("{} is there already; --force overwrites it", .path.display())]
     Exists {
         /// The file.
+        path: PathBuf,
+    },
+    /// The archive would replace a folder, a device or a pipe.
+    #[error("{} is not a regular file; expected one, or a new name", .path.display())]
+    NotAFile {
+        /// The path.
         path: PathBuf,
     },
     /// The settings cannot be read.
@@ -100,11 +107,7 @@ pub fn backup(
     file: &Path,
     force: bool,
 ) -> Result<BackedUp, BackupError> {
-    if !force && file.exists() {
-        return Err(BackupError::Exists {
-            path: file.to_owned(),
-        });
-    }
+    let file = &free_or_replaceable(file, force)?;
     // An archive of what has lost something would take the place of a better one.
     store::refuse_older(&folder.join(DATABASE), &AFTER_DATABASE)?;
     let workshop = Workshop::beside(file)?;
@@ -135,12 +138,42 @@ pub fn backup(
     sources.dedup();
     let archive = workshop.path.join("archive");
     archive::write(create(&archive)?, &archive, &sources)?;
-    fs::rename(&archive, file).map_err(BackupError::file("write", file))?;
-    sync_folder_of(file)?;
+    put(&archive, file, force)?;
+    sync_folder_of(file).map_err(BackupError::file("write", file))?;
     Ok(BackedUp {
         files: sources.into_iter().map(|(name, _)| name).collect(),
         left_out,
     })
+}
+
+/// Where the archive goes: a name that is free, or the regular file that it replaces.
+fn free_or_replaceable(file: &Path, force: bool) -> Result<PathBuf, BackupError> {
+    let path = || file.to_owned();
+    match fs::symlink_metadata(file) {
+        Err(_) => Ok(path()),
+        Ok(_) if !force => Err(BackupError::Exists { path: path() }),
+        Ok(_) if !file.is_file() => Err(BackupError::NotAFile { path: path() }),
+        // What a link leads to is replaced, and not the link.
+        Ok(_) => fs::canonicalize(file).map_err(BackupError::file("write", file)),
+    }
+}
+
+/// Gives the archive its name, which somebody may have taken meanwhile.
+fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
+    let failed = BackupError::file("write", file);
+    if !force {
+        match fs::hard_link(archive, file) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(BackupError::Exists {
+                    path: file.to_owned(),
+                });
+            }
+            // A file system without hard links.
+            Err(_) => {}
+        }
+    }
+    fs::rename(archive, file).map_err(failed)
 }
 
 /// A folder for half-done work, on the file system where the whole will be, for its owner alone. Removed when dropped.
@@ -172,14 +205,4 @@ fn create(path: &Path) -> Result<File, BackupError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     options.open(path).map_err(BackupError::file("make", path))
-}
-
-/// Makes sure that a new name outlives a power cut.
-fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(BackupError::file("write", folder))
 }

@@ -1,6 +1,9 @@
 //! The hub's settings: the file, the flags that override it, and what both become.
 
+use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -189,6 +192,18 @@ impl ConfigFile {
             message: describe(&error, &text),
         })?;
         Ok(file.with_paths_from(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// Writes `path`, or what it links to: whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = toml::to_string(self).map_err(io::Error::other)?;
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mode = fs::metadata(&path).map_or(0o644, |there| there.permissions().mode() & 0o777);
+        crate::pki::write_file(&path, &text, mode)
     }
 
     /// `self`, with relative paths taken from `folder`.

@@ -126,6 +126,15 @@ impl DataDirectory {
     }
 }
 
+/// Makes sure that a new name outlives a power cut.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    // A bare name is one in the folder where the program runs.
+    let named = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(named.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

@@ -320,7 +320,7 @@ pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    crate::data::sync_folder_of(path)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! The changes go to the database; a hub that runs on it looks for them twice a second. Keys leave only in files for their owner alone.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas;
 
+use crate::data::sync_folder_of;
 use crate::identity::{Policy, Rights};
 use crate::service::{self, OWNER, PolicyError, PolicyKey};
 use crate::store::PolicyFile;
@@ -71,14 +72,50 @@ pub enum PoliciesError {
         /// The file.
         path: PathBuf,
     },
+    /// The file to overwrite is a folder, a device or a pipe.
+    #[error("{} is not a regular file; expected --out with one, or with a new name; nothing was changed", .path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The file for the connection string cannot be written.
-    #[error("cannot write {}", .path.display())]
+    #[error("cannot write {}; nothing was changed", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+    /// The policy is changed, and its connection string is not in the file.
+    #[error(
+        "policy `{policy}` is changed, but {} cannot be written; write its connection string with: door-hub policy show {policy} --key {key} --out FILE",
+        .path.display()
+    )]
+    NotInPlace {
+        /// The policy.
+        policy: PolicyName,
+        /// The key that the connection string should carry.
+        key: PolicyKey,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl PoliciesError {
+    /// The error of a file that was to be written when `policy` had been changed.
+    fn after_change(self, policy: &PolicyName, key: PolicyKey) -> Self {
+        match self {
+            Self::Write { path, source } => Self::NotInPlace {
+                policy: policy.clone(),
+                key,
+                path,
+                source,
+            },
+            error => error,
+        }
+    }
 }
 
 impl Policies {
@@ -134,11 +171,16 @@ impl Policies {
         rights: Rights,
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
-        let reserved = Reserved::new(out)?;
-        let policy = self
-            .file
-            .change(|policies| service::add(policies, name.clone(), rights))?;
-        reserved.write(&self.connection_string(&policy, PolicyKey::Primary))
+        let policy = service::add(&mut self.list()?, name.clone(), rights)?;
+        let file = Prepared::new(out, &self.connection_string(&policy, PolicyKey::Primary))?;
+        self.file.change(|policies| {
+            service::add(policies, name.clone(), rights)?;
+            // With the keys that the file has.
+            *service::find(policies, name)? = policy;
+            Ok::<_, PolicyError>(())
+        })?;
+        let key = PolicyKey::Primary;
+        file.put().map_err(|error| error.after_change(name, key))
     }
 
     /// Gives a policy a new key and writes the connection string with it to `out`.
@@ -152,17 +194,29 @@ impl Policies {
         key: PolicyKey,
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
-        let reserved = Reserved::new(out)?;
-        let policy = self
-            .file
-            .change(|policies| service::rotate(policies, name, key))?;
-        reserved.write(&self.connection_string(&policy, key))?;
-        let own = self.folder.join(SERVICE_CONNECTION_STRING);
-        if *name == OWNER && key == PolicyKey::Primary && own != out.path {
-            // The one that the hub keeps beside its database would open nothing any more.
-            write(&own, &self.connection_string(&policy, key))?;
+        let policy = service::rotate(&mut self.list()?, name, key)?;
+        let text = self.connection_string(&policy, key);
+        let own = SecretFile {
+            path: self.folder.join(SERVICE_CONNECTION_STRING),
+            force: true,
+        };
+        // The one that the hub keeps beside its database would open nothing any more.
+        let keeps_own = *name == OWNER && key == PolicyKey::Primary && !own.is(&out.path);
+        let mut files = vec![Prepared::new(out, &text)?];
+        if keeps_own {
+            files.push(Prepared::new(&own, &text)?);
         }
-        Ok(())
+        self.file.change(|policies| {
+            let keys = &mut service::find(policies, name)?.keys;
+            // The key that the files have; the other one may have been changed meanwhile.
+            match key {
+                PolicyKey::Primary => keys.primary = policy.keys.primary,
+                PolicyKey::Secondary => keys.secondary = policy.keys.secondary,
+            }
+            Ok::<_, PolicyError>(())
+        })?;
+        let put = files.into_iter().try_for_each(Prepared::put);
+        put.map_err(|error| error.after_change(name, key))
     }
 
     /// Removes a policy: its tokens open nothing any more.
@@ -193,7 +247,7 @@ impl Policies {
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
         let policy = self.get(name)?;
-        Reserved::new(out)?.write(&self.connection_string(&policy, key))
+        Prepared::new(out, &self.connection_string(&policy, key))?.put()
     }
 
     /// Writes a token of a policy to `out`: for programs that can send one and not make it. It opens what is beneath `path` (`/metrics`; `/`
@@ -222,7 +276,7 @@ impl Policies {
                 .unwrap_or(&token)
                 .trim_start(),
         };
-        Reserved::new(out)?.write(text)
+        Prepared::new(out, text)?.put()
     }
 
     fn connection_string(&self, policy: &Policy, key: PolicyKey) -> String {
@@ -239,57 +293,90 @@ impl Policies {
     }
 }
 
-/// A file that is ours to write: made empty before anything is changed, taken away again if nothing comes of it.
-struct Reserved<'a> {
-    path: &'a Path,
-    made: bool,
+impl SecretFile {
+    /// Whether `path` leads to the same file.
+    fn is(&self, path: &Path) -> bool {
+        let real = fs::canonicalize(&self.path);
+        real.is_ok_and(|real| fs::canonicalize(path).is_ok_and(|path| path == real))
+    }
 }
 
-impl<'a> Reserved<'a> {
-    fn new(out: &'a SecretFile) -> Result<Self, PoliciesError> {
-        let path = out.path.as_path();
-        let made = OpenOptions::new()
+/// A secret that is on disk before anything is changed: under its own name if that was free, else beside the file that it will replace.
+/// It goes again if nothing comes of it.
+struct Prepared {
+    path: PathBuf,
+    written: PathBuf,
+    is_final: bool,
+}
+
+impl Prepared {
+    fn new(out: &SecretFile, text: &str) -> Result<Self, PoliciesError> {
+        let failed = |source| PoliciesError::Write {
+            path: out.path.clone(),
+            source,
+        };
+        let (path, written) = match fs::symlink_metadata(&out.path) {
+            Ok(_) if !out.force => {
+                return Err(PoliciesError::FileExists {
+                    path: out.path.clone(),
+                });
+            }
+            Ok(_) => {
+                // What a link leads to is replaced, and not the link.
+                if !out.path.is_file() {
+                    return Err(PoliciesError::NotAFile {
+                        path: out.path.clone(),
+                    });
+                }
+                let path = fs::canonicalize(&out.path).map_err(failed)?;
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let beside = format!(".{name}.{}.new", std::process::id());
+                let beside = path.with_file_name(beside);
+                (path, beside)
+            }
+            Err(_) => (out.path.clone(), out.path.clone()),
+        };
+        let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path);
-        match made {
-            Ok(_) => Ok(Self { path, made: true }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if out.force {
-                    Ok(Self { path, made: false })
-                } else {
-                    Err(PoliciesError::FileExists {
-                        path: path.to_owned(),
-                    })
-                }
-            }
-            Err(source) => Err(PoliciesError::Write {
-                path: path.to_owned(),
-                source,
-            }),
-        }
+            .open(&written)
+            .map_err(failed)?;
+        let prepared = Self {
+            path,
+            written,
+            is_final: false,
+        };
+        let on_disk = |file: &mut File| -> io::Result<()> {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            sync_folder_of(&prepared.written)
+        };
+        on_disk(&mut file).map_err(failed)?;
+        Ok(prepared)
     }
 
-    fn write(mut self, text: &str) -> Result<(), PoliciesError> {
-        write(self.path, text)?;
-        self.made = false;
+    /// Makes it final.
+    fn put(mut self) -> Result<(), PoliciesError> {
+        if self.written == self.path {
+            self.is_final = true;
+            return Ok(());
+        }
+        let put = fs::rename(&self.written, &self.path).and_then(|()| sync_folder_of(&self.path));
+        put.map_err(|source| PoliciesError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.is_final = true;
         Ok(())
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Prepared {
     fn drop(&mut self) {
-        if self.made {
-            // Empty, and no harm if it stays.
-            let _ = fs::remove_file(self.path);
+        if !self.is_final {
+            // Its key opens nothing, or is in the database.
+            let _ = fs::remove_file(&self.written);
         }
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), PoliciesError> {
-    crate::pki::write_file(path, text, 0o600).map_err(|source| PoliciesError::Write {
-        path: path.to_owned(),
-        source,
-    })
 }

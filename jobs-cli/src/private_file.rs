@@ -56,7 +56,9 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);
-    let written = write_new(&beside, text).and_then(|()| fs::rename(&beside, path));
+    let written = write_new(&beside, text)
+        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| sync_folder_of(path));
     written.map_err(|source| {
         // Best effort: the error to tell is the one above.
         drop(fs::remove_file(&beside));
@@ -71,8 +73,25 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     make(path, |file| {
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        sync_folder_of(path)
     })
+}
+
+/// Makes sure that a new name outlives a power cut.
+#[cfg(unix)]
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    // A bare name is one in the folder where the program runs.
+    let named = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(named.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "folders are synced on Unix only")]
+fn sync_folder_of(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes a file of what `write` writes; on an error there is none.

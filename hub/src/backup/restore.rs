@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{BackupError, Workshop, archive, sync_folder_of};
+use super::{BackupError, Workshop, archive};
 use crate::DATABASE;
 use crate::config::{ConfigFile, FILE_NAME};
+use crate::data::sync_folder_of;
 use crate::pki;
 use crate::store;
 
@@ -18,6 +19,10 @@ use crate::store;
 ///
 /// When the folder is in use, or the archive is not a whole and usable backup; then the folder is as it was.
 pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
+    // `.` has no name beside which anything could be made.
+    let folder = &fs::canonicalize(folder)
+        .or_else(|_| std::path::absolute(folder))
+        .map_err(BackupError::file("read", folder))?;
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}
         Ok(true) => {
@@ -44,7 +49,7 @@ pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
     }
     store::note_restored(&workshop.path.join(DATABASE))?;
     fs::rename(&workshop.path, folder).map_err(BackupError::file("make", folder))?;
-    sync_folder_of(folder)?;
+    sync_folder_of(folder).map_err(BackupError::file("write", folder))?;
     Ok(names)
 }
 

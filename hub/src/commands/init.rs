@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use door_hub::Hub;
 use door_hub::config::{ConfigFile, FILE_NAME};
 
-use super::StartArguments;
+use super::{StartArguments, say};
 
 /// Makes the data folder and keeps the settings in it.
 #[tokio::main]
@@ -19,18 +19,18 @@ pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
         name: Some(config.name.clone()),
         ..file
     };
-    std::fs::write(&path, toml::to_string(&kept)?)
+    kept.write(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!(
+    say(format_args!(
         "{} is ready for `door-hub serve --data {}`",
         config.name,
         settings.data.display()
-    );
-    println!("  settings       {}", path.display());
-    println!("  authority      {}", made.ca_file.display());
-    println!(
+    ));
+    say(format_args!("  settings       {}", path.display()));
+    say(format_args!("  authority      {}", made.ca_file.display()));
+    say(format_args!(
         "  operator       {} (connection string; keep it secret)",
         made.service_connection_string_file.display()
-    );
+    ));
     Ok(())
 }

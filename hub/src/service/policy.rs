@@ -1,6 +1,7 @@
 //! The policies in memory, by which every token is judged, and the rules by which they are changed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -57,6 +58,16 @@ pub enum PolicyKey {
     Primary,
     /// The other.
     Secondary,
+}
+
+impl fmt::Display for PolicyKey {
+    /// As `door-hub policy --key` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
 }
 
 /// Why the policies are not changed.

@@ -25,6 +25,8 @@ mod loss;
 mod method;
 mod metrics;
 mod not_built;
+mod out_file;
+mod output;
 mod policy;
 mod process;
 mod query;

@@ -1,6 +1,6 @@
 //! Files that a verb makes: in the form that is asked for or that their name says, and never in place of another.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -31,9 +31,14 @@ pub(super) fn format(
 /// Writes a file that must not exist yet.
 pub(super) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut file = file.with_context(|| format!("--out {}", path.display()))?;
-    let written = file.write_all(text.as_bytes());
-    written.with_context(|| format!("cannot write {}", path.display()))
+    let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written
+        // A part of it is none; best effort, for the error to tell is that of writing.
+        .inspect_err(|_| drop(fs::remove_file(path)))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

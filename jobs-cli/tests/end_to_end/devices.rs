@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use door_agent::AgentConfig;
 use serde_json::json;
@@ -198,7 +199,7 @@ fn an_agents_files_are_whole_private_and_never_overwritten() {
     add("south", "nowhere/south.toml")
         .expect(1)
         .says(&["nowhere is no folder; nothing was changed"]);
-    // A folder that takes no file: the door that was made is taken back.
+    // A folder that takes no file: no door is made.
     if !is_root() {
         fs::create_dir(path("locked")).unwrap();
         fs::set_permissions(path("locked"), fs::Permissions::from_mode(0o500)).unwrap();
@@ -206,6 +207,19 @@ fn an_agents_files_are_whole_private_and_never_overwritten() {
             .expect(1)
             .says(&["nothing was changed"]);
     }
+    // Nor is one whose files cannot be written: as a program that may make no file of any length.
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 0; {} devices add north --agent-config north.toml",
+        env!("CARGO_BIN_EXE_doorctl")
+    );
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(operator.folder())
+        .env("DOORCTL_CONFIG", path("doorctl.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!path("north.toml").exists() && !path("north.connection-string").exists());
     let left = operator.json(&["devices", "list"]);
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     assert_eq!(

@@ -14,7 +14,7 @@ use super::{keys, registry};
 use crate::cli::devices::file::AddArgs;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::twin;
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row};
 use crate::session::Session;
 
@@ -45,13 +45,20 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         .collect::<anyhow::Result<_>>()?;
     let said = |door: &DeviceId| format!("cannot add {door}");
     let interrupt = Interrupt::new();
-    registry::create_all(&items, said, &interrupt, session).await?;
+    // Its key is made here: the file is there before the door is.
     if let (Some(files), Some(item)) = (&files, items.first()) {
-        if let Err(error) = files.write(item) {
-            return Err(registry::undone(&items, &error, &interrupt, session).await);
-        }
-        session.printer.say(files.to_string());
+        let written = files.write(item);
+        written
+            .map_err(|error| Failure::new(format!("{}; nothing was changed", sentence(&error))))?;
     }
+    let made = registry::create_all(&items, said, &interrupt, session).await;
+    if let Some(files) = &files {
+        match &made {
+            Ok(()) => session.printer.say(files.to_string()),
+            Err(_) => files.take_back(),
+        }
+    }
+    made?;
     let rows: Vec<AddedRow> = names.iter().map(|name| AddedRow::new(name, args)).collect();
     Ok(session.printer.rows(&rows)?)
 }

@@ -10,6 +10,7 @@ use doorctl::BulkItem;
 use iothub_protocol::connection_string::HostName;
 
 use super::keys;
+use crate::commands::out_file;
 use crate::failure::Failure;
 use crate::private_file;
 
@@ -71,25 +72,28 @@ impl AgentFiles {
         }
     }
 
-    /// Writes the files for a door that was just made.
+    /// Writes the files for a door that is about to be made.
     pub(super) fn write(&self, item: &BulkItem) -> anyhow::Result<()> {
         let key = keys::primary(item).context("a new door has keys")?;
         let connection_string = keys::connection_string(&self.host, &item.id, key)?;
-        self.write_all(&connection_string).inspect_err(|_| {
-            for path in self.paths() {
-                // None of them was there before.
-                drop(fs::remove_file(path));
-            }
-        })
+        self.write_all(&connection_string)
+            .inspect_err(|_| self.take_back())
+    }
+
+    /// Takes away what was written: there is no such door.
+    pub(super) fn take_back(&self) {
+        for path in self.paths() {
+            // None of them was there before.
+            drop(fs::remove_file(path));
+        }
     }
 
     fn write_all(&self, connection_string: &str) -> anyhow::Result<()> {
         private_file::create(&self.connection_string, &format!("{connection_string}\n"))?;
         if let (Some(path), Some(ca)) = (&self.ca_file, &self.ca) {
-            fs::write(path, ca).with_context(|| format!("cannot write {}", path.display()))?;
+            out_file::create(path, ca)?;
         }
-        fs::write(&self.config, self.toml())
-            .with_context(|| format!("cannot write {}", self.config.display()))
+        out_file::create(&self.config, &self.toml())
     }
 
     fn toml(&self) -> String {

@@ -115,22 +115,6 @@ pub(super) async fn create_all(
     Ok(())
 }
 
-/// Takes doors back that were made, because of an error; the error then says so, or what could not be taken back.
-pub(super) async fn undone(
-    items: &[BulkItem],
-    error: &anyhow::Error,
-    interrupt: &Interrupt,
-    session: &Session,
-) -> anyhow::Error {
-    let made = Made {
-        surely: items.iter().collect(),
-        ..Made::default()
-    };
-    let message = sentence(error);
-    let error = made.taken_back(&message, ExitStatus::Error, interrupt, session);
-    error.await
-}
-
 /// What was made of a list that is to be made whole.
 #[derive(Default)]
 struct Made<'a> {

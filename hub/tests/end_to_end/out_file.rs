@@ -1,0 +1,231 @@
+//! Files that commands write for people: by any spelling of their name, and before the change that they tell.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A data folder, and the folder where commands run.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(place.here()).unwrap();
+        std::fs::create_dir(place.here().join("sub")).unwrap();
+        let made = place.run("init --name localhost --data DATA");
+        assert!(made.status.success(), "{made:?}");
+        place
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn here(&self) -> PathBuf {
+        self.folder.path().join("here")
+    }
+
+    /// A command line, in which DATA is the data folder and HERE the folder where it runs.
+    fn line(&self, line: &str) -> String {
+        line.replace("DATA", self.data().to_str().unwrap())
+            .replace("HERE", self.here().to_str().unwrap())
+    }
+
+    fn run(&self, line: &str) -> Output {
+        let line = self.line(line);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
+        command.args(line.split(' ')).current_dir(self.here());
+        command.output().unwrap()
+    }
+
+    /// The keys of a policy as the database has them, or that there is no such policy.
+    fn keys(&self, policy: &str) -> Vec<String> {
+        let key = |which| {
+            let out = self.folder.path().join("seen");
+            let out = out.to_str().unwrap();
+            self.run(&format!(
+                "policy show {policy} --key {which} --force --out {out} --data DATA"
+            ));
+            let seen = std::fs::read_to_string(out).unwrap_or_default();
+            drop(std::fs::remove_file(out));
+            seen
+        };
+        ["primary", "secondary"].map(key).to_vec()
+    }
+
+    /// What lies where commands run.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.here()).unwrap();
+        let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn every_spelling_of_a_name_is_a_place() {
+    for name in ["file", "./file", "sub/file", "sub/../file", "HERE/file"] {
+        let place = Place::new();
+        for line in [
+            "policy add alice --rights ServiceConnect --out FILE",
+            "policy rotate alice --key primary --force --out FILE",
+            "policy rotate iothubowner --key primary --force --out FILE",
+            "policy show alice --force --out FILE",
+            "policy token alice --force --out FILE",
+            "backup --force FILE",
+        ] {
+            let line = line.replace("FILE", name) + " --data DATA";
+            let output = place.run(&line);
+            assert!(output.status.success(), "{line}: {output:?}");
+            let path = place.here().join(place.line(name));
+            assert_eq!(mode(&path), 0o600, "{line}");
+            assert!(std::fs::metadata(path).unwrap().len() > 0, "{line}");
+        }
+        let line = format!("restore {name} --data restored");
+        let output = place.run(&line);
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(place.names().iter().all(|name| !name.starts_with('.')));
+    }
+}
+
+#[test]
+fn data_folders_have_any_spelling_too() {
+    for data in ["new", "./new", "sub/new", "sub/.", "sub"] {
+        let place = Place::new();
+        let output = place.run(&format!("init --name localhost --data {data}"));
+        assert!(output.status.success(), "{data}: {output:?}");
+        assert!(place.run("backup archive --data DATA").status.success());
+    }
+    let place = Place::new();
+    assert!(place.run("backup ../archive --data DATA").status.success());
+    std::fs::remove_dir(place.here().join("sub")).unwrap();
+    let output = place.run("restore ../archive --data .");
+    assert!(output.status.success(), "{output:?}");
+    assert!(place.here().join("hub.db").exists());
+}
+
+/// Each of these files cannot be written: the command fails, and the keys are what they were.
+#[test]
+fn a_file_that_cannot_be_written_leaves_keys_as_they_were() {
+    let place = Place::new();
+    std::fs::write(place.here().join("taken"), "mine").unwrap();
+    let added = place.run("policy add alice --rights ServiceConnect --out alice --data DATA");
+    assert!(added.status.success(), "{added:?}");
+    std::fs::write(place.here().join("alice"), "mine").unwrap();
+    let (names, alice, owner) = (
+        place.names(),
+        place.keys("alice"),
+        place.keys("iothubowner"),
+    );
+    assert_ne!(alice[0], alice[1]);
+    for line in [
+        "policy add bob --rights ServiceConnect --out FILE",
+        "policy rotate alice --key primary --out FILE",
+        "policy rotate alice --key secondary --out FILE",
+        "policy rotate iothubowner --key primary --out FILE",
+        "policy show alice --out FILE",
+        "policy token alice --out FILE",
+        "backup FILE",
+    ] {
+        for (file, expected) in [
+            ("none/file", "No such file"),
+            ("taken", "is there already"),
+            ("taken/file", "Not a directory"),
+            ("sub", "is there already"),
+            ("sub --force", "is not a regular file"),
+            (". --force", "is not a regular file"),
+            ("/dev/full --force", "is not a regular file"),
+            ("/dev/stdout --force", "is not a regular file"),
+            ("/proc/file", "cannot"),
+        ] {
+            let line = line.replace("FILE", file) + " --data DATA";
+            let output = place.run(&line);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+            assert!(said.contains(expected), "{line}: {said}");
+        }
+    }
+    assert_eq!(place.names(), names);
+    assert_eq!(
+        std::fs::read_to_string(place.here().join("taken")).unwrap(),
+        "mine"
+    );
+    assert_eq!(place.keys("alice"), alice);
+    assert_eq!(place.keys("iothubowner"), owner);
+    assert_eq!(place.keys("bob"), ["", ""]);
+}
+
+/// No file may grow: as on a disk that is full.
+#[test]
+fn a_full_disk_leaves_keys_as_they_were() {
+    let place = Place::new();
+    assert!(
+        place
+            .run("policy add alice --rights ServiceConnect --out alice --data DATA")
+            .status
+            .success()
+    );
+    let (names, before) = (place.names(), place.keys("alice"));
+    let old = std::fs::read_to_string(place.here().join("alice")).unwrap();
+    for line in [
+        "policy add bob --rights ServiceConnect --out file",
+        "policy rotate alice --key primary --out file",
+        "policy rotate alice --key primary --out alice --force",
+        "backup file",
+        "backup alice --force",
+    ] {
+        let line = place.line(&format!("{line} --data DATA"));
+        let program = env!("CARGO_BIN_EXE_door-hub");
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                &format!("trap '' XFSZ; ulimit -f 0; {program} {line}"),
+            ])
+            .current_dir(place.here())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
+        assert_eq!(place.names(), names, "{line}");
+    }
+    assert_eq!(place.keys("alice"), before);
+    assert_eq!(place.keys("bob"), ["", ""]);
+    assert_eq!(
+        std::fs::read_to_string(place.here().join("alice")).unwrap(),
+        old
+    );
+}
+
+/// What a link leads to is written, and the link stays.
+#[test]
+fn a_link_stays_a_link() {
+    let place = Place::new();
+    let (file, link) = (place.here().join("sub/file"), place.here().join("link"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for line in [
+        "policy rotate iothubowner --key primary --out link --force",
+        "backup link --force",
+    ] {
+        std::fs::write(&file, "").unwrap();
+        let output = place.run(&format!("{line} --data DATA"));
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(link.symlink_metadata().unwrap().is_symlink(), "{line}");
+        assert!(std::fs::metadata(&file).unwrap().len() > 0, "{line}");
+        assert_eq!(mode(&file), 0o600, "{line}");
+    }
+    let settings = place.here().join("sub/hub.toml");
+    std::fs::rename(place.data().join("hub.toml"), &settings).unwrap();
+    std::os::unix::fs::symlink(&settings, place.data().join("hub.toml")).unwrap();
+    assert!(place.run("init --san other --data DATA").status.success());
+    assert!(std::fs::read_to_string(settings).unwrap().contains("other"));
+}
