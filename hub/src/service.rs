@@ -11,6 +11,7 @@ mod method;
 mod policy;
 mod query;
 mod session;
+mod stored;
 mod telemetry;
 mod twin;
 
@@ -44,6 +45,7 @@ use crate::identity::Policy;
 use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
 use crate::store::Store;
+use stored::Stored;
 
 pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch, EventFilter, EventKind};
 
@@ -52,6 +54,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long nothing was written when the database's log is emptied.
 const QUIET: Duration = Duration::from_secs(60);
+
+/// When nothing has been written for this long, it is tried: a disk that died meanwhile should not be found by the next lockdown.
+const PROBE_AFTER: Duration = Duration::from_secs(300);
 
 /// How often old records are dropped that no new ones push out.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -84,6 +89,7 @@ pub(crate) struct Services {
     /// Whether the database is whole.
     pub integrity: Integrity,
     store: Store,
+    stored: Stored,
     registry: Registry,
 }
 
@@ -112,6 +118,7 @@ impl Services {
             metrics,
             integrity: Integrity::default(),
             store: store.clone(),
+            stored: Stored::default(),
             registry: registry.clone(),
         }
     }
@@ -131,9 +138,18 @@ impl Services {
                 _ = looks.tick() => {}
                 () = stop.cancelled() => return,
             }
-            self.store.rest(QUIET).await;
-            if self.store.is_failing() && self.store.probe().await.is_ok() {
-                tracing::info!("the database can be written again");
+            let failing = self.store.is_failing();
+            let work = async {
+                self.store.rest(QUIET).await;
+                if failing || self.store.idle_for() >= Some(PROBE_AFTER) {
+                    let probed = self.store.probe().await;
+                    if failing && probed.is_ok() {
+                        tracing::info!("the database can be written again");
+                    }
+                }
+            };
+            if stop.run_until_cancelled(work).await.is_none() {
+                return;
             }
             if expired.is_none_or(|then| then.elapsed() >= EXPIRE_INTERVAL) {
                 expired = Some(Instant::now());
@@ -147,30 +163,29 @@ impl Services {
         }
     }
 
-    /// What is counted, and the state of the hub, in Prometheus' text format.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read.
-    pub(crate) async fn metrics_text(
-        &self,
-        certificate: CertificateTimes,
-    ) -> Result<Vec<u8>, ServiceError> {
-        let snapshot = Snapshot {
+    /// What is counted, and the state of the hub, in Prometheus' text format. What the store does not say in time is as it said last.
+    pub(crate) async fn metrics_text(&self, certificate: CertificateTimes) -> Vec<u8> {
+        let stored = self.stored.read(&self.store).await;
+        self.metrics.render(&Snapshot {
             connected: self.registry.connected_count() as u64,
-            ready: self.is_ready(),
-            jobs: self.store.job_statistics().await?,
-            events: self.store.event_total().await?,
-            database_bytes: self.store.size().await?,
+            ready: self.problem().is_none(),
+            jobs: stored.jobs,
+            events: stored.events,
+            database_bytes: stored.database_bytes,
             integrity: self.integrity.last(),
             certificate,
-        };
-        Ok(self.metrics.render(&snapshot))
+        })
     }
 
-    /// Whether what the hub promises would be kept: its database takes what is written.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.store.is_failing()
+    /// Why what the hub promises would not be kept now; none when its database takes what is written.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        if self.store.is_failing() {
+            Some("the database cannot be written; the hub's log says why")
+        } else if self.store.hangs() {
+            Some("the database has not taken a write for more than 5 s; does its disk hang?")
+        } else {
+            None
+        }
     }
 
     /// The policy of that name.

@@ -298,6 +298,16 @@ impl Store {
         self.writer.is_failing()
     }
 
+    /// Whether a transaction takes longer than any disk that works.
+    pub(crate) fn hangs(&self) -> bool {
+        self.writer.hangs()
+    }
+
+    /// How long nothing has been written, while nothing is.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        self.writer.idle_for()
+    }
+
     /// Writes a little, to see whether that works (again).
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
         self.write(1, |write| {

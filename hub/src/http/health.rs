@@ -64,10 +64,8 @@ pub(super) fn router(
 async fn healthz(State(judge): State<Judge>) -> Response {
     let problem = if judge.stop.is_cancelled() {
         Some("the hub is shutting down")
-    } else if judge.services.is_ready() {
-        None
     } else {
-        Some("the database cannot be written; the hub's log says why")
+        judge.services.problem()
     };
     let mut response = json_response(&Health {
         problem,

@@ -8,7 +8,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::HttpError;
 use crate::metrics::{self, CertificateTimes, Metrics};
 use crate::service::Services;
 
@@ -18,9 +17,9 @@ pub(crate) type Certificates = Arc<dyn Fn() -> CertificateTimes + Send + Sync>;
 /// `GET /metrics`.
 pub(super) async fn get(
     State((services, certificates)): State<(Services, Certificates)>,
-) -> Result<Response, HttpError> {
-    let text = services.metrics_text(certificates()).await?;
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+) -> Response {
+    let text = services.metrics_text(certificates()).await;
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 /// Counts the request, by the route that it found and not by what is in its path.

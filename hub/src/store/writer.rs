@@ -4,8 +4,8 @@
 //! Each operation runs inside its own savepoint: one that fails takes back only what it did itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ const GROUP_ROWS: usize = 500;
 
 /// Nor once it has run this long; readers see its work, and its callers their answers, only after the commit.
 const GROUP_TIME: Duration = Duration::from_millis(2);
+
+/// A transaction that has not ended after this time waits for a disk that hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
 
 /// A transaction that is on disk.
 #[derive(Debug)]
@@ -130,7 +133,38 @@ enum Command {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Command>,
-    failing: Arc<AtomicBool>,
+    health: Arc<Health>,
+}
+
+/// What the writer last came to, for those who look from beside.
+struct Health {
+    /// The last transaction did not reach the disk.
+    failing: AtomicBool,
+    turn: Mutex<Turn>,
+}
+
+/// What the writer does, and since when.
+#[derive(Clone, Copy)]
+enum Turn {
+    Works(Instant),
+    Waits(Instant),
+}
+
+impl Health {
+    fn new() -> Self {
+        Self {
+            failing: AtomicBool::new(false),
+            turn: Mutex::new(Turn::Waits(Instant::now())),
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
 }
 
 impl Writer {
@@ -141,15 +175,15 @@ impl Writer {
         held: impl Send + 'static,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(QUEUE);
-        let failing = Arc::<AtomicBool>::default();
-        let failed = Arc::clone(&failing);
+        let health = Arc::new(Health::new());
+        let told = Arc::clone(&health);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 let _held = held;
-                run(&connection, commands, &mut hooks, &failed);
+                run(&connection, commands, &mut hooks, &told);
             })?;
-        Ok((Self { queue, failing }, thread))
+        Ok((Self { queue, health }, thread))
     }
 
     /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows` is about how many rows it writes.
@@ -185,7 +219,20 @@ impl Writer {
 
     /// Whether the last transaction did not reach the disk.
     pub(super) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
+        self.health.failing.load(Ordering::Relaxed) || self.queue.is_closed()
+    }
+
+    /// Whether a transaction takes longer than any disk that works.
+    pub(super) fn hangs(&self) -> bool {
+        matches!(self.health.turn(), Turn::Works(since) if since.elapsed() >= HANGS_AFTER)
+    }
+
+    /// How long nothing has been written, while nothing is.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        match self.health.turn() {
+            Turn::Works(_) => None,
+            Turn::Waits(since) => Some(since.elapsed()),
+        }
     }
 
     /// Runs the hook of rest if nothing was written for `quiet`. A busy writer passes it over.
@@ -205,7 +252,7 @@ fn run(
     connection: &Connection,
     mut commands: mpsc::Receiver<Command>,
     hooks: &mut Hooks,
-    failing: &AtomicBool,
+    health: &Health,
 ) {
     let mut written = Instant::now();
     let mut stopped = false;
@@ -214,7 +261,10 @@ fn run(
             Command::Run { rows, operation } => {
                 let changes = connection.total_changes();
                 let first = (rows, operation);
-                if transact(connection, &mut commands, first, hooks, failing) {
+                health.set(Turn::Works(Instant::now()));
+                let stop = transact(connection, &mut commands, first, hooks, &health.failing);
+                health.set(Turn::Waits(Instant::now()));
+                if stop {
                     stopped = true;
                     commands.close();
                 }
@@ -223,7 +273,10 @@ fn run(
                 }
             }
             Command::Rest { quiet } if written.elapsed() >= quiet => {
+                let before = health.turn();
+                health.set(Turn::Works(Instant::now()));
                 (hooks.at_rest)(connection, false);
+                health.set(before);
             }
             Command::Rest { .. } => {}
             Command::Stop => {
@@ -444,6 +497,35 @@ mod tests {
         let (stuck, _thread) = Writer::spawn(connection, no_hooks(), ()).unwrap();
         let refused = stuck.write(1, insert(1)).await;
         assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_is_seen_from_beside() {
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let hooks = Hooks {
+            before_commit: Box::new(move |_| {
+                // Once let go it hangs no more.
+                let _ = held.recv();
+                Ok(())
+            }),
+            ..no_hooks()
+        };
+        let (writer, _thread) = Writer::spawn(memory(), hooks, ()).unwrap();
+        assert!(!writer.hangs() && writer.idle_for().is_some());
+        let begun = Instant::now();
+        let (other, seen) = (writer.clone(), writer.clone());
+        let writing = tokio::spawn(async move { other.write(1, insert(1)).await });
+        while !seen.hangs() {
+            assert!(begun.elapsed() < HANGS_AFTER * 6, "nobody sees it");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(begun.elapsed() >= HANGS_AFTER && !seen.is_failing());
+        assert_eq!(seen.idle_for(), None);
+        drop(go_on);
+        writing.await.unwrap().unwrap();
+        while seen.hangs() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

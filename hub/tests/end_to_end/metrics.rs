@@ -1,6 +1,7 @@
 //! What the hub counts.
 
 use std::process::Command;
+use std::time::Duration;
 
 use iothub_protocol::sas;
 use reqwest::Method;
@@ -105,6 +106,90 @@ async fn work_is_counted_and_state_is_shown() {
     drop(device);
     wait_for(&hub, "door_hub_disconnections_total{reason=\"lost\"}", 1.0).await;
     wait_for(&hub, "door_hub_connected_devices", 0.0).await;
+}
+
+/// What `/healthz` answers, and its problem.
+async fn healthz(hub: &TestHub) -> (u16, String) {
+    let said = answer(hub.anonymous(Method::GET, "/healthz")).await;
+    let problem = said.body["problem"].as_str().unwrap_or_default();
+    (said.status.as_u16(), problem.to_owned())
+}
+
+#[tokio::test]
+async fn what_may_rise_starts_at_0() {
+    let hub = TestHub::start().await;
+    hub.get("/devices").await;
+    for line in [
+        "door_hub_connections_total{proof=\"certificate\"}",
+        "door_hub_connections_refused_total{reason=\"credentials\"}",
+        "door_hub_disconnections_total{reason=\"slow_consumer\"}",
+        "door_hub_tokens_refused_total{reason=\"signature\"}",
+        "door_hub_method_calls_total{by=\"job\",outcome=\"not_online\"}",
+        "door_hub_http_requests_total{method=\"GET\",route=\"/devices\",status=\"500\"}",
+        "door_hub_jobs{status=\"running\"}",
+        "door_hub_telemetry_messages_total",
+    ] {
+        assert_eq!(value(&hub, line).await, Some(0.0), "{line}");
+    }
+}
+
+/// What monitoring asks is answered whatever becomes of the database under a running hub.
+#[tokio::test]
+async fn monitoring_does_not_need_the_disk() {
+    type Harm = fn(&rusqlite::Connection);
+    // What happens, whether writes succeed then, and whether the hub is ready.
+    let harms: [(&str, Harm, bool, bool); 4] = [
+        ("nothing", |_| {}, true, true),
+        (
+            "its tables cannot be read",
+            |database| {
+                database.execute_batch("DROP TABLE event_total").unwrap();
+            },
+            false,
+            true,
+        ),
+        (
+            "a write waits",
+            |database| database.execute_batch("BEGIN IMMEDIATE").unwrap(),
+            false,
+            false,
+        ),
+        (
+            "nothing can be committed",
+            |database| {
+                let full = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
+                database.execute_batch(full).unwrap();
+            },
+            false,
+            false,
+        ),
+    ];
+    for (name, harm, writes, is_ready) in harms {
+        let hub = TestHub::start().await;
+        hub.add_device("door").await;
+        assert_eq!(healthz(&hub).await, (200, String::new()));
+        let bytes = value(&hub, "door_hub_database_bytes").await;
+        let database = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(5)).unwrap();
+        harm(&database);
+        let writing = hub.put("/devices/other", json!({ "deviceId": "other" }));
+        let watching = async {
+            let wanted = if is_ready { (200, 1.0) } else { (503, 0.0) };
+            eventually(&format!("{name}: {wanted:?}"), || async {
+                let (status, problem) = healthz(&hub).await;
+                let ready = value(&hub, "door_hub_ready").await?;
+                assert_eq!(status == 200, problem.is_empty(), "{name}: {problem}");
+                ((status, ready) == wanted).then_some(())
+            })
+            .await;
+        };
+        let (written, ()) = tokio::join!(writing, watching);
+        assert_eq!(written.status == 200, writes, "{name}: {}", written.body);
+        assert!(
+            value(&hub, "door_hub_database_bytes").await >= bytes,
+            "{name}"
+        );
+    }
 }
 
 #[tokio::test]
