@@ -13,18 +13,58 @@ pub(crate) mod status;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use door_agent::AgentConfig;
 
-/// Prints data. That nobody reads it any more, as behind `| head -1`, is no error and ends nothing.
+/// Something that was asked for could not be printed.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints what a command is asked for. It ends nothing when that fails, but [`ended`] makes it an error; a reader that has gone, as behind
+/// `| head -1`, has what it wants.
 fn print(text: impl Display) {
-    match write!(io::stdout(), "{text}") {
+    match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("error: cannot write to standard output: {error}");
+            if !UNPRINTED.swap(true, Ordering::Relaxed) {
+                complain(format_args!(
+                    "error: cannot write to standard output: {error}"
+                ));
+            }
         }
         Ok(()) | Err(_) => {}
     }
+}
+
+/// Prints what a command has done: it is done, whether anybody reads it or not.
+fn say(text: impl Display) {
+    drop(writeln!(io::stdout(), "{text}"));
+}
+
+/// Prints a line to stderr, if that takes it.
+pub(crate) fn complain(text: impl Display) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// The exit status of a command: an error also when it could not print what it was asked for.
+pub(crate) fn ended(status: ExitCode) -> ExitCode {
+    if status == ExitCode::SUCCESS && UNPRINTED.load(Ordering::Relaxed) {
+        ExitCode::FAILURE
+    } else {
+        status
+    }
+}
+
+/// Ends a run that was for help or the version, or whose arguments are wrong.
+pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Nobody is left to tell that stderr is gone.
+        drop(error.print());
+    } else {
+        print(error.render().ansi());
+    }
+    ended(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Where the state of a running agent with this configuration may be: where the configuration says, or where a service has it.

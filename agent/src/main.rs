@@ -1,5 +1,7 @@
 //! `door-agent`: the program on each Pi.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 
 use std::path::PathBuf;
@@ -147,10 +149,16 @@ enum SimScript {
 }
 
 fn main() -> ExitCode {
-    match carry_out(Cli::parse()) {
-        Ok(status) => status,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return commands::explain(&error),
+    };
+    let done = carry_out(cli);
+    door_agent::service::finish_logging();
+    match done {
+        Ok(status) => commands::ended(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            commands::complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,12 +1,15 @@
 //! The agent as a service: logging, readiness, the watchdog and the signals that end it.
 //!
 //! Under systemd the log goes to the journal with structured fields and the state of the service to the manager; elsewhere the log goes to
-//! stderr and the rest is silent.
+//! stderr and the rest is silent. A thread of its own writes the log: a journal that hangs, or a terminal that is scrolled back, keeps nobody
+//! at the door waiting.
+
+mod log_queue;
 
 use std::time::Duration;
 
 use anyhow::Context;
-use log::{LevelFilter, debug, warn};
+use log::{LevelFilter, Log, debug, warn};
 use sd_notify::NotifyState;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,22 +19,32 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// `door_id` is a field of every line of the journal.
 ///
 /// # Errors
-/// When a logger is already installed or the journal cannot be reached.
+/// When a logger is already installed, or the system gives no thread.
 pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
-    if connected_to_journal() {
-        JournalLog::new()
-            .context("cannot reach the journal")?
-            .with_extra_fields([("DOOR_ID", door_id), ("VERSION", env!("CARGO_PKG_VERSION"))])
-            .install()?;
-        log::set_max_level(level);
-    } else {
+    let journal = connected_to_journal().then(JournalLog::new).transpose();
+    let (inner, missing): (Box<dyn Log>, _) = match journal {
+        Ok(Some(journal)) => {
+            let fields = [("DOOR_ID", door_id), ("VERSION", env!("CARGO_PKG_VERSION"))];
+            (Box::new(journal.with_extra_fields(fields)), None)
+        }
         // The level is held by `log` alone, so that it can change.
-        env_logger::Builder::new()
-            .filter_level(LevelFilter::Trace)
-            .try_init()?;
-        log::set_max_level(level);
+        stderr => {
+            let mut stderr_log = env_logger::Builder::new();
+            stderr_log.filter_level(LevelFilter::Trace);
+            (Box::new(stderr_log.build()), stderr.err())
+        }
+    };
+    log_queue::install(inner)?;
+    log::set_max_level(level);
+    if let Some(error) = missing {
+        warn!("the journal cannot be reached, the log goes to stderr: {error}");
     }
     Ok(())
+}
+
+/// Writes what has been logged, if journal or stderr take it within a moment; for the end of the program.
+pub fn finish_logging() {
+    log::logger().flush();
 }
 
 /// Tells the service manager that the pins are safe and the state is loaded.

@@ -10,6 +10,8 @@
 //! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
 //! can fail (settings, folder, ports, database, certificates) before it does anything, and stops in the reverse.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod audit;
 mod auth;
 pub mod backup;

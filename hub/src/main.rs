@@ -1,5 +1,7 @@
 //! `door-hub`: runs a hub, or looks after its data folder.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 
 use std::path::PathBuf;
@@ -45,7 +47,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return commands::explain(&error),
+    };
     let log = Log::start();
     let done = match cli.command {
         Command::Serve(arguments) => commands::serve(&arguments, &log),
@@ -57,10 +62,11 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => commands::restore(&arguments),
         Command::Documents { folder } => commands::documents(&folder),
     };
+    log.finish();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("door-hub: {error:#}");
+            commands::complain(format_args!("door-hub: {error:#}"));
             ExitCode::FAILURE
         }
     }

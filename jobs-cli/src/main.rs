@@ -10,6 +10,8 @@
 //! | [`door`], [`acknowledgement`], [`outcome`] | what a door reports, what became of desired properties, and what a job came to |
 //! | [`printer`], [`failure`], [`exit_status`] | what a person or a script gets to see |
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod acknowledgement;
 mod cli;
 mod commands;
@@ -46,12 +48,18 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody is left to tell that stderr is gone.
-            drop(error.print());
-            return match error.use_stderr() {
-                true => ExitStatus::Error.into(),
-                false => ExitStatus::Success.into(),
+            let status = match error.use_stderr() {
+                true => {
+                    // Nobody is left to tell that stderr is gone.
+                    drop(error.print());
+                    ExitStatus::Error
+                }
+                false => match error.print() {
+                    Ok(()) => ExitStatus::Success,
+                    Err(error) => failure::report(&printer::unwritten(error).into()),
+                },
             };
+            return status.into();
         }
     };
     let status = run(cli).unwrap_or_else(|error| failure::report(&error));

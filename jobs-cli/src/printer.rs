@@ -148,21 +148,21 @@ impl Printer {
             Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
             format => rendered(format, rows)?,
         };
-        write(&text)
+        write_last(&text)
     }
 
     /// Prints one thing: JSON, whatever the format, for it has no columns.
     pub(crate) fn document(&self, value: &impl Serialize) -> io::Result<()> {
         match self.format {
-            Format::Jsonl => write(&lines(std::slice::from_ref(value))?),
-            Format::Table | Format::Json | Format::Csv => write(&document(value)?),
+            Format::Jsonl => write_last(&lines(std::slice::from_ref(value))?),
+            Format::Table | Format::Json | Format::Csv => write_last(&document(value)?),
         }
     }
 
     /// Prints one thing: `text` as a table, `value` otherwise.
     pub(crate) fn text_or(&self, text: &str, value: &impl Serialize) -> io::Result<()> {
         match self.format {
-            Format::Table => write(text),
+            Format::Table => write_last(text),
             _ => self.document(value),
         }
     }
@@ -196,7 +196,7 @@ impl Printer {
                 )
             }
         };
-        write(&text)
+        write_last(&text)
     }
 
     /// Lays out columns.
@@ -319,8 +319,22 @@ fn is_unprintable(character: char) -> bool {
 /// Writes to stdout; the error is told apart by the caller when the reader has gone.
 pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(unwritten)
+}
+
+/// The error of stdout, with its name.
+pub(crate) fn unwritten(error: io::Error) -> io::Error {
+    let message = format!("cannot write to standard output: {error}");
+    io::Error::new(error.kind(), message)
+}
+
+/// Writes what a command ends with: a reader that has gone, as behind `| head -1`, does not change how it ends.
+fn write_last(text: &str) -> io::Result<()> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Writes lines to stderr; they may quote what others wrote.
@@ -337,7 +351,8 @@ pub(crate) fn talk_styled(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-fn document<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
+/// A document as JSON over several lines.
+pub(crate) fn document<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 

@@ -1,17 +1,19 @@
 //! `door-agent documents`: man pages and completions made of the commands themselves, for the packages.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Command;
-use clap_complete::Shell;
+use clap_complete::{Generator as _, Shell};
 
 /// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
 pub(crate) fn write(mut command: Command, folder: &Path) -> anyhow::Result<()> {
     let written = || format!("cannot write into {}", folder.display());
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut command, "door-agent", folder)
-            .with_context(written)?;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "door-agent", &mut script);
+        fs::write(folder.join(shell.file_name("door-agent")), script).with_context(written)?;
     }
     clap_mangen::generate_to(command, folder).with_context(written)
 }

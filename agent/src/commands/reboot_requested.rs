@@ -9,6 +9,9 @@ use door_agent::reboot;
 pub(crate) fn judge(file: &Path) -> anyhow::Result<ExitCode> {
     let request = reboot::take_request(file)?;
     let reason = request.reason.as_deref().unwrap_or("no reason given");
-    println!("door {} asks for a reboot: {reason:?}", request.door);
+    super::say(format_args!(
+        "door {} asks for a reboot: {reason:?}",
+        request.door
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -32,9 +32,9 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
         match judge(&config, name) {
             Ok(want) => format!("; it was {want} all the while"),
             Err(error) => {
-                eprintln!(
+                super::complain(format_args!(
                     "error: {name} is not restarted (`door-agent restart --force {name}` does it whatever moves): {error:#}"
-                );
+                ));
                 return Ok(ExitCode::from(LEFT_ALONE));
             }
         }
@@ -47,7 +47,7 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
     if !ended.success() {
         bail!("`systemctl restart {unit}` ended with {ended}; `journalctl -u {unit}` tells why");
     }
-    println!("{name}: restarted{stays}");
+    super::say(format_args!("{name}: restarted{stays}"));
     Ok(ExitCode::SUCCESS)
 }
 

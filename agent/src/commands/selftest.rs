@@ -70,7 +70,7 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
             let person = Person::new(input, out, Signals::catch()?, options.script.is_some())?;
             let test = SelfTest::new(wired, strike, board.outputs, person, options.wait);
             let (summary, ended) = test.run().await;
-            eprintln!();
+            super::complain("");
             super::print(&summary);
             ended.context("the self-test is not complete; the strike is de-energised")?;
             Ok(match (summary.is_wrong(), summary.is_complete()) {

@@ -12,6 +12,7 @@ mod hub;
 mod journal;
 mod killed;
 mod network;
+mod output;
 mod restart;
 mod selftest;
 mod service;

@@ -1,11 +1,13 @@
 //! `door-hub audit`: who changed or commanded what.
 
-use std::io::{self, Write as _};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use door_hub::audit::{AuditQuery, AuditRow, read};
 use jiff::{Span, SpanRelativeTo, Timestamp};
+
+use super::{complain, print};
 
 /// Flags of `audit`.
 #[derive(Args)]
@@ -55,23 +57,18 @@ pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
         operation: arguments.operation,
     };
     let rows = read(&data, query, arguments.top)?;
-    let printed = match arguments.output {
-        Output::Table => table(&rows),
-        Output::Jsonl => json_lines(&rows),
-    };
-    match printed {
-        // Whoever reads only the head of it has what they want.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
+    match arguments.output {
+        Output::Table if rows.is_empty() => {
+            complain("nothing is recorded that passes these filters");
+            Ok(())
+        }
+        Output::Table => print(table(&rows)?),
+        Output::Jsonl => print(json_lines(&rows)?),
     }
 }
 
-fn table(rows: &[AuditRow]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if rows.is_empty() {
-        eprintln!("nothing is recorded that passes these filters");
-        return Ok(());
-    }
+fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
+    let mut out = String::new();
     writeln!(
         out,
         "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  DETAIL",
@@ -94,16 +91,16 @@ fn table(rows: &[AuditRow]) -> io::Result<()> {
             printable(row.detail.as_deref().unwrap_or_default())
         )?;
     }
-    Ok(())
+    Ok(out)
 }
 
-fn json_lines(rows: &[AuditRow]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn json_lines(rows: &[AuditRow]) -> anyhow::Result<String> {
+    let mut out = String::new();
     for row in rows.iter().rev() {
-        serde_json::to_writer(&mut out, row)?;
-        writeln!(out)?;
+        out += &serde_json::to_string(row)?;
+        out.push('\n');
     }
-    Ok(())
+    Ok(out)
 }
 
 /// A caller's text on one line of a terminal, whatever it holds.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use door_hub::backup;
 
+use super::say;
+
 /// Flags of `backup`.
 #[derive(Args)]
 pub(crate) struct BackupArguments {
@@ -40,16 +42,16 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
         force,
     } = arguments;
     let made = backup::backup(data, config.as_deref(), file, *force)?;
-    println!(
+    say(format_args!(
         "{} holds {} (keep it as secret as the keys in it)",
         file.display(),
         made.files.join(", ")
-    );
+    ));
     for path in made.left_out {
-        println!(
+        say(format_args!(
             "  not in it: {}, which is outside the data folder",
             path.display()
-        );
+        ));
     }
     Ok(())
 }
@@ -58,6 +60,10 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
 pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let RestoreArguments { file, data } = arguments;
     let names = backup::restore(file, data)?;
-    println!("{} is restored: {}", data.display(), names.join(", "));
+    say(format_args!(
+        "{} is restored: {}",
+        data.display(),
+        names.join(", ")
+    ));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use door_hub::check::{self, Severity};
 
-use super::{Settings, read_filter};
+use super::{Settings, print, read_filter};
 
 /// Looks over settings and data folder, and prints a line for each finding.
 ///
@@ -13,18 +13,20 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let file = settings.file()?;
     read_filter(file.log.as_deref())?;
     let findings = check::check(&file.resolve(settings.data.clone())?);
+    let mut lines = String::new();
     for finding in &findings {
         let mark = match finding.severity {
             Severity::Good => "ok     ",
             Severity::Warning => "warning",
             Severity::Fault => "fault  ",
         };
-        println!("{mark}  {}", finding.text);
+        lines += &format!("{mark}  {}\n", finding.text);
     }
+    let printed = print(lines);
     let faults = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Fault)
         .count();
     anyhow::ensure!(faults == 0, "{faults} fault(s) found");
-    Ok(())
+    printed
 }

@@ -1,10 +1,11 @@
 //! `door-hub documents`: man pages and completions made of the commands themselves, for the packages.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use clap_complete::Shell;
+use clap_complete::{Generator as _, Shell};
 
 use crate::Cli;
 
@@ -12,8 +13,9 @@ use crate::Cli;
 pub(crate) fn documents(folder: &Path) -> anyhow::Result<()> {
     let written = || format!("cannot write into {}", folder.display());
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "door-hub", folder)
-            .with_context(written)?;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "door-hub", &mut script);
+        fs::write(folder.join(shell.file_name("door-hub")), script).with_context(written)?;
     }
     clap_mangen::generate_to(Cli::command(), folder).with_context(written)
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use door_hub::PolicyKey;
-use door_hub::identity::Rights;
+use door_hub::identity::{Policy, Rights};
 use door_hub::policies::{Policies, SecretFile, TokenForm};
 use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
+
+use super::{print, say};
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
@@ -125,13 +127,11 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
         Action::Add { name, rights, out } => {
             let out = file(&name, out);
             policies.add(&name, rights, &out)?;
-            println!("{name} may {rights}");
+            say(format_args!("{name} may {rights}"));
             say_where(&out);
         }
         Action::List => {
-            for policy in policies.list()? {
-                println!("{:<24} {}", policy.name.as_str(), policy.rights);
-            }
+            print(policies.list()?.iter().map(line).collect::<String>())?;
         }
         Action::Show {
             name,
@@ -140,17 +140,20 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
             force,
         } => {
             let policy = policies.get(&name)?;
-            println!("{:<24} {}", policy.name.as_str(), policy.rights);
-            if let Some(path) = out {
-                let out = SecretFile { path, force };
-                policies.export(&name, key.into(), &out)?;
-                say_where(&out);
+            match out {
+                None => print(line(&policy))?,
+                Some(path) => {
+                    let out = SecretFile { path, force };
+                    policies.export(&name, key.into(), &out)?;
+                    say(line(&policy).trim_end());
+                    say_where(&out);
+                }
             }
         }
         Action::Rotate { name, key, out } => {
             let out = file(&name, out);
             policies.rotate(&name, key.into(), &out)?;
-            println!("{name} has a new key");
+            say(format_args!("{name} has a new key"));
             say_where(&out);
         }
         Action::Token {
@@ -173,15 +176,24 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
                 force,
             };
             policies.token(&name, &form, &out)?;
-            println!("a token of {name} for {path}, good for {days} days");
-            println!("  token  {} (keep it secret)", out.path.display());
+            say(format_args!(
+                "a token of {name} for {path}, good for {days} days"
+            ));
+            say(format_args!(
+                "  token  {} (keep it secret)",
+                out.path.display()
+            ));
         }
         Action::Remove { name } => {
             policies.remove(&name)?;
-            println!("{name} is removed");
+            say(format_args!("{name} is removed"));
         }
     }
     Ok(())
+}
+
+fn line(policy: &Policy) -> String {
+    format!("{:<24} {}\n", policy.name.as_str(), policy.rights)
 }
 
 /// A path of the API.
@@ -194,8 +206,8 @@ fn path(text: &str) -> Result<String, String> {
 }
 
 fn say_where(out: &SecretFile) {
-    println!(
+    say(format_args!(
         "  connection string  {} (keep it secret)",
         out.path.display()
-    );
+    ));
 }

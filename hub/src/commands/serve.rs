@@ -5,7 +5,7 @@ use door_hub::{Hub, RunningHub};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Log, Settings, StartArguments, read_filter};
+use super::{Log, Settings, StartArguments, read_filter, say};
 
 /// Runs a hub until SIGTERM or Ctrl-C; SIGHUP makes it read its settings and certificates again.
 #[tokio::main]
@@ -57,18 +57,21 @@ fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()
 }
 
 fn say_where_it_is(hub: &RunningHub) {
-    println!(
+    say(format_args!(
         "door-hub {} serves {}",
         env!("CARGO_PKG_VERSION"),
         hub.name()
-    );
-    println!("  MQTT over TLS  {}", hub.mqtt_address());
-    println!("  REST API       https://{}", hub.https_address());
-    println!("  authority      {}", hub.ca_file().display());
-    println!(
+    ));
+    say(format_args!("  MQTT over TLS  {}", hub.mqtt_address()));
+    say(format_args!(
+        "  REST API       https://{}",
+        hub.https_address()
+    ));
+    say(format_args!("  authority      {}", hub.ca_file().display()));
+    say(format_args!(
         "  operator       {} (connection string; keep it secret)",
         hub.service_connection_string_file().display()
-    );
+    ));
 }
 
 fn tell_reloading() {

@@ -8,4 +8,5 @@ mod enroll;
 mod examples;
 mod help;
 mod mistakes;
+mod output;
 mod support;

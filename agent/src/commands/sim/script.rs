@@ -71,7 +71,10 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
                 step.statement
             )),
             Err(Unmet { seen }) => {
-                eprintln!("{name}:{}: {}, but seen: {seen}", step.line, step.statement);
+                super::super::complain(format_args!(
+                    "{name}:{}: {}, but seen: {seen}",
+                    step.line, step.statement
+                ));
                 return Ok(ExitCode::from(UNMET));
             }
         }

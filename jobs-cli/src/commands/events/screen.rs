@@ -53,7 +53,7 @@ impl Screen {
                 printer::write(if self.begun { behind_titles } else { &text })?;
                 self.begun = true;
             }
-            Format::Json => self.printer.document(&document(event)?)?,
+            Format::Json => printer::write(&printer::document(&document(event)?)?)?,
             Format::Jsonl => printer::write(&format!("{}\n", event.document))?,
         }
         Ok(())

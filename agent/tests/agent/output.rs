@@ -1,0 +1,136 @@
+//! Output that goes nowhere: the door works, and a command ends as it would with a reader, but for those that only print.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cli::{CONNECTION, run, status_until, write_config};
+
+/// Where output goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sink {
+    /// A disk that is full.
+    Full,
+    /// A pipe whose reader has gone.
+    Gone,
+    /// A pipe whose reader does not read.
+    Stalled,
+    /// A descriptor that was closed before the program began.
+    Closed,
+}
+
+const SINKS: [Sink; 4] = [Sink::Full, Sink::Gone, Sink::Stalled, Sink::Closed];
+
+/// A program whose stdout and stderr go to these; what is kept keeps a stalled pipe open.
+fn spawn(line: &str, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
+    let mut kept = Vec::new();
+    let mut sink = |sink| match sink {
+        Sink::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
+        Sink::Gone | Sink::Stalled => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            if sink == Sink::Stalled {
+                kept.push(ours);
+            }
+            Stdio::from(OwnedFd::from(theirs))
+        }
+        Sink::Closed => Stdio::null(),
+    };
+    let (stdout, stderr) = (sink(out), sink(err));
+    let mut shell = format!("exec {} {line}", env!("CARGO_BIN_EXE_door-agent"));
+    for (sink, descriptor) in [(out, " >&-"), (err, " 2>&-")] {
+        if sink == Sink::Closed {
+            shell += descriptor;
+        }
+    }
+    let child = Command::new("sh")
+        .args(["-c", &shell])
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .env_remove("STATE_DIRECTORY")
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    (child, kept)
+}
+
+fn ended(child: &mut Child) -> Option<i32> {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn how_a_command_ends_is_not_for_its_output_to_decide() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let script = home.path().join("answers");
+    std::fs::write(&script, "").unwrap();
+    // What each ends with, and whether it is there to print: then a disk that is full is an error.
+    for (line, code, prints) in [
+        ("--version", 0, true),
+        ("--help", 0, true),
+        ("sim --help", 0, true),
+        ("--mistake", 2, false),
+        ("", 1, false),
+        ("de-energise --config CONFIG", 0, false),
+        ("de-energise --config CONFIG.none", 1, false),
+        // Nothing listens on port 1.
+        ("check --config CONFIG", 1, false),
+        ("status --config CONFIG", 1, false),
+        ("selftest --script HOME/answers --config CONFIG", 1, false),
+        ("restart no-such-door", 3, false),
+        ("reboot-requested --file HOME/none", 1, false),
+    ] {
+        let home = home.path().to_str().unwrap();
+        let line = line.replace("CONFIG", &config).replace("HOME", home);
+        for (out, err) in SINKS.into_iter().zip(SINKS.into_iter().cycle().skip(1)) {
+            let (mut child, _kept) = spawn(&line, out, err);
+            let expected = if prints && out == Sink::Full { 1 } else { code };
+            let code = ended(&mut child);
+            assert_eq!(code, Some(expected), "{line} >{out:?} 2>{err:?}");
+        }
+    }
+}
+
+#[test]
+fn a_door_works_whatever_becomes_of_its_output() {
+    for sink in SINKS {
+        let home = tempfile::tempdir().unwrap();
+        let config = write_config(
+            home.path(),
+            CONNECTION,
+            "mqtt_port = 1\n[log]\nlevel = \"trace\"",
+        );
+        let (mut child, _kept) = spawn(&format!("--config {config}"), sink, sink);
+        status_until(&config, |status| {
+            status["door"]["report"]["secured"] == "secured"
+        });
+        // Each is logged; together more than a pipe holds.
+        let act = |action: &str| {
+            let (code, _, stderr) = run(&["sim", "rex", action, "--config", &config]);
+            assert_eq!(code, 0, "{sink:?}: {stderr}");
+        };
+        for _ in 0..20 {
+            act("on");
+            act("off");
+        }
+        act("on");
+        status_until(&config, |status| {
+            status["door"]["report"]["lockState"] == "unlocked"
+        });
+        let (mut reader, _kept_too) = spawn(&format!("status --config {config}"), sink, sink);
+        let expected = if sink == Sink::Full { 1 } else { 0 };
+        assert_eq!(ended(&mut reader), Some(expected), "status to {sink:?}");
+        let id = child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        assert_eq!(ended(&mut child), Some(0), "{sink:?}");
+    }
+}

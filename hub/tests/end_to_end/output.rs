@@ -1,0 +1,175 @@
+//! Output that goes nowhere: what a command does, and how it ends, is what it would be with a reader, but for those that only print.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use reqwest::Method;
+use tempfile::TempDir;
+
+use crate::harness::{Operator, answer, eventually};
+
+/// Where output goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sink {
+    /// A disk that is full.
+    Full,
+    /// A pipe whose reader has gone.
+    Gone,
+    /// A pipe whose reader does not read.
+    Stalled,
+    /// A descriptor that was closed before the program began.
+    Closed,
+}
+
+/// A program whose stdout and stderr go to these; what is kept keeps a stalled pipe open.
+fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
+    let mut kept = Vec::new();
+    let mut sink = |sink| match sink {
+        Sink::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
+        Sink::Gone | Sink::Stalled => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            if sink == Sink::Stalled {
+                kept.push(ours);
+            }
+            Stdio::from(OwnedFd::from(theirs))
+        }
+        Sink::Closed => Stdio::null(),
+    };
+    let (stdout, stderr) = (sink(out), sink(err));
+    let mut shell = format!("exec {} {line}", env!("CARGO_BIN_EXE_door-hub"));
+    for (sink, descriptor) in [(out, " >&-"), (err, " 2>&-")] {
+        if sink == Sink::Closed {
+            shell += descriptor;
+        }
+    }
+    let child = Command::new("sh")
+        .args(["-c", &shell.replace("DATA", data.to_str().unwrap())])
+        .env("RUST_LOG", "trace")
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    (child, kept)
+}
+
+#[test]
+fn how_a_command_ends_is_not_for_its_output_to_decide() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let end = |line: &str, out, err| {
+        let (mut child, _kept) = spawn(line, &data, out, err);
+        child.wait().unwrap().code()
+    };
+    let sinks = [
+        (Sink::Full, Sink::Full),
+        (Sink::Gone, Sink::Gone),
+        (Sink::Closed, Sink::Closed),
+        (Sink::Full, Sink::Stalled),
+        (Sink::Gone, Sink::Full),
+        (Sink::Stalled, Sink::Gone),
+    ];
+    for (out, err) in sinks {
+        // What each ends with, and whether it is there to print: then a disk that is full is an error.
+        for (line, code, prints) in [
+            ("init --name localhost --data DATA", 0, false),
+            (
+                "check --listen 127.0.0.1 --mqtt-port 0 --https-port 0 --data DATA",
+                0,
+                true,
+            ),
+            ("policy list --data DATA", 0, true),
+            ("policy show service --data DATA", 0, true),
+            (
+                "policy show service --out DATA/out --force --data DATA",
+                0,
+                false,
+            ),
+            (
+                "policy add x --rights ServiceConnect --force --data DATA",
+                0,
+                false,
+            ),
+            (
+                "policy rotate x --key primary --force --data DATA",
+                0,
+                false,
+            ),
+            ("policy token x --force --data DATA", 0, false),
+            ("policy remove x --data DATA", 0, false),
+            ("policy remove x --data DATA", 1, false),
+            ("backup DATA/../archive --force --data DATA", 0, false),
+            ("restore DATA/none --data DATA", 1, false),
+            ("audit --data DATA", 0, false),
+            ("audit --data DATA/none", 1, false),
+            ("--version", 0, true),
+            ("--help", 0, true),
+            ("policy --help", 0, true),
+            ("policy add", 2, false),
+            ("", 2, false),
+        ] {
+            let expected = if prints && out == Sink::Full { 1 } else { code };
+            let ended = end(line, out, err);
+            assert_eq!(ended, Some(expected), "{line} >{out:?} 2>{err:?}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for line in ["--version", "--help"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
+            .arg(line)
+            .current_dir(folder.path())
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("standard output: No space left"), "{said}");
+    }
+}
+
+/// A hub on free ports, found by the file that it writes.
+async fn served(folder: &TempDir, out: Sink, err: Sink) -> (Child, Operator, Vec<UnixStream>) {
+    let line = "serve --name localhost --listen 127.0.0.1 --mqtt-port 0 --https-port 0 --data DATA";
+    let data = folder.path().join("data");
+    let (child, kept) = spawn(line, &data, out, err);
+    let operator = eventually("the hub writes where it is", || async {
+        let owner = std::fs::read_to_string(data.join("service-connection-string")).ok()?;
+        Some(Operator::new(owner.parse().ok()?, 0, &data.join("ca.pem")))
+    })
+    .await;
+    (child, operator, kept)
+}
+
+#[tokio::test]
+async fn a_hub_serves_whatever_becomes_of_its_output() {
+    for (out, err) in [
+        (Sink::Full, Sink::Full),
+        (Sink::Gone, Sink::Gone),
+        (Sink::Closed, Sink::Closed),
+        (Sink::Stalled, Sink::Stalled),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, operator, _kept) = served(&folder, out, err).await;
+        eventually("the hub is healthy", || async {
+            let asked = operator.anonymous(Method::GET, "/healthz").send().await;
+            asked.is_ok_and(|said| said.status() == 200).then_some(())
+        })
+        .await;
+        // Each is logged; together more than a pipe holds.
+        for number in 0..60 {
+            operator.add_device(&format!("door{number}")).await;
+            let refused = answer(operator.anonymous(Method::GET, "/devices")).await;
+            assert_eq!(refused.status, 401);
+        }
+        let id = child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await;
+        assert!(status.unwrap().success(), "{out:?} {err:?}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Output that goes nowhere: a command ends as it would with a reader, but for one that cannot print what it is asked for.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use super::support::Home;
+
+/// Where output goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sink {
+    /// A disk that is full.
+    Full,
+    /// A pipe whose reader has gone.
+    Gone,
+    /// A descriptor that was closed before the program began.
+    Closed,
+    /// A reader.
+    Read,
+}
+
+impl Sink {
+    fn stdio(self) -> Stdio {
+        match self {
+            Self::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
+            // The other end goes at once.
+            Self::Gone => Stdio::from(OwnedFd::from(UnixStream::pair().unwrap().0)),
+            Self::Closed => Stdio::null(),
+            Self::Read => Stdio::piped(),
+        }
+    }
+}
+
+/// The exit status of a command line, and what it says on stderr if that is read.
+fn run(home: &Home, line: &str, out: Sink, err: Sink) -> (Option<i32>, String) {
+    let program = assert_cmd::cargo::cargo_bin("doorctl");
+    let mut shell = format!("exec {} {line}", program.display());
+    for (sink, descriptor) in [(out, " >&-"), (err, " 2>&-")] {
+        if sink == Sink::Closed {
+            shell += descriptor;
+        }
+    }
+    let output = Command::new("sh")
+        .args(["-c", &shell])
+        .current_dir(home.path())
+        .env("DOORCTL_CONFIG", "config.toml")
+        .stdin(Stdio::null())
+        .stdout(out.stdio())
+        .stderr(err.stdio())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+#[test]
+fn how_a_command_ends_is_not_for_its_output_to_decide() {
+    let home = Home::with_absent_hub();
+    let sinks = [
+        (Sink::Full, Sink::Full),
+        (Sink::Gone, Sink::Gone),
+        (Sink::Closed, Sink::Closed),
+        (Sink::Full, Sink::Read),
+        (Sink::Gone, Sink::Read),
+    ];
+    // What each ends with, and whether it is there to print: then a disk that is full is an error.
+    for (line, code, prints) in [
+        ("--help", 0, true),
+        ("--version", 0, true),
+        ("jobs lock --help", 0, true),
+        ("completion bash", 0, true),
+        ("context list", 0, true),
+        ("context list -o json", 0, true),
+        (
+            "context add lab --replace --connection-string-file hub.connection-string",
+            0,
+            false,
+        ),
+        ("context use lab", 0, false),
+        ("context use nowhere", 1, false),
+        ("devices list", 1, false),
+        ("lockdown --all", 1, false),
+        ("jobs lok", 1, false),
+        ("", 1, false),
+    ] {
+        for (out, err) in sinks {
+            let fails = prints && out == Sink::Full;
+            let expected = if fails { 1 } else { code };
+            let (code, said) = run(&home, line, out, err);
+            assert_eq!(code, Some(expected), "{line} >{out:?} 2>{err:?}: {said}");
+            if fails && err == Sink::Read {
+                assert_eq!(
+                    said,
+                    "error: cannot write to standard output: No space left on device (os error 28)\n"
+                );
+            }
+        }
+    }
+}
