@@ -3,8 +3,12 @@
 //! Whoever has not shown who they are is a stranger. A few strangers are served at once, a fixed share of them from one address; the others of that
 //! address wait in turn, holding nothing but their socket, and those beyond are closed. So a fleet that comes back behind one router gets in, one
 //! after another, and a peer that opens connections by the thousand stands in its own way alone.
+//!
+//! Where there is no room, a stranger that is idle gives way to a newcomer: the oldest of the address that has the most. So many addresses
+//! together keep nobody out either.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +16,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Connections that the kernel holds while the hub is busy: a fleet that comes back at once.
 const BACKLOG: u32 = 4096;
@@ -22,9 +28,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a stranger waits for its turn. Whoever is still there then finds the hub busier than it can say.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often the first of an address that waits looks whether somebody has to give way to it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How many strangers there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// A stranger that has been idle for this long gives way to one that waits.
+    pub(crate) patience: Duration,
     /// Served at once.
     pub(crate) served: usize,
     /// Of them, from one address.
@@ -49,13 +60,35 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Present {
     all: usize,
+    /// The number of the next place.
+    next: u64,
     addresses: HashMap<IpAddr, Address>,
 }
 
 #[derive(Debug)]
 struct Address {
-    present: usize,
+    /// The oldest first.
+    places: BTreeMap<u64, Taken>,
     served: Arc<Semaphore>,
+    /// Held by the one that waits for its turn among all addresses: each has one that does.
+    first: Arc<Semaphore>,
+}
+
+/// A place that somebody has.
+#[derive(Debug)]
+struct Taken {
+    state: State,
+    leave: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Not served yet.
+    Waiting,
+    /// Served, and has shown nothing since then.
+    Idle(Instant),
+    /// Being answered, or known.
+    Busy,
 }
 
 /// A stranger's place among the others, until it is dropped.
@@ -63,6 +96,8 @@ struct Address {
 pub(crate) struct Place {
     strangers: Strangers,
     address: IpAddr,
+    number: u64,
+    leave: CancellationToken,
     /// What lets it be served; it first takes its address's turn, then one of all.
     turn: Option<[OwnedSemaphorePermit; 2]>,
 }
@@ -123,25 +158,52 @@ impl Strangers {
         let address = network(address);
         let limits = &self.0.limits;
         let mut present = self.present();
-        if present.all >= limits.all {
+        let here = present.count(address, |_| true);
+        if here >= limits.all_of_one {
             return None;
         }
-        let one = present.addresses.entry(address).or_insert_with(|| Address {
-            present: 0,
-            served: Arc::new(Semaphore::new(limits.served_of_one)),
-        });
-        // An address that is new has room.
-        if one.present >= limits.all_of_one {
+        if present.all >= limits.all && !present.thin_out(here) {
             return None;
         }
-        one.present += 1;
+        let number = present.next;
+        present.next += 1;
         present.all += 1;
+        let one = present.addresses.entry(address).or_insert_with(|| Address {
+            places: BTreeMap::new(),
+            served: Arc::new(Semaphore::new(limits.served_of_one)),
+            first: Arc::new(Semaphore::new(1)),
+        });
+        let leave = CancellationToken::new();
+        let taken = Taken {
+            state: State::Waiting,
+            leave: leave.clone(),
+        };
+        one.places.insert(number, taken);
         drop(present);
         Some(Place {
             strangers: self.clone(),
             address,
+            number,
+            leave,
             turn: None,
         })
+    }
+
+    /// A permit of `semaphore`, for which somebody may have to give way.
+    async fn permit(
+        &self,
+        semaphore: Arc<Semaphore>,
+        give_way: impl Fn(&mut Present),
+    ) -> Option<OwnedSemaphorePermit> {
+        let mut permit = std::pin::pin!(semaphore.acquire_owned());
+        let mut pause = Duration::ZERO;
+        loop {
+            if let Ok(permit) = tokio::time::timeout(pause, permit.as_mut()).await {
+                return permit.ok();
+            }
+            give_way(&mut self.present());
+            pause = LOOK_INTERVAL;
+        }
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {
@@ -152,34 +214,175 @@ impl Strangers {
     }
 }
 
+impl Present {
+    /// How many places of an address are like that.
+    fn count(&self, address: IpAddr, is: impl Fn(State) -> bool) -> usize {
+        let places = self.addresses.get(&address);
+        places.map_or(0, |one| one.count(is))
+    }
+
+    /// Makes room for an address that has `here` places: the newest of those that wait at the address that has most of all has to go, else
+    /// its oldest idle one. There is none when no address has more.
+    fn thin_out(&mut self, here: usize) -> bool {
+        let most = self
+            .addresses
+            .iter()
+            .max_by_key(|(_, one)| one.places.len());
+        let Some((&address, one)) = most.filter(|(_, one)| one.places.len() > here + 1) else {
+            return false;
+        };
+        let waits = |(_, taken): &(&u64, &Taken)| taken.state == State::Waiting;
+        let newest = one
+            .places
+            .iter()
+            .rev()
+            .find(waits)
+            .map(|(number, _)| *number);
+        match newest.or(one.oldest_idle().map(|(number, _)| number)) {
+            Some(number) => self.put_out(address, number),
+            None => false,
+        }
+    }
+
+    /// The oldest idle one of an address gives way to another of it.
+    fn give_way_in(&mut self, address: IpAddr, patience: Duration) {
+        let oldest = self.addresses.get(&address).and_then(Address::oldest_idle);
+        if let Some((number, _)) = oldest.filter(|(_, since)| since.elapsed() >= patience) {
+            self.put_out(address, number);
+        }
+    }
+
+    /// The oldest idle one of the address that has most of them gives way to one of `address`: at once when that has fewer.
+    fn give_way_to(&mut self, address: IpAddr, patience: Duration) {
+        let here = self.count(address, State::is_idle);
+        let of = |(at, one): (&IpAddr, &Address)| {
+            let (number, since) = one.oldest_idle()?;
+            Some((one.count(State::is_idle), Reverse(since), *at, number))
+        };
+        let most = self.addresses.iter().filter_map(of).max();
+        if let Some((count, Reverse(since), at, number)) = most {
+            if count > here + 1 || since.elapsed() >= patience {
+                self.put_out(at, number);
+            }
+        }
+    }
+
+    /// Ends a place; whether there was one.
+    fn put_out(&mut self, address: IpAddr, number: u64) -> bool {
+        let Some(one) = self.addresses.get_mut(&address) else {
+            return false;
+        };
+        let Some(taken) = one.places.remove(&number) else {
+            return false;
+        };
+        taken.leave.cancel();
+        self.all -= 1;
+        if one.places.is_empty() {
+            self.addresses.remove(&address);
+        }
+        true
+    }
+}
+
+impl Address {
+    fn count(&self, is: impl Fn(State) -> bool) -> usize {
+        let places = self.places.values();
+        places.filter(|taken| is(taken.state)).count()
+    }
+
+    fn oldest_idle(&self) -> Option<(u64, Instant)> {
+        let idle = self
+            .places
+            .iter()
+            .filter_map(|(number, taken)| match taken.state {
+                State::Idle(since) => Some((*number, since)),
+                State::Waiting | State::Busy => None,
+            });
+        idle.min_by_key(|(_, since)| *since)
+    }
+}
+
+impl State {
+    fn is_idle(self) -> bool {
+        matches!(self, Self::Idle(_))
+    }
+}
+
 impl Place {
     /// Waits for this stranger's turn to be served; `None` when it does not come in time.
     pub(crate) async fn turn(mut self) -> Option<Self> {
-        let of_address = {
+        let (of_address, first) = {
             let present = self.strangers.present();
-            Arc::clone(&present.addresses.get(&self.address)?.served)
+            let one = present.addresses.get(&self.address)?;
+            (Arc::clone(&one.served), Arc::clone(&one.first))
         };
-        let of_all = Arc::clone(&self.strangers.0.served);
-        let turn = tokio::time::timeout(TURN_DEADLINE, async {
+        let (strangers, address) = (&self.strangers, self.address);
+        let patience = strangers.0.limits.patience;
+        let turn = async {
             // The address's first: who waits for it takes no turn from other addresses.
-            let address = of_address.acquire_owned().await.ok()?;
-            Some([address, of_all.acquire_owned().await.ok()?])
-        });
-        self.turn = Some(turn.await.ok()??);
+            let _first = first.acquire_owned().await.ok()?;
+            let of_address = strangers.permit(of_address, |present| {
+                present.give_way_in(address, patience);
+            });
+            let of_address = of_address.await?;
+            let of_all = Arc::clone(&strangers.0.served);
+            let of_all = strangers.permit(of_all, |present| {
+                present.give_way_to(address, patience);
+            });
+            Some([of_address, of_all.await?])
+        };
+        let turn = self.leave.run_until_cancelled(turn);
+        let turn = tokio::time::timeout(TURN_DEADLINE, turn).await;
+        self.turn = Some(turn.ok()???);
+        self.is_idle();
         Some(self)
+    }
+
+    /// It shows nothing from now on.
+    pub(crate) fn is_idle(&self) {
+        self.set(State::Idle(Instant::now()));
+    }
+
+    /// It is being answered, or it is known: it need not give way.
+    pub(crate) fn is_busy(&self) {
+        self.set(State::Busy);
+    }
+
+    fn set(&self, state: State) {
+        let mut present = self.strangers.present();
+        let one = present.addresses.get_mut(&self.address);
+        if let Some(taken) = one.and_then(|one| one.places.get_mut(&self.number)) {
+            taken.state = state;
+        }
+    }
+
+    /// Until it has to give way to another.
+    pub(crate) async fn gives_way(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Until it has been idle for `limit`.
+    pub(crate) async fn is_idle_for(&self, limit: Duration) {
+        loop {
+            let state = {
+                let present = self.strangers.present();
+                let one = present.addresses.get(&self.address);
+                one.and_then(|one| Some(one.places.get(&self.number)?.state))
+            };
+            match state {
+                Some(State::Idle(since)) if since.elapsed() >= limit => return,
+                Some(State::Idle(since)) => tokio::time::sleep_until(since + limit).await,
+                Some(State::Busy | State::Waiting) => tokio::time::sleep(limit).await,
+                None => return,
+            }
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut present = self.strangers.present();
-        present.all -= 1;
-        if let Some(one) = present.addresses.get_mut(&self.address) {
-            one.present -= 1;
-            if one.present == 0 {
-                present.addresses.remove(&self.address);
-            }
-        }
+        // It may have been put out.
+        self.strangers.present().put_out(self.address, self.number);
     }
 }
 
@@ -200,6 +403,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
+        patience: Duration::from_secs(5),
         served: 3,
         served_of_one: 2,
         all: 6,
@@ -220,7 +424,9 @@ mod tests {
         let mut loud = loud.into_iter();
         let first = loud.next().unwrap().turn().await.unwrap();
         let second = loud.next().unwrap().turn().await.unwrap();
-        // The third waits in vain as long as both stay, and its place is free again.
+        first.is_busy();
+        second.is_busy();
+        // The third waits in vain as long as both are answered, and its place is free again.
         assert!(loud.next().unwrap().turn().await.is_none());
         let quiet = strangers.place(ip("192.0.2.2")).unwrap();
         let quiet = quiet.turn().await.expect("another address has its turn");
@@ -257,6 +463,85 @@ mod tests {
         assert_eq!(places.len(), LIMITS.all);
         drop(places);
         assert!(strangers.place(ip("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn a_newcomer_has_the_place_of_an_address_that_has_more() {
+        let strangers = Strangers::new(LIMITS);
+        let places: Vec<_> = [1, 1, 1, 1, 2, 2]
+            .map(|n| strangers.place(IpAddr::from([192, 0, 2, n])).unwrap())
+            .into();
+        let newcomer = strangers.place(ip("192.0.2.3"));
+        assert!(newcomer.is_some());
+        let left: Vec<bool> = places
+            .iter()
+            .map(|place| place.leave.is_cancelled())
+            .collect();
+        assert_eq!(
+            left,
+            [false, false, false, true, false, false],
+            "its newest"
+        );
+        assert!(
+            strangers.place(ip("192.0.2.1")).is_none(),
+            "it has the most"
+        );
+        assert_eq!(strangers.present().all, LIMITS.all);
+        drop((places, newcomer));
+        assert_eq!(strangers.present().all, 0);
+    }
+
+    /// Served from some addresses, of which a few are busy; who has to go for a newcomer, and whether at once.
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_idle_one_of_the_address_with_most_gives_way() {
+        for (from, busy, newcomer, leaves, at_once) in [
+            // Its own address is full: the oldest there, when it has been idle for long.
+            (&[1, 1][..], &[][..], 1, Some(0), false),
+            (&[1, 1], &[0], 1, Some(1), false),
+            (&[1, 1], &[0, 1], 1, None, false),
+            // All are: of the address that has most.
+            (&[1, 2, 2], &[], 3, Some(1), true),
+            (&[1, 2, 2], &[1], 3, Some(0), false),
+            (&[1, 2, 4], &[], 3, Some(0), false),
+            (&[1, 2, 4], &[0, 1, 2], 3, None, false),
+        ] {
+            let strangers = Strangers::new(LIMITS);
+            let mut served = Vec::new();
+            for n in from {
+                let place = strangers.place(IpAddr::from([192, 0, 2, *n])).unwrap();
+                served.push(place.turn().await.unwrap());
+                tokio::time::advance(Duration::from_millis(10)).await;
+            }
+            for index in busy {
+                served[*index].is_busy();
+            }
+            let began = Instant::now();
+            let place = strangers
+                .place(IpAddr::from([192, 0, 2, newcomer]))
+                .unwrap();
+            let turn = tokio::spawn(place.turn());
+            let mut served: Vec<_> = served.into_iter().map(Some).collect();
+            let mut left = None;
+            while began.elapsed() < TURN_DEADLINE + Duration::from_secs(1) && left.is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let gone = |place: &Option<Place>| {
+                    place
+                        .as_ref()
+                        .is_some_and(|place| place.leave.is_cancelled())
+                };
+                left = served.iter().position(gone);
+            }
+            let took = began.elapsed();
+            if let Some(index) = left {
+                served[index] = None;
+            }
+            let case = format!("{from:?} {busy:?} {newcomer}");
+            assert_eq!(left, leaves, "{case}");
+            assert_eq!(turn.await.unwrap().is_some(), leaves.is_some(), "{case}");
+            if leaves.is_some() {
+                assert_eq!(took < LIMITS.patience, at_once, "{case}: {took:?}");
+            }
+        }
     }
 
     #[test]

@@ -31,6 +31,10 @@ impl Authority {
     }
 }
 
+/// Marks the answer to a request whose maker is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LetIn;
+
 /// Who makes the request, once it is known.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
@@ -95,7 +99,9 @@ pub(super) async fn authenticate(
                 rights: caller.rights,
                 expires_unix_s: caller.expires_unix_s,
             });
-            next.run(request).await
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(LetIn);
+            response
         }
         Err(error) => {
             let metrics = &authority.services.metrics;

@@ -1,7 +1,10 @@
 //! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers, and a drain that finishes requests.
+//!
+//! A client is a stranger until a request of its has been let in: it has little time, may send little, and gives way to others.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,22 +20,27 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
+use super::auth::LetIn;
 use super::websocket::Peer;
-use super::write_deadline::WriteDeadline;
-use crate::listen::{Limits, Strangers, accept};
+use super::write_deadline::{Allowance, WriteDeadline};
+use crate::listen::{Limits, Place, Strangers, accept};
 
 /// Connections at once; others wait. Operators and their scripts are few, and doors on WebSockets stay among these only until they have them.
 const CONNECTIONS: Limits = Limits {
+    patience: Duration::from_secs(1),
     served: 1024,
     served_of_one: 256,
     all: 4096,
     all_of_one: 1024,
 };
 
-/// How long a handshake may take.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a stranger has for its handshake and the head of its first request, and may idle after one that was not let in.
+const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the head of a request may take, and a kept connection may idle.
+/// How much a stranger may send before the head of its next request is whole: tokens have a few hundred bytes.
+const STRANGER_BYTES: usize = 8 * 1024;
+
+/// How long the head of a request may take, and a kept connection may idle, of those who are known.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
 
 /// How long a client may leave an answer unread before it is given up.
@@ -63,8 +71,14 @@ pub(crate) async fn serve<R>(
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         connections.spawn(async move {
             let turn = stop.run_until_cancelled(place.turn()).await;
-            if let Some(_place) = turn.flatten() {
-                connection(socket, peer, tls, router, stop).await;
+            let Some(place) = turn.flatten() else { return };
+            let place = Arc::new(place);
+            tokio::select! {
+                () = connection(socket, peer, tls, router, stop, Arc::clone(&place)) => {}
+                () = place.gives_way() => tracing::debug!(%peer, "a stranger has given way"),
+                () = place.is_idle_for(STRANGER_DEADLINE) => {
+                    tracing::debug!(%peer, "no request of a stranger in time");
+                }
             }
         });
     }
@@ -79,32 +93,49 @@ async fn connection<R>(
     tls: TlsAcceptor,
     router: R,
     stop: CancellationToken,
+    place: Arc<Place>,
 ) where
     R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static,
 {
-    let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(socket));
+    let handshake = tls.accept(socket);
     let Some(handshake) = stop.run_until_cancelled(handshake).await else {
         return;
     };
     let stream = match handshake {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
-        Err(_) => return tracing::debug!(%peer, "no TLS in time"),
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "no TLS"),
     };
-    let service = router.map_request(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        request
-    });
+    let allowance = Allowance::new(STRANGER_BYTES);
+    let (begun, answered) = (
+        (Arc::clone(&place), allowance.clone()),
+        (place, allowance.clone()),
+    );
+    let service = router
+        .map_request(move |request: Request<Incoming>| {
+            let (place, allowance) = &begun;
+            place.is_busy();
+            allowance.set(usize::MAX);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            request
+        })
+        .map_response(move |response: Response| {
+            let (place, allowance) = &answered;
+            if response.extensions().get::<LetIn>().is_none() {
+                place.is_idle();
+                allowance.set(STRANGER_BYTES);
+            }
+            response
+        });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(
-            TokioIo::new(WriteDeadline::new(stream, WRITE_DEADLINE)),
+            TokioIo::new(WriteDeadline::new(stream, WRITE_DEADLINE, allowance)),
             TowerToHyperService::new(service),
         )
         .with_upgrades();

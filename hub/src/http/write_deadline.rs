@@ -1,17 +1,36 @@
-//! A stream whose peer has to read: a write that gets nowhere for too long fails.
+//! A stream whose peer has to read: a write that gets nowhere for too long fails. And while the peer is a stranger, it may send little.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Such a stream. Reading it is as ever.
+/// How many bytes more may be read before the next request begins. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    /// So many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// So many from now on; `usize::MAX` has no end.
+    pub(super) fn set(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Such a stream.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<S> {
     stream: S,
+    allowance: Allowance,
     limit: Duration,
     /// Runs while the stream takes nothing. Made at the first such moment: most streams never have one.
     timer: Option<Pin<Box<Sleep>>>,
@@ -19,10 +38,11 @@ pub(super) struct WriteDeadline<S> {
 }
 
 impl<S> WriteDeadline<S> {
-    /// A write to `stream` may wait `limit` for its peer.
-    pub(super) const fn new(stream: S, limit: Duration) -> Self {
+    /// A write to `stream` may wait `limit` for its peer, and no more than `allowance` is read.
+    pub(super) const fn new(stream: S, limit: Duration, allowance: Allowance) -> Self {
         Self {
             stream,
+            allowance,
             limit,
             timer: None,
             waiting: false,
@@ -64,7 +84,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let left = self.allowance.0.load(Ordering::Relaxed);
+        if left == usize::MAX {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        if left == 0 {
+            let message = "a stranger sends too much before its first request";
+            return Poll::Ready(Err(io::Error::other(message)));
+        }
+        let bytes = left.min(buffer.remaining());
+        let mut some = ReadBuf::new(buffer.initialize_unfilled_to(bytes));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut some))?;
+        let count = some.filled().len();
+        buffer.advance(count);
+        self.allowance.set(left - count);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -113,7 +147,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_given_up() {
         let (ours, _theirs) = duplex(16);
-        let mut stream = WriteDeadline::new(ours, LIMIT);
+        let mut stream = WriteDeadline::new(ours, LIMIT, Allowance::new(usize::MAX));
         stream.write_all(&[0; 16]).await.unwrap();
         let began = Instant::now();
         let error = stream.write_all(&[0; 1]).await.unwrap_err();
@@ -124,7 +158,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_waited_for() {
         let (ours, mut theirs) = duplex(16);
-        let mut stream = WriteDeadline::new(ours, LIMIT);
+        let mut stream = WriteDeadline::new(ours, LIMIT, Allowance::new(usize::MAX));
         let reading = tokio::spawn(async move {
             let mut read = 0;
             while read < 160 {

@@ -13,6 +13,7 @@ use super::listener::Gateway;
 use super::machine::{LastWill, Session, Violation};
 use crate::auth::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
 use crate::identity::Proof;
+use crate::listen::Place;
 use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
@@ -41,6 +42,8 @@ pub(super) enum Refused {
     Socket(#[from] io::Error),
     #[error("it closed before CONNECT")]
     Closed,
+    #[error("it was idle while others waited")]
+    GaveWay,
     #[error("more than {MAX_BEFORE_CONNECT} bytes came without a whole CONNECT")]
     TooMuch,
     #[error("malformed packet: {0}")]
@@ -69,6 +72,7 @@ impl Refused {
         match self {
             Self::Socket(_) => "socket",
             Self::Closed => "closed",
+            Self::GaveWay => "gave_way",
             Self::TooMuch => "too_long",
             Self::Malformed(_) | Self::NotConnect | Self::Will { .. } => "not_allowed",
             Self::Level(_) => "protocol_level",
@@ -91,6 +95,7 @@ impl Refused {
             }
             Self::Socket(_)
             | Self::Closed
+            | Self::GaveWay
             | Self::TooMuch
             | Self::Malformed(_)
             | Self::NotConnect
@@ -100,8 +105,12 @@ impl Refused {
 }
 
 /// Reads the handshake and CONNECT, judges it, and takes the device into the registry. CONNACK has been sent when this returns `Ok`.
-pub(super) async fn accept(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, Refused> {
-    let accepted = connect(link, gateway).await;
+pub(super) async fn accept(
+    link: &Arc<SocketLink>,
+    gateway: &Gateway,
+    place: &Place,
+) -> Result<Accepted, Refused> {
+    let accepted = connect(link, gateway, place).await;
     if let Some(code) = accepted.as_ref().err().and_then(Refused::code) {
         let mut answer = Vec::new();
         codec::write_connack(&mut answer, false, code);
@@ -111,7 +120,11 @@ pub(super) async fn accept(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<
     accepted
 }
 
-async fn connect(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, Refused> {
+async fn connect(
+    link: &Arc<SocketLink>,
+    gateway: &Gateway,
+    place: &Place,
+) -> Result<Accepted, Refused> {
     let mut plain = Vec::new();
     let mut allowance = MAX_BEFORE_CONNECT;
     loop {
@@ -128,6 +141,8 @@ async fn connect(link: &Arc<SocketLink>, gateway: &Gateway) -> Result<Accepted, 
                 Packet::ConnectOfLevel(level) => return Err(Refused::Level(level)),
                 _ => return Err(Refused::NotConnect),
             };
+            // What it waits for from here on is the hub.
+            place.is_busy();
             let (session, entry, epoch) = judge(&connect, link, gateway).await?;
             plain.drain(..length);
             return Ok(Accepted {

@@ -10,7 +10,7 @@ use iothub_protocol::downlink::Downlink;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{Accepted, CONNECT_DEADLINE, accept};
+use super::accept::{Accepted, CONNECT_DEADLINE, Refused, accept};
 use super::codec::{self, Malformed};
 use super::error_body::error_body;
 use super::link::{Received, SocketLink};
@@ -80,17 +80,24 @@ pub(super) async fn serve(
 ) {
     let link = Arc::new(link);
     // Boxed, as everything rare is: what an idle connection keeps is this function's own state.
-    let accepting = tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway)));
+    let accepting =
+        tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &place)));
     // A hub that stops does not wait for strangers.
-    let Some(accepted) = stop.run_until_cancelled(accepting).await else {
-        return link.finish();
+    let accepted = tokio::select! {
+        accepted = accepting => accepted,
+        () = place.gives_way() => Ok(Err(Refused::GaveWay)),
+        () = stop.cancelled() => return link.finish(),
     };
     drop(stop);
     let accepted = match accepted {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refused)) => {
             gateway.services.metrics.refused(refused.name());
-            tracing::info!(%peer, "connection refused: {refused}");
+            match refused {
+                // There are as many of them as somebody likes to make.
+                Refused::GaveWay => tracing::debug!(%peer, "connection refused: {refused}"),
+                _ => tracing::info!(%peer, "connection refused: {refused}"),
+            }
             return link.finish();
         }
         Err(_) => {

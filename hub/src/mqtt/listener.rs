@@ -20,6 +20,7 @@ use crate::session::{DisconnectReason, Entry, Registry};
 /// Sockets that have not been accepted as devices yet. Served at once, each may hold what [`super::accept`] and TLS need for a handshake, some
 /// 40 KiB: 80 MiB together, an eighth of it from one address. Those that wait hold a socket and a task of less than a kibibyte.
 const STRANGERS: Limits = Limits {
+    patience: Duration::from_secs(3),
     served: 2048,
     served_of_one: 256,
     all: 8192,

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use iothub_protocol::sas::{self, SharedAccessKey};
@@ -219,4 +219,155 @@ async fn one_hostile_address_takes_neither_the_doors_nor_the_memory() {
     assert!(held < HELD, "the hub holds {held} bytes for its attacker");
     hostile.over.store(true, Ordering::Relaxed);
     harm.shutdown().await;
+}
+
+/// What a client does on the REST port once it speaks TLS, and then no more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Client {
+    Silent,
+    /// Most of a head.
+    HalfAHead,
+    /// More of a head than a stranger may send.
+    GiantHead,
+    /// A request that is refused.
+    Refused,
+    /// A request that needs no token.
+    Healthz,
+    /// A request that is refused before its body, which does not come.
+    HalfABody,
+    /// A head, a byte a second.
+    Slow,
+    /// A request that is let in.
+    Known,
+}
+
+/// The `n`th address of strangers.
+fn stranger_at(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 7, n], 0))
+}
+
+async fn dial_from(from: SocketAddr, hub: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(from)?;
+    socket.connect(hub).await
+}
+
+impl Client {
+    /// How long the hub bears it, up to `patience`.
+    async fn stays(self, hub: &Process, patience: Duration) -> Duration {
+        let socket = dial_from(stranger_at(1), hub.https()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = TlsConnector::from(Arc::new(hub.operator.tls.clone()));
+        let mut stream = tls.connect(name, socket).await.unwrap();
+        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{more}");
+        let sent = match self {
+            Self::Silent | Self::Slow => String::new(),
+            Self::HalfAHead => head("GET /devices", &"x".repeat(7_000)),
+            Self::GiantHead => head("GET /devices", &"x".repeat(9_000)),
+            Self::Refused => head("GET /devices", "\r\n"),
+            Self::Healthz => head("GET /healthz", "\r\n"),
+            Self::HalfABody => head("PUT /devices/x", "Content-Length: 99999\r\n\r\n{"),
+            Self::Known => {
+                let token = hub.operator.owner_token();
+                head("GET /devices", &format!("Authorization: {token}\r\n\r\n"))
+            }
+        };
+        let began = Instant::now();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        while began.elapsed() < patience {
+            let read = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut answer));
+            match read.await {
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(_)) => {}
+                // It may be closed just now.
+                Err(_) if self == Self::Slow => drop(stream.write_all(b"G").await),
+                Err(_) => {}
+            }
+        }
+        began.elapsed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_on_rest_has_10_s_and_8_kib_and_who_is_known_has_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Arc::new(Process::start(&folder).await);
+    let patience = Duration::from_secs(25);
+    let mut clients = JoinSet::new();
+    // Seconds from which on, and up to which, each is borne.
+    for (client, from, to) in [
+        (Client::Silent, 8, 20),
+        (Client::HalfAHead, 8, 20),
+        (Client::GiantHead, 0, 8),
+        (Client::Refused, 8, 20),
+        (Client::Healthz, 8, 20),
+        (Client::HalfABody, 0, 20),
+        (Client::Slow, 8, 20),
+        (Client::Known, 25, 30),
+    ] {
+        let hub = Arc::clone(&hub);
+        clients.spawn(async move {
+            let stayed = client.stays(&hub, patience).await.as_secs();
+            assert!((from..to).contains(&stayed), "{client:?} stays {stayed} s");
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+}
+
+/// How long whoever is rightful may take meanwhile. The machine does all of the strangers' work, too.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// As many strangers from one address as are served at once. Each says nothing, and comes again as soon as it is closed.
+const OF_EACH: usize = 256;
+
+fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
+    let mut strangers = JoinSet::new();
+    for n in 0..addresses {
+        for _ in 0..OF_EACH {
+            strangers.spawn(async move {
+                loop {
+                    if let Ok(mut socket) = dial_from(stranger_at(n + 1), hub).await {
+                        let _ = socket.read(&mut [0; 1]).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+    }
+    strangers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_from_many_addresses_keep_no_operator_out() {
+    rlimit::increase_nofile_limit(16_384).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Process::start(&folder).await;
+    let _strangers = strangers(6, hub.https());
+    for _ in 0..10 {
+        let newcomer = hub.newcomer();
+        let asked = tokio::time::timeout(PATIENCE, newcomer.get("/devices"));
+        assert_eq!(asked.await.expect("an answer in time").status, 200);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_from_many_addresses_keep_no_door_out() {
+    rlimit::increase_nofile_limit(16_384).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Process::start(&folder).await;
+    let address = SocketAddr::from(([127, 0, 0, 1], hub.operator.mqtt_port));
+    let _strangers = strangers(10, address);
+    for number in 0..5 {
+        let name = format!("door{number}");
+        let key = hub.operator.add_device(&name).await;
+        let connected = tokio::time::timeout(PATIENCE, hub.operator.connect(&name, &key, 200));
+        let _door = connected.await.expect("a door connects in time");
+        let call = json!({"methodName": "getState"});
+        let path = format!("/twins/{name}/methods");
+        assert_eq!(hub.operator.post(&path, call).await.status, 200);
+    }
 }

@@ -1,9 +1,10 @@
 //! The program itself: killed outright, and asked to end.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) operator: Operator,
     https_port: u16,
+    folder: PathBuf,
 }
 
 impl Process {
@@ -59,7 +61,20 @@ impl Process {
             child,
             operator,
             https_port,
+            folder: folder.path().to_owned(),
         }
+    }
+
+    /// Where the REST API listens.
+    pub(crate) fn https(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.https_port))
+    }
+
+    /// The operator on a connection of its own.
+    pub(crate) fn newcomer(&self) -> Operator {
+        let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap();
+        let owner = read("service-connection-string").parse().unwrap();
+        Operator::new(owner, self.operator.mqtt_port, &self.folder.join("ca.pem"))
     }
 
     /// Sends a signal by name.
