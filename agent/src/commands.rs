@@ -15,9 +15,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use door_agent::AgentConfig;
+
+/// How long what was done waits for a reader of what is printed of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something that was asked for could not be printed.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
@@ -39,12 +45,27 @@ fn print(text: impl Display) {
 
 /// Prints what a command has done: it is done, whether anybody reads it or not.
 fn say(text: impl Display) {
-    drop(writeln!(io::stdout(), "{text}"));
+    let line = format!("{text}\n");
+    within_patience(move || io::stdout().write_all(line.as_bytes()));
 }
 
 /// Prints a line to stderr, if that takes it.
 pub(crate) fn complain(text: impl Display) {
-    drop(writeln!(io::stderr(), "{text}"));
+    let line = format!("{text}\n");
+    within_patience(move || io::stderr().write_all(line.as_bytes()));
+}
+
+/// Runs `write`, and goes on without it when the reader does not read.
+fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let (ended, end) = sync_channel(1);
+    let started = thread::Builder::new().spawn(move || {
+        // Nobody is left to tell that there is no output.
+        drop(write());
+        let _ = ended.send(());
+    });
+    if started.is_ok() {
+        let _ = end.recv_timeout(PATIENCE);
+    }
 }
 
 /// The exit status of a command: an error also when it could not print what it was asked for.

@@ -23,8 +23,14 @@ pub(crate) use settings::{Settings, StartArguments};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
+
+/// How long what was done waits for a reader of what is printed of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints what a command is asked for. A reader that has gone, as behind `| head -1`, has what it wants.
 pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
@@ -38,12 +44,27 @@ pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
 
 /// Prints what a command has done: it is done, whether anybody reads it or not.
 pub(crate) fn say(text: impl Display) {
-    drop(writeln!(io::stdout(), "{text}"));
+    let line = format!("{text}\n");
+    within_patience(move || io::stdout().write_all(line.as_bytes()));
 }
 
 /// Prints a line to stderr, if that takes it.
 pub(crate) fn complain(text: impl Display) {
-    drop(writeln!(io::stderr(), "{text}"));
+    let line = format!("{text}\n");
+    within_patience(move || io::stderr().write_all(line.as_bytes()));
+}
+
+/// Runs `write`, and goes on without it when the reader does not read.
+fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let (ended, end) = sync_channel(1);
+    let started = thread::Builder::new().spawn(move || {
+        // Nobody is left to tell that there is no output.
+        drop(write());
+        let _ = ended.send(());
+    });
+    if started.is_ok() {
+        let _ = end.recv_timeout(PATIENCE);
+    }
 }
 
 /// Ends a run that was for help or the version, or whose arguments are wrong.

@@ -19,9 +19,9 @@ pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Resu
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hub = Hub::start(config).await?;
-    say_where_it_is(&hub);
     let status = format!("serving {} on {}", hub.name(), hub.mqtt_address());
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    say_where_it_is(&hub);
     loop {
         tokio::select! {
             _ = terminate.recv() => {
@@ -58,18 +58,12 @@ fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()
 
 fn say_where_it_is(hub: &RunningHub) {
     say(format_args!(
-        "door-hub {} serves {}",
+        "door-hub {} serves {}\n  MQTT over TLS  {}\n  REST API       https://{}\n  authority      {}\n  operator       {} (connection string; keep it secret)",
         env!("CARGO_PKG_VERSION"),
-        hub.name()
-    ));
-    say(format_args!("  MQTT over TLS  {}", hub.mqtt_address()));
-    say(format_args!(
-        "  REST API       https://{}",
-        hub.https_address()
-    ));
-    say(format_args!("  authority      {}", hub.ca_file().display()));
-    say(format_args!(
-        "  operator       {} (connection string; keep it secret)",
+        hub.name(),
+        hub.mqtt_address(),
+        hub.https_address(),
+        hub.ca_file().display(),
         hub.service_connection_string_file().display()
     ));
 }

@@ -1,6 +1,7 @@
 //! Output that goes nowhere: what a command does, and how it ends, is what it would be with a reader, but for those that only print.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,8 +21,19 @@ enum Sink {
     Gone,
     /// A pipe whose reader does not read.
     Stalled,
+    /// The same, and nothing more fits into it.
+    Stuck,
     /// A descriptor that was closed before the program began.
     Closed,
+}
+
+/// A pipe that takes no more.
+fn full_pipe() -> (UnixStream, UnixStream) {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while theirs.write(&[b'x'; 4096]).is_ok() {}
+    theirs.set_nonblocking(false).unwrap();
+    (ours, theirs)
 }
 
 /// A program whose stdout and stderr go to these; what is kept keeps a stalled pipe open.
@@ -34,6 +46,11 @@ fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStrea
             if sink == Sink::Stalled {
                 kept.push(ours);
             }
+            Stdio::from(OwnedFd::from(theirs))
+        }
+        Sink::Stuck => {
+            let (ours, theirs) = full_pipe();
+            kept.push(ours);
             Stdio::from(OwnedFd::from(theirs))
         }
         Sink::Closed => Stdio::null(),
@@ -153,6 +170,7 @@ async fn a_hub_serves_whatever_becomes_of_its_output() {
         (Sink::Gone, Sink::Gone),
         (Sink::Closed, Sink::Closed),
         (Sink::Stalled, Sink::Stalled),
+        (Sink::Stuck, Sink::Stuck),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (mut child, operator, _kept) = served(&folder, out, err).await;

@@ -13,7 +13,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::commands::many;
 use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, sentence};
+use crate::failure::Failure;
 use crate::session::Session;
 use crate::target::any_of_these;
 
