@@ -56,7 +56,7 @@ fn main() -> ExitCode {
                 }
                 false => match error.print() {
                     Ok(()) => ExitStatus::Success,
-                    Err(error) => failure::report(&printer::unwritten(error).into()),
+                    Err(error) => failure::report(&printer::unwritten(&error).into()),
                 },
             };
             return status.into();

@@ -320,11 +320,11 @@ fn is_unprintable(character: char) -> bool {
 pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(unwritten)
+    written.map_err(|error| unwritten(&error))
 }
 
 /// The error of stdout, with its name.
-pub(crate) fn unwritten(error: io::Error) -> io::Error {
+pub(crate) fn unwritten(error: &io::Error) -> io::Error {
     let message = format!("cannot write to standard output: {error}");
     io::Error::new(error.kind(), message)
 }
