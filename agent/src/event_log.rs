@@ -6,11 +6,12 @@
 //! by a power cut is cut off; a file damaged elsewhere is kept aside and reported.
 
 mod ledger;
+mod loss;
 mod open;
 mod segment;
 mod thin;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::storage::{Damage, set_aside, sync_directory};
 use ledger::Ledger;
+use loss::Losses;
 use segment::{Header, Segment, Stored};
 use thin::{Draft, Thinned};
 
@@ -69,6 +71,8 @@ pub(crate) struct EventLog {
     lost: u64,
     /// How many of them records have told of.
     told: u64,
+    /// What this run knows of those that no record has told of.
+    losses: Losses,
     /// The ledger as it should be on disk, apart from the sequence.
     ledger: Ledger,
     /// Generation of the newest state file, as far as the ledger or the caller has named one.
@@ -91,9 +95,10 @@ impl EventLog {
     /// # Errors
     /// When it cannot be written: then it counts as lost, and the next record that can be written tells so.
     pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
+        let kind = entry.kind.clone();
         let result = self.try_append(entry);
         if result.is_err() {
-            self.lost += 1;
+            self.count_lost(BTreeMap::from([(kind, 1)]));
         }
         result
     }
@@ -110,6 +115,7 @@ impl EventLog {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
             fields.insert("lost".to_owned(), untold.into());
+            self.losses.explain(&self.boot, self.next_seq, &mut fields);
             let report = Entry {
                 kind: EVENTS_LOST.to_owned(),
                 fields,
@@ -117,6 +123,7 @@ impl EventLog {
             };
             self.write(report, untold)?;
             self.told += untold;
+            self.losses = Losses::default();
         }
         self.write(entry, 0)
     }
@@ -128,9 +135,10 @@ impl EventLog {
         self.note(true)
     }
 
-    /// Counts events that never reached the log, for the next loss record.
-    pub(crate) fn count_lost(&mut self, events: u64) {
-        self.lost += events;
+    /// Counts events that never reached the log, by kind, for the next loss record.
+    pub(crate) fn count_lost(&mut self, kinds: BTreeMap<String, u64>) {
+        self.lost += kinds.values().sum::<u64>();
+        self.losses.add_kinds(kinds);
     }
 
     /// Makes everything appended so far survive a power cut.
@@ -162,6 +170,7 @@ impl EventLog {
                                 "an event cannot be read any more and counts as lost: {problem}"
                             );
                             self.lost += uncounted;
+                            self.losses.add_gap(&gap, &self.segments);
                             self.ledger.gaps.push(gap);
                         }
                     }
@@ -240,6 +249,11 @@ impl EventLog {
             let oldest = &self.segments[0];
             let end = oldest.end();
             self.lost += oldest.events_from(self.unacknowledged);
+            let from = oldest.first.max(self.unacknowledged);
+            let records = oldest.index_of(from)..oldest.len();
+            let records = records.filter_map(|index| oldest.read(index).ok());
+            self.losses
+                .add_dropped(&(from..end), records, &self.segments);
             self.unacknowledged = self.unacknowledged.max(end);
             // Noted first, so that nothing is counted twice; a full disk may have room for it only afterwards.
             let noted = self.note(true);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
+use super::loss::Losses;
 use super::segment::{Found, Header, Segment, Stored, split_mid};
 use super::{EventLog, segment_path};
 use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
@@ -29,6 +30,7 @@ impl EventLog {
             unacknowledged: 1,
             lost: 0,
             told: 0,
+            losses: Losses::default(),
             ledger: Ledger::default(),
             generation: None,
         };
@@ -146,7 +148,17 @@ impl EventLog {
         // What the hub has heard may have been on no disk yet when the power failed.
         let told = segments.back().map_or(ledger.lost, Segment::told);
         self.told = told.max(ledger.told);
-        let missing: u64 = gaps.iter().map(|gap| ledger.uncounted(gap)).sum();
+        if ledger.lost > self.told {
+            self.losses.add_unknown();
+        }
+        let mut missing = 0;
+        for gap in &gaps {
+            let uncounted = ledger.uncounted(gap);
+            if uncounted > 0 {
+                self.losses.add_gap(gap, &segments);
+            }
+            missing += uncounted;
+        }
         // What could not be written while there was no log is not forgotten.
         self.lost += ledger.lost.max(self.told) + missing;
         self.unacknowledged = oldest.map_or(begin, |oldest| begin.max(oldest));

@@ -161,7 +161,17 @@ impl Segment {
         if at == bytes.len() {
             return Ok(Found::Whole(segment));
         }
-        let before = whole.last().map(|(position, record)| (*position, record));
+        // Where the first record is damaged, the header says which number it had.
+        let begin = format!(
+            "{}-{}",
+            segment.header.boot,
+            segment.header.next_seq.saturating_sub(1)
+        );
+        let before = match whole.last() {
+            Some((position, record)) => (*position, record.mid.as_str()),
+            None => (first.saturating_sub(1), begin.as_str()),
+        };
+        let before = Some(before);
         let beyond = salvage(&bytes, at, segment.end(), before);
         if beyond.is_empty() {
             segment.frayed = true;
@@ -331,7 +341,7 @@ fn salvage(
     bytes: &[u8],
     from: usize,
     next: u64,
-    before: Option<(u64, &Stored)>,
+    before: Option<(u64, &str)>,
 ) -> Vec<(u64, Stored)> {
     let mut found: Vec<(u64, Stored)> = Vec::new();
     let mut at = from;
@@ -340,10 +350,12 @@ fn salvage(
             at += 1;
             continue;
         };
-        let last = found.last().map(|(position, record)| (*position, record));
+        let last = found
+            .last()
+            .map(|(position, record)| (*position, record.mid.as_str()));
         let position = match last.or(before) {
             None => next + record.span - 1,
-            Some((position, last)) => position + steps(&last.mid, &record.mid).max(record.span),
+            Some((position, last)) => position + steps(last, &record.mid).max(record.span),
         };
         found.push((position, record));
         at = end;
@@ -357,7 +369,8 @@ fn steps(from: &str, to: &str) -> u64 {
     if from_boot == to_boot {
         to.saturating_sub(from).max(1)
     } else {
-        1
+        // A boot begins with 1. How many the boot before had more, nobody can know.
+        to.max(1)
     }
 }
 

@@ -215,3 +215,4 @@ fn an_event_too_large_is_counted_as_lost() {
 
 mod damage;
 mod full;
+mod loss;

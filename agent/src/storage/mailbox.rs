@@ -1,6 +1,6 @@
 //! What waits for the storage thread: one mailbox a door, one queue of doors with work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -57,8 +57,8 @@ pub(super) struct Mailbox {
     pub(super) reboot: Option<RebootNote>,
     pub(super) saves: Vec<Done>,
     pub(super) records: VecDeque<EventRecord>,
-    /// Records refused because too many waited.
-    pub(super) overflow: u64,
+    /// Records refused because too many waited, by kind.
+    pub(super) overflow: BTreeMap<String, u64>,
     pub(super) acknowledged: Option<u64>,
     /// Who waits until the records handed over before are written.
     pub(super) writes: Vec<oneshot::Sender<()>>,
@@ -102,12 +102,17 @@ impl Mailbox {
     /// Adds a record. When too many wait one counts as lost: an urgent one goes before one that is not.
     pub(super) fn push_record(&mut self, record: EventRecord) {
         if self.records.len() >= MAX_WAITING_RECORDS {
-            self.overflow += 1;
             let minor = self.records.iter().position(|waiting| !waiting.urgent);
-            match minor.filter(|_| record.urgent) {
-                Some(minor) => drop(self.records.remove(minor)),
-                None => return,
-            }
+            let minor = minor.filter(|_| record.urgent);
+            let dropped = match minor.and_then(|minor| self.records.remove(minor)) {
+                Some(minor) => {
+                    self.records.push_back(record);
+                    minor
+                }
+                None => record,
+            };
+            *self.overflow.entry(dropped.kind).or_default() += 1;
+            return;
         }
         self.records.push_back(record);
     }

@@ -342,14 +342,14 @@ enum Urgency {
 }
 
 fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
-    if work.records.is_empty() && work.overflow == 0 {
+    if work.records.is_empty() && work.overflow.is_empty() {
         return Urgency::Nothing;
     }
     let urgent = work.records.iter().any(|record| record.urgent);
     for record in work.records.drain(..) {
         append_one(door, files, record);
     }
-    files.log.count_lost(work.overflow);
+    files.log.count_lost(std::mem::take(&mut work.overflow));
     let urgency = if urgent {
         if let Err(error) = files.log.sync() {
             files.faults.log.get_or_insert_with(|| log_fault(&error));
