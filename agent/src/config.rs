@@ -159,7 +159,11 @@ impl AgentConfig {
         match Self::load_by(path, Rules::AsBefore) {
             Err(error) if error.is_about_hub() => {
                 let mut config = Self::load_without_hub(path)?;
-                config.hub_away = Some(format!("{:#}", anyhow::Error::from(error)));
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                config.hub_away = Some(format!(
+                    "{:#}; mend it, then `door-agent restart {name}`",
+                    anyhow::Error::from(error)
+                ));
                 Ok(config)
             }
             loaded => loaded,
@@ -455,44 +459,14 @@ fn hub(
     if let Some(port) = table.mqtt_port {
         hub.mqtt_port = port.0;
     }
-    let within = |key: &str, period: Option<Period>, from: Duration, to: Duration| match period {
-        Some(Period(period)) if (from..=to).contains(&period) => Ok(Some(period)),
-        Some(Period(period)) => {
-            Err(layers.invalid(key, format!("{period:?}, expected from {from:?} to {to:?}")))
-        }
-        None => Ok(None),
-    };
-    let second = Duration::from_secs(1);
-    let sas_lifetime = within(
-        "hub.sas_lifetime",
-        table.sas_lifetime,
-        // Shorter ones leave no time to connect; longer ones are keys in all but name.
-        60 * second,
-        604_800 * second,
-    )?;
-    let reconnect_min = within(
-        "hub.reconnect_min",
-        table.reconnect_min,
-        second / 10,
-        3600 * second,
-    )?;
-    let reconnect_max = within(
-        "hub.reconnect_max",
-        table.reconnect_max,
-        second,
-        86_400 * second,
-    )?;
-    // IoT Hub closes a silent connection after 1767 s, one and a half times 1177 s, whatever the client asks for.
-    let keep_alive = within(
-        "hub.keep_alive",
-        table.keep_alive,
-        5 * second,
-        1177 * second,
-    )?;
-    hub.sas_lifetime = sas_lifetime.unwrap_or(hub.sas_lifetime);
-    hub.reconnect_min = reconnect_min.unwrap_or(hub.reconnect_min);
-    hub.reconnect_max = reconnect_max.unwrap_or(hub.reconnect_max);
-    hub.keep_alive = keep_alive.unwrap_or(hub.keep_alive);
+    for (time, period) in [
+        (&mut hub.sas_lifetime, table.sas_lifetime),
+        (&mut hub.reconnect_min, table.reconnect_min),
+        (&mut hub.reconnect_max, table.reconnect_max),
+        (&mut hub.keep_alive, table.keep_alive),
+    ] {
+        *time = period.map_or(*time, |Period(period)| period);
+    }
     if hub.reconnect_min > hub.reconnect_max {
         return Err(layers.invalid(
             "hub.reconnect_min",

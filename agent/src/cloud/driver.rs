@@ -244,7 +244,7 @@ impl Driver {
         if let Some(reason) = &self.away {
             return Err(Problem {
                 what: reason.clone(),
-                check: "[hub] and its files (`door-agent check`), then restart this door: `door-agent restart NAME`".to_owned(),
+                check: "[hub] and its files (`door-agent check`)".to_owned(),
             });
         }
         let hub = &self.config;

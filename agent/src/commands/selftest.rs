@@ -46,7 +46,8 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
             ))
         }
     };
-    let (board, strike) = AgentConfig::load_wiring(config)?;
+    let (board, strike) = AgentConfig::load_wiring(config)
+        .context("WRONG  configuration, so that nothing is tried")?;
     let door = config.file_stem().unwrap_or_default().to_string_lossy();
     // A simulated board has no pins to hold.
     let directories = super::state_directories(config)?;

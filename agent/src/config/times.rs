@@ -52,16 +52,21 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
         ("board.inputs.fire.debounce", SECOND),
         ("board.inputs.fire_reset.debounce", SECOND),
         ("board.inputs.tamper.debounce", SECOND),
-        // Their limits have been judged since 0.1, where [hub] is read.
-        ("hub.sas_lifetime", 7 * DAY),
-        ("hub.reconnect_min", 7 * DAY),
-        ("hub.reconnect_max", 7 * DAY),
-        ("hub.keep_alive", 7 * DAY),
+    ];
+    let between = |key, from, to| Limit { key, from, to };
+    let hub = [
+        // Shorter ones leave no time to connect; longer ones are keys in all but name.
+        between("hub.sas_lifetime", MINUTE, 7 * DAY),
+        between("hub.reconnect_min", 100 * MILLISECOND, 60 * MINUTE),
+        between("hub.reconnect_max", SECOND, DAY),
+        // IoT Hub closes a silent connection after 1767 s, one and a half times 1177 s.
+        between("hub.keep_alive", 5 * SECOND, 1177 * SECOND),
     ];
     settings
         .into_iter()
         .map(move |(key, setting)| up_to(key, setting.most()))
         .chain(others.into_iter().map(move |(key, to)| up_to(key, to)))
+        .chain(hub)
 }
 
 impl Limit {

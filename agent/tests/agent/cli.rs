@@ -402,6 +402,13 @@ fn whatever_only_the_hub_needs_keeps_no_door_from_running() {
             // Without a key there is no certificate either: the one that is read first is named.
             let named = problem.contains(file) || problem.contains("door.pem");
             assert!(named, "{file} {spoilt}: {problem}");
+            // The connection string is read at the start alone, and the status asks for it.
+            let asks = problem.ends_with("; mend it, then `door-agent restart door`");
+            assert_eq!(
+                asks,
+                file == "door.connection-string",
+                "{spoilt}: {problem}"
+            );
             let (_, text, _) = run(&["status", "--config", &config]);
             assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
             let (code, _, said) = run(&["sim", "rex", "on", "--config", &config]);

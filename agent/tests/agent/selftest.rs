@@ -147,6 +147,36 @@ fn a_coil_is_held_while_its_power_is_cut() {
 }
 
 #[test]
+fn what_check_refuses_is_refused_before_anything_is_tried() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/0.1/agent");
+    for (file, mistakes) in [
+        (
+            "bare-numbers",
+            ["board.inputs.door.debounce: 30 has no unit", "30ms"],
+        ),
+        (
+            "far-times",
+            ["door.held_open_time: 604800s, ", "from 1ms to 86400s"],
+        ),
+        ("hardware-release", ["door.egress: ", "\"free-mechanical\""]),
+        ("maglock", ["door.egress: ", "\"hardware-release\""]),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("door.toml");
+        std::fs::copy(format!("{kept}/{file}.toml"), &config).unwrap();
+        let (code, found, said) = answered(&config.display().to_string(), INPUTS);
+        assert_eq!((code, found.as_str()), (1, ""), "{file}: {said}");
+        assert!(
+            said.starts_with("error: WRONG  configuration, "),
+            "{file}: {said}"
+        );
+        for mistake in mistakes {
+            assert!(said.contains(mistake), "{file}: {said}");
+        }
+    }
+}
+
+#[test]
 fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");

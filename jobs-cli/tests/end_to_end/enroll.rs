@@ -380,6 +380,25 @@ fn settings_that_are_wrong_replace_none_that_are_right() {
         "relinquish_default",
         "next: mend lobby.toml and repeat this command",
     ]);
+    // What a door of 0.1 goes on with is refused all the same when it is brought anew.
+    for (settings, mistake) in [
+        ("settle_time = \"30\"", "door.settle_time: 30 has no unit, "),
+        (
+            "settle_time = \"5m\"",
+            "door.settle_time: 300s, expected from 1ms to 60s",
+        ),
+        ("egress = \"hardware-release\"", "door.egress: "),
+    ] {
+        let text = site.settings("locked");
+        let text = text.replace("[door]\n", &format!("[door]\n{settings}\n"));
+        site.write("lobby.toml", &text);
+        site.enroll(&[]).expect(1).says(&[
+            "of settings that were not put in place",
+            "WRONG  configuration: ",
+            mistake,
+            "next: mend lobby.toml and repeat this command",
+        ]);
+    }
     site.write("lobby.toml", &site.settings("locked"));
     site.enroll(&["--mqtt-port", "1"])
         .expect(1)

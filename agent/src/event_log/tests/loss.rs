@@ -1,4 +1,4 @@
-//! What an `eventsLost` says of the events that it stands for: their numbers and kinds, as far as anybody can know them.
+//! What an `eventsLost` says of its events: their numbers and kinds, as far as they can be known.
 
 use super::*;
 
@@ -44,7 +44,8 @@ fn again(log: &mut EventLog, directory: &Path, boot: &str) {
     *log = EventLog::open(directory, boot, 1 << 20).0;
 }
 
-/// What happens to a log with the events `a` to `f`, numbers 1 to 6, in segments of two; and what the next `eventsLost` says.
+/// What happens to a log with the events `a` to `f`, numbers 1 to 6, in segments of two; and what
+/// the next `eventsLost` says.
 type Row = (&'static str, fn(&mut EventLog, &Path), Value);
 
 #[test]
