@@ -11,7 +11,7 @@ pub(crate) mod sim;
 pub(crate) mod status;
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +83,12 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
         // Nobody is left to tell that stderr is gone.
         drop(error.print());
     } else {
-        print(error.render().ansi());
+        let help = error.render();
+        let styled = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        match styled {
+            true => print(help.ansi()),
+            false => print(help),
+        }
     }
     ended(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
