@@ -102,7 +102,7 @@ pub struct Door {
     event_limit: EventLimit,
     /// The buttons and readers that are still active after somebody has gone through.
     passed: BTreeSet<Slot>,
-    /// The key switch was seen idle since the fire release latched: turned now, it ends it.
+    /// The key switch was seen idle since the fire release was last active: turned now, it ends the latch.
     reset_armed: bool,
     forced_lock: ForcedLock,
     /// Boot-clock time of the latest step.
@@ -382,8 +382,12 @@ impl Door {
             turn.events.push(EventKind::FireReset);
             turn.save = true;
         }
+        // What the key switch did while it burnt is no reset: left turned, it would lock the door
+        // as soon as the wire of the fire release burns through.
+        let is_over = inputs.fire == Some(false);
         let latched = self.array.get(Slot::FireRelease).is_some();
-        self.reset_armed = latched && (self.reset_armed || inputs.fire_reset == Some(false));
+        self.reset_armed =
+            latched && is_over && (self.reset_armed || inputs.fire_reset == Some(false));
     }
 
     /// Draws the conclusions of a step and returns what is to be done.

@@ -10,7 +10,7 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
     const OVER: Do = Do::Fire(false);
     const KEY: Do = Do::FireReset(true);
     const IDLE: Do = Do::FireReset(false);
-    let cases: [(&[Do], bool); 12] = [
+    let cases: [(&[Do], bool); 17] = [
         (&[FIRE, OVER], true),
         (&[FIRE, OVER, KEY], false),
         // Left turned, or stuck.
@@ -21,6 +21,12 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
         // Not while it burns.
         (&[FIRE, KEY], true),
         (&[FIRE, KEY, IDLE], true),
+        (&[FIRE, KEY, IDLE, OVER], true),
+        (&[FIRE, KEY, IDLE, OVER, KEY], false),
+        // Turned while it burns, and left so: the contact may open because its wire has burnt.
+        (&[FIRE, KEY, OVER], true),
+        (&[FIRE, KEY, OVER, IDLE, KEY], false),
+        (&[FIRE, OVER, FIRE, KEY, OVER], true),
         // One reset, one latch.
         (&[FIRE, OVER, KEY, FIRE, OVER], true),
         // Over a restart: the latch is restored, and what was seen before it is not known.
@@ -74,6 +80,15 @@ fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
     rig.inputs.fire = None;
     rig.act(&Do::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
+    // Nor by a key that was turned meanwhile, and left so.
     rig.act(&Do::Fire(false));
+    assert!(rig.door.authority().get(Slot::FireRelease).is_some());
+    rig.act(&Do::FireReset(false));
+    rig.inputs.fire = None;
+    rig.act(&Do::FireReset(true));
+    rig.act(&Do::Fire(false));
+    assert!(rig.door.authority().get(Slot::FireRelease).is_some());
+    rig.act(&Do::FireReset(false));
+    rig.act(&Do::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_none());
 }
