@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::controller::Clock;
 use crate::storage::{DoorStorage, EventRecord, RebootNote, StartReason};
@@ -30,6 +31,9 @@ pub const DIRECTORY: &str = "/run/door-agent-reboot";
 const FILE: &str = "request";
 /// A request that is older was written by somebody who does not wait for it any more.
 const FRESH: Duration = Duration::from_secs(60);
+/// How long a call waits for the disk. One that hangs is a reason to reboot: whoever asks again and
+/// again must not take the places of the other methods.
+const SAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest request that is read.
 const MAX_BYTES: u64 = 4096;
 
@@ -266,14 +270,14 @@ impl Machine {
             // The call may have been given up.
             let _ = done.send(result);
         });
-        match saved.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
+        match timeout(SAVE_WITHIN, saved).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => {
                 warn!("{}: does not reboot: {error}", self.inner.device);
                 let why = "that it was asked for cannot be stored";
                 Err(Reboot::refused(500, ReplyError::NotStored, why))
             }
-            Err(_) => Err(Reboot::refused(
+            Err(_) | Ok(Err(_)) => Err(Reboot::refused(
                 500,
                 ReplyError::NotStored,
                 "the disk does not answer",
@@ -305,6 +309,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::controller::boot_id;
+    use crate::storage::{DoorDirectory, Storage};
 
     fn wanted(directory: &Path) -> Wanted {
         let now = Clock::new(crate::gpio::ClockTrust::System).now();
@@ -376,6 +381,36 @@ mod tests {
             take_request(&folder.path().join(FILE)).unwrap_err(),
             RequestError::Stale { .. }
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_keeps_no_caller_waiting() {
+        let home = tempfile::tempdir().unwrap();
+        let shared = Storage::spawn().unwrap();
+        let (path, boot) = (home.path().join("state"), boot_id());
+        let directory = DoorDirectory {
+            path: &path,
+            door: "lobby-east",
+            boot_id: boot.as_str(),
+            event_log_bytes: 1 << 20,
+        };
+        let (storage, _) = shared.open(&directory).unwrap();
+        let (hang, hung) = std::sync::mpsc::channel::<()>();
+        storage.save_door(&json!({}), move |_| {
+            let _ = hung.recv();
+        });
+        let machine = Machine::new(
+            "lobby-east".parse().unwrap(),
+            Some(home.path().to_path_buf()),
+            Clock::new(crate::gpio::ClockTrust::System),
+            storage,
+            None,
+        );
+        let judged = timeout(SAVE_WITHIN * 2, machine.judge(b"{}")).await;
+        let (reply, wanted) = judged.expect("the call is answered");
+        let answer = (reply.status, reply.body.error, wanted);
+        assert_eq!(answer, (500, Some(ReplyError::NotStored), None));
+        drop(hang);
     }
 
     #[test]
