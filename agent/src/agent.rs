@@ -102,7 +102,7 @@ impl Agent {
         };
         let sim = board.sim.clone();
         let mut clock = Clock::new(config.board.clock_trust());
-        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage);
+        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage, SavedDoor::fire_latch);
         let saved = match restored.doubt.clone() {
             Some(reason) => Some(SavedDoor::in_doubt(found, reason, &clock.now())),
             None => found.into_iter().next(),

@@ -154,10 +154,15 @@ impl Restored {
     }
 
     /// The saved states that count, newest first: the newest, and in doubt the one before it. One
-    /// in another form is kept aside, before saves replace it, and leaves the door in doubt. To be
-    /// called before anything is handed to `storage`.
-    pub fn doors_or_aside<T: DeserializeOwned>(&mut self, storage: &DoorStorage) -> Vec<T> {
+    /// in another form is kept aside, before saves replace it, and leaves the door in doubt; what
+    /// `rest` understands of it comes last. To be called before anything is handed to `storage`.
+    pub fn doors_or_aside<T: DeserializeOwned>(
+        &mut self,
+        storage: &DoorStorage,
+        rest: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
         let mut doors = Vec::new();
+        let mut parts = Vec::new();
         for (path, text) in &self.doors {
             if doors.len() == 1 && self.doubt.is_none() {
                 break;
@@ -165,6 +170,7 @@ impl Restored {
             match serde_json::from_str(text.get()) {
                 Ok(door) => doors.push(door),
                 Err(error) => {
+                    parts.extend(rest(text.get()));
                     let reason = format!("not in a form this version understands: {error}");
                     let bytes = fs::read(path).unwrap_or_default();
                     let damage = keep_bytes(path, &bytes, reason);
@@ -179,6 +185,7 @@ impl Restored {
         if let Some(files) = &mut storage.door.lock().opened {
             files.in_doubt = self.doubt.is_some();
         }
+        doors.extend(parts);
         doors
     }
 }

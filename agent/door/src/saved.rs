@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, Governs, Slot, Want};
 use crate::config::{Fitted, Overrides, Setting};
@@ -122,6 +123,30 @@ impl SavedDoor {
             dropped: Vec::new(),
             lock_forced: None,
         }
+    }
+
+    /// The fire latch alone of a state that is whole, but in a form of another version; `None` when
+    /// there is none.
+    #[must_use]
+    pub fn fire_latch(text: &str) -> Option<Self> {
+        let state: Value = serde_json::from_str(text).ok()?;
+        let slots = state.get("slots")?.as_array()?.iter();
+        let latch = slots.filter_map(|entry| SavedEntry::deserialize(entry).ok());
+        let mut latch = latch.filter(|entry| entry.slot == Slot::FireRelease);
+        Some(Self {
+            boot_id: BootId::new(""),
+            saved_at: Duration::ZERO,
+            slots: vec![latch.next()?],
+            mode: BaseMode::default(),
+            desired_mode: None,
+            desired_mode_before: None,
+            settings: BTreeMap::new(),
+            commands: Vec::new(),
+            lock_forced: None,
+            deeds: Vec::new(),
+            doubt: None,
+            dropped: Vec::new(),
+        })
     }
 
     /// The state of a start that may have lost a newer one: what may be trusted of `found`, the

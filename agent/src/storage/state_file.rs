@@ -25,6 +25,12 @@ use crate::fail_point;
 /// First word of a state file, with the version of its layout.
 const MAGIC: &str = "door-agent-state-1";
 
+/// No door saves that often: a higher generation is damage, and leaves none for the next save.
+const MAX_GENERATION: u64 = u64::MAX / 2;
+
+/// What the name of a file that was set aside ends in, followed by the time.
+const DAMAGED: &str = ".damaged-";
+
 /// A file that was found damaged, and where it was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -44,6 +50,8 @@ pub(super) struct StateFile {
     generation: u64,
     /// The slot that holds the newest whole generation; the next one is written to the other.
     newest: u64,
+    /// Both slots were found with the same generation.
+    is_same: bool,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -101,17 +109,21 @@ impl StateFile {
             directory: directory.to_path_buf(),
             generation,
             newest: newest.map_or(0, |(slot, _)| *slot),
+            is_same: whole.len() == 2 && whole[0].1.generation == whole[1].1.generation,
         };
         let contents = whole.into_iter().map(|(_, envelope)| envelope.content);
         (file, contents.collect(), damages.collect())
     }
 
-    /// Why a newer generation than the newest whole one may be lost: a slot is `damaged` or absent,
-    /// or the ledger of events has `noted` a higher one. The next save goes beyond that one.
+    /// Why a newer generation than the newest whole one may be lost: a slot is `damaged`, absent or
+    /// a copy of the other, or the ledger of events has `noted` a higher one. The next save goes
+    /// beyond that one.
     pub(super) fn doubt(&mut self, damaged: &[Damage], noted: Option<u64>) -> Option<String> {
         let newest = self.generation;
         let noted = noted.filter(|noted| *noted > newest);
-        self.generation = noted.unwrap_or(newest);
+        self.generation = noted
+            .filter(|noted| *noted <= MAX_GENERATION)
+            .unwrap_or(newest);
         if let Some(Damage { file, reason, .. }) = damaged.first() {
             return Some(format!("{}: {reason}", file.display()));
         }
@@ -123,8 +135,27 @@ impl StateFile {
             ));
         }
         // The first save is followed by a second at once.
-        let missing = newest > 1 && !self.has_both();
-        missing.then(|| format!("{folder}: one of its two state files is missing"))
+        if newest > 1 && !self.has_both() {
+            return Some(format!("{folder}: one of its two state files is missing"));
+        }
+        if self.is_same {
+            return Some(format!(
+                "{folder}: both state files have generation {newest}"
+            ));
+        }
+        // A start that was killed has set both aside.
+        let damaged = newest == 0 && self.has_set_aside();
+        damaged.then(|| format!("{folder}: its state files are damaged and set aside"))
+    }
+
+    /// Whether a damaged slot lies beside where it was.
+    fn has_set_aside(&self) -> bool {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            (0..2).any(|slot| name.starts_with(&format!("state.{slot}{DAMAGED}")))
+        })
     }
 
     /// Whether both slots are there: then a full disk has room for the next save, where the older one lies.
@@ -157,6 +188,7 @@ impl StateFile {
         fail_point::reach("state-saved");
         self.generation = generation;
         self.newest = slot;
+        self.is_same = false;
         Ok(())
     }
 }
@@ -227,7 +259,7 @@ fn free_name(path: &Path) -> Option<PathBuf> {
     (0..1000)
         .map(|n| {
             let mut name = path.as_os_str().to_owned();
-            name.push(format!(".damaged-{stamp}"));
+            name.push(format!("{DAMAGED}{stamp}"));
             if n > 0 {
                 name.push(format!("-{n}"));
             }
@@ -294,7 +326,15 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Envelope<T>, String> {
             header_of(body)
         ));
     }
-    serde_json::from_slice(body).map_err(|error| format!("not the expected content: {error}"))
+    let found: Envelope<T> = serde_json::from_slice(body)
+        .map_err(|error| format!("not the expected content: {error}"))?;
+    if found.generation > MAX_GENERATION {
+        let generation = found.generation;
+        return Err(format!(
+            "generation {generation}, expected at most {MAX_GENERATION}"
+        ));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Rig {
             quality: ClockQuality::Synchronized,
         };
         let (storage, mut restored) = shared.open(&directory(path, BOOT)).unwrap();
-        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage);
+        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage, SavedDoor::fire_latch);
         let saved = match restored.doubt {
             Some(reason) => Some(SavedDoor::in_doubt(found, reason, &now)),
             None => found.into_iter().next(),
@@ -247,23 +247,36 @@ impl Folder {
         *self.bytes(name) = bytes.to_vec();
     }
 
-    /// A whole file whose door is of a form that this version does not know.
-    fn another_form(&mut self, name: &str) {
+    /// A whole file with other content.
+    fn change(&mut self, name: &str, change: fn(&mut Value)) {
         let bytes = self.bytes(name).clone();
         let body = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         let mut envelope: Value = serde_json::from_slice(&bytes[body..]).unwrap();
-        envelope["content"]["door"]["slots"] = "as another version has them".into();
+        change(&mut envelope);
         let generation = envelope["generation"].as_u64().unwrap();
         let bytes = encode(generation, &envelope["content"]).unwrap();
         self.replace(name, &bytes);
     }
 
+    /// A whole file whose door is of a form that this version does not know.
+    fn another_form(&mut self, name: &str) {
+        self.change(name, |envelope| {
+            envelope["content"]["door"]["slots"] = "as another version has them".into();
+        });
+    }
+
     /// The ledger names this many generations more than the newest file.
     fn ledger_ahead(&mut self, by: u64) {
         let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
-        let (log, state) = text.split_once(" state=").unwrap();
+        let (_, state) = text.split_once(" state=").unwrap();
         let generation: u64 = state.split_once(' ').unwrap().0.parse().unwrap();
-        let line = format!("{log} state={} crc=", generation + by);
+        self.ledger_says(generation + by);
+    }
+
+    fn ledger_says(&mut self, generation: u64) {
+        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
+        let (log, _) = text.split_once(" state=").unwrap();
+        let line = format!("{log} state={generation} crc=");
         let crc = crc32fast::hash(line.as_bytes());
         self.replace(LEDGER, format!("{line}{crc:08x}\n").as_bytes());
     }
@@ -288,13 +301,15 @@ enum Takes {
     Newest,
     /// In doubt, that of the older file, which knows no lockdown.
     Older,
+    /// In doubt, the fire latch alone.
+    Latch,
     /// In doubt, nothing.
     Nothing,
 }
 
 type Loss = (&'static str, fn(&mut Folder), Takes);
 
-const LOSSES: [Loss; 22] = [
+const LOSSES: [Loss; 29] = [
     ("nothing", |_| {}, Takes::All),
     (
         "ledger damaged",
@@ -358,6 +373,37 @@ const LOSSES: [Loss; 22] = [
     ("older missing", |it| it.remove(it.older), Takes::Newest),
     ("both older copies", |it| it.ledger_ahead(2), Takes::Newest),
     (
+        "ledger beyond every generation",
+        |it| it.ledger_says(u64::MAX),
+        Takes::Newest,
+    ),
+    (
+        "newest beyond every generation",
+        |it| {
+            it.change(it.newest, |envelope| {
+                envelope["generation"] = u64::MAX.into()
+            })
+        },
+        Takes::Older,
+    ),
+    (
+        "newest overwritten by the older, ledger of 0.1",
+        |it| {
+            let older = it.bytes(it.older).clone();
+            it.replace(it.newest, &older);
+            it.ledger_of_0_1();
+        },
+        Takes::Older,
+    ),
+    (
+        "older overwritten by the newest",
+        |it| {
+            let newest = it.bytes(it.newest).clone();
+            it.replace(it.older, &newest);
+        },
+        Takes::Newest,
+    ),
+    (
         "both missing",
         |it| {
             it.remove(it.newest);
@@ -372,6 +418,37 @@ const LOSSES: [Loss; 22] = [
             it.flip(it.older);
         },
         Takes::Nothing,
+    ),
+    (
+        "both empty, ledger of 0.1",
+        |it| {
+            it.replace(it.newest, b"");
+            it.replace(it.older, b"");
+            it.ledger_of_0_1();
+        },
+        Takes::Nothing,
+    ),
+    (
+        "both flipped, ledger missing",
+        |it| {
+            it.flip(it.newest);
+            it.flip(it.older);
+            it.remove(LEDGER);
+        },
+        Takes::Nothing,
+    ),
+    (
+        "both with a slot that is not known",
+        |it| {
+            for name in [it.newest, it.older] {
+                it.change(name, |envelope| {
+                    let slots = envelope["content"]["door"]["slots"].as_array_mut();
+                    let slot = serde_json::json!({"slot": 4, "want": "released", "since": 1});
+                    slots.unwrap().push(slot);
+                });
+            }
+        },
+        Takes::Latch,
     ),
     (
         "both of another form",
