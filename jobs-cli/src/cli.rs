@@ -82,6 +82,9 @@ pub(crate) struct Global {
     /// How long one request to the hub may take.
     #[arg(long, global = true, default_value = "30s", value_parser = period, value_name = "DURATION")]
     pub(crate) timeout: Duration,
+    /// Why it is done: kept in door-hub's record of calls and in the doors' events; at most 256 bytes.
+    #[arg(long, global = true, value_parser = reason, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Say nothing but data, warnings and errors.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -139,6 +142,21 @@ the context that the line has, within a second: when it does not answer in time,
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+}
+
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 256;
+
+/// Why something is done.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty; expected 1 to 256 bytes of text".to_owned()),
+        text if text.len() > MAX_REASON => Err(format!(
+            "it has {} bytes; expected at most {MAX_REASON}",
+            text.len()
+        )),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// A length of time on the command line.

@@ -44,6 +44,9 @@ const API_VERSION: &str = "2021-04-12";
 /// A hub that takes longer than this to accept a connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Carries why a call is made.
+const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
+
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -53,6 +56,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Who is told what goes on.
     pub watcher: Option<Watcher>,
+    /// Why the calls are made, for door-hub's record of them; Azure ignores it.
+    pub reason: Option<String>,
 }
 
 impl Default for ClientOptions {
@@ -61,6 +66,7 @@ impl Default for ClientOptions {
             ca_pem: None,
             timeout: Duration::from_secs(30),
             watcher: None,
+            reason: None,
         }
     }
 }
@@ -79,6 +85,8 @@ struct Inner {
     clock: HubClock,
     timeout: Duration,
     watcher: Option<Watcher>,
+    /// As a header carries it.
+    reason: Option<HeaderValue>,
 }
 
 /// Leaves the key out.
@@ -148,6 +156,7 @@ impl HubClient {
             clock: HubClock::default(),
             timeout: options.timeout,
             watcher: options.watcher.clone(),
+            reason: options.reason.as_deref().and_then(percent_encoded),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -330,6 +339,13 @@ impl HubClient {
         headers
             .entry(header::ACCEPT)
             .or_insert(HeaderValue::from_static("application/json"));
+        if let Some(reason) = inner
+            .reason
+            .clone()
+            .filter(|_| request.method != Method::GET)
+        {
+            headers.insert(REASON, reason);
+        }
         let builder = inner
             .http
             .request(request.method.clone(), request.url.clone())
@@ -431,6 +447,20 @@ impl Answer {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+}
+
+/// Text as a header carries it, whatever it holds.
+fn percent_encoded(text: &str) -> Option<HeaderValue> {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            byte => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    HeaderValue::from_str(&encoded).ok()
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -174,6 +174,7 @@ where
             ca_pem: context.ca.clone().map(String::into_bytes),
             timeout: PATIENCE,
             watcher: None,
+            reason: None,
         };
         let hub = HubClient::new(context.connection().ok()?, &options).ok()?;
         let runtime = tokio::runtime::Builder::new_current_thread()

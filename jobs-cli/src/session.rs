@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) printer: Printer,
     /// The CA of the context, in PEM.
     pub(crate) ca: Option<String>,
+    /// Why it is done, as the person said.
+    pub(crate) reason: Option<String>,
 }
 
 impl Session {
@@ -48,12 +50,14 @@ impl Session {
             ca_pem: context.ca.clone().map(String::into_bytes),
             timeout: global.timeout,
             watcher: Some(watcher(printer, zone.clone())),
+            reason: global.reason.clone(),
         };
         Ok(Self {
             hub: HubClient::new(context.connection()?, &options)?,
             zone,
             printer: printer.clone(),
             ca: context.ca.clone(),
+            reason: global.reason.clone(),
         })
     }
 

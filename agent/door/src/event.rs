@@ -60,6 +60,9 @@ pub enum EventKind {
         /// Its name, when it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         command_id: Option<CommandId>,
+        /// Why it was given, when that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// The status that was answered.
         status: u16,
         /// It had been carried out before, and was not again.

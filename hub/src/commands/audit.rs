@@ -71,8 +71,8 @@ fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
     let mut out = String::new();
     writeln!(
         out,
-        "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  DETAIL",
-        "TIME", "POLICY", "OPERATION", "TARGET", "RESULT"
+        "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  {:<24}  DETAIL",
+        "TIME", "POLICY", "OPERATION", "TARGET", "RESULT", "REASON"
     )?;
     for row in rows.iter().rev() {
         let result = match (row.status, &row.error) {
@@ -82,12 +82,13 @@ fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
         };
         writeln!(
             out,
-            "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  {}",
+            "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  {:<24}  {}",
             row.time,
             printable(&row.policy),
             row.operation,
             printable(&row.target),
             result,
+            printable(row.reason.as_deref().unwrap_or_default()),
             printable(row.detail.as_deref().unwrap_or_default())
         )?;
     }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::error::ErrorCode;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
 
 use super::auth::Caller;
@@ -18,6 +18,15 @@ use super::request::{MAX_BODY, Raw, without_mark};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
+
+/// Why a call is made. Azure ignores it.
+const REASON: &str = "x-audit-reason";
+
+/// The longest reason that is kept, in bytes of UTF-8.
+const MAX_REASON: usize = 256;
+
+/// The longest command id that is told: what a door takes.
+const MAX_COMMAND_ID: usize = 128;
 
 /// A call that changes or commands something.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +51,7 @@ pub(super) async fn record(
             Err(error) => error.into_response(),
         };
     };
+    let reason = reason(request.headers());
     let is_method = operation.name == "method.invoke";
     let (detail, request) = match (allowed, operation.name) {
         (Err(error), _) => (None, Err(error)),
@@ -55,6 +65,7 @@ pub(super) async fn record(
         operation: operation.name,
         target: operation.target,
         detail,
+        reason,
     };
     let in_dialect = |error: HttpError| {
         let error = if is_method { error.for_method() } else { error };
@@ -112,6 +123,18 @@ fn cancel_or_stop(uri: &Uri) -> &'static str {
     if stops { "job.stop" } else { "job.cancel" }
 }
 
+/// Why the call is made, as its caller says in a percent-encoded header; what is longer than [`MAX_REASON`] is cut.
+fn reason(headers: &HeaderMap) -> Option<String> {
+    let encoded = headers.get(REASON)?.as_bytes();
+    let mut reason = percent_decode(encoded).decode_utf8_lossy().into_owned();
+    let mut end = MAX_REASON.min(reason.len());
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.truncate(end);
+    (!reason.trim().is_empty()).then_some(reason)
+}
+
 /// Reads the body, and gives the request back with it and with what `detail` says of it.
 async fn peek(
     request: Request,
@@ -129,14 +152,19 @@ async fn peek(
     }
 }
 
-/// The method's name, or the job's type, method and condition; never what they carry.
+/// The method's name, or the job's type, method and condition, and the command's id, by which a device names it; nothing else of what they carry.
 fn detail(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     let job_method = text("/cloudToDeviceMethod/methodName");
+    let id = text("/payload/commandId").or(text("/cloudToDeviceMethod/payload/commandId"));
+    let is_id = |id: &&str| {
+        (1..=MAX_COMMAND_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     let said = [
         text("/type"),
         text("/methodName").or(job_method),
+        id.filter(is_id),
         text("/queryCondition"),
     ];
     let said: Vec<&str> = said.into_iter().flatten().collect();
@@ -240,5 +268,33 @@ mod tests {
         );
         assert_eq!(job.as_deref(), Some("scheduleDeviceMethod lockDoor *"));
         assert_eq!(detail(b"secret"), None);
+        let named = detail(
+            br#"{"methodName":"lockDoor","payload":{"commandId":"night-1","lockTime":"10m"}}"#,
+        );
+        assert_eq!(named.as_deref(), Some("lockDoor night-1"));
+        let strange = detail(br#"{"methodName":"lockDoor","payload":{"commandId":"a b\u001b"}}"#);
+        assert_eq!(strange.as_deref(), Some("lockDoor"));
+    }
+
+    #[test]
+    fn a_reason_is_decoded_and_bounded_whatever_it_holds() {
+        let long = "%C3%A4".repeat(200);
+        let kept = "\u{e4}".repeat(128);
+        for (header, expected) in [
+            (None, None),
+            (Some(""), None),
+            (Some("%20"), None),
+            (Some("fire%20drill"), Some("fire drill")),
+            (Some("T%C3%BCr%1B%5B2J%0A"), Some("T\u{fc}r\u{1b}[2J\n")),
+            (Some("plain text"), Some("plain text")),
+            (Some("%FF%zz"), Some("\u{fffd}%zz")),
+            (Some(long.as_str()), Some(kept.as_str())),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = header {
+                headers.insert(REASON, text.parse().unwrap());
+            }
+            assert_eq!(reason(&headers).as_deref(), expected, "{header:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Attempt {
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
+    /// Why, as the caller said.
+    pub(crate) reason: Option<String>,
 }
 
 /// A call that changed or commanded something, or tried to. As JSON it is a row of `GET /audit`.
@@ -52,6 +54,9 @@ pub struct AuditRow {
     /// The method, or the job's type and condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Why, as the caller said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The HTTP status; `None` when nobody knows what came of it: it may have been done.
     pub status: Option<u16>,
     /// The name of the error.
@@ -78,6 +83,7 @@ impl AuditService {
             operation: attempt.operation,
             target: cut(attempt.target),
             detail: attempt.detail.map(cut),
+            reason: attempt.reason.map(cut),
         };
         Ok(self.store.audit_begin(attempt, self.limits).await?)
     }
@@ -138,6 +144,7 @@ impl From<AuditRecord> for AuditRow {
             operation: record.operation,
             target: record.target,
             detail: record.detail,
+            reason: record.reason,
             status: record.status,
             error: record.error,
         }

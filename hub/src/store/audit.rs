@@ -29,6 +29,8 @@ pub(crate) struct AuditAttempt {
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
+    /// Why, as the caller said.
+    pub(crate) reason: Option<String>,
 }
 
 /// A call, with what came of it.
@@ -48,6 +50,8 @@ pub(crate) struct AuditRecord {
     pub(crate) target: String,
     /// [`AuditAttempt::detail`].
     pub(crate) detail: Option<String>,
+    /// [`AuditAttempt::reason`].
+    pub(crate) reason: Option<String>,
     /// The HTTP status; `None` while the call runs, and for good when the hub or the caller ended before it.
     pub(crate) status: Option<u16>,
     /// The name of the error.
@@ -77,14 +81,15 @@ impl Store {
         self.write(1, move |write| {
             let connection = write.connection;
             connection
-                .prepare_cached("INSERT INTO audit (at, policy, peer, operation, target, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .prepare_cached("INSERT INTO audit (at, policy, peer, operation, target, detail, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![
                     attempt.at.as_microsecond(),
                     attempt.policy.as_ref(),
                     attempt.peer,
                     attempt.operation,
                     attempt.target,
-                    attempt.detail
+                    attempt.detail,
+                    attempt.reason
                 ])?;
             let id = connection.last_insert_rowid();
             evict(connection, id.saturating_sub(signed(limits.max_rows)), oldest(limits, attempt.at))?;
@@ -151,11 +156,13 @@ fn select(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    // A call for many devices has no target; its detail names them behind a colon, as many as have room.
+    // A call for many devices has no target; its detail names them behind a colon, as many as have room. A job's devices are its rows.
     let mut statement = connection.prepare_cached(
         "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
          AND (?4 IS NULL OR target = ?4
-              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + 2) || ' ', ' ' || ?4 || ' ') > 0))
+              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + 2) || ' ', ' ' || ?4 || ' ') > 0)
+              OR (operation IN ('job.create', 'job.cancel', 'job.stop') AND target IN (
+                  SELECT job.job_id FROM device_job JOIN job ON job.id = device_job.job WHERE device_job.device_id = ?4)))
          AND (?5 IS NULL OR operation = ?5) AND id > ?6 ORDER BY id DESC",
     )?;
     let before = before.unwrap_or(i64::MAX);
@@ -204,6 +211,7 @@ fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
         operation: row.get("operation")?,
         target: row.get("target")?,
         detail: row.get("detail")?,
+        reason: row.get("reason")?,
         status: row.get("status")?,
         error: row.get("error")?,
     })
@@ -264,6 +272,7 @@ mod tests {
                 operation,
                 target: target.into(),
                 detail: detail.map(str::to_owned),
+                reason: None,
             };
             store.audit_begin(attempt, limits).await.unwrap();
         }
@@ -302,6 +311,7 @@ mod tests {
                 operation: "twin.update",
                 target: "door".into(),
                 detail: None,
+                reason: None,
             };
             ids.push(store.audit_begin(attempt, limits).await.unwrap());
         }

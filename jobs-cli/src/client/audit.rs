@@ -38,6 +38,9 @@ pub struct AuditEntry {
     /// The method, or the job's type and condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Why, as the caller said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The HTTP status; `None` when nobody knows what came of it: it may have been done.
     pub status: Option<u16>,
     /// The name of the error.

@@ -99,6 +99,7 @@ impl Row for AuditLine<'_> {
             "operation",
             "target",
             "result",
+            "reason",
             "detail",
         ]
     }
@@ -112,6 +113,7 @@ impl Row for AuditLine<'_> {
             Cell::from(&entry.operation),
             Cell::from(&entry.target),
             self.result(),
+            Cell::from(entry.reason.as_deref().unwrap_or_default()),
             Cell::from(entry.detail.as_deref().unwrap_or_default()),
         ]
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
 use door_hub::policies::{Policies, SecretFile};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::{DEADLINE, HubProcess, Lab, Operator, Process};
 
@@ -297,6 +297,114 @@ fn what_the_hub_does_not_keep_any_more_is_said_to_be_lost() {
 }
 
 #[test]
+fn what_was_done_to_a_door_is_shown_with_policy_and_reason_however_it_was_addressed() {
+    let lab = Lab::new();
+    let operator = &lab.operator;
+    let _east = lab.door("east", &["--floor", "3"]);
+    operator.run(&["devices", "add", "absent"]).expect(0);
+    let reason = "drill \u{e4}\u{1b}[2J";
+    // How it was addressed, the operation on record, and the door's event of it.
+    for (command, operation, method) in [
+        (&["lock", "east"][..], "method.invoke", Some("lockDoor")),
+        (
+            &["unlock", "east", "--for", "10m"],
+            "method.invoke",
+            Some("unlockDoor"),
+        ),
+        (&["relinquish", "east"], "method.invoke", Some("relinquish")),
+        (
+            &["mode", "normal", "east"],
+            "method.invoke",
+            Some("setMode"),
+        ),
+        (&["invoke", "east", "getState"], "method.invoke", None),
+        (&["twin", "set", "east", "floor=3"], "twin.update", None),
+        (
+            &["devices", "tag", "east", "wing=east"],
+            "twin.update",
+            None,
+        ),
+        (
+            &["jobs", "lock", "--floor", "3", "--watch"],
+            "job.create",
+            Some("lockDoor"),
+        ),
+        (
+            &[
+                "jobs",
+                "twin",
+                "--set",
+                "floor=3",
+                "--where",
+                "tags.wing = 'east'",
+                "--watch",
+            ],
+            "job.create",
+            None,
+        ),
+    ] {
+        let with_reason = [command, &["--reason", reason]].concat();
+        operator.run(&with_reason).expect(0);
+        let rows = operator.json(&["audit", "--target", "east", "--limit", "1"]);
+        assert_eq!(
+            (&rows[0]["operation"], &rows[0]["reason"]),
+            (&json!(operation), &json!(reason)),
+            "{command:?}: {rows}"
+        );
+        if let Some(method) = method {
+            let events = || {
+                operator
+                    .run(&[
+                        "events", "--door", "east", "--event", "command", "-o", "json",
+                    ])
+                    .json()
+            };
+            let begun = Instant::now();
+            loop {
+                let events = events();
+                let newest = events
+                    .as_array()
+                    .unwrap()
+                    .last()
+                    .map(|event| event.to_string());
+                let is_it = |newest: &String| {
+                    newest.contains(&format!("\"method\":\"{method}\""))
+                        && newest.contains("\"reason\":\"drill")
+                };
+                if newest.as_ref().is_some_and(is_it) {
+                    break;
+                }
+                assert!(begun.elapsed() < DEADLINE, "{command:?}: {events}");
+            }
+        }
+    }
+    // Whoever holds the door is named; what was typed moves no cursor.
+    let why = operator.run(&["why", "east"]).expect(0);
+    assert!(
+        why.stdout
+            .contains(", policy iothubowner (drill \u{e4}\\u{1b}[2J)"),
+        "{why:?}"
+    );
+    let table = operator.run(&["audit", "--target", "east"]).expect(0);
+    assert!(!table.stdout.contains('\u{1b}'), "{table:?}");
+    // A door that no job called has none of it.
+    let rows = operator.json(&["audit", "--target", "absent"]);
+    assert!(
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["operation"] == "device.bulk"),
+        "{rows}"
+    );
+    for (text, said) in [("", "it is empty"), (&"x".repeat(257), "it has 257 bytes")] {
+        operator
+            .run(&["lock", "east", "--reason", text])
+            .expect(1)
+            .says(&[said]);
+    }
+}
+
+#[test]
 fn who_did_what_is_shown_to_those_who_may_know() {
     let lab = Lab::new();
     let operator = &lab.operator;
@@ -335,9 +443,12 @@ fn who_did_what_is_shown_to_those_who_may_know() {
         .expect(0)
         .says(&["the newest 1; more: --limit 10"]);
     let lines: Vec<&str> = newest.stdout.lines().collect();
-    assert_eq!(lines[0], "time,policy,peer,operation,target,result,detail");
+    assert_eq!(
+        lines[0],
+        "time,policy,peer,operation,target,result,reason,detail"
+    );
     assert!(
-        lines[1].contains(",method.invoke,east,404 DeviceNotOnline,lockDoor"),
+        lines[1].contains(",method.invoke,east,404 DeviceNotOnline,,lockDoor"),
         "{lines:?}"
     );
     operator

@@ -94,6 +94,9 @@ pub struct Window {
     /// Judged by a trusted clock, it does not act after this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
+    /// Why it was given, for the records: 1 to 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Payload of `lockDoor`: without a time the hold stays until it is relinquished or replaced.
@@ -182,27 +185,34 @@ impl Command {
         let fields = |allowed| Fields::read(method, payload, allowed);
         match method {
             "lockDoor" => {
-                let fields = fields(&["lockTime", "until", "commandId", "notAfter"])?;
+                let fields = fields(&["lockTime", "until", "commandId", "notAfter", "reason"])?;
                 Ok(Self::Lock(LockDoor {
                     lock_time: fields.duration("lockTime")?,
                     until: fields.timestamp("until")?,
-                    window: fields.window()?,
+                    window: fields.window_with_reason()?,
                 }))
             }
             "unlockDoor" => {
-                let fields = fields(&["unlockTime", "until", "pulse", "commandId", "notAfter"])?;
+                let fields = fields(&[
+                    "unlockTime",
+                    "until",
+                    "pulse",
+                    "commandId",
+                    "notAfter",
+                    "reason",
+                ])?;
                 Ok(Self::Unlock(UnlockDoor {
                     unlock_time: fields.duration("unlockTime")?,
                     until: fields.timestamp("until")?,
                     pulse: fields.pulse("pulse", &["unlockTime", "until"])?,
-                    window: fields.window()?,
+                    window: fields.window_with_reason()?,
                 }))
             }
             "relinquish" => {
-                let fields = fields(&["slot", "commandId", "notAfter"])?;
+                let fields = fields(&["slot", "commandId", "notAfter", "reason"])?;
                 Ok(Self::Relinquish(Relinquish {
                     slot: fields.slot("slot")?,
-                    window: fields.window()?,
+                    window: fields.window_with_reason()?,
                 }))
             }
             "setMode" => SetMode::read(&fields(SetMode::FIELDS)?).map(Self::SetMode),
@@ -315,6 +325,7 @@ mod tests {
         let window = Window {
             command_id: Some("lock-20261123-220000-x7k2".parse().unwrap()),
             not_after: Some("2026-11-23T22:05:00Z".parse().unwrap()),
+            reason: Some("drill, \u{e4}\u{1b}".to_owned()),
         };
         let until = Some("2026-11-23T22:10:00Z".parse().unwrap());
         let time = Some(Duration::from_secs(5400));
@@ -340,7 +351,7 @@ mod tests {
         let text = serde_json::to_string(&lock).unwrap();
         assert_eq!(
             text,
-            r#"{"lockTime":"1h30m","until":"2026-11-23T22:10:00Z","commandId":"lock-20261123-220000-x7k2","notAfter":"2026-11-23T22:05:00Z"}"#
+            r#"{"lockTime":"1h30m","until":"2026-11-23T22:10:00Z","commandId":"lock-20261123-220000-x7k2","notAfter":"2026-11-23T22:05:00Z","reason":"drill, ä\u001b"}"#
         );
         for (text, command) in [
             (text, Command::Lock(lock)),
@@ -398,6 +409,8 @@ mod tests {
                 r#""""#,
             ),
             ("relinquish", r#"{"commandId":7}"#, Some("commandId"), "7"),
+            ("relinquish", r#"{"reason":7}"#, Some("reason"), "7"),
+            ("lockDoor", r#"{"reason":""}"#, Some("reason"), r#""""#),
             ("relinquish", r#"{"slot":2}"#, Some("slot"), "2"),
             ("relinquish", r#"{"slot":"5"}"#, Some("slot"), r#""5""#),
             ("setMode", "", Some("mode"), "null"),

@@ -234,6 +234,7 @@ impl Door {
         turn.events.push(EventKind::Command {
             method: change.method().to_owned(),
             command_id: window.command_id.clone(),
+            reason: window.reason.clone(),
             status: reply.status,
             repeated: true,
         });
@@ -275,6 +276,7 @@ impl Door {
                 turn.events.push(EventKind::Command {
                     method: pending.change.method().to_owned(),
                     command_id: pending.window.command_id,
+                    reason: pending.window.reason,
                     status: reply.status,
                     repeated: pending.repeated,
                 });

@@ -157,6 +157,7 @@ impl Door {
         turn.events.push(EventKind::Command {
             method: change.method().to_owned(),
             command_id: window.command_id,
+            reason: window.reason,
             status: reply.status,
             repeated: false,
         });

@@ -461,6 +461,7 @@ async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
                 operation: "device.create",
                 target: name.into(),
                 detail: None,
+                reason: None,
             };
             test.store.audit_begin(attempt, limits).await.unwrap();
         }

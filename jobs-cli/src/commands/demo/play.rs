@@ -209,6 +209,7 @@ async fn lock(
         window: Window {
             command_id: Some(id.as_str().parse()?),
             not_after: Some(start.checked_add(MAX_EXECUTION)?),
+            reason: None,
         },
     };
     let call = MethodRequest::new("lockDoor".parse()?)

@@ -2,6 +2,7 @@
 //! does not know.
 
 use door_core::Slot;
+use doorctl::AuditEntry;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -49,9 +50,47 @@ pub(super) struct SlotRow {
     pub(super) by: String,
     pub(super) until: Option<Timestamp>,
     pub(super) effect: Effect,
+    /// The command that filled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) command_id: Option<String>,
+    /// Whose command it was, and why it was given, as far as the hub's record tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
     /// The end in the zone of the person.
     #[serde(skip)]
     end: String,
+}
+
+impl SlotRow {
+    /// Names whose command it was, by the hub's record of calls, the newest first.
+    pub(super) fn name_policy(&mut self, record: &[AuditEntry]) {
+        let Some(command) = &self.command_id else {
+            return;
+        };
+        let Some(call) = record.iter().find(|call| is_call_of(call, command)) else {
+            return;
+        };
+        self.by += &format!(", policy {}", call.policy);
+        if let Some(reason) = &call.reason {
+            self.by += &format!(" ({reason})");
+        }
+        self.policy = Some(call.policy.clone());
+        self.reason.clone_from(&call.reason);
+    }
+}
+
+/// Whether a call gave this command: its detail names the method and then the command, behind the type of a job; an older hub's names jobs alone.
+fn is_call_of(call: &AuditEntry, command: &str) -> bool {
+    let mut words = call.detail.iter().flat_map(|detail| detail.split(' '));
+    let named = match call.operation.as_str() {
+        "method.invoke" => words.nth(1),
+        "job.create" if call.target == command => return true,
+        "job.create" => words.nth(2),
+        _ => None,
+    };
+    named == Some(command)
 }
 
 impl Row for SlotRow {
@@ -96,7 +135,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                 slot: Some(entry.slot),
                 name: name(entry.slot).to_owned(),
                 wants: entry.want,
-                by: match entry.command_id {
+                by: match &entry.command_id {
                     Some(command) => format!("{source}: {command}"),
                     None => source,
                 },
@@ -105,6 +144,9 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                     true => Effect::Decides,
                     false => Effect::Overruled,
                 },
+                command_id: entry.command_id,
+                policy: None,
+                reason: None,
                 end,
             }
         })
@@ -118,6 +160,9 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                 by: String::new(),
                 until: None,
                 effect: Effect::Empty,
+                command_id: None,
+                policy: None,
+                reason: None,
                 end: String::new(),
             });
         }
@@ -134,6 +179,9 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
             None => Effect::Decides,
             Some(_) => Effect::Overruled,
         },
+        command_id: None,
+        policy: None,
+        reason: None,
         end: String::new(),
     });
     Some(rows)
@@ -248,6 +296,75 @@ mod tests {
             "12|unknown to this doorctl|released||no end told|decides"
         );
         assert!(because.starts_with("slot 12 (unknown to this doorctl) decides"));
+    }
+
+    #[test]
+    fn a_slot_names_the_policy_whose_command_filled_it() {
+        let call = |operation: &str,
+                    target: &str,
+                    detail: &str,
+                    reason: Option<&str>|
+         -> AuditEntry {
+            serde_json::from_value(json!({
+                "id": 1, "time": "2026-11-23T21:00:00Z", "policy": "night-guard", "peer": "127.0.0.1:1",
+                "operation": operation, "target": target, "detail": detail, "status": 200, "reason": reason,
+            }))
+            .unwrap()
+        };
+        for (call, by) in [
+            (
+                call("method.invoke", "east", "lockDoor drill", None),
+                "remote: drill, policy night-guard",
+            ),
+            (
+                call(
+                    "job.create",
+                    "drill",
+                    "scheduleDeviceMethod lockDoor *",
+                    None,
+                ),
+                "remote: drill, policy night-guard",
+            ),
+            (
+                call(
+                    "job.create",
+                    "drill-2",
+                    "scheduleDeviceMethod lockDoor drill deviceId IN ['east']",
+                    Some("fire\u{1b}[2J"),
+                ),
+                "remote: drill, policy night-guard (fire\u{1b}[2J)",
+            ),
+            (
+                call("method.invoke", "east", "lockDoor other", None),
+                "remote: drill",
+            ),
+            (
+                call("method.invoke", "east", "drill", None),
+                "remote: drill",
+            ),
+            (
+                call("twin.update", "drill", "lockDoor drill", None),
+                "remote: drill",
+            ),
+            (
+                call(
+                    "job.create",
+                    "x",
+                    "scheduleDeviceMethod lockDoor tags.a = 'drill'",
+                    None,
+                ),
+                "remote: drill",
+            ),
+        ] {
+            let answer = json!({"relinquishDefault": "locked", "slots": [
+                {"slot": 8, "want": "locked", "source": "remote", "until": null, "commandId": "drill"}]});
+            let mut rows = rows(&answer, &TimeZone::UTC, Timestamp::UNIX_EPOCH).unwrap();
+            for row in &mut rows {
+                row.name_policy(std::slice::from_ref(&call));
+            }
+            let row = rows.iter().find(|row| row.slot == Some(8)).unwrap();
+            assert_eq!(row.by, by, "{call:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `doorctl why`: who decides what a door does, from the door itself; or the last that it reported.
 
+use doorctl::AuditRequest;
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -16,6 +17,9 @@ use crate::printer::{Format, Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 use crate::time;
 
+/// How far back the record of calls is read.
+const CALLS_READ: usize = 1_000;
+
 /// `why`.
 pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(name)?;
@@ -27,8 +31,9 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .as_ref()
                 .and_then(|payload| serde_json::from_str(payload.get()).ok())
                 .unwrap_or_default();
-            let rows = array::rows(&body, &session.zone, session.hub.now())
+            let mut rows = array::rows(&body, &session.zone, session.hub.now())
                 .ok_or_else(|| no_array(&id, result.status))?;
+            name_policies(&id, &mut rows, session).await;
             let mut told = Told::answered(&id, &body, rows);
             // The door has answered: what is desired of it is no reason to fail.
             told.desired = session
@@ -64,6 +69,21 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
         printer.say(format!("{id} is offline: this is what it reported last"));
     }
     Ok(status)
+}
+
+/// Names whose commands fill the slots, where the hub keeps a record of calls and lets this policy read it.
+async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
+    if rows.iter().all(|row| row.command_id.is_none()) {
+        return;
+    }
+    let calls_of_door = AuditRequest {
+        target: Some(id.to_string()),
+        ..AuditRequest::default()
+    };
+    let record = session.hub.door_hub_audit(&calls_of_door, CALLS_READ).await;
+    for row in rows {
+        row.name_policy(record.as_deref().unwrap_or_default());
+    }
 }
 
 fn no_array(id: &DeviceId, status: i32) -> Failure {

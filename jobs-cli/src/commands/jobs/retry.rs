@@ -147,6 +147,9 @@ fn again(
         return Err(too_late(&job.job_id, &until).into());
     }
     freshen(&mut payload, plan.after(args.schedule.max_execution)?);
+    if let (Some(reason), Some(members)) = (&session.reason, payload.as_object_mut()) {
+        members.insert("reason".to_owned(), reason.as_str().into());
+    }
     let call: MethodRequest = call.with_payload(RawValue::from_string(payload.to_string())?);
     Ok(JobAction::Method(call))
 }

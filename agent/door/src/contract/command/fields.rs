@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::{MethodReply, Pulse, Window, duration};
 use crate::authority::Slot;
 
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 256;
+
 /// A payload's object, every key of it known. A misspelt `lockTime` would otherwise lock for ever.
 pub(super) struct Fields<'a> {
     method: &'a str,
@@ -112,6 +115,24 @@ impl<'a> Fields<'a> {
         Ok(Window {
             command_id,
             not_after: self.timestamp("notAfter")?,
+            reason: None,
+        })
+    }
+
+    /// Like [`Fields::window`], with why the command was given.
+    pub(super) fn window_with_reason(&self) -> Result<Window, MethodReply> {
+        let reason = match self.get("reason") {
+            None => None,
+            Some(value) => {
+                let text = value.as_str();
+                let text = text.filter(|text| (1..=MAX_REASON).contains(&text.len()));
+                let refuse = || self.refuse("reason", value, "a text of 1 to 256 bytes");
+                Some(text.ok_or_else(refuse)?.to_owned())
+            }
+        };
+        Ok(Window {
+            reason,
+            ..self.window()?
         })
     }
 

@@ -17,14 +17,14 @@ pub struct SetMode {
 }
 
 impl SetMode {
-    pub(super) const FIELDS: &'static [&'static str] = &["mode", "commandId", "notAfter"];
+    pub(super) const FIELDS: &'static [&'static str] = &["mode", "commandId", "notAfter", "reason"];
 
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, MethodReply> {
         let value = fields.get("mode").cloned().unwrap_or_default();
         let mode = value.as_str().and_then(Mode::parse);
         Ok(Self {
             mode: mode.ok_or_else(|| fields.refuse("mode", &value, Mode::EXPECTED))?,
-            window: fields.window()?,
+            window: fields.window_with_reason()?,
         })
     }
 }

@@ -35,6 +35,7 @@ pub(in crate::commands) struct Plan {
     at: At,
     max_execution: Duration,
     watch: bool,
+    reason: Option<String>,
     /// How long doors may take to acknowledge what is desired.
     pub(in crate::commands::jobs) acknowledged_within: Duration,
 }
@@ -62,6 +63,7 @@ impl Plan {
             at,
             max_execution: schedule.max_execution,
             watch: schedule.watch,
+            reason: session.reason.clone(),
             acknowledged_within: ACKNOWLEDGED_WITHIN,
         })
     }
@@ -108,6 +110,7 @@ impl Plan {
         Ok(Window {
             command_id: Some(command_id),
             not_after: Some(self.after(self.max_execution)?),
+            reason: self.reason.clone(),
         })
     }
 

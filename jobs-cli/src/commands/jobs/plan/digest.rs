@@ -19,7 +19,7 @@ const SHOWN: usize = 12;
 pub(super) const LEAST: usize = 8;
 
 /// Members of a payload that follow from the moment it is made.
-const MOMENTARY: [&str; 3] = ["commandId", "notAfter", "until"];
+const MOMENTARY: [&str; 4] = ["commandId", "notAfter", "until", "reason"];
 
 /// All that a digest is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
