@@ -82,7 +82,7 @@ pub(crate) struct Global {
     /// How long one request to the hub may take.
     #[arg(long, global = true, default_value = "30s", value_parser = period, value_name = "DURATION")]
     pub(crate) timeout: Duration,
-    /// Why it is done: kept in door-hub's record of calls and in the doors' events; at most 256 bytes.
+    /// Why: kept in door-hub's audit record and in the events of the doors; 1 to 256 bytes.
     #[arg(long, global = true, value_parser = reason, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Say nothing but data, warnings and errors.
@@ -147,7 +147,7 @@ the context that the line has, within a second: when it does not answer in time,
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 256;
 
-/// Why something is done.
+/// A value of `--reason`.
 fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty; expected 1 to 256 bytes of text".to_owned()),

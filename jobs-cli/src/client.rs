@@ -44,7 +44,7 @@ const API_VERSION: &str = "2021-04-12";
 /// A hub that takes longer than this to accept a connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Carries why a call is made.
+/// Header with the reason of a call, percent-encoded.
 const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
 
 /// How a client behaves.
@@ -56,7 +56,7 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Who is told what goes on.
     pub watcher: Option<Watcher>,
-    /// Why the calls are made, for door-hub's record of them; Azure ignores it.
+    /// The reason of the calls, for door-hub's audit record; Azure ignores it.
     pub reason: Option<String>,
 }
 
@@ -85,7 +85,7 @@ struct Inner {
     clock: HubClock,
     timeout: Duration,
     watcher: Option<Watcher>,
-    /// As a header carries it.
+    /// Percent-encoded.
     reason: Option<HeaderValue>,
 }
 
@@ -449,7 +449,7 @@ impl Answer {
     }
 }
 
-/// Text as a header carries it, whatever it holds.
+/// Percent-encodes all but the unreserved characters of RFC 3986.
 fn percent_encoded(text: &str) -> Option<HeaderValue> {
     let mut encoded = String::new();
     for byte in text.bytes() {

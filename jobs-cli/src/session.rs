@@ -36,7 +36,7 @@ pub(crate) struct Session {
     pub(crate) printer: Printer,
     /// The CA of the context, in PEM.
     pub(crate) ca: Option<String>,
-    /// Why it is done, as the person said.
+    /// `--reason`.
     pub(crate) reason: Option<String>,
 }
 

@@ -60,7 +60,7 @@ pub enum EventKind {
         /// Its name, when it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         command_id: Option<CommandId>,
-        /// Why it was given, when that was said.
+        /// Why it was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// The status that was answered.

@@ -19,13 +19,13 @@ use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
 
-/// Why a call is made. Azure ignores it.
+/// The header with the reason of a call. Azure ignores it.
 const REASON: &str = "x-audit-reason";
 
 /// The longest reason that is kept, in bytes of UTF-8.
 const MAX_REASON: usize = 256;
 
-/// The longest command id that is told: what a door takes.
+/// The longest command id that is recorded; a door takes no longer one.
 const MAX_COMMAND_ID: usize = 128;
 
 /// A call that changes or commands something.
@@ -123,7 +123,7 @@ fn cancel_or_stop(uri: &Uri) -> &'static str {
     if stops { "job.stop" } else { "job.cancel" }
 }
 
-/// Why the call is made, as its caller says in a percent-encoded header; what is longer than [`MAX_REASON`] is cut.
+/// The reason in the percent-encoded header, cut to [`MAX_REASON`] at the end of a character.
 fn reason(headers: &HeaderMap) -> Option<String> {
     let encoded = headers.get(REASON)?.as_bytes();
     let mut reason = percent_decode(encoded).decode_utf8_lossy().into_owned();
@@ -152,7 +152,7 @@ async fn peek(
     }
 }
 
-/// The method's name, or the job's type, method and condition, and the command's id, by which a device names it; nothing else of what they carry.
+/// The method's name, or the job's type, method and condition, and the command's id; nothing else of a payload, which may hold secrets.
 fn detail(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);

@@ -31,7 +31,7 @@ pub(crate) struct Attempt {
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
-    /// Why, as the caller said.
+    /// The reason that the caller gave.
     pub(crate) reason: Option<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct AuditRow {
     /// The method, or the job's type and condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Why, as the caller said.
+    /// The reason that the caller gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The HTTP status; `None` when nobody knows what came of it: it may have been done.

@@ -29,7 +29,7 @@ pub(crate) struct AuditAttempt {
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
-    /// Why, as the caller said.
+    /// The reason that the caller gave.
     pub(crate) reason: Option<String>,
 }
 

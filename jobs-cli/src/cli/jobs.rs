@@ -154,7 +154,10 @@ warned of, the doors stay unlocked until relinquished.")]
     #[command(after_help = "\
 Examples:
   doorctl jobs method relinquish --floor 3
-  doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h")]
+  doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h
+
+The payload is sent as it is: --reason goes to the hub's audit record alone. For the events of the
+doors, put a member \"reason\" into the payload.")]
     Method(MethodArgs),
     /// Set desired properties and tags of doors.
     #[command(after_help = "\

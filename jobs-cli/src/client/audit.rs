@@ -38,7 +38,7 @@ pub struct AuditEntry {
     /// The method, or the job's type and condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Why, as the caller said.
+    /// The reason that the caller gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The HTTP status; `None` when nobody knows what came of it: it may have been done.

@@ -98,6 +98,11 @@ fn a_disabled_door_is_out_until_it_is_enabled() {
         ])
         .expect(0)
         .says(&["1 disabled"]);
+    let record = operator.json(&["audit", "--target", "east", "--limit", "1"]);
+    assert_eq!(
+        (&record[0]["operation"], &record[0]["reason"]),
+        (&"device.update".into(), &"controller stolen".into())
+    );
     operator.until(&["twin", "show", "east"], |twin| {
         twin["connectionState"] == "Disconnected"
     });

@@ -1,4 +1,4 @@
--- Why a call was made, as its caller said.
+-- The reason that the caller gave.
 
 ALTER TABLE audit ADD COLUMN reason TEXT;
 

@@ -24,7 +24,8 @@ Examples:
   doorctl devices enable lobby-east
   doorctl devices enable --where \"status = 'disabled' AND tags.wing = 'east'\"
 
-The reason that was given when they were disabled goes, unless --reason gives another.";
+The reason that was given when they were disabled goes, unless --reason gives another, of at most
+128 characters.";
 
 pub(super) const DISABLE_EXAMPLES: &str = "\
 Examples:
@@ -32,7 +33,8 @@ Examples:
   doorctl devices disable --building 43 --yes
 
 A door that is connected is disconnected at once. It keeps its keys, its twin and what it was told:
-it stays locked or unlocked as it is, and no command reaches it until it is enabled.";
+it stays locked or unlocked as it is, and no command reaches it until it is enabled. The identity
+keeps --reason, too, as statusReason: at most 128 characters.";
 
 pub(super) const REMOVE_EXAMPLES: &str = "\
 Examples:
@@ -73,9 +75,6 @@ pub(crate) struct TagArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Why (`statusReason`), at most 128 characters.
-    #[arg(long, value_name = "TEXT", help_heading = "Status")]
-    pub(crate) reason: Option<String>,
     #[command(flatten)]
     pub(crate) confirm: ConfirmArgs,
 }

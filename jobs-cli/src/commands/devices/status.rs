@@ -13,7 +13,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// The longest reason, in characters.
+/// The longest reason that an identity keeps, in characters.
 const MAX_REASON: usize = 128;
 
 /// How often an identity is read again that somebody else changed meanwhile.
@@ -25,7 +25,7 @@ pub(super) async fn set(
     args: &StatusArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let reason = args.reason.as_deref();
+    let reason = session.reason.as_deref();
     if let Some(length) = reason.map(|reason| reason.chars().count()) {
         if length > MAX_REASON {
             let message =
@@ -42,7 +42,7 @@ pub(super) async fn set(
     let progress = Progress::new(&session.printer, doing, doors.len());
     let work = doors
         .into_iter()
-        .map(|door| (door.device_id, args.reason.clone()));
+        .map(|door| (door.device_id, session.reason.clone()));
     let done = many::each(work, &session.hub, |hub, door, reason| {
         let progress = progress.clone();
         async move {

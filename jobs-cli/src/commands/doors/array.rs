@@ -53,7 +53,7 @@ pub(super) struct SlotRow {
     /// The command that filled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) command_id: Option<String>,
-    /// Whose command it was, and why it was given, as far as the hub's record tells.
+    /// The policy that gave the command, and its reason, by the hub's audit record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +64,7 @@ pub(super) struct SlotRow {
 }
 
 impl SlotRow {
-    /// Names whose command it was, by the hub's record of calls, the newest first.
+    /// Names the policy that gave the command; `record` has the newest call first.
     pub(super) fn name_policy(&mut self, record: &[AuditEntry]) {
         let Some(command) = &self.command_id else {
             return;
@@ -81,8 +81,15 @@ impl SlotRow {
     }
 }
 
-/// Whether a call gave this command: its detail names the method and then the command, behind the type of a job; an older hub's names jobs alone.
+/// Whether a call gave this command: its detail is METHOD COMMAND, or TYPE METHOD COMMAND for a job.
+/// A hub of 0.1 names no command there, but a job's id is its command's. A refused call gave none.
 fn is_call_of(call: &AuditEntry, command: &str) -> bool {
+    if call
+        .status
+        .is_some_and(|status| (400..500).contains(&status))
+    {
+        return false;
+    }
     let mut words = call.detail.iter().flat_map(|detail| detail.split(' '));
     let named = match call.operation.as_str() {
         "method.invoke" => words.nth(1),
@@ -337,6 +344,20 @@ mod tests {
             (
                 call("method.invoke", "east", "lockDoor other", None),
                 "remote: drill",
+            ),
+            (
+                AuditEntry {
+                    status: Some(404),
+                    ..call("method.invoke", "east", "lockDoor drill", None)
+                },
+                "remote: drill",
+            ),
+            (
+                AuditEntry {
+                    status: None,
+                    ..call("method.invoke", "east", "lockDoor drill", None)
+                },
+                "remote: drill, policy night-guard",
             ),
             (
                 call("method.invoke", "east", "drill", None),

@@ -17,7 +17,7 @@ use crate::printer::{Format, Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 use crate::time;
 
-/// How far back the record of calls is read.
+/// Calls of the audit record that are read, from the newest on.
 const CALLS_READ: usize = 1_000;
 
 /// `why`.
@@ -71,7 +71,8 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
     Ok(status)
 }
 
-/// Names whose commands fill the slots, where the hub keeps a record of calls and lets this policy read it.
+/// Names the policies whose commands fill the slots; none if the hub has no audit record or this policy
+/// must not read it.
 async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
     if rows.iter().all(|row| row.command_id.is_none()) {
         return;

@@ -147,8 +147,8 @@ fn again(
         return Err(too_late(&job.job_id, &until).into());
     }
     freshen(&mut payload, plan.after(args.schedule.max_execution)?);
-    if let (Some(reason), Some(members)) = (&session.reason, payload.as_object_mut()) {
-        members.insert("reason".to_owned(), reason.as_str().into());
+    if let Some(reason) = &session.reason {
+        give_reason(call.method_name().as_str(), &mut payload, reason);
     }
     let call: MethodRequest = call.with_payload(RawValue::from_string(payload.to_string())?);
     Ok(JobAction::Method(call))
@@ -192,6 +192,15 @@ fn freshen(payload: &mut Value, not_after: Timestamp) {
     }
 }
 
+/// Puts the reason into the payload of a method that takes one; any other is sent as before.
+fn give_reason(method: &str, payload: &mut Value, reason: &str) {
+    if let ("lockDoor" | "unlockDoor" | "relinquish" | "setMode", Value::Object(members)) =
+        (method, payload)
+    {
+        members.insert("reason".to_owned(), reason.into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -206,6 +215,32 @@ mod tests {
         freshen(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
         let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
         assert_eq!(payload, expected);
+    }
+
+    #[test]
+    fn a_retry_gives_its_reason_to_methods_that_take_one() {
+        for (method, payload, expected) in [
+            ("lockDoor", json!({}), json!({"reason": "drill"})),
+            (
+                "unlockDoor",
+                json!({"commandId": "a", "reason": "before"}),
+                json!({"commandId": "a", "reason": "drill"}),
+            ),
+            ("relinquish", json!({}), json!({"reason": "drill"})),
+            (
+                "setMode",
+                json!({"mode": "lockdown"}),
+                json!({"mode": "lockdown", "reason": "drill"}),
+            ),
+            ("lockDoor", json!("{}"), json!("{}")),
+            ("reboot", json!({"reason": "a"}), json!({"reason": "a"})),
+            ("getState", json!({}), json!({})),
+            ("other", json!({}), json!({})),
+        ] {
+            let mut given = payload;
+            give_reason(method, &mut given, "drill");
+            assert_eq!(given, expected, "{method}");
+        }
     }
 
     #[test]
