@@ -104,8 +104,8 @@ Examples:
   doorctl invoke lobby-east lockDoor --payload '{\"lockTime\":\"10m\"}'
   doorctl invoke lobby-east lockDoor --payload @payload.json --connect-timeout 30s
 
-The payload is sent as it is: --reason goes to the hub's audit record alone. For the event of the door,
-put a member \"reason\" into the payload.")]
+The payload is sent as it is: --reason goes to the hub's audit record alone. For the event of the
+door, put a member \"reason\" into the payload.")]
 pub(crate) struct InvokeArgs {
     /// The door.
     pub(crate) door: String,
