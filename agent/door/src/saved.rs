@@ -201,17 +201,15 @@ impl SavedDoor {
     /// The settings that were desired; one that this version does not have is left out: see
     /// [`SavedDoor::settings_gone`].
     pub(crate) fn settings(&self) -> Overrides {
-        let known = self.settings.iter().filter_map(|(name, ms)| {
-            let setting = Setting::from_name(name).ok()?;
-            Some((setting, Duration::from_millis(*ms)))
-        });
-        known.collect()
+        let saved = self.settings.iter();
+        saved.filter_map(|(name, ms)| setting(name, *ms)).collect()
     }
 
-    /// The settings that were desired and that this version does not have.
+    /// The settings that were desired and that this version does not have, or not for such a time.
     pub fn settings_gone(&self) -> impl Iterator<Item = &str> {
-        let names = self.settings.keys().map(String::as_str);
-        names.filter(|name| Setting::from_name(name).is_err())
+        let saved = self.settings.iter();
+        let gone = saved.filter(|(name, ms)| setting(name, **ms).is_none());
+        gone.map(|(name, _)| name.as_str())
     }
 
     /// The occupied slots whose input is not fitted: a start empties them.
@@ -293,4 +291,12 @@ impl SavedDoor {
             (_, _, Want::Released) => None,
         }
     }
+}
+
+/// A saved setting, when this version has it and allows its time: a strike time of nothing would
+/// release nobody.
+fn setting(name: &str, ms: u64) -> Option<(Setting, Duration)> {
+    let setting = Setting::from_name(name).ok()?;
+    let time = Duration::from_millis(ms);
+    (!time.is_zero() && time <= setting.most()).then_some((setting, time))
 }

@@ -96,11 +96,18 @@ fn a_saved_setting_that_is_gone_or_no_longer_fits_is_told() {
     // Longer than the alarm that it comes before: such a configuration is refused.
     for (setting, ms, told) in [
         ("strikeTime", 7000, false),
+        ("strikeTime", 0, true),
+        ("strikeTime", 600_001, true),
+        ("strikeTime", u64::MAX, true),
         ("openSesame", 7000, true),
         ("preAlarmTime", 3_600_000, true),
     ] {
         let state = saved(&json!([]), &json!({setting: ms}));
-        let (_, events, _) = start(motor(Locked), &state);
+        let (mut door, events, _) = start(motor(Locked), &state);
+        let mut rig = Rig::new(motor(Locked));
+        rig.inputs.rex = Some(true);
+        door.handle_inputs(&rig.now, rig.inputs);
+        assert_eq!(door.authority().want(), Released, "{setting} {ms}");
         let setting = setting.to_owned();
         let dropped = EventKind::SettingDropped { setting };
         assert_eq!(events.contains(&dropped), told, "{dropped:?}: {events:?}");
