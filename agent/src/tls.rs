@@ -17,7 +17,7 @@ use log::warn;
 use rustls::crypto::ring;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
@@ -151,14 +151,14 @@ impl TlsCache {
         certificate: Option<&CertificateFiles>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
         let pem = match ca_file {
-            Some(path) => fs::read(path).map_err(|source| TlsError::Read {
+            Some(path) => read_plain(path).map_err(|source| TlsError::Read {
                 path: path.to_path_buf(),
                 source,
             })?,
             None => Vec::new(),
         };
         let chain = match certificate {
-            Some(files) => Some(fs::read(&files.certificate).map_err(|error| {
+            Some(files) => Some(read_plain(&files.certificate).map_err(|error| {
                 identity(
                     &files.certificate,
                     format!("cannot read the certificate: {error}"),
@@ -221,15 +221,23 @@ fn read_identity(
             "no certificate in it, expected one in PEM".to_owned(),
         ));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
-        let problem = match error {
-            pem::Error::Io(error) => format!("cannot read the key: {error}"),
-            // Nothing of its text is repeated.
-            _ => "no private key in it, expected one in PEM".to_owned(),
-        };
-        identity(&files.key, problem)
+    let key = read_plain(&files.key)
+        .map_err(|error| identity(&files.key, format!("cannot read the key: {error}")))?;
+    // Nothing of its text is repeated.
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+        let problem = "no private key in it, expected one in PEM";
+        identity(&files.key, problem.to_owned())
     })?;
     Ok((chain, key))
+}
+
+/// Reads a file that only the hub needs. A pipe in its place would keep the door from starting.
+pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        let error = "not a plain file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+    }
+    fs::read(path)
 }
 
 fn system_roots() -> RootCertStore {

@@ -1,11 +1,13 @@
 //! Where the connection string comes from: a file only its owner can read, or a systemd credential. It is never logged.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use iothub_protocol::connection_string::{ConnectionString, DeviceConnectionString};
 
 use super::error::ConfigError;
+use crate::tls::read_plain;
 
 /// Name of the credential, as `LoadCredential=` gives it.
 const CREDENTIAL: &str = "connection-string";
@@ -23,7 +25,7 @@ pub(super) fn read(
     credentials_directory: Option<&Path>,
 ) -> Result<DeviceConnectionString, ConfigError> {
     let credential = credentials_directory.map(|directory| directory.join(CREDENTIAL));
-    let is_absent = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.trim() == ABSENT);
+    let is_absent = |path: &Path| read_text(path).is_ok_and(|text| text.trim() == ABSENT);
     let credential = credential.filter(|path| !is_absent(path));
     match (file, credential) {
         // systemd opens it to us by an access list, which shows among the bits of its mode: they say nothing.
@@ -39,7 +41,7 @@ pub(super) fn read(
 }
 
 fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| cannot_read(path, source))?;
+    let text = read_text(path).map_err(|source| cannot_read(path, source))?;
     let refused = |problem: String| ConfigError::ConnectionString {
         path: path.to_path_buf(),
         problem,
@@ -52,6 +54,11 @@ fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
         ))),
         Err(error) => Err(refused(format!("not a connection string: {error}"))),
     }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    String::from_utf8(read_plain(path)?).map_err(invalid)
 }
 
 /// A secret's file that others may read is no secret.
@@ -75,7 +82,7 @@ pub(super) fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn cannot_read(path: &Path, source: std::io::Error) -> ConfigError {
+fn cannot_read(path: &Path, source: io::Error) -> ConfigError {
     ConfigError::Read {
         what: WHAT,
         path: PathBuf::from(path),

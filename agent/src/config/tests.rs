@@ -237,6 +237,36 @@ fn files_that_are_not_there_are_named() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    let home = tempfile::tempdir().unwrap();
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&pipe, mode).unwrap();
+    let (sender, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let read = connection::read(Path::new("door.toml"), Some(&pipe), None);
+        let read = read.map(drop).map_err(|error| anyhow::Error::from(error));
+        let _ = sender.send(read);
+        let tls = crate::tls::TlsCache::default();
+        let trusted = tls.client_config(Some(&pipe), None);
+        let _ = sender.send(trusted.map(drop).map_err(anyhow::Error::from));
+        let files = CertificateFiles {
+            certificate: pipe.clone(),
+            key: pipe,
+        };
+        let trusted = tls.client_config(None, Some(&files));
+        let _ = sender.send(trusted.map(drop).map_err(anyhow::Error::from));
+    });
+    for _ in 0..3 {
+        let read = answer.recv_timeout(Duration::from_secs(10)).unwrap();
+        let error = format!("{:#}", read.unwrap_err());
+        assert!(error.contains("not a plain file"), "{error}");
+    }
+}
+
+#[test]
 fn a_connection_string_that_others_may_read_is_refused() {
     let home = Home::new(HUB);
     home.set_mode("door.connection-string", 0o640);
