@@ -34,7 +34,7 @@ pub use crate::event_log::LogRecord;
 pub use disk::DiskStatus;
 pub(crate) use disk::damage_record;
 pub use state_file::Damage;
-pub(crate) use state_file::{is_full, keep_bytes, set_aside, sync_directory, write_over};
+pub(crate) use state_file::{is_full, keep_bytes, make_way, set_aside, sync_directory, write_over};
 
 use disk::Faults;
 use mailbox::{Door, Files, Mailbox, Read, Saved, Shared};

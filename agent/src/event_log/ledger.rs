@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::fail_point;
-use crate::storage::{is_full, write_over};
+use crate::storage::{is_full, make_way, write_over};
 
 /// Name of the file.
 pub(super) const LEDGER: &str = "acknowledged";
@@ -122,6 +122,7 @@ fn checksum(text: &str) -> String {
 fn replace(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
     fail_point::reach("ledger-before");
     let fresh = path.with_extension("new");
+    make_way(path, &fresh);
     let written = File::create(&fresh).and_then(|mut file| {
         file.write_all(bytes)?;
         if synced { file.sync_data() } else { Ok(()) }

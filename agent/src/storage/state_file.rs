@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-
+use log::warn;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -197,6 +197,7 @@ impl StateFile {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fail_point::reach("state-before");
     let fresh = path.with_extension("new");
+    make_way(path, &fresh);
     let written = File::create(&fresh).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -208,6 +209,21 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&fresh);
     }
     replaced
+}
+
+/// Sets aside what is no file where one is to be written: it would be in the way for ever.
+pub(crate) fn make_way(path: &Path, fresh: &Path) {
+    for path in [path, fresh] {
+        if path.is_dir() {
+            let Damage { kept_as, .. } = set_aside(path, String::new());
+            let kept = kept_as.unwrap_or_default();
+            let path = path.display();
+            warn!(
+                "{path}: a folder, expected a file; set aside as {}",
+                kept.display()
+            );
+        }
+    }
 }
 
 /// Writes where the file lies, in the room that it has.

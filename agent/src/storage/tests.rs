@@ -77,6 +77,32 @@ async fn state_and_place_come_back_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_folder_in_the_place_of_a_file_is_in_nobodys_way() {
+    for name in [
+        "state.0",
+        "state.1",
+        "state.new",
+        "events/acknowledged",
+        "events/acknowledged.new",
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join(name).join("full")).unwrap();
+        let storage = Storage::spawn().unwrap();
+        let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
+        save(&door, &held("locked")).expect(name);
+        save(&door, &held("released")).expect(name);
+        door.append(record("locked", true));
+        within(door.written()).await;
+        within(door.records_after(0, 1)).await.expect(name);
+        let problem = door.disk().borrow().problem.clone();
+        assert_eq!(problem, None, "{name}");
+        within(door.close()).await;
+        let (_, restored) = storage.open(&directory(home.path(), BOOT)).unwrap();
+        assert_eq!(restored.doubt, None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn only_a_trusted_clock_is_saved_and_it_puts_right_what_one_years_ahead_had_saved() {
     let home = tempfile::tempdir().unwrap();
     let ahead = Saved {
