@@ -247,7 +247,7 @@ fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
     let (sender, answer) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let read = connection::read(Path::new("door.toml"), Some(&pipe), None);
-        let read = read.map(drop).map_err(|error| anyhow::Error::from(error));
+        let read = read.map(drop).map_err(anyhow::Error::from);
         let _ = sender.send(read);
         let tls = crate::tls::TlsCache::default();
         let trusted = tls.client_config(Some(&pipe), None);

@@ -381,8 +381,8 @@ const LOSSES: [Loss; 29] = [
         "newest beyond every generation",
         |it| {
             it.change(it.newest, |envelope| {
-                envelope["generation"] = u64::MAX.into()
-            })
+                envelope["generation"] = u64::MAX.into();
+            });
         },
         Takes::Older,
     ),

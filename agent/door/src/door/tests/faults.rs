@@ -526,7 +526,7 @@ fn below_the_chatter_limit_an_alarm_writes_a_bounded_number_and_then_how_it_stan
     let repeated = bench.count(|event| matches!(event, EventKind::AlarmRepeated { .. }));
     // Each report of what was omitted comes with one more event, of how the alarm stands.
     assert_eq!(
-        bench.count(of) - repeated + omitted as usize,
+        bench.count(of) - repeated + usize::try_from(omitted).unwrap(),
         217,
         "{:?}",
         bench.events
