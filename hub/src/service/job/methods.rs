@@ -163,14 +163,18 @@ impl MethodRun {
 
     /// Claims and sends, and stores what has been heard: both in one commit, when both have something to say.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
+        let these = CLAIM.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
+        if claimed.is_ok() {
+            // Before others come to them, which are to be claimed next.
+            self.online.drain(..these);
+        }
         if stored.is_ok() {
             self.stored();
         }
         // What is claimed is sent, also when the other failed: it says `running` on disk.
         let claimed = match claimed {
             Ok(claim) => {
-                self.online.drain(..CLAIM.min(self.online.len()));
                 self.send(claim, within).await;
                 Ok(())
             }

@@ -52,6 +52,8 @@ struct Fleet {
     runner: JoinHandle<()>,
     /// While it is set, SQLite takes back every transaction.
     full: Arc<AtomicBool>,
+    /// How often it has.
+    refusals: Arc<AtomicI64>,
     /// Its connection ends just before the commit that makes a row `running`.
     goes: Arc<Mutex<Option<Arc<Entry>>>>,
     /// By so many seconds the wall's clock is set.
@@ -76,16 +78,20 @@ impl Fleet {
     async fn start_in(folder: TempDir) -> Self {
         let registry = Registry::new();
         let full = Arc::<AtomicBool>::default();
+        let refusals = Arc::<AtomicI64>::default();
         let goes = Arc::<Mutex<Option<Arc<Entry>>>>::default();
         let is_full = {
             let (full, goes, registry) = (Arc::clone(&full), Arc::clone(&goes), registry.clone());
+            let refusals = Arc::clone(&refusals);
             move |connection: &rusqlite::Connection| {
                 let claimed = "SELECT EXISTS (SELECT 1 FROM device_job WHERE status = 'running')";
                 let mut goes = goes.lock().unwrap();
                 if goes.is_some() && connection.query_row(claimed, [], |row| row.get(0)).unwrap() {
                     registry.remove(&goes.take().unwrap());
                 }
-                full.load(Ordering::Relaxed)
+                let is_full = full.load(Ordering::Relaxed);
+                refusals.fetch_add(is_full.into(), Ordering::Relaxed);
+                is_full
             }
         };
         let store = Store::open_full(&folder.path().join("hub.db"), is_full).unwrap();
@@ -109,6 +115,7 @@ impl Fleet {
             stop,
             runner,
             full,
+            refusals,
             goes,
             set_by,
             folder,
@@ -207,7 +214,7 @@ impl Fleet {
                 return job;
             }
             assert!(Instant::now() < deadline, "not in time: {job:?}");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
@@ -222,7 +229,7 @@ async fn until(what: &str, check: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !check() {
         assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -532,9 +539,14 @@ enum Event {
     Disconnects,
     /// The door connects, and disconnects in the commit that makes its row `running`: before its call leaves.
     ConnectsAndGoes,
+    /// The door is to disconnect in the commit that makes its row `running`.
+    WillGo,
+    /// The door has done so, and its row is `pending` again.
+    IsTakenBack,
     Answers,
     IsDeleted,
     DiskFills,
+    /// It has refused what was written after the events before this one.
     DiskRefuses,
     DiskHasRoom,
     /// The row of the door has this status on disk.
@@ -574,10 +586,22 @@ impl Door {
 
     async fn row_where(&self, what: &str, check: impl Fn(&DeviceJobRecord) -> bool) {
         let deadline = Instant::now() + DEADLINE;
-        while !check(&self.row().await) {
-            assert!(Instant::now() < deadline, "the row is never {what}");
+        loop {
+            let row = self.row().await;
+            if check(&row) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never {what}: {row:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    async fn is_taken_back(&self) {
+        let goes = || self.fleet.goes.lock().unwrap().is_none();
+        until("it goes", goes).await;
+        let taken_back =
+            |row: &DeviceJobRecord| row.status == "pending" && row.updated != row.created;
+        self.row_where("pending again", taken_back).await;
     }
 
     async fn start_job(&self, change: impl FnOnce(&mut Value)) {
@@ -608,12 +632,11 @@ impl Door {
                 let (link, entry) = fleet.entry(device(0));
                 *fleet.goes.lock().unwrap() = Some(Arc::clone(&entry));
                 fleet.subscribe(&entry);
-                until("it goes", || fleet.goes.lock().unwrap().is_none()).await;
                 self.links.push(link);
-                let taken_back =
-                    |row: &DeviceJobRecord| row.status == "pending" && row.updated != row.created;
-                self.row_where("pending again", taken_back).await;
+                self.is_taken_back().await;
             }
+            Event::WillGo => *fleet.goes.lock().unwrap() = self.entry.take(),
+            Event::IsTakenBack => self.is_taken_back().await,
             Event::Answers => self.entry.as_ref().unwrap().answered("1", 200, b"{}"),
             Event::IsDeleted => {
                 let any = |_: &DeviceRecord| Ok::<_, ServiceError>(());
@@ -624,7 +647,12 @@ impl Door {
                 fleet.registry.disconnect(&device, reason);
             }
             Event::DiskFills => fleet.full.store(true, Ordering::Relaxed),
-            Event::DiskRefuses => until("a refusal", || fleet.store.is_failing()).await,
+            Event::DiskRefuses => {
+                let refusals = || fleet.refusals.load(Ordering::Relaxed);
+                // The next one may have begun before what has happened.
+                let enough = refusals() + 2;
+                until("a refusal", || refusals() >= enough).await;
+            }
             Event::DiskHasRoom => fleet.full.store(false, Ordering::Relaxed),
             Event::Row(status) => self.row_where(status, |row| row.status == status).await,
             Event::Receives => until("its call", || self.received() == 1).await,
@@ -639,13 +667,13 @@ async fn a_call_that_has_not_left_when_the_hub_ends_leaves_once_from_the_next() 
     use End::{Kill, Stop};
     use Event::{
         Answers, Connects, ConnectsAndGoes, Disconnects, DiskFills, DiskHasRoom, DiskRefuses,
-        ImpatientJob, IsDeleted, Job, JobIsStopped, Receives, Row,
+        ImpatientJob, IsDeleted, IsTakenBack, Job, JobIsStopped, Receives, Row, WillGo,
     };
     const LOCKED: &str = "completed";
     const UNKNOWN: &str = "OutcomeUnknown";
     let waits = [Job, Row("pending")];
     let refused = [DiskFills, Connects, DiskRefuses];
-    let gone = [Disconnects, DiskHasRoom, Row("pending")];
+    let gone = [Disconnects, DiskRefuses, DiskHasRoom, Row("pending")];
     let called = [Connects, Receives, Row("running")];
     let answered = [Answers, Row("completed")];
     let rows: &[(Vec<Event>, &[End], &'static str, usize)] = &[
@@ -668,6 +696,18 @@ async fn a_call_that_has_not_left_when_the_hub_ends_leaves_once_from_the_next() 
         ),
         (
             [&waits[..], &[ConnectsAndGoes], &called, &answered].concat(),
+            &[Kill],
+            LOCKED,
+            1,
+        ),
+        // The door was there when the job began, and has gone before its call leaves.
+        (
+            [
+                &[Connects, WillGo, Job, IsTakenBack],
+                &called[..],
+                &answered,
+            ]
+            .concat(),
             &[Kill],
             LOCKED,
             1,
