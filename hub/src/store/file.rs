@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::damage::{self, Found, read_one};
-use super::{Place, StoreError, device, policy, schema, twin};
+use super::{Place, StoreError, device, group, policy, schema, twin};
 
 /// Faults that are reported at most.
 const FAULTS: usize = 100;
@@ -97,7 +97,12 @@ fn references(connection: &Connection) -> Result<Vec<String>, StoreError> {
 
 /// The devices and policies that a hub leaves out because they are damaged; it serves the others.
 pub(crate) fn damaged(path: &Path) -> Result<Vec<String>, StoreError> {
-    rows(&schema::open_reader(path)?)
+    let connection = schema::open_reader(path)?;
+    // A first start that was interrupted has left a database without tables.
+    if !group::has_table(&connection, "device")? {
+        return Ok(Vec::new());
+    }
+    rows(&connection)
 }
 
 fn rows(connection: &Connection) -> Result<Vec<String>, StoreError> {

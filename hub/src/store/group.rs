@@ -79,7 +79,7 @@ pub(super) fn number(connection: &Connection) -> Result<i64, StoreError> {
     Ok(number.unwrap_or(0))
 }
 
-fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
     Ok(connection.prepare(sql)?.exists([name])?)
 }
@@ -114,7 +114,15 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
     }
     // A reader leaves the log as it is, also when it is the last to close the file.
     let connection = schema::open_reader(database)?;
-    let found = number(&connection).map_err(|error| match error {
+    let found = match number(&connection) {
+        // A first start was interrupted before the database had its log.
+        Err(StoreError::Sql(error)) if schema::is_unfinished(&error) => {
+            schema::take_back(database)?;
+            number(&connection)
+        }
+        found => found,
+    };
+    let found = found.map_err(|error| match error {
         StoreError::Sql(source) => StoreError::Open {
             path: path.clone(),
             source,

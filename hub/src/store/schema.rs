@@ -84,6 +84,26 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
+/// Whether a reader has found the beginning of a transaction that only a writer can take back. In a database that has its log there is none.
+pub(super) fn is_unfinished(error: &rusqlite::Error) -> bool {
+    let error = error.sqlite_error();
+    error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
+}
+
+/// Takes back the transaction that was begun when its writer was killed, as SQLite does at the first read.
+pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
+    let read = || -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        prepare(&connection)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    };
+    read().map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Opens a database that a hub has made and may be using at this moment. It is neither made nor migrated.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {

@@ -346,3 +346,29 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
     store.close().await;
     refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{error}"));
 }
+
+/// Before a new database has its log, SQLite keeps the way back in a journal.
+#[test]
+fn a_first_start_that_was_killed_in_a_transaction_is_none() {
+    let made = tempfile::tempdir().unwrap();
+    let connection = Connection::open(made.path().join("hub.db")).unwrap();
+    let sql = "PRAGMA cache_size = 1; BEGIN; CREATE TABLE device (bytes BLOB); \
+        INSERT INTO device VALUES (zeroblob(100000));";
+    connection.execute_batch(sql).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["hub.db", "hub.db-journal"] {
+        let killed = fs::read(made.path().join(name)).unwrap();
+        assert!(!killed.is_empty(), "{name}");
+        fs::write(folder.path().join(name), killed).unwrap();
+    }
+    let path = folder.path().join("hub.db");
+    let read = number(&schema::open_reader(&path).unwrap());
+    assert!(
+        matches!(&read, Err(StoreError::Sql(error)) if schema::is_unfinished(error)),
+        "{read:?}"
+    );
+    refuse_older(&path, &["ca.key"]).unwrap();
+    assert_eq!(crate::store::faults(&path).unwrap(), [""; 0]);
+    assert_eq!(crate::store::damaged(&path).unwrap(), [""; 0]);
+    open(folder.path());
+}
