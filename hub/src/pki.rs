@@ -23,6 +23,8 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::SERVICE_CONNECTION_STRING;
+
 pub(crate) use devices::device_authorities;
 pub use given::GivenCertificate;
 pub(crate) use given::names_missing;
@@ -218,20 +220,30 @@ fn authority(
     names: &CertificateNames,
     now: Timestamp,
 ) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let unusable_key = |source| PkiError::Unusable {
+        path: key_file.to_owned(),
+        expected: "private key",
+        source,
+    };
+    // If the hub dies between the two, the next start makes the certificate of that key.
     match (read(certificate_file)?, read(key_file)?) {
         (Some(certificate), Some(key)) => {
-            let key = KeyPair::from_pem(&key).map_err(|source| PkiError::Unusable {
-                path: key_file.to_owned(),
-                expected: "private key",
-                source,
-            })?;
+            let key = KeyPair::from_pem(&key).map_err(unusable_key)?;
             Issuer::from_ca_cert_pem(&certificate, key).map_err(|source| PkiError::Unusable {
                 path: certificate_file.to_owned(),
                 expected: "CA certificate",
                 source,
             })
         }
-        (None, None) => make_authority(certificate_file, key_file, names, now),
+        (None, None) => {
+            let key = KeyPair::generate().map_err(not_made)?;
+            write(key_file, &key.serialize_pem(), 0o600)?;
+            make_authority(certificate_file, key, names, now)
+        }
+        (None, Some(key)) if is_begun(certificate_file) => {
+            let key = KeyPair::from_pem(&key).map_err(unusable_key)?;
+            make_authority(certificate_file, key, names, now)
+        }
         (None, Some(_)) => Err(PkiError::HalfMissing {
             path: certificate_file.to_owned(),
         }),
@@ -241,17 +253,33 @@ fn authority(
     }
 }
 
+/// Whether a first start was interrupted when it had made the authority's key: it has left nothing that comes after that.
+pub(crate) fn is_begun(certificate_file: &Path) -> bool {
+    let later = [
+        "ca.pem",
+        "server.key",
+        "server.pem",
+        SERVICE_CONNECTION_STRING,
+    ];
+    certificate_file.with_file_name("ca.key").exists()
+        && !later
+            .iter()
+            .any(|name| certificate_file.with_file_name(name).exists())
+}
+
+fn not_made(source: rcgen::Error) -> PkiError {
+    PkiError::Make {
+        names: "the hub's authority".into(),
+        source,
+    }
+}
+
 fn make_authority(
     certificate_file: &Path,
-    key_file: &Path,
+    key: KeyPair,
     names: &CertificateNames,
     now: Timestamp,
 ) -> Result<Issuer<'static, KeyPair>, PkiError> {
-    let make = |source| PkiError::Make {
-        names: "the hub's authority".into(),
-        source,
-    };
-    let key = KeyPair::generate().map_err(make)?;
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(
         DnType::CommonName,
@@ -260,9 +288,7 @@ fn make_authority(
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut parameters, now, AUTHORITY_DAYS);
-    let certificate = parameters.self_signed(&key).map_err(make)?;
-    // If the hub dies between the two, the operator is told which half is missing; no door has seen it yet.
-    write(key_file, &key.serialize_pem(), 0o600)?;
+    let certificate = parameters.self_signed(&key).map_err(not_made)?;
     write(certificate_file, &certificate.pem(), 0o644)?;
     tracing::info!(file = %certificate_file.display(), "made a certificate authority");
     Ok(Issuer::new(parameters, key))
@@ -356,6 +382,42 @@ mod tests {
         .unwrap();
         assert_eq!(first.chain, again.chain);
         assert_eq!(first.key.secret_der(), again.key.secret_der());
+    }
+
+    /// Each row: the files that are left, and whether the next start goes on with the authority's key.
+    #[test]
+    fn a_first_start_that_was_interrupted_goes_on_and_no_authority_in_use_is_made_anew() {
+        let files: [(&[&str], bool); 8] = [
+            (&["ca.key"], true),
+            (&["ca.key", "ca.pem"], true),
+            (&["ca.key", "ca.pem", "server.key"], true),
+            (&["ca.key", "server.key"], false),
+            (&["ca.key", "server.pem"], false),
+            (&["ca.key", SERVICE_CONNECTION_STRING], false),
+            (&["ca.pem"], false),
+            (&["ca.pem", "server.key", "server.pem"], false),
+        ];
+        for (left, goes_on) in files {
+            let folder = tempfile::tempdir().unwrap();
+            let load = || load_or_create(folder.path(), &names("hub", &[]), Timestamp::now());
+            load().unwrap();
+            fs::write(folder.path().join(SERVICE_CONNECTION_STRING), "").unwrap();
+            for entry in fs::read_dir(folder.path()).unwrap() {
+                let entry = entry.unwrap();
+                if !left.iter().any(|name| entry.file_name() == *name) {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+            let key = || fs::read(folder.path().join("ca.key")).ok();
+            let before = key();
+            let loaded = load();
+            assert_eq!(key(), before, "{left:?}");
+            match loaded {
+                Ok(first) if goes_on => assert_eq!(load().unwrap().chain, first.chain, "{left:?}"),
+                Err(PkiError::HalfMissing { .. }) if !goes_on => {}
+                other => panic!("{left:?}: {:?}", other.map(|_| ())),
+            }
+        }
     }
 
     #[test]
