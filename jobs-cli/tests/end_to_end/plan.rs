@@ -203,7 +203,7 @@ fn tags_are_set_over_many_doors_and_what_was_done_is_exported() {
     operator
         .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
         .expect(1)
-        .says(&["--out tagged.json"]);
+        .says(&["--out: cannot create tagged.json: File exists"]);
     operator
         .run(&["jobs", "export", "taged"])
         .expect(1)

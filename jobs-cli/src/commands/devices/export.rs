@@ -40,7 +40,7 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
     match out {
         None => write(&text)?,
         Some(path) if args.with_keys => private_file::create(path, &text)?,
-        Some(path) => out_file::create(path, &text)?,
+        Some(path) => out_file::create(path, &text).context("--out")?,
     }
     if let Some(path) = out {
         let (path, doors) = (path.display(), records.len());

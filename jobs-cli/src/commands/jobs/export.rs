@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use iothub_protocol::JobId;
 use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
@@ -50,7 +51,7 @@ pub(super) async fn export(
     match out {
         None => write(&text)?,
         Some(path) => {
-            out_file::create(path, &text)?;
+            out_file::create(path, &text).context("--out")?;
             session.printer.say(format!(
                 "{} has {} rows of job {id}",
                 path.display(),
