@@ -77,11 +77,7 @@ impl At {
                 ..Self::plain(now.saturating_add(after))
             });
         }
-        let absolute = (text.parse::<Zoned>().ok()).or_else(|| {
-            let instant = text.parse::<Timestamp>().ok()?;
-            Some(instant.to_zoned(now.time_zone().clone()))
-        });
-        let at = match absolute {
+        let at = match absolute(text, now) {
             Some(when) => Self::plain(when),
             None => Self::civil(text, now)?,
         };
@@ -103,7 +99,7 @@ impl At {
     /// `[DAY] TIME [ZONE]`.
     fn civil(text: &str, now: &Zoned) -> Result<Self, AtError> {
         let mut words: Vec<&str> = text.split_whitespace().collect();
-        if !text.contains(':') {
+        if !text.contains(':') || text.contains('[') {
             return Err(AtError::Malformed);
         }
         let zone = match words.last() {
@@ -153,17 +149,48 @@ impl At {
     }
 }
 
+/// RFC 3339, or RFC 9557 with the zone in brackets, whose offset must be that zone's.
+fn absolute(text: &str, now: &Zoned) -> Option<Zoned> {
+    (text.parse::<Zoned>().ok()).or_else(|| {
+        // A timestamp ignores what is in brackets.
+        let instant = text
+            .parse::<Timestamp>()
+            .ok()
+            .filter(|_| !text.contains('['))?;
+        Some(instant.to_zoned(now.time_zone().clone()))
+    })
+}
+
 /// A zone by its IANA name, or in POSIX's own spelling.
 pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZone::get(name)
         .or_else(|_| TimeZone::posix(name))
         .ok()?;
-    (!zone.is_unknown()).then_some(zone)
+    (!is_doubtful(name, &zone)).then_some(zone)
+}
+
+/// Whether a zone is no place's, or may not be the one that is meant: `UTC+2` is two hours behind UTC to POSIX, and ahead
+/// of it to people.
+fn is_doubtful(name: &str, zone: &TimeZone) -> bool {
+    let name = name.strip_prefix(':').unwrap_or(name).to_ascii_uppercase();
+    let of_utc = ["UTC", "GMT"]
+        .into_iter()
+        .find_map(|utc| name.strip_prefix(utc));
+    // `GMT0BST,M3.5.0/1,M10.5.0` is Britain.
+    let shifted = |rest: &str| {
+        let mut offset = rest
+            .chars()
+            .take_while(|letter| "+-:0123456789".contains(*letter));
+        offset.any(|letter| matches!(letter, '1'..='9'))
+    };
+    zone.is_unknown() || zone.iana_name() == Some("Factory") || of_utc.is_some_and(shifted)
 }
 
 /// The zone of this machine: unknown ([`TimeZone::unknown`]) when `TZ`, or what the system has set, names none.
 pub(crate) fn system_zone() -> TimeZone {
+    let name = std::env::var("TZ").unwrap_or_default();
     match TimeZone::try_system() {
+        Ok(zone) if is_doubtful(&name, &zone) => TimeZone::unknown(),
         Ok(zone) => zone,
         // A machine that was never given a zone runs in UTC, and so says its `date`.
         Err(_) if is_zoneless() => TimeZone::UTC,
@@ -226,8 +253,9 @@ pub(crate) fn roughly(length: SignedDuration) -> String {
 }
 
 fn clock(text: &str) -> Result<Time, AtError> {
-    // A bare `22` or `2200` is as likely a typing error as a time.
-    match text.contains(':') {
+    // A bare `22` or `2200` is as likely a typing error as a time. Of `22:00+05:00` the offset would be ignored.
+    let is_clock = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '.');
+    match text.contains(':') && text.chars().all(is_clock) {
         true => text.parse().map_err(|_| AtError::Malformed),
         false => Err(AtError::Malformed),
     }

@@ -45,7 +45,9 @@ pub(crate) enum ConfigError {
     #[error("the connection string cannot be used")]
     ConnectionString(#[source] ConnectionStringError),
     /// Not in the database of zones.
-    #[error("`{0}` is no time zone; expected an IANA name such as Europe/Berlin or UTC")]
+    #[error(
+        "`{0}` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3"
+    )]
     Zone(String),
 }
 

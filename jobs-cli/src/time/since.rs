@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};
 
-use super::{clock, resolve, roughly, said, weekday};
+use super::{absolute, clock, resolve, roughly, said, weekday};
 
 /// What an error says was expected.
 pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday 18:00, 2026-11-23 22:00, or RFC 3339 such as \
@@ -28,11 +28,7 @@ pub(crate) enum SinceError {
 /// Understands `text`, with `now` in the zone of the person who wrote it.
 pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
     let text = text.trim();
-    let absolute = (text.parse::<Zoned>().ok()).or_else(|| {
-        let instant = text.parse::<Timestamp>().ok()?;
-        Some(instant.to_zoned(now.time_zone().clone()))
-    });
-    let when = match absolute.or_else(|| ago(text, now)) {
+    let when = match absolute(text, now).or_else(|| ago(text, now)) {
         Some(when) => when,
         None => {
             let when = wall(text, now)?;

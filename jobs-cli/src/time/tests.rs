@@ -205,7 +205,65 @@ fn without_a_known_zone_only_times_that_need_none_are_taken() {
         let taken_there = since::since(text, &unknown);
         assert_eq!(taken_there.is_ok(), taken, "{text}: {taken_there:?}");
     }
-    for name in ["Foo/Bar", "Mars", "Etc/Unknown", ""] {
+    for name in [
+        "Foo/Bar",
+        "Mars",
+        "Etc/Unknown",
+        "",
+        "../etc/passwd",
+        "CET-1CEST",
+        "Factory",
+        // Two hours behind UTC to POSIX, two hours ahead of it to people.
+        "UTC+2",
+        "utc+2",
+        "GMT-1",
+        "GMT+5:30",
+    ] {
         assert!(zone(name).is_none(), "{name}");
     }
+    for name in [
+        "UTC",
+        "UTC0",
+        "GMT",
+        "GMT+0",
+        "Etc/GMT-2",
+        "<+02>-2",
+        "EST5EDT",
+        "GMT0BST,M3.5.0/1,M10.5.0",
+    ] {
+        assert!(zone(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn an_offset_that_is_not_that_of_the_zone_in_brackets_is_refused() {
+    let now = now("Europe/Berlin");
+    for (text, taken) in [
+        ("2026-11-23T22:00:00+01:00[Europe/Berlin]", true),
+        ("2026-11-23T22:00[Europe/Berlin]", true),
+        ("2026-11-23T22:00:00+02:00[Europe/Berlin]", false),
+        ("2026-11-23T22:00:00+01:00[Foo/Bar]", false),
+        ("2026-11-23 22:00-05:00", true),
+    ] {
+        assert_eq!(At::parse(text, &now).is_ok(), taken, "{text}");
+        let before = text.replace("11-23", "11-20");
+        assert_eq!(since::since(&before, &now).is_ok(), taken, "{before}");
+    }
+}
+
+#[test]
+fn an_offset_behind_a_clock_time_is_not_ignored() {
+    let now = now("Europe/Berlin");
+    for text in [
+        "22:00+05:00",
+        "22:00-05:00",
+        "22:00Z",
+        "today 22:00+05:00",
+        "friday 18:00-05:00",
+        "today 2026-12-24T22:00",
+    ] {
+        assert_eq!(At::parse(text, &now), Err(AtError::Malformed), "{text}");
+        assert!(since::since(text, &now).is_err(), "{text}");
+    }
+    assert!(At::parse("22:00:30.5", &now).is_ok());
 }

@@ -130,7 +130,7 @@ fn files_that_are_missing_open_to_others_or_no_certificate_are_refused() {
     insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--zone", "Berlin"]), @r"
     status: 1
     --- stderr
-    error: --zone: `Berlin` is no time zone; expected an IANA name such as Europe/Berlin or UTC
+    error: --zone: `Berlin` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3
     ");
     assert!(!home.path().join("config.toml").exists());
 }
