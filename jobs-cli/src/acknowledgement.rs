@@ -11,6 +11,9 @@ use crate::suggest;
 /// Desired properties that every door acknowledges.
 const OF_DOORS: [&str; 4] = ["building", "floor", "mode", "settings"];
 
+/// Words that may stand before a key and are none: with a slip of the fingers they become one.
+const SECTIONS: [&str; 4] = ["desired", "properties", "reported", "tags"];
+
 /// The longest reason that is shown, in characters.
 const MAX_REASON: usize = 200;
 
@@ -113,6 +116,11 @@ pub(crate) fn misspelt(patch: &Object) -> Vec<String> {
                     ));
                 }
             }
+        } else if let Some(meant) = suggest::closest(key, SECTIONS).filter(|_| value.is_object()) {
+            told.push(format!(
+                "`{key}` becomes a desired property of that name{}",
+                did_you_mean(Some(meant))
+            ));
         } else if let Some(meant) = suggest::closest(key, OF_DOORS) {
             told.push(format!(
                 "`{key}` is no desired property that doors know{}",
@@ -313,6 +321,16 @@ mod tests {
                 json!({"setings": {"strikeTime": "5s"}}),
                 Some("did you mean `settings`?"),
             ),
+            (
+                json!({"desird": {"floor": 3}}),
+                Some("did you mean `desired`?"),
+            ),
+            (
+                json!({"property": {"desired": {"floor": 3}}}),
+                Some("did you mean `properties`?"),
+            ),
+            (json!({"tag": {"wing": 3}}), Some("did you mean `tags`?")),
+            (json!({"tag": "east"}), None),
             (
                 json!({"settings": {"strikeTime": "5s"}, "floor": 3, "wifi": {"ssid": "x"}}),
                 None,

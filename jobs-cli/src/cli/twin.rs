@@ -150,6 +150,11 @@ fn assignment(text: &str, section: SectionKind) -> Result<(String, Value), Strin
 
 /// A key within its section of the twin: the section's own name before it, as queries and documents spell it, is understood; another's is not.
 fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
+    if let Some(small) = in_small_letters(key) {
+        return Err(format!(
+            "`{key}` has capitals where a twin has none; write {small}"
+        ));
+    }
     let whole = key.strip_prefix("properties.").unwrap_or(key);
     let (first, rest) = match whole.split_once('.') {
         Some((first, rest)) => (first, Some(rest)),
@@ -190,13 +195,37 @@ fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, Str
     })
 }
 
+/// A key whose first word is a section but for capitals, with that word (and `properties` before it) in small letters.
+fn in_small_letters(key: &str) -> Option<String> {
+    let mut words: Vec<String> = key.split('.').map(str::to_owned).collect();
+    let mut first = 0;
+    if words.len() > 1 && words[0].eq_ignore_ascii_case("properties") {
+        words[0] = "properties".to_owned();
+        first = 1;
+    }
+    let sections = ["desired", "reported", "tags"];
+    let section = sections
+        .iter()
+        .find(|section| words[first].eq_ignore_ascii_case(section))?;
+    words[first] = (*section).to_owned();
+    let small = words.join(".");
+    (words.len() > first + 1 && small != key).then_some(small)
+}
+
 fn checked(key: &str, expected: &str) -> Result<String, String> {
     let key = key.trim();
-    match key.split('.').any(str::is_empty) {
-        true => Err(format!(
+    if key.split('.').any(str::is_empty) {
+        return Err(format!(
             "the key is empty or has an empty part; expected {expected}, dots nest"
+        ));
+    }
+    // A hub refuses these in any name; `$version` and `$metadata` of a section it ignores.
+    let is_refused = |letter: char| letter == '$' || letter == ' ' || letter.is_control();
+    match key.chars().find(|letter| is_refused(*letter)) {
+        Some(letter) => Err(format!(
+            "the key has {letter:?}; expected no `$`, no space and no control character, dots nest"
         )),
-        false => Ok(key.to_owned()),
+        None => Ok(key.to_owned()),
     }
 }
 
@@ -246,7 +275,35 @@ mod tests {
             ("properties.tags.wing=east", Err("neither"), Err("neither")),
             // Keys that only begin like a section.
             ("desiredMode=3", Ok("desiredMode"), Ok("desiredMode")),
-            ("Tags.a=3", Ok("Tags.a"), Ok("Tags.a")),
+            ("Desired=3", Ok("Desired"), Ok("Desired")),
+            (
+                "Desired.floor=3",
+                Err("write desired.floor"),
+                Err("write desired.floor"),
+            ),
+            (
+                "Properties.Desired.floor=3",
+                Err("write properties.desired.floor"),
+                Err("write properties.desired.floor"),
+            ),
+            (
+                "properties.DESIRED.Floor=3",
+                Err("write properties.desired.Floor"),
+                Err("write properties.desired.Floor"),
+            ),
+            ("Tags.a=3", Err("write tags.a"), Err("write tags.a")),
+            (
+                "REPORTED.floor=3",
+                Err("write reported.floor"),
+                Err("write reported.floor"),
+            ),
+            ("desired.Desired.a=3", Ok("Desired.a"), Err(desired)),
+            // What a hub refuses, or ignores, in a name.
+            ("$version=3", Err("has '$'"), Err("has '$'")),
+            ("a.$metadata=3", Err("has '$'"), Err("has '$'")),
+            ("a b=3", Err("has ' '"), Err("has ' '")),
+            ("settings. strikeTime=5s", Err("has ' '"), Err("has ' '")),
+            ("a\tb=3", Err("has '\\t'"), Err("has '\\t'")),
             ("a.tags.b=3", Ok("a.tags.b"), Ok("a.tags.b")),
             // What the section holds may have any name.
             ("desired.tags.a=1", Ok("tags.a"), Err(desired)),
