@@ -103,7 +103,9 @@ Examples:
   doorctl jobs retry lock-20261123-220000-x7k2 --at +5m --id second-try
 
 It is the same command, so a door that had carried it out does not act again. A lock that had a named
-end still ends then; one for a length of time lasts from when the door acts. Doors that came there after they had accepted are left out.")]
+end still ends then; one for a length of time lasts from when the door acts. Doors that came there
+after they had accepted are left out. When every door is there nothing is made, and the exit status
+is 0. It is 4 for a job that called no door, which a retry cannot mend, and 2 when all are removed.")]
     Retry(RetryArgs),
     /// Write what a job did at each door, as CSV or JSON: for a record, or a spreadsheet.
     #[command(after_help = "\

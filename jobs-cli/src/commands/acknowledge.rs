@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use doorctl::{ClientError, HubClient};
 use iothub_protocol::DeviceId;
+use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use tokio::time::Instant;
 
@@ -69,15 +70,31 @@ pub(super) async fn of_jobs(
     session: &Session,
 ) -> Result<(), ClientError> {
     for Ended { job, rows } in ended {
-        let patch = job
-            .update_twin
-            .as_ref()
-            .and_then(|patch| patch.desired.values());
-        if let Some(patch) = patch.filter(|patch| !patch.is_empty()) {
-            until_answered(rows, patch, ends, &session.hub).await?;
-        }
+        of_job(job, rows, ends, session).await?;
     }
     Ok(())
+}
+
+/// Like [`of_jobs`], for one whose doors are read once and not waited for.
+pub(super) async fn as_it_stands(
+    job: &JobResponse,
+    rows: &mut [OutcomeRow],
+    session: &Session,
+) -> Result<(), ClientError> {
+    of_job(job, rows, Instant::now(), session).await
+}
+
+async fn of_job(
+    job: &JobResponse,
+    rows: &mut [OutcomeRow],
+    ends: Instant,
+    session: &Session,
+) -> Result<(), ClientError> {
+    let patch = job.update_twin.as_ref();
+    match patch.and_then(|patch| patch.desired.values()) {
+        Some(patch) if !patch.is_empty() => until_answered(rows, patch, ends, &session.hub).await,
+        _ => Ok(()),
+    }
 }
 
 async fn until_answered(

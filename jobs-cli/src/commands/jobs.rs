@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::cli::jobs::JobsCommand;
+use crate::commands::acknowledge;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{OutcomeRow, Tally, Wanted};
@@ -162,7 +163,8 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         Err(error) => return Err(explain_job(session, &id, error).await),
     };
     let wanted = Wanted::of(&job, false);
-    let rows = follow::rows(&session.hub, &id, wanted).await?;
+    let mut rows = follow::rows(&session.hub, &id, wanted).await?;
+    acknowledge::as_it_stands(&job, &mut rows, session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
         let start = start.to_zoned(session.zone.clone());

@@ -3,6 +3,7 @@
 use door_agent::gpio::simulated::SimCommand;
 use serde_json::{Value, json};
 
+use super::azure::words;
 use super::support::Lab;
 
 fn payload(report: &Value) -> &Value {
@@ -128,4 +129,67 @@ fn a_job_is_not_retried_before_its_end_nor_after_what_it_asked_for_has_ended() {
         ]);
     let listed = operator.json(&["jobs", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
+}
+
+/// What is run, how it ends, and what is said; in this order.
+const RETRIES: &[(&str, i32, &str)] = &[
+    (
+        "jobs twin --set settings.strikeTime=xyz east --id wrong --watch",
+        2,
+        "settings.strikeTime is refused",
+    ),
+    ("jobs show wrong", 0, "settings.strikeTime is refused"),
+    (
+        "jobs retry wrong --id again --watch",
+        2,
+        "settings.strikeTime is refused",
+    ),
+    (
+        "twin set east settings.strikeTime=4s",
+        0,
+        "settings.strikeTime is applied",
+    ),
+    // What is desired now is applied: another change came after the job.
+    ("jobs retry wrong", 0, "is changed: nothing to do"),
+    (
+        "jobs twin --set floor=4 absent --id away --watch",
+        3,
+        "the door is offline",
+    ),
+    ("jobs retry away --id away-2", 0, "job away-2 is"),
+    // Of the doors of a job, none is left.
+    (
+        "jobs lock absent --connect-timeout 0 --id gone --watch",
+        2,
+        "1 failed",
+    ),
+    ("devices remove absent --yes", 0, "1 removed"),
+    ("jobs retry gone", 2, "none was secured: nothing to do"),
+    (
+        "jobs lock absent --at +1h --id nobody --where 'tags.a = 1'",
+        1,
+        "knows no door",
+    ),
+    (
+        "jobs lock --where 'tags.a = 1' --at +1h --id nobody",
+        0,
+        "job nobody is",
+    ),
+    ("jobs cancel nobody", 0, "no door will be called"),
+    ("jobs retry nobody", 4, "next: make a new job"),
+];
+
+#[test]
+fn a_retry_has_nothing_to_do_only_when_the_doors_are_where_they_should_be() {
+    let lab = Lab::new();
+    let _east = lab.door("east", &[]);
+    lab.operator.run(&["devices", "add", "absent"]).expect(0);
+    for (line, status, says) in RETRIES {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = lab.operator.run(&words);
+        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
+        let said = told.stdout.contains(says) || told.stderr.contains(says);
+        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+    }
 }

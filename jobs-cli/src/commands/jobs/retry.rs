@@ -17,6 +17,7 @@ use super::create::Plan;
 use super::{explain_job, follow, id, wait};
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
+use crate::commands::acknowledge;
 use crate::commands::confirm::confirm_instant;
 use crate::commands::invoke;
 use crate::exit_status::ExitStatus;
@@ -43,17 +44,26 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .into());
     }
     let wanted = Wanted::of(&job, args.accept_unproven);
-    let rows = follow::rows(&session.hub, &id, wanted).await?;
+    let mut rows = follow::rows(&session.hub, &id, wanted).await?;
     if rows.is_empty() {
         return Err(Failure::new(format!(
             "job {id} is {} and called no door: there is nothing to retry",
             job.status
         ))
-        .next(format!("doorctl jobs show {id}"))
+        .next("make a new job: doorctl jobs lock --help")
         .status(ExitStatus::Refused)
         .into());
     }
-    let doors = left(rows, wanted, session).await?;
+    acknowledge::as_it_stands(&job, &mut rows, session).await?;
+    let doors = left(&mut rows, wanted, session).await?;
+    let any_reached = rows.iter().any(|row| row.progress == Progress::Reached);
+    if doors.is_empty() && !any_reached {
+        session.printer.say(format!(
+            "no door of job {id} is there any more, and none was {}: nothing to do",
+            wanted.reached()
+        ));
+        return Ok(ExitStatus::Incomplete);
+    }
     if doors.is_empty() {
         session.printer.say(format!(
             "every door of job {id} that is still there is {}: nothing to do",
@@ -78,7 +88,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
 
 /// The doors that are not there, by what they report too; of doors that were removed, a warning.
 async fn left(
-    mut rows: Vec<OutcomeRow>,
+    rows: &mut [OutcomeRow],
     wanted: Wanted,
     session: &Session,
 ) -> anyhow::Result<Vec<String>> {
@@ -94,12 +104,13 @@ async fn left(
         let twins: Vec<Twin> = session.hub.query(&query).await?;
         for twin in &twins {
             known.insert(twin.device_id.to_string());
-            // Of a door that did not answer, what it reported once proves nothing.
-            let accepted = rows.iter().any(|row| {
-                row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
-            });
+            // Of a door that did not answer, what it reported once proves nothing; nor does it of a twin that was changed.
+            let accepted = wanted != Wanted::Changed
+                && rows.iter().any(|row| {
+                    row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
+                });
             if accepted {
-                wait::arrive(&mut rows, twin, wanted);
+                wait::arrive(rows, twin, wanted);
             }
         }
     }
@@ -107,7 +118,7 @@ async fn left(
     for row in rows {
         match (row.progress, known.contains(&row.door)) {
             (Progress::Reached, _) => {}
-            (_, true) => doors.push(row.door),
+            (_, true) => doors.push(row.door.clone()),
             (_, false) => session.printer.warn(format!(
                 "{} is left out: the hub knows no such door any more",
                 row.door
