@@ -15,7 +15,7 @@ use crate::commands::confirm::{confirm, confirm_instant};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::time;
+use crate::time::{self, Given};
 
 /// `lock`.
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -121,6 +121,13 @@ impl End {
             }));
         };
         let at = session.at("--until", text).await?;
+        if at.given == Given::Now {
+            return Err(Failure::new(format!(
+                "--until {text:?}: nothing would be done; expected a time to come"
+            ))
+            .next("to end what was asked for before: doorctl relinquish")
+            .into());
+        }
         let now = session.hub.now();
         let length = at.when.timestamp().duration_since(now);
         let end = Self {
