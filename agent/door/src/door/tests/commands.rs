@@ -460,7 +460,7 @@ fn every_command_is_recorded_with_the_status_it_was_answered() {
     );
     for repeated in [false, true] {
         let command = format!(
-            r#"Command {{ method: "lockDoor", command_id: Some(CommandId("job-1")), status: 200, repeated: {repeated} }}"#
+            r#"Command {{ method: "lockDoor", command_id: Some(CommandId("job-1")), reason: None, status: 200, repeated: {repeated} }}"#
         );
         assert!(rig.events.contains(&command), "{:?}", rig.events);
     }
