@@ -17,6 +17,7 @@ mod restart;
 mod retries;
 mod rig;
 mod saved;
+mod secured;
 mod self_test;
 mod strike;
 mod strikes;

@@ -1,0 +1,49 @@
+//! When a door is called secured: locked, closed, and nothing that speaks against either.
+
+use std::collections::BTreeMap;
+
+use crate::contract::{Alarm, DoorState, LockState, Raised, Secured};
+use crate::door::secured;
+
+#[test]
+fn secured_needs_a_lock_a_closed_door_and_no_fault_of_either() {
+    use DoorState::{Closed, Open, Unknown as DoorUnknown};
+    use LockState::{Jammed, Locked, Locking, Unknown as LockUnknown, Unlocked, Unlocking};
+
+    let rows = [
+        (Locked, Closed, None, Secured::Secured),
+        (Locked, Closed, Some(Alarm::Tamper), Secured::Secured),
+        (Locked, Closed, Some(Alarm::SensorFault), Secured::Unknown),
+        (Locked, Closed, Some(Alarm::LockFault), Secured::Unsecured),
+        (Locked, Closed, Some(Alarm::Jammed), Secured::Unsecured),
+        (Locked, Closed, Some(Alarm::LockForced), Secured::Unsecured),
+        (Locked, Open, None, Secured::Unsecured),
+        (Locked, Open, Some(Alarm::SensorFault), Secured::Unsecured),
+        (Locked, DoorUnknown, None, Secured::Unknown),
+        (Locked, DoorUnknown, Some(Alarm::Jammed), Secured::Unknown),
+        (LockUnknown, Closed, None, Secured::Unknown),
+        (LockUnknown, Open, None, Secured::Unsecured),
+        (Unlocked, Closed, None, Secured::Unsecured),
+        (
+            Unlocked,
+            Closed,
+            Some(Alarm::SensorFault),
+            Secured::Unsecured,
+        ),
+        (Unlocked, DoorUnknown, None, Secured::Unsecured),
+        (Locking, Closed, None, Secured::Unsecured),
+        (Unlocking, Closed, None, Secured::Unsecured),
+        (Jammed, Closed, None, Secured::Unsecured),
+    ];
+    for (lock, door, alarm, expected) in rows {
+        let alarms: BTreeMap<_, _> = alarm
+            .map(|alarm| (alarm, Raised { since: None }))
+            .into_iter()
+            .collect();
+        assert_eq!(
+            secured(lock, door, &alarms),
+            expected,
+            "{lock:?} {door:?} {alarm:?}"
+        );
+    }
+}
