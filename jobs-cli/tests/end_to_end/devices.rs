@@ -147,11 +147,7 @@ fn what_exists_is_neither_made_again_nor_half_made() {
     operator
         .run(&["devices", "add", "east", "south", "--tag", &too_long])
         .expect(1)
-        .says(&[
-            "error: cannot add east: ",
-            "wing",
-            "; nothing was changed",
-        ]);
+        .says(&["error: cannot add east: ", "wing", "; nothing was changed"]);
     let left = operator.json(&["devices", "list"]);
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     // The hub makes them, and the answer is lost: whose they are is seen by their keys.
