@@ -1,4 +1,5 @@
-//! Tells the program when it was built: the floor of its clock. `SOURCE_DATE_EPOCH` makes builds reproducible.
+//! Tells the program when it was built: the floor of its clock. `SOURCE_DATE_EPOCH` makes builds
+//! reproducible.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! One door from its configuration to a running agent, and back.
 //!
-//! Build (trust, state, pins), spawn (controller, link), drain (link, controller, storage), in this order: what can be wrong is found before
-//! anything is driven, and the door outlives its link.
+//! Build (trust, state, pins), spawn (controller, link), drain (link, controller, storage), in this
+//! order: what can be wrong is found before anything is driven, and the door outlives its link.
 
 mod snapshot;
 
@@ -80,7 +80,8 @@ pub enum StartError {
 pub struct Agent;
 
 impl Agent {
-    /// Starts one door: when this returns its pins are safe, its state is loaded and its link is on the way up.
+    /// Starts one door: when this returns its pins are safe, its state is loaded and its link is on
+    /// the way up.
     ///
     /// # Errors
     /// When the configuration cannot work, or state, trust or board cannot be had.
@@ -226,7 +227,8 @@ impl RunningAgent {
         self.snapshots.clone()
     }
 
-    /// Waits until door, link or disk have changed since this was last asked, or the controller has ended by itself: then the process has to end.
+    /// Waits until door, link or disk have changed since this was last asked, or the controller has
+    /// ended by itself: then the process has to end.
     pub async fn changed(&mut self) -> Change {
         let Snapshots {
             controller,
@@ -258,8 +260,9 @@ impl RunningAgent {
         self.cloud.set_plugged(true);
     }
 
-    /// Uses other settings of the hub, and its CA certificates as they are now; when anything is different the link connects anew, and the
-    /// door notices nothing. The device must be the same. Tells whether anything was different.
+    /// Uses other settings of the hub, and its CA certificates as they are now; when anything is
+    /// different the link connects anew, and the door notices nothing. The device must be the
+    /// same. Tells whether anything was different.
     ///
     /// # Errors
     /// When nothing could be trusted; then the link stays as it is.

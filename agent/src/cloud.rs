@@ -1,7 +1,9 @@
-//! The link to the hub: one task drives the connection, one publishes, and each method call is answered by a task of its own.
+//! The link to the hub: one task drives the connection, one publishes, and each method call is
+//! answered by a task of its own.
 //!
-//! Nothing here moves the door: method calls go to the controller's handle, and everything the door does reaches the hub through its snapshot
-//! and the event log. A hub that is away, full or wrong costs the door nothing.
+//! Nothing here moves the door: method calls go to the controller's handle, and everything the door
+//! does reaches the hub through its snapshot and the event log. A hub that is away, full or wrong
+//! costs the door nothing.
 
 mod connect;
 mod driver;
@@ -41,7 +43,8 @@ use publisher::{Parts, Publisher};
 pub use reach::reach;
 use twin::Desired;
 
-/// Messages on their way from the driver to the publisher: acknowledgements of a full window, a twin, and a burst of notifications fit.
+/// Messages on their way from the driver to the publisher: acknowledgements of a full window, a
+/// twin, and a burst of notifications fit.
 const TO_PUBLISHER: usize = 256;
 /// How long the link may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -204,8 +207,8 @@ impl Cloud {
         self.plugged.send_replace(plugged);
     }
 
-    /// Uses other settings from the next connection on, which is made at once, or as soon as no method is in flight. False when they are
-    /// the same.
+    /// Uses other settings from the next connection on, which is made at once, or as soon as no
+    /// method is in flight. False when they are the same.
     pub(crate) fn set_settings(&self, settings: LinkSettings) -> bool {
         self.settings.send_if_modified(|present| {
             let same_trust = match (&present.tls, &settings.tls) {

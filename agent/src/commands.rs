@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Something that was asked for could not be printed.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Prints what a command is asked for. It ends nothing when that fails, but [`ended`] makes it an error; a reader that has gone, as behind
-/// `| head -1`, has what it wants.
+/// Prints what a command is asked for. It ends nothing when that fails, but [`ended`] makes it an
+/// error; a reader that has gone, as behind `| head -1`, has what it wants.
 fn print(text: impl Display) {
     match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -93,13 +93,15 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     ended(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Where the state of a running agent with this configuration may be: where the configuration says, or where a service has it.
+/// Where the state of a running agent with this configuration may be: where the configuration says,
+/// or where a service has it.
 fn state_directories(config: &Path) -> anyhow::Result<[PathBuf; 2]> {
     let configured = AgentConfig::load_state_directory(config)?;
     Ok([configured, AgentConfig::service_state(config)])
 }
 
-/// Asks the agent behind one of `directories`; the error is of the first, and names what else was tried.
+/// Asks the agent behind one of `directories`; the error is of the first, and names what else was
+/// tried.
 fn ask_running<T>(
     directories: &[PathBuf; 2],
     ask: impl Fn(&Path) -> std::io::Result<T>,

@@ -1,7 +1,9 @@
-//! The agent's configuration: read in layers, judged whole, and turned into types before anything is bound or driven.
+//! The agent's configuration: read in layers, judged whole, and turned into types before anything
+//! is bound or driven.
 //!
-//! `/etc/door-agent/<name>.toml`, drop-ins in `<name>.toml.d/`, then the environment (`DOOR_AGENT__HUB__MQTT_PORT=8884`). Paths in a file are
-//! relative to the main file's directory. Whoever links the agent as a library may build an [`AgentConfig`] without any file.
+//! `/etc/door-agent/<name>.toml`, drop-ins in `<name>.toml.d/`, then the environment
+//! (`DOOR_AGENT__HUB__MQTT_PORT=8884`). Paths in a file are relative to the main file's directory.
+//! Whoever links the agent as a library may build an [`AgentConfig`] without any file.
 
 mod connection;
 mod error;
@@ -52,7 +54,8 @@ pub struct AgentConfig {
     pub log_level: LevelFilter,
     /// Where to ask for a reboot of the machine; see [`crate::reboot`]. Without it there is none.
     pub reboot_directory: Option<PathBuf>,
-    /// What its files say that is not allowed, though version 0.1 took it, and what is used in its place.
+    /// What its files say that is not allowed, though version 0.1 took it, and what is used in its
+    /// place.
     pub problems: Vec<String>,
     /// Why there can be no hub; then `hub` names the door and nothing else.
     pub hub_away: Option<String>,
@@ -150,8 +153,9 @@ impl AgentConfig {
         Self::load_by(path, Rules::Strict)
     }
 
-    /// Reads the same for a door that is to run now: what version 0.1 took is taken, as near to it as is allowed, and told in `problems`; what
-    /// only the hub needs keeps no door from its buttons and is told in `hub_away`.
+    /// Reads the same for a door that is to run now: what version 0.1 took is taken, as near to it
+    /// as is allowed, and told in `problems`; what only the hub needs keeps no door from its
+    /// buttons and is told in `hub_away`.
     ///
     /// # Errors
     /// The first thing that the door itself cannot be without.
@@ -187,7 +191,8 @@ impl AgentConfig {
         Ok(config)
     }
 
-    /// What the service manager has made for us is where we may write; see `StateDirectory=` in systemd.exec(5).
+    /// What the service manager has made for us is where we may write; see `StateDirectory=` in
+    /// systemd.exec(5).
     fn follow_service(&mut self) {
         if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
             self.state.directory = PathBuf::from(directory);
@@ -201,8 +206,9 @@ impl AgentConfig {
         Ok(config)
     }
 
-    /// Reads `path` as the service of this door does at its next start, by somebody outside of it: the connection string is the one that the unit
-    /// hands over, `NAME.connection-string` beside the file, and, if there is none, the one that the file names.
+    /// Reads `path` as the service of this door does at its next start, by somebody outside of it:
+    /// the connection string is the one that the unit hands over, `NAME.connection-string`
+    /// beside the file, and, if there is none, the one that the file names.
     ///
     /// # Errors
     /// The first thing that would keep that start from succeeding.
@@ -218,7 +224,8 @@ impl AgentConfig {
         Self::judge(path, &mut layers, connection, None)
     }
 
-    /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does not keep anyone from de-energising it.
+    /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does
+    /// not keep anyone from de-energising it.
     ///
     /// # Errors
     /// The first thing that is wrong with that table, or a file that is not TOML at all.
@@ -238,7 +245,8 @@ impl AgentConfig {
         }
     }
 
-    /// Reads `[board]`, `[strike]` and `[door]` alone, and checks that they fit together: for whoever tries the wiring before there is a key.
+    /// Reads `[board]`, `[strike]` and `[door]` alone, and checks that they fit together: for
+    /// whoever tries the wiring before there is a key.
     ///
     /// # Errors
     /// The first thing that is wrong with those tables, or a file that is not TOML at all.
@@ -252,7 +260,8 @@ impl AgentConfig {
         Ok((board, strike))
     }
 
-    /// Reads `[state] directory` alone: whoever looks at a running agent need not be able to read its key.
+    /// Reads `[state] directory` alone: whoever looks at a running agent need not be able to read
+    /// its key.
     ///
     /// # Errors
     /// The first thing that is wrong with that table, or a file that is not TOML at all.
@@ -282,7 +291,8 @@ impl AgentConfig {
         Self::judge(path, &mut layers, connection, credentials_directory)
     }
 
-    /// Reads `text` as the configuration in the file `path`, with `variables` over it; the connection string is given.
+    /// Reads `text` as the configuration in the file `path`, with `variables` over it; the
+    /// connection string is given.
     pub(crate) fn read_text(
         path: &Path,
         text: &str,

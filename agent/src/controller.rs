@@ -1,9 +1,10 @@
 //! The controller: one task owns the door and its board.
 //!
-//! It waits for an edge, a method call, word from the disk, a deadline or the end, hands what happened to the pure [`Door`], and carries out the
-//! actions in their order, the strike first. It never waits for network or disk. The outputs are a level: it is set again every few seconds, and
-//! the inputs are read at least once a second, so that a board that gives no interrupts still works. When the task ends, by a panic too, the
-//! strike is de-energised.
+//! It waits for an edge, a method call, word from the disk, a deadline or the end, hands what
+//! happened to the pure [`Door`], and carries out the actions in their order, the strike first. It
+//! never waits for network or disk. The outputs are a level: it is set again every few seconds, and
+//! the inputs are read at least once a second, so that a board that gives no interrupts still
+//! works. When the task ends, by a panic too, the strike is de-energised.
 
 mod clock;
 mod task;
@@ -30,7 +31,8 @@ use crate::gpio::{Levels, OpenBoard, levels};
 use crate::storage::DoorStorage;
 use task::Task;
 
-/// Calls that may wait for the controller: it takes each in well under a millisecond, so that more are a flood. When it is full the caller waits.
+/// Calls that may wait for the controller: it takes each in well under a millisecond, so that more
+/// are a flood. When it is full the caller waits.
 const MAX_CALLS: usize = 16;
 /// What a call may take beyond the times that the door itself allows it.
 const GRACE: Duration = Duration::from_secs(8);
@@ -104,7 +106,8 @@ pub struct Snapshot {
 
 /// Reads the inputs, drives what they call for, and keeps doing so.
 ///
-/// The first reading is done when this returns: the pins are safe and the snapshot is real. A panic of the task must end the process.
+/// The first reading is done when this returns: the pins are safe and the snapshot is real. A panic
+/// of the task must end the process.
 #[must_use]
 pub fn spawn(parts: ControllerParts) -> (ControllerHandle, JoinHandle<()>) {
     let (calls, incoming) = mpsc::channel(MAX_CALLS);
@@ -120,7 +123,8 @@ pub fn spawn(parts: ControllerParts) -> (ControllerHandle, JoinHandle<()>) {
 }
 
 impl ControllerHandle {
-    /// Calls a method and waits for its answer, which always comes: 500 `noAnswer` at the latest after bond time and a few seconds.
+    /// Calls a method and waits for its answer, which always comes: 500 `noAnswer` at the latest
+    /// after bond time and a few seconds.
     pub async fn invoke(&self, method: &str, payload: &[u8]) -> MethodReply {
         let command = match Command::parse(method, payload) {
             Ok(command) => command,

@@ -1,9 +1,11 @@
 //! The event log: every event of a door, on disk until the hub has acknowledged it.
 //!
-//! Owned by the storage thread; nobody else touches the files. Records are numbered twice: by *position*, which counts since the log began and
-//! orders sending, and by *sequence*, which starts at 1 with each boot id and has no gaps; `<boot id>-<sequence>` is the message id the hub
-//! sees. The log is bounded by bytes: when it is full the less important records go first (`thin`), and a record explains each hole. A tail torn
-//! by a power cut is cut off; a file damaged elsewhere is kept aside and reported.
+//! Owned by the storage thread; nobody else touches the files. Records are numbered twice: by
+//! *position*, which counts since the log began and orders sending, and by *sequence*, which starts
+//! at 1 with each boot id and has no gaps; `<boot id>-<sequence>` is the message id the hub
+//! sees. The log is bounded by bytes: when it is full the less important records go first (`thin`),
+//! and a record explains each hole. A tail torn by a power cut is cut off; a file damaged elsewhere
+//! is kept aside and reported.
 
 mod ledger;
 mod loss;
@@ -25,7 +27,8 @@ use loss::Losses;
 use segment::{Header, Segment, Stored};
 use thin::{Draft, Thinned};
 
-/// How many segments the byte bound is divided into: what is rewritten, or lost, at once when the log is full.
+/// How many segments the byte bound is divided into: what is rewritten, or lost, at once when the
+/// log is full.
 const SEGMENTS: u64 = 8;
 /// Kind of the record that tells of lost ones.
 const EVENTS_LOST: &str = "eventsLost";
@@ -90,10 +93,12 @@ impl EventLog {
         self.unacknowledged - 1
     }
 
-    /// Appends a record and tells its sequence number; it is on disk for certain only after [`EventLog::sync`].
+    /// Appends a record and tells its sequence number; it is on disk for certain only after
+    /// [`EventLog::sync`].
     ///
     /// # Errors
-    /// When it cannot be written: then it counts as lost, and the next record that can be written tells so.
+    /// When it cannot be written: then it counts as lost, and the next record that can be written
+    /// tells so.
     pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
         let kind = entry.kind.clone();
         let result = self.try_append(entry);
@@ -146,7 +151,8 @@ impl EventLog {
         self.segments.back().map_or(Ok(()), Segment::sync)
     }
 
-    /// Up to `limit` records after `position`, oldest first. One that cannot be read any more is left out and counts as lost.
+    /// Up to `limit` records after `position`, oldest first. One that cannot be read any more is
+    /// left out and counts as lost.
     pub(crate) fn read_after(&mut self, position: u64, limit: usize) -> Vec<LogRecord> {
         let from = (position + 1).max(self.unacknowledged);
         let mut records = Vec::new();
@@ -182,7 +188,8 @@ impl EventLog {
 
     /// Removes everything up to and including `position`.
     ///
-    /// The new position is not fsynced: after a power cut some records are sent again, under the message id they had.
+    /// The new position is not fsynced: after a power cut some records are sent again, under the
+    /// message id they had.
     pub(crate) fn acknowledge(&mut self, position: u64) -> io::Result<()> {
         if position < self.unacknowledged {
             return Ok(());
@@ -236,8 +243,8 @@ impl EventLog {
         self.ledger.write(&self.directory, synced)
     }
 
-    /// Thins the log while it is over its bound, drops its oldest segment when that does not help, and starts a new one when there is none to
-    /// write to or it is full.
+    /// Thins the log while it is over its bound, drops its oldest segment when that does not help,
+    /// and starts a new one when there is none to write to or it is full.
     fn make_room(&mut self) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
         while self.segments.len() > 1
@@ -255,7 +262,8 @@ impl EventLog {
             self.losses
                 .add_dropped(&(from..end), records, &self.segments);
             self.unacknowledged = self.unacknowledged.max(end);
-            // Noted first, so that nothing is counted twice; a full disk may have room for it only afterwards.
+            // Noted first, so that nothing is counted twice; a full disk may have room for it only
+            // afterwards.
             let noted = self.note(true);
             self.remove_oldest()?;
             noted.or_else(|_| self.note(true))?;
@@ -271,7 +279,8 @@ impl EventLog {
         Ok(())
     }
 
-    /// Rewrites the oldest segment that still has something less important than the rest; false when there is none.
+    /// Rewrites the oldest segment that still has something less important than the rest; false
+    /// when there is none.
     fn thin_one(&mut self) -> bool {
         let closed = self.segments.len() - 1;
         for level in [Thinned::Minor, Thinned::Everything] {
@@ -282,7 +291,8 @@ impl EventLog {
             let Some((index, _)) = found else {
                 continue;
             };
-            // Whatever comes of it, it is not tried again: a disk that is full gets room by dropping segments.
+            // Whatever comes of it, it is not tried again: a disk that is full gets room by
+            // dropping segments.
             self.segments[index].thinned = level;
             if let Err(error) = self.thin(index, level) {
                 let path = self.segments[index].path.display();
@@ -293,7 +303,8 @@ impl EventLog {
         false
     }
 
-    /// Rewrites a segment, together with the one before it when that is small, unless it would not become smaller.
+    /// Rewrites a segment, together with the one before it when that is small, unless it would not
+    /// become smaller.
     fn thin(&mut self, index: usize, level: Thinned) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
         let joins = |before: &Segment| {
@@ -356,7 +367,8 @@ impl EventLog {
             told: self.told,
         };
         let segment = match Segment::create(&path, first, header.clone()) {
-            // Left there because it could not be read: it is in the way, and must not be overwritten.
+            // Left there because it could not be read: it is in the way, and must not be
+            // overwritten.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let reason = "a new file of this name is needed".to_owned();
                 self.damages.push(set_aside(&path, reason));

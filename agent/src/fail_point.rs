@@ -1,7 +1,9 @@
-//! Places at which a test ends the process as a power cut would: between deciding, driving, writing and sending.
+//! Places at which a test ends the process as a power cut would: between deciding, driving, writing
+//! and sending.
 //!
-//! Only builds with debug assertions look: `DOOR_AGENT_FAIL_POINT` names the place, and the process aborts there as soon as the file that
-//! `DOOR_AGENT_FAIL_ARMED` names exists. In every other build [`reach`] does nothing.
+//! Only builds with debug assertions look: `DOOR_AGENT_FAIL_POINT` names the place, and the process
+//! aborts there as soon as the file that `DOOR_AGENT_FAIL_ARMED` names exists. In every other build
+//! [`reach`] does nothing.
 
 /// Every place, in about the order in which a command meets them.
 pub const ALL: &[&str] = &[

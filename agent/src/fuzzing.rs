@@ -1,4 +1,5 @@
-//! What the fuzz targets need of the agent's insides: no part of its interface, hidden from its documentation, free to change.
+//! What the fuzz targets need of the agent's insides: no part of its interface, hidden from its
+//! documentation, free to change.
 
 use std::path::Path;
 

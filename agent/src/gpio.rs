@@ -1,7 +1,7 @@
 //! The board: electrical words end here. Above it there are logical levels only.
 //!
-//! A [`Board`] reads and drives when the controller tells it to; an edge only pokes the [`Wake`]. Whatever happens, the safe level is
-//! *de-energised*.
+//! A [`Board`] reads and drives when the controller tells it to; an edge only pokes the [`Wake`].
+//! Whatever happens, the safe level is *de-energised*.
 
 pub mod config;
 #[cfg(target_os = "linux")]
@@ -78,7 +78,8 @@ pub trait Board: Send {
 
 /// A board whose wires can be looked at one by one: for whoever has just put them there.
 pub trait WiredBoard: Board {
-    /// Every pin that can be seen now, in the same order each time: the inputs, and whatever else the board has.
+    /// Every pin that can be seen now, in the same order each time: the inputs, and whatever else
+    /// the board has.
     fn pins(&self) -> Vec<PinLevel>;
 }
 
@@ -253,7 +254,8 @@ pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError
     }
 }
 
-/// De-energises the outputs of a board that no agent has, but for the pins `except`: for `ExecStopPost`, after a kill that let nothing run.
+/// De-energises the outputs of a board that no agent has, but for the pins `except`: for
+/// `ExecStopPost`, after a kill that let nothing run.
 ///
 /// # Errors
 /// As [`open`]; an agent that still has the pins is one.
@@ -270,8 +272,9 @@ pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<()
     }
 }
 
-/// De-energises what agents of this machine that were killed drove and nobody has since, whatever their configurations say by now. Gives the BCM
-/// numbers of the pins that are de-energised, none on a machine without a board, and what kept it from another one.
+/// De-energises what agents of this machine that were killed drove and nobody has since, whatever
+/// their configurations say by now. Gives the BCM numbers of the pins that are de-energised, none
+/// on a machine without a board, and what kept it from another one.
 pub fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     #[cfg(target_os = "linux")]
     return raspberry_pi::de_energise_left_behind();

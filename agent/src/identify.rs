@@ -1,7 +1,8 @@
 //! Which door on which machine this is: the method `identify`.
 //!
-//! It moves and lights nothing. What it answers stands on the label of the board, and a line in the journal and an event name the moment, so that an
-//! installer at the machine and an operator at the hub can tell that they mean the same one.
+//! It moves and lights nothing. What it answers stands on the label of the board, and a line in the
+//! journal and an event name the moment, so that an installer at the machine and an operator at the
+//! hub can tell that they mean the same one.
 
 use std::fs;
 use std::io::Read;

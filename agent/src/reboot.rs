@@ -1,9 +1,10 @@
 //! Rebooting the machine, which the agent cannot do itself: its sandbox allows nothing of the kind.
 //!
-//! The method is answered first (202), then the agent drains, which leaves the door de-energised and everything on disk, and only then a
-//! request is written into a folder that nobody else may write to. A root unit (`systemd/door-agent-reboot.path`) sees it, has
-//! [`take_request`] judge whether it is of this boot and fresh, and reboots. When nobody sees it, the service manager starts the agent again and
-//! the door works on.
+//! The method is answered first (202), then the agent drains, which leaves the door de-energised
+//! and everything on disk, and only then a request is written into a folder that nobody else may
+//! write to. A root unit (`systemd/door-agent-reboot.path`) sees it, has [`take_request`] judge
+//! whether it is of this boot and fresh, and reboots. When nobody sees it, the service manager
+//! starts the agent again and the door works on.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -109,7 +110,8 @@ impl Wanted {
     }
 }
 
-/// Takes the request in `path` away and judges it; for the root unit, which reboots when this is `Ok`.
+/// Takes the request in `path` away and judges it; for the root unit, which reboots when this is
+/// `Ok`.
 ///
 /// # Errors
 /// When it must not be followed. The file is gone all the same, as far as it could be removed.
@@ -155,7 +157,8 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
     Ok(request)
 }
 
-/// Answers the method `reboot` and tells the agent when one was accepted; clones are of the same machine.
+/// Answers the method `reboot` and tells the agent when one was accepted; clones are of the same
+/// machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     inner: Arc<Inner>,

@@ -1,7 +1,8 @@
 //! Whether a restart of a running agent would move its lock.
 //!
-//! An agent that ends takes all power off its strike, and the next one drives it again a moment later. The lock keeps still when what is wanted
-//! of the door, now and by what will be restored, is where the strike is without power. `door-agent restart` and the package's upgrade go by it.
+//! An agent that ends takes all power off its strike, and the next one drives it again a moment
+//! later. The lock keeps still when what is wanted of the door, now and by what will be restored,
+//! is where the strike is without power. `door-agent restart` and the package's upgrade go by it.
 
 use std::fmt;
 
@@ -91,7 +92,8 @@ impl Standing {
         Self::deserialize(status).ok()
     }
 
-    /// Judges a restart into `next`: what the lock stays, or the first reason for which it might move.
+    /// Judges a restart into `next`: what the lock stays, or the first reason for which it might
+    /// move.
     ///
     /// # Errors
     /// That reason.

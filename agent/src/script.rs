@@ -9,8 +9,9 @@
 //! condition = KEY ( "=" | "!=" ) VALUE { "|" VALUE }
 //! ```
 //!
-//! One statement follows the other; `at` waits until so much time has passed since the start. What is expected must be seen at once, `within` a
-//! time, or at every look `for` a time. A script is read whole before anything is done. It is carried out by `door-agent sim script`, beside a
+//! One statement follows the other; `at` waits until so much time has passed since the start. What
+//! is expected must be seen at once, `within` a time, or at every look `for` a time. A script is
+//! read whole before anything is done. It is carried out by `door-agent sim script`, beside a
 //! running agent.
 
 mod condition;

@@ -1,7 +1,9 @@
-//! `door-agent selftest`: guides an installer through the wiring of a door, wire by wire, and finds what is wired or configured the wrong way.
+//! `door-agent selftest`: guides an installer through the wiring of a door, wire by wire, and finds
+//! what is wired or configured the wrong way.
 //!
-//! It holds the pins itself, so no agent runs meanwhile. The strike moves only after typed consent, and is de-energised however this ends. It knows
-//! neither hub nor state; what it finds is a [`Summary`]. On a simulated board an answer may be an action of `door-agent sim`.
+//! It holds the pins itself, so no agent runs meanwhile. The strike moves only after typed consent,
+//! and is de-energised however this ends. It knows neither hub nor state; what it finds is a
+//! [`Summary`]. On a simulated board an answer may be an action of `door-agent sim`.
 
 mod person;
 mod strike;

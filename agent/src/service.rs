@@ -1,8 +1,9 @@
 //! The agent as a service: logging, readiness, the watchdog and the signals that end it.
 //!
-//! Under systemd the log goes to the journal with structured fields and the state of the service to the manager; elsewhere the log goes to
-//! stderr and the rest is silent. A thread of its own writes the log: a journal that hangs, or a terminal that is scrolled back, keeps nobody
-//! at the door waiting.
+//! Under systemd the log goes to the journal with structured fields and the state of the service to
+//! the manager; elsewhere the log goes to stderr and the rest is silent. A thread of its own writes
+//! the log: a journal that hangs, or a terminal that is scrolled back, keeps nobody at the door
+//! waiting.
 
 mod log_queue;
 
@@ -42,7 +43,8 @@ pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes what has been logged, if journal or stderr take it within a moment; for the end of the program.
+/// Writes what has been logged, if journal or stderr take it within a moment; for the end of the
+/// program.
 pub fn finish_logging() {
     log::logger().flush();
 }
@@ -62,12 +64,14 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog. Called from the loop that owns the door, so that a door that hangs is restarted.
+/// Feeds the watchdog. Called from the loop that owns the door, so that a door that hangs is
+/// restarted.
 pub fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] has to be called: half of what the unit file allows. `None` without a watchdog.
+/// How often [`alive`] has to be called: half of what the unit file allows. `None` without a
+/// watchdog.
 #[must_use]
 pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)

@@ -1,6 +1,7 @@
 //! What `door-agent status` shows: a running agent answers on a Unix socket in its state directory.
 //!
-//! One connection, one JSON text with a [`Status`], no request: whoever may open the directory may read the state and nothing else.
+//! One connection, one JSON text with a [`Status`], no request: whoever may open the directory may
+//! read the state and nothing else.
 
 use std::fs;
 use std::io;
@@ -16,7 +17,8 @@ use tokio::time::timeout;
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
-/// Where the socket is when the state directory takes none, as on a read-only disk or when its path is too long. Made by tmpfiles.d.
+/// Where the socket is when the state directory takes none, as on a read-only disk or when its path
+/// is too long. Made by tmpfiles.d.
 const FALLBACK: &str = "/run/door-agent";
 /// How long either side waits for the other.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
@@ -40,8 +42,9 @@ pub struct StatusSocket {
 }
 
 impl StatusSocket {
-    /// Binds the socket: in the state directory, or in the runtime directory that all agents share when that takes none. The state directory's
-    /// lock is held by now, so a socket file that is there is a dead agent's.
+    /// Binds the socket: in the state directory, or in the runtime directory that all agents share
+    /// when that takes none. The state directory's lock is held by now, so a socket file that
+    /// is there is a dead agent's.
     ///
     /// # Errors
     /// When the socket can be made in neither; the error is of the state directory.
@@ -118,7 +121,8 @@ async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Where the socket of an agent may be. In the shared directory its name is made of the path of the state, which is one agent's.
+/// Where the socket of an agent may be. In the shared directory its name is made of the path of the
+/// state, which is one agent's.
 fn places(state_directory: &Path, shared: &Path) -> [PathBuf; 2] {
     let whole = fs::canonicalize(state_directory);
     let whole = whole.unwrap_or_else(|_| state_directory.to_path_buf());

@@ -1,10 +1,12 @@
 //! Everything the agent keeps on disk, written by one thread for any number of doors.
 //!
-//! A door's directory holds its state file (two generations, see `state_file`) and its event log, and is locked as long as it is open. A disk
-//! that is full, takes no writes or gives nonsense does not keep a door from working: what is damaged is kept aside, what cannot be written is
+//! A door's directory holds its state file (two generations, see `state_file`) and its event log,
+//! and is locked as long as it is open. A disk that is full, takes no writes or gives nonsense does
+//! not keep a door from working: what is damaged is kept aside, what cannot be written is
 //! tried again, and [`DiskStatus`] tells. The controller hands work over without
-//! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound and beyond it count as lost. Nothing here knows
-//! what the saved state means; it is kept as the JSON text that the caller's type gives.
+//! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound
+//! and beyond it count as lost. Nothing here knows what the saved state means; it is kept as the
+//! JSON text that the caller's type gives.
 
 mod disk;
 mod event_line;
@@ -130,7 +132,8 @@ pub struct Restored {
     pub doubt: Option<String>,
     /// Where the door is.
     pub place: Place,
-    /// The wall time last saved while it could be trusted, in seconds since 1970: a reading before it that cannot be trusted is wrong.
+    /// The wall time last saved while it could be trusted, in seconds since 1970: a reading before
+    /// it that cannot be trusted is wrong.
     pub clock_floor_unix_s: u64,
     /// How this start relates to the one before.
     pub start_reason: StartReason,
@@ -306,7 +309,8 @@ impl Storage {
         Ok((storage, restored))
     }
 
-    /// Ends the thread once it has written what was handed to it before; what comes later is refused. Doors still open are synced and closed.
+    /// Ends the thread once it has written what was handed to it before; what comes later is
+    /// refused. Doors still open are synced and closed.
     pub fn shutdown(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
@@ -321,7 +325,8 @@ pub struct DoorStorage {
 }
 
 impl DoorStorage {
-    /// Saves the door's state. Never waits: `done` is called on the storage thread when the state, or a newer one, survives a power cut.
+    /// Saves the door's state. Never waits: `done` is called on the storage thread when the state,
+    /// or a newer one, survives a power cut.
     ///
     /// `done` must not block; let it poke a channel.
     pub fn save_door(
@@ -362,12 +367,14 @@ impl DoorStorage {
         });
     }
 
-    /// Appends to the event log. Never waits; what the disk cannot take counts as lost, and the log tells so.
+    /// Appends to the event log. Never waits; what the disk cannot take counts as lost, and the log
+    /// tells so.
     pub fn append(&self, record: EventRecord) {
         self.post(|mailbox| mailbox.push_record(record));
     }
 
-    /// Waits until the records appended so far are in the log, and on disk if one of them is urgent; or until it is known that they cannot be.
+    /// Waits until the records appended so far are in the log, and on disk if one of them is
+    /// urgent; or until it is known that they cannot be.
     pub fn written(&self) -> impl Future<Output = ()> + Send + 'static {
         let (reply, written) = oneshot::channel();
         self.post(|mailbox| mailbox.writes.push(reply));
@@ -426,7 +433,8 @@ impl DoorStorage {
         self.post(|mailbox| mailbox.acknowledged = mailbox.acknowledged.max(Some(position)));
     }
 
-    /// Writes what is waiting, syncs, and gives the directory free. What is posted afterwards is refused.
+    /// Writes what is waiting, syncs, and gives the directory free. What is posted afterwards is
+    /// refused.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         self.post(|mailbox| mailbox.closes.push(reply));
@@ -479,8 +487,8 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends. The directory itself is locked, not a file in
-/// it: that needs no write.
+/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends. The
+/// directory itself is locked, not a file in it: that needs no write.
 fn lock_directory(path: &Path) -> Result<File, StorageError> {
     let directory = File::open(path).map_err(failed("open", path))?;
     match FileExt::try_lock(&directory) {

@@ -1,9 +1,11 @@
-//! TLS towards the hub: rustls with ring, the system's roots plus the configured CA, and a clock that cannot be absurd.
+//! TLS towards the hub: rustls with ring, the system's roots plus the configured CA, and a clock
+//! that cannot be absurd.
 //!
-//! A Pi has no battery clock and may come up years in the past, where every certificate is "not valid yet". Certificates are therefore judged
-//! at the latest of: the system's time, the time last saved, the date this program was built. Once the system's time can be trusted the saved
-//! one no longer counts: it may itself have been saved while a clock was years ahead. One configuration serves every agent of a
-//! process that trusts the same CA.
+//! A Pi has no battery clock and may come up years in the past, where every certificate is "not
+//! valid yet". Certificates are therefore judged at the latest of: the system's time, the time last
+//! saved, the date this program was built. Once the system's time can be trusted the saved
+//! one no longer counts: it may itself have been saved while a clock was years ahead. One
+//! configuration serves every agent of a process that trusts the same CA.
 
 use std::collections::HashMap;
 use std::fs;
@@ -130,7 +132,8 @@ pub struct TlsCache {
     clock: FlooredClock,
     /// The system's roots, loaded when first needed.
     system_roots: OnceLock<RootCertStore>,
-    /// By content of the files, so that a replaced file is noticed and equal files are shared. Locked for the length of a look-up.
+    /// By content of the files, so that a replaced file is noticed and equal files are shared.
+    /// Locked for the length of a look-up.
     configs: Mutex<HashMap<Read, Arc<ClientConfig>>>,
 }
 
@@ -141,10 +144,12 @@ impl TlsCache {
         &self.clock
     }
 
-    /// The configuration that trusts the system's roots and `ca_file`, and shows a certificate if there is one.
+    /// The configuration that trusts the system's roots and `ca_file`, and shows a certificate if
+    /// there is one.
     ///
     /// # Errors
-    /// When a file cannot be read or does not hold what it should, or nothing at all would be trusted.
+    /// When a file cannot be read or does not hold what it should, or nothing at all would be
+    /// trusted.
     pub fn client_config(
         &self,
         ca_file: Option<&Path>,

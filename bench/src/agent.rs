@@ -1,7 +1,9 @@
-//! The agent side by side with a device of Azure's Python SDK: start to connected, resident memory, idle wake-ups, and how long it takes
-//! from a call of a method over REST until the pin is driven (the SDK's device has none: until its handler runs).
+//! The agent side by side with a device of Azure's Python SDK: start to connected, resident memory,
+//! idle wake-ups, and how long it takes from a call of a method over REST until the pin is driven
+//! (the SDK's device has none: until its handler runs).
 //!
-//! Starts alternate between the two. The SDK knows port 8883 alone, so this runs in a network namespace of its own: see `bench/agent`.
+//! Starts alternate between the two. The SDK knows port 8883 alone, so this runs in a network
+//! namespace of its own: see `bench/agent`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,7 +36,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What a call follows: the door's bolt is back, and the hub has stored what was said about it. Both sides find everything at rest.
+/// What a call follows: the door's bolt is back, and the hub has stored what was said about it.
+/// Both sides find everything at rest.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A device of the SDK.
@@ -262,7 +265,8 @@ impl Device {
     }
 }
 
-/// Times from calls of `lockDoor` to the moment at which the strike is driven: an agent in this process, whose simulated pins a thread watches.
+/// Times from calls of `lockDoor` to the moment at which the strike is driven: an agent in this
+/// process, whose simulated pins a thread watches.
 async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Vec<Duration>> {
     let name = "pin";
     let connection = hub.add_device(name).await?;
@@ -270,7 +274,8 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
     link.ca_file = Some(hub.certificate.ca.clone());
     link.mqtt_port = hub.endpoint.address.port();
     let mut config = AgentConfig::simulated(link, scratch.join(name));
-    // A quick lock, so that many calls fit in a short time; what is timed is over before the bolt moves.
+    // A quick lock, so that many calls fit in a short time; what is timed is over before the bolt
+    // moves.
     config.door.settle_time = Duration::from_millis(5);
     config.board.bolt_travel = Duration::from_millis(50);
     // Nor does its motor have to rest.

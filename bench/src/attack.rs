@@ -1,7 +1,9 @@
-//! A hostile peer: one address that opens connections by the ten thousand, in every way that costs a server more than it costs the peer.
+//! A hostile peer: one address that opens connections by the ten thousand, in every way that costs
+//! a server more than it costs the peer.
 //!
-//! It runs as a child process of its own, so that its descriptors and its processor time are not the fleet's. It dials from another address of
-//! the loopback device than the fleet does: limits that a server sets for each address meet it alone, as they would outside.
+//! It runs as a child process of its own, so that its descriptors and its processor time are not
+//! the fleet's. It dials from another address of the loopback device than the fleet does: limits
+//! that a server sets for each address meet it alone, as they would outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -39,15 +41,16 @@ const SLOW: usize = 500;
 /// Sockets at once that speak TLS and announce a packet of 256 MiB.
 const GIANT: usize = 500;
 
-/// How many silent sockets are opened in a row, and how many of those that speak TLS. A handshake costs the attacker as much as the hub: more
-/// of them would measure the processor that both share.
+/// How many silent sockets are opened in a row, and how many of those that speak TLS. A handshake
+/// costs the attacker as much as the hub: more of them would measure the processor that both share.
 const SILENT_AT_ONCE: usize = 10;
 const TLS_AT_ONCE: usize = 1;
 
 /// What lies between two such rows.
 const APART: Duration = Duration::from_millis(10);
 
-/// Requests that a hostile device has sent before it looks whether any were answered: it never reads.
+/// Requests that a hostile device has sent before it looks whether any were answered: it never
+/// reads.
 const BURST: usize = 64;
 
 /// How far apart the bursts of one hostile device are.
@@ -174,7 +177,8 @@ struct Attacker {
 }
 
 impl Attacker {
-    /// Opens sockets until the attack is over, at most `most` of them at once; each misbehaves as `act` does until the hub ends it.
+    /// Opens sockets until the attack is over, at most `most` of them at once; each misbehaves as
+    /// `act` does until the hub ends it.
     async fn wave<F>(
         self: Arc<Self>,
         most: usize,
@@ -217,7 +221,8 @@ impl Attacker {
         Ok(connector.connect(name, tcp).await?)
     }
 
-    /// A device that may be there floods the hub with twin requests and subscriptions and reads nothing; it returns when it is thrown out.
+    /// A device that may be there floods the hub with twin requests and subscriptions and reads
+    /// nothing; it returns when it is thrown out.
     async fn flood(self: Arc<Self>, device: Device) {
         while Instant::now() < self.until {
             let flooding = self.flood_once(&device);

@@ -1,6 +1,8 @@
-//! Lean MQTT devices: one task and one TLS connection each, answering whatever they are asked at once.
+//! Lean MQTT devices: one task and one TLS connection each, answering whatever they are asked at
+//! once.
 //!
-//! The packets go through rumqttc's codec; its event loop would cost more processor time than the servers under test.
+//! The packets go through rumqttc's codec; its event loop would cost more processor time than the
+//! servers under test.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -131,7 +133,8 @@ impl Connection {
         }
     }
 
-    /// Answers each publish on the topic that `answer_topic` makes of the request's, until the server closes.
+    /// Answers each publish on the topic that `answer_topic` makes of the request's, until the
+    /// server closes.
     pub(crate) async fn answer(
         mut self,
         answer_topic: impl Fn(&str) -> Option<String>,

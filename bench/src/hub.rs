@@ -30,7 +30,8 @@ const AT_ONCE: u32 = 16;
 /// What lies between two calls that are timed beside something else.
 const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
-/// Runs the hub in this process until standard input ends; prints where it listens as one line of JSON.
+/// Runs the hub in this process until standard input ends; prints where it listens as one line of
+/// JSON.
 pub(crate) async fn serve(data: PathBuf, mqtt_port: u16) -> anyhow::Result<()> {
     let mut config = HubConfig::loopback(data);
     config.mqtt_address.set_port(mqtt_port);
@@ -275,7 +276,8 @@ impl Hub {
         Ok(taken)
     }
 
-    /// Times such calls for `duration`, and watches the hub's memory meanwhile: also gives the most resident bytes seen.
+    /// Times such calls for `duration`, and watches the hub's memory meanwhile: also gives the most
+    /// resident bytes seen.
     pub(crate) async fn time_calls_for(
         &self,
         doors: u32,
@@ -310,7 +312,8 @@ impl Hub {
         Ok(taken)
     }
 
-    /// Runs a lock job over every door and waits for its end; the wall time between, every outcome committed.
+    /// Runs a lock job over every door and waits for its end; the wall time between, every outcome
+    /// committed.
     pub(crate) async fn lock_all(&self, round: u32, doors: u32) -> anyhow::Result<Duration> {
         let id = format!("bench-{round}");
         let body = json!({

@@ -1,8 +1,10 @@
-//! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against mosquitto fanning the same requests out
-//! and collecting the same answers, over TLS, in the same run.
+//! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against
+//! mosquitto fanning the same requests out and collecting the same answers, over TLS, in the same
+//! run.
 //!
-//! The hub runs as a child process of this program (its own accounting of time and memory), mosquitto as another; this process is the fleet.
-//! Rounds alternate between the two, so that a busy machine slows both. Absolute figures are the machine's; the ratios are the result.
+//! The hub runs as a child process of this program (its own accounting of time and memory),
+//! mosquitto as another; this process is the fleet. Rounds alternate between the two, so that a
+//! busy machine slows both. Absolute figures are the machine's; the ratios are the result.
 
 mod agent;
 mod attack;
@@ -36,7 +38,8 @@ struct Arguments {
     /// Leave mosquitto out (no ratios then).
     #[arg(long)]
     no_peer: bool,
-    /// Afterwards attack the hub for so many seconds from one hostile address, and time calls to the other doors before and meanwhile.
+    /// Afterwards attack the hub for so many seconds from one hostile address, and time calls to
+    /// the other doors before and meanwhile.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     attack: Option<u64>,
     #[command(subcommand)]

@@ -1,4 +1,5 @@
-//! The peer: mosquitto over TLS with the hub's own certificate, a raw request/response fan-out at QoS 0 and nothing stored.
+//! The peer: mosquitto over TLS with the hub's own certificate, a raw request/response fan-out at
+//! QoS 0 and nothing stored.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -42,7 +43,8 @@ impl Mosquitto {
     pub(crate) async fn start(scratch: &Path, certificate: &Certificate) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
         let config = scratch.join("mosquitto.conf");
-        // `user` keeps a mosquitto started by root readable to its key, and raises no limit of its own.
+        // `user` keeps a mosquitto started by root readable to its key, and raises no limit of its
+        // own.
         std::fs::write(
             &config,
             format!(
@@ -113,7 +115,8 @@ impl Fanout {
             let mut answered = 0;
             let mut asked = 0;
             while answered < self.doors {
-                // One slice ahead of the answers: enough to keep the broker busy, little enough for it to drop nothing.
+                // One slice ahead of the answers: enough to keep the broker busy, little enough for
+                // it to drop nothing.
                 while asked < self.doors && asked - answered < 8 * SLICE {
                     for n in asked..(asked + SLICE).min(self.doors) {
                         self.asker.queue(&Packet::Publish(Publish::new(

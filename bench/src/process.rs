@@ -56,7 +56,8 @@ impl Process {
                 .with_context(|| format!("no {key} of {}", self.name))
         };
         let (resident, anonymous) = (bytes("VmRSS:")?, bytes("RssAnon:")?);
-        // /proc/PID/stat counts in ticks of 10 ms; schedstat of each thread counts nanoseconds on the processor.
+        // /proc/PID/stat counts in ticks of 10 ms; schedstat of each thread counts nanoseconds on
+        // the processor.
         let mut cpu = Duration::ZERO;
         for task in std::fs::read_dir(format!("/proc/{id}/task"))? {
             let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! Fuzz targets: what must be true of every parser that reads bytes of strangers, whatever the bytes.
+//! Fuzz targets: what must be true of every parser that reads bytes of strangers, whatever the
+//! bytes.
 //!
-//! A target is a plain function that panics when a promise is broken. libFuzzer looks for bytes that break one (`fuzz/run`, `just fuzz`);
-//! `cargo test` replays the seeds in `corpus/`, the inputs in `crashes/` that once broke one, and some bytes made from both.
-//! The seeds are what the project's own encoders write: see [`Target::seeds`].
+//! A target is a plain function that panics when a promise is broken. libFuzzer looks for bytes
+//! that break one (`fuzz/run`, `just fuzz`); `cargo test` replays the seeds in `corpus/`, the
+//! inputs in `crashes/` that once broke one, and some bytes made from both. The seeds are what the
+//! project's own encoders write: see [`Target::seeds`].
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! libFuzzer's entry: one program for all targets; `DOORFLEET_FUZZ_TARGET` names the one to run. `fuzz/run` builds and starts it.
+//! libFuzzer's entry: one program for all targets; `DOORFLEET_FUZZ_TARGET` names the one to run.
+//! `fuzz/run` builds and starts it.
 #![no_main]
 
 use std::sync::OnceLock;

@@ -1,4 +1,5 @@
-//! Secrets in a text, found without the parsers that are being judged, and whether they show where they must not.
+//! Secrets in a text, found without the parsers that are being judged, and whether they show where
+//! they must not.
 
 /// What stands before a secret in connection strings, tokens and identities.
 const MARKS: [&str; 5] = [
@@ -26,7 +27,8 @@ pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
             let rest = &input[at + mark.len()..];
             let end = rest.find([';', '&', '"', ' ', '\\']).unwrap_or(rest.len());
             let secret = &rest[..end];
-            // Without a digit it may be a word of the reason; a key or signature of this length has one.
+            // Without a digit it may be a word of the reason; a key or signature of this length has
+            // one.
             let is_key = secret.bytes().all(|byte| byte.is_ascii_graphic())
                 && secret.bytes().any(|byte| byte.is_ascii_digit());
             let is_said_elsewhere = input.matches(secret).nth(1).is_some();

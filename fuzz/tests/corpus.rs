@@ -1,5 +1,6 @@
-//! What the fuzzer starts from and what it once found, without the fuzzer: the seeds are those that the encoders make, and no target
-//! breaks on them, on inputs that once broke one, or on bytes made from them.
+//! What the fuzzer starts from and what it once found, without the fuzzer: the seeds are those that
+//! the encoders make, and no target breaks on them, on inputs that once broke one, or on bytes made
+//! from them.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The audit record of a data folder, read beside the hub that writes it: who changed or commanded what.
+//! The audit record of a data folder, read beside the hub that writes it: who changed or commanded
+//! what.
 
 use std::path::Path;
 
@@ -21,7 +22,8 @@ pub struct AuditQuery {
     pub operation: Option<String>,
 }
 
-/// The newest `limit` rows that pass `query`, the newest first, of the hub whose data is in `folder`.
+/// The newest `limit` rows that pass `query`, the newest first, of the hub whose data is in
+/// `folder`.
 ///
 /// # Errors
 ///

@@ -1,7 +1,9 @@
-//! A hub in one file: its database as it is at one moment, its certificates, keys and settings; and the way back.
+//! A hub in one file: its database as it is at one moment, its certificates, keys and settings; and
+//! the way back.
 //!
-//! The archive is a tar file of mode 0600. Its first entry lists the others with their lengths and SHA-256, so that a restore can tell a whole
-//! archive from a torn one before it puts anything into place.
+//! The archive is a tar file of mode 0600. Its first entry lists the others with their lengths and
+//! SHA-256, so that a restore can tell a whole archive from a torn one before it puts anything into
+//! place.
 
 mod archive;
 mod restore;
@@ -18,7 +20,8 @@ use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
 pub use restore::restore;
 
-/// What every backup has, if the folder has it. A hub with a certificate of its operator's has no authority.
+/// What every backup has, if the folder has it. A hub with a certificate of its operator's has no
+/// authority.
 const FILES: [&str; 5] = [
     "ca.pem",
     "ca.key",
@@ -32,7 +35,8 @@ const FILES: [&str; 5] = [
 pub struct BackedUp {
     /// The files in the archive, by their names in the data folder.
     pub files: Vec<String>,
-    /// Files that the settings name and that are not in it, because they are outside the data folder.
+    /// Files that the settings name and that are not in it, because they are outside the data
+    /// folder.
     pub left_out: Vec<PathBuf>,
 }
 
@@ -95,8 +99,8 @@ impl BackupError {
     }
 }
 
-/// Backs up the hub in `folder`, which may be running, to `file`: whole or not at all. `settings` is the settings file, if it is not the
-/// folder's own.
+/// Backs up the hub in `folder`, which may be running, to `file`: whole or not at all. `settings`
+/// is the settings file, if it is not the folder's own.
 ///
 /// # Errors
 ///
@@ -176,7 +180,8 @@ fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
     fs::rename(archive, file).map_err(failed)
 }
 
-/// A folder for half-done work, on the file system where the whole will be, for its owner alone. Removed when dropped.
+/// A folder for half-done work, on the file system where the whole will be, for its owner alone.
+/// Removed when dropped.
 struct Workshop {
     path: PathBuf,
 }

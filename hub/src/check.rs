@@ -1,4 +1,5 @@
-//! Looks over the settings and the data folder of a hub without changing anything, whether the hub runs or not.
+//! Looks over the settings and the data folder of a hub without changing anything, whether the hub
+//! runs or not.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -319,7 +320,8 @@ fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
 mod tests {
     use super::*;
 
-    /// Each row: whether the certificate is given, and the lines about certificates that were made by a clock 300 days ahead.
+    /// Each row: whether the certificate is given, and the lines about certificates that were made
+    /// by a clock 300 days ahead.
     #[test]
     fn certificates_of_the_future_are_reported() {
         for (is_given, expected) in [

@@ -32,7 +32,8 @@ use anyhow::Context as _;
 /// How long what was done waits for a reader of what is printed of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prints what a command is asked for. A reader that has gone, as behind `| head -1`, has what it wants.
+/// Prints what a command is asked for. A reader that has gone, as behind `| head -1`, has what it
+/// wants.
 pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
     match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

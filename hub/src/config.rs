@@ -30,7 +30,8 @@ pub struct HubConfig {
     pub aliases: Vec<String>,
     /// The server certificate to present instead of one of the hub's own authority.
     pub certificate: Option<GivenCertificate>,
-    /// Files of the authorities (PEM, one or more certificates each) whose devices may connect with certificates.
+    /// Files of the authorities (PEM, one or more certificates each) whose devices may connect
+    /// with certificates.
     pub device_ca_files: Vec<PathBuf>,
     /// Where MQTT over TLS listens.
     pub mqtt_address: SocketAddr,
@@ -40,7 +41,8 @@ pub struct HubConfig {
     pub events: EventLimits,
     /// How much of who changed or commanded what is kept.
     pub audit: AuditLimits,
-    /// Whether this start takes a database that has lost something. Not a setting: it holds for one start.
+    /// Whether this start takes a database that has lost something. Not a setting: it holds for
+    /// one start.
     pub accept_older: bool,
 }
 
@@ -95,7 +97,8 @@ pub struct ConfigFile {
     /// [`HubConfig::aliases`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aliases: Option<Vec<String>>,
-    /// The server certificate to present, in PEM, with those between it and its authority; a relative path starts at the settings file's folder.
+    /// The server certificate to present, in PEM, with those between it and its authority; a
+    /// relative path starts at the settings file's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_file: Option<PathBuf>,
     /// Its key, in PEM.
@@ -113,7 +116,8 @@ pub struct ConfigFile {
     /// The port of the REST API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https_port: Option<u16>,
-    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also per module (`info,door_hub=debug`). `RUST_LOG` wins over it.
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also per module
+    /// (`info,door_hub=debug`). `RUST_LOG` wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
     /// [`HubConfig::events`].
@@ -421,7 +425,8 @@ mod tests {
         let plain = read(example).unwrap();
         let resolved = plain.resolve("data".into()).unwrap();
         assert_eq!(resolved.events, EventLimits::default());
-        // With every key uncommented: none is unknown, none is left out, and the limits are those that hold without them.
+        // With every key uncommented: none is unknown, none is left out, and the limits are those
+        // that hold without them.
         let is_key = |line: &str| {
             let key = line.split_once(" = ").map(|(key, _)| key);
             key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))

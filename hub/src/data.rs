@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// How long a start waits for the hub before it to let go: a restart must not fail because the old process is still writing.
+/// How long a start waits for the hub before it to let go: a restart must not fail because the old
+/// process is still writing.
 const LOCK_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How long it waits between two tries.

@@ -1,6 +1,8 @@
-//! What the fuzz targets need of the hub's insides: no part of its interface, hidden from its documentation, free to change.
+//! What the fuzz targets need of the hub's insides: no part of its interface, hidden from its
+//! documentation, free to change.
 //!
-//! Each function says in plain terms what one of the hub's readers made of bytes; the folder `fuzz/` holds what must be true of that.
+//! Each function says in plain terms what one of the hub's readers made of bytes; the folder
+//! `fuzz/` holds what must be true of that.
 
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
@@ -30,7 +32,8 @@ pub enum Decoded {
     Packet {
         /// How many bytes it took.
         length: usize,
-        /// The bytes by which the standard writes what was understood; none for a CONNECT of another level, of which nothing is.
+        /// The bytes by which the standard writes what was understood; none for a CONNECT of
+        /// another level, of which nothing is.
         rewritten: Option<Vec<u8>>,
         /// The bytes that the decoder holds besides those it was given.
         held: usize,
@@ -66,7 +69,8 @@ pub struct Handled {
     pub subscriptions: usize,
 }
 
-/// Hands the packets in `bytes` to a new session of the device `lobby-east`, up to the one that ends it.
+/// Hands the packets in `bytes` to a new session of the device `lobby-east`, up to the one that
+/// ends it.
 #[must_use]
 pub fn mqtt_session(mut bytes: &[u8], limit: usize) -> Vec<Handled> {
     let device = "lobby-east".parse().expect("a device id");

@@ -1,6 +1,8 @@
-//! The REST API that operators and the official service clients call (api-version 2021-04-12; any is accepted), one file per resource.
+//! The REST API that operators and the official service clients call (api-version 2021-04-12; any
+//! is accepted), one file per resource.
 //!
-//! It parses requests, asks [`crate::auth`] whether they may be made, calls a service, and says what came of it the way IoT Hub says it.
+//! It parses requests, asks [`crate::auth`] whether they may be made, calls a service, and says
+//! what came of it the way IoT Hub says it.
 
 mod audit;
 mod auth;
@@ -109,8 +111,8 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
             "/messages/serviceBound/feedback/{lock}/abandon",
             [(service, post(message::feedback_settle))],
         )
-        // It shows what every policy does: of the policies that a hub begins with only the owner's may read it, and one made for an auditor
-        // needs no right to change identities.
+        // It shows what every policy does: of the policies that a hub begins with only the owner's
+        // may read it, and one made for an auditor needs no right to change identities.
         .at("/audit", [(read.and(service), get(audit::list))])
         // As reading messages does on Azure.
         .at("/events", [(service, get(event::get))])
@@ -186,7 +188,8 @@ async fn deadline(request: Request, next: Next) -> Response {
     })
 }
 
-/// `POST /devices/query` is no route of its own: a device may be called so. No other device is posted to.
+/// `POST /devices/query` is no route of its own: a device may be called so. No other device is
+/// posted to.
 async fn only_query(Path(id): Path<String>, request: Request, next: Next) -> Response {
     if id == "query" {
         next.run(request).await

@@ -1,4 +1,5 @@
-//! Who may do what: the stored facts that [`crate::auth`] judges a token or a certificate by. Plain data, known to every layer.
+//! Who may do what: the stored facts that [`crate::auth`] judges a token or a certificate by. Plain
+//! data, known to every layer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +16,8 @@ pub struct Keys {
     pub secondary: SharedAccessKey,
 }
 
-/// What a policy allows (Azure's permissions; IOTHUB access control, "registry read, registry write, service connect, device connect").
+/// What a policy allows (Azure's permissions; IOTHUB access control, "registry read, registry
+/// write, service connect, device connect").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights(u8);
 

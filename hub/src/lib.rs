@@ -7,8 +7,9 @@
 //!      listen: who comes in    auth: who is it, and may they?    pki, tls: with what the hub proves itself
 //! ```
 //!
-//! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors. It starts in the order in which things
-//! can fail (settings, folder, ports, database, certificates) before it does anything, and stops in the reverse.
+//! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors.
+//! It starts in the order in which things can fail (settings, folder, ports, database,
+//! certificates) before it does anything, and stops in the reverse.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -93,7 +94,8 @@ pub struct Initialised {
     pub service_connection_string_file: PathBuf,
 }
 
-/// A hub that runs until [`RunningHub::shutdown`]. When it is dropped it stops at once, as if it had been killed.
+/// A hub that runs until [`RunningHub::shutdown`]. When it is dropped it stops at once, as if it
+/// had been killed.
 pub struct RunningHub {
     name: String,
     mqtt_address: SocketAddr,
@@ -113,7 +115,8 @@ pub struct RunningHub {
     gateway: JoinSet<()>,
 }
 
-/// What tells the parts to stop, in the order in which they do: whoever is still served needs those below.
+/// What tells the parts to stop, in the order in which they do: whoever is still served needs those
+/// below.
 #[derive(Default)]
 struct Stop {
     requests: CancellationToken,
@@ -142,7 +145,8 @@ impl Hub {
         })
     }
 
-    /// Starts a hub: makes what is missing in the data folder, binds both ports, opens the database, and serves.
+    /// Starts a hub: makes what is missing in the data folder, binds both ports, opens the
+    /// database, and serves.
     ///
     /// # Errors
     ///
@@ -161,7 +165,8 @@ impl Hub {
             after_commit(registry.clone(), metrics.clone()),
             data.lock(),
         )?;
-        // Before all other files: a first start that is interrupted leaves nothing that says more was there.
+        // Before all other files: a first start that is interrupted leaves nothing that says more
+        // was there.
         let policies = store.policy_list(default_policies()).await?;
         let (live, ca_file) = Live::start(&config)?;
         let live = Arc::new(live);
@@ -259,14 +264,15 @@ impl RunningHub {
         self.https_address
     }
 
-    /// The certificate that doors and operators must trust: of the hub's own authority, or the one that was given.
+    /// The certificate that doors and operators must trust: of the hub's own authority, or the one
+    /// that was given.
     #[must_use]
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// Takes up other settings as far as a running hub can: certificates, aliases, authorities of devices. It says in its log what has to
-    /// wait for the next start.
+    /// Takes up other settings as far as a running hub can: certificates, aliases, authorities of
+    /// devices. It says in its log what has to wait for the next start.
     ///
     /// # Errors
     ///
@@ -307,11 +313,13 @@ impl RunningHub {
         &self.registry
     }
 
-    /// Drains: no new connections; requests and jobs finish what they have begun; devices are disconnected; what is queued is written.
+    /// Drains: no new connections; requests and jobs finish what they have begun; devices are
+    /// disconnected; what is queued is written.
     pub async fn shutdown(mut self) {
         self.stop.requests.cancel();
         self.stop.jobs.cancel();
-        // Devices are still there to answer what has been sent to them. A request that goes on does not keep them from being let go.
+        // Devices are still there to answer what has been sent to them. A request that goes on does
+        // not keep them from being let go.
         drain(&mut self.tasks, "requests and jobs", DRAIN_DEADLINE).await;
         self.stop.devices.cancel();
         drain(&mut self.gateway, "devices", DEVICES_DEADLINE).await;
@@ -394,7 +402,8 @@ fn listen(
     })
 }
 
-/// Tells devices of committed changes, in commit order; the registry passes each on to a device that is connected and listens.
+/// Tells devices of committed changes, in commit order; the registry passes each on to a device
+/// that is connected and listens.
 fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
     Box::new(move |committed: Committed| {
         for change in committed.changes {
@@ -404,7 +413,8 @@ fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
     })
 }
 
-/// The connection string of an earlier start, for one on which the owner's policy cannot be read: the doors are served all the same.
+/// The connection string of an earlier start, for one on which the owner's policy cannot be read:
+/// the doors are served all the same.
 fn kept_connection_string(data: &DataDirectory) -> Option<ServiceConnectionString> {
     let kept = std::fs::read_to_string(data.file(SERVICE_CONNECTION_STRING)).ok()?;
     let kept = kept.trim().parse().ok()?;

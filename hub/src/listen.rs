@@ -1,11 +1,13 @@
 //! How sockets come in: bound, accepted, and held to limits until it is known whose they are.
 //!
-//! Whoever has not shown who they are is a stranger. A few strangers are served at once, a fixed share of them from one address; the others of that
-//! address wait in turn, holding nothing but their socket, and those beyond are closed. So a fleet that comes back behind one router gets in, one
-//! after another, and a peer that opens connections by the thousand stands in its own way alone.
+//! Whoever has not shown who they are is a stranger. A few strangers are served at once, a fixed
+//! share of them from one address; the others of that address wait in turn, holding nothing but
+//! their socket, and those beyond are closed. So a fleet that comes back behind one router gets in,
+//! one after another, and a peer that opens connections by the thousand stands in its own way
+//! alone.
 //!
-//! Where there is no room, a stranger that is idle gives way to a newcomer: the oldest of the address that has the most. So many addresses
-//! together keep nobody out either.
+//! Where there is no room, a stranger that is idle gives way to a newcomer: the oldest of the
+//! address that has the most. So many addresses together keep nobody out either.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +27,8 @@ const BACKLOG: u32 = 4096;
 /// How long to wait before accepting again when the process has run out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a stranger waits for its turn. Whoever is still there then finds the hub busier than it can say.
+/// How long a stranger waits for its turn. Whoever is still there then finds the hub busier than it
+/// can say.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often the first of an address that waits looks whether somebody has to give way to it.
@@ -102,7 +105,8 @@ pub(crate) struct Place {
     turn: Option<[OwnedSemaphorePermit; 2]>,
 }
 
-/// Binds a listener with a backlog fit for a fleet. A hub that is started again may find its port held by connections of the one before.
+/// Binds a listener with a backlog fit for a fleet. A hub that is started again may find its port
+/// held by connections of the one before.
 ///
 /// # Errors
 ///
@@ -221,8 +225,9 @@ impl Present {
         places.map_or(0, |one| one.count(is))
     }
 
-    /// Makes room for an address that has `here` places: the newest of those that wait at the address that has most of all has to go, else
-    /// its oldest idle one. There is none when no address has more.
+    /// Makes room for an address that has `here` places: the newest of those that wait at the
+    /// address that has most of all has to go, else its oldest idle one. There is none when no
+    /// address has more.
     fn thin_out(&mut self, here: usize) -> bool {
         let most = self
             .addresses
@@ -252,7 +257,8 @@ impl Present {
         }
     }
 
-    /// The oldest idle one of the address that has most of them gives way to one of `address`: at once when that has fewer.
+    /// The oldest idle one of the address that has most of them gives way to one of `address`: at
+    /// once when that has fewer.
     fn give_way_to(&mut self, address: IpAddr, patience: Duration) {
         let here = self.count(address, State::is_idle);
         let of = |(at, one): (&IpAddr, &Address)| {
@@ -491,7 +497,8 @@ mod tests {
         assert_eq!(strangers.present().all, 0);
     }
 
-    /// Served from some addresses, of which a few are busy; who has to go for a newcomer, and whether at once.
+    /// Served from some addresses, of which a few are busy; who has to go for a newcomer, and
+    /// whether at once.
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_one_of_the_address_with_most_gives_way() {
         for (from, busy, newcomer, leaves, at_once) in [

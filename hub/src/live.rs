@@ -1,6 +1,8 @@
-//! What a running hub takes up without a restart: its certificate, the names it answers to, the authorities of devices.
+//! What a running hub takes up without a restart: its certificate, the names it answers to, the
+//! authorities of devices.
 //!
-//! On SIGHUP the settings are read again; and every hour the certificate is looked at, because a hub may run for years.
+//! On SIGHUP the settings are read again; and every hour the certificate is looked at, because a
+//! hub may run for years.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +24,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 /// How many looks make a day: so often a warning is repeated.
 const LOOKS_A_DAY: u32 = 24;
 
-/// A given certificate that ends within this time is warned of. The hub's own is renewed long before.
+/// A given certificate that ends within this time is warned of. The hub's own is renewed long
+/// before.
 const WARN_DAYS: i64 = 30;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -88,7 +91,8 @@ impl Live {
         Ok(())
     }
 
-    /// Renews the hub's own certificate in time, and warns of what the operator has to do, until `stop`.
+    /// Renews the hub's own certificate in time, and warns of what the operator has to do, until
+    /// `stop`.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
         for look in (0..LOOKS_A_DAY).cycle() {
             if let Err(error) = self.look(Timestamp::now()) {
@@ -105,7 +109,8 @@ impl Live {
         }
     }
 
-    /// Makes a new certificate when the present one nears its end, or when this machine has got another address.
+    /// Makes a new certificate when the present one nears its end, or when this machine has got
+    /// another address.
     fn look(&self, now: Timestamp) -> Result<(), StartError> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if config.certificate.is_none() {
@@ -245,7 +250,8 @@ mod tests {
         }
     }
 
-    /// The clock is 300 days ahead for an hour, while the hub runs or at its start, and right again.
+    /// The clock is 300 days ahead for an hour, while the hub runs or at its start, and right
+    /// again.
     #[test]
     fn a_certificate_of_the_future_is_replaced_by_the_hourly_look_and_at_the_start() {
         let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,8 @@ use commands::{
     StartArguments,
 };
 
-/// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to operators.
+/// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to
+/// operators.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -23,13 +24,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the hub until SIGTERM or Ctrl-C. The first start makes the data folder and says where things are. SIGHUP reads settings and certificates again.
+    /// Run the hub until SIGTERM or Ctrl-C. The first start makes the data folder and says where
+    /// things are. SIGHUP reads settings and certificates again.
     Serve(StartArguments),
-    /// Make the data folder with the certificates and keys, and keep the settings given here in its hub.toml.
+    /// Make the data folder with the certificates and keys, and keep the settings given here in its
+    /// hub.toml.
     Init(StartArguments),
-    /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the hub runs or not.
+    /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the
+    /// hub runs or not.
     Policy(PolicyArguments),
-    /// Look over settings, files, certificates, database and ports, and print a line for each finding; the exit status is 0 when a hub can run.
+    /// Look over settings, files, certificates, database and ports, and print a line for each
+    /// finding; the exit status is 0 when a hub can run.
     Check(Settings),
     /// Show who changed or commanded what, whether the hub runs or not.
     Audit(AuditArguments),

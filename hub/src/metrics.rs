@@ -1,5 +1,5 @@
-//! What the hub counts of its own work, in the text format of Prometheus. Plain counters, known to every layer; one set for each hub, for a
-//! process may run several.
+//! What the hub counts of its own work, in the text format of Prometheus. Plain counters, known to
+//! every layer; one set for each hub, for a process may run several.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,8 @@ const OUTCOMES: [&str; 8] = [
     "withdrawn",
 ];
 
-/// How requests fail that an alarm may be set on: counted from 0 on for each route once it is asked for at all.
+/// How requests fail that an alarm may be set on: counted from 0 on for each route once it is asked
+/// for at all.
 const FAILURES: [&str; 3] = ["401", "500", "503"];
 
 /// Jobs that are not over.
@@ -289,7 +290,8 @@ impl Metrics {
             },
             registry,
         };
-        // A counter that is not there cannot rise: an alarm would miss the first refusal after a start.
+        // A counter that is not there cannot rise: an alarm would miss the first refusal after a
+        // start.
         for (counter, labels) in [
             (&inner.connections, &PROOFS[..]),
             (&inner.refusals, &REFUSALS),

@@ -1,7 +1,9 @@
-//! The hub's own certificate authority and the server certificate it issues, kept as PEM files in the data folder.
+//! The hub's own certificate authority and the server certificate it issues, kept as PEM files in
+//! the data folder.
 //!
-//! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it nears its end or the hub goes by another
-//! name, and nobody has to be told. Or the operator gives a certificate ([`GivenCertificate`]), and the hub keeps its hands off.
+//! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it
+//! nears its end or the hub goes by another name, and nobody has to be told. Or the operator gives
+//! a certificate ([`GivenCertificate`]), and the hub keeps its hands off.
 
 mod devices;
 mod given;
@@ -42,13 +44,14 @@ const SERVER_DAYS: i64 = 390;
 /// A certificate that ends within this time is replaced: before two thirds of its life have passed.
 const RENEW_DAYS: i64 = 140;
 
-/// Certificates are valid from this long before they are made: a Pi without a battery clock may be a little behind.
+/// Certificates are valid from this long before they are made: a Pi without a battery clock may be
+/// a little behind.
 const BACKDATED_DAYS: i64 = 2;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// Before this (1 January 2025) the clock is not set: a machine without a battery clock has just started. A certificate that is not valid
-/// yet by such a clock is kept.
+/// Before this (1 January 2025) the clock is not set: a machine without a battery clock has just
+/// started. A certificate that is not valid yet by such a clock is kept.
 const EARLIEST_CLOCK: i64 = 1_735_689_600;
 
 /// Why there is no certificate to serve with.
@@ -75,7 +78,8 @@ pub enum PkiError {
         /// What is wrong with it.
         source: rcgen::Error,
     },
-    /// One half of a pair of files is missing, and making it anew would cut off every door that trusts the old one.
+    /// One half of a pair of files is missing, and making it anew would cut off every door that
+    /// trusts the old one.
     #[error("{} is missing beside its other half; restore it, or remove both to make a new authority", .path.display())]
     HalfMissing {
         /// The missing file.
@@ -138,7 +142,8 @@ pub(crate) struct ServerIdentity {
 }
 
 impl ServerIdentity {
-    /// How long its certificates are valid, each by its name in messages; the server certificate is the first.
+    /// How long its certificates are valid, each by its name in messages; the server certificate is
+    /// the first.
     pub(crate) fn validities(&self) -> Vec<(String, Validity)> {
         let server = self.chain.first().into_iter();
         let server = server.map(|own| ("server certificate".to_owned(), own));
@@ -153,8 +158,8 @@ impl ServerIdentity {
     }
 }
 
-/// Makes or loads the authority in `directory`, and a server certificate that carries `names`, is valid and not about to end. The authority
-/// is never replaced.
+/// Makes or loads the authority in `directory`, and a server certificate that carries `names`, is
+/// valid and not about to end. The authority is never replaced.
 pub(crate) fn load_or_create(
     directory: &Path,
     names: &CertificateNames,
@@ -201,7 +206,8 @@ pub(crate) fn load_or_create(
     set_validity(&mut parameters, now, SERVER_DAYS);
     let not_after = parameters.not_after.unix_timestamp();
     let certificate = parameters.signed_by(&key, &issuer).map_err(make)?;
-    // If the hub dies between the two, they do not fit each other, and the next start makes new ones.
+    // If the hub dies between the two, they do not fit each other, and the next start makes new
+    // ones.
     write(&key_file, &key.serialize_pem(), 0o600)?;
     write(&certificate_file, &certificate.pem(), 0o644)?;
     tracing::info!(%names, days = SERVER_DAYS, "made a server certificate");
@@ -253,7 +259,8 @@ fn authority(
     }
 }
 
-/// Whether a first start was interrupted when it had made the authority's key: it has left nothing that comes after that.
+/// Whether a first start was interrupted when it had made the authority's key: it has left nothing
+/// that comes after that.
 pub(crate) fn is_begun(certificate_file: &Path) -> bool {
     let later = [
         "ca.pem",
@@ -384,7 +391,8 @@ mod tests {
         assert_eq!(first.key.secret_der(), again.key.secret_der());
     }
 
-    /// Each row: the files that are left, and whether the next start goes on with the authority's key.
+    /// Each row: the files that are left, and whether the next start goes on with the authority's
+    /// key.
     #[test]
     fn a_first_start_that_was_interrupted_goes_on_and_no_authority_in_use_is_made_anew() {
         let files: [(&[&str], bool); 8] = [
@@ -436,8 +444,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);
     }
 
-    /// Each row, in days after the authority was made: when the server certificate was made, when the hub looks at it, and whether it makes
-    /// another.
+    /// Each row, in days after the authority was made: when the server certificate was made, when
+    /// the hub looks at it, and whether it makes another.
     #[test]
     fn a_server_certificate_that_is_not_valid_yet_is_replaced_and_the_authority_never() {
         for (authority, made, looks, replaced) in [

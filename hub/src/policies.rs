@@ -1,6 +1,8 @@
-//! The policies of a data folder: one for each person or program, added and removed while its hub runs or while it does not.
+//! The policies of a data folder: one for each person or program, added and removed while its hub
+//! runs or while it does not.
 //!
-//! The changes go to the database; a hub that runs on it looks for them twice a second. Keys leave only in files for their owner alone.
+//! The changes go to the database; a hub that runs on it looks for them twice a second. Keys leave
+//! only in files for their owner alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -250,8 +252,9 @@ impl Policies {
         Prepared::new(out, &self.connection_string(&policy, key))?.put()
     }
 
-    /// Writes a token of a policy to `out`: for programs that can send one and not make it. It opens what is beneath `path` (`/metrics`; `/`
-    /// is all), until `expires_unix_s`, and no longer than its key is good.
+    /// Writes a token of a policy to `out`: for programs that can send one and not make it. It
+    /// opens what is beneath `path` (`/metrics`; `/` is all), until `expires_unix_s`, and no
+    /// longer than its key is good.
     ///
     /// # Errors
     ///
@@ -301,8 +304,8 @@ impl SecretFile {
     }
 }
 
-/// A secret that is on disk before anything is changed: under its own name if that was free, else beside the file that it will replace.
-/// It goes again if nothing comes of it.
+/// A secret that is on disk before anything is changed: under its own name if that was free, else
+/// beside the file that it will replace. It goes again if nothing comes of it.
 struct Prepared {
     path: PathBuf,
     written: PathBuf,

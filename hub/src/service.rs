@@ -1,5 +1,5 @@
-//! What the hub does, one file per resource: the rules over the store and the live connections. HTTP and MQTT both call it; it knows
-//! neither.
+//! What the hub does, one file per resource: the rules over the store and the live connections.
+//! HTTP and MQTT both call it; it knows neither.
 
 mod audit;
 mod device;
@@ -55,7 +55,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long nothing was written when the database's log is emptied.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// When nothing has been written for this long, it is tried: a disk that died meanwhile should not be found by the next lockdown.
+/// When nothing has been written for this long, it is tried: a disk that died meanwhile should not
+/// be found by the next lockdown.
 const PROBE_AFTER: Duration = Duration::from_secs(300);
 
 /// How often old records are dropped that no new ones push out.
@@ -163,7 +164,8 @@ impl Services {
         }
     }
 
-    /// What is counted, and the state of the hub, in Prometheus' text format. What the store does not say in time is as it said last.
+    /// What is counted, and the state of the hub, in Prometheus' text format. What the store does
+    /// not say in time is as it said last.
     pub(crate) async fn metrics_text(&self, certificate: CertificateTimes) -> Vec<u8> {
         let stored = self.stored.read(&self.store).await;
         self.metrics.render(&Snapshot {
@@ -177,7 +179,8 @@ impl Services {
         })
     }
 
-    /// Why what the hub promises would not be kept now; none when its database takes what is written.
+    /// Why what the hub promises would not be kept now; none when its database takes what is
+    /// written.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         if self.store.is_failing() {
             Some("the database cannot be written; the hub's log says why")
@@ -216,7 +219,8 @@ pub(crate) enum IfMatch {
 }
 
 impl IfMatch {
-    /// Reads `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them. `None` for what is none of these.
+    /// Reads `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them. `None` for what is
+    /// none of these.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("W/").unwrap_or(text);

@@ -1,8 +1,10 @@
 //! Who is connected, and the method calls that wait for them.
 //!
-//! One [`Registry`] for the hub. A job or an HTTP request hands it a [`Call`] and hears the outcome exactly once; the request is encoded and
-//! written on the caller's own thread, so a job over ten thousand devices wakes nobody until the answers come. The registry knows neither sockets
-//! nor packets: a connection is a [`Link`]. Every lock here is a std Mutex held for a few statements and never across an await.
+//! One [`Registry`] for the hub. A job or an HTTP request hands it a [`Call`] and hears the outcome
+//! exactly once; the request is encoded and written on the caller's own thread, so a job over ten
+//! thousand devices wakes nobody until the answers come. The registry knows neither sockets
+//! nor packets: a connection is a [`Link`]. Every lock here is a std Mutex held for a few
+//! statements and never across an await.
 
 mod calls;
 mod entry;
@@ -19,7 +21,8 @@ use iothub_protocol::id::{DeviceId, MethodName};
 pub(crate) use entry::Entry;
 pub use registry::Registry;
 
-/// Calls of one device that may wait for its answer at once. A device answers one in milliseconds; this many mean that it does not.
+/// Calls of one device that may wait for its answer at once. A device answers one in milliseconds;
+/// this many mean that it does not.
 const MAX_IN_FLIGHT: usize = 64;
 
 /// Calls that may wait for one device to come online, and for all devices together.
@@ -35,7 +38,8 @@ pub struct Call {
     pub method: MethodName,
     /// Its arguments as JSON text.
     pub payload: Bytes,
-    /// How long the device may take to be online with its methods subscribed; zero: it must be now.
+    /// How long the device may take to be online with its methods subscribed; zero: it must be
+    /// now.
     pub connect_timeout: Duration,
     /// How long it may take to answer once the request has left.
     pub response_timeout: Duration,
@@ -60,11 +64,13 @@ pub enum CallOutcome {
     ResponseTimedOut,
     /// The connection ended after the request had left.
     Disconnected,
-    /// The device connected again after the request had left, and the new connection ended this one.
+    /// The device connected again after the request had left, and the new connection ended this
+    /// one.
     TakenOver,
     /// Too many calls wait for this device already.
     TooManyInFlight,
-    /// The device was deleted while the call waited for it: another one made under its id does not get it.
+    /// The device was deleted while the call waited for it: another one made under its id does not
+    /// get it.
     Deleted,
     /// Nobody waited for it any longer before it had left: the device has not seen it.
     Withdrawn,
@@ -72,14 +78,16 @@ pub enum CallOutcome {
 
 /// Hears how calls ended: an HTTP request that waits for one, a job that collects thousands.
 pub trait CallObserver: Send + Sync {
-    /// The call that was made with `token` ended; called exactly once for each call, from any thread, and must not block.
+    /// The call that was made with `token` ended; called exactly once for each call, from any
+    /// thread, and must not block.
     fn done(&self, token: u32, outcome: CallOutcome);
 
-    /// The device that [`Registry::wait`] waited for is online for the method; nothing was sent. Called instead of [`Self::done`].
+    /// The device that [`Registry::wait`] waited for is online for the method; nothing was sent.
+    /// Called instead of [`Self::done`].
     fn online(&self, _token: u32) {}
 
-    /// Whether anybody still waits for the outcome. A call that has not left when nobody does never leaves: it ends as
-    /// [`CallOutcome::Withdrawn`].
+    /// Whether anybody still waits for the outcome. A call that has not left when nobody does never
+    /// leaves: it ends as [`CallOutcome::Withdrawn`].
     fn is_waiting(&self) -> bool {
         true
     }
@@ -123,7 +131,8 @@ impl std::fmt::Display for DisconnectReason {
 
 /// The way to one connected device. The gateway's connection is one, a test's recorder another.
 pub(crate) trait Link: Send + Sync {
-    /// Sends at QoS 0, without waiting: to the socket, or to the link's bounded queue. A link that cannot take it closes itself.
+    /// Sends at QoS 0, without waiting: to the socket, or to the link's bounded queue. A link that
+    /// cannot take it closes itself.
     fn publish(&self, topic: &Downlink<'_>, payload: &[u8]);
 
     /// Ends the connection soon. Only the first reason counts.

@@ -1,7 +1,9 @@
-//! The hub's memory: one SQLite file, and the only SQL in the hub. It knows the protocol's types and nothing of connections or HTTP.
+//! The hub's memory: one SQLite file, and the only SQL in the hub. It knows the protocol's types
+//! and nothing of connections or HTTP.
 //!
-//! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The methods of [`Store`] are in a file per table,
-//! the noun first: `device_insert`, `twin_update`. Rules stay with the services: a method that changes a row takes a pure function of it.
+//! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The
+//! methods of [`Store`] are in a file per table, the noun first: `device_insert`, `twin_update`.
+//! Rules stay with the services: a method that changes a row takes a pure function of it.
 
 mod audit;
 mod damage;
@@ -184,7 +186,8 @@ impl StoreError {
         )
     }
 
-    /// Whether the same operation fails again however well the store is: what is at fault is not the disk, a lock or another operation.
+    /// Whether the same operation fails again however well the store is: what is at fault is not
+    /// the disk, a lock or another operation.
     pub(crate) fn is_lasting(&self) -> bool {
         use rusqlite::ErrorCode::{
             CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
@@ -240,7 +243,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the database in `path`, making or migrating it, and starts the writer. `held` lives as long as the writer does.
+    /// Opens the database in `path`, making or migrating it, and starts the writer. `held` lives as
+    /// long as the writer does.
     pub(crate) fn open(
         path: &Path,
         after_commit: AfterCommit,
@@ -251,7 +255,8 @@ impl Store {
         })
     }
 
-    /// Opens a database whose transactions SQLite takes back, as it does when the disk is full, for as long as `full` says so.
+    /// Opens a database whose transactions SQLite takes back, as it does when the disk is full, for
+    /// as long as `full` says so.
     #[cfg(test)]
     pub(crate) fn open_full(
         path: &Path,
@@ -324,7 +329,8 @@ impl Store {
         self.writer.rest(quiet).await;
     }
 
-    /// Looks over the whole database beside everything else, and says what is wrong with it; `None` when `stop` came first.
+    /// Looks over the whole database beside everything else, and says what is wrong with it; `None`
+    /// when `stop` came first.
     pub(crate) async fn inspect(
         &self,
         stop: CancellationToken,
@@ -413,8 +419,8 @@ struct Groups {
     changes: u64,
 }
 
-/// What happens at the end of each transaction: events beyond their bound go, the transaction has its number, and those who wait for news
-/// have them.
+/// What happens at the end of each transaction: events beyond their bound go, the transaction has
+/// its number, and those who wait for news have them.
 fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
     let keeper = events.clone();
     let Groups {

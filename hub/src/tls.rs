@@ -1,4 +1,5 @@
-//! How both listeners speak TLS: versions 1.2 and 1.3, ring's cryptography, one certificate, and a question for the client's.
+//! How both listeners speak TLS: versions 1.2 and 1.3, ring's cryptography, one certificate, and a
+//! question for the client's.
 
 mod client;
 mod server;
@@ -11,10 +12,12 @@ use rustls_pki_types::CertificateDer;
 use client::AnyCertificate;
 pub(crate) use server::ServerCertificate;
 
-/// Settings for a listener that presents `certificate`, and asks for a client certificate without insisting on one.
+/// Settings for a listener that presents `certificate`, and asks for a client certificate without
+/// insisting on one.
 ///
-/// Sessions resume by tickets whose keys live in memory and rotate: when a whole fleet comes back at once, that saves the hub a signature for
-/// each door, and it stores nothing for the doors that stay away. A ticket brings back the client's certificate, which is judged anew.
+/// Sessions resume by tickets whose keys live in memory and rotate: when a whole fleet comes back
+/// at once, that saves the hub a signature for each door, and it stores nothing for the doors that
+/// stay away. A ticket brings back the client's certificate, which is judged anew.
 ///
 /// # Errors
 ///
@@ -33,7 +36,8 @@ pub(crate) fn server_config(
     Ok(Arc::new(config))
 }
 
-/// What the client showed of itself in the handshake, its own certificate first; nothing when it has none.
+/// What the client showed of itself in the handshake, its own certificate first; nothing when it
+/// has none.
 pub(crate) fn peer_certificates(tls: &ServerConnection) -> Vec<CertificateDer<'static>> {
     let shown = tls.peer_certificates().unwrap_or_default();
     shown

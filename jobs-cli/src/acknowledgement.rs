@@ -1,4 +1,5 @@
-//! What became of desired properties, by what a door reports of them: `{value, ac, av, ad}`. Read leniently: a twin may be any device's.
+//! What became of desired properties, by what a door reports of them: `{value, ac, av, ad}`. Read
+//! leniently: a twin may be any device's.
 
 use door_core::Setting;
 use iothub_protocol::twin::{Object, Twin};
@@ -50,7 +51,8 @@ impl Wish {
     }
 }
 
-/// How the desired properties of a door stand that it acknowledges; with `patch`, those that it changed.
+/// How the desired properties of a door stand that it acknowledges; with `patch`, those that it
+/// changed.
 pub(crate) fn wishes(twin: &Twin, patch: Option<&Object>) -> Vec<Wish> {
     let (desired, reported) = (&twin.properties.desired, &twin.properties.reported.values);
     let mut wishes = Vec::new();

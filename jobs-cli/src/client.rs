@@ -1,4 +1,5 @@
-//! How a request is signed, sent, repeated and read. What can be asked is in the modules below, one per resource.
+//! How a request is signed, sent, repeated and read. What can be asked is in the modules below, one
+//! per resource.
 
 pub(crate) mod audit;
 mod backoff;
@@ -278,7 +279,8 @@ impl HubClient {
         self.read(response, begun, request).await
     }
 
-    /// Sends a request once and gives its answer while it still comes: there is no limit on how long it goes on.
+    /// Sends a request once and gives its answer while it still comes: there is no limit on how
+    /// long it goes on.
     async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
         let token = self.token();
         match self.open_with(request, &token).await {
@@ -319,7 +321,8 @@ impl HubClient {
         let read = tokio::time::timeout(request.timeout, read).await;
         match read {
             Ok(Err(error)) => Err(error),
-            // An error does not become a success while it is read; one that does not end is none either.
+            // An error does not become a success while it is read; one that does not end is none
+            // either.
             Ok(Ok(_)) | Err(_) => Err(ClientError::TimedOut {
                 host: self.inner.host_name.clone(),
                 after: request.timeout,

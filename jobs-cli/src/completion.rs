@@ -1,6 +1,8 @@
-//! What a shell is told when somebody presses Tab. The script that `doorctl completion` prints comes back here with what has been typed so far.
+//! What a shell is told when somebody presses Tab. The script that `doorctl completion` prints
+//! comes back here with what has been typed so far.
 //!
-//! Names of doors and ids of jobs are asked of the hub. Nobody is kept waiting for that, and nothing is said when it fails: then there are none.
+//! Names of doors and ids of jobs are asked of the hub. Nobody is kept waiting for that, and
+//! nothing is said when it fails: then there are none.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -58,7 +60,8 @@ pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// The command line, with who knows the values of what: told by the names of the values, so that a new verb needs nothing more.
+/// The command line, with who knows the values of what: told by the names of the values, so that a
+/// new verb needs nothing more.
 fn command() -> Command {
     with_values(Cli::command(), "")
 }
@@ -160,7 +163,8 @@ fn is_plain(name: &str) -> bool {
     name.chars().all(plain)
 }
 
-/// Asks the hub of the context that has been typed; nothing when it cannot be asked, or not in time.
+/// Asks the hub of the context that has been typed; nothing when it cannot be asked, or not in
+/// time.
 fn asked<F>(question: impl FnOnce(HubClient) -> F) -> Vec<String>
 where
     F: Future<Output = Option<Vec<String>>>,

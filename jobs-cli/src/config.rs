@@ -1,6 +1,8 @@
-//! The contexts: which hubs this person works with, and which one is current. One file, its owner's alone.
+//! The contexts: which hubs this person works with, and which one is current. One file, its owner's
+//! alone.
 //!
-//! A context holds the connection string and the CA themselves, so that it goes on working when the files it came from are gone.
+//! A context holds the connection string and the CA themselves, so that it goes on working when the
+//! files it came from are gone.
 
 mod error;
 

@@ -1,4 +1,5 @@
-//! A door as its twin tells it: where it was assigned, what it reported. Read leniently: a twin may be any device's.
+//! A door as its twin tells it: where it was assigned, what it reported. Read leniently: a twin may
+//! be any device's.
 
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde::Serialize;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 pub(crate) enum ExitStatus {
     /// Every target reached the wanted state; or the command simply worked.
     Success,
-    /// Wrong usage, wrong settings, or no connection: nothing was changed, or it is not known what was.
+    /// Wrong usage, wrong settings, or no connection: nothing was changed, or it is not known what
+    /// was.
     Error,
     /// The command worked, but some targets did not reach the wanted state.
     Incomplete,

@@ -1,7 +1,9 @@
-//! A client of IoT Hub's service API (api-version 2021-04-12): Azure's, or door-hub's, which speaks the same.
+//! A client of IoT Hub's service API (api-version 2021-04-12): Azure's, or door-hub's, which speaks
+//! the same.
 //!
-//! [`HubClient`] keeps to the paths and fields that Azure documents, so what works on the one works on the other. It owns how a request is signed,
-//! sent, repeated and read; it knows nothing of doors, files or terminals. The `doorctl` program is built on it.
+//! [`HubClient`] keeps to the paths and fields that Azure documents, so what works on the one works
+//! on the other. It owns how a request is signed, sent, repeated and read; it knows nothing of
+//! doors, files or terminals. The `doorctl` program is built on it.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -38,7 +38,8 @@ use cli::Cli;
 use exit_status::ExitStatus;
 use printer::Printer;
 
-/// What still runs when a command is done (a name that is being looked up, say) is not waited for longer than this.
+/// What still runs when a command is done (a name that is being looked up, say) is not waited for
+/// longer than this.
 const DRAIN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {

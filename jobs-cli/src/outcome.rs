@@ -1,4 +1,5 @@
-//! What a job came to at each door, told by what the door answered: the hub counts answers, a person counts secured doors.
+//! What a job came to at each door, told by what the door answered: the hub counts answers, a
+//! person counts secured doors.
 
 use door_core::contract::Mode;
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobAction, JobRequest, JobResponse};
@@ -231,8 +232,8 @@ impl Tally {
     }
 }
 
-/// What the doors' answers mean for a script: all there, all refused by their rules, or neither. Without a door nothing is
-/// there.
+/// What the doors' answers mean for a script: all there, all refused by their rules, or neither.
+/// Without a door nothing is there.
 pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
     let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED);
     if rows.is_empty() {
@@ -255,7 +256,8 @@ fn answered(status: i32, body: &Value, state: &LockState, wanted: Wanted) -> (Pr
         {
             (Progress::Reached, wanted.reached().to_owned())
         }
-        // A device that says nothing of its state but that it did as told: not ours, and not proven.
+        // A device that says nothing of its state but that it did as told: not ours, and not
+        // proven.
         200 if state == &LockState::default() && wanted == Wanted::Released => {
             (Progress::Reached, wanted.reached().to_owned())
         }

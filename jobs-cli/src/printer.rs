@@ -68,7 +68,8 @@ impl Cell {
 
 /// What can be printed as a row of a table, a line of CSV or a JSON document.
 pub(crate) trait Row: Serialize {
-    /// The titles, as many as there are cells: the names that CSV and JSON have (`doorState`); a table shows `DOOR STATE`.
+    /// The titles, as many as there are cells: the names that CSV and JSON have (`doorState`); a
+    /// table shows `DOOR STATE`.
     fn titles() -> Vec<&'static str>;
     /// The fields.
     fn cells(&self) -> Vec<Cell>;
@@ -126,7 +127,8 @@ impl Printer {
         }
     }
 
-    /// Talk with colours of this program's own; what others wrote in it has been made [`printable`].
+    /// Talk with colours of this program's own; what others wrote in it has been made
+    /// [`printable`].
     pub(crate) fn say_styled(&self, text: &str) {
         if !self.quiet {
             talk_styled(text);
@@ -291,7 +293,8 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Somebody else's text on one line of a terminal, whatever it holds: nothing in it moves the cursor, begins a line or turns the reading around.
+/// Somebody else's text on one line of a terminal, whatever it holds: nothing in it moves the
+/// cursor, begins a line or turns the reading around.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, is_unprintable)
 }
@@ -307,7 +310,8 @@ fn escaped(text: &str, is_unprintable: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// Controls (C0, DEL, C1), ends of lines and paragraphs, and what sets the direction of what follows (Unicode UAX 9, 2).
+/// Controls (C0, DEL, C1), ends of lines and paragraphs, and what sets the direction of what
+/// follows (Unicode UAX 9, 2).
 fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -329,7 +333,8 @@ pub(crate) fn unwritten(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-/// Writes what a command ends with: a reader that has gone, as behind `| head -1`, does not change how it ends.
+/// Writes what a command ends with: a reader that has gone, as behind `| head -1`, does not change
+/// how it ends.
 fn write_last(text: &str) -> io::Result<()> {
     match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -345,7 +350,8 @@ pub(crate) fn talk(text: &str) {
     }));
 }
 
-/// Writes lines to stderr with colours of this program's own; what others wrote in them has been made [`printable`].
+/// Writes lines to stderr with colours of this program's own; what others wrote in them has been
+/// made [`printable`].
 pub(crate) fn talk_styled(text: &str) {
     // Nobody is left to tell that stderr is gone.
     drop(writeln!(io::stderr().lock(), "{text}"));

@@ -1,4 +1,5 @@
-//! Files that hold secrets: made for their owner alone, replaced in one step, and refused when others may read them.
+//! Files that hold secrets: made for their owner alone, replaced in one step, and refused when
+//! others may read them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -51,7 +52,8 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     })
 }
 
-/// Writes a file, in place of the one there may be: a reader sees the old text or the new one, never a part.
+/// Writes a file, in place of the one there may be: a reader sees the old text or the new one,
+/// never a part.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));

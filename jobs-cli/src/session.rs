@@ -1,4 +1,5 @@
-//! What every command that speaks to a hub needs: the hub, the zone that times are meant in, and where output goes.
+//! What every command that speaks to a hub needs: the hub, the zone that times are meant in, and
+//! where output goes.
 
 use std::env;
 use std::time::Duration;
@@ -61,7 +62,8 @@ impl Session {
         })
     }
 
-    /// Refuses what only door-hub can do, before anything is asked of another hub. `what` follows "only door-hub can": `stop a job that runs`.
+    /// Refuses what only door-hub can do, before anything is asked of another hub. `what` follows
+    /// "only door-hub can": `stop a job that runs`.
     ///
     /// # Errors
     ///
@@ -83,7 +85,8 @@ impl Session {
         .into())
     }
 
-    /// Warns of a keyword that a query names without brackets: door-hub takes it, Azure IoT Hub refuses it.
+    /// Warns of a keyword that a query names without brackets: door-hub takes it, Azure IoT Hub
+    /// refuses it.
     pub(crate) async fn warn_of_keyword(&self, text: &str) -> Result<(), ClientError> {
         if let Some(word) = query::bare_keyword(text) {
             if !self.hub.is_door_hub().await? {
@@ -110,7 +113,8 @@ impl Session {
                 _ => failure,
             }
         };
-        // What is no time on any clock needs no hub. A time that is past here need not be past there.
+        // What is no time on any clock needs no hub. A time that is past here need not be past
+        // there.
         match At::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
             Ok(_) | Err(AtError::Past(..)) => {}
             Err(error) => return Err(failure(error).into()),
@@ -197,7 +201,8 @@ pub(crate) fn off_by(ahead: SignedDuration) -> String {
     format!("{} {word} the hub's", roughly(ahead.abs()))
 }
 
-/// The error for a policy that lacks rights: with those that are needed (`RegistryRead,ServiceConnect`) and how to come by them.
+/// The error for a policy that lacks rights: with those that are needed
+/// (`RegistryRead,ServiceConnect`) and how to come by them.
 pub(crate) fn explain_rights(error: ClientError, rights: &str) -> anyhow::Error {
     // A key that is not the policy's has the same code.
     let lacks = error.code() == Some(ErrorCode::IotHubUnauthorizedAccess)

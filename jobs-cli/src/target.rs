@@ -1,4 +1,5 @@
-//! Which doors: names, places and conditions become a condition of the query language, or several where the names are too many for one.
+//! Which doors: names, places and conditions become a condition of the query language, or several
+//! where the names are too many for one.
 
 mod place;
 
@@ -21,7 +22,8 @@ const MAX_QUERY: usize = 8_192;
 /// The longest query for doors, without its condition.
 const COUNT: &str = "SELECT COUNT() AS doors FROM devices WHERE ";
 
-/// The longest condition for doors: a hub is also asked for the doors, by a query that is no longer than a job's condition may be.
+/// The longest condition for doors: a hub is also asked for the doors, by a query that is no longer
+/// than a job's condition may be.
 pub(crate) const MAX_CONDITION: usize = MAX_QUERY - COUNT.len();
 
 /// Which doors.
@@ -31,7 +33,8 @@ pub(crate) struct Target {
     pub(crate) condition: String,
     /// The doors that were named, which should exist.
     pub(crate) names: Vec<DeviceId>,
-    /// Conditions that a hub takes, which choose the same doors together, each door by one of them: `condition` itself, unless it is too long.
+    /// Conditions that a hub takes, which choose the same doors together, each door by one of
+    /// them: `condition` itself, unless it is too long.
     parts: Vec<String>,
     places: Places,
 }
@@ -252,8 +255,8 @@ fn all_of<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
     each.join(" AND ")
 }
 
-/// Conditions that a hub takes and that choose these doors together, each door by one of them; `others` have to hold too. `None` when these alone
-/// are too long.
+/// Conditions that a hub takes and that choose these doors together, each door by one of them;
+/// `others` have to hold too. `None` when these alone are too long.
 pub(crate) fn parts(names: &[DeviceId], others: &[String]) -> Option<Vec<String>> {
     let condition = |names: &[DeviceId]| {
         let named = any_of_these(names);
@@ -294,7 +297,8 @@ pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// What was assigned, whether or not the door has heard of it; a number may have been written as text.
+/// What was assigned, whether or not the door has heard of it; a number may have been written as
+/// text.
 fn place(property: &str, values: &[String]) -> String {
     let path = format!("properties.desired.{property}");
     let mut either = Vec::new();

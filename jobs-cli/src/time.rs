@@ -1,4 +1,5 @@
-//! When: the times that `--at` takes ([`since`]: `--since`), and how a time is said back to the person who gave it.
+//! When: the times that `--at` takes ([`since`]: `--since`), and how a time is said back to the
+//! person who gave it.
 //!
 //! Pure: what time it is, and in which zone, comes in as an argument.
 
@@ -169,8 +170,8 @@ pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     (!is_doubtful(name, &zone)).then_some(zone)
 }
 
-/// Whether a zone is no place's, or may not be the one that is meant: `UTC+2` is two hours behind UTC to POSIX, and ahead
-/// of it to people.
+/// Whether a zone is no place's, or may not be the one that is meant: `UTC+2` is two hours behind
+/// UTC to POSIX, and ahead of it to people.
 fn is_doubtful(name: &str, zone: &TimeZone) -> bool {
     let name = name.strip_prefix(':').unwrap_or(name).to_ascii_uppercase();
     let of_utc = ["UTC", "GMT"]
@@ -186,7 +187,8 @@ fn is_doubtful(name: &str, zone: &TimeZone) -> bool {
     zone.is_unknown() || zone.iana_name() == Some("Factory") || of_utc.is_some_and(shifted)
 }
 
-/// The zone of this machine: unknown ([`TimeZone::unknown`]) when `TZ`, or what the system has set, names none.
+/// The zone of this machine: unknown ([`TimeZone::unknown`]) when `TZ`, or what the system has set,
+/// names none.
 pub(crate) fn system_zone() -> TimeZone {
     let name = std::env::var("TZ").unwrap_or_default();
     match TimeZone::try_system() {
@@ -253,7 +255,8 @@ pub(crate) fn roughly(length: SignedDuration) -> String {
 }
 
 fn clock(text: &str) -> Result<Time, AtError> {
-    // A bare `22` or `2200` is as likely a typing error as a time. Of `22:00+05:00` the offset would be ignored.
+    // A bare `22` or `2200` is as likely a typing error as a time. Of `22:00+05:00` the offset
+    // would be ignored.
     let is_clock = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '.');
     match text.contains(':') && text.chars().all(is_clock) {
         true => text.parse().map_err(|_| AtError::Malformed),

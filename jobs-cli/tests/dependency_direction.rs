@@ -1,6 +1,8 @@
-//! The architecture's one-way edges, as a test: between crates (from cargo's own graph) and between the hub's layers (from the source).
+//! The architecture's one-way edges, as a test: between crates (from cargo's own graph) and between
+//! the hub's layers (from the source).
 //!
-//! A new edge is a decision: it changes ARCHITECTURE.md and the tables below in a commit of its own.
+//! A new edge is a decision: it changes ARCHITECTURE.md and the tables below in a commit of its
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
-/// Crate -> the crates of ours that its shipped code may link. `doorctl` reaches hub and agent only through its `demo` feature.
+/// Crate -> the crates of ours that its shipped code may link. `doorctl` reaches hub and agent only
+/// through its `demo` feature.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("iothub-protocol", &[]),
     ("door-core", &[]),

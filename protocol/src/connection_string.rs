@@ -1,10 +1,12 @@
-//! Connection strings: `Key=Value` parts joined by `;`, one text that tells a client its hub, its name and its credential.
+//! Connection strings: `Key=Value` parts joined by `;`, one text that tells a client its hub, its
+//! name and its credential.
 //!
 //! - service: `HostName={host};SharedAccessKeyName={policy};SharedAccessKey={base64}`
-//! - device: `HostName={host};DeviceId={id}` and one of `SharedAccessKey={base64}`, `SharedAccessSignature={token}`, `x509=true`;
-//!   optionally `GatewayHostName={host}`
+//! - device: `HostName={host};DeviceId={id}` and one of `SharedAccessKey={base64}`,
+//!   `SharedAccessSignature={token}`, `x509=true`; optionally `GatewayHostName={host}`
 //!
-//! Keys come in any order and case. An error names the key or the number of the part and never repeats a value that could be a secret.
+//! Keys come in any order and case. An error names the key or the number of the part and never
+//! repeats a value that could be a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -87,7 +89,8 @@ pub enum ConnectionStringError {
     /// A key has an empty value.
     #[error("`{0}` of the connection string is empty")]
     EmptyValue(&'static str),
-    /// A value is wrong and holds a `=`: it may be two parts in one, and the second a secret, so it is not repeated.
+    /// A value is wrong and holds a `=`: it may be two parts in one, and the second a secret, so it
+    /// is not repeated.
     #[error(
         "`{0}` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
     )]

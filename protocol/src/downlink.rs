@@ -18,7 +18,8 @@ pub enum Downlink<'a> {
         /// To be repeated in the answer.
         rid: &'a str,
     },
-    /// Answers a twin request: the twin for a GET (200), nothing for a patch (204), an error otherwise.
+    /// Answers a twin request: the twin for a GET (200), nothing for a patch (204), an error
+    /// otherwise.
     TwinResponse {
         /// As in HTTP.
         status: u16,
@@ -27,7 +28,8 @@ pub enum Downlink<'a> {
         /// Of the reported properties after a patch.
         version: Option<u64>,
     },
-    /// Tells of a change to the desired properties: the body holds the patch and the new `$version`.
+    /// Tells of a change to the desired properties: the body holds the patch and the new
+    /// `$version`.
     DesiredPatch {
         /// The new version.
         version: u64,
@@ -117,7 +119,8 @@ mod tests {
 
     use super::*;
 
-    /// Samples of "Communicate with IoT Hub using the MQTT protocol", and the forms that the clients' patterns require.
+    /// Samples of "Communicate with IoT Hub using the MQTT protocol", and the forms that the
+    /// clients' patterns require.
     #[test]
     fn topics_are_spelled_as_the_clients_expect_them() {
         for (downlink, topic) in [

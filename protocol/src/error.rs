@@ -1,7 +1,7 @@
 //! IoT Hub's error codes: a number whose first three digits are the HTTP status, and a name.
 //!
-//! The table is that of "Troubleshoot error codes" and of the .NET client's enum. How a code travels in a body is for those who send it:
-//! HTTP and MQTT wrap it differently.
+//! The table is that of "Troubleshoot error codes" and of the .NET client's enum. How a code
+//! travels in a body is for those who send it: HTTP and MQTT wrap it differently.
 
 use std::fmt;
 
@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(ErrorCode::from_number(404), None);
     }
 
-    /// Literal codes seen in bodies and headers (azure-docs "Troubleshoot error codes"; issue threads quoted in COMPATIBILITY.md).
+    /// Literal codes seen in bodies and headers (azure-docs "Troubleshoot error codes"; issue
+    /// threads quoted in COMPATIBILITY.md).
     #[test]
     fn codes_are_spelled_as_the_service_spells_them() {
         let seen = [

@@ -1,7 +1,8 @@
 //! The names that travel: devices, jobs, methods, policies.
 //!
-//! A name is validated where it enters and cheap to clone afterwards. What each may hold comes from IoT Hub's documents ("Understand the
-//! identity registry", "Jobs", "Direct methods") and from the patterns in the official clients.
+//! A name is validated where it enters and cheap to clone afterwards. What each may hold comes from
+//! IoT Hub's documents ("Understand the identity registry", "Jobs", "Direct methods") and from the
+//! patterns in the official clients.
 
 use std::borrow::Borrow;
 use std::fmt;

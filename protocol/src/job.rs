@@ -1,9 +1,10 @@
 //! Jobs: something done to many devices at a time to come.
 //!
-//! [`JobRequest`] is the body of `PUT /jobs/v2/{id}`, [`JobResponse`] what the service says of a job, [`DeviceJob`] the record of one device
-//! in it (`SELECT * FROM devices.jobs`). The spellings are the service's own and differ between the documents: a job is `cancelled`, a
-//! device's record `canceled`; a job has `createdTime`, a record `createdDateTimeUtc`. Source: "Schedule jobs on multiple devices", and the
-//! fixtures and models of the official clients.
+//! [`JobRequest`] is the body of `PUT /jobs/v2/{id}`, [`JobResponse`] what the service says of a
+//! job, [`DeviceJob`] the record of one device in it (`SELECT * FROM devices.jobs`). The spellings
+//! are the service's own and differ between the documents: a job is `cancelled`, a device's record
+//! `canceled`; a job has `createdTime`, a record `createdDateTimeUtc`. Source: "Schedule jobs on
+//! multiple devices", and the fixtures and models of the official clients.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,8 +28,8 @@ pub struct UnknownName {
     expected: String,
 }
 
-/// Writes an enum of names. Names are compared without case (.NET writes them with a capital); documents may also hold names that are not in
-/// the list, which become `Unknown`.
+/// Writes an enum of names. Names are compared without case (.NET writes them with a capital);
+/// documents may also hold names that are not in the list, which become `Unknown`.
 macro_rules! names {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $($name:literal $variant:ident $text:literal)*) => {
         $(#[$doc])*

@@ -1,8 +1,9 @@
 //! Azure IoT Hub's wire as types: what a hub, its devices and its operators say to each other.
 //!
-//! Hub, agent and command line all build on this crate, so that a name, a topic or a document has one spelling. It has no IO, no clock and no
-//! runtime (`clippy.toml` says so), and it knows nothing about doors. Text and bytes of strangers are parsed here, once, into types;
-//! every parser is bounded and none panics.
+//! Hub, agent and command line all build on this crate, so that a name, a topic or a document has
+//! one spelling. It has no IO, no clock and no runtime (`clippy.toml` says so), and it knows
+//! nothing about doors. Text and bytes of strangers are parsed here, once, into types; every parser
+//! is bounded and none panics.
 //!
 //! | module | what it owns |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Direct methods: the request of `POST /twins/{id}/methods` (also part of a job) and its result.
 //!
-//! Payloads pass through unread, byte for byte: what they mean is between the caller and the device.
-//! Source: "Understand and invoke direct methods from IoT Hub".
+//! Payloads pass through unread, byte for byte: what they mean is between the caller and the
+//! device. Source: "Understand and invoke direct methods from IoT Hub".
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -48,7 +48,8 @@ pub enum MethodRequestError {
         /// The most it may be.
         most: u64,
     },
-    /// The wait for the connection is longer than the whole call may take, which the service refuses.
+    /// The wait for the connection is longer than the whole call may take, which the service
+    /// refuses.
     #[error(
         "connectTimeoutInSeconds is {connect}; expected at most responseTimeoutInSeconds, which is {response}. \
          Raise responseTimeoutInSeconds, or lower connectTimeoutInSeconds."
@@ -62,8 +63,8 @@ pub enum MethodRequestError {
 }
 
 impl MethodRequest {
-    /// A call without payload, with the timeouts that a request has when it names none: 30 s for the answer, and the device must be
-    /// connected.
+    /// A call without payload, with the timeouts that a request has when it names none: 30 s for
+    /// the answer, and the device must be connected.
     #[must_use]
     pub const fn new(method_name: MethodName) -> Self {
         Self {
@@ -109,7 +110,8 @@ impl MethodRequest {
         })
     }
 
-    /// Compares the two timeouts, as the service does with a new call. Reading a request does not, so that stored ones stay readable.
+    /// Compares the two timeouts, as the service does with a new call. Reading a request does not,
+    /// so that stored ones stay readable.
     ///
     /// # Errors
     ///
@@ -269,7 +271,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&request).unwrap(), text);
     }
 
-    /// What azure-iot-hub 2.7.0 sends in the tutorial: a string that holds JSON text, and no timeouts.
+    /// What azure-iot-hub 2.7.0 sends in the tutorial: a string that holds JSON text, and no
+    /// timeouts.
     #[test]
     fn what_is_left_out_has_its_default_and_the_payload_keeps_its_bytes() {
         let request =
@@ -299,7 +302,8 @@ mod tests {
         assert_eq!(old.response_timeout(), Duration::from_secs(60));
     }
 
-    /// The text is from an error body quoted in an issue thread: `responseTimeoutInSeconds must be within [5; 300].`
+    /// The text is from an error body quoted in an issue thread: `responseTimeoutInSeconds must be
+    /// within [5; 300].`
     #[test]
     fn timeouts_have_limits() {
         for (member, value, expected) in [
@@ -347,7 +351,8 @@ mod tests {
         );
     }
 
-    /// (connect timeout, response timeout, accepted); `None` is a member that the request leaves out.
+    /// (connect timeout, response timeout, accepted); `None` is a member that the request leaves
+    /// out.
     #[test]
     fn a_connect_timeout_is_at_most_the_response_timeout() {
         for (connect, response, accepted) in [

@@ -15,15 +15,19 @@
 //! constant  := undefined | null | true | false | [-] number | string
 //! ```
 //!
-//! Keywords, functions and the names at the root of a document have no case; the names below do. A job's condition is a `condition` alone
-//! (or `*`, which is not part of the language). A name in `[[ ]]` is never a keyword. The grammar is that of "IoT Hub query language for device and module twins, jobs, and
-//! message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets, which the service is known to take or can do no harm.
+//! Keywords, functions and the names at the root of a document have no case; the names below do. A
+//! job's condition is a `condition` alone (or `*`, which is not part of the language). A name in
+//! `[[ ]]` is never a keyword. The grammar is that of "IoT Hub query language for device and module
+//! twins, jobs, and message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets,
+//! which the service is known to take or can do no harm.
 //!
-//! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is parsed prints as text that parses to the
-//! same again. [`matches()`] judges one document and [`answer()`] answers a whole query; they are the measure for whatever a store makes of it.
+//! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is
+//! parsed prints as text that parses to the same again. [`matches()`] judges one document and
+//! [`answer()`] answers a whole query; they are the measure for whatever a store makes of it.
 //!
-//! Every member of a row has a name of its own, and a row of a group shows only what the whole group has: what it is grouped by, and
-//! aggregates. `devices.jobs` has no aggregates and no groups.
+//! Every member of a row has a name of its own, and a row of a group shows only what the whole
+//! group has: what it is grouped by, and aggregates. `devices.jobs` has no aggregates and no
+//! groups.
 
 pub use aggregate::{Accumulator, number};
 pub use ast::{
@@ -62,8 +66,8 @@ pub fn parse(text: &str) -> Result<Query, QueryError> {
     parser::Parser::new(text)?.query()
 }
 
-/// The first keyword that a path of the query or condition names without brackets, such as `group` in `tags.group`. This language takes it;
-/// Azure IoT Hub asks for `tags.[[group]]`.
+/// The first keyword that a path of the query or condition names without brackets, such as `group`
+/// in `tags.group`. This language takes it; Azure IoT Hub asks for `tags.[[group]]`.
 #[must_use]
 pub fn bare_keyword(text: &str) -> Option<&str> {
     parser::bare_keyword(text)

@@ -1,10 +1,13 @@
-//! Shared access signatures: `SharedAccessSignature sr={audience}&sig={signature}&se={expiry}[&skn={policy}]`.
+//! Shared access signatures: `SharedAccessSignature
+//! sr={audience}&sig={signature}&se={expiry}[&skn={policy}]`.
 //!
-//! The signature is `HMAC-SHA256(key, sr + "\n" + se)` over both texts *as the token spells them*. Clients differ in the case of their
-//! percent-encoding and in what they encode, so a token is verified over its own text and never over one made anew.
-//! Source: "Control access to IoT Hub with shared access signatures", and the official clients.
+//! The signature is `HMAC-SHA256(key, sr + "\n" + se)` over both texts *as the token spells them*.
+//! Clients differ in the case of their percent-encoding and in what they encode, so a token is
+//! verified over its own text and never over one made anew. Source: "Control access to IoT Hub with
+//! shared access signatures", and the official clients.
 //!
-//! Whether a token has expired is for the caller, who has a clock: see [`SasToken::expiry`] and [`CLOCK_SKEW`].
+//! Whether a token has expired is for the caller, who has a clock: see [`SasToken::expiry`] and
+//! [`CLOCK_SKEW`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +24,8 @@ use subtle::ConstantTimeEq as _;
 
 use crate::id::PolicyName;
 
-/// How long past its expiry a token is still good, as in Azure's clients and edge hub: clocks differ.
+/// How long past its expiry a token is still good, as in Azure's clients and edge hub: clocks
+/// differ.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// The word before the fields, as the `Authorization` header has it.
@@ -40,7 +44,8 @@ const BASE64_LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The secret that signs tokens: of a device or of a policy. It is never shown unless asked for by name.
+/// The secret that signs tokens: of a device or of a policy. It is never shown unless asked for by
+/// name.
 #[derive(Clone)]
 pub struct SharedAccessKey(Box<[u8]>);
 
@@ -117,8 +122,8 @@ impl fmt::Debug for SharedAccessKey {
     }
 }
 
-/// Makes a token for `audience` (not encoded: `{host}` or `{host}/devices/{deviceId}`) that ends at `expiry_unix_s`, signed by the key of
-/// `policy` or, without one, of the device.
+/// Makes a token for `audience` (not encoded: `{host}` or `{host}/devices/{deviceId}`) that ends at
+/// `expiry_unix_s`, signed by the key of `policy` or, without one, of the device.
 #[must_use]
 pub fn sign(
     audience: &str,
@@ -179,7 +184,8 @@ pub enum SasError {
 }
 
 impl<'a> SasToken<'a> {
-    /// Reads a token. Fields come in any order, their names in either case; unknown ones are ignored.
+    /// Reads a token. Fields come in any order, their names in either case; unknown ones are
+    /// ignored.
     ///
     /// # Errors
     ///
@@ -244,8 +250,8 @@ impl fmt::Debug for SasToken<'_> {
 
 /// Whether a token for `audience` is good for `resource` (both decoded).
 ///
-/// An audience covers what is below it, by whole segments: `hub/devices/a` covers `hub/devices/a/modules/m` and not `hub/devices/ab`. The
-/// host (the first segment) has no case.
+/// An audience covers what is below it, by whole segments: `hub/devices/a` covers
+/// `hub/devices/a/modules/m` and not `hub/devices/ab`. The host (the first segment) has no case.
 #[must_use]
 pub fn audience_covers(audience: &str, resource: &str) -> bool {
     let audience = audience.strip_suffix('/').unwrap_or(audience);

@@ -1,6 +1,8 @@
-//! Instants as IoT Hub writes them: ISO 8601 in UTC, with up to seven fractional digits (`2020-01-06T21:44:00.8884134Z`).
+//! Instants as IoT Hub writes them: ISO 8601 in UTC, with up to seven fractional digits
+//! (`2020-01-06T21:44:00.8884134Z`).
 //!
-//! Reading is more forgiving: any offset is taken, and a time without one is UTC, as the official clients mean it.
+//! Reading is more forgiving: any offset is taken, and a time without one is UTC, as the official
+//! clients mean it.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

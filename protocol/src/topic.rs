@@ -10,7 +10,8 @@
 //! | | `$iothub/twin/res/{status}/?$rid={rid}[&$version={n}]` | [`Downlink::TwinResponse`] |
 //! | | `$iothub/twin/PATCH/properties/desired/?$version={n}` | [`Downlink::DesiredPatch`] |
 //!
-//! Source: "Communicate with IoT Hub using the MQTT protocol". Device and request ids stand in topics as they are, not encoded.
+//! Source: "Communicate with IoT Hub using the MQTT protocol". Device and request ids stand in
+//! topics as they are, not encoded.
 //!
 //! [`Uplink::Telemetry`]: crate::uplink::Uplink::Telemetry
 //! [`Uplink::TwinGet`]: crate::uplink::Uplink::TwinGet
@@ -37,13 +38,16 @@ pub(crate) const TWIN_RESPONSE: &str = "$iothub/twin/res/";
 pub(crate) const METHOD_REQUEST: &str = "$iothub/methods/POST/";
 pub(crate) const METHOD_RESPONSE: &str = "$iothub/methods/res/";
 
-/// The longest request id that is taken from a device. Its answer repeats it in a topic, and official clients send 36 bytes.
+/// The longest request id that is taken from a device. Its answer repeats it in a topic, and
+/// official clients send 36 bytes.
 pub const MAX_RID_BYTES: usize = 1024;
 
-/// What a device may subscribe to. [`TopicFilter`] reads the filters that cover some of these, or lie within one.
+/// What a device may subscribe to. [`TopicFilter`] reads the filters that cover some of these, or
+/// lie within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subscription {
-    /// `$iothub/methods/POST/#`: calls of its methods. A device that has it counts as online for methods.
+    /// `$iothub/methods/POST/#`: calls of its methods. A device that has it counts as online for
+    /// methods.
     MethodRequests,
     /// `$iothub/twin/res/#`: answers to its twin requests.
     TwinResponses,
@@ -74,7 +78,8 @@ impl Subscription {
     }
 }
 
-/// Why a topic or filter is not one of IoT Hub's. The text is not repeated: it may be long, and who logs it has it.
+/// Why a topic or filter is not one of IoT Hub's. The text is not repeated: it may be long, and who
+/// logs it has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// It is none of those above.
@@ -124,7 +129,8 @@ pub(crate) struct RequestQuery<'a> {
 }
 
 impl<'a> RequestQuery<'a> {
-    /// Reads what follows the last fixed part of a topic: `/?name=value&..`. Unknown names are ignored, the first of equal ones counts.
+    /// Reads what follows the last fixed part of a topic: `/?name=value&..`. Unknown names are
+    /// ignored, the first of equal ones counts.
     pub(crate) fn parse(rest: &'a str) -> Result<Self, TopicError> {
         let query = rest.strip_prefix("/?").ok_or(TopicError::Unknown)?;
         let mut parsed = Self::default();

@@ -1,8 +1,10 @@
-//! Device twins: the document of a device that service and device share, and the rules by which it changes.
+//! Device twins: the document of a device that service and device share, and the rules by which it
+//! changes.
 //!
-//! A twin has three sections: `tags` (the service's own), desired properties (written by the service, read by the device) and reported
-//! properties (the other way round). A section of properties carries `$version` and `$metadata`; see [`Section`] for how it changes and
-//! [`limits`] for what may be in it. Source: "Understand and use device twins in IoT Hub".
+//! A twin has three sections: `tags` (the service's own), desired properties (written by the
+//! service, read by the device) and reported properties (the other way round). A section of
+//! properties carries `$version` and `$metadata`; see [`Section`] for how it changes and [`limits`]
+//! for what may be in it. Source: "Understand and use device twins in IoT Hub".
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -1,6 +1,7 @@
 //! The priority array (after BACnet's): who decides what the strike should do.
 //!
-//! The lowest occupied slot wins; an entry may expire; when all are empty the relinquish default holds.
+//! The lowest occupied slot wins; an entry may expire; when all are empty the relinquish default
+//! holds.
 
 mod doubt;
 mod mode;
@@ -104,7 +105,8 @@ impl Slot {
         }
     }
 
-    /// Filled by an input at the door: never blocked, never written to disk except for the fire latch.
+    /// Filled by an input at the door: never blocked, never written to disk except for the fire
+    /// latch.
     pub(crate) fn is_at_the_door(self) -> bool {
         self <= Self::LocalGrant
     }
@@ -156,18 +158,20 @@ impl TryFrom<u8> for Slot {
 
 /// When an entry ends.
 ///
-/// `ends` is on the boot clock and is what counts from step to step; where a wall time governs, it is set anew whenever the clock can be trusted.
+/// `ends` is on the boot clock and is what counts from step to step; where a wall time governs, it
+/// is set anew whenever the clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
     pub(crate) ends: Duration,
     pub(crate) until: Option<Timestamp>,
     pub(crate) governs: Governs,
-    /// A trusted clock has told how long it is until the wall time that governs: from then on the boot clock counts, whatever steps the wall
-    /// clock makes.
+    /// A trusted clock has told how long it is until the wall time that governs: from then on the
+    /// boot clock counts, whatever steps the wall clock makes.
     pub(crate) pinned: bool,
 }
 
-/// How far the wall time of an end may be off before it is set anew: what a step of the clock is told by.
+/// How far the wall time of an end may be off before it is set anew: what a step of the clock is
+/// told by.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which clock an expiry follows.
@@ -220,7 +224,8 @@ impl Expiry {
         match (self.governs, self.until) {
             (Governs::Wall, Some(until)) if !self.pinned => {
                 if let Some(left) = now.until(until) {
-                    // Nothing temporary lasts longer: an end beyond that was told by a clock that was wrong.
+                    // Nothing temporary lasts longer: an end beyond that was told by a clock that
+                    // was wrong.
                     if left <= duration::MAX {
                         self.ends = now.boottime.saturating_add(left);
                     }

@@ -1,7 +1,8 @@
 //! What is fitted at the door and how it behaves.
 //!
-//! [`DoorSettings`] and [`StrikeConfig`] are the tables `[door]` and `[strike]` of the agent's TOML; what is fitted follows from the board.
-//! [`DoorConfig::new`] checks that the three fit together, before anything is driven.
+//! [`DoorSettings`] and [`StrikeConfig`] are the tables `[door]` and `[strike]` of the agent's
+//! TOML; what is fitted follows from the board. [`DoorConfig::new`] checks that the three fit
+//! together, before anything is driven.
 
 mod error;
 mod overrides;
@@ -25,16 +26,19 @@ pub use rest::Rest;
 pub struct DoorSettings {
     /// What holds when no slot of the authority array is occupied: `locked` or `released`.
     pub relinquish_default: Want,
-    /// How long a request to exit or a local grant releases the strike after the input has gone quiet.
+    /// How long a request to exit or a local grant releases the strike after the input has gone
+    /// quiet.
     #[serde(deserialize_with = "time")]
     pub strike_time: Duration,
-    /// How long an `unlockDoor` with `"pulse":"extended"` releases it: for somebody who needs longer.
+    /// How long an `unlockDoor` with `"pulse":"extended"` releases it: for somebody who needs
+    /// longer.
     #[serde(deserialize_with = "time")]
     pub extended_strike_time: Duration,
     /// How long the door must have been closed before a bolt is thrown.
     #[serde(deserialize_with = "time")]
     pub settle_time: Duration,
-    /// How long the door may stand open before the alarm `heldOpen`; what releases it but a button or a reader stops the count.
+    /// How long the door may stand open before the alarm `heldOpen`; what releases it but a button
+    /// or a reader stops the count.
     #[serde(deserialize_with = "time")]
     pub held_open_time: Duration,
     /// How long before that alarm a pre-alarm warns of it.
@@ -98,9 +102,11 @@ pub enum StrikeKind {
     MotorLock,
     /// A coil pulls the bolt one way, a spring the other.
     SolenoidBolt,
-    /// An electric strike: a coil holds its keeper one way, a spring the other. The door latches into it by itself.
+    /// An electric strike: a coil holds its keeper one way, a spring the other. The door latches
+    /// into it by itself.
     HoldStrike,
-    /// An electric strike whose coil bears to be on for a short time only: it releases for a moment, and locks by itself.
+    /// An electric strike whose coil bears to be on for a short time only: it releases for a
+    /// moment, and locks by itself.
     PulseStrike,
     /// A magnet that holds the door for as long as it is energised.
     Maglock,
@@ -152,11 +158,13 @@ pub struct StrikeConfig {
     /// Motor lock: the longest run per throw or retraction; the bond switch ends a throw earlier.
     #[serde(default, deserialize_with = "optional_time")]
     pub pulse: Option<Duration>,
-    /// Solenoid bolt and hold strike: `safe` or `secure`. A maglock is always fail-safe, a pulse strike fail-secure.
+    /// Solenoid bolt and hold strike: `safe` or `secure`. A maglock is always fail-safe, a pulse
+    /// strike fail-secure.
     #[serde(default)]
     pub fail: Option<FailMode>,
-    /// The longest that coil or motor may be energised before it has to rest for the whole `cool_down`. Default: motor lock 30 s,
-    /// any other coil without limit (it is for continuous duty), but a pulse strike must say.
+    /// The longest that coil or motor may be energised before it has to rest for the whole
+    /// `cool_down`. Default: motor lock 30 s, any other coil without limit (it is for
+    /// continuous duty), but a pulse strike must say.
     #[serde(default, deserialize_with = "optional_time")]
     pub max_on: Option<Duration>,
     /// How long it rests after `max_on`; in proportion after less. Default 60 s.

@@ -1,6 +1,8 @@
-//! What goes over the wire, for both of its ends: method payloads, replies, and the door's reported state.
+//! What goes over the wire, for both of its ends: method payloads, replies, and the door's reported
+//! state.
 //!
-//! The names are those of the Matter Door Lock cluster, the BACnet Access Door object and Home Assistant's lock entity.
+//! The names are those of the Matter Door Lock cluster, the BACnet Access Door object and Home
+//! Assistant's lock entity.
 
 mod command;
 pub mod duration;
@@ -23,7 +25,8 @@ pub use self_test::{Check, CheckResult, SelfTestReport};
 
 use crate::authority::{Slot, Want};
 
-/// What the lock is observed to do. Without a bond sensor it is the commanded state after the bond time.
+/// What the lock is observed to do. Without a bond sensor it is the commanded state after the bond
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LockState {
@@ -35,7 +38,8 @@ pub enum LockState {
     Unlocked,
     /// On its way to unlocked.
     Unlocking,
-    /// Driven, but not there within the bond time. Cleared by the next movement that is proven, and by a bolt that is back while it is to be.
+    /// Driven, but not there within the bond time. Cleared by the next movement that is proven, and
+    /// by a bolt that is back while it is to be.
     Jammed,
     /// Not read yet, or not readable.
     Unknown,
@@ -93,7 +97,8 @@ pub enum Alarm {
     SensorFault,
     /// The strike cannot do what it is asked: its coil or motor must rest.
     LockFault,
-    /// The bolt left without a request to exit, a grant or a command, and the door is not seen to open.
+    /// The bolt left without a request to exit, a grant or a command, and the door is not seen to
+    /// open.
     LockForced,
 }
 
@@ -139,7 +144,8 @@ pub enum Mode {
     Normal,
     /// Released for free passage: slot 9.
     Passage,
-    /// No unlock by an operator: setting it empties slot 7 and a release in slot 8, and new ones are refused.
+    /// No unlock by an operator: setting it empties slot 7 and a release in slot 8, and new ones
+    /// are refused.
     Secure,
     /// Locked against entry: slot 5. Keeps the mode that it displaced, and refuses unlocks.
     Lockdown,
@@ -281,7 +287,8 @@ pub struct DoorReport {
 }
 
 impl DoorReport {
-    /// The whole report as a twin patch: an alarm that is not raised is `null`, so that one reported earlier goes away.
+    /// The whole report as a twin patch: an alarm that is not raised is `null`, so that one
+    /// reported earlier goes away.
     #[must_use]
     pub fn to_patch(&self) -> Map<String, Value> {
         let text = serde_json::to_value(self).expect("a report has string keys only");

@@ -1,8 +1,9 @@
 //! The door as a whole: who may decide, what the strike does, what is kept, answered and told.
 //!
-//! Every call of a `handle_*` method is one step: the change itself, then what follows from it (expiries, the strike, alarms, answers), then the
-//! actions, which are the difference between before and after. The strike comes first among them. A lock is driven, then saved, then answered; an
-//! unlock is saved, then driven, then answered.
+//! Every call of a `handle_*` method is one step: the change itself, then what follows from it
+//! (expiries, the strike, alarms, answers), then the actions, which are the difference between
+//! before and after. The strike comes first among them. A lock is driven, then saved, then
+//! answered; an unlock is saved, then driven, then answered.
 
 mod answer;
 mod change;
@@ -56,7 +57,8 @@ pub struct NotSaved;
 pub enum Action {
     /// Set the outputs to this level.
     Drive(Outputs),
-    /// Save the state, and call [`Door::handle_persisted`] when it, or a later one, survives a power cut.
+    /// Save the state, and call [`Door::handle_persisted`] when it, or a later one, survives a
+    /// power cut.
     Persist {
         /// To be handed back.
         generation: Generation,
@@ -76,8 +78,9 @@ pub enum Action {
     Report,
 }
 
-/// While a hold or grant runs, what is left of it is saved whenever this part of it has passed: a reboot without a clock resumes from there, and
-/// the card is not written to every minute of a long night.
+/// While a hold or grant runs, what is left of it is saved whenever this part of it has passed: a
+/// reboot without a clock resumes from there, and the card is not written to every minute of a long
+/// night.
 const REMAINDER_PART: u32 = 32;
 /// But not more often than this.
 const REMAINDER_INTERVAL: Duration = Duration::from_secs(60);
@@ -102,7 +105,8 @@ pub struct Door {
     event_limit: EventLimit,
     /// The buttons and readers that are still active after somebody has gone through.
     passed: BTreeSet<Slot>,
-    /// The key switch was seen idle since the fire release was last active: turned now, it ends the latch.
+    /// The key switch was seen idle since the fire release was last active: turned now, it ends
+    /// the latch.
     reset_armed: bool,
     forced_lock: ForcedLock,
     /// Boot-clock time of the latest step.
@@ -133,7 +137,8 @@ struct Turn {
 }
 
 impl Door {
-    /// A door at start: what was saved holds again, and nothing is driven before the inputs are read.
+    /// A door at start: what was saved holds again, and nothing is driven before the inputs are
+    /// read.
     #[must_use]
     pub fn new(config: DoorConfig, restored: Option<&SavedDoor>, now: &Now) -> (Self, Vec<Action>) {
         let mut array = AuthorityArray::new(config.relinquish_default());
@@ -259,7 +264,8 @@ impl Door {
         self.finish(now, turn)
     }
 
-    /// Hears that the state of a generation, and with it every earlier one, is saved, or could not be.
+    /// Hears that the state of a generation, and with it every earlier one, is saved, or could not
+    /// be.
     pub fn handle_persisted(
         &mut self,
         now: &Now,
@@ -478,8 +484,9 @@ impl Door {
 
     /// `has_left`: the bolt has just left though it is to be locked.
     ///
-    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest, `forcedOpen` and `heldOpen` until the door closes,
-    /// `lockForced` until a command; `sensorFault` and `tamper` are as they are read.
+    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest,
+    /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command;
+    /// `sensorFault` and `tamper` are as they are read.
     fn follow_alarms(&mut self, now: &Now, has_left: bool, turn: &mut Turn) {
         let at = now.boottime;
         self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, turn);
@@ -523,7 +530,8 @@ impl Door {
         self.record_omitted(at, turn);
     }
 
-    /// Records what the bound on events has left out in the minute that is over, and how it stands now.
+    /// Records what the bound on events has left out in the minute that is over, and how it stands
+    /// now.
     fn record_omitted(&mut self, at: Duration, turn: &mut Turn) {
         for (subject, omitted) in self.event_limit.take_due(at) {
             self.event_limit.admit(subject, at);

@@ -115,8 +115,8 @@ pub enum EventKind {
         /// Which.
         alarm: Alarm,
     },
-    /// An input cannot be believed: what the alarm `sensorFault` is about. Recorded when the fault begins, once a minute while the input still
-    /// changes, and when it ends.
+    /// An input cannot be believed: what the alarm `sensorFault` is about. Recorded when the fault
+    /// begins, once a minute while the input still changes, and when it ends.
     InputFault {
         /// The key of its table in `[board.inputs]`.
         input: String,
@@ -129,7 +129,8 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ended: bool,
     },
-    /// An alarm was raised and cleared more often within a minute than is recorded; the event after this one says how it stands.
+    /// An alarm was raised and cleared more often within a minute than is recorded; the event after
+    /// this one says how it stands.
     AlarmRepeated {
         /// Which.
         alarm: Alarm,

@@ -1,8 +1,9 @@
 //! The door itself, pure: readings, commands and time come in, actions go out.
 //!
-//! The shell (the `door-agent` crate) owns clocks, pins, files and sockets; it calls a `handle_*` method of [`Door`] whenever something
-//! happened, carries out the returned [`Action`]s in order, and comes back at [`Door::poll_timeout`]. `doorctl` uses [`contract`] to spell the
-//! same methods from the other side. Nothing here knows MQTT, GPIO or a hub.
+//! The shell (the `door-agent` crate) owns clocks, pins, files and sockets; it calls a `handle_*`
+//! method of [`Door`] whenever something happened, carries out the returned [`Action`]s in order,
+//! and comes back at [`Door::poll_timeout`]. `doorctl` uses [`contract`] to spell the same methods
+//! from the other side. Nothing here knows MQTT, GPIO or a hub.
 //!
 //! | module | owns |
 //! |---|---|

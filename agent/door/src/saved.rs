@@ -1,4 +1,5 @@
-//! What survives a restart: the slots, the mode, what was desired and the command ids, never the level of a pin.
+//! What survives a restart: the slots, the mode, what was desired and the command ids, never the
+//! level of a pin.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -257,8 +258,8 @@ impl SavedDoor {
         dropped
     }
 
-    /// Within a boot the clock has gone on. After a reboot a trusted wall clock decides; without one a lock resumes with what was left of it,
-    /// a release ends.
+    /// Within a boot the clock has gone on. After a reboot a trusted wall clock decides; without
+    /// one a lock resumes with what was left of it, a release ends.
     fn resume(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
         if self.boot_id == now.boot_id {
             return Some(Expiry {
@@ -272,7 +273,8 @@ impl SavedDoor {
             // An end that has passed is found by the first step.
             (Some(until), Some(_), _) => {
                 let expiry = Expiry::at(until, saved.remaining, now);
-                // Nothing is ever left of it than was at the last save: more is told by a clock that was, or is, wrong.
+                // Nothing is ever left of it than was at the last save: more is told by a clock
+                // that was, or is, wrong.
                 let latest = now.boottime.saturating_add(saved.remaining);
                 Some(Expiry {
                     ends: expiry.ends.min(latest),

@@ -1,4 +1,5 @@
-//! What the inputs say. Levels, not edges: each reading stands for itself, and a missed edge inverts nothing.
+//! What the inputs say. Levels, not edges: each reading stands for itself, and a missed edge
+//! inverts nothing.
 
 mod watch;
 
@@ -124,8 +125,9 @@ pub(crate) struct FaultReport {
 
 /// The readings and since when they hold.
 ///
-/// An input in fault is still read. What it says then depends on what it is for: exit button and fire release are believed whenever they are
-/// active, reader and reset key are not believed before they were seen idle again, door and bond are unknown.
+/// An input in fault is still read. What it says then depends on what it is for: exit button and
+/// fire release are believed whenever they are active, reader and reset key are not believed before
+/// they were seen idle again, door and bond are unknown.
 #[derive(Debug, Clone)]
 pub(crate) struct Sensing {
     fitted: Fitted,
@@ -327,7 +329,8 @@ impl Sensing {
             .collect()
     }
 
-    /// An input that cannot be read, contradicts another, never rests, or is a button that nobody lets go of.
+    /// An input that cannot be read, contradicts another, never rests, or is a button that nobody
+    /// lets go of.
     pub(crate) fn is_faulty(&self, input: Input) -> bool {
         is_present(&self.faults[input.0])
     }

@@ -1,11 +1,13 @@
 //! The actuator: what phase the bolt is in, what is energised for it, when it counts as jammed.
 //!
-//! Readings and the array's decision go in, the next phase comes out; the outputs are a level computed from the phase. A bolt is thrown only
-//! when the door has been seen closed for the settle time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
-//! door switch no longer matters: a magnet held to it must not retract a bolt. A strike or a maglock has no bolt: it locks at once, and its bond is
-//! looked for when the door is closed.
+//! Readings and the array's decision go in, the next phase comes out; the outputs are a level
+//! computed from the phase. A bolt is thrown only when the door has been seen closed for the settle
+//! time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
+//! door switch no longer matters: a magnet held to it must not retract a bolt. A strike or a
+//! maglock has no bolt: it locks at once, and its bond is looked for when the door is closed.
 //!
-//! What fails is retried for as long as it is wanted, within the coil guard: see [`Strike::retry_at`]. A jam stands until a movement is proven.
+//! What fails is retried for as long as it is wanted, within the coil guard: see
+//! [`Strike::retry_at`]. A jam stands until a movement is proven.
 
 mod coil;
 mod failures;
@@ -21,7 +23,8 @@ use crate::contract::{LockState, duration};
 use coil::Coil;
 use failures::Failures;
 
-/// What is energised: a level, not an order. De-energised is safe and what every pin shows when nobody is in charge.
+/// What is energised: a level, not an order. De-energised is safe and what every pin shows when
+/// nobody is in charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outputs {
@@ -212,8 +215,9 @@ impl Strike {
         }
     }
 
-    /// Why it does not do what is wanted, when that is the rest that coil or motor needs. A coil that reached its limit counts until something
-    /// else is wanted: it cannot hold what is wanted for as long as it is wanted.
+    /// Why it does not do what is wanted, when that is the rest that coil or motor needs. A coil
+    /// that reached its limit counts until something else is wanted: it cannot hold what is
+    /// wanted for as long as it is wanted.
     pub(crate) fn resting(&self, seen: &Seen) -> Option<Resting> {
         let (max_on, cool_down) = self.coil.limits()?;
         let until = match self.phase {
@@ -344,8 +348,9 @@ impl Strike {
         }
     }
 
-    /// The bolt is seen out, and taking it as thrown changes no level, or the door is closed. One that is out in an open door, left by a program
-    /// that was killed, stuck or thrown by hand, is not pushed there.
+    /// The bolt is seen out, and taking it as thrown changes no level, or the door is closed. One
+    /// that is out in an open door, left by a program that was killed, stuck or thrown by hand,
+    /// is not pushed there.
     fn is_found_thrown(&self, seen: &Seen) -> bool {
         let is_held_back = match self.actuator {
             Actuator::MotorLock { .. } => false,
@@ -386,7 +391,8 @@ impl Strike {
         }
     }
 
-    /// The handle of a lock retracts its bolt without asking: when it is seen gone, it is thrown again once the door is closed.
+    /// The handle of a lock retracts its bolt without asking: when it is seen gone, it is thrown
+    /// again once the door is closed.
     fn keep_locked(&self, since: Duration, at: Duration, seen: &Seen) -> Option<Phase> {
         if seen.bonded == Some(false) && (self.has_bolt() || seen.closed != Some(false)) {
             return Some(match self.actuator {
@@ -401,7 +407,8 @@ impl Strike {
         None
     }
 
-    /// Without a bond switch a door that was opened since tells that the bolt was not, or is no longer, thrown.
+    /// Without a bond switch a door that was opened since tells that the bolt was not, or is no
+    /// longer, thrown.
     fn must_throw_again(&self, since: Duration, seen: &Seen) -> bool {
         let may_be_gone = self.has_bolt() && !self.bond_fitted;
         may_be_gone && seen.closed_since.is_some_and(|closed| closed > since)
@@ -430,8 +437,9 @@ impl Strike {
         }
     }
 
-    /// When what failed is tried again, though nobody asks: at the time that [`Failures`] names, and not before coil or motor has rested. A coil
-    /// that holds its level is trying all the time.
+    /// When what failed is tried again, though nobody asks: at the time that [`Failures`] names,
+    /// and not before coil or motor has rested. A coil that holds its level is trying all the
+    /// time.
     fn retry_at(&self, toward: Want, why: Failure, seen: &Seen) -> Option<Duration> {
         if why == Failure::Jammed && self.pulse().is_none() {
             return None;
@@ -459,7 +467,8 @@ impl Strike {
         }
     }
 
-    /// When a release that failed may be tried again. What no input at the door asks for leaves those one run of a jammed motor.
+    /// When a release that failed may be tried again. What no input at the door asks for leaves
+    /// those one run of a jammed motor.
     fn release_ready_at(&self, seen: &Seen) -> Duration {
         match self.pulse() {
             Some(pulse) if self.jammed && !seen.at_the_door => self.coil.ready_at(pulse * 2),
@@ -487,7 +496,8 @@ impl Strike {
         }
     }
 
-    /// The door is open, and it is to be locked: a bolt is withdrawn, anything else is as locked as it can be until the door is closed.
+    /// The door is open, and it is to be locked: a bolt is withdrawn, anything else is as locked as
+    /// it can be until the door is closed.
     fn met_open(&self, at: Duration, seen: &Seen) -> Phase {
         if self.has_bolt() {
             self.release(at, seen)
@@ -496,7 +506,8 @@ impl Strike {
         }
     }
 
-    /// The earliest that it may be locked, given the readings: when the door has settled and, after that, when coil or motor has rested.
+    /// The earliest that it may be locked, given the readings: when the door has settled and, after
+    /// that, when coil or motor has rested.
     fn throw_at(&self, seen: &Seen) -> Option<Duration> {
         let settled = self.settled_at(seen)?;
         if self.throw_rests(seen) {
@@ -520,7 +531,8 @@ impl Strike {
         })
     }
 
-    /// When the door has been closed for long enough to throw a bolt; `None` while it is not closed.
+    /// When the door has been closed for long enough to throw a bolt; `None` while it is not
+    /// closed.
     fn settled_at(&self, seen: &Seen) -> Option<Duration> {
         if !self.has_bolt() {
             return Some(Duration::ZERO);
@@ -581,7 +593,8 @@ impl Strike {
         }
     }
 
-    /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they start.
+    /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they
+    /// start.
     fn guard_coil(&self, seen: &Seen) -> Option<Phase> {
         let Actuator::Coil { fail, .. } = self.actuator else {
             return None;

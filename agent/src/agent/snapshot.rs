@@ -1,4 +1,5 @@
-//! How an agent stands: for `door-agent status`, for the line that the service manager shows, and for whoever runs it as a library.
+//! How an agent stands: for `door-agent status`, for the line that the service manager shows, and
+//! for whoever runs it as a library.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,5 @@
-//! Client and event loop of one connection: who we say we are, how we prove it, and the limits that hold.
+//! Client and event loop of one connection: who we say we are, how we prove it, and the limits that
+//! hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use crate::config::HubConfig;
 
 /// Wait for TCP, TLS and CONNACK together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with room) or a message of 256 KiB with its topic.
+/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with room) or a message of
+/// 256 KiB with its topic.
 const MAX_PACKET_BYTES: usize = 320 * 1024;
-/// Requests that wait for the connection: subscriptions, a twin request, a patch, a window of events and every method answer fit.
+/// Requests that wait for the connection: subscriptions, a twin request, a patch, a window of
+/// events and every method answer fit.
 const REQUESTS: usize = 64;
 /// The version of the device API that topics and bodies follow.
 const API_VERSION: &str = "2021-04-12";

@@ -1,7 +1,9 @@
-//! The task that owns the connection: it connects, polls, hands on what arrives, and connects again.
+//! The task that owns the connection: it connects, polls, hands on what arrives, and connects
+//! again.
 //!
-//! It never waits for anything but the connection itself: a task that polls rumqttc and also waits for room in its queue can wait for ever. The
-//! client and its event loop are made anew for each connection, so that nothing of a dead one is sent on the next; what must not be lost is in
+//! It never waits for anything but the connection itself: a task that polls rumqttc and also waits
+//! for room in its queue can wait for ever. The client and its event loop are made anew for each
+//! connection, so that nothing of a dead one is sent on the next; what must not be lost is in
 //! the event log.
 
 use std::pin::pin;
@@ -98,7 +100,8 @@ impl Driver {
             let end = self.connection(&mut connected_at).await;
             let stood = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             back_off.connection_ended(stood);
-            // The event loop is gone by now, so the publisher cannot be waiting for it: this send does not deadlock.
+            // The event loop is gone by now, so the publisher cannot be waiting for it: this send
+            // does not deadlock.
             if self.publisher.send(FromHub::Offline).await.is_err() {
                 return;
             }
@@ -141,7 +144,8 @@ impl Driver {
         changed
     }
 
-    /// How long what we prove ourselves by lasts. A certificate is looked at by the hub; that it is replaced is told by SIGHUP.
+    /// How long what we prove ourselves by lasts. A certificate is looked at by the hub; that it is
+    /// replaced is told by SIGHUP.
     fn proof_lifetime(&self) -> Duration {
         match self.config.connection.credential {
             DeviceCredential::X509 => CERTIFICATE_LIFETIME,
@@ -179,7 +183,8 @@ impl Driver {
         let mut replacing = false;
         let end = loop {
             let turn = {
-                // The poll is never dropped half way while the connection is to live: a packet being written would be lost.
+                // The poll is never dropped half way while the connection is to live: a packet
+                // being written would be lost.
                 let mut poll = pin!(event_loop.poll());
                 let silent_at = Instant::now() + self.config.keep_alive + SILENCE_MARGIN;
                 loop {
@@ -448,8 +453,8 @@ async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
     let _ = timeout(DRAIN_WITHIN, written).await;
 }
 
-/// The queue to the publisher holds more than a connection can have open; when it is full, the way out is a new connection, which reads the
-/// twin again and sends again what was not acknowledged.
+/// The queue to the publisher holds more than a connection can have open; when it is full, the way
+/// out is a new connection, which reads the twin again and sends again what was not acknowledged.
 fn publisher_is_stuck() -> Problem {
     Problem {
         what: "the agent cannot keep up with the hub's messages".to_owned(),

@@ -1,7 +1,9 @@
-//! Direct methods: each request is answered by a small task of its own, on the connection that asked.
+//! Direct methods: each request is answered by a small task of its own, on the connection that
+//! asked.
 //!
-//! What a method means is the controller's business; a method it does not know gets its 404. An answer whose connection has ended is dropped:
-//! the hub has told the caller so already, and request ids start anew with a connection.
+//! What a method means is the controller's business; a method it does not know gets its 404. An
+//! answer whose connection has ended is dropped: the hub has told the caller so already, and
+//! request ids start anew with a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,8 @@ use crate::fail_point;
 use crate::identify::Identifier;
 use crate::reboot::Machine;
 
-/// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as many.
+/// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as
+/// many.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
 /// Status for a request beyond [`MAX_IN_FLIGHT`].
 const TOO_MANY: i32 = 429;
@@ -71,7 +74,8 @@ impl Methods {
         self.slots.available_permits() == MAX_IN_FLIGHT
     }
 
-    /// Answers a request in a task of its own. Never waits; called by the task that polls the connection.
+    /// Answers a request in a task of its own. Never waits; called by the task that polls the
+    /// connection.
     pub(super) fn start(&self, request: Request, client: &AsyncClient) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             warn!(

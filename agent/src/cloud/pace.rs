@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use rand::Rng;
 
-/// Share of a token's life after which the connection is renewed, drawn anew for each token so that a fleet spreads out.
+/// Share of a token's life after which the connection is renewed, drawn anew for each token so that
+/// a fleet spreads out.
 const RENEW_BETWEEN: std::ops::Range<f64> = 0.85..0.95;
 /// Share of a token's life after which the connection is renewed though something is in flight.
 const RENEW_AT_THE_LATEST: f64 = 0.98;
 
-/// Exponential back-off with full jitter: each wait is drawn between nothing and a ceiling that doubles up to the maximum.
+/// Exponential back-off with full jitter: each wait is drawn between nothing and a ceiling that
+/// doubles up to the maximum.
 #[derive(Debug, Clone)]
 pub(super) struct BackOff {
     min: Duration,
@@ -33,8 +35,8 @@ impl BackOff {
         wait
     }
 
-    /// A connection has ended after it stood for `stood`. Only one that lasted starts the waits over: a hub that accepts and drops at once must
-    /// not be hammered.
+    /// A connection has ended after it stood for `stood`. Only one that lasted starts the waits
+    /// over: a hub that accepts and drops at once must not be hammered.
     pub(super) fn connection_ended(&mut self, stood: Duration) {
         if stood >= self.max {
             self.ceiling = self.min;

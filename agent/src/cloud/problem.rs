@@ -70,7 +70,8 @@ impl Problem {
     }
 }
 
-/// The hub answers "not authorized" alike for a wrong key, an expired token, an unknown and a disabled device.
+/// The hub answers "not authorized" alike for a wrong key, an expired token, an unknown and a
+/// disabled device.
 fn refused(code: ConnectReturnCode, target: Target<'_>) -> Problem {
     let Target { host, device, .. } = target;
     match code {

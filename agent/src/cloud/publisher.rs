@@ -1,7 +1,7 @@
 //! The task that publishes: reported properties and the event log, and the twin they answer to.
 //!
-//! It learns of the connection through [`FromHub`] only and never waits for it: what it has open at any time fits the connection's queue, so
-//! that every publish is a `try_publish`.
+//! It learns of the connection through [`FromHub`] only and never waits for it: what it has open at
+//! any time fits the connection's queue, so that every publish is a `try_publish`.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Whether the hub can be reached and trusted, without logging in: a login would throw a running agent of the same device out.
+//! Whether the hub can be reached and trusted, without logging in: a login would throw a running
+//! agent of the same device out.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

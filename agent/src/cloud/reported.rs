@@ -1,6 +1,7 @@
 //! What the hub should know of us and what it knows: the difference is the next patch.
 //!
-//! Pure: time comes in as an argument. At most one patch a second, and one for each command; one at a time: whatever changes in between is merged into the next one.
+//! Pure: time comes in as an argument. At most one patch a second, and one for each command; one at
+//! a time: whatever changes in between is merged into the next one.
 
 use std::time::Duration;
 
@@ -87,7 +88,8 @@ impl Reported {
         self.in_flight = None;
     }
 
-    /// A command was answered: the next patch may go at once, for whoever gave the command looks at the twin now.
+    /// A command was answered: the next patch may go at once, for whoever gave the command looks at
+    /// the twin now.
     pub(super) fn commanded(&mut self) {
         self.commanded = true;
     }
@@ -154,7 +156,8 @@ impl Reported {
                 Answer::Refused { retried: true }
             }
             _ => {
-                // Sent as it is it would be refused for ever: only what changes from here on is sent.
+                // Sent as it is it would be refused for ever: only what changes from here on is
+                // sent.
                 self.known = Known::Acknowledged(in_flight.then);
                 Answer::Refused { retried: false }
             }
@@ -162,7 +165,8 @@ impl Reported {
     }
 }
 
-/// The merge patch that turns `from` into `to`; with `everything`, values that are already equal are in it too.
+/// The merge patch that turns `from` into `to`; with `everything`, values that are already equal
+/// are in it too.
 fn difference(
     from: &Map<String, Value>,
     to: &Map<String, Value>,
@@ -255,7 +259,8 @@ mod tests {
 
     #[test]
     fn the_patch_after_a_command_does_not_wait_unless_the_hub_is_throttled() {
-        // Whether a command was answered, how the hub answered the patch before, and when the next one may go.
+        // Whether a command was answered, how the hub answered the patch before, and when the next
+        // one may go.
         for (commanded, status, at) in [
             (false, 204, 1_000),
             (true, 204, 10),

@@ -1,8 +1,10 @@
-//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, judged and acknowledged.
+//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, judged and
+//! acknowledged.
 //!
-//! Pure. A value that is accepted is first applied and persisted by the caller and then acknowledged as `{value, ac: 200, av, ad}` in the reported
-//! properties; one that is refused leaves the old value in place and gets `ac` 400 with the reason. Notifications may come late, twice or not at
-//! all: the version tells, and a gap means that the twin is read again.
+//! Pure. A value that is accepted is first applied and persisted by the caller and then
+//! acknowledged as `{value, ac: 200, av, ad}` in the reported properties; one that is refused
+//! leaves the old value in place and gets `ac` 400 with the reason. Notifications may come late,
+//! twice or not at all: the version tells, and a gap means that the twin is read again.
 
 mod settings;
 #[cfg(test)]

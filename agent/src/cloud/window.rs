@@ -1,10 +1,12 @@
 //! Events on their way: handed to the connection, written under a packet id, acknowledged.
 //!
-//! Pure. Records are removed from the log in order, so an acknowledgement counts once all before it are there.
+//! Pure. Records are removed from the log in order, so an acknowledgement counts once all before it
+//! are there.
 
 use std::collections::VecDeque;
 
-/// Events sent and not yet acknowledged at any time: what the smallest hub takes, and few enough that no packet id comes round to an open one.
+/// Events sent and not yet acknowledged at any time: what the smallest hub takes, and few enough
+/// that no packet id comes round to an open one.
 pub(super) const SIZE: usize = 16;
 
 #[derive(Debug, Default)]

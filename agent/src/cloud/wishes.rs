@@ -1,4 +1,5 @@
-//! Handing what is desired of the door to its controller, one hand-over after another, and hearing what became of it.
+//! Handing what is desired of the door to its controller, one hand-over after another, and hearing
+//! what became of it.
 
 use door_core::DesiredDoor;
 use tokio::sync::watch;

@@ -1,4 +1,5 @@
-//! `door-agent check`: a line for each thing that has to be right before a door can be trusted to it.
+//! `door-agent check`: a line for each thing that has to be right before a door can be trusted to
+//! it.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,8 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 "configuration",
                 format_args!("{:#}", anyhow::Error::from(error)),
             );
-            // What can be judged all the same: whoever mends one mistake should not meet the next only then.
+            // What can be judged all the same: whoever mends one mistake should not meet the next
+            // only then.
             if let Ok(board) = AgentConfig::load_board(path) {
                 let running = AgentConfig::load_state_directory(path)
                     .ok()

@@ -1,4 +1,5 @@
-//! `door-agent documents`: man pages and completions made of the commands themselves, for the packages.
+//! `door-agent documents`: man pages and completions made of the commands themselves, for the
+//! packages.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,8 @@ use anyhow::Context as _;
 use clap::Command;
 use clap_complete::{Generator as _, Shell};
 
-/// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
+/// Writes a man page for each verb and a completion for each shell that the packages know into
+/// `folder`, which is there.
 pub(crate) fn write(mut command: Command, folder: &Path) -> anyhow::Result<()> {
     let written = || format!("cannot write into {}", folder.display());
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

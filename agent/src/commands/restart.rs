@@ -14,7 +14,8 @@ const LEFT_ALONE: u8 = 3;
 /// Where the service has the configurations of the doors.
 const CONFIGURATIONS: &str = "/etc/door-agent";
 
-/// Restarts `door-agent@NAME`, when that does not move its lock or when it is `force`d; else the exit status is [`LEFT_ALONE`].
+/// Restarts `door-agent@NAME`, when that does not move its lock or when it is `force`d; else the
+/// exit status is [`LEFT_ALONE`].
 pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow::Result<ExitCode> {
     let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {

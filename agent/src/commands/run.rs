@@ -51,7 +51,8 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Keeps the status line of the service up to date until something ends the agent: a signal, or a reboot that is wanted.
+/// Keeps the status line of the service up to date until something ends the agent: a signal, or a
+/// reboot that is wanted.
 async fn until_ended(
     agent: &mut RunningAgent,
     signals: &mut Signals,
@@ -86,7 +87,8 @@ fn warn_of(config: &AgentConfig) {
     }
 }
 
-/// Reads the settings again and takes up what can be without touching the lock. `config` is what is in force.
+/// Reads the settings again and takes up what can be without touching the lock. `config` is what is
+/// in force.
 fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     let door = agent.door();
     let fresh = match AgentConfig::load_to_run(path) {
@@ -149,8 +151,9 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     }
 }
 
-/// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is cancelled. A socket that cannot be made (its
-/// path may be too long) is a loss to whoever looks, not to the door: it is told, and the door goes on.
+/// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is
+/// cancelled. A socket that cannot be made (its path may be too long) is a loss to whoever looks,
+/// not to the door: it is told, and the door goes on.
 fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
     let stop = CancellationToken::new();
     match StatusSocket::bind(state) {

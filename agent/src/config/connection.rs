@@ -1,4 +1,5 @@
-//! Where the connection string comes from: a file only its owner can read, or a systemd credential. It is never logged.
+//! Where the connection string comes from: a file only its owner can read, or a systemd credential.
+//! It is never logged.
 
 use std::fs;
 use std::io;
@@ -17,8 +18,9 @@ const ABSENT: &str = "absent";
 /// What a file that cannot be read was wanted for.
 pub(super) const WHAT: &str = "the connection string";
 
-/// Reads the connection string: from the systemd credential when there is one, else from `file`, which the configuration names. So the same
-/// configuration serves by hand and under systemd, where the file is root's alone.
+/// Reads the connection string: from the systemd credential when there is one, else from `file`,
+/// which the configuration names. So the same configuration serves by hand and under systemd, where
+/// the file is root's alone.
 pub(super) fn read(
     config_path: &Path,
     file: Option<&Path>,
@@ -28,7 +30,8 @@ pub(super) fn read(
     let is_absent = |path: &Path| read_text(path).is_ok_and(|text| text.trim() == ABSENT);
     let credential = credential.filter(|path| !is_absent(path));
     match (file, credential) {
-        // systemd opens it to us by an access list, which shows among the bits of its mode: they say nothing.
+        // systemd opens it to us by an access list, which shows among the bits of its mode: they
+        // say nothing.
         (_, Some(credential)) if credential.exists() => parse(&credential),
         (Some(file), _) => {
             refuse_when_open_to_others(file)?;

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, said so that a person can mend it: where, which key, what was expected.
+//! What is wrong with a configuration, said so that a person can mend it: where, which key, what
+//! was expected.
 
 use std::io;
 use std::path::PathBuf;

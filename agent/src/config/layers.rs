@@ -1,7 +1,9 @@
 //! Reading a configuration in layers, each checked strictly before they are put together.
 //!
-//! `<name>.toml`, then `<name>.toml.d/*.toml` in the order of their names, then `DOOR_AGENT__TABLE__KEY` of the environment; the later wins, key
-//! by key. Every layer alone must hold only known keys and values of the right kind, so that an error can name the file and line that hold it.
+//! `<name>.toml`, then `<name>.toml.d/*.toml` in the order of their names, then
+//! `DOOR_AGENT__TABLE__KEY` of the environment; the later wins, key by key. Every layer alone must
+//! hold only known keys and values of the right kind, so that an error can name the file and line
+//! that hold it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -92,7 +94,8 @@ impl Layers {
         Self::merge(path, layers, environment, rules)
     }
 
-    /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that is not TOML, does not matter.
+    /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that
+    /// is not TOML, does not matter.
     pub(super) fn read_table(
         path: &Path,
         name: &str,
@@ -198,7 +201,8 @@ impl Layers {
             .any(|layer| layer.locate(&path).is_some())
     }
 
-    /// An error about the value of `key` (tables and key joined by dots), placed at the layer that set it last.
+    /// An error about the value of `key` (tables and key joined by dots), placed at the layer that
+    /// set it last.
     pub(super) fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let path: Vec<_> = key.split('.').collect();
         let place = self
@@ -247,7 +251,8 @@ impl Layer {
         Ok(())
     }
 
-    /// A variable as a document of one key. Its value is TOML where that makes a fitting value (`8883`, `true`, `[1, 2]`), else a string.
+    /// A variable as a document of one key. Its value is TOML where that makes a fitting value
+    /// (`8883`, `true`, `[1, 2]`), else a string.
     fn variable(name: String, value: &str) -> Self {
         let path = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
         let path: Vec<_> = path.split("__").map(quoted).collect();
@@ -404,7 +409,8 @@ fn first_error(text: &str) -> Option<toml::de::Error> {
         Ok(table) => table,
         Err(error) => return Some(error),
     };
-    // Each table by itself, so that one with a missing key does not hide what is wrong with the next.
+    // Each table by itself, so that one with a missing key does not hide what is wrong with the
+    // next.
     let errors = whole.get_ref().iter().filter_map(|(key, value)| {
         let mut table = DeTable::new();
         table.insert(key.clone(), value.clone());

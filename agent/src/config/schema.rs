@@ -1,4 +1,5 @@
-//! The configuration file's tables and keys, all optional: which are needed is judged when the layers are put together.
+//! The configuration file's tables and keys, all optional: which are needed is judged when the
+//! layers are put together.
 
 use std::path::PathBuf;
 

@@ -334,7 +334,8 @@ fn the_credential_serves_and_wins_over_a_file() {
         "credentials/connection-string",
         &format!("HostName=hub.example.net;DeviceId=from-systemd;SharedAccessKey={KEY}"),
     );
-    // The copy that systemd makes is opened to the service by an access list, which shows as the group's bits.
+    // The copy that systemd makes is opened to the service by an access list, which shows as the
+    // group's bits.
     home.set_mode("credentials/connection-string", 0o440);
     for text in [DOOR, &format!("{HUB}\n{DOOR}")] {
         home.write("door.toml", text);

@@ -1,7 +1,8 @@
 //! Every key that holds a time, with its limits: one row for each.
 //!
-//! A number without a unit is refused: the one who writes `debounce = "30"` means milliseconds, and would get seconds. What version 0.1 took all
-//! the same is used by a door that starts, as the nearest time that is allowed.
+//! A number without a unit is refused: the one who writes `debounce = "30"` means milliseconds, and
+//! would get seconds. What version 0.1 took all the same is used by a door that starts, as the
+//! nearest time that is allowed.
 
 use std::time::Duration;
 
@@ -70,7 +71,8 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
 }
 
 impl Limit {
-    /// What is wrong with a value, and the nearest time that is allowed when version 0.1 took it. What is no time at all is for the parser to say.
+    /// What is wrong with a value, and the nearest time that is allowed when version 0.1 took it.
+    /// What is no time at all is for the parser to say.
     pub(super) fn judge(&self, value: &DeValue<'_>) -> Option<(String, Option<Duration>)> {
         let (from, to) = (self.from, self.to);
         let unit = |number: &str| {

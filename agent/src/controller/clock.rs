@@ -1,4 +1,5 @@
-//! The clocks: time since boot that never runs backwards, and a wall clock that may or may not be right.
+//! The clocks: time since boot that never runs backwards, and a wall clock that may or may not be
+//! right.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -10,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::gpio::ClockTrust;
 
-/// Made by systemd-timesyncd once a time source has set the clock (systemd-timesyncd.service(8), "Files"). Where another program keeps the
-/// time, the configuration says `clock = "system"`.
+/// Made by systemd-timesyncd once a time source has set the clock (systemd-timesyncd.service(8),
+/// "Files"). Where another program keeps the time, the configuration says `clock = "system"`.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 #[cfg(target_os = "linux")]
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -119,7 +120,8 @@ fn boottime() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
-/// The kernel's name for this boot. Where there is none, each start of the program counts as a boot: then only the wall clock carries times over.
+/// The kernel's name for this boot. Where there is none, each start of the program counts as a
+/// boot: then only the wall clock carries times over.
 pub(super) fn boot_id() -> BootId {
     static BOOT: OnceLock<BootId> = OnceLock::new();
     BOOT.get_or_init(|| {

@@ -20,11 +20,13 @@ use crate::storage::{DoorStorage, EventRecord};
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// Outputs are set again this often, whatever may have disturbed a pin.
 const ASSERT_INTERVAL: Duration = Duration::from_secs(3);
-/// Word from the disk that may wait: one per save under way, and a door has no more of them than calls. When it is full the word is lost, and the
-/// calls that wait for it end at their own deadline.
+/// Word from the disk that may wait: one per save under way, and a door has no more of them than
+/// calls. When it is full the word is lost, and the calls that wait for it end at their own
+/// deadline.
 const MAX_ACKS: usize = 64;
 
-/// How long an answer waits for the record of its command. A disk that hangs keeps nobody waiting for longer.
+/// How long an answer waits for the record of its command. A disk that hangs keeps nobody waiting
+/// for longer.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Word from the disk.
@@ -54,7 +56,8 @@ struct Watchdog {
     fed_at: Instant,
 }
 
-/// The board, de-energised when it is let go: at the end, and when a panic unwinds through the task.
+/// The board, de-energised when it is let go: at the end, and when a panic unwinds through the
+/// task.
 struct SafeBoard(Box<dyn Board>);
 
 impl Drop for SafeBoard {
@@ -211,7 +214,8 @@ impl Task {
         }
     }
 
-    /// Answers, once the record of it is on disk: what somebody was told is in the event log, even if the program is killed the moment after.
+    /// Answers, once the record of it is on disk: what somebody was told is in the event log, even
+    /// if the program is killed the moment after.
     fn answer(&self, waiting: oneshot::Sender<MethodReply>, reply: MethodReply, recorded: bool) {
         if !recorded {
             // The caller may have given up: its deadline has passed.
@@ -238,7 +242,8 @@ impl Task {
         let acks = self.acks.0.clone();
         self.storage.save_door(saved, move |result| {
             let result = result.map_err(|error| {
-                // The disk's own fault is told once; this is each time that something waited for it.
+                // The disk's own fault is told once; this is each time that something waited for
+                // it.
                 debug!("the door's state is not saved: {error}");
                 NotSaved
             });

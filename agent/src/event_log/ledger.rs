@@ -1,4 +1,5 @@
-//! What the log knows beside its records: how far the hub has acknowledged, how many events were lost, where the sequence stands.
+//! What the log knows beside its records: how far the hub has acknowledged, how many events were
+//! lost, where the sequence stands.
 //!
 //! One line, replaced whole: `<acknowledged> <lost> <told> <boot> <next sequence> <from>-<to>...
 //! state=<generation> crc=<CRC-32 of what precedes it>`. The ranges are positions of lost records

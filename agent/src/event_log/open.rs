@@ -1,4 +1,5 @@
-//! Reading what is on disk: whatever state the files are in, every whole record is found, and what is missing is counted once.
+//! Reading what is on disk: whatever state the files are in, every whole record is found, and what
+//! is missing is counted once.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,8 +17,8 @@ use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
 const LEFTOVER: u64 = 128;
 
 impl EventLog {
-    /// Opens the log below `directory`, making it when there is none. What cannot be read is set aside; a directory that cannot be had is
-    /// tried again with every record.
+    /// Opens the log below `directory`, making it when there is none. What cannot be read is set
+    /// aside; a directory that cannot be had is tried again with every record.
     pub(crate) fn open(directory: &Path, boot: &str, limit_bytes: u64) -> (Self, Vec<Damage>) {
         let mut log = Self {
             directory: directory.to_path_buf(),
@@ -86,7 +87,8 @@ impl EventLog {
         fs::create_dir_all(&self.directory)
     }
 
-    /// The segments that a file gives: itself, nothing, or several where it was damaged in its midst.
+    /// The segments that a file gives: itself, nothing, or several where it was damaged in its
+    /// midst.
     fn read_segment(&mut self, path: &Path, first: u64, told: u64) -> Vec<Segment> {
         let length = fs::metadata(path).map_or(0, |found| found.len());
         match Segment::open(path, first) {

@@ -1,8 +1,9 @@
 //! One file of the event log: frames of `[length u32][crc32 u32][payload]`, little endian.
 //!
-//! The first frame is the header, every other one a record. A record's payload is one line `<mid>[ <lost>[ <span>]]` and then the message body,
-//! so that nothing needs to parse JSON to send it or to count what a dropped segment held. A span says how many positions the record takes with
-//! those before it that were dropped; without it, it takes one.
+//! The first frame is the header, every other one a record. A record's payload is one line `<mid>[
+//! <lost>[ <span>]]` and then the message body, so that nothing needs to parse JSON to send it or
+//! to count what a dropped segment held. A span says how many positions the record takes with those
+//! before it that were dropped; without it, it takes one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,10 +15,12 @@ use super::thin::Thinned;
 
 /// Bytes before a payload.
 const FRAME_HEADER: usize = 8;
-/// Largest payload taken from or written to a file. A message to the hub may have 256 KiB; ours stay far below.
+/// Largest payload taken from or written to a file. A message to the hub may have 256 KiB; ours
+/// stay far below.
 pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// What follows the boot id in the message id of a record that explains a hole: `<boot id>-lost<count>-<from>-<to>`.
+/// What follows the boot id in the message id of a record that explains a hole: `<boot
+/// id>-lost<count>-<from>-<to>`.
 pub(super) const HOLE_MID: &str = "-lost";
 
 /// First frame of a segment: where the sequence stands when it begins.
@@ -36,7 +39,8 @@ pub(super) struct Stored {
     pub(super) mid: String,
     /// How many records this one reports as lost (0 for every ordinary record).
     pub(super) lost: u64,
-    /// Positions that it takes: its own, the last, and those of records that were dropped before it.
+    /// Positions that it takes: its own, the last, and those of records that were dropped before
+    /// it.
     pub(super) span: u64,
     pub(super) body: Vec<u8>,
 }
@@ -83,14 +87,16 @@ pub(super) enum Found {
 }
 
 impl Segment {
-    /// Makes the file and writes its header, fsynced (the caller fsyncs the directory). What cannot be made whole is removed again.
+    /// Makes the file and writes its header, fsynced (the caller fsyncs the directory). What cannot
+    /// be made whole is removed again.
     pub(super) fn create(path: &Path, first: u64, header: Header) -> io::Result<Self> {
         let made = Self::create_new(path, first, header);
         if made
             .as_ref()
             .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
         {
-            // On a full disk it would only take room; when it cannot be removed either, the next start finds it torn.
+            // On a full disk it would only take room; when it cannot be removed either, the next
+            // start finds it torn.
             let _ = fs::remove_file(path);
         }
         made
@@ -232,7 +238,8 @@ impl Segment {
         self.end
     }
 
-    /// Appends a record; the caller decides when to sync. What a failed write left behind is cut off again.
+    /// Appends a record; the caller decides when to sync. What a failed write left behind is cut
+    /// off again.
     pub(super) fn append(&mut self, record: &Stored) -> io::Result<()> {
         let mut payload = record.mid.clone().into_bytes();
         if record.lost > 0 || record.span > 1 {
@@ -298,7 +305,8 @@ impl Segment {
             })
     }
 
-    /// How many events vanish when this segment is dropped while everything below `unacknowledged` is already acknowledged.
+    /// How many events vanish when this segment is dropped while everything below `unacknowledged`
+    /// is already acknowledged.
     pub(super) fn events_from(&self, unacknowledged: u64) -> u64 {
         let from = self.first.max(unacknowledged);
         let reports = self.losses.iter().filter(|(position, _)| *position >= from);
@@ -336,7 +344,8 @@ impl Access {
 
 /// Every whole record at or after byte `from`, wherever it begins, with its position.
 ///
-/// Within a boot positions go on as sequence numbers do, so that a record that is missing leaves its place empty.
+/// Within a boot positions go on as sequence numbers do, so that a record that is missing leaves
+/// its place empty.
 fn salvage(
     bytes: &[u8],
     from: usize,
@@ -399,7 +408,8 @@ fn frame(payload: &[u8]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// The payload of the frame at `at` and where the next one starts; `None` when no whole, matching frame is there.
+/// The payload of the frame at `at` and where the next one starts; `None` when no whole, matching
+/// frame is there.
 fn next_frame(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let header = bytes.get(at..at + FRAME_HEADER)?;
     let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;

@@ -138,7 +138,8 @@ fn a_full_log_drops_its_oldest_and_tells_how_many() {
         .map(|body| body["lost"].as_u64().unwrap())
         .sum();
     let kept = (bodies.len() - reports.len()) as u64;
-    // What was lost and what is still there add up to what happened, though loss reports were themselves dropped on the way.
+    // What was lost and what is still there add up to what happened, though loss reports were
+    // themselves dropped on the way.
     assert_eq!(lost + kept, total, "{} reports", reports.len());
     for pair in bodies.windows(2) {
         let [before, after] = [&pair[0], &pair[1]].map(|body| body["seq"].as_u64().unwrap());

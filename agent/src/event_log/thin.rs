@@ -1,8 +1,9 @@
 //! What a full log gives up first, and the record that explains the hole.
 //!
-//! Where the door and its bolt were is dropped before alarms and commands; only when nothing else is left are those dropped too. A segment is
-//! rewritten without them. In the place of the last one of each boot stands an `eventsLost` that says which sequence numbers are concerned,
-//! and how many events of which kinds: no hole in the sequence is left unexplained.
+//! Where the door and its bolt were is dropped before alarms and commands; only when nothing else
+//! is left are those dropped too. A segment is rewritten without them. In the place of the last one
+//! of each boot stands an `eventsLost` that says which sequence numbers are concerned, and how many
+//! events of which kinds: no hole in the sequence is left unexplained.
 
 use std::collections::BTreeMap;
 

@@ -26,8 +26,9 @@ pub struct BoardConfig {
     /// Simulated: how long the bolt takes from one end to the other.
     #[serde(default = "default_bolt_travel", deserialize_with = "time")]
     pub bolt_travel: Duration,
-    /// Whether the wall clock counts as trusted: `synchronized` (when the system says that a time source has set it; default on a Pi), or
-    /// `system` (always; default of the simulated board, for machines that keep their time).
+    /// Whether the wall clock counts as trusted: `synchronized` (when the system says that a time
+    /// source has set it; default on a Pi), or `system` (always; default of the simulated
+    /// board, for machines that keep their time).
     #[serde(default)]
     pub clock: Option<ClockTrust>,
 }
@@ -287,10 +288,12 @@ impl OutputPins {
 }
 
 impl OutputPin {
-    /// What may energise it between power-on and the start of the agent, when the pin is not the agent's yet.
+    /// What may energise it between power-on and the start of the agent, when the pin is not the
+    /// agent's yet.
     ///
-    /// Source: BCM2835 ARM Peripherals, table 6-31 (pulls at reset: up for BCM 0 to 8, down for the others); the firmware reads a HAT's EEPROM over
-    /// BCM 0 and 1, and with the serial console on drives BCM 14 (TXD), whose idle level is high.
+    /// Source: BCM2835 ARM Peripherals, table 6-31 (pulls at reset: up for BCM 0 to 8, down for the
+    /// others); the firmware reads a HAT's EEPROM over BCM 0 and 1, and with the serial console
+    /// on drives BCM 14 (TXD), whose idle level is high.
     #[must_use]
     pub fn hazard_at_boot(self) -> Option<&'static str> {
         match (self.pin, self.active) {

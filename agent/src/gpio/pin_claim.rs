@@ -1,7 +1,9 @@
-//! A claim on a pin that other processes see: an flock per BCM pin in a directory that all agents of the machine share.
+//! A claim on a pin that other processes see: an flock per BCM pin in a directory that all agents
+//! of the machine share.
 //!
-//! rppal's own claim ends at the process. The files are never unlinked: a lock on an unlinked file excludes nobody. The first line of a file says who
-//! has the pin; the second, of a pin that is driven, at which level it is energised. That line outlasts a process that is killed.
+//! rppal's own claim ends at the process. The files are never unlinked: a lock on an unlinked file
+//! excludes nobody. The first line of a file says who has the pin; the second, of a pin that is
+//! driven, at which level it is energised. That line outlasts a process that is killed.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -36,7 +38,8 @@ pub(super) struct LeftBehind {
 }
 
 impl PinClaim {
-    /// Takes a pin for `door` and writes down who has it. That a killed process drove it goes on standing there until [`PinClaim::forget`].
+    /// Takes a pin for `door` and writes down who has it. That a killed process drove it goes on
+    /// standing there until [`PinClaim::forget`].
     pub(super) fn take(
         directory: &Path,
         pin: u8,
@@ -97,7 +100,8 @@ impl PinClaim {
         self.pin
     }
 
-    /// Writes down that the pin is driven from now on, for whoever finds it when this process was killed.
+    /// Writes down that the pin is driven from now on, for whoever finds it when this process was
+    /// killed.
     pub(super) fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
         let text = self.read()?;
         let holder = text.lines().next().unwrap_or_default();
@@ -184,7 +188,8 @@ fn energised_by(active: ActiveLevel) -> &'static str {
     }
 }
 
-/// Lets the directory's group lock the file too, whoever came first: `door-agent check` by root must not shut the service out.
+/// Lets the directory's group lock the file too, whoever came first: `door-agent check` by root
+/// must not shut the service out.
 fn share(file: &File) {
     use std::os::unix::fs::PermissionsExt;
     // Only its owner may; when it is somebody else's, they have done so.

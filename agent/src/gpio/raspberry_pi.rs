@@ -111,7 +111,8 @@ impl Board for RaspberryPi {
     }
 }
 
-/// The pins of one door, and the others of the header to look at: an installer may have taken the wrong one.
+/// The pins of one door, and the others of the header to look at: an installer may have taken the
+/// wrong one.
 #[derive(Debug)]
 pub(super) struct WholeHeader {
     door: RaspberryPi,
@@ -125,7 +126,8 @@ impl WholeHeader {
         let own: Vec<_> = pins_of(config).map(|(_, pin)| pin).collect();
         Ok(Self {
             door,
-            // Reading a pin changes neither its mode nor its level; one that cannot be read shows nothing.
+            // Reading a pin changes neither its mode nor its level; one that cannot be read shows
+            // nothing.
             others: config::HEADER
                 .filter(|pin| !own.contains(pin))
                 .filter_map(|pin| gpio.get(pin).ok())
@@ -204,7 +206,8 @@ pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, Boa
         .collect()
 }
 
-/// The last resort: nobody holds the pins, and what they show is not known. `except` has been cared for.
+/// The last resort: nobody holds the pins, and what they show is not known. `except` has been cared
+/// for.
 pub(super) fn de_energise(
     config: &BoardConfig,
     door: &str,
@@ -241,8 +244,8 @@ fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, Board
     }
 }
 
-/// Like [`de_energise`], of what processes that were killed drove, whatever the configurations say now. Gives the pins that are de-energised, and
-/// what kept it from another.
+/// Like [`de_energise`], of what processes that were killed drove, whatever the configurations say
+/// now. Gives the pins that are de-energised, and what kept it from another.
 pub(super) fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     let mut pins = Vec::new();
     let mut failed = Ok(());

@@ -1,7 +1,9 @@
-//! A door in memory: bolt, door, sensors and the people at it, each behaving as the real thing does.
+//! A door in memory: bolt, door, sensors and the people at it, each behaving as the real thing
+//! does.
 //!
-//! It has no thread and no timer of its own: time passes when somebody looks, and [`Board::next_change`] says when to look again. So a thousand
-//! of them run in one process. People act through a [`SimHandle`], in the process or through the [`socket`].
+//! It has no thread and no timer of its own: time passes when somebody looks, and
+//! [`Board::next_change`] says when to look again. So a thousand of them run in one process. People
+//! act through a [`SimHandle`], in the process or through the [`socket`].
 
 mod command;
 mod model;

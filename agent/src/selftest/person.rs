@@ -1,4 +1,5 @@
-//! The person at the door: reads what is asked, and answers by typing, or by a script with a line for each question.
+//! The person at the door: reads what is asked, and answers by typing, or by a script with a line
+//! for each question.
 
 use std::io::{self, BufRead, Write};
 use std::thread;
@@ -64,7 +65,8 @@ impl std::fmt::Debug for Person {
 }
 
 impl Person {
-    /// Somebody who types, or whose answers are in `input`: then lines that are empty or begin with # are none.
+    /// Somebody who types, or whose answers are in `input`: then lines that are empty or begin with
+    /// # are none.
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -1,4 +1,5 @@
-//! The strike: moved after consent, watched by the bond and by the person, and left without power to learn its fail mode.
+//! The strike: moved after consent, watched by the bond and by the person, and left without power
+//! to learn its fail mode.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Watches the pins while somebody does something at the door, and judges which of them moved. Time is an argument.
+//! Watches the pins while somebody does something at the door, and judges which of them moved. Time
+//! is an argument.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use crate::gpio::PinLevel;
 
 /// A level counts once it has held for so long: contacts bounce.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How long another pin must be the only one that has moved to be the one that is wired in the place of the right one.
+/// How long another pin must be the only one that has moved to be the one that is wired in the
+/// place of the right one.
 const ALONE: Duration = Duration::from_secs(1);
 
 /// What has become of a watch.

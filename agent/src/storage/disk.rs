@@ -23,7 +23,8 @@ const PROBE: [u8; 8192] = [0; 8192];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskStatus {
-    /// What cannot be kept, and why, as long as that is so. The door works; what it is told may not outlive a restart.
+    /// What cannot be kept, and why, as long as that is so. The door works; what it is told may
+    /// not outlive a restart.
     pub problem: Option<String>,
     /// Since when, by the wall clock.
     pub since: Option<Timestamp>,

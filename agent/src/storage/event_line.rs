@@ -1,4 +1,5 @@
-//! The line of the program's log for an event, with the fields that a person filters the journal by.
+//! The line of the program's log for an event, with the fields that a person filters the journal
+//! by.
 
 use log::{Level, Record};
 use serde_json::Value;

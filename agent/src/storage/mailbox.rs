@@ -16,12 +16,15 @@ use super::state_file::StateFile;
 use super::{EventRecord, LogRecord, Place, RebootNote, StorageError};
 use crate::event_log::{Entry, EventLog};
 
-/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost, which the log then tells.
+/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost,
+/// which the log then tells.
 const MAX_WAITING_RECORDS: usize = 1024;
 
-/// What the thread and the handles share: doors with work, each at most once, so that the queue is bounded by the number of doors.
+/// What the thread and the handles share: doors with work, each at most once, so that the queue is
+/// bounded by the number of doors.
 ///
-/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it waits.
+/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it
+/// waits.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
@@ -99,7 +102,8 @@ pub(super) struct Saved {
 }
 
 impl Mailbox {
-    /// Adds a record. When too many wait one counts as lost: an urgent one goes before one that is not.
+    /// Adds a record. When too many wait one counts as lost: an urgent one goes before one that is
+    /// not.
     pub(super) fn push_record(&mut self, record: EventRecord) {
         if self.records.len() >= MAX_WAITING_RECORDS {
             let minor = self.records.iter().position(|waiting| !waiting.urgent);

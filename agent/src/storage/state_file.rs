@@ -1,15 +1,17 @@
 //! The state file: what a door must remember over a power cut, kept twice.
 //!
-//! Two files, `state.0` and `state.1`, hold the two newest generations. A save replaces the older one: written beside it, fsynced, renamed
-//! over it, the directory fsynced. So whatever moment the power fails at, one whole generation is on disk. A file is one line that tells
-//! the format, length and CRC-32 of the rest, then JSON. A file that does not check out, or is none at all, is renamed to `*.damaged-<time>`,
-//! reported, and never read again.
+//! Two files, `state.0` and `state.1`, hold the two newest generations. A save replaces the older
+//! one: written beside it, fsynced, renamed over it, the directory fsynced. So whatever moment the
+//! power fails at, one whole generation is on disk. A file is one line that tells the format,
+//! length and CRC-32 of the rest, then JSON. A file that does not check out, or is none at all, is
+//! renamed to `*.damaged-<time>`, reported, and never read again.
 //!
 //! A file that is damaged or gone may have been newer than what is left: then the door is in doubt,
 //! see [`StateFile::doubt`].
 //!
-//! On a full disk there is no room for a file beside the older one: then that one is written over where it lies. The newer one stays whole
-//! meanwhile, and if the older is torn by it the next start sees that.
+//! On a full disk there is no room for a file beside the older one: then that one is written over
+//! where it lies. The newer one stays whole meanwhile, and if the older is torn by it the next
+//! start sees that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -158,7 +160,8 @@ impl StateFile {
         })
     }
 
-    /// Whether both slots are there: then a full disk has room for the next save, where the older one lies.
+    /// Whether both slots are there: then a full disk has room for the next save, where the older
+    /// one lies.
     pub(super) fn has_both(&self) -> bool {
         (0..2).all(|slot| slot_path(&self.directory, slot).exists())
     }

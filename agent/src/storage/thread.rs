@@ -49,7 +49,8 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Refuses later work when the thread is gone, by a panic too: a save that is never answered would hold its command up for ever.
+/// Refuses later work when the thread is gone, by a panic too: a save that is never answered would
+/// hold its command up for ever.
 struct EndedOnDrop<'a>(&'a Shared);
 
 impl Drop for EndedOnDrop<'_> {
@@ -185,7 +186,8 @@ impl Writer {
         }
     }
 
-    /// Tries again what failed, so that nothing needs to happen for a disk that has come back to be used.
+    /// Tries again what failed, so that nothing needs to happen for a disk that has come back to be
+    /// used.
     fn retry_due(&mut self, now: Instant) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, door)) = self.retries.pop_front() else {
@@ -246,7 +248,8 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
 }
 
 fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
-    // A guess is no floor for the next start's clock; and a floor that was saved by a clock years ahead is put right.
+    // A guess is no floor for the next start's clock; and a floor that was saved by a clock years
+    // ahead is put right.
     if files.faults.clock == ClockQuality::Synchronized.as_str() {
         files.saved.clock_unix_s = unix_now_s();
     }
@@ -294,7 +297,8 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
     }
 }
 
-/// Finds out whether what failed would work now. That a few bytes still fitted somewhere is not enough: there must be room for whole files again.
+/// Finds out whether what failed would work now. That a few bytes still fitted somewhere is not
+/// enough: there must be room for whole files again.
 fn try_again(door: &Door, files: &mut Files) {
     let room = disk::probe(&door.path);
     if files.faults.state.is_some() {

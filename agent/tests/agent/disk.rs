@@ -1,7 +1,9 @@
-//! Disks that are full, read-only or damaged: the door works on, says what is wrong, and goes on by itself when it is not wrong any more.
+//! Disks that are full, read-only or damaged: the door works on, says what is wrong, and goes on by
+//! itself when it is not wrong any more.
 //!
-//! A small disk of its own is mounted where only this test sees it: each test starts itself again in mounts of its own (`unshare`), which root may
-//! do and anybody where the kernel allows user namespaces. Where neither holds the test fails.
+//! A small disk of its own is mounted where only this test sees it: each test starts itself again
+//! in mounts of its own (`unshare`), which root may do and anybody where the kernel allows user
+//! namespaces. Where neither holds the test fails.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,7 +21,8 @@ use crate::support::{TestHub, agent_until, start_agent_again};
 const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
 
-/// Whether this is the test within mounts of its own; else runs it there and judges what became of it.
+/// Whether this is the test within mounts of its own; else runs it there and judges what became of
+/// it.
 fn in_own_mounts(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -311,7 +314,8 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
         reported["device"]["disk"]["problem"].is_string()
     })
     .await;
-    // An unlock would be forgotten by a restart, and does not act; a lock does, and says that it is not kept. A repetition acts no second time.
+    // An unlock would be forgotten by a restart, and does not act; a lock does, and says that it is
+    // not kept. A repetition acts no second time.
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 500);
     assert_eq!(lock_of(&agent.snapshot()), LockState::Locked);
     assert_eq!(

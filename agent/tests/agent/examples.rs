@@ -1,4 +1,5 @@
-//! The configurations under `deploy/examples`: `check` accepts them, and one of them and the README name every key there is.
+//! The configurations under `deploy/examples`: `check` accepts them, and one of them and the README
+//! name every key there is.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -387,7 +387,8 @@ async fn a_door_proves_itself_by_a_certificate() {
     agent_until(&agent, |seen| seen.link.last_problem.is_some()).await;
     assert_ne!(agent.snapshot().link.state, LinkState::Connected);
 
-    // A key that is not the certificate's, and one that is none, are told by their files, and nothing of a key with them.
+    // A key that is not the certificate's, and one that is none, are told by their files, and
+    // nothing of a key with them.
     for (key, problem) in [
         (other.key.clone(), "not the certificate's key"),
         (files.certificate.clone(), "no private key in it"),
@@ -452,8 +453,9 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
         .await;
     }
     assert_eq!(hub.hub().registry().connected_count(), DOORS);
-    // No thread per door: the runtime's pool for blocking calls is all that grew, and it does not grow with the doors.
-    // Fewer than before is no fault: those of another test may have ended meanwhile.
+    // No thread per door: the runtime's pool for blocking calls is all that grew, and it does not
+    // grow with the doors. Fewer than before is no fault: those of another test may have ended
+    // meanwhile.
     let after = threads();
     assert!(after.saturating_sub(before) < 50, "{before} -> {after}");
     for agent in agents {

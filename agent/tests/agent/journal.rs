@@ -1,4 +1,5 @@
-//! What the journal gets: a socket in the place of journald's, in a mount namespace of the agent's own.
+//! What the journal gets: a socket in the place of journald's, in a mount namespace of the agent's
+//! own.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +15,8 @@ use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Puts the socket `$1` where journald has its own, says that stderr is the journal, and becomes the rest of the arguments.
+/// Puts the socket `$1` where journald has its own, says that stderr is the journal, and becomes
+/// the rest of the arguments.
 const UNDER_JOURNALD: &str = r#"
     set -e
     mount -t tmpfs none /run
@@ -88,7 +90,8 @@ impl Journal {
     }
 }
 
-/// The journal's native protocol: `NAME=value`, or `NAME`, a line feed, the length in eight bytes and the value; each ended by a line feed.
+/// The journal's native protocol: `NAME=value`, or `NAME`, a line feed, the length in eight bytes
+/// and the value; each ended by a line feed.
 fn fields(mut bytes: &[u8]) -> Entry {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut fields = BTreeMap::new();

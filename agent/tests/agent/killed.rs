@@ -1,5 +1,5 @@
-//! SIGKILL at any moment: what was answered holds, what was not has happened whole or not at all, nothing acts twice, and the hub has every
-//! event once and in order.
+//! SIGKILL at any moment: what was answered holds, what was not has happened whole or not at all,
+//! nothing acts twice, and the hub has every event once and in order.
 
 mod fail_points;
 
@@ -41,7 +41,8 @@ const MARGIN: Duration = Duration::from_millis(900);
 struct Held {
     want: &'static str,
     id: String,
-    /// The earliest and the latest moment: the command reached the door between its sending and its answer, or the kill.
+    /// The earliest and the latest moment: the command reached the door between its sending and
+    /// its answer, or the kill.
     ends: Option<(Instant, Instant)>,
 }
 
@@ -244,7 +245,8 @@ impl Victim {
         self.possible = vec![found];
     }
 
-    /// Sends a command and waits for its answer, or kills the agent after `life`, whichever comes first.
+    /// Sends a command and waits for its answer, or kills the agent after `life`, whichever comes
+    /// first.
     async fn command(&mut self, hub: &TestHub, mut sent: Sent, life: Option<Duration>) {
         sent.at = Instant::now();
         let name = self.name.clone();

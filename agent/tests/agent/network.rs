@@ -1,5 +1,5 @@
-//! A network that cuts, swallows and half closes connections, and a hub that goes and comes: every event arrives in order, and the reported state
-//! is right as soon as the door is connected again.
+//! A network that cuts, swallows and half closes connections, and a hub that goes and comes: every
+//! event arrives in order, and the reported state is right as soon as the door is connected again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -345,7 +345,8 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
     let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
     assert_eq!(unlocked.status, 200);
     network.set(Weather::Fine);
-    // Waits are over at once, that of an attempt which met the last of the bad weather too; what connecting needs is the machine's time.
+    // Waits are over at once, that of an attempt which met the last of the bad weather too; what
+    // connecting needs is the machine's time.
     let begin = std::time::Instant::now();
     loop {
         match snapshots.take().link.state {

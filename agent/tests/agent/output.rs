@@ -1,4 +1,5 @@
-//! Output that goes nowhere: the door works, and a command ends as it would with a reader, but for those that only print.
+//! Output that goes nowhere: the door works, and a command ends as it would with a reader, but for
+//! those that only print.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

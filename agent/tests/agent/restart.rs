@@ -1,4 +1,5 @@
-//! `door-agent restart` with agents that run, and a service manager that writes down what it is asked for.
+//! `door-agent restart` with agents that run, and a service manager that writes down what it is
+//! asked for.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +20,8 @@ fn locked_door(home: &Path, strike: &str) -> (String, Running) {
     (config, agent)
 }
 
-/// Runs `door-agent restart`; exit status, stdout, stderr and what the service manager was asked for.
+/// Runs `door-agent restart`; exit status, stdout, stderr and what the service manager was asked
+/// for.
 fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, String, String) {
     let tools = home.join("bin");
     let asked = home.join("asked");

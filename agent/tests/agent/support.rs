@@ -26,8 +26,8 @@ pub(crate) struct TestHub {
     https_port: u16,
 }
 
-/// Starts what was there a moment before. A port or a lock may still be held by a process that another test has just forked, until it runs its own
-/// program.
+/// Starts what was there a moment before. A port or a lock may still be held by a process that
+/// another test has just forked, until it runs its own program.
 async fn until_started<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
     what: &str,
     start: impl Fn() -> F,

@@ -1,4 +1,5 @@
-//! What a door writes to its card. The test bounds it; `bench/sd-card` takes the README's figures with it.
+//! What a door writes to its card. The test bounds it; `bench/sd-card` takes the README's figures
+//! with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +40,8 @@ impl Written {
         }
     }
 
-    /// Nothing for the disk. To wake another thread counts as a write of 8 bytes; a record or a state is longer.
+    /// Nothing for the disk. To wake another thread counts as a write of 8 bytes; a record or a
+    /// state is longer.
     fn is_nothing(self) -> bool {
         self.bytes == 8 * self.writes
     }

@@ -1,4 +1,5 @@
-//! The agent's configuration: a text is a configuration or a mistake with its place, and what is taken keeps to its limits.
+//! The agent's configuration: a text is a configuration or a mistake with its place, and what is
+//! taken keeps to its limits.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use iothub_protocol::connection_string::DeviceConnectionString;
 
 use crate::{Seeds, texts};
 
-/// The lines before the first that begins with `[` are variables of the environment, the rest is the file.
+/// The lines before the first that begins with `[` are variables of the environment, the rest is
+/// the file.
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

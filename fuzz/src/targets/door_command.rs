@@ -1,4 +1,5 @@
-//! The door's contract: a call is a command or a reason to refuse it, and durations are written as text that reads the same.
+//! The door's contract: a call is a command or a reason to refuse it, and durations are written as
+//! text that reads the same.
 
 use door_core::contract::duration;
 use door_core::contract::{Command, METHODS};

@@ -22,7 +22,8 @@ fn there_and_back<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
         Ok(again) => again,
         Err(error) => panic!("{written} is written and not read: {error}"),
     };
-    // Times are written to the tenth of a microsecond and may be read finer: what is written twice is what must be the same.
+    // Times are written to the tenth of a microsecond and may be read finer: what is written twice
+    // is what must be the same.
     assert_eq!(serde_json::to_string(&again).ok(), Some(written));
     Some(document)
 }

@@ -1,4 +1,5 @@
-//! Calls of methods and their results: within their limits, and payloads pass through byte for byte.
+//! Calls of methods and their results: within their limits, and payloads pass through byte for
+//! byte.
 
 use iothub_protocol::method::{CONNECT_TIMEOUT_S, MethodRequest, MethodResult, RESPONSE_TIMEOUT_S};
 use serde_json::value::RawValue;

@@ -9,7 +9,8 @@ use crate::Seeds;
 /// The limit that the packets are decoded under.
 const LIMIT: usize = 4096;
 
-/// A filter of one byte takes four in the packet, and as a slice with its QoS no more than this many times that.
+/// A filter of one byte takes four in the packet, and as a slice with its QoS no more than this
+/// many times that.
 const HELD_FOR_EACH_BYTE: usize = 8;
 
 /// What the standard forbids and rumqttc's codec does not look for.

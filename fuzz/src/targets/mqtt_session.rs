@@ -1,4 +1,5 @@
-//! A session and the packets it is sent: each is acknowledged by its own id, filters are granted as asked, and there are never many of them.
+//! A session and the packets it is sent: each is acknowledged by its own id, filters are granted as
+//! asked, and there are never many of them.
 
 use bytes::BytesMut;
 use door_hub::fuzzing::mqtt_session;

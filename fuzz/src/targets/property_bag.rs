@@ -1,4 +1,5 @@
-//! Property bags: in their order, the last of equal names counts in the place of the first, and what is written reads the same.
+//! Property bags: in their order, the last of equal names counts in the place of the first, and
+//! what is written reads the same.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Queries and conditions: bounded, their mistakes shown in their place, and printed as text that parses to the same.
+//! Queries and conditions: bounded, their mistakes shown in their place, and printed as text that
+//! parses to the same.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,5 @@
-//! SAS tokens: read without a panic, refused without repeating them, and verified over their own text.
+//! SAS tokens: read without a panic, refused without repeating them, and verified over their own
+//! text.
 
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas::{SasToken, SharedAccessKey, audience_covers, sign};
@@ -33,7 +34,8 @@ pub(crate) fn run(data: &[u8]) {
         (again.audience(), again.expiry(), again.policy()),
         (token.audience(), token.expiry(), token.policy())
     );
-    // Whoever knows no key cannot change what a token is for: the text it was signed over is the text it is read from.
+    // Whoever knows no key cannot change what a token is for: the text it was signed over is the
+    // text it is read from.
     assert!(
         !is_signed_by_key || is_like_a_seed(&token),
         "a signature was made without the key"

@@ -13,7 +13,8 @@ const KINDS: [SectionKind; 3] = [
     SectionKind::Reported,
 ];
 
-/// A JSON array of changes, each applied in turn: an object is merged, one within an array takes the section's place.
+/// A JSON array of changes, each applied in turn: an object is merged, one within an array takes
+/// the section's place.
 pub(crate) fn run(data: &[u8]) {
     if let Ok(patch) = serde_json::from_slice::<TwinPatch>(data) {
         let written = serde_json::to_vec(&patch).expect("a patch can be written");

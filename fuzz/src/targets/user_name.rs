@@ -1,4 +1,5 @@
-//! The user name and client id of a CONNECT: a stranger's words, read before anything is known of who sends them.
+//! The user name and client id of a CONNECT: a stranger's words, read before anything is known of
+//! who sends them.
 
 use door_hub::fuzzing::user_name;
 use iothub_protocol::id::DeviceId;

@@ -1,4 +1,5 @@
-//! WebSocket frames: wherever their bytes are cut, the same comes of them, and never more than came in.
+//! WebSocket frames: wherever their bytes are cut, the same comes of them, and never more than came
+//! in.
 
 use door_hub::fuzzing::unframe;
 

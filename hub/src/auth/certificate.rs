@@ -1,6 +1,8 @@
-//! Devices that prove themselves by a certificate (IoT Hub developer guide, "Authenticate identities with X.509 certificates").
+//! Devices that prove themselves by a certificate (IoT Hub developer guide, "Authenticate
+//! identities with X.509 certificates").
 //!
-//! The handshake has shown that the peer holds the key of the first certificate; here it is asked whose that is.
+//! The handshake has shown that the peer holds the key of the first certificate; here it is asked
+//! whose that is.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,10 +17,12 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-/// What a device showed in the handshake: its own certificate first, then those between it and its authority.
+/// What a device showed in the handshake: its own certificate first, then those between it and its
+/// authority.
 pub(crate) type Chain = [CertificateDer<'static>];
 
-/// The authorities whose devices this hub serves. Clones share them, and they can be replaced while the hub runs.
+/// The authorities whose devices this hub serves. Clones share them, and they can be replaced while
+/// the hub runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceAuthorities(Arc<RwLock<Option<Arc<dyn ClientCertVerifier>>>>);
 
@@ -59,7 +63,8 @@ impl DeviceAuthorities {
     }
 }
 
-/// Judges a certificate by its thumbprints, SHA-1 or SHA-256 in hexadecimal. Returns when it ends, in seconds since 1970.
+/// Judges a certificate by its thumbprints, SHA-1 or SHA-256 in hexadecimal. Returns when it ends,
+/// in seconds since 1970.
 pub(super) fn by_thumbprint(
     chain: &Chain,
     registered: [Option<&str>; 2],
@@ -79,7 +84,8 @@ pub(super) fn by_thumbprint(
     valid_until(&parse(own)?, now_unix_s)
 }
 
-/// Judges a certificate by the authority that it comes of and the device it is made out to. Returns when it ends, in seconds since 1970.
+/// Judges a certificate by the authority that it comes of and the device it is made out to. Returns
+/// when it ends, in seconds since 1970.
 pub(super) fn by_authority(
     chain: &Chain,
     device: &DeviceId,

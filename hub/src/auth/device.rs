@@ -1,4 +1,5 @@
-//! Devices, by what their CONNECT says (IoT Hub developer guide, "Connecting using the MQTT protocol").
+//! Devices, by what their CONNECT says (IoT Hub developer guide, "Connecting using the MQTT
+//! protocol").
 
 use iothub_protocol::id::{DeviceId, PolicyName};
 use iothub_protocol::sas::{CLOCK_SKEW, SasError, SasToken, audience_covers};
@@ -8,7 +9,8 @@ use super::certificate::{CertificateError, Chain, DeviceAuthorities, by_authorit
 use super::{HostNames, is_current};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Proof, Rights};
 
-/// Client id, user name and password of a CONNECT, and what was shown in the TLS handshake before it.
+/// Client id, user name and password of a CONNECT, and what was shown in the TLS handshake before
+/// it.
 #[derive(Clone, Copy)]
 pub(crate) struct DeviceLogin<'a> {
     pub(crate) client_id: &'a str,
@@ -110,7 +112,8 @@ impl LoginError {
 }
 
 impl<'a> DeviceLogin<'a> {
-    /// Reads the user name: `{host}/{device}/?name=value&...`, or the older form without `?`. Nothing in it is percent-encoded.
+    /// Reads the user name: `{host}/{device}/?name=value&...`, or the older form without `?`.
+    /// Nothing in it is percent-encoded.
     pub(crate) fn claim(&self) -> Result<Claim<'a>, LoginError> {
         let user_name = self.user_name.ok_or(LoginError::NoUserName)?;
         let segments: Vec<_> = user_name.split('/').collect();
@@ -201,7 +204,8 @@ fn by_token(
     let resource = format!("{host}/devices/{}", claim.device);
     let covers = match token.policy() {
         Some(_) => audience_covers(token.audience(), &resource),
-        // The documents ask for an audience in lower case, and the key is this one device's whatever the audience says.
+        // The documents ask for an audience in lower case, and the key is this one device's
+        // whatever the audience says.
         None => audience_covers(
             &token.audience().to_ascii_lowercase(),
             &resource.to_ascii_lowercase(),

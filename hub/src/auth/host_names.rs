@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Host names in lower case, without ports. Clones share them, and they can be replaced while the hub runs.
+/// Host names in lower case, without ports. Clones share them, and they can be replaced while the
+/// hub runs.
 #[derive(Debug, Clone)]
 pub(crate) struct HostNames(Arc<RwLock<BTreeSet<String>>>);
 
@@ -18,7 +19,8 @@ impl HostNames {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = lower_case(names);
     }
 
-    /// Whether `host`, with or without a port, is one of them. Azure's Python service SDK signs over `host:port`.
+    /// Whether `host`, with or without a port, is one of them. Azure's Python service SDK signs
+    /// over `host:port`.
     #[must_use]
     pub(crate) fn accept(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();

@@ -37,7 +37,8 @@ struct Listed {
     sha256: String,
 }
 
-/// Writes the files, each under its name, to `file`, which is at `path`; all is on disk when this returns.
+/// Writes the files, each under its name, to `file`, which is at `path`; all is on disk when this
+/// returns.
 pub(super) fn write(
     file: File,
     path: &Path,
@@ -71,7 +72,8 @@ pub(super) fn write(
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         append(&mut builder, MANIFEST, length, text.as_slice())?;
         for (source, listed) in sources.into_iter().zip(&manifest.files) {
-            // No more than was listed: a file that was replaced meanwhile makes an archive that its reader refuses, not one that is torn.
+            // No more than was listed: a file that was replaced meanwhile makes an archive that its
+            // reader refuses, not one that is torn.
             let file = File::open(source)?.take(listed.bytes);
             append(&mut builder, &listed.name, listed.bytes, file)?;
         }
@@ -94,7 +96,8 @@ fn append(
     builder.append_data(&mut header, name, content)
 }
 
-/// Unpacks the archive in `path` into `folder`, which is empty, and returns the names of its files. Each is what the archive says it is.
+/// Unpacks the archive in `path` into `folder`, which is empty, and returns the names of its files.
+/// Each is what the archive says it is.
 pub(super) fn unpack(path: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
     let unusable = |reason: String| BackupError::Unusable {
         path: path.to_owned(),

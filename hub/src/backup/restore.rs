@@ -12,12 +12,13 @@ use crate::data::sync_folder_of;
 use crate::pki;
 use crate::store;
 
-/// Makes the data folder `folder` from the backup `file`, and returns the names of the files in it. Everything is looked over beside the
-/// folder first, and then put into place at once.
+/// Makes the data folder `folder` from the backup `file`, and returns the names of the files in it.
+/// Everything is looked over beside the folder first, and then put into place at once.
 ///
 /// # Errors
 ///
-/// When the folder is in use, or the archive is not a whole and usable backup; then the folder is as it was.
+/// When the folder is in use, or the archive is not a whole and usable backup; then the folder is
+/// as it was.
 pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
     // `.` has no name beside which anything could be made.
     let folder = &fs::canonicalize(folder)

@@ -1,6 +1,7 @@
 //! What is logged, to stderr: `RUST_LOG` if it is set, else what the settings say, else `info`.
 //!
-//! A thread of its own writes it, so that the hub neither waits for who reads its log nor ends with them.
+//! A thread of its own writes it, so that the hub neither waits for who reads its log nor ends with
+//! them.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;

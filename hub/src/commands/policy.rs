@@ -25,11 +25,13 @@ pub(crate) struct PolicyArguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Add a policy, for a person or a program, and write its connection string to a file of mode 0600.
+    /// Add a policy, for a person or a program, and write its connection string to a file of mode
+    /// 0600.
     Add {
         /// Its name.
         name: PolicyName,
-        /// What it allows: some of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect, separated by commas.
+        /// What it allows: some of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect,
+        /// separated by commas.
         #[arg(long)]
         rights: Rights,
         #[command(flatten)]
@@ -51,7 +53,8 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Give a policy a new key. What was signed with the old one opens nothing any more; the other key stays good.
+    /// Give a policy a new key. What was signed with the old one opens nothing any more; the other
+    /// key stays good.
     Rotate {
         /// Its name.
         name: PolicyName,
@@ -61,7 +64,8 @@ enum Action {
         #[command(flatten)]
         out: Out,
     },
-    /// Write a token of a policy to a file of mode 0600, for a program that can send one and not make it: a monitor, a script.
+    /// Write a token of a policy to a file of mode 0600, for a program that can send one and not
+    /// make it: a monitor, a script.
     Token {
         /// Its name.
         name: PolicyName,
@@ -71,7 +75,8 @@ enum Action {
         /// How many days it is good.
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
-        /// Leave out the scheme: what Prometheus calls a credentials file, with the type SharedAccessSignature.
+        /// Leave out the scheme: what Prometheus calls a credentials file, with the type
+        /// SharedAccessSignature.
         #[arg(long)]
         bare: bool,
         /// The file. [default: NAME.token in the data folder]

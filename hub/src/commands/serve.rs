@@ -1,4 +1,5 @@
-//! `door-hub serve`: the hub from start to drain, and what it tells systemd on the way (sd_notify(3); `Type=notify`).
+//! `door-hub serve`: the hub from start to drain, and what it tells systemd on the way
+//! (sd_notify(3); `Type=notify`).
 
 use anyhow::Context as _;
 use door_hub::{Hub, RunningHub};

@@ -11,7 +11,8 @@ use door_hub::config::{ConfigFile, FILE_NAME};
 pub(crate) struct StartArguments {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Go on with a database that has lost something: one that is older than the hub's last writes, or missing.
+    /// Go on with a database that has lost something: one that is older than the hub's last
+    /// writes, or missing.
     #[arg(long)]
     pub(crate) accept_older: bool,
 }
@@ -22,7 +23,8 @@ pub(crate) struct Settings {
     /// The data folder; made if it is not there.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
     pub(crate) data: PathBuf,
-    /// The host name that doors and operators dial; goes into connection strings and the certificate. [default: this machine's]
+    /// The host name that doors and operators dial; goes into connection strings and the
+    /// certificate. [default: this machine's]
     #[arg(long)]
     name: Option<String>,
     /// A further host name or address for the certificate; may be repeated.

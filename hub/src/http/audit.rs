@@ -1,5 +1,5 @@
-//! Who changed or commanded what: every such call of a known policy is on disk before it is done, and so is its result before its answer
-//! leaves. `/audit` shows them.
+//! Who changed or commanded what: every such call of a known policy is on disk before it is done,
+//! and so is its result before its answer leaves. `/audit` shows them.
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -35,8 +35,9 @@ struct Operation {
     target: String,
 }
 
-/// Records the call, lets it be done if the caller may, and records the result. A call that cannot be recorded is refused; one whose result
-/// cannot be is answered all the same, for it has been done, and its row says that the result is not known.
+/// Records the call, lets it be done if the caller may, and records the result. A call that cannot
+/// be recorded is refused; one whose result cannot be is answered all the same, for it has been
+/// done, and its row says that the result is not known.
 pub(super) async fn record(
     State(Gate { services, needed }): State<Gate>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -152,7 +153,8 @@ async fn peek(
     }
 }
 
-/// The method's name, or the job's type, method and condition, and the command's id; nothing else of a payload, which may hold secrets.
+/// The method's name, or the job's type, method and condition, and the command's id; nothing else
+/// of a payload, which may hold secrets.
 fn detail(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);

@@ -1,4 +1,5 @@
-//! Who makes a request. The judgement is [`crate::auth`]'s; this is how it reaches the handlers, and what a refusal looks like.
+//! Who makes a request. The judgement is [`crate::auth`]'s; this is how it reaches the handlers,
+//! and what a refusal looks like.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;

@@ -49,7 +49,8 @@ pub(super) async fn list(
     Ok(json_response(&services.device.list(top).await?))
 }
 
-/// The longest body of a bulk call: a hundred identities with keys, and 8 KiB of tags and properties for each.
+/// The longest body of a bulk call: a hundred identities with keys, and 8 KiB of tags and
+/// properties for each.
 pub(super) const MAX_BULK_BODY: usize = 1024 * 1024;
 
 pub(super) async fn bulk(

@@ -1,4 +1,5 @@
-//! Errors as the official clients read them (IoT Hub's two dialects; Node splits the first, .NET compares it with the header).
+//! Errors as the official clients read them (IoT Hub's two dialects; Node splits the first, .NET
+//! compares it with the header).
 
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ enum Dialect {
     Registry,
     /// A JSON string that holds JSON: methods. With the timeout that passed, if one did.
     Method(Option<Duration>),
-    /// As the registry's, with the result of a bulk call beside it: clients read the one or the other.
+    /// As the registry's, with the result of a bulk call beside it: clients read the one or the
+    /// other.
     Bulk(BulkResult),
 }
 
@@ -108,7 +110,8 @@ impl HttpError {
         }
     }
 
-    /// A bulk call of which a part was not done. .NET's client reads the result only beside this code.
+    /// A bulk call of which a part was not done. .NET's client reads the result only beside this
+    /// code.
     pub(crate) fn bulk_failed(result: BulkResult) -> Self {
         let message = result.message();
         Self {

@@ -20,17 +20,19 @@ use super::{HttpError, Parameters};
 use crate::auth::is_current;
 use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyService, Services};
 
-/// How often a reader who waits is looked at: so long a token that has become void still shows events.
+/// How often a reader who waits is looked at: so long a token that has become void still shows
+/// events.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a comment tells a reader, and what is between him and the hub, that the connection lives.
+/// How often a comment tells a reader, and what is between him and the hub, that the connection
+/// lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The header with which a reader who lost the connection comes back.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// What says to a reader who does not follow that everything was sent: a stream that ends without it was cut short. It has no id: there is nothing
-/// to come back behind.
+/// What says to a reader who does not follow that everything was sent: a stream that ends without
+/// it was cut short. It has no id: there is nothing to come back behind.
 const END: &str = "end";
 
 /// The hub's word that it stops, for answers that would not end by themselves.
@@ -140,7 +142,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next event; `None` at the end. Nothing is read from the store before the reader has taken what was read.
+    /// The next event; `None` at the end. Nothing is read from the store before the reader has
+    /// taken what was read.
     async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if self.is_over() {
@@ -176,7 +179,8 @@ impl Reader {
         }
     }
 
-    /// The hub stops, the token has expired, or policies have changed: whoever may still read comes back with the id he has.
+    /// The hub stops, the token has expired, or policies have changed: whoever may still read comes
+    /// back with the id he has.
     fn is_over(&self) -> bool {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         self.stop.is_cancelled()

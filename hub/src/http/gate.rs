@@ -1,5 +1,5 @@
-//! Routes and the rights they take, in one place. Whether a caller may do what he asks for is known before anything of his request but its
-//! head is read.
+//! Routes and the rights they take, in one place. Whether a caller may do what he asks for is known
+//! before anything of his request but its head is read.
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -32,7 +32,8 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         }
     }
 
-    /// Adds a path, with the right that each of its methods takes. Each has to be done within the deadline of requests.
+    /// Adds a path, with the right that each of its methods takes. Each has to be done within the
+    /// deadline of requests.
     pub(super) fn at<const N: usize>(
         self,
         path: &str,

@@ -1,4 +1,5 @@
-//! `/healthz`: whether the hub is there and does its work, and what it is called. The only resource that asks for no token.
+//! `/healthz`: whether the hub is there and does its work, and what it is called. The only resource
+//! that asks for no token.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -31,7 +31,8 @@ pub(super) async fn get(
     Ok(json_response(&services.job.get(&job).await?))
 }
 
-/// The body, if there is one, means nothing. `stop=true`, which Azure does not know, stops a job that runs.
+/// The body, if there is one, means nothing. `stop=true`, which Azure does not know, stops a job
+/// that runs.
 pub(super) async fn cancel(
     State(services): State<Services>,
     Id(job): Id<JobId>,

@@ -1,5 +1,5 @@
-//! Cloud-to-device messages, of which there are none: nothing sends them, so nothing waits for a device and nothing is fed back. What
-//! services ask about them has a true answer all the same.
+//! Cloud-to-device messages, of which there are none: nothing sends them, so nothing waits for a
+//! device and nothing is fed back. What services ask about them has a true answer all the same.
 
 use axum::extract::State;
 use axum::http::StatusCode;

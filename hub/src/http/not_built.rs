@@ -1,5 +1,5 @@
-//! What Azure's API has and this hub does not. Each is refused as missing (404: no official client repeats such a call), with a text that
-//! says so, lest anybody look for a mistake of his own.
+//! What Azure's API has and this hub does not. Each is refused as missing (404: no official client
+//! repeats such a call), with a text that says so, lest anybody look for a mistake of his own.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,7 +12,8 @@ use iothub_protocol::id::DeviceId;
 use super::{HttpError, Id, json_response};
 use crate::service::Services;
 
-/// A list of what this hub never holds: clients that show several lists at once go on with the others.
+/// A list of what this hub never holds: clients that show several lists at once go on with the
+/// others.
 pub(super) async fn empty_list() -> Response {
     json_response(&[(); 0])
 }
@@ -26,7 +27,8 @@ pub(super) async fn no_modules(
     Ok(empty_list().await)
 }
 
-/// The error for a path that this hub would serve if it had all that Azure has; `None` for any other path.
+/// The error for a path that this hub would serve if it had all that Azure has; `None` for any
+/// other path.
 pub(super) fn not_built(path: &str) -> Option<HttpError> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (code, what, instead) = match parts.as_slice() {
@@ -86,7 +88,8 @@ pub(super) fn not_built(path: &str) -> Option<HttpError> {
     Some(HttpError::new(code, message))
 }
 
-/// What devices ask for with tokens of their own, which open nothing else here: the answer is the same for everybody, and asks for none.
+/// What devices ask for with tokens of their own, which open nothing else here: the answer is the
+/// same for everybody, and asks for none.
 pub(super) fn device_router() -> Router {
     let refuse = |uri: Uri| async move {
         not_built(uri.path()).unwrap_or_else(|| super::nothing_at(uri.path()))

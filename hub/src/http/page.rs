@@ -1,4 +1,5 @@
-//! Lists in pages: the size and the place come in headers (or, for jobs, in parameters), and the next place goes back in one.
+//! Lists in pages: the size and the place come in headers (or, for jobs, in parameters), and the
+//! next place goes back in one.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
@@ -74,7 +75,8 @@ fn size(text: &str, name: &str) -> Result<u32, HttpError> {
     }
 }
 
-/// A page: a bare array, the kind of its rows, and where to go on, if there is more. An empty header would keep Node's client asking.
+/// A page: a bare array, the kind of its rows, and where to go on, if there is more. An empty
+/// header would keep Node's client asking.
 pub(super) fn page_response(
     rows: &impl Serialize,
     item_type: &'static str,

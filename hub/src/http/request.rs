@@ -1,4 +1,5 @@
-//! Reading requests: bodies under a limit and a deadline, identifiers in paths, `If-Match`, parameters.
+//! Reading requests: bodies under a limit and a deadline, identifiers in paths, `If-Match`,
+//! parameters.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 use super::HttpError;
 use crate::service::IfMatch;
 
-/// The longest body: a method payload of 128 KiB, or a twin of 40 KiB, with room for the JSON around it.
+/// The longest body: a method payload of 128 KiB, or a twin of 40 KiB, with room for the JSON
+/// around it.
 pub(crate) const MAX_BODY: usize = 256 * 1024;
 
 /// How long a body may take to arrive.

@@ -1,6 +1,8 @@
-//! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers, and a drain that finishes requests.
+//! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers,
+//! and a drain that finishes requests.
 //!
-//! A client is a stranger until a request of its has been let in: it has little time, may send little, and gives way to others.
+//! A client is a stranger until a request of its has been let in: it has little time, may send
+//! little, and gives way to others.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,7 +27,8 @@ use super::websocket::Peer;
 use super::write_deadline::{Allowance, WriteDeadline};
 use crate::listen::{Limits, Place, Strangers, accept};
 
-/// Connections at once; others wait. Operators and their scripts are few, and doors on WebSockets stay among these only until they have them.
+/// Connections at once; others wait. Operators and their scripts are few, and doors on WebSockets
+/// stay among these only until they have them.
 const CONNECTIONS: Limits = Limits {
     patience: Duration::from_secs(1),
     served: 1024,
@@ -34,10 +37,12 @@ const CONNECTIONS: Limits = Limits {
     all_of_one: 1024,
 };
 
-/// How long a stranger has for its handshake and the head of its first request, and may idle after one that was not let in.
+/// How long a stranger has for its handshake and the head of its first request, and may idle after
+/// one that was not let in.
 const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How much a stranger may send before the head of its next request is whole: tokens have a few hundred bytes.
+/// How much a stranger may send before the head of its next request is whole: tokens have a few
+/// hundred bytes.
 const STRANGER_BYTES: usize = 8 * 1024;
 
 /// How long the head of a request may take, and a kept connection may idle, of those who are known.

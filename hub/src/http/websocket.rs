@@ -1,5 +1,6 @@
-//! `/$iothub/websocket`: MQTT over a WebSocket (RFC 6455), for devices that may dial port 443 alone. The request needs no token: the device
-//! proves itself in its CONNECT, as on the other port. Here the upgrade is agreed on; what follows on the socket is the gateway's.
+//! `/$iothub/websocket`: MQTT over a WebSocket (RFC 6455), for devices that may dial port 443
+//! alone. The request needs no token: the device proves itself in its CONNECT, as on the other
+//! port. Here the upgrade is agreed on; what follows on the socket is the gateway's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,7 +91,8 @@ async fn upgrade(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-/// Judges the request (RFC 6455 section 4.2.1); gives the answer to its key. Extensions it offers are passed over, which declines them.
+/// Judges the request (RFC 6455 section 4.2.1); gives the answer to its key. Extensions it offers
+/// are passed over, which declines them.
 fn agree(headers: &HeaderMap) -> Result<HeaderValue, HttpError> {
     expect(headers, &CONNECTION, "upgrade")?;
     expect(headers, &UPGRADE, "websocket")?;

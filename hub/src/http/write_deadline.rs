@@ -1,4 +1,5 @@
-//! A stream whose peer has to read: a write that gets nowhere for too long fails. And while the peer is a stranger, it may send little.
+//! A stream whose peer has to read: a write that gets nowhere for too long fails. And while the
+//! peer is a stranger, it may send little.
 
 use std::io;
 use std::pin::Pin;
@@ -32,7 +33,8 @@ pub(super) struct WriteDeadline<S> {
     stream: S,
     allowance: Allowance,
     limit: Duration,
-    /// Runs while the stream takes nothing. Made at the first such moment: most streams never have one.
+    /// Runs while the stream takes nothing. Made at the first such moment: most streams never have
+    /// one.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }

@@ -1,4 +1,5 @@
-//! From a fresh socket to an accepted CONNECT. Until then a peer is a stranger: it may hold little and not for long.
+//! From a fresh socket to an accepted CONNECT. Until then a peer is a stranger: it may hold little
+//! and not for long.
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ const MAX_BEFORE_CONNECT: usize = 8 * 1024;
 /// How long they may take together.
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Silence is borne for one and a half times the keep alive, and never longer than this (Azure: 29.45 minutes).
+/// Silence is borne for one and a half times the keep alive, and never longer than this (Azure:
+/// 29.45 minutes).
 const MAX_PATIENCE: Duration = Duration::from_secs(1767);
 
 /// A device that is connected.
@@ -104,7 +106,8 @@ impl Refused {
     }
 }
 
-/// Reads the handshake and CONNECT, judges it, and takes the device into the registry. CONNACK has been sent when this returns `Ok`.
+/// Reads the handshake and CONNECT, judges it, and takes the device into the registry. CONNACK has
+/// been sent when this returns `Ok`.
 pub(super) async fn accept(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
@@ -176,7 +179,8 @@ async fn judge(
         error,
     })?;
 
-    // In the registry before it is in the store: whoever changes the identity either is seen there, or finds the connection here.
+    // In the registry before it is in the store: whoever changes the identity either is seen there,
+    // or finds the connection here.
     let epoch = gateway.services.session.begin();
     let now = Instant::now();
     let entry = Arc::new(Entry::new(
@@ -221,7 +225,8 @@ async fn judge(
     Ok((session, entry, epoch))
 }
 
-/// Takes a connection that comes to nothing out of registry and store again, also when its time is up while the store is slow.
+/// Takes a connection that comes to nothing out of registry and store again, also when its time is
+/// up while the store is slow.
 struct Joining<'a> {
     gateway: &'a Gateway,
     entry: &'a Arc<Entry>,
@@ -314,7 +319,8 @@ fn unix_now_s() -> u64 {
 mod tests {
     use super::*;
 
-    /// The codes as official clients read them: they try again after 3 and give up after the others.
+    /// The codes as official clients read them: they try again after 3 and give up after the
+    /// others.
     #[test]
     fn each_refusal_has_its_code_or_none() {
         let login = |error| Refused::Login {

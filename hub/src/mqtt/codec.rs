@@ -1,8 +1,10 @@
-//! MQTT 3.1.1 packets as a server sees them: a strict decoder over a byte slice and an encoder onto a `Vec`.
+//! MQTT 3.1.1 packets as a server sees them: a strict decoder over a byte slice and an encoder onto
+//! a `Vec`.
 //!
-//! No IO and no buffers of its own: decoded packets borrow from the bytes received. Whatever the standard forbids is refused (reserved bits,
-//! wrong flags, packet id 0, NUL in a string, wildcards in a topic name, trailing bytes), because a client that sends it is broken or
-//! hostile, and a lenient server only hides that. Section numbers are those of the OASIS MQTT 3.1.1 standard.
+//! No IO and no buffers of its own: decoded packets borrow from the bytes received. Whatever the
+//! standard forbids is refused (reserved bits, wrong flags, packet id 0, NUL in a string, wildcards
+//! in a topic name, trailing bytes), because a client that sends it is broken or hostile, and a
+//! lenient server only hides that. Section numbers are those of the OASIS MQTT 3.1.1 standard.
 
 mod reader;
 
@@ -54,7 +56,8 @@ pub(crate) enum Malformed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
     Connect(Connect<'a>),
-    /// A CONNECT of another version of MQTT. It is answered, not merely closed (section 3.1.2.2), but what follows its level cannot be read.
+    /// A CONNECT of another version of MQTT. It is answered, not merely closed (section 3.1.2.2),
+    /// but what follows its level cannot be read.
     ConnectOfLevel(u8),
     Publish(Publish<'a>),
     PubAck {
@@ -115,9 +118,11 @@ pub(crate) enum ConnectReturn {
     NotAuthorized = 5,
 }
 
-/// Reads one packet from the start of `bytes`: the packet and how many bytes it took, or `None` when it is not all there yet.
+/// Reads one packet from the start of `bytes`: the packet and how many bytes it took, or `None`
+/// when it is not all there yet.
 ///
-/// `limit` bounds the remaining length; a longer packet is refused as soon as its header is seen, so that nobody makes the hub wait for it.
+/// `limit` bounds the remaining length; a longer packet is refused as soon as its header is seen,
+/// so that nobody makes the hub wait for it.
 pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, usize)>, Malformed> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
@@ -351,7 +356,8 @@ pub(crate) fn write_pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0xd0, 0]);
 }
 
-/// Writes PUBLISH at QoS 0, or at QoS 1 when it has a packet id. The topic must be shorter than 64 KiB, which all of the hub's are.
+/// Writes PUBLISH at QoS 0, or at QoS 1 when it has a packet id. The topic must be shorter than 64
+/// KiB, which all of the hub's are.
 pub(crate) fn write_publish(
     out: &mut Vec<u8>,
     topic: &str,

@@ -1,4 +1,5 @@
-//! The life of one connected device: read, decode, judge, do, answer. In order, one packet after another.
+//! The life of one connected device: read, decode, judge, do, answer. In order, one packet after
+//! another.
 
 use std::io;
 use std::net::SocketAddr;
@@ -143,7 +144,8 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Never returns but at the end. `plain` holds what of a packet has come so far: nothing, while the device is idle.
+    /// Never returns but at the end. `plain` holds what of a packet has come so far: nothing, while
+    /// the device is idle.
     async fn run(&mut self, mut plain: Vec<u8>) -> End {
         loop {
             if !plain.is_empty() {
@@ -171,7 +173,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Does every whole packet in `plain` and leaves the incomplete rest. Answers to several packets leave in one write.
+    /// Does every whole packet in `plain` and leaves the incomplete rest. Answers to several
+    /// packets leave in one write.
     async fn handle_all(&mut self, plain: &mut Vec<u8>) -> Result<(), End> {
         let mut answers = Vec::new();
         let mut done = 0;
@@ -214,8 +217,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Sends the answers so far and waits until the socket has taken them: small requests have large answers, and who does not read
-    /// them is not given more.
+    /// Sends the answers so far and waits until the socket has taken them: small requests have
+    /// large answers, and who does not read them is not given more.
     async fn send_on(&self, answers: &mut Vec<u8>) -> Result<(), End> {
         self.link.send(&std::mem::take(answers))?;
         while !self.link.flush()? {

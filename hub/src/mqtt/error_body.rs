@@ -1,4 +1,5 @@
-//! A failed twin request as a device reads it: flat, unlike REST's (IoT Hub sends 400004 so; Node looks for `errorCode` alone).
+//! A failed twin request as a device reads it: flat, unlike REST's (IoT Hub sends 400004 so; Node
+//! looks for `errorCode` alone).
 
 use iothub_protocol::error::ErrorCode;
 use jiff::Timestamp;

@@ -1,7 +1,8 @@
 //! WebSocket frames around MQTT's bytes (RFC 6455; MQTT 3.1.1 section 6): pure, no socket.
 //!
-//! Binary messages are one stream of bytes: packets may be cut and joined over frames in any way, so nothing of a message is kept, however long
-//! it says it is. Extensions are never agreed on, and what needs one ends the connection.
+//! Binary messages are one stream of bytes: packets may be cut and joined over frames in any way,
+//! so nothing of a message is kept, however long it says it is. Extensions are never agreed on, and
+//! what needs one ends the connection.
 
 use std::io::Cursor;
 

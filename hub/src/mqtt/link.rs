@@ -1,8 +1,10 @@
-//! One socket and its TLS, shared by the task that reads it and by whoever sends to the device. MQTT comes in it as it is, or in the frames of a
-//! WebSocket: those are a thin layer between TLS and packets, so that a device behind a firewall costs what any other does.
+//! One socket and its TLS, shared by the task that reads it and by whoever sends to the device.
+//! MQTT comes in it as it is, or in the frames of a WebSocket: those are a thin layer between TLS
+//! and packets, so that a device behind a firewall costs what any other does.
 //!
-//! A sender encodes, encrypts and writes under the lock, on its own thread. What the socket does not take goes, encrypted, to a bounded queue that
-//! the task empties; a device that lets it fill is disconnected. The lock is a std Mutex, held without any await.
+//! A sender encodes, encrypts and writes under the lock, on its own thread. What the socket does
+//! not take goes, encrypted, to a bounded queue that the task empties; a device that lets it fill
+//! is disconnected. The lock is a std Mutex, held without any await.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -34,7 +36,8 @@ thread_local! {
     static PACKET: RefCell<(String, Vec<u8>)> = const { RefCell::new((String::new(), Vec::new())) };
 }
 
-/// The code of a close frame when the purpose of a connection is fulfilled (RFC 6455 section 7.4.1).
+/// The code of a close frame when the purpose of a connection is fulfilled (RFC 6455 section
+/// 7.4.1).
 const NORMAL_CLOSURE: u16 = 1000;
 
 /// A packet buffer that grew beyond this is given back rather than kept by its thread.
@@ -121,7 +124,8 @@ impl SocketLink {
         }
     }
 
-    /// Waits until there is something to do: the socket can be read (or written, when something is queued), or the connection is to end.
+    /// Waits until there is something to do: the socket can be read (or written, when something is
+    /// queued), or the connection is to end.
     pub(super) async fn ready(&self) -> io::Result<()> {
         let interest = {
             let state = self.lock();
@@ -151,7 +155,8 @@ impl SocketLink {
         self.lock().closing
     }
 
-    /// Reads at most `limit` bytes from the socket and appends what they say to `plain`. A handshake's answers are sent on the way.
+    /// Reads at most `limit` bytes from the socket and appends what they say to `plain`. A
+    /// handshake's answers are sent on the way.
     pub(super) fn receive(&self, plain: &mut Vec<u8>, limit: usize) -> io::Result<Received> {
         {
             let mut state = self.lock();
@@ -209,7 +214,8 @@ impl SocketLink {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // After a panic in the middle of a packet the stream is useless, and `broken` or TLS itself will say so.
+        // After a panic in the middle of a packet the stream is useless, and `broken` or TLS itself
+        // will say so.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,7 +246,8 @@ impl Link for SocketLink {
 }
 
 impl State {
-    /// Appends to `plain` what the bytes from the wire say; a handshake's answers, and the alert for bytes that are no TLS, go back at once.
+    /// Appends to `plain` what the bytes from the wire say; a handshake's answers, and the alert
+    /// for bytes that are no TLS, go back at once.
     fn decrypt(
         &mut self,
         mut wire: &[u8],
@@ -370,7 +377,8 @@ impl State {
     }
 }
 
-/// The socket as far as it takes bytes at once, the queue behind it for the rest; never blocks, never short.
+/// The socket as far as it takes bytes at once, the queue behind it for the rest; never blocks,
+/// never short.
 struct Wire<'a> {
     socket: &'a TcpStream,
     queue: &'a mut Vec<u8>,

@@ -17,8 +17,9 @@ use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
 
-/// Sockets that have not been accepted as devices yet. Served at once, each may hold what [`super::accept`] and TLS need for a handshake, some
-/// 40 KiB: 80 MiB together, an eighth of it from one address. Those that wait hold a socket and a task of less than a kibibyte.
+/// Sockets that have not been accepted as devices yet. Served at once, each may hold what
+/// [`super::accept`] and TLS need for a handshake, some 40 KiB: 80 MiB together, an eighth of it
+/// from one address. Those that wait hold a socket and a task of less than a kibibyte.
 const STRANGERS: Limits = Limits {
     patience: Duration::from_secs(3),
     served: 2048,
@@ -67,7 +68,8 @@ impl Gateway {
         }
     }
 
-    /// Serves `listener` until the hub stops, then ends every connection, those over WebSockets too.
+    /// Serves `listener` until the hub stops, then ends every connection, those over WebSockets
+    /// too.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let gateway = self;
         let (connections, stop) = (&gateway.connections, &gateway.stop);
@@ -107,7 +109,8 @@ impl Gateway {
         }
     }
 
-    /// Serves a device on a socket of the REST listener, where a WebSocket has just been agreed on; `early` came behind the request.
+    /// Serves a device on a socket of the REST listener, where a WebSocket has just been agreed on;
+    /// `early` came behind the request.
     pub(crate) fn serve_websocket(
         self: &Arc<Self>,
         socket: TcpStream,
@@ -150,7 +153,8 @@ impl Gateway {
             .ok()
     }
 
-    /// Takes a connection that was never accepted out of the registry now, and out of the store as soon as that has time.
+    /// Takes a connection that was never accepted out of the registry now, and out of the store as
+    /// soon as that has time.
     pub(super) fn forget_later(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
         self.registry.remove(entry);
         // Without a runtime the hub is gone, and the next one begins with nobody connected.

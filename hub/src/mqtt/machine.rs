@@ -52,7 +52,8 @@ pub(crate) enum Effect<'a> {
         body: &'a [u8],
         ack: Option<u16>,
     },
-    /// The session's subscriptions changed: keep them, then answer with the QoS granted for each filter.
+    /// The session's subscriptions changed: keep them, then answer with the QoS granted for each
+    /// filter.
     Subscribed {
         packet_id: u16,
         granted: Vec<u8>,
@@ -229,7 +230,8 @@ impl Session {
 }
 
 impl LastWill {
-    /// Judges the will of a CONNECT (IoT Hub developer guide: it becomes telemetry with `iothub-MessageType` = `Will`).
+    /// Judges the will of a CONNECT (IoT Hub developer guide: it becomes telemetry with
+    /// `iothub-MessageType` = `Will`).
     pub(crate) fn new(will: &Will<'_>, device: &DeviceId) -> Result<Box<Self>, Violation> {
         if will.qos == 2 {
             return Err(Violation::Qos2);

@@ -1,16 +1,21 @@
-//! How fast one device may ask. A device that asks faster is read more slowly, and TCP tells it so; nothing of what it sent is lost or refused.
+//! How fast one device may ask. A device that asks faster is read more slowly, and TCP tells it so;
+//! nothing of what it sent is lost or refused.
 //!
-//! Small requests have large costs: a twin, a commit. Without this a handful of devices that flood the hub take the processor from all others.
+//! Small requests have large costs: a twin, a commit. Without this a handful of devices that flood
+//! the hub take the processor from all others.
 
 use std::time::{Duration, Instant};
 
-/// What one packet costs is counted in units of so many bytes, as IoT Hub's meter counts messages (developer guide, quotas and throttling).
+/// What one packet costs is counted in units of so many bytes, as IoT Hub's meter counts messages
+/// (developer guide, quotas and throttling).
 const UNIT: usize = 4096;
 
-/// What a device may use in the long run: 500 units a second. A door that uploads what it kept while it was away stays below.
+/// What a device may use in the long run: 500 units a second. A door that uploads what it kept
+/// while it was away stays below.
 const UNIT_TIME: Duration = Duration::from_millis(2);
 
-/// What it may use at once after a while of silence: 1,000 units, so that no burst of an honest device is slowed.
+/// What it may use at once after a while of silence: 1,000 units, so that no burst of an honest
+/// device is slowed.
 const BURST: Duration = Duration::from_secs(2);
 
 /// One device's account, as a generic cell rate algorithm keeps it: a single time.

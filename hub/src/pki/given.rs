@@ -1,4 +1,5 @@
-//! A server certificate that the operator gives, with its key, instead of one of the hub's own authority.
+//! A server certificate that the operator gives, with its key, instead of one of the hub's own
+//! authority.
 
 use std::fs;
 use std::net::IpAddr;
@@ -56,8 +57,8 @@ impl GivenCertificate {
     }
 }
 
-/// Refuses a key that others can read. Those that systemd hands over are in a folder of the service's own, with an access list that shows
-/// as a group's right.
+/// Refuses a key that others can read. Those that systemd hands over are in a folder of the
+/// service's own, with an access list that shows as a group's right.
 fn check_mode(path: &Path) -> Result<(), PkiError> {
     let metadata = fs::metadata(path).map_err(|source| PkiError::File {
         action: "read",

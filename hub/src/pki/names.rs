@@ -64,8 +64,8 @@ impl fmt::Display for CertificateNames {
 /// A certificate and its key, ready to serve, and when it ends.
 pub(super) type Usable = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, i64);
 
-/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of `names`, has begun by the beginning of
-/// `needed` and lasts past its end.
+/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of
+/// `names`, has begun by the beginning of `needed` and lasts past its end.
 pub(super) fn usable(
     certificate_pem: &str,
     key_pem: &str,
@@ -119,7 +119,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-/// The addresses of this machine's interfaces, except loopback and link-local ones: those a door could dial.
+/// The addresses of this machine's interfaces, except loopback and link-local ones: those a door
+/// could dial.
 #[must_use]
 pub fn local_addresses() -> Vec<IpAddr> {
     let interfaces = match nix::ifaddrs::getifaddrs() {
@@ -153,7 +154,8 @@ fn is_link_local(address: &IpAddr) -> bool {
     }
 }
 
-/// The name this machine gives itself, or `localhost` when it has none that a certificate could carry.
+/// The name this machine gives itself, or `localhost` when it has none that a certificate could
+/// carry.
 #[must_use]
 pub fn default_host_name() -> String {
     let named = nix::unistd::gethostname()

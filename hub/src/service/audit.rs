@@ -8,7 +8,8 @@ use super::{Listed, ServiceError};
 use crate::config::AuditLimits;
 use crate::store::{AuditAttempt, AuditFilter, AuditRecord, Place, Store, time_text};
 
-/// Characters of a target or a detail that are kept: more than an id may have, and room for most conditions.
+/// Characters of a target or a detail that are kept: more than an id may have, and room for most
+/// conditions.
 const TEXT_AT_MOST: usize = 512;
 
 /// Keeps the record.
@@ -69,7 +70,8 @@ impl AuditService {
         Self { store, limits }
     }
 
-    /// Records an attempt. Returns its id once it is on disk, so that what is not recorded is not done.
+    /// Records an attempt. Returns its id once it is on disk, so that what is not recorded is not
+    /// done.
     ///
     /// # Errors
     ///

@@ -159,8 +159,9 @@ fn already_exists(device: &DeviceId) -> ServiceError {
     )
 }
 
-/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to. Each change is a new version, with a new
-/// etag, also one that differs in nothing: the writer asked for one, as with twins.
+/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to.
+/// Each change is a new version, with a new etag, also one that differs in nothing: the writer
+/// asked for one, as with twins.
 fn change(
     record: &mut DeviceRecord,
     wanted: &DeviceUpdate,
@@ -217,7 +218,8 @@ fn new_etag() -> String {
     STANDARD.encode(rand::random::<u32>().to_string())
 }
 
-/// A generation id tells a device from an earlier one of the same name: the time, in ticks of 100 ns.
+/// A generation id tells a device from an earlier one of the same name: the time, in ticks of 100
+/// ns.
 fn generation_id(now: Timestamp) -> String {
     (now.as_nanosecond() / 100 + SECONDS_BEFORE_1970 * 10_000_000).to_string()
 }

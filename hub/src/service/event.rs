@@ -1,4 +1,5 @@
-//! What happened, for readers: each event as one document, in order, with what Azure's endpoints put beside a message.
+//! What happened, for readers: each event as one document, in order, with what Azure's endpoints
+//! put beside a message.
 
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ const STREAMS: usize = 64;
 /// Events of one reading, at most: they are held while the reader takes them.
 const ROWS: u32 = 256;
 
-/// A reading ends with the event that brings its bodies to so many bytes; a message has 256 KiB at most. Some three times this is held for
-/// each reader.
+/// A reading ends with the event that brings its bodies to so many bytes; a message has 256 KiB at
+/// most. Some three times this is held for each reader.
 const BYTES: usize = 128 * 1024;
 
 /// Reads what happened.
@@ -48,7 +49,8 @@ pub(crate) struct EventStream {
 /// What a reading found.
 #[derive(Debug)]
 pub(crate) struct EventBatch {
-    /// The ids from the first to the last of events that are no longer kept, and that the reader has not had.
+    /// The ids from the first to the last of events that are no longer kept, and that the reader
+    /// has not had.
     pub(crate) lost: Option<(i64, i64)>,
     /// They, in order.
     pub(crate) events: Vec<EventDocument>,
@@ -73,8 +75,8 @@ pub(crate) struct EventDocument {
     /// The device has sent a message of this id before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
-    /// What the hub says of it, under the names that Azure has for it; nothing of this comes from the sender but the properties that begin
-    /// with `$.` in the topic of a message.
+    /// What the hub says of it, under the names that Azure has for it; nothing of this comes from
+    /// the sender but the properties that begin with `$.` in the topic of a message.
     system_properties: Object,
     /// A message's own properties.
     properties: Object,
@@ -94,11 +96,13 @@ impl EventService {
         }
     }
 
-    /// Begins to read behind the event `after`; without it, and without a time in `filter`, with what happens from now on.
+    /// Begins to read behind the event `after`; without it, and without a time in `filter`, with
+    /// what happens from now on.
     ///
     /// # Errors
     ///
-    /// `ThrottlingException` when too many read already; `ArgumentInvalid` when there has never been an event `after`.
+    /// `ThrottlingException` when too many read already; `ArgumentInvalid` when there has never
+    /// been an event `after`.
     pub(crate) fn follow(
         &self,
         filter: EventFilter,
@@ -252,8 +256,8 @@ fn properties(record: &EventRecord) -> (Object, Object) {
     (system, own)
 }
 
-/// What readers know a system property of a message by (IoT Hub developer guide, "System properties of D2C IoT Hub messages"). One that
-/// tells from whom a message comes is not the sender's to set.
+/// What readers know a system property of a message by (IoT Hub developer guide, "System properties
+/// of D2C IoT Hub messages"). One that tells from whom a message comes is not the sender's to set.
 fn system_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "$.mid" => "message-id",
@@ -292,7 +296,8 @@ fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
     (serde_json::value::to_raw_value(&told).ok(), None)
 }
 
-/// JSON on one line: outside of its texts a line break is only space, and within them there is none.
+/// JSON on one line: outside of its texts a line break is only space, and within them there is
+/// none.
 fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(json).ok()?;
     let text = if text.contains(['\n', '\r']) {
@@ -303,7 +308,8 @@ fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
     RawValue::from_string(text).ok()
 }
 
-/// `sequenceNumber`: 64 hexadecimal digits that rise, also when they are compared as text. `reason` is ours.
+/// `sequenceNumber`: 64 hexadecimal digits that rise, also when they are compared as text. `reason`
+/// is ours.
 fn connection(id: i64, reason: &[u8]) -> Object {
     let mut told = Object::new();
     told.insert("sequenceNumber".into(), format!("{id:064X}").into());
@@ -314,7 +320,8 @@ fn connection(id: i64, reason: &[u8]) -> Object {
     told
 }
 
-/// Adds to each section of properties when its parts were written, which follows from what was written and when.
+/// Adds to each section of properties when its parts were written, which follows from what was
+/// written and when.
 fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
     let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
     let sections = told.get_mut("properties").and_then(Value::as_object_mut);

@@ -26,8 +26,8 @@ use crate::store::{
 use clock::Clock;
 pub(crate) use runner::Runner;
 
-/// What a device's record says when the hub stopped between sending the call and hearing of it. Not one of IoT Hub's codes: Azure does not
-/// tell.
+/// What a device's record says when the hub stopped between sending the call and hearing of it. Not
+/// one of IoT Hub's codes: Azure does not tell.
 const OUTCOME_UNKNOWN: (&str, &str) = (
     "OutcomeUnknown",
     "The hub stopped after it had sent the call and before it heard the answer; whether the device acted is not known.",
@@ -83,7 +83,8 @@ impl JobService {
         }
     }
 
-    /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier hub left unsettled.
+    /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier
+    /// hub left unsettled.
     pub(crate) async fn runner(&self, stop: CancellationToken) -> Result<Runner, ServiceError> {
         Runner::recover(&self.store, &self.clock).await?;
         Ok(Runner::new(
@@ -95,7 +96,8 @@ impl JobService {
         ))
     }
 
-    /// Makes a job. Its condition is read when it runs, as on Azure: one that cannot be read makes the job fail, not this call.
+    /// Makes a job. Its condition is read when it runs, as on Azure: one that cannot be read makes
+    /// the job fail, not this call.
     pub(crate) async fn create(
         &self,
         id: &JobId,

@@ -15,7 +15,8 @@ use crate::metrics::Metrics;
 use crate::session::{Call, CallObserver, CallOutcome, Registry};
 use crate::store::Store;
 
-/// How much longer than its own two timeouts a call may take before it is given up: the registry looks at its deadlines now and then.
+/// How much longer than its own two timeouts a call may take before it is given up: the registry
+/// looks at its deadlines now and then.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Calls methods.
@@ -159,7 +160,8 @@ impl MethodService {
     }
 }
 
-/// What the outcome of a call means: the device's answer, or the error that the caller is told and a job's record keeps.
+/// What the outcome of a call means: the device's answer, or the error that the caller is told and
+/// a job's record keeps.
 pub(crate) fn answer(
     outcome: CallOutcome,
     call: &PreparedCall,

@@ -24,7 +24,8 @@ const MAX_POLICIES: usize = 16;
 /// How many of them may have ServiceConnect.
 const MAX_SERVICE: usize = 10;
 
-/// How often a running hub looks whether they were changed beside it: so long a removed policy still opens.
+/// How often a running hub looks whether they were changed beside it: so long a removed policy
+/// still opens.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Azure's policies, which every hub has from the beginning.
@@ -226,8 +227,9 @@ impl PolicyService {
         self.held.version.load(Ordering::Acquire)
     }
 
-    /// Looks again and again whether another process has changed the policies, and ends the connections that were made with one that did.
-    /// It has a connection to the database of its own: long queries do not delay it.
+    /// Looks again and again whether another process has changed the policies, and ends the
+    /// connections that were made with one that did. It has a connection to the database of its
+    /// own: long queries do not delay it.
     pub(crate) async fn watch(self, mut file: PolicyFile, stop: CancellationToken) {
         loop {
             tokio::select! {

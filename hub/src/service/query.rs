@@ -155,7 +155,8 @@ fn raw(
     })
 }
 
-/// A record as a value. What a device answered is kept byte for byte, however deep; as a value it is null when it is too deep for one.
+/// A record as a value. What a device answered is kept byte for byte, however deep; as a value it
+/// is null when it is too deep for one.
 fn job_value(mut job: DeviceJob) -> serde_json::Result<Value> {
     serde_json::to_value(&job).or_else(|_| {
         if let Some(answer) = job

@@ -39,12 +39,13 @@ impl SessionService {
         ConnectionEpoch(self.epoch.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Notes that `device` is connected, as the identity that was judged by its `etag`. With `clean` its session is forgotten, and nothing
-    /// of the new one will be kept.
+    /// Notes that `device` is connected, as the identity that was judged by its `etag`. With
+    /// `clean` its session is forgotten, and nothing of the new one will be kept.
     ///
     /// # Errors
     ///
-    /// `DeviceNotFound` when it was deleted or changed meanwhile, or a later connection has come; else when the store fails.
+    /// `DeviceNotFound` when it was deleted or changed meanwhile, or a later connection has come;
+    /// else when the store fails.
     pub(crate) async fn connected(
         &self,
         device: &DeviceId,
@@ -87,8 +88,8 @@ impl SessionService {
             .await?)
     }
 
-    /// Keeps the subscriptions of a persistent session (the call is ignored for a clean one); returns when they are on disk, so that
-    /// SUBACK may be sent.
+    /// Keeps the subscriptions of a persistent session (the call is ignored for a clean one);
+    /// returns when they are on disk, so that SUBACK may be sent.
     ///
     /// # Errors
     ///

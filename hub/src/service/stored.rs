@@ -1,4 +1,5 @@
-//! What monitoring shows of the store. It must answer also when the disk is dead or hangs: then it shows what was read last.
+//! What monitoring shows of the store. It must answer also when the disk is dead or hangs: then it
+//! shows what was read last.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

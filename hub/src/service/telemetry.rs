@@ -22,7 +22,8 @@ impl TelemetryService {
         Self { store, metrics }
     }
 
-    /// Stores a message with the stamps that tell readers who its sender is; returns when it is on disk, so that it may be acknowledged.
+    /// Stores a message with the stamps that tell readers who its sender is; returns when it is on
+    /// disk, so that it may be acknowledged.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); here are the counters, the conditions and who is told.
+//! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); here are the counters,
+//! the conditions and who is told.
 
 use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
@@ -27,7 +28,8 @@ impl TwinService {
         Self { store }
     }
 
-    /// What a device gets when it asks for its twin: desired and reported properties, without metadata.
+    /// What a device gets when it asks for its twin: desired and reported properties, without
+    /// metadata.
     ///
     /// # Errors
     ///
@@ -42,12 +44,14 @@ impl TwinService {
         Ok(json(&properties))
     }
 
-    /// Merges what a device reports, on the condition that `if_version` is the present `$version`, if it is given; returns the new
-    /// `$version` of its reported properties, when it is on disk.
+    /// Merges what a device reports, on the condition that `if_version` is the present `$version`,
+    /// if it is given; returns the new `$version` of its reported properties, when it is on
+    /// disk.
     ///
     /// # Errors
     ///
-    /// `PreconditionFailed` when the version is another; `ArgumentInvalid` when the patch is not an object or holds what a twin may not; `DeviceNotFound`; or when the store fails.
+    /// `PreconditionFailed` when the version is another; `ArgumentInvalid` when the patch is not an
+    /// object or holds what a twin may not; `DeviceNotFound`; or when the store fails.
     pub(crate) async fn patch_reported(
         &self,
         device: &DeviceId,
@@ -154,7 +158,8 @@ pub(super) fn check(patch: &TwinPatch) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Merges `patch` into the twin, as a PATCH and a twin job do. `tags: null` means nothing, `desired: null` clears, as on Azure.
+/// Merges `patch` into the twin, as a PATCH and a twin job do. `tags: null` means nothing,
+/// `desired: null` clears, as on Azure.
 pub(super) fn merge(
     record: &mut TwinRecord,
     patch: &TwinPatch,
@@ -240,7 +245,8 @@ fn count(record: &mut TwinRecord, changed: bool) {
     }
 }
 
-/// What a merge wrote, section by section: the patches, those of properties with the `$version` that they made.
+/// What a merge wrote, section by section: the patches, those of properties with the `$version`
+/// that they made.
 #[derive(Default)]
 struct Changed {
     tags: Option<Object>,
@@ -249,7 +255,8 @@ struct Changed {
 }
 
 impl Changed {
-    /// As it is told (`twinChangeNotification` with `opType` `updateTwin`). The metadata are added when it is read: they follow from the rest.
+    /// As it is told (`twinChangeNotification` with `opType` `updateTwin`). The metadata are added
+    /// when it is read: they follow from the rest.
     fn event(self, version: u64, at: Timestamp) -> TwinEvent {
         let mut body = Object::new();
         body.insert("version".into(), version.into());

@@ -36,7 +36,8 @@ impl Calls {
         Ok(self.last_rid)
     }
 
-    /// The call that an answer with this request id belongs to; `None` for one that ended meanwhile or never was.
+    /// The call that an answer with this request id belongs to; `None` for one that ended meanwhile
+    /// or never was.
     pub(super) fn take(&mut self, rid: &str) -> Option<Pending> {
         let rid = u32::from_str_radix(rid, 16).ok()?;
         let index = self.waiting.iter().position(|sent| sent.rid == rid)?;

@@ -19,7 +19,8 @@ pub(crate) struct Entry {
     /// By what it proved itself: ends with it.
     proof: Proof,
     link: Arc<dyn Link>,
-    /// Rises with each connection of the hub: of two connections of one device, the later has the higher.
+    /// Rises with each connection of the hub: of two connections of one device, the later has the
+    /// higher.
     order: u64,
     started: Instant,
     /// Milliseconds after `started` at which something was last received.

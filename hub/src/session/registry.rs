@@ -68,7 +68,8 @@ impl Registry {
         self.get(device).is_some()
     }
 
-    /// Calls a method. Never blocks and never awaits; `observer` hears exactly once, maybe before this returns.
+    /// Calls a method. Never blocks and never awaits; `observer` hears exactly once, maybe before
+    /// this returns.
     pub fn call(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         let now = Instant::now();
         let pending = Pending { observer, token };
@@ -81,7 +82,8 @@ impl Registry {
             });
             return;
         }
-        // Under this lock a device cannot come online unseen: it subscribes first and then takes what waits.
+        // Under this lock a device cannot come online unseen: it subscribes first and then takes
+        // what waits.
         let refused = {
             let mut waiting = self.waiting();
             match self.dispatch(&call, pending, now) {
@@ -94,8 +96,8 @@ impl Registry {
         }
     }
 
-    /// Waits as long as `call` may for its device to be online for the method, and sends nothing: `observer` hears [`CallObserver::online`],
-    /// or how the wait ended.
+    /// Waits as long as `call` may for its device to be online for the method, and sends nothing:
+    /// `observer` hears [`CallObserver::online`], or how the wait ended.
     pub(crate) fn wait(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         let pending = Pending { observer, token };
         // Under this lock a device cannot come online unseen, as above.
@@ -123,15 +125,16 @@ impl Registry {
             .is_some_and(|entry| entry.takes_calls_of(method))
     }
 
-    /// Tells a connected subscriber of a change to its desired properties: `body` is the patch with its `$version`. Nothing is queued for others.
+    /// Tells a connected subscriber of a change to its desired properties: `body` is the patch with
+    /// its `$version`. Nothing is queued for others.
     pub fn notify_desired(&self, device: &DeviceId, version: u64, body: &Bytes) {
         if let Some(entry) = self.get(device) {
             entry.notify_desired(version, body);
         }
     }
 
-    /// Ends the connection of `device`, if there is one. Calls that wait for a device which is deleted end too: another that is made under its
-    /// name is not the one they were meant for.
+    /// Ends the connection of `device`, if there is one. Calls that wait for a device which is
+    /// deleted end too: another that is made under its name is not the one they were meant for.
     pub fn disconnect(&self, device: &DeviceId, reason: DisconnectReason) {
         if reason == DisconnectReason::Deleted {
             let calls = self.waiting().take(device);
@@ -184,7 +187,8 @@ impl Registry {
         }
     }
 
-    /// Ends the calls that have not left and whose observers no longer wait, without waiting for the next sweep.
+    /// Ends the calls that have not left and whose observers no longer wait, without waiting for
+    /// the next sweep.
     pub(crate) fn withdraw(&self) {
         let unwanted = self.waiting().take_unwanted();
         for waiting in unwanted {
@@ -192,7 +196,8 @@ impl Registry {
         }
     }
 
-    /// A device has connected. Of two connections the later one stays, whichever comes here first: the store judges by the same order.
+    /// A device has connected. Of two connections the later one stays, whichever comes here first:
+    /// the store judges by the same order.
     pub(crate) fn insert(&self, entry: &Arc<Entry>) {
         let ended = {
             let mut shard = write(self.shard(entry.device()));
@@ -211,7 +216,8 @@ impl Registry {
         }
     }
 
-    /// A connection has ended. Whether it was still the device's own: not so when another took over.
+    /// A connection has ended. Whether it was still the device's own: not so when another took
+    /// over.
     pub(crate) fn remove(&self, entry: &Arc<Entry>) -> bool {
         let own = {
             let mut shard = write(self.shard(entry.device()));

@@ -157,7 +157,8 @@ fn filter(text: &str) -> (TopicFilter, u8) {
     (TopicFilter::parse(text, &device()).unwrap(), 1)
 }
 
-/// Each row: the filters of the device, and whether it is online for the methods `lock` and `unlock`.
+/// Each row: the filters of the device, and whether it is online for the methods `lock` and
+/// `unlock`.
 #[test]
 fn a_filter_for_one_method_takes_the_calls_of_that_method() {
     for (filters, lock, unlock) in [
@@ -240,7 +241,8 @@ fn who_is_not_subscribed_to_methods_is_not_online_for_them() {
     assert!(link.topics().is_empty());
 }
 
-/// Each row: what the device subscribes to before and after the wait begins, and how the wait ends. Nothing is ever sent.
+/// Each row: what the device subscribes to before and after the wait begins, and how the wait ends.
+/// Nothing is ever sent.
 #[test]
 fn a_wait_ends_when_its_device_is_online_for_methods() {
     const OTHER: [Subscription; 1] = [Subscription::DesiredPatches];

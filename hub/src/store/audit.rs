@@ -9,7 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
 
-/// How many of the oldest rows one new row may push out: lowered limits are reached in small steps, without a long pause for the writer.
+/// How many of the oldest rows one new row may push out: lowered limits are reached in small steps,
+/// without a long pause for the writer.
 const EVICTED_AT_MOST: usize = 16;
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
@@ -52,7 +53,8 @@ pub(crate) struct AuditRecord {
     pub(crate) detail: Option<String>,
     /// [`AuditAttempt::reason`].
     pub(crate) reason: Option<String>,
-    /// The HTTP status; `None` while the call runs, and for good when the hub or the caller ended before it.
+    /// The HTTP status; `None` while the call runs, and for good when the hub or the caller ended
+    /// before it.
     pub(crate) status: Option<u16>,
     /// The name of the error.
     pub(crate) error: Option<String>,
@@ -72,7 +74,8 @@ pub(crate) struct AuditFilter {
 }
 
 impl Store {
-    /// Writes that a call is about to be done, and drops old rows beyond `limits`. Returns the row's id once it is on disk.
+    /// Writes that a call is about to be done, and drops old rows beyond `limits`. Returns the
+    /// row's id once it is on disk.
     pub(crate) async fn audit_begin(
         &self,
         attempt: AuditAttempt,
@@ -156,7 +159,8 @@ fn select(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    // A call for many devices has no target; its detail names them behind a colon, as many as have room. A job's devices are its rows.
+    // A call for many devices has no target; its detail names them behind a colon, as many as have
+    // room. A job's devices are its rows.
     let mut statement = connection.prepare_cached(
         "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
          AND (?4 IS NULL OR target = ?4
@@ -224,8 +228,8 @@ fn oldest(limits: AuditLimits, now: Timestamp) -> Timestamp {
     oldest.unwrap_or(Timestamp::MIN)
 }
 
-/// Drops the oldest rows up to the id `last`, and those from before `oldest`; says how many. Ids rise without holes, so they count the
-/// rows.
+/// Drops the oldest rows up to the id `last`, and those from before `oldest`; says how many. Ids
+/// rise without holes, so they count the rows.
 fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize, StoreError> {
     for evicted in 0..EVICTED_AT_MOST {
         let first: Option<(i64, i64)> = connection

@@ -216,8 +216,8 @@ impl Store {
             .await
     }
 
-    /// Changes the identity by `change`, and returns it with what `change` has to say; `None` when there is none. What its connection sets
-    /// is left alone.
+    /// Changes the identity by `change`, and returns it with what `change` has to say; `None` when
+    /// there is none. What its connection sets is left alone.
     pub(crate) async fn device_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,
@@ -235,7 +235,8 @@ impl Store {
         .await
     }
 
-    /// Removes the identity, its twin and its session, if `check` agrees. `false` when there is none.
+    /// Removes the identity, its twin and its session, if `check` agrees. `false` when there is
+    /// none.
     pub(crate) async fn device_delete<E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,
@@ -257,8 +258,8 @@ impl Store {
         if let Some(removed) = removed.await? {
             return Ok(removed);
         }
-        // The indexes have entries that the damaged row does not have any more. In a transaction that has come upon damage, nothing more
-        // is written.
+        // The indexes have entries that the damaged row does not have any more. In a transaction
+        // that has come upon damage, nothing more is written.
         self.write(2, move |write| {
             write
                 .connection

@@ -54,7 +54,8 @@ impl DeviceWrite<'_, '_> {
 }
 
 impl Store {
-    /// Does `change` to each of `items`, in their order and all in one transaction. One that fails takes back its own writes and no other's.
+    /// Does `change` to each of `items`, in their order and all in one transaction. One that fails
+    /// takes back its own writes and no other's.
     pub(crate) async fn device_bulk<I, T, E>(
         &self,
         items: Vec<I>,
@@ -70,7 +71,8 @@ impl Store {
             for item in items {
                 let outcome = write.isolated(|write| change(&mut DeviceWrite(write), item));
                 match outcome {
-                    // SQLite took back the whole transaction: the items that follow would be in one of their own.
+                    // SQLite took back the whole transaction: the items that follow would be in one
+                    // of their own.
                     Err(error) if write.connection.is_autocommit() => return Err(error),
                     outcome => outcomes.push(outcome),
                 }

@@ -1,5 +1,6 @@
-//! What happened: messages, connections, changes of twins, identities and jobs, the newest up to a bound. Each row is written in the
-//! transaction of what it tells; those of identities and jobs by triggers, so that no way of changing them is forgotten.
+//! What happened: messages, connections, changes of twins, identities and jobs, the newest up to a
+//! bound. Each row is written in the transaction of what it tells; those of identities and jobs by
+//! triggers, so that no way of changing them is forgotten.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +13,8 @@ use tokio::sync::watch;
 use super::{Store, StoreError, damage, signed, time_text, unsigned};
 use crate::config::EventLimits;
 
-/// How many of the oldest rows one transaction may drop. When limits are lowered, or a long row follows short ones, the excess goes bit by
-/// bit, without a long pause for the writer.
+/// How many of the oldest rows one transaction may drop. When limits are lowered, or a long row
+/// follows short ones, the excess goes bit by bit, without a long pause for the writer.
 const EVICTED_AT_MOST: usize = 64;
 
 /// What a row costs beside its texts.
@@ -125,7 +126,8 @@ pub(crate) struct EventPage {
     pub(crate) newest: i64,
 }
 
-/// The side of the events that the writer keeps: their bound, and the word that there are new ones. Clones share it.
+/// The side of the events that the writer keeps: their bound, and the word that there are new ones.
+/// Clones share it.
 #[derive(Clone)]
 pub(super) struct EventKeeper {
     limits: Arc<Mutex<EventLimits>>,
@@ -300,8 +302,9 @@ impl Store {
         self.read(total).await
     }
 
-    /// The events after the one with the id `after`, up to `max_rows` of them and about `max_bytes` of their bodies. A reading looks at
-    /// a bounded number of rows, so it may find none and yet not have seen all: `seen` tells how far it came.
+    /// The events after the one with the id `after`, up to `max_rows` of them and about `max_bytes`
+    /// of their bodies. A reading looks at a bounded number of rows, so it may find none and
+    /// yet not have seen all: `seen` tells how far it came.
     pub(crate) async fn event_page(
         &self,
         filter: EventFilter,

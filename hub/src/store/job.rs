@@ -188,7 +188,8 @@ fn insert_found(
     Ok(statement.execute(params_from_iter(&condition.parameters))? as u64)
 }
 
-/// A device that a condition finds, or that is damaged so that nobody knows whether it does: its row, its name, and whether it is sound.
+/// A device that a condition finds, or that is damaged so that nobody knows whether it does: its
+/// row, its name, and whether it is sound.
 type FoundDevice = (i64, String, bool);
 
 /// The devices that the condition finds, one by one.
@@ -208,8 +209,9 @@ fn find_one_by_one(
     Ok(devices)
 }
 
-/// Makes a row for each. One that is damaged is in the job, and has failed: it is not sent anything, and the job does not end as if all
-/// was done. Returns how many were found, and how many are damaged.
+/// Makes a row for each. One that is damaged is in the job, and has failed: it is not sent
+/// anything, and the job does not end as if all was done. Returns how many were found, and how many
+/// are damaged.
 fn insert_each(
     connection: &Connection,
     job: i64,
@@ -308,7 +310,8 @@ impl Store {
         .await
     }
 
-    /// The jobs that are not over, the oldest first; without their actions, which may be long and are read when they are needed.
+    /// The jobs that are not over, the oldest first; without their actions, which may be long and
+    /// are read when they are needed.
     pub(crate) async fn job_active(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|connection| {
             let columns = COLUMNS.replace(" action,", " '' AS action,");
@@ -384,8 +387,9 @@ impl Store {
         .await
     }
 
-    /// Finds the devices, makes a row for each, and sets the job to `running`, all at once: the set is what it is at the start. Returns how
-    /// many; `None` when the job has been cancelled meanwhile.
+    /// Finds the devices, makes a row for each, and sets the job to `running`, all at once: the set
+    /// is what it is at the start. Returns how many; `None` when the job has been cancelled
+    /// meanwhile.
     pub(crate) async fn job_start(
         &self,
         row: i64,
@@ -396,7 +400,8 @@ impl Store {
         if !whole.as_ref().is_err_and(StoreError::is_of_row) {
             return whole;
         }
-        // In a transaction that has come upon damage, nothing more is written: it is read beside the writer.
+        // In a transaction that has come upon damage, nothing more is written: it is read beside
+        // the writer.
         let each = condition.clone();
         let found = self
             .scan(move |connection| find_one_by_one(connection, &compile_condition(each.as_ref())));

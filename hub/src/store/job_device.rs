@@ -1,4 +1,5 @@
-//! What a job did to each of its devices. The job's counts change in the same transactions as these rows.
+//! What a job did to each of its devices. The job's counts change in the same transactions as these
+//! rows.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ pub(crate) struct JobTarget {
     pub(crate) ordinal: u32,
     /// The device.
     pub(crate) device: DeviceId,
-    /// Whether it is still the one that the job found at its start: another may have been made under its name.
+    /// Whether it is still the one that the job found at its start: another may have been made
+    /// under its name.
     there: bool,
 }
 
@@ -76,7 +78,8 @@ pub(crate) enum DeviceResult {
         /// The reason, for a person.
         description: String,
     },
-    /// The call never left. The device's turn is still to come, or never comes when the job has been stopped.
+    /// The call never left. The device's turn is still to come, or never comes when the job has
+    /// been stopped.
     NotSent,
 }
 
@@ -306,8 +309,8 @@ pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<
 }
 
 impl Store {
-    /// Marks pending devices as `running` if they are online, and returns them: on disk before anything is sent to them. Devices that no
-    /// longer exist fail at once.
+    /// Marks pending devices as `running` if they are online, and returns them: on disk before
+    /// anything is sent to them. Devices that no longer exist fail at once.
     pub(crate) async fn device_job_claim(
         &self,
         job: i64,
@@ -388,8 +391,9 @@ impl Store {
         .await
     }
 
-    /// Applies `update` to the twins of the next pending devices from `from` on, each change and its row in one transaction. Returns the
-    /// number after the last one, or `None` when none was left.
+    /// Applies `update` to the twins of the next pending devices from `from` on, each change and
+    /// its row in one transaction. Returns the number after the last one, or `None` when none
+    /// was left.
     pub(crate) async fn device_job_update_twins(
         &self,
         job: i64,

@@ -7,7 +7,8 @@ use rusqlite::{Connection, params};
 use super::{Store, StoreError, left_out, time_text};
 
 impl Store {
-    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those `running` with `unanswered`.
+    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those
+    /// `running` with `unanswered`.
     pub(crate) async fn job_complete(
         &self,
         job: i64,
@@ -29,7 +30,8 @@ impl Store {
         .await
     }
 
-    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard from. Returns how many.
+    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard
+    /// from. Returns how many.
     pub(crate) async fn device_job_recover(
         &self,
         unknown: (&'static str, &'static str),
@@ -53,8 +55,9 @@ impl Store {
         .await
     }
 
-    /// Ends a running job as `failed` for `reason`. Devices that are not done fail: those `pending` with `not_begun`, those `running` with
-    /// `unknown`. When the rows of the devices cannot be written, the job ends all the same, and they stay as they are.
+    /// Ends a running job as `failed` for `reason`. Devices that are not done fail: those `pending`
+    /// with `not_begun`, those `running` with `unknown`. When the rows of the devices cannot be
+    /// written, the job ends all the same, and they stay as they are.
     pub(crate) async fn job_abandon(
         &self,
         job: i64,

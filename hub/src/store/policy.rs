@@ -1,4 +1,5 @@
-//! The shared access policies. They are few, and held in memory; they may be changed by another process than the hub.
+//! The shared access policies. They are few, and held in memory; they may be changed by another
+//! process than the hub.
 
 use std::path::Path;
 

@@ -29,7 +29,8 @@ pub(super) fn compile_condition(condition: Option<&Condition>) -> Compiled {
 }
 
 impl Store {
-    /// Up to `limit` twins that `condition` finds after `after`, in the order their devices were made.
+    /// Up to `limit` twins that `condition` finds after `after`, in the order their devices were
+    /// made.
     pub(crate) async fn query_twins(
         &self,
         condition: Option<Condition>,
@@ -51,7 +52,8 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` groups of twins that `query` finds after `after`, in the order of what they are grouped by.
+    /// Up to `limit` groups of twins that `query` finds after `after`, in the order of what they
+    /// are grouped by.
     pub(crate) async fn query_groups(
         &self,
         query: Query,
@@ -102,7 +104,8 @@ fn twins(
     what.one_by_one(connection, (&one, &parameters), limit, places, name)
 }
 
-/// The twin in the row that the parameter `first` gives, if the condition finds it. The one after it is 0.
+/// The twin in the row that the parameter `first` gives, if the condition finds it. The one after
+/// it is 0.
 fn one_twin(columns: &str, condition: &str, first: usize) -> String {
     format!(
         "SELECT {columns} FROM twin JOIN device ON device.id = twin.id \
@@ -111,7 +114,8 @@ fn one_twin(columns: &str, condition: &str, first: usize) -> String {
     )
 }
 
-/// For each device whether `condition` finds it, one by one: for a statement over all of them that has failed at one.
+/// For each device whether `condition` finds it, one by one: for a statement over all of them that
+/// has failed at one.
 pub(super) fn find_each(
     connection: &Connection,
     columns: &str,
@@ -208,7 +212,8 @@ pub(super) struct Rows<T> {
 }
 
 impl<T> Rows<T> {
-    /// A page of at most `limit` rows and about [`PAGE_BYTES`], of a statement that finds one row more.
+    /// A page of at most `limit` rows and about [`PAGE_BYTES`], of a statement that finds one row
+    /// more.
     pub(super) fn select(
         &self,
         connection: &Connection,

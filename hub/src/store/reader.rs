@@ -1,6 +1,8 @@
-//! Reading, beside the writer: a few connections that see the last committed state, each used by one blocking task at a time.
+//! Reading, beside the writer: a few connections that see the last committed state, each used by
+//! one blocking task at a time.
 //!
-//! There are two pools, so that queries, which may look at every twin, never stand before logins, which look at one.
+//! There are two pools, so that queries, which may look at every twin, never stand before logins,
+//! which look at one.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{StoreError, schema};
 
-/// For reads of a known few rows, found by index: one core's work for less than a millisecond. Who waits is a device or a client that has
-/// a connection of its own, so as many wait as come back at once after a restart.
+/// For reads of a known few rows, found by index: one core's work for less than a millisecond. Who
+/// waits is a device or a client that has a connection of its own, so as many wait as come back at
+/// once after a restart.
 const LOOKUPS: Limits = Limits {
     connections: 4,
     waiting: 16_384,
@@ -21,8 +24,8 @@ const LOOKUPS: Limits = Limits {
     run: Duration::from_secs(10),
 };
 
-/// For queries and lists: a scan of a million twins takes seconds. Two at once leave other cores to the doors, and who waits longer than
-/// one of them takes had better come again.
+/// For queries and lists: a scan of a million twins takes seconds. Two at once leave other cores to
+/// the doors, and who waits longer than one of them takes had better come again.
 const SCANS: Limits = Limits {
     connections: 2,
     waiting: 32,
@@ -30,7 +33,8 @@ const SCANS: Limits = Limits {
     run: Duration::from_secs(20),
 };
 
-/// How many steps of SQLite's machine pass between two looks at the clock: well under a millisecond.
+/// How many steps of SQLite's machine pass between two looks at the clock: well under a
+/// millisecond.
 const STEPS_BETWEEN_CHECKS: i32 = 20_000;
 
 /// The bounds of one pool.
@@ -89,12 +93,13 @@ impl Pool {
         })))
     }
 
-    /// Runs `read` on a blocking thread. Its statement is interrupted when it runs too long, and when nobody waits for it any more.
+    /// Runs `read` on a blocking thread. Its statement is interrupted when it runs too long, and
+    /// when nobody waits for it any more.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Busy`] when too many wait already or the wait was too long, [`StoreError::Deadline`] when it ran too long, and what
-    /// `read` says.
+    /// [`StoreError::Busy`] when too many wait already or the wait was too long,
+    /// [`StoreError::Deadline`] when it ran too long, and what `read` says.
     pub(super) async fn read<T, E>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -114,7 +119,8 @@ impl Pool {
             lent.run_while(move || is_wanted.load(Ordering::Relaxed) && Instant::now() < deadline)?;
             read(lent.connection())
         });
-        // A panic in `read` is a defect of that one request; the connection has gone back to the pool.
+        // A panic in `read` is a defect of that one request; the connection has gone back to the
+        // pool.
         task.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// One script for each schema version, in order. A script that has shipped is never edited; a change is a new script.
+/// One script for each schema version, in order. A script that has shipped is never edited; a
+/// change is a new script.
 const MIGRATIONS: [&str; 9] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
@@ -26,7 +27,8 @@ const MIGRATIONS: [&str; 9] = [
 /// Distinct statements the hub prepares; all of them stay prepared.
 const STATEMENTS: usize = 128;
 
-/// How long a statement waits for another process that holds the file (a backup, the shell of a curious operator).
+/// How long a statement waits for another process that holds the file (a backup, the shell of a
+/// curious operator).
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the writer's connection and migrates.
@@ -59,8 +61,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Moves what is in the write-ahead log into the database and cuts the log to nothing. A commit does not wait for a long reader: what that
-/// still needs stays in the log.
+/// Moves what is in the write-ahead log into the database and cuts the log to nothing. A commit
+/// does not wait for a long reader: what that still needs stays in the log.
 pub(super) fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
     connection.busy_timeout(Duration::ZERO)?;
     let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -84,13 +86,15 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
-/// Whether a reader has found the beginning of a transaction that only a writer can take back. In a database that has its log there is none.
+/// Whether a reader has found the beginning of a transaction that only a writer can take back. In a
+/// database that has its log there is none.
 pub(super) fn is_unfinished(error: &rusqlite::Error) -> bool {
     let error = error.sqlite_error();
     error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
-/// Takes back the transaction that was begun when its writer was killed, as SQLite does at the first read.
+/// Takes back the transaction that was begun when its writer was killed, as SQLite does at the
+/// first read.
 pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
     let read = || -> rusqlite::Result<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -104,7 +108,8 @@ pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Opens a database that a hub has made and may be using at this moment. It is neither made nor migrated.
+/// Opens a database that a hub has made and may be using at this moment. It is neither made nor
+/// migrated.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(

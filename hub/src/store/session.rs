@@ -1,4 +1,5 @@
-//! What connections leave behind: connection state, activity, and the subscriptions of persistent sessions.
+//! What connections leave behind: connection state, activity, and the subscriptions of persistent
+//! sessions.
 
 use std::ops::RangeInclusive;
 
@@ -100,8 +101,9 @@ impl Store {
             .await
     }
 
-    /// Notes a connection and returns the subscriptions that its session has kept. A clean session forgets them. `None` when the device
-    /// is not there or not enabled (any more), is not the identity of this `etag` (any more), or has a later connection.
+    /// Notes a connection and returns the subscriptions that its session has kept. A clean session
+    /// forgets them. `None` when the device is not there or not enabled (any more), is not the
+    /// identity of this `etag` (any more), or has a later connection.
     pub(crate) async fn session_connect(
         &self,
         device: &DeviceId,
@@ -169,7 +171,8 @@ impl Store {
         .await
     }
 
-    /// Keeps the subscriptions of the connection's persistent session; those of a clean one, or of one taken over, are not kept.
+    /// Keeps the subscriptions of the connection's persistent session; those of a clean one, or of
+    /// one taken over, are not kept.
     pub(crate) async fn session_subscriptions(
         &self,
         device: &DeviceId,

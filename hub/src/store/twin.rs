@@ -106,8 +106,8 @@ fn get(connection: &Connection, device: &DeviceId) -> Result<Option<TwinRecord>,
     rows.next()?.map(record).transpose()
 }
 
-/// Changes the twin by `change` and writes what it touched. `None` when there is no such device. A refusal (`R`) by `change` is handed on
-/// and changes nothing.
+/// Changes the twin by `change` and writes what it touched. `None` when there is no such device. A
+/// refusal (`R`) by `change` is handed on and changes nothing.
 pub(super) fn change<T, E: From<StoreError>>(
     write: &mut Write<'_>,
     device: &DeviceId,
@@ -175,7 +175,8 @@ impl Store {
         self.read(move |connection| get(connection, &device)).await
     }
 
-    /// Changes the twin by `change`, and returns it with what `change` has to say; `None` when there is none.
+    /// Changes the twin by `change`, and returns it with what `change` has to say; `None` when
+    /// there is none.
     pub(crate) async fn twin_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,

@@ -1,5 +1,6 @@
-//! The one thread that writes. Operations queue here; it runs as many as it finds in one transaction (group commit) and answers them
-//! after that transaction is on disk, so a caller that has an answer has a durable one, and 500 outcomes cost one `fsync`.
+//! The one thread that writes. Operations queue here; it runs as many as it finds in one
+//! transaction (group commit) and answers them after that transaction is on disk, so a caller that
+//! has an answer has a durable one, and 500 outcomes cost one `fsync`.
 //!
 //! Each operation runs inside its own savepoint: one that fails takes back only what it did itself.
 
@@ -14,14 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{DesiredChange, StoreError};
 
-/// Operations that may wait for the writer. A sender that finds the queue full waits: that is the hub's back-pressure, and 1,024 waiting
-/// closures are two full transactions ahead of the disk.
+/// Operations that may wait for the writer. A sender that finds the queue full waits: that is the
+/// hub's back-pressure, and 1,024 waiting closures are two full transactions ahead of the disk.
 const QUEUE: usize = 1024;
 
 /// A transaction takes no further operation once it holds this many rows.
 const GROUP_ROWS: usize = 500;
 
-/// Nor once it has run this long; readers see its work, and its callers their answers, only after the commit.
+/// Nor once it has run this long; readers see its work, and its callers their answers, only after
+/// the commit.
 const GROUP_TIME: Duration = Duration::from_millis(2);
 
 /// A transaction that has not ended after this time waits for a disk that hangs.
@@ -93,7 +95,8 @@ impl Write<'_> {
             Err(error) => {
                 *self.failed = true;
                 let undone = self.undo(before);
-                // When SQLite has taken back the whole transaction there is nothing to undo, and the operation knows why.
+                // When SQLite has taken back the whole transaction there is nothing to undo, and
+                // the operation knows why.
                 if !self.connection.is_autocommit() {
                     undone?;
                 }
@@ -186,7 +189,8 @@ impl Writer {
         Ok((Self { queue, health }, thread))
     }
 
-    /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows` is about how many rows it writes.
+    /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows`
+    /// is about how many rows it writes.
     pub(super) async fn write<T, E>(
         &self,
         rows: usize,
@@ -292,7 +296,8 @@ fn run(
 
 type Operation = (usize, Work);
 
-/// One transaction: the first operation and whatever else is waiting. Returns whether it came upon the order to stop.
+/// One transaction: the first operation and whatever else is waiting. Returns whether it came upon
+/// the order to stop.
 fn transact(
     connection: &Connection,
     commands: &mut mpsc::Receiver<Command>,
@@ -319,8 +324,9 @@ fn transact(
         if let Some(answer) = run_one(connection, &mut changes, &mut failed, operation) {
             answers.push(answer);
         }
-        // A disk that is full or fails makes SQLite take back the whole transaction: a further operation would begin and commit one of its own.
-        // One that comes upon a damaged page makes SQLite refuse further writes until the transaction ends.
+        // A disk that is full or fails makes SQLite take back the whole transaction: a further
+        // operation would begin and commit one of its own. One that comes upon a damaged
+        // page makes SQLite refuse further writes until the transaction ends.
         is_damaged = failed && takes_no_more(connection);
         let lost = connection.is_autocommit() || is_damaged;
         if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
@@ -381,8 +387,8 @@ fn takes_no_more(connection: &Connection) -> bool {
     code == Some(rusqlite::ErrorCode::DatabaseCorrupt)
 }
 
-/// Runs one operation. A panic in it is a defect of that operation alone: it is rolled back and its caller told, and the thread goes on
-/// serving the doors.
+/// Runs one operation. A panic in it is a defect of that operation alone: it is rolled back and its
+/// caller told, and the thread goes on serving the doors.
 fn run_one(
     connection: &Connection,
     changes: &mut Vec<DesiredChange>,
@@ -546,7 +552,8 @@ mod tests {
     /// As SQLite does by itself when the disk is full or fails.
     #[tokio::test]
     async fn a_transaction_that_sqlite_took_back_keeps_nothing_that_was_answered_as_failed() {
-        // On a busy machine the writer may commit the first operation alone: then the next round tries again.
+        // On a busy machine the writer may commit the first operation alone: then the next round
+        // tries again.
         for _ in 0..50 {
             let (writer, ..) = spawn();
             let (begun, wait_begun) = std::sync::mpsc::channel();

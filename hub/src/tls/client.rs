@@ -1,7 +1,8 @@
-//! What a TLS handshake asks of devices: a certificate if they have one, and the signature that shows they hold its key.
+//! What a TLS handshake asks of devices: a certificate if they have one, and the signature that
+//! shows they hold its key.
 //!
-//! Whose certificate it is, and whether it is good now, is judged at CONNECT: only there is it known which device speaks, and a device with
-//! a token shows no certificate on the same port.
+//! Whose certificate it is, and whether it is good now, is judged at CONNECT: only there is it
+//! known which device speaks, and a device with a token shows no certificate on the same port.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -12,7 +13,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 /// Certificates that a device may show: its own and those between it and its authority.
 const MAX_CERTIFICATES: usize = 5;
 
-/// Their bytes together. They are kept as long as the connection, and what comes before CONNECT is bounded anyway.
+/// Their bytes together. They are kept as long as the connection, and what comes before CONNECT is
+/// bounded anyway.
 const MAX_BYTES: usize = 6 * 1024;
 
 /// Takes any certificate whose key signed the handshake.

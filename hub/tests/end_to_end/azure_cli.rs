@@ -1,5 +1,5 @@
-//! The requests that the Azure CLI sends (extension azure-iot, its models and `az iot hub` commands). Its defaults for timeouts arrive as
-//! strings.
+//! The requests that the Azure CLI sends (extension azure-iot, its models and `az iot hub`
+//! commands). Its defaults for timeouts arrive as strings.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -95,7 +95,8 @@ async fn jobs() {
     assert_eq!(cancelled.body["status"], "cancelled");
 }
 
-/// `az iot hub device-identity create` and `device-twin update`, `replace`; `query`, `module-identity list`, `configuration list`.
+/// `az iot hub device-identity create` and `device-twin update`, `replace`; `query`,
+/// `module-identity list`, `configuration list`.
 #[tokio::test]
 async fn identities_twins_and_lists() {
     let hub = TestHub::start().await;

@@ -1,4 +1,5 @@
-//! The MQTT side, packet by packet: sessions as the standard and IoT Hub have them, and peers that mean harm.
+//! The MQTT side, packet by packet: sessions as the standard and IoT Hub have them, and peers that
+//! mean harm.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -221,7 +221,8 @@ impl Operator {
         rows
     }
 
-    /// Connects a device that answers every method with `status` and its own payload, and waits until it is subscribed.
+    /// Connects a device that answers every method with `status` and its own payload, and waits
+    /// until it is subscribed.
     pub(crate) async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
         let mut device = Device::dial(self, id, key);
         device.subscribe("$iothub/methods/POST/#").await;

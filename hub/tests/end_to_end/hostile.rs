@@ -1,4 +1,5 @@
-//! A peer that means harm, at full strength: everything it can do from one address at once, and devices that turned against their hub.
+//! A peer that means harm, at full strength: everything it can do from one address at once, and
+//! devices that turned against their hub.
 //!
 //! The program runs as a process of its own, so that its memory is its own.
 
@@ -28,7 +29,8 @@ const HOSTILE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 /// Sockets that say nothing: more than one address is given.
 const SILENT: usize = 3_000;
 
-/// Of them, those that the hub must have closed at once: all beyond what waits for one address, less some that came and went.
+/// Of them, those that the hub must have closed at once: all beyond what waits for one address,
+/// less some that came and went.
 const TURNED_AWAY: usize = 800;
 
 /// Sockets of each kind that speaks TLS.
@@ -37,8 +39,9 @@ const SPEAKING: usize = 60;
 /// Calls to a door meanwhile.
 const CALLS: u32 = 150;
 
-/// What the hub may hold for all of that, in bytes. The sum of its limits for one address, with room for what its allocator keeps: 256 handshakes
-/// of 40 KiB, 2,048 sockets with their tasks, and 512 KiB of answers for each device that does not read them.
+/// What the hub may hold for all of that, in bytes. The sum of its limits for one address, with
+/// room for what its allocator keeps: 256 handshakes of 40 KiB, 2,048 sockets with their tasks, and
+/// 512 KiB of answers for each device that does not read them.
 const HELD: u64 = 40 << 20;
 
 /// What everyone who means harm knows.
@@ -317,10 +320,12 @@ async fn a_stranger_on_rest_has_10_s_and_8_kib_and_who_is_known_has_longer() {
     }
 }
 
-/// How long whoever is rightful may take meanwhile. The machine does all of the strangers' work, too.
+/// How long whoever is rightful may take meanwhile. The machine does all of the strangers' work,
+/// too.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As many strangers from one address as are served at once. Each says nothing, and comes again as soon as it is closed.
+/// As many strangers from one address as are served at once. Each says nothing, and comes again as
+/// soon as it is closed.
 const OF_EACH: usize = 256;
 
 fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {

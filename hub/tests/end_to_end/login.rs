@@ -22,7 +22,8 @@ async fn each_clients_form_of_the_user_name_opens() {
     let plain = hub.add_device("d1").await;
     let odd = hub.add_device_at("what?now", "what%3Fnow").await;
     for (id, query) in [
-        // azure-iot-device 2.14 (Python), azure-iot-device-mqtt 1.16 (Node), .NET, C, the documents.
+        // azure-iot-device 2.14 (Python), azure-iot-device-mqtt 1.16 (Node), .NET, C, the
+        // documents.
         (
             "d1",
             "/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%283.11.2%3BLinux%29",
@@ -155,7 +156,8 @@ async fn the_first_packet_is_connect_or_the_last() {
     }
 }
 
-/// The one test that waits for a deadline of the hub's own, ten seconds: nothing else shows that it is there.
+/// The one test that waits for a deadline of the hub's own, ten seconds: nothing else shows that it
+/// is there.
 #[tokio::test]
 async fn who_does_not_say_who_it_is_is_not_waited_for() {
     let hub = TestHub::start().await;

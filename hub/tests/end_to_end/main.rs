@@ -1,4 +1,5 @@
-//! The hub as its clients see it: HTTPS and MQTT over TLS on free ports of loopback, a fresh data folder for each test.
+//! The hub as its clients see it: HTTPS and MQTT over TLS on free ports of loopback, a fresh data
+//! folder for each test.
 
 #![expect(
     clippy::unwrap_used,

@@ -77,7 +77,8 @@ async fn arguments_out_of_range_are_refused_in_the_methods_dialect() {
     }
 }
 
-/// (connect timeout, response timeout, refused), for a call and for a job's; null is the same as left out.
+/// (connect timeout, response timeout, refused), for a call and for a job's; null is the same as
+/// left out.
 #[tokio::test]
 async fn a_connect_timeout_beyond_the_response_timeout_is_refused_in_calls_and_jobs() {
     let hub = TestHub::start().await;
@@ -125,7 +126,8 @@ async fn a_connect_timeout_beyond_the_response_timeout_is_refused_in_calls_and_j
     }
 }
 
-/// Calls a device that answers with this body, and returns what it was sent and what the caller is told.
+/// Calls a device that answers with this body, and returns what it was sent and what the caller is
+/// told.
 async fn answered(hub: &TestHub, device: &mut Device, call: Value, body: &str) -> (String, Answer) {
     let mut sent = String::new();
     let respond = async {

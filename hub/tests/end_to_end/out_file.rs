@@ -1,4 +1,5 @@
-//! Files that commands write for people: by any spelling of their name, and before the change that they tell.
+//! Files that commands write for people: by any spelling of their name, and before the change that
+//! they tell.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

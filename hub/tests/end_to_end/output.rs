@@ -1,4 +1,5 @@
-//! Output that goes nowhere: what a command does, and how it ends, is what it would be with a reader, but for those that only print.
+//! Output that goes nowhere: what a command does, and how it ends, is what it would be with a
+//! reader, but for those that only print.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -89,7 +90,8 @@ fn how_a_command_ends_is_not_for_its_output_to_decide() {
         (Sink::Stalled, Sink::Gone),
     ];
     for (out, err) in sinks {
-        // What each ends with, and whether it is there to print: then a disk that is full is an error.
+        // What each ends with, and whether it is there to print: then a disk that is full is an
+        // error.
         for (line, code, prints) in [
             ("init --name localhost --data DATA", 0, false),
             (

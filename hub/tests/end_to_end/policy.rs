@@ -1,4 +1,5 @@
-//! Who may do what: rights over every route, narrow tokens, and policies that are added and removed while the hub runs and while it does not.
+//! Who may do what: rights over every route, narrow tokens, and policies that are added and removed
+//! while the hub runs and while it does not.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

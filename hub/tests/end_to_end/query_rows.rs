@@ -1,4 +1,5 @@
-//! Queries that ask for part of documents, or for what groups of them come to, and queries over the records of jobs.
+//! Queries that ask for part of documents, or for what groups of them come to, and queries over the
+//! records of jobs.
 
 use std::future::Future;
 
@@ -191,7 +192,8 @@ async fn records_of_jobs_are_selected_by_what_the_device_answered() {
     assert_eq!(rows, json!([row("a"), row("b")]));
 }
 
-/// A method that was answered, one that was not, and a change of a twin: each record is found by what it shows.
+/// A method that was answered, one that was not, and a change of a twin: each record is found by
+/// what it shows.
 #[tokio::test]
 async fn records_of_jobs_are_found_as_the_evaluator_finds_them() {
     let hub = TestHub::start().await;

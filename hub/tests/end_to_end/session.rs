@@ -1,4 +1,5 @@
-//! Sessions: what they keep over reconnects and restarts, what subscriptions are granted, and how a newer connection ends an older one.
+//! Sessions: what they keep over reconnects and restarts, what subscriptions are granted, and how a
+//! newer connection ends an older one.
 
 use std::sync::Arc;
 
@@ -244,7 +245,8 @@ async fn unsubscribe(peer: &mut Peer, filter: &str) {
     assert!(matches!(peer.next().await, Some(Packet::UnsubAck(_))));
 }
 
-/// Each row: a filter, and what calls of `lockDoor` and `unlockDoor` are answered while a device holds it and nothing else.
+/// Each row: a filter, and what calls of `lockDoor` and `unlockDoor` are answered while a device
+/// holds it and nothing else.
 #[tokio::test]
 async fn a_device_is_online_for_the_methods_that_its_filter_delivers() {
     const ONLINE: StatusCode = StatusCode::OK;

@@ -1,4 +1,5 @@
-//! MQTT over a WebSocket on the REST port, with the client side of a crate that is no part of the hub's.
+//! MQTT over a WebSocket on the REST port, with the client side of a crate that is no part of the
+//! hub's.
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;

@@ -12,7 +12,8 @@ pub(crate) struct ConfirmArgs {
     /// Do not ask, however many doors it is.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Ask for the number of doors to be typed when it is more than this; also DOORCTL_CONFIRM_ABOVE.
+    /// Ask for the number of doors to be typed when it is more than this; also
+    /// DOORCTL_CONFIRM_ABOVE.
     #[arg(
         long,
         env = "DOORCTL_CONFIRM_ABOVE",

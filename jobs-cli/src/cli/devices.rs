@@ -19,7 +19,8 @@ pub(crate) enum DevicesCommand {
     /// Register doors, each with keys of its own.
     #[command(after_help = file::ADD_EXAMPLES)]
     Add(AddArgs),
-    /// Make a Raspberry Pi a door, over ssh: registered, installed, set up, started, and seen to report.
+    /// Make a Raspberry Pi a door, over ssh: registered, installed, set up, started, and seen to
+    /// report.
     #[command(after_help = enroll::EXAMPLES)]
     Enroll(Box<EnrollArgs>),
     /// List doors: connection, place, lock and door state.

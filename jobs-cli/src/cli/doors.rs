@@ -1,4 +1,5 @@
-//! The verbs that act on doors now: `doorctl status`, `why`, `lock`, `unlock`, `relinquish`, `mode`, `lockdown`, `all-clear`.
+//! The verbs that act on doors now: `doorctl status`, `why`, `lock`, `unlock`, `relinquish`,
+//! `mode`, `lockdown`, `all-clear`.
 
 use std::time::Duration;
 
@@ -114,7 +115,8 @@ pub(crate) struct NowArgs {
     /// To answer: 5 s to 5 min, at least --connect-timeout [default: the greater of that and 30s].
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) response_timeout: Option<Duration>,
-    /// To get there after it has accepted (a door that stands open, say); past it the exit status is 3.
+    /// To get there after it has accepted (a door that stands open, say); past it the exit status
+    /// is 3.
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) deadline: Option<Duration>,
     /// Count doors as secured whose state nothing can prove.

@@ -38,16 +38,19 @@ pub(crate) struct EnrollArgs {
     /// Assign it to this floor (desired property `floor`).
     #[arg(long, value_name = "FLOOR")]
     pub(crate) floor: Option<String>,
-    /// The settings of the door: its wiring in [strike], [door] and [board]; [hub] is set right [default: those on the Pi].
+    /// The settings of the door: its wiring in [strike], [door] and [board]; [hub] is set right
+    /// [default: those on the Pi].
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The package of door-agent, or a folder with one for the Pi's architecture [default: target/packages, else this folder].
+    /// The package of door-agent, or a folder with one for the Pi's architecture [default:
+    /// target/packages, else this folder].
     #[arg(long, value_name = "FILE|FOLDER")]
     pub(crate) package: Option<PathBuf>,
     /// The hub's name or address as the Pi reaches it [default: the context's].
     #[arg(long, value_name = "HOST")]
     pub(crate) hub_host: Option<String>,
-    /// The hub's port for MQTT over TLS as the Pi reaches it [default: asked of the hub, else 8883].
+    /// The hub's port for MQTT over TLS as the Pi reaches it [default: asked of the hub, else
+    /// 8883].
     #[arg(long, value_name = "PORT")]
     pub(crate) mqtt_port: Option<u16>,
     /// The Pi's port for ssh.

@@ -196,7 +196,8 @@ pub(crate) struct LockArgs {
 /// `jobs method`.
 #[derive(Debug, Args)]
 pub(crate) struct MethodArgs {
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
+    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify,
+    /// reboot.
     pub(crate) method: String,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
@@ -267,7 +268,8 @@ pub(crate) struct RetryArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "When")]
 pub(crate) struct ScheduleArgs {
-    /// When to start: now, +10s, 22:00, 'tomorrow 06:30', '2026-11-23 22:00 Europe/Berlin', RFC 3339.
+    /// When to start: now, +10s, 22:00, 'tomorrow 06:30', '2026-11-23 22:00 Europe/Berlin', RFC
+    /// 3339.
     #[arg(
         long,
         default_value = "now",

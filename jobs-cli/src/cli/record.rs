@@ -37,7 +37,8 @@ keeps the events.
 An event that a door sent twice (it was not sure) is shown once. Ctrl-C ends it with status 130 and
 says how to go on without a gap. Only door-hub has this: of Azure IoT Hub, read the Event Hub.")]
 pub(crate) struct EventsArgs {
-    /// Go on with what happens from now on, until Ctrl-C; comes back by itself when the hub was away.
+    /// Go on with what happens from now on, until Ctrl-C; comes back by itself when the hub was
+    /// away.
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only events of this door; may be repeated.
@@ -59,7 +60,8 @@ pub(crate) struct EventsArgs {
         help_heading = "Which events"
     )]
     pub(crate) kinds: Vec<String>,
-    /// Only these events, by what a door calls them or their alarm: forcedOpen, heldOpen, doorState ...
+    /// Only these events, by what a door calls them or their alarm: forcedOpen, heldOpen,
+    /// doorState ...
     #[arg(
         long = "event",
         value_name = "EVENT,..",
@@ -70,7 +72,8 @@ pub(crate) struct EventsArgs {
     /// Only alarms that are raised or cleared.
     #[arg(long, conflicts_with = "kinds", help_heading = "Which events")]
     pub(crate) alarms: bool,
-    /// From then on: how long ago (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339 [default: 24h; with --follow now].
+    /// From then on: how long ago (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339 [default: 24h;
+    /// with --follow now].
     #[arg(long, value_name = "TIME", help_heading = "Which events")]
     pub(crate) since: Option<String>,
     /// Only what comes behind the event of this id.

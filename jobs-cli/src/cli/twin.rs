@@ -109,13 +109,14 @@ door, put a member \"reason\" into the payload.")]
 pub(crate) struct InvokeArgs {
     /// The door.
     pub(crate) door: String,
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
+    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify,
+    /// reboot.
     pub(crate) method: String,
     /// What to hand to it: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
-    /// How long to wait for the door's answer: 5 s to 5 min, at least --connect-timeout [default: the
-    /// greater of that and 30s].
+    /// How long to wait for the door's answer: 5 s to 5 min, at least --connect-timeout [default:
+    /// the greater of that and 30s].
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) response_timeout: Option<Duration>,
     /// How long to wait for the door to come online: 0 to 5 min.
@@ -148,7 +149,8 @@ fn assignment(text: &str, section: SectionKind) -> Result<(String, Value), Strin
     Ok((key, scalar(value)))
 }
 
-/// A key within its section of the twin: the section's own name before it, as queries and documents spell it, is understood; another's is not.
+/// A key within its section of the twin: the section's own name before it, as queries and documents
+/// spell it, is understood; another's is not.
 fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
     if let Some(small) = in_small_letters(key) {
         return Err(format!(
@@ -195,7 +197,8 @@ fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, Str
     })
 }
 
-/// A key whose first word is a section but for capitals, with that word (and `properties` before it) in small letters.
+/// A key whose first word is a section but for capitals, with that word (and `properties` before
+/// it) in small letters.
 fn in_small_letters(key: &str) -> Option<String> {
     let mut words: Vec<String> = key.split('.').map(str::to_owned).collect();
     let mut first = 0;
@@ -242,7 +245,8 @@ mod tests {
     fn a_key_is_spelled_alike_everywhere_and_another_section_is_refused() {
         let key = |assigned: Result<(String, Value), String>| assigned.map(|(key, _)| key);
         let both = |text: &str| (key(desired_assignment(text)), key(tag_assignment(text)));
-        // What is written, and the key as a desired property and as a tag, or what the refusal says.
+        // What is written, and the key as a desired property and as a tag, or what the refusal
+        // says.
         let (tag, desired, reported) =
             ("is a tag", "is a desired property", "only the door writes");
         for (text, as_desired, as_tag) in [

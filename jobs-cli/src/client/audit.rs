@@ -53,7 +53,8 @@ impl HubClient {
     ///
     /// # Errors
     ///
-    /// `IotHubUnauthorizedAccess` unless the policy has both RegistryRead and ServiceConnect, or any other [`ClientError`].
+    /// `IotHubUnauthorizedAccess` unless the policy has both RegistryRead and ServiceConnect, or
+    /// any other [`ClientError`].
     pub async fn door_hub_audit(
         &self,
         request: &AuditRequest,

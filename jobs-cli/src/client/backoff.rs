@@ -11,7 +11,8 @@ use super::error::{ClientError, Refusal};
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 6;
 
-/// What is refused because there was too much of it is sent for so long: limits count by the minute, and others share them.
+/// What is refused because there was too much of it is sent for so long: limits count by the
+/// minute, and others share them.
 const THROTTLED: Duration = Duration::from_secs(90);
 
 /// Ceiling of the first wait; doubled each time, the wait a random part of it.

@@ -129,12 +129,14 @@ impl HubClient {
     /// The most operations of one call.
     pub const BULK_ITEMS: usize = 100;
 
-    /// Does up to [`Self::BULK_ITEMS`] operations, each for itself; gives those that were not done. When one of the errors is about none of the
-    /// devices, what became of those without an error is not known.
+    /// Does up to [`Self::BULK_ITEMS`] operations, each for itself; gives those that were not done.
+    /// When one of the errors is about none of the devices, what became of those without an
+    /// error is not known.
     ///
     /// # Errors
     ///
-    /// When the call as a whole was refused, or it is not known what became of it: any [`ClientError`].
+    /// When the call as a whole was refused, or it is not known what became of it: any
+    /// [`ClientError`].
     pub async fn devices_bulk(&self, items: &[BulkItem]) -> Result<Vec<BulkError>, ClientError> {
         let mut request = self
             .request(Method::POST, &["devices"], Repeat::WhenThrottled)?

@@ -1,5 +1,5 @@
-//! The hub's clock: the `Date` of its answers, carried on by this machine's monotonic clock. A laptop may be minutes off, and what it asks of
-//! doors must not be.
+//! The hub's clock: the `Date` of its answers, carried on by this machine's monotonic clock. A
+//! laptop may be minutes off, and what it asks of doors must not be.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -8,7 +8,8 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{DATE, HeaderMap};
 
-/// A `Date` has whole seconds, and servers keep one for a second. A monotonic clock that stood still (a laptop that slept) shows as more.
+/// A `Date` has whole seconds, and servers keep one for a second. A monotonic clock that stood
+/// still (a laptop that slept) shows as more.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is known of the hub's clock.
@@ -46,7 +47,8 @@ impl HubClock {
         self.reading().map(|reading| reading.ahead)
     }
 
-    /// Takes the time that an answer shows; gives both times, this machine's first, when it is the first answer that shows one.
+    /// Takes the time that an answer shows; gives both times, this machine's first, when it is the
+    /// first answer that shows one.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<(Timestamp, Timestamp)> {
         let date = headers.get(DATE)?.to_str().ok()?;
         let hub = rfc2822::parse(date).ok()?.timestamp();

@@ -149,7 +149,8 @@ impl HubClient {
         self.send(&request).await?.json("a device identity")
     }
 
-    /// Changes a device's status, reason and authentication, only while it still has the etag that it was read with.
+    /// Changes a device's status, reason and authentication, only while it still has the etag that
+    /// it was read with.
     ///
     /// # Errors
     ///

@@ -24,11 +24,13 @@ const SILENCE: Duration = Duration::from_secs(50);
 pub struct EventRequest {
     /// Only this device's.
     pub device: Option<DeviceId>,
-    /// Only of these kinds (`telemetry`, `connection`, `twin`, `device`, `job`); of all when empty.
+    /// Only of these kinds (`telemetry`, `connection`, `twin`, `device`, `job`); of all when
+    /// empty.
     pub kinds: Vec<String>,
     /// From this time on, as far as it is kept.
     pub since: Option<Timestamp>,
-    /// Behind the event of this id; 0 is all that is kept. It wins over `since`; without both, from now on.
+    /// Behind the event of this id; 0 is all that is kept. It wins over `since`; without both,
+    /// from now on.
     pub after: Option<i64>,
     /// Whether to go on with what happens from now on.
     pub follow: bool,
@@ -57,7 +59,8 @@ pub struct HubEvent {
     /// A message's own properties; of the rest, `opType` and `iothub-message-schema`.
     #[serde(default)]
     pub properties: Object,
-    /// What it tells, when that is JSON; as text what no [`Value`] can hold: what is nested too deep, a number too large, half a character.
+    /// What it tells, when that is JSON; as text what no [`Value`] can hold: what is nested too
+    /// deep, a number too large, half a character.
     #[serde(default, deserialize_with = "body")]
     pub body: Option<Value>,
     /// What it tells, in base64, when that is not JSON.
@@ -112,11 +115,13 @@ pub struct EventStream {
 }
 
 impl HubClient {
-    /// Begins to read events. door-hub's alone: Azure's are read by other protocols, behind another host.
+    /// Begins to read events. door-hub's alone: Azure's are read by other protocols, behind another
+    /// host.
     ///
     /// # Errors
     ///
-    /// `ThrottlingException` when too many read already, `ArgumentInvalid` when there was never an event `after`, or any other [`ClientError`].
+    /// `ThrottlingException` when too many read already, `ArgumentInvalid` when there was never an
+    /// event `after`, or any other [`ClientError`].
     pub async fn door_hub_events(
         &self,
         request: &EventRequest,
@@ -156,8 +161,8 @@ impl EventStream {
         Some(rfc2822::parse(date).ok()?.timestamp())
     }
 
-    /// What comes next; `None` when the stream ends: behind [`EventNews::End`] all was told, else whoever wants the rest comes back with the last
-    /// id.
+    /// What comes next; `None` when the stream ends: behind [`EventNews::End`] all was told, else
+    /// whoever wants the rest comes back with the last id.
     ///
     /// # Errors
     ///
@@ -214,7 +219,8 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, 
     iothub_protocol::time::parse(&text).map_err(serde::de::Error::custom)
 }
 
-/// A hub passes on what a device wrote, byte for byte: what one device can write must not end the stream of all.
+/// A hub passes on what a device wrote, byte for byte: what one device can write must not end the
+/// stream of all.
 fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
     Ok(raw.map(|raw| {

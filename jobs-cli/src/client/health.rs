@@ -1,4 +1,5 @@
-//! What door-hub says of itself to anyone (`/healthz`). Azure has no such path: there the answer is none.
+//! What door-hub says of itself to anyone (`/healthz`). Azure has no such path: there the answer is
+//! none.
 
 use reqwest::Method;
 use serde::Deserialize;

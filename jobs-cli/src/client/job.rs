@@ -14,7 +14,8 @@ impl HubClient {
     ///
     /// # Errors
     ///
-    /// `JobAlreadyExists`, `ThrottlingMaxActiveJobCountExceeded` (Azure), or any other [`ClientError`].
+    /// `JobAlreadyExists`, `ThrottlingMaxActiveJobCountExceeded` (Azure), or any other
+    /// [`ClientError`].
     pub async fn job_create(
         &self,
         id: &JobId,
@@ -48,8 +49,8 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
-    /// Stops a job, also one that runs: nothing more is sent, and what was sent is heard. door-hub's alone: Azure cancels a job that has not
-    /// started and refuses the rest.
+    /// Stops a job, also one that runs: nothing more is sent, and what was sent is heard.
+    /// door-hub's alone: Azure cancels a job that has not started and refuses the rest.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl HubClient {
     }
 }
 
-/// A job, or the error for a job that does not exist: Azure answers 200 with type and status `unknown` then.
+/// A job, or the error for a job that does not exist: Azure answers 200 with type and status
+/// `unknown` then.
 fn read(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
     let not_a_job = |source| ClientError::Answer {
         what: "a job",
@@ -124,7 +126,8 @@ fn read(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
     Ok(with_readable_payload(job))
 }
 
-/// A job as it was made: Azure shows the payload of a method job as an array of the bytes of its JSON text.
+/// A job as it was made: Azure shows the payload of a method job as an array of the bytes of its
+/// JSON text.
 fn with_readable_payload(mut job: JobResponse) -> JobResponse {
     job.cloud_to_device_method = job.cloud_to_device_method.map(|call| {
         let text = call.payload().and_then(text_of_bytes);
@@ -136,7 +139,8 @@ fn with_readable_payload(mut job: JobResponse) -> JobResponse {
     job
 }
 
-/// The text whose bytes are this array. An array of digits' codes alone may well be an array of numbers, so it is left alone.
+/// The text whose bytes are this array. An array of digits' codes alone may well be an array of
+/// numbers, so it is left alone.
 fn text_of_bytes(payload: &RawValue) -> Option<String> {
     let bytes: Vec<u8> = serde_json::from_str(payload.get()).ok()?;
     let text = String::from_utf8(bytes).ok()?;

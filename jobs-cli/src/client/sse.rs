@@ -1,10 +1,13 @@
-//! Server-sent events as they come over the wire (WHATWG HTML, section 9.2): bytes in, messages out.
+//! Server-sent events as they come over the wire (WHATWG HTML, section 9.2): bytes in, messages
+//! out.
 //!
-//! Pure: it knows nothing of connections. What a peer can make it keep is bounded by [`MAX_MESSAGE`].
+//! Pure: it knows nothing of connections. What a peer can make it keep is bounded by
+//! [`MAX_MESSAGE`].
 
 use std::collections::VecDeque;
 
-/// Bytes of a message that is not whole yet: far above what a hub sends, whose largest is a twin with its metadata.
+/// Bytes of a message that is not whole yet: far above what a hub sends, whose largest is a twin
+/// with its metadata.
 const MAX_MESSAGE: usize = 4 << 20;
 
 /// A whole message.

@@ -1,4 +1,5 @@
-//! TLS towards the hub: ring as the provider, named here and nowhere taken from the process; the system's roots and the context's CA.
+//! TLS towards the hub: ring as the provider, named here and nowhere taken from the process; the
+//! system's roots and the context's CA.
 
 use std::sync::Arc;
 

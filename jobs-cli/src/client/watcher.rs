@@ -1,4 +1,5 @@
-//! Telling somebody what goes to the hub and what comes back: for a person who waits, and for one who wonders. Never a secret.
+//! Telling somebody what goes to the hub and what comes back: for a person who waits, and for one
+//! who wonders. Never a secret.
 
 use std::fmt;
 use std::sync::Arc;

@@ -15,7 +15,8 @@ use crate::time::{At, Given};
 /// A clock that is off by this much may have misled the person who reads it.
 const DOUBTFUL: SignedDuration = SignedDuration::from_mins(5);
 
-/// Asks for the number of doors to be typed when it is more than `args` let through unasked. `what` follows "this will": `unlock`.
+/// Asks for the number of doors to be typed when it is more than `args` let through unasked. `what`
+/// follows "this will": `unlock`.
 ///
 /// # Errors
 ///
@@ -25,7 +26,8 @@ pub(crate) fn confirm(what: &str, doors: usize, args: ConfirmArgs) -> anyhow::Re
     Ok(ask(what, doors, args, terminal, &mut io::stdin().lock())?)
 }
 
-/// Asks before what cannot be taken back, however few doors it is: for the name of the door, or for their number.
+/// Asks before what cannot be taken back, however few doors it is: for the name of the door, or for
+/// their number.
 ///
 /// # Errors
 ///
@@ -36,11 +38,13 @@ pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> any
     Ok(ask_for_good(what, doors, yes, terminal, input)?)
 }
 
-/// Asks whether an instant that a person named is the one that is meant, when this machine's clock is so far off that it may not be.
+/// Asks whether an instant that a person named is the one that is meant, when this machine's clock
+/// is so far off that it may not be.
 ///
 /// # Errors
 ///
-/// With [`ExitStatus::Refused`] when something else than `yes` is typed, or nobody is there to type anything.
+/// With [`ExitStatus::Refused`] when something else than `yes` is typed, or nobody is there to type
+/// anything.
 pub(crate) fn confirm_instant(
     flag: &str,
     at: &At,

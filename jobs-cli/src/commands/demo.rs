@@ -1,8 +1,9 @@
 //! `doorctl demo`: the whole system on this machine, told step by step, and checked.
 //!
-//! Nothing is pretended but the doors' hardware: the hub is the real one with its own authority and database, each door is the real agent with
-//! an identity, a key and a TLS connection of its own, and everything an operator does goes through the REST API. It lives in one temporary
-//! folder, and touches no settings of the person who runs it.
+//! Nothing is pretended but the doors' hardware: the hub is the real one with its own authority and
+//! database, each door is the real agent with an identity, a key and a TLS connection of its own,
+//! and everything an operator does goes through the REST API. It lives in one temporary folder, and
+//! touches no settings of the person who runs it.
 
 mod cast;
 mod check;

@@ -88,7 +88,8 @@ fn facts(twin: &Twin) -> serde_json::Result<String> {
     Ok(lines.collect())
 }
 
-/// The hub's name as doors use it: the port that a service connection string may carry is that of the REST API.
+/// The hub's name as doors use it: the port that a service connection string may carry is that of
+/// the REST API.
 fn without_port(host: &HostName) -> anyhow::Result<HostName> {
     let text = match host.port() {
         Some(port) => host.as_str().trim_end_matches(&format!(":{port}")),

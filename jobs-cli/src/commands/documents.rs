@@ -1,4 +1,5 @@
-//! `doorctl documents`: man pages and completions made of the commands themselves, for the packages.
+//! `doorctl documents`: man pages and completions made of the commands themselves, for the
+//! packages.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::cli::Cli;
 use crate::completion;
 use crate::exit_status::ExitStatus;
 
-/// Writes a man page for each verb and a completion for each shell that the packages know into `folder`, which is there.
+/// Writes a man page for each verb and a completion for each shell that the packages know into
+/// `folder`, which is there.
 pub(crate) fn run(folder: &Path) -> anyhow::Result<ExitStatus> {
     let written = || format!("cannot write into {}", folder.display());
     for (shell, file) in [

@@ -79,7 +79,8 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     let word = last_word(args.follow, done, feed.seen());
     match ended {
         Some(Err(error)) => {
-            // An error before the first event speaks for itself; a reader that has gone has seen enough.
+            // An error before the first event speaks for itself; a reader that has gone has seen
+            // enough.
             let begun = done.or(feed.seen()).is_some() && !is_broken_pipe(&error);
             if let Some(word) = word.filter(|_| begun) {
                 session.printer.say(word);
@@ -161,8 +162,9 @@ async fn follow(
     Ok(())
 }
 
-/// How to go on after an early end: behind the last event whose command is `done`, else behind the last that was `seen`. What is kept is shown all
-/// at once, so that there is nothing to go on behind but commands.
+/// How to go on after an early end: behind the last event whose command is `done`, else behind the
+/// last that was `seen`. What is kept is shown all at once, so that there is nothing to go on
+/// behind but commands.
 fn last_word(follow: bool, done: Option<i64>, seen: Option<i64>) -> Option<String> {
     match (follow, done) {
         (true, _) => Some(match done.or(seen) {

@@ -10,7 +10,8 @@ use crate::printer::talk;
 /// Why a door's turn did not come.
 pub(super) const NOT_ANY_MORE: &str = "interrupted before its turn";
 
-/// Whether somebody pressed Ctrl-C; cheap to clone. While there is one, it does not end the program by itself.
+/// Whether somebody pressed Ctrl-C; cheap to clone. While there is one, it does not end the program
+/// by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt {
     pressed: CancellationToken,
@@ -47,7 +48,8 @@ impl Interrupt {
         }
     }
 
-    /// Waits until somebody presses it a second time, and does not want to wait for what is under way.
+    /// Waits until somebody presses it a second time, and does not want to wait for what is under
+    /// way.
     pub(super) async fn came_again(&self) {
         self.pressed_again.cancelled().await;
     }

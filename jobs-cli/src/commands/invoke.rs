@@ -94,8 +94,9 @@ fn unlocks_without_end(call: &MethodRequest) -> bool {
         && !["unlockTime", "until", "pulse"].into_iter().any(ends)
 }
 
-/// The response timeout that is sent with these flags. A hub refuses one below the connect timeout (400004): it limits the
-/// whole call, so without a flag it is the greater of its default and the connect timeout.
+/// The response timeout that is sent with these flags. A hub refuses one below the connect timeout
+/// (400004): it limits the whole call, so without a flag it is the greater of its default and the
+/// connect timeout.
 pub(crate) fn checked_response_timeout(
     connect: Duration,
     response: Option<Duration>,

@@ -1,4 +1,5 @@
-//! Many doors at once: which are meant, and doing something for each. What verbs of devices and of doors share.
+//! Many doors at once: which are meant, and doing something for each. What verbs of devices and of
+//! doors share.
 
 use std::sync::Arc;
 
@@ -43,7 +44,8 @@ pub(super) async fn all(
     }
 }
 
-/// The doors that are meant, with their twins: few that are named and nothing else are read one by one, for a query may be behind them.
+/// The doors that are meant, with their twins: few that are named and nothing else are read one by
+/// one, for a query may be behind them.
 pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
     if target.is_names_alone() && target.names.len() <= FEW {
         return one_by_one(target.names.clone(), session).await;
@@ -71,7 +73,8 @@ async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Resu
     Ok(twins)
 }
 
-/// Like [`all`], without the target. Doors that are named and nothing else are read one by one: Azure's queries lag behind what was just changed.
+/// Like [`all`], without the target. Doors that are named and nothing else are read one by one:
+/// Azure's queries lag behind what was just changed.
 pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
     let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
     if args.all || !by_name {
@@ -85,7 +88,8 @@ pub(super) fn nobody() -> Failure {
     Failure::new("no door matches; nothing was changed").next("doorctl devices list")
 }
 
-/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of it, by name.
+/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of
+/// it, by name.
 pub(super) async fn each<I, T, F, R>(
     doors: impl IntoIterator<Item = (DeviceId, I)>,
     hub: &HubClient,

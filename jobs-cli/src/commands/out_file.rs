@@ -1,4 +1,5 @@
-//! Files that a verb makes: in the form that is asked for or that their name says, and never in place of another.
+//! Files that a verb makes: in the form that is asked for or that their name says, and never in
+//! place of another.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! Waiting until doors report what they have just answered: whoever asks for their state next reads the twins.
+//! Waiting until doors report what they have just answered: whoever asks for their state next reads
+//! the twins.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 /// Doors that are waited for; of more, the hub tells soon enough.
 const WAITED_FOR: usize = 50;
 
-/// Waits until the doors that have answered report the same, [`WITHIN`] at the most. A report that does not come, or cannot be read, is no error:
-/// what was commanded is done.
+/// Waits until the doors that have answered report the same, [`WITHIN`] at the most. A report that
+/// does not come, or cannot be read, is no error: what was commanded is done.
 pub(super) async fn as_answered(rows: &[OutcomeRow], hub: &HubClient) {
     let answered = rows.iter().filter(|row| row.method_status.is_some());
     let answers = answered.filter_map(|row| Some((row.door.parse().ok()?, row.state.clone())));

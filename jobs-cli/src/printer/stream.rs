@@ -1,4 +1,5 @@
-//! Rows that come a page at a time: lines of JSON and CSV go out with each page, a table or a JSON document waits for the last.
+//! Rows that come a page at a time: lines of JSON and CSV go out with each page, a table or a JSON
+//! document waits for the last.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! Since when: the times that `--since` takes. They are over, so a clock time is the last such time.
+//! Since when: the times that `--since` takes. They are over, so a clock time is the last such
+//! time.
 
 use jiff::civil::Date;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};

@@ -14,7 +14,8 @@ fn help(home: &Home, path: &[String]) -> String {
     told
 }
 
-/// The words of a command as a shell makes them, up to a pipe or a redirection; `None` when a quote is still open.
+/// The words of a command as a shell makes them, up to a pipe or a redirection; `None` when a quote
+/// is still open.
 fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,4 +1,5 @@
-//! What a person sees without any hub: help, mistakes, contexts. Exit status, stdout and stderr as they are.
+//! What a person sees without any hub: help, mistakes, contexts. Exit status, stdout and stderr as
+//! they are.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod context;

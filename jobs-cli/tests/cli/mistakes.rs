@@ -1,4 +1,5 @@
-//! Mistakes: each says which flag, what was there, what was expected, and what to do next; each ends with status 1.
+//! Mistakes: each says which flag, what was there, what was expected, and what to do next; each
+//! ends with status 1.
 
 use super::support::Home;
 

@@ -1,4 +1,5 @@
-//! Output that goes nowhere: a command ends as it would with a reader, but for one that cannot print what it is asked for.
+//! Output that goes nowhere: a command ends as it would with a reader, but for one that cannot
+//! print what it is asked for.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;

@@ -46,7 +46,8 @@ impl Home {
         home
     }
 
-    /// Runs the program, and gives exit status, stdout and stderr; the home's path is told as `HOME`.
+    /// Runs the program, and gives exit status, stdout and stderr; the home's path is told as
+    /// `HOME`.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let mut told = format!("status: {}\n", output.status.code().unwrap());

@@ -1,4 +1,5 @@
-//! A laptop whose clock is not the hub's: what each verb sends is counted by the hub's, and instants that a person named go as they were named.
+//! A laptop whose clock is not the hub's: what each verb sends is counted by the hub's, and
+//! instants that a person named go as they were named.
 
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ enum Expected {
 }
 use Expected::{Absent, Hub, Named, NamedAndMinute, Text};
 
-/// A verb, what the hub answers in turn, which request counts (`NAMED` in the arguments is an instant), and what it has to carry.
+/// A verb, what the hub answers in turn, which request counts (`NAMED` in the arguments is an
+/// instant), and what it has to carry.
 type Case = (
     &'static [&'static str],
     &'static [Answer],
@@ -126,7 +128,8 @@ const CASES: &[Case] = &[
     (&["events"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-24 * 60 * MINUTE))]),
 ];
 
-/// The text at a place of a request: a member of the door's payload, `/x` of the body, `?x` of the address.
+/// The text at a place of a request: a member of the door's payload, `/x` of the body, `?x` of the
+/// address.
 fn sent(request: &Received, place: &str) -> Option<String> {
     if let Some(name) = place.strip_prefix('?') {
         let address =

@@ -1,4 +1,5 @@
-//! The REST client against a server that plays a script: what is sent, what is sent again, and what is made of the answers.
+//! The REST client against a server that plays a script: what is sent, what is sent again, and what
+//! is made of the answers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;

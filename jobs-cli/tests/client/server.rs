@@ -1,4 +1,5 @@
-//! A server with a certificate of its own that answers each request with the next line of its script, and remembers what it was sent.
+//! A server with a certificate of its own that answers each request with the next line of its
+//! script, and remembers what it was sent.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};

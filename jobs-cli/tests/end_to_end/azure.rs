@@ -11,7 +11,8 @@ use super::support::Lab;
 use proxy::Shown::{AsItIs, Status, Type, Unknown};
 use proxy::{Azure, Queries, Shown};
 
-/// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors `lobby` (connected) and `yard` (absent).
+/// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors
+/// `lobby` (connected) and `yard` (absent).
 pub(super) struct Verb(pub(super) &'static str, pub(super) i32, &'static str);
 
 #[rustfmt::skip]
@@ -173,7 +174,8 @@ fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
     }
 }
 
-/// How the hub shows job `night`, which runs, answer by answer; what is run; how it ends, and what it says.
+/// How the hub shows job `night`, which runs, answer by answer; what is run; how it ends, and what
+/// it says.
 const ENDS: &[(&[Shown], &str, i32, &str)] = &[
     (
         &[Unknown],

@@ -102,7 +102,8 @@ fn a_real_bash_completes_a_door() {
     until("bash", "lobby-east\nlobby-west\n", offered);
 }
 
-/// A hub has a second to answer, which a machine that is busy may take: a person would press Tab again.
+/// A hub has a second to answer, which a machine that is busy may take: a person would press Tab
+/// again.
 #[track_caller]
 fn until(what: &str, wanted: &str, offered: impl Fn() -> String) {
     let begun = Instant::now();

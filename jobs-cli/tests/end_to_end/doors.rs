@@ -1,4 +1,5 @@
-//! The door verbs against a real hub with real doors, which are released when nobody says otherwise.
+//! The door verbs against a real hub with real doors, which are released when nobody says
+//! otherwise.
 
 use std::process::Stdio;
 

@@ -1,4 +1,5 @@
-//! `devices enroll` against a real hub and the real agent, over an ssh that ends on this machine: see enroll/pi.sh.
+//! `devices enroll` against a real hub and the real agent, over an ssh that ends on this machine:
+//! see enroll/pi.sh.
 
 mod scripts;
 
@@ -265,7 +266,8 @@ fn what_is_there_stays_and_what_changed_is_taken_up() {
     assert_eq!(site.pi.process("lobby"), process);
     assert_eq!(site.pi.called("apt-get install"), 1);
 
-    // Other settings: kept beside, and left to a restart that may be refused, and is asked for again.
+    // Other settings: kept beside, and left to a restart that may be refused, and is asked for
+    // again.
     let before = site.pi.text("etc/door-agent/lobby.toml");
     site.write("lobby.toml", &site.settings("released"));
     for _ in 0..2 {

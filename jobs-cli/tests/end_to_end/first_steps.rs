@@ -1,4 +1,5 @@
-//! The help is enough: what it shows, and nothing else, leads from nothing to a scheduled lock of a fleet.
+//! The help is enough: what it shows, and nothing else, leads from nothing to a scheduled lock of a
+//! fleet.
 
 use super::support::{Lab, Told};
 

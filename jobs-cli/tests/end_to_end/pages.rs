@@ -1,4 +1,5 @@
-//! What the pages in `deploy/` promise: commands and flags that exist, files that are there, settings that the agent takes.
+//! What the pages in `deploy/` promise: commands and flags that exist, files that are there,
+//! settings that the agent takes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -142,7 +142,8 @@ impl Operator {
     }
 }
 
-/// A hub in this process, with doors in this process, and an operator. Tests are plain threads; the runtime is the hub's and the doors'.
+/// A hub in this process, with doors in this process, and an operator. Tests are plain threads; the
+/// runtime is the hub's and the doors'.
 pub(crate) struct Lab {
     pub(crate) operator: Operator,
     pub(crate) runtime: tokio::runtime::Runtime,
@@ -196,7 +197,8 @@ impl Lab {
         });
     }
 
-    /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the hub shows it connected.
+    /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the
+    /// hub shows it connected.
     pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
         let door = self.door_on_its_way(name, flags);
         // Released, as it is configured to be: what it reports at first may still be under way.

@@ -1,6 +1,7 @@
 //! doorctl on a terminal: bars, colours, Ctrl-C, and the question before many doors.
 //!
-//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and nothing is tried (except by CI).
+//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and
+//! nothing is tried (except by CI).
 #![cfg(target_os = "linux")]
 
 use std::io::{Read as _, Write as _};

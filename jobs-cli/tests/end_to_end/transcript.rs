@@ -1,6 +1,7 @@
 //! The transcript in the README, which is what these commands really print.
 //!
-//! After a change of what is printed: `DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end transcript` writes it anew.
+//! After a change of what is printed: `DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end
+//! transcript` writes it anew.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -132,7 +133,8 @@ fn compare(transcript: &str) {
     );
 }
 
-/// What is another each time, made the same; without the lines that the next one takes the place of on a terminal.
+/// What is another each time, made the same; without the lines that the next one takes the place of
+/// on a terminal.
 fn steady(typed: &str) -> String {
     let mut steady = String::new();
     for line in typed.lines() {
@@ -162,7 +164,8 @@ fn steady(typed: &str) -> String {
     steady
 }
 
-/// Every place that has this shape: 9 stands for a digit, x for a lower-case letter or digit, X for a capital, the rest for itself.
+/// Every place that has this shape: 9 stands for a digit, x for a lower-case letter or digit, X for
+/// a capital, the rest for itself.
 fn replaced(line: &str, shape: &str, with: impl Fn(&str) -> String) -> String {
     let fits = |text: &str| {
         text.chars()

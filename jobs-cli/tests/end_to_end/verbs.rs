@@ -1,6 +1,7 @@
 //! Every verb that there is, well and not well: none is without a test of either.
 //!
-//! A new verb gets rows here, or in [`azure::SERVED`] when Azure can serve it, or a line in [`ELSEWHERE`].
+//! A new verb gets rows here, or in [`azure::SERVED`] when Azure can serve it, or a line in
+//! [`ELSEWHERE`].
 
 #[path = "../common/verbs.rs"]
 mod listed;
@@ -60,7 +61,8 @@ const HERE: &[(&str, i32, &str)] = &[
     ("context list -o jsonl", 0, "lab"),
 ];
 
-/// Verbs whose tests need more than a row: what they end with (0: well), and the file that has them.
+/// Verbs whose tests need more than a row: what they end with (0: well), and the file that has
+/// them.
 const ELSEWHERE: &[(&str, bool, &str)] = &[
     ("context list", false, "cli/context.rs"),
     ("devices enroll", true, "end_to_end/enroll.rs"),

@@ -5,7 +5,8 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The name of a hub or gateway: a host name or an address, perhaps with a port (`hub.example.net:8443`, `[::1]:8443`).
+/// The name of a hub or gateway: a host name or an address, perhaps with a port
+/// (`hub.example.net:8443`, `[::1]:8443`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HostName {
     text: Arc<str>,
@@ -95,7 +96,8 @@ impl fmt::Debug for HostName {
     }
 }
 
-/// Letters, digits, hyphens, dots and (seen in private networks) underscores; at most 253 of them, and no empty label.
+/// Letters, digits, hyphens, dots and (seen in private networks) underscores; at most 253 of them,
+/// and no empty label.
 fn is_dns_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {

@@ -8,8 +8,8 @@ use crate::id::{DeviceId, JobId};
 use crate::method::MethodResult;
 use crate::time;
 
-/// What a job has to do with one device. What it does not have is left out, never null: .NET's client reads the times into types that have
-/// no null.
+/// What a job has to do with one device. What it does not have is left out, never null: .NET's
+/// client reads the times into types that have no null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceJob {

@@ -9,7 +9,8 @@ use crate::method::MethodRequest;
 use crate::time;
 use crate::twin::TwinPatch;
 
-/// A job. Right after it was made it shows its id, type and status only; what it does not have is left out.
+/// A job. Right after it was made it shows its id, type and status only; what it does not have is
+/// left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobResponse {

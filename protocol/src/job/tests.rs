@@ -111,7 +111,8 @@ fn a_new_job_shows_little() {
     assert_eq!(serde_json::from_str::<JobResponse>(text).unwrap(), job);
 }
 
-/// The sample of "IoT Hub query language", section on jobs; the error is one seen in an issue thread.
+/// The sample of "IoT Hub query language", section on jobs; the error is one seen in an issue
+/// thread.
 #[test]
 fn a_device_record_is_read_and_written_as_the_service_spells_it() {
     for text in [

@@ -1,9 +1,11 @@
 //! One value for many: `COUNT`, `SUM`, `AVG`, `MIN` and `MAX`.
 //!
-//! As in Cosmos DB, on which the service's queries run: what is undefined is passed over. `SUM` and `AVG` of anything else that is no number
-//! are undefined, and so are `MIN` and `MAX` where there is an object or an array; values of different types stand in the order null, false,
-//! true, numbers, texts. The sum of nothing is 0, its mean, least and greatest are undefined. Numbers are doubles, and their sum is rounded
-//! once, at its end: it does not depend on the order in which they come.
+//! As in Cosmos DB, on which the service's queries run: what is undefined is passed over. `SUM` and
+//! `AVG` of anything else that is no number are undefined, and so are `MIN` and `MAX` where there
+//! is an object or an array; values of different types stand in the order null, false,
+//! true, numbers, texts. The sum of nothing is 0, its mean, least and greatest are undefined.
+//! Numbers are doubles, and their sum is rounded once, at its end: it does not depend on the order
+//! in which they come.
 
 use std::cmp::Ordering;
 
@@ -78,7 +80,8 @@ impl Accumulator {
         })
     }
 
-    /// Takes the value of one document; none if it is undefined there. `COUNT` takes no notice of what it is.
+    /// Takes the value of one document; none if it is undefined there. `COUNT` takes no notice of
+    /// what it is.
     pub fn add(&mut self, value: Option<&Value>) {
         let taken = match (&mut self.0, value) {
             (State::Count(count), _) => {
@@ -202,7 +205,8 @@ impl Eq for Double {}
 /// Above this not every integer is a double.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A number of an answer: without a fraction where it has none, as clients expect of a sum of integers. None if it is not finite.
+/// A number of an answer: without a fraction where it has none, as clients expect of a sum of
+/// integers. None if it is not finite.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -215,7 +219,8 @@ pub fn number(value: f64) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-/// A sum without rounding, as doubles that do not overlap, the least first (Shewchuk, "Adaptive Precision Floating-Point Arithmetic").
+/// A sum without rounding, as doubles that do not overlap, the least first (Shewchuk, "Adaptive
+/// Precision Floating-Point Arithmetic").
 #[derive(Debug, Clone)]
 struct Sum {
     parts: Vec<f64>,

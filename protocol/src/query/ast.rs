@@ -1,6 +1,7 @@
 //! What a query is made of.
 //!
-//! Chains (`a AND b AND c`, `a + b - c`) are lists, so that a tree is never deeper than the text's own parentheses and `NOT`s make it.
+//! Chains (`a AND b AND c`, `a + b - c`) are lists, so that a tree is never deeper than the text's
+//! own parentheses and `NOT`s make it.
 
 use serde_json::Number;
 
@@ -72,7 +73,8 @@ pub enum Aggregate {
     Maximum(Path),
 }
 
-/// The names that lead to a member of a document; the first is one of the document's own, in its own spelling.
+/// The names that lead to a member of a document; the first is one of the document's own, in its
+/// own spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     pub(super) segments: Vec<String>,

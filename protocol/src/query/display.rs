@@ -94,7 +94,8 @@ fn is_plain(name: &str) -> bool {
     name.starts_with(is_word_start) && name.chars().all(is_word)
 }
 
-/// How tightly an expression binds; what binds less than its surroundings ask for stands in parentheses.
+/// How tightly an expression binds; what binds less than its surroundings ask for stands in
+/// parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Or,

@@ -28,8 +28,8 @@ pub struct Position {
 }
 
 impl QueryError {
-    /// The line of `text` (the text that was parsed) that holds the mistake, and below it a caret. Of a long line only the part around the
-    /// mistake.
+    /// The line of `text` (the text that was parsed) that holds the mistake, and below it a caret.
+    /// Of a long line only the part around the mistake.
     #[must_use]
     pub fn caret(&self, text: &str) -> String {
         let line = text.lines().nth(self.position.line - 1).unwrap_or_default();

@@ -2,13 +2,14 @@
 //!
 //! As in the service (and Cosmos DB below it) a value may be *undefined*, and so may a condition:
 //!
-//! - A member that is not there is undefined. So is a comparison of values of different types, of objects or of arrays, with any operator:
-//!   `tags.floor != 3` does not match where there is no floor, nor where it is `'3'`. JSON's null is a type of its own and equals itself.
+//! - A member that is not there is undefined. So is a comparison of values of different types, of
+//!   objects or of arrays, with any operator: `tags.floor != 3` does not match where there is no
+//!   floor, nor where it is `'3'`. JSON's null is a type of its own and equals itself.
 //! - `x IN [a, b]` is `x = a OR x = b`, and `NIN` the opposite of it.
-//! - `AND` and `OR` are decided by one side if they can be (false, true); else they are undefined when one side is. What is not a
-//!   boolean counts as undefined. `NOT` of undefined is undefined.
-//! - Texts compare by code points, false is less than true. Arithmetic is that of double precision; without two numbers and a finite result
-//!   it is undefined.
+//! - `AND` and `OR` are decided by one side if they can be (false, true); else they are undefined
+//!   when one side is. What is not a boolean counts as undefined. `NOT` of undefined is undefined.
+//! - Texts compare by code points, false is less than true. Arithmetic is that of double precision;
+//!   without two numbers and a finite result it is undefined.
 //!
 //! Only what is true matches.
 
@@ -21,7 +22,8 @@ use super::ast::{
     ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function, Path,
 };
 
-/// Whether `condition` is true for `document`, a twin as the service shows it or a device's record in a job.
+/// Whether `condition` is true for `document`, a twin as the service shows it or a device's record
+/// in a job.
 #[must_use]
 pub fn matches(condition: &Condition, document: &Value) -> bool {
     truth(condition, document) == Some(true)

@@ -265,7 +265,8 @@ fn escape(input: &mut Input<'_>) -> Result<char, LexError> {
     let low_code = preceded("\\u", code_unit);
     let pair = (code, opt(low_code)).verify_map(|(code, low)| {
         let mut decoded = char::decode_utf16([code].into_iter().chain(low));
-        // A low half that does not belong to the first is a character of its own, or a mistake; both are read again.
+        // A low half that does not belong to the first is a character of its own, or a mistake;
+        // both are read again.
         match (decoded.next()?.ok()?, decoded.next()) {
             (c, None) => Some(c),
             _ => None,

@@ -1,4 +1,5 @@
-//! From tokens to a query. One function per rule of the grammar; the next token alone decides, so every mistake has one place.
+//! From tokens to a query. One function per rule of the grammar; the next token alone decides, so
+//! every mistake has one place.
 
 use super::MAX_CHARACTERS;
 use super::ast::{Condition, Path, Query, Source};
@@ -194,7 +195,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes the name of the collection from the front, and gives the root its own spelling. `at` is the path's first token.
+    /// Takes the name of the collection from the front, and gives the root its own spelling. `at`
+    /// is the path's first token.
     fn resolve(&self, at: usize, mut segments: Vec<String>) -> Result<Path, QueryError> {
         let prefixes: &[&[&str]] = match self.source {
             Source::Devices => &[&["devices"]],

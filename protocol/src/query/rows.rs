@@ -1,9 +1,11 @@
 //! What a whole query answers, plainly.
 //!
-//! Without aggregates and `GROUP BY` that is an object of each document that the condition matches, in the documents' order; a member that
-//! is undefined is left out. Otherwise it is an object of each group, in the order of what they are grouped by (undefined, null, false, true,
-//! numbers, texts): of all documents together when there is no `GROUP BY`. Objects and arrays are undefined in a `GROUP BY`, as they are in a
-//! comparison, and numbers are doubles there: 1 and 1.0 are one group.
+//! Without aggregates and `GROUP BY` that is an object of each document that the condition matches,
+//! in the documents' order; a member that is undefined is left out. Otherwise it is an object of
+//! each group, in the order of what they are grouped by (undefined, null, false, true,
+//! numbers, texts): of all documents together when there is no `GROUP BY`. Objects and arrays are
+//! undefined in a `GROUP BY`, as they are in a comparison, and numbers are doubles there: 1 and 1.0
+//! are one group.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +40,8 @@ impl ProjectionItem {
     }
 }
 
-/// What the members of a row are called: by alias, or by the last name of the path. Aggregates without an alias are `$1`, `$2` and so on, as
-/// in Cosmos DB.
+/// What the members of a row are called: by alias, or by the last name of the path. Aggregates
+/// without an alias are `$1`, `$2` and so on, as in Cosmos DB.
 #[must_use]
 pub fn column_names(items: &[ProjectionItem]) -> Vec<String> {
     let mut unnamed = 0;

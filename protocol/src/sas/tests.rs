@@ -45,7 +45,8 @@ fn tokens_are_verified_over_their_own_spelling() {
 
 #[test]
 fn fields_come_in_any_order_and_encoding() {
-    // Python's service client leaves `/` raw, Node's writes skn before se; `sig` may be unencoded up to its `=`.
+    // Python's service client leaves `/` raw, Node's writes skn before se; `sig` may be unencoded
+    // up to its `=`.
     let token = "SharedAccessSignature skn=p&SE=1893456000&sig=2yTe4q4FWC+V3aZDl%2bSCwm3q6EWfz0fKdhlK5DZP/JY=&sr=hub.example.net%2fdevices%2fdev1";
     assert!(SasToken::parse(token).unwrap().verify(&key()));
 }

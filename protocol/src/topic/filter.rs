@@ -1,4 +1,5 @@
-//! What a device may subscribe to: its own four filters, those that cover some of them, and those that lie within one.
+//! What a device may subscribe to: its own four filters, those that cover some of them, and those
+//! that lie within one.
 
 use super::{Subscription, TopicError, split_device};
 use crate::id::DeviceId;
@@ -6,7 +7,8 @@ use crate::id::DeviceId;
 /// The longest filter that is taken; it is kept with a persistent session.
 const MAX_FILTER_BYTES: usize = 1024;
 
-/// A filter that a device has asked for, and what it is granted as. Filters are equal when their texts are.
+/// A filter that a device has asked for, and what it is granted as. Filters are equal when their
+/// texts are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicFilter {
     text: Box<str>,
@@ -22,11 +24,13 @@ enum Grant {
 }
 
 impl TopicFilter {
-    /// Reads a filter that `device` asks for. `#` and `+` at its beginning cover no topic that begins with `$` (MQTT 3.1.1, section 4.7.2).
+    /// Reads a filter that `device` asks for. `#` and `+` at its beginning cover no topic that
+    /// begins with `$` (MQTT 3.1.1, section 4.7.2).
     ///
     /// # Errors
     ///
-    /// When it is malformed or too long, or neither covers one of the device's own filters nor lies within one.
+    /// When it is malformed or too long, or neither covers one of the device's own filters nor lies
+    /// within one.
     pub fn parse(filter: &str, device: &DeviceId) -> Result<Self, TopicError> {
         let granted = |grant| {
             Ok(Self {

@@ -1,6 +1,8 @@
-//! The properties of a message, as its topic carries them: `name=value` pairs joined by `&`, each part percent-encoded.
+//! The properties of a message, as its topic carries them: `name=value` pairs joined by `&`, each
+//! part percent-encoded.
 //!
-//! `+` is a plus and never a space; the names of system properties begin with `$.` and travel as `$.` or `%24.`.
+//! `+` is a plus and never a space; the names of system properties begin with `$.` and travel as
+//! `$.` or `%24.`.
 
 use std::fmt;
 
@@ -22,10 +24,12 @@ pub struct PropertyBag {
 }
 
 impl PropertyBag {
-    /// The most properties of one message that are read. A topic could carry ten thousands, at the cost of those who look for one.
+    /// The most properties of one message that are read. A topic could carry ten thousands, at the
+    /// cost of those who look for one.
     pub const MAX_PROPERTIES: usize = 256;
 
-    /// Reads the part of a topic that holds properties. A `?` before and a `/` after it are passed over; the last of equal names counts.
+    /// Reads the part of a topic that holds properties. A `?` before and a `/` after it are passed
+    /// over; the last of equal names counts.
     ///
     /// # Errors
     ///
@@ -72,7 +76,8 @@ impl PropertyBag {
             .map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
-    /// What they add to the size of a message, as IoT Hub counts it: values, and the names of those that are not the system's.
+    /// What they add to the size of a message, as IoT Hub counts it: values, and the names of those
+    /// that are not the system's.
     #[must_use]
     pub fn size(&self) -> usize {
         self.iter()
@@ -125,7 +130,8 @@ mod tests {
 
     use super::*;
 
-    /// The sample of "Communicate with IoT Hub using the MQTT protocol", section on receiving messages.
+    /// The sample of "Communicate with IoT Hub using the MQTT protocol", section on receiving
+    /// messages.
     #[test]
     fn null_empty_and_spaced_values_differ() {
         let bag = PropertyBag::parse("?prop1&prop2=&prop3=a%20string").unwrap();

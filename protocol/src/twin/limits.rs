@@ -1,7 +1,8 @@
 //! What a section of a twin may hold: names, kinds of values, their sizes, depth.
 //!
-//! Source: "Understand and use device twins in IoT Hub", sections "Tags and properties format" and "Device twin size". An array may stand
-//! wherever a value may (newer hubs take them), but nothing in it may be null: an array is replaced whole, so there is nothing to remove.
+//! Source: "Understand and use device twins in IoT Hub", sections "Tags and properties format" and
+//! "Device twin size". An array may stand wherever a value may (newer hubs take them), but nothing
+//! in it may be null: an array is replaced whole, so there is nothing to remove.
 
 use std::fmt;
 
@@ -161,7 +162,8 @@ pub fn check_growth(kind: SectionKind, before: &Object, after: &Object) -> Resul
     })
 }
 
-/// The size of a section: names and strings by their bytes without control characters, a number 8, a boolean 4.
+/// The size of a section: names and strings by their bytes without control characters, a number 8,
+/// a boolean 4.
 #[must_use]
 pub fn size(object: &Object) -> usize {
     object

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Object;
 
-/// Merges `patch` into `target`: null removes a member (and does nothing if there is none), an object is merged with the one there is,
-/// anything else, arrays too, takes its place.
+/// Merges `patch` into `target`: null removes a member (and does nothing if there is none), an
+/// object is merged with the one there is, anything else, arrays too, takes its place.
 pub fn merge(target: &mut Object, patch: &Object) {
     for (name, value) in patch {
         match value {
@@ -20,7 +20,8 @@ pub fn merge(target: &mut Object, patch: &Object) {
     }
 }
 
-/// The patch that tells of `old` being replaced by `new`: everything in `new`, and null for each member that is gone, at any depth.
+/// The patch that tells of `old` being replaced by `new`: everything in `new`, and null for each
+/// member that is gone, at any depth.
 #[must_use]
 pub fn replacement_patch(old: &Object, new: &Object) -> Object {
     let mut patch = Object::new();
@@ -64,7 +65,8 @@ mod tests {
         target
     }
 
-    /// The examples of RFC 7396, appendix A, whose patch is an object without null below an absent member.
+    /// The examples of RFC 7396, appendix A, whose patch is an object without null below an absent
+    /// member.
     #[test]
     fn patches_merge_as_the_rfc_has_it() {
         for (target, patch, expected) in [
@@ -95,7 +97,8 @@ mod tests {
         }
     }
 
-    /// A report said that siblings vanished when a null was sent for a nested member that did not exist (azure-iot-sdk-node issue 683).
+    /// A report said that siblings vanished when a null was sent for a nested member that did not
+    /// exist (azure-iot-sdk-node issue 683).
     #[test]
     fn a_null_for_nothing_leaves_its_siblings() {
         let target = json!({"a":{"b":1,"c":2}});

@@ -1,7 +1,8 @@
 //! `$metadata`: a tree beside the properties that says when each was last written.
 //!
-//! Every object and every leaf has `$lastUpdated`, in desired properties also `$lastUpdatedVersion`. What lies above a change, or above
-//! something that was removed, is stamped too. An array has one stamp.
+//! Every object and every leaf has `$lastUpdated`, in desired properties also
+//! `$lastUpdatedVersion`. What lies above a change, or above something that was removed, is stamped
+//! too. An array has one stamp.
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! What a service sends to change a twin: the body of `PATCH` and `PUT /twins/{id}`, and `updateTwin` of a job.
+//! What a service sends to change a twin: the body of `PATCH` and `PUT /twins/{id}`, and
+//! `updateTwin` of a job.
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,8 +8,8 @@ use super::Object;
 
 /// A change of tags, desired properties or both.
 ///
-/// Other members (`deviceId`, `version`, `properties.reported` and such) are passed over: clients send back whole twins. So are `$metadata`
-/// and `$version` within the desired properties.
+/// Other members (`deviceId`, `version`, `properties.reported` and such) are passed over: clients
+/// send back whole twins. So are `$metadata` and `$version` within the desired properties.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TwinPatch {
     /// The member `etag`. A job's must be `*`; elsewhere `If-Match` counts and this does not.

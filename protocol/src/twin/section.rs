@@ -15,7 +15,8 @@ const VERSION: &str = "$version";
 
 /// The desired or the reported properties, with their `$metadata` and `$version`.
 ///
-/// In JSON all three are one object. The rules by which it changes are here, so that every way in (REST, MQTT, jobs) has the same.
+/// In JSON all three are one object. The rules by which it changes are here, so that every way in
+/// (REST, MQTT, jobs) has the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
     /// The properties.
@@ -38,12 +39,14 @@ impl Default for Section {
 }
 
 impl Section {
-    /// Merges `patch`: null removes a member, an object is merged with the one there is, anything else takes its place. Counts as a write
-    /// even if nothing differs. For desired properties, [`Section::notification`] of `patch` is what the device is told.
+    /// Merges `patch`: null removes a member, an object is merged with the one there is, anything
+    /// else takes its place. Counts as a write even if nothing differs. For desired properties,
+    /// [`Section::notification`] of `patch` is what the device is told.
     ///
     /// # Errors
     ///
-    /// When the patch holds what a section may not hold, or makes it too large; then nothing has changed.
+    /// When the patch holds what a section may not hold, or makes it too large; then nothing has
+    /// changed.
     pub fn patch(
         &mut self,
         kind: SectionKind,
@@ -59,12 +62,13 @@ impl Section {
         Ok(())
     }
 
-    /// Puts `values` in the place of all properties, and returns the patch that has the same effect: the new values, and null for each
-    /// property that is gone.
+    /// Puts `values` in the place of all properties, and returns the patch that has the same
+    /// effect: the new values, and null for each property that is gone.
     ///
     /// # Errors
     ///
-    /// When the values hold what a section may not hold, or are too large; then nothing has changed.
+    /// When the values hold what a section may not hold, or are too large; then nothing has
+    /// changed.
     pub fn replace(
         &mut self,
         kind: SectionKind,
@@ -87,14 +91,16 @@ impl Section {
         patch
     }
 
-    /// What a device is told of a change of its desired properties: the patch as it was written, nulls and all, and the version it made.
+    /// What a device is told of a change of its desired properties: the patch as it was written,
+    /// nulls and all, and the version it made.
     #[must_use]
     pub fn notification(&self, mut patch: Object) -> Object {
         patch.insert(VERSION.to_owned(), self.version.into());
         patch
     }
 
-    /// The metadata of what `patch` wrote when it made `version` at `now`: the part of the section's metadata that it stamped.
+    /// The metadata of what `patch` wrote when it made `version` at `now`: the part of the
+    /// section's metadata that it stamped.
     #[must_use]
     pub fn metadata_of(kind: SectionKind, patch: &Object, version: u64, now: Timestamp) -> Object {
         let version = (kind == SectionKind::Desired).then_some(version);

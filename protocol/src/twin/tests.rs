@@ -47,7 +47,8 @@ fn etags_are_counters_in_base64() {
     }
 }
 
-/// Read, written and read again: the second reading of this one was off by one in the last place (found by the fuzz target `twin`).
+/// Read, written and read again: the second reading of this one was off by one in the last place
+/// (found by the fuzz target `twin`).
 #[test]
 fn a_long_float_keeps_its_last_digit() {
     for text in [
@@ -68,7 +69,8 @@ fn a_long_float_keeps_its_last_digit() {
     }
 }
 
-/// The sample of "Get started with device twins (Azure CLI)" (device-twins-cli.md), after one write of tags and one of reported properties.
+/// The sample of "Get started with device twins (Azure CLI)" (device-twins-cli.md), after one write
+/// of tags and one of reported properties.
 #[test]
 fn a_twin_is_read_and_written_as_the_service_spells_it() {
     let text = concat!(
@@ -115,7 +117,8 @@ fn a_device_sees_values_and_versions() {
     );
 }
 
-/// The stamps of desired properties have the version too, as in the sample of "IoT Hub non-telemetry event schemas".
+/// The stamps of desired properties have the version too, as in the sample of "IoT Hub
+/// non-telemetry event schemas".
 #[test]
 fn desired_properties_are_stamped_with_time_and_version() {
     let (first, second) = (
@@ -169,7 +172,8 @@ fn a_value_that_takes_the_place_of_an_object_has_one_stamp() {
     assert!(section.metadata["a"].get("c").is_some());
 }
 
-/// What the IoT Hub team says a device is told (azure-iot-sdk-csharp issue 954), and the sample of the MQTT document.
+/// What the IoT Hub team says a device is told (azure-iot-sdk-csharp issue 954), and the sample of
+/// the MQTT document.
 #[test]
 fn a_device_is_told_what_was_written_and_what_is_gone() {
     let now = at("2022-06-02T00:00:00Z");

@@ -1,11 +1,14 @@
-//! How the door is being run, as part of the array: lockdown is slot 5, passage slot 9, the rest a mode beside the slots.
+//! How the door is being run, as part of the array: lockdown is slot 5, passage slot 9, the rest a
+//! mode beside the slots.
 //!
-//! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by relinquishing slot 5, the door goes back to it. Mode
-//! `secure` empties what unlocks, slot 7 and a release in slot 8, so that nothing released before it stays so; a lockdown leaves both under it,
+//! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by
+//! relinquishing slot 5, the door goes back to it. Mode `secure` empties what unlocks, slot 7 and a
+//! release in slot 8, so that nothing released before it stays so; a lockdown leaves both under it,
 //! and what has not run out meanwhile speaks again after it.
 //!
-//! A desired mode acts once: it is remembered here, and the same one read again changes nothing, whatever mode was set since. When a desired
-//! lockdown is taken back, or what was desired before it is desired again, the lockdown ends and nothing else: whatever mode was set over the one
+//! A desired mode acts once: it is remembered here, and the same one read again changes nothing,
+//! whatever mode was set since. When a desired lockdown is taken back, or what was desired before
+//! it is desired again, the lockdown ends and nothing else: whatever mode was set over the one
 //! desired before comes back with it.
 
 use serde::{Deserialize, Serialize};
@@ -72,7 +75,8 @@ impl AuthorityArray {
         self.get(Slot::Lockdown).map(|_| self.base.into())
     }
 
-    /// What stands against an unlock by an operator. Nothing stands against a lock, or against the inputs at the door.
+    /// What stands against an unlock by an operator. Nothing stands against a lock, or against the
+    /// inputs at the door.
     pub(crate) fn refuses_unlock(&self) -> Option<Refusal> {
         match self.mode() {
             Mode::Lockdown => Some(Refusal::Lockdown),
@@ -137,7 +141,8 @@ impl AuthorityArray {
     pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
         let was_lockdown = self.desired == Some(Mode::Lockdown);
         match desired {
-            // All clear: what was desired before had acted already, and is not to undo what was set since.
+            // All clear: what was desired before had acted already, and is not to undo what was set
+            // since.
             back if was_lockdown && (back.is_none() || back == self.desired_before) => {
                 self.relinquish(Slot::Lockdown);
             }

@@ -1,7 +1,7 @@
 //! Settings that may be changed from afar: the desired properties `settings.<name>`.
 //!
-//! A setting that is desired takes the place of the configured one for as long as it is desired. One row of [`TABLE`] makes a setting of the
-//! table `[door]` such a one.
+//! A setting that is desired takes the place of the configured one for as long as it is desired.
+//! One row of [`TABLE`] makes a setting of the table `[door]` such a one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,8 @@ pub type Overrides = BTreeMap<Setting, Duration>;
 struct Row {
     setting: Setting,
     name: &'static str,
-    /// The longest that makes sense: what is changed from afar has nobody beside it who sees the mistake.
+    /// The longest that makes sense: what is changed from afar has nobody beside it who sees the
+    /// mistake.
     most: Duration,
     place: fn(&mut DoorSettings) -> &mut Duration,
 }
@@ -140,12 +141,14 @@ impl Setting {
 }
 
 impl DoorConfig {
-    /// This configuration with other settings, and those among them that do not fit, which stay as configured.
+    /// This configuration with other settings, and those among them that do not fit, which stay as
+    /// configured.
     #[must_use]
     pub fn with_overrides(&self, overrides: &Overrides) -> (Self, Vec<(Setting, ConfigError)>) {
         let mut config = *self;
         let mut left: Vec<_> = overrides.iter().collect();
-        // One may fit only once another has been changed: until no more do. All at once comes first.
+        // One may fit only once another has been changed: until no more do. All at once comes
+        // first.
         if let Ok(all) = self.with_all(&left) {
             return (all, Vec::new());
         }

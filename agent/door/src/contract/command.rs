@@ -103,7 +103,8 @@ pub struct Window {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockDoor {
-    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to judge it.
+    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to
+    /// judge it.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "duration_text"
@@ -127,11 +128,13 @@ pub enum Pulse {
     Extended,
 }
 
-/// Payload of `unlockDoor`: with a time or a pulse an operator grant, without them an operator hold.
+/// Payload of `unlockDoor`: with a time or a pulse an operator grant, without them an operator
+/// hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnlockDoor {
-    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to judge it.
+    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to
+    /// judge it.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "duration_text"
@@ -151,7 +154,8 @@ pub struct UnlockDoor {
 /// Payload of `relinquish`: empties one slot, or the operator's two, 7 and 8.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Relinquish {
-    /// Only this one. Slot 5 ends a lockdown: the door goes back to the mode that it displaced. Slot 9 ends passage mode.
+    /// Only this one. Slot 5 ends a lockdown: the door goes back to the mode that it displaced.
+    /// Slot 9 ends passage mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
     /// Name and validity.
@@ -177,10 +181,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// Parses a method call: the payload is an object, a JSON string that holds one, `null` or empty.
+    /// Parses a method call: the payload is an object, a JSON string that holds one, `null` or
+    /// empty.
     ///
     /// # Errors
-    /// The reply to give: 404 for an unknown method, 400 naming the field, its value and what was expected.
+    /// The reply to give: 404 for an unknown method, 400 naming the field, its value and what was
+    /// expected.
     pub fn parse(method: &str, payload: &[u8]) -> Result<Self, MethodReply> {
         let fields = |allowed| Fields::read(method, payload, allowed);
         match method {

@@ -1,7 +1,8 @@
 //! Durations as people and payloads write them: `10m`, `1h30m`, `7d`, `PT10M`, `600`.
 //!
-//! Shared by the agent, which reads them in payloads and its configuration, and `doorctl`, which reads them on the command line: what one accepts
-//! the other does too. Days have 24 hours. Zero, negative and relative (`ago`) durations are refused.
+//! Shared by the agent, which reads them in payloads and its configuration, and `doorctl`, which
+//! reads them on the command line: what one accepts the other does too. Days have 24 hours. Zero,
+//! negative and relative (`ago`) durations are refused.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use crate::time::Now;
 
 /// How long a command waits for the disk.
 pub(super) const STORE_TIME: Duration = Duration::from_secs(5);
-/// Calls that may wait at once: what a hub, its jobs and a few people send within a bond time. One more, and the oldest is answered as things are.
+/// Calls that may wait at once: what a hub, its jobs and a few people send within a bond time. One
+/// more, and the oldest is answered as things are.
 const MAX_PENDING: usize = 32;
 
 /// A call that waits for its answer.
@@ -27,7 +28,8 @@ pub(super) struct Pending {
     window: Window,
     stage: Stage,
     proof_by: Duration,
-    /// Boot-clock time of its `notAfter`, when a trusted clock could tell: a step of that clock changes nothing for what is accepted.
+    /// Boot-clock time of its `notAfter`, when a trusted clock could tell: a step of that clock
+    /// changes nothing for what is accepted.
     valid_until: Option<Duration>,
     /// Another delivery of one that is under way.
     repeated: bool,
@@ -98,7 +100,8 @@ impl Pending {
         }
     }
 
-    /// A later command has come that leaves the door held: this one need not wait for the disk any more.
+    /// A later command has come that leaves the door held: this one need not wait for the disk any
+    /// more.
     pub(super) fn act_early(
         &mut self,
         array: &mut AuthorityArray,
@@ -190,7 +193,8 @@ impl Door {
         }
     }
 
-    /// Answers a repeated delivery: together with the first one when that is still under way, else with the present state.
+    /// Answers a repeated delivery: together with the first one when that is still under way, else
+    /// with the present state.
     pub(super) fn answer_again(
         &mut self,
         now: &Now,

@@ -74,7 +74,8 @@ impl Change {
         }))
     }
 
-    /// The change that an accepted command once made, for the wording of its answer; `None` when it only asks.
+    /// The change that an accepted command once made, for the wording of its answer; `None` when it
+    /// only asks.
     pub(super) fn made(command: &Command) -> Option<Self> {
         Some(match command {
             Command::Lock(_) => Self::Lock(Entry::new(Want::Locked, None)),
@@ -139,7 +140,8 @@ impl Change {
         )
     }
 
-    /// Whether it asks something of the strike, which then tries once more what has failed; a mode that says who may do what does not.
+    /// Whether it asks something of the strike, which then tries once more what has failed; a mode
+    /// that says who may do what does not.
     pub(super) fn is_about_strike(&self) -> bool {
         !matches!(
             self,
@@ -158,8 +160,8 @@ impl Change {
         )
     }
 
-    /// Whether it frees a door that is held, or what holds it back: then it is on disk before it acts, and without a clock that can judge its
-    /// validity it does not act.
+    /// Whether it frees a door that is held, or what holds it back: then it is on disk before it
+    /// acts, and without a clock that can judge its validity it does not act.
     pub(super) fn releases(&self, array: &AuthorityArray) -> bool {
         match self {
             Self::Lock(_) => false,

@@ -105,7 +105,8 @@ impl Door {
         let staged = if releases || self.would_release(&change) {
             Some(change.clone())
         } else {
-            // In the order of their acceptance: what is still on its way to the disk acts now, under what this one does.
+            // In the order of their acceptance: what is still on its way to the disk acts now,
+            // under what this one does.
             for pending in &mut self.pending {
                 pending.act_early(&mut self.array, &mut self.forced_lock, now.boottime);
             }
@@ -120,7 +121,8 @@ impl Door {
         self.push_pending(now, pending);
     }
 
-    /// Whether the door is freed by a change and those before it that are still on their way to the disk.
+    /// Whether the door is freed by a change and those before it that are still on their way to the
+    /// disk.
     fn would_release(&self, change: &Change) -> bool {
         let mut after = self.array.clone();
         for pending in &self.pending {

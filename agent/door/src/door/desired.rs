@@ -1,4 +1,5 @@
-//! Following the desired properties. A mode acts only when it is another than the one last applied; settings take effect at once.
+//! Following the desired properties. A mode acts only when it is another than the one last applied;
+//! settings take effect at once.
 
 use super::change::Change;
 use super::disk::Purpose;
@@ -9,8 +10,9 @@ use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::Now;
 
 impl Door {
-    /// Takes all that is desired of the door, changed or not; answered with 200 by an [`Action::Answer`] of this or a later step once it is in
-    /// force and on disk, with 500 when it cannot be brought there.
+    /// Takes all that is desired of the door, changed or not; answered with 200 by an
+    /// [`Action::Answer`] of this or a later step once it is in force and on disk, with 500
+    /// when it cannot be brought there.
     pub fn handle_desired(
         &mut self,
         now: &Now,

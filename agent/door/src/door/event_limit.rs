@@ -1,4 +1,5 @@
-//! A bound on the events of one subject in a minute: a contact below the chatter limit must not fill the log either.
+//! A bound on the events of one subject in a minute: a contact below the chatter limit must not
+//! fill the log either.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

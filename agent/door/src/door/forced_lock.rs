@@ -1,6 +1,8 @@
-//! A lock that was forced: the bolt left although nothing released the door, and the door is not seen to open.
+//! A lock that was forced: the bolt left although nothing released the door, and the door is not
+//! seen to open.
 //!
-//! A door that is seen to open is `forcedOpen`. Where its switch is stuck, or held by a magnet, the bolt is the only witness.
+//! A door that is seen to open is `forcedOpen`. Where its switch is stuck, or held by a magnet, the
+//! bolt is the only witness.
 
 use std::time::Duration;
 

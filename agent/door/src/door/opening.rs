@@ -1,8 +1,11 @@
-//! What it means that the door is open: that nobody was allowed to open it, or that it stands open for too long.
+//! What it means that the door is open: that nobody was allowed to open it, or that it stands open
+//! for too long.
 //!
-//! A door is forced when it opens although nothing releases it, nor did just before: whoever opens in the last moment of a release is late, not a
-//! burglar. One that is found open is not forced, for nobody saw it open. It is held when it stands open for longer than allowed while nothing but
-//! a button, a reader or a pulse would have it open. Both end when it is seen closed: while the switch is in fault they stay.
+//! A door is forced when it opens although nothing releases it, nor did just before: whoever opens
+//! in the last moment of a release is late, not a burglar. One that is found open is not forced,
+//! for nobody saw it open. It is held when it stands open for longer than allowed while nothing but
+//! a button, a reader or a pulse would have it open. Both end when it is seen closed: while the
+//! switch is in fault they stay.
 
 use std::time::Duration;
 
@@ -10,7 +13,8 @@ use crate::authority::{AuthorityArray, Slot, Want};
 use crate::config::DoorSettings;
 use crate::sensing::Reading;
 
-/// For how long after a release ended an opening still belongs to it: until the door position switch has noticed.
+/// For how long after a release ended an opening still belongs to it: until the door position
+/// switch has noticed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default)]
@@ -76,7 +80,8 @@ impl Opening {
         if closed.is_none() {
             return false;
         }
-        // A button, a reader or a pulse lets somebody through; whatever else releases the door may have it stand open.
+        // A button, a reader or a pulse lets somebody through; whatever else releases the door may
+        // have it stand open.
         let passing = array.winner().is_some_and(|(slot, entry)| {
             matches!(slot, Slot::RequestToExit | Slot::LocalGrant) || entry.one_passage
         });

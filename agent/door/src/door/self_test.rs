@@ -1,4 +1,5 @@
-//! `selfTest`: what can be told without moving the bolt. The disk is tried by saving the state; everything else is known already.
+//! `selfTest`: what can be told without moving the bolt. The disk is tried by saving the state;
+//! everything else is known already.
 
 use super::answer::STORE_TIME;
 use super::{Door, NotSaved};

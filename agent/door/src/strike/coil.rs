@@ -1,6 +1,7 @@
 //! The coil guard: no entry of the authority array drives a coil or motor past its limit.
 //!
-//! Time energised heats, time de-energised cools in proportion (`max_on` cools away in `cool_down`). It counts on the boot clock.
+//! Time energised heats, time de-energised cools in proportion (`max_on` cools away in
+//! `cool_down`). It counts on the boot clock.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ pub(super) struct Coil {
 }
 
 impl Coil {
-    /// What it did before is not known: half of its limit is taken as spent, unless too little would be left to work at all.
+    /// What it did before is not known: half of its limit is taken as spent, unless too little
+    /// would be left to work at all.
     pub(super) fn new(duty: Option<Duty>, at: Duration) -> Self {
         let heat = duty.map_or(Duration::ZERO, |duty| {
             (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.least))

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Failure;
 use crate::authority::Want;
 
-/// The pause between two attempts while somebody waits at the door: fire release, exit button or reader.
+/// The pause between two attempts while somebody waits at the door: fire release, exit button or
+/// reader.
 const PAUSE_AT_THE_DOOR: Duration = Duration::from_secs(2);
 /// The pauses before the first attempts for anybody else.
 const PAUSES: [Duration; 3] = [

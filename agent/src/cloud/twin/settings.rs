@@ -1,4 +1,5 @@
-//! The desired property `settings`: an object with a time for each setting that is not to be as configured.
+//! The desired property `settings`: an object with a time for each setting that is not to be as
+//! configured.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use super::verdict::{Verdict, shape};
 pub(super) struct Settings {
     configured: DoorConfig,
     accepted: Overrides,
-    /// By the names that are desired, known or not: the value as it was given when it was accepted, and how the latest was judged.
+    /// By the names that are desired, known or not: the value as it was given when it was
+    /// accepted, and how the latest was judged.
     entries: BTreeMap<String, Entry>,
     /// When `settings` as a whole is no object.
     whole: Verdict,

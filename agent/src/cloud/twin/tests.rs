@@ -87,7 +87,8 @@ fn old_notifications_are_ignored_and_a_gap_reads_the_twin_again() {
     assert_eq!(desired.handle_patch(6, &patch(4, 6)), Next::Apply);
     assert_eq!(desired.handle_patch(8, &patch(6, 8)), Next::ReadAgain);
     assert_eq!(desired.place().floor, Some(4.into()));
-    // Until it is read, nothing else counts, and a document older than the notification is not enough.
+    // Until it is read, nothing else counts, and a document older than the notification is not
+    // enough.
     assert_eq!(desired.handle_patch(9, &patch(7, 9)), Next::Nothing);
     assert_eq!(desired.handle_document(&patch(6, 8)), Next::ReadAgain);
     assert_eq!(desired.handle_document(&patch(7, 9)), Next::Apply);

@@ -17,7 +17,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Judges what is desired now: nothing, a value, or the reason why it is none. `held` is the value accepted last.
+    /// Judges what is desired now: nothing, a value, or the reason why it is none. `held` is the
+    /// value accepted last.
     pub(super) fn judge<T: PartialEq>(
         &mut self,
         held: &mut Option<T>,

@@ -1,4 +1,5 @@
-//! Crashes, cuts and flipped bits at any place: no durable record is lost, none comes twice, what is missing is told once.
+//! Crashes, cuts and flipped bits at any place: no durable record is lost, none comes twice, what
+//! is missing is told once.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,8 @@ fn number(body: &Value, key: &str) -> Option<u64> {
     body[key].as_u64()
 }
 
-/// Every sequence number is there, or within an explanation; and the explanations count no more and no less than is missing.
+/// Every sequence number is there, or within an explanation; and the explanations count no more and
+/// no less than is missing.
 fn assert_explained(records: &[LogRecord], boot: &str, newest: u64, what: &str) {
     let bodies = bodies(records);
     let of_boot: Vec<_> = bodies.iter().filter(|body| body["boot"] == boot).collect();

@@ -1,4 +1,5 @@
-//! What can be done at a simulated door. `words` is its grammar: one for `door-agent sim`, its scripts and its socket.
+//! What can be done at a simulated door. `words` is its grammar: one for `door-agent sim`, its
+//! scripts and its socket.
 
 mod words;
 
@@ -50,8 +51,8 @@ impl Sensor {
             .map_or("door", |(key, _)| key)
     }
 
-    /// What its reading is once its wire is cut. Fire release and tamper contact are closed loops, as they should be wired: a cut
-    /// one raises. Every other input falls to its idle level.
+    /// What its reading is once its wire is cut. Fire release and tamper contact are closed loops,
+    /// as they should be wired: a cut one raises. Every other input falls to its idle level.
     #[must_use]
     pub fn reads_when_cut(self) -> bool {
         matches!(self, Self::Fire | Self::Tamper)

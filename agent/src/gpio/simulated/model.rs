@@ -297,7 +297,8 @@ mod tests {
     #[test]
     fn a_wire_that_is_not_right_changes_what_is_read_until_it_is_mended() {
         use super::super::Miswired::{Chatters, Cut, Inverted, Stuck, SwappedWith};
-        // (what is wrong, with which wire, what door, bond, rex, grant, fire read while the exit button is pressed)
+        // (what is wrong, with which wire, what door, bond, rex, grant, fire read while the exit
+        // button is pressed)
         let right = [true, false, true, false, false];
         for (sensor, fault, seen) in [
             (Sensor::Door, Cut, [false, false, true, false, false]),

@@ -1,4 +1,5 @@
-//! The control socket of a simulated door: a line with a command in, a line of JSON out. `door-agent sim` is its client.
+//! The control socket of a simulated door: a line with a command in, a line of JSON out.
+//! `door-agent sim` is its client.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -32,7 +33,8 @@ pub struct SimSocket {
 }
 
 impl SimSocket {
-    /// Binds the socket; one that a killed agent has left behind is replaced. The directory decides who may connect.
+    /// Binds the socket; one that a killed agent has left behind is replaced. The directory decides
+    /// who may connect.
     ///
     /// # Errors
     /// When the path is too long for a socket, or cannot be bound.
@@ -100,7 +102,8 @@ async fn answer(mut stream: tokio::net::UnixStream, handle: &SimHandle) -> io::R
     timeout(LINE_TIME, writer.write_all(reply.as_bytes())).await?
 }
 
-/// Sends a command to the control socket of a running agent; returns its line of JSON, in which a refusal is `error`.
+/// Sends a command to the control socket of a running agent; returns its line of JSON, in which a
+/// refusal is `error`.
 ///
 /// # Errors
 /// When no agent listens there, or it does not answer in time.

@@ -1,4 +1,5 @@
-//! The process ends at every boundary between deciding, driving, writing and sending, during each kind of command.
+//! The process ends at every boundary between deciding, driving, writing and sending, during each
+//! kind of command.
 
 use door_agent::fail_point;
 
@@ -54,7 +55,8 @@ impl Victim {
         self.heard(sent, answer);
     }
 
-    /// The end of the operator's grant and hold, as they are reported: a command that acts again moves them.
+    /// The end of the operator's grant and hold, as they are reported: a command that acts again
+    /// moves them.
     async fn ends(&self) -> Value {
         let said = self.status(|_| true).await;
         let slots = said["door"]["slots"].as_array().unwrap();
@@ -64,7 +66,8 @@ impl Victim {
             .collect()
     }
 
-    /// A life that ends at `place` while `deed` is under way, and the start after it. False when the place was not passed.
+    /// A life that ends at `place` while `deed` is under way, and the start after it. False when
+    /// the place was not passed.
     async fn end_at(&mut self, hub: &TestHub, place: &str, deed: usize) -> bool {
         let armed = self.state.with_extension("armed");
         self.start_with(&[

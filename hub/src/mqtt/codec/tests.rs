@@ -199,7 +199,8 @@ fn a_connect_of_another_level_is_told_from_a_malformed_one() {
     );
 }
 
-/// Bytes that rumqttc's encoder makes, which serves as an oracle: whatever it says must mean the same here.
+/// Bytes that rumqttc's encoder makes, which serves as an oracle: whatever it says must mean the
+/// same here.
 fn valid_packets() -> impl Strategy<Value = (Vec<u8>, v4::Packet)> {
     let name = "[a-zA-Z0-9 $/._=&%-]{1,40}";
     let qos = prop_oneof![

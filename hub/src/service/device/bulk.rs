@@ -1,4 +1,5 @@
-//! `POST /devices`: up to a hundred registry operations in one call and one transaction. Each stands or falls by itself.
+//! `POST /devices`: up to a hundred registry operations in one call and one transaction. Each
+//! stands or falls by itself.
 
 mod request;
 
@@ -76,8 +77,9 @@ impl BulkResult {
 }
 
 impl DeviceService {
-    /// Does each operation of `request` that can be done, all in one transaction, and says which could not. Connections of devices that
-    /// were disabled, deleted or given other credentials end after it; connected devices hear of desired changes.
+    /// Does each operation of `request` that can be done, all in one transaction, and says which
+    /// could not. Connections of devices that were disabled, deleted or given other credentials
+    /// end after it; connected devices hear of desired changes.
     ///
     /// # Errors
     ///

@@ -178,7 +178,8 @@ impl DeviceUpdate {
         }
     }
 
-    /// How the device is to authenticate. What the body leaves out or empty is taken from `present`, or made.
+    /// How the device is to authenticate. What the body leaves out or empty is taken from
+    /// `present`, or made.
     pub(crate) fn authentication(
         &self,
         present: Option<&StoredAuthentication>,
@@ -236,7 +237,8 @@ impl DeviceUpdate {
     }
 }
 
-/// The key given, else the one there is, else a new one. Clients ask for a new one with an empty text.
+/// The key given, else the one there is, else a new one. Clients ask for a new one with an empty
+/// text.
 fn key(
     given: Option<&str>,
     present: Option<SharedAccessKey>,

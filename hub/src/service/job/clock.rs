@@ -1,4 +1,5 @@
-//! The two clocks of a job: it starts by the wall's, which may be set at any time, and ends by one that only goes on.
+//! The two clocks of a job: it starts by the wall's, which may be set at any time, and ends by one
+//! that only goes on.
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,15 +9,16 @@ use super::plan::HELD_BYTES;
 use crate::session::{CallObserver, CallOutcome};
 use crate::store::DeviceResult;
 
-/// Payloads that are held at most, when devices that were called before the store fell behind answer with much. Of further answers all but the
-/// payload is kept.
+/// Payloads that are held at most, when devices that were called before the store fell behind
+/// answer with much. Of further answers all but the payload is kept.
 const MOST_BYTES: usize = 8 * HELD_BYTES;
 
-/// What the record of a device says whose answer could not be held until it was stored. Not one of IoT Hub's codes.
+/// What the record of a device says whose answer could not be held until it was stored. Not one of
+/// IoT Hub's codes.
 const NOT_KEPT: &str = "AnswerNotKept";
 
-/// Hears of the job's calls, on whatever thread they end. Never more than the calls in flight, and of their payloads no more than
-/// [`MOST_BYTES`].
+/// Hears of the job's calls, on whatever thread they end. Never more than the calls in flight, and
+/// of their payloads no more than [`MOST_BYTES`].
 #[derive(Default)]
 pub(super) struct Collector {
     heard: Mutex<Waiting>,
@@ -56,7 +57,8 @@ impl Heard {
 }
 
 impl Collector {
-    /// The next outcomes to be stored: so many, and about as many bytes as one operation should write.
+    /// The next outcomes to be stored: so many, and about as many bytes as one operation should
+    /// write.
     pub(super) fn take(&self, at_most: usize) -> Vec<(u32, Heard)> {
         let mut waiting = self.waiting();
         let mut taken = Vec::with_capacity(at_most.min(waiting.outcomes.len()));

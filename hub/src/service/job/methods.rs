@@ -1,5 +1,6 @@
-//! One run of a method job: claim connected devices durably, send them their calls in slices, store what they answer. A device that is
-//! offline stays `pending` until it connects: only a call that is about to leave makes its row `running`.
+//! One run of a method job: claim connected devices durably, send them their calls in slices, store
+//! what they answer. A device that is offline stays `pending` until it connects: only a call that
+//! is about to leave makes its row `running`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ const SLICE: usize = 64;
 /// Outcomes that one operation stores.
 const OUTCOMES: usize = 500;
 
-/// How long a hub that stops waits for the answers that are on their way, and for the store to take them.
+/// How long a hub that stops waits for the answers that are on their way, and for the store to take
+/// them.
 const DRAIN: Duration = Duration::from_secs(2);
 
 pub(super) struct MethodRun {
@@ -161,7 +163,8 @@ impl MethodRun {
             .await
     }
 
-    /// Claims and sends, and stores what has been heard: both in one commit, when both have something to say.
+    /// Claims and sends, and stores what has been heard: both in one commit, when both have
+    /// something to say.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
         let these = CLAIM.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
@@ -342,7 +345,8 @@ impl MethodRun {
         }
     }
 
-    /// Stores what still arrives. What was sent and does not answer is found `running` at the next start.
+    /// Stores what still arrives. What was sent and does not answer is found `running` at the next
+    /// start.
     async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN;
         self.collect();

@@ -1,21 +1,24 @@
-//! What a job does next, as pure functions of the time and what is stored. The runner asks again after every step, so a hub that was killed
-//! goes on where the store says it was.
+//! What a job does next, as pure functions of the time and what is stored. The runner asks again
+//! after every step, so a hub that was killed goes on where the store says it was.
 //!
-//! A job starts by the wall's clock. How long it may take is measured by a clock that nobody sets, from its start on; after a restart of the
-//! hub, from what the wall's says then.
+//! A job starts by the wall's clock. How long it may take is measured by a clock that nobody sets,
+//! from its start on; after a restart of the hub, from what the wall's says then.
 
 use std::time::{Duration, Instant};
 
 use iothub_protocol::job::JobStatus;
 use jiff::{SignedDuration, Timestamp};
 
-/// A job in the future says `queued` for at least this long, as Azure's do: clients look for it right after they made the job.
+/// A job in the future says `queued` for at least this long, as Azure's do: clients look for it
+/// right after they made the job.
 const QUEUED_FOR: SignedDuration = SignedDuration::from_secs(1);
 
-/// Calls of one job that are on their way, or wait for their devices, at once. Each holds a few hundred bytes while it waits.
+/// Calls of one job that are on their way, or wait for their devices, at once. Each holds a few
+/// hundred bytes while it waits.
 const IN_FLIGHT: u64 = 50_000;
 
-/// Answers of one job that may wait for the store while it goes on sending; when there are more, the store is behind and sending stops.
+/// Answers of one job that may wait for the store while it goes on sending; when there are more,
+/// the store is behind and sending stops.
 const HELD: u64 = 2_000;
 
 /// The same, in bytes of their payloads.
@@ -68,7 +71,8 @@ pub(super) enum Step {
 /// The next step of one that runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RunStep {
-    /// Begin with those that have connected, and with up to so many others; their calls have this long.
+    /// Begin with those that have connected, and with up to so many others; their calls have this
+    /// long.
     Send { at_most: u64, within: Duration },
     /// Store the answers.
     Store,
@@ -93,7 +97,8 @@ impl Job {
             .unwrap_or(Timestamp::MAX)
     }
 
-    /// When its time is up, if it begins to run (again) now. Never longer than it may run at all, whatever the wall's clock says.
+    /// When its time is up, if it begins to run (again) now. Never longer than it may run at all,
+    /// whatever the wall's clock says.
     pub(super) fn deadline(&self, wall: Timestamp, steady: Instant) -> Instant {
         /// As good as never, and no overflow.
         const YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

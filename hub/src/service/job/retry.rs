@@ -15,7 +15,8 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// A store that works and refuses this write so many times in a row will not take it.
 const REFUSALS: u32 = 5;
 
-/// A store that fails this long (a full disk) may never take it; what is held until then is lost only if the job's end can be stored.
+/// A store that fails this long (a full disk) may never take it; what is held until then is lost
+/// only if the job's end can be stored.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The failures in a row of one job's writes.
@@ -53,7 +54,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// A write has failed at `now`. A `lasting` failure is one that comes again however well the store is.
+    /// A write has failed at `now`. A `lasting` failure is one that comes again however well the
+    /// store is.
     pub(super) fn failed(&mut self, lasting: bool, now: Instant) -> Again {
         let since = *self.since.get_or_insert(now);
         self.refused = if lasting { self.refused + 1 } else { 0 };

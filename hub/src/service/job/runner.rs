@@ -1,5 +1,6 @@
-//! Runs jobs: does what the plan says when it is time, for as long as the hub runs. What it knows is in the store; it looks there when it
-//! starts, when it is nudged, and when the nearest deadline comes.
+//! Runs jobs: does what the plan says when it is time, for as long as the hub runs. What it knows
+//! is in the store; it looks there when it starts, when it is nudged, and when the nearest deadline
+//! comes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +83,8 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A write of a running job has failed: waits for the next attempt, or ends the job. Whether it has ended.
+    /// A write of a running job has failed: waits for the next attempt, or ends the job. Whether it
+    /// has ended.
     pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
         let again = retry.failed(error.is_lasting(), self.clock.steady());
         tracing::error!(
@@ -153,7 +155,8 @@ impl Runner {
         }
     }
 
-    /// Runs until the hub stops. Runs that are on their way then store what they have heard; the rest goes on at the next start.
+    /// Runs until the hub stops. Runs that are on their way then store what they have heard; the
+    /// rest goes on at the next start.
     pub(crate) async fn run(mut self) {
         let stop = self.context.stop.clone();
         let clock = self.context.clock.clone();
@@ -182,7 +185,8 @@ impl Runner {
         while self.runs.join_next().await.is_some() {}
     }
 
-    /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything runs.
+    /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything
+    /// runs.
     pub(super) async fn recover(store: &Store, clock: &Clock) -> Result<(), StoreError> {
         let failed = store
             .device_job_recover(OUTCOME_UNKNOWN, clock.wall())
@@ -314,7 +318,8 @@ impl Runner {
         }
     }
 
-    /// Runs a job whose devices are stored, unless it is being run; then its run is told when the job has been stopped.
+    /// Runs a job whose devices are stored, unless it is being run; then its run is told when the
+    /// job has been stopped.
     async fn resume(&mut self, job: JobRecord) -> Result<(), StoreError> {
         let row = job.row;
         if let Some((_, stopped)) = self.running.values().find(|(running, _)| *running == row) {

@@ -1,4 +1,5 @@
-//! Jobs over devices whose links are in this process, with a store and a wall's clock that do as they are told.
+//! Jobs over devices whose links are in this process, with a store and a wall's clock that do as
+//! they are told.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -537,7 +538,8 @@ enum Event {
     JobIsStopped,
     Connects,
     Disconnects,
-    /// The door connects, and disconnects in the commit that makes its row `running`: before its call leaves.
+    /// The door connects, and disconnects in the commit that makes its row `running`: before its
+    /// call leaves.
     ConnectsAndGoes,
     /// The door is to disconnect in the commit that makes its row `running`.
     WillGo,
@@ -660,8 +662,9 @@ impl Door {
     }
 }
 
-/// Each row: what happens, how the hub ends, what the door's record says at last when the door connects to the next hub and answers what it
-/// receives, and how many calls it has received in both lives.
+/// Each row: what happens, how the hub ends, what the door's record says at last when the door
+/// connects to the next hub and answers what it receives, and how many calls it has received in
+/// both lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_has_not_left_when_the_hub_ends_leaves_once_from_the_next() {
     use End::{Kill, Stop};

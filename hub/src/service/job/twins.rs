@@ -1,4 +1,5 @@
-//! One run of a twin job. Each twin changes in the transaction that ends its row, so there is nothing between to be lost.
+//! One run of a twin job. Each twin changes in the transaction that ends its row, so there is
+//! nothing between to be lost.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,8 @@ use super::runner::Context;
 use crate::service::{ServiceError, twin};
 use crate::store::StoreError;
 
-/// Twins in one transaction: it should leave the writer to the others again after a few milliseconds.
+/// Twins in one transaction: it should leave the writer to the others again after a few
+/// milliseconds.
 const SLICE: u32 = 100;
 
 /// A run of a twin job.

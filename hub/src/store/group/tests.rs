@@ -77,7 +77,8 @@ fn names(folder: &Path) -> Vec<String> {
     names.map(Result::unwrap).collect()
 }
 
-/// As a hub that was killed after three transactions left them, and after the first of them, and what an earlier start had in its log.
+/// As a hub that was killed after three transactions left them, and after the first of them, and
+/// what an earlier start had in its log.
 async fn images() -> (TempDir, Store, Image, Image, Image) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -1,7 +1,8 @@
 //! Conditions as SQL, with the meaning that [`iothub_protocol::query::matches`] gives them.
 //!
-//! Every value has, for each type it could be of, an SQL expression that is NULL when it is not of that type; so SQL's own three-valued logic
-//! is that of the query language, and NULL is its "undefined". Where a plain comparison of a JSON place with a constant decides, it is written
+//! Every value has, for each type it could be of, an SQL expression that is NULL when it is not of
+//! that type; so SQL's own three-valued logic is that of the query language, and NULL is its
+//! "undefined". Where a plain comparison of a JSON place with a constant decides, it is written
 //! so that an index on the place serves, with a guard on the type beside it.
 
 use std::fmt::Write as _;
@@ -41,14 +42,16 @@ struct Compiler {
     parameters: Vec<Value>,
 }
 
-/// Steps of arithmetic in one call: SQLite limits how deep calls nest, and how many arguments one has.
+/// Steps of arithmetic in one call: SQLite limits how deep calls nest, and how many arguments one
+/// has.
 const ARITHMETIC_STEPS: usize = 40;
 
 /// Constants of one type.
 type Group = fn(&Constant) -> bool;
 
 impl Compiler {
-    /// SQL that is true exactly when `expression` is; false and NULL are one to it. Here indexes are found.
+    /// SQL that is true exactly when `expression` is; false and NULL are one to it. Here indexes
+    /// are found.
     fn predicate(&mut self, expression: &Expression) -> String {
         match expression {
             Expression::Or(parts) => {

@@ -47,7 +47,8 @@ fn texts(arguments: &Context<'_>) -> rusqlite::Result<Option<(String, String)>> 
 /// The longest key of a group: it travels in a header.
 const KEY_BYTES: usize = 256;
 
-/// A blob for any number of ranks and values: equal for equal values, and in their order, as far as it is not too long to be told whole.
+/// A blob for any number of ranks and values: equal for equal values, and in their order, as far as
+/// it is not too long to be told whole.
 fn group_key(arguments: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
     let mut key = Vec::new();
     for index in (0..arguments.len()).step_by(2) {
@@ -129,8 +130,8 @@ pub(super) fn json_value(rank: i64, value: ValueRef<'_>) -> rusqlite::Result<Opt
     }))
 }
 
-/// A number, then operators and numbers in turn, from left to right, in double precision; NULL as soon as there is no number or no finite
-/// result. (SQLite's own remainder is of integers alone.)
+/// A number, then operators and numbers in turn, from left to right, in double precision; NULL as
+/// soon as there is no number or no finite result. (SQLite's own remainder is of integers alone.)
 fn calculate(arguments: &Context<'_>) -> rusqlite::Result<Option<f64>> {
     let mut result: Option<f64> = arguments.get(0)?;
     for index in (1..arguments.len()).step_by(2) {

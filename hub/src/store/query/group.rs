@@ -1,7 +1,9 @@
-//! Groups and what they come to, as SQL, with the meaning that [`iothub_protocol::query::answer`] gives them.
+//! Groups and what they come to, as SQL, with the meaning that [`iothub_protocol::query::answer`]
+//! gives them.
 //!
-//! An inner statement takes what is needed of each twin, as rank (its type) and value, so that SQLite sorts no whole twins; the outer one
-//! groups by a key that is in the order of the values. The key of the last group of a page is where the next page begins.
+//! An inner statement takes what is needed of each twin, as rank (its type) and value, so that
+//! SQLite sorts no whole twins; the outer one groups by a key that is in the order of the values.
+//! The key of the last group of a page is where the next page begins.
 
 use iothub_protocol::query::{
     Accumulator, Aggregate, Path, ProjectionItem, ProjectionValue, Query, column_names,
@@ -160,10 +162,12 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
     let arguments: Vec<String> = keys.iter().map(|key| format!("r{key}, v{key}")).collect();
     let (inner, outer) = (inner.columns.join(", "), outer.columns.join(", "));
     let (arguments, next) = (arguments.join(", "), parameters.len() + 1);
-    // A LIMIT keeps SQLite from taking the statements apart, and from computing everything again wherever it is named.
+    // A LIMIT keeps SQLite from taking the statements apart, and from computing everything again
+    // wherever it is named.
     let rows = format!("SELECT {inner} FROM {from} WHERE {condition} LIMIT -1");
     let sql = if keys.is_empty() {
-        // The last parameter is used in any case, so SQLite counts all of them; a condition may leave some unused.
+        // The last parameter is used in any case, so SQLite counts all of them; a condition may
+        // leave some unused.
         parameters.push(1.into());
         format!("SELECT {outer} FROM ({rows}) LIMIT ?{next}")
     } else {

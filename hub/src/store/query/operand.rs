@@ -1,6 +1,8 @@
-//! What a path of a query reads: a column, a place in a JSONB column, or nothing there could ever be.
+//! What a path of a query reads: a column, a place in a JSONB column, or nothing there could ever
+//! be.
 //!
-//! Paths are inlined into the SQL, escaped, because only then does SQLite see that an index is on the same expression.
+//! Paths are inlined into the SQL, escaped, because only then does SQLite see that an index is on
+//! the same expression.
 
 /// What a path means in SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +143,8 @@ fn of_properties(rest: &[&str]) -> Operand {
     }
 }
 
-/// What a device answered: null when that was nothing. What is nested too deep for SQLite has no members.
+/// What a device answered: null when that was nothing. What is nested too deep for SQLite has no
+/// members.
 const PAYLOAD: &str = "(CASE WHEN json_valid(device_job.response_payload) THEN device_job.response_payload \
     WHEN device_job.response_payload IS NULL AND device_job.response_status IS NOT NULL THEN 'null' END)";
 

@@ -1,11 +1,13 @@
-//! Continuation tokens: where a page ended, and of which query. They hold a place in an order that never changes, so rows that come and go
-//! between two pages are neither repeated nor skipped. They mean the same to every build of the hub, and after a restart.
+//! Continuation tokens: where a page ended, and of which query. They hold a place in an order that
+//! never changes, so rows that come and go between two pages are neither repeated nor skipped. They
+//! mean the same to every build of the hub, and after a restart.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{Context, SHA256};
 
-/// Bytes of stored rows in a page, about: the page that reaches it ends there. A twin may have 100 KiB, and a page is held whole.
+/// Bytes of stored rows in a page, about: the page that reaches it ends there. A twin may have 100
+/// KiB, and a page is held whole.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// How much of a digest stands in a token.
@@ -122,7 +124,8 @@ impl<P: Token> Continuation<P> {
     }
 }
 
-/// Tells tokens of this query, whole, from all others. It is no secret: who makes up a token reads what the query shows him anyway.
+/// Tells tokens of this query, whole, from all others. It is no secret: who makes up a token reads
+/// what the query shows him anyway.
 fn digest(query: &str, bytes: &[u8]) -> [u8; DIGEST_BYTES] {
     let query = query.trim();
     let mut context = Context::new(&SHA256);

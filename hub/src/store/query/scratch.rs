@@ -1,5 +1,5 @@
-//! Twins in a database of their own, in memory: what whole statements find there is held to the plain evaluator, by this module's tests and
-//! by the fuzz targets.
+//! Twins in a database of their own, in memory: what whole statements find there is held to the
+//! plain evaluator, by this module's tests and by the fuzz targets.
 
 use iothub_protocol::query::{Query, column_names, project};
 use iothub_protocol::twin::{Section, Twin};

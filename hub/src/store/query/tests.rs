@@ -1,4 +1,5 @@
-//! What the compiled SQL finds is what the plain evaluator finds, whatever the twins hold and the condition asks.
+//! What the compiled SQL finds is what the plain evaluator finds, whatever the twins hold and the
+//! condition asks.
 
 use iothub_protocol::query::{matches, parse_condition};
 use iothub_protocol::twin::Twin;
@@ -188,7 +189,8 @@ proptest! {
     }
 }
 
-/// Truth is not one, null is not missing, and a number is not its digits: what SQLite would say of itself is otherwise.
+/// Truth is not one, null is not missing, and a number is not its digits: what SQLite would say of
+/// itself is otherwise.
 #[test]
 fn types_are_kept_apart() {
     let connection = database();

@@ -4,7 +4,8 @@ use iothub_protocol::query::{ComparisonOperator, Constant};
 
 use super::operand::{Null, Operand};
 
-/// A value, by type. Each expression is NULL when the value is not of that type; one that is absent always would be.
+/// A value, by type. Each expression is NULL when the value is not of that type; one that is absent
+/// always would be.
 #[derive(Debug, Default)]
 pub(super) struct Typed {
     /// Whether it is JSON's null: never NULL itself.
@@ -155,7 +156,8 @@ pub(super) const fn is_text(constant: &Constant) -> bool {
     matches!(constant, Constant::String(_))
 }
 
-/// Joins parts two by two: SQLite limits how deep an expression is, and a chain is as deep as it is long.
+/// Joins parts two by two: SQLite limits how deep an expression is, and a chain is as deep as it is
+/// long.
 pub(super) fn balanced(mut parts: Vec<String>, operator: &str) -> String {
     while parts.len() > 1 {
         let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));

@@ -91,7 +91,8 @@ async fn counted(store: &Store, text: &str) -> u64 {
     page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
 }
 
-/// Every read of many devices, and every batch over them, with `bad` damaged. `lists` is whether the identity is, too.
+/// Every read of many devices, and every batch over them, with `bad` damaged. `lists` is whether
+/// the identity is, too.
 async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
     let store = &test.store;
     store.session_reset(now()).await.unwrap();
@@ -271,7 +272,8 @@ async fn whatever_page_of_twins_is_lost_those_of_the_others_are_served() {
     }
     let folder = closed(test).await;
     let whole = fs::read(folder.path().join("hub.db")).unwrap();
-    // A leaf of a table that holds documents: not of an index, and not of events, whose bodies are short here.
+    // A leaf of a table that holds documents: not of an index, and not of events, whose bodies are
+    // short here.
     let is_leaf = |page: &&[u8]| {
         let marks = page
             .windows(MARK.len())

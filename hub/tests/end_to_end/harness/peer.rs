@@ -59,7 +59,8 @@ impl Peer {
         }
     }
 
-    /// Sends CONNECT; the return code and the session-present flag, or `None` when the hub just closes.
+    /// Sends CONNECT; the return code and the session-present flag, or `None` when the hub just
+    /// closes.
     pub(crate) async fn log_in(
         &mut self,
         id: &str,

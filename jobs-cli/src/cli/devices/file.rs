@@ -70,7 +70,8 @@ pub(crate) struct AddArgs {
     /// Tag them; dots nest; may be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
-    /// Write the configuration of a door-agent with a simulated board to this file (one door only).
+    /// Write the configuration of a door-agent with a simulated board to this file (one door
+    /// only).
     #[arg(long, value_name = "FILE")]
     pub(crate) agent_config: Option<PathBuf>,
     /// The hub's port for MQTT over TLS [default: asked of the hub, else 8883].

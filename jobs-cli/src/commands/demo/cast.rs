@@ -49,7 +49,8 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// `count` doors, floor by floor in turn; of the locked floor one goes offline, one stands open, and those with a fault have it.
+    /// `count` doors, floor by floor in turn; of the locked floor one goes offline, one stands
+    /// open, and those with a fault have it.
     pub(super) fn new(count: u32, faults: &[Fault]) -> anyhow::Result<Self> {
         let mut doors = Vec::new();
         for number in 1..=u64::from(count) {

@@ -20,7 +20,8 @@ use crate::failure::Failure;
 /// Requests, and agents that start, at once.
 const AT_ONCE: usize = 16;
 
-/// Open files of a door: its connection at both ends, its event log, its lock, and what is open for a moment.
+/// Open files of a door: its connection at both ends, its event log, its lock, and what is open for
+/// a moment.
 const FILES_PER_DOOR: u64 = 6;
 
 /// Open files of everything else.

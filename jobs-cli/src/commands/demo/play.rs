@@ -43,7 +43,8 @@ const MAX_EXECUTION: Duration = Duration::from_secs(60);
 /// What a door reports follows its answer within this time: one patch a second, and a busy machine.
 const REPORT_WITHIN: Duration = Duration::from_secs(4);
 
-/// Plays it all; what was not as it should be is the result, what made it impossible to go on the error.
+/// Plays it all; what was not as it should be is the result, what made it impossible to go on the
+/// error.
 pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
     stage.until_connected(cast).await?;
     let mut problems = stage.check_identities(cast).await?;
@@ -194,7 +195,8 @@ async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tutorial's second kind of job: a method, on doors that a query over their reported properties finds.
+/// The tutorial's second kind of job: a method, on doors that a query over their reported
+/// properties finds.
 async fn lock(
     cast: &Cast,
     stage: &Stage,

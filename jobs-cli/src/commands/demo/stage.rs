@@ -175,7 +175,8 @@ impl Stage {
             .collect())
     }
 
-    /// Waits until the twins that `query` finds are as `wanted`; the error says `what` did not happen.
+    /// Waits until the twins that `query` finds are as `wanted`; the error says `what` did not
+    /// happen.
     pub(super) async fn until(
         &self,
         what: &str,

@@ -1,4 +1,5 @@
-//! The doors after the lock: what their twins say, read back from the hub, and what the job recorded.
+//! The doors after the lock: what their twins say, read back from the hub, and what the job
+//! recorded.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -63,7 +63,8 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
     Ok(session.printer.rows(&rows)?)
 }
 
-/// The operation that makes a door. Its keys are made here: they tell whose it is when the answer is lost.
+/// The operation that makes a door. Its keys are made here: they tell whose it is when the answer
+/// is lost.
 fn new_door(name: &DeviceId, patch: &TwinPatch) -> anyhow::Result<BulkItem> {
     let mut item = BulkItem::new(name.clone(), ImportMode::Create);
     item.status = Some(DeviceStatus::Enabled);

@@ -1,5 +1,5 @@
-//! The files of a door-agent with a simulated board: configuration, connection string, CA. Nothing that exists is overwritten, and what was
-//! written before an error is removed again.
+//! The files of a door-agent with a simulated board: configuration, connection string, CA. Nothing
+//! that exists is overwritten, and what was written before an error is removed again.
 
 use std::fmt;
 use std::fs;

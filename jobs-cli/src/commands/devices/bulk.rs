@@ -15,7 +15,8 @@ pub(super) enum Became {
     Done,
     /// Nothing, and why.
     Refused(String),
-    /// Nothing by this call: there is one of that name, which an earlier call may have made. And why.
+    /// Nothing by this call: there is one of that name, which an earlier call may have made. And
+    /// why.
     Exists(String),
     /// Nobody knows: no answer came, or one that does not tell. And why.
     Unknown(String),

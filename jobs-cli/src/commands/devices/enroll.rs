@@ -1,5 +1,5 @@
-//! `doorctl devices enroll`: from a registered or unknown name and a Pi with ssh to a door that reports. Every step looks at what is there
-//! first, so that all of it may be repeated.
+//! `doorctl devices enroll`: from a registered or unknown name and a Pi with ssh to a door that
+//! reports. Every step looks at what is there first, so that all of it may be repeated.
 
 mod hub;
 mod package;

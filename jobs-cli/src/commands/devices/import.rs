@@ -1,4 +1,5 @@
-//! `doorctl devices import`: everything is checked first; then each line for itself, and told for itself.
+//! `doorctl devices import`: everything is checked first; then each line for itself, and told for
+//! itself.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Keys of doors: `doorctl devices connection-string` and `rotate-key`. They go to files of mode 0600 and nowhere else.
+//! Keys of doors: `doorctl devices connection-string` and `rotate-key`. They go to files of mode
+//! 0600 and nowhere else.
 
 use std::fs;
 use std::path::Path;
@@ -108,7 +109,8 @@ struct Rotated<'a> {
     etag: Option<String>,
 }
 
-/// `devices rotate-key`: the file is there before the old key stops working, and goes again when it does not stop.
+/// `devices rotate-key`: the file is there before the old key stops working, and goes again when it
+/// does not stop.
 pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(&args.door)?;
     let mut identity = match session.hub.device(&id).await {

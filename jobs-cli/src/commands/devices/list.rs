@@ -145,7 +145,8 @@ impl View {
     }
 }
 
-/// Numbers by their size, also when they are written as text, before texts; what is empty comes last, whichever way it is turned.
+/// Numbers by their size, also when they are written as text, before texts; what is empty comes
+/// last, whichever way it is turned.
 fn in_order(a: &Value, b: &Value, reverse: bool) -> Ordering {
     let number = |value: &Value| match value {
         Value::Number(number) => number.as_f64(),

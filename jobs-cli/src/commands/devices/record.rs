@@ -1,5 +1,5 @@
-//! A door as files have it: `devices add --from`, `export` and `import`. What is written as JSON is a line of an Azure export, so that files of
-//! the one can be read by the other.
+//! A door as files have it: `devices add --from`, `export` and `import`. What is written as JSON is
+//! a line of an Azure export, so that files of the one can be read by the other.
 
 mod json;
 pub(super) mod table;
@@ -83,7 +83,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// The error for doors of a file that are among those `there`, with their lines; `None` when no door is.
+/// The error for doors of a file that are among those `there`, with their lines; `None` when no
+/// door is.
 pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) -> Option<Failure> {
     let there = records.iter().filter(|record| there.contains(&record.id));
     let mut said: Vec<String> = there
@@ -103,7 +104,8 @@ pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) 
     )))
 }
 
-/// The text of a file, and how it is called; `-` is standard input. `flag` names it when it cannot be read.
+/// The text of a file, and how it is called; `-` is standard input. `flag` names it when it cannot
+/// be read.
 pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)> {
     let (bytes, name) = match path.to_str() {
         Some("-") => {
@@ -125,7 +127,8 @@ pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)
     Ok((text, name))
 }
 
-/// Reads all doors of a file; every mistake is found before anything is done. `name` is how the file is called.
+/// Reads all doors of a file; every mistake is found before anything is done. `name` is how the
+/// file is called.
 pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut mistakes = Vec::new();

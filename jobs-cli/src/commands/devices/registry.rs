@@ -74,7 +74,8 @@ pub(super) async fn existing(
 ///
 /// # Errors
 ///
-/// When one cannot be made, or somebody presses Ctrl-C: then those that were made are gone again, or named.
+/// When one cannot be made, or somebody presses Ctrl-C: then those that were made are gone again,
+/// or named.
 pub(super) async fn create_all(
     items: &[BulkItem],
     said: impl Fn(&DeviceId) -> String,
@@ -124,7 +125,8 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// Takes it back; the error says so, or what was not taken back. Ctrl-C, a second time when there was one, ends the wait for that.
+    /// Takes it back; the error says so, or what was not taken back. Ctrl-C, a second time when
+    /// there was one, ends the wait for that.
     async fn taken_back(
         self,
         message: &str,

@@ -1,5 +1,5 @@
-//! A door's authority array, read from what it answers, and told to a person. Read leniently: a newer door may have slots that this program
-//! does not know.
+//! A door's authority array, read from what it answers, and told to a person. Read leniently: a
+//! newer door may have slots that this program does not know.
 
 use door_core::Slot;
 use doorctl::AuditEntry;
@@ -81,8 +81,9 @@ impl SlotRow {
     }
 }
 
-/// Whether a call gave this command: its detail is METHOD COMMAND, or TYPE METHOD COMMAND for a job.
-/// A hub of 0.1 names no command there, but a job's id is its command's. A refused call gave none.
+/// Whether a call gave this command: its detail is METHOD COMMAND, or TYPE METHOD COMMAND for a
+/// job. A hub of 0.1 names no command there, but a job's id is its command's. A refused call gave
+/// none.
 fn is_call_of(call: &AuditEntry, command: &str) -> bool {
     if call
         .status
@@ -194,7 +195,8 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
     Some(rows)
 }
 
-/// What wins, and over what: `slot 5 (lockdown) decides: locked; it overrules slot 8 (operator hold: released)`.
+/// What wins, and over what: `slot 5 (lockdown) decides: locked; it overrules slot 8 (operator
+/// hold: released)`.
 pub(super) fn because(rows: &[SlotRow]) -> String {
     let Some(decides) = rows.iter().find(|row| row.effect == Effect::Decides) else {
         return "no slot is told".to_owned();

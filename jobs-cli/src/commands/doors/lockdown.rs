@@ -1,12 +1,15 @@
 //! `doorctl lockdown` and `all-clear`.
 //!
-//! Both change the twins first and call the doors after it. The desired `mode` is what counts: a door that is online follows it at once, one that
-//! is away when it comes back, so whoever stops this program after the twins, or loses the network, has missed nobody; the call that follows
-//! proves door by door what came of it, and ends a lockdown that was set by a call alone. The other way round, an interruption would leave the doors
-//! that are away without the lockdown, or without its end.
+//! Both change the twins first and call the doors after it. The desired `mode` is what counts: a
+//! door that is online follows it at once, one that is away when it comes back, so whoever stops
+//! this program after the twins, or loses the network, has missed nobody; the call that follows
+//! proves door by door what came of it, and ends a lockdown that was set by a call alone. The other
+//! way round, an interruption would leave the doors that are away without the lockdown, or without
+//! its end.
 //!
-//! Each twin is changed by itself, only while it is as it was read: what had been assigned before is another thing at each door, and is kept in a
-//! tag of the same patch, so that there is never a lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
+//! Each twin is changed by itself, only while it is as it was read: what had been assigned before
+//! is another thing at each door, and is kept in a tag of the same patch, so that there is never a
+//! lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
 //! lockdown already is left as it is: saying it twice forgets nothing.
 
 use anyhow::Context as _;
@@ -28,8 +31,8 @@ use crate::exit_status::ExitStatus;
 use crate::session::Session;
 use crate::target::Target;
 
-/// The tag that keeps what a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode` when none had been assigned. The name is
-/// doorctl's own, so that nobody's tag is overwritten.
+/// The tag that keeps what a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode`
+/// when none had been assigned. The name is doorctl's own, so that nobody's tag is overwritten.
 const TAG: &str = "doorctlLockdown";
 
 /// Doors that are named in one line; of more, their number.
@@ -90,7 +93,8 @@ pub(super) async fn all_clear(
     Ok(with_missed(status, &missed, "all-clear", session))
 }
 
-/// The doors that are meant. Over nobody nothing is locked down, and nothing cleared: not what a script asked for.
+/// The doors that are meant. Over nobody nothing is locked down, and nothing cleared: not what a
+/// script asked for.
 async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
     let (target, twins) = many::found(args, session).await?;
     match twins.is_empty() {
@@ -99,8 +103,8 @@ async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, V
     }
 }
 
-/// Whether a door has followed the lockdown that is assigned to it, and has left it since by another command: the same mode, read again, acts no
-/// second time, so only a call takes it back.
+/// Whether a door has followed the lockdown that is assigned to it, and has left it since by
+/// another command: the same mode, read again, acts no second time, so only a call takes it back.
 fn was_let_out(twin: &Twin) -> bool {
     let reported = &twin.properties.reported.values;
     is_lockdown(twin.properties.desired.values.get("mode"))
@@ -195,7 +199,8 @@ async fn change_each(
     missed
 }
 
-/// Changes one twin as it is, however often somebody else changes it meanwhile; gives whether there was anything to change.
+/// Changes one twin as it is, however often somebody else changes it meanwhile; gives whether there
+/// was anything to change.
 async fn change_one(
     hub: HubClient,
     door: DeviceId,

@@ -1,7 +1,7 @@
 //! Calling doors now: one directly, many by a job, which goes on when this machine does not.
 //!
-//! A hub that runs no job beside another (Azure's runs one at a time) does not keep a door waiting for it: then every door is called directly, some
-//! at a time.
+//! A hub that runs no job beside another (Azure's runs one at a time) does not keep a door waiting
+//! for it: then every door is called directly, some at a time.
 
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ impl Meant {
         self.found.count
     }
 
-    /// Their names, those that are connected first: calls have an end, and doors that are away take their time.
+    /// Their names, those that are connected first: calls have an end, and doors that are away take
+    /// their time.
     async fn names(&self, session: &Session) -> Result<Vec<DeviceId>, ClientError> {
         let mut twins = self.target.twins(session).await?;
         twins.sort_by_key(|twin| twin.connection_state == ConnectionState::Disconnected);

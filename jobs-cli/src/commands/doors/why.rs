@@ -71,8 +71,8 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
     Ok(status)
 }
 
-/// Names the policies whose commands fill the slots; none if the hub has no audit record or this policy
-/// must not read it.
+/// Names the policies whose commands fill the slots; none if the hub has no audit record or this
+/// policy must not read it.
 async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
     if rows.iter().all(|row| row.command_id.is_none()) {
         return;

@@ -1,6 +1,7 @@
 //! `--exec`: a command of the operator's for each event, one at a time and in order.
 //!
-//! The event never becomes part of the command: its document goes to standard input, its names to the environment.
+//! The event never becomes part of the command: its document goes to standard input, its names to
+//! the environment.
 
 use std::io;
 use std::process::Stdio;
@@ -33,7 +34,8 @@ const NONE: i64 = -1;
 /// How far the runner is.
 #[derive(Debug)]
 struct Progress {
-    /// The last event whose command ended, well or not, or the one before the first that was handed over.
+    /// The last event whose command ended, well or not, or the one before the first that was
+    /// handed over.
     done: AtomicI64,
     failed: AtomicUsize,
 }
@@ -80,8 +82,8 @@ impl Commands {
         drop((&mut self.runner).await);
     }
 
-    /// Ends the command that runs and forgets those that wait; gives the last event whose command had ended, or the one before the first; `None`
-    /// when there was none.
+    /// Ends the command that runs and forgets those that wait; gives the last event whose command
+    /// had ended, or the one before the first; `None` when there was none.
     pub(super) fn stop(self) -> Option<i64> {
         self.runner.abort();
         Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id != NONE)

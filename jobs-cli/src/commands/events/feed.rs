@@ -1,5 +1,6 @@
-//! Events as they come, over as many connections as it takes: a hub that is started again, a token that has expired and a policy that was
-//! changed end a stream, and the next one goes on behind the last event.
+//! Events as they come, over as many connections as it takes: a hub that is started again, a token
+//! that has expired and a policy that was changed end a stream, and the next one goes on behind the
+//! last event.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// A stream that lived so long was a good one: the next wait is short again.
 const GOOD: Duration = Duration::from_secs(30);
 
-/// So often in a row whoever does not follow asks again for the rest of what is kept: for ten seconds or so.
+/// So often in a row whoever does not follow asks again for the rest of what is kept: for ten
+/// seconds or so.
 const BREAKS: u32 = 6;
 
 /// Events as they come.
@@ -55,7 +57,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// The last event that was dealt with: given out, and the next one was asked for. Before the first the one that was begun behind.
+    /// The last event that was dealt with: given out, and the next one was asked for. Before the
+    /// first the one that was begun behind.
     pub(super) fn seen(&self) -> Option<i64> {
         self.seen
     }
@@ -69,7 +72,8 @@ impl<'a> Feed<'a> {
             let Some(stream) = &mut self.stream else {
                 match self.session.hub.door_hub_events(&self.request).await {
                     Ok(stream) => self.open(stream),
-                    // Who cannot reach the hub at first is told so; later it may have been started again.
+                    // Who cannot reach the hub at first is told so; later it may have been started
+                    // again.
                     Err(error) if self.opened.is_some() && self.is_worth(&error) => {
                         self.pause(Some(&error)).await;
                     }
@@ -116,7 +120,8 @@ impl<'a> Feed<'a> {
             printer.say("the hub is back");
         }
         if first && self.request.after.is_none() && self.request.since.is_none() {
-            // Until there is an event to go on behind, it is the hub's time that nothing is missed from.
+            // Until there is an event to go on behind, it is the hub's time that nothing is missed
+            // from.
             self.request.since = stream.begun();
         }
         self.away = false;

@@ -131,7 +131,8 @@ impl Filter {
     }
 }
 
-/// The doors that the flags choose; of those that do not exist, a warning, for events of theirs may be kept.
+/// The doors that the flags choose; of those that do not exist, a warning, for events of theirs may
+/// be kept.
 async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BTreeSet<String>>> {
     let target = TargetArgs {
         doors: args.doors.clone(),

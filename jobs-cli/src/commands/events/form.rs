@@ -1,4 +1,5 @@
-//! An event in words. What devices and callers wrote comes out without characters that move a cursor.
+//! An event in words. What devices and callers wrote comes out without characters that move a
+//! cursor.
 
 use doorctl::HubEvent;
 use iothub_protocol::twin::Object;
@@ -144,7 +145,8 @@ fn twin(body: Option<&Value>) -> String {
     sections.join("; ")
 }
 
-/// What is nested in twins is nested ten deep at most; `$metadata` and `$version` are of no interest.
+/// What is nested in twins is nested ten deep at most; `$metadata` and `$version` are of no
+/// interest.
 fn flatten(path: &str, value: &Value, leaves: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

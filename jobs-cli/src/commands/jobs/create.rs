@@ -275,8 +275,8 @@ pub(in crate::commands) fn raw(payload: &impl Serialize) -> anyhow::Result<Box<R
     serde_json::value::to_raw_value(payload).context("cannot encode the payload")
 }
 
-/// An error when a door that was named does not exist: with the name that was probably meant. A door that a query does not
-/// show is asked for by its name: Azure's queries lag behind.
+/// An error when a door that was named does not exist: with the name that was probably meant. A
+/// door that a query does not show is asked for by its name: Azure's queries lag behind.
 pub(in crate::commands) async fn refuse_unknown(
     target: &Target,
     session: &Session,

@@ -37,7 +37,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// What Azure's limits allow (100 job operations and 20 queries a minute), shared with somebody else.
+    /// What Azure's limits allow (100 job operations and 20 queries a minute), shared with somebody
+    /// else.
     pub(crate) const REMOTE: Self = Self {
         tick: Duration::from_secs(1),
         far: Duration::from_secs(5),

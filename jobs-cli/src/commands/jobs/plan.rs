@@ -1,4 +1,5 @@
-//! `doorctl jobs plan` and `doorctl jobs apply`: a job said out loud before it is made, and made only as it was said.
+//! `doorctl jobs plan` and `doorctl jobs apply`: a job said out loud before it is made, and made
+//! only as it was said.
 
 mod conflict;
 mod digest;

@@ -104,7 +104,8 @@ async fn left(
         let twins: Vec<Twin> = session.hub.query(&query).await?;
         for twin in &twins {
             known.insert(twin.device_id.to_string());
-            // Of a door that did not answer, what it reported once proves nothing; nor does it of a twin that was changed.
+            // Of a door that did not answer, what it reported once proves nothing; nor does it of a
+            // twin that was changed.
             let accepted = wanted != Wanted::Changed
                 && rows.iter().any(|row| {
                     row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
@@ -165,7 +166,8 @@ fn again(
     Ok(JobAction::Method(call))
 }
 
-/// The call with timeouts that a hub accepts: doorctl 0.1 made jobs whose connect timeout was the longer one.
+/// The call with timeouts that a hub accepts: doorctl 0.1 made jobs whose connect timeout was the
+/// longer one.
 fn accepted(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
     let response = call.response_timeout().max(call.connect_timeout());
     Ok(call.clone().with_response_timeout(response)?)
@@ -184,7 +186,8 @@ fn ends(payload: &Value) -> Option<Timestamp> {
     payload.get("until")?.as_str()?.parse().ok()
 }
 
-/// When what a payload asks for ends at the door that was reached last, when it asks for a length of time.
+/// When what a payload asks for ends at the door that was reached last, when it asks for a length
+/// of time.
 fn latest_end(job: &JobResponse, payload: &Value) -> Option<Timestamp> {
     let length = payload.get("lockTime").or(payload.get("unlockTime"))?;
     let length = duration::parse(length.as_str()?).ok()?;

@@ -218,7 +218,8 @@ fn grouped(number: usize) -> String {
     text
 }
 
-/// Doors that are done, and all. The doors' own records come first, so that these numbers and the words beside them are of one moment.
+/// Doors that are done, and all. The doors' own records come first, so that these numbers and the
+/// words beside them are of one moment.
 fn counts(job: &JobResponse, tally: Tally) -> (u64, u64) {
     match &job.device_job_statistics {
         Some(counts) if tally.doors == 0 => (0, counts.device_count),

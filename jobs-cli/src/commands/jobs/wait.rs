@@ -25,7 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// Names in one query: well below what a hub takes.
 pub(super) const NAMES_IN_QUERY: usize = 50;
 
-/// Follows a job to its end; with a deadline also the doors that accepted, until all are there or the time is up.
+/// Follows a job to its end; with a deadline also the doors that accepted, until all are there or
+/// the time is up.
 pub(super) async fn watch(
     id: &JobId,
     deadline: Option<Duration>,
@@ -37,8 +38,8 @@ pub(super) async fn watch(
     watch_all(ids, deadline, ACKNOWLEDGED_WITHIN, wanted, session).await
 }
 
-/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors at once. Without a deadline, doors whose twins
-/// were changed have `within` to acknowledge it.
+/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors
+/// at once. Without a deadline, doors whose twins were changed have `within` to acknowledge it.
 pub(in crate::commands) async fn watch_all(
     ids: &[JobId],
     deadline: Option<Duration>,

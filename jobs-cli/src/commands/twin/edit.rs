@@ -1,5 +1,5 @@
-//! `doorctl twin edit`: tags and desired properties in an editor. What was written there is never lost: when it cannot be sent, it stays in its
-//! file.
+//! `doorctl twin edit`: tags and desired properties in an editor. What was written there is never
+//! lost: when it cannot be sent, it stays in its file.
 
 mod draft;
 mod editor;
@@ -56,7 +56,8 @@ struct Written {
     patch: TwinPatch,
 }
 
-/// Lets the person edit the file and writes what was changed there, if anything. The errors do not say where the file is.
+/// Lets the person edit the file and writes what was changed there, if anything. The errors do not
+/// say where the file is.
 async fn edit_and_write(
     twin: &Twin,
     draft: &Draft,

@@ -1,4 +1,5 @@
-//! Azure IoT Hub as doorctl meets it: in front of a real hub, with Azure's resources, limits and errors and nothing else.
+//! Azure IoT Hub as doorctl meets it: in front of a real hub, with Azure's resources, limits and
+//! errors and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -223,8 +224,8 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) 
     }
 }
 
-/// Requests of a connection, one after the other. After a 429 it is closed, unannounced. Whoever goes away before the answer has
-/// nothing more to be told.
+/// Requests of a connection, one after the other. After a 429 it is closed, unannounced. Whoever
+/// goes away before the answer has nothing more to be told.
 async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Option<()> {
     let mut stream = acceptor.accept(socket).await.ok()?;
     loop {

@@ -101,7 +101,8 @@ fn the_plain_scripts_make_a_door_too_and_may_be_repeated() {
             "{part:?} is not said: {again:?}"
         );
     }
-    // Without --config the settings there stay; with others the door is restarted only when that moves nothing.
+    // Without --config the settings there stay; with others the door is restarted only when that
+    // moves nothing.
     site.script(&[]).expect(0);
     assert_eq!(site.pi.process("lobby"), process);
     let settings = site.pi.text("etc/door-agent/lobby.toml");

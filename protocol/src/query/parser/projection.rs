@@ -93,8 +93,8 @@ impl Parser<'_> {
         Ok(paths)
     }
 
-    /// What only the whole query shows of its items: whether each has a name of its own, and a value in each row. `places` are their first
-    /// tokens.
+    /// What only the whole query shows of its items: whether each has a name of its own, and a
+    /// value in each row. `places` are their first tokens.
     pub(super) fn check_items(&self, query: &Query, places: &[usize]) -> Result<(), QueryError> {
         let items = query.items();
         let names = column_names(items);

@@ -46,7 +46,8 @@ fn numbers_beyond_the_integers_are_refused_however_large() {
     }
 }
 
-/// `{"one":{"two":..{"ten":{"property":"value"}}}}` is the document's own example of what is still allowed.
+/// `{"one":{"two":..{"ten":{"property":"value"}}}}` is the document's own example of what is still
+/// allowed.
 #[test]
 fn ten_objects_may_be_within_each_other() {
     let nested = |depth: usize| (0..depth).fold(json!("value"), |inner, _| json!({"level": inner}));

@@ -7,7 +7,8 @@ use super::Fields;
 use crate::config::StrikeKind;
 use crate::contract::MethodReply;
 
-/// Which door on which machine this is: what an operator compares with what stands before the installer.
+/// Which door on which machine this is: what an operator compares with what stands before the
+/// installer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {

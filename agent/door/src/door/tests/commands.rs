@@ -293,7 +293,8 @@ fn a_fire_release_holds_until_it_is_reset_at_the_door_over_a_reboot_too() {
         rig.answer_lines,
         ["60000 #1 202 Unlocked Unsecured held by 1"]
     );
-    // After the boot the bolt is driven back to be sure; after the reset the lock stored in slot 8 speaks.
+    // After the boot the bolt is driven back to be sure; after the reset the lock stored in slot 8
+    // speaks.
     assert_eq!(
         rig.drives[4..],
         [

@@ -1,4 +1,5 @@
-//! Every wait has a deadline: the door names the moment at which it does something although nothing happens.
+//! Every wait has a deadline: the door names the moment at which it does something although nothing
+//! happens.
 
 use std::time::Duration;
 

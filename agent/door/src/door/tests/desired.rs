@@ -51,7 +51,8 @@ fn a_desired_mode_acts_when_it_is_another_than_the_one_last_applied() {
             vec![desire(Mode::Passage), normal(), desire(Mode::Secure)],
             Mode::Secure,
         ),
-        // What cannot be read changes nothing, and the same one after it is still the one last applied.
+        // What cannot be read changes nothing, and the same one after it is still the one last
+        // applied.
         (
             vec![
                 desire(Mode::Passage),

@@ -1,4 +1,5 @@
-//! A release for one passage ends early once somebody has gone through: exit button, reader and pulse.
+//! A release for one passage ends early once somebody has gone through: exit button, reader and
+//! pulse.
 
 use super::rig::{Do, Rig, magnet};
 use crate::Slot;
@@ -24,7 +25,8 @@ fn locks_at(relock: Relock, steps: &[(u64, Do)]) -> u64 {
 
 #[test]
 fn who_has_gone_through_needs_no_strike_time_after_the_contact() {
-    // (opened, closed, the contact ends): when it locks, by relock on open, on close and after the time; the contact begins at 5 s.
+    // (opened, closed, the contact ends): when it locks, by relock on open, on close and after the
+    // time; the contact begins at 5 s.
     for (opened, closed, ends, on_open, on_close) in [
         // Gone through while the contact was active: what follows it is the delay.
         (5500, 6500, 7000, 7500, 7500),

@@ -152,7 +152,8 @@ fn watch(config: DoorConfig, story: &[(u64, Do)], mut look: impl FnMut(&Rig, Do)
     rig
 }
 
-/// All of the array but the wall time at which a length of time is told to end: a clock that was set meanwhile tells it anew.
+/// All of the array but the wall time at which a length of time is told to end: a clock that was
+/// set meanwhile tells it anew.
 fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
     let array = rig.door.authority();
     let entries: Vec<_> = array

@@ -1,4 +1,5 @@
-//! What failed is retried for as long as it is wanted, and what waits for the rest of coil or motor says so.
+//! What failed is retried for as long as it is wanted, and what waits for the rest of coil or motor
+//! says so.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ fn limited(strike: StrikeConfig, max_on: u64, cool_down: u64) -> StrikeConfig {
     }
 }
 
-/// Without an exit button and a fire release, which no coil of limited duty may serve that releases.
+/// Without an exit button and a fire release, which no coil of limited duty may serve that
+/// releases.
 fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
     let fitted = Fitted {
         rex: false,
@@ -42,7 +44,8 @@ fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
 fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
     let mode = |payload| Do::Call("setMode", payload);
     let unlock = |payload| Do::Call("unlockDoor", payload);
-    // (default, what asks, which drive, when it starts): a bond time of 3 s, then 2 s at the door, or 5 s, 15 s, 30 s and a minute.
+    // (default, what asks, which drive, when it starts): a bond time of 3 s, then 2 s at the door,
+    // or 5 s, 15 s, 30 s and a minute.
     let at_the_door = [5000, 10_000, 15_000, 20_000];
     let others = [5000, 13_000, 31_000, 64_000, 127_000, 190_000];
     for (default, asks, drive, expected) in [
@@ -238,7 +241,8 @@ fn a_jam_stands_until_a_movement_is_proven() {
         assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
         assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
     }
-    // A lock over a bolt that would not come back is no success, an unlock over one that would not go out is.
+    // A lock over a bolt that would not come back is no success, an unlock over one that would not
+    // go out is.
     let rig = Rig::tell(motor(Locked), &stuck_out);
     assert_eq!(
         rig.answer_lines[1..],

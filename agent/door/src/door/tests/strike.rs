@@ -1,4 +1,5 @@
-//! Rules of the strike: when a bolt moves, when it is proven, when it counts as jammed, what its coil bears.
+//! Rules of the strike: when a bolt moves, when it is proven, when it counts as jammed, what its
+//! coil bears.
 
 use std::time::Duration;
 
@@ -233,7 +234,8 @@ fn a_motor_that_has_run_too_much_rests_before_a_throw_but_never_before_a_release
         .iter()
         .filter(|line| line.ends_with("Throw"))
         .count();
-    // Each request finds the bolt back or retracts it in the same step; most throws are left out for the motor's sake.
+    // Each request finds the bolt back or retracts it in the same step; most throws are left out
+    // for the motor's sake.
     assert!(throws < 5 && retracts.len() == throws, "{:?}", rig.drives);
     assert!(retracts.iter().all(|line| {
         let at: u64 = line.split(' ').next().unwrap().parse().unwrap();

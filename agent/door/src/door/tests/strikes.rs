@@ -172,7 +172,8 @@ fn a_pulse_releases_for_the_doors_own_times() {
 
 #[test]
 fn who_has_gone_through_needs_it_released_no_longer() {
-    // Pressed at 5 s for 200 ms, opened at 6 s, closed at 7 s; the strike time is 5 s, the delay half a second.
+    // Pressed at 5 s for 200 ms, opened at 6 s, closed at 7 s; the strike time is 5 s, the delay
+    // half a second.
     for (relock, locks_at) in [
         (Relock::AfterTime, 10_200),
         (Relock::OnOpen, 6500),

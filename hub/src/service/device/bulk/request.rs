@@ -1,4 +1,5 @@
-//! Reading the body of a bulk call. What is wrong within an item is found here too, and told in its turn.
+//! Reading the body of a bulk call. What is wrong within an item is found here too, and told in its
+//! turn.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -67,7 +68,8 @@ impl ImportMode {
     }
 }
 
-/// A call, read. Items that make no sense are in it, each with its error, and are refused in their turn.
+/// A call, read. Items that make no sense are in it, each with its error, and are refused in their
+/// turn.
 #[derive(Debug)]
 pub(crate) struct BulkRequest {
     pub(super) items: Vec<Item>,
@@ -107,7 +109,8 @@ pub(super) enum Operation {
     UpdateTwin,
 }
 
-/// The members that say what an item is. Those of the identity and of the twin are read by their own types.
+/// The members that say what an item is. Those of the identity and of the twin are read by their
+/// own types.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Head {
@@ -126,7 +129,8 @@ impl BulkRequest {
     ///
     /// # Errors
     ///
-    /// When it is no array of 1 to 100 items, or two of them are about one identity. What is wrong within an item is that item's error.
+    /// When it is no array of 1 to 100 items, or two of them are about one identity. What is wrong
+    /// within an item is that item's error.
     pub(crate) fn read(body: &[u8]) -> Result<Self, ServiceError> {
         let Texts(texts) = serde_json::from_slice(body).map_err(|error| {
             ServiceError::argument(format!(

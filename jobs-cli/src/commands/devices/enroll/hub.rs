@@ -110,7 +110,8 @@ impl Enrolment<'_> {
         Ok(format!("{}\n", connection.expose_secret()))
     }
 
-    /// Waits until the door is connected and has reported, anew when `seen` is the version of its report before.
+    /// Waits until the door is connected and has reported, anew when `seen` is the version of its
+    /// report before.
     pub(super) async fn wait(
         &self,
         ssh: &Ssh,

@@ -1,4 +1,5 @@
-//! The package of door-agent: where it is, and what its name says of it (`door-agent_0.1.0-1_arm64.deb`).
+//! The package of door-agent: where it is, and what its name says of it
+//! (`door-agent_0.1.0-1_arm64.deb`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ impl Package {
         }
     }
 
-    /// The one for this architecture: the file or the newest in the folder that was given, else the newest in the usual folders.
+    /// The one for this architecture: the file or the newest in the folder that was given, else the
+    /// newest in the usual folders.
     pub(super) fn find(given: Option<&Path>, architecture: &str) -> anyhow::Result<Option<Self>> {
         let folders: Vec<&Path> = match given {
             Some(path) if path.is_dir() => vec![path],

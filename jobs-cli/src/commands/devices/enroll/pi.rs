@@ -148,8 +148,9 @@ impl Enrolment<'_> {
         Ok(())
     }
 
-    /// Sends the files, has them checked, and puts them in place: in this order, so that files that are wrong replace none that are right. What was
-    /// sent holds the key, and does not stay when that fails.
+    /// Sends the files, has them checked, and puts them in place: in this order, so that files that
+    /// are wrong replace none that are right. What was sent holds the key, and does not stay
+    /// when that fails.
     pub(super) async fn configure(
         &self,
         ssh: &Ssh,

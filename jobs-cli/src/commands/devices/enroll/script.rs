@@ -1,4 +1,5 @@
-//! What is run on the Pi: short scripts for its `sh`, which take what varies as arguments and secrets as standard input.
+//! What is run on the Pi: short scripts for its `sh`, which take what varies as arguments and
+//! secrets as standard input.
 
 /// A script, and the step that it is.
 #[derive(Debug, Clone)]
@@ -57,8 +58,8 @@ rm -rf "$folder/$1.toml.d"
 door-agent check --config "$folder/$1.toml"
 "#;
 
-/// Puts the staged files in the place of those in force; says of each whether it is new, changed or the same. Marks a running door whose files
-/// changed with what systemd calls this run of it.
+/// Puts the staged files in the place of those in force; says of each whether it is new, changed or
+/// the same. Marks a running door whose files changed with what systemd calls this run of it.
 const PLACE: &str = r#"
 set -e
 from=/etc/door-agent/.enroll-$1 to=/etc/door-agent changed=
@@ -87,7 +88,8 @@ if [ -n "$changed" ] && systemctl is-active --quiet "door-agent@$1"; then
 fi
 "#;
 
-/// Starts the door unless it runs; says whether it runs with files or a program that have been replaced.
+/// Starts the door unless it runs; says whether it runs with files or a program that have been
+/// replaced.
 const START: &str = r#"
 set -e
 unit=door-agent@$1 mark=/run/doorctl-enroll-$1

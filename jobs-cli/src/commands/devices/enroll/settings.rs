@@ -1,4 +1,5 @@
-//! The settings of a door: what its installer wrote, with `[hub]` set right and everything else left as it is.
+//! The settings of a door: what its installer wrote, with `[hub]` set right and everything else
+//! left as it is.
 
 use std::path::Path;
 

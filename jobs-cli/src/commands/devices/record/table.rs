@@ -97,7 +97,8 @@ pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<R
     records
 }
 
-/// The line of a record. The reader's own count begins a record before the line feed that ends the one before.
+/// The line of a record. The reader's own count begins a record before the line feed that ends the
+/// one before.
 struct At<'a> {
     text: &'a [u8],
     byte: usize,

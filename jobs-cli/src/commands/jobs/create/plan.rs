@@ -1,4 +1,5 @@
-//! A job before it is made, and its making: one, or several when one condition cannot name all doors.
+//! A job before it is made, and its making: one, or several when one condition cannot name all
+//! doors.
 
 mod not_made;
 
@@ -83,7 +84,8 @@ impl Plan {
         self.at.given == Given::Now
     }
 
-    /// The end of what lasts so long, when it has an instant: what starts at once lasts from when each door acts.
+    /// The end of what lasts so long, when it has an instant: what starts at once lasts from when
+    /// each door acts.
     pub(in crate::commands::jobs) fn until(
         &self,
         length: Option<Duration>,
@@ -100,7 +102,8 @@ impl Plan {
             .round(jiff::Unit::Second)?)
     }
 
-    /// A repeated delivery is known by the job's id; one that comes after the job's end does not act.
+    /// A repeated delivery is known by the job's id; one that comes after the job's end does not
+    /// act.
     pub(in crate::commands) fn window(&self) -> anyhow::Result<Window> {
         let command_id: CommandId = self
             .id
@@ -243,7 +246,8 @@ impl Plan {
         session.refuse_unless_door_hub(&what, next).await
     }
 
-    /// How many doors the condition finds now; an error when a door that was named does not exist, or nobody is at a place.
+    /// How many doors the condition finds now; an error when a door that was named does not exist,
+    /// or nobody is at a place.
     pub(in crate::commands::jobs) async fn preview(
         &self,
         session: &Session,
@@ -304,7 +308,8 @@ fn made_up_id(what: &str, at: &At) -> anyhow::Result<JobId> {
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
         .collect();
-    // Of a method's name what a job's id may have, and no more than fits. Azure takes small letters only.
+    // Of a method's name what a job's id may have, and no more than fits. Azure takes small letters
+    // only.
     let what: String = what
         .to_ascii_lowercase()
         .chars()

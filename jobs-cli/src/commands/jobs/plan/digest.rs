@@ -1,5 +1,6 @@
-//! What a plan is known by: a hash of what was asked for and of the doors that are meant. The same words at the same doors have the same digest on
-//! any machine; the ids and end times that are made anew each time are left out.
+//! What a plan is known by: a hash of what was asked for and of the doors that are meant. The same
+//! words at the same doors have the same digest on any machine; the ids and end times that are made
+//! anew each time are left out.
 
 use std::fmt::Write as _;
 

@@ -133,7 +133,8 @@ fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch
     Ok(patched)
 }
 
-/// The least that makes `new` of `old`; null for what is gone, and null in `new` is as if it were gone.
+/// The least that makes `new` of `old`; null for what is gone, and null in `new` is as if it were
+/// gone.
 fn difference(old: &Object, new: &Object) -> Object {
     let mut patch = Object::new();
     for name in old.keys() {

@@ -69,7 +69,8 @@ impl EditedFile {
         fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// The error that ends the editing: unless the file is as it was made, it stays, and the error says where.
+    /// The error that ends the editing: unless the file is as it was made, it stays, and the error
+    /// says where.
     pub(super) fn kept(self, error: anyhow::Error) -> anyhow::Error {
         let is_as_made = self
             .read()
@@ -129,9 +130,11 @@ async fn run(editor: &str, file: &Path) -> io::Result<ExitStatus> {
     command.args(words).arg(file).status().await
 }
 
-/// The answer to a question: yes, no, or nothing but Enter. Ctrl-C, the end of input and what cannot be read say no.
+/// The answer to a question: yes, no, or nothing but Enter. Ctrl-C, the end of input and what
+/// cannot be read say no.
 pub(super) async fn answer() -> Option<bool> {
-    // On a thread of its own: what the editor needed keeps Ctrl-C from ending this program by itself.
+    // On a thread of its own: what the editor needed keeps Ctrl-C from ending this program by
+    // itself.
     let typed = tokio::task::spawn_blocking(|| {
         let mut typed = Vec::new();
         let read = io::stdin().lock().read_until(b'\n', &mut typed);

@@ -1,4 +1,5 @@
-//! Quotes of CSV that do not end where their cell ends: readers take such a cell, and all lines up to the next quote, for one.
+//! Quotes of CSV that do not end where their cell ends: readers take such a cell, and all lines up
+//! to the next quote, for one.
 
 /// Where the next byte stands.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +14,8 @@ enum Place {
     Closed { since: u64 },
 }
 
-/// The line of the first quote that is not closed, or closed amid a cell: then it was probably meant to be closed before.
+/// The line of the first quote that is not closed, or closed amid a cell: then it was probably
+/// meant to be closed before.
 pub(super) fn astray(text: &str, delimiter: u8) -> Option<u64> {
     let mut place = Place::Start;
     let mut line = 1;

@@ -1,4 +1,5 @@
-//! What is said when a job is not made, or when nobody knows: which are there all the same, and how to take them back.
+//! What is said when a job is not made, or when nobody knows: which are there all the same, and how
+//! to take them back.
 
 use doorctl::ClientError;
 use iothub_protocol::JobId;
