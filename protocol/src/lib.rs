@@ -19,6 +19,8 @@
 //! | [`time`] | instants as text |
 //! | [`twin`] | device twins: the document, the rules by which it changes |
 
+#![warn(missing_docs)]
+
 pub mod connection_string;
 pub mod downlink;
 pub mod error;

@@ -14,6 +14,8 @@
 //! | `sensing` | what the inputs say: door, bond, contradictions |
 //! | `door` | the whole: commands, persistence, answers, events |
 
+#![warn(missing_docs)]
+
 pub mod authority;
 pub mod config;
 pub mod contract;
