@@ -353,18 +353,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
         let doorctl = PathBuf::from(env!("CARGO_BIN_EXE_doorctl"));
         let folder = doorctl.parent().unwrap().to_owned();
         let mut build = Command::new(env!("CARGO"));
-        build.args([
-            "build",
-            "--quiet",
-            "-p",
-            "door-hub",
-            "-p",
-            "door-agent",
-            "--bins",
-            "--manifest-path",
-        ]);
+        // The whole workspace, with the features that the tests were built with: nothing is
+        // compiled twice.
+        build.args(["build", "--quiet", "--bins"]);
         build
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .env("CARGO_TARGET_DIR", folder.parent().unwrap());
         if folder
             .file_name()
