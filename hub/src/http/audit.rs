@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_that_change_or_command_have_stable_names_and_others_none() {
+    fn calls_that_change_or_command_have_stable_names_and_other_calls_have_none() {
         let named = |method: &str, uri: &str| {
             let request = Request::builder()
                 .method(method)
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_detail_tells_the_method_and_the_condition_but_no_payload() {
+    fn the_detail_has_the_method_and_the_condition_but_no_payload() {
         let method = detail(br#"{"methodName":"lockDoor","payload":{"methodName":"secret"}}"#);
         assert_eq!(method.as_deref(), Some("lockDoor"));
         let job = detail(
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_decoded_and_bounded_whatever_it_holds() {
+    fn any_reason_is_decoded_and_cut_at_the_limit() {
         let long = "%C3%A4".repeat(200);
         let kept = "\u{e4}".repeat(128);
         for (header, expected) in [

@@ -197,7 +197,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn a_registry_error_is_one_that_node_can_split_and_its_name_is_in_the_header() {
+    fn node_can_split_a_registry_error_and_the_header_has_its_name() {
         let error = HttpError::new(ErrorCode::DeviceNotFound, "there is no device `a;b:c`");
         let envelope = error.envelope();
         let tracking = envelope
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_error_holds_json_in_a_string_with_the_timeout_that_passed() {
+    fn a_method_error_is_json_in_a_string_with_the_timeout_that_expired() {
         let mut error = ServiceError::new(
             ErrorCode::DeviceNotOnline,
             "Timed out waiting for device to connect.",

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_read_and_mistakes_are_named() {
+    fn parses_the_parameters_and_names_the_invalid_one() {
         let wanted = read(
             "device=door-1&kind=twin,job&since=2026-11-23T10:00:00Z&after=7",
             None,

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_at_all_is_told_from_what_is_not_built() {
+    fn distinguishes_unknown_paths_from_features_that_are_not_built() {
         for path in [
             "/",
             "/devices",

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_has_a_default_and_a_bound() {
+    fn the_page_size_has_a_default_and_a_maximum() {
         let size = |text: &'static str| {
             let headers = HeaderMap::from_iter([(MAX_ITEM_COUNT, HeaderValue::from_static(text))]);
             PageRequest::from_headers(&headers)

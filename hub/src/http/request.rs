@@ -226,7 +226,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn etags_come_quoted_weak_and_bare_and_so_do_stars() {
+    fn etags_and_stars_may_be_bare_quoted_or_weak() {
         let read = |text: &'static str| {
             let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
             if_match(&headers).map_err(|_| ())

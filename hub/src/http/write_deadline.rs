@@ -147,7 +147,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_read_is_given_up() {
+    async fn a_write_to_a_peer_that_does_not_read_times_out() {
         let (ours, _theirs) = duplex(16);
         let mut stream = WriteDeadline::new(ours, LIMIT, Allowance::new(usize::MAX));
         stream.write_all(&[0; 16]).await.unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_slowly_is_waited_for() {
+    async fn a_slow_reader_does_not_time_out() {
         let (ours, mut theirs) = duplex(16);
         let mut stream = WriteDeadline::new(ours, LIMIT, Allowance::new(usize::MAX));
         let reading = tokio::spawn(async move {

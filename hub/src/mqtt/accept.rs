@@ -322,7 +322,7 @@ mod tests {
     /// The codes as official clients read them: they try again after 3 and give up after the
     /// others.
     #[test]
-    fn each_refusal_has_its_code_or_none() {
+    fn each_refusal_has_its_return_code_or_none() {
         let login = |error| Refused::Login {
             device: "lobby".to_owned(),
             error,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_name_cannot_forge_lines_of_the_log() {
+    fn a_client_id_cannot_forge_log_lines() {
         assert_eq!(printable("door-1"), "door-1");
         assert_eq!(
             printable("a\n2026 INFO \u{1b}[2Jb"),

@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_held_to_500_units_a_second() {
+    fn a_sustained_load_is_limited_to_500_units_a_second() {
         assert_eq!(time_taken(6_000, 20), Duration::from_secs(10));
         assert_eq!(time_taken(3_000, 2 * UNIT), Duration::from_secs(10));
     }
 
     #[test]
-    fn silence_earns_the_burst_back_and_no_more() {
+    fn idle_time_restores_the_burst_and_no_more() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let later = start + Duration::from_secs(3600);

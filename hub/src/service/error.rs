@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_store_asks_to_come_again_and_a_slow_read_for_less() {
+    fn a_busy_store_asks_for_a_retry_and_a_slow_read_for_a_smaller_request() {
         let busy = ServiceError::from(StoreError::Busy);
         assert_eq!(busy.code.http_status(), 429);
         assert!(busy.message.contains("try again in some seconds"));

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_sixteen_at_most_and_ten_with_service_connect() {
+    fn allows_at_most_16_policies_and_10_with_service_connect() {
         let mut policies = default_policies();
         for number in 0..8 {
             let added = add(
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_key_is_new_and_the_other_stays() {
+    fn rotation_replaces_one_key_and_keeps_the_other() {
         let mut policies = default_policies();
         let before = policies[1].clone();
         let after = rotate(&mut policies, &before.name, PolicyKey::Secondary).unwrap();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_and_the_last_that_can_register_devices_stay() {
+    fn the_owner_and_the_last_policy_with_registry_write_cannot_be_removed() {
         let mut policies = default_policies();
         assert!(matches!(
             remove(&mut policies, &name(OWNER)),

@@ -160,7 +160,7 @@ fn filter(text: &str) -> (TopicFilter, u8) {
 /// Each row: the filters of the device, and whether it is online for the methods `lock` and
 /// `unlock`.
 #[test]
-fn a_filter_for_one_method_takes_the_calls_of_that_method() {
+fn a_filter_for_one_method_receives_only_the_calls_of_that_method() {
     for (filters, lock, unlock) in [
         (&["$iothub/methods/POST/#"][..], true, true),
         (&["$iothub/#"], true, true),
@@ -211,7 +211,7 @@ fn a_filter_for_one_method_takes_the_calls_of_that_method() {
 const METHODS: [Subscription; 1] = [Subscription::MethodRequests];
 
 #[test]
-fn a_call_leaves_at_once_and_its_answer_ends_it_once() {
+fn a_call_is_sent_at_once_and_the_first_answer_ends_it() {
     let fixture = Fixture::new();
     let (link, entry) = fixture.connect(&METHODS);
     fixture.call(7, 0);
@@ -229,7 +229,7 @@ fn a_call_leaves_at_once_and_its_answer_ends_it_once() {
 }
 
 #[test]
-fn who_is_not_subscribed_to_methods_is_not_online_for_them() {
+fn a_device_without_a_subscription_to_methods_is_not_online_for_them() {
     let fixture = Fixture::new();
     fixture.call(1, 0);
     let (link, _entry) = fixture.connect(&[Subscription::DesiredPatches]);
@@ -286,7 +286,7 @@ fn a_wait_ends_when_its_device_is_online_for_methods() {
 }
 
 #[test]
-fn a_call_waits_for_its_device_as_long_as_it_was_told_to() {
+fn a_call_waits_for_its_device_until_its_connect_timeout() {
     let fixture = Fixture::new();
     fixture.call(1, 5);
     fixture.call(2, 20);
@@ -318,7 +318,7 @@ fn a_call_waits_for_its_device_as_long_as_it_was_told_to() {
 }
 
 #[test]
-fn a_device_that_does_not_answer_times_out_and_one_that_goes_is_reported() {
+fn a_call_ends_when_its_device_does_not_answer_or_disconnects() {
     let fixture = Fixture::new();
     let (_, entry) = fixture.connect(&METHODS);
     fixture.call(1, 0);
@@ -334,7 +334,7 @@ fn a_device_that_does_not_answer_times_out_and_one_that_goes_is_reported() {
 }
 
 #[test]
-fn a_call_that_waits_for_a_deleted_device_is_not_for_another_of_its_name() {
+fn a_call_that_waits_for_a_deleted_device_does_not_reach_a_new_one_of_its_name() {
     let fixture = Fixture::new();
     fixture.call(1, 300);
     let disconnect = |reason| fixture.registry.disconnect(&device(), reason);
@@ -365,7 +365,7 @@ fn the_newer_connection_of_a_device_wins() {
 }
 
 #[test]
-fn a_connection_that_comes_late_to_the_registry_does_not_replace_a_newer_one() {
+fn a_connection_inserted_late_does_not_replace_a_newer_one() {
     let fixture = Fixture::new();
     let (new_link, new) = fixture.connect_as(2, &METHODS);
     let (old_link, old) = fixture.connect_as(1, &METHODS);
@@ -378,7 +378,7 @@ fn a_connection_that_comes_late_to_the_registry_does_not_replace_a_newer_one() {
 }
 
 #[test]
-fn a_call_whose_caller_has_gone_neither_waits_nor_leaves() {
+fn a_call_whose_caller_is_gone_is_withdrawn() {
     let fixture = Fixture::new();
     let caller = Arc::new(HungUp(Outcomes::default()));
     let call = || {
@@ -407,7 +407,7 @@ fn a_call_whose_caller_has_gone_neither_waits_nor_leaves() {
 }
 
 #[test]
-fn a_connection_that_was_taken_over_does_not_take_the_calls_that_wait() {
+fn a_replaced_connection_does_not_receive_the_waiting_calls() {
     let fixture = Fixture::new();
     let (_old_link, old) = fixture.connect(&[]);
     let (new_link, new) = fixture.connect(&[]);
@@ -419,7 +419,7 @@ fn a_connection_that_was_taken_over_does_not_take_the_calls_that_wait() {
 }
 
 #[test]
-fn calls_in_flight_are_bounded() {
+fn the_calls_in_flight_are_limited() {
     let fixture = Fixture::new();
     let (link, _entry) = fixture.connect(&METHODS);
     for token in 0..=u32::try_from(MAX_IN_FLIGHT).unwrap() {
@@ -433,7 +433,7 @@ fn calls_in_flight_are_bounded() {
 }
 
 #[test]
-fn calls_that_wait_for_a_device_are_bounded() {
+fn the_calls_that_wait_for_a_device_are_limited() {
     let fixture = Fixture::new();
     for token in 0..=u32::try_from(MAX_WAITING_PER_DEVICE).unwrap() {
         fixture.call(token, 60);
@@ -445,7 +445,7 @@ fn calls_that_wait_for_a_device_are_bounded() {
 }
 
 #[test]
-fn silence_and_an_expired_token_end_a_connection() {
+fn an_idle_timeout_and_an_expired_token_end_a_connection() {
     let fixture = Fixture::new();
     let (link, entry) = fixture.connect(&[]);
     entry.heard(fixture.start + Duration::from_millis(60_900));
@@ -467,7 +467,7 @@ fn silence_and_an_expired_token_end_a_connection() {
 }
 
 #[test]
-fn desired_changes_reach_subscribers_alone() {
+fn desired_changes_reach_only_subscribers() {
     let fixture = Fixture::new();
     let body = Bytes::from_static(br#"{"floor":3,"$version":2}"#);
     let (deaf, _entry) = fixture.connect(&METHODS);
@@ -482,7 +482,7 @@ fn desired_changes_reach_subscribers_alone() {
 }
 
 #[test]
-fn shutdown_ends_connections_and_calls_that_wait() {
+fn shutdown_ends_connections_and_waiting_calls() {
     let fixture = Fixture::new();
     fixture.call(1, 60);
     let (link, _entry) = fixture.connect(&[]);

@@ -29,7 +29,7 @@ fn text(value: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_standard_forbids_is_refused() {
+fn rejects_what_the_standard_forbids() {
     let connect = |flags: u8, rest: &[u8]| {
         framed(
             0x10,
@@ -172,7 +172,7 @@ fn what_the_standard_forbids_is_refused() {
 }
 
 #[test]
-fn a_giant_length_is_refused_before_anything_of_it_comes() {
+fn a_giant_length_is_rejected_before_the_body_arrives() {
     let announced = [0x30, 0xff, 0xff, 0xff, 0x7f];
     assert_eq!(
         decode(&announced, LIMIT),
@@ -184,7 +184,7 @@ fn a_giant_length_is_refused_before_anything_of_it_comes() {
 }
 
 #[test]
-fn a_connect_of_another_level_is_told_from_a_malformed_one() {
+fn distinguishes_a_connect_of_another_level_from_a_malformed_one() {
     let mqtt_5 = [
         &text("MQTT")[..],
         &[5, 2, 0, 60, 5, 0x11, 0, 0, 0, 10],
@@ -322,14 +322,14 @@ fn same(ours: &Packet<'_>, theirs: &v4::Packet) -> bool {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_and_what_is_taken_is_never_more_than_came(bytes in vec(any::<u8>(), 0..200)) {
+    fn no_bytes_panic_and_no_packet_is_longer_than_the_input(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(Some((_, length))) = decode(&bytes, LIMIT) {
             prop_assert!(length <= bytes.len());
         }
     }
 
     #[test]
-    fn a_damaged_packet_is_refused_or_another_whole_packet((bytes, _) in valid_packets(), place in any::<prop::sample::Index>(), bit in 0..8u8) {
+    fn a_damaged_packet_is_rejected_or_another_whole_packet((bytes, _) in valid_packets(), place in any::<prop::sample::Index>(), bit in 0..8u8) {
         let mut damaged = bytes;
         let place = place.index(damaged.len());
         damaged[place] ^= 1 << bit;
@@ -339,7 +339,7 @@ proptest! {
     }
 
     #[test]
-    fn valid_packets_mean_what_rumqttc_says((bytes, written) in valid_packets()) {
+    fn decodes_valid_packets_like_rumqttc((bytes, written) in valid_packets()) {
         let ours = whole(&bytes).unwrap();
         prop_assert!(same(&ours, &written), "{:?} was written as {:?}", ours, written);
         let read = v4::Packet::read(&mut BytesMut::from(&bytes[..]), LIMIT).unwrap();
@@ -347,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_taken_is_taken_by_rumqttc_too(bytes in vec(any::<u8>(), 0..40), first in prop::sample::select(vec![0x10, 0x30, 0x32, 0x40, 0x82, 0xa2, 0xc0, 0xe0])) {
+    fn rumqttc_accepts_every_accepted_packet(bytes in vec(any::<u8>(), 0..40), first in prop::sample::select(vec![0x10, 0x30, 0x32, 0x40, 0x82, 0xa2, 0xc0, 0xe0])) {
         let bytes = framed(first, &bytes);
         if let Ok(ours) = whole(&bytes) {
             let read = v4::Packet::read(&mut BytesMut::from(&bytes[..]), LIMIT);
@@ -375,7 +375,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_reads_back_at_a_client(topic in "[a-z$/?=0-9]{1,60}", body in vec(any::<u8>(), 0..70_000), id in option::of(1..=u16::MAX), granted in vec(0..2u8, 1..6)) {
+    fn a_client_reads_what_the_encoder_writes(topic in "[a-z$/?=0-9]{1,60}", body in vec(any::<u8>(), 0..70_000), id in option::of(1..=u16::MAX), granted in vec(0..2u8, 1..6)) {
         let mut bytes = Vec::new();
         write_connack(&mut bytes, true, ConnectReturn::Accepted);
         write_publish(&mut bytes, &topic, &body, id);

@@ -44,7 +44,7 @@ fn read(wire: &[u8], cut: usize) -> (Result<(), FrameError>, Vec<u8>, Vec<u8>, b
 }
 
 #[test]
-fn a_ping_is_answered_between_the_pieces_of_a_message() {
+fn a_ping_between_the_fragments_of_a_message_is_answered() {
     let wire = [
         frame(BINARY, [1, 2, 3, 4], b"ab"),
         frame(FINAL | 0x9, [9, 9, 9, 9], b"are you there"),
@@ -62,7 +62,7 @@ fn a_ping_is_answered_between_the_pieces_of_a_message() {
 }
 
 #[test]
-fn goodbye_is_answered_with_its_code_and_nothing_after_it_counts() {
+fn a_close_frame_is_answered_with_its_code_and_ends_the_input() {
     let wire = [
         frame(FINAL | BINARY, [0; 4], b"x"),
         frame(FINAL | 0x8, [1, 0, 1, 0], b"\x03\xe8done"),
@@ -78,7 +78,7 @@ fn goodbye_is_answered_with_its_code_and_nothing_after_it_counts() {
 }
 
 #[test]
-fn what_breaks_the_protocol_is_told_from_what_is_not_mqtt() {
+fn distinguishes_protocol_errors_from_unsupported_data() {
     let good = frame(BINARY, [0; 4], b"a");
     let cases = [
         (vec![FINAL | BINARY, 1, b'a'], FrameError::Unmasked),
@@ -102,7 +102,7 @@ fn what_breaks_the_protocol_is_told_from_what_is_not_mqtt() {
 }
 
 #[test]
-fn a_giant_frame_is_read_as_it_comes_and_nothing_is_kept_for_it() {
+fn a_giant_frame_is_read_as_it_arrives_without_a_buffer() {
     let mut wire = vec![FINAL | BINARY, 0x80 | 127];
     wire.extend((u64::MAX >> 1).to_be_bytes());
     wire.extend([0; 4]);
@@ -113,7 +113,7 @@ fn a_giant_frame_is_read_as_it_comes_and_nothing_is_kept_for_it() {
 }
 
 #[test]
-fn what_is_written_is_a_frame_without_a_mask() {
+fn writes_frames_without_a_mask() {
     let mut wire = Vec::new();
     write_header(&mut wire, 5);
     write_header(&mut wire, 300);
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_and_no_more_is_read_than_came(wire: Vec<u8>, cut in 1_usize..40) {
+    fn no_bytes_panic_and_the_output_is_never_longer_than_the_input(wire: Vec<u8>, cut in 1_usize..40) {
         let (_, mqtt, answers, _) = read(&wire, cut);
         prop_assert!(mqtt.len() + answers.len() <= wire.len());
     }

@@ -20,7 +20,7 @@ fn publish(topic: &str, qos: u8) -> Packet<'_> {
 }
 
 #[test]
-fn each_legal_topic_is_what_it_says_and_keeps_its_packet_id() {
+fn each_legal_topic_has_its_effect_and_keeps_its_packet_id() {
     let mut session = session();
     assert_eq!(
         session.handle(&publish("$iothub/twin/GET/?$rid=a", 1)),
@@ -98,7 +98,7 @@ fn foreign_and_unknown_topics_end_the_connection() {
 }
 
 #[test]
-fn qos_2_is_not_served_for_publish_and_granted_as_1_for_subscribe() {
+fn qos_2_is_rejected_for_publish_and_granted_as_1_for_subscribe() {
     let mut session = session();
     assert_eq!(
         session.handle(&publish("$iothub/twin/GET/?$rid=a", 2)),
@@ -159,7 +159,7 @@ fn held(session: &Session) -> Vec<(&str, u8)> {
 }
 
 #[test]
-fn a_subscription_ends_by_the_text_that_it_began_with() {
+fn unsubscribing_needs_the_exact_text_of_the_filter() {
     let mut session = session();
     let unsubscribe = |session: &mut Session, filter| {
         let filters = vec![filter];
@@ -188,7 +188,7 @@ fn a_subscription_ends_by_the_text_that_it_began_with() {
 
 /// Each row: the filters, and whether an answer with status 200 and 204 is sent.
 #[test]
-fn answers_to_twin_requests_are_sent_as_far_as_filters_for_them_go() {
+fn a_twin_response_is_sent_unless_only_other_twin_responses_are_subscribed() {
     for (filters, get, patch) in [
         (&[][..], true, true),
         (&["$iothub/methods/POST/#"], true, true),
@@ -223,7 +223,7 @@ fn answers_to_twin_requests_are_sent_as_far_as_filters_for_them_go() {
 }
 
 #[test]
-fn subscriptions_of_several_packets_are_bounded_together() {
+fn the_limit_on_subscriptions_counts_all_packets() {
     let mut session = session();
     for number in 0..=MAX_SUBSCRIPTIONS {
         let filter = format!("$iothub/methods/POST/method{number}/#");
@@ -282,7 +282,7 @@ fn a_message_longer_than_256_kib_ends_the_connection() {
 }
 
 #[test]
-fn a_messages_properties_count_for_its_size() {
+fn the_properties_of_a_message_count_towards_its_size() {
     let body = vec![b'x'; MAX_MESSAGE - 7];
     for (topic, size) in [
         ("devices/lobby/messages/events/abc=defg", MAX_MESSAGE),
@@ -305,7 +305,7 @@ fn a_messages_properties_count_for_its_size() {
 }
 
 #[test]
-fn retain_is_not_kept_but_told() {
+fn a_retained_message_is_not_retained_but_gets_a_property() {
     let topic = "devices/lobby/messages/events/";
     let packet = Packet::Publish(Publish {
         topic,
@@ -322,7 +322,7 @@ fn retain_is_not_kept_but_told() {
 }
 
 #[test]
-fn a_will_is_telemetry_of_its_own_device_and_goodbye_drops_it() {
+fn a_will_must_be_telemetry_of_its_own_device_and_disconnect_drops_it() {
     let device = "lobby".parse().unwrap();
     let will = |topic| {
         LastWill::new(

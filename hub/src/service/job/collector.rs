@@ -156,7 +156,7 @@ mod tests {
     const LARGE: usize = 128 * 1024;
 
     #[test]
-    fn answers_are_held_up_to_a_bound_and_beyond_it_without_their_payloads() {
+    fn keeps_answers_up_to_a_limit_and_drops_the_payloads_beyond_it() {
         let collector = Collector::default();
         let fit = u32::try_from(MOST_BYTES / LARGE).unwrap();
         for token in 0..fit + 10 {

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_waits_for_its_start_and_says_queued_for_a_second() {
+    fn a_job_stays_queued_for_a_second_and_then_waits_for_its_start() {
         for (time, status, expected) in [
             (0.0, Queued, Step::Wait(at(1.0))),
             (0.9, Queued, Step::Wait(at(1.0))),
@@ -217,20 +217,20 @@ mod tests {
     }
 
     #[test]
-    fn a_start_sooner_than_a_second_does_not_wait_for_it() {
+    fn a_start_within_a_second_is_not_delayed() {
         assert_eq!(plan(at(0.0), &job(Queued, 0.5)), Step::Wait(at(0.5)));
         assert_eq!(plan(at(0.5), &job(Queued, 0.5)), Step::Start);
     }
 
     #[test]
-    fn a_start_in_the_past_means_at_once_and_counts_from_then() {
+    fn a_job_with_a_start_in_the_past_starts_at_once_and_gets_its_full_time() {
         let job = job(Queued, -86_400.0);
         assert_eq!(plan(at(0.0), &job), Step::Start);
         assert_eq!(job.ends(), at(20.0));
     }
 
     #[test]
-    fn a_job_of_no_time_starts_at_its_very_moment_and_not_later() {
+    fn a_job_with_no_execution_time_starts_only_at_its_exact_start() {
         let job = Job {
             max_execution: Duration::ZERO,
             ..job(Scheduled, 10.0)
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_job_sends_until_all_are_done_or_its_time_is_up() {
+    fn a_running_job_sends_until_all_are_done_or_its_time_is_over() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let ends = at(20);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_stops_sending_while_the_store_is_behind_and_loses_no_answer_at_its_end() {
+    fn a_job_stops_sending_while_the_store_is_behind_and_stores_all_answers_before_it_completes() {
         let now = Instant::now();
         let ends = now + Duration::from_secs(20);
         let step = |now, held| plan_run(now, ends, waiting(9, 10_000, held));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_ends_by_what_the_walls_clock_said_when_it_began_and_never_later_than_it_may() {
+    fn the_wall_clock_sets_the_deadline_once_and_never_beyond_the_maximum_execution_time() {
         let steady = Instant::now();
         let seconds = |left: Instant| left.duration_since(steady).as_secs();
         let job = job(Running, 10.0);

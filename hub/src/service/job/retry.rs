@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_their_longest_and_are_not_the_same_for_all() {
+    fn delays_double_up_to_the_maximum_with_jitter() {
         let now = Instant::now();
         let waits = |retry: &mut Retry| -> Vec<_> {
             (0..20).map(|_| retry.failed(false, now).after).collect()
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_given_up_when_it_is_refused_again_and_again_or_nothing_is_taken_for_an_hour() {
+    fn gives_up_after_5_refusals_or_1_hour() {
         let start = Instant::now();
         let mut retry = Retry::default();
         for attempt in 1..=REFUSALS {

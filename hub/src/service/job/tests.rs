@@ -272,7 +272,7 @@ async fn all_are_sent(online: &[Device]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_over_a_thousand_devices_stops_and_hears_those_it_reached() {
+async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_called() {
     let fleet = within(Fleet::start(DEVICES)).await;
     let online = connect_all(&fleet, DEVICES / 2);
     let id = within(fleet.lock(|_| {})).await;
@@ -305,7 +305,7 @@ async fn a_job_over_a_thousand_devices_stops_and_hears_those_it_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_a_full_disk_refuses_are_stored_when_there_is_room() {
+async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
     let fleet = within(Fleet::start(20)).await;
     let online = connect_all(&fleet, 20);
     let id = within(fleet.lock(|_| {})).await;
@@ -338,7 +338,7 @@ async fn answers_that_a_full_disk_refuses_are_stored_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_whose_answers_are_never_taken_fails_with_the_reason_and_says_what_was_sent() {
+async fn a_job_whose_answers_are_always_rejected_fails_with_the_reason_and_names_the_sent_calls() {
     let fleet = within(Fleet::start(10)).await;
     let online = connect_all(&fleet, 10);
     let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON device_job WHEN NEW.status = 'completed' \
@@ -383,7 +383,7 @@ async fn a_job_that_can_never_start_fails_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_cannot_be_read_back_fails_with_the_reason() {
+async fn a_job_with_an_unreadable_stored_method_fails_with_the_reason() {
     let fleet = within(Fleet::start(1)).await;
     let id: JobId = "old".parse().unwrap();
     let now = Timestamp::now();
@@ -407,7 +407,7 @@ async fn a_job_that_cannot_be_read_back_fails_with_the_reason() {
 
 /// Stored by version 0.1: a connect timeout beyond the response timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stored_job_runs_whatever_its_pair_of_timeouts() {
+async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
     let id: JobId = "old".parse().unwrap();
@@ -435,7 +435,7 @@ async fn a_stored_job_runs_whatever_its_pair_of_timeouts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_set_forward_ends_no_job() {
+async fn setting_the_clock_forward_ends_no_job() {
     let fleet = within(Fleet::start(2)).await;
     let online = connect_all(&fleet, 2);
     let id = within(fleet.lock(|_| {})).await;
@@ -451,7 +451,7 @@ async fn a_clock_that_is_set_forward_ends_no_job() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_set_back_makes_no_job_longer() {
+async fn setting_the_clock_back_extends_no_job() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
     let short = |job: &mut Value| job["maxExecutionTimeInSeconds"] = json!(5);
@@ -466,7 +466,7 @@ async fn a_clock_that_is_set_back_makes_no_job_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_follows_the_walls_clock_when_that_is_set() {
+async fn a_job_starts_by_the_wall_clock_even_after_it_was_set() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
     let hour = Timestamp::now() + SignedDuration::from_hours(1);
@@ -480,7 +480,7 @@ async fn a_start_follows_the_walls_clock_when_that_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hub_that_stops_does_not_wait_for_a_store_that_fails() {
+async fn a_stopping_hub_does_not_wait_for_a_failing_store() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
     within(fleet.lock(|_| {})).await;
@@ -491,7 +491,7 @@ async fn a_hub_that_stops_does_not_wait_for_a_store_that_fails() {
 }
 
 #[tokio::test]
-async fn a_thousand_jobs_may_wait_and_no_more() {
+async fn at_most_1000_jobs_may_wait() {
     let fleet = within(Fleet::start(0)).await;
     let later = Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let create = |number: usize| {
@@ -666,7 +666,7 @@ impl Door {
 /// connects to the next hub and answers what it receives, and how many calls it has received in
 /// both lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_has_not_left_when_the_hub_ends_leaves_once_from_the_next() {
+async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     use End::{Kill, Stop};
     use Event::{
         Answers, Connects, ConnectsAndGoes, Disconnects, DiskFills, DiskHasRoom, DiskRefuses,

@@ -14,7 +14,7 @@ fn wrong(body: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_call_is_an_array_of_one_to_a_hundred_different_identities() {
+fn a_call_is_an_array_of_1_to_100_different_identities() {
     for (body, said) in [
         ("{}", "expected an array of 1 to 100 registry operations"),
         ("", "expected an array"),
@@ -34,7 +34,7 @@ fn a_call_is_an_array_of_one_to_a_hundred_different_identities() {
 }
 
 #[test]
-fn an_item_that_makes_no_sense_says_which_member_and_what_was_expected() {
+fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
     for (item, said) in [
         ("7", "item 0: it is not a JSON object"),
         ("{}", "item 0: id is missing; expected a device id"),
@@ -87,7 +87,7 @@ fn an_item_that_makes_no_sense_says_which_member_and_what_was_expected() {
 }
 
 #[test]
-fn modes_come_in_any_case_and_the_record_counts_them() {
+fn modes_ignore_case_and_the_audit_detail_counts_them() {
     let request = BulkRequest::read(
         br#"[{"id":"a","importMode":"Delete"},{"id":"b","importMode":"create"},{"id":"c","importMode":"DELETE"},{"id":"d"}]"#,
     )
@@ -100,7 +100,7 @@ fn modes_come_in_any_case_and_the_record_counts_them() {
 
 proptest! {
     #[test]
-    fn no_body_makes_the_reader_panic_and_none_yields_more_than_a_call_may_have(
+    fn no_body_panics_and_no_body_yields_more_than_100_items(
         body in "(\\[|\\{|\\}|\\]|,|:|\"id\"|\"a\"|\"importMode\"|\"tags\"|\"delete\"|null|1e9| ){0,60}",
         count in 1..130_usize,
     ) {
