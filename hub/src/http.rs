@@ -1,8 +1,8 @@
-//! The REST API that operators and the official service clients call (api-version 2021-04-12; any
+//! The REST API for operators and the official service clients (api-version 2021-04-12; any version
 //! is accepted), one file per resource.
 //!
-//! It parses requests, asks [`crate::auth`] whether they may be made, calls a service, and says
-//! what came of it the way IoT Hub says it.
+//! It parses requests, authorises them through [`crate::auth`], calls a service, and answers in IoT
+//! Hub's format.
 
 mod audit;
 mod auth;
@@ -55,10 +55,10 @@ pub(crate) use request::{read_document, without_mark};
 pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};
 
-/// How long a request may take, methods aside: their callers set two timeouts of their own.
+/// The deadline of a request. Methods are exempt: their callers set two timeouts of their own.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The API, as a service of requests.
+/// The API as a tower service.
 pub(crate) fn service(
     services: &Services,
     names: &HostNames,
@@ -111,10 +111,10 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
             "/messages/serviceBound/feedback/{lock}/abandon",
             [(service, post(message::feedback_settle))],
         )
-        // It shows what every policy does: of the policies that a hub begins with only the owner's
-        // may read it, and one made for an auditor needs no right to change identities.
+        // The audit log shows the calls of every policy: of the default policies only the owner's
+        // may read it, and an auditor's policy needs no right to change identities.
         .at("/audit", [(read.and(service), get(audit::list))])
-        // As reading messages does on Azure.
+        // The right that reading messages needs on Azure.
         .at("/events", [(service, get(event::get))])
         .at(
             "/statistics/devices",
@@ -142,7 +142,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         .at("/jobs/v2/{id}", [(service, put(job::put).get(job::get))])
         .at("/jobs/v2/{id}/cancel", [(service, post(job::cancel))])
         .with_state(services.clone());
-    // Numbers, and nothing that could be done with them.
+    // The metrics are numbers and reveal no secrets: reading them needs only `RegistryRead`.
     let metrics = GuardedRoutes::new(services)
         .at("/metrics", [(read, get(metrics::get))])
         .with_state((services.clone(), certificates));
@@ -160,7 +160,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         ))
 }
 
-/// `/x/` means `/x`: clients write both.
+/// Treats `/x/` as `/x`: clients send both.
 fn without_trailing_slash(mut request: Request) -> Request {
     let path = request.uri().path();
     let trimmed = path.trim_end_matches('/');
@@ -183,13 +183,16 @@ fn without_trailing_slash(mut request: Request) -> Request {
 async fn deadline(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
     answered.unwrap_or_else(|_| {
-        let message = format!("the request was not done within {} s", DEADLINE.as_secs());
+        let message = format!(
+            "the request did not complete within {} s",
+            DEADLINE.as_secs()
+        );
         HttpError::new(ErrorCode::GenericTimeout, message).into_response()
     })
 }
 
-/// `POST /devices/query` is no route of its own: a device may be called so. No other device is
-/// posted to.
+/// `POST /devices/query` shares the route of `/devices/{id}`, because a device may have the id
+/// `query`. POST to any other device is rejected.
 async fn only_query(Path(id): Path<String>, request: Request, next: Next) -> Response {
     if id == "query" {
         next.run(request).await
@@ -206,13 +209,13 @@ async fn no_such_resource(request: Request) -> HttpError {
 fn nothing_at(path: &str) -> HttpError {
     HttpError::new(
         ErrorCode::GenericNotFound,
-        format!("there is nothing at {path}"),
+        format!("there is no resource at {path}"),
     )
 }
 
 async fn no_such_method(request: Request) -> HttpError {
     let message = format!(
-        "{} cannot be done to {}",
+        "method {} is not allowed at {}",
         request.method(),
         request.uri().path()
     );
@@ -227,14 +230,17 @@ fn json_response(document: &impl Serialize) -> Response {
             response
         }
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
-            HttpError::new(ErrorCode::ServerError, "the hub could not write its answer")
-                .into_response()
+            tracing::error!(%error, "cannot serialise a response");
+            HttpError::new(
+                ErrorCode::ServerError,
+                "the hub could not serialise its response",
+            )
+            .into_response()
         }
     }
 }
 
-/// Node's client parses only what says it is JSON.
+/// Node's client parses a body only if its content type is JSON.
 fn set_json_content_type(headers: &mut HeaderMap) {
     headers.insert(
         CONTENT_TYPE,
@@ -242,7 +248,7 @@ fn set_json_content_type(headers: &mut HeaderMap) {
     );
 }
 
-/// An etag as a header carries it: in quotes.
+/// The value of an `ETag` header: the etag in quotes.
 fn etag_header(etag: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("\"{etag}\"")).ok()
 }

@@ -1,10 +1,9 @@
 //! The gateway: MQTT 3.1.1 over TLS, one small task for each connected device.
 //!
-//! What it must be good at is tens of thousands of doors that say nothing, and a job that speaks to
-//! all of them at once. So an idle connection keeps no buffer, no timer and no channel: its task
-//! waits for the socket, and a request is written to the socket from the job's own thread
-//! ([`link`]). What a device sends is decoded ([`codec`]), judged by rules that know no IO
-//! ([`machine`]) and done by the services.
+//! It must handle tens of thousands of idle doors, and a job that calls all of them at once. So an
+//! idle connection has no buffer, no timer and no channel: its task waits for the socket, and the
+//! job's own thread writes a call to the socket ([`link`]). Packets are decoded ([`codec`]),
+//! checked by rules without IO ([`machine`]) and processed by the services.
 
 mod accept;
 pub(crate) mod codec;

@@ -1,5 +1,5 @@
-//! What the hub does, one file per resource: the rules over the store and the live connections.
-//! HTTP and MQTT both call it; it knows neither.
+//! The hub's rules over the store and the live connections, one file per resource. HTTP and MQTT
+//! both call this module; it knows neither.
 
 mod audit;
 mod device;
@@ -49,45 +49,36 @@ use stored::Stored;
 
 pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch, EventFilter, EventKind};
 
-/// How often it is looked whether a store that fails works again.
+/// How often a failing store is probed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long nothing was written when the database's log is emptied.
+/// Idle time after the last write before the database's write-ahead log is checkpointed.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// When nothing has been written for this long, it is tried: a disk that died meanwhile should not
-/// be found by the next lockdown.
+/// Idle time after the last write before a probe write: a disk that died in the meantime must not
+/// go unnoticed until the next lockdown.
 const PROBE_AFTER: Duration = Duration::from_secs(300);
 
-/// How often old records are dropped that no new ones push out.
+/// How often records past their maximum age are deleted; new records push out old ones without it.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// All services; clones share what is beneath.
+/// All services; clones share their state.
 #[derive(Clone)]
 pub(crate) struct Services {
-    /// The identity registry.
     pub device: DeviceService,
-    /// Device twins.
     pub twin: TwinService,
-    /// Direct methods.
     pub method: MethodService,
-    /// Queries over twins and job records.
     pub query: QueryService,
-    /// Device-to-cloud messages.
     pub telemetry: TelemetryService,
-    /// What happened.
     pub event: EventService,
-    /// What connections leave behind.
+    /// The state that outlives a connection: subscriptions and the device's connection state.
     pub session: SessionService,
-    /// Jobs.
     pub job: JobService,
-    /// Who changed or commanded what.
+    /// The audit log.
     pub audit: AuditService,
-    /// Shared access policies.
     pub policy: PolicyService,
-    /// What is counted.
     pub metrics: Metrics,
-    /// Whether the database is whole.
+    /// The result of the last integrity check of the database.
     pub integrity: Integrity,
     store: Store,
     stored: Stored,
@@ -95,7 +86,6 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Puts the services over `store` and `registry`.
     pub(crate) fn new(
         store: &Store,
         registry: &Registry,
@@ -124,12 +114,12 @@ impl Services {
         }
     }
 
-    /// Looks over the database after the start and once a day, until `stop`.
+    /// Checks the integrity of the database after the start and once a day, until `stop`.
     pub(crate) async fn inspect(self, stop: CancellationToken) {
         self.integrity.keep(self.store, stop).await;
     }
 
-    /// Drops what is too old, and looks whether a store that fails works again, until `stop`.
+    /// Deletes expired records and probes a failing or idle store, until `stop`.
     pub(crate) async fn keep(self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,15 +147,15 @@ impl Services {
                 for done in [self.event.expire().await, self.audit.expire().await] {
                     if let Err(error) = done {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "old records cannot be dropped");
+                        tracing::warn!(error, "cannot delete expired records");
                     }
                 }
             }
         }
     }
 
-    /// What is counted, and the state of the hub, in Prometheus' text format. What the store does
-    /// not say in time is as it said last.
+    /// The metrics in Prometheus' text format. Values that the store does not deliver in time are
+    /// those of the last successful read.
     pub(crate) async fn metrics_text(&self, certificate: CertificateTimes) -> Vec<u8> {
         let stored = self.stored.read(&self.store).await;
         self.metrics.render(&Snapshot {
@@ -179,48 +169,45 @@ impl Services {
         })
     }
 
-    /// Why what the hub promises would not be kept now; none when its database takes what is
-    /// written.
+    /// Why the hub is not ready: its database does not accept writes. `None` when it does.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         if self.store.is_failing() {
             Some("the database cannot be written; the hub's log says why")
         } else if self.store.hangs() {
-            Some("the database has not taken a write for more than 5 s; does its disk hang?")
+            Some("the database has not completed a write for more than 5 s; check its disk")
         } else {
             None
         }
     }
 
-    /// The policy of that name.
     #[must_use]
     pub(crate) fn policy(&self, name: &PolicyName) -> Option<Policy> {
         self.policy.get(name)
     }
 }
 
-/// A page of documents, and the token with which the next one is asked for.
+/// A page of documents, and the token that requests the next page.
 #[derive(Debug)]
 pub(crate) struct Listed<T> {
-    /// The documents.
     pub(crate) rows: Vec<T>,
-    /// The token; `None` on the last page.
+    /// `None` on the last page.
     pub(crate) continuation: Option<String>,
 }
 
-/// On what condition a change is made (RFC 7232, `If-Match`).
+/// The precondition of a change (RFC 7232, `If-Match`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IfMatch {
-    /// None was given.
+    /// No header was sent.
     Absent,
-    /// `*`: whatever the version, but it must exist.
+    /// `*`: any version, but the resource must exist.
     Any,
-    /// Only if this is the version.
+    /// Only this version.
     Etag(String),
 }
 
 impl IfMatch {
-    /// Reads `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them. `None` for what is
-    /// none of these.
+    /// Parses `"tag"`, `W/"tag"`, `tag`, `*` and `"*"`: clients send all of them. `None` for any
+    /// other form.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("W/").unwrap_or(text);
@@ -235,7 +222,7 @@ impl IfMatch {
         }
     }
 
-    /// Whether the change may be made to the version `etag`.
+    /// Whether the version `etag` satisfies the precondition.
     pub(crate) fn check(&self, etag: &str) -> Result<(), ServiceError> {
         match self {
             Self::Etag(wanted) if wanted != etag => Err(ServiceError::precondition_failed()),

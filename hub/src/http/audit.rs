@@ -1,5 +1,5 @@
-//! Who changed or commanded what: every such call of a known policy is on disk before it is done,
-//! and so is its result before its answer leaves. `/audit` shows them.
+//! The audit log: every call of a known policy that changes or commands something is on disk before
+//! it runs, and its result before the response is sent. `/audit` reads the log.
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -22,10 +22,10 @@ use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
 /// The header with the reason of a call. Azure ignores it.
 const REASON: &str = "x-audit-reason";
 
-/// The longest reason that is kept, in bytes of UTF-8.
+/// The longest stored reason, in bytes of UTF-8.
 const MAX_REASON: usize = 256;
 
-/// The longest command id that is recorded; a door takes no longer one.
+/// The longest command id that is recorded; doors accept no longer ones.
 const MAX_COMMAND_ID: usize = 128;
 
 /// A call that changes or commands something.
@@ -35,9 +35,9 @@ struct Operation {
     target: String,
 }
 
-/// Records the call, lets it be done if the caller may, and records the result. A call that cannot
-/// be recorded is refused; one whose result cannot be is answered all the same, for it has been
-/// done, and its row says that the result is not known.
+/// Records the call, runs it if the caller has the right, and records the result. A call that
+/// cannot be recorded is rejected. If the result cannot be recorded, the response is sent all the
+/// same, because the call took effect; its row then has no result.
 pub(super) async fn record(
     State(Gate { services, needed }): State<Gate>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -87,13 +87,13 @@ pub(super) async fn record(
         tracing::error!(
             row,
             error = &error as &dyn std::error::Error,
-            "the result of a call is not in the audit record"
+            "cannot store the result of a call in the audit log"
         );
     }
     response
 }
 
-/// What the request is, if it changes or commands anything.
+/// The operation of the request, if it changes or commands anything.
 fn operation(request: &Request) -> Option<Operation> {
     let path = request.uri().path();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -136,7 +136,7 @@ fn reason(headers: &HeaderMap) -> Option<String> {
     (!reason.trim().is_empty()).then_some(reason)
 }
 
-/// Reads the body, and gives the request back with it and with what `detail` says of it.
+/// Reads the body, and returns the request with it, and the detail for the audit log.
 async fn peek(
     request: Request,
     limit: usize,
@@ -153,8 +153,8 @@ async fn peek(
     }
 }
 
-/// The method's name, or the job's type, method and condition, and the command's id; nothing else
-/// of a payload, which may hold secrets.
+/// The method's name, or the job's type, method and condition, and the command id; nothing else of
+/// a payload, because it may hold secrets.
 fn detail(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
@@ -173,7 +173,7 @@ fn detail(body: &[u8]) -> Option<String> {
     (!said.is_empty()).then(|| said.join(" "))
 }
 
-/// How many operations of which modes, and on which devices.
+/// The number of operations by mode, and the devices.
 fn bulk_detail(body: &[u8]) -> Option<String> {
     let request = BulkRequest::read(without_mark(body)).ok()?;
     Some(request.to_string())

@@ -1,5 +1,5 @@
-//! Who makes a request. The judgement is [`crate::auth`]'s; this is how it reaches the handlers,
-//! and what a refusal looks like.
+//! Authentication of requests: [`crate::auth`] checks the token; this module passes the caller to
+//! the handlers, and rejects the others.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -16,7 +16,7 @@ use crate::auth::{HostNames, sas};
 use crate::identity::Rights;
 use crate::service::Services;
 
-/// What tokens are judged by.
+/// What the check of a token needs.
 #[derive(Clone)]
 pub(super) struct Authority {
     services: Services,
@@ -32,11 +32,11 @@ impl Authority {
     }
 }
 
-/// Marks the answer to a request whose maker is known.
+/// Marks the response to an authenticated request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LetIn;
 
-/// Who makes the request, once it is known.
+/// The authenticated caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     policy: PolicyName,
@@ -45,7 +45,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The policy whose token it is.
+    /// The policy whose token the request carries.
     pub(super) const fn policy(&self) -> &PolicyName {
         &self.policy
     }
@@ -55,7 +55,7 @@ impl Caller {
         self.expires_unix_s
     }
 
-    /// Refuses what the caller's policy does not allow.
+    /// Rejects an operation that the caller's policy does not allow.
     pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
         if self.rights.contain(needed) {
             Ok(())
@@ -73,13 +73,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
-        // Every route is behind `authenticate`; one that is not lets nobody in.
-        let unknown = || HttpError::new(ErrorCode::GenericUnauthorized, "nobody is signed in");
+        // Every route is behind `authenticate`; one that is not rejects every request.
+        let unknown = || {
+            HttpError::new(
+                ErrorCode::GenericUnauthorized,
+                "the request is not authenticated",
+            )
+        };
         parts.extensions.get().cloned().ok_or_else(unknown)
     }
 }
 
-/// Lets a request pass with its [`Caller`], or refuses it.
+/// Adds the [`Caller`] to a request, or rejects it.
 pub(super) async fn authenticate(
     State(authority): State<Authority>,
     mut request: Request,
@@ -107,7 +112,7 @@ pub(super) async fn authenticate(
         Err(error) => {
             let metrics = &authority.services.metrics;
             metrics.token_refused(error.name());
-            tracing::debug!(%error, path = request.uri().path(), "a request is refused");
+            tracing::debug!(%error, path = request.uri().path(), "a request was rejected");
             HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()
         }
     }

@@ -17,7 +17,7 @@ pub(super) async fn put(
     if_match: IfMatch,
     Document(wanted): Document<DeviceUpdate>,
 ) -> Result<Response, HttpError> {
-    // Without a condition it is a new device; changing one takes a condition, be it `*`.
+    // Without `If-Match` it creates a device; an update needs one, be it `*`.
     let stored = match if_match {
         IfMatch::Absent => services.device.create(&device, &wanted).await?,
         if_match => services.device.update(&device, if_match, wanted).await?,
@@ -49,8 +49,8 @@ pub(super) async fn list(
     Ok(json_response(&services.device.list(top).await?))
 }
 
-/// The longest body of a bulk call: a hundred identities with keys, and 8 KiB of tags and
-/// properties for each.
+/// The longest body of a bulk call: 100 identities with keys, and 8 KiB of tags and properties for
+/// each.
 pub(super) const MAX_BULK_BODY: usize = 1024 * 1024;
 
 pub(super) async fn bulk(

@@ -1,5 +1,5 @@
-//! Errors as the official clients read them (IoT Hub's two dialects; Node splits the first, .NET
-//! compares it with the header).
+//! Errors in the formats that the official clients parse: IoT Hub's two formats, and the bulk
+//! result (Node's client splits the text of the first; .NET's compares it with the header).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::service::{BulkResult, ServiceError};
 
-/// A request that ends without its answer.
+/// A failed request.
 #[derive(Debug)]
 pub(crate) struct HttpError {
     status: StatusCode,
@@ -23,14 +23,14 @@ pub(crate) struct HttpError {
     dialect: Dialect,
 }
 
-/// How the body is laid out.
+/// The format of the body.
 #[derive(Debug)]
 enum Dialect {
     /// `ErrorCode:Name;text`: everything but methods.
     Registry,
-    /// A JSON string that holds JSON: methods. With the timeout that passed, if one did.
+    /// A JSON string that holds JSON: methods. With the timeout that expired, if one did.
     Method(Option<Duration>),
-    /// As the registry's, with the result of a bulk call beside it: clients read the one or the
+    /// The registry's format plus the result of a bulk call: some clients read the one, some the
     /// other.
     Bulk(BulkResult),
 }
@@ -59,7 +59,7 @@ impl HttpError {
         }
     }
 
-    /// An error of HTTP itself, for which IoT Hub has no code of its own.
+    /// An error of HTTP itself, for which IoT Hub has no code.
     pub(crate) fn plain(
         status: StatusCode,
         name: &'static str,
@@ -75,12 +75,12 @@ impl HttpError {
         }
     }
 
-    /// What happened, for a person.
+    /// For people: what happened.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// The same error, as method callers get it.
+    /// The same error, in the format for method callers.
     pub(crate) fn for_method(self) -> Self {
         let timeout = match self.dialect {
             Dialect::Method(timeout) => timeout,
@@ -101,7 +101,7 @@ impl HttpError {
         }
     }
 
-    /// A bulk call of which nothing was done.
+    /// A bulk call that was rejected as a whole.
     pub(crate) fn bulk_refused(error: ServiceError) -> Self {
         let result = BulkResult::refused(error.code.name(), error.message.clone());
         Self {
@@ -110,8 +110,7 @@ impl HttpError {
         }
     }
 
-    /// A bulk call of which a part was not done. .NET's client reads the result only beside this
-    /// code.
+    /// A bulk call that failed in part. .NET's client reads the result only with this code.
     pub(crate) fn bulk_failed(result: BulkResult) -> Self {
         let message = result.message();
         Self {

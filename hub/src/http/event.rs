@@ -1,4 +1,4 @@
-//! `GET /events`: what happened, as server-sent events (WHATWG HTML, section 9.2), resumable by id.
+//! `GET /events`: the event log as server-sent events (WHATWG HTML, section 9.2), resumable by id.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,22 +20,21 @@ use super::{HttpError, Parameters};
 use crate::auth::is_current;
 use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyService, Services};
 
-/// How often a reader who waits is looked at: so long a token that has become void still shows
-/// events.
+/// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
+/// events at most this long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a comment tells a reader, and what is between him and the hub, that the connection
-/// lives.
+/// Interval of the comments that keep an idle connection alive for the reader and any proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The header with which a reader who lost the connection comes back.
+/// The header with which a reader resumes after a lost connection.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// What says to a reader who does not follow that everything was sent: a stream that ends without
-/// it was cut short. It has no id: there is nothing to come back behind.
+/// Event at the end of a stream that does not follow; a stream without it was cut short. It has no
+/// id, because nobody resumes after it.
 const END: &str = "end";
 
-/// The hub's word that it stops, for answers that would not end by themselves.
+/// The hub's stop signal, for responses that would not end on their own.
 #[derive(Debug, Clone)]
 pub(super) struct Stopping(pub(super) CancellationToken);
 
@@ -64,7 +63,7 @@ pub(super) async fn get(
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
-/// What a reader asks for.
+/// What a reader requests.
 #[derive(Debug)]
 struct Wanted {
     filter: EventFilter,
@@ -95,7 +94,7 @@ impl Wanted {
             let parsed = text.parse().ok().filter(|id| *id >= 0);
             parsed.ok_or_else(|| invalid(name, text, "the id of an event"))
         };
-        // A reader that comes back says so in a header, whatever it was first asked to begin with.
+        // A reconnecting reader sends the header; it overrides the parameter of its first request.
         let last = match headers.get(LAST_EVENT_ID) {
             Some(value) => Some(id("Last-Event-ID", value.to_str().unwrap_or("unreadable"))?),
             None => None,
@@ -118,18 +117,18 @@ impl Wanted {
     }
 }
 
-/// Where a reader is.
+/// The state of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// There may be more in the store.
+    /// The store may have more events.
     Behind,
-    /// All was read; what is ready is still to be sent.
+    /// All events were read; those in `ready` are not sent yet.
     AtEnd,
-    /// He was told that there is no more.
+    /// The end event was sent.
     Told,
 }
 
-/// One reader and how far he is.
+/// One reader and its progress.
 struct Reader {
     stream: EventStream,
     follow: bool,
@@ -142,8 +141,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next event; `None` at the end. Nothing is read from the store before the reader has
-    /// taken what was read.
+    /// The next event; `None` at the end. Reads the store only when the reader has taken all events
+    /// of the last batch.
     async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if self.is_over() {
@@ -158,7 +157,7 @@ impl Reader {
                     Err(error) => {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "a reader of events is sent away"
+                            "closing an event stream: cannot read the events"
                         );
                         return None;
                     }
@@ -179,8 +178,8 @@ impl Reader {
         }
     }
 
-    /// The hub stops, the token has expired, or policies have changed: whoever may still read comes
-    /// back with the id he has.
+    /// The hub stops, the token has expired, or policies have changed: a reader that is still
+    /// authorised reconnects with its last id.
     fn is_over(&self) -> bool {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         self.stop.is_cancelled()
@@ -206,7 +205,7 @@ impl Reader {
                     self.ready.push_back(event.data(data));
                 }
                 Err(error) => {
-                    tracing::error!(%error, id = document.id, "an event cannot be written as JSON");
+                    tracing::error!(%error, id = document.id, "cannot serialise an event");
                 }
             }
         }

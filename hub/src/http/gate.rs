@@ -1,5 +1,5 @@
-//! Routes and the rights they take, in one place. Whether a caller may do what he asks for is known
-//! before anything of his request but its head is read.
+//! Routes and the rights they need, in one place. A caller's right is checked before anything but
+//! the head of the request is read.
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -9,16 +9,16 @@ use super::{audit, deadline};
 use crate::identity::Rights;
 use crate::service::Services;
 
-/// What a route is guarded by.
+/// The guard of a route.
 #[derive(Clone)]
 pub(super) struct Gate {
-    /// Where it is recorded that somebody came.
+    /// For the audit log.
     pub(super) services: Services,
-    /// What whoever comes must have.
+    /// The rights that the caller needs.
     pub(super) needed: Rights,
 }
 
-/// Routes, none of which is without its right.
+/// Routes, each with the rights that it needs.
 pub(super) struct GuardedRoutes<S> {
     routes: Router<S>,
     services: Services,
@@ -32,8 +32,8 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         }
     }
 
-    /// Adds a path, with the right that each of its methods takes. Each has to be done within the
-    /// deadline of requests.
+    /// Adds a path, with the rights for each of its methods. Each request must complete within the
+    /// request deadline.
     pub(super) fn at<const N: usize>(
         self,
         path: &str,
@@ -43,7 +43,7 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         self.at_any_length(path, timed)
     }
 
-    /// Adds a path whose methods have deadlines of their own.
+    /// Adds a path whose methods have their own deadlines.
     pub(super) fn at_any_length<const N: usize>(
         mut self,
         path: &str,
@@ -54,14 +54,14 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
                 services: self.services.clone(),
                 needed,
             };
-            // Two calls with one path make one route.
+            // axum merges two calls with the same path into one route.
             let guarded = method.route_layer(from_fn_with_state(gate, audit::record));
             self.routes = self.routes.route(path, guarded);
         }
         self
     }
 
-    /// The routes, with what their handlers share.
+    /// The routes, with the state of their handlers.
     pub(super) fn with_state(self, state: S) -> Router {
         self.routes.with_state(state)
     }

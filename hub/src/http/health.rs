@@ -1,5 +1,5 @@
-//! `/healthz`: whether the hub is there and does its work, and what it is called. The only resource
-//! that asks for no token.
+//! `/healthz`: whether the hub is ready, its name and its version. The only resource without
+//! authentication.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,23 +11,22 @@ use tokio_util::sync::CancellationToken;
 use super::json_response;
 use crate::service::Services;
 
-/// What it says.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
     hub_name: String,
     mqtt_port: u16,
     version: &'static str,
-    /// Why the hub is not ready; left out when it is.
+    /// Why the hub is not ready; omitted when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
-    /// What is damaged while the rest is served; left out when nothing is.
+    /// Damage that does not affect readiness; omitted when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     damage: Option<String>,
 }
 
 impl Health {
-    /// That of a hub with this name, whose doors connect to this port.
+    /// The health of a ready hub with this name, whose doors connect to this port.
     pub(crate) fn new(hub_name: String, mqtt_port: u16) -> Self {
         Self {
             hub_name,
@@ -39,7 +38,6 @@ impl Health {
     }
 }
 
-/// What it is judged by.
 #[derive(Clone)]
 struct Judge {
     health: Health,
@@ -61,7 +59,7 @@ pub(super) fn router(
         })
 }
 
-/// 200, or 503 with the problem: what a load balancer or a monitor goes by.
+/// 200, or 503 with the problem, for load balancers and monitors.
 async fn healthz(State(judge): State<Judge>) -> Response {
     let problem = if judge.stop.is_cancelled() {
         Some("the hub is shutting down")

@@ -20,7 +20,8 @@ pub(super) async fn put(
 
 /// `PUT /jobs/v2/query`: a job of this name could never be read.
 pub(super) async fn put_query() -> HttpError {
-    let message = "the job id is `query`; expected another, for /jobs/v2/query is the list of jobs";
+    let message =
+        "the job id `query` is reserved: /jobs/v2/query is the list of jobs; expected another id";
     HttpError::new(ErrorCode::ArgumentInvalid, message)
 }
 
@@ -31,8 +32,7 @@ pub(super) async fn get(
     Ok(json_response(&services.job.get(&job).await?))
 }
 
-/// The body, if there is one, means nothing. `stop=true`, which Azure does not know, stops a job
-/// that runs.
+/// The body, if any, is ignored. `stop=true` is an addition of this hub: it stops a running job.
 pub(super) async fn cancel(
     State(services): State<Services>,
     Id(job): Id<JobId>,
@@ -69,7 +69,7 @@ pub(super) async fn list(
     ))
 }
 
-/// Names are compared without case: .NET's client writes them with a capital, the others do not.
+/// Ignores case: .NET's client capitalises the names, the others do not.
 fn filter<T: std::str::FromStr<Err: std::fmt::Display>>(
     parameters: &Parameters,
     name: &str,

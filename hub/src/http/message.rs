@@ -1,5 +1,5 @@
-//! Cloud-to-device messages, of which there are none: nothing sends them, so nothing waits for a
-//! device and nothing is fed back. What services ask about them has a true answer all the same.
+//! Cloud-to-device messages: this hub has none, so no message waits for a device and there is no
+//! feedback. Requests about them still get correct answers.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{HttpError, Id, json_response};
 use crate::service::Services;
 
-/// `DELETE /devices/{id}/commands`: removes what waits for the device.
+/// `DELETE /devices/{id}/commands`: removes the messages that wait for the device.
 pub(super) async fn purge(
     State(services): State<Services>,
     Id(device): Id<DeviceId>,
@@ -24,12 +24,12 @@ pub(super) async fn purge(
     })))
 }
 
-/// `GET /messages/serviceBound/feedback`: 204 is how IoT Hub says that there is none now.
+/// `GET /messages/serviceBound/feedback`: IoT Hub answers 204 when there is none.
 pub(super) async fn feedback() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Completing or abandoning feedback: whoever tries holds a lock that was never given.
+/// Completing or abandoning feedback: no lock token is valid, because none is ever issued.
 pub(super) async fn feedback_settle(Id(lock): Id<String>) -> HttpError {
     let message =
         format!("there is no message with the lock token `{lock}`: this hub has no feedback");

@@ -1,4 +1,4 @@
-//! `/twins/{id}/methods`: direct methods. Their errors are in the dialect of their own.
+//! `/twins/{id}/methods`: direct methods. Their errors have a format of their own.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

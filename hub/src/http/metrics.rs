@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the hub counts, for Prometheus; and the counting of requests.
+//! `GET /metrics`, for Prometheus; and the counting of requests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use crate::metrics::{self, CertificateTimes, Metrics};
 use crate::service::Services;
 
-/// When the certificates begin and end.
+/// Returns the validity periods of the certificates.
 pub(crate) type Certificates = Arc<dyn Fn() -> CertificateTimes + Send + Sync>;
 
 /// `GET /metrics`.
@@ -22,7 +22,7 @@ pub(super) async fn get(
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-/// Counts the request, by the route that it found and not by what is in its path.
+/// Counts the request by its route, not by its path.
 pub(super) async fn measure(
     State(metrics): State<Metrics>,
     route: Option<MatchedPath>,
@@ -33,7 +33,7 @@ pub(super) async fn measure(
     let method = request.method().clone();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    // Methods of HTTP that nobody serves are all one.
+    // Unknown HTTP methods share one label value.
     let method = match method.as_str() {
         known @ ("GET" | "PUT" | "POST" | "PATCH" | "DELETE") => known,
         _ => "other",

@@ -1,5 +1,5 @@
-//! What Azure's API has and this hub does not. Each is refused as missing (404: no official client
-//! repeats such a call), with a text that says so, lest anybody look for a mistake of his own.
+//! The parts of Azure's API that this hub lacks. Each answers 404 (no official client retries it),
+//! with a text that names the missing feature, so that nobody looks for a mistake in the request.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,13 +12,13 @@ use iothub_protocol::id::DeviceId;
 use super::{HttpError, Id, json_response};
 use crate::service::Services;
 
-/// A list of what this hub never holds: clients that show several lists at once go on with the
-/// others.
+/// An empty list of something that this hub never has: clients that show several lists at once
+/// continue with the others.
 pub(super) async fn empty_list() -> Response {
     json_response(&[(); 0])
 }
 
-/// The modules of a device, which has none.
+/// The modules of a device: always none.
 pub(super) async fn no_modules(
     State(services): State<Services>,
     Id(device): Id<DeviceId>,
@@ -27,8 +27,7 @@ pub(super) async fn no_modules(
     Ok(empty_list().await)
 }
 
-/// The error for a path that this hub would serve if it had all that Azure has; `None` for any
-/// other path.
+/// The error for a path of Azure's API that this hub lacks; `None` for any other path.
 pub(super) fn not_built(path: &str) -> Option<HttpError> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (code, what, instead) = match parts.as_slice() {
@@ -80,7 +79,7 @@ pub(super) fn not_built(path: &str) -> Option<HttpError> {
         ["enrollments" | "enrollmentGroups" | "registrations", ..] | [_, "registrations", ..] => (
             ErrorCode::GenericNotFound,
             "the device provisioning service is",
-            "devices are made by PUT /devices/{id} or POST /devices",
+            "devices are created by PUT /devices/{id} or POST /devices",
         ),
         _ => return None,
     };
@@ -88,8 +87,8 @@ pub(super) fn not_built(path: &str) -> Option<HttpError> {
     Some(HttpError::new(code, message))
 }
 
-/// What devices ask for with tokens of their own, which open nothing else here: the answer is the
-/// same for everybody, and asks for none.
+/// Paths that devices call with their own tokens, which are valid nowhere else in this API: the
+/// answer is the same for all, and needs no authentication.
 pub(super) fn device_router() -> Router {
     let refuse = |uri: Uri| async move {
         not_built(uri.path()).unwrap_or_else(|| super::nothing_at(uri.path()))

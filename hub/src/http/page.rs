@@ -1,5 +1,5 @@
-//! Lists in pages: the size and the place come in headers (or, for jobs, in parameters), and the
-//! next place goes back in one.
+//! Paged lists: the page size and the continuation come in headers (or, for jobs, in parameters);
+//! the next continuation is returned in a header.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
@@ -12,23 +12,23 @@ const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count"
 const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
 
-/// Rows in a page when the client does not say.
+/// Rows of a page if the client gives no size.
 const DEFAULT_SIZE: u32 = 100;
 
-/// Rows in a page at most; a client that asks for more gets these and a continuation.
+/// The most rows of a page; a client that requests more gets these and a continuation.
 const MAX_SIZE: u32 = 1000;
 
-/// Which page is asked for.
+/// The requested page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageRequest {
-    /// Rows at most.
+    /// The most rows.
     pub(super) size: u32,
-    /// Where the page before ended.
+    /// Where the previous page ended.
     pub(super) continuation: Option<String>,
 }
 
 impl PageRequest {
-    /// From the headers that the official clients send.
+    /// Reads the headers that the official clients send.
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, HttpError> {
         let text = |name: &HeaderName| {
             headers
@@ -43,7 +43,7 @@ impl PageRequest {
         })
     }
 
-    /// Or from the parameters that the documents show, where they say something.
+    /// Overrides the headers with Azure's documented parameters, if given.
     pub(super) fn or_parameters(mut self, parameters: &Parameters) -> Result<Self, HttpError> {
         if let Some(text) = parameters.get("pageSize") {
             self.size = size(text, "pageSize")?;
@@ -54,7 +54,7 @@ impl PageRequest {
         Ok(self)
     }
 
-    /// Or from `top`, as our own lists have it.
+    /// Overrides the size with `top`, the parameter of this hub's own lists, if given.
     pub(super) fn or_top(mut self, parameters: &Parameters) -> Result<Self, HttpError> {
         if let Some(text) = parameters.get("top") {
             self.size = size(text, "top")?;
@@ -65,7 +65,7 @@ impl PageRequest {
 
 fn size(text: &str, name: &str) -> Result<u32, HttpError> {
     match text.trim().parse::<i64>() {
-        // Some clients write -1 for "as you like".
+        // Some clients send -1 for "default".
         Ok(-1) => Ok(DEFAULT_SIZE),
         Ok(size @ 1..) => Ok(u32::try_from(size).unwrap_or(MAX_SIZE).min(MAX_SIZE)),
         _ => Err(HttpError::new(
@@ -75,8 +75,8 @@ fn size(text: &str, name: &str) -> Result<u32, HttpError> {
     }
 }
 
-/// A page: a bare array, the kind of its rows, and where to go on, if there is more. An empty
-/// header would keep Node's client asking.
+/// A page: a bare array, the kind of its rows, and the continuation, if there is more. An empty
+/// continuation header would make Node's client request pages for ever.
 pub(super) fn page_response(
     rows: &impl Serialize,
     item_type: &'static str,

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use super::{Document, HttpError, PageRequest, page_response};
 use crate::service::Services;
 
-/// The body.
 #[derive(Deserialize)]
 #[serde(expecting = "a JSON object")]
 pub(super) struct QueryRequest {

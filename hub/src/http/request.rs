@@ -1,4 +1,4 @@
-//! Reading requests: bodies under a limit and a deadline, identifiers in paths, `If-Match`,
+//! Parses requests: bodies with a limit and a deadline, identifiers in paths, `If-Match`,
 //! parameters.
 
 use std::time::Duration;
@@ -22,19 +22,18 @@ pub(crate) const MAX_BODY: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
-/// A whole body.
+/// A complete body.
 pub(crate) struct Raw(pub(crate) Bytes);
 
 impl Raw {
-    /// Reads the body, if it is no longer than `limit` bytes.
+    /// Reads the body, if it has at most `limit` bytes.
     pub(crate) async fn read(request: Request, limit: usize) -> Result<Self, HttpError> {
         let headers = request.headers();
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
-            let message =
-                "the request has a body and says neither Content-Length nor Transfer-Encoding";
+            let message = "the request has a body but neither Content-Length nor Transfer-Encoding";
             return Err(HttpError::plain(
                 StatusCode::LENGTH_REQUIRED,
                 "LengthRequired",
@@ -54,7 +53,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, HttpError> {
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long(limit)),
         Ok(Err(error)) => Err(HttpError::new(
             ErrorCode::GenericBadRequest,
-            format!("the body broke off: {error}"),
+            format!("the body ended early: {error}"),
         )),
         Err(_) => {
             let message = format!(
@@ -77,12 +76,12 @@ fn too_long(limit: usize) -> HttpError {
     )
 }
 
-/// The decoder of .NET's clients writes a byte order mark at times.
+/// .NET's clients sometimes send a byte order mark.
 pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// A body that holds a JSON object of one type.
+/// A body with one JSON object of type `T`.
 pub(crate) struct Document<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
@@ -94,10 +93,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
     }
 }
 
-/// Reads a JSON object of one type.
+/// Parses one JSON object.
 pub(crate) fn read_document<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
     let body = without_mark(body);
-    // Serde would take an array of members for an object, too.
+    // Serde would also accept an array of members.
     if body.trim_ascii_start().first() != Some(&b'{') {
         let message = "the body is not a JSON object";
         return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
@@ -110,22 +109,19 @@ pub(crate) fn read_document<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpE
         } else {
             format!(" at `{path}`")
         };
-        let message = format!(
-            "the body is not what is expected here{at}: {}",
-            error.inner()
-        );
+        let message = format!("invalid body{at}: {}", error.inner());
         HttpError::new(ErrorCode::ArgumentInvalid, message)
     })?;
     let ended = reader.end().map(|()| document);
     ended.map_err(|error| {
         HttpError::new(
             ErrorCode::ArgumentInvalid,
-            format!("the body goes on after its end: {error}"),
+            format!("unexpected data after the JSON object: {error}"),
         )
     })
 }
 
-/// The identifiers of a path, each percent-decoded once and checked.
+/// An identifier in the path, percent-decoded once and validated.
 pub(crate) struct Id<T>(pub(crate) T);
 
 impl<S, T> FromRequestParts<S> for Id<T>
@@ -139,15 +135,12 @@ where
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|error| {
-                HttpError::new(
-                    ErrorCode::ArgumentInvalid,
-                    format!("the path is unreadable: {error}"),
-                )
+                HttpError::new(ErrorCode::ArgumentInvalid, format!("invalid path: {error}"))
             })?;
         text.parse().map(Self).map_err(|error| {
             HttpError::new(
                 ErrorCode::ArgumentInvalid,
-                format!("`{text}` in the path: {error}"),
+                format!("invalid id `{text}` in the path: {error}"),
             )
         })
     }
@@ -169,12 +162,12 @@ fn if_match(headers: &HeaderMap) -> Result<IfMatch, HttpError> {
     read.ok_or_else(|| {
         HttpError::new(
             ErrorCode::ArgumentInvalid,
-            "the If-Match header is not an etag or `*`",
+            "invalid If-Match header; expected an etag or `*`",
         )
     })
 }
 
-/// The parameters after `?`; names in any case.
+/// The query parameters; names ignore case.
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -199,13 +192,13 @@ impl Parameters {
         self.get(name).map(number).transpose()
     }
 
-    /// Those of a request for `uri`.
+    /// The parameters of `uri`.
     pub(crate) fn of(uri: &Uri) -> Result<Self, HttpError> {
         let axum::extract::Query(pairs) =
             axum::extract::Query::try_from_uri(uri).map_err(|error| {
                 HttpError::new(
                     ErrorCode::ArgumentInvalid,
-                    format!("unreadable parameters: {error}"),
+                    format!("invalid query parameters: {error}"),
                 )
             })?;
         Ok(Self(pairs))

@@ -1,8 +1,8 @@
-//! The sockets of the REST API: TLS, a bound on connections, deadlines for handshake and headers,
-//! and a drain that finishes requests.
+//! The sockets of the REST API: TLS, a limit on connections, deadlines for handshakes and headers,
+//! and a graceful shutdown that completes running requests.
 //!
-//! A client is a stranger until a request of its has been let in: it has little time, may send
-//! little, and gives way to others.
+//! Until one of its requests is authenticated, a client gets little time and may send few bytes,
+//! and its connection may be closed to make room for others.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,8 +27,8 @@ use super::websocket::Peer;
 use super::write_deadline::{Allowance, WriteDeadline};
 use crate::listen::{Limits, Place, Strangers, accept};
 
-/// Connections at once; others wait. Operators and their scripts are few, and doors on WebSockets
-/// stay among these only until they have them.
+/// Connections at once; others wait. Operators and their scripts are few, and a WebSocket of a door
+/// counts here only until the upgrade.
 const CONNECTIONS: Limits = Limits {
     patience: Duration::from_secs(1),
     served: 1024,
@@ -37,24 +37,24 @@ const CONNECTIONS: Limits = Limits {
     all_of_one: 1024,
 };
 
-/// How long a stranger has for its handshake and the head of its first request, and may idle after
-/// one that was not let in.
+/// How long an unauthenticated client may take for its handshake and the head of its first request,
+/// and may idle after a request that was rejected.
 const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How much a stranger may send before the head of its next request is whole: tokens have a few
-/// hundred bytes.
+/// How many bytes an unauthenticated client may send until the head of its next request is
+/// complete: tokens have a few hundred bytes.
 const STRANGER_BYTES: usize = 8 * 1024;
 
-/// How long the head of a request may take, and a kept connection may idle, of those who are known.
+/// How long an authenticated client may take for the head of a request, and idle between requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
 
-/// How long a client may leave an answer unread before it is given up.
+/// How long a client may leave a response unread before the connection is closed.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The longest head: tokens and continuation tokens are the long parts.
+/// The longest head of a request: tokens and continuation tokens are the long parts.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Accepts connections for `router` until `stop`, then lets the requests that have begun finish.
+/// Accepts connections for `router` until `stop`, then completes the running requests.
 pub(crate) async fn serve<R>(
     listener: TcpListener,
     tls: TlsAcceptor,
@@ -80,9 +80,11 @@ pub(crate) async fn serve<R>(
             let place = Arc::new(place);
             tokio::select! {
                 () = connection(socket, peer, tls, router, stop, Arc::clone(&place)) => {}
-                () = place.gives_way() => tracing::debug!(%peer, "a stranger has given way"),
+                () = place.gives_way() => {
+                    tracing::debug!(%peer, "closed an unauthenticated connection to make room");
+                }
                 () = place.is_idle_for(STRANGER_DEADLINE) => {
-                    tracing::debug!(%peer, "no request of a stranger in time");
+                    tracing::debug!(%peer, "no authenticated request in time");
                 }
             }
         });
@@ -111,7 +113,7 @@ async fn connection<R>(
     };
     let stream = match handshake {
         Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%peer, %error, "no TLS"),
+        Err(error) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),
     };
     let allowance = Allowance::new(STRANGER_BYTES);
     let (begun, answered) = (

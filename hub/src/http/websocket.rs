@@ -1,6 +1,6 @@
-//! `/$iothub/websocket`: MQTT over a WebSocket (RFC 6455), for devices that may dial port 443
-//! alone. The request needs no token: the device proves itself in its CONNECT, as on the other
-//! port. Here the upgrade is agreed on; what follows on the socket is the gateway's.
+//! `/$iothub/websocket`: MQTT over a WebSocket (RFC 6455), for devices that can reach only port
+//! 443. The request needs no token: the device authenticates in its CONNECT, as on the MQTT port.
+//! This module handles the upgrade; the gateway serves the socket afterwards.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,28 +23,25 @@ use tokio_rustls::server::TlsStream;
 use super::HttpError;
 use super::write_deadline::WriteDeadline;
 
-/// The subprotocol that says what the frames carry (MQTT 3.1.1 section 6).
+/// The subprotocol of the frames (MQTT 3.1.1 section 6).
 const MQTT: &str = "mqtt";
 
-/// The version of the protocol that RFC 6455 is.
+/// The protocol version of RFC 6455.
 const VERSION: &str = "13";
 
-/// The socket of a device, from the moment at which it speaks frames.
+/// The socket of a device after the upgrade.
 pub(crate) struct DeviceSocket {
-    /// The socket itself.
     pub(crate) socket: TcpStream,
-    /// Its TLS.
     pub(crate) tls: ServerConnection,
-    /// Bytes that came behind the request.
+    /// Bytes that arrived after the request.
     pub(crate) early: Vec<u8>,
-    /// Who dialled.
     pub(crate) peer: SocketAddr,
 }
 
-/// Who serves devices.
+/// Serves the socket of a device.
 pub(crate) type ServeDevice = Arc<dyn Fn(DeviceSocket) + Send + Sync>;
 
-/// The address of whoever made a request.
+/// The address of the client of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
@@ -61,25 +58,27 @@ async fn upgrade(
 ) -> Result<Response, HttpError> {
     let accept = agree(request.headers())?;
     let upgrading = hyper::upgrade::on(&mut request);
-    // It ends with the connection, and hyper ends that when the answer cannot be sent.
+    // The task ends with the connection, and hyper ends that when the response cannot be sent.
     tokio::spawn(async move {
         match upgrading.await {
-            Ok(upgraded) => match upgraded
-                .downcast::<TokioIo<WriteDeadline<TlsStream<TcpStream>>>>()
-            {
-                Ok(parts) => {
-                    let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
-                    let early = parts.read_buf.to_vec();
-                    serve(DeviceSocket {
-                        socket,
-                        tls,
-                        early,
-                        peer,
-                    });
+            Ok(upgraded) => {
+                match upgraded.downcast::<TokioIo<WriteDeadline<TlsStream<TcpStream>>>>() {
+                    Ok(parts) => {
+                        let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
+                        let early = parts.read_buf.to_vec();
+                        serve(DeviceSocket {
+                            socket,
+                            tls,
+                            early,
+                            peer,
+                        });
+                    }
+                    Err(_) => {
+                        tracing::error!(%peer, "unexpected socket type after a WebSocket upgrade")
+                    }
                 }
-                Err(_) => tracing::error!(%peer, "a WebSocket on a socket that is not the hub's"),
-            },
-            Err(error) => tracing::debug!(%peer, %error, "a WebSocket ended before it began"),
+            }
+            Err(error) => tracing::debug!(%peer, %error, "a WebSocket upgrade failed"),
         }
     });
     let headers = [
@@ -91,8 +90,8 @@ async fn upgrade(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-/// Judges the request (RFC 6455 section 4.2.1); gives the answer to its key. Extensions it offers
-/// are passed over, which declines them.
+/// Validates the request (RFC 6455 section 4.2.1); returns the `Sec-WebSocket-Accept` for its key.
+/// Offered extensions are ignored, which declines them.
 fn agree(headers: &HeaderMap) -> Result<HeaderValue, HttpError> {
     expect(headers, &CONNECTION, "upgrade")?;
     expect(headers, &UPGRADE, "websocket")?;
@@ -105,7 +104,7 @@ fn agree(headers: &HeaderMap) -> Result<HeaderValue, HttpError> {
     HeaderValue::from_str(&accept).map_err(|_| wrong(&SEC_WEBSOCKET_KEY, "16 bytes in base64"))
 }
 
-/// A header that is a list must have `token` in it, in any case.
+/// Checks that the list in header `name` contains `token`, in any case.
 fn expect(headers: &HeaderMap, name: &HeaderName, token: &str) -> Result<(), HttpError> {
     let listed = headers
         .get_all(name)
@@ -123,6 +122,6 @@ fn expect(headers: &HeaderMap, name: &HeaderName, token: &str) -> Result<(), Htt
 fn wrong(name: &HeaderName, expected: &str) -> HttpError {
     HttpError::new(
         ErrorCode::ArgumentInvalid,
-        format!("this is for MQTT over WebSocket: the header {name} must say {expected}"),
+        format!("this path serves MQTT over WebSocket: invalid header {name}; expected {expected}"),
     )
 }

@@ -1,5 +1,5 @@
-//! A stream whose peer has to read: a write that gets nowhere for too long fails. And while the
-//! peer is a stranger, it may send little.
+//! A stream with a write deadline: a write without progress for too long fails. An allowance limits
+//! how much an unauthenticated peer may send.
 
 use std::io;
 use std::pin::Pin;
@@ -11,36 +11,36 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// How many bytes more may be read before the next request begins. Clones share it.
+/// How many more bytes may be read before the next request begins. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Allowance(Arc<AtomicUsize>);
 
 impl Allowance {
-    /// So many bytes.
+    /// An allowance of `bytes`.
     pub(super) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// So many from now on; `usize::MAX` has no end.
+    /// Allows `bytes` from now on; `usize::MAX` is unlimited.
     pub(super) fn set(&self, bytes: usize) {
         self.0.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// Such a stream.
+/// A stream with a write deadline and a read allowance.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<S> {
     stream: S,
     allowance: Allowance,
     limit: Duration,
-    /// Runs while the stream takes nothing. Made at the first such moment: most streams never have
-    /// one.
+    /// Runs while the stream accepts no bytes. Allocated on the first such occasion: most streams
+    /// never have one.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
 impl<S> WriteDeadline<S> {
-    /// A write to `stream` may wait `limit` for its peer, and no more than `allowance` is read.
+    /// A write to `stream` may wait `limit` for its peer, and at most `allowance` is read.
     pub(super) const fn new(stream: S, limit: Duration, allowance: Allowance) -> Self {
         Self {
             stream,
@@ -51,7 +51,6 @@ impl<S> WriteDeadline<S> {
         }
     }
 
-    /// The stream itself.
     pub(super) fn into_inner(self) -> S {
         self.stream
     }
@@ -91,7 +90,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
         if left == 0 {
-            let message = "a stranger sends too much before its first request";
+            let message = "the peer sent too many bytes before an authenticated request";
             return Poll::Ready(Err(io::Error::other(message)));
         }
         let bytes = left.min(buffer.remaining());

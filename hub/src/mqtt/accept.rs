@@ -1,5 +1,5 @@
-//! From a fresh socket to an accepted CONNECT. Until then a peer is a stranger: it may hold little
-//! and not for long.
+//! From a new socket to an accepted CONNECT. Until then the peer is unauthenticated: it may send
+//! little and take only little time.
 
 use std::io;
 use std::sync::Arc;
@@ -18,41 +18,40 @@ use crate::listen::Place;
 use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
-/// Handshake and CONNECT together; a token is a few hundred bytes.
+/// The most bytes of handshake and CONNECT together; a token has a few hundred.
 const MAX_BEFORE_CONNECT: usize = 8 * 1024;
 
-/// How long they may take together.
+/// The deadline for both together.
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Silence is borne for one and a half times the keep alive, and never longer than this (Azure:
+/// The longest idle timeout. It is one and a half times the keep alive, and at most this (Azure:
 /// 29.45 minutes).
 const MAX_PATIENCE: Duration = Duration::from_secs(1767);
 
-/// A device that is connected.
 pub(super) struct Accepted {
     pub(super) session: Session,
     pub(super) entry: Arc<Entry>,
     pub(super) epoch: ConnectionEpoch,
-    /// What came behind CONNECT already.
+    /// Bytes that arrived after CONNECT.
     pub(super) unread: Vec<u8>,
 }
 
-/// Why a stranger was turned away.
+/// Why a connection was refused.
 #[derive(Debug, Error)]
 pub(super) enum Refused {
     #[error("the connection failed")]
     Socket(#[from] io::Error),
-    #[error("it closed before CONNECT")]
+    #[error("the peer closed it before CONNECT")]
     Closed,
     #[error("it was idle while others waited")]
     GaveWay,
-    #[error("more than {MAX_BEFORE_CONNECT} bytes came without a whole CONNECT")]
+    #[error("more than {MAX_BEFORE_CONNECT} bytes without a complete CONNECT")]
     TooMuch,
     #[error("malformed packet: {0}")]
     Malformed(#[from] Malformed),
     #[error("the first packet is not CONNECT")]
     NotConnect,
-    #[error("protocol level {0} is not 4, MQTT 3.1.1")]
+    #[error("protocol level {0}; expected 4, MQTT 3.1.1")]
     Level(u8),
     #[error("`{device}` may not connect: {error}")]
     Login { device: String, error: LoginError },
@@ -69,7 +68,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// Its name, for counting.
+    /// The reason's label in the metrics.
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Socket(_) => "socket",
@@ -83,7 +82,7 @@ impl Refused {
         }
     }
 
-    /// What the peer is told before the connection ends; nothing when it does not speak MQTT.
+    /// The return code sent before the connection is closed; none if the peer does not speak MQTT.
     const fn code(&self) -> Option<ConnectReturn> {
         match self {
             Self::Level(_) => Some(ConnectReturn::UnacceptableProtocol),
@@ -106,8 +105,8 @@ impl Refused {
     }
 }
 
-/// Reads the handshake and CONNECT, judges it, and takes the device into the registry. CONNACK has
-/// been sent when this returns `Ok`.
+/// Reads the handshake and CONNECT, authenticates the device, and adds it to the registry. When
+/// this returns `Ok`, CONNACK has been sent.
 pub(super) async fn accept(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
@@ -144,7 +143,7 @@ async fn connect(
                 Packet::ConnectOfLevel(level) => return Err(Refused::Level(level)),
                 _ => return Err(Refused::NotConnect),
             };
-            // What it waits for from here on is the hub.
+            // From here on the peer waits for the hub.
             place.is_busy();
             let (session, entry, epoch) = judge(&connect, link, gateway).await?;
             plain.drain(..length);
@@ -179,8 +178,8 @@ async fn judge(
         error,
     })?;
 
-    // In the registry before it is in the store: whoever changes the identity either is seen there,
-    // or finds the connection here.
+    // The registry comes before the store: a concurrent change of the identity is either seen
+    // there, or finds the connection here.
     let epoch = gateway.services.session.begin();
     let now = Instant::now();
     let entry = Arc::new(Entry::new(
@@ -203,7 +202,7 @@ async fn judge(
         accepted: false,
     };
     if matches!(entry.proof(), Proof::Policy(_)) && gateway.services.policy.version() != policies {
-        // Whoever changes policies has looked for connections perhaps too early to find this one.
+        // The search for connections of the changed policy may have missed this one.
         return Err(Refused::PolicyChanged { device });
     }
     let started = gateway
@@ -220,13 +219,13 @@ async fn judge(
     link.send(&answer)?;
     joining.accepted();
     let session = Session::new(device, start.subscriptions, will);
-    // Behind CONNACK: a call that waited for the device may leave now.
+    // After CONNACK: a call that waited for the device may be sent now.
     gateway.registry.subscribed(&entry, session.subscriptions());
     Ok((session, entry, epoch))
 }
 
-/// Takes a connection that comes to nothing out of registry and store again, also when its time is
-/// up while the store is slow.
+/// Removes a connection that is not accepted in the end from the registry and the store, also when
+/// its deadline passes while the store is slow.
 struct Joining<'a> {
     gateway: &'a Gateway,
     entry: &'a Arc<Entry>,
@@ -248,10 +247,11 @@ impl Drop for Joining<'_> {
     }
 }
 
-/// So far ahead no clock has to count; tokens that never end are asked for again after ten years.
+/// A cap that avoids overflow of the clock; a device whose token never expires must reconnect after
+/// ten years.
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Who it is, and the etag of the identity that this was judged by.
+/// The identity, and the etag of the stored identity that authenticated it.
 async fn login(
     connect: &Connect<'_>,
     link: &SocketLink,
@@ -293,7 +293,7 @@ async fn login(
     ))
 }
 
-/// What a stranger says its name is, as a log may have it: no longer than an id, and on one line.
+/// The claimed client id, made safe for the log: at most as long as an id, and on one line.
 fn printable(client_id: &str) -> String {
     client_id
         .chars()
@@ -319,7 +319,7 @@ fn unix_now_s() -> u64 {
 mod tests {
     use super::*;
 
-    /// The codes as official clients read them: they try again after 3 and give up after the
+    /// The codes as official clients interpret them: they retry after 3 and give up after the
     /// others.
     #[test]
     fn each_refusal_has_its_return_code_or_none() {

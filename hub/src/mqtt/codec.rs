@@ -1,10 +1,11 @@
-//! MQTT 3.1.1 packets as a server sees them: a strict decoder over a byte slice and an encoder onto
+//! MQTT 3.1.1 packets from a server's view: a strict decoder over a byte slice and an encoder onto
 //! a `Vec`.
 //!
-//! No IO and no buffers of its own: decoded packets borrow from the bytes received. Whatever the
-//! standard forbids is refused (reserved bits, wrong flags, packet id 0, NUL in a string, wildcards
-//! in a topic name, trailing bytes), because a client that sends it is broken or hostile, and a
-//! lenient server only hides that. Section numbers are those of the OASIS MQTT 3.1.1 standard.
+//! No IO and no buffers of its own: decoded packets borrow from the received bytes. The decoder
+//! rejects what the standard forbids (reserved bits, wrong flags, packet id 0, NUL in a string,
+//! wildcards in a topic name, trailing bytes), because a client that sends it is broken or hostile,
+//! and a lenient server only hides that. Section numbers are those of the OASIS MQTT 3.1.1
+//! standard.
 
 mod reader;
 
@@ -15,7 +16,7 @@ use reader::Reader;
 /// The protocol level of MQTT 3.1.1.
 const LEVEL: u8 = 4;
 
-/// Why bytes are not a packet that may be sent to a server.
+/// Why bytes are not a packet that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Malformed {
     #[error("packet type {0} is not one that a client sends")]
@@ -24,19 +25,19 @@ pub(crate) enum Malformed {
     Flags { packet_type: u8, flags: u8 },
     #[error("the remaining length takes more than four bytes")]
     LengthEncoding,
-    #[error("the packet announces {length} bytes; at most {limit} are taken")]
+    #[error("the packet announces {length} bytes; expected at most {limit}")]
     TooLong { length: usize, limit: usize },
     #[error("the packet ends inside {0}")]
     Truncated(&'static str),
-    #[error("bytes are left over after {0}")]
+    #[error("unexpected bytes after {0}")]
     Trailing(&'static str),
-    #[error("{0} is not UTF-8, or holds NUL")]
+    #[error("{0} is not UTF-8, or contains NUL")]
     Text(&'static str),
     #[error("the protocol name is not MQTT")]
     ProtocolName,
     #[error("the reserved connect flag is set")]
     ReservedConnectFlag,
-    #[error("will flags contradict each other")]
+    #[error("the will flags contradict each other")]
     WillFlags,
     #[error("a password without a user name")]
     PasswordWithoutUser,
@@ -44,7 +45,7 @@ pub(crate) enum Malformed {
     PacketIdZero,
     #[error("QoS 3")]
     Qos,
-    #[error("a topic name is empty or holds a wildcard")]
+    #[error("a topic name is empty or contains a wildcard")]
     TopicName,
     #[error("a topic filter is empty or misplaces a wildcard")]
     TopicFilter,
@@ -57,7 +58,7 @@ pub(crate) enum Malformed {
 pub(crate) enum Packet<'a> {
     Connect(Connect<'a>),
     /// A CONNECT of another version of MQTT. It is answered, not merely closed (section 3.1.2.2),
-    /// but what follows its level cannot be read.
+    /// but the bytes after the level cannot be parsed.
     ConnectOfLevel(u8),
     Publish(Publish<'a>),
     PubAck {
@@ -86,7 +87,7 @@ pub(crate) struct Connect<'a> {
     pub(crate) password: Option<&'a [u8]>,
 }
 
-/// The message to be published when a connection ends without DISCONNECT, section 3.1.2.5.
+/// The message to publish when a connection ends without DISCONNECT, section 3.1.2.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Will<'a> {
     pub(crate) topic: &'a str,
@@ -101,7 +102,7 @@ pub(crate) struct Publish<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],
     pub(crate) qos: u8,
-    /// Present exactly when `qos` is above 0.
+    /// Present if and only if `qos` is above 0.
     pub(crate) packet_id: Option<u16>,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
@@ -118,11 +119,11 @@ pub(crate) enum ConnectReturn {
     NotAuthorized = 5,
 }
 
-/// Reads one packet from the start of `bytes`: the packet and how many bytes it took, or `None`
-/// when it is not all there yet.
+/// Decodes one packet from the start of `bytes`: returns the packet and its length in bytes, or
+/// `None` if it is incomplete.
 ///
-/// `limit` bounds the remaining length; a longer packet is refused as soon as its header is seen,
-/// so that nobody makes the hub wait for it.
+/// `limit` bounds the remaining length; a longer packet is rejected as soon as its header has
+/// arrived, so that nobody makes the hub wait for it.
 pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, usize)>, Malformed> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
@@ -141,7 +142,7 @@ pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, u
     Ok(Some((decode_body(first, body)?, end)))
 }
 
-/// Type and flags of the fixed header, section 2.2: known before the length is.
+/// Checks type and flags of the fixed header, section 2.2, which precede the length.
 fn check_first_byte(first: u8) -> Result<(), Malformed> {
     let (packet_type, flags) = (first >> 4, first & 0x0f);
     let wanted = match packet_type {
@@ -158,7 +159,7 @@ fn check_first_byte(first: u8) -> Result<(), Malformed> {
     }
 }
 
-/// Section 2.2.3: up to four bytes of seven bits; the value and the bytes it took.
+/// Section 2.2.3: up to four bytes of seven bits; returns the value and the number of bytes.
 fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let mut length = 0;
     for (index, &byte) in bytes.iter().take(4).enumerate() {
@@ -310,7 +311,7 @@ fn topic_name(topic: &str) -> Result<&str, Malformed> {
     }
 }
 
-/// Section 4.7.1: a wildcard fills its level, `#` only the last one.
+/// Section 4.7.1: a wildcard takes a whole level, and `#` only the last one.
 fn topic_filter(filter: &str) -> Result<&str, Malformed> {
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
@@ -326,18 +327,16 @@ fn topic_filter(filter: &str) -> Result<&str, Malformed> {
     }
 }
 
-/// Writes CONNACK.
 pub(crate) fn write_connack(out: &mut Vec<u8>, session_present: bool, code: ConnectReturn) {
     out.extend_from_slice(&[0x20, 2, u8::from(session_present), code as u8]);
 }
 
-/// Writes PUBACK.
 pub(crate) fn write_puback(out: &mut Vec<u8>, packet_id: u16) {
     let [high, low] = packet_id.to_be_bytes();
     out.extend_from_slice(&[0x40, 2, high, low]);
 }
 
-/// Writes SUBACK with the QoS granted for each filter.
+/// Writes SUBACK with the granted QoS of each filter.
 pub(crate) fn write_suback(out: &mut Vec<u8>, packet_id: u16, granted: &[u8]) {
     out.push(0x90);
     write_remaining_length(out, 2 + granted.len());
@@ -345,19 +344,17 @@ pub(crate) fn write_suback(out: &mut Vec<u8>, packet_id: u16, granted: &[u8]) {
     out.extend_from_slice(granted);
 }
 
-/// Writes UNSUBACK.
 pub(crate) fn write_unsuback(out: &mut Vec<u8>, packet_id: u16) {
     let [high, low] = packet_id.to_be_bytes();
     out.extend_from_slice(&[0xb0, 2, high, low]);
 }
 
-/// Writes PINGRESP.
 pub(crate) fn write_pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0xd0, 0]);
 }
 
-/// Writes PUBLISH at QoS 0, or at QoS 1 when it has a packet id. The topic must be shorter than 64
-/// KiB, which all of the hub's are.
+/// Writes PUBLISH at QoS 0, or at QoS 1 with a packet id. The topic must be shorter than 64 KiB,
+/// as all of the hub's topics are.
 pub(crate) fn write_publish(
     out: &mut Vec<u8>,
     topic: &str,
@@ -366,7 +363,7 @@ pub(crate) fn write_publish(
 ) {
     debug_assert!(
         topic.len() <= usize::from(u16::MAX),
-        "a topic of the hub's own making"
+        "the hub's own topics are short"
     );
     out.push(if packet_id.is_some() { 0x32 } else { 0x30 });
     let id_length = if packet_id.is_some() { 2 } else { 0 };

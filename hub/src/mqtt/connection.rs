@@ -1,5 +1,5 @@
-//! The life of one connected device: read, decode, judge, do, answer. In order, one packet after
-//! another.
+//! The life of one connected device: read, decode, check, process and answer its packets, strictly
+//! in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,13 +24,13 @@ use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
 
-/// The longest packet: a message of 256 KiB behind a topic of 64 KiB.
+/// The longest packet: a message of 256 KiB after a topic of 64 KiB.
 const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;
 
-/// Answers that gather before they are sent.
+/// Bytes of answers that are collected before they are sent.
 const ANSWERS: usize = 64 * 1024;
 
-/// Why a connection ended, as its log line says.
+/// Why a connection ended, for its log line and the event log.
 #[derive(Debug, Error)]
 enum End {
     #[error("the device disconnected")]
@@ -43,14 +43,14 @@ enum End {
     Malformed(#[from] Malformed),
     #[error("not allowed: {0}")]
     Violation(#[from] Violation),
-    #[error("what it asked for could not be stored: {0}")]
+    #[error("its request could not be stored: {0}")]
     Service(#[from] ServiceError),
     #[error("the connection failed: {0}")]
     Socket(#[from] io::Error),
 }
 
 impl End {
-    /// Its name, for counting.
+    /// The reason's label in the metrics.
     const fn name(&self) -> &'static str {
         match self {
             Self::Disconnected => "disconnect",
@@ -71,7 +71,7 @@ impl End {
     }
 }
 
-/// Serves a socket until its end.
+/// Serves a socket until it ends.
 pub(super) async fn serve(
     link: SocketLink,
     peer: SocketAddr,
@@ -80,10 +80,10 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let link = Arc::new(link);
-    // Boxed, as everything rare is: what an idle connection keeps is this function's own state.
+    // Boxed, like everything rare: an idle connection keeps only this function's own state.
     let accepting =
         tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &place)));
-    // A hub that stops does not wait for strangers.
+    // A hub that stops does not wait for unauthenticated peers.
     let accepted = tokio::select! {
         accepted = accepting => accepted,
         () = place.gives_way() => Ok(Err(Refused::GaveWay)),
@@ -95,7 +95,7 @@ pub(super) async fn serve(
         Ok(Err(refused)) => {
             gateway.services.metrics.refused(refused.name());
             match refused {
-                // There are as many of them as somebody likes to make.
+                // An attacker can make as many of these as it likes.
                 Refused::GaveWay => tracing::debug!(%peer, "connection refused: {refused}"),
                 _ => tracing::info!(%peer, "connection refused: {refused}"),
             }
@@ -103,11 +103,15 @@ pub(super) async fn serve(
         }
         Err(_) => {
             gateway.services.metrics.refused("too_late");
-            tracing::info!(%peer, "connection refused: no CONNECT within {} s", CONNECT_DEADLINE.as_secs());
+            tracing::info!(
+                %peer,
+                "connection refused: no CONNECT within {} s",
+                CONNECT_DEADLINE.as_secs()
+            );
             return link.finish();
         }
     };
-    // It is a stranger no more.
+    // The device is authenticated: its place is free for others.
     drop(place);
     let Accepted {
         session,
@@ -144,8 +148,8 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Never returns but at the end. `plain` holds what of a packet has come so far: nothing, while
-    /// the device is idle.
+    /// Runs until the connection ends. `plain` holds the incomplete packet that has arrived so far;
+    /// it is empty while the device is idle.
     async fn run(&mut self, mut plain: Vec<u8>) -> End {
         loop {
             if !plain.is_empty() {
@@ -173,8 +177,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Does every whole packet in `plain` and leaves the incomplete rest. Answers to several
-    /// packets leave in one write.
+    /// Processes the complete packets in `plain` and leaves the incomplete rest. Answers to several
+    /// packets are sent in one write.
     async fn handle_all(&mut self, plain: &mut Vec<u8>) -> Result<(), End> {
         let mut answers = Vec::new();
         let mut done = 0;
@@ -201,7 +205,7 @@ impl Connection<'_> {
                 }
             }
         };
-        // What was done before a wrong packet is acknowledged all the same.
+        // Packets before an invalid one are acknowledged all the same.
         let sent = if answers.is_empty() {
             Ok(())
         } else {
@@ -217,8 +221,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Sends the answers so far and waits until the socket has taken them: small requests have
-    /// large answers, and who does not read them is not given more.
+    /// Sends the answers so far and waits until the socket has taken them: small requests can have
+    /// large answers, and a device that does not read them gets no more.
     async fn send_on(&self, answers: &mut Vec<u8>) -> Result<(), End> {
         self.link.send(&std::mem::take(answers))?;
         while !self.link.flush()? {
@@ -230,7 +234,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Does what a packet asks for; what is to be answered is appended to `answers`.
+    /// Processes a packet's effect; answers are appended to `answers`.
     async fn apply(&mut self, effect: Effect<'_>, answers: &mut Vec<u8>) -> Result<(), End> {
         let device = self.session.device();
         let services = &self.gateway.services;
@@ -292,7 +296,7 @@ impl Connection<'_> {
                     self.subscriptions_changed().await?;
                 }
                 codec::write_suback(answers, packet_id, &granted);
-                // A waiting call leaves behind SUBACK.
+                // A waiting call is sent after SUBACK.
                 self.link.send(&std::mem::take(answers))?;
                 self.gateway
                     .registry
@@ -344,7 +348,7 @@ impl Connection<'_> {
             .await
     }
 
-    /// Leaves nothing behind: the registry, the calls, the will, the stored connection state.
+    /// Cleans up: the registry, the calls, the will, the stored connection state.
     async fn ended(&mut self, end: End) {
         let device = self.session.device().clone();
         self.gateway.services.metrics.disconnected(end.name());
@@ -368,7 +372,7 @@ impl Connection<'_> {
                 )
                 .await
             {
-                tracing::warn!(%device, "its will could not be stored: {error}");
+                tracing::warn!(%device, "cannot store the device's will: {error}");
             }
         }
         self.gateway.forget(self.entry, self.epoch, reason).await;

@@ -1,5 +1,5 @@
-//! A failed twin request as a device reads it: flat, unlike REST's (IoT Hub sends 400004 so; Node
-//! looks for `errorCode` alone).
+//! A failed twin request in the format for devices: flat, unlike REST's (IoT Hub sends 400004 so;
+//! Node's client reads only `errorCode`).
 
 use iothub_protocol::error::ErrorCode;
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::service::ServiceError;
 
-/// Status and body of the answer to a twin request that failed.
+/// Status and body of the response to a failed twin request.
 pub(super) fn error_body(error: &ServiceError) -> (u16, Vec<u8>) {
     if let Some(source) = &error.source {
         tracing::error!(
@@ -18,7 +18,11 @@ pub(super) fn error_body(error: &ServiceError) -> (u16, Vec<u8>) {
     let now = Timestamp::now();
     let body = json!({
         "errorCode": error.code.number(),
-        "trackingId": format!("{:032x}-G:0-TimeStamp:{}", rand::random::<u128>(), now.strftime("%m/%d/%Y %H:%M:%S")),
+        "trackingId": format!(
+            "{:032x}-G:0-TimeStamp:{}",
+            rand::random::<u128>(),
+            now.strftime("%m/%d/%Y %H:%M:%S")
+        ),
         "message": error.message,
         "timestampUtc": format!("{now:.7}"),
     });

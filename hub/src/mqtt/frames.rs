@@ -1,8 +1,8 @@
-//! WebSocket frames around MQTT's bytes (RFC 6455; MQTT 3.1.1 section 6): pure, no socket.
+//! WebSocket frames around MQTT's bytes (RFC 6455; MQTT 3.1.1 section 6), without IO.
 //!
-//! Binary messages are one stream of bytes: packets may be cut and joined over frames in any way,
-//! so nothing of a message is kept, however long it says it is. Extensions are never agreed on, and
-//! what needs one ends the connection.
+//! Binary messages form one stream of bytes: packets may be split and joined across frames in any
+//! way, so no message is buffered, whatever its announced length. The hub accepts no extensions; a
+//! frame that needs one ends the connection.
 
 use std::io::Cursor;
 
@@ -13,29 +13,29 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 /// The longest payload of a control frame (RFC 6455 section 5.5).
 const MAX_CONTROL: u64 = 125;
 
-/// The code of a close frame for who broke the protocol (section 7.4.1).
+/// The close code for a protocol error (section 7.4.1).
 const PROTOCOL_ERROR: u16 = 1002;
 
-/// The code for who sent text (section 7.4.1).
+/// The close code for a text message (section 7.4.1).
 const UNSUPPORTED_DATA: u16 = 1003;
 
-/// What a device sent that is no frame, or none that carries MQTT.
+/// Why a device's bytes are not a WebSocket frame, or not one that carries MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum FrameError {
     #[error("a WebSocket frame without a mask")]
     Unmasked,
-    #[error("a WebSocket frame of an extension that was not agreed on")]
+    #[error("a WebSocket frame of an extension that was not negotiated")]
     Reserved,
-    #[error("a WebSocket control frame that is too long or in pieces")]
+    #[error("a WebSocket control frame that is too long or fragmented")]
     Control,
-    #[error("a piece of a WebSocket message out of turn")]
+    #[error("an unexpected fragment of a WebSocket message")]
     Continuation,
-    #[error("a text message; MQTT comes in binary ones")]
+    #[error("a WebSocket text message; expected binary messages with MQTT")]
     Text,
 }
 
 impl FrameError {
-    /// The code that a close frame tells it by.
+    /// The code for the close frame.
     pub(crate) const fn close_code(self) -> u16 {
         match self {
             Self::Text => UNSUPPORTED_DATA,
@@ -44,16 +44,16 @@ impl FrameError {
     }
 }
 
-/// What is read of a device's frames so far.
+/// The parser of a device's frames.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// The beginning of a header.
+    /// The start of an incomplete header.
     header: Vec<u8>,
     /// The frame whose payload is being read.
     frame: Option<Frame>,
     /// A binary message has begun and not ended.
     in_message: bool,
-    /// The device has said goodbye; nothing after it counts.
+    /// The device has sent a close frame; everything after it is ignored.
     closed: bool,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Frames {
 struct Frame {
     kind: Kind,
     mask: [u8; 4],
-    /// Which byte of the mask is next.
+    /// The index of the next byte of the mask.
     turn: usize,
     remaining: u64,
 }
@@ -73,11 +73,11 @@ enum Kind {
 }
 
 impl Frames {
-    /// Reads frames: what they carry is appended to `mqtt`, frames that answer them to `answers`.
+    /// Reads frames: appends their payload to `mqtt`, and the frames that answer them to `answers`.
     ///
     /// # Errors
     ///
-    /// When the device breaks the protocol; what came before that has been read.
+    /// When the device breaks the protocol; everything before that has been read.
     pub(crate) fn read(
         &mut self,
         mut wire: &[u8],
@@ -114,7 +114,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Whether the device has said goodbye.
+    /// Whether the device has sent a close frame.
     pub(crate) const fn closed(&self) -> bool {
         self.closed
     }
@@ -151,7 +151,7 @@ impl Frames {
         match control {
             Control::Ping => write_frame(answers, OpCode::Control(Control::Pong), payload),
             Control::Close => {
-                // Its code, back; the reason that may follow is for people.
+                // Return its code; the reason that may follow is for people.
                 let code = payload.get(..2).unwrap_or_default();
                 write_frame(answers, OpCode::Control(Control::Close), code);
                 self.closed = true;
@@ -162,7 +162,7 @@ impl Frames {
 }
 
 impl Frame {
-    /// Takes what of `wire` belongs to this frame; gives the rest.
+    /// Consumes the part of `wire` that belongs to this frame; returns the rest.
     fn read<'a>(&mut self, wire: &'a [u8], mqtt: &mut Vec<u8>) -> &'a [u8] {
         let remaining = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let (payload, rest) = wire.split_at(wire.len().min(remaining));
@@ -178,12 +178,12 @@ impl Frame {
     }
 }
 
-/// The header of a binary message of `length` bytes, which follow it as they are.
+/// Writes the header of a binary message of `length` bytes, which follow it unmasked.
 pub(crate) fn write_header(wire: &mut Vec<u8>, length: usize) {
     write_header_of(wire, OpCode::Data(Data::Binary), length);
 }
 
-/// A close frame with its code.
+/// Writes a close frame.
 pub(crate) fn write_close(wire: &mut Vec<u8>, code: u16) {
     write_frame(wire, OpCode::Control(Control::Close), &code.to_be_bytes());
 }

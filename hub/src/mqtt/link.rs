@@ -1,10 +1,10 @@
-//! One socket and its TLS, shared by the task that reads it and by whoever sends to the device.
-//! MQTT comes in it as it is, or in the frames of a WebSocket: those are a thin layer between TLS
-//! and packets, so that a device behind a firewall costs what any other does.
+//! One socket and its TLS, shared by the task that reads it and by all senders to the device. MQTT
+//! comes directly, or in the frames of a WebSocket: a thin layer between TLS and packets, so that a
+//! device behind a firewall costs no more than any other.
 //!
-//! A sender encodes, encrypts and writes under the lock, on its own thread. What the socket does
-//! not take goes, encrypted, to a bounded queue that the task empties; a device that lets it fill
-//! is disconnected. The lock is a std Mutex, held without any await.
+//! A sender encodes, encrypts and writes under the lock, on its own thread. Ciphertext that the
+//! socket does not accept goes to a bounded queue that the task empties; a device that lets it fill
+//! up is disconnected. The lock is a std Mutex, never held across an await.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -23,79 +23,78 @@ use super::frames::{self, Frames};
 use crate::session::{DisconnectReason, Link};
 use crate::tls;
 
-/// Ciphertext that may wait for a device to read: a few of the largest messages.
+/// The most ciphertext that may wait for a device to read: a few of the largest messages.
 const MAX_QUEUED: usize = 512 * 1024;
 
-/// What is read from a socket at once: a TLS record.
+/// The most bytes of one read from a socket: a TLS record.
 const READ_SIZE: usize = 16 * 1024;
 
 thread_local! {
-    /// Where sockets are read into: one buffer for a thread, not one for a connection.
+    /// The read buffer: one for each thread, not one for each connection.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
-    /// Where packets are encoded.
+    /// The buffers for encoding a topic and a packet.
     static PACKET: RefCell<(String, Vec<u8>)> = const { RefCell::new((String::new(), Vec::new())) };
 }
 
-/// The code of a close frame when the purpose of a connection is fulfilled (RFC 6455 section
-/// 7.4.1).
+/// The close code of a connection that has fulfilled its purpose (RFC 6455 section 7.4.1).
 const NORMAL_CLOSURE: u16 = 1000;
 
-/// A packet buffer that grew beyond this is given back rather than kept by its thread.
+/// A packet buffer with more capacity than this is freed instead of kept by its thread.
 const KEPT_PACKET: usize = 64 * 1024;
 
 /// The connection to one device.
 pub(super) struct SocketLink {
     socket: TcpStream,
-    /// Wakes the task: something is queued, or the connection is to end.
+    /// Wakes the task: something is queued, or the connection must end.
     wake: Notify,
     state: Mutex<State>,
 }
 
 struct State {
     tls: Box<ServerConnection>,
-    /// Bytes for the wire that the socket has not taken, from `sent` on.
+    /// Ciphertext that the socket has not accepted, from `sent` on.
     queue: Vec<u8>,
     sent: usize,
     closing: Option<DisconnectReason>,
     /// The socket failed; nothing can be sent any more.
     broken: bool,
-    /// The peer has said, on whichever layer, that nothing more comes.
+    /// The peer has closed its side, in TLS or in the WebSocket.
     ended: bool,
-    /// Between TLS and MQTT, for a WebSocket.
+    /// The layer between TLS and MQTT, for a WebSocket.
     frames: Option<Box<WebSocket>>,
 }
 
 /// The layer that a WebSocket adds.
 struct WebSocket {
     frames: Frames,
-    /// What came behind the request for the WebSocket already.
+    /// Bytes that arrived after the upgrade request.
     early: Vec<u8>,
 }
 
-/// What reading the socket came to.
+/// The result of reading the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// This many bytes came, before decryption.
+    /// This many bytes arrived, before decryption.
     Bytes(usize),
-    /// The socket has nothing now.
+    /// The socket has no bytes now.
     Nothing,
-    /// The device closed.
+    /// The device closed the connection.
     End,
 }
 
 impl SocketLink {
-    /// A socket that has just been opened.
+    /// A link over a new socket.
     pub(super) fn new(socket: TcpStream, tls: ServerConnection) -> Self {
         Self::with_frames(socket, tls, None)
     }
 
-    /// A socket on which a WebSocket has been agreed on; `early` came behind the request for it.
+    /// A link over a socket after a WebSocket upgrade; `early` arrived after the request.
     pub(super) fn over_websocket(
         socket: TcpStream,
         mut tls: ServerConnection,
         mut early: Vec<u8>,
     ) -> Self {
-        // It ends in WouldBlock, with all there is in `early`.
+        // Ends with WouldBlock, when all decrypted bytes are in `early`.
         let _ = tls.reader().read_to_end(&mut early);
         let frames = Frames::default();
         Self::with_frames(socket, tls, Some(Box::new(WebSocket { frames, early })))
@@ -106,7 +105,7 @@ impl SocketLink {
         mut tls: ServerConnection,
         frames: Option<Box<WebSocket>>,
     ) -> Self {
-        // The link's own queue bounds what waits, and the largest packet must fit.
+        // The link's own queue limits what waits, and the largest packet must fit.
         tls.set_buffer_limit(None);
         let state = State {
             tls: Box::new(tls),
@@ -124,15 +123,15 @@ impl SocketLink {
         }
     }
 
-    /// Waits until there is something to do: the socket can be read (or written, when something is
-    /// queued), or the connection is to end.
+    /// Waits until there is something to do: the socket is readable (or writable, when something is
+    /// queued), or the connection must end.
     pub(super) async fn ready(&self) -> io::Result<()> {
         let interest = {
             let state = self.lock();
             if state.closing.is_some() || state.broken || state.ended || state.has_early() {
                 return Ok(());
             }
-            // Who does not read is not read either, so that answers cannot pile up.
+            // While the peer does not read, the hub does not read either: answers cannot pile up.
             if state.queue.is_empty() {
                 Interest::READABLE
             } else {
@@ -145,18 +144,18 @@ impl SocketLink {
         }
     }
 
-    /// What the device showed of itself in the handshake.
+    /// The certificates that the device presented in the handshake.
     pub(super) fn peer_certificates(&self) -> Vec<CertificateDer<'static>> {
         tls::peer_certificates(&self.lock().tls)
     }
 
-    /// Why the connection is to end, when it is.
+    /// The reason to end the connection, if there is one.
     pub(super) fn closing(&self) -> Option<DisconnectReason> {
         self.lock().closing
     }
 
-    /// Reads at most `limit` bytes from the socket and appends what they say to `plain`. A
-    /// handshake's answers are sent on the way.
+    /// Reads at most `limit` bytes from the socket and appends the decrypted MQTT bytes to `plain`.
+    /// Sends the answers of a handshake.
     pub(super) fn receive(&self, plain: &mut Vec<u8>, limit: usize) -> io::Result<Received> {
         {
             let mut state = self.lock();
@@ -183,7 +182,7 @@ impl SocketLink {
         })
     }
 
-    /// Sends whole packets.
+    /// Sends complete packets.
     pub(super) fn send(&self, packets: &[u8]) -> io::Result<()> {
         let queued = {
             let mut state = self.lock();
@@ -196,14 +195,14 @@ impl SocketLink {
         Ok(())
     }
 
-    /// Writes what is queued, as far as the socket takes it; whether that was all.
+    /// Writes the queue, as far as the socket accepts it. Returns whether the queue is empty.
     pub(super) fn flush(&self) -> io::Result<bool> {
         let mut state = self.lock();
         state.drain(&self.socket)?;
         Ok(state.queue.is_empty())
     }
 
-    /// Says goodbye on the TLS layer; nothing is sent afterwards.
+    /// Closes the WebSocket and TLS layers; nothing is sent afterwards.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         state.say_goodbye();
@@ -215,7 +214,7 @@ impl SocketLink {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // After a panic in the middle of a packet the stream is useless, and `broken` or TLS itself
-        // will say so.
+        // reports that.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -246,8 +245,8 @@ impl Link for SocketLink {
 }
 
 impl State {
-    /// Appends to `plain` what the bytes from the wire say; a handshake's answers, and the alert
-    /// for bytes that are no TLS, go back at once.
+    /// Appends to `plain` the MQTT bytes in `wire`; sends the answers of a handshake, and the alert
+    /// for bytes that are not TLS, at once.
     fn decrypt(
         &mut self,
         mut wire: &[u8],
@@ -262,7 +261,7 @@ impl State {
             &mut *plain
         };
         let mut outcome = Ok(());
-        // After the peer's close_notify TLS takes no more bytes: whatever follows is not looked at.
+        // After the peer's close_notify TLS takes no more bytes: the rest is ignored.
         while !wire.is_empty() && outcome.is_ok() && tls.read_tls(&mut wire)? > 0 {
             outcome = tls
                 .process_new_packets()
@@ -278,7 +277,7 @@ impl State {
         self.flush(socket).and(outcome)
     }
 
-    /// Appends to `plain` what the frames in `framed` carry, and queues what answers them.
+    /// Appends to `plain` the payload of the frames in `framed`, and queues the answers to them.
     fn unframe(&mut self, framed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
         let Some(websocket) = &mut self.frames else {
             return Ok(());
@@ -314,12 +313,12 @@ impl State {
         Ok(Received::Bytes(early.len()))
     }
 
-    /// The close frame of a WebSocket, unless either side has sent its own.
+    /// Writes a WebSocket's close frame, unless either side has sent its own.
     fn say_goodbye(&mut self) {
         if self.frames.is_some() && !self.ended && !self.broken {
             let mut frame = Vec::new();
             frames::write_close(&mut frame, NORMAL_CLOSURE);
-            // TLS keeps what it cannot send yet, without a limit.
+            // TLS buffers what it cannot send yet, without a limit.
             let _ = self.tls.writer().write_all(&frame);
         }
     }
@@ -341,7 +340,7 @@ impl State {
         Ok(())
     }
 
-    /// Moves all that TLS has encrypted to the socket or, behind what waits there, to the queue.
+    /// Moves all ciphertext to the socket or, if the queue is not empty, to its end.
     fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
         let tls = &mut self.tls;
         while tls.wants_write() {
@@ -377,8 +376,8 @@ impl State {
     }
 }
 
-/// The socket as far as it takes bytes at once, the queue behind it for the rest; never blocks,
-/// never short.
+/// Writes to the socket as much as it accepts, and the rest to the queue; never blocks, and never
+/// writes less than all bytes.
 struct Wire<'a> {
     socket: &'a TcpStream,
     queue: &'a mut Vec<u8>,

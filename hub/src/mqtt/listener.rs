@@ -1,4 +1,4 @@
-//! Accepts devices, and looks at everyone's deadlines.
+//! Accepts devices, and enforces the deadlines of all connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
 
-/// Sockets that have not been accepted as devices yet. Served at once, each may hold what
-/// [`super::accept`] and TLS need for a handshake, some 40 KiB: 80 MiB together, an eighth of it
-/// from one address. Those that wait hold a socket and a task of less than a kibibyte.
+/// Limits on sockets that are not accepted as devices yet. A served one may take what
+/// [`super::accept`] and TLS need for a handshake, about 40 KiB: 80 MiB in total, an eighth of it
+/// from one address. A waiting one takes a socket and a task of less than 1 KiB.
 const STRANGERS: Limits = Limits {
     patience: Duration::from_secs(3),
     served: 2048,
@@ -28,13 +28,13 @@ const STRANGERS: Limits = Limits {
     all_of_one: 2048,
 };
 
-/// How often deadlines are looked at; the shortest of them is five seconds.
+/// How often deadlines are checked; the shortest of them is five seconds.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What every connection shares.
+/// The state that all connections share.
 pub(crate) struct Gateway {
     pub(super) services: Services,
     pub(super) registry: Registry,
@@ -47,7 +47,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway that speaks TLS with `tls`.
+    /// A gateway that accepts TLS connections with `tls`.
     pub(crate) fn new(
         services: Services,
         registry: Registry,
@@ -68,8 +68,7 @@ impl Gateway {
         }
     }
 
-    /// Serves `listener` until the hub stops, then ends every connection, those over WebSockets
-    /// too.
+    /// Serves `listener` until the hub stops, then ends every connection, WebSockets included.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let gateway = self;
         let (connections, stop) = (&gateway.connections, &gateway.stop);
@@ -85,7 +84,7 @@ impl Gateway {
         }
         drop(listener);
         connections.close();
-        // Again and again: a device that was being accepted comes in after the first call.
+        // Repeated, because a device in the handshake may enter the registry after the first call.
         let drained = async {
             loop {
                 gateway.registry.disconnect_all(DisconnectReason::Shutdown);
@@ -105,12 +104,12 @@ impl Gateway {
             );
         }
         if let Err(error) = sweeper.await {
-            tracing::error!(%error, "the sweeper of deadlines failed");
+            tracing::error!(%error, "the deadline check failed");
         }
     }
 
-    /// Serves a device on a socket of the REST listener, where a WebSocket has just been agreed on;
-    /// `early` came behind the request.
+    /// Serves a device on a socket of the REST listener after a WebSocket upgrade; `early` arrived
+    /// after the request.
     pub(crate) fn serve_websocket(
         self: &Arc<Self>,
         socket: TcpStream,
@@ -122,14 +121,14 @@ impl Gateway {
             Some(place) => self.spawn(peer, place, |_| {
                 Some(SocketLink::over_websocket(socket, tls, early))
             }),
-            // It will try again.
+            // The device will try again.
             None => {
-                tracing::debug!(%peer, "connection closed: too many others have not said who they are");
+                tracing::debug!(%peer, "connection closed: too many unauthenticated connections");
             }
         }
     }
 
-    /// Serves a connection when its turn comes; only then is anything made for it.
+    /// Serves a connection when its turn comes; only then are its TLS and buffers allocated.
     fn spawn(
         self: &Arc<Self>,
         peer: SocketAddr,
@@ -146,31 +145,32 @@ impl Gateway {
         });
     }
 
-    /// TLS for a new socket; `None` when it cannot be begun.
+    /// TLS for a new socket; `None` when it cannot be created.
     fn begin_tls(&self) -> Option<ServerConnection> {
         ServerConnection::new(Arc::clone(&self.tls))
-            .inspect_err(|error| tracing::error!(%error, "cannot begin TLS"))
+            .inspect_err(|error| tracing::error!(%error, "cannot start TLS"))
             .ok()
     }
 
-    /// Takes a connection that was never accepted out of the registry now, and out of the store as
-    /// soon as that has time.
+    /// Removes a connection that was never accepted: from the registry at once, from the store in
+    /// the background.
     pub(super) fn forget_later(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
         self.registry.remove(entry);
-        // Without a runtime the hub is gone, and the next one begins with nobody connected.
+        // Without a runtime the hub is stopping, and the next one starts with no device
+        // connected.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let session = self.services.session.clone();
             let device = entry.device().clone();
-            let reason = "it was not accepted in the end".to_owned();
+            let reason = "the connection was not accepted in the end".to_owned();
             runtime.spawn(async move {
                 if let Err(error) = session.disconnected(&device, epoch, reason).await {
-                    tracing::warn!(%device, "the end of its connection could not be stored: {error}");
+                    tracing::warn!(%device, "cannot store the end of the connection: {error}");
                 }
             });
         }
     }
 
-    /// Takes a connection that ended out of registry and store.
+    /// Removes a connection that ended from the registry and the store.
     pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch, reason: String) {
         self.registry.remove(entry);
         if let Err(error) = self
@@ -179,7 +179,10 @@ impl Gateway {
             .disconnected(entry.device(), epoch, reason)
             .await
         {
-            tracing::warn!(device = %entry.device(), "the end of its connection could not be stored: {error}");
+            tracing::warn!(
+                device = %entry.device(),
+                "cannot store the end of the connection: {error}"
+            );
         }
     }
 }

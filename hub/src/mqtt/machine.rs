@@ -1,4 +1,4 @@
-//! What a packet means in a session: no IO, no clock.
+//! What a packet means for a session, without IO and clock.
 
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
@@ -8,13 +8,13 @@ use thiserror::Error;
 
 use super::codec::{Packet, Publish, Will};
 
-/// Subscriptions of one device at once (Azure's limit).
+/// The most subscriptions of one device (Azure's limit).
 const MAX_SUBSCRIPTIONS: usize = 5;
 
-/// The longest message: its body with what [`PropertyBag::size`] counts.
+/// The most bytes of a message: its body plus [`PropertyBag::size`].
 const MAX_MESSAGE: usize = 256 * 1024;
 
-/// A device's session: whom it is, and what it is subscribed to.
+/// A device's session: its identity and its subscriptions.
 pub(crate) struct Session {
     device: DeviceId,
     subscriptions: Vec<(TopicFilter, u8)>,
@@ -22,13 +22,13 @@ pub(crate) struct Session {
     will: Option<Box<LastWill>>,
 }
 
-/// A will that was judged to be telemetry.
+/// A will that is valid telemetry.
 pub(crate) struct LastWill {
     pub(crate) properties: PropertyBag,
     pub(crate) body: Vec<u8>,
 }
 
-/// What is to be done about a packet. `ack` is the packet id to acknowledge once it is done.
+/// What to do about a packet. `ack` is the packet id to acknowledge when it is done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect<'a> {
     TwinGet {
@@ -52,12 +52,12 @@ pub(crate) enum Effect<'a> {
         body: &'a [u8],
         ack: Option<u16>,
     },
-    /// The session's subscriptions changed: keep them, then answer with the QoS granted for each
+    /// The session's subscriptions changed: store them, then answer with the granted QoS of each
     /// filter.
     Subscribed {
         packet_id: u16,
         granted: Vec<u8>,
-        /// Whether it asked for anything that it did not have.
+        /// Whether a subscription is new or has another QoS.
         changed: bool,
     },
     Unsubscribed {
@@ -65,31 +65,31 @@ pub(crate) enum Effect<'a> {
     },
     Pong,
     Nothing,
-    /// The device said goodbye.
+    /// The device sent DISCONNECT.
     Disconnect,
 }
 
-/// Why a connection is ended: MQTT 3.1.1 has no other way to say no.
+/// Why a connection is closed: MQTT 3.1.1 has no other way to reject a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
     #[error("a second CONNECT")]
     SecondConnect,
-    #[error("QoS 2, which IoT Hub does not serve")]
+    #[error("QoS 2, which IoT Hub does not support")]
     Qos2,
-    #[error("published to a topic it may not: {0}")]
+    #[error("published to a forbidden topic: {0}")]
     Topic(TopicError),
-    #[error("asked for a filter it may not have: {0}")]
+    #[error("subscribed to a forbidden filter: {0}")]
     Filter(TopicError),
     #[error("more than {MAX_SUBSCRIPTIONS} subscriptions")]
     TooManySubscriptions,
-    #[error("a message of {0} bytes; at most {MAX_MESSAGE} are taken")]
+    #[error("a message of {0} bytes; expected at most {MAX_MESSAGE}")]
     TooLong(usize),
-    #[error("its will is not telemetry of its own: {0}")]
+    #[error("its will is not telemetry of this device: {0}")]
     Will(TopicError),
 }
 
 impl Session {
-    /// A session that begins with the subscriptions that were kept.
+    /// A session with the stored subscriptions.
     pub(crate) fn new(
         device: DeviceId,
         subscriptions: Vec<(TopicFilter, u8)>,
@@ -110,7 +110,7 @@ impl Session {
         &self.subscriptions
     }
 
-    /// Whether the answer to a twin request is sent: always to a device that has no filter for any.
+    /// Whether a twin response is sent: always if the device has no filter for twin responses.
     pub(crate) fn takes_twin_response(&self, response: &Downlink<'_>) -> bool {
         let answers = Subscription::TwinResponses;
         let filters = self.subscriptions.iter().map(|(filter, _)| filter);
@@ -120,23 +120,23 @@ impl Session {
                 .any(|filter| filter.is_whole() || filter.delivers(answers, &response.topic()))
     }
 
-    /// The will, once: it is spent by being taken.
+    /// Takes the will; it can be sent only once.
     pub(crate) fn take_will(&mut self) -> Option<Box<LastWill>> {
         self.will.take()
     }
 
-    /// Judges a packet.
+    /// Handles a packet.
     pub(crate) fn handle<'a>(&mut self, packet: &Packet<'a>) -> Result<Effect<'a>, Violation> {
         match packet {
             Packet::Connect(_) | Packet::ConnectOfLevel(_) => Err(Violation::SecondConnect),
             Packet::Publish(publish) => self.publish(publish),
-            // Nothing is sent above QoS 0, so there is nothing to be acknowledged.
+            // The hub sends nothing above QoS 0, so there is nothing to acknowledge.
             Packet::PubAck { .. } => Ok(Effect::Nothing),
             Packet::Subscribe { packet_id, filters } => self.subscribe(*packet_id, filters),
             Packet::Unsubscribe { packet_id, filters } => self.unsubscribe(*packet_id, filters),
             Packet::PingReq => Ok(Effect::Pong),
             Packet::Disconnect => {
-                // MQTT 3.1.1 section 3.14.4: a will is dropped, not sent.
+                // MQTT 3.1.1 section 3.14.4: the will is dropped, not sent.
                 self.will = None;
                 Ok(Effect::Disconnect)
             }
@@ -173,7 +173,7 @@ impl Session {
                         return Err(Violation::TooLong(size));
                     }
                     if publish.retain {
-                        // It is not retained; whoever reads the message sees that it was asked for.
+                        // The hub does not retain messages; readers see that it was requested.
                         properties.insert("mqtt-retain", "true");
                     }
                     Effect::Telemetry {
@@ -230,7 +230,7 @@ impl Session {
 }
 
 impl LastWill {
-    /// Judges the will of a CONNECT (IoT Hub developer guide: it becomes telemetry with
+    /// Validates the will of a CONNECT (IoT Hub developer guide: it becomes telemetry with
     /// `iothub-MessageType` = `Will`).
     pub(crate) fn new(will: &Will<'_>, device: &DeviceId) -> Result<Box<Self>, Violation> {
         if will.qos == 2 {

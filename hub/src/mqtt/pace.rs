@@ -1,37 +1,36 @@
-//! How fast one device may ask. A device that asks faster is read more slowly, and TCP tells it so;
-//! nothing of what it sent is lost or refused.
+//! Rate limit of one device. A device that sends faster is read more slowly, and TCP's flow control
+//! slows it down; nothing that it sent is lost or rejected.
 //!
-//! Small requests have large costs: a twin, a commit. Without this a handful of devices that flood
-//! the hub take the processor from all others.
+//! Small requests have large costs: a twin, a commit. Without the limit, a handful of flooding
+//! devices would take the CPU from all others.
 
 use std::time::{Duration, Instant};
 
-/// What one packet costs is counted in units of so many bytes, as IoT Hub's meter counts messages
-/// (developer guide, quotas and throttling).
+/// Bytes of one unit of cost, which is how IoT Hub's meter counts messages (developer guide, quotas
+/// and throttling).
 const UNIT: usize = 4096;
 
-/// What a device may use in the long run: 500 units a second. A door that uploads what it kept
-/// while it was away stays below.
+/// The sustained rate: 500 units a second. A door that uploads its backlog after an outage stays
+/// below it.
 const UNIT_TIME: Duration = Duration::from_millis(2);
 
-/// What it may use at once after a while of silence: 1,000 units, so that no burst of an honest
-/// device is slowed.
+/// The burst after an idle time: 1,000 units, so that no burst of an honest device is slowed.
 const BURST: Duration = Duration::from_secs(2);
 
-/// One device's account, as a generic cell rate algorithm keeps it: a single time.
+/// The limiter of one device, a generic cell rate algorithm: its state is a single time.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When all that has been used will have been earned.
+    /// When all units used so far will have been earned (the theoretical arrival time).
     settled: Instant,
 }
 
 impl Pace {
-    /// An account with the whole burst in it.
+    /// A limiter with the whole burst available.
     pub(super) const fn new(now: Instant) -> Self {
         Self { settled: now }
     }
 
-    /// Books a packet of `length` bytes, and says how long to wait before the next is looked at.
+    /// Charges a packet of `length` bytes, and returns how long to wait before the next is read.
     pub(super) fn charge(&mut self, now: Instant, length: usize) -> Option<Duration> {
         let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
         self.settled = self.settled.max(now) + UNIT_TIME.saturating_mul(units.max(1));
@@ -44,7 +43,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How long `packets` of `length` bytes take when they come as fast as they are let.
+    /// How long `packets` of `length` bytes take at the fastest allowed rate.
     fn time_taken(packets: u32, length: usize) -> Duration {
         let start = Instant::now();
         let (mut pace, mut now) = (Pace::new(start), start);

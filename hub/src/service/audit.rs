@@ -1,4 +1,4 @@
-//! The record of who changed or commanded what.
+//! The audit log: who changed or commanded what.
 
 use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
@@ -8,27 +8,26 @@ use super::{Listed, ServiceError};
 use crate::config::AuditLimits;
 use crate::store::{AuditAttempt, AuditFilter, AuditRecord, Place, Store, time_text};
 
-/// Characters of a target or a detail that are kept: more than an id may have, and room for most
-/// conditions.
+/// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
+/// for most conditions.
 const TEXT_AT_MOST: usize = 512;
 
-/// Keeps the record.
 #[derive(Clone)]
 pub(crate) struct AuditService {
     store: Store,
     limits: AuditLimits,
 }
 
-/// A call that is about to be done.
+/// A call that is about to run.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// Whose token it carries.
+    /// The policy whose token the call carries.
     pub(crate) policy: PolicyName,
-    /// The address it comes from.
+    /// The caller's address.
     pub(crate) peer: String,
-    /// What is to be done, by its stable name.
+    /// The operation's stable name.
     pub(crate) operation: &'static str,
-    /// To which device or job.
+    /// The device or job.
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
@@ -40,27 +39,26 @@ pub(crate) struct Attempt {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRow {
-    /// Rises with each row.
+    /// Increases with each row.
     pub id: i64,
-    /// When the call came, in UTC.
+    /// Arrival of the call, in UTC.
     pub time: String,
-    /// Whose token it carried.
+    /// The policy whose token the call carried.
     pub policy: String,
-    /// The address it came from.
+    /// The caller's address.
     pub peer: String,
-    /// What was to be done.
+    /// The operation's stable name.
     pub operation: String,
-    /// To which device or job.
+    /// The device or job.
     pub target: String,
     /// The method, or the job's type and condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The reason that the caller gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The HTTP status; `None` when nobody knows what came of it: it may have been done.
+    /// The HTTP status; `None` when the outcome is unknown and the call may have taken effect.
     pub status: Option<u16>,
-    /// The name of the error.
+    /// The name of the error code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -70,12 +68,8 @@ impl AuditService {
         Self { store, limits }
     }
 
-    /// Records an attempt. Returns its id once it is on disk, so that what is not recorded is not
-    /// done.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be stored.
+    /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
+    /// is recorded.
     pub(crate) async fn begin(&self, attempt: Attempt) -> Result<i64, ServiceError> {
         let cut = |text: String| text.chars().take(TEXT_AT_MOST).collect();
         let attempt = AuditAttempt {
@@ -90,20 +84,11 @@ impl AuditService {
         Ok(self.store.audit_begin(attempt, self.limits).await?)
     }
 
-    /// Drops what is too old.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub(crate) async fn expire(&self) -> Result<(), ServiceError> {
         Ok(self.store.audit_expire(self.limits).await?)
     }
 
-    /// Records what came of it.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be stored.
+    /// Records the outcome of an attempt.
     pub(crate) async fn end(
         &self,
         id: i64,
@@ -113,11 +98,11 @@ impl AuditService {
         Ok(self.store.audit_end(id, status, error).await?)
     }
 
-    /// A page of the rows that pass `filter`, the newest first.
+    /// A page of the rows that pass `filter`, newest first.
     ///
     /// # Errors
     ///
-    /// When the continuation is of another list, or the store fails.
+    /// When the continuation token belongs to another list, or the store fails.
     pub(crate) async fn list(
         &self,
         filter: AuditFilter,

@@ -1,4 +1,4 @@
-//! The identity registry: who may connect, and with what.
+//! The identity registry: which devices may connect, and with which credentials.
 
 mod bulk;
 mod document;
@@ -20,16 +20,15 @@ use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys};
 use crate::session::{DisconnectReason, Registry};
 use crate::store::{DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
 
-/// A generated key has as many bytes as the signature it makes.
+/// A generated key is as long as the HMAC-SHA256 signature that it makes.
 const KEY_BYTES: usize = 32;
 
-/// Seconds from the year 1, where Azure's generation ids start to count, to 1970.
+/// Seconds from the year 1, the epoch of Azure's generation ids, to 1970.
 const SECONDS_BEFORE_1970: i128 = 62_135_596_800;
 
-/// The most identities that one list shows.
+/// The most identities that one list returns.
 const MAX_LISTED: u32 = 1000;
 
-/// The registry.
 #[derive(Clone)]
 pub(crate) struct DeviceService {
     store: Store,
@@ -41,11 +40,8 @@ impl DeviceService {
         Self { store, registry }
     }
 
-    /// What a connection of `device` is judged by; `None` when there is no such device.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read.
+    /// The credentials by which a connection of `device` is authenticated; `None` when the device
+    /// is unknown.
     pub(crate) async fn authentication(
         &self,
         device: &DeviceId,
@@ -53,7 +49,6 @@ impl DeviceService {
         Ok(self.store.device_get(device).await?.map(authentication))
     }
 
-    /// Makes a device.
     pub(crate) async fn create(
         &self,
         device: &DeviceId,
@@ -68,7 +63,7 @@ impl DeviceService {
         }
     }
 
-    /// Changes a device. Its connection is ended when it is disabled or its credentials change.
+    /// Changes a device. Disconnects it when it becomes disabled or its credentials change.
     pub(crate) async fn update(
         &self,
         device: &DeviceId,
@@ -92,7 +87,6 @@ impl DeviceService {
         Ok(record.into())
     }
 
-    /// The device.
     pub(crate) async fn get(&self, device: &DeviceId) -> Result<Device, ServiceError> {
         let record = self.store.device_get(device).await?;
         Ok(record
@@ -100,7 +94,7 @@ impl DeviceService {
             .into())
     }
 
-    /// The first devices, in the order they were made.
+    /// The first `top` devices, in order of creation.
     pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<Device>, ServiceError> {
         let records = self
             .store
@@ -109,7 +103,7 @@ impl DeviceService {
         Ok(records.into_iter().map(Device::from).collect())
     }
 
-    /// Removes a device, its twin and its session, and ends its connection.
+    /// Removes a device, its twin and its session, and disconnects it.
     pub(crate) async fn delete(
         &self,
         device: &DeviceId,
@@ -126,13 +120,11 @@ impl DeviceService {
         Ok(())
     }
 
-    /// How many devices there are.
     pub(crate) async fn statistics(&self) -> Result<DeviceStatistics, ServiceError> {
         Ok(self.store.device_statistics().await?)
     }
 }
 
-/// A device as it is made.
 fn new_record(
     device: &DeviceId,
     wanted: &DeviceUpdate,
@@ -159,9 +151,9 @@ fn already_exists(device: &DeviceId) -> ServiceError {
     )
 }
 
-/// Does to `record` what `wanted` says, and returns why its connection has to end, if it has to.
-/// Each change is a new version, with a new etag, also one that differs in nothing: the writer
-/// asked for one, as with twins.
+/// Applies `wanted` to `record` and returns the reason to disconnect the device, if there is one.
+/// Each update is a new version with a new etag, even if nothing differs: the writer asked for one,
+/// as with twins.
 fn change(
     record: &mut DeviceRecord,
     wanted: &DeviceUpdate,
@@ -208,18 +200,16 @@ fn authentication(record: DeviceRecord) -> DeviceAuthentication {
     }
 }
 
-/// A fresh key.
 pub(crate) fn generate_key() -> SharedAccessKey {
     SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>()).expect("32 bytes are a key")
 }
 
-/// Identity etags are, unlike those of twins, the base64 of decimal digits.
+/// Identity etags are the base64 of decimal digits, unlike those of twins.
 fn new_etag() -> String {
     STANDARD.encode(rand::random::<u32>().to_string())
 }
 
-/// A generation id tells a device from an earlier one of the same name: the time, in ticks of 100
-/// ns.
+/// Distinguishes a device from an earlier one of the same name: the time, in ticks of 100 ns.
 fn generation_id(now: Timestamp) -> String {
     (now.as_nanosecond() / 100 + SECONDS_BEFORE_1970 * 10_000_000).to_string()
 }

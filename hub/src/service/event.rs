@@ -1,5 +1,5 @@
-//! What happened, for readers: each event as one document, in order, with what Azure's endpoints
-//! put beside a message.
+//! The event log for readers: each event as one document, in order, with the properties that
+//! Azure's endpoints attach to a message.
 
 use std::sync::Arc;
 
@@ -19,42 +19,40 @@ use super::ServiceError;
 use super::twin::UPDATED;
 use crate::store::{EventFilter, EventKind, EventRecord, Store};
 
-/// Readers that may follow at once. Each costs a connection and a short read now and then.
+/// Readers that may follow at once. Each costs a connection and an occasional short read.
 const STREAMS: usize = 64;
 
-/// Events of one reading, at most: they are held while the reader takes them.
+/// Events of one batch, at most: they stay in memory while the reader takes them.
 const ROWS: u32 = 256;
 
-/// A reading ends with the event that brings its bodies to so many bytes; a message has 256 KiB at
-/// most. Some three times this is held for each reader.
+/// A batch ends with the event that brings its bodies to this size; a message has at most 256 KiB.
+/// Memory for each reader is about three times this.
 const BYTES: usize = 128 * 1024;
 
-/// Reads what happened.
 #[derive(Clone)]
 pub(crate) struct EventService {
     store: Store,
     streams: Arc<Semaphore>,
 }
 
-/// One reader, who begins somewhere and goes on for as long as he likes.
+/// One reader: it starts at an event or a time and follows for as long as it likes.
 pub(crate) struct EventStream {
     store: Store,
     filter: EventFilter,
-    /// All that was wanted up to this id has been handed out.
+    /// All matching events up to this id have been delivered.
     seen: i64,
     newest: watch::Receiver<i64>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a reading found.
+/// The events of one read.
 #[derive(Debug)]
 pub(crate) struct EventBatch {
-    /// The ids from the first to the last of events that are no longer kept, and that the reader
-    /// has not had.
+    /// The first and last id of the events that were deleted before the reader got them.
     pub(crate) lost: Option<(i64, i64)>,
-    /// They, in order.
+    /// In order.
     pub(crate) events: Vec<EventDocument>,
-    /// Whether there was nothing more when it was made.
+    /// Whether these are the newest events so far.
     pub(crate) at_end: bool,
 }
 
@@ -62,28 +60,28 @@ pub(crate) struct EventBatch {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventDocument {
-    /// Rises from event to event.
+    /// Increases from event to event.
     pub(crate) id: i64,
     /// `telemetry`, `connection`, `twin`, `device` or `job`.
     pub(crate) kind: &'static str,
-    /// When it was taken in, in UTC.
+    /// When the hub stored it, in UTC.
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<String>,
-    /// The device has sent a message of this id before.
+    /// The device has sent a message with this id before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
-    /// What the hub says of it, under the names that Azure has for it; nothing of this comes from
-    /// the sender but the properties that begin with `$.` in the topic of a message.
+    /// The hub's properties, under Azure's names. The sender sets only those that begin with `$.`
+    /// in the topic of a message.
     system_properties: Object,
     /// A message's own properties.
     properties: Object,
-    /// What it tells, when that is JSON.
+    /// The payload, if it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
-    /// What it tells, in base64, when that is not JSON.
+    /// The payload in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
@@ -96,13 +94,13 @@ impl EventService {
         }
     }
 
-    /// Begins to read behind the event `after`; without it, and without a time in `filter`, with
-    /// what happens from now on.
+    /// Starts reading after the event `after`; without it, and without a time in `filter`, with
+    /// the next new event.
     ///
     /// # Errors
     ///
-    /// `ThrottlingException` when too many read already; `ArgumentInvalid` when there has never
-    /// been an event `after`.
+    /// `ThrottlingException` when too many readers follow; `ArgumentInvalid` when `after` is newer
+    /// than the newest event.
     pub(crate) fn follow(
         &self,
         filter: EventFilter,
@@ -110,7 +108,7 @@ impl EventService {
     ) -> Result<EventStream, ServiceError> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| {
-            let message = format!("{STREAMS} readers follow the events already");
+            let message = format!("{STREAMS} readers already follow the events");
             ServiceError::new(ErrorCode::ThrottlingException, message)
         })?;
         let newest = self.store.event_newest();
@@ -118,7 +116,8 @@ impl EventService {
         let seen = match (after, filter.since) {
             (Some(after), _) if after > last => {
                 return Err(ServiceError::argument(format!(
-                    "there is no event {after} yet, the newest is {last}: it is of another hub, or of this one before it was restored"
+                    "event {after} does not exist yet, the newest is {last}: \
+                     the id comes from another hub, or from this one before a restore"
                 )));
             }
             (Some(after), _) => after,
@@ -134,27 +133,18 @@ impl EventService {
         })
     }
 
-    /// Drops what is too old.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub(crate) async fn expire(&self) -> Result<(), ServiceError> {
         Ok(self.store.event_expire().await?)
     }
 }
 
 impl EventStream {
-    /// Reads on. It may find nothing and yet not be at the end.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
+    /// Reads the next batch. It may be empty without being at the end.
     pub(crate) async fn next(&mut self) -> Result<EventBatch, ServiceError> {
         let filter = self.filter.clone();
         let page = self.store.event_page(filter, self.seen, ROWS, BYTES);
         let page = page.await?;
-        // Who asked for a time asked for what is kept.
+        // A reader that starts at a time wants what is kept: events deleted before are not lost.
         let resumed = self.seen > 0;
         let lost =
             (resumed && self.seen + 1 < page.oldest).then(|| (self.seen + 1, page.oldest - 1));
@@ -166,10 +156,10 @@ impl EventStream {
         })
     }
 
-    /// Waits until there may be more.
+    /// Waits until there may be more events.
     pub(crate) async fn more(&mut self) {
         let seen = self.seen;
-        // The sender lives as long as the store, and so as long as `self`.
+        // The sender lives as long as the store, hence as long as `self`.
         let _ = self.newest.wait_for(|newest| *newest > seen).await;
     }
 }
@@ -197,7 +187,7 @@ impl From<EventRecord> for EventDocument {
     }
 }
 
-/// The hub's properties of an event, and the sender's.
+/// The system properties of an event, and the sender's own.
 fn properties(record: &EventRecord) -> (Object, Object) {
     let (source, schema) = match record.kind {
         EventKind::Telemetry => ("Telemetry", None),
@@ -229,7 +219,7 @@ fn properties(record: &EventRecord) -> (Object, Object) {
     }
     match schema {
         None => {
-            // The store keeps what a bag wrote.
+            // The store holds the text that a property bag wrote, so it parses.
             let text = record.properties.as_deref().unwrap_or_default();
             let bag = PropertyBag::parse(text).unwrap_or_default();
             for (name, value) in bag.iter() {
@@ -256,8 +246,9 @@ fn properties(record: &EventRecord) -> (Object, Object) {
     (system, own)
 }
 
-/// What readers know a system property of a message by (IoT Hub developer guide, "System properties
-/// of D2C IoT Hub messages"). One that tells from whom a message comes is not the sender's to set.
+/// The name under which readers see a system property of a message (IoT Hub developer guide,
+/// "System properties of D2C IoT Hub messages"). Properties that identify the sender are missing
+/// here: a device cannot set them.
 fn system_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "$.mid" => "message-id",
@@ -278,7 +269,7 @@ fn system_name(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What an event tells, as JSON or in base64.
+/// The payload of an event, as JSON or in base64.
 fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
     let stored = record.body.as_deref().unwrap_or_default();
     let told = match (record.kind, record.operation.as_deref()) {
@@ -296,8 +287,7 @@ fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
     (serde_json::value::to_raw_value(&told).ok(), None)
 }
 
-/// JSON on one line: outside of its texts a line break is only space, and within them there is
-/// none.
+/// Puts JSON on one line: a line break outside of strings is white space, and strings contain none.
 fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(json).ok()?;
     let text = if text.contains(['\n', '\r']) {
@@ -308,8 +298,8 @@ fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
     RawValue::from_string(text).ok()
 }
 
-/// `sequenceNumber`: 64 hexadecimal digits that rise, also when they are compared as text. `reason`
-/// is ours.
+/// `sequenceNumber`: 64 hexadecimal digits that increase, also when compared as text. `reason` is
+/// an addition of this hub.
 fn connection(id: i64, reason: &[u8]) -> Object {
     let mut told = Object::new();
     told.insert("sequenceNumber".into(), format!("{id:064X}").into());
@@ -320,8 +310,7 @@ fn connection(id: i64, reason: &[u8]) -> Object {
     told
 }
 
-/// Adds to each section of properties when its parts were written, which follows from what was
-/// written and when.
+/// Adds `$metadata` to each section of properties; it follows from what was written and when.
 fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
     let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
     let sections = told.get_mut("properties").and_then(Value::as_object_mut);
@@ -341,7 +330,7 @@ fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
     told
 }
 
-/// The store knows the etag of a twin as its counter.
+/// The store holds a twin's etag as its counter.
 fn with_etag(stored: &[u8]) -> Object {
     let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
     if let Some(etag) = told.get_mut("etag") {

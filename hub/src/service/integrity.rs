@@ -1,4 +1,4 @@
-//! Whether the database is whole: looked over after the start and once a day, and reported.
+//! The integrity check of the database: after the start and once a day, and its report.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,27 +8,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
 
-/// How long after a look the next one begins.
+/// From the end of a check to the next one.
 const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long after one that failed.
+/// From a failed check to the next attempt.
 const RETRY: Duration = Duration::from_secs(10 * 60);
 
-/// What the last look found; clones share it.
+/// The result of the last check; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Integrity(Arc<Mutex<Looked>>);
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Looked {
-    /// When it ended; `None` before the first.
+    /// When the check ended; `None` before the first.
     pub(crate) at: Option<Timestamp>,
-    /// How many faults there are, up to the number that is reported.
+    /// Number of faults, capped at the reporting limit.
     pub(crate) faults: u64,
 }
 
 impl Looked {
-    /// What to say about it; nothing when the database is whole.
+    /// The message for a damaged database; `None` when it is intact.
     pub(crate) fn damage(&self) -> Option<String> {
         let faults = self.faults;
         (faults > 0)
@@ -37,7 +37,6 @@ impl Looked {
 }
 
 impl Integrity {
-    /// What the last look found.
     pub(crate) fn last(&self) -> Looked {
         self.0
             .lock()
@@ -45,7 +44,7 @@ impl Integrity {
             .clone()
     }
 
-    /// Looks over `store` now and once a day, until `stop`.
+    /// Checks `store` now and once a day, until `stop`.
     pub(super) async fn keep(&self, store: Store, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let wait = match store.inspect(stop.clone()).await {
@@ -56,7 +55,7 @@ impl Integrity {
                 Ok(None) | Err(StoreError::Closed) => return,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the database cannot be looked over");
+                    tracing::error!(error, "the integrity check of the database failed");
                     RETRY
                 }
             };

@@ -1,4 +1,4 @@
-//! Jobs: made, looked at and cancelled here; planned in [`plan`], run by the [`runner`].
+//! Jobs: created, read and cancelled here; planned in [`plan`], run by the [`runner`].
 
 mod clock;
 mod collector;
@@ -26,45 +26,47 @@ use crate::store::{
 use clock::Clock;
 pub(crate) use runner::Runner;
 
-/// What a device's record says when the hub stopped between sending the call and hearing of it. Not
-/// one of IoT Hub's codes: Azure does not tell.
+/// The error of a device's record when the hub stopped between sending the call and receiving the
+/// answer. Not one of IoT Hub's codes: Azure has none for this case.
 const OUTCOME_UNKNOWN: (&str, &str) = (
     "OutcomeUnknown",
-    "The hub stopped after it had sent the call and before it heard the answer; whether the device acted is not known.",
+    "The hub stopped after it had sent the call and before it received the answer; \
+     whether the device acted is not known.",
 );
 
-/// What it says when the job's time was up before its turn.
+/// The error when the job's time ended before the device's turn.
 const NOT_BEGUN: (&str, &str) = (
     "RequestTimedOut",
-    "The job's maximum execution time passed before the hub began with this device.",
+    "The job's maximum execution time passed before the hub reached this device.",
 );
 
-/// What it says when the job's time was up before the answer.
+/// The error when the job's time ended before the answer.
 const UNANSWERED: (&str, &str) = (
     "RequestTimedOut",
-    "The job's maximum execution time passed before the device answered; whether it acted is not known.",
+    "The job's maximum execution time passed before the device answered; \
+     whether it acted is not known.",
 );
 
-/// What it says when the hub heard and cannot store it.
+/// The error when the hub received the answer but cannot store it.
 const NOT_STORED: (&str, &str) = (
     "OutcomeUnknown",
-    "The hub had sent the call and could not store what came of it; whether the device acted is not known.",
+    "The hub had sent the call and could not store the outcome; \
+     whether the device acted is not known.",
 );
 
-/// What it says when the job ended for that reason before its turn.
+/// The error when the job ended because of [`NOT_STORED`] before the device's turn.
 const GIVEN_UP: (&str, &str) = (
     "ServerError",
-    "The hub could not store what the job did, and ended it before it began with this device.",
+    "The hub could not store the job's progress and ended the job before it reached this device.",
 );
 
-/// What a job says between its stop and its end.
+/// The status message of a job between its stop and its end.
 const STOPPING: &str =
-    "The job was stopped: nothing more is sent, and the answers to what was sent are waited for.";
+    "The job was stopped: no more calls are sent; the hub waits for answers to the calls it sent.";
 
-/// Pages of jobs all belong to this query.
+/// The list that the continuation tokens of job pages belong to.
 const LIST: &str = "jobs";
 
-/// Makes, shows and cancels jobs.
 #[derive(Clone)]
 pub(crate) struct JobService {
     store: Store,
@@ -83,8 +85,8 @@ impl JobService {
         }
     }
 
-    /// The runner of these jobs, which stops when `stop` says so. First it settles what an earlier
-    /// hub left unsettled.
+    /// The runner of these jobs, until `stop`. First it settles what an earlier hub process left
+    /// unfinished.
     pub(crate) async fn runner(&self, stop: CancellationToken) -> Result<Runner, ServiceError> {
         Runner::recover(&self.store, &self.clock).await?;
         Ok(Runner::new(
@@ -96,15 +98,15 @@ impl JobService {
         ))
     }
 
-    /// Makes a job. Its condition is read when it runs, as on Azure: one that cannot be read makes
-    /// the job fail, not this call.
+    /// Creates a job. Its condition is parsed when it starts, as on Azure: an invalid condition
+    /// makes the job fail, not this call.
     pub(crate) async fn create(
         &self,
         id: &JobId,
         request: JobRequest,
     ) -> Result<JobResponse, ServiceError> {
         if let Some(given) = request.job_id.as_ref().filter(|given| *given != id) {
-            let message = format!("the body's jobId is `{given}`, the path names `{id}`");
+            let message = format!("the body's jobId is `{given}`, but the path names `{id}`");
             return Err(ServiceError::argument(message));
         }
         let action = check_action(&request.action)?;
@@ -126,7 +128,7 @@ impl JobService {
             }
             JobInsert::Exists => Err(ServiceError::new(
                 ErrorCode::JobAlreadyExists,
-                format!("there is a job `{id}` already"),
+                format!("job `{id}` already exists"),
             )),
             JobInsert::TooMany => {
                 let message = "too many jobs are waiting or running; try again when one has ended";
@@ -138,13 +140,12 @@ impl JobService {
         }
     }
 
-    /// The job.
     pub(crate) async fn get(&self, id: &JobId) -> Result<JobResponse, ServiceError> {
         let record = self.store.job_get(id).await?;
         response(record.ok_or_else(|| ServiceError::job_not_found(id.as_ref()))?)
     }
 
-    /// Cancels a job that has not started, or stops one that runs.
+    /// Cancels a job that has not started, or stops a running one.
     pub(crate) async fn cancel(
         &self,
         id: &JobId,
@@ -152,7 +153,7 @@ impl JobService {
     ) -> Result<JobResponse, ServiceError> {
         match self.store.job_cancel(id, how, self.clock.wall()).await? {
             JobCancel::Done(record) => {
-                // Its run is told by the runner.
+                // The runner passes the stop on to the job's run.
                 self.nudge.notify_one();
                 response(*record)
             }
@@ -170,7 +171,7 @@ impl JobService {
         }
     }
 
-    /// A page of jobs, the newest first.
+    /// A page of jobs, newest first.
     pub(crate) async fn list(
         &self,
         kind: Option<JobType>,
@@ -195,7 +196,7 @@ impl JobService {
     }
 }
 
-/// Checks what the document's types leave open, and writes the action as it is stored.
+/// Checks what the document's types leave open, and serialises the action for the store.
 fn check_action(action: &JobAction) -> Result<String, ServiceError> {
     let written = match action {
         JobAction::Method(request) => {
@@ -204,8 +205,7 @@ fn check_action(action: &JobAction) -> Result<String, ServiceError> {
         }
         JobAction::UpdateTwin(patch) => {
             if patch.etag.as_deref().is_some_and(|etag| etag != "*") {
-                let message =
-                    "updateTwin.etag must be `*`: a job updates twins whatever their version";
+                let message = "updateTwin.etag must be `*`: a job updates twins of any version";
                 return Err(ServiceError::new(ErrorCode::PreconditionFailed, message));
             }
             super::twin::check(patch)?;
@@ -221,7 +221,7 @@ fn response(record: JobRecord) -> Result<JobResponse, ServiceError> {
     let damaged = |error: serde_json::Error| {
         ServiceError::new(
             ErrorCode::ServerError,
-            format!("the job's action cannot be read back: {error}"),
+            format!("cannot read the job's stored action: {error}"),
         )
     };
     let (method, twin) = match record.kind {

@@ -15,11 +15,10 @@ use crate::metrics::Metrics;
 use crate::session::{Call, CallObserver, CallOutcome, Registry};
 use crate::store::Store;
 
-/// How much longer than its own two timeouts a call may take before it is given up: the registry
-/// looks at its deadlines now and then.
+/// Time that a call may take beyond its two timeouts before `invoke` gives up: the registry checks
+/// its deadlines only periodically.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// Calls methods.
 #[derive(Clone)]
 pub(crate) struct MethodService {
     store: Store,
@@ -27,7 +26,7 @@ pub(crate) struct MethodService {
     metrics: Metrics,
 }
 
-/// A method with its arguments, ready to go to any number of devices.
+/// A method with its arguments, ready to be sent to any number of devices.
 #[derive(Debug, Clone)]
 pub(crate) struct PreparedCall {
     method: MethodName,
@@ -37,7 +36,7 @@ pub(crate) struct PreparedCall {
 }
 
 impl PreparedCall {
-    /// Checks what cannot be checked by the document's types.
+    /// Checks the timeouts, which the document's types cannot check.
     pub(crate) fn new(request: &MethodRequest) -> Result<Self, ServiceError> {
         request
             .check_timeouts()
@@ -47,14 +46,14 @@ impl PreparedCall {
 
     /// A call that was accepted earlier: version 0.1 stored jobs with any pair of timeouts.
     pub(crate) fn stored(request: &MethodRequest) -> Result<Self, ServiceError> {
-        // No payload is sent as `null`: Node's device client fails on an empty body.
+        // A missing payload is sent as `null`: Node's device client fails on an empty body.
         let payload = request.payload().map_or_else(
             || Bytes::from_static(b"null"),
             |raw| Bytes::copy_from_slice(raw.get().as_bytes()),
         );
         if payload.len() > MAX_PAYLOAD_BYTES {
             let message = format!(
-                "the payload has {} bytes; at most {MAX_PAYLOAD_BYTES} are sent to a device",
+                "the payload has {} bytes; expected at most {MAX_PAYLOAD_BYTES}",
                 payload.len()
             );
             return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
@@ -75,12 +74,12 @@ impl PreparedCall {
         self.connect_timeout
     }
 
-    /// The longest the whole call can take.
+    /// The longest that the whole call can take.
     pub(crate) fn deadline(&self) -> Duration {
         self.connect_timeout + self.response_timeout + SLACK
     }
 
-    /// The call of `device`, waiting for it no longer than `connect_timeout`.
+    /// The call to `device`, which waits at most `connect_timeout` for it to connect.
     pub(crate) fn to(&self, device: DeviceId, connect_timeout: Duration) -> Call {
         Call {
             device,
@@ -101,7 +100,6 @@ impl MethodService {
         }
     }
 
-    /// Calls a method and waits for the answer.
     pub(crate) async fn invoke(
         &self,
         device: &DeviceId,
@@ -124,22 +122,21 @@ impl MethodService {
         answer(outcome, call)
     }
 
-    /// Sends a call; `observer` hears of it exactly once. Never waits.
+    /// Sends a call without blocking; `observer` gets exactly one outcome.
     pub(crate) fn send(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         self.registry.call(call, observer, token);
     }
 
-    /// Waits for the call's device to connect, and sends nothing.
+    /// Waits for the call's device to connect, without sending anything.
     pub(super) fn wait(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         self.registry.wait(call, observer, token);
     }
 
-    /// Whether a call would leave for `device` now.
+    /// Whether a call to `device` would be sent at once.
     pub(super) fn is_online_for(&self, device: &DeviceId, method: &MethodName) -> bool {
         self.registry.is_online_for(device, method)
     }
 
-    /// Counts a call that has ended.
     pub(super) fn count(&self, by: &str, outcome: &CallOutcome) {
         let name = match outcome {
             CallOutcome::Answered { .. } => "answered",
@@ -154,13 +151,13 @@ impl MethodService {
         self.metrics.method_ended(by, name);
     }
 
-    /// Ends the calls that have not left and whose observers no longer wait.
+    /// Drops the calls that are not sent yet and whose observers no longer wait.
     pub(crate) fn withdraw(&self) {
         self.registry.withdraw();
     }
 }
 
-/// What the outcome of a call means: the device's answer, or the error that the caller is told and
+/// Maps the outcome of a call to the device's answer, or to the error that the caller receives and
 /// a job's record keeps.
 pub(crate) fn answer(
     outcome: CallOutcome,
@@ -171,7 +168,7 @@ pub(crate) fn answer(
             status,
             payload: raw_payload(&payload)?,
         }),
-        // Its caller has gone, so nobody reads this; a job looks for it before it asks here.
+        // The caller is gone, so nobody reads this; a job handles `Withdrawn` itself.
         CallOutcome::Withdrawn => Err(timed_out(
             ErrorCode::DeviceNotOnline,
             "The call was withdrawn before it was sent.",
@@ -227,14 +224,14 @@ fn timed_out(code: ErrorCode, message: &str, timeout: Duration) -> ServiceError 
     }
 }
 
-/// A device's payload as it goes on: unchanged if it is JSON, `null` if it is empty.
+/// The device's payload for the caller: unchanged if it is JSON, `None` if it is empty.
 fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
     if payload.is_empty() {
         return Ok(None);
     }
     if payload.len() > MAX_PAYLOAD_BYTES {
         let message = format!(
-            "the device answered with {} bytes; at most {MAX_PAYLOAD_BYTES} are passed on",
+            "the device answered with {} bytes; expected at most {MAX_PAYLOAD_BYTES}",
             payload.len()
         );
         return Err(ServiceError::new(ErrorCode::MessageTooLarge, message));
@@ -247,7 +244,7 @@ fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
     })
 }
 
-/// Hears of one call.
+/// Observes one call.
 struct OneCall(Mutex<Option<oneshot::Sender<CallOutcome>>>);
 
 impl OneCall {
@@ -260,7 +257,7 @@ impl OneCall {
 impl CallObserver for OneCall {
     fn done(&self, _token: u32, outcome: CallOutcome) {
         if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // The caller may have hung up.
+            // The caller may have disconnected.
             let _ = sender.send(outcome);
         }
     }

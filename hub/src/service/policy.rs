@@ -1,4 +1,4 @@
-//! The policies in memory, by which every token is judged, and the rules by which they are changed.
+//! The policies in memory, which authenticate every token, and the rules for changing them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,20 +15,20 @@ use crate::identity::{Keys, Policy, Rights};
 use crate::session::{DisconnectReason, Registry};
 use crate::store::{PolicyFile, StoreError};
 
-/// The policy that may do everything; its connection string is written out for the operator.
+/// The policy with all rights; its connection string is written to a file for the operator.
 pub(crate) const OWNER: &str = "iothubowner";
 
-/// How many policies there may be (IoT Hub limits).
+/// The most policies of a hub (IoT Hub limits).
 const MAX_POLICIES: usize = 16;
 
-/// How many of them may have ServiceConnect.
+/// The most policies with ServiceConnect.
 const MAX_SERVICE: usize = 10;
 
-/// How often a running hub looks whether they were changed beside it: so long a removed policy
-/// still opens.
+/// Poll interval for policies changed by another process; a removed policy stays valid at most this
+/// long.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Azure's policies, which every hub has from the beginning.
+/// Azure's default policies, which every hub starts with.
 const POLICIES: [(&str, Rights); 5] = [
     (OWNER, Rights::ALL),
     ("service", Rights::SERVICE_CONNECT),
@@ -37,7 +37,7 @@ const POLICIES: [(&str, Rights); 5] = [
     ("registryReadWrite", Rights::REGISTRY_WRITE),
 ];
 
-/// They, with new keys.
+/// [`POLICIES`] with new keys.
 pub(crate) fn default_policies() -> Vec<Policy> {
     POLICIES
         .map(|(name, rights)| fresh(name.parse().expect("these names are good"), rights))
@@ -55,14 +55,12 @@ fn fresh(name: PolicyName, rights: Rights) -> Policy {
 /// Which of a policy's two keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyKey {
-    /// The one that is handed out.
     Primary,
-    /// The other.
     Secondary,
 }
 
 impl fmt::Display for PolicyKey {
-    /// As `door-hub policy --key` takes it.
+    /// The spelling of `door-hub policy --key`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Primary => "primary",
@@ -71,48 +69,40 @@ impl fmt::Display for PolicyKey {
     }
 }
 
-/// Why the policies are not changed.
+/// Why a change of the policies was rejected.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// There is one of that name.
-    #[error("there is a policy `{0}` already; `rotate` gives it new keys")]
+    #[error("policy `{0}` already exists; `rotate` gives it new keys")]
     Exists(PolicyName),
-    /// There is none of that name.
-    #[error("there is no policy `{name}`; there are {present}")]
+    #[error("there is no policy `{name}`; this hub has {present}")]
     Unknown {
-        /// The name given.
         name: PolicyName,
-        /// Those there are.
+        /// The names of the hub's policies.
         present: String,
     },
-    /// It would allow nothing.
     #[error("policy `{0}` would have no rights; expected at least one")]
     NoRights(PolicyName),
-    /// There are as many as there may be.
-    #[error(
-        "there are {MAX_POLICIES} policies already, and there may be no more; remove one first"
-    )]
+    #[error("there are already {MAX_POLICIES} policies, the maximum; remove one first")]
     TooMany,
-    /// There are as many with ServiceConnect as there may be.
     #[error(
-        "{MAX_SERVICE} policies have ServiceConnect already, and no more may; remove one first"
+        "there are already {MAX_SERVICE} policies with ServiceConnect, the maximum; \
+         remove one first"
     )]
     TooManyService,
-    /// The owner's policy stays.
+    /// The owner's policy cannot be removed.
     #[error(
-        "`{OWNER}` cannot be removed: its connection string is the operator's; `rotate` gives it new keys"
+        "`{OWNER}` cannot be removed: the operator's connection string uses it; \
+         `rotate` gives it new keys"
     )]
     Owner,
-    /// Nobody could register devices any more.
+    /// Without it, nobody could register devices.
     #[error("`{0}` is the last policy with RegistryWrite and cannot be removed")]
     LastRegistryWrite(PolicyName),
-    /// The database cannot be read or written.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
 }
 
-/// Adds a policy with new keys, and returns it.
 pub(crate) fn add(
     policies: &mut Vec<Policy>,
     name: PolicyName,
@@ -138,7 +128,6 @@ pub(crate) fn add(
     Ok(policy)
 }
 
-/// The policy of that name.
 pub(crate) fn find<'a>(
     policies: &'a mut [Policy],
     name: &PolicyName,
@@ -158,7 +147,7 @@ pub(crate) fn find<'a>(
     }
 }
 
-/// Gives a policy a new key, and returns it.
+/// Replaces one key of a policy with a new one, and returns the policy.
 pub(crate) fn rotate(
     policies: &mut [Policy],
     name: &PolicyName,
@@ -172,7 +161,6 @@ pub(crate) fn rotate(
     Ok(policy.clone())
 }
 
-/// Removes a policy.
 pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<(), PolicyError> {
     let rights = find(policies, name)?.rights;
     if *name == OWNER {
@@ -190,7 +178,7 @@ pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<()
     Ok(())
 }
 
-/// The policies of a running hub. Clones share them.
+/// The policies of a running hub; clones share them.
 #[derive(Clone)]
 pub(crate) struct PolicyService {
     registry: Registry,
@@ -199,7 +187,7 @@ pub(crate) struct PolicyService {
 
 struct Held {
     policies: RwLock<HashMap<PolicyName, Policy>>,
-    /// Rises with each change.
+    /// Increases with each change.
     version: AtomicU64,
 }
 
@@ -214,7 +202,6 @@ impl PolicyService {
         }
     }
 
-    /// The policy of that name.
     pub(crate) fn get(&self, name: &PolicyName) -> Option<Policy> {
         let held = self.held.policies.read();
         held.unwrap_or_else(PoisonError::into_inner)
@@ -222,14 +209,15 @@ impl PolicyService {
             .cloned()
     }
 
-    /// Rises when any policy changes: what was judged under another version has to be judged again.
+    /// Increases with each change of a policy: what was authenticated under another version must be
+    /// authenticated again.
     pub(crate) fn version(&self) -> u64 {
         self.held.version.load(Ordering::Acquire)
     }
 
-    /// Looks again and again whether another process has changed the policies, and ends the
-    /// connections that were made with one that did. It has a connection to the database of its
-    /// own: long queries do not delay it.
+    /// Polls the policies for changes by another process, and disconnects the connections that
+    /// authenticated with a changed policy. It has its own database connection, so that long
+    /// queries do not delay it.
     pub(crate) async fn watch(self, mut file: PolicyFile, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -250,7 +238,10 @@ impl PolicyService {
             match policies {
                 Ok(policies) => self.take(by_name(policies)),
                 Err(error) => {
-                    tracing::error!(%error, "the policies cannot be read; those before still hold");
+                    tracing::error!(
+                        %error,
+                        "cannot read the policies; the previous ones remain in force"
+                    );
                 }
             }
         }
@@ -272,7 +263,7 @@ impl PolicyService {
         let held = self.held.policies.write();
         *held.unwrap_or_else(PoisonError::into_inner) = policies;
         self.held.version.fetch_add(1, Ordering::Release);
-        tracing::info!("the policies have been changed");
+        tracing::info!("the policies changed");
         for policy in changed {
             self.registry
                 .disconnect_policy(&policy, DisconnectReason::CredentialsChanged);

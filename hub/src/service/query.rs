@@ -1,4 +1,4 @@
-//! Queries: which of the hub's documents, a page at a time.
+//! Queries over the hub's documents, page by page.
 
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::job::{DeviceJob, JobError, JobOutcome};
@@ -14,35 +14,32 @@ use crate::store::{
     Continuation, DeviceJobRecord, GroupPlace, Page, Place, Store, Token, left_out,
 };
 
-/// Runs queries.
 #[derive(Clone)]
 pub(crate) struct QueryService {
     store: Store,
 }
 
-/// A page of what a query found.
 #[derive(Debug)]
 pub(crate) struct QueryPage {
-    /// The documents.
     pub(crate) rows: QueryRows,
-    /// The token with which the next page is asked for; `None` on the last one.
+    /// The token that requests the next page; `None` on the last one.
     pub(crate) continuation: Option<String>,
 }
 
-/// The documents, all of one kind.
+/// The rows, all of one kind.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum QueryRows {
-    /// Of `devices`.
+    /// Rows of `devices`.
     Twins(Vec<Twin>),
-    /// Of `devices.jobs`.
+    /// Rows of `devices.jobs`.
     DeviceJobs(Vec<DeviceJob>),
-    /// What was asked for of documents, or of groups of them.
+    /// Projections of documents or of groups.
     Raw(Vec<Map<String, Value>>),
 }
 
 impl QueryRows {
-    /// What `x-ms-item-type` calls them. .NET's client compares it with its case.
+    /// The value of `x-ms-item-type`. .NET's client compares it case-sensitively.
     pub(crate) const fn item_type(&self) -> &'static str {
         match self {
             Self::Twins(_) => "Twin",
@@ -65,7 +62,7 @@ impl QueryService {
         Self { store }
     }
 
-    /// The page of `text` after `continuation`, of at most `size` rows.
+    /// The page of `text` after `continuation`, at most `size` rows.
     pub(crate) async fn run(
         &self,
         text: &str,
@@ -124,7 +121,7 @@ impl QueryService {
     }
 }
 
-/// What a query of `devices.modules` finds: this hub has none.
+/// The result of a query of `devices.modules`: this hub has no modules.
 fn no_modules(query: &Query) -> QueryPage {
     let rows = match query.projection {
         Projection::All => QueryRows::Twins(Vec::new()),
@@ -139,7 +136,7 @@ fn no_modules(query: &Query) -> QueryPage {
     }
 }
 
-/// What `items` are of each document.
+/// The projection of each document.
 fn raw(
     items: &[query::ProjectionItem],
     documents: impl Iterator<Item = serde_json::Result<Value>>,
@@ -150,13 +147,13 @@ fn raw(
     rows.map(QueryRows::Raw).map_err(|error| {
         ServiceError::new(
             ErrorCode::ServerError,
-            format!("a document cannot be shown: {error}"),
+            format!("cannot serialise a document: {error}"),
         )
     })
 }
 
-/// A record as a value. What a device answered is kept byte for byte, however deep; as a value it
-/// is null when it is too deep for one.
+/// A record as a value. A device's answer is stored byte for byte, at any depth; as a value it
+/// becomes null when it is nested too deeply.
 fn job_value(mut job: DeviceJob) -> serde_json::Result<Value> {
     serde_json::to_value(&job).or_else(|_| {
         if let Some(answer) = job
@@ -170,7 +167,7 @@ fn job_value(mut job: DeviceJob) -> serde_json::Result<Value> {
     })
 }
 
-/// One page of a query: where it begins, and how many rows it may have.
+/// One page of a query: where it starts, and the most rows it may have.
 struct Run<'a, P> {
     text: &'a str,
     top: Option<u64>,
@@ -218,7 +215,7 @@ impl<'a, P: Token> Run<'a, P> {
     }
 }
 
-/// The place that a continuation of a list says, if there is one.
+/// The position in a list from which `continuation` continues.
 pub(super) fn place(continuation: Option<&str>, list: &str) -> Result<Option<Place>, ServiceError> {
     let read = |token| Place::from_token(token, list).ok_or_else(bad_continuation);
     continuation.map(read).transpose()
@@ -226,7 +223,7 @@ pub(super) fn place(continuation: Option<&str>, list: &str) -> Result<Option<Pla
 
 fn bad_continuation() -> ServiceError {
     ServiceError::argument(
-        "the continuation token is not one of this query; ask for the first page without one",
+        "the continuation token belongs to another query; request the first page without one",
     )
 }
 
@@ -243,7 +240,7 @@ fn parse(text: &str) -> Result<Query, ServiceError> {
 fn wrong_at(position: Position, what: &dyn std::fmt::Display) -> ServiceError {
     let (line, column) = (position.line, position.column);
     ServiceError::argument(format!(
-        "the query is wrong at line {line}, column {column}: {what}"
+        "invalid query at line {line}, column {column}: {what}"
     ))
 }
 
@@ -252,7 +249,7 @@ fn document(record: DeviceJobRecord) -> Result<DeviceJob, ServiceError> {
     let damaged = |what: &str| {
         ServiceError::new(
             ErrorCode::ServerError,
-            format!("the record's {what} cannot be read back"),
+            format!("cannot read the record's stored {what}"),
         )
     };
     let moment = |text: &str| time::parse(text).map_err(|_| damaged("time"));

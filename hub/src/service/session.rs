@@ -1,4 +1,5 @@
-//! What connections leave behind: connection state and the subscriptions of persistent sessions.
+//! State that outlives a connection: the device's connection state and the subscriptions of
+//! persistent sessions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +11,19 @@ use jiff::Timestamp;
 use super::ServiceError;
 use crate::store::{ConnectionEpoch, Store, StoredSubscription};
 
-/// Notes what connections begin, change and end.
+/// Records the start, the changes and the end of connections.
 #[derive(Clone)]
 pub(crate) struct SessionService {
     store: Store,
     epoch: Arc<AtomicU64>,
 }
 
-/// What a new connection starts from.
+/// The state from which a new connection starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionStart {
-    /// Whether a session was kept (the flag of CONNACK, MQTT 3.1.1 section 3.2.2.2).
+    /// Whether a session was stored (the flag of CONNACK, MQTT 3.1.1 section 3.2.2.2).
     pub session_present: bool,
-    /// The subscriptions it kept, each with the QoS granted (0 or 1).
+    /// The session's subscriptions, each with the granted QoS (0 or 1).
     pub subscriptions: Vec<(TopicFilter, u8)>,
 }
 
@@ -34,18 +35,18 @@ impl SessionService {
         }
     }
 
-    /// The next connection, later than all before it.
+    /// The epoch of the next connection, later than all before it.
     pub(crate) fn begin(&self) -> ConnectionEpoch {
         ConnectionEpoch(self.epoch.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Notes that `device` is connected, as the identity that was judged by its `etag`. With
-    /// `clean` its session is forgotten, and nothing of the new one will be kept.
+    /// Records that `device` is connected under the identity that `etag` authenticated. With
+    /// `clean` its stored session is deleted, and nothing of the new one is stored.
     ///
     /// # Errors
     ///
-    /// `DeviceNotFound` when it was deleted or changed meanwhile, or a later connection has come;
-    /// else when the store fails.
+    /// `DeviceNotFound` when the device was deleted or changed in the meantime, or a later
+    /// connection replaced this one; else when the store fails.
     pub(crate) async fn connected(
         &self,
         device: &DeviceId,
@@ -60,7 +61,7 @@ impl SessionService {
         let kept = kept.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         let session_present = kept.is_some();
         let subscriptions = kept.unwrap_or_default().into_iter().filter_map(|stored| {
-            // A filter of an older hub that this one no longer serves is forgotten.
+            // A filter that an older hub stored and this one does not serve is dropped.
             TopicFilter::parse(&stored.filter, device)
                 .ok()
                 .map(|filter| (filter, stored.qos))
@@ -71,11 +72,7 @@ impl SessionService {
         })
     }
 
-    /// Notes the end of a connection and its reason.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
+    /// Records the end of a connection and its reason.
     pub(crate) async fn disconnected(
         &self,
         device: &DeviceId,
@@ -88,12 +85,8 @@ impl SessionService {
             .await?)
     }
 
-    /// Keeps the subscriptions of a persistent session (the call is ignored for a clean one);
-    /// returns when they are on disk, so that SUBACK may be sent.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
+    /// Stores the subscriptions of a persistent session (no effect for a clean one); returns once
+    /// they are on disk, so that SUBACK may be sent.
     pub(crate) async fn subscriptions_changed(
         &self,
         device: &DeviceId,
@@ -113,7 +106,6 @@ impl SessionService {
             .await?)
     }
 
-    /// How many devices are connected.
     pub(crate) async fn connected_count(&self) -> Result<u64, ServiceError> {
         Ok(self.store.session_count().await?)
     }

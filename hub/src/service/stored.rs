@@ -1,35 +1,33 @@
-//! What monitoring shows of the store. It must answer also when the disk is dead or hangs: then it
-//! shows what was read last.
+//! The store's figures for the metrics. A scrape must succeed even if the disk is dead or hangs:
+//! then it gets the figures of the last successful read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::{Store, StoreError};
 
-/// How long it waits for a reading.
+/// How long a scrape waits for a read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is in the store.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
-    /// Jobs that are not over, by status.
+    /// Number of unfinished jobs, by status.
     pub(super) jobs: Vec<(&'static str, u64)>,
-    /// Events that are kept, and their bytes.
+    /// Number of stored events, and their bytes.
     pub(super) events: (u64, u64),
-    /// The size of the database.
     pub(super) database_bytes: u64,
 }
 
-/// What was read last; clones share it.
+/// The figures of the last read; clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Stored {
     last: Arc<Mutex<Counts>>,
-    /// Held by the one reading that runs: a disk that hangs holds no more of them.
+    /// Held by the running read: there is at most one, also while the disk hangs.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Stored {
-    /// What is in the store, or what was there when it could last be read.
+    /// The store's current figures, or those of the last successful read.
     pub(super) async fn read(&self, store: &Store) -> Counts {
         if let Ok(only) = Arc::clone(&self.reading).try_lock_owned() {
             let (last, store) = (Arc::clone(&self.last), store.clone());
@@ -39,11 +37,14 @@ impl Stored {
                     Ok(read) => *last.lock().unwrap_or_else(PoisonError::into_inner) = read,
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "metrics show the store as it was");
+                        tracing::warn!(
+                            error,
+                            "cannot read the store; metrics show its last figures"
+                        );
                     }
                 }
             });
-            // It goes on without us.
+            // After the timeout the read continues in its task.
             let _ = tokio::time::timeout(PATIENCE, reading).await;
         }
         let last = self.last.lock();

@@ -10,7 +10,6 @@ use crate::identity::Proof;
 use crate::metrics::Metrics;
 use crate::store::{Store, TelemetryMessage};
 
-/// Takes messages in.
 #[derive(Clone)]
 pub(crate) struct TelemetryService {
     store: Store,
@@ -22,12 +21,12 @@ impl TelemetryService {
         Self { store, metrics }
     }
 
-    /// Stores a message with the stamps that tell readers who its sender is; returns when it is on
-    /// disk, so that it may be acknowledged.
+    /// Stores a message with the stamps that identify its sender; returns once it is on disk, so
+    /// that it may be acknowledged.
     ///
     /// # Errors
     ///
-    /// When the device has been deleted, or it could not be stored.
+    /// When the device has been deleted, or the store fails.
     pub(crate) async fn accept(
         &self,
         device: &DeviceId,

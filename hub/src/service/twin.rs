@@ -1,5 +1,5 @@
-//! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); here are the counters,
-//! the conditions and who is told.
+//! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); this module adds the
+//! counters, the preconditions and the notifications.
 
 use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
@@ -13,11 +13,10 @@ use jiff::Timestamp;
 use super::{IfMatch, ServiceError};
 use crate::store::{Store, TwinChange, TwinEvent, TwinRecord};
 
-/// What the events of a change say was done (Azure's `opType`).
+/// The operation in the event of a change (Azure's `opType`).
 pub(super) const UPDATED: &str = "updateTwin";
 pub(super) const REPLACED: &str = "replaceTwin";
 
-/// Reads and writes twins.
 #[derive(Clone)]
 pub(crate) struct TwinService {
     store: Store,
@@ -28,8 +27,7 @@ impl TwinService {
         Self { store }
     }
 
-    /// What a device gets when it asks for its twin: desired and reported properties, without
-    /// metadata.
+    /// The twin as the device reads it: desired and reported properties, without metadata.
     ///
     /// # Errors
     ///
@@ -44,14 +42,13 @@ impl TwinService {
         Ok(json(&properties))
     }
 
-    /// Merges what a device reports, on the condition that `if_version` is the present `$version`,
-    /// if it is given; returns the new `$version` of its reported properties, when it is on
-    /// disk.
+    /// Merges a device's reported patch, on condition that `if_version`, if given, is the current
+    /// `$version`; returns the new `$version` of the reported properties once it is on disk.
     ///
     /// # Errors
     ///
-    /// `PreconditionFailed` when the version is another; `ArgumentInvalid` when the patch is not an
-    /// object or holds what a twin may not; `DeviceNotFound`; or when the store fails.
+    /// `PreconditionFailed` when the version differs; `ArgumentInvalid` when the patch is not an
+    /// object or breaks a limit of twins; `DeviceNotFound`; or when the store fails.
     pub(crate) async fn patch_reported(
         &self,
         device: &DeviceId,
@@ -87,12 +84,10 @@ impl TwinService {
             .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))
     }
 
-    /// The twin as the service sees it.
     pub(crate) async fn get(&self, device: &DeviceId) -> Result<Twin, ServiceError> {
         Ok(self.record(device).await?.into())
     }
 
-    /// Merges a patch.
     pub(crate) async fn patch(
         &self,
         device: &DeviceId,
@@ -105,7 +100,6 @@ impl TwinService {
         .await
     }
 
-    /// Replaces the sections that are given.
     pub(crate) async fn replace(
         &self,
         device: &DeviceId,
@@ -145,7 +139,7 @@ impl TwinService {
     }
 }
 
-/// Checks what of a patch can be checked without a twin.
+/// Runs the checks of a patch that need no twin.
 pub(super) fn check(patch: &TwinPatch) -> Result<(), ServiceError> {
     for (kind, section) in [
         (SectionKind::Tags, &patch.tags),
@@ -158,8 +152,8 @@ pub(super) fn check(patch: &TwinPatch) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Merges `patch` into the twin, as a PATCH and a twin job do. `tags: null` means nothing,
-/// `desired: null` clears, as on Azure.
+/// Merges `patch` into the twin, as a PATCH and a twin job do. `tags: null` has no effect,
+/// `desired: null` clears the section, as on Azure.
 pub(super) fn merge(
     record: &mut TwinRecord,
     patch: &TwinPatch,
@@ -193,7 +187,7 @@ pub(super) fn merge(
     })
 }
 
-/// Puts the sections that `wanted` has in the place of the twin's.
+/// Replaces the twin's sections with those that `wanted` has.
 fn replace(
     record: &mut TwinRecord,
     wanted: TwinPatch,
@@ -245,8 +239,8 @@ fn count(record: &mut TwinRecord, changed: bool) {
     }
 }
 
-/// What a merge wrote, section by section: the patches, those of properties with the `$version`
-/// that they made.
+/// The patches of a merge, section by section; those of properties include the resulting
+/// `$version`.
 #[derive(Default)]
 struct Changed {
     tags: Option<Object>,
@@ -255,8 +249,8 @@ struct Changed {
 }
 
 impl Changed {
-    /// As it is told (`twinChangeNotification` with `opType` `updateTwin`). The metadata are added
-    /// when it is read: they follow from the rest.
+    /// The event of the merge (`twinChangeNotification` with `opType` `updateTwin`). Metadata is
+    /// added when the event is read: it follows from the rest.
     fn event(self, version: u64, at: Timestamp) -> TwinEvent {
         let mut body = Object::new();
         body.insert("version".into(), version.into());
@@ -277,7 +271,7 @@ impl Changed {
     }
 }
 
-/// A twin that was replaced, as it is told.
+/// The event body of a replaced twin.
 #[derive(serde::Serialize)]
 struct Whole<'a> {
     version: u64,
@@ -306,7 +300,7 @@ impl From<TwinError> for ServiceError {
 impl From<TwinRecord> for Twin {
     fn from(record: TwinRecord) -> Self {
         let device = record.device;
-        // Texts that the store wrote; one that is damaged is shown as "never".
+        // The store wrote these texts; a damaged one is shown as "never".
         let time = |text: &str| time::parse(text).unwrap_or_else(|_| twin::never());
         Self {
             device_id: device.device_id,

@@ -1,10 +1,10 @@
-//! Calls that have left for one device and wait for its answer.
+//! Calls that were sent to one device and wait for its answer.
 
 use std::time::Instant;
 
 use super::{MAX_IN_FLIGHT, Pending};
 
-/// In the order they left; a handful at most times, so a vector that is empty costs nothing.
+/// In the order of sending; usually empty or a few, and an empty vector costs nothing.
 #[derive(Default)]
 pub(super) struct Calls {
     waiting: Vec<Sent>,
@@ -22,7 +22,7 @@ impl Calls {
         self.waiting.is_empty()
     }
 
-    /// Notes a call that is about to leave; gives the call back when too many wait.
+    /// Adds a call that is about to be sent; returns the call when too many wait.
     pub(super) fn insert(&mut self, pending: Pending, deadline: Instant) -> Result<u32, Pending> {
         if self.waiting.len() >= MAX_IN_FLIGHT {
             return Err(pending);
@@ -36,8 +36,8 @@ impl Calls {
         Ok(self.last_rid)
     }
 
-    /// The call that an answer with this request id belongs to; `None` for one that ended meanwhile
-    /// or never was.
+    /// The call that an answer with this request id belongs to; `None` for one that has ended or
+    /// never existed.
     pub(super) fn take(&mut self, rid: &str) -> Option<Pending> {
         let rid = u32::from_str_radix(rid, 16).ok()?;
         let index = self.waiting.iter().position(|sent| sent.rid == rid)?;
@@ -46,7 +46,7 @@ impl Calls {
         Some(sent.pending)
     }
 
-    /// Calls whose time is over.
+    /// Takes the calls past their deadline.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
         if self.waiting.iter().all(|sent| sent.deadline > now) {
             return Vec::new();
@@ -58,12 +58,12 @@ impl Calls {
         into_pending(expired)
     }
 
-    /// All calls, when the connection has ended.
+    /// Takes all calls, when the connection has ended.
     pub(super) fn take_all(&mut self) -> Vec<Pending> {
         into_pending(std::mem::take(&mut self.waiting))
     }
 
-    /// An idle device keeps no memory for calls it once had.
+    /// An idle device keeps no memory for earlier calls.
     fn release_memory(&mut self) {
         if self.waiting.is_empty() {
             self.waiting = Vec::new();

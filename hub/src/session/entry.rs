@@ -1,4 +1,4 @@
-//! One connected device as the registry knows it.
+//! One connected device in the registry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +13,27 @@ use super::calls::Calls;
 use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
 use crate::identity::Proof;
 
-/// A connected device: its link, what it subscribed to, its calls and its deadlines.
+/// A connected device: its link, subscriptions, calls and deadlines.
 pub(crate) struct Entry {
     device: DeviceId,
-    /// By what it proved itself: ends with it.
+    /// How it authenticated; losing that ends the connection.
     proof: Proof,
     link: Arc<dyn Link>,
-    /// Rises with each connection of the hub: of two connections of one device, the later has the
-    /// higher.
+    /// Increases with each connection to the hub: of two connections of one device, the later has
+    /// the higher number.
     order: u64,
     started: Instant,
-    /// Milliseconds after `started` at which something was last received.
+    /// When something was last received, in milliseconds after `started`.
     heard_ms: AtomicU64,
-    /// How long it may be silent.
+    /// The idle timeout.
     patience: Duration,
-    /// When its token or certificate is no longer good; `None` for what does not expire.
+    /// When its token or certificate expires; `None` if it does not.
     token_deadline: Option<Instant>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The filters that deliver calls of methods.
+    /// The filters that match method calls.
     methods: Vec<TopicFilter>,
     desired: bool,
     taken_over: bool,
@@ -56,11 +56,11 @@ impl State {
     }
 }
 
-/// What became of a call handed to an entry.
+/// The result of giving a call to an entry.
 pub(super) enum Dispatch {
-    /// It left, or ended at once; the observer hears.
+    /// It was sent, or has ended; the observer gets the outcome.
     Taken,
-    /// The device is not online for methods; here it is again.
+    /// The device is not online for methods; the call is returned.
     NotReady(Pending),
 }
 
@@ -97,7 +97,7 @@ impl Entry {
         &self.device
     }
 
-    /// By what the device proved itself.
+    /// How the device authenticated.
     pub(crate) const fn proof(&self) -> &Proof {
         &self.proof
     }
@@ -106,7 +106,7 @@ impl Entry {
         self.order
     }
 
-    /// Something came from the device.
+    /// Records that something was received from the device.
     pub(crate) fn heard(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started).as_millis();
         self.heard_ms.store(
@@ -115,7 +115,7 @@ impl Entry {
         );
     }
 
-    /// Takes note of all that the device is subscribed to now.
+    /// Replaces the device's subscriptions.
     pub(super) fn set_subscriptions(&self, subscriptions: &[(TopicFilter, u8)]) {
         let filters = subscriptions.iter().map(|(filter, _)| filter);
         let calls = filters
@@ -131,7 +131,7 @@ impl Entry {
         state.desired = desired;
     }
 
-    /// Whether a call of `method` would leave now.
+    /// Whether a call of `method` would be sent now.
     pub(super) fn takes_calls_of(&self, method: &MethodName) -> bool {
         self.lock().takes_calls_of(method)
     }
@@ -159,7 +159,7 @@ impl Entry {
         Dispatch::Taken
     }
 
-    /// The device answered; an answer nobody waits for is dropped.
+    /// The device answered; an answer that nobody waits for is dropped.
     pub(crate) fn answered(&self, rid: &str, status: i32, payload: &[u8]) {
         let pending = self.lock().calls.take(rid);
         if let Some(pending) = pending {
@@ -187,7 +187,7 @@ impl Entry {
         self.link.close(reason);
     }
 
-    /// Looks at every deadline.
+    /// Checks all deadlines.
     pub(super) fn sweep(&self, now: Instant) {
         let heard = self.started + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         if self.token_deadline.is_some_and(|deadline| now >= deadline) {
@@ -208,7 +208,7 @@ impl Entry {
         }
     }
 
-    /// The connection is gone: nothing leaves any more, and what waited is told.
+    /// The connection has ended: nothing more is sent, and the waiting calls get their outcome.
     pub(super) fn end(&self) {
         let (pending, outcome) = {
             let mut state = self.lock();
@@ -226,12 +226,12 @@ impl Entry {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state whole: every change is one statement.
+        // A panic elsewhere leaves the state consistent: every change is one statement.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request id as lower-case hexadecimal, without an allocation.
+/// A request id in lower-case hexadecimal, without an allocation.
 struct RidText {
     digits: [u8; 8],
     start: usize,

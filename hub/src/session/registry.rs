@@ -1,4 +1,4 @@
-//! The map of who is connected.
+//! The map of the connected devices.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -15,7 +15,7 @@ use super::waiting::{Then, Waiting};
 use super::{Call, CallObserver, CallOutcome, DisconnectReason, Entry, Pending};
 use crate::identity::Proof;
 
-/// Shards of the map: connects and disconnects of a large fleet do not queue behind one lock.
+/// Shards of the map: connects and disconnects of a large fleet do not queue for one lock.
 const SHARDS: usize = 64;
 
 type Shard = RwLock<HashMap<DeviceId, Arc<Entry>>>;
@@ -39,7 +39,6 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
@@ -52,7 +51,6 @@ impl Registry {
         }
     }
 
-    /// How many devices are connected.
     #[must_use]
     pub fn connected_count(&self) -> usize {
         self.inner
@@ -62,14 +60,13 @@ impl Registry {
             .sum()
     }
 
-    /// Whether `device` is connected.
     #[must_use]
     pub fn is_connected(&self, device: &DeviceId) -> bool {
         self.get(device).is_some()
     }
 
-    /// Calls a method. Never blocks and never awaits; `observer` hears exactly once, maybe before
-    /// this returns.
+    /// Calls a method. Never blocks and never awaits; `observer` gets the outcome exactly once,
+    /// possibly before this returns.
     pub fn call(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         let now = Instant::now();
         let pending = Pending { observer, token };
@@ -82,8 +79,8 @@ impl Registry {
             });
             return;
         }
-        // Under this lock a device cannot come online unseen: it subscribes first and then takes
-        // what waits.
+        // While this lock is held, no device can come online unnoticed: it subscribes first and
+        // then takes the waiting calls.
         let refused = {
             let mut waiting = self.waiting();
             match self.dispatch(&call, pending, now) {
@@ -96,11 +93,11 @@ impl Registry {
         }
     }
 
-    /// Waits as long as `call` may for its device to be online for the method, and sends nothing:
-    /// `observer` hears [`CallObserver::online`], or how the wait ended.
+    /// Waits for the call's device to come online for the method, at most its connect timeout,
+    /// without sending: `observer` gets [`CallObserver::online`], or the outcome of the wait.
     pub(crate) fn wait(&self, call: Call, observer: Arc<dyn CallObserver>, token: u32) {
         let pending = Pending { observer, token };
-        // Under this lock a device cannot come online unseen, as above.
+        // While this lock is held, no device can come online unnoticed, as in `call`.
         let mut waiting = self.waiting();
         if self.is_online_for(&call.device, &call.method) {
             drop(waiting);
@@ -119,22 +116,22 @@ impl Registry {
         }
     }
 
-    /// Whether a call of `method` would leave for `device` now.
+    /// Whether a call of `method` to `device` would be sent now.
     pub(crate) fn is_online_for(&self, device: &DeviceId, method: &MethodName) -> bool {
         self.get(device)
             .is_some_and(|entry| entry.takes_calls_of(method))
     }
 
-    /// Tells a connected subscriber of a change to its desired properties: `body` is the patch with
-    /// its `$version`. Nothing is queued for others.
+    /// Notifies the device of changed desired properties, if it is connected and subscribed: `body`
+    /// is the patch with its `$version`. Nothing is queued for other devices.
     pub fn notify_desired(&self, device: &DeviceId, version: u64, body: &Bytes) {
         if let Some(entry) = self.get(device) {
             entry.notify_desired(version, body);
         }
     }
 
-    /// Ends the connection of `device`, if there is one. Calls that wait for a device which is
-    /// deleted end too: another that is made under its name is not the one they were meant for.
+    /// Ends the connection of `device`, if there is one. If it was deleted, its waiting calls end
+    /// too: they must not reach a new device with the same id.
     pub fn disconnect(&self, device: &DeviceId, reason: DisconnectReason) {
         if reason == DisconnectReason::Deleted {
             let calls = self.waiting().take(device);
@@ -147,7 +144,7 @@ impl Registry {
         }
     }
 
-    /// Ends the connections that were made with a token of `policy`.
+    /// Ends the connections that authenticated with a token of `policy`.
     pub(crate) fn disconnect_policy(&self, policy: &PolicyName, reason: DisconnectReason) {
         for entry in self.entries() {
             if matches!(entry.proof(), Proof::Policy(name) if name == policy) {
@@ -156,7 +153,7 @@ impl Registry {
         }
     }
 
-    /// Ends every connection and every call that waits.
+    /// Ends every connection and every waiting call.
     pub fn disconnect_all(&self, reason: DisconnectReason) {
         let calls = self.waiting().take_all();
         for waiting in calls {
@@ -169,7 +166,7 @@ impl Registry {
         }
     }
 
-    /// Looks at every deadline: keep alive, tokens, calls. One task does so a few times a second.
+    /// Checks all deadlines: keep alive, tokens, calls. One task calls this a few times a second.
     pub fn sweep(&self, now: Instant) {
         let expired = self.waiting().take_expired(now);
         for waiting in expired {
@@ -187,7 +184,7 @@ impl Registry {
         }
     }
 
-    /// Ends the calls that have not left and whose observers no longer wait, without waiting for
+    /// Ends the calls that are not sent yet and whose observers no longer wait, without waiting for
     /// the next sweep.
     pub(crate) fn withdraw(&self) {
         let unwanted = self.waiting().take_unwanted();
@@ -196,8 +193,8 @@ impl Registry {
         }
     }
 
-    /// A device has connected. Of two connections the later one stays, whichever comes here first:
-    /// the store judges by the same order.
+    /// A device has connected. Of two connections the later one stays, in whichever order they are
+    /// inserted: the store uses the same order.
     pub(crate) fn insert(&self, entry: &Arc<Entry>) {
         let ended = {
             let mut shard = write(self.shard(entry.device()));
@@ -216,8 +213,8 @@ impl Registry {
         }
     }
 
-    /// A connection has ended. Whether it was still the device's own: not so when another took
-    /// over.
+    /// A connection has ended. Returns whether it was the device's current one: `false` when
+    /// another one took over.
     pub(crate) fn remove(&self, entry: &Arc<Entry>) -> bool {
         let own = {
             let mut shard = write(self.shard(entry.device()));
@@ -233,10 +230,10 @@ impl Registry {
         own
     }
 
-    /// The device's subscriptions are these now; calls that waited for it leave.
+    /// The device's subscriptions have changed; sends the calls that waited for them.
     pub(crate) fn subscribed(&self, entry: &Entry, subscriptions: &[(TopicFilter, u8)]) {
         entry.set_subscriptions(subscriptions);
-        // What waits is for the connection that took over, if one did.
+        // Waiting calls belong to the connection that took over, if one did.
         let current = self
             .get(entry.device())
             .is_some_and(|current| std::ptr::eq(Arc::as_ptr(&current), entry));
@@ -257,7 +254,7 @@ impl Registry {
             }
             if let Dispatch::NotReady(pending) = entry.dispatch(&waiting.call, waiting.pending, now)
             {
-                // It ended or unsubscribed in this very moment; the request has not left.
+                // It ended or unsubscribed in this moment; the request was not sent.
                 pending.done(CallOutcome::NotOnline {
                     waited: waiting.call.connect_timeout,
                 });

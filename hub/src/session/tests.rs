@@ -10,7 +10,7 @@ use iothub_protocol::topic::{Subscription, TopicFilter};
 use super::*;
 use crate::identity::Proof;
 
-/// Remembers what was sent and why it was closed.
+/// Records the messages sent and the reason for closing.
 #[derive(Default)]
 struct Recorder {
     sent: Mutex<Vec<(String, Bytes)>>,
@@ -45,7 +45,7 @@ impl Recorder {
     }
 }
 
-/// A caller that has gone.
+/// A caller that no longer waits.
 struct HungUp(Outcomes);
 
 impl CallObserver for HungUp {
@@ -200,7 +200,7 @@ fn a_filter_for_one_method_receives_only_the_calls_of_that_method() {
             let count = sent.iter().filter(|topic| topic.contains(method)).count();
             assert_eq!(count, if expected { 2 } else { 0 }, "{filters:?}: {sent:?}");
         }
-        // What did not leave goes on waiting, each call for its own time.
+        // Calls that were not sent continue to wait, each for its own time.
         fixture.sweep_after(21);
         let ended = fixture.outcomes.take().len();
         let expected = [lock, unlock].iter().filter(|online| !**online).count();
@@ -241,8 +241,8 @@ fn a_device_without_a_subscription_to_methods_is_not_online_for_them() {
     assert!(link.topics().is_empty());
 }
 
-/// Each row: what the device subscribes to before and after the wait begins, and how the wait ends.
-/// Nothing is ever sent.
+/// Each row: the device's subscriptions before and after the wait begins, and the outcome of the
+/// wait. Nothing is ever sent.
 #[test]
 fn a_wait_ends_when_its_device_is_online_for_methods() {
     const OTHER: [Subscription; 1] = [Subscription::DesiredPatches];
@@ -394,12 +394,12 @@ fn a_call_whose_caller_is_gone_is_withdrawn() {
     call();
     fixture.sweep_after(0);
     let withdrawn = [(1, CallOutcome::Withdrawn)];
-    assert_eq!(caller.0.take(), withdrawn, "it no longer waits");
+    assert_eq!(caller.0.take(), withdrawn, "the wait has ended");
     call();
     fixture.call(2, 60);
     fixture.registry.withdraw();
     assert_eq!(caller.0.take(), withdrawn);
-    assert_eq!(fixture.outcomes.take(), [], "others wait on");
+    assert_eq!(fixture.outcomes.take(), [], "other calls continue to wait");
     call();
     let (link, _entry) = fixture.connect(&METHODS);
     assert_eq!(link.topics().len(), 1, "{:?}", link.topics());

@@ -7,7 +7,7 @@ use iothub_protocol::id::DeviceId;
 
 use super::{Call, MAX_WAITING, MAX_WAITING_PER_DEVICE, Pending};
 
-/// By device; empty at most times.
+/// The calls by device; usually empty.
 #[derive(Default)]
 pub(super) struct Waiting {
     by_device: HashMap<DeviceId, Vec<WaitingCall>>,
@@ -21,17 +21,17 @@ pub(super) struct WaitingCall {
     deadline: Instant,
 }
 
-/// What happens when the device comes online.
+/// What to do when the device comes online.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
-    /// The call leaves.
+    /// Send the call.
     Send,
-    /// The observer is notified, and nothing leaves.
+    /// Notify the observer, and send nothing.
     Notify,
 }
 
 impl Waiting {
-    /// Lets a call wait; gives it back when too many do.
+    /// Adds a call; returns it when too many wait.
     pub(super) fn push(
         &mut self,
         call: Call,
@@ -57,12 +57,12 @@ impl Waiting {
         Ok(())
     }
 
-    /// Every call of a device.
+    /// Takes all calls of a device.
     pub(super) fn take(&mut self, device: &DeviceId) -> Vec<WaitingCall> {
         self.take_if(device, |_| true)
     }
 
-    /// The calls of a device that it takes now.
+    /// Takes the calls of a device for which `takes` is true.
     pub(super) fn take_if(
         &mut self,
         device: &DeviceId,
@@ -80,7 +80,7 @@ impl Waiting {
         taken
     }
 
-    /// Calls whose device did not come in time, or whose caller has gone.
+    /// Takes the calls past their deadline, and those whose caller no longer waits.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
         let mut expired = Vec::new();
         self.by_device.retain(|_, calls| {
@@ -91,7 +91,7 @@ impl Waiting {
         expired
     }
 
-    /// Calls whose caller has gone.
+    /// Takes the calls whose caller no longer waits.
     pub(super) fn take_unwanted(&mut self) -> Vec<WaitingCall> {
         let mut unwanted = Vec::new();
         self.by_device.retain(|_, calls| {
@@ -106,7 +106,7 @@ impl Waiting {
         unwanted
     }
 
-    /// All of them.
+    /// Takes all calls.
     pub(super) fn take_all(&mut self) -> Vec<WaitingCall> {
         self.count = 0;
         self.by_device

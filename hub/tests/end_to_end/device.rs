@@ -312,7 +312,7 @@ async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
     for (body, said) in [
         (
             json!({ "deviceId": "gate" }),
-            "the body is about device `gate`, the path about `new`",
+            "the body names device `gate`, but the path names `new`",
         ),
         (
             json!({ "status": "open" }),

@@ -36,7 +36,7 @@ async fn a_device_may_be_called_what_a_path_is_called() {
     assert_eq!(job.status, 400);
     let message = job.body["Message"].as_str().unwrap();
     assert!(
-        message.contains("the job id is `query`; expected another"),
+        message.contains("the job id `query` is reserved"),
         "{message}"
     );
 }

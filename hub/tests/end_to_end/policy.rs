@@ -356,7 +356,7 @@ async fn mistakes_change_nothing_and_say_what_was_expected() {
         ),
         (
             vec!["add", "service", "--rights", rights],
-            "there is a policy `service` already",
+            "policy `service` already exists",
         ),
         (vec!["remove", "iothubowner"], "cannot be removed"),
         (vec!["remove", "nobody"], "there is no policy `nobody`"),

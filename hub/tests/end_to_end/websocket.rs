@@ -229,14 +229,17 @@ async fn what_is_no_websocket_for_mqtt_is_refused_with_what_was_expected() {
     let message = foreign.body["Message"].as_str().unwrap();
     assert_eq!(foreign.status, 400);
     assert!(
-        message.contains("sec-websocket-protocol must say mqtt"),
+        message.contains("invalid header sec-websocket-protocol; expected mqtt"),
         "{message}"
     );
 
     let plain = answer(hub.anonymous(Method::GET, "/$iothub/websocket")).await;
     let message = plain.body["Message"].as_str().unwrap();
     assert_eq!(plain.status, 400);
-    assert!(message.contains("connection must say upgrade"), "{message}");
+    assert!(
+        message.contains("invalid header connection; expected upgrade"),
+        "{message}"
+    );
 
     // The key and its answer are the example of RFC 6455 section 1.3.
     let agreed = upgrade("chat, MQTT").send().await.unwrap();

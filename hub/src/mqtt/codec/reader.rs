@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Section 1.5.3 without the text rules: a length, then so many bytes.
+    /// Section 1.5.3 without the rules for text: a length, then that many bytes.
     pub(super) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
         let length = usize::from(self.number(what)?);
         let (bytes, rest) = self

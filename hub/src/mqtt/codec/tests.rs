@@ -10,7 +10,7 @@ use super::*;
 const LIMIT: usize = 300 * 1024;
 
 fn whole(bytes: &[u8]) -> Result<Packet<'_>, Malformed> {
-    let (packet, length) = decode(bytes, LIMIT)?.expect("a whole packet");
+    let (packet, length) = decode(bytes, LIMIT)?.expect("a complete packet");
     assert_eq!(length, bytes.len());
     Ok(packet)
 }
@@ -101,12 +101,12 @@ fn rejects_what_the_standard_forbids() {
             Malformed::Truncated("the user name"),
         ),
         (
-            "bytes behind CONNECT",
+            "bytes after CONNECT",
             connect(0x02, &[id.clone(), vec![0]].concat()),
             Malformed::Trailing("CONNECT"),
         ),
         (
-            "bytes behind PINGREQ",
+            "bytes after PINGREQ",
             framed(0xc0, &[0]),
             Malformed::Trailing("PINGREQ"),
         ),
@@ -199,8 +199,7 @@ fn distinguishes_a_connect_of_another_level_from_a_malformed_one() {
     );
 }
 
-/// Bytes that rumqttc's encoder makes, which serves as an oracle: whatever it says must mean the
-/// same here.
+/// Packets from rumqttc's encoder, which serves as an oracle: this decoder must read the same.
 fn valid_packets() -> impl Strategy<Value = (Vec<u8>, v4::Packet)> {
     let name = "[a-zA-Z0-9 $/._=&%-]{1,40}";
     let qos = prop_oneof![

@@ -6,7 +6,7 @@ const BINARY: u8 = 0x2;
 const CONTINUE: u8 = 0x0;
 const FINAL: u8 = 0x80;
 
-/// A frame as a client sends it, written out by the RFC and not with the crate that reads it.
+/// A client's frame, written by the RFC and not with the crate that parses it.
 fn frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut wire = vec![first];
     match payload.len() {
@@ -30,7 +30,7 @@ fn frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// What comes of `wire`, read in pieces of `cut` bytes.
+/// The result of reading `wire` in pieces of `cut` bytes.
 fn read(wire: &[u8], cut: usize) -> (Result<(), FrameError>, Vec<u8>, Vec<u8>, bool) {
     let (mut frames, mut mqtt, mut answers) = (Frames::default(), Vec::new(), Vec::new());
     let mut outcome = Ok(());

@@ -150,7 +150,7 @@ fn subscribing_again_replaces_and_unsubscribing_removes() {
     assert!(session.subscriptions().is_empty());
 }
 
-/// The texts of the filters, and the QoS granted.
+/// The filters of the session, and the granted QoS.
 fn held(session: &Session) -> Vec<(&str, u8)> {
     let subscriptions = session.subscriptions().iter();
     subscriptions
@@ -175,7 +175,7 @@ fn unsubscribing_needs_the_exact_text_of_the_filter() {
         };
         assert!(session.handle(&subscribe).is_ok(), "{filter}");
     }
-    // They cover the same, and are others.
+    // They cover the same topics, but have other texts.
     for filter in ["$iothub/methods/POST/#", "$iothub/twin/res/#", "+/#"] {
         unsubscribe(&mut session, filter);
     }
@@ -186,7 +186,7 @@ fn unsubscribing_needs_the_exact_text_of_the_filter() {
     }
 }
 
-/// Each row: the filters, and whether an answer with status 200 and 204 is sent.
+/// Each row: the filters, and whether a response with status 200 and 204 is sent.
 #[test]
 fn a_twin_response_is_sent_unless_only_other_twin_responses_are_subscribed() {
     for (filters, get, patch) in [

@@ -1,5 +1,5 @@
 //! `POST /devices`: up to a hundred registry operations in one call and one transaction. Each
-//! stands or falls by itself.
+//! succeeds or fails on its own.
 
 mod request;
 
@@ -17,22 +17,22 @@ use super::{DeviceService, already_exists, change, new_record};
 use crate::session::DisconnectReason;
 use crate::store::{DeviceWrite, time_text};
 
-/// Errors that a message tells; the result has them all.
+/// Errors that the message of a call contains, at most; the result has them all.
 const MAX_TOLD: usize = 5;
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BulkResult {
-    /// Whether every operation was done.
+    /// Whether every operation succeeded.
     pub(crate) is_successful: bool,
-    /// Those that were not.
+    /// The failed operations.
     pub(crate) errors: Vec<BulkError>,
-    /// None is ever given.
+    /// Always empty; Azure's document has the member.
     warnings: [(); 0],
 }
 
-/// An operation that was not done.
+/// A failed operation.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BulkError {
@@ -52,7 +52,7 @@ impl BulkResult {
         }
     }
 
-    /// That of a call of which nothing was done.
+    /// The result of a call that was rejected as a whole.
     pub(crate) fn refused(error_code: &'static str, error_status: String) -> Self {
         Self::new(vec![BulkError {
             device_id: None,
@@ -63,23 +63,23 @@ impl BulkResult {
         }])
     }
 
-    /// What failed, in a sentence; of many the first.
+    /// The failures in a sentence, the first [`MAX_TOLD`] of them.
     pub(crate) fn message(&self) -> String {
         let failed = self.errors.len();
         let errors = self.errors.iter().take(MAX_TOLD);
         let said: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
         let more = if failed > MAX_TOLD { "; and more" } else { "" };
         format!(
-            "of the registry operations {failed} failed and the others were done: {}{more}",
+            "{failed} of the registry operations failed, the others succeeded: {}{more}",
             said.join("; ")
         )
     }
 }
 
 impl DeviceService {
-    /// Does each operation of `request` that can be done, all in one transaction, and says which
-    /// could not. Connections of devices that were disabled, deleted or given other credentials
-    /// end after it; connected devices hear of desired changes.
+    /// Runs the operations of `request` in one transaction and returns the failed ones. Afterwards
+    /// it disconnects devices that were disabled, deleted or given other credentials; connected
+    /// devices are notified of desired changes.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl DeviceService {
     }
 }
 
-/// Does one operation. Returns why the device's connection has to end, if it has to.
+/// Runs one operation. Returns the reason to disconnect the device, if there is one.
 fn apply(
     write: &mut DeviceWrite<'_, '_>,
     task: Task,
@@ -133,7 +133,7 @@ fn apply(
         Operation::Delete(_) => write.get_to_delete(device)?,
         _ => write.get(device)?,
     };
-    // A twin that is made here has no etag that anyone could know.
+    // A twin created here has no etag that a caller could know.
     let twin_if_match = match present {
         Some(_) => task.twin_if_match,
         None => IfMatch::Absent,
@@ -170,14 +170,14 @@ fn apply(
     Ok(ends)
 }
 
-/// An item may only leave out its etag where there is nothing yet that has one.
+/// An item may leave out its etag only if the device does not exist yet.
 fn matches(wanted: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
     let message = match wanted {
         IfMatch::Any => return Ok(()),
         IfMatch::Etag(tag) if tag == present => return Ok(()),
-        IfMatch::Etag(tag) => format!("{member} is `{tag}`; expected the present etag"),
+        IfMatch::Etag(tag) => format!("{member} is `{tag}`; expected the current etag"),
         IfMatch::Absent => {
-            format!("{member} is missing; expected the present etag, for the device exists")
+            format!("{member} is missing; expected the current etag, because the device exists")
         }
     };
     Err(ServiceError::new(ErrorCode::PreconditionFailed, message))

@@ -1,4 +1,4 @@
-//! An identity as the registry shows it and as clients send it.
+//! An identity as the registry returns it and as clients send it.
 
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::ConnectionState;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::ServiceError;
 use crate::store::{DeviceRecord, StoredAuthentication};
 
-/// The longest `statusReason`.
+/// The most characters of `statusReason`.
 const MAX_STATUS_REASON: usize = 128;
 
 /// Keys are 16 to 64 bytes, as Azure's are.
@@ -33,7 +33,6 @@ pub(crate) struct Device {
     capabilities: Capabilities,
 }
 
-/// How it authenticates.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct Authentication {
@@ -51,7 +50,7 @@ struct SymmetricKey {
     secondary_key: Option<String>,
 }
 
-/// Reads keys without repeating in an error what stands in their place: it may be one.
+/// Parses keys. Errors do not repeat the invalid value: it may be a key.
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SymmetricKey>, D::Error> {
     let keys = Option::<Value>::deserialize(deserializer)?.map(SymmetricKey::deserialize);
     keys.transpose().map_err(|_| {
@@ -129,23 +128,23 @@ impl From<DeviceRecord> for Device {
     }
 }
 
-/// As registry and twins spell it.
+/// As the registry and twins spell it.
 pub(crate) const fn status_text(enabled: bool) -> &'static str {
     if enabled { "enabled" } else { "disabled" }
 }
 
 impl DeviceUpdate {
-    /// Whether the body is about `device`.
+    /// Rejects a body whose `deviceId` is not `device`.
     pub(crate) fn check_id(&self, device: &str) -> Result<(), ServiceError> {
         match &self.device_id {
             Some(id) if id != device => Err(ServiceError::argument(format!(
-                "the body is about device `{id}`, the path about `{device}`"
+                "the body names device `{id}`, but the path names `{device}`"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Checks what can be checked without the device.
+    /// Runs the checks that need no device.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         self.enabled()?;
         self.status_reason()?;
@@ -153,7 +152,7 @@ impl DeviceUpdate {
         Ok(())
     }
 
-    /// The wanted status, if the body says one.
+    /// The requested status, if the body has one.
     pub(crate) fn enabled(&self) -> Result<Option<bool>, ServiceError> {
         match self.status.as_deref() {
             None => Ok(None),
@@ -165,7 +164,7 @@ impl DeviceUpdate {
         }
     }
 
-    /// The wanted reason.
+    /// The requested reason.
     pub(crate) fn status_reason(&self) -> Result<Option<String>, ServiceError> {
         match &self.status_reason {
             Some(reason) if reason.chars().count() > MAX_STATUS_REASON => {
@@ -178,8 +177,8 @@ impl DeviceUpdate {
         }
     }
 
-    /// How the device is to authenticate. What the body leaves out or empty is taken from
-    /// `present`, or made.
+    /// The requested authentication. Members that are missing or empty are taken from `present`, or
+    /// generated.
     pub(crate) fn authentication(
         &self,
         present: Option<&StoredAuthentication>,
@@ -237,8 +236,8 @@ impl DeviceUpdate {
     }
 }
 
-/// The key given, else the one there is, else a new one. Clients ask for a new one with an empty
-/// text.
+/// The given key, else the present one, else a new one. Clients request a new key with an empty
+/// string.
 fn key(
     given: Option<&str>,
     present: Option<SharedAccessKey>,
@@ -250,7 +249,10 @@ fn key(
             .filter(|key| KEY_BYTES.contains(&key.as_bytes().len()))
             .ok_or_else(|| {
                 let (least, most) = KEY_BYTES.into_inner();
-                ServiceError::argument(format!("authentication.symmetricKey.{member} is not the base64 of {least} to {most} bytes"))
+                ServiceError::argument(format!(
+                    "authentication.symmetricKey.{member} is invalid; \
+                     expected the base64 of {least} to {most} bytes"
+                ))
             }),
         (None, Some(present)) => Ok(present),
         (None, None) => Ok(super::generate_key()),
@@ -270,7 +272,8 @@ fn thumbprint(
         Ok(Some(text.to_ascii_uppercase()))
     } else {
         Err(ServiceError::argument(format!(
-            "authentication.x509Thumbprint.{member} is `{text}`; expected 40 or 64 hexadecimal digits"
+            "authentication.x509Thumbprint.{member} is `{text}`; \
+             expected 40 or 64 hexadecimal digits"
         )))
     }
 }

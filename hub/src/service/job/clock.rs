@@ -1,5 +1,5 @@
-//! The two clocks of a job: it starts by the wall's, which may be set at any time, and ends by one
-//! that only goes on.
+//! The two clocks of a job: the wall clock, which may be set at any time, starts it; a monotonic
+//! one ends it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// Tells the time; a test's does as it is told.
+/// Supplies the time; tests set the wall clock.
 #[derive(Clone)]
 pub(super) struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// A clock whose wall time is what `wall` says.
+    /// A clock whose wall time comes from `wall`.
     #[cfg(test)]
     pub(super) fn set_by(wall: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(wall))
     }
 
-    /// The time on the wall.
+    /// Wall-clock time.
     pub(super) fn wall(&self) -> Timestamp {
         (self.0)()
     }
 
-    /// The time that only goes on.
-    #[expect(clippy::unused_self, reason = "both are asked of the clock")]
+    /// Monotonic time.
+    #[expect(clippy::unused_self, reason = "callers take both times from the clock")]
     pub(super) fn steady(&self) -> Instant {
         Instant::now()
     }

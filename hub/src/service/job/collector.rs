@@ -1,4 +1,4 @@
-//! What was heard of a job's calls and is not stored yet.
+//! Collects the outcomes of a job's calls until they are stored.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,22 @@ use super::plan::HELD_BYTES;
 use crate::session::{CallObserver, CallOutcome};
 use crate::store::DeviceResult;
 
-/// Payloads that are held at most, when devices that were called before the store fell behind
-/// answer with much. Of further answers all but the payload is kept.
+/// The most payload bytes held, for answers to calls that were sent before the store fell behind.
+/// Later answers lose their payload.
 const MOST_BYTES: usize = 8 * HELD_BYTES;
 
-/// What the record of a device says whose answer could not be held until it was stored. Not one of
-/// IoT Hub's codes.
+/// The error code of a device whose answer was dropped because too many answers waited for the
+/// store. Not one of IoT Hub's codes.
 const NOT_KEPT: &str = "AnswerNotKept";
 
-/// Hears of the job's calls, on whatever thread they end. Never more than the calls in flight, and
-/// of their payloads no more than [`MOST_BYTES`].
+/// Observes the job's calls, on any thread. It holds at most one outcome for each call in flight,
+/// and at most [`MOST_BYTES`] of their payloads.
 #[derive(Default)]
 pub(super) struct Collector {
     heard: Mutex<Waiting>,
-    /// Something is there.
+    /// Notified when an outcome or a connection arrives.
     pub(super) arrived: Notify,
-    /// Calls that have not left are not to.
+    /// Calls that are not sent yet are withdrawn.
     pub(super) withdrawn: AtomicBool,
 }
 
@@ -32,18 +32,18 @@ pub(super) struct Collector {
 struct Waiting {
     outcomes: Vec<(u32, Heard)>,
     bytes: usize,
-    /// Devices that have connected, and were sent nothing yet.
+    /// Devices that have connected and were not called yet.
     online: Vec<u32>,
 }
 
-/// What was heard of one call.
+/// The outcome of one call.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// All of it.
+    /// The complete outcome.
     Whole(CallOutcome),
-    /// An answer whose payload could not be held, as its record will say.
+    /// An answer without its payload, which exceeded the limit; this is the record's result.
     Cut(DeviceResult),
-    /// Why the wait for the device's connection ended; it was sent nothing.
+    /// Why the wait for the device's connection ended; the call was not sent.
     Unreached(CallOutcome),
 }
 
@@ -57,7 +57,7 @@ impl Heard {
 }
 
 impl Collector {
-    /// The next outcomes to be stored: so many, and about as many bytes as one operation should
+    /// The next outcomes to store: `at_most`, and about as many bytes as one operation should
     /// write.
     pub(super) fn take(&self, at_most: usize) -> Vec<(u32, Heard)> {
         let mut waiting = self.waiting();
@@ -74,12 +74,12 @@ impl Collector {
         taken
     }
 
-    /// The devices that have connected since the last time.
+    /// The devices that have connected since the last call of this method.
     pub(super) fn take_online(&self) -> Vec<u32> {
         std::mem::take(&mut self.waiting().online)
     }
 
-    /// How many outcomes wait, and how many bytes their payloads have.
+    /// The number of waiting outcomes, and the bytes of their payloads.
     pub(super) fn held(&self) -> (usize, usize) {
         let waiting = self.waiting();
         (waiting.outcomes.len(), waiting.bytes)
@@ -108,12 +108,12 @@ impl CallObserver for Collector {
     }
 }
 
-/// Hears of the waits for devices that are not connected. Their rows are still `pending`.
+/// Observes the waits for devices that are offline. Their rows are still `pending`.
 pub(super) struct Waits(pub(super) Arc<Collector>);
 
 impl CallObserver for Waits {
     fn done(&self, token: u32, outcome: CallOutcome) {
-        // A withdrawn wait leaves its row as it is.
+        // A withdrawn wait leaves its row unchanged.
         if outcome != CallOutcome::Withdrawn {
             let heard = Heard::Unreached(outcome);
             self.0.waiting().outcomes.push((token, heard));
@@ -137,8 +137,9 @@ fn cut(heard: Heard) -> Heard {
             Heard::Cut(DeviceResult::Failed {
                 code: NOT_KEPT,
                 description: format!(
-                    "The device answered with status {status} and {} bytes while the hub held too many answers that it could not store; \
-                 the status is kept here, the bytes are not.",
+                    "The device answered with status {status} and {} bytes, \
+                     but too many answers were waiting for the hub's store; \
+                     the bytes were dropped.",
                     payload.len()
                 ),
             })
@@ -172,18 +173,14 @@ mod tests {
         assert_eq!(collector.held(), (fit as usize + 10, MOST_BYTES));
         let taken = collector.take(10);
         for (token, heard) in taken {
-            assert!(token >= fit, "the last ones are cut");
+            assert!(token >= fit, "the last ones lose their payload");
             let Heard::Cut(DeviceResult::Failed { description, .. }) = heard else {
                 panic!("{heard:?}");
             };
             assert!(description.contains("status 207"), "{description}");
         }
         let taken = collector.take(usize::MAX);
-        assert_eq!(
-            taken.len(),
-            HELD_BYTES / LARGE,
-            "as many as one write takes"
-        );
+        assert_eq!(taken.len(), HELD_BYTES / LARGE, "the payloads of one write");
         let left = fit as usize - taken.len();
         assert_eq!(collector.held(), (left, left * LARGE));
     }

@@ -1,6 +1,6 @@
 //! One run of a method job: claim connected devices durably, send them their calls in slices, store
-//! what they answer. A device that is offline stays `pending` until it connects: only a call that
-//! is about to leave makes its row `running`.
+//! their answers. An offline device stays `pending` until it connects: its row becomes `running`
+//! only just before its call is sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,17 +20,16 @@ use crate::service::method::answer;
 use crate::session::{CallObserver, CallOutcome};
 use crate::store::{Claim, Claimed, DeviceOutcome, DeviceResult, StoreError};
 
-/// Devices that become `running` in one transaction.
+/// Rows that become `running` in one transaction.
 const CLAIM: usize = 1000;
 
-/// Calls that are sent before other tasks get their turn.
+/// Calls that are sent before the task yields.
 const SLICE: usize = 64;
 
-/// Outcomes that one operation stores.
+/// Outcomes stored by one operation.
 const OUTCOMES: usize = 500;
 
-/// How long a hub that stops waits for the answers that are on their way, and for the store to take
-/// them.
+/// How long a stopping hub waits for the answers in flight and for the store to write them.
 const DRAIN: Duration = Duration::from_secs(2);
 
 pub(super) struct MethodRun {
@@ -41,17 +40,17 @@ pub(super) struct MethodRun {
     collector: Arc<Collector>,
     devices: Devices,
     next: u32,
-    /// Devices that have connected after a wait, to be claimed next.
+    /// Devices that have connected after a wait; they are claimed next.
     online: Vec<u32>,
-    /// When the time to connect is over, of devices that were offline.
+    /// The connect deadlines of devices that were offline.
     connect_by: HashMap<u32, Instant>,
-    /// Taken from the collector, and not on disk yet.
+    /// Outcomes taken from the collector that are not on disk yet.
     unstored: Arc<[DeviceOutcome]>,
     retry: Retry,
 }
 
 impl MethodRun {
-    /// A run of the job in `row`, which ends at `ends`. The error is why it can never run.
+    /// A run of the job in `row`, which ends at `ends`. The error says why it can never run.
     pub(super) fn new(
         context: Context,
         row: i64,
@@ -59,7 +58,7 @@ impl MethodRun {
         ends: Instant,
     ) -> Result<Self, String> {
         let request: MethodRequest = serde_json::from_str(action)
-            .map_err(|error| format!("the job's method cannot be read back: {error}"))?;
+            .map_err(|error| format!("cannot read the job's stored method: {error}"))?;
         Ok(Self {
             context,
             row,
@@ -78,11 +77,11 @@ impl MethodRun {
         })
     }
 
-    /// Runs the job to its end. `false` when the hub stops before that.
+    /// Runs the job to its end. `false` when the hub stops first.
     pub(super) async fn run(mut self) -> bool {
         loop {
             if self.context.stop.is_cancelled() {
-                // What has not left is `pending` again, and goes on at the next start.
+                // Calls that are not sent yet become `pending` again and resume at the next start.
                 self.withdraw();
                 self.drain().await;
                 return false;
@@ -103,11 +102,11 @@ impl MethodRun {
         }
     }
 
-    /// Does what is next. Whether the job has ended.
+    /// Runs the next step. Returns whether the job has ended.
     async fn step(&mut self) -> Result<bool, StoreError> {
         self.collect();
         match plan_run(self.context.clock.steady(), self.ends, self.devices) {
-            // As long as the store refuses what has happened, nothing more is to happen.
+            // While the store rejects outcomes, nothing more is sent.
             RunStep::Send { .. } if self.retry.is_failing() && self.devices.held > 0 => {
                 self.store().await?;
             }
@@ -122,7 +121,7 @@ impl MethodRun {
         Ok(false)
     }
 
-    /// Takes what has arrived to where it is stored from.
+    /// Moves outcomes from the collector to `unstored`.
     fn collect(&mut self) {
         if self.unstored.is_empty() {
             let heard = self.collector.take(OUTCOMES);
@@ -151,7 +150,7 @@ impl MethodRun {
 
     async fn complete(&self) -> Result<(), StoreError> {
         let clock = &self.context.clock;
-        // Before the time is up, only a run that broke off has left devices unanswered.
+        // Before the deadline, only an interrupted run leaves devices unanswered.
         let unanswered = if clock.steady() < self.ends {
             OUTCOME_UNKNOWN
         } else {
@@ -163,19 +162,18 @@ impl MethodRun {
             .await
     }
 
-    /// Claims and sends, and stores what has been heard: both in one commit, when both have
-    /// something to say.
+    /// Claims and sends, and stores outcomes; if there is work for both, they share a commit.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
         let these = CLAIM.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
         if claimed.is_ok() {
-            // Before others come to them, which are to be claimed next.
+            // Before more devices connect, which are claimed next.
             self.online.drain(..these);
         }
         if stored.is_ok() {
             self.stored();
         }
-        // What is claimed is sent, also when the other failed: it says `running` on disk.
+        // Send every claimed call, even if storing failed: its row is `running` on disk.
         let claimed = match claimed {
             Ok(claim) => {
                 self.send(claim, within).await;
@@ -220,7 +218,8 @@ impl MethodRun {
             }
             for target in targets.by_ref().take(SLICE) {
                 let observer: Arc<dyn CallObserver> = self.collector.clone();
-                // A claimed call leaves at once, or its device has just gone and is waited for.
+                // A claimed call is sent at once; if its device has just disconnected, it waits
+                // again.
                 let call = self.call.to(target.device, Duration::ZERO);
                 self.context.method.send(call, observer, target.ordinal);
             }
@@ -242,19 +241,19 @@ impl MethodRun {
         }
     }
 
-    /// Whether nothing more is sent.
+    /// Whether sending has stopped.
     fn ends(&self) -> bool {
         self.context.stop.is_cancelled() || self.context.stopped.is_cancelled()
     }
 
-    /// Takes back the calls that have not left; they end as such.
+    /// Withdraws the calls that are not sent yet; they end as `Withdrawn`.
     fn withdraw(&self) {
         if !self.collector.withdrawn.swap(true, Ordering::Relaxed) {
             self.context.method.withdraw();
         }
     }
 
-    /// What was not stored is.
+    /// Accounts for `unstored`, which is on disk now.
     fn stored(&mut self) {
         for outcome in std::mem::replace(&mut self.unstored, Arc::new([])).iter() {
             let count = if outcome.claimed {
@@ -264,7 +263,7 @@ impl MethodRun {
             };
             *count = count.saturating_sub(1);
             if matches!(outcome.result, DeviceResult::NotSent) {
-                // Its device went between claim and call: it is `pending` again, and is waited for.
+                // The device disconnected between claim and call: it is `pending` and waits again.
                 self.online.push(outcome.ordinal);
             } else {
                 self.connect_by.remove(&outcome.ordinal);
@@ -335,7 +334,7 @@ impl MethodRun {
         }
     }
 
-    /// Waits for an outcome, the time `until`, the end of the hub, or the stop of the job.
+    /// Waits for an outcome, the time `until`, the hub's stop or the job's stop.
     async fn wait(&self, until: Instant) {
         tokio::select! {
             () = self.collector.arrived.notified() => {}
@@ -345,8 +344,8 @@ impl MethodRun {
         }
     }
 
-    /// Stores what still arrives. What was sent and does not answer is found `running` at the next
-    /// start.
+    /// Stores the outcomes that still arrive. The row of a call without an answer stays `running`;
+    /// the next start finds it.
     async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN;
         self.collect();
@@ -368,7 +367,8 @@ impl MethodRun {
             tracing::error!(
                 job = self.row,
                 answers = self.devices.held,
-                "the hub stops before it could store these answers; their outcome will be unknown"
+                "the hub stopped before it could store these answers; \
+                 their outcome will be unknown"
             );
         }
     }

@@ -1,33 +1,33 @@
-//! What a job does next, as pure functions of the time and what is stored. The runner asks again
-//! after every step, so a hub that was killed goes on where the store says it was.
+//! Decides a job's next step, as pure functions of the time and the stored state. The runner asks
+//! again after every step, so a hub that was killed continues from the stored state.
 //!
-//! A job starts by the wall's clock. How long it may take is measured by a clock that nobody sets,
-//! from its start on; after a restart of the hub, from what the wall's says then.
+//! The wall clock starts a job. A monotonic clock measures its execution time from then on; after a
+//! restart of the hub, the wall clock says how much of it is left.
 
 use std::time::{Duration, Instant};
 
 use iothub_protocol::job::JobStatus;
 use jiff::{SignedDuration, Timestamp};
 
-/// A job in the future says `queued` for at least this long, as Azure's do: clients look for it
-/// right after they made the job.
+/// A job in the future stays `queued` for at least this long, as on Azure: clients poll for that
+/// status right after they created the job.
 const QUEUED_FOR: SignedDuration = SignedDuration::from_secs(1);
 
-/// Calls of one job that are on their way, or wait for their devices, at once. Each holds a few
-/// hundred bytes while it waits.
+/// The most calls of one job that are in flight or wait for their devices. Each takes a few hundred
+/// bytes.
 const IN_FLIGHT: u64 = 50_000;
 
-/// Answers of one job that may wait for the store while it goes on sending; when there are more,
-/// the store is behind and sending stops.
+/// The most answers of one job that wait for the store while it continues to send; beyond this the
+/// store is too slow and sending stops.
 const HELD: u64 = 2_000;
 
-/// The same, in bytes of their payloads.
+/// The same limit in bytes of their payloads.
 pub(super) const HELD_BYTES: usize = 8 << 20;
 
-/// Calls end with the job's time; what the registry says of them may come this much later.
+/// Calls end with the job's time; their outcomes may arrive this much later.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the plan depends on.
+/// The state of a job that its plan depends on.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) status: JobStatus,
@@ -36,20 +36,20 @@ pub(super) struct Job {
     pub(super) max_execution: Duration,
 }
 
-/// How far a running job has come.
+/// The progress of a running job, in numbers of devices.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Devices {
-    /// Devices it has not begun with.
+    /// Not begun.
     pub(super) pending: u64,
-    /// Devices whose connection is awaited; they are `pending` on disk.
+    /// Waiting for the device to connect; `pending` on disk.
     pub(super) waiting: u64,
-    /// Devices that have connected after such a wait and are sent their call next.
+    /// Connected after such a wait; called next.
     pub(super) online: u64,
-    /// Devices that have been sent their call, and of which nothing is stored.
+    /// Called, without a stored outcome.
     pub(super) in_flight: u64,
-    /// Devices whose outcome is known and not stored.
+    /// The outcome is known but not stored.
     pub(super) held: u64,
-    /// How much they have said.
+    /// Payload bytes of the outcomes in `held`.
     pub(super) held_bytes: usize,
 }
 
@@ -58,27 +58,27 @@ pub(super) struct Devices {
 pub(super) enum Step {
     /// Nothing to do before this time.
     Wait(Timestamp),
-    /// From `queued` to `scheduled`.
+    /// Change the status from `queued` to `scheduled`.
     Schedule,
-    /// Find the devices and run.
+    /// Select the devices and run.
     Start,
-    /// The start was missed by so much that it must not be made up for.
+    /// The whole execution time has passed: fail the job instead of starting it late.
     Miss,
-    /// It runs, or is over.
+    /// It is running, or it has ended.
     Nothing,
 }
 
-/// The next step of one that runs.
+/// The next step of a running job.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RunStep {
-    /// Begin with those that have connected, and with up to so many others; their calls have this
-    /// long.
+    /// Call the devices that have connected, and up to `at_most` others; their calls must end
+    /// `within`.
     Send { at_most: u64, within: Duration },
     /// Store the answers.
     Store,
-    /// Wait for answers until this time.
+    /// Wait for answers until then.
     Wait(Instant),
-    /// Every device is done, or the time is up: what is not done has failed.
+    /// Every device is done, or the time is over: the rest has failed.
     Complete,
 }
 
@@ -88,7 +88,7 @@ impl Job {
         self.start.max(self.created)
     }
 
-    /// When its time is up, if nobody sets the clock.
+    /// When its time is over, if nobody sets the clock.
     fn ends(&self) -> Timestamp {
         self.starts()
             .saturating_add(
@@ -97,17 +97,17 @@ impl Job {
             .unwrap_or(Timestamp::MAX)
     }
 
-    /// When its time is up, if it begins to run (again) now. Never longer than it may run at all,
-    /// whatever the wall's clock says.
+    /// When its time is over, if it starts or resumes now. At most the maximum execution time from
+    /// now, even if the wall clock was set back.
     pub(super) fn deadline(&self, wall: Timestamp, steady: Instant) -> Instant {
-        /// As good as never, and no overflow.
+        /// Practically never, without overflow.
         const YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         let left = Duration::try_from(self.ends().duration_since(wall)).unwrap_or_default();
         steady + left.min(self.max_execution).min(YEARS)
     }
 }
 
-/// What a job that has not started does at `now`.
+/// The next step of a job that has not started.
 pub(super) fn plan(now: Timestamp, job: &Job) -> Step {
     if !matches!(
         job.status,
@@ -135,7 +135,7 @@ pub(super) fn plan(now: Timestamp, job: &Job) -> Step {
     }
 }
 
-/// What a job that runs and whose time is up at `ends` does at `now`.
+/// The next step of a running job whose time is over at `ends`.
 pub(super) fn plan_run(now: Instant, ends: Instant, devices: Devices) -> RunStep {
     let left = ends.saturating_duration_since(now);
     let is_open = devices.held < HELD && devices.held_bytes < HELD_BYTES && !left.is_zero();
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use JobStatus::{Cancelled, Queued, Running, Scheduled};
 
-    /// A time in the minute of the test.
+    /// Seconds after the base time of these tests.
     fn at(second: f64) -> Timestamp {
         let base: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         base + SignedDuration::try_from_secs_f64(second).unwrap()
@@ -258,7 +258,7 @@ mod tests {
             (20, waiting(3, 0, 0), RunStep::Complete),
             (20, waiting(3, 5, 0), RunStep::Wait(at(22))),
             (22, waiting(3, 5, 0), RunStep::Complete),
-            // Offline devices are awaited like answers, until the job's time is up.
+            // Offline devices count like unanswered calls, until the job's time is over.
             (2, offline(0, 4, 0), RunStep::Wait(at(22))),
             (2, offline(3, 4, 0), sends(3, 18)),
             (2, offline(0, 4, 2), sends(0, 18)),
@@ -296,7 +296,7 @@ mod tests {
         let seconds = |left: Instant| left.duration_since(steady).as_secs();
         let job = job(Running, 10.0);
         assert_eq!(seconds(job.deadline(at(10.0), steady)), 20);
-        assert_eq!(seconds(job.deadline(at(25.0), steady)), 5, "again");
+        assert_eq!(seconds(job.deadline(at(25.0), steady)), 5, "resumed");
         assert_eq!(seconds(job.deadline(at(31.0), steady)), 0, "too late");
         assert_eq!(seconds(job.deadline(at(-86_400.0), steady)), 20, "set back");
         let endless = Job {

@@ -1,4 +1,4 @@
-//! How often, and for how long, a job tries again when the store fails.
+//! How often, and for how long, a job retries a failed write to the store.
 
 use std::time::{Duration, Instant};
 
@@ -6,20 +6,20 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use crate::store::StoreError;
 
-/// The first wait; each further one is twice as long, and a random part of itself longer.
+/// The first delay; each further one is twice as long, plus jitter.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The waits grow no longer than this.
+/// The longest delay, before jitter.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// A store that works and refuses this write so many times in a row will not take it.
+/// A working store that rejects this write so many times in a row will never accept it.
 const REFUSALS: u32 = 5;
 
-/// A store that fails this long (a full disk) may never take it; what is held until then is lost
-/// only if the job's end can be stored.
+/// A store that fails this long (a full disk) may never recover. Then the job gives up; its
+/// unstored outcomes are dropped only if the job's end can be stored.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// The failures in a row of one job's writes.
+/// The consecutive write failures of one job.
 #[derive(Debug)]
 pub(super) struct Retry {
     waits: ExponentialBackoff,
@@ -27,12 +27,11 @@ pub(super) struct Retry {
     since: Option<Instant>,
 }
 
-/// What follows a failure.
+/// What to do after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Again {
-    /// When to try again.
     pub(super) after: Duration,
-    /// The job should end, with the reason, if the store takes that much.
+    /// The job should end with the error as its reason, if the store accepts that.
     pub(super) give_up: bool,
 }
 
@@ -54,8 +53,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// A write has failed at `now`. A `lasting` failure is one that comes again however well the
-    /// store is.
+    /// Records that a write failed at `now`. A `lasting` failure recurs even if the store works.
     pub(super) fn failed(&mut self, lasting: bool, now: Instant) -> Again {
         let since = *self.since.get_or_insert(now);
         self.refused = if lasting { self.refused + 1 } else { 0 };
@@ -65,22 +63,21 @@ impl Retry {
         }
     }
 
-    /// A write is on disk: the next failure is a first one.
+    /// Records a successful write, which resets the backoff.
     pub(super) fn worked(&mut self) {
         if self.since.is_some() {
             *self = Self::default();
         }
     }
 
-    /// Whether the last write failed.
     pub(super) const fn is_failing(&self) -> bool {
         self.since.is_some()
     }
 }
 
-/// What a job says that ends because of `error`.
+/// The failure reason of a job that ends because of `error`.
 pub(super) fn reason(error: &StoreError) -> String {
-    let mut text = format!("What the job did cannot be stored: {error}");
+    let mut text = format!("The job's progress cannot be stored: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         text.push_str(": ");

@@ -1,6 +1,5 @@
-//! Runs jobs: does what the plan says when it is time, for as long as the hub runs. What it knows
-//! is in the store; it looks there when it starts, when it is nudged, and when the nearest deadline
-//! comes.
+//! Runs jobs as [`plan`](super::plan) says, while the hub runs. The store holds the state; the
+//! runner reads it at the start, on a nudge, and at the nearest deadline.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,39 +23,39 @@ use super::{GIVEN_UP, NOT_STORED, OUTCOME_UNKNOWN};
 use crate::service::MethodService;
 use crate::store::{JobRecord, Store, StoreError};
 
-/// The runner looks at the store at least this often.
+/// The runner reads the store at least this often.
 const TICK: Duration = Duration::from_secs(10);
 
-/// And at the wall's clock, when a job waits for its start: the clock may have been set.
+/// How often it checks the wall clock while a job waits for its start: the clock may be set.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a job that is over is remembered, as on Azure.
+/// How long an ended job is kept, as on Azure.
 const KEPT_DAYS: i64 = 30;
 
-/// The runner of all jobs.
+/// Runs all jobs.
 pub(crate) struct Runner {
     context: Context,
     nudge: Arc<Notify>,
-    /// The jobs that are being run, by task.
+    /// The running jobs, by task: row and stop token.
     running: HashMap<Id, (i64, CancellationToken)>,
     runs: JoinSet<()>,
-    /// The jobs that could not go on, by row, until they are over.
+    /// The jobs with a failed step, by row, until they end.
     troubles: HashMap<i64, Trouble>,
 }
 
-/// A job that could not go on.
+/// A job with a failed step.
 struct Trouble {
     retry: Retry,
-    /// When it is tried again.
+    /// When to retry.
     again: Instant,
 }
 
-/// When there is something to do.
+/// The times of the next work.
 #[derive(Clone, Copy, Default)]
 struct Next {
-    /// By the wall's clock: a job starts.
+    /// On the wall clock: a job starts.
     wall: Option<Timestamp>,
-    /// By the one that only goes on: something is tried again.
+    /// On the monotonic clock: a retry is due.
     steady: Option<Instant>,
 }
 
@@ -70,28 +69,28 @@ impl Next {
     }
 }
 
-/// What a run of one job works with.
+/// What the run of one job needs.
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) store: Store,
     pub(super) method: MethodService,
     pub(super) clock: Clock,
-    /// The hub stops.
+    /// Cancelled when the hub stops.
     pub(super) stop: CancellationToken,
-    /// This job does.
+    /// Cancelled when this job is stopped.
     pub(super) stopped: CancellationToken,
 }
 
 impl Context {
-    /// A write of a running job has failed: waits for the next attempt, or ends the job. Whether it
-    /// has ended.
+    /// Handles a failed write of a running job: waits for the retry, or ends the job. Returns
+    /// whether the job has ended.
     pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
         let again = retry.failed(error.is_lasting(), self.clock.steady());
         tracing::error!(
             job = row,
             error = error as &dyn std::error::Error,
             again_ms = again.after.as_millis(),
-            "a job cannot be stored"
+            "cannot store a job's progress; retrying"
         );
         if again.give_up && self.abandon(row, reason(error)).await {
             return true;
@@ -103,7 +102,7 @@ impl Context {
         false
     }
 
-    /// Ends a job that cannot be run. `false` when the hub stops before the store takes that.
+    /// Ends a job that can never run. `false` when the hub stops before the store accepts that.
     async fn never_runs(&self, row: i64, reason: String) -> bool {
         let mut retry = Retry::default();
         while !self.abandon(row, reason.clone()).await {
@@ -116,9 +115,9 @@ impl Context {
         true
     }
 
-    /// Ends a running job as failed, if the store takes that.
+    /// Ends a running job as failed. `false` when the store rejects that.
     async fn abandon(&self, row: i64, reason: String) -> bool {
-        tracing::error!(job = row, reason, "a job is given up");
+        tracing::error!(job = row, reason, "giving up a job");
         let now = self.clock.wall();
         let abandoned = self
             .store
@@ -126,7 +125,7 @@ impl Context {
             .await;
         if let Err(error) = &abandoned {
             let error = error as &dyn std::error::Error;
-            tracing::error!(job = row, error, "nor can its end be stored");
+            tracing::error!(job = row, error, "cannot store the end of a job");
         }
         abandoned.is_ok()
     }
@@ -155,8 +154,8 @@ impl Runner {
         }
     }
 
-    /// Runs until the hub stops. Runs that are on their way then store what they have heard; the
-    /// rest goes on at the next start.
+    /// Runs until the hub stops. Then the running jobs store the outcomes that arrive; the rest
+    /// resumes at the next start.
     pub(crate) async fn run(mut self) {
         let stop = self.context.stop.clone();
         let clock = self.context.clock.clone();
@@ -169,7 +168,7 @@ impl Runner {
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "jobs cannot go on; they are taken up again");
+                    tracing::error!(error, "cannot process the jobs; retrying");
                     let mut next = Next::default();
                     next.steady(clock.steady() + retry.failed(false, clock.steady()).after);
                     next
@@ -185,8 +184,8 @@ impl Runner {
         while self.runs.join_next().await.is_some() {}
     }
 
-    /// Fails the calls that a hub which is gone had sent and not heard of. Called before anything
-    /// runs.
+    /// Fails the calls that an earlier hub process sent without storing an outcome. Called before
+    /// any job runs.
     pub(super) async fn recover(store: &Store, clock: &Clock) -> Result<(), StoreError> {
         let failed = store
             .device_job_recover(OUTCOME_UNKNOWN, clock.wall())
@@ -194,7 +193,7 @@ impl Runner {
         if failed > 0 {
             tracing::warn!(
                 devices = failed,
-                "the hub had stopped before these devices answered their jobs"
+                "the hub stopped before it stored these devices' answers to their jobs"
             );
         }
         Ok(())
@@ -209,16 +208,16 @@ impl Runner {
             return;
         };
         if let Some(error) = failure {
-            tracing::error!(job = row, %error, "a job's run has failed; it is taken up again");
+            tracing::error!(job = row, %error, "the run of a job failed; retrying");
             let give_up = self.trouble(row, true).give_up;
             if give_up {
-                let reason = "The hub failed at this job again and again; its log says where.";
+                let reason = "The hub failed repeatedly while it ran this job; see its log.";
                 self.context.abandon(row, reason.into()).await;
             }
         }
     }
 
-    /// Notes that the job in `row` cannot go on, and when it is tried again.
+    /// Records a failed step of the job in `row`, and when to retry it.
     fn trouble(&mut self, row: i64, lasting: bool) -> super::retry::Again {
         let now = self.context.clock.steady();
         let trouble = self.troubles.entry(row).or_insert_with(|| Trouble {
@@ -230,7 +229,7 @@ impl Runner {
         again
     }
 
-    /// Does what is due, and returns when something will be.
+    /// Does the work that is due, and returns when the next is due.
     async fn step(&mut self) -> Result<Next, StoreError> {
         let mut next = Next::default();
         let jobs = self.context.store.job_active().await?;
@@ -247,7 +246,7 @@ impl Runner {
                 Ok(Some(time)) => next.wall(time),
                 Ok(None) => {}
                 Err(error) => {
-                    // The others do not wait for it.
+                    // The other jobs do not wait for this one.
                     log(&error, &name);
                     let again = self.trouble(row, error.is_lasting());
                     if again.give_up {
@@ -267,12 +266,12 @@ impl Runner {
         Ok(next)
     }
 
-    /// Ends a job as failed that cannot be started.
+    /// Fails a job that cannot be started.
     async fn give_up(&self, row: i64, error: &StoreError) {
         let (store, now) = (&self.context.store, self.context.clock.wall());
         if let Err(error) = store.job_fail(row, reason(error), now).await {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(job = row, error, "nor can its end be stored");
+            tracing::error!(job = row, error, "cannot store the end of a job");
         }
     }
 
@@ -300,8 +299,9 @@ impl Runner {
                     view.status = JobStatus::Scheduled;
                 }
                 Step::Miss => {
-                    let reason = "The hub was not running when the job was to start, or its clock was set past that; \
-                        the job's maximum execution time has passed since.";
+                    let reason = "The hub was not running at the job's start time, \
+                         or its clock was set past it; \
+                         the job's maximum execution time has passed since.";
                     store.job_fail(row, reason.into(), clock.wall()).await?;
                     return Ok(None);
                 }
@@ -318,8 +318,7 @@ impl Runner {
         }
     }
 
-    /// Runs a job whose devices are stored, unless it is being run; then its run is told when the
-    /// job has been stopped.
+    /// Spawns the run of a started job; if it already runs, cancels it when the job was stopped.
     async fn resume(&mut self, job: JobRecord) -> Result<(), StoreError> {
         let row = job.row;
         if let Some((_, stopped)) = self.running.values().find(|(running, _)| *running == row) {
@@ -347,7 +346,7 @@ impl Runner {
 
 fn log(error: &StoreError, job: &JobId) {
     let error = error as &dyn std::error::Error;
-    tracing::error!(%job, error, "a job cannot go on; it is taken up again");
+    tracing::error!(%job, error, "cannot process a job; retrying");
 }
 
 async fn run_job(context: Context, job: JobRecord, action: String, ends: Instant) {
@@ -368,7 +367,7 @@ async fn run_job(context: Context, job: JobRecord, action: String, ends: Instant
     }
 }
 
-/// Waits until something is due, [`TICK`] at most.
+/// Waits until something is due, at most [`TICK`].
 async fn due(clock: &Clock, next: Next) {
     let latest = clock.steady() + TICK;
     let latest = next.steady.map_or(latest, |time| time.min(latest));
@@ -398,7 +397,7 @@ fn parse_condition(text: &str) -> Result<Option<query::Condition>, String> {
     })
 }
 
-/// How a stored job looks to the plan.
+/// The part of a stored job that its plan depends on.
 fn view(job: &JobRecord) -> Job {
     Job {
         status: job.status,

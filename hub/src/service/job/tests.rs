@@ -1,5 +1,5 @@
-//! Jobs over devices whose links are in this process, with a store and a wall's clock that do as
-//! they are told.
+//! Jobs over devices whose links are in this process, with a store that can fail and a wall clock
+//! that can be set.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -21,13 +21,13 @@ use crate::metrics::Metrics;
 use crate::session::{DisconnectReason, Entry, Link, Registry};
 use crate::store::{DeviceJobRecord, DeviceRecord, StoredAuthentication};
 
-/// Half of them are online.
+/// In the large test; half of them are online.
 const DEVICES: usize = 1000;
 
-/// It is reached only when something is broken.
+/// Reached only when something is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The topics of what a device was sent.
+/// The topics of the calls that a device received.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
 
@@ -51,13 +51,13 @@ struct Fleet {
     service: JobService,
     stop: CancellationToken,
     runner: JoinHandle<()>,
-    /// While it is set, SQLite takes back every transaction.
+    /// While true, SQLite rolls back every transaction.
     full: Arc<AtomicBool>,
-    /// How often it has.
+    /// The number of rollbacks.
     refusals: Arc<AtomicI64>,
-    /// Its connection ends just before the commit that makes a row `running`.
+    /// This connection ends just before the commit that makes a row `running`.
     goes: Arc<Mutex<Option<Arc<Entry>>>>,
-    /// By so many seconds the wall's clock is set.
+    /// Seconds by which the wall clock was set.
     set_by: Arc<AtomicI64>,
     folder: TempDir,
 }
@@ -123,7 +123,7 @@ impl Fleet {
         }
     }
 
-    /// What a SIGKILL leaves on disk, and a hub that starts on it.
+    /// Starts a hub on what a SIGKILL leaves on disk.
     async fn killed_and_started(self) -> Self {
         self.runner.abort();
         assert!(within(self.runner).await.unwrap_err().is_cancelled());
@@ -135,7 +135,7 @@ impl Fleet {
         Self::start_in(folder).await
     }
 
-    /// A hub that is asked to stop, and one that starts on what it leaves.
+    /// Stops the hub, and starts another one on its folder.
     async fn stopped_and_started(self) -> Self {
         self.stop.cancel();
         within(self.runner).await.unwrap();
@@ -147,7 +147,7 @@ impl Fleet {
         self.folder.path().join("hub.db")
     }
 
-    /// Makes a method job on all devices.
+    /// Creates a method job for all devices.
     async fn lock(&self, change: impl FnOnce(&mut Value)) -> JobId {
         let id: JobId = "lock".parse().unwrap();
         let mut request = json!({
@@ -162,7 +162,7 @@ impl Fleet {
         id
     }
 
-    /// The records of the devices.
+    /// The device records of all jobs.
     async fn rows(&self) -> Vec<DeviceJobRecord> {
         let page = self
             .store
@@ -188,7 +188,7 @@ impl Fleet {
         self.registry.subscribed(entry, &[(methods, 0)]);
     }
 
-    /// A device that has connected, and has subscribed to nothing.
+    /// A device that has connected without subscribing.
     fn entry(&self, device: DeviceId) -> (Arc<Recorder>, Arc<Entry>) {
         let link = Arc::new(Recorder::default());
         let now = Instant::now();
@@ -206,7 +206,7 @@ impl Fleet {
         (link, entry)
     }
 
-    /// The job, once `check` holds of it.
+    /// The job, once `check` holds.
     async fn job(&self, id: &JobId, check: impl Fn(&JobRecord) -> bool) -> JobRecord {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -220,10 +220,9 @@ impl Fleet {
     }
 }
 
-/// What must come soon.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     let come = tokio::time::timeout(DEADLINE, future).await;
-    come.expect("it comes in time")
+    come.expect("completes in time")
 }
 
 async fn until(what: &str, check: impl Fn() -> bool) {
@@ -265,10 +264,10 @@ fn connect_all(fleet: &Fleet, devices: usize) -> Vec<Device> {
         .collect()
 }
 
-/// Calls are claimed before they are sent.
+/// Waits until the calls are sent: they are claimed first.
 async fn all_are_sent(online: &[Device]) {
     let sent = || online.iter().all(|(link, _)| link.sent() == 1);
-    until("everyone is sent the call", sent).await;
+    until("every device got its call", sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,7 +298,7 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
     assert!(online.iter().all(|(link, _)| link.sent() == 1));
     for number in DEVICES / 2..DEVICES {
         let (link, _entry) = fleet.connect(device(number));
-        assert_eq!(link.sent(), 0, "d{number} came after the stop");
+        assert_eq!(link.sent(), 0, "d{number} connected after the stop");
     }
     fleet.end().await;
 }
@@ -315,8 +314,8 @@ async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
     for (_, entry) in &online[..10] {
         entry.answered("1", 200, b"{}");
     }
-    until("the store has refused them", || fleet.store.is_failing()).await;
-    // These come while it fails.
+    until("the store has rejected them", || fleet.store.is_failing()).await;
+    // These arrive while it fails.
     for (_, entry) in &online[10..] {
         entry.answered("1", 500, b"{}");
     }
@@ -332,7 +331,11 @@ async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
         let (status, _) = row.response.as_ref().unwrap();
         *status == 500
     });
-    assert_eq!(failed.count(), 10, "each has the answer that it gave");
+    assert_eq!(
+        failed.count(),
+        10,
+        "each record has the answer of its device"
+    );
     assert!(online.iter().all(|(link, _)| link.sent() == 1));
     fleet.end().await;
 }
@@ -354,14 +357,14 @@ async fn a_job_whose_answers_are_always_rejected_fails_with_the_reason_and_names
     assert_eq!(ended.status, JobStatus::Failed);
     let reason = ended.failure_reason.unwrap();
     assert!(
-        reason.starts_with("What the job did cannot be stored: ")
+        reason.starts_with("The job's progress cannot be stored: ")
             && reason.contains("refused by the test"),
         "{reason}"
     );
     assert_eq!(ended.counts.failed, 10);
     for row in within(fleet.rows()).await {
         let (code, description) = row.error.unwrap();
-        assert_eq!(code, "OutcomeUnknown", "it was sent the call");
+        assert_eq!(code, "OutcomeUnknown", "the call was sent");
         assert!(description.contains("had sent the call"), "{description}");
     }
     fleet.end().await;
@@ -400,12 +403,15 @@ async fn a_job_with_an_unreadable_stored_method_fails_with_the_reason() {
     fleet.service.nudge.notify_one();
     let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
     let reason = ended.failure_reason.unwrap();
-    assert!(reason.contains("cannot be read back"), "{reason}");
+    assert!(
+        reason.contains("cannot read the job's stored method"),
+        "{reason}"
+    );
     assert_eq!(ended.counts.failed, 1);
     fleet.end().await;
 }
 
-/// Stored by version 0.1: a connect timeout beyond the response timeout.
+/// Version 0.1 stored such jobs: a connect timeout beyond the response timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     let fleet = within(Fleet::start(1)).await;
@@ -533,25 +539,25 @@ async fn at_most_1000_jobs_may_wait() {
 enum Event {
     /// The job starts; its calls wait five minutes for their doors.
     Job,
-    /// The job starts; its calls wait for no door.
+    /// The job starts; its calls do not wait for doors to connect.
     ImpatientJob,
     JobIsStopped,
     Connects,
     Disconnects,
-    /// The door connects, and disconnects in the commit that makes its row `running`: before its
-    /// call leaves.
+    /// The door connects, and disconnects in the commit that makes its row `running`, before its
+    /// call is sent.
     ConnectsAndGoes,
-    /// The door is to disconnect in the commit that makes its row `running`.
+    /// From now on, the commit that makes the door's row `running` disconnects it.
     WillGo,
-    /// The door has done so, and its row is `pending` again.
+    /// The door has disconnected so, and its row is `pending` again.
     IsTakenBack,
     Answers,
     IsDeleted,
     DiskFills,
-    /// It has refused what was written after the events before this one.
+    /// The disk has rejected a write that began after the previous events.
     DiskRefuses,
     DiskHasRoom,
-    /// The row of the door has this status on disk.
+    /// The door's row has this status on disk.
     Row(&'static str),
     /// The door has received its call.
     Receives,
@@ -567,7 +573,7 @@ enum End {
 struct Door {
     fleet: Fleet,
     entry: Option<Arc<Entry>>,
-    /// All its connections.
+    /// All connections so far.
     links: Vec<Arc<Recorder>>,
 }
 
@@ -600,7 +606,7 @@ impl Door {
 
     async fn is_taken_back(&self) {
         let goes = || self.fleet.goes.lock().unwrap().is_none();
-        until("it goes", goes).await;
+        until("the door disconnects", goes).await;
         let taken_back =
             |row: &DeviceJobRecord| row.status == "pending" && row.updated != row.created;
         self.row_where("pending again", taken_back).await;
@@ -651,20 +657,20 @@ impl Door {
             Event::DiskFills => fleet.full.store(true, Ordering::Relaxed),
             Event::DiskRefuses => {
                 let refusals = || fleet.refusals.load(Ordering::Relaxed);
-                // The next one may have begun before what has happened.
+                // A write that is running now may have begun before the previous events.
                 let enough = refusals() + 2;
-                until("a refusal", || refusals() >= enough).await;
+                until("a rejected write", || refusals() >= enough).await;
             }
             Event::DiskHasRoom => fleet.full.store(false, Ordering::Relaxed),
             Event::Row(status) => self.row_where(status, |row| row.status == status).await,
-            Event::Receives => until("its call", || self.received() == 1).await,
+            Event::Receives => until("the door's call", || self.received() == 1).await,
         }
     }
 }
 
-/// Each row: what happens, how the hub ends, what the door's record says at last when the door
-/// connects to the next hub and answers what it receives, and how many calls it has received in
-/// both lives.
+/// Each row: the events, how the hub ends, the final status or error code of the door's record
+/// after the door connects to the next hub and answers any call, and the number of calls that the
+/// door received from both hubs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     use End::{Kill, Stop};
@@ -682,9 +688,9 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     let rows: &[(Vec<Event>, &[End], &'static str, usize)] = &[
         // It waits for its door.
         (waits.to_vec(), &[Kill, Stop], LOCKED, 1),
-        // The door is there, and the disk takes nothing.
+        // The door is connected, but the disk accepts no writes.
         ([&waits[..], &refused].concat(), &[Kill, Stop], LOCKED, 1),
-        // The door comes, and goes before its call leaves.
+        // The door connects, and disconnects before its call is sent.
         (
             [&waits[..], &refused, &gone].concat(),
             &[Kill, Stop],
@@ -703,7 +709,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             LOCKED,
             1,
         ),
-        // The door was there when the job began, and has gone before its call leaves.
+        // The door was connected when the job began, and disconnects before its call is sent.
         (
             [
                 &[Connects, WillGo, Job, IsTakenBack],
@@ -715,7 +721,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             LOCKED,
             1,
         ),
-        // The call has left, at once or after a wait.
+        // The call was sent, at once or after a wait.
         (
             vec![Connects, Job, Receives, Row("running")],
             &[Kill, Stop],
@@ -723,7 +729,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             1,
         ),
         ([&waits[..], &called].concat(), &[Kill, Stop], UNKNOWN, 1),
-        // The answer has come, and is on disk or not.
+        // The answer has arrived, and may be on disk.
         (
             [&waits[..], &called, &answered].concat(),
             &[Kill, Stop],
@@ -742,7 +748,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             UNKNOWN,
             1,
         ),
-        // The call is never to leave.
+        // The call must never be sent.
         (
             [&waits[..], &[JobIsStopped]].concat(),
             &[Kill, Stop],

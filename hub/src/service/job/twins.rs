@@ -1,5 +1,5 @@
-//! One run of a twin job. Each twin changes in the transaction that ends its row, so there is
-//! nothing between to be lost.
+//! One run of a twin job. Each twin changes in the transaction that ends its row, so a crash loses
+//! nothing in between.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +13,10 @@ use super::runner::Context;
 use crate::service::{ServiceError, twin};
 use crate::store::StoreError;
 
-/// Twins in one transaction: it should leave the writer to the others again after a few
+/// Twins in one transaction; few enough that the writer is free for others after a few
 /// milliseconds.
 const SLICE: u32 = 100;
 
-/// A run of a twin job.
 pub(super) struct TwinRun {
     context: Context,
     row: i64,
@@ -29,7 +28,7 @@ pub(super) struct TwinRun {
 }
 
 impl TwinRun {
-    /// A run of the job in `row`, which ends at `ends`. The error is why it can never run.
+    /// A run of the job in `row`, which ends at `ends`. The error says why it can never run.
     pub(super) fn new(
         context: Context,
         row: i64,
@@ -37,7 +36,7 @@ impl TwinRun {
         ends: Instant,
     ) -> Result<Self, String> {
         let patch = serde_json::from_str(action)
-            .map_err(|error| format!("the job's update cannot be read back: {error}"))?;
+            .map_err(|error| format!("cannot read the job's stored update: {error}"))?;
         Ok(Self {
             context,
             row,
@@ -52,7 +51,7 @@ impl TwinRun {
         })
     }
 
-    /// Runs the job to its end. `false` when the hub stops before that.
+    /// Runs the job to its end. `false` when the hub stops first.
     pub(super) async fn run(mut self) -> bool {
         while !self.context.stop.is_cancelled() {
             match self.step().await {
@@ -68,7 +67,7 @@ impl TwinRun {
         false
     }
 
-    /// Does what is next. Whether the job has ended.
+    /// Runs the next step. Returns whether the job has ended.
     async fn step(&mut self) -> Result<bool, StoreError> {
         let Context { clock, store, .. } = &self.context;
         let now = clock.wall();

@@ -1,5 +1,4 @@
-//! Reading the body of a bulk call. What is wrong within an item is found here too, and told in its
-//! turn.
+//! Parses the body of a bulk call. An invalid item is found here but reported when its turn comes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -46,7 +45,7 @@ impl ImportMode {
         Self::UpdateTwinIfMatchEtag,
     ];
 
-    /// As IoT Hub spells it.
+    /// IoT Hub's spelling.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -61,28 +60,27 @@ impl ImportMode {
         }
     }
 
-    /// The mode of that name, in any case: Node's client begins some with a capital.
+    /// Ignores case: Node's client capitalises some modes.
     fn named(name: &str) -> Option<Self> {
         let mut modes = Self::ALL.into_iter();
         modes.find(|mode| mode.name().eq_ignore_ascii_case(name))
     }
 }
 
-/// A call, read. Items that make no sense are in it, each with its error, and are refused in their
-/// turn.
+/// A parsed call. It includes invalid items, each with its error; they fail when their turn comes.
 #[derive(Debug)]
 pub(crate) struct BulkRequest {
     pub(super) items: Vec<Item>,
 }
 
-/// One operation, or why it makes no sense.
+/// One operation, or why the item is invalid.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) label: Label,
     pub(super) task: Result<Task, ServiceError>,
 }
 
-/// What an item is about, as far as it could be read.
+/// The subject of an item, as far as it could be parsed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Label {
     pub(super) device: Option<String>,
@@ -90,7 +88,7 @@ pub(super) struct Label {
     pub(super) mode: Option<ImportMode>,
 }
 
-/// What an item asks for, checked.
+/// The validated operation of an item.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) device: DeviceId,
@@ -99,7 +97,7 @@ pub(super) struct Task {
     pub(super) twin_if_match: IfMatch,
 }
 
-/// What becomes of the identity.
+/// The change to the identity.
 #[derive(Debug)]
 pub(super) enum Operation {
     Create(DeviceUpdate),
@@ -109,15 +107,15 @@ pub(super) enum Operation {
     UpdateTwin,
 }
 
-/// The members that say what an item is. Those of the identity and of the twin are read by their
-/// own types.
+/// The members that identify an item. The identity's and the twin's members are parsed by their own
+/// types.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Head {
     id: Option<String>,
     module_id: Option<String>,
     import_mode: Option<String>,
-    // Node's client sends a device as it read it, where the member has a small t.
+    // Node's client sends a device as it received it, with a lower-case `t`.
     #[serde(rename = "eTag", alias = "etag")]
     etag: Option<String>,
     #[serde(rename = "twinETag", alias = "twinEtag")]
@@ -125,21 +123,21 @@ struct Head {
 }
 
 impl BulkRequest {
-    /// Reads the body of a call.
+    /// Parses the body of a call.
     ///
     /// # Errors
     ///
-    /// When it is no array of 1 to 100 items, or two of them are about one identity. What is wrong
+    /// When the body is not an array of 1 to 100 items, or two items name one identity. A fault
     /// within an item is that item's error.
     pub(crate) fn read(body: &[u8]) -> Result<Self, ServiceError> {
         let Texts(texts) = serde_json::from_slice(body).map_err(|error| {
             ServiceError::argument(format!(
-                "the body is not what is expected here: {error}; expected an array of 1 to {MAX_ITEMS} registry operations"
+                "invalid body: {error}; expected an array of 1 to {MAX_ITEMS} registry operations"
             ))
         })?;
         if texts.is_empty() {
             return Err(ServiceError::argument(format!(
-                "the body names no registry operation; expected 1 to {MAX_ITEMS}"
+                "the body has no registry operations; expected 1 to {MAX_ITEMS}"
             )));
         }
         let items = texts.into_iter().enumerate();
@@ -153,7 +151,8 @@ impl BulkRequest {
                 return Err(ServiceError::new(
                     ErrorCode::DeviceDefinedMultipleTimes,
                     format!(
-                        "items {first} and {index} both have the id `{device}`; expected each identity once in a call"
+                        "items {first} and {index} both have the id `{device}`; \
+                         expected each identity once in a call"
                     ),
                 ));
             }
@@ -162,7 +161,7 @@ impl BulkRequest {
     }
 }
 
-/// How many operations of which modes, and on which devices: what the audit record keeps.
+/// The number of operations by mode, and the devices: the detail in the audit log.
 impl fmt::Display for BulkRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} operations", self.items.len())?;
@@ -208,7 +207,7 @@ fn task(text: &RawValue, label: &mut Label) -> Result<Task, ServiceError> {
     if let Some(module) = &label.module {
         return Err(ServiceError::new(
             ErrorCode::ModuleNotFound,
-            format!("moduleId is `{module}`; expected none, for this hub has no modules"),
+            format!("moduleId is `{module}`; expected none, because this hub has no modules"),
         ));
     }
     let identity = || {
@@ -245,7 +244,7 @@ fn task(text: &RawValue, label: &mut Label) -> Result<Task, ServiceError> {
     })
 }
 
-/// Without a mode it is `createOrUpdate`, as for items of an import job.
+/// The mode defaults to `createOrUpdate`, as for items of an import job.
 fn mode(name: Option<&str>) -> Result<ImportMode, ServiceError> {
     let Some(name) = name else {
         return Ok(ImportMode::CreateOrUpdate);
@@ -273,7 +272,7 @@ fn missing(member: &str, expected: &str) -> ServiceError {
     ServiceError::new(ErrorCode::ArgumentNull, message)
 }
 
-/// The tags and desired properties. A null is what serialisers write for what was not set.
+/// The tags and desired properties. Serialisers write null for a member that was not set.
 fn twin(text: &RawValue) -> Result<TwinPatch, ServiceError> {
     let mut patch: TwinPatch = read(text)?;
     for section in [&mut patch.tags, &mut patch.desired] {
@@ -286,9 +285,9 @@ fn twin(text: &RawValue) -> Result<TwinPatch, ServiceError> {
 }
 
 fn read<T: DeserializeOwned>(text: &RawValue) -> Result<T, ServiceError> {
-    // Serde would take an array of members for an object, too.
+    // Serde would also accept an array of members.
     if !text.get().starts_with('{') {
-        return Err(ServiceError::argument("it is not a JSON object"));
+        return Err(ServiceError::argument("the item is not a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_str(text.get());
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -302,7 +301,7 @@ fn read<T: DeserializeOwned>(text: &RawValue) -> Result<T, ServiceError> {
     })
 }
 
-/// The items of a body, unread; no more than a call may have are held.
+/// The unparsed items of a body; parsing stops at the first one too many.
 struct Texts<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Texts<'de> {
@@ -320,7 +319,7 @@ impl<'de> Deserialize<'de> for Texts<'de> {
                 let mut texts = Vec::new();
                 while let Some(text) = items.next_element()? {
                     if texts.len() == MAX_ITEMS {
-                        return Err(serde::de::Error::custom("it has more items"));
+                        return Err(serde::de::Error::custom("the array has too many items"));
                     }
                     texts.push(text);
                 }

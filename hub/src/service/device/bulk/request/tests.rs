@@ -6,7 +6,7 @@ fn refused(body: &str) -> String {
     BulkRequest::read(body.as_bytes()).unwrap_err().message
 }
 
-/// What is wrong with the items of a body.
+/// The errors of a body's items.
 fn wrong(body: &str) -> Vec<String> {
     let request = BulkRequest::read(body.as_bytes()).unwrap();
     let errors = request.items.into_iter().filter_map(|item| item.task.err());
@@ -20,7 +20,10 @@ fn a_call_is_an_array_of_1_to_100_different_identities() {
         ("", "expected an array"),
         ("[] []", "expected an array"),
         ("[]", "expected 1 to 100"),
-        (&format!("[{}0]", "0,".repeat(100)), "it has more items"),
+        (
+            &format!("[{}0]", "0,".repeat(100)),
+            "the array has too many items",
+        ),
         (
             r#"[{"id":"a"},{"id":"b"},{"id":"a","importMode":"delete"}]"#,
             "items 0 and 2 both have the id `a`",
@@ -36,7 +39,7 @@ fn a_call_is_an_array_of_1_to_100_different_identities() {
 #[test]
 fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
     for (item, said) in [
-        ("7", "item 0: it is not a JSON object"),
+        ("7", "item 0: the item is not a JSON object"),
         ("{}", "item 0: id is missing; expected a device id"),
         (r#"{"id":"a/b"}"#, "item 0: id is `a/b`: "),
         (
@@ -74,7 +77,7 @@ fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
         (r#"{"id":"a","tags":{"b.c":1}}"#, "item 0: tags"),
         (
             r#"{"id":"a","moduleId":"m"}"#,
-            "item 0: moduleId is `m`; expected none, for this hub has no modules",
+            "item 0: moduleId is `m`; expected none, because this hub has no modules",
         ),
     ] {
         let messages = wrong(&format!("[{item}]"));
