@@ -266,7 +266,11 @@ mod tests {
         let method = detail(br#"{"methodName":"lockDoor","payload":{"methodName":"secret"}}"#);
         assert_eq!(method.as_deref(), Some("lockDoor"));
         let job = detail(
-            br#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"lockDoor","payload":"secret"},"queryCondition":"*"}"#,
+            br#"{
+                "type":"scheduleDeviceMethod",
+                "cloudToDeviceMethod":{"methodName":"lockDoor","payload":"secret"},
+                "queryCondition":"*"
+            }"#,
         );
         assert_eq!(job.as_deref(), Some("scheduleDeviceMethod lockDoor *"));
         assert_eq!(detail(b"secret"), None);

@@ -328,7 +328,11 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_packet_is_rejected_or_another_whole_packet((bytes, _) in valid_packets(), place in any::<prop::sample::Index>(), bit in 0..8u8) {
+    fn a_damaged_packet_is_rejected_or_another_whole_packet(
+        (bytes, _) in valid_packets(),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
         let mut damaged = bytes;
         let place = place.index(damaged.len());
         damaged[place] ^= 1 << bit;
@@ -346,16 +350,23 @@ proptest! {
     }
 
     #[test]
-    fn rumqttc_accepts_every_accepted_packet(bytes in vec(any::<u8>(), 0..40), first in prop::sample::select(vec![0x10, 0x30, 0x32, 0x40, 0x82, 0xa2, 0xc0, 0xe0])) {
+    fn rumqttc_accepts_every_accepted_packet(
+        bytes in vec(any::<u8>(), 0..40),
+        first in prop::sample::select(vec![0x10, 0x30, 0x32, 0x40, 0x82, 0xa2, 0xc0, 0xe0]),
+    ) {
         let bytes = framed(first, &bytes);
         if let Ok(ours) = whole(&bytes) {
             let read = v4::Packet::read(&mut BytesMut::from(&bytes[..]), LIMIT);
-            prop_assert!(matches!(&read, Ok(theirs) if same(&ours, theirs)), "{:?} is read as {:?}", ours, read);
+            let is_same = matches!(&read, Ok(theirs) if same(&ours, theirs));
+            prop_assert!(is_same, "{:?} is read as {:?}", ours, read);
         }
     }
 
     #[test]
-    fn a_stream_cut_anywhere_gives_the_same_packets(packets in vec(valid_packets(), 1..5), cuts in vec(any::<prop::sample::Index>(), 0..8)) {
+    fn a_stream_cut_anywhere_gives_the_same_packets(
+        packets in vec(valid_packets(), 1..5),
+        cuts in vec(any::<prop::sample::Index>(), 0..8),
+    ) {
         let stream: Vec<u8> = packets.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
         let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
         ends.sort_unstable();
@@ -374,7 +385,12 @@ proptest! {
     }
 
     #[test]
-    fn a_client_reads_what_the_encoder_writes(topic in "[a-z$/?=0-9]{1,60}", body in vec(any::<u8>(), 0..70_000), id in option::of(1..=u16::MAX), granted in vec(0..2u8, 1..6)) {
+    fn a_client_reads_what_the_encoder_writes(
+        topic in "[a-z$/?=0-9]{1,60}",
+        body in vec(any::<u8>(), 0..70_000),
+        id in option::of(1..=u16::MAX),
+        granted in vec(0..2u8, 1..6),
+    ) {
         let mut bytes = Vec::new();
         write_connack(&mut bytes, true, ConnectReturn::Accepted);
         write_publish(&mut bytes, &topic, &body, id);
@@ -384,7 +400,8 @@ proptest! {
         write_pingresp(&mut bytes);
         let mut stream = BytesMut::from(&bytes[..]);
         let mut next = || v4::Packet::read(&mut stream, LIMIT).unwrap();
-        prop_assert_eq!(next(), v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, true)));
+        let connack = v4::ConnAck::new(v4::ConnectReturnCode::Success, true);
+        prop_assert_eq!(next(), v4::Packet::ConnAck(connack));
         match next() {
             v4::Packet::Publish(publish) => {
                 prop_assert_eq!(publish.topic, topic);
@@ -394,7 +411,10 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
         prop_assert_eq!(next(), v4::Packet::PubAck(v4::PubAck::new(7)));
-        prop_assert!(matches!(next(), v4::Packet::SubAck(ack) if ack.pkid == 8 && ack.return_codes.len() == granted.len()));
+        prop_assert!(matches!(
+            next(),
+            v4::Packet::SubAck(ack) if ack.pkid == 8 && ack.return_codes.len() == granted.len()
+        ));
         prop_assert_eq!(next(), v4::Packet::UnsubAck(v4::UnsubAck::new(9)));
         prop_assert_eq!(next(), v4::Packet::PingResp);
     }

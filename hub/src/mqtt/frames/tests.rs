@@ -124,7 +124,10 @@ fn writes_frames_without_a_mask() {
 proptest! {
     #[test]
     fn packets_survive_any_cut_into_frames_and_reads(
-        pieces in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..300), any::<[u8; 4]>()), 1..6),
+        pieces in prop::collection::vec(
+            (prop::collection::vec(any::<u8>(), 0..300), any::<[u8; 4]>()),
+            1..6,
+        ),
         one_message: bool,
         cut in 1_usize..400,
     ) {
@@ -145,7 +148,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_and_the_output_is_never_longer_than_the_input(wire: Vec<u8>, cut in 1_usize..40) {
+    fn no_bytes_panic_and_the_output_is_never_longer_than_the_input(
+        wire: Vec<u8>,
+        cut in 1_usize..40,
+    ) {
         let (_, mqtt, answers, _) = read(&wire, cut);
         prop_assert!(mqtt.len() + answers.len() <= wire.len());
     }

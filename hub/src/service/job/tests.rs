@@ -152,7 +152,11 @@ impl Fleet {
         let id: JobId = "lock".parse().unwrap();
         let mut request = json!({
             "type": "scheduleDeviceMethod",
-            "cloudToDeviceMethod": { "methodName": "lockDoor", "connectTimeoutInSeconds": 300, "responseTimeoutInSeconds": 300 },
+            "cloudToDeviceMethod": {
+                "methodName": "lockDoor",
+                "connectTimeoutInSeconds": 300,
+                "responseTimeoutInSeconds": 300,
+            },
             "queryCondition": "*",
             "maxExecutionTimeInSeconds": 600,
         });
@@ -421,8 +425,12 @@ async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     let job = NewJob {
         job_id: id.clone(),
         kind: JobType::ScheduleDeviceMethod,
-        action: r#"{"methodName":"lockDoor","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":120}"#
-            .into(),
+        action: json!({
+            "methodName": "lockDoor",
+            "responseTimeoutInSeconds": 30,
+            "connectTimeoutInSeconds": 120,
+        })
+        .to_string(),
         query_condition: "*".into(),
         created: now,
         start: now,

@@ -92,7 +92,12 @@ fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
 #[test]
 fn modes_ignore_case_and_the_audit_detail_counts_them() {
     let request = BulkRequest::read(
-        br#"[{"id":"a","importMode":"Delete"},{"id":"b","importMode":"create"},{"id":"c","importMode":"DELETE"},{"id":"d"}]"#,
+        br#"[
+            {"id":"a","importMode":"Delete"},
+            {"id":"b","importMode":"create"},
+            {"id":"c","importMode":"DELETE"},
+            {"id":"d"}
+        ]"#,
     )
     .unwrap();
     assert_eq!(
@@ -104,12 +109,17 @@ fn modes_ignore_case_and_the_audit_detail_counts_them() {
 proptest! {
     #[test]
     fn no_body_panics_and_no_body_yields_more_than_100_items(
-        body in "(\\[|\\{|\\}|\\]|,|:|\"id\"|\"a\"|\"importMode\"|\"tags\"|\"delete\"|null|1e9| ){0,60}",
+        body in concat!(
+            "(\\[|\\{|\\}|\\]|,|:|",
+            "\"id\"|\"a\"|\"importMode\"|\"tags\"|\"delete\"|null|1e9| ){0,60}",
+        ),
         count in 1..130_usize,
     ) {
         let _ = BulkRequest::read(body.as_bytes());
-        let items: Vec<String> = (0..count).map(|number| format!(r#"{{"id":"{number}"}}"#)).collect();
+        let item = |number| format!(r#"{{"id":"{number}"}}"#);
+        let items: Vec<String> = (0..count).map(item).collect();
         let read = BulkRequest::read(format!("[{}]", items.join(",")).as_bytes());
-        prop_assert_eq!(read.ok().map(|request| request.items.len()), (count <= MAX_ITEMS).then_some(count));
+        let read = read.ok().map(|request| request.items.len());
+        prop_assert_eq!(read, (count <= MAX_ITEMS).then_some(count));
     }
 }
