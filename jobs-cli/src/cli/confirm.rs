@@ -3,7 +3,7 @@
 use clap::Args;
 
 /// Up to so many doors nobody is asked.
-pub(crate) const UNASKED: usize = 20;
+pub(crate) const DEFAULT_CONFIRM_ABOVE: usize = 20;
 
 /// Whether a person has to confirm.
 #[derive(Debug, Clone, Copy, Args)]
@@ -18,7 +18,7 @@ pub(crate) struct ConfirmArgs {
         long,
         env = "DOORCTL_CONFIRM_ABOVE",
         hide_env = true,
-        default_value_t = UNASKED,
+        default_value_t = DEFAULT_CONFIRM_ABOVE,
         value_name = "DOORS"
     )]
     pub(crate) confirm_above: usize,

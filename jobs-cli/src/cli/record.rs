@@ -7,13 +7,13 @@ use clap::{ArgAction, Args};
 use super::period;
 
 /// Events that are shown when nothing is said, and not followed.
-pub(crate) const EVENTS_SHOWN: usize = 100;
+pub(crate) const DEFAULT_EVENT_LIMIT: usize = 100;
 
 /// Events that can be asked for at once.
-pub(crate) const EVENTS_AT_MOST: usize = 100_000;
+pub(crate) const MAX_EVENT_LIMIT: usize = 100_000;
 
 /// Rows of the record of calls that are shown when nothing is said.
-const ROWS_SHOWN: u32 = 100;
+const DEFAULT_AUDIT_LIMIT: u32 = 100;
 
 /// `events`.
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ pub(crate) struct EventsArgs {
     )]
     pub(crate) after: Option<i64>,
     /// So many at most: the newest [default: 100]; with --follow, end after so many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=EVENTS_AT_MOST as i64), help_heading = "Which events")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_EVENT_LIMIT as i64), help_heading = "Which events")]
     pub(crate) limit: Option<u32>,
     /// Show also what a door has sent before, marked as such.
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Which events")]
@@ -129,6 +129,6 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) target: Option<String>,
     /// So many rows at most: the newest.
-    #[arg(long, value_name = "N", default_value_t = ROWS_SHOWN, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_AUDIT_LIMIT, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) limit: u32,
 }

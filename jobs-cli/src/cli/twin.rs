@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{period, period_or_zero};
 
 /// How long a door has to acknowledge what is desired, when nothing is said.
-pub(crate) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A door's twin.
 #[derive(Debug, Subcommand)]
@@ -138,23 +138,23 @@ pub(crate) fn tag_assignment(text: &str) -> Result<(String, Value), String> {
 pub(crate) fn tag_key(text: &str) -> Result<String, String> {
     match text.contains('=') {
         true => Err("expected KEY, without a value".to_owned()),
-        false => within(&checked(text, "KEY")?, SectionKind::Tags, "KEY"),
+        false => key_in_section(&checked_key(text, "KEY")?, SectionKind::Tags, "KEY"),
     }
 }
 
 fn assignment(text: &str, section: SectionKind) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    let key = checked(key, "KEY=VALUE")?;
-    let key = within(&key, section, &format!("KEY={value}"))?;
+    let key = checked_key(key, "KEY=VALUE")?;
+    let key = key_in_section(&key, section, &format!("KEY={value}"))?;
     Ok((key, scalar(value)))
 }
 
 /// A key within its section of the twin: the section's own name before it, as queries and documents
 /// spell it, is understood; another's is not.
-fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
-    if let Some(small) = in_small_letters(key) {
+fn key_in_section(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
+    if let Some(lowercase) = lowercase_section(key) {
         return Err(format!(
-            "`{key}` has capitals where a twin has none; write {small}"
+            "`{key}` has capitals where a twin has none; write {lowercase}"
         ));
     }
     let whole = key.strip_prefix("properties.").unwrap_or(key);
@@ -199,7 +199,7 @@ fn within(key: &str, section: SectionKind, expected: &str) -> Result<String, Str
 
 /// A key whose first word is a section but for capitals, with that word (and `properties` before
 /// it) in small letters.
-fn in_small_letters(key: &str) -> Option<String> {
+fn lowercase_section(key: &str) -> Option<String> {
     let mut words: Vec<String> = key.split('.').map(str::to_owned).collect();
     let mut first = 0;
     if words.len() > 1 && words[0].eq_ignore_ascii_case("properties") {
@@ -211,11 +211,11 @@ fn in_small_letters(key: &str) -> Option<String> {
         .iter()
         .find(|section| words[first].eq_ignore_ascii_case(section))?;
     words[first] = (*section).to_owned();
-    let small = words.join(".");
-    (words.len() > first + 1 && small != key).then_some(small)
+    let lowercase = words.join(".");
+    (words.len() > first + 1 && lowercase != key).then_some(lowercase)
 }
 
-fn checked(key: &str, expected: &str) -> Result<String, String> {
+fn checked_key(key: &str, expected: &str) -> Result<String, String> {
     let key = key.trim();
     if key.split('.').any(str::is_empty) {
         return Err(format!(
@@ -242,10 +242,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_spelled_alike_everywhere_and_another_section_is_refused() {
+    fn a_key_may_name_its_own_section_but_no_other() {
         let key = |assigned: Result<(String, Value), String>| assigned.map(|(key, _)| key);
         let both = |text: &str| (key(desired_assignment(text)), key(tag_assignment(text)));
-        // What is written, and the key as a desired property and as a tag, or what the refusal
+        // What is written, and the key as a desired property and as a tag, or what the error
         // says.
         let (tag, desired, reported) =
             ("is a tag", "is a desired property", "only the door writes");
@@ -331,12 +331,9 @@ mod tests {
         }
         assert_eq!(tag_key("tags.old").as_deref(), Ok("old"));
         assert!(tag_key("desired.floor").is_err());
-        let refusal = desired_assignment("tags.wing=east").unwrap_err();
-        assert!(refusal.contains("--tag wing=east"), "{refusal}");
-        let refusal = tag_assignment("properties.desired.floor=3").unwrap_err();
-        assert!(
-            refusal.contains("doorctl twin set DOOR floor=3"),
-            "{refusal}"
-        );
+        let error = desired_assignment("tags.wing=east").unwrap_err();
+        assert!(error.contains("--tag wing=east"), "{error}");
+        let error = tag_assignment("properties.desired.floor=3").unwrap_err();
+        assert!(error.contains("doorctl twin set DOOR floor=3"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use doorctl::{EventNews, EventRequest, HubEvent};
 use jiff::SignedDuration;
 
-use crate::cli::record::{EVENTS_SHOWN, EventsArgs};
+use crate::cli::record::{DEFAULT_EVENT_LIMIT, EventsArgs};
 use crate::exit_status::ExitStatus;
 use crate::failure::is_broken_pipe;
 use crate::session::Session;
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
         match args.follow {
             true => follow(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await,
             false => {
-                let limit = limit.unwrap_or(EVENTS_SHOWN);
+                let limit = limit.unwrap_or(DEFAULT_EVENT_LIMIT);
                 kept(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await
             }
         }

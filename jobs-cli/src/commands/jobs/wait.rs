@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::follow::{self, Ended, FEW_POLLS, Pace};
 use super::view::View;
 use super::{explain_job, print_report, print_reports};
-use crate::cli::twin::ACKNOWLEDGED_WITHIN;
+use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::{acknowledge, reported};
 use crate::door::LockState;
 use crate::exit_status::ExitStatus;
@@ -35,7 +35,7 @@ pub(super) async fn watch(
 ) -> anyhow::Result<ExitStatus> {
     let wanted = wanted(id, accept_unproven, session).await?;
     let ids = std::slice::from_ref(id);
-    watch_all(ids, deadline, ACKNOWLEDGED_WITHIN, wanted, session).await
+    watch_all(ids, deadline, DEFAULT_ACK_TIMEOUT, wanted, session).await
 }
 
 /// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors

@@ -15,7 +15,7 @@ use rand::Rng as _;
 
 use super::refuse_unknown;
 use crate::cli::jobs::ScheduleArgs;
-use crate::cli::twin::ACKNOWLEDGED_WITHIN;
+use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -65,7 +65,7 @@ impl Plan {
             max_execution: schedule.max_execution,
             watch: schedule.watch,
             reason: session.reason.clone(),
-            acknowledged_within: ACKNOWLEDGED_WITHIN,
+            acknowledged_within: DEFAULT_ACK_TIMEOUT,
         })
     }
 
