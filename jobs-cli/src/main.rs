@@ -1,4 +1,4 @@
-//! `doorctl`: schedules fleet-wide jobs over doors from a laptop, and tracks them door by door.
+//! `doorctl`: schedules fleet-wide jobs on doors and tracks the outcome of each door.
 //!
 //! | module | owns |
 //! |---|---|

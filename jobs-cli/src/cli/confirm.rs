@@ -1,19 +1,19 @@
-//! Flags of verbs that act on many doors at once.
+//! Confirmation flags of verbs that act on many doors.
 
 use clap::Args;
 
-/// Up to so many doors nobody is asked.
+/// Default of `--confirm-above`: up to this many doors, no confirmation is asked.
 pub(crate) const DEFAULT_CONFIRM_ABOVE: usize = 20;
 
-/// Whether a person has to confirm.
+/// When a person has to confirm.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Confirmation")]
 pub(crate) struct ConfirmArgs {
-    /// Do not ask, however many doors it is.
+    /// Skip the confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Ask for the number of doors to be typed when it is more than this; also
-    /// DOORCTL_CONFIRM_ABOVE.
+    /// Confirm by typing the number of doors if there are more than this [env:
+    /// DOORCTL_CONFIRM_ABOVE].
     #[arg(
         long,
         env = "DOORCTL_CONFIRM_ABOVE",

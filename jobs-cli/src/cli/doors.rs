@@ -1,5 +1,5 @@
-//! The verbs that act on doors now: `doorctl status`, `why`, `lock`, `unlock`, `relinquish`,
-//! `mode`, `lockdown`, `all-clear`.
+//! Verbs that act on doors now: `doorctl status`, `why`, `lock`, `unlock`, `relinquish`, `mode`,
+//! `lockdown`, `all-clear`.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use super::confirm::ConfirmArgs;
 use super::target::TargetArgs;
 use super::{period, period_or_zero};
 
-/// What is done to doors at once.
+/// Verbs that act on doors now.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DoorsCommand {
-    /// How the doors are, by building and floor.
+    /// Show the state of doors by building and floor.
     #[command(after_help = "\
 Examples:
   doorctl status
   doorctl status --building 43 -o json
   doorctl status --floor 3 --expect-secured || echo 'floor 3 is not closed'
 
-A door that is offline counts as offline alone: what it reported once is not how it is now. Alarms
-are those last reported, by offline doors too. The exit status is 2 when a door is offline, unknown
-or in alarm.")]
+An offline door is counted as offline only, because its last report may be outdated. Alarms are
+those last reported, for offline doors too. The exit status is 2 if a door is offline, unknown or in
+alarm.")]
     Status(StatusArgs),
-    /// Why a door is as it is: every slot, who holds it, until when, and which one decides.
+    /// Explain the state of a door: who holds each slot, until when, and which one decides.
     #[command(after_help = "\
 Examples:
   doorctl why lobby-east
   doorctl why lobby-east -o json
 
-The door itself is asked. When it is offline, what it reported last is shown with its age, and the
-exit status is 2.")]
+The door itself is asked. If it is offline, its last report is shown with its age, and the exit
+status is 2.")]
     Why {
-        /// The door.
+        /// Name of the door.
         door: String,
     },
     /// Lock doors now.
@@ -42,8 +42,8 @@ Examples:
   doorctl lock --floor 3 --for 10m
   doorctl lock --building 43 --until 'tomorrow 06:30' --deadline 2m
 
-One door is called directly; many are called by a job, which goes on without this machine. For a
-later time: doorctl jobs lock --at.")]
+A single door is called directly; several are called by a job, which goes on without this machine.
+For a later start: doorctl jobs lock --at.")]
     Lock(LockNowArgs),
     /// Unlock doors now.
     #[command(after_help = "\
@@ -52,86 +52,98 @@ Examples:
   doorctl unlock lobby-east --for 5m
   doorctl unlock --floor 3 --until 18:00 --yes
 
-A door in lockdown or mode secure refuses. Without a time the door stays unlocked until relinquished.")]
+A door in lockdown or mode secure refuses. Without an end, doors stay unlocked until they are
+relinquished.")]
     Unlock(UnlockNowArgs),
-    /// Give up what operators asked of doors: they go back to what else is set for them.
+    /// Withdraw operator commands: doors return to their mode, schedule or default.
     #[command(after_help = "\
 Examples:
   doorctl relinquish lobby-east
   doorctl relinquish --floor 3 --slot 9           end passage mode
 
-Without --slot the operators' slots 7 and 8 are emptied. To end a lockdown: doorctl all-clear.")]
+Without --slot, the operator slots 7 and 8 are emptied. To end a lockdown: doorctl all-clear.")]
     Relinquish(RelinquishArgs),
-    /// Run doors in another mode from now on.
+    /// Change the mode of doors now.
     #[command(after_help = "\
 Examples:
   doorctl mode passage --floor 1
   doorctl mode secure vault
   doorctl mode normal --all --yes
 
-Only doors that are online hear of it. To assign a mode to doors that are away too:
+Reaches online doors only. To assign a mode to offline doors too:
 doorctl jobs twin --set mode=secure; to lock down: doorctl lockdown.")]
     Mode(ModeArgs),
-    /// Lock doors against entry, those that are away as soon as they come back.
+    /// Lock doors against entry; offline doors follow when they reconnect.
     #[command(after_help = "\
 Examples:
   doorctl lockdown --building 43
   doorctl lockdown --all
   doorctl lockdown --building 43 --deadline 5m    wait for doors that stand open
 
-Nobody is asked to confirm: it locks, and people can always leave. The mode is assigned to every
-door (desired property `mode`), which is what reaches doors that are offline now, and each is called
-to prove that it is secured. What had been assigned is kept in the tag `doorctlLockdown` for
-all-clear. Saying it again is safe. Exit button, local grant and fire release still open the doors.")]
+No confirmation is needed: it locks, and people can always leave. The mode is assigned to every door
+(desired property `mode`), which offline doors apply when they reconnect, and each door is called to
+prove that it is secured. The previously assigned mode is kept in the tag `doorctlLockdown` for
+all-clear. It is safe to repeat. Exit button, local grant and fire release still open the doors.")]
     Lockdown(LockdownArgs),
-    /// End a lockdown: doors go back to what was before it.
+    /// End a lockdown and restore the state before it.
     #[command(after_help = "\
 Examples:
   doorctl all-clear --building 43
   doorctl all-clear lobby-east
 
-The mode that was assigned before is assigned again, and each door goes back to the mode that the
-lockdown displaced. Doors that are offline do so when they come back.")]
+Assigns the mode that was assigned before, and each door returns to the mode that the lockdown
+displaced. Offline doors follow when they reconnect.")]
     AllClear(AllClearArgs),
 }
 
-/// `status`.
+/// `status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// End with 2 also when a door is not secured.
+    /// Also exit with status 2 if a door is not secured.
     #[arg(long)]
     pub(crate) expect_secured: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
 
-/// How each door is called, and how long it may take until it is where it should be.
+/// How each door is called, and how long it may take to reach the requested state.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "How long each door has")]
+#[command(next_help_heading = "Timeouts per door")]
 pub(crate) struct NowArgs {
-    /// To come online: 0 to 5 min.
-    #[arg(long, default_value = "10s", value_parser = period_or_zero, value_name = "DURATION")]
+    /// Time to come online: 0 to 5 min.
+    #[arg(
+        long,
+        default_value = "10s",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) connect_timeout: Duration,
-    /// To answer: 5 s to 5 min, at least --connect-timeout [default: the greater of that and 30s].
+    /// Time to answer: 5 s to 5 min, at least --connect-timeout [default: 30s, or --connect-timeout
+    /// if greater].
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) response_timeout: Option<Duration>,
-    /// To get there after it has accepted (a door that stands open, say); past it the exit status
-    /// is 3.
+    /// Time to reach the requested state after accepting, for example while the door stands open;
+    /// when exceeded, the exit status is 3.
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) deadline: Option<Duration>,
-    /// Count doors as secured whose state nothing can prove.
+    /// Count doors as secured even if no sensor can prove it.
     #[arg(long)]
     pub(crate) accept_unproven: bool,
 }
 
-/// Until when.
+/// When a lock or unlock ends.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "When")]
+#[command(next_help_heading = "Schedule")]
 pub(crate) struct EndArgs {
-    /// For how long; without it until relinquished.
-    #[arg(long = "for", value_parser = period, value_name = "DURATION", allow_hyphen_values = true)]
+    /// Duration; without --for and --until, until relinquished.
+    #[arg(
+        long = "for",
+        value_parser = period,
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
     pub(crate) length: Option<Duration>,
-    /// Until when: +10m, 22:00, 'tomorrow 06:30', RFC 3339; at most 7 days ahead.
+    /// End time: +10m, 22:00, 'tomorrow 06:30', RFC 3339; at most 7 days ahead.
     #[arg(
         long,
         value_name = "TIME",
@@ -141,7 +153,7 @@ pub(crate) struct EndArgs {
     pub(crate) until: Option<String>,
 }
 
-/// `lock`.
+/// `lock`
 #[derive(Debug, Args)]
 pub(crate) struct LockNowArgs {
     #[command(flatten)]
@@ -154,15 +166,22 @@ pub(crate) struct LockNowArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `unlock`.
+/// `unlock`
 #[derive(Debug, Args)]
 pub(crate) struct UnlockNowArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) end: EndArgs,
-    /// For the door's own strike time: strike, or extended for somebody who needs longer.
-    #[arg(long, value_enum, value_name = "KIND", conflicts_with_all = ["length", "until"], help_heading = "When", hide_possible_values = true)]
+    /// Unlock for the door's own strike time: strike, or extended for people who need longer.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        conflicts_with_all = ["length", "until"],
+        help_heading = "Schedule",
+        hide_possible_values = true
+    )]
     pub(crate) pulse: Option<PulseKind>,
     #[command(flatten)]
     pub(crate) now: NowArgs,
@@ -170,7 +189,7 @@ pub(crate) struct UnlockNowArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// The door's own times.
+/// Which of the door's own strike times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PulseKind {
     /// The strike time.
@@ -179,13 +198,18 @@ pub(crate) enum PulseKind {
     Extended,
 }
 
-/// `relinquish`.
+/// `relinquish`
 #[derive(Debug, Args)]
 pub(crate) struct RelinquishArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Only this slot: 5 (lockdown), 7 (operator grant), 8 (operator hold) or 9 (passage).
-    #[arg(long, value_name = "SLOT", value_parser = ["5", "7", "8", "9"], hide_possible_values = true)]
+    /// Empty only this slot: 5 (lockdown), 7 (operator grant), 8 (operator hold) or 9 (passage).
+    #[arg(
+        long,
+        value_name = "SLOT",
+        value_parser = ["5", "7", "8", "9"],
+        hide_possible_values = true
+    )]
     pub(crate) slot: Option<String>,
     #[command(flatten)]
     pub(crate) now: NowArgs,
@@ -193,10 +217,10 @@ pub(crate) struct RelinquishArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `mode`.
+/// `mode`
 #[derive(Debug, Args)]
 pub(crate) struct ModeArgs {
-    /// normal, passage, secure, lockdown or maintenance.
+    /// Mode: normal, passage, secure, lockdown or maintenance.
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) mode: ModeName,
     #[command(flatten)]
@@ -207,34 +231,34 @@ pub(crate) struct ModeArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// How a door can be run.
+/// Operating mode of a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeName {
-    /// By the authority array alone.
+    /// The authority array alone decides.
     Normal,
     /// Released for free passage.
     Passage,
-    /// No unlock by an operator.
+    /// Operators cannot unlock.
     Secure,
     /// Locked against entry.
     Lockdown,
-    /// Alarms are recorded and not shown.
+    /// Alarms are recorded but not shown.
     Maintenance,
 }
 
-/// `lockdown`.
+/// `lockdown`
 #[derive(Debug, Args)]
 pub(crate) struct LockdownArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) now: NowArgs,
-    /// Taken, so that it fails nobody in a hurry: a lockdown asks nothing.
+    /// Accepted and ignored, as a lockdown needs no confirmation: nobody in a hurry gets an error.
     #[arg(long, hide = true)]
     pub(crate) yes: bool,
 }
 
-/// `all-clear`.
+/// `all-clear`
 #[derive(Debug, Args)]
 pub(crate) struct AllClearArgs {
     #[command(flatten)]

@@ -12,125 +12,132 @@ use super::target::TargetArgs;
 use super::twin::{desired_assignment, tag_assignment, tag_key};
 use super::{period, period_or_zero};
 
-/// Work over many doors, now or at a set time.
+/// Plan, create and track jobs on many doors, now or at a set time.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// Say what a job would do at each door, and make nothing.
+    /// Show what a job would do at each door, without creating it.
     #[command(after_help = "\
 Examples:
   doorctl jobs plan lock --floor 3 --at 22:00 --for 10m
   doorctl jobs plan unlock --building 43 -o json
 
-Names every door that is meant now: how it is, what the job would do to it, and which other jobs are
-to call it in the same time. The plan has a digest: `doorctl jobs apply --plan DIGEST` with the same
-arguments makes the job if the doors are still the same.")]
+Lists each door that matches now: its state, what the job would do to it, and which other jobs call
+it in the same period. The plan has a digest: `doorctl jobs apply --plan DIGEST` with the same
+arguments creates the job if the matching doors are still the same.")]
     Plan {
-        /// What is planned.
+        /// Job to plan.
         #[command(subcommand)]
         work: WorkCommand,
     },
-    /// Make a job as it was planned, if the doors that are meant are still the same.
+    /// Create a job as planned, if the matching doors are still the same.
     #[command(after_help = "\
 Examples:
   doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --watch
   doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --yes
 
-Ends with status 4, and makes nothing, when a door joined or left since the plan, or when it is not
-the same job: what changed is said. Which doors are called is decided once more when the job starts.")]
+If a door joined or left since the plan, or the arguments describe another job, no job is created,
+the difference is printed, and the exit status is 4. The doors are selected again when the job
+starts.")]
     Apply {
-        /// The digest that `jobs plan` gave, or its first 8 characters or more.
+        /// Digest that `jobs plan` printed, or at least its first 8 characters.
         #[arg(long, value_name = "DIGEST")]
         plan: String,
-        /// What was planned.
+        /// Job that was planned.
         #[command(subcommand)]
         work: WorkCommand,
     },
     #[command(flatten)]
     Work(WorkCommand),
-    /// List jobs, the latest first.
+    /// List jobs, the newest first.
     List {
-        /// Only jobs in this state.
-        #[arg(long, value_name = "STATUS", value_parser = ["queued", "scheduled", "running", "completed", "failed", "cancelled"])]
+        /// Only jobs with this status.
+        #[arg(
+            long,
+            value_name = "STATUS",
+            value_parser = ["queued", "scheduled", "running", "completed", "failed", "cancelled"]
+        )]
         status: Option<String>,
     },
-    /// Show one job, door by door.
+    /// Show one job and the outcome of each door.
     Show {
-        /// The job.
+        /// Id of the job.
         job: String,
     },
-    /// Follow a job to its end, door by door.
+    /// Follow a job to its end, with the outcome of each door.
     #[command(after_help = "\
-Without a job: the one that runs or starts next, else the latest.")]
+Without JOB: the job that runs or starts next, else the newest.")]
     Watch {
-        /// The job.
+        /// Id of the job.
         job: Option<String>,
-        /// Count doors as secured whose state nothing can prove.
+        /// Count doors as secured even if no sensor can prove it.
         #[arg(long)]
         accept_unproven: bool,
     },
-    /// Wait until every door of a job reached the wanted state, doors that answered 202 included.
+    /// Wait until every door of a job reached the requested state, also doors that answered 202.
     Wait {
-        /// The job.
+        /// Id of the job.
         job: String,
-        /// Give up after this long.
+        /// How long to wait.
         #[arg(long, default_value = "10m", value_parser = period, value_name = "DURATION")]
         deadline: Duration,
-        /// Count doors as secured whose state nothing can prove.
+        /// Count doors as secured even if no sensor can prove it.
         #[arg(long)]
         accept_unproven: bool,
     },
     /// Cancel a job that has not started.
     Cancel {
-        /// The job.
+        /// Id of the job.
         job: String,
     },
-    /// Stop a job that runs: nothing more is sent, and what was sent is heard (door-hub only).
+    /// Stop a running job: no more doors are called, pending calls finish (door-hub only).
     #[command(after_help = "\
 Examples:
   doorctl jobs stop lock-20261123-220000-x7k2
   doorctl jobs watch lock-20261123-220000-x7k2
 
-Doors that were called already keep what they were told; the others hear nothing of the job. Azure
-IoT Hub cannot stop a job that runs: there, only `doorctl jobs cancel` before its start.")]
+Doors that were already called keep their new state; the others are not called. Azure IoT Hub cannot
+stop a running job: there, use `doorctl jobs cancel` before the start.")]
     Stop {
-        /// The job.
+        /// Id of the job.
         job: String,
     },
-    /// Do a job again at the doors that did not reach the wanted state.
+    /// Repeat a job at the doors that did not reach the requested state.
     #[command(after_help = "\
 Examples:
   doorctl jobs retry lock-20261123-220000-x7k2 --watch
   doorctl jobs retry lock-20261123-220000-x7k2 --at +5m --id second-try
 
-It is the same command, so a door that had carried it out does not act again. A lock that had a named
-end still ends then; one for a length of time lasts from when the door acts. Doors that came there
-after they had accepted are left out. When every door is there nothing is made, and the exit status
-is 0. It is 4 for a job that called no door, which a retry cannot mend, and 2 when all are removed.")]
+It repeats the same command, so a door that already executed it does not act again. A lock with a
+named end keeps that end; a lock with a duration counts from when the door acts. Doors that reached
+the state after accepting are left out. If every door reached it, no job is created and the exit
+status is 0. It is 4 for a job that called no door, which a retry cannot fix, and 2 if all its doors
+have been removed.")]
     Retry(RetryArgs),
-    /// Write what a job did at each door, as CSV or JSON: for a record, or a spreadsheet.
+    /// Export the outcome of a job at each door, as CSV or JSON.
     #[command(after_help = "\
 Examples:
   doorctl jobs export lock-20261123-220000-x7k2 > lock.csv
   doorctl jobs export lock-20261123-220000-x7k2 --out lock.json
   doorctl jobs export lock-20261123-220000-x7k2 -o jsonl
 
-CSV, unless -o or the name of the file says otherwise. A file that exists is not overwritten.")]
+Writes CSV, unless -o or the file name selects another format. An existing file is not
+overwritten.")]
     Export {
-        /// The job.
+        /// Id of the job.
         job: String,
-        /// The file to make [default: standard output].
+        /// File to create [default: standard output].
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Count doors as secured whose state nothing can prove.
+        /// Count doors as secured even if no sensor can prove it.
         #[arg(long)]
         accept_unproven: bool,
     },
 }
 
-/// What a job does.
+/// Verbs that create a job.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkCommand {
-    /// Lock doors.
+    /// Lock doors by a job.
     #[command(after_help = "\
 Examples:
   doorctl jobs lock --floor 3 --at 22:00 --for 10m
@@ -138,28 +145,28 @@ Examples:
   doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
   doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
 
-The hub evaluates which doors are meant when the job starts. After --for the doors go back to what
-else is set for them; without it they stay locked until relinquished. A list of names that is too long
-for one job becomes several, <id>-1 and on (door-hub only; elsewhere tag the doors first).")]
+The hub selects the doors when the job starts. After --for, doors return to what else is set for
+them; without an end they stay locked until relinquished. A list of names that is too long for one
+job becomes several jobs, <id>-1 and on (door-hub only; on Azure IoT Hub, tag the doors first).")]
     Lock(LockArgs),
-    /// Unlock doors.
+    /// Unlock doors by a job.
     #[command(after_help = "\
 Examples:
   doorctl jobs unlock --floor 3 --at 07:00 --for 11h
   doorctl jobs unlock --floor 3 --at 07:00 --until 18:00
   doorctl jobs unlock lobby-east --for 5m
 
---until is the first such time after the start; +8h counts from the start. Without an end, which is
-warned of, the doors stay unlocked until relinquished.")]
+--until is the first such time after the start; +8h counts from the start. Without an end, doorctl
+prints a warning, and the doors stay unlocked until relinquished.")]
     Unlock(LockArgs),
-    /// Call a method of doors.
+    /// Call a direct method of doors.
     #[command(after_help = "\
 Examples:
   doorctl jobs method relinquish --floor 3
   doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h
 
-The payload is sent as it is: --reason goes to the hub's audit record alone. For the events of the
-doors, put a member \"reason\" into the payload.")]
+The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the events
+of the doors, add a member \"reason\" to the payload.")]
     Method(MethodArgs),
     /// Set desired properties and tags of doors.
     #[command(after_help = "\
@@ -167,18 +174,18 @@ Examples:
   doorctl jobs twin --set building=43 --set floor=3 --where \"tags.wing = 'east'\"
   doorctl jobs twin --set floor=4 lobby-east --at 'tomorrow 06:30'")]
     Twin(TwinArgs),
-    /// Set tags of doors: what they are looked up by, which doors never see.
+    /// Set and remove tags of doors: tags are for selecting doors, doors never see them.
     #[command(after_help = "\
 Examples:
   doorctl jobs tags --set wing=east --building 43 --floor 3
   doorctl jobs tags --set access.group=staff --remove old lobby-east lobby-west
   doorctl jobs tags --set shift=night --where \"tags.wing = 'east'\" --at 22:00
 
-Afterwards: doorctl jobs lock --where \"tags.wing = 'east'\"")]
+Then select by tag: doorctl jobs lock --where \"tags.wing = 'east'\"")]
     Tags(TagsArgs),
 }
 
-/// `jobs lock`, `jobs unlock`.
+/// `jobs lock`, `jobs unlock`
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
     #[command(flatten)]
@@ -193,15 +200,14 @@ pub(crate) struct LockArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs method`.
+/// `jobs method`
 #[derive(Debug, Args)]
 pub(crate) struct MethodArgs {
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify,
-    /// reboot.
+    /// Method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
     pub(crate) method: String,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// What to hand to it: JSON, or @FILE.
+    /// Payload of the call: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
     #[command(flatten)]
@@ -212,19 +218,29 @@ pub(crate) struct MethodArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs twin`.
+/// `jobs twin`
 #[derive(Debug, Args)]
 pub(crate) struct TwinArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// A desired property; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = desired_assignment, required_unless_present = "tags")]
+    /// Desired property to set (repeatable).
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        value_parser = desired_assignment,
+        required_unless_present = "tags"
+    )]
     pub(crate) desired: Vec<(String, Value)>,
-    /// A tag; may be repeated.
+    /// Tag to set (repeatable).
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
-    /// With --watch: how long doors may take to apply it; past it the exit status is 3.
-    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    /// With --watch: time for each door to apply the change; when exceeded, the exit status is 3.
+    #[arg(
+        long,
+        default_value = "30s",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) deadline: Duration,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
@@ -232,15 +248,20 @@ pub(crate) struct TwinArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs tags`.
+/// `jobs tags`
 #[derive(Debug, Args)]
 pub(crate) struct TagsArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// A tag; dots nest; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = tag_assignment, required_unless_present = "remove")]
+    /// Tag to set; dots separate nested keys (repeatable).
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        value_parser = tag_assignment,
+        required_unless_present = "remove"
+    )]
     pub(crate) set: Vec<(String, Value)>,
-    /// A tag to remove, with all below it; may be repeated.
+    /// Tag to remove, with all nested keys (repeatable).
     #[arg(long, value_name = "KEY", value_parser = tag_key)]
     pub(crate) remove: Vec<String>,
     #[command(flatten)]
@@ -249,27 +270,26 @@ pub(crate) struct TagsArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs retry`.
+/// `jobs retry`
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// The job that is over.
+    /// Id of the finished job.
     pub(crate) job: String,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
-    /// Leave out doors that are locked and whose state nothing can prove.
+    /// Leave out locked doors even if no sensor can prove that they are secured.
     #[arg(long)]
     pub(crate) accept_unproven: bool,
-    /// Do not ask whether --at is right when this machine's clock is not.
+    /// Skip the confirmation of --at when this machine's clock is wrong.
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
-/// When a job runs, and under which name.
+/// When a job runs, and its id.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "When")]
+#[command(next_help_heading = "Schedule")]
 pub(crate) struct ScheduleArgs {
-    /// When to start: now, +10s, 22:00, 'tomorrow 06:30', '2026-11-23 22:00 Europe/Berlin', RFC
-    /// 3339.
+    /// Start time: now, +10s, 22:00, 'tomorrow 06:30', '2026-11-23 22:00 Europe/Berlin', RFC 3339.
     #[arg(
         long,
         default_value = "now",
@@ -277,10 +297,10 @@ pub(crate) struct ScheduleArgs {
         allow_hyphen_values = true
     )]
     pub(crate) at: String,
-    /// How long the job may run.
+    /// Longest run of the job.
     #[arg(long, default_value = "5m", value_parser = period, value_name = "DURATION")]
     pub(crate) max_execution: Duration,
-    /// The job's id [default: made from what it does and when].
+    /// Id of the job [default: generated from verb and time].
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
     /// Follow the job to its end.
@@ -288,14 +308,20 @@ pub(crate) struct ScheduleArgs {
     pub(crate) watch: bool,
 }
 
-/// How long each door has.
+/// Timeouts of each call.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How long each door has")]
+#[command(next_help_heading = "Timeouts per door")]
 pub(crate) struct CallArgs {
-    /// To come online: 0 to 5 min.
-    #[arg(long, default_value = "2m", value_parser = period_or_zero, value_name = "DURATION")]
+    /// Time to come online: 0 to 5 min.
+    #[arg(
+        long,
+        default_value = "2m",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) connect_timeout: Duration,
-    /// To answer: 5 s to 5 min, at least --connect-timeout [default: the greater of that and 30s].
+    /// Time to answer: 5 s to 5 min, at least --connect-timeout [default: 30s, or --connect-timeout
+    /// if greater].
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) response_timeout: Option<Duration>,
 }

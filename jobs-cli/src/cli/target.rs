@@ -1,27 +1,27 @@
-//! Which doors: the flags that all verbs over many doors share.
+//! Door selection: the flags that all verbs over many doors share.
 
 use clap::Args;
 
-/// Which doors.
+/// Selects doors; all given filters must match.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Which doors (all that are given must hold)")]
+#[command(next_help_heading = "Door selection (all given filters must match)")]
 pub(crate) struct TargetArgs {
-    /// These doors.
+    /// Doors by name.
     #[arg(value_name = "DOOR")]
     pub(crate) doors: Vec<String>,
-    /// Doors assigned to this building (desired property `building`); may be repeated.
+    /// Doors assigned to this building (desired property `building`; repeatable).
     #[arg(long, value_name = "BUILDING")]
     pub(crate) building: Vec<String>,
-    /// Doors assigned to this floor (desired property `floor`); may be repeated.
+    /// Doors assigned to this floor (desired property `floor`; repeatable).
     #[arg(long, value_name = "FLOOR")]
     pub(crate) floor: Vec<String>,
-    /// Doors for which this condition of the query language holds.
+    /// Doors that match this condition of the query language.
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) condition: Option<String>,
     /// Every door.
     #[arg(long, conflicts_with_all = ["doors", "building", "floor", "condition"])]
     pub(crate) all: bool,
-    /// Go on when no door is assigned to a given building or floor.
+    /// Continue if no door is assigned to a given building or floor.
     #[arg(long)]
     pub(crate) allow_none: bool,
 }

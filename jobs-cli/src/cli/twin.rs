@@ -8,29 +8,30 @@ use serde_json::Value;
 
 use super::{period, period_or_zero};
 
-/// How long a door has to acknowledge what is desired, when nothing is said.
+/// Default time for a door to acknowledge desired properties.
 pub(crate) const DEFAULT_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A door's twin.
+/// Show and change a door's twin.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TwinCommand {
-    /// Print the twin.
+    /// Show the twin of a door.
     Show {
-        /// The door.
+        /// Name of the door.
         door: String,
     },
     /// Set desired properties and tags.
     #[command(after_help = "\
-A value is JSON when it can be read as JSON, else text; null removes the key; dots nest. The section
-may stand before the key: desired.floor=3, properties.desired.floor=3, --tag tags.wing=east.
+A value that parses as JSON is JSON, else text; null removes the key; dots separate nested keys. The
+key may include its section: desired.floor=3, properties.desired.floor=3, --tag tags.wing=east.
 
 Examples:
   doorctl twin set lobby-east building=43 floor=3
   doorctl twin set lobby-east --tag wing=east --tag old=null
   doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=
 
-Of `building`, `floor`, `mode`, `settings` and what the door has acknowledged before, its answer is
-awaited: the exit status is 2 when it refuses, 3 when it has not applied it yet. The rest is stored.")]
+For `building`, `floor`, `mode`, `settings` and properties that the door acknowledged before,
+doorctl waits for its answer: the exit status is 2 if the door refuses, 3 if it has not applied the
+change yet. Other properties are only stored.")]
     Set(SetArgs),
     /// Edit tags and desired properties in your editor.
     #[command(after_help = "\
@@ -39,46 +40,60 @@ Examples:
   VISUAL=\"code --wait\" doorctl twin edit lobby-east
   EDITOR=\"sed -i s/east/west/\" doorctl twin edit lobby-east --yes
 
-Opens $VISUAL, else $EDITOR, else an editor that this machine has. What you change is shown as a
-diff and, when you say so, written: only the keys that differ, and only while nobody else has
-changed the twin. A key that you take away, or set to null, is removed. What cannot be written stays
-in a file, which is named.")]
+Opens $VISUAL, else $EDITOR, else an editor found on this machine. Shows your change as a diff and,
+once you confirm, writes only the keys that differ, and only if the twin did not change in the
+meantime. Keys that you delete or set to null are removed. A change that cannot be written is kept
+in a file, and its name is printed.")]
     Edit(EditArgs),
 }
 
-/// `twin edit`.
+/// `twin edit`
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
-    /// The door.
+    /// Name of the door.
     pub(crate) door: String,
-    /// Write without asking.
+    /// Write the change without confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// How long the door may take to apply it; past it the exit status is 3. With 0 nobody waits.
-    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    /// Time for the door to apply the change; when exceeded, the exit status is 3; 0 does not wait.
+    #[arg(
+        long,
+        default_value = "30s",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) deadline: Duration,
 }
 
-/// `twin set`.
+/// `twin set`
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
-    /// The door.
+    /// Name of the door.
     pub(crate) door: String,
-    /// Desired properties.
-    #[arg(value_name = "KEY=VALUE", value_parser = desired_assignment, required_unless_present = "tags")]
+    /// Desired properties to set.
+    #[arg(
+        value_name = "KEY=VALUE",
+        value_parser = desired_assignment,
+        required_unless_present = "tags"
+    )]
     pub(crate) desired: Vec<(String, Value)>,
-    /// A tag; may be repeated.
+    /// Tag to set (repeatable).
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
     pub(crate) tags: Vec<(String, Value)>,
-    /// Only when the twin's etag is still this one.
+    /// Write only if the twin still has this etag.
     #[arg(long, value_name = "ETAG")]
     pub(crate) etag: Option<String>,
-    /// How long the door may take to apply it; past it the exit status is 3. With 0 nobody waits.
-    #[arg(long, default_value = "30s", value_parser = period_or_zero, value_name = "DURATION")]
+    /// Time for the door to apply the change; when exceeded, the exit status is 3; 0 does not wait.
+    #[arg(
+        long,
+        default_value = "30s",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) deadline: Duration,
 }
 
-/// `query`.
+/// `query`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -87,16 +102,16 @@ Examples:
   doorctl query \"SELECT status, COUNT() AS doors FROM devices GROUP BY status\"
   doorctl query \"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1'\" -o jsonl
 
-All pages are read. CSV and lines of JSON go out with each page; a table waits for the last. Columns
-are in the order of the query. A table and CSV show whole devices as doors; -o json and -o jsonl
-have all that they are.")]
+Reads all pages. CSV and JSON lines are streamed page by page; a table is printed after the last.
+Columns follow the order of the query. A table and CSV show whole devices as doors; -o json and
+-o jsonl have all members.")]
 pub(crate) struct QueryArgs {
-    /// The query.
+    /// Query text.
     #[arg(value_name = "QUERY")]
     pub(crate) text: String,
 }
 
-/// `invoke`.
+/// `invoke`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -104,37 +119,41 @@ Examples:
   doorctl invoke lobby-east lockDoor --payload '{\"lockTime\":\"10m\"}'
   doorctl invoke lobby-east lockDoor --payload @payload.json --connect-timeout 30s
 
-The payload is sent as it is: --reason goes to the hub's audit record alone. For the event of the
-door, put a member \"reason\" into the payload.")]
+The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the event
+of the door, add a member \"reason\" to the payload.")]
 pub(crate) struct InvokeArgs {
-    /// The door.
+    /// Name of the door.
     pub(crate) door: String,
-    /// The method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify,
-    /// reboot.
+    /// Method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
     pub(crate) method: String,
-    /// What to hand to it: JSON, or @FILE.
+    /// Payload of the call: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
-    /// How long to wait for the door's answer: 5 s to 5 min, at least --connect-timeout [default:
-    /// the greater of that and 30s].
+    /// Time for the door to answer: 5 s to 5 min, at least --connect-timeout [default: 30s, or
+    /// --connect-timeout if greater].
     #[arg(long, value_parser = period, value_name = "DURATION")]
     pub(crate) response_timeout: Option<Duration>,
-    /// How long to wait for the door to come online: 0 to 5 min.
-    #[arg(long, default_value = "0", value_parser = period_or_zero, value_name = "DURATION")]
+    /// Time for the door to come online: 0 to 5 min.
+    #[arg(
+        long,
+        default_value = "0",
+        value_parser = period_or_zero,
+        value_name = "DURATION"
+    )]
     pub(crate) connect_timeout: Duration,
 }
 
-/// `KEY=VALUE` of a desired property, the value JSON when it can be read as JSON, else text.
+/// Parses `KEY=VALUE` of a desired property; a value that parses as JSON is JSON, else text.
 pub(crate) fn desired_assignment(text: &str) -> Result<(String, Value), String> {
     assignment(text, SectionKind::Desired)
 }
 
-/// `KEY=VALUE` of a tag, the value JSON when it can be read as JSON, else text.
+/// Parses `KEY=VALUE` of a tag; a value that parses as JSON is JSON, else text.
 pub(crate) fn tag_assignment(text: &str) -> Result<(String, Value), String> {
     assignment(text, SectionKind::Tags)
 }
 
-/// `KEY`, of a tag that is to be removed.
+/// Parses the `KEY` of a tag to remove.
 pub(crate) fn tag_key(text: &str) -> Result<String, String> {
     match text.contains('=') {
         true => Err("expected KEY, without a value".to_owned()),
@@ -149,12 +168,13 @@ fn assignment(text: &str, section: SectionKind) -> Result<(String, Value), Strin
     Ok((key, scalar(value)))
 }
 
-/// A key within its section of the twin: the section's own name before it, as queries and documents
-/// spell it, is understood; another's is not.
+/// Removes the name of `section` from the front of a key. It may be spelled as in queries
+/// (`properties.desired.floor`) or documents (`desired.floor`). A key of another section is an
+/// error.
 fn key_in_section(key: &str, section: SectionKind, expected: &str) -> Result<String, String> {
     if let Some(lowercase) = lowercase_section(key) {
         return Err(format!(
-            "`{key}` has capitals where a twin has none; write {lowercase}"
+            "`{key}`: sections of a twin are lower case; write {lowercase}"
         ));
     }
     let whole = key.strip_prefix("properties.").unwrap_or(key);
@@ -177,28 +197,31 @@ fn key_in_section(key: &str, section: SectionKind, expected: &str) -> Result<Str
     };
     Err(match named {
         Some(named) if named == section => {
-            format!("`{key}` is all of them; expected {expected}, dots nest")
+            format!("`{key}` is a whole section; expected {expected}, with dots for nested keys")
         }
         Some(SectionKind::Tags) => format!(
-            "`{key}` is a tag, and a desired property is expected here; write --tag {}, or: doorctl devices tag DOOR {}",
+            "`{key}` is a tag; expected a desired property; write --tag {}, or: doorctl devices \
+             tag DOOR {}",
             write(rest),
             write(rest)
         ),
         Some(SectionKind::Desired) => format!(
-            "`{key}` is a desired property, and a tag is expected here; use: doorctl twin set DOOR {}",
+            "`{key}` is a desired property; expected a tag; use: doorctl twin set DOOR {}",
             write(rest)
         ),
         Some(SectionKind::Reported) => format!(
-            "`{key}` is what the door reports, and only the door writes it; to see it: doorctl twin show DOOR"
+            "`{key}` is a reported property, which only the door writes; to see it: doorctl twin \
+             show DOOR"
         ),
         None => format!(
-            "`{key}` is neither a desired property nor a tag; expected {expected}, dots nest"
+            "`{key}` is neither a desired property nor a tag; expected {expected}, with dots for \
+             nested keys"
         ),
     })
 }
 
-/// A key whose first word is a section but for capitals, with that word (and `properties` before
-/// it) in small letters.
+/// A key that starts with a section in the wrong case: returns it with that section (and
+/// `properties` before it) in lower case.
 fn lowercase_section(key: &str) -> Option<String> {
     let mut words: Vec<String> = key.split('.').map(str::to_owned).collect();
     let mut first = 0;
@@ -219,14 +242,14 @@ fn checked_key(key: &str, expected: &str) -> Result<String, String> {
     let key = key.trim();
     if key.split('.').any(str::is_empty) {
         return Err(format!(
-            "the key is empty or has an empty part; expected {expected}, dots nest"
+            "the key is empty or has an empty part; expected {expected}, with dots for nested keys"
         ));
     }
-    // A hub refuses these in any name; `$version` and `$metadata` of a section it ignores.
+    // The hub refuses these in any name. It ignores `$version` and `$metadata` of a section.
     let is_refused = |letter: char| letter == '$' || letter == ' ' || letter.is_control();
     match key.chars().find(|letter| is_refused(*letter)) {
         Some(letter) => Err(format!(
-            "the key has {letter:?}; expected no `$`, no space and no control character, dots nest"
+            "the key has {letter:?}; expected no `$`, no space and no control character"
         )),
         None => Ok(key.to_owned()),
     }
@@ -245,8 +268,7 @@ mod tests {
     fn a_key_may_name_its_own_section_but_no_other() {
         let key = |assigned: Result<(String, Value), String>| assigned.map(|(key, _)| key);
         let both = |text: &str| (key(desired_assignment(text)), key(tag_assignment(text)));
-        // What is written, and the key as a desired property and as a tag, or what the error
-        // says.
+        // The argument, then the key or part of the error: as a desired property, and as a tag.
         let (tag, desired, reported) =
             ("is a tag", "is a desired property", "only the door writes");
         for (text, as_desired, as_tag) in [
@@ -271,13 +293,17 @@ mod tests {
                 Err(reported),
                 Err(reported),
             ),
-            ("desired=3", Err("is all of them"), Err(desired)),
-            ("properties.desired=3", Err("is all of them"), Err(desired)),
-            ("tags=3", Err(tag), Err("is all of them")),
+            ("desired=3", Err("is a whole section"), Err(desired)),
+            (
+                "properties.desired=3",
+                Err("is a whole section"),
+                Err(desired),
+            ),
+            ("tags=3", Err(tag), Err("is a whole section")),
             ("properties=3", Err("neither"), Err("neither")),
             ("properties.floor=3", Err("neither"), Err("neither")),
             ("properties.tags.wing=east", Err("neither"), Err("neither")),
-            // Keys that only begin like a section.
+            // Keys that only start like a section.
             ("desiredMode=3", Ok("desiredMode"), Ok("desiredMode")),
             ("Desired=3", Ok("Desired"), Ok("Desired")),
             (
@@ -302,14 +328,14 @@ mod tests {
                 Err("write reported.floor"),
             ),
             ("desired.Desired.a=3", Ok("Desired.a"), Err(desired)),
-            // What a hub refuses, or ignores, in a name.
+            // Characters that a hub refuses or ignores in a name.
             ("$version=3", Err("has '$'"), Err("has '$'")),
             ("a.$metadata=3", Err("has '$'"), Err("has '$'")),
             ("a b=3", Err("has ' '"), Err("has ' '")),
             ("settings. strikeTime=5s", Err("has ' '"), Err("has ' '")),
             ("a\tb=3", Err("has '\\t'"), Err("has '\\t'")),
             ("a.tags.b=3", Ok("a.tags.b"), Ok("a.tags.b")),
-            // What the section holds may have any name.
+            // A key inside a section may have any name.
             ("desired.tags.a=1", Ok("tags.a"), Err(desired)),
             (" floor =3", Ok("floor"), Ok("floor")),
             ("=3", Err("empty"), Err("empty")),
@@ -330,7 +356,6 @@ mod tests {
             }
         }
         assert_eq!(tag_key("tags.old").as_deref(), Ok("old"));
-        assert!(tag_key("desired.floor").is_err());
         let error = desired_assignment("tags.wing=east").unwrap_err();
         assert!(error.contains("--tag wing=east"), "{error}");
         let error = tag_assignment("properties.desired.floor=3").unwrap_err();

@@ -15,11 +15,11 @@ fn tags_have_to_be_given_and_to_be_tags() {
         ("wing=", "expected KEY, without a value"),
         (
             "a..b",
-            "the key is empty or has an empty part; expected KEY, dots nest",
+            "the key is empty or has an empty part; expected KEY, with dots for nested keys",
         ),
         (
             "",
-            "the key is empty or has an empty part; expected KEY, dots nest",
+            "the key is empty or has an empty part; expected KEY, with dots for nested keys",
         ),
     ] {
         assert_eq!(

@@ -16,21 +16,21 @@ Columns: door, connectionState, building, floor, lockState, doorState, secured, 
 statusReason, authenticationType, lastActivityTime, version, etag, modelId; and the paths tags.KEY,
 desired.KEY and reported.KEY.
 
-CSV and lines of JSON (-o csv, -o jsonl) go out page by page, in the order of the hub, whatever the
+CSV and JSON lines (-o csv, -o jsonl) are streamed page by page in the order of the hub, for any
 number of doors, unless --sort or --reverse is given. A table and -o json are sorted by door.";
 
-/// `devices list`.
+/// `devices list`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Sort by this column; doors that have nothing there come last.
+    /// Sort by this column; doors without a value come last.
     #[arg(long, value_name = "COLUMN", help_heading = "View")]
     pub(crate) sort: Option<String>,
-    /// The other way around.
+    /// Reverse the order.
     #[arg(long, help_heading = "View")]
     pub(crate) reverse: bool,
-    /// Show these columns, separated by commas.
+    /// Columns to show, separated by commas.
     #[arg(
         long,
         value_name = "COLUMNS",
@@ -38,7 +38,7 @@ pub(crate) struct ListArgs {
         help_heading = "View"
     )]
     pub(crate) columns: Option<Vec<String>>,
-    /// Show no more doors than this; without --sort those that the hub gives first.
+    /// Show at most this many doors; without --sort, the first ones of the hub.
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "View")]
     pub(crate) limit: Option<usize>,
 }
