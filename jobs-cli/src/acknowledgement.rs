@@ -10,7 +10,7 @@ use crate::printer::plain;
 use crate::suggest;
 
 /// Desired properties that every door acknowledges.
-const OF_DOORS: [&str; 4] = ["building", "floor", "mode", "settings"];
+const DOOR_PROPERTIES: [&str; 4] = ["building", "floor", "mode", "settings"];
 
 /// Words that may stand before a key and are none: with a slip of the fingers they become one.
 const SECTIONS: [&str; 4] = ["desired", "properties", "reported", "tags"];
@@ -21,7 +21,7 @@ const MAX_REASON: usize = 200;
 /// How a desired property stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state", content = "reason")]
-pub(crate) enum Standing {
+pub(crate) enum AckState {
     /// The door does as is desired.
     Applied,
     /// It does not, and says why.
@@ -32,40 +32,40 @@ pub(crate) enum Standing {
 
 /// A desired property, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Wish {
+pub(crate) struct PropertyAck {
     /// `floor`, `settings.strikeTime`.
     pub(crate) key: String,
     #[serde(flatten)]
-    pub(crate) standing: Standing,
+    pub(crate) state: AckState,
 }
 
-impl Wish {
+impl PropertyAck {
     /// `floor is refused: expected ...`.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let key = &self.key;
-        match &self.standing {
-            Standing::Applied => format!("{key} is applied"),
-            Standing::Refused(reason) => format!("{key} is refused: {reason}"),
-            Standing::Pending => format!("{key} is not applied yet"),
+        match &self.state {
+            AckState::Applied => format!("{key} is applied"),
+            AckState::Refused(reason) => format!("{key} is refused: {reason}"),
+            AckState::Pending => format!("{key} is not applied yet"),
         }
     }
 }
 
 /// How the desired properties of a door stand that it acknowledges; with `patch`, those that it
 /// changed.
-pub(crate) fn wishes(twin: &Twin, patch: Option<&Object>) -> Vec<Wish> {
+pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<PropertyAck> {
     let (desired, reported) = (&twin.properties.desired, &twin.properties.reported.values);
-    let mut wishes = Vec::new();
+    let mut acks = Vec::new();
     for key in patch.unwrap_or(&desired.values).keys() {
         if !is_acknowledged(key, reported) {
             continue;
         }
         let (wanted, answer) = (desired.values.get(key), reported.get(key));
-        let stamps = desired.metadata.get(key);
-        let mut wish = |key: String, wanted, stamps, answer| {
-            wishes.push(Wish {
+        let metadata = desired.metadata.get(key);
+        let mut ack = |key: String, wanted, metadata, answer| {
+            acks.push(PropertyAck {
                 key,
-                standing: standing(wanted, written(stamps, desired.version), answer),
+                state: state(wanted, written_version(metadata, desired.version), answer),
             });
         };
         let changed = patch.and_then(|patch| patch.get(key)).or(wanted);
@@ -74,111 +74,114 @@ pub(crate) fn wishes(twin: &Twin, patch: Option<&Object>) -> Vec<Wish> {
             Some(changed) if key == "settings" => {
                 for name in changed.keys() {
                     let whole = answer.filter(|answer| answer.get("ac").is_some());
-                    wish(
+                    ack(
                         format!("{key}.{name}"),
                         wanted.and_then(|wanted| wanted.get(name)),
-                        stamps.and_then(|stamps| stamps.get(name)),
+                        metadata.and_then(|metadata| metadata.get(name)),
                         whole.or_else(|| answer?.get(name)),
                     );
                 }
             }
-            _ => wish(key.clone(), wanted, stamps, answer),
+            _ => ack(key.clone(), wanted, metadata, answer),
         }
     }
-    wishes
+    acks
 }
 
 /// Those that are not as desired, each in words.
-pub(crate) fn amiss(twin: &Twin) -> Vec<Wish> {
-    let mut wishes = wishes(twin, None);
-    wishes.retain(|wish| wish.standing != Standing::Applied);
-    wishes
+pub(crate) fn unapplied(twin: &Twin) -> Vec<PropertyAck> {
+    let mut acks = property_acks(twin, None);
+    acks.retain(|ack| ack.state != AckState::Applied);
+    acks
 }
 
 /// Keys of a patch that are only stored: no door is known to acknowledge them.
-pub(crate) fn only_stored<'a>(patch: &'a Object, twin: &Twin) -> Vec<&'a str> {
+pub(crate) fn keys_without_ack<'a>(patch: &'a Object, twin: &Twin) -> Vec<&'a str> {
     let reported = &twin.properties.reported.values;
     let keys = patch.keys().map(String::as_str);
     keys.filter(|key| !is_acknowledged(key, reported)).collect()
 }
 
 /// Keys of a patch that doors do not know and that look like a slip of the fingers, in words.
-pub(crate) fn misspelt(patch: &Object) -> Vec<String> {
-    let mut told = Vec::new();
+pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
+    let mut texts = Vec::new();
     for (key, value) in patch {
-        if OF_DOORS.contains(&key.as_str()) {
+        if DOOR_PROPERTIES.contains(&key.as_str()) {
             let settings = value.as_object().filter(|_| key == "settings");
             for name in settings.into_iter().flat_map(|settings| settings.keys()) {
                 if let Err(expected) = Setting::from_name(name) {
                     let known = expected.rsplit("one of ").next().unwrap_or_default();
-                    let meant = suggest::closest(name, known.split(", "));
-                    told.push(format!(
+                    let closest = suggest::closest(name, known.split(", "));
+                    texts.push(format!(
                         "`settings.{name}`: {expected}{}",
-                        did_you_mean(meant)
+                        suggestion(closest)
                     ));
                 }
             }
-        } else if let Some(meant) = suggest::closest(key, SECTIONS).filter(|_| value.is_object()) {
-            told.push(format!(
+        } else if let Some(closest) = suggest::closest(key, SECTIONS).filter(|_| value.is_object())
+        {
+            texts.push(format!(
                 "`{key}` becomes a desired property of that name{}",
-                did_you_mean(Some(meant))
+                suggestion(Some(closest))
             ));
-        } else if let Some(meant) = suggest::closest(key, OF_DOORS) {
-            told.push(format!(
+        } else if let Some(closest) = suggest::closest(key, DOOR_PROPERTIES) {
+            texts.push(format!(
                 "`{key}` is no desired property that doors know{}",
-                did_you_mean(Some(meant))
+                suggestion(Some(closest))
             ));
         }
     }
-    told
+    texts
 }
 
-fn did_you_mean(meant: Option<&str>) -> String {
-    meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"))
+fn suggestion(closest: Option<&str>) -> String {
+    closest.map_or(String::new(), |closest| {
+        format!("; did you mean `{closest}`?")
+    })
 }
 
 /// Doors acknowledge their own four; what else has been acknowledged once will be again.
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
-    OF_DOORS.contains(&key)
+    DOOR_PROPERTIES.contains(&key)
         || answer.is_some_and(|answer| answer.get("ac").is_some() && answer.get("av").is_some())
 }
 
 /// The version of the desired properties that wrote a value: the newest stamp on it or below it.
-fn written(stamps: Option<&Value>, version: u64) -> u64 {
-    fn newest(stamps: &Value) -> Option<u64> {
-        let below = stamps.as_object()?.iter();
+fn written_version(metadata: Option<&Value>, version: u64) -> u64 {
+    fn newest(metadata: &Value) -> Option<u64> {
+        let below = metadata.as_object()?.iter();
         let below = below.filter_map(|(key, value)| match key.as_str() {
             "$lastUpdatedVersion" => value.as_u64(),
             _ => newest(value),
         });
         below.max()
     }
-    stamps.and_then(newest).unwrap_or(version)
+    metadata.and_then(newest).unwrap_or(version)
 }
 
-fn standing(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> Standing {
+fn state(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> AckState {
     let answer = answer.filter(|answer| !answer.is_null());
     let number = |name: &str| answer.and_then(|answer| answer.get(name)?.as_u64());
-    let is_of_it = number("av").is_some_and(|av| av >= written);
+    let is_current = number("av").is_some_and(|av| av >= written);
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_null()) else {
         // Of what is desired no more, a door reports nothing.
-        return match answer.is_none() || is_of_it {
-            true => Standing::Applied,
-            false => Standing::Pending,
+        return match answer.is_none() || is_current {
+            true => AckState::Applied,
+            false => AckState::Pending,
         };
     };
     // A value that was written again is not acknowledged again: the door holds it.
-    let is_held = answer.and_then(|answer| answer.get("value")) == Some(wanted);
+    let is_applied = answer.and_then(|answer| answer.get("value")) == Some(wanted);
     match number("ac") {
-        Some(202) => Standing::Pending,
-        Some(200..=299) if is_of_it || is_held => Standing::Applied,
-        Some(300..) if is_of_it => {
+        Some(202) => AckState::Pending,
+        Some(200..=299) if is_current || is_applied => AckState::Applied,
+        Some(300..) if is_current => {
             let reason = answer.and_then(|answer| answer.get("ad"));
             let reason = reason.map_or("no reason given".to_owned(), plain);
-            Standing::Refused(reason.chars().take(MAX_REASON).collect())
+            AckState::Refused(reason.chars().take(MAX_REASON).collect())
         }
-        _ => Standing::Pending,
+        _ => AckState::Pending,
     }
 }
 
@@ -195,8 +198,8 @@ mod tests {
         wanted["$metadata"] = json!({"floor": stamp, "colour": stamp, "settings": {"strikeTime": stamp, "settleTime": stamp}});
         // What is not there has no stamp.
         let is_there = |key: &str| desired.get(key).is_some();
-        let stamps = wanted["$metadata"].as_object_mut().unwrap();
-        stamps.retain(|key, _| is_there(key));
+        let metadata = wanted["$metadata"].as_object_mut().unwrap();
+        metadata.retain(|key, _| is_there(key));
         let mut answered = reported.clone();
         answered["$version"] = json!(3);
         serde_json::from_value(json!({
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_desired_property_is_what_the_door_acknowledged() {
+    fn a_desired_property_has_the_state_that_the_door_acknowledged() {
         let floor = json!({"floor": 3});
         let refused = "floor is refused: expected a number";
         for (desired, reported, expected) in [
@@ -296,9 +299,12 @@ mod tests {
                 .unwrap()
                 .retain(|_, value| !value.is_null());
             let twin = twin(&stored, &reported);
-            let told: Vec<String> = wishes(&twin, Some(&patch)).iter().map(Wish::told).collect();
-            assert_eq!(told, expected, "{desired} {reported}");
-            let stored = only_stored(&patch, &twin);
+            let texts: Vec<String> = property_acks(&twin, Some(&patch))
+                .iter()
+                .map(PropertyAck::describe)
+                .collect();
+            assert_eq!(texts, expected, "{desired} {reported}");
+            let stored = keys_without_ack(&patch, &twin);
             assert_eq!(
                 stored.is_empty(),
                 !expected.is_empty(),
@@ -308,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_fingers_is_told_before_it_is_stored() {
+    fn a_misspelled_key_is_reported_before_it_is_stored() {
         for (patch, expected) in [
             (
                 json!({"settings": {"strikTime": "5s"}}),
@@ -338,10 +344,10 @@ mod tests {
                 None,
             ),
         ] {
-            let told = misspelt(patch.as_object().unwrap());
+            let texts = misspelled_keys(patch.as_object().unwrap());
             match expected {
-                Some(part) => assert!(told[0].contains(part), "{patch}: {told:?}"),
-                None => assert!(told.is_empty(), "{patch}: {told:?}"),
+                Some(part) => assert!(texts[0].contains(part), "{patch}: {texts:?}"),
+                None => assert!(texts.is_empty(), "{patch}: {texts:?}"),
             }
         }
     }

@@ -32,9 +32,9 @@ use serde::de::DeserializeOwned;
 
 use backoff::Backoff;
 use clock::HubClock;
-use error::{BuildError, ClientError, Refusal};
+use error::{BuildError, ClientError, ErrorResponse};
 use token::{Token, TokenSource};
-use watcher::{Traffic, Watcher, tellable};
+use watcher::{Traffic, Watcher, redacted_body};
 
 pub use device::HubStatistics;
 pub use page::{ItemType, Page};
@@ -101,11 +101,11 @@ impl fmt::Debug for HubClient {
 
 /// Whether a request may be sent again when it is not known to have had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+enum RetryPolicy {
     /// It only reads.
-    Freely,
+    Idempotent,
     /// It changes something: only when the hub said that it did nothing (429).
-    WhenThrottled,
+    IfThrottled,
 }
 
 /// One request, before it is signed.
@@ -114,14 +114,14 @@ struct Request {
     url: Url,
     headers: HeaderMap,
     body: Option<Vec<u8>>,
-    repeat: Repeat,
+    retry: RetryPolicy,
     timeout: Duration,
     /// Whether a body is an answer although the status (400) is an error's.
     is_answer: fn(&[u8]) -> bool,
 }
 
 /// What came back, read whole.
-struct Answer {
+struct Response {
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -200,14 +200,14 @@ impl HubClient {
 
     /// A request that only reads.
     fn get(&self, path: &[&str]) -> Result<Request, ClientError> {
-        self.request(Method::GET, path, Repeat::Freely)
+        self.request(Method::GET, path, RetryPolicy::Idempotent)
     }
 
     fn request(
         &self,
         method: Method,
         path: &[&str],
-        repeat: Repeat,
+        retry: RetryPolicy,
     ) -> Result<Request, ClientError> {
         let mut url = self.inner.base.clone();
         for segment in path {
@@ -225,23 +225,23 @@ impl HubClient {
             url,
             headers: HeaderMap::new(),
             body: None,
-            repeat,
+            retry,
             timeout: self.inner.timeout,
             is_answer: |_| false,
         })
     }
 
     /// Sends a request, as often as it takes and is allowed; anything but success is an error.
-    async fn send(&self, request: &Request) -> Result<Answer, ClientError> {
+    async fn send(&self, request: &Request) -> Result<Response, ClientError> {
         let mut backoff = Backoff::default();
         loop {
             let error = match self.send_once(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            match backoff.next(&error, request.repeat) {
+            match backoff.next(&error, request.retry) {
                 Some(wait) => {
-                    self.tell(|| Traffic::Waiting {
+                    self.notify(|| Traffic::Waiting {
                         error: &error,
                         wait,
                     });
@@ -252,10 +252,10 @@ impl HubClient {
         }
     }
 
-    async fn send_once(&self, request: &Request) -> Result<Answer, ClientError> {
+    async fn send_once(&self, request: &Request) -> Result<Response, ClientError> {
         let token = self.token();
         match self.send_with(request, &token).await {
-            Err(error) if self.is_out_of_time(&error, &token) => {
+            Err(error) if self.has_skewed_token(&error, &token) => {
                 self.send_with(request, &self.token()).await
             }
             sent => sent,
@@ -267,16 +267,16 @@ impl HubClient {
     }
 
     /// Whether a token was refused that a wrong clock made: the answer has shown the right time.
-    fn is_out_of_time(&self, error: &ClientError, token: &Token) -> bool {
-        error.status() == Some(401) && !token.is_of(self.now())
+    fn has_skewed_token(&self, error: &ClientError, token: &Token) -> bool {
+        error.status() == Some(401) && !token.is_issued_near(self.now())
     }
 
-    async fn send_with(&self, request: &Request, token: &Token) -> Result<Answer, ClientError> {
-        let begun = Instant::now();
+    async fn send_with(&self, request: &Request, token: &Token) -> Result<Response, ClientError> {
+        let start = Instant::now();
         let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
         let builder = self.signed(request, token).timeout(request.timeout);
         let response = builder.send().await.map_err(failed)?;
-        self.read(response, begun, request).await
+        self.read(response, start, request).await
     }
 
     /// Sends a request once and gives its answer while it still comes: there is no limit on how
@@ -284,7 +284,7 @@ impl HubClient {
     async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
         let token = self.token();
         match self.open_with(request, &token).await {
-            Err(error) if self.is_out_of_time(&error, &token) => {
+            Err(error) if self.has_skewed_token(&error, &token) => {
                 self.open_with(request, &self.token()).await
             }
             opened => opened,
@@ -296,7 +296,7 @@ impl HubClient {
         request: &Request,
         token: &Token,
     ) -> Result<reqwest::Response, ClientError> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let sent = self.signed(request, token).send();
         let sent = tokio::time::timeout(request.timeout, sent).await;
         let response = match sent {
@@ -308,16 +308,16 @@ impl HubClient {
                 });
             }
         };
-        self.read_clock(response.headers());
+        self.update_clock(response.headers());
         if response.status().is_success() {
-            self.tell(|| Traffic::Answered {
+            self.notify(|| Traffic::Answered {
                 status: response.status().as_u16(),
-                after: begun.elapsed(),
+                after: start.elapsed(),
                 body: String::new(),
             });
             return Ok(response);
         }
-        let read = self.read(response, begun, request);
+        let read = self.read(response, start, request);
         let read = tokio::time::timeout(request.timeout, read).await;
         match read {
             Ok(Err(error)) => Err(error),
@@ -333,10 +333,10 @@ impl HubClient {
     /// A request as it is sent, and told.
     fn signed(&self, request: &Request, token: &Token) -> reqwest::RequestBuilder {
         let inner = &self.inner;
-        self.tell(|| Traffic::Sent {
+        self.notify(|| Traffic::Sent {
             method: &request.method,
             url: &request.url,
-            body: request.body.as_deref().map(tellable),
+            body: request.body.as_deref().map(redacted_body),
         });
         let mut headers = request.headers.clone();
         headers
@@ -368,35 +368,37 @@ impl HubClient {
     async fn read(
         &self,
         response: reqwest::Response,
-        begun: Instant,
+        start: Instant,
         request: &Request,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Response, ClientError> {
         let failed = |error: reqwest::Error| self.transport_error(error, request.timeout);
         let (status, headers) = (response.status(), response.headers().clone());
-        self.read_clock(&headers);
+        self.update_clock(&headers);
         let body = response.bytes().await.map_err(failed)?.to_vec();
-        self.tell(|| Traffic::Answered {
+        self.notify(|| Traffic::Answered {
             status: status.as_u16(),
-            after: begun.elapsed(),
-            body: tellable(&body),
+            after: start.elapsed(),
+            body: redacted_body(&body),
         });
         let also = || status == StatusCode::BAD_REQUEST && (request.is_answer)(&body);
         if status.is_success() || also() {
-            Ok(Answer { headers, body })
+            Ok(Response { headers, body })
         } else {
-            Err(ClientError::Refused(Refusal::read(status, &headers, &body)))
+            Err(ClientError::Refused(ErrorResponse::read(
+                status, &headers, &body,
+            )))
         }
     }
 
-    fn read_clock(&self, headers: &HeaderMap) {
-        if let Some((ours, hubs)) = self.inner.clock.read(headers) {
-            self.tell(|| Traffic::Clock { ours, hubs });
+    fn update_clock(&self, headers: &HeaderMap) {
+        if let Some((local, hub)) = self.inner.clock.update(headers) {
+            self.notify(|| Traffic::Clock { local, hub });
         }
     }
 
-    fn tell<'a>(&self, traffic: impl FnOnce() -> Traffic<'a>) {
+    fn notify<'a>(&self, traffic: impl FnOnce() -> Traffic<'a>) {
         if let Some(watcher) = &self.inner.watcher {
-            watcher.tell(&traffic());
+            watcher.notify(&traffic());
         }
     }
 
@@ -442,9 +444,10 @@ impl Request {
     }
 }
 
-impl Answer {
+impl Response {
     fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body).map_err(|source| ClientError::Answer { what, source })
+        serde_json::from_slice(&self.body)
+            .map_err(|source| ClientError::UnexpectedBody { what, source })
     }
 
     fn header(&self, name: &str) -> Option<&str> {

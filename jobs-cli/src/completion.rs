@@ -24,13 +24,13 @@ use crate::target;
 const VARIABLE: &str = "DOORCTL_COMPLETE";
 
 /// How long the hub has.
-const PATIENCE: Duration = Duration::from_secs(1);
+const HUB_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More names are of no use: whoever has so many types a letter more.
-const NAMES: usize = 300;
+const MAX_CANDIDATES: usize = 300;
 
 /// Answers a shell, when it is one that asks.
-pub(crate) fn answered() -> bool {
+pub(crate) fn handle_request() -> bool {
     let asked = CompleteEnv::with_factory(command)
         .var(VARIABLE)
         .try_complete(env::args_os(), env::current_dir().ok().as_deref());
@@ -63,26 +63,26 @@ pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
 /// The command line, with who knows the values of what: told by the names of the values, so that a
 /// new verb needs nothing more.
 fn command() -> Command {
-    with_values(Cli::command(), "")
+    with_completers(Cli::command(), "")
 }
 
-fn with_values(command: Command, path: &str) -> Command {
+fn with_completers(command: Command, path: &str) -> Command {
     let path = format!("{path} {}", command.get_name());
-    let of_context = path.starts_with(" doorctl context");
+    let is_context_verb = path.starts_with(" doorctl context");
     command
         .mut_args(|arg| {
-            let values = values_of(&arg, of_context);
+            let values = completer_for(&arg, is_context_verb);
             match values {
                 Some(values) => arg.add(ArgValueCompleter::new(values)),
                 None => arg,
             }
         })
-        .mut_subcommands(|command| with_values(command, &path))
+        .mut_subcommands(|command| with_completers(command, &path))
 }
 
-type Values = fn(&OsStr) -> Vec<CompletionCandidate>;
+type Completer = fn(&OsStr) -> Vec<CompletionCandidate>;
 
-fn values_of(arg: &Arg, of_context: bool) -> Option<Values> {
+fn completer_for(arg: &Arg, is_context_verb: bool) -> Option<Completer> {
     let id = arg.get_id().as_str();
     let value = match arg.get_value_names() {
         Some([name]) => name.to_ascii_uppercase(),
@@ -92,19 +92,19 @@ fn values_of(arg: &Arg, of_context: bool) -> Option<Values> {
         ("DOOR" | "DOOR|KEY=VALUE", _) => Some(doors),
         ("JOB", _) => Some(jobs),
         (_, "context") => Some(contexts),
-        ("NAME", "name") if of_context => Some(contexts),
+        ("NAME", "name") if is_context_verb => Some(contexts),
         _ => None,
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+struct DeviceRow {
     device_id: String,
 }
 
 fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some(typed) = typed.to_str().filter(|typed| is_plain(typed)) else {
+    let Some(typed) = typed.to_str().filter(|typed| needs_no_quoting(typed)) else {
         return Vec::new();
     };
     let query = match typed {
@@ -114,15 +114,15 @@ fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
             target::quote(typed)
         ),
     };
-    let mut names = asked(async move |hub: HubClient| {
+    let mut names = query_hub(async move |hub: HubClient| {
         let mut names = Vec::new();
         let mut continuation = None;
         loop {
             let page = hub.query_page(&query, continuation.as_deref()).await;
             let page = page.ok()?;
-            names.extend(page.items.into_iter().map(|row: Named| row.device_id));
+            names.extend(page.items.into_iter().map(|row: DeviceRow| row.device_id));
             continuation = page.continuation;
-            if continuation.is_none() || names.len() >= NAMES {
+            if continuation.is_none() || names.len() >= MAX_CANDIDATES {
                 return Some(names);
             }
         }
@@ -134,7 +134,7 @@ fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
 /// The newest first.
 fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_str().unwrap_or_default();
-    let ids = asked(async move |hub: HubClient| {
+    let ids = query_hub(async move |hub: HubClient| {
         let mut jobs = hub.jobs(None).await.ok()?;
         jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
         Some(jobs.iter().map(|job| job.job_id.to_string()).collect())
@@ -152,12 +152,14 @@ fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
 fn candidates(names: Vec<String>, typed: &str) -> Vec<CompletionCandidate> {
     let fit = names
         .into_iter()
-        .filter(|name| name.starts_with(typed) && is_plain(name));
-    fit.take(NAMES).map(CompletionCandidate::new).collect()
+        .filter(|name| name.starts_with(typed) && needs_no_quoting(name));
+    fit.take(MAX_CANDIDATES)
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 /// A name that no shell reads anything into: others would have to be quoted, each shell's own way.
-fn is_plain(name: &str) -> bool {
+fn needs_no_quoting(name: &str) -> bool {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_.:@%+=,".contains(character);
     name.chars().all(plain)
@@ -165,7 +167,7 @@ fn is_plain(name: &str) -> bool {
 
 /// Asks the hub of the context that has been typed; nothing when it cannot be asked, or not in
 /// time.
-fn asked<F>(question: impl FnOnce(HubClient) -> F) -> Vec<String>
+fn query_hub<F>(question: impl FnOnce(HubClient) -> F) -> Vec<String>
 where
     F: Future<Output = Option<Vec<String>>>,
 {
@@ -176,7 +178,7 @@ where
         let (_, context) = contexts.select(named.as_deref()).ok()?;
         let options = ClientOptions {
             ca_pem: context.ca.clone().map(String::into_bytes),
-            timeout: PATIENCE,
+            timeout: HUB_TIMEOUT,
             watcher: None,
             reason: None,
         };
@@ -185,7 +187,7 @@ where
             .enable_all()
             .build()
             .ok()?;
-        let asked = async { tokio::time::timeout(PATIENCE, question(hub)).await };
+        let asked = async { tokio::time::timeout(HUB_TIMEOUT, question(hub)).await };
         let answer = runtime.block_on(asked).ok().flatten();
         runtime.shutdown_background();
         answer
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     /// Whether the value of an argument is asked for.
-    fn is_asked_for(words: &[&str], id: &str) -> bool {
+    fn has_completer(words: &[&str], id: &str) -> bool {
         let mut command = command();
         for word in words {
             command = command.find_subcommand(word).unwrap().clone();
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_jobs_and_contexts_are_asked_for_wherever_they_stand() {
+    fn doors_jobs_and_contexts_are_completed_in_every_verb() {
         for (words, id) in [
             (&["why"][..], "door"),
             (&["lock"], "doors"),
@@ -235,13 +237,13 @@ mod tests {
             (&["context", "use"], "name"),
             (&[], "context"),
         ] {
-            assert!(is_asked_for(words, id), "{words:?} {id}");
+            assert!(has_completer(words, id), "{words:?} {id}");
         }
-        assert!(!is_asked_for(&["devices", "add"], "names"));
+        assert!(!has_completer(&["devices", "add"], "names"));
     }
 
     #[test]
-    fn the_context_is_the_one_that_was_typed_last() {
+    fn the_last_context_on_the_line_is_used() {
         let context = |line: &str| {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             context_in(&words)
@@ -255,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn names_that_a_shell_would_read_something_into_are_left_out() {
-        assert!(is_plain("lobby-east_2") && is_plain(""));
+    fn names_that_need_quoting_are_left_out() {
+        assert!(needs_no_quoting("lobby-east_2") && needs_no_quoting(""));
         for name in ["a$b", "it's", "a b", "x;y", "(z)", "*", "ü"] {
-            assert!(!is_plain(name), "{name}");
+            assert!(!needs_no_quoting(name), "{name}");
         }
     }
 }

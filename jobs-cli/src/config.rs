@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_file_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep").join("config.toml");
         assert_eq!(Contexts::read(&path).unwrap(), Contexts::default());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_unknown_is_answered_with_those_there_are() {
+    fn an_unknown_context_is_reported_with_the_known_ones() {
         let contexts = Contexts {
             current: None,
             by_name: BTreeMap::from([("lab".to_owned(), lab()), ("site".to_owned(), lab())]),

@@ -84,8 +84,8 @@ impl From<&Twin> for DoorRow {
         Self {
             door: twin.device_id.to_string(),
             connection_state: twin.connection_state,
-            building: place(twin, "building"),
-            floor: place(twin, "floor"),
+            building: assigned_or_reported(twin, "building"),
+            floor: assigned_or_reported(twin, "floor"),
             state: LockState::reported(twin),
         }
     }
@@ -115,7 +115,7 @@ impl Row for DoorRow {
 }
 
 /// What was assigned, else what the door reports (`{"value": ..}`).
-fn place(twin: &Twin, name: &str) -> String {
+fn assigned_or_reported(twin: &Twin, name: &str) -> String {
     let desired = twin.properties.desired.values.get(name);
     desired
         .or_else(|| reported_value(&twin.properties.reported.values, name))
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn assigned_comes_before_reported() {
+    fn an_assigned_value_wins_over_a_reported_one() {
         let reported = json!({
             "building": {"value": 43, "ac": 200}, "floor": {"value": "2", "ac": 200},
             "door": {"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond"},
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_no_door_has_empty_columns() {
+    fn a_device_that_is_not_a_door_has_empty_columns() {
         let row = DoorRow::from(&twin(
             &json!({}),
             &json!({"door": "front", "temperature": 21}),

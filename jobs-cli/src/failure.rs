@@ -7,7 +7,7 @@ use iothub_protocol::ErrorCode;
 
 use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
-use crate::printer::{printable, talk};
+use crate::printer::{print_message, printable};
 
 /// An error of a command itself, with the next thing to try and the status to end with.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +53,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitStatus {
         // Whoever read our output has seen enough.
         return ExitStatus::Success;
     }
-    talk(&format!("error: {}", sentence(error)));
+    print_message(&format!("error: {}", sentence(error)));
     if let Some(next) = next_step(error) {
-        talk(&format!("  next: {next}"));
+        print_message(&format!("  next: {next}"));
     }
     let own = error.downcast_ref::<Failure>();
     own.map_or(ExitStatus::Error, |failure| failure.status)
@@ -164,13 +164,13 @@ fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use doorctl::Refusal;
+    use doorctl::ErrorResponse;
 
     use super::*;
 
     #[test]
-    fn what_the_hub_says_of_an_error_is_one_line() {
-        let refusal = Refusal {
+    fn an_error_text_of_the_hub_is_one_printable_line() {
+        let response = ErrorResponse {
             status: 400,
             code: None,
             name: None,
@@ -178,7 +178,7 @@ mod tests {
             tracking_id: None,
             retry_after: None,
         };
-        let error = anyhow::Error::from(ClientError::from(refusal)).context("cannot tag east");
+        let error = anyhow::Error::from(ClientError::from(response)).context("cannot tag east");
         assert_eq!(
             sentence(&error),
             "cannot tag east: the hub answers 400: tags.x is \"\\u{1b}[2J\\nerror: none\""

@@ -40,10 +40,10 @@ use printer::Printer;
 
 /// What still runs when a command is done (a name that is being looked up, say) is not waited for
 /// longer than this.
-const DRAIN: Duration = Duration::from_millis(200);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    if completion::answered() {
+    if completion::handle_request() {
         return ExitStatus::Success.into();
     }
     let cli = match Cli::try_parse() {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
                 }
                 false => match error.print() {
                     Ok(()) => ExitStatus::Success,
-                    Err(error) => failure::report(&printer::unwritten(&error).into()),
+                    Err(error) => failure::report(&printer::stdout_error(&error).into()),
                 },
             };
             return status.into();
@@ -74,6 +74,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         .build()
         .context("cannot start")?;
     let ended = runtime.block_on(commands::run(cli, &printer));
-    runtime.shutdown_timeout(DRAIN);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     ended
 }

@@ -12,11 +12,11 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Row, Tone};
 
 /// What a door answers that refuses an unlock: by a lockdown, or mode `secure`.
-const REFUSED: i32 = 409;
+const REFUSED_STATUS: i32 = 409;
 
 /// What a job wants of each door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum JobGoal {
     /// `lockDoor`, or a mode that locks: closed, locked and known to be.
     Secured {
         /// Whether a door that nothing can prove counts.
@@ -30,7 +30,7 @@ pub(crate) enum Wanted {
     Changed,
 }
 
-/// How far a door is from what is wanted.
+/// How far a door is from what is goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Progress {
@@ -79,7 +79,7 @@ pub(crate) struct Tally {
     pub(crate) waiting: usize,
 }
 
-impl Wanted {
+impl JobGoal {
     /// What a job that the hub tells of wants.
     pub(crate) fn of(job: &JobResponse, accept_unproven: bool) -> Self {
         Self::of_call(job.cloud_to_device_method.as_ref(), accept_unproven)
@@ -101,7 +101,7 @@ impl Wanted {
         match call.method_name().as_str() {
             "lockDoor" => Self::Secured { accept_unproven },
             "unlockDoor" => Self::Released,
-            "setMode" => match mode_asked(call) {
+            "setMode" => match requested_mode(call) {
                 Some(Mode::Lockdown | Mode::Secure) => Self::Secured { accept_unproven },
                 Some(Mode::Passage) => Self::Released,
                 Some(Mode::Normal | Mode::Maintenance) | None => Self::Answered,
@@ -120,7 +120,7 @@ impl Wanted {
         }
     }
 
-    /// Whether a state that a door is seen in is what is wanted.
+    /// Whether a state that a door is seen in is what is goal.
     pub(crate) fn is_reached_by(self, state: &LockState) -> bool {
         match self {
             Self::Secured { accept_unproven } => match state.secured.as_str() {
@@ -135,7 +135,7 @@ impl Wanted {
 }
 
 /// The mode that a `setMode` asks for: its payload is an object, or a text that holds one.
-fn mode_asked(call: &MethodRequest) -> Option<Mode> {
+fn requested_mode(call: &MethodRequest) -> Option<Mode> {
     let mut payload: Value = serde_json::from_str(call.payload()?.get()).ok()?;
     if let Value::String(text) = &payload {
         payload = serde_json::from_str(text).ok()?;
@@ -144,8 +144,8 @@ fn mode_asked(call: &MethodRequest) -> Option<Mode> {
 }
 
 impl OutcomeRow {
-    /// What `record` says, measured by what is wanted.
-    pub(crate) fn new(record: &DeviceJob, wanted: Wanted) -> Self {
+    /// What `record` says, measured by what is goal.
+    pub(crate) fn new(record: &DeviceJob, goal: JobGoal) -> Self {
         let answer = record
             .outcome
             .as_ref()
@@ -157,10 +157,10 @@ impl OutcomeRow {
         let state = LockState::read(&body);
         let (progress, outcome) = match (record.status, answer) {
             (DeviceJobStatus::Completed, Some(answer)) => {
-                answered(answer.status, &body, &state, wanted)
+                judge_answer(answer.status, &body, &state, goal)
             }
-            (DeviceJobStatus::Completed, None) => (Progress::Reached, wanted.reached().to_owned()),
-            (DeviceJobStatus::Failed, _) => (Progress::Failed, failed(record)),
+            (DeviceJobStatus::Completed, None) => (Progress::Reached, goal.reached().to_owned()),
+            (DeviceJobStatus::Failed, _) => (Progress::Failed, failure_text(record)),
             (DeviceJobStatus::Canceled, _) => (Progress::Failed, "cancelled".to_owned()),
             (status, _) => (Progress::Waiting, status.to_string()),
         };
@@ -217,8 +217,8 @@ impl Tally {
     }
 
     /// `4 secured, 1 accepted, 1 failed`: what there is of each.
-    pub(crate) fn said(&self, wanted: Wanted) -> String {
-        let mut parts = vec![format!("{} {}", self.reached, wanted.reached())];
+    pub(crate) fn summary(&self, goal: JobGoal) -> String {
+        let mut parts = vec![format!("{} {}", self.reached, goal.reached())];
         for (count, word) in [
             (self.accepted, "accepted"),
             (self.failed, "failed"),
@@ -235,7 +235,7 @@ impl Tally {
 /// What the doors' answers mean for a script: all there, all refused by their rules, or neither.
 /// Without a door nothing is there.
 pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
-    let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED);
+    let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED_STATUS);
     if rows.is_empty() {
         ExitStatus::Incomplete
     } else if rows.iter().all(|row| row.progress == Progress::Reached) {
@@ -248,25 +248,23 @@ pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
 }
 
 /// What an answer means (the status table of the door's methods).
-fn answered(status: i32, body: &Value, state: &LockState, wanted: Wanted) -> (Progress, String) {
+fn judge_answer(status: i32, body: &Value, state: &LockState, goal: JobGoal) -> (Progress, String) {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     match status {
-        200..=299
-            if wanted.is_reached_by(state) && (status != 202 || wanted == Wanted::Answered) =>
-        {
-            (Progress::Reached, wanted.reached().to_owned())
+        200..=299 if goal.is_reached_by(state) && (status != 202 || goal == JobGoal::Answered) => {
+            (Progress::Reached, goal.reached().to_owned())
         }
         // A device that says nothing of its state but that it did as told: not ours, and not
         // proven.
-        200 if state == &LockState::default() && wanted == Wanted::Released => {
-            (Progress::Reached, wanted.reached().to_owned())
+        200 if state == &LockState::default() && goal == JobGoal::Released => {
+            (Progress::Reached, goal.reached().to_owned())
         }
-        202 if wanted.is_reached_by(state) => {
-            (Progress::Reached, format!("{}, unproven", wanted.reached()))
+        202 if goal.is_reached_by(state) => {
+            (Progress::Reached, format!("{}, unproven", goal.reached()))
         }
         200..=299 => (
             Progress::Accepted,
-            format!("accepted ({status}): {}", why_not_yet(body, state)),
+            format!("accepted ({status}): {}", pending_reason(body, state)),
         ),
         _ => {
             let reason = text("error")
@@ -281,7 +279,7 @@ fn answered(status: i32, body: &Value, state: &LockState, wanted: Wanted) -> (Pr
     }
 }
 
-fn why_not_yet(body: &Value, state: &LockState) -> String {
+fn pending_reason(body: &Value, state: &LockState) -> String {
     let slot = body.get("heldBy").and_then(|held| held.get("slot"));
     match (slot, state.door_state.as_str()) {
         (Some(slot), _) => format!("held by slot {slot}"),
@@ -292,7 +290,7 @@ fn why_not_yet(body: &Value, state: &LockState) -> String {
     }
 }
 
-fn failed(record: &DeviceJob) -> String {
+fn failure_text(record: &DeviceJob) -> String {
     match &record.error {
         Some(error) if error.description.is_empty() => error.code.clone(),
         Some(error) => format!("{}: {}", error.code, error.description),

@@ -9,7 +9,7 @@ use comfy_table::{Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use stream::{Record, Stream};
+pub(crate) use stream::{RowStream, TableRow};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -116,14 +116,14 @@ impl Printer {
     }
 
     /// Whether talk may have colours.
-    pub(crate) fn colours_talk() -> bool {
+    pub(crate) fn stderr_has_colours() -> bool {
         wants_colour() && io::stderr().is_terminal()
     }
 
     /// Talk.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            talk(text.as_ref());
+            print_message(text.as_ref());
         }
     }
 
@@ -131,7 +131,7 @@ impl Printer {
     /// [`printable`].
     pub(crate) fn say_styled(&self, text: &str) {
         if !self.quiet {
-            talk_styled(text);
+            print_styled_message(text);
         }
     }
 
@@ -141,14 +141,14 @@ impl Printer {
         reason = "beside `say`, and where a log file would come in"
     )]
     pub(crate) fn warn(&self, text: impl AsRef<str>) {
-        talk(&format!("warning: {}", text.as_ref()));
+        print_message(&format!("warning: {}", text.as_ref()));
     }
 
     /// Prints rows.
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
         let text = match self.format {
             Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
-            format => rendered(format, rows)?,
+            format => render(format, rows)?,
         };
         write_last(&text)
     }
@@ -254,7 +254,7 @@ impl Printer {
 }
 
 /// Rows as JSON, JSON lines or CSV; what is asked for as a table is CSV.
-pub(crate) fn rendered<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
+pub(crate) fn render<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
     match format {
         Format::Json => document(rows),
         Format::Jsonl => lines(rows),
@@ -324,11 +324,11 @@ fn is_unprintable(character: char) -> bool {
 pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| unwritten(&error))
+    written.map_err(|error| stdout_error(&error))
 }
 
 /// The error of stdout, with its name.
-pub(crate) fn unwritten(error: &io::Error) -> io::Error {
+pub(crate) fn stdout_error(error: &io::Error) -> io::Error {
     let message = format!("cannot write to standard output: {error}");
     io::Error::new(error.kind(), message)
 }
@@ -343,16 +343,16 @@ fn write_last(text: &str) -> io::Result<()> {
 }
 
 /// Writes lines to stderr; they may quote what others wrote.
-pub(crate) fn talk(text: &str) {
+pub(crate) fn print_message(text: &str) {
     let is_layout = |character| matches!(character, '\n' | '\t');
-    talk_styled(&escaped(text, |character| {
+    print_styled_message(&escaped(text, |character| {
         is_unprintable(character) && !is_layout(character)
     }));
 }
 
 /// Writes lines to stderr with colours of this program's own; what others wrote in them has been
 /// made [`printable`].
-pub(crate) fn talk_styled(text: &str) {
+pub(crate) fn print_styled_message(text: &str) {
     // Nobody is left to tell that stderr is gone.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_and_end_where_their_text_ends() {
+    fn columns_are_aligned_without_trailing_spaces() {
         let rows = vec![
             vec![Cell::from("lobby-east"), Cell::toned("secured", Tone::Good)],
             vec![Cell::from("b"), Cell::toned("", Tone::Plain)],
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_needs_it() {
+    fn csv_quotes_where_needed() {
         let text = csv(
             Some(&["a".into()]),
             [vec!["x,\"y\"".to_owned()]].into_iter(),
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_cannot_move_the_cursor() {
+    fn foreign_text_cannot_move_the_cursor() {
         assert_eq!(printable("T\u{fc}r\u{1b}[2J\n"), "T\u{fc}r\\u{1b}[2J\\n");
         assert_eq!(
             printable("\u{9b}2J \u{7f} \u{202e}x\u{2066}\u{2028}"),
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_makes_no_row_of_a_table() {
+    fn foreign_text_cannot_forge_a_table_row() {
         let forged = "closed\nb  secured \u{1b}[1A";
         let rows = vec![vec![Cell::from("a"), Cell::from(forged)]];
         let text = printer().table(&["door", "x\u{1b}"], rows.into_iter());
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_plain_and_the_rest_is_json() {
+    fn strings_are_plain_and_other_values_are_json() {
         for (value, expected) in [
             (serde_json::json!("x"), "x"),
             (serde_json::json!(null), ""),

@@ -55,15 +55,15 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
 /// Writes a file, in place of the one there may be: a reader sees the old text or the new one,
 /// never a part.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = write_new(&beside, text)
-        .and_then(|()| fs::rename(&beside, path))
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let written = write_new(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| sync_folder_of(path));
     written.map_err(|source| {
         // Best effort: the error to tell is the one above.
-        drop(fs::remove_file(&beside));
+        drop(fs::remove_file(&temporary));
         PrivateFileError::Io {
             action: "write",
             path: path.to_owned(),
@@ -73,7 +73,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    make(path, |file| {
+    create_with(path, |file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         sync_folder_of(path)
@@ -97,7 +97,7 @@ fn sync_folder_of(_: &Path) -> io::Result<()> {
 }
 
 /// Makes a file of what `write` writes; on an error there is none.
-fn make(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn create_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_made_here_is_its_owners_alone_and_can_be_read_back() {
+    fn a_created_file_has_mode_0600_and_can_be_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         create(&path, "one").unwrap();
@@ -152,12 +152,12 @@ mod tests {
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,
-            "nothing is left beside it"
+            "no temporary file is left"
         );
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused_with_the_way_out() {
+    fn a_file_that_others_may_read_is_refused_with_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         create(&path, "one").unwrap();
@@ -170,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_secret_is_not_left() {
+    fn a_partly_written_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        let full = make(&path, |file| {
+        let full = create_with(&path, |file| {
             file.write_all(b"on")?;
             Err(io::ErrorKind::StorageFull.into())
         });

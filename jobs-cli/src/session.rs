@@ -18,13 +18,13 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::suggest;
 use crate::time::since::{SinceError, since};
-use crate::time::{At, AtError, roughly};
+use crate::time::{TimeArg, TimeArgError, roughly};
 
 /// A shorter wait is nobody's business.
-const NOTICED: Duration = Duration::from_secs(1);
+const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
 
 /// From this difference on between this machine's clock and the hub's a person should know of it.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5);
+const MIN_REPORTED_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
@@ -105,22 +105,22 @@ impl Session {
     }
 
     /// The time that a flag gives, such as `--at`; what it says of now is by the hub's clock.
-    pub(crate) async fn at(&self, flag: &str, text: &str) -> anyhow::Result<At> {
-        let failure = |error: AtError| {
+    pub(crate) async fn at(&self, flag: &str, text: &str) -> anyhow::Result<TimeArg> {
+        let failure = |error: TimeArgError| {
             let failure = Failure::new(format!("{flag} {text:?}: {error}"));
             match error {
-                AtError::NoZone => self.without_zone(failure),
+                TimeArgError::NoZone => self.unknown_zone(failure),
                 _ => failure,
             }
         };
         // What is no time on any clock needs no hub. A time that is past here need not be past
         // there.
-        match At::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
-            Ok(_) | Err(AtError::Past(..)) => {}
+        match TimeArg::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
+            Ok(_) | Err(TimeArgError::Past(..)) => {}
             Err(error) => return Err(failure(error).into()),
         }
         let now = self.now().await?;
-        Ok(At::parse(text, &now).map_err(failure)?)
+        Ok(TimeArg::parse(text, &now).map_err(failure)?)
     }
 
     /// The time that `--since` gives.
@@ -129,14 +129,14 @@ impl Session {
         Ok(since(text, &now).map_err(|error| {
             let failure = Failure::new(format!("--since {text:?}: {error}"));
             match error {
-                SinceError::NoZone => self.without_zone(failure),
+                SinceError::NoZone => self.unknown_zone(failure),
                 _ => failure,
             }
         })?)
     }
 
     /// With what to do where this machine's time zone is unknown.
-    fn without_zone(&self, failure: Failure) -> Failure {
+    fn unknown_zone(&self, failure: Failure) -> Failure {
         let failure = match env::var_os("TZ") {
             Some(zone) => failure.and(&format!("TZ is {zone:?}")),
             None => failure,
@@ -149,7 +149,7 @@ impl Session {
 fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
     let printer = printer.clone();
     Watcher::new(move |traffic| match traffic {
-        Traffic::Waiting { error, wait } if *wait >= NOTICED || printer.is_verbose() => {
+        Traffic::Waiting { error, wait } if *wait >= MIN_REPORTED_WAIT || printer.is_verbose() => {
             printer.say(format!(
                 "{error}; trying again in {} s",
                 wait.as_secs_f64().round().max(1.0)
@@ -166,10 +166,10 @@ fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
         } if printer.is_verbose() => {
             printer.say(format!("< {status} after {} ms {body}", after.as_millis()).trim_end());
         }
-        Traffic::Clock { ours, hubs } => {
-            let ahead = ours.duration_since(*hubs);
-            if ahead.abs() >= CLOCKS_DIFFER {
-                printer.warn(clocks_differ(ahead, *ours, *hubs, &zone));
+        Traffic::Clock { local, hub } => {
+            let ahead = local.duration_since(*hub);
+            if ahead.abs() >= MIN_REPORTED_CLOCK_DIFFERENCE {
+                printer.warn(clock_warning(ahead, *local, *hub, &zone));
             }
         }
         _ => {}
@@ -177,23 +177,23 @@ fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
 }
 
 /// `this machine's clock is 20 min ahead of the hub's: 22:20:00 here, 22:00:00 there; ...`.
-fn clocks_differ(
+fn clock_warning(
     ahead: SignedDuration,
-    ours: Timestamp,
-    hubs: Timestamp,
+    local: Timestamp,
+    hub: Timestamp,
     zone: &TimeZone,
 ) -> String {
     let on_clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%F %T %Z").to_string();
     format!(
         "this machine's clock is {}: {} here, {} there; the hub's clock counts",
-        off_by(ahead),
-        on_clock(ours),
-        on_clock(hubs)
+        clock_difference(ahead),
+        on_clock(local),
+        on_clock(hub)
     )
 }
 
 /// `20 min ahead of the hub's`.
-pub(crate) fn off_by(ahead: SignedDuration) -> String {
+pub(crate) fn clock_difference(ahead: SignedDuration) -> String {
     let word = match ahead.is_negative() {
         true => "behind",
         false => "ahead of",

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_found_and_a_stranger_is_not() {
+    fn a_typing_error_is_corrected_and_an_unrelated_word_is_not() {
         let doors = ["lobby-east", "lobby-west", "vault"];
         assert_eq!(closest("lobby-eats", doors), Some("lobby-east"));
         assert_eq!(closest("Lobby-West", doors), Some("lobby-west"));

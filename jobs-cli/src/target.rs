@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
 use crate::session::Session;
-use place::Places;
+use place::PlaceFilter;
 
 /// The longest query, or condition of a job, that a hub takes.
 const MAX_QUERY: usize = 8_192;
@@ -36,19 +36,19 @@ pub(crate) struct Target {
     /// Conditions that a hub takes, which choose the same doors together, each door by one of
     /// them: `condition` itself, unless it is too long.
     parts: Vec<String>,
-    places: Places,
+    places: PlaceFilter,
 }
 
 /// What there is of doors that were chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Selection {
     /// How many.
     pub(crate) count: usize,
     /// It, when it is one.
     pub(crate) only: Option<DeviceId>,
 }
 
-impl Found {
+impl Selection {
     /// Of doors that were read.
     pub(crate) fn of(twins: &[Twin]) -> Self {
         Self {
@@ -76,24 +76,24 @@ impl Target {
         let mut others = Vec::new();
         for (property, values) in [("building", &args.building), ("floor", &args.floor)] {
             if !values.is_empty() {
-                others.push(place(property, values));
+                others.push(place_condition(property, values));
             }
         }
         if let Some(condition) = &args.condition {
-            check(condition)?;
+            check_condition(condition)?;
             others.push(condition.trim().to_owned());
         }
-        let places = Places::of(args);
+        let places = PlaceFilter::from_args(args);
         if names.is_empty() && others.is_empty() {
-            let all = || Self::of("*".to_owned(), names, places);
+            let all = || Self::single("*".to_owned(), names, places);
             return Ok(args.all.then(all));
         }
-        let named = (!names.is_empty()).then(|| any_of_these(&names));
-        let condition = all_of(named.as_ref().into_iter().chain(&others));
+        let named = (!names.is_empty()).then(|| names_condition(&names));
+        let condition = join_conditions(named.as_ref().into_iter().chain(&others));
         if condition.len() <= MAX_CONDITION {
-            return Ok(Some(Self::of(condition, names, places)));
+            return Ok(Some(Self::single(condition, names, places)));
         }
-        match parts(&names, &others) {
+        match split_names(&names, &others) {
             Some(parts) => Ok(Some(Self {
                 condition,
                 names,
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    fn of(condition: String, names: Vec<DeviceId>, places: Places) -> Self {
+    fn single(condition: String, names: Vec<DeviceId>, places: PlaceFilter) -> Self {
         Self {
             parts: vec![condition.clone()],
             condition,
@@ -125,8 +125,8 @@ impl Target {
     }
 
     /// Whether doors were named, and nothing else has to hold of them.
-    pub(crate) fn is_names_alone(&self) -> bool {
-        !self.names.is_empty() && self.condition == any_of_these(&self.names)
+    pub(crate) fn is_names_only(&self) -> bool {
+        !self.names.is_empty() && self.condition == names_condition(&self.names)
     }
 
     /// Conditions that choose these doors together, each door by one of them.
@@ -149,8 +149,8 @@ impl Target {
         Ok(twins)
     }
 
-    /// How many there are: few are read, many are counted by the hub.
-    pub(crate) async fn find(&self, session: &Session) -> anyhow::Result<Found> {
+    /// How many there are: few are read, many are count_doors by the hub.
+    pub(crate) async fn select(&self, session: &Session) -> anyhow::Result<Selection> {
         if let Some(condition) = self.parts.first() {
             session.warn_of_keyword(condition).await?;
         }
@@ -158,26 +158,26 @@ impl Target {
             let query = query_for(condition);
             let page: Page<Twin> = session.hub.query_page(&query, None).await?;
             if page.continuation.is_none() {
-                return Ok(Found::of(&page.items));
+                return Ok(Selection::of(&page.items));
             }
         }
         let mut count = 0;
         for condition in &self.parts {
-            count += counted(condition, session).await?;
+            count += count_doors(condition, session).await?;
         }
-        Ok(Found { count, only: None })
+        Ok(Selection { count, only: None })
     }
 }
 
 /// Doors' twins, as a hub gives them, page by page.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct TwinPages {
     /// What is still to be asked; of the first, some pages may have been read.
     queries: VecDeque<String>,
     continuation: Option<String>,
 }
 
-impl Pages {
+impl TwinPages {
     /// Of these doors, or of all.
     pub(crate) fn of(target: Option<&Target>) -> Self {
         let all = || vec![query_for("*")];
@@ -214,7 +214,7 @@ impl Pages {
 }
 
 /// How many doors a condition chooses, by the hub's count.
-async fn counted(condition: &str, session: &Session) -> anyhow::Result<usize> {
+async fn count_doors(condition: &str, session: &Session) -> anyhow::Result<usize> {
     let rows: Vec<Value> = session.hub.query(&count_for(condition)).await?;
     let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
     count
@@ -246,7 +246,7 @@ fn too_long(characters: usize) -> Failure {
 }
 
 /// Conditions that all have to hold, as one.
-fn all_of<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
+fn join_conditions<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
     let mut alone = conditions.clone();
     if let (Some(only), None) = (alone.next(), alone.next()) {
         return only.clone();
@@ -257,10 +257,10 @@ fn all_of<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
 
 /// Conditions that a hub takes and that choose these doors together, each door by one of them;
 /// `others` have to hold too. `None` when these alone are too long.
-pub(crate) fn parts(names: &[DeviceId], others: &[String]) -> Option<Vec<String>> {
+pub(crate) fn split_names(names: &[DeviceId], others: &[String]) -> Option<Vec<String>> {
     let condition = |names: &[DeviceId]| {
-        let named = any_of_these(names);
-        all_of(std::iter::once(&named).chain(others))
+        let named = names_condition(names);
+        join_conditions(std::iter::once(&named).chain(others))
     };
     // What every part has, and then a quoted name and a comma for each door.
     let frame = condition(&[]).len();
@@ -287,7 +287,7 @@ pub(crate) fn parts(names: &[DeviceId], others: &[String]) -> Option<Vec<String>
 }
 
 /// `deviceId IN [..]`.
-pub(crate) fn any_of_these(names: &[DeviceId]) -> String {
+pub(crate) fn names_condition(names: &[DeviceId]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| quote(name.as_str())).collect();
     format!("deviceId IN [{}]", quoted.join(", "))
 }
@@ -299,7 +299,7 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// What was assigned, whether or not the door has heard of it; a number may have been written as
 /// text.
-fn place(property: &str, values: &[String]) -> String {
+fn place_condition(property: &str, values: &[String]) -> String {
     let path = format!("properties.desired.{property}");
     let mut either = Vec::new();
     for value in values {
@@ -312,7 +312,7 @@ fn place(property: &str, values: &[String]) -> String {
 }
 
 /// The mistake is shown here, under the text, whatever hub it would go to.
-fn check(condition: &str) -> anyhow::Result<()> {
+fn check_condition(condition: &str) -> anyhow::Result<()> {
     if let Err(error) = query::parse_condition(condition) {
         let mut message = format!("--where: {error}\n{}", error.caret(condition));
         message.truncate(message.trim_end().len());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn names_places_and_conditions_become_one_condition() {
+    fn names_places_and_conditions_are_joined_with_and() {
         let names = TargetArgs {
             doors: texts(&["lobby-east", "o'hare"]),
             ..TargetArgs::default()
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_here_can_be_parsed() {
+    fn built_conditions_parse() {
         for value in ["3", "-1", "4.5", "03", "o'hare", "back\\slash"] {
             let args = TargetArgs {
                 floor: texts(&[value]),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn every_door_has_to_be_asked_for() {
+    fn selecting_every_door_needs_all() {
         assert!(Target::required(&TargetArgs::default()).is_err());
         let all = TargetArgs {
             all: true,
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_shown_where_it_is() {
+    fn a_syntax_error_is_marked_with_a_caret() {
         let args = TargetArgs {
             condition: Some("tags.wing == 'east'".to_owned()),
             ..TargetArgs::default()
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_about_a_list_is_short_enough() {
+    fn queries_for_a_list_of_names_stay_within_the_limit() {
         for doors in 600..640 {
             let args = TargetArgs {
                 doors: (0..doors).map(|n| format!("door-{n:04}")).collect(),
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_split_so_that_each_door_is_in_one_part() {
+    fn a_long_list_is_split_and_each_door_is_in_one_part() {
         let mut args = many();
         args.doors.push("door-0007".to_owned());
         let target = Target::required(&args).unwrap();
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_split_is_refused() {
+    fn a_condition_that_cannot_be_split_is_an_error() {
         let args = TargetArgs {
             condition: Some(format!("tags.a = '{}'", "x".repeat(MAX_CONDITION))),
             ..many()

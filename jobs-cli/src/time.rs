@@ -16,18 +16,18 @@ pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30
 
 /// A point in time, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct At {
+pub(crate) struct TimeArg {
     /// The time, in the zone it was meant in.
     pub(crate) when: Zoned,
     /// What the person may not expect of it: clocks that change, a day that was added.
     pub(crate) note: Option<String>,
     /// How it was given.
-    pub(crate) given: Given,
+    pub(crate) given: TimeForm,
 }
 
 /// How a point in time was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum TimeForm {
     /// `now`.
     Now,
     /// `+10s`: counted from now, whatever the clocks say.
@@ -38,7 +38,7 @@ pub(crate) enum Given {
 
 /// Why a text is no time to start at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AtError {
+pub(crate) enum TimeArgError {
     /// Of none of the accepted forms.
     #[error("not a time; expected {EXPECTED}")]
     Malformed,
@@ -61,20 +61,20 @@ pub(crate) enum AtError {
     Past(String, String),
 }
 
-impl At {
+impl TimeArg {
     /// Understands `text`, with `now` in the zone of the person who wrote it.
-    pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, AtError> {
+    pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, TimeArgError> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("now") {
             return Ok(Self {
-                given: Given::Now,
+                given: TimeForm::Now,
                 ..Self::plain(now.clone())
             });
         }
         if let Some(after) = text.strip_prefix('+') {
-            let after = duration::parse(after.trim()).map_err(AtError::Duration)?;
+            let after = duration::parse(after.trim()).map_err(TimeArgError::Duration)?;
             return Ok(Self {
-                given: Given::After,
+                given: TimeForm::After,
                 ..Self::plain(now.saturating_add(after))
             });
         }
@@ -84,7 +84,7 @@ impl At {
         };
         if at.when.timestamp() < now.timestamp() {
             let ago = roughly(now.duration_since(&at.when));
-            return Err(AtError::Past(said(&at.when), ago));
+            return Err(TimeArgError::Past(describe(&at.when), ago));
         }
         Ok(at)
     }
@@ -93,35 +93,37 @@ impl At {
         Self {
             when,
             note: None,
-            given: Given::Instant,
+            given: TimeForm::Instant,
         }
     }
 
     /// `[DAY] TIME [ZONE]`.
-    fn civil(text: &str, now: &Zoned) -> Result<Self, AtError> {
+    fn civil(text: &str, now: &Zoned) -> Result<Self, TimeArgError> {
         let mut words: Vec<&str> = text.split_whitespace().collect();
         if !text.contains(':') || text.contains('[') {
-            return Err(AtError::Malformed);
+            return Err(TimeArgError::Malformed);
         }
         let zone = match words.last() {
             Some(last)
                 if words.len() > 1 && !last.starts_with(|first: char| first.is_ascii_digit()) =>
             {
-                let zone = zone(last).ok_or_else(|| AtError::Zone((*last).to_owned()))?;
+                let zone = zone(last).ok_or_else(|| TimeArgError::Zone((*last).to_owned()))?;
                 words.pop();
                 zone
             }
-            _ if now.time_zone().is_unknown() => return Err(AtError::NoZone),
+            _ if now.time_zone().is_unknown() => return Err(TimeArgError::NoZone),
             _ => now.time_zone().clone(),
         };
         let now = now.with_time_zone(zone);
         match words[..] {
             [time] if time.contains('T') => {
-                let when = time.parse::<DateTime>().map_err(|_| AtError::Malformed)?;
+                let when = time
+                    .parse::<DateTime>()
+                    .map_err(|_| TimeArgError::Malformed)?;
                 Ok(resolve(when, &now))
             }
             [time] => {
-                let time = clock(time)?;
+                let time = parse_clock(time)?;
                 let today = resolve(now.date().to_datetime(time), &now);
                 if today.when.timestamp() >= now.timestamp() {
                     return Ok(today);
@@ -133,10 +135,10 @@ impl At {
                 Ok(at)
             }
             [day, time] => Ok(resolve(
-                date(day, now.date())?.to_datetime(clock(time)?),
+                parse_date(day, now.date())?.to_datetime(parse_clock(time)?),
                 &now,
             )),
-            _ => Err(AtError::Malformed),
+            _ => Err(TimeArgError::Malformed),
         }
     }
 
@@ -144,7 +146,7 @@ impl At {
     pub(crate) fn echo(&self, now: Timestamp) -> String {
         format!(
             "{}, {}",
-            said(&self.when),
+            describe(&self.when),
             countdown(self.when.timestamp(), now)
         )
     }
@@ -167,12 +169,12 @@ pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZone::get(name)
         .or_else(|_| TimeZone::posix(name))
         .ok()?;
-    (!is_doubtful(name, &zone)).then_some(zone)
+    (!is_ambiguous_zone(name, &zone)).then_some(zone)
 }
 
 /// Whether a zone is no place's, or may not be the one that is meant: `UTC+2` is two hours behind
 /// UTC to POSIX, and ahead of it to people.
-fn is_doubtful(name: &str, zone: &TimeZone) -> bool {
+fn is_ambiguous_zone(name: &str, zone: &TimeZone) -> bool {
     let name = name.strip_prefix(':').unwrap_or(name).to_ascii_uppercase();
     let of_utc = ["UTC", "GMT"]
         .into_iter()
@@ -192,15 +194,15 @@ fn is_doubtful(name: &str, zone: &TimeZone) -> bool {
 pub(crate) fn system_zone() -> TimeZone {
     let name = std::env::var("TZ").unwrap_or_default();
     match TimeZone::try_system() {
-        Ok(zone) if is_doubtful(&name, &zone) => TimeZone::unknown(),
+        Ok(zone) if is_ambiguous_zone(&name, &zone) => TimeZone::unknown(),
         Ok(zone) => zone,
         // A machine that was never given a zone runs in UTC, and so says its `date`.
-        Err(_) if is_zoneless() => TimeZone::UTC,
+        Err(_) if has_no_zone_set() => TimeZone::UTC,
         Err(_) => TimeZone::unknown(),
     }
 }
 
-fn is_zoneless() -> bool {
+fn has_no_zone_set() -> bool {
     cfg!(unix)
         && std::env::var_os("TZ").is_none()
         && std::fs::symlink_metadata("/etc/localtime").is_err()
@@ -215,7 +217,7 @@ pub(crate) fn countdown(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// A time on the clock of its zone and in UTC.
-pub(crate) fn said(when: &Zoned) -> String {
+pub(crate) fn describe(when: &Zoned) -> String {
     let utc = when.with_time_zone(TimeZone::UTC);
     if when.offset() == utc.offset() {
         return when.strftime("%a %F %T UTC").to_string();
@@ -254,25 +256,25 @@ pub(crate) fn roughly(length: SignedDuration) -> String {
     }
 }
 
-fn clock(text: &str) -> Result<Time, AtError> {
+fn parse_clock(text: &str) -> Result<Time, TimeArgError> {
     // A bare `22` or `2200` is as likely a typing error as a time. Of `22:00+05:00` the offset
     // would be ignored.
     let is_clock = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '.');
     match text.contains(':') && text.chars().all(is_clock) {
-        true => text.parse().map_err(|_| AtError::Malformed),
-        false => Err(AtError::Malformed),
+        true => text.parse().map_err(|_| TimeArgError::Malformed),
+        false => Err(TimeArgError::Malformed),
     }
 }
 
-fn date(day: &str, today: Date) -> Result<Date, AtError> {
+fn parse_date(day: &str, today: Date) -> Result<Date, TimeArgError> {
     let day = day.to_ascii_lowercase();
     match (day.as_str(), weekday(&day)) {
         ("today", _) => Ok(today),
         ("tomorrow", _) => Ok(today.saturating_add(1.day())),
         (_, Some(weekday)) => today
             .nth_weekday(1, weekday)
-            .map_err(|_| AtError::Malformed),
-        (day, None) => day.parse().map_err(|_| AtError::Malformed),
+            .map_err(|_| TimeArgError::Malformed),
+        (day, None) => day.parse().map_err(|_| TimeArgError::Malformed),
     }
 }
 
@@ -290,7 +292,7 @@ fn weekday(name: &str) -> Option<Weekday> {
 }
 
 /// What a clock on the wall means, when it may show that time never or twice.
-fn resolve(wall: DateTime, now: &Zoned) -> At {
+fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
     let zone = now.time_zone();
     let ambiguous = zone.to_ambiguous_zoned(wall);
     let offset = ambiguous.offset();
@@ -307,7 +309,7 @@ fn resolve(wall: DateTime, now: &Zoned) -> At {
     };
     let Ok(when) = resolved else {
         // Out of the range of all clocks; judged as past, which it is or will be for the hub too.
-        return At::plain(Timestamp::MIN.to_zoned(TimeZone::UTC));
+        return TimeArg::plain(Timestamp::MIN.to_zoned(TimeZone::UTC));
     };
     let name = zone.iana_name().unwrap_or("this zone");
     let note = match offset {
@@ -325,9 +327,9 @@ fn resolve(wall: DateTime, now: &Zoned) -> At {
             clocks(&when),
         )),
     };
-    At {
+    TimeArg {
         note,
-        ..At::plain(when)
+        ..TimeArg::plain(when)
     }
 }
 

@@ -63,7 +63,7 @@ impl HubClient {
         let mut rows = Vec::new();
         let mut continuation: Option<String> = None;
         loop {
-            let mut wanted = self.get(&["audit"])?;
+            let mut query = self.get(&["audit"])?;
             let since = request.since.map(|since| since.to_string());
             for (name, value) in [
                 ("since", &since),
@@ -72,11 +72,11 @@ impl HubClient {
                 ("target", &request.target),
             ] {
                 if let Some(value) = value {
-                    wanted = wanted.query(name, value);
+                    query = query.query(name, value);
                 }
             }
             let page = self
-                .page(wanted, continuation.as_deref(), "rows of the audit record")
+                .page(query, continuation.as_deref(), "rows of the audit record")
                 .await?;
             rows.extend(page.items);
             continuation = page.continuation;

@@ -1,25 +1,25 @@
-//! When a request is sent again, and after which wait.
+//! When a request is sent is_retried, and after which wait.
 
 use std::time::Duration;
 
 use iothub_protocol::ErrorCode;
 use rand::Rng as _;
 
-use super::Repeat;
-use super::error::{ClientError, Refusal};
+use super::RetryPolicy;
+use super::error::{ClientError, ErrorResponse};
 
 /// How often a request is sent at most.
-const ATTEMPTS: u32 = 6;
+const MAX_ATTEMPTS: u32 = 6;
 
 /// What is refused because there was too much of it is sent for so long: limits count by the
 /// minute, and others share them.
-const THROTTLED: Duration = Duration::from_secs(90);
+const MAX_THROTTLED_TIME: Duration = Duration::from_secs(90);
 
 /// Ceiling of the first wait; doubled each time, the wait a random part of it.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST_CEILING: Duration = Duration::from_millis(250);
 
 /// Ceiling of every wait, also of one that the hub asks for.
-const LONGEST: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The waits of one request.
 #[derive(Debug, Default)]
@@ -29,44 +29,45 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait before sending again; `None`: the error stands.
-    pub(super) fn next(&mut self, error: &ClientError, repeat: Repeat) -> Option<Duration> {
+    /// How long to wait before sending is_retried; `None`: the error stands.
+    pub(super) fn next(&mut self, error: &ClientError, retry: RetryPolicy) -> Option<Duration> {
         self.sent += 1;
         let enough = match error.status() {
-            Some(429) => self.waited >= THROTTLED,
-            _ => self.sent >= ATTEMPTS,
+            Some(429) => self.waited >= MAX_THROTTLED_TIME,
+            _ => self.sent >= MAX_ATTEMPTS,
         };
-        if enough || !passes(error, repeat) {
+        if enough || !is_retryable(error, retry) {
             return None;
         }
-        let ceiling = LONGEST.min(FIRST.saturating_mul(2_u32.saturating_pow(self.sent - 1)));
+        let ceiling =
+            MAX_WAIT.min(FIRST_CEILING.saturating_mul(2_u32.saturating_pow(self.sent - 1)));
         let jittered = ceiling.mul_f64(rand::rng().random_range(0.5..=1.0));
         let asked = match error {
             ClientError::Refused(refusal) => refusal.retry_after.unwrap_or_default(),
             _ => Duration::ZERO,
         };
-        let wait = jittered.max(asked.min(LONGEST));
+        let wait = jittered.max(asked.min(MAX_WAIT));
         self.waited += wait;
         Some(wait)
     }
 }
 
-/// Whether the same request may well succeed in a moment, and may be sent again.
-fn passes(error: &ClientError, repeat: Repeat) -> bool {
+/// Whether the same request may well succeed in a moment, and may be sent is_retried.
+fn is_retryable(error: &ClientError, retry: RetryPolicy) -> bool {
     match error {
         // Another job has to end first: that is for the person to decide.
-        ClientError::Refused(Refusal {
+        ClientError::Refused(ErrorResponse {
             code: Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded),
             ..
         }) => false,
-        ClientError::Refused(Refusal { status: 429, .. }) => true,
-        ClientError::Refused(Refusal {
+        ClientError::Refused(ErrorResponse { status: 429, .. }) => true,
+        ClientError::Refused(ErrorResponse {
             status: 500..=599, ..
-        }) => repeat == Repeat::Freely,
+        }) => retry == RetryPolicy::Idempotent,
         // A kept connection that the other side had closed. No connection at all is told at once.
         ClientError::Unreachable {
             connected: true, ..
-        } => repeat == Repeat::Freely,
+        } => retry == RetryPolicy::Idempotent,
         _ => false,
     }
 }
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, retry_after_s: Option<u64>) -> ClientError {
-        ClientError::Refused(Refusal {
+        ClientError::Refused(ErrorResponse {
             status,
             code: None,
             name: None,
@@ -87,15 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn reads_are_repeated_on_429_and_5xx_and_writes_on_429_alone() {
+    fn reads_are_retried_on_429_and_5xx_and_writes_on_429_only() {
         for (status, read, write) in [(429, true, true), (503, true, false), (404, false, false)] {
-            let again = |repeat| {
+            let is_retried = |retry| {
                 Backoff::default()
-                    .next(&refused(status, None), repeat)
+                    .next(&refused(status, None), retry)
                     .is_some()
             };
             assert_eq!(
-                (again(Repeat::Freely), again(Repeat::WhenThrottled)),
+                (
+                    is_retried(RetryPolicy::Idempotent),
+                    is_retried(RetryPolicy::IfThrottled)
+                ),
                 (read, write),
                 "{status}"
             );
@@ -103,11 +107,11 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_within_their_ceiling_and_end() {
+    fn waits_double_up_to_the_ceiling_and_end_after_6_attempts() {
         let mut backoff = Backoff::default();
-        let mut ceiling = FIRST;
+        let mut ceiling = FIRST_CEILING;
         let mut waits = 0;
-        while let Some(wait) = backoff.next(&refused(503, None), Repeat::Freely) {
+        while let Some(wait) = backoff.next(&refused(503, None), RetryPolicy::Idempotent) {
             assert!(
                 wait >= ceiling / 2 && wait <= ceiling,
                 "{wait:?} of {ceiling:?}"
@@ -115,26 +119,27 @@ mod tests {
             ceiling *= 2;
             waits += 1;
         }
-        assert_eq!(waits, ATTEMPTS - 1);
+        assert_eq!(waits, MAX_ATTEMPTS - 1);
     }
 
     #[test]
-    fn too_much_in_a_minute_is_waited_for_longer_than_a_minute() {
+    fn a_throttled_request_is_retried_for_90_s() {
         let mut backoff = Backoff::default();
         let mut waited = Duration::ZERO;
-        while let Some(wait) = backoff.next(&refused(429, None), Repeat::WhenThrottled) {
+        while let Some(wait) = backoff.next(&refused(429, None), RetryPolicy::IfThrottled) {
             waited += wait;
         }
         assert!(
-            (THROTTLED..THROTTLED + LONGEST).contains(&waited),
+            (MAX_THROTTLED_TIME..MAX_THROTTLED_TIME + MAX_WAIT).contains(&waited),
             "{waited:?}"
         );
     }
 
     #[test]
-    fn the_hub_may_ask_for_a_longer_wait_but_not_for_any() {
-        let wait = |asked| Backoff::default().next(&refused(429, Some(asked)), Repeat::Freely);
+    fn retry_after_is_honoured_up_to_the_longest_wait() {
+        let wait =
+            |asked| Backoff::default().next(&refused(429, Some(asked)), RetryPolicy::Idempotent);
         assert_eq!(wait(7), Some(Duration::from_secs(7)));
-        assert_eq!(wait(86_400), Some(LONGEST));
+        assert_eq!(wait(86_400), Some(MAX_WAIT));
     }
 }

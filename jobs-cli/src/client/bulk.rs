@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::device::Authentication;
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 /// What is done to an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,7 +104,7 @@ impl BulkError {
 
     /// Code and text.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub fn text(&self) -> String {
         let code = match &self.error_code {
             Value::String(name) => name.clone(),
             other => other.to_string(),
@@ -139,7 +139,7 @@ impl HubClient {
     /// [`ClientError`].
     pub async fn devices_bulk(&self, items: &[BulkItem]) -> Result<Vec<BulkError>, ClientError> {
         let mut request = self
-            .request(Method::POST, &["devices"], Repeat::WhenThrottled)?
+            .request(Method::POST, &["devices"], RetryPolicy::IfThrottled)?
             .json(&items)?;
         request.is_answer = |body| {
             let result = serde_json::from_slice::<BulkResult>(body);

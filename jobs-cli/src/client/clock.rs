@@ -1,5 +1,5 @@
 //! The hub's clock: the `Date` of its answers, carried on by this machine's monotonic clock. A
-//! laptop may be minutes off, and what it asks of doors must not be.
+//! laptop may be minutes error, and what it asks of doors must not be.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -49,29 +49,29 @@ impl HubClock {
 
     /// Takes the time that an answer shows; gives both times, this machine's first, when it is the
     /// first answer that shows one.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Option<(Timestamp, Timestamp)> {
+    pub(super) fn update(&self, headers: &HeaderMap) -> Option<(Timestamp, Timestamp)> {
         let date = headers.get(DATE)?.to_str().ok()?;
         let hub = rfc2822::parse(date).ok()?.timestamp();
-        self.take(hub, Instant::now(), Timestamp::now())
+        self.update_at(hub, Instant::now(), Timestamp::now())
     }
 
-    fn take(
+    fn update_at(
         &self,
         hub: Timestamp,
         taken: Instant,
-        ours: Timestamp,
+        local: Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *reading;
-        let off = before.map(|before| before.at(taken).duration_since(hub).abs());
-        if off.is_none_or(|off| off > TOLERANCE) {
+        let previous = *reading;
+        let error = previous.map(|previous| previous.at(taken).duration_since(hub).abs());
+        if error.is_none_or(|error| error > TOLERANCE) {
             *reading = Some(Reading {
                 hub,
                 taken,
-                ahead: ours.duration_since(hub),
+                ahead: local.duration_since(hub),
             });
         }
-        before.is_none().then_some((ours, hub))
+        previous.is_none().then_some((local, hub))
     }
 
     fn reading(&self) -> Option<Reading> {
@@ -86,41 +86,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hubs_time_goes_on_by_the_monotonic_clock_and_is_read_again_when_it_stood_still() {
+    fn the_hub_clock_runs_on_the_monotonic_clock_and_is_corrected_after_a_suspend() {
         let time = |text: &str| -> Timestamp { format!("2026-11-23T{text}Z").parse().unwrap() };
         let clock = HubClock::default();
-        let begun = Instant::now();
-        let after = |seconds| begun + Duration::from_secs(seconds);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
         let at = |seconds| clock.reading().unwrap().at(after(seconds)).to_string();
-        let told = clock.take(time("22:00:00"), begun, time("22:20:00"));
-        assert_eq!(told, Some((time("22:20:00"), time("22:00:00"))));
+        let times = clock.update_at(time("22:00:00"), start, time("22:20:00"));
+        assert_eq!(times, Some((time("22:20:00"), time("22:00:00"))));
         assert_eq!(clock.ahead(), Some(SignedDuration::from_mins(20)));
         assert_eq!(at(90), "2026-11-23T22:01:30Z");
         // The seconds of a `Date` are coarse: no reason to jump.
         for (shown, seconds) in [("22:01:29", 90), ("22:01:32", 90)] {
             assert_eq!(
-                clock.take(time(shown), after(seconds), time("23:00:00")),
+                clock.update_at(time(shown), after(seconds), time("23:00:00")),
                 None
             );
             assert_eq!(at(90), "2026-11-23T22:01:30Z", "{shown}");
         }
         // The lid was closed for an hour.
-        clock.take(time("23:01:40"), after(100), time("23:01:41"));
+        clock.update_at(time("23:01:40"), after(100), time("23:01:41"));
         assert_eq!(at(100), "2026-11-23T23:01:40Z");
         assert_eq!(clock.ahead(), Some(SignedDuration::from_secs(1)));
     }
 
     #[test]
-    fn a_date_that_is_none_leaves_this_machines_clock() {
+    fn an_invalid_date_header_leaves_the_local_clock() {
         for date in ["", "yesterday", "Thu, 32 Nov 2026 22:00:00 GMT"] {
             let clock = HubClock::default();
             let headers = HeaderMap::from_iter([(DATE, date.parse().unwrap())]);
-            assert_eq!(clock.read(&headers), None, "{date}");
+            assert_eq!(clock.update(&headers), None, "{date}");
             assert_eq!(clock.ahead(), None, "{date}");
         }
         let clock = HubClock::default();
         let date = "Mon, 23 Nov 2026 22:00:00 GMT".parse().unwrap();
-        let told = clock.read(&HeaderMap::from_iter([(DATE, date)]));
-        assert_eq!(told.unwrap().1.to_string(), "2026-11-23T22:00:00Z");
+        let times = clock.update(&HeaderMap::from_iter([(DATE, date)]));
+        assert_eq!(times.unwrap().1.to_string(), "2026-11-23T22:00:00Z");
     }
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 /// A device to register.
 #[derive(Debug, Clone, Serialize)]
@@ -70,7 +70,7 @@ pub struct DeviceIdentity {
 /// What can be changed of an identity; a change replaces all of it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Changed<'a> {
+struct IdentityUpdate<'a> {
     device_id: &'a DeviceId,
     status: DeviceStatus,
     status_reason: Option<&'a str>,
@@ -134,7 +134,7 @@ impl HubClient {
     pub async fn device_create(&self, device: &NewDevice) -> Result<DeviceIdentity, ClientError> {
         let path = ["devices", device.device_id.as_str()];
         let request = self
-            .request(Method::PUT, &path, Repeat::WhenThrottled)?
+            .request(Method::PUT, &path, RetryPolicy::IfThrottled)?
             .json(device)?;
         self.send(&request).await?.json("a device identity")
     }
@@ -159,7 +159,7 @@ impl HubClient {
         &self,
         identity: &DeviceIdentity,
     ) -> Result<DeviceIdentity, ClientError> {
-        let changed = Changed {
+        let update = IdentityUpdate {
             device_id: &identity.device_id,
             status: identity.status,
             status_reason: identity.status_reason.as_deref(),
@@ -170,8 +170,8 @@ impl HubClient {
         };
         let path = ["devices", identity.device_id.as_str()];
         let request = self
-            .request(Method::PUT, &path, Repeat::WhenThrottled)?
-            .json(&changed)?
+            .request(Method::PUT, &path, RetryPolicy::IfThrottled)?
+            .json(&update)?
             .if_match(Some(identity.etag.as_deref().unwrap_or("*")))?;
         self.send(&request).await?.json("a device identity")
     }
@@ -184,7 +184,7 @@ impl HubClient {
     pub async fn device_delete(&self, id: &DeviceId) -> Result<(), ClientError> {
         let path = ["devices", id.as_str()];
         let request = self
-            .request(Method::DELETE, &path, Repeat::WhenThrottled)?
+            .request(Method::DELETE, &path, RetryPolicy::IfThrottled)?
             .if_match(Some("*"))?;
         self.send(&request).await.map(drop)
     }

@@ -60,10 +60,10 @@ pub enum ClientError {
     },
     /// The hub answered with an error.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ErrorResponse),
     /// The hub answered something else than it should.
     #[error("the hub's answer is not {what}")]
-    Answer {
+    UnexpectedBody {
         /// What was expected.
         what: &'static str,
         /// Where it differs.
@@ -97,7 +97,7 @@ impl ClientError {
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Refused(refusal) => refusal.code,
+            Self::Refused(response) => response.code,
             Self::NoSuchJob(_) => Some(ErrorCode::JobNotFound),
             _ => None,
         }
@@ -107,7 +107,7 @@ impl ClientError {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused(refusal) => Some(refusal.status),
+            Self::Refused(response) => Some(response.status),
             _ => None,
         }
     }
@@ -115,7 +115,7 @@ impl ClientError {
 
 /// An error as the hub tells it, in either of the two dialects that IoT Hub has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// The HTTP status.
     pub status: u16,
     /// The code, when it is one of those known.
@@ -130,9 +130,9 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ErrorResponse {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the hub answers {}", self.status)?;
         if let Some(name) = &self.name {
@@ -163,10 +163,10 @@ struct Details {
     message: Option<String>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
-        let mut refusal = Self {
+        let mut response = Self {
             status: status.as_u16(),
             code: None,
             name: header("iothub-errorcode").filter(|name| !name.is_empty()),
@@ -176,17 +176,17 @@ impl Refusal {
                 .and_then(|seconds| seconds.parse().ok().map(Duration::from_secs)),
         };
         match serde_json::from_slice::<Envelope>(body) {
-            Ok(envelope) => refusal.read_envelope(envelope),
+            Ok(envelope) => response.read_envelope(envelope),
             // Something between us and the hub answered, in its own words.
-            Err(_) => refusal.message = status.canonical_reason().unwrap_or("").to_owned(),
+            Err(_) => response.message = status.canonical_reason().unwrap_or("").to_owned(),
         }
-        refusal.code = refusal
+        response.code = response
             .code
-            .or_else(|| refusal.name.as_deref().and_then(ErrorCode::from_name));
-        refusal.name = refusal
+            .or_else(|| response.name.as_deref().and_then(ErrorCode::from_name));
+        response.name = response
             .name
-            .or_else(|| refusal.code.map(|code| code.name().to_owned()));
-        refusal
+            .or_else(|| response.code.map(|code| code.name().to_owned()));
+        response
     }
 
     fn read_envelope(&mut self, envelope: Envelope) {
@@ -226,12 +226,12 @@ mod tests {
     use super::*;
     use reqwest::header::HeaderValue;
 
-    fn read(status: u16, name: Option<&'static str>, body: &str) -> Refusal {
+    fn read(status: u16, name: Option<&'static str>, body: &str) -> ErrorResponse {
         let mut headers = HeaderMap::new();
         if let Some(name) = name {
             headers.insert("iothub-errorcode", HeaderValue::from_static(name));
         }
-        Refusal::read(
+        ErrorResponse::read(
             StatusCode::from_u16(status).unwrap(),
             &headers,
             body.as_bytes(),
@@ -240,40 +240,40 @@ mod tests {
 
     #[test]
     fn the_first_dialect_gives_name_and_text() {
-        let refusal = read(
+        let response = read(
             401,
             None,
             r#"{"Message":"ErrorCode:IotHubUnauthorizedAccess;Unauthorized","ExceptionMessage":"Tracking ID:651347e2-G:11-TimeStamp:09/29/2017 15:53:06"}"#,
         );
-        assert_eq!(refusal.code, Some(ErrorCode::IotHubUnauthorizedAccess));
+        assert_eq!(response.code, Some(ErrorCode::IotHubUnauthorizedAccess));
         assert_eq!(
-            refusal.to_string(),
+            response.to_string(),
             "the hub answers 401 IotHubUnauthorizedAccess: Unauthorized"
         );
         assert_eq!(
-            refusal.tracking_id.as_deref(),
+            response.tracking_id.as_deref(),
             Some("651347e2-G:11-TimeStamp:09/29/2017 15:53:06")
         );
     }
 
     #[test]
     fn the_second_dialect_gives_number_and_text() {
-        let refusal = read(
+        let response = read(
             404,
             None,
             r#"{"Message":"{\"errorCode\":404103,\"trackingId\":\"2ce0\",\"message\":\"Timed out waiting for device to connect.\",\"info\":{\"timeout\":\"00:00:00\"},\"timestampUtc\":\"2018-08-24T17:49:33.2Z\"}","ExceptionMessage":""}"#,
         );
-        assert_eq!(refusal.code, Some(ErrorCode::DeviceNotOnline));
+        assert_eq!(response.code, Some(ErrorCode::DeviceNotOnline));
         assert_eq!(
-            refusal.to_string(),
+            response.to_string(),
             "the hub answers 404 DeviceNotOnline: Timed out waiting for device to connect."
         );
     }
 
     #[test]
     fn the_header_names_a_code_that_the_body_does_not() {
-        let refusal = read(412, Some("PreconditionFailed"), r#"{"Message":"etag"}"#);
-        assert_eq!(refusal.code, Some(ErrorCode::PreconditionFailed));
+        let response = read(412, Some("PreconditionFailed"), r#"{"Message":"etag"}"#);
+        assert_eq!(response.code, Some(ErrorCode::PreconditionFailed));
         let unknown = read(
             400,
             Some("NeverHeardOf"),
@@ -286,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_on_the_way_is_quoted_by_its_status_alone() {
-        let refusal = read(502, None, "<html>Bad gateway from proxy-7</html>");
-        assert_eq!(refusal.to_string(), "the hub answers 502: Bad Gateway");
+    fn the_body_of_a_proxy_is_not_quoted() {
+        let response = read(502, None, "<html>Bad gateway from proxy-7</html>");
+        assert_eq!(response.to_string(), "the hub answers 502: Bad Gateway");
     }
 }

@@ -17,7 +17,7 @@ use super::error::ClientError;
 use super::sse::{Message, Parser};
 
 /// The hub says every 15 s that it is there; one that is silent for longer than this is not.
-const SILENCE: Duration = Duration::from_secs(50);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,7 @@ pub struct HubEvent {
 
 /// What a stream of events tells.
 #[derive(Debug, Clone)]
-pub enum EventNews {
+pub enum EventStreamItem {
     /// An event.
     Event(Box<HubEvent>),
     /// The events of these ids are not kept any more.
@@ -87,7 +87,7 @@ pub enum EventNews {
     End,
 }
 
-impl EventNews {
+impl EventStreamItem {
     /// What to go on behind.
     #[must_use]
     pub fn id(&self) -> Option<i64> {
@@ -126,26 +126,26 @@ impl HubClient {
         &self,
         request: &EventRequest,
     ) -> Result<EventStream, ClientError> {
-        let mut wanted = self
+        let mut query = self
             .get(&["events"])?
             .header("accept", "text/event-stream")?;
         if let Some(device) = &request.device {
-            wanted = wanted.query("device", device.as_str());
+            query = query.query("device", device.as_str());
         }
         if !request.kinds.is_empty() {
-            wanted = wanted.query("kind", &request.kinds.join(","));
+            query = query.query("kind", &request.kinds.join(","));
         }
         if let Some(since) = request.since {
-            wanted = wanted.query("since", &since.to_string());
+            query = query.query("since", &since.to_string());
         }
         if let Some(after) = request.after {
-            wanted = wanted.header("last-event-id", &after.to_string())?;
+            query = query.header("last-event-id", &after.to_string())?;
         }
         if !request.follow {
-            wanted = wanted.query("follow", "false");
+            query = query.query("follow", "false");
         }
         Ok(EventStream {
-            response: self.open(&wanted).await?,
+            response: self.open(&query).await?,
             parser: Parser::default(),
             messages: VecDeque::new(),
             hub: self.clone(),
@@ -161,26 +161,28 @@ impl EventStream {
         Some(rfc2822::parse(date).ok()?.timestamp())
     }
 
-    /// What comes next; `None` when the stream ends: behind [`EventNews::End`] all was told, else
+    /// What comes next; `None` when the stream ends: behind [`EventStreamItem::End`] all was told, else
     /// whoever wants the rest comes back with the last id.
     ///
     /// # Errors
     ///
     /// When the connection breaks or falls silent, or what comes is no event.
-    pub async fn next(&mut self) -> Result<Option<EventNews>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<EventStreamItem>, ClientError> {
         loop {
             while let Some(message) = self.messages.pop_front() {
-                if let Some(news) = news(message)? {
-                    return Ok(Some(news));
+                if let Some(item) = parse_message(message)? {
+                    return Ok(Some(item));
                 }
             }
-            let chunk = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            let chunk = tokio::time::timeout(IDLE_TIMEOUT, self.response.chunk()).await;
             let chunk = match chunk {
-                Ok(chunk) => chunk.map_err(|error| self.hub.transport_error(error, SILENCE))?,
+                Ok(chunk) => {
+                    chunk.map_err(|error| self.hub.transport_error(error, IDLE_TIMEOUT))?
+                }
                 Err(_) => {
                     return Err(ClientError::TimedOut {
                         host: self.hub.host_name().clone(),
-                        after: SILENCE,
+                        after: IDLE_TIMEOUT,
                     });
                 }
             };
@@ -194,22 +196,22 @@ impl EventStream {
 }
 
 /// What a message tells; `None` for one of a kind that came after us.
-fn news(message: Message) -> Result<Option<EventNews>, ClientError> {
-    let malformed = |source| ClientError::Answer {
+fn parse_message(message: Message) -> Result<Option<EventStreamItem>, ClientError> {
+    let malformed = |source| ClientError::UnexpectedBody {
         what: "an event",
         source,
     };
     match message.name.as_str() {
         "lost" => {
             let Lost { from, to } = serde_json::from_str(&message.data).map_err(malformed)?;
-            Ok(Some(EventNews::Lost { from, to }))
+            Ok(Some(EventStreamItem::Lost { from, to }))
         }
-        "end" => Ok(Some(EventNews::End)),
+        "end" => Ok(Some(EventStreamItem::End)),
         "message" => Ok(None),
         _ => {
             let mut event: HubEvent = serde_json::from_str(&message.data).map_err(malformed)?;
             event.document = message.data;
-            Ok(Some(EventNews::Event(Box::new(event))))
+            Ok(Some(EventStreamItem::Event(Box::new(event))))
         }
     }
 }
@@ -232,7 +234,7 @@ fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Valu
 mod tests {
     use super::*;
 
-    fn told(body: &str) -> HubEvent {
+    fn event(body: &str) -> HubEvent {
         let message = Message {
             name: "telemetry".to_owned(),
             data: format!(
@@ -240,21 +242,21 @@ mod tests {
             ),
             id: "7".to_owned(),
         };
-        match news(message) {
-            Ok(Some(EventNews::Event(event))) => *event,
+        match parse_message(message) {
+            Ok(Some(EventStreamItem::Event(event))) => *event,
             other => panic!("{body} is no event: {other:?}"),
         }
     }
 
     #[test]
-    fn what_no_value_can_hold_is_told_as_text() {
+    fn a_body_that_no_value_can_hold_is_kept_as_text() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for body in [deep.as_str(), "1e999", r#"{"a":"\ud800"}"#] {
-            let event = told(body);
+            let event = event(body);
             assert_eq!(event.body, Some(Value::String(body.to_owned())));
             assert!(event.document.contains(body), "{}", event.document);
         }
-        assert_eq!(told(r#"{"a":1}"#).body, Some(serde_json::json!({"a": 1})));
-        assert_eq!(told("null").body, None);
+        assert_eq!(event(r#"{"a":1}"#).body, Some(serde_json::json!({"a": 1})));
+        assert_eq!(event("null").body, None);
     }
 }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 /// What door-hub says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,7 +21,7 @@ impl HubClient {
     /// Asks door-hub where its MQTT port is; none for a hub that is not door-hub.
     pub async fn door_hub_health(&self) -> Option<Health> {
         let request = self
-            .request(Method::GET, &["healthz"], Repeat::WhenThrottled)
+            .request(Method::GET, &["healthz"], RetryPolicy::IfThrottled)
             .ok()?;
         self.send(&request)
             .await

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 impl HubClient {
     /// Makes a job. The hub answers with id, type and status alone.
@@ -23,7 +23,7 @@ impl HubClient {
     ) -> Result<JobResponse, ClientError> {
         let path = ["jobs", "v2", id.as_str()];
         let request = self
-            .request(Method::PUT, &path, Repeat::WhenThrottled)?
+            .request(Method::PUT, &path, RetryPolicy::IfThrottled)?
             .json(job)?;
         self.send(&request).await?.json("a job")
     }
@@ -35,7 +35,7 @@ impl HubClient {
     /// [`ClientError::NoSuchJob`] and `JobNotFound`, or any other [`ClientError`].
     pub async fn job(&self, id: &JobId) -> Result<JobResponse, ClientError> {
         let request = self.get(&["jobs", "v2", id.as_str()])?;
-        read(id, &self.send(&request).await?.body)
+        parse(id, &self.send(&request).await?.body)
     }
 
     /// Cancels a job that has not started.
@@ -45,7 +45,7 @@ impl HubClient {
     /// `JobNotFound`, `OperationNotAllowedInCurrentState`, or any other [`ClientError`].
     pub async fn job_cancel(&self, id: &JobId) -> Result<JobResponse, ClientError> {
         let path = ["jobs", "v2", id.as_str(), "cancel"];
-        let request = self.request(Method::POST, &path, Repeat::WhenThrottled)?;
+        let request = self.request(Method::POST, &path, RetryPolicy::IfThrottled)?;
         self.send(&request).await?.json("a job")
     }
 
@@ -58,7 +58,7 @@ impl HubClient {
     pub async fn door_hub_job_stop(&self, id: &JobId) -> Result<JobResponse, ClientError> {
         let path = ["jobs", "v2", id.as_str(), "cancel"];
         let request = self
-            .request(Method::POST, &path, Repeat::WhenThrottled)?
+            .request(Method::POST, &path, RetryPolicy::IfThrottled)?
             .query("stop", "true");
         self.send(&request).await?.json("a job")
     }
@@ -103,8 +103,8 @@ impl HubClient {
 
 /// A job, or the error for a job that does not exist: Azure answers 200 with type and status
 /// `unknown` then.
-fn read(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
-    let not_a_job = |source| ClientError::Answer {
+fn parse(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
+    let not_a_job = |source| ClientError::UnexpectedBody {
         what: "a job",
         source,
     };
@@ -155,11 +155,11 @@ mod tests {
     use super::*;
 
     fn job(document: &Value) -> Result<JobResponse, ClientError> {
-        read(&"tonight".parse().unwrap(), document.to_string().as_bytes())
+        parse(&"tonight".parse().unwrap(), document.to_string().as_bytes())
     }
 
     #[test]
-    fn an_unknown_job_of_azure_is_no_job() {
+    fn an_unknown_job_of_azure_is_an_error() {
         for document in [
             json!({"type": "unknown", "status": "unknown"}),
             json!({"jobId": "tonight", "type": "unknown", "status": "unknown"}),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_of_bytes_is_read_as_the_text_that_it_is() {
+    fn a_payload_given_as_bytes_is_decoded() {
         let shown = |payload: &Value| {
             let call = json!({"methodName": "lockDoor", "payload": payload});
             let document = json!({
@@ -198,7 +198,7 @@ mod tests {
             })
         };
         let bytes = |text: &str| json!(text.as_bytes());
-        for (echoed, expected) in [
+        for (returned, expected) in [
             (bytes(r#"{"lockTime":"10m"}"#), json!({"lockTime": "10m"})),
             (bytes(r#""text""#), json!("text")),
             (bytes("null"), json!(null)),
@@ -209,7 +209,7 @@ mod tests {
             (json!([]), json!([])),
             (json!(null), json!(null)),
         ] {
-            assert_eq!(shown(&echoed), expected, "{echoed}");
+            assert_eq!(shown(&returned), expected, "{returned}");
         }
     }
 }

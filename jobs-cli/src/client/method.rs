@@ -7,7 +7,7 @@ use iothub_protocol::method::{MethodRequest, MethodResult};
 use reqwest::Method;
 
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 /// What a call takes beside the door's time: .NET's client allows as much.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ impl HubClient {
     ) -> Result<MethodResult, ClientError> {
         let path = ["twins", id.as_str(), "methods"];
         let mut request = self
-            .request(Method::POST, &path, Repeat::WhenThrottled)?
+            .request(Method::POST, &path, RetryPolicy::IfThrottled)?
             .json(call)?;
         let doors = call.connect_timeout() + call.response_timeout();
         request.timeout = request.timeout.max(doors + MARGIN);

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
-use super::{Answer, HubClient, Request};
+use super::{HubClient, Request, Response};
 
 /// Rows of a page that is asked for; Azure's SDKs call 100 the most.
 const PAGE_ROWS: &str = "100";
@@ -43,11 +43,11 @@ impl HubClient {
         if let Some(continuation) = continuation {
             request = request.header("x-ms-continuation", continuation)?;
         }
-        let answer = self.send(&request).await?;
+        let response = self.send(&request).await?;
         Ok(Page {
-            items: answer.json(what)?,
-            item_type: item_type(&answer),
-            continuation: answer
+            items: response.json(what)?,
+            item_type: item_type(&response),
+            continuation: response
                 .header("x-ms-continuation")
                 .filter(|text| !text.is_empty())
                 .map(str::to_owned),
@@ -55,8 +55,8 @@ impl HubClient {
     }
 }
 
-fn item_type(answer: &Answer) -> ItemType {
-    let name = answer.header("x-ms-item-type").unwrap_or_default();
+fn item_type(response: &Response) -> ItemType {
+    let name = response.header("x-ms-item-type").unwrap_or_default();
     match name.to_ascii_lowercase().as_str() {
         "twin" => ItemType::Twin,
         "devicejob" => ItemType::DeviceJob,

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
 use super::page::Page;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 #[derive(Serialize)]
 struct Query<'a> {
@@ -26,7 +26,7 @@ impl HubClient {
     ) -> Result<Page<T>, ClientError> {
         let path = ["devices", "query"];
         let request = self
-            .request(Method::POST, &path, Repeat::Freely)?
+            .request(Method::POST, &path, RetryPolicy::Idempotent)?
             .json(&Query { query: text })?;
         self.page(request, continuation, "the rows that the query selects")
             .await

@@ -30,10 +30,10 @@ pub(super) struct TooLong;
 pub(super) struct Parser {
     /// The line that is not whole yet.
     line: Vec<u8>,
-    /// A carriage return ended the last line: a line feed behind it belongs to it.
+    /// A carriage return ended the last line: a line feed after it belongs to it.
     after_return: bool,
     /// A first line was read: a byte order mark stands before it alone.
-    begun: bool,
+    started: bool,
     name: String,
     data: String,
     id: String,
@@ -51,10 +51,10 @@ impl Parser {
         messages: &mut VecDeque<Message>,
     ) -> Result<(), TooLong> {
         for &byte in bytes {
-            let is_rest_of_end = byte == b'\n' && self.after_return;
+            let completes_crlf = byte == b'\n' && self.after_return;
             self.after_return = byte == b'\r';
             match byte {
-                _ if is_rest_of_end => {}
+                _ if completes_crlf => {}
                 b'\r' | b'\n' => messages.extend(self.end_line()),
                 _ if self.line.len() + self.data.len() >= MAX_MESSAGE => return Err(TooLong),
                 byte => self.line.push(byte),
@@ -67,8 +67,8 @@ impl Parser {
     fn end_line(&mut self) -> Option<Message> {
         let bytes = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&bytes);
-        let mark = if self.begun { "" } else { "\u{feff}" };
-        self.begun = true;
+        let mark = if self.started { "" } else { "\u{feff}" };
+        self.started = true;
         let line = line.strip_prefix(mark).unwrap_or(&line);
         if line.is_empty() {
             return self.end_message();
@@ -91,7 +91,7 @@ impl Parser {
     fn end_message(&mut self) -> Option<Message> {
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
-        // The feed behind the last line.
+        // The feed after the last line.
         data.pop()?;
         Some(Message {
             name: match name.is_empty() {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_the_specification_are_understood() {
+    fn the_forms_of_the_specification_are_parsed() {
         for (text, expected) in [
             (": keep-alive\n\n", vec![]),
             ("data: a\n\n", vec![message("message", "a", "")]),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_end_is_given_up() {
+    fn an_endless_message_is_an_error() {
         let mut parser = Parser::default();
         let mut messages = VecDeque::new();
         let line = [b"data: ".as_slice(), &vec![b'x'; 1 << 20], b"\n"].concat();
@@ -169,19 +169,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_mean_the_same_however_they_are_cut(
+        fn chunk_borders_do_not_change_the_messages(
             bytes in proptest::collection::vec(
                 prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b' '), Just(b'd'), any::<u8>()],
                 0..200,
             ),
             at in 0_usize..200,
         ) {
-            let (before, behind) = bytes.split_at(at.min(bytes.len()));
-            prop_assert_eq!(read(&[before, behind]), read(&[&bytes]));
+            let (before, after) = bytes.split_at(at.min(bytes.len()));
+            prop_assert_eq!(read(&[before, after]), read(&[&bytes]));
         }
 
         #[test]
-        fn what_is_written_is_read(
+        fn written_messages_are_read_back(
             sent in proptest::collection::vec(("[a-z]{1,8}", "[^\r\n\0\u{feff}]{0,40}", 0_u32..1000), 0..6),
             piece in 1_usize..50,
         ) {

@@ -1,4 +1,4 @@
-//! The token that signs each request: made once per lifetime, renewed before it ends.
+//! The token that signs each request: issued once per lifetime, renewed before it ends.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use iothub_protocol::connection_string::ServiceConnectionString;
 use iothub_protocol::sas;
 use jiff::Timestamp;
 
-/// How long a token is good. Azure's CLI takes 10 minutes, its SDKs an hour.
+/// How long a token is is_valid. Azure's CLI takes 10 minutes, its SDKs an hour.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How long before its end a token is replaced.
@@ -30,15 +30,15 @@ impl Token {
         &self.text
     }
 
-    /// Whether it was made within a lifetime of this time, one way or the other.
-    pub(super) fn is_of(&self, now: Timestamp) -> bool {
-        let made = self.expiry.saturating_sub(LIFETIME);
-        made.abs_diff(since_1970(now)) <= LIFETIME
+    /// Whether it was issued within a lifetime of this time, one way or the other.
+    pub(super) fn is_issued_near(&self, now: Timestamp) -> bool {
+        let issued = self.expiry.saturating_sub(LIFETIME);
+        issued.abs_diff(unix_time(now)) <= LIFETIME
     }
 }
 
 /// A clock before 1970 makes a token that the hub refuses.
-fn since_1970(now: Timestamp) -> Duration {
+fn unix_time(now: Timestamp) -> Duration {
     Duration::from_secs(now.as_second().try_into().unwrap_or_default())
 }
 
@@ -50,19 +50,19 @@ impl TokenSource {
         }
     }
 
-    /// A token that is good at this time.
+    /// A token that is is_valid at this time.
     pub(super) fn token(&self, now: Timestamp) -> Token {
-        self.token_at(since_1970(now))
+        self.token_at(unix_time(now))
     }
 
     fn token_at(&self, now: Duration) -> Token {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |token: &&Token| {
+        let is_valid = |token: &&Token| {
             let left = token.expiry.saturating_sub(now);
-            // A token with more than a lifetime left was made before the clock was set back.
+            // A token with more than a lifetime left was issued before the clock was set back.
             (MARGIN..=LIFETIME).contains(&left)
         };
-        if let Some(token) = current.as_ref().filter(good) {
+        if let Some(token) = current.as_ref().filter(is_valid) {
             return token.clone();
         }
         let expiry = now + LIFETIME;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_the_known_one() {
+    fn a_token_matches_the_reference() {
         let token = source().token_at(Duration::from_secs(1_893_456_000 - 3600));
         assert_eq!(
             token.text,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_kept_for_its_lifetime_and_no_longer() {
+    fn a_token_is_reused_until_10_min_before_its_end() {
         let source = source();
         let at = |s: u64| source.token_at(Duration::from_secs(1_000_000 + s)).text;
         let first = at(0);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_gets_a_new_token() {
+    fn setting_the_clock_back_renews_the_token() {
         let source = source();
         let first = source.token_at(Duration::from_secs(1_000_000)).text;
         assert_ne!(source.token_at(Duration::from_secs(900_000)).text, first);

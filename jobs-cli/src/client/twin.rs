@@ -5,7 +5,7 @@ use iothub_protocol::twin::{Twin, TwinPatch};
 use reqwest::Method;
 
 use super::error::ClientError;
-use super::{HubClient, Repeat};
+use super::{HubClient, RetryPolicy};
 
 impl HubClient {
     /// Reads a twin.
@@ -31,7 +31,7 @@ impl HubClient {
         etag: Option<&str>,
     ) -> Result<Twin, ClientError> {
         let path = ["twins", id.as_str()];
-        let request = self.request(Method::PATCH, &path, Repeat::WhenThrottled)?;
+        let request = self.request(Method::PATCH, &path, RetryPolicy::IfThrottled)?;
         let request = request.json(patch)?.if_match(etag)?;
         self.send(&request).await?.json("a twin")
     }

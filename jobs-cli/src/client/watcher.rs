@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::error::ClientError;
 
-/// Bodies are told up to so many characters.
-const TOLD: usize = 2_000;
+/// Bodies are text up to so many characters.
+const MAX_LOGGED_CHARS: usize = 2_000;
 
 /// Members whose values are secrets.
 const SECRETS: [&str; 4] = [
@@ -54,23 +54,23 @@ pub enum Traffic<'a> {
     /// The first answer has shown the hub's clock.
     Clock {
         /// This machine's time then.
-        ours: Timestamp,
+        local: Timestamp,
         /// The hub's.
-        hubs: Timestamp,
+        hub: Timestamp,
     },
 }
 
-/// Who is told.
+/// Who is text.
 #[derive(Clone)]
 pub struct Watcher(Arc<dyn Fn(&Traffic<'_>) + Send + Sync>);
 
 impl Watcher {
-    /// `told` is called for everything that happens, on the task that asks: it must not block.
-    pub fn new(told: impl Fn(&Traffic<'_>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(told))
+    /// `text` is called for everything that happens, on the task that asks: it must not block.
+    pub fn new(text: impl Fn(&Traffic<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(text))
     }
 
-    pub(super) fn tell(&self, traffic: &Traffic<'_>) {
+    pub(super) fn notify(&self, traffic: &Traffic<'_>) {
         (self.0)(traffic);
     }
 }
@@ -81,23 +81,23 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// A body as it may be told: what is not JSON is told by its length alone.
-pub(super) fn tellable(body: &[u8]) -> String {
+/// A body as it may be text: what is not JSON is text by its length alone.
+pub(super) fn redacted_body(body: &[u8]) -> String {
     if body.is_empty() {
         return String::new();
     }
     let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
         return format!("({} bytes that are not JSON)", body.len());
     };
-    strike_out(&mut value);
+    redact(&mut value);
     let text = value.to_string();
-    match text.char_indices().nth(TOLD) {
+    match text.char_indices().nth(MAX_LOGGED_CHARS) {
         Some((end, _)) => format!("{}... ({} bytes)", &text[..end], body.len()),
         None => text,
     }
 }
 
-fn strike_out(value: &mut Value) {
+fn redact(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
@@ -106,11 +106,11 @@ fn strike_out(value: &mut Value) {
                     .any(|secret| secret.eq_ignore_ascii_case(name))
                 {
                     true if member.is_string() => *member = Value::from("(secret)"),
-                    _ => strike_out(member),
+                    _ => redact(member),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(strike_out),
+        Value::Array(items) => items.iter_mut().for_each(redact),
         _ => {}
     }
 }
@@ -120,21 +120,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_struck_out_wherever_they_are() {
+    fn keys_are_redacted_at_any_depth() {
         let body = br#"[{"deviceId":"a","authentication":{"symmetricKey":{"primaryKey":"c2VjcmV0","secondaryKey":null}}}]"#;
-        let told = tellable(body);
+        let text = redacted_body(body);
         assert_eq!(
-            told,
+            text,
             r#"[{"deviceId":"a","authentication":{"symmetricKey":{"primaryKey":"(secret)","secondaryKey":null}}}]"#
         );
     }
 
     #[test]
-    fn long_bodies_are_cut_and_strange_ones_counted() {
+    fn long_bodies_are_truncated_and_non_json_bodies_shown_by_length() {
         let long = format!("\"{}\"", "ä".repeat(5_000));
-        let told = tellable(long.as_bytes());
-        assert!(told.ends_with("... (10002 bytes)"), "{told}");
-        assert_eq!(tellable(b"<html>"), "(6 bytes that are not JSON)");
-        assert_eq!(tellable(b""), "");
+        let text = redacted_body(long.as_bytes());
+        assert!(text.ends_with("... (10002 bytes)"), "{text}");
+        assert_eq!(redacted_body(b"<html>"), "(6 bytes that are not JSON)");
+        assert_eq!(redacted_body(b""), "");
     }
 }

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::jobs::follow::Ended;
 use super::jobs::wait;
 use super::many;
-use crate::acknowledgement::{Standing, Wish, misspelt, only_stored, wishes};
+use crate::acknowledgement::{
+    AckState, PropertyAck, keys_without_ack, misspelled_keys, property_acks,
+};
 use crate::exit_status::ExitStatus;
 use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Printer, printable};
@@ -24,9 +26,9 @@ const LOOK_AGAIN_AT_MANY: Duration = Duration::from_secs(4);
 /// Doors that are read one by one: queries lag behind on Azure.
 const FEW: usize = 10;
 
-/// Warns of keys that are probably misspelt.
+/// Warns of keys that are probably misspelled.
 pub(super) fn warn_of(patch: Option<&Object>, printer: &Printer) {
-    for told in patch.into_iter().flat_map(misspelt) {
+    for told in patch.into_iter().flat_map(misspelled_keys) {
         printer.warn(printable(&told));
     }
 }
@@ -155,21 +157,21 @@ async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientEr
 
 /// Whether an answer may come soon: a door that is away reads what is desired when it comes back.
 fn is_waiting(twin: &Twin, patch: &Object) -> bool {
-    let pending = |wish: &Wish| wish.standing == Standing::Pending;
+    let pending = |ack: &PropertyAck| ack.state == AckState::Pending;
     twin.connection_state == ConnectionState::Connected
-        && wishes(twin, Some(patch)).iter().any(pending)
+        && property_acks(twin, Some(patch)).iter().any(pending)
 }
 
 /// What became of a change, and in words.
 fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
-    let wishes = wishes(twin, Some(patch));
-    let any = |of: fn(&Standing) -> bool| wishes.iter().any(|wish| of(&wish.standing));
+    let acks = property_acks(twin, Some(patch));
+    let any = |of: fn(&AckState) -> bool| acks.iter().any(|ack| of(&ack.state));
     let (refused, pending) = (
-        any(|standing| matches!(standing, Standing::Refused(_))),
-        any(|standing| *standing == Standing::Pending),
+        any(|state| matches!(state, AckState::Refused(_))),
+        any(|state| *state == AckState::Pending),
     );
-    let mut told: Vec<String> = wishes.iter().map(Wish::told).collect();
-    let stored = only_stored(patch, twin);
+    let mut told: Vec<String> = acks.iter().map(PropertyAck::describe).collect();
+    let stored = keys_without_ack(patch, twin);
     if !stored.is_empty() {
         let verb = if stored.len() == 1 { "is" } else { "are" };
         told.push(format!(

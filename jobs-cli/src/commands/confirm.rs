@@ -8,9 +8,9 @@ use jiff::SignedDuration;
 use crate::cli::confirm::ConfirmArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::talk;
-use crate::session::{Session, off_by};
-use crate::time::{At, Given};
+use crate::printer::print_message;
+use crate::session::{Session, clock_difference};
+use crate::time::{TimeArg, TimeForm};
 
 /// A clock that is off by this much may have misled the person who reads it.
 const DOUBTFUL: SignedDuration = SignedDuration::from_mins(5);
@@ -47,15 +47,15 @@ pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> any
 /// anything.
 pub(crate) fn confirm_instant(
     flag: &str,
-    at: &At,
+    at: &TimeArg,
     yes: bool,
     session: &Session,
 ) -> anyhow::Result<()> {
     let ahead = session.hub.clock_ahead();
-    if yes || at.given != Given::Instant || ahead.abs() < DOUBTFUL {
+    if yes || at.given != TimeForm::Instant || ahead.abs() < DOUBTFUL {
         return Ok(());
     }
-    let (off, when) = (off_by(ahead), at.echo(session.hub.now()));
+    let (off, when) = (clock_difference(ahead), at.echo(session.hub.now()));
     let question =
         format!("This machine's clock is {off}; {flag} is {when} by the hub's. Type yes to go on:");
     let terminal = io::stdin().is_terminal();
@@ -130,7 +130,7 @@ fn typed(
     if !terminal {
         return Err("and nobody is there to confirm it".to_owned());
     }
-    talk(question);
+    print_message(question);
     let mut typed = String::new();
     match input.read_line(&mut typed) {
         Ok(_) if typed.trim() == expected => Ok(()),

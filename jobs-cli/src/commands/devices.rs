@@ -19,7 +19,7 @@ use iothub_protocol::connection_string::HostName;
 use iothub_protocol::twin::{DeviceStatus, Twin};
 use serde_json::json;
 
-use crate::acknowledgement::amiss;
+use crate::acknowledgement::unapplied;
 use crate::cli::devices::DevicesCommand;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
@@ -79,8 +79,8 @@ fn facts(twin: &Twin) -> serde_json::Result<String> {
     ] {
         facts.push((title, serde_json::to_string(section)?));
     }
-    let amiss = amiss(twin).into_iter();
-    facts.extend(amiss.map(|wish| ("notAsDesired", wish.told())));
+    let unapplied = unapplied(twin).into_iter();
+    facts.extend(unapplied.map(|ack| ("notAsDesired", ack.describe())));
     let lines = facts.iter().map(|(title, fact)| {
         let line = format!("{title:<20}{}", printable(fact));
         line.trim_end().to_owned() + "\n"

@@ -8,7 +8,7 @@ mod screen;
 
 use std::collections::VecDeque;
 
-use doorctl::{EventNews, EventRequest, HubEvent};
+use doorctl::{EventRequest, EventStreamItem, HubEvent};
 use jiff::SignedDuration;
 
 use crate::cli::record::{DEFAULT_EVENT_LIMIT, EventsArgs};
@@ -108,16 +108,16 @@ async fn kept(
     let mut left_out = false;
     loop {
         match feed.next().await? {
-            EventNews::Event(event) if filter.admits(&event) => {
+            EventStreamItem::Event(event) if filter.admits(&event) => {
                 if newest.len() == limit {
                     newest.pop_front();
                     left_out = true;
                 }
                 newest.push_back(*event);
             }
-            EventNews::Event(_) => {}
-            EventNews::Lost { from, to } => screen.lost(from, to),
-            EventNews::End => break,
+            EventStreamItem::Event(_) => {}
+            EventStreamItem::Lost { from, to } => screen.lost(from, to),
+            EventStreamItem::End => break,
         }
     }
     let newest: Vec<HubEvent> = newest.into();
@@ -144,16 +144,16 @@ async fn follow(
     let mut shown = 0;
     while limit.is_none_or(|limit| shown < limit) {
         match feed.next().await? {
-            EventNews::Event(event) if filter.admits(&event) => {
+            EventStreamItem::Event(event) if filter.admits(&event) => {
                 screen.show(&event)?;
                 shown += 1;
                 if let Some(commands) = commands.as_mut() {
                     commands.hand_over(&event).await;
                 }
             }
-            EventNews::Event(_) => {}
-            EventNews::Lost { from, to } => screen.lost(from, to),
-            EventNews::End => break,
+            EventStreamItem::Event(_) => {}
+            EventStreamItem::Lost { from, to } => screen.lost(from, to),
+            EventStreamItem::End => break,
         }
     }
     if let Some(commands) = commands {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::printer::talk;
+use crate::printer::print_message;
 
 /// Why a door's turn did not come.
 pub(super) const NOT_ANY_MORE: &str = "interrupted before its turn";
@@ -38,7 +38,7 @@ impl Interrupt {
                 }
             };
             // It listens before somebody reads that it stops.
-            let told = async { talk("stopping; what is under way is finished first") };
+            let told = async { print_message("stopping; what is under way is finished first") };
             tokio::join!(again, told);
         });
         Self {

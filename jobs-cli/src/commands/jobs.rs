@@ -19,7 +19,7 @@ use crate::cli::jobs::JobsCommand;
 use crate::commands::acknowledge;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::outcome::{OutcomeRow, Tally, Wanted};
+use crate::outcome::{JobGoal, OutcomeRow, Tally};
 use crate::printer::{Cell, Format, Printer, Row, Tone, printable};
 use crate::session::Session;
 use crate::{suggest, time};
@@ -70,7 +70,7 @@ pub(crate) struct Report<'a> {
 pub(crate) fn print_report(
     job: &JobResponse,
     rows: &[OutcomeRow],
-    wanted: Wanted,
+    wanted: JobGoal,
     printer: &Printer,
 ) -> anyhow::Result<()> {
     match printer.format() {
@@ -94,7 +94,11 @@ struct Reports<'a> {
 }
 
 /// Like [`print_report`], for jobs that belong together.
-fn print_reports(ended: &[follow::Ended], wanted: Wanted, printer: &Printer) -> anyhow::Result<()> {
+fn print_reports(
+    ended: &[follow::Ended],
+    wanted: JobGoal,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     let mut rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
     rows.sort_by(|a, b| a.door.cmp(&b.door));
     match printer.format() {
@@ -108,12 +112,12 @@ fn print_reports(ended: &[follow::Ended], wanted: Wanted, printer: &Printer) -> 
     for follow::Ended { job, rows } in ended {
         printer.say(summary(job, rows, wanted));
     }
-    printer.say(format!("all of them: {}", Tally::of(&rows).said(wanted)));
+    printer.say(format!("all of them: {}", Tally::of(&rows).summary(wanted)));
     Ok(())
 }
 
 /// `job X completed: 5 of 6 succeeded by the hub's count; 4 secured, 1 accepted, 1 failed`.
-pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) -> String {
+pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: JobGoal) -> String {
     let mut text = format!("job {} {}", job.job_id, job.status);
     if let Some(reason) = job.failure_reason.as_ref().or(job.status_message.as_ref()) {
         text += &format!(": {}", printable(reason));
@@ -127,7 +131,7 @@ pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: Wanted) ->
     if !rows.is_empty() {
         text += &format!(
             "; by what the doors answered: {}",
-            Tally::of(rows).said(wanted)
+            Tally::of(rows).summary(wanted)
         );
     }
     text
@@ -162,7 +166,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         Ok(job) => job,
         Err(error) => return Err(explain_job(session, &id, error).await),
     };
-    let wanted = Wanted::of(&job, false);
+    let wanted = JobGoal::of(&job, false);
     let mut rows = follow::rows(&session.hub, &id, wanted).await?;
     acknowledge::as_it_stands(&job, &mut rows, session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
@@ -170,7 +174,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         let start = start.to_zoned(session.zone.clone());
         session.printer.say(format!(
             "starts {}, {}",
-            time::said(&start),
+            time::describe(&start),
             time::countdown(start.timestamp(), session.hub.now())
         ));
     }

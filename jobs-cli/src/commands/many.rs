@@ -47,7 +47,7 @@ pub(super) async fn all(
 /// The doors that are meant, with their twins: few that are named and nothing else are read one by
 /// one, for a query may be behind them.
 pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
-    if target.is_names_alone() && target.names.len() <= FEW {
+    if target.is_names_only() && target.names.len() <= FEW {
         return one_by_one(target.names.clone(), session).await;
     }
     let twins = target.twins(session).await?;

@@ -9,7 +9,7 @@ use crate::cli::twin::QueryArgs;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Cell, Format, Printer, Record, Row as _, Stream, plain};
+use crate::printer::{Cell, Format, Printer, Row as _, RowStream, TableRow, plain};
 use crate::session::Session;
 
 /// Columns of what a job did on each device.
@@ -61,10 +61,10 @@ struct Answer<'a> {
 /// Rows that go out as they come, or that have columns of their own.
 enum Rows<'a> {
     /// Twins, shown as doors.
-    Doors(Stream<'a>),
+    Doors(RowStream<'a>),
     /// JSON with these keys.
     Keyed {
-        stream: Stream<'a>,
+        stream: RowStream<'a>,
         keys: Vec<String>,
         /// Keys that came too late for a column.
         strays: Vec<String>,
@@ -98,9 +98,9 @@ impl<'a> Answer<'a> {
         let as_doors = matches!(printer.format(), Format::Table | Format::Csv);
         if self.rows.is_none() && item_type == ItemType::Twin && as_doors {
             let titles = DoorRow::titles().into_iter().map(str::to_owned).collect();
-            self.rows = Some(Rows::Doors(Stream::new(printer, titles)));
+            self.rows = Some(Rows::Doors(RowStream::new(printer, titles)));
         }
-        if self.rows.is_none() && Stream::is_at_once(printer.format()) {
+        if self.rows.is_none() && RowStream::is_streamed(printer.format()) {
             self.rows = Some(self.keyed(&items));
         }
         match &mut self.rows {
@@ -139,7 +139,7 @@ impl<'a> Answer<'a> {
             }
         }
         Rows::Keyed {
-            stream: Stream::new(self.printer, keys.clone()),
+            stream: RowStream::new(self.printer, keys.clone()),
             keys,
             strays: Vec::new(),
         }
@@ -173,10 +173,10 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<Record>> {
+fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<TableRow>> {
     let record = |row: Value| {
         let twin: Twin = serde_json::from_value(row)?;
-        Ok(Record {
+        Ok(TableRow {
             cells: DoorRow::from(&twin).cells(),
             value: Value::Null,
         })
@@ -184,9 +184,9 @@ fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<Record>> {
     rows.into_iter().map(record).collect()
 }
 
-fn record(keys: &[String], row: Value) -> Record {
+fn record(keys: &[String], row: Value) -> TableRow {
     let cell = |key: &String| Cell::from(row.get(key).map_or(String::new(), plain));
-    Record {
+    TableRow {
         cells: keys.iter().map(cell).collect(),
         value: row,
     }

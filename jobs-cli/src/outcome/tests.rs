@@ -4,22 +4,22 @@ use serde_json::json;
 
 use super::*;
 
-const LOCK: Wanted = Wanted::Secured {
+const LOCK: JobGoal = JobGoal::Secured {
     accept_unproven: false,
 };
 
-fn row(record: &Value, wanted: Wanted) -> OutcomeRow {
+fn row(record: &Value, goal: JobGoal) -> OutcomeRow {
     let mut whole = json!({"deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod"});
     for (key, value) in record.as_object().unwrap() {
         whole[key] = value.clone();
     }
     // By way of text, as from the wire: raw payloads exist there alone.
-    OutcomeRow::new(&serde_json::from_str(&whole.to_string()).unwrap(), wanted)
+    OutcomeRow::new(&serde_json::from_str(&whole.to_string()).unwrap(), goal)
 }
 
-fn answer(status: i32, payload: &Value, wanted: Wanted) -> (Progress, String) {
+fn answer(status: i32, payload: &Value, goal: JobGoal) -> (Progress, String) {
     let outcome = json!({"deviceMethodResponse": {"status": status, "payload": payload}});
-    let row = row(&json!({"status": "completed", "outcome": outcome}), wanted);
+    let row = row(&json!({"status": "completed", "outcome": outcome}), goal);
     (row.progress, row.outcome)
 }
 
@@ -28,7 +28,7 @@ fn door(lock: &str, door: &str, secured: &str, proof: &str) -> Value {
 }
 
 #[test]
-fn a_lock_counts_when_the_door_is_secured() {
+fn a_lock_is_reached_when_the_door_is_secured() {
     let secured = door("locked", "closed", "secured", "bond");
     assert_eq!(
         answer(200, &secured, LOCK),
@@ -51,7 +51,7 @@ fn a_lock_counts_when_the_door_is_secured() {
 }
 
 #[test]
-fn an_unproven_lock_counts_only_when_that_is_accepted() {
+fn an_unproven_lock_is_reached_only_with_accept_unproven() {
     let unknown = door("locked", "unknown", "unknown", "none");
     assert_eq!(
         answer(202, &unknown, LOCK),
@@ -60,17 +60,17 @@ fn an_unproven_lock_counts_only_when_that_is_accepted() {
             "accepted (202): nothing proves it".to_owned()
         )
     );
-    let wanted = Wanted::Secured {
+    let goal = JobGoal::Secured {
         accept_unproven: true,
     };
     assert_eq!(
-        answer(202, &unknown, wanted),
+        answer(202, &unknown, goal),
         (Progress::Reached, "secured, unproven".to_owned())
     );
 }
 
 #[test]
-fn an_answer_of_failure_is_one_though_the_hub_calls_it_completed() {
+fn an_error_answer_is_a_failure_even_if_the_hub_says_completed() {
     let mut jammed = door("jammed", "closed", "unsecured", "bond");
     jammed["error"] = json!("jammed");
     assert_eq!(
@@ -79,7 +79,7 @@ fn an_answer_of_failure_is_one_though_the_hub_calls_it_completed() {
     );
     let refused = json!({"Response": "lockdown holds the door"});
     assert_eq!(
-        answer(409, &refused, Wanted::Released),
+        answer(409, &refused, JobGoal::Released),
         (
             Progress::Failed,
             "refused (409): lockdown holds the door".to_owned()
@@ -88,23 +88,23 @@ fn an_answer_of_failure_is_one_though_the_hub_calls_it_completed() {
 }
 
 #[test]
-fn a_mode_that_locks_or_releases_is_measured_by_the_bolt() {
-    for (payload, wanted) in [
+fn a_mode_that_locks_or_releases_is_judged_by_the_lock_state() {
+    for (payload, goal) in [
         (r#"{"mode":"lockdown"}"#, LOCK),
         (r#""{\"mode\":\"secure\"}""#, LOCK),
-        (r#"{"mode":"passage"}"#, Wanted::Released),
-        (r#"{"mode":"normal"}"#, Wanted::Answered),
-        (r#"{"mode":"open"}"#, Wanted::Answered),
-        ("[1]", Wanted::Answered),
+        (r#"{"mode":"passage"}"#, JobGoal::Released),
+        (r#"{"mode":"normal"}"#, JobGoal::Answered),
+        (r#"{"mode":"open"}"#, JobGoal::Answered),
+        ("[1]", JobGoal::Answered),
     ] {
         let call = MethodRequest::new("setMode".parse().unwrap())
             .with_payload(serde_json::value::RawValue::from_string(payload.to_owned()).unwrap());
-        assert_eq!(Wanted::of_call(Some(&call), false), wanted, "{payload}");
+        assert_eq!(JobGoal::of_call(Some(&call), false), goal, "{payload}");
     }
 }
 
 #[test]
-fn a_stranger_that_only_says_yes_is_not_counted_as_secured() {
+fn an_answer_without_a_lock_state_is_not_secured() {
     let tutorial = json!({"Response": "lockDoor called successfully"});
     assert_eq!(
         answer(200, &tutorial, LOCK),
@@ -116,7 +116,7 @@ fn a_stranger_that_only_says_yes_is_not_counted_as_secured() {
 }
 
 #[test]
-fn what_the_hub_could_not_do_keeps_its_reason() {
+fn an_error_of_the_hub_keeps_its_reason() {
     let offline = json!({"status": "failed", "error": {"code": "DeviceNotOnline", "description": "Timed out waiting for device to connect."}});
     let offline = row(&offline, LOCK);
     assert_eq!(
@@ -125,15 +125,15 @@ fn what_the_hub_could_not_do_keeps_its_reason() {
     );
     let twin = row(
         &json!({"status": "completed", "outcome": {"deviceMethodResponse": null}}),
-        Wanted::Changed,
+        JobGoal::Changed,
     );
     let pending = row(&json!({"status": "pending"}), LOCK);
     let tally = Tally::of(&[offline, twin, pending]);
-    assert_eq!(tally.said(LOCK), "1 secured, 1 failed, 1 waiting");
+    assert_eq!(tally.summary(LOCK), "1 secured, 1 failed, 1 waiting");
 }
 
 #[test]
-fn a_refusal_by_every_door_is_told_from_a_failure_of_some() {
+fn a_refusal_by_every_door_has_its_own_exit_status() {
     for (statuses, expected) in [
         (&[200][..], ExitStatus::Success),
         (&[200, 202], ExitStatus::Incomplete),
@@ -151,7 +151,7 @@ fn a_refusal_by_every_door_is_told_from_a_failure_of_some() {
                     _ => "locked",
                 };
                 let outcome = json!({"deviceMethodResponse": {"status": status, "payload": {"lockState": lock}}});
-                row(&json!({"status": "completed", "outcome": outcome}), Wanted::Released)
+                row(&json!({"status": "completed", "outcome": outcome}), JobGoal::Released)
             })
             .collect();
         assert_eq!(verdict(&rows), expected, "{statuses:?}");

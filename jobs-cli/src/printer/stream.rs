@@ -9,7 +9,7 @@ use super::{Cell, Format, Printer, csv, document, lines, write};
 
 /// A row whose columns are decided while the program runs.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct TableRow {
     /// The fields, as many as there are titles.
     pub(crate) cells: Vec<Cell>,
     /// The same as JSON.
@@ -18,45 +18,45 @@ pub(crate) struct Record {
 
 /// Rows on their way out.
 #[derive(Debug)]
-pub(crate) struct Stream<'a> {
+pub(crate) struct RowStream<'a> {
     printer: &'a Printer,
     titles: Vec<String>,
-    begun: bool,
-    kept: Vec<Record>,
+    header_written: bool,
+    buffered: Vec<TableRow>,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> RowStream<'a> {
     /// Rows with these titles.
     pub(crate) fn new(printer: &'a Printer, titles: Vec<String>) -> Self {
         Self {
             printer,
             titles,
-            begun: false,
-            kept: Vec::new(),
+            header_written: false,
+            buffered: Vec::new(),
         }
     }
 
     /// Whether rows go out as they come.
-    pub(crate) fn is_at_once(format: Format) -> bool {
+    pub(crate) fn is_streamed(format: Format) -> bool {
         matches!(format, Format::Jsonl | Format::Csv)
     }
 
     /// More rows.
-    pub(crate) fn push(&mut self, records: Vec<Record>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, records: Vec<TableRow>) -> io::Result<()> {
         match self.printer.format {
             Format::Jsonl => {
                 let values: Vec<Value> = records.into_iter().map(|record| record.value).collect();
                 write(&lines(&values)?)
             }
             Format::Csv => {
-                let titles =
-                    (!std::mem::replace(&mut self.begun, true)).then_some(&self.titles[..]);
+                let titles = (!std::mem::replace(&mut self.header_written, true))
+                    .then_some(&self.titles[..]);
                 let texts =
-                    |record: Record| record.cells.into_iter().map(|cell| cell.text).collect();
+                    |record: TableRow| record.cells.into_iter().map(|cell| cell.text).collect();
                 write(&csv(titles, records.into_iter().map(texts))?)
             }
             Format::Table | Format::Json => {
-                self.kept.extend(records);
+                self.buffered.extend(records);
                 Ok(())
             }
         }
@@ -66,15 +66,19 @@ impl<'a> Stream<'a> {
     pub(crate) fn finish(mut self) -> io::Result<()> {
         match self.printer.format {
             Format::Jsonl => Ok(()),
-            Format::Csv if self.begun => Ok(()),
+            Format::Csv if self.header_written => Ok(()),
             Format::Csv => self.push(Vec::new()),
             Format::Json => {
-                let values: Vec<Value> = self.kept.into_iter().map(|record| record.value).collect();
+                let values: Vec<Value> = self
+                    .buffered
+                    .into_iter()
+                    .map(|record| record.value)
+                    .collect();
                 write(&document(&values)?)
             }
             Format::Table => {
                 let titles: Vec<&str> = self.titles.iter().map(String::as_str).collect();
-                let rows = self.kept.into_iter().map(|record| record.cells);
+                let rows = self.buffered.into_iter().map(|record| record.cells);
                 write(&self.printer.table(&titles, rows))
             }
         }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Target, place};
+use super::{Target, place_condition};
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
 use crate::printer::plain;
@@ -11,19 +11,19 @@ use crate::session::Session;
 use crate::suggest;
 
 /// Values that are listed in an error; of more, their number.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 
 /// The places that were given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct PlaceFilter {
     building: Vec<String>,
     floor: Vec<String>,
     /// Whether there need be no door.
     allow_none: bool,
 }
 
-impl Places {
-    pub(super) fn of(args: &TargetArgs) -> Self {
+impl PlaceFilter {
+    pub(super) fn from_args(args: &TargetArgs) -> Self {
         Self {
             building: args.building.clone(),
             floor: args.floor.clone(),
@@ -43,7 +43,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// With the value that was probably meant, of those that doors are assigned to.
+    /// With the value that was probably closest, of those that doors are assigned to.
     pub(crate) async fn refuse_empty_places(
         &self,
         found: usize,
@@ -59,20 +59,24 @@ impl Target {
             if values.is_empty() || (found > 0 && values.len() == 1) {
                 continue;
             }
-            let assigned = assigned(property, "*", session).await?;
-            if let Some(value) = values.iter().find(|value| !is_among(value, &assigned)) {
-                return Err(without_doors(property, value, &assigned, "").into());
+            let assigned = assigned_values(property, "*", session).await?;
+            if let Some(value) = values.iter().find(|value| !is_assigned(value, &assigned)) {
+                return Err(unassigned_place(property, value, &assigned, "").into());
             }
         }
         if found > 0 {
             return Ok(());
         }
         if let ([building], Some(floor)) = (&places.building[..], places.floor.first()) {
-            let within = place("building", &places.building);
-            let assigned = assigned("floor", &within, session).await?;
-            if !places.floor.iter().any(|floor| is_among(floor, &assigned)) {
+            let within = place_condition("building", &places.building);
+            let assigned = assigned_values("floor", &within, session).await?;
+            if !places
+                .floor
+                .iter()
+                .any(|floor| is_assigned(floor, &assigned))
+            {
                 let within = format!(" of building `{building}`");
-                return Err(without_doors("floor", floor, &assigned, &within).into());
+                return Err(unassigned_place("floor", floor, &assigned, &within).into());
             }
         }
         Err(next(Failure::new("no door matches all that is given")).into())
@@ -80,7 +84,7 @@ impl Target {
 }
 
 /// The values of a desired property that doors have, of those for which a condition holds.
-async fn assigned(
+async fn assigned_values(
     property: &str,
     condition: &str,
     session: &Session,
@@ -105,20 +109,24 @@ async fn assigned(
 }
 
 /// As the condition has it: a number also as text.
-fn is_among(value: &str, assigned: &[String]) -> bool {
+fn is_assigned(value: &str, assigned: &[String]) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
     assigned
         .iter()
         .any(|known| known == value || (number(value).is_some() && number(known) == number(value)))
 }
 
-fn without_doors(property: &str, value: &str, assigned: &[String], within: &str) -> Failure {
+fn unassigned_place(property: &str, value: &str, assigned: &[String], within: &str) -> Failure {
     let hint = match suggest::closest(value, assigned.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean `{meant}`?"),
+        Some(closest) => format!("did you mean `{closest}`?"),
         None if assigned.is_empty() => format!("no door is assigned to any {property}{within}"),
         None => {
-            let listed = assigned.iter().take(LISTED).cloned().collect::<Vec<_>>();
-            let more = match assigned.len().saturating_sub(LISTED) {
+            let listed = assigned
+                .iter()
+                .take(MAX_LISTED)
+                .cloned()
+                .collect::<Vec<_>>();
+            let more = match assigned.len().saturating_sub(MAX_LISTED) {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
@@ -139,12 +147,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_without_doors_is_told_with_those_that_have_some() {
+    fn an_unassigned_place_is_reported_with_those_that_have_doors() {
         let assigned = |values: &[&str]| -> Vec<String> {
             values.iter().map(|value| (*value).to_owned()).collect()
         };
         let many: Vec<String> = (1..=12).map(|n| (n * 100).to_string()).collect();
-        for (value, assigned, told) in [
+        for (value, assigned, expected) in [
             (
                 "nroth",
                 assigned(&["43", "north", "south"]),
@@ -173,13 +181,13 @@ mod tests {
             ),
             ("annex", many, "800, 900, 1000 and 2 more"),
         ] {
-            let error = without_doors("building", value, &assigned, "").to_string();
-            assert!(error.ends_with(told), "{error}");
+            let error = unassigned_place("building", value, &assigned, "").to_string();
+            assert!(error.ends_with(expected), "{error}");
         }
     }
 
     #[test]
-    fn a_number_is_assigned_as_number_or_as_text() {
+    fn a_number_matches_as_number_or_text() {
         let assigned = ["3".to_owned(), "mezzanine".to_owned()];
         for (value, expected) in [
             ("3", true),
@@ -187,7 +195,7 @@ mod tests {
             ("33", false),
             ("Mezzanine", false),
         ] {
-            assert_eq!(is_among(value, &assigned), expected, "{value}");
+            assert_eq!(is_assigned(value, &assigned), expected, "{value}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use jiff::civil::Date;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};
 
-use super::{absolute, clock, resolve, roughly, said, weekday};
+use super::{absolute, describe, parse_clock, resolve, roughly, weekday};
 
 /// What an error says was expected.
 pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday 18:00, 2026-11-23 22:00, or RFC 3339 such as \
@@ -23,7 +23,7 @@ pub(crate) enum SinceError {
     NoZone,
     /// To come.
     #[error("{0} is yet to come (in {1}); expected a time that is over")]
-    Ahead(String, String),
+    Future(String, String),
 }
 
 /// Understands `text`, with `now` in the zone of the person who wrote it.
@@ -32,7 +32,7 @@ pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
     let when = match absolute(text, now).or_else(|| ago(text, now)) {
         Some(when) => when,
         None => {
-            let when = wall(text, now)?;
+            let when = parse_wall_time(text, now)?;
             if now.time_zone().is_unknown() {
                 return Err(SinceError::NoZone);
             }
@@ -41,7 +41,7 @@ pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
     };
     if when.timestamp() > now.timestamp() {
         let left = roughly(when.duration_since(now));
-        return Err(SinceError::Ahead(said(&when), left));
+        return Err(SinceError::Future(describe(&when), left));
     }
     Ok(when.timestamp())
 }
@@ -56,12 +56,12 @@ fn ago(text: &str, now: &Zoned) -> Option<Zoned> {
 }
 
 /// `[DAY] TIME`.
-fn wall(text: &str, now: &Zoned) -> Result<Zoned, SinceError> {
+fn parse_wall_time(text: &str, now: &Zoned) -> Result<Zoned, SinceError> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let malformed = |_| SinceError::Malformed;
     match words[..] {
         [time] => {
-            let time = clock(time).map_err(malformed)?;
+            let time = parse_clock(time).map_err(malformed)?;
             let today = resolve(now.date().to_datetime(time), now).when;
             if today.timestamp() <= now.timestamp() {
                 return Ok(today);
@@ -70,15 +70,15 @@ fn wall(text: &str, now: &Zoned) -> Result<Zoned, SinceError> {
             Ok(resolve(yesterday.to_datetime(time), now).when)
         }
         [day, time] => {
-            let time = clock(time).map_err(malformed)?;
-            let date = date(day, now.date()).ok_or(SinceError::Malformed)?;
+            let time = parse_clock(time).map_err(malformed)?;
+            let date = parse_date(day, now.date()).ok_or(SinceError::Malformed)?;
             Ok(resolve(date.to_datetime(time), now).when)
         }
         _ => Err(SinceError::Malformed),
     }
 }
 
-fn date(day: &str, today: Date) -> Option<Date> {
+fn parse_date(day: &str, today: Date) -> Option<Date> {
     let day = day.to_ascii_lowercase();
     match (day.as_str(), weekday(&day)) {
         ("today", _) => Some(today),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_counted_back_or_the_last_such() {
+    fn an_age_is_subtracted_and_a_clock_time_is_the_last_one() {
         for (text, expected) in [
             ("90m", "2026-11-23T18:45:00Z"),
             ("1d12h", "2026-11-22T08:15:00Z"),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_or_to_come_is_refused() {
+    fn an_invalid_or_future_time_is_an_error() {
         for text in ["", "soon", "2200", "-2h", "tomorrow 10:00", "22:00 Mars"] {
             let error = from(text).unwrap_err();
             assert!(

@@ -13,14 +13,14 @@ fn at(text: &str) -> Result<String, String> {
 }
 
 fn at_from(text: &str, now: &Zoned) -> Result<String, String> {
-    match At::parse(text, now) {
+    match TimeArg::parse(text, now) {
         Ok(at) => Ok(at.when.to_string()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 #[test]
-fn each_accepted_form_means_what_it_says() {
+fn each_accepted_form_is_parsed() {
     for (text, expected) in [
         ("now", "2026-11-23T21:15:00+01:00[Europe/Berlin]"),
         ("+10s", "2026-11-23T21:15:10+01:00[Europe/Berlin]"),
@@ -63,7 +63,7 @@ fn each_accepted_form_means_what_it_says() {
 }
 
 #[test]
-fn what_is_no_time_says_what_was_expected() {
+fn an_invalid_time_is_an_error_that_names_the_expected_forms() {
     for (text, part) in [
         ("", "not a time; expected now, +10s, 22:00"),
         ("22", "not a time"),
@@ -93,8 +93,8 @@ fn what_is_no_time_says_what_was_expected() {
 }
 
 #[test]
-fn a_time_that_passed_today_is_tomorrow_and_says_so() {
-    let at = At::parse("06:30", &now("Europe/Berlin")).unwrap();
+fn a_time_that_passed_today_is_tomorrow_with_a_note() {
+    let at = TimeArg::parse("06:30", &now("Europe/Berlin")).unwrap();
     assert_eq!(
         at.note.as_deref(),
         Some("06:30:00 has passed today: that is tomorrow")
@@ -102,22 +102,22 @@ fn a_time_that_passed_today_is_tomorrow_and_says_so() {
 }
 
 #[test]
-fn an_hour_that_the_clocks_skip_is_explained() {
+fn an_hour_that_the_clocks_skip_gets_a_note() {
     let before = "2027-03-27T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
-    let at = At::parse("tomorrow 02:30", &before).unwrap();
-    insta::assert_snapshot!(at.note.unwrap(), @"02:30:00 does not exist on 2027-03-28 in Europe/Berlin: clocks go forward over it; taken as 03:30:00 CEST");
+    let at = TimeArg::parse("tomorrow 02:30", &before).unwrap();
+    insta::assert_snapshot!(at.note.unwrap(), @"02:30:00 does not exist on 2027-03-28 in Europe/Berlin: clocks go forward over it; accepted as 03:30:00 CEST");
 }
 
 #[test]
-fn an_hour_that_comes_twice_is_explained_and_either_can_be_chosen() {
+fn an_hour_that_comes_twice_gets_a_note_and_either_can_be_chosen() {
     let before = "2026-10-24T12:00:00+02:00[Europe/Berlin]".parse().unwrap();
-    let first = At::parse("tomorrow 02:30", &before).unwrap();
+    let first = TimeArg::parse("tomorrow 02:30", &before).unwrap();
     assert_eq!(
         first.when.to_string(),
         "2026-10-25T02:30:00+02:00[Europe/Berlin]"
     );
     let note = first.note.unwrap();
-    insta::assert_snapshot!(note, @"02:30:00 comes twice on 2026-10-25 in Europe/Berlin: clocks go back; taken as 02:30:00 CEST (write 2026-10-25T02:30:00+02 or 2026-10-25T02:30:00+01 to choose)");
+    insta::assert_snapshot!(note, @"02:30:00 comes twice on 2026-10-25 in Europe/Berlin: clocks go back; accepted as 02:30:00 CEST (write 2026-10-25T02:30:00+02 or 2026-10-25T02:30:00+01 to choose)");
     for (chosen, utc) in [("+02", "00:30:00"), ("+01", "01:30:00")] {
         let at = at_from(&format!("2026-10-25T02:30:00{chosen}"), &before).unwrap();
         assert_eq!(
@@ -136,7 +136,7 @@ fn an_hour_that_comes_twice_is_explained_and_either_can_be_chosen() {
 #[test]
 fn the_echo_has_the_local_time_utc_and_how_long_until_then() {
     let now = now("Europe/Berlin");
-    let echo = |text| At::parse(text, &now).unwrap().echo(now.timestamp());
+    let echo = |text| TimeArg::parse(text, &now).unwrap().echo(now.timestamp());
     insta::assert_snapshot!(echo("22:00"), @"Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC, in 45 min");
     insta::assert_snapshot!(echo("tomorrow 00:30"), @"Tue 2026-11-24 00:30:00 CET (Europe/Berlin) = 2026-11-23 23:30:00 UTC, in 3 h 15 min");
     insta::assert_snapshot!(echo("22:00 UTC"), @"Mon 2026-11-23 22:00:00 UTC, in 1 h 45 min");
@@ -144,7 +144,7 @@ fn the_echo_has_the_local_time_utc_and_how_long_until_then() {
 }
 
 #[test]
-fn lengths_are_told_to_two_units() {
+fn durations_are_shown_in_two_units() {
     for (seconds, expected) in [
         (1, "1 s"),
         (59, "59 s"),
@@ -161,12 +161,13 @@ fn lengths_are_told_to_two_units() {
 }
 
 #[test]
-fn without_a_known_zone_only_times_that_need_none_are_taken() {
+fn with_an_unknown_zone_only_times_that_need_none_are_accepted() {
     let berlin = now("Europe/Berlin");
     let posix = berlin.with_time_zone(zone("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
     let unknown = berlin.with_time_zone(TimeZone::unknown());
-    let instant =
-        |now: &Zoned, text: &str| At::parse(text, now).map(|at| at.when.timestamp().to_string());
+    let instant = |now: &Zoned, text: &str| {
+        TimeArg::parse(text, now).map(|at| at.when.timestamp().to_string())
+    };
     // In a known zone, IANA's or POSIX's, and whether an unknown one takes it too.
     for (text, expected, anywhere) in [
         ("22:00", "2026-11-23T21:00:00Z", false),
@@ -193,17 +194,17 @@ fn without_a_known_zone_only_times_that_need_none_are_taken() {
         }
         match anywhere {
             true => assert_eq!(instant(&unknown, text).as_deref(), Ok(expected), "{text}"),
-            false => assert_eq!(instant(&unknown, text), Err(AtError::NoZone), "{text}"),
+            false => assert_eq!(instant(&unknown, text), Err(TimeArgError::NoZone), "{text}"),
         }
     }
-    for (text, taken) in [
+    for (text, accepted) in [
         ("22:00", false),
         ("yesterday 06:30", false),
         ("90m", true),
         ("2026-11-20T10:00:00Z", true),
     ] {
         let taken_there = since::since(text, &unknown);
-        assert_eq!(taken_there.is_ok(), taken, "{text}: {taken_there:?}");
+        assert_eq!(taken_there.is_ok(), accepted, "{text}: {taken_there:?}");
     }
     for name in [
         "Foo/Bar",
@@ -236,23 +237,23 @@ fn without_a_known_zone_only_times_that_need_none_are_taken() {
 }
 
 #[test]
-fn an_offset_that_is_not_that_of_the_zone_in_brackets_is_refused() {
+fn an_offset_that_contradicts_the_zone_in_brackets_is_an_error() {
     let now = now("Europe/Berlin");
-    for (text, taken) in [
+    for (text, accepted) in [
         ("2026-11-23T22:00:00+01:00[Europe/Berlin]", true),
         ("2026-11-23T22:00[Europe/Berlin]", true),
         ("2026-11-23T22:00:00+02:00[Europe/Berlin]", false),
         ("2026-11-23T22:00:00+01:00[Foo/Bar]", false),
         ("2026-11-23 22:00-05:00", true),
     ] {
-        assert_eq!(At::parse(text, &now).is_ok(), taken, "{text}");
+        assert_eq!(TimeArg::parse(text, &now).is_ok(), accepted, "{text}");
         let before = text.replace("11-23", "11-20");
-        assert_eq!(since::since(&before, &now).is_ok(), taken, "{before}");
+        assert_eq!(since::since(&before, &now).is_ok(), accepted, "{before}");
     }
 }
 
 #[test]
-fn an_offset_behind_a_clock_time_is_not_ignored() {
+fn an_offset_after_a_clock_time_is_an_error() {
     let now = now("Europe/Berlin");
     for text in [
         "22:00+05:00",
@@ -262,8 +263,12 @@ fn an_offset_behind_a_clock_time_is_not_ignored() {
         "friday 18:00-05:00",
         "today 2026-12-24T22:00",
     ] {
-        assert_eq!(At::parse(text, &now), Err(AtError::Malformed), "{text}");
+        assert_eq!(
+            TimeArg::parse(text, &now),
+            Err(TimeArgError::Malformed),
+            "{text}"
+        );
         assert!(since::since(text, &now).is_err(), "{text}");
     }
-    assert!(At::parse("22:00:30.5", &now).is_ok());
+    assert!(TimeArg::parse("22:00:30.5", &now).is_ok());
 }

@@ -10,7 +10,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use doorctl::{
-    ClientError, ClientOptions, EventNews, EventRequest, HubClient, ItemType, NewDevice,
+    ClientError, ClientOptions, EventRequest, EventStreamItem, HubClient, ItemType, NewDevice,
 };
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::method::MethodRequest;
@@ -340,14 +340,14 @@ async fn events_are_asked_for_by_the_last_id_and_read_one_by_one() {
     let mut events = hub.door_hub_events(&request).await.unwrap();
     assert_eq!(events.begun().unwrap().to_string(), "2026-11-23T21:00:01Z");
     let lost = events.next().await.unwrap().unwrap();
-    assert!(matches!(lost, EventNews::Lost { from: 5, to: 6 }));
-    let Some(EventNews::Event(event)) = events.next().await.unwrap() else {
+    assert!(matches!(lost, EventStreamItem::Lost { from: 5, to: 6 }));
+    let Some(EventStreamItem::Event(event)) = events.next().await.unwrap() else {
         panic!("an event was sent");
     };
     assert_eq!((event.id, event.device_id.as_deref()), (7, Some("d")));
     assert!(event.document.contains("123456789012345678901234567890"));
     let end = events.next().await.unwrap().unwrap();
-    assert!(matches!(end, EventNews::End));
+    assert!(matches!(end, EventStreamItem::End));
     assert!(events.next().await.unwrap().is_none());
     let sent = &server.requests()[0];
     assert_eq!(

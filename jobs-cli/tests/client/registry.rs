@@ -77,7 +77,7 @@ async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
     assert_eq!(hub.devices_bulk(&items()).await.unwrap(), []);
     for said in ["DeviceNotFound: no `e`", "DeviceNotFound: no `e`", "409001"] {
         let errors = hub.devices_bulk(&items()).await.unwrap();
-        assert_eq!((errors.len(), errors[0].said()), (1, said.to_owned()));
+        assert_eq!((errors.len(), errors[0].text()), (1, said.to_owned()));
         assert!(errors[0].code().is_some());
     }
     let errors = hub.devices_bulk(&items()).await.unwrap();

@@ -22,7 +22,7 @@ use crate::commands::jobs::create::numbered;
 use crate::commands::jobs::follow::{self, Ended};
 use crate::commands::jobs::summary;
 use crate::door::{LockState, reported_value};
-use crate::outcome::{OutcomeRow, Progress, Wanted};
+use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::target;
 
 /// How far ahead the jobs are scheduled.
@@ -71,7 +71,7 @@ async fn assign_places(
             .filter(|door| door.floor == floor)
             .map(|door| door.id.clone())
             .collect();
-        let parts = target::parts(&doors, &[]).context("a floor has no doors")?;
+        let parts = target::split_names(&doors, &[]).context("a floor has no doors")?;
         let id: JobId = format!("floor-{floor}").parse()?;
         for (id, condition) in numbered(&id, parts.len())?.into_iter().zip(parts) {
             let desired: Object = [("building", json!(BUILDING)), ("floor", json!(floor))]
@@ -94,13 +94,13 @@ async fn assign_places(
     let mut changed = 0;
     for id in &jobs {
         let Ended { job, rows } =
-            follow::follow(&stage.client, id, Wanted::Changed, PACE, &mut stage.view()).await?;
+            follow::follow(&stage.client, id, JobGoal::Changed, PACE, &mut stage.view()).await?;
         changed += rows
             .iter()
             .filter(|row| row.progress == Progress::Reached)
             .count();
         if job.status != JobStatus::Completed {
-            problems.push(Problem::new(summary(&job, &rows, Wanted::Changed)));
+            problems.push(Problem::new(summary(&job, &rows, JobGoal::Changed)));
         }
     }
     if changed != cast.doors.len() {
@@ -232,7 +232,7 @@ async fn lock(
         duration::to_text(LOCK_TIME),
         floor_condition()
     ));
-    let wanted = Wanted::Secured {
+    let wanted = JobGoal::Secured {
         accept_unproven: false,
     };
     let Ended { job, rows } =

@@ -1,6 +1,6 @@
 //! Calls for many doors at once, and what became of each door: Azure may do a part of a call.
 
-use doorctl::{BulkError, BulkItem, ClientError, HubClient, Refusal};
+use doorctl::{BulkError, BulkItem, ClientError, ErrorResponse, HubClient};
 use iothub_protocol::ErrorCode;
 
 use crate::failure::sentence;
@@ -69,10 +69,10 @@ fn each(items: &[BulkItem], errors: &[BulkError]) -> Vec<Became> {
         .find(|error| !items.iter().any(|item| is_of(error, item)));
     let without_error = match stray {
         None => Became::Done,
-        Some(error) => Became::Unknown(error.said()),
+        Some(error) => Became::Unknown(error.text()),
     };
     let became = |item: &BulkItem| match errors.iter().find(|error| is_of(error, item)) {
-        Some(error) => refused(error.code(), error.said()),
+        Some(error) => refused(error.code(), error.text()),
         None => without_error.clone(),
     };
     items.iter().map(became).collect()
@@ -90,11 +90,11 @@ pub(super) fn is_refusal(error: &ClientError) -> bool {
     match error {
         // A part may have been done; or the whole, after the hub had stopped waiting for it.
         ClientError::Refused(
-            Refusal {
+            ErrorResponse {
                 code: Some(ErrorCode::BulkRegistryOperationFailure | ErrorCode::RequestTimedOut),
                 ..
             }
-            | Refusal { status: 408, .. },
+            | ErrorResponse { status: 408, .. },
         ) => false,
         ClientError::Refused(refusal) => refusal.status < 500,
         ClientError::Unreachable { connected, .. } => !connected,
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn an_error_after_which_something_may_be_done_is_no_refusal() {
         let refusal = |status: u16, code: Option<ErrorCode>| {
-            is_refusal(&ClientError::Refused(Refusal {
+            is_refusal(&ClientError::Refused(ErrorResponse {
                 status,
                 code,
                 name: None,

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::cli::devices::list::ListArgs;
 use crate::door::DoorRow;
-use crate::printer::{Record, Row as _, Stream};
+use crate::printer::{Row as _, RowStream, TableRow};
 use crate::session::{Session, unknown_door};
-use crate::target::{Pages, Target};
+use crate::target::{Target, TwinPages};
 
 use column::Column;
 
@@ -24,14 +24,14 @@ const BY_NAME: &str = "door";
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
     let view = View::new(args)?;
     let target = Target::from_args(&args.target)?;
-    let mut pages = Pages::of(target.as_ref());
+    let mut pages = TwinPages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
     let mut missing: HashSet<&DeviceId> = names.collect();
     let printer = &session.printer;
-    let mut stream = Stream::new(printer, view.titles());
+    let mut stream = RowStream::new(printer, view.titles());
     // What is sorted waits for the last door.
-    let at_once = view.sort.is_none() && Stream::is_at_once(printer.format());
-    let mut waiting: Vec<(Value, Record)> = Vec::new();
+    let at_once = view.sort.is_none() && RowStream::is_streamed(printer.format());
+    let mut waiting: Vec<(Value, TableRow)> = Vec::new();
     let (mut shown, mut more) = (0, false);
     while let Some(twins) = pages.next(session).await? {
         let mut rows = Vec::new();
@@ -123,11 +123,11 @@ impl View {
     }
 
     /// What a door is sorted by, and how it is shown.
-    fn row(&self, twin: &Twin) -> anyhow::Result<(Value, Record)> {
+    fn row(&self, twin: &Twin) -> anyhow::Result<(Value, TableRow)> {
         let row = DoorRow::from(twin);
         let by = self.by.value(twin, &row)?;
         let Some(columns) = &self.columns else {
-            let record = Record {
+            let record = TableRow {
                 cells: row.cells(),
                 value: serde_json::to_value(&row)?,
             };
@@ -141,7 +141,7 @@ impl View {
             value.insert(column.title().to_owned(), field);
         }
         let value = Value::Object(value);
-        Ok((by, Record { cells, value }))
+        Ok((by, TableRow { cells, value }))
     }
 }
 

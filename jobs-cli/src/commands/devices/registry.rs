@@ -15,7 +15,7 @@ use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::target::any_of_these;
+use crate::target::names_condition;
 
 /// Up to so many doors are asked for one by one: Azure's queries lag behind.
 const FEW: usize = 20;
@@ -61,7 +61,7 @@ pub(super) async fn existing(
         };
         let some = rest.iter().take_while(fits).count();
         let (asked, left) = rest.split_at(some);
-        let condition = any_of_these(asked);
+        let condition = names_condition(asked);
         let query = format!("SELECT deviceId FROM devices WHERE {condition}");
         let found: Vec<Named> = hub.query(&query).await?;
         there.extend(found.into_iter().map(|named| named.device_id));

@@ -14,14 +14,14 @@ use crate::commands::jobs::wait;
 use crate::commands::many::each;
 use crate::commands::reported;
 use crate::exit_status::ExitStatus;
-use crate::outcome::{OutcomeRow, Tally, Wanted, verdict};
+use crate::outcome::{JobGoal, OutcomeRow, Tally, verdict};
 use crate::printer::Format;
 use crate::session::{Session, explain_door};
 
 /// What is wanted of each door, and by when at the latest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aim {
-    pub(super) wanted: Wanted,
+    pub(super) wanted: JobGoal,
     pub(super) deadline: Option<Duration>,
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn directly(
         })?,
         _ => session.printer.rows(&rows)?,
     }
-    session.printer.say(tally.said(aim.wanted));
+    session.printer.say(tally.summary(aim.wanted));
     Ok(match in_time {
         true => verdict(&rows),
         false => ExitStatus::Deadline,
@@ -77,7 +77,7 @@ async fn call_each(
     doors: Vec<DeviceId>,
     id: &JobId,
     call: MethodRequest,
-    wanted: Wanted,
+    wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<Vec<OutcomeRow>> {
     let alone = doors.len() == 1;

@@ -15,7 +15,7 @@ use crate::commands::confirm::{confirm, confirm_instant};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::time::{self, Given};
+use crate::time::{self, TimeForm};
 
 /// `lock`.
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -121,7 +121,7 @@ impl End {
             }));
         };
         let at = session.at("--until", text).await?;
-        if at.given == Given::Now {
+        if at.given == TimeForm::Now {
             return Err(Failure::new(format!(
                 "--until {text:?}: nothing would be done; expected a time to come"
             ))
@@ -138,7 +138,7 @@ impl End {
         if end.length > door_core::contract::duration::MAX {
             return Err(Failure::new(format!(
                 "--until: {} is {} ahead; expected at most 7 days",
-                time::said(&at.when),
+                time::describe(&at.when),
                 time::roughly(length)
             ))
             .next("without --until it stays until doorctl relinquish")

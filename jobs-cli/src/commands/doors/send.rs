@@ -21,9 +21,9 @@ use crate::commands::jobs::create::{self, Plan};
 use crate::commands::jobs::wait;
 use crate::commands::many::nobody;
 use crate::exit_status::ExitStatus;
-use crate::outcome::Wanted;
+use crate::outcome::JobGoal;
 use crate::session::Session;
-use crate::target::{Found, Target};
+use crate::target::{Selection, Target};
 
 /// How long a job may take, and a call be valid: what `jobs lock` has when nothing is said.
 const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
@@ -32,7 +32,7 @@ const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(super) struct Meant {
     target: Target,
-    found: Found,
+    found: Selection,
 }
 
 impl Meant {
@@ -43,7 +43,7 @@ impl Meant {
     /// When no flag chooses any, there is none, or one that was named does not exist.
     pub(super) async fn find(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
         let target = Target::required(args)?;
-        let found = target.find(session).await?;
+        let found = target.select(session).await?;
         if found.count < target.names.len() {
             create::refuse_unknown(&target, session).await?;
         }
@@ -57,7 +57,7 @@ impl Meant {
 
     /// Of doors that were read already.
     pub(super) fn of(target: Target, twins: &[Twin]) -> Self {
-        let found = Found::of(twins);
+        let found = Selection::of(twins);
         Self { target, found }
     }
 
@@ -131,7 +131,7 @@ impl<'a> Call<'a> {
         )?;
         invoke::warn_without_end(&call, &session.printer);
         let aim = Aim {
-            wanted: Wanted::of_call(Some(&call), now.accept_unproven),
+            wanted: JobGoal::of_call(Some(&call), now.accept_unproven),
             deadline: now.deadline,
         };
         if let Some(door) = meant.found.only {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use serde::Serialize;
 
-use crate::acknowledgement::{Wish, amiss};
+use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
 use crate::door::{DoorRow, reported_door};
@@ -47,7 +47,7 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
         printer.say(printable(&format!(
             "desired of {}: {}",
             wish.door,
-            wish.wish.told()
+            wish.wish.describe()
         )));
     }
     let more = survey.desired.len().saturating_sub(WISHES_TOLD);
@@ -187,7 +187,7 @@ impl AlarmRow {
 struct WishRow {
     door: String,
     #[serde(flatten)]
-    wish: Wish,
+    wish: PropertyAck,
 }
 
 /// The doors, by place.
@@ -208,7 +208,7 @@ impl Survey {
         let mut desired = Vec::new();
         for twin in twins {
             let row = DoorRow::from(twin);
-            desired.extend(amiss(twin).into_iter().map(|wish| WishRow {
+            desired.extend(unapplied(twin).into_iter().map(|wish| WishRow {
                 door: row.door.clone(),
                 wish,
             }));

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::array::{self, Effect, SlotRow};
-use crate::acknowledgement::{Wish, amiss};
+use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::door::{LockState, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .hub
                 .twin(&id)
                 .await
-                .map_or(Vec::new(), |twin| amiss(&twin));
+                .map_or(Vec::new(), |twin| unapplied(&twin));
             (told, ExitStatus::Success)
         }
         Err(error) if error.code() == Some(ErrorCode::DeviceNotOnline) => {
@@ -115,7 +115,7 @@ struct Told {
     because: String,
     /// Desired properties that are refused or not applied yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    desired: Vec<Wish>,
+    desired: Vec<PropertyAck>,
     /// Empty when the door was not asked.
     slots: Vec<SlotRow>,
     #[serde(skip)]
@@ -136,7 +136,7 @@ impl Told {
 
     fn reported(twin: &Twin, session: &Session, now: Timestamp) -> Self {
         let told = Self {
-            desired: amiss(twin),
+            desired: unapplied(twin),
             ..Self::of(&twin.device_id, reported_door(twin))
         };
         let Some(door) = reported_door(twin) else {
@@ -155,7 +155,7 @@ impl Told {
                 until.map_or(String::new(), |until: Timestamp| {
                     format!(
                         ", until {}",
-                        time::said(&until.to_zoned(session.zone.clone()))
+                        time::describe(&until.to_zoned(session.zone.clone()))
                     )
                 })
             }),
@@ -171,7 +171,7 @@ impl Told {
                 let ago = time::roughly(now.duration_since(at).max(jiff::SignedDuration::ZERO));
                 format!(
                     "{} ({ago} ago)",
-                    time::said(&at.to_zoned(session.zone.clone()))
+                    time::describe(&at.to_zoned(session.zone.clone()))
                 )
             }),
             ..told
@@ -227,7 +227,7 @@ impl Told {
         }
         lines.push(self.because.clone());
         let desired = self.desired.iter();
-        lines.extend(desired.map(|wish| format!("desired: {}", wish.told())));
+        lines.extend(desired.map(|ack| format!("desired: {}", ack.describe())));
         let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
         lines.join("\n")
     }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorctl::{ClientError, EventNews, EventRequest, EventStream};
+use doorctl::{ClientError, EventRequest, EventStream, EventStreamItem};
 use iothub_protocol::ErrorCode;
 use rand::Rng as _;
 
@@ -63,8 +63,8 @@ impl<'a> Feed<'a> {
         self.seen
     }
 
-    /// What comes next; [`EventNews::End`] when all that is kept was told, unless it is followed.
-    pub(super) async fn next(&mut self) -> anyhow::Result<EventNews> {
+    /// What comes next; [`EventStreamItem::End`] when all that is kept was told, unless it is followed.
+    pub(super) async fn next(&mut self) -> anyhow::Result<EventStreamItem> {
         loop {
             if self.opened.is_some() {
                 self.seen = self.request.after;

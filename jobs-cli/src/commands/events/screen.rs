@@ -48,7 +48,7 @@ impl Screen {
                 printer::write(&line)?;
             }
             Format::Csv => {
-                let text = printer::rendered(Format::Csv, &[EventRow::new(event, &self.zone)])?;
+                let text = printer::render(Format::Csv, &[EventRow::new(event, &self.zone)])?;
                 let behind_titles = text.split_once('\n').map_or("", |(_, line)| line);
                 printer::write(if self.begun { behind_titles } else { &text })?;
                 self.begun = true;
@@ -251,7 +251,7 @@ mod tests {
         });
         let event: HubEvent = serde_json::from_value(document).unwrap();
         let row = EventRow::new(&event, &TimeZone::UTC);
-        let text = printer::rendered(Format::Csv, &[row]).unwrap();
+        let text = printer::render(Format::Csv, &[row]).unwrap();
         assert!(
             text.contains(r",\u{1b}[2Jx,\u{7}y,\u{7}y a=\u{1b}[1A,false"),
             "{text}"

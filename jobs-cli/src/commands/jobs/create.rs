@@ -26,7 +26,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::{Session, unknown_door};
 use crate::target::Target;
-use crate::time::{self, At, AtError};
+use crate::time::{self, TimeArg, TimeArgError};
 
 pub(in crate::commands) use plan::Plan;
 #[cfg(all(unix, feature = "demo"))]
@@ -45,7 +45,7 @@ pub(super) struct Prepared {
     /// For how long, when an end was given.
     pub(super) length: Option<Duration>,
     /// The end, when it was given as a time.
-    pub(super) until: Option<At>,
+    pub(super) until: Option<TimeArg>,
     confirm: ConfirmArgs,
 }
 
@@ -157,7 +157,7 @@ struct End {
     /// From the start, when one was given.
     length: Option<Duration>,
     /// When it was given as a time.
-    until: Option<At>,
+    until: Option<TimeArg>,
 }
 
 impl End {
@@ -171,9 +171,10 @@ impl End {
         };
         let start = &plan.at().when;
         let failure = |why: String| Failure::new(format!("--until {text:?}: {why}"));
-        let after_the_start = || format!("expected a time after the start, {}", time::said(start));
-        let until = At::parse(text, start).map_err(|error| match error {
-            AtError::Past(when, _) => {
+        let after_the_start =
+            || format!("expected a time after the start, {}", time::describe(start));
+        let until = TimeArg::parse(text, start).map_err(|error| match error {
+            TimeArgError::Past(when, _) => {
                 failure(format!("{when} is too early; {}", after_the_start()))
             }
             error => failure(error.to_string()),
@@ -184,7 +185,7 @@ impl End {
             Duration::ZERO => after_the_start(),
             length if length > MAX => format!(
                 "it is more than 7 days after the start, {}; expected at most 7 days",
-                time::said(start)
+                time::describe(start)
             ),
             length => {
                 let printer = &session.printer;

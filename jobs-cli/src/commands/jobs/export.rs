@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::explain_job;
 use crate::commands::out_file;
 use crate::exit_status::ExitStatus;
-use crate::outcome::{OutcomeRow, Wanted};
-use crate::printer::{Cell, Format, Row, rendered, write};
+use crate::outcome::{JobGoal, OutcomeRow};
+use crate::printer::{Cell, Format, Row, render, write};
 use crate::session::Session;
 
 /// One door of a job, with its times.
@@ -40,14 +40,14 @@ pub(super) async fn export(
         Ok(job) => job,
         Err(error) => return Err(explain_job(session, id, error).await),
     };
-    let wanted = Wanted::of(&job, accept_unproven);
+    let wanted = JobGoal::of(&job, accept_unproven);
     let records = session.hub.device_jobs(id).await?;
     let mut rows: Vec<ExportRow> = records
         .iter()
         .map(|record| ExportRow::new(record, wanted))
         .collect();
     rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
-    let text = rendered(format, &rows)?;
+    let text = render(format, &rows)?;
     match out {
         None => write(&text)?,
         Some(path) => {
@@ -69,7 +69,7 @@ pub(super) async fn export(
 }
 
 impl ExportRow {
-    fn new(record: &DeviceJob, wanted: Wanted) -> Self {
+    fn new(record: &DeviceJob, wanted: JobGoal) -> Self {
         Self {
             job: record.job_id.to_string(),
             outcome: OutcomeRow::new(record, wanted),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::view::View;
 use crate::failure::Failure;
-use crate::outcome::{OutcomeRow, Wanted};
+use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::printable;
 
 /// How long a hub may be away before following is given up: long enough to start it again.
@@ -59,7 +59,7 @@ pub(crate) struct Ended {
 pub(crate) async fn rows(
     hub: &HubClient,
     id: &JobId,
-    wanted: Wanted,
+    wanted: JobGoal,
 ) -> Result<Vec<OutcomeRow>, ClientError> {
     let records = hub.device_jobs(id).await?;
     let mut rows: Vec<OutcomeRow> = records
@@ -79,7 +79,7 @@ pub(crate) async fn rows(
 pub(crate) async fn follow(
     hub: &HubClient,
     id: &JobId,
-    wanted: Wanted,
+    wanted: JobGoal,
     pace: Pace,
     view: &mut View,
 ) -> anyhow::Result<Ended> {
@@ -187,7 +187,7 @@ impl Doors {
         &mut self,
         hub: &HubClient,
         job: &JobResponse,
-        wanted: Wanted,
+        wanted: JobGoal,
         pace: Pace,
     ) -> Result<(), ClientError> {
         let waited = self.read.map(|read| read.elapsed());

@@ -20,7 +20,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::Session;
-use crate::time::said;
+use crate::time::describe;
 use conflict::Conflict;
 use digest::{Content, LEAST, short, some_of};
 
@@ -184,7 +184,7 @@ fn tell_conflicts(conflicts: &[Conflict], session: &Session) {
             conflict.job,
             conflict.what,
             conflict.doors.len(),
-            said(&conflict.start.to_zoned(session.zone.clone())),
+            describe(&conflict.start.to_zoned(session.zone.clone())),
             some_of(&conflict.doors)
         ));
     }

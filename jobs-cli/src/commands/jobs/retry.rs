@@ -22,7 +22,7 @@ use crate::commands::confirm::confirm_instant;
 use crate::commands::invoke;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::outcome::{OutcomeRow, Progress, Wanted};
+use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::session::Session;
 use crate::target::{self, Target};
 use crate::time;
@@ -43,7 +43,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .status(ExitStatus::Refused)
         .into());
     }
-    let wanted = Wanted::of(&job, args.accept_unproven);
+    let wanted = JobGoal::of(&job, args.accept_unproven);
     let mut rows = follow::rows(&session.hub, &id, wanted).await?;
     if rows.is_empty() {
         return Err(Failure::new(format!(
@@ -89,7 +89,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
 /// The doors that are not there, by what they report too; of doors that were removed, a warning.
 async fn left(
     rows: &mut [OutcomeRow],
-    wanted: Wanted,
+    wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<Vec<String>> {
     let names: Vec<DeviceId> = rows
@@ -99,14 +99,14 @@ async fn left(
         .collect();
     let mut known = BTreeSet::new();
     for names in names.chunks(wait::NAMES_IN_QUERY) {
-        let condition = target::any_of_these(names);
+        let condition = target::names_condition(names);
         let query = format!("SELECT * FROM devices WHERE {condition}");
         let twins: Vec<Twin> = session.hub.query(&query).await?;
         for twin in &twins {
             known.insert(twin.device_id.to_string());
             // Of a door that did not answer, what it reported once proves nothing; nor does it of a
             // twin that was changed.
-            let accepted = wanted != Wanted::Changed
+            let accepted = wanted != JobGoal::Changed
                 && rows.iter().any(|row| {
                     row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
                 });
@@ -155,7 +155,7 @@ fn again(
     let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
     let end = ends(&payload).or_else(|| latest_end(job, &payload));
     if let Some(until) = end.filter(|until| *until <= plan.start()) {
-        let until = time::said(&until.to_zoned(session.zone.clone()));
+        let until = time::describe(&until.to_zoned(session.zone.clone()));
         return Err(too_late(&job.job_id, &until).into());
     }
     freshen(&mut payload, plan.after(args.schedule.max_execution)?);

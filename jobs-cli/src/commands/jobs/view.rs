@@ -8,7 +8,7 @@ use iothub_protocol::job::{DeviceJobStatus, JobResponse, JobStatus};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::outcome::{OutcomeRow, Progress, Tally, Wanted};
+use crate::outcome::{JobGoal, OutcomeRow, Progress, Tally};
 use crate::printer::{Printer, printable};
 use crate::time;
 
@@ -65,7 +65,7 @@ impl View {
         &mut self,
         job: &JobResponse,
         rows: &[OutcomeRow],
-        wanted: Wanted,
+        wanted: JobGoal,
         now: Timestamp,
     ) {
         self.in_trouble = false;
@@ -81,7 +81,7 @@ impl View {
                 waits(job, rows, tally, &self.zone)
             }
             None if all > 0 && !rows.is_empty() => {
-                format!("{}: {}", job.status, tally.said(wanted))
+                format!("{}: {}", job.status, tally.summary(wanted))
             }
             None => job.status.to_string(),
         };
@@ -238,7 +238,7 @@ mod tests {
     /// seconds, and the line.
     #[test]
     fn whoever_watches_is_told_at_once_which_doors_are_missing_and_until_when() {
-        let wanted = Wanted::Answered;
+        let wanted = JobGoal::Answered;
         for (done, absent, sent, (connect, response, limit), told) in [
             (
                 999,

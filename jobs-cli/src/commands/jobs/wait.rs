@@ -15,7 +15,7 @@ use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::{acknowledge, reported};
 use crate::door::LockState;
 use crate::exit_status::ExitStatus;
-use crate::outcome::{self, OutcomeRow, Progress, Wanted};
+use crate::outcome::{self, JobGoal, OutcomeRow, Progress};
 use crate::session::Session;
 use crate::target;
 
@@ -44,7 +44,7 @@ pub(in crate::commands) async fn watch_all(
     ids: &[JobId],
     deadline: Option<Duration>,
     within: Duration,
-    wanted: Wanted,
+    wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let ends = deadline.map(|deadline| Instant::now() + deadline);
@@ -88,7 +88,7 @@ pub(in crate::commands) async fn watch_all(
     for Ended { rows, .. } in &ended {
         reported::as_answered(rows, &session.hub).await;
     }
-    if wanted == Wanted::Changed {
+    if wanted == JobGoal::Changed {
         let ends = ends.unwrap_or_else(|| Instant::now() + within);
         tokio::select! {
             answered = acknowledge::of_jobs(&mut ended, ends, session) => answered?,
@@ -148,11 +148,11 @@ fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
     ExitStatus::Interrupted
 }
 
-async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow::Result<Wanted> {
+async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow::Result<JobGoal> {
     let mut polls = 1;
     loop {
         match session.hub.job(id).await {
-            Ok(job) => return Ok(Wanted::of(&job, accept_unproven)),
+            Ok(job) => return Ok(JobGoal::of(&job, accept_unproven)),
             // Azure may say so of a job that was made a moment ago.
             Err(ClientError::NoSuchJob(_)) if polls < FEW_POLLS => polls += 1,
             Err(error) => return Err(explain_job(session, id, error).await),
@@ -165,7 +165,7 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
 pub(in crate::commands) async fn until_there(
     hub: &HubClient,
     rows: &mut [OutcomeRow],
-    wanted: Wanted,
+    wanted: JobGoal,
     ends: Instant,
 ) -> Result<bool, ClientError> {
     loop {
@@ -197,7 +197,7 @@ pub(in crate::commands) async fn twins_of(
 ) -> Result<Vec<Twin>, ClientError> {
     let mut twins = Vec::new();
     for names in names.chunks(NAMES_IN_QUERY) {
-        let condition = target::any_of_these(names);
+        let condition = target::names_condition(names);
         let query = format!("SELECT * FROM devices WHERE {condition}");
         twins.extend(hub.query::<Twin>(&query).await?);
     }
@@ -205,7 +205,7 @@ pub(in crate::commands) async fn twins_of(
 }
 
 /// Takes a door that accepted as there when that is what it reports now.
-pub(super) fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: Wanted) {
+pub(super) fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: JobGoal) {
     let state = LockState::reported(twin);
     if !wanted.is_reached_by(&state) {
         return;

@@ -14,7 +14,7 @@ use crate::cli::twin::EditArgs;
 use crate::commands::acknowledge;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Format, Printer, printable, talk, talk_styled};
+use crate::printer::{Format, Printer, print_message, print_styled_message, printable};
 use crate::session::{Session, door, explain_door};
 
 use draft::{Change, Draft};
@@ -74,7 +74,7 @@ async fn edit_and_write(
             Err(mistake) => mistake,
         };
         if is_somebody_there() {
-            talk(&format!("{mistake}. Edit it again? [Y/n]"));
+            print_message(&format!("{mistake}. Edit it again? [Y/n]"));
             if editor::answer().await.is_none_or(|answer| answer) {
                 continue;
             }
@@ -84,12 +84,12 @@ async fn edit_and_write(
             .into());
     };
     acknowledge::warn_of(change.patch.desired.values(), &session.printer);
-    let diff = shown(change.diff.trim_end(), Printer::colours_talk());
+    let diff = shown(change.diff.trim_end(), Printer::stderr_has_colours());
     if args.yes {
         session.printer.say_styled(&diff);
     } else {
-        talk_styled(&diff);
-        talk(&format!("Write this to the twin of {id}? [y/N]"));
+        print_styled_message(&diff);
+        print_message(&format!("Write this to the twin of {id}? [y/N]"));
         if editor::answer().await != Some(true) {
             return Err(Failure::new("nothing was changed")
                 .next(format!("doorctl twin edit {id}, and say y"))

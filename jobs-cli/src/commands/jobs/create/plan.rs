@@ -19,11 +19,11 @@ use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::outcome::Wanted;
+use crate::outcome::JobGoal;
 use crate::printer::Format;
 use crate::session::Session;
 use crate::target::{MAX_CONDITION, Target};
-use crate::time::{At, Given};
+use crate::time::{TimeArg, TimeForm};
 use not_made::{NOTHING_CHANGED, NotMade, is_of, may_have_worked};
 
 /// What is in an id that doorctl makes: easy to tell apart when read aloud.
@@ -33,7 +33,7 @@ const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
 pub(in crate::commands) struct Plan {
     id: JobId,
     target: Target,
-    at: At,
+    at: TimeArg,
     max_execution: Duration,
     watch: bool,
     reason: Option<String>,
@@ -81,7 +81,7 @@ impl Plan {
 
     /// Whether it starts when it is made. No start time is sent then: the hub decides.
     fn is_at_once(&self) -> bool {
-        self.at.given == Given::Now
+        self.at.given == TimeForm::Now
     }
 
     /// The end of what lasts so long, when it has an instant: what starts at once lasts from when
@@ -168,7 +168,7 @@ impl Plan {
         &self,
         action: JobAction,
         session: &Session,
-    ) -> anyhow::Result<(Vec<JobResponse>, Wanted)> {
+    ) -> anyhow::Result<(Vec<JobResponse>, JobGoal)> {
         let ids = numbered(&self.id, self.target.parts().len())?;
         if ids.len() > 1 {
             session.printer.say(format!(
@@ -178,7 +178,7 @@ impl Plan {
             ));
         }
         let mut jobs = Vec::new();
-        let mut wanted = Wanted::Answered;
+        let mut wanted = JobGoal::Answered;
         for (id, condition) in ids.iter().zip(self.target.parts()) {
             let submitted = self.submit_part(id, condition, action.clone(), session);
             let (job, wants) = submitted
@@ -196,7 +196,7 @@ impl Plan {
         condition: &str,
         action: JobAction,
         session: &Session,
-    ) -> Result<(JobResponse, Wanted), NotMade> {
+    ) -> Result<(JobResponse, JobGoal), NotMade> {
         let request = JobRequest {
             job_id: Some(id.clone()),
             action,
@@ -204,7 +204,7 @@ impl Plan {
             start_time: (!self.is_at_once()).then(|| self.start()),
             max_execution_time: self.max_execution,
         };
-        let wanted = Wanted::of_request(&request);
+        let wanted = JobGoal::of_request(&request);
         match session.hub.job_create(id, &request).await {
             Ok(job) => Ok((job, wanted)),
             Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
@@ -252,7 +252,7 @@ impl Plan {
         &self,
         session: &Session,
     ) -> anyhow::Result<usize> {
-        let doors = self.target.find(session).await?.count;
+        let doors = self.target.select(session).await?.count;
         if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
         }
@@ -271,7 +271,7 @@ impl Plan {
     }
 
     /// When, as it is told.
-    pub(in crate::commands::jobs) fn at(&self) -> &At {
+    pub(in crate::commands::jobs) fn at(&self) -> &TimeArg {
         &self.at
     }
 
@@ -303,7 +303,7 @@ fn matching(doors: usize) -> String {
 }
 
 /// `lock-20261123-220000-x7k2`.
-fn made_up_id(what: &str, at: &At) -> anyhow::Result<JobId> {
+fn made_up_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
     let mut random = rand::rng();
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_made_up_id_says_what_and_when() {
         let now = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
-        let at = At::parse("22:00", &now).unwrap();
+        let at = TimeArg::parse("22:00", &now).unwrap();
         let id = made_up_id("lock", &at).unwrap();
         assert!(id.as_str().starts_with("lock-20261123-220000-"), "{id}");
         assert_eq!(id.as_str().len(), 25);

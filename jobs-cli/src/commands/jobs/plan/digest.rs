@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::commands::jobs::create::Prepared;
-use crate::time::Given;
+use crate::time::TimeForm;
 
 /// Characters of a digest that are shown.
 const SHOWN: usize = 12;
@@ -57,7 +57,7 @@ impl Content {
             what: prepared.what.clone(),
             action: match &prepared.until {
                 // Then the length follows from the moment, unless it was given by itself (`+8h`).
-                Some(until) if until.given == Given::Instant => {
+                Some(until) if until.given == TimeForm::Instant => {
                     until_then(lasting(&prepared.action), until.when.timestamp())
                 }
                 _ => lasting(&prepared.action),

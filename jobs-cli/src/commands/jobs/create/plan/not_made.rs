@@ -52,7 +52,7 @@ impl NotMade {
 /// Whether the hub may have made a job although it did not say so.
 pub(super) fn may_have_worked(error: &ClientError) -> bool {
     match error {
-        ClientError::TimedOut { .. } | ClientError::Answer { .. } => true,
+        ClientError::TimedOut { .. } | ClientError::UnexpectedBody { .. } => true,
         ClientError::Unreachable { connected, .. } => *connected,
         error => matches!(error.status(), Some(500..=599)),
     }
