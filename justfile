@@ -41,6 +41,10 @@ cross-debian *WHAT:
 packages *WHAT:
     deploy/packages.sh {{ WHAT }}
 
+# Everything that a release offers for download, in target/download (about half an hour).
+release *ARGS:
+    deploy/release {{ ARGS }}
+
 # A door on an emulated Raspberry Pi, from its enrolment to its upgrade (root).
 pi *ARGS:
     deploy/pi/test {{ ARGS }}
@@ -61,6 +65,6 @@ fuzz TARGET="all" SECONDS="60":
 mutants *ARGS:
     PROPTEST_CASES=8 cargo mutants --package door-core --output target {{ ARGS }}
 
-# All that CI runs.
-ci:
-    .ci/run
+# All that CI runs, or what a contributor runs before a push: `just ci quick`.
+ci *ARGS:
+    .ci/run {{ ARGS }}
