@@ -455,6 +455,34 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_documented_and_no_other() {
+        let keys = |table: &str| -> Vec<String> {
+            let refusal = read(&format!("{table}nonsense = 1"))
+                .unwrap_err()
+                .to_string();
+            let (_, known) = refusal.split_once("expected").unwrap();
+            let known = known.split('`').skip(1).step_by(2);
+            known.map(str::to_owned).collect()
+        };
+        let mut expected: BTreeSet<String> = keys("").into_iter().collect();
+        for table in ["events", "audit"] {
+            assert!(expected.remove(table));
+            let keys = keys(&format!("[{table}]\n")).into_iter();
+            expected.extend(keys.map(|key| format!("{table}.{key}")));
+        }
+        let page = include_str!("../../docs/reference/hub.md");
+        let (_, table) = page.split_once("\n| key | default | meaning |\n").unwrap();
+        let rows = table
+            .lines()
+            .skip(1)
+            .map_while(|line| line.strip_prefix("| `"));
+        let documented: BTreeSet<String> = rows
+            .filter_map(|row| Some(row.split_once('`')?.0.to_owned()))
+            .collect();
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
     fn flags_win_over_the_file() {
         let file = read("name = \"hub\"\nmqtt_port = 1883\n[events]\nmax_rows = 5\n").unwrap();
         let flags = ConfigFile {

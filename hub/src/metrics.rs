@@ -475,4 +475,28 @@ mod tests {
             "each hub has its own"
         );
     }
+
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let metrics = Metrics::new();
+        metrics.request("GET", "/devices", "200", Duration::from_millis(3));
+        metrics.render(&Snapshot::default());
+        let families = metrics.inner.registry.gather();
+        let mut expected: Vec<_> = families
+            .iter()
+            .map(|family| family.name().to_owned())
+            .collect();
+        expected.sort();
+        let page = include_str!("../../docs/reference/hub.md");
+        let (_, table) = page.split_once("\n| metric | type | meaning |\n").unwrap();
+        let rows = table
+            .lines()
+            .skip(1)
+            .map_while(|line| line.strip_prefix("| `"));
+        let mut documented: Vec<_> = rows
+            .filter_map(|row| Some(row.split_once('`')?.0.to_owned()))
+            .collect();
+        documented.sort();
+        assert_eq!(documented, expected);
+    }
 }

@@ -1,21 +1,18 @@
-//! The configurations under `deploy/examples`: `check` accepts them, and one of them and the README
-//! name every key there is.
+//! The configurations under `deploy/examples`: `check` accepts them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use door_core::contract::{Identity, METHODS, Reboot};
-
 use crate::cli::{CONNECTION, run};
 use crate::support::TestHub;
 
-fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// Copies an example to a folder where its files are; gives its path.
-fn install(home: &Path, name: &str, connection: &str) -> String {
+pub(crate) fn install(home: &Path, name: &str, connection: &str) -> String {
     let config = home.join(format!("{name}.toml"));
     std::fs::copy(repository(&format!("deploy/examples/{name}.toml")), &config).unwrap();
     let secret = home.join(format!("{name}.connection-string"));
@@ -89,106 +86,5 @@ fn the_door_on_a_pi_has_nothing_wrong_but_what_this_machine_lacks() {
             line.starts_with("WRONG  pins: ") || line.starts_with("WRONG  hub: "),
             "{stdout}"
         );
-    }
-}
-
-#[test]
-fn the_readme_tells_of_every_method_and_verb() {
-    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-    for method in METHODS
-        .into_iter()
-        .chain([Identity::METHOD, Reboot::METHOD])
-    {
-        assert!(
-            readme.contains(&format!("\n| `{method}` | ")),
-            "README.md lacks {method}"
-        );
-    }
-    let (code, help, _) = run(&["--help"]);
-    assert_eq!(code, 0);
-    let (_, verbs) = help.split_once("Commands:\n").unwrap();
-    let verbs = verbs
-        .lines()
-        .map_while(|line| line.strip_prefix("  "))
-        .filter_map(|line| line.split(' ').next());
-    for verb in verbs.filter(|verb| !verb.is_empty() && *verb != "help") {
-        assert!(
-            readme.contains(&format!("`{verb}")),
-            "README.md lacks {verb}"
-        );
-    }
-}
-
-/// The keys of a table, as the error for one that is none tells them.
-fn keys(config: &str, table: &str) -> Vec<String> {
-    let variable = format!(
-        "DOOR_AGENT__{}__XYZZY",
-        table.to_ascii_uppercase().replace('.', "__")
-    );
-    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
-        .args(["check", "--config", config])
-        .env(&variable, "1")
-        .output()
-        .unwrap();
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let line = stdout
-        .lines()
-        .find(|line| line.contains("xyzzy"))
-        .expect(&stdout)
-        .to_owned();
-    let (_, expected) = line.split_once("expected").expect(&line);
-    // `one of: a, b`, or serde's own "one of `a`, `b`".
-    let expected = expected
-        .trim_start()
-        .trim_start_matches("one of")
-        .trim_start_matches(':');
-    let keys: Vec<_> = expected
-        .split([',', ' ', '`'])
-        .filter(|key| !key.is_empty() && *key != "or")
-        .map(ToOwned::to_owned)
-        .collect();
-    assert!(!keys.is_empty(), "{line}");
-    keys
-}
-
-#[test]
-fn every_key_is_in_the_example_and_in_the_readme() {
-    let home = tempfile::tempdir().unwrap();
-    let config = install(home.path(), "lobby-east", CONNECTION);
-    let example = std::fs::read_to_string(repository("deploy/examples/lobby-east.toml")).unwrap();
-    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-    for table in [
-        "hub",
-        "door",
-        "strike",
-        "board",
-        "board.outputs",
-        "board.inputs",
-        "state",
-        "log",
-        "machine",
-    ] {
-        let heading = format!("\n[{table}]\n");
-        let from = example
-            .find(&heading)
-            .or_else(|| example.find(&format!("\n# [{table}]\n")))
-            .expect(&heading);
-        let text = &example[from + heading.len()..];
-        let text = text.find("\n[").map_or(text, |end| &text[..end]);
-        for key in keys(&config, table) {
-            // The pins have tables of their own.
-            if table == "board" && ["outputs", "inputs"].contains(&key.as_str()) {
-                continue;
-            }
-            let named = text.lines().any(|line| {
-                line.trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))
-            });
-            assert!(named, "[{table}] {key} is not in the example");
-            assert!(
-                readme.contains(&format!("`{table}.{key}`")),
-                "README.md lacks `{table}.{key}`"
-            );
-        }
     }
 }

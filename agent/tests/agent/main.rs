@@ -13,6 +13,7 @@ mod journal;
 mod killed;
 mod network;
 mod output;
+mod reference;
 mod restart;
 mod selftest;
 mod service;

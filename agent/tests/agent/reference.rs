@@ -1,0 +1,224 @@
+//! The pages under `docs/reference` that describe the agent: they name every key of the settings,
+//! verb, method, event kind and word of the protocol, and no other.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::process::Command;
+
+use door_core::contract::{
+    Alarm, CheckResult, DoorState, Identity, InputFault, LockState, METHODS, Mode, Proof, Reboot,
+    ReplyError, Secured, Source,
+};
+use door_core::{DropReason, EventKind, Setting, Slot};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::cli::{CONNECTION, run};
+use crate::examples::{install, repository};
+
+/// Event kinds that the agent records beside those of the door.
+const KINDS_OF_THE_AGENT: [&str; 6] = [
+    "eventsLost",
+    "storageFault",
+    "storageRestored",
+    "stateDamaged",
+    "rebootRequested",
+    "identify",
+];
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(repository(&format!("docs/reference/{name}.md"))).unwrap()
+}
+
+/// The words in backticks in the first column of the table whose header row is `header`.
+fn first_column(page: &str, header: &str) -> BTreeSet<String> {
+    let (_, table) = page.split_once(header).expect(header);
+    table
+        .lines()
+        .skip(1)
+        .map_while(|line| line.strip_prefix("| "))
+        .flat_map(|row| in_backticks(row.split(" | ").next().unwrap_or_default()))
+        .collect()
+}
+
+fn in_backticks(text: &str) -> Vec<String> {
+    let words = text.split('`').skip(1).step_by(2);
+    words.map(ToOwned::to_owned).collect()
+}
+
+fn set<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    words.into_iter().map(ToOwned::to_owned).collect()
+}
+
+/// The names of an enum's variants, as the error for an unknown one lists them.
+fn variants<T: DeserializeOwned + Debug>(value: serde_json::Value) -> BTreeSet<String> {
+    let error = serde_json::from_value::<T>(value).unwrap_err().to_string();
+    let (_, expected) = error.split_once("expected").expect(&error);
+    in_backticks(expected).into_iter().collect()
+}
+
+fn words<T: DeserializeOwned + Debug>() -> BTreeSet<String> {
+    variants::<T>(json!("xyzzy"))
+}
+
+#[test]
+fn every_method_and_verb_is_documented() {
+    let methods = METHODS
+        .into_iter()
+        .chain([Identity::METHOD, Reboot::METHOD]);
+    assert_eq!(
+        first_column(&page("protocol"), "\n| method | payload | what it does |\n"),
+        set(methods)
+    );
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs
+        .lines()
+        .map_while(|line| line.strip_prefix("  "))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|verb| !verb.is_empty() && *verb != "help");
+    let documented = first_column(
+        &page("agent"),
+        "\n| `door-agent ... --config FILE` | what it does |\n",
+    );
+    let documented = documented
+        .iter()
+        .map(|verb| verb.split(' ').next().unwrap());
+    assert_eq!(set(documented), set(verbs));
+}
+
+#[test]
+fn every_event_kind_is_documented() {
+    let mut kinds = variants::<EventKind>(json!({ "kind": "xyzzy" }));
+    kinds.extend(set(KINDS_OF_THE_AGENT));
+    assert_eq!(
+        first_column(&page("protocol"), "\n| kind | members | when |\n"),
+        kinds
+    );
+}
+
+#[test]
+fn every_word_of_the_contract_is_documented() {
+    let page = page("protocol");
+    for (header, expected) in [
+        (
+            "\n| mode | what it does |\n",
+            set(Mode::ALL.map(Mode::as_str)),
+        ),
+        (
+            "\n| alarm | raised | cleared |\n",
+            set(Alarm::ALL.map(Alarm::as_str)),
+        ),
+        ("\n| `error` | status | meaning |\n", words::<ReplyError>()),
+    ] {
+        assert_eq!(first_column(&page, header), expected, "{header}");
+    }
+    let lists = [
+        words::<LockState>(),
+        words::<DoorState>(),
+        words::<Secured>(),
+        words::<Proof>(),
+        words::<Source>(),
+        words::<InputFault>(),
+        words::<CheckResult>(),
+        words::<DropReason>(),
+    ];
+    for word in lists.iter().flatten() {
+        assert!(page.contains(&format!("`{word}`")), "no `{word}`");
+    }
+    let refusal = Setting::from_name("xyzzy").unwrap_err();
+    let (_, settings) = refusal.split_once("expected one of ").unwrap();
+    for setting in settings.split(", ") {
+        let name = format!("`settings.{setting}`");
+        assert!(page.contains(&name), "no {name}");
+    }
+    for slot in Slot::ALL {
+        let row = format!("\n| {} | ", slot.number());
+        assert!(page.contains(&row), "no slot {}", slot.number());
+    }
+}
+
+/// The keys of a table, as the error for an unknown one lists them.
+fn keys(config: &str, table: &str) -> Vec<String> {
+    let variable = format!(
+        "DOOR_AGENT__{}__XYZZY",
+        table.to_ascii_uppercase().replace('.', "__")
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+        .args(["check", "--config", config])
+        .env(&variable, "1")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let line = stdout
+        .lines()
+        .find(|line| line.contains("xyzzy"))
+        .expect(&stdout)
+        .to_owned();
+    let (_, expected) = line.split_once("expected").expect(&line);
+    // `one of: a, b`, or serde's own "one of `a`, `b`".
+    let expected = expected
+        .trim_start()
+        .trim_start_matches("one of")
+        .trim_start_matches(':');
+    let keys: Vec<_> = expected
+        .split([',', ' ', '`'])
+        .filter(|key| !key.is_empty() && *key != "or")
+        .map(ToOwned::to_owned)
+        .collect();
+    assert!(!keys.is_empty(), "{line}");
+    keys
+}
+
+#[test]
+fn every_key_is_in_the_example_and_documented() {
+    let home = tempfile::tempdir().unwrap();
+    let config = install(home.path(), "lobby-east", CONNECTION);
+    let example = std::fs::read_to_string(repository("deploy/examples/lobby-east.toml")).unwrap();
+    let mut expected = BTreeSet::new();
+    for table in [
+        "hub",
+        "door",
+        "strike",
+        "board",
+        "board.outputs",
+        "board.inputs",
+        "state",
+        "log",
+        "machine",
+    ] {
+        let heading = format!("\n[{table}]\n");
+        let from = example
+            .find(&heading)
+            .or_else(|| example.find(&format!("\n# [{table}]\n")))
+            .expect(&heading);
+        let text = &example[from + heading.len()..];
+        let text = text.find("\n[").map_or(text, |end| &text[..end]);
+        for key in keys(&config, table) {
+            // The pins have tables of their own.
+            if table == "board" && ["outputs", "inputs"].contains(&key.as_str()) {
+                continue;
+            }
+            let named = text.lines().any(|line| {
+                line.trim_start_matches("# ")
+                    .starts_with(&format!("{key} = "))
+            });
+            assert!(named, "[{table}] {key} is not in the example");
+            expected.insert(format!("{table}.{key}"));
+        }
+    }
+    for (table, documented) in [
+        ("board.outputs.throw", "board.outputs.NAME"),
+        ("board.inputs.door", "board.inputs.NAME"),
+    ] {
+        let keys = keys(&config, table).into_iter();
+        expected.extend(keys.map(|key| format!("{documented}.{key}")));
+    }
+    let documented: BTreeSet<_> = page("agent")
+        .split("\n| key | default | meaning |\n")
+        .skip(1)
+        .flat_map(|table| first_column(&format!("\n{table}"), "\n"))
+        .collect();
+    assert_eq!(documented, expected);
+}
