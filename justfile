@@ -16,6 +16,10 @@ test:
 transcript:
     DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end transcript
 
+# Rewrite docs/reference/doorctl.md from the help texts of doorctl.
+reference:
+    DOORFLEET_BLESS=1 cargo test -p doorctl --test cli reference
+
 # Formatting and lints, as CI judges them.
 lint:
     cargo fmt --all --check

@@ -1,5 +1,7 @@
-//! `doorctl documents`: man pages and completions made of the commands themselves, for the
-//! packages.
+//! `doorctl documents`: man pages, completions and the reference page, generated from the commands
+//! themselves: for the packages and for `docs/reference/doorctl.md`.
+
+mod reference;
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +24,7 @@ pub(crate) fn run(folder: &Path) -> anyhow::Result<ExitStatus> {
     ] {
         fs::write(folder.join(file), completion::script(shell)?).with_context(written)?;
     }
+    fs::write(folder.join("doorctl.md"), reference::page(Cli::command())).with_context(written)?;
     clap_mangen::generate_to(Cli::command(), folder).with_context(written)?;
     Ok(ExitStatus::Success)
 }

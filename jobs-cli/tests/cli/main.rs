@@ -10,4 +10,5 @@ mod examples;
 mod help;
 mod mistakes;
 mod output;
+mod reference;
 mod support;
