@@ -1,10 +1,10 @@
-//! COMPATIBILITY.md names a test for each fact that the hub is held to; here it is held to that.
+//! Every test that docs/compatibility.md names for a fact exists.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const PAGE: &str = include_str!("../../COMPATIBILITY.md");
+const PAGE: &str = include_str!("../../docs/compatibility.md");
 const SECTION: &str = "## Facts and their tests";
 const SOURCES: [&str; 6] = ["protocol", "hub", "agent", "jobs-cli", "compat", "fuzz"];
 
@@ -80,6 +80,6 @@ fn every_test_that_the_page_names_is_there() {
         .collect();
     assert!(
         missing.is_empty(),
-        "COMPATIBILITY.md names tests that are none: {missing:?}"
+        "docs/compatibility.md names tests that do not exist: {missing:?}"
     );
 }
