@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# docs-check.sh - checks that every link between the Markdown files of this tree leads to a file
+# that exists, and every anchor to a heading. It reads files only; links to the web are not followed.
+#
+# Uses remark-validate-links, kept by its lock file under the user's cache folder; delete it and it
+# is installed again. On Debian, apt installs node and npm if they are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for need in node:nodejs npm:npm; do
+    command -v "${need%%:*}" >/dev/null || deploy/apt-install.sh "${need##*:}"
+done
+lock=deploy/docs-check/package-lock.json
+tool=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet/docs-check-$(sha256sum "$lock" | cut -c1-12)
+if [ ! -e "$tool/installed" ]; then
+    rm -rf "$tool"
+    mkdir -p "$tool"
+    cp deploy/docs-check/package.json "$lock" "$tool"
+    npm ci --prefix "$tool" --no-audit --no-fund --loglevel=error
+    touch "$tool/installed"
+fi
+
+mapfile -t pages < <(git ls-files --cached --others --exclude-standard '*.md')
+"$tool/node_modules/.bin/remark" --no-config --no-ignore --no-stdout --quiet --frail \
+    --use "$tool/node_modules/remark-gfm/index.js" \
+    --use "$tool/node_modules/remark-validate-links/index.js=repository:false" \
+    "${pages[@]}"
+echo "${#pages[@]} pages: every link and anchor leads somewhere"
