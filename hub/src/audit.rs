@@ -1,5 +1,5 @@
-//! The audit record of a data folder, read beside the hub that writes it: who changed or commanded
-//! what.
+//! Reads the audit record (who changed or commanded what) from a data folder, while its hub may be
+//! running.
 
 use std::path::Path;
 
@@ -9,25 +9,19 @@ use crate::DATABASE;
 pub use crate::service::AuditRow;
 use crate::store::{AuditFilter, StoreError, audit_of};
 
-/// Which rows are asked for; `None` is all of them.
+/// Filters of an audit query; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
-    /// From this time on.
+    /// At this time or later.
     pub since: Option<Timestamp>,
-    /// Of this policy.
     pub policy: Option<String>,
-    /// To this device or job.
+    /// A device id or job id.
     pub target: Option<String>,
-    /// Of this operation, such as `method.invoke`.
+    /// An operation, such as `method.invoke`.
     pub operation: Option<String>,
 }
 
-/// The newest `limit` rows that pass `query`, the newest first, of the hub whose data is in
-/// `folder`.
-///
-/// # Errors
-///
-/// When there is no database of a hub of this version, or it cannot be read.
+/// The newest `limit` rows that match `query`, newest first, of the hub whose data is in `folder`.
 pub fn read(folder: &Path, query: AuditQuery, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
     let filter = AuditFilter {
         since: query.since,

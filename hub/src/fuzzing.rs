@@ -1,8 +1,8 @@
-//! What the fuzz targets need of the hub's insides: no part of its interface, hidden from its
-//! documentation, free to change.
+//! Entry points for the fuzz targets in `fuzz/`: not part of the public API, hidden from the docs,
+//! free to change.
 //!
-//! Each function says in plain terms what one of the hub's readers made of bytes; the folder
-//! `fuzz/` holds what must be true of that.
+//! Each function feeds bytes to one of the hub's parsers and returns the result as plain data; the
+//! fuzz targets hold the assertions.
 
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
@@ -21,26 +21,24 @@ use crate::mqtt::machine::{Effect, Session};
 use crate::service::{BulkRequest, DeviceUpdate};
 use crate::store::{StoreError, scratch};
 
-/// What the MQTT decoder makes of the start of some bytes.
+/// What the MQTT decoder reads from the start of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     /// More bytes are needed.
     Incomplete,
-    /// The rule that was broken, as the name of its error.
+    /// The name of the error, that is of the violated rule.
     Malformed(String),
-    /// A packet.
     Packet {
-        /// How many bytes it took.
+        /// Its length in bytes.
         length: usize,
-        /// The bytes by which the standard writes what was understood; none for a CONNECT of
-        /// another level, of which nothing is.
+        /// The packet encoded again as the standard requires; `None` for a CONNECT of another
+        /// protocol level, which is not parsed.
         rewritten: Option<Vec<u8>>,
-        /// The bytes that the decoder holds besides those it was given.
+        /// The bytes that the decoder has allocated for the packet.
         held: usize,
     },
 }
 
-/// Decodes one MQTT packet.
 #[must_use]
 pub fn mqtt_packet(bytes: &[u8], limit: usize) -> Decoded {
     match codec::decode(bytes, limit) {
@@ -58,19 +56,19 @@ pub fn mqtt_packet(bytes: &[u8], limit: usize) -> Decoded {
     }
 }
 
-/// What a session did about one packet.
+/// What a session did with one packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handled {
-    /// The packet id that is acknowledged.
+    /// The packet id that it acknowledged.
     pub acknowledged: Option<u16>,
     /// The QoS granted for each filter of a SUBSCRIBE.
     pub granted: Vec<u8>,
-    /// How many subscriptions the session has now.
+    /// The number of subscriptions after it.
     pub subscriptions: usize,
 }
 
-/// Hands the packets in `bytes` to a new session of the device `lobby-east`, up to the one that
-/// ends it.
+/// Feeds the packets in `bytes` to a new session of the device `lobby-east`, until one ends the
+/// session.
 #[must_use]
 pub fn mqtt_session(mut bytes: &[u8], limit: usize) -> Vec<Handled> {
     let device = "lobby-east".parse().expect("a device id");
@@ -100,16 +98,16 @@ pub fn mqtt_session(mut bytes: &[u8], limit: usize) -> Vec<Handled> {
     handled
 }
 
-/// What the reader of WebSocket frames makes of bytes.
+/// What the WebSocket frame reader reads from some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unframed {
-    /// The bytes of MQTT in them.
+    /// The MQTT bytes in the frames.
     pub mqtt: Vec<u8>,
-    /// The frames that answer them.
+    /// The frames to send in return.
     pub answers: Vec<u8>,
-    /// Whether the device said goodbye.
+    /// Whether the device sent a close frame.
     pub closed: bool,
-    /// The code of the close frame for a device that broke the protocol.
+    /// The close code for a device that violated the protocol.
     pub error: Option<u16>,
 }
 
@@ -127,10 +125,6 @@ pub fn unframe<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Unframed {
 }
 
 /// The host and the device that a login names.
-///
-/// # Errors
-///
-/// What is wrong with it.
 pub fn user_name(client_id: &str, user_name: &str) -> Result<(String, String), String> {
     let login = DeviceLogin {
         client_id,
@@ -142,7 +136,7 @@ pub fn user_name(client_id: &str, user_name: &str) -> Result<(String, String), S
     Ok((claim.host.to_owned(), claim.device.to_string()))
 }
 
-/// A body that a REST route reads.
+/// The request body of a REST route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     /// `PUT /devices/{id}`.
@@ -158,7 +152,6 @@ pub enum Body {
 }
 
 impl Body {
-    /// All of them.
     pub const ALL: [Self; 5] = [
         Self::Device,
         Self::Bulk,
@@ -168,11 +161,8 @@ impl Body {
     ];
 }
 
-/// Reads the body of a request, and of an identity also what it asks for.
-///
-/// # Errors
-///
-/// The text of the answer.
+/// Parses the body of a request; for an identity it also validates the update. The error is the
+/// text of the response.
 pub fn rest_body(kind: Body, body: &[u8]) -> Result<(), String> {
     fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
         read_document(body).map_err(|error| error.message().to_owned())
@@ -197,16 +187,12 @@ pub fn rest_body(kind: Body, body: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Twins in a database, to be asked.
+/// A database of twins to query.
 #[derive(Debug)]
 pub struct Twins(Connection);
 
 impl Twins {
-    /// Devices `d0`, `d1`, .. with these tags, desired and reported properties.
-    ///
-    /// # Errors
-    ///
-    /// What the database says.
+    /// Creates devices `d0`, `d1`, .. with these tags, desired and reported properties.
     pub fn new(twins: &[[&Value; 3]]) -> Result<Self, StoreError> {
         let connection = scratch::database()?;
         for (number, twin) in twins.iter().enumerate() {
@@ -215,17 +201,13 @@ impl Twins {
         Ok(Self(connection))
     }
 
-    /// The rows that `query`, which is about devices, finds, read in pages of `size`.
-    ///
-    /// # Errors
-    ///
-    /// What the database says.
+    /// The rows that `query` (a device query) finds, read in pages of `size`.
     pub fn rows(&self, query: &Query, size: u32) -> Result<Vec<Value>, StoreError> {
         scratch::rows(&self.0, query, size)
     }
 }
 
-/// A client's packet as the standard writes it; the hub itself only ever reads these.
+/// Encodes a client's packet as the standard requires; the hub itself only decodes these.
 fn rewrite(packet: &Packet<'_>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     let first = match packet {

@@ -1,5 +1,5 @@
-//! Who may do what: the stored facts that [`crate::auth`] judges a token or a certificate by. Plain
-//! data, known to every layer.
+//! Keys, rights and policies: the stored facts by which [`crate::auth`] checks a token or a
+//! certificate. Plain data, known to every layer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,35 +7,31 @@ use std::str::FromStr;
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas::SharedAccessKey;
 
-/// Two keys that are both good, so that one can be changed while the other is in use.
+/// Two keys, both valid, so that one can be rotated while the other is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
-    /// The one that is handed out.
+    /// The key that is handed out by default.
     pub primary: SharedAccessKey,
-    /// The other.
     pub secondary: SharedAccessKey,
 }
 
-/// What a policy allows (Azure's permissions; IOTHUB access control, "registry read, registry
-/// write, service connect, device connect").
+/// What a policy allows: Azure's permissions registry read, registry write, service connect and
+/// device connect (IOTHUB, access control).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights(u8);
 
 impl Rights {
-    /// None.
     pub const NONE: Self = Self(0);
-    /// Reading identities.
+    /// Read identities.
     pub const REGISTRY_READ: Self = Self(1);
-    /// Changing identities; includes reading them.
+    /// Change identities; includes reading them.
     pub const REGISTRY_WRITE: Self = Self(3);
-    /// Twins, methods, queries and jobs.
+    /// Use twins, methods, queries and jobs.
     pub const SERVICE_CONNECT: Self = Self(4);
-    /// Speaking as any device.
+    /// Connect as any device.
     pub const DEVICE_CONNECT: Self = Self(8);
-    /// All of them.
     pub const ALL: Self = Self(15);
 
-    /// Both sets together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -47,18 +43,18 @@ impl Rights {
         self.0 & needed.0 == needed.0
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub(crate) const fn bits(self) -> u8 {
         self.0
     }
 
-    /// From what was stored; bits that mean nothing grant nothing.
+    /// From the stored form; unknown bits are ignored.
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits & Self::ALL.0)
     }
 }
 
-/// As Azure writes them: `RegistryWrite, ServiceConnect`.
+/// In Azure's spelling: `RegistryWrite, ServiceConnect`.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = *self;
@@ -74,10 +70,11 @@ impl fmt::Display for Rights {
     }
 }
 
-/// A text that names no rights.
+/// A text that is not the name of a right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no right; expected some of RegistryRead, RegistryWrite, ServiceConnect and DeviceConnect, separated by commas"
+    "unknown right `{0}`; expected some of RegistryRead, RegistryWrite, ServiceConnect and \
+     DeviceConnect, separated by commas"
 )]
 pub struct UnknownRight(String);
 
@@ -97,7 +94,7 @@ impl FromStr for Rights {
     }
 }
 
-/// The names of rights. One that includes another comes first.
+/// The names of the rights. A right that includes another comes first.
 const RIGHTS: [(&str, Rights); 4] = [
     ("RegistryWrite", Rights::REGISTRY_WRITE),
     ("RegistryRead", Rights::REGISTRY_READ),
@@ -105,54 +102,48 @@ const RIGHTS: [(&str, Rights); 4] = [
     ("DeviceConnect", Rights::DEVICE_CONNECT),
 ];
 
-/// A shared access policy: a name that tokens refer to (`skn`), its keys and what they allow.
+/// A shared access policy: a name that tokens refer to (`skn`), its keys and its rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// The name.
     pub name: PolicyName,
-    /// The keys.
     pub keys: Keys,
-    /// What they allow.
     pub rights: Rights,
 }
 
-/// What a device's CONNECT is judged by.
+/// What authentication needs to know of a device.
 #[derive(Debug, Clone)]
 pub struct DeviceAuthentication {
     /// Whether the identity's status is `enabled`.
     pub enabled: bool,
-    /// Changes whenever the identity does, and when it is deleted and made again.
+    /// Changes with every change of the identity, and when it is deleted and created again.
     pub etag: String,
-    /// How the device proves itself.
     pub kind: AuthenticationKind,
 }
 
-/// How a device proves itself (`authentication.type`).
+/// How a device authenticates (`authentication.type`).
 #[derive(Debug, Clone)]
 pub enum AuthenticationKind {
-    /// `sas`: a token signed with one of these keys, or with a policy's.
+    /// `sas`: a token signed with one of these keys or with a key of a policy.
     Sas(Keys),
     /// `selfSigned`: a certificate with one of these thumbprints (hexadecimal, SHA-1 or SHA-256).
     SelfSigned {
-        /// The first.
         primary_thumbprint: Option<String>,
-        /// The second.
         secondary_thumbprint: Option<String>,
     },
-    /// `certificateAuthority`: a certificate of a registered authority, made out to the device id.
+    /// `certificateAuthority`: a certificate of a registered authority with the device id as its
+    /// common name.
     CertificateAuthority,
-    /// `none`: it cannot connect.
+    /// `none`: the device cannot connect.
     None,
 }
 
-/// By what a connection proved that it speaks for its device.
+/// How a connection authenticated as its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// A token signed with a key of the device.
     DeviceKey,
     /// A token signed with a key of this policy.
     Policy(PolicyName),
-    /// A certificate.
     Certificate,
 }
 

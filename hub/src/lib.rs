@@ -1,15 +1,15 @@
-//! door-hub: a self-hosted hub that speaks Azure IoT Hub's wire.
+//! door-hub: a self-hosted hub that is wire-compatible with Azure IoT Hub.
 //!
 //! ```text
-//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and the calls to them: the registry
+//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and their calls: the registry
 //!                                ├─► service ─┤
 //! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, telemetry: SQLite, one writer
-//!      listen: who comes in    auth: who is it, and may they?    pki, tls: with what the hub proves itself
+//!      listen: accept and limit    auth: authenticate, authorize    pki, tls: server certificate
 //! ```
 //!
-//! Dependencies point to the right; this file alone sees all of it. The hub knows nothing of doors.
-//! It starts in the order in which things can fail (settings, folder, ports, database,
-//! certificates) before it does anything, and stops in the reverse.
+//! Dependencies point to the right; only this file sees all modules. The hub knows nothing about
+//! doors. Startup runs everything that can fail (settings, data folder, ports, database,
+//! certificates) before it serves anything; shutdown runs in reverse order.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -63,39 +63,37 @@ pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
 
-/// The file that tells the operator's tools where the hub is and who they are.
+/// The file with the hub's address and the owner's key, for the operator's tools.
 const SERVICE_CONNECTION_STRING: &str = "service-connection-string";
 
-/// The database.
 const DATABASE: &str = "hub.db";
 
-/// Files that a hub writes after its database and policies: where one is, a database was.
+/// Files that a hub writes after its database and policies: if one exists, a database existed.
 const AFTER_DATABASE: [&str; 2] = ["ca.key", SERVICE_CONNECTION_STRING];
 
-/// The port that a host name stands for when it names none.
+/// The port implied by a host name without a port.
 const HTTPS: u16 = 443;
 
-/// How long a hub that stops lets requests and jobs finish.
+/// Grace period of a shutdown for requests and jobs.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long it then gives its devices, a little more than the gateway gives each of them.
+/// Grace period of a shutdown for devices, after that for requests and jobs; a little longer than
+/// the gateway's own limit for each connection.
 const DEVICES_DEADLINE: Duration = Duration::from_secs(8);
 
-/// How to start a hub.
 #[derive(Debug)]
 pub struct Hub;
 
-/// What [`Hub::init`] made.
+/// Result of [`Hub::init`].
 #[derive(Debug)]
 pub struct Initialised {
-    /// The certificate that doors and operators must trust.
+    /// The CA certificate that doors and operators must trust.
     pub ca_file: PathBuf,
     /// The file with the operator's connection string.
     pub service_connection_string_file: PathBuf,
 }
 
-/// A hub that runs until [`RunningHub::shutdown`]. When it is dropped it stops at once, as if it
-/// had been killed.
+/// A hub that runs until [`RunningHub::shutdown`]. Dropping it stops it at once, like a kill.
 pub struct RunningHub {
     name: String,
     mqtt_address: SocketAddr,
@@ -109,14 +107,13 @@ pub struct RunningHub {
     store: Store,
     stop: Stop,
     runner: AbortHandle,
-    /// Requests and jobs: what needs the devices to be there.
+    /// Requests and jobs: tasks that need the devices to be connected.
     tasks: JoinSet<()>,
-    /// The devices' side.
+    /// Device connections.
     gateway: JoinSet<()>,
 }
 
-/// What tells the parts to stop, in the order in which they do: whoever is still served needs those
-/// below.
+/// Cancels the parts in shutdown order: each part needs those below it until it has stopped.
 #[derive(Default)]
 struct Stop {
     requests: CancellationToken,
@@ -125,11 +122,7 @@ struct Stop {
 }
 
 impl Hub {
-    /// Makes the data folder with certificates, database and keys, and starts nothing.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
+    /// Creates the data folder with certificates, database and keys. Starts nothing.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
         let data = take_data(config).await?;
         refuse_older(config, &data)?;
@@ -145,12 +138,8 @@ impl Hub {
         })
     }
 
-    /// Starts a hub: makes what is missing in the data folder, binds both ports, opens the
-    /// database, and serves.
-    ///
-    /// # Errors
-    ///
-    /// When anything of that cannot be done; then nothing is left running.
+    /// Starts a hub: creates what is missing in the data folder, binds both ports, opens the
+    /// database, and serves. On an error nothing is left running.
     pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         let data = take_data(&config).await?;
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port")?;
@@ -165,8 +154,8 @@ impl Hub {
             after_commit(registry.clone(), metrics.clone()),
             data.lock(),
         )?;
-        // Before all other files: a first start that is interrupted leaves nothing that says more
-        // was there.
+        // Before all other files: an interrupted first start must not look like a hub that has
+        // lost its database.
         let policies = store.policy_list(default_policies()).await?;
         let (live, ca_file) = Live::start(&config)?;
         let live = Arc::new(live);
@@ -252,31 +241,27 @@ impl RunningHub {
         &self.name
     }
 
-    /// Where MQTT over TLS listens, with the port that was found if any was asked for.
+    /// The bound address of MQTT over TLS; holds the actual port if port 0 was requested.
     #[must_use]
     pub const fn mqtt_address(&self) -> SocketAddr {
         self.mqtt_address
     }
 
-    /// Where the REST API listens.
+    /// The bound address of the REST API.
     #[must_use]
     pub const fn https_address(&self) -> SocketAddr {
         self.https_address
     }
 
-    /// The certificate that doors and operators must trust: of the hub's own authority, or the one
-    /// that was given.
+    /// The certificate that doors and operators must trust: the hub's own authority, or the
+    /// certificate that the operator provided.
     #[must_use]
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// Takes up other settings as far as a running hub can: certificates, aliases, authorities of
-    /// devices. It says in its log what has to wait for the next start.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be used; then all stays as it was.
+    /// Applies the settings that can change at run time: certificates, aliases, device
+    /// authorities. Logs those that need a restart. On an error nothing changes.
     pub fn reload(&self, config: HubConfig) -> Result<(), StartError> {
         self.live.reload(config)
     }
@@ -293,13 +278,12 @@ impl RunningHub {
         &self.connection_string
     }
 
-    /// The file it is kept in.
+    /// The file that holds the operator's connection string.
     #[must_use]
     pub fn service_connection_string_file(&self) -> &Path {
         &self.connection_string_file
     }
 
-    /// A shared access policy.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<Policy> {
         name.parse()
@@ -307,19 +291,18 @@ impl RunningHub {
             .and_then(|name| self.services.policy(&name))
     }
 
-    /// The live connections.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Drains: no new connections; requests and jobs finish what they have begun; devices are
-    /// disconnected; what is queued is written.
+    /// Drains: accepts no new connections, lets requests and jobs finish what they started,
+    /// disconnects devices, and writes the queued operations.
     pub async fn shutdown(mut self) {
         self.stop.requests.cancel();
         self.stop.jobs.cancel();
-        // Devices are still there to answer what has been sent to them. A request that goes on does
-        // not keep them from being let go.
+        // Devices stay connected to answer pending calls. A request that outlasts the deadline does
+        // not keep them from being disconnected.
         drain(&mut self.tasks, "requests and jobs", DRAIN_DEADLINE).await;
         self.stop.devices.cancel();
         drain(&mut self.gateway, "devices", DEVICES_DEADLINE).await;
@@ -348,38 +331,38 @@ impl std::fmt::Debug for RunningHub {
     }
 }
 
-/// Waits for `tasks` to end, and makes an end of those that do not in time.
+/// Waits for `tasks` to end; aborts those that exceed the deadline.
 async fn drain(tasks: &mut JoinSet<()>, what: &str, deadline: Duration) {
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(deadline, ended).await.is_err() {
         let seconds = deadline.as_secs();
-        tracing::warn!(seconds, "{what} were not finished in time");
+        tracing::warn!(seconds, "{what} did not finish in time; aborted");
         tasks.shutdown().await;
     }
 }
 
-/// Checks the settings and takes the data folder.
+/// Checks the settings and locks the data folder.
 async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
     config.check()?;
     let path = config.data_directory.clone();
-    // It may wait for a hub before this one to let go of it.
+    // Blocks while a previous hub releases the lock.
     let taken = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
     Ok(taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
 }
 
-/// Refuses a database that has lost something, unless this start is to take it.
+/// Rejects a database that has lost data, unless the operator accepts that with `--accept-older`.
 fn refuse_older(config: &HubConfig, data: &DataDirectory) -> Result<(), StartError> {
     match store::refuse_older(&data.file(DATABASE), &AFTER_DATABASE) {
         Err(error) if config.accept_older && error.is_loss() => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "started all the same, by --accept-older");
+            tracing::warn!(error, "started anyway because of --accept-older");
             Ok(())
         }
         other => Ok(other?),
     }
 }
 
-/// Binds a port, and says which flag is to blame if it cannot be.
+/// Binds a port; the error names the flag that sets it.
 fn listen(
     address: SocketAddr,
     flag: &'static str,
@@ -402,8 +385,7 @@ fn listen(
     })
 }
 
-/// Tells devices of committed changes, in commit order; the registry passes each on to a device
-/// that is connected and listens.
+/// Sends committed desired changes, in commit order, to devices that are connected and subscribed.
 fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
     Box::new(move |committed: Committed| {
         for change in committed.changes {
@@ -413,13 +395,14 @@ fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
     })
 }
 
-/// The connection string of an earlier start, for one on which the owner's policy cannot be read:
-/// the doors are served all the same.
+/// The connection string of an earlier start, for a start on which the owner's policy cannot be
+/// read: doors are served anyway.
 fn kept_connection_string(data: &DataDirectory) -> Option<ServiceConnectionString> {
     let kept = std::fs::read_to_string(data.file(SERVICE_CONNECTION_STRING)).ok()?;
     let kept = kept.trim().parse().ok()?;
     tracing::error!(
-        "the policy `{OWNER}` is damaged or missing: `door-hub policy add {OWNER} --rights RegistryWrite,ServiceConnect,DeviceConnect` makes it again, with new keys"
+            "the policy `{OWNER}` is damaged or missing; create it again, with new keys: \
+             door-hub policy add {OWNER} --rights RegistryWrite,ServiceConnect,DeviceConnect"
     );
     Some(kept)
 }

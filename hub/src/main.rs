@@ -1,4 +1,4 @@
-//! `door-hub`: runs a hub, or looks after its data folder.
+//! `door-hub`: runs a hub or manages its data folder.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -13,8 +13,8 @@ use commands::{
     StartArguments,
 };
 
-/// A self-hosted hub that speaks Azure IoT Hub's wire: MQTT over TLS to devices, HTTPS REST to
-/// operators.
+/// A self-hosted hub that is wire-compatible with Azure IoT Hub: MQTT over TLS for devices, HTTPS
+/// REST for operators.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -24,28 +24,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the hub until SIGTERM or Ctrl-C. The first start makes the data folder and says where
-    /// things are. SIGHUP reads settings and certificates again.
+    /// Run the hub until SIGTERM or Ctrl-C. The first start creates the data folder and prints
+    /// where things are. SIGHUP reloads settings and certificates.
     Serve(StartArguments),
-    /// Make the data folder with the certificates and keys, and keep the settings given here in its
+    /// Create the data folder with certificates and keys, and save the given settings in its
     /// hub.toml.
     Init(StartArguments),
-    /// Say who may do what: add, list, show, rotate and remove shared access policies, whether the
-    /// hub runs or not.
+    /// Manage access: add, list, show, rotate and remove shared access policies, whether or not the
+    /// hub is running.
     Policy(PolicyArguments),
-    /// Look over settings, files, certificates, database and ports, and print a line for each
-    /// finding; the exit status is 0 when a hub can run.
+    /// Check settings, files, certificates, database and ports, and print a line for each finding;
+    /// the exit status is 0 if the hub can run.
     Check(Settings),
-    /// Show who changed or commanded what, whether the hub runs or not.
+    /// Show who changed or commanded what, whether or not the hub is running.
     Audit(AuditArguments),
-    /// Put the hub's database, certificates, keys and settings into one file, while it runs or not.
+    /// Back up the hub's database, certificates, keys and settings to one file, whether or not the
+    /// hub is running.
     Backup(BackupArguments),
-    /// Make a data folder of a backup.
+    /// Create a data folder from a backup.
     Restore(RestoreArguments),
-    /// Write man pages and completions into a folder; for the packages.
+    /// Write man pages and shell completions to a folder; used to build the packages.
     #[command(hide = true)]
     Documents {
-        /// The folder, which is there.
+        /// The folder; it must exist.
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
