@@ -1,9 +1,9 @@
-//! A hub in one file: its database as it is at one moment, its certificates, keys and settings; and
-//! the way back.
+//! Backup of a hub to one file (a consistent copy of the database, certificates, keys and
+//! settings), and restore.
 //!
 //! The archive is a tar file of mode 0600. Its first entry lists the others with their lengths and
-//! SHA-256, so that a restore can tell a whole archive from a torn one before it puts anything into
-//! place.
+//! SHA-256, so that a restore can reject a truncated or damaged archive before it moves anything
+//! into place.
 
 mod archive;
 mod restore;
@@ -20,8 +20,8 @@ use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
 pub use restore::restore;
 
-/// What every backup has, if the folder has it. A hub with a certificate of its operator's has no
-/// authority.
+/// Files that every backup includes if they exist. A hub that serves a certificate of its operator
+/// has no authority of its own.
 const FILES: [&str; 5] = [
     "ca.pem",
     "ca.key",
@@ -30,60 +30,47 @@ const FILES: [&str; 5] = [
     SERVICE_CONNECTION_STRING,
 ];
 
-/// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackedUp {
     /// The files in the archive, by their names in the data folder.
     pub files: Vec<String>,
-    /// Files that the settings name and that are not in it, because they are outside the data
-    /// folder.
+    /// Files that the settings name but the archive does not hold, because they are outside the
+    /// data folder.
     pub left_out: Vec<PathBuf>,
 }
 
-/// Why there is no backup, or no restored folder.
+/// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// A file cannot be read or written.
     #[error("cannot {action} {}", .path.display())]
     File {
-        /// What was to be done.
+        /// `create`, `read` or `write`.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// The archive would overwrite a file.
-    #[error("{} is there already; --force overwrites it", .path.display())]
+    #[error("{} already exists; use --force to overwrite it", .path.display())]
     Exists {
-        /// The file.
         path: PathBuf,
     },
     /// The archive would replace a folder, a device or a pipe.
-    #[error("{} is not a regular file; expected one, or a new name", .path.display())]
+    #[error("{} is not a regular file; expected a regular file or a new name", .path.display())]
     NotAFile {
-        /// The path.
         path: PathBuf,
     },
-    /// The settings cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The database cannot be copied or read.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
-    /// The folder to restore into is in use for something.
-    #[error("{} is not empty; a restore makes the folder, or takes an empty one", .path.display())]
+    #[error("{} is not empty; a restore needs an empty or a new folder", .path.display())]
     NotEmpty {
-        /// The folder.
         path: PathBuf,
     },
-    /// The archive is not a whole backup.
+    /// The archive is not a complete backup.
     #[error("{} is not a usable backup: {reason}", .path.display())]
     Unusable {
-        /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
         reason: String,
     },
 }
@@ -99,12 +86,8 @@ impl BackupError {
     }
 }
 
-/// Backs up the hub in `folder`, which may be running, to `file`: whole or not at all. `settings`
-/// is the settings file, if it is not the folder's own.
-///
-/// # Errors
-///
-/// When the folder is not a hub's, or the archive cannot be written; then `file` is as it was.
+/// Backs up the hub in `folder`, which may be running, to `file`. `settings` is the settings file
+/// if it is not the folder's own. On an error `file` is unchanged.
 pub fn backup(
     folder: &Path,
     settings: Option<&Path>,
@@ -112,11 +95,11 @@ pub fn backup(
     force: bool,
 ) -> Result<BackedUp, BackupError> {
     let file = &free_or_replaceable(file, force)?;
-    // An archive of what has lost something would take the place of a better one.
+    // Prevent that a backup of a database that has lost data replaces a better backup.
     store::refuse_older(&folder.join(DATABASE), &AFTER_DATABASE)?;
     let workshop = Workshop::beside(file)?;
     let database = workshop.path.join(DATABASE);
-    // SQLite fills an empty file and leaves it the mode that it has.
+    // SQLite fills an existing empty file and keeps its mode.
     create(&database)?;
     store::copy(&folder.join(DATABASE), &database)?;
     let mut sources = vec![(DATABASE.to_owned(), database)];
@@ -150,19 +133,19 @@ pub fn backup(
     })
 }
 
-/// Where the archive goes: a name that is free, or the regular file that it replaces.
+/// The path to write the archive to: a new name, or the regular file to overwrite.
 fn free_or_replaceable(file: &Path, force: bool) -> Result<PathBuf, BackupError> {
     let path = || file.to_owned();
     match fs::symlink_metadata(file) {
         Err(_) => Ok(path()),
         Ok(_) if !force => Err(BackupError::Exists { path: path() }),
         Ok(_) if !file.is_file() => Err(BackupError::NotAFile { path: path() }),
-        // What a link leads to is replaced, and not the link.
+        // Replace the target of a symbolic link, not the link.
         Ok(_) => fs::canonicalize(file).map_err(BackupError::file("write", file)),
     }
 }
 
-/// Gives the archive its name, which somebody may have taken meanwhile.
+/// Moves the archive into place; without `force` it fails if the name was taken in the meantime.
 fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
     let failed = BackupError::file("write", file);
     if !force {
@@ -173,15 +156,15 @@ fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
                     path: file.to_owned(),
                 });
             }
-            // A file system without hard links.
+            // The file system has no hard links.
             Err(_) => {}
         }
     }
     fs::rename(archive, file).map_err(failed)
 }
 
-/// A folder for half-done work, on the file system where the whole will be, for its owner alone.
-/// Removed when dropped.
+/// A staging folder of mode 0700 on the target's file system, so that the result can be renamed
+/// into place. Removed on drop.
 struct Workshop {
     path: PathBuf,
 }
@@ -193,21 +176,23 @@ impl Workshop {
         name.push(format!(".{}.partial", std::process::id()));
         let path = target.with_file_name(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(BackupError::file("make", &path))?;
+        made.map_err(BackupError::file("create", &path))?;
         Ok(Self { path })
     }
 }
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // It has been moved into place, or what is left of it is of no use.
+        // It was renamed into place, or its content is useless.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Makes a file for its owner alone.
+/// Creates a file of mode 0600.
 fn create(path: &Path) -> Result<File, BackupError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    options.open(path).map_err(BackupError::file("make", path))
+    options
+        .open(path)
+        .map_err(BackupError::file("create", path))
 }

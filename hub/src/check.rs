@@ -1,5 +1,5 @@
-//! Looks over the settings and the data folder of a hub without changing anything, whether the hub
-//! runs or not.
+//! Checks the settings and the data folder of a hub without changing anything, whether or not the
+//! hub is running.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -17,32 +17,29 @@ use crate::pki::{self, Validity};
 use crate::store::{self, Noted};
 use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
-/// A certificate that ends within this time is warned of.
+/// A certificate that expires within this time causes a warning.
 const WARN_DAYS: i64 = 30;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// How a finding is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing to do.
     Good,
-    /// The hub runs, and somebody should look at it.
+    /// The hub runs, but somebody should look at it.
     Warning,
-    /// The hub does not start, or nobody can use it.
+    /// The hub does not start, or clients cannot use it.
     Fault,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How it is meant.
     pub severity: Severity,
-    /// What was found.
     pub text: String,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 #[must_use]
 pub fn check(config: &HubConfig) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
@@ -84,7 +81,7 @@ impl Findings {
     }
 }
 
-/// The folder and the modes of its files. Returns whether a hub runs on it.
+/// Checks the folder and the modes of its files. Returns whether a hub is running on it.
 fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
     let folder = &config.data_directory;
     let shown = folder.display();
@@ -96,7 +93,7 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
         }
         Err(error) => {
             found.warning(format!(
-                "data folder: {shown} cannot be read ({error}); `door-hub init` makes it"
+                "data folder: {shown} cannot be read ({error}); `door-hub init` creates it"
             ));
             return false;
         }
@@ -106,7 +103,7 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
         found.good(format!("data folder: {shown}"));
     } else {
         found.warning(format!(
-            "data folder: {shown} has mode {mode:04o}; expected 0700, for its owner alone"
+                "data folder: {shown} has mode {mode:04o}; expected 0700"
         ));
     }
     let mut secrets = vec![
@@ -126,7 +123,7 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
                 found.fault(format!(
-                    "modes: {name} has mode {mode:04o}; expected 0600, for its owner alone"
+                    "modes: {name} has mode {mode:04o}; expected 0600"
                 ));
             }
         }
@@ -168,7 +165,8 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
         let validity = Validity::of(&server);
         if config.certificate.is_none() && validity.is_some_and(|own| now < own.not_before) {
             found.warning(
-                "server certificate: not valid yet; the hub makes a new one at its start and within an hour"
+                "server certificate: not valid yet; the hub replaces it when it starts, and within \
+                 an hour if it is running"
                     .to_owned(),
             );
         } else {
@@ -180,15 +178,15 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
             .filter(|name| !live::is_loopback(name))
             .collect();
         if missing.is_empty() {
-            found.good("server certificate: carries every name and address".to_owned());
+            found.good("server certificate: covers every name and address".to_owned());
         } else if config.certificate.is_some() {
             found.warning(format!(
-                "server certificate: does not carry {}",
+                "server certificate: does not cover {}",
                 missing.join(", ")
             ));
         } else {
             found.good(format!(
-                "server certificate: the hub will make one that carries {} too",
+                "server certificate: the hub will issue a new one that also covers {}",
                 missing.join(", ")
             ));
         }
@@ -206,7 +204,7 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
     }
 }
 
-/// A pair that the hub has made; nothing is said of one that it has yet to make.
+/// Checks a pair that the hub has created; reports nothing for a pair that the next start creates.
 fn own_certificate(
     folder: &Path,
     certificate: &str,
@@ -218,7 +216,7 @@ fn own_certificate(
         key_file: folder.join(key),
     };
     let there = [&pair.certificate_file, &pair.key_file].map(|file| file.exists());
-    // The next start makes what is missing.
+    // The next start creates what is missing.
     if there == [false; 2] || pki::is_begun(&pair.certificate_file) {
         return None;
     }
@@ -254,7 +252,7 @@ fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
     }
     let days = (validity.not_after - now) / DAY_SECONDS;
     let end = Timestamp::from_second(validity.not_after).unwrap_or(Timestamp::MAX);
-    let text = format!("{what}: ends on {end}, in {days} days");
+    let text = format!("{what}: expires on {end}, in {days} days");
     match days {
         ..WARN_DAYS => found.warning(text),
         _ => found.good(text),
@@ -268,7 +266,8 @@ fn database(config: &HubConfig, found: &mut Findings) {
             found.fault(format!("database: {error}"));
         }
     } else if store::noted(&path) == Noted::Damaged {
-        found.warning("database: hub.group is damaged; the next start writes it again".to_owned());
+        found
+            .warning("database: hub.group is damaged; the next start writes it again".to_owned());
     }
     if !path.exists() {
         return;
@@ -285,7 +284,7 @@ fn database(config: &HubConfig, found: &mut Findings) {
     }
 }
 
-/// What a hub leaves out while it serves the rest.
+/// Reports damaged rows: a running hub leaves them out and serves the others.
 fn damaged_rows(path: &Path, found: &mut Findings) {
     match store::damaged(path) {
         Ok(rows) if rows.is_empty() && !found.has_fault_of("database") => {
@@ -311,7 +310,7 @@ fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
     for (key, address) in both {
         match TcpListener::bind(address) {
             Ok(_) => found.good(format!("{key}: {address} is free")),
-            Err(error) => found.fault(format!("{key}: {address} cannot be listened on: {error}")),
+            Err(error) => found.fault(format!("{key}: cannot listen on {address}: {error}")),
         }
     }
 }
@@ -320,8 +319,8 @@ fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
 mod tests {
     use super::*;
 
-    /// Each row: whether the certificate is given, and the lines about certificates that were made
-    /// by a clock 300 days ahead.
+    /// Each row: whether the operator provides the certificate, and the expected findings for
+    /// certificates that were created by a clock 300 days ahead.
     #[test]
     fn certificates_of_the_future_are_reported() {
         for (is_given, expected) in [
@@ -331,7 +330,7 @@ mod tests {
                     (Severity::Fault, "authority: not valid before "),
                     (
                         Severity::Warning,
-                        "server certificate: not valid yet; the hub makes",
+                        "server certificate: not valid yet; the hub replaces",
                     ),
                 ]
                 .as_slice(),

@@ -1,4 +1,4 @@
-//! The hub's settings: the file, the flags that override it, and what both become.
+//! The hub's settings: the file, the flags that override it, and the result.
 
 use std::fs;
 use std::io;
@@ -10,49 +10,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::pki::{self, GivenCertificate};
 
-/// Azure's port for MQTT over TLS; the official device clients know no other.
+/// Azure's port for MQTT over TLS; the official device clients support no other.
 pub const DEFAULT_MQTT_PORT: u16 = 8883;
 
-/// Azure's port for the REST API; the official service clients (but Python's) know no other.
+/// Azure's port for the REST API; the official service clients, except Python's, support no other.
 pub const DEFAULT_HTTPS_PORT: u16 = 443;
 
-/// The settings file that is read from the data folder when no other is named.
+/// The settings file in the data folder, read if no other file is given.
 pub const FILE_NAME: &str = "hub.toml";
 
-/// What a hub is started with.
+/// The resolved settings of a hub.
 #[derive(Debug, Clone)]
 pub struct HubConfig {
-    /// Where everything is kept; made, for its owner alone, when missing.
+    /// The data folder; created with mode 0700 if it is missing.
     pub data_directory: PathBuf,
     /// The host name that connection strings carry.
     pub name: String,
-    /// Further names and addresses that the certificate carries and that tokens may be made for.
+    /// Further names and addresses that the certificate covers and that tokens may be issued for.
     pub aliases: Vec<String>,
-    /// The server certificate to present instead of one of the hub's own authority.
+    /// The server certificate to use instead of one of the hub's own authority.
     pub certificate: Option<GivenCertificate>,
-    /// Files of the authorities (PEM, one or more certificates each) whose devices may connect
-    /// with certificates.
+    /// PEM files of the authorities (one or more certificates each) whose devices may connect with
+    /// certificates.
     pub device_ca_files: Vec<PathBuf>,
-    /// Where MQTT over TLS listens.
+    /// The address for MQTT over TLS.
     pub mqtt_address: SocketAddr,
-    /// Where the REST API listens.
+    /// The address for the REST API.
     pub https_address: SocketAddr,
-    /// How many events are kept.
+    /// Retention of events.
     pub events: EventLimits,
-    /// How much of who changed or commanded what is kept.
+    /// Retention of the audit record.
     pub audit: AuditLimits,
-    /// Whether this start takes a database that has lost something. Not a setting: it holds for
-    /// one start.
+    /// Whether this start accepts a database that has lost data (`--accept-older`). Not a setting:
+    /// it applies to one start.
     pub accept_older: bool,
 }
 
-/// How much of the audit record the hub keeps; the oldest goes first, a few rows with each new one.
+/// Retention of the audit record; each new row removes a few of the oldest if a limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditLimits {
-    /// Days.
+    /// Maximum age in days.
     pub max_days: u32,
-    /// Rows; each is 5 KiB at most and mostly less than 200 bytes.
+    /// Maximum number of rows; a row takes at most 5 KiB, usually less than 200 bytes.
     pub max_rows: u64,
 }
 
@@ -65,15 +65,15 @@ impl Default for AuditLimits {
     }
 }
 
-/// How many events the hub keeps; the oldest goes first.
+/// Retention of events; the oldest are removed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventLimits {
-    /// Days.
+    /// Maximum age in days.
     pub max_days: u32,
-    /// Events.
+    /// Maximum number of events.
     pub max_rows: u64,
-    /// Bytes of what they tell.
+    /// Maximum sum of their payloads in bytes.
     pub max_bytes: u64,
 }
 
@@ -87,7 +87,7 @@ impl Default for EventLimits {
     }
 }
 
-/// The settings file. Every member may be left out; an unknown one is an error.
+/// The settings file. Every key is optional; an unknown key is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigFile {
@@ -97,27 +97,27 @@ pub struct ConfigFile {
     /// [`HubConfig::aliases`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aliases: Option<Vec<String>>,
-    /// The server certificate to present, in PEM, with those between it and its authority; a
-    /// relative path starts at the settings file's folder.
+    /// The server certificate to use, in PEM, followed by its intermediate certificates; a relative
+    /// path starts at the settings file's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_file: Option<PathBuf>,
-    /// Its key, in PEM.
+    /// The private key of the server certificate, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// [`HubConfig::device_ca_files`]; a relative path starts at the settings file's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_ca_files: Option<Vec<PathBuf>>,
-    /// The address that both ports listen on.
+    /// The address of both listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<IpAddr>,
-    /// The port of MQTT over TLS.
+    /// The port for MQTT over TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt_port: Option<u16>,
-    /// The port of the REST API.
+    /// The port for the REST API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https_port: Option<u16>,
-    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, also per module
-    /// (`info,door_hub=debug`). `RUST_LOG` wins over it.
+    /// The log level: `error`, `warn`, `info`, `debug` or `trace`, also per module
+    /// (`info,door_hub=debug`). `RUST_LOG` overrides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
     /// [`HubConfig::events`].
@@ -128,47 +128,42 @@ pub struct ConfigFile {
     pub audit: Option<AuditLimits>,
 }
 
-/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file cannot be read.
     #[error("cannot read the settings file {}", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// The file is not what it should be. The source names line, key and what was expected.
+    /// The file is not valid. The message names the key and what was expected.
     #[error("settings file {}{}: {message}", .path.display(), Line(*.line))]
     Parse {
-        /// The file.
         path: PathBuf,
-        /// The line, from 1, when the mistake has a place.
+        /// The line, from 1, if the error has a position.
         line: Option<usize>,
         /// The key and what was expected.
         message: String,
     },
     /// A name that no certificate and no connection string can carry.
     #[error(
-        "`{name}` cannot be {role}: expected a host name (letters, digits, `-` and dots) or an address"
+        "`{name}` cannot be {role}: expected a host name (letters, digits, `-` and dots) or an IP \
+         address"
     )]
     Name {
-        /// The name given.
         name: String,
-        /// Where it was given.
+        /// The setting, with its flag.
         role: &'static str,
     },
-    /// A certificate without its key, or the other way round.
+    /// A certificate without its key, or a key without its certificate.
     #[error("`{0}` is set and `{1}` is not; expected both or none")]
     Half(&'static str, &'static str),
-    /// Both services were given one port.
+    /// Both listeners have the same port.
     #[error("--mqtt-port and --https-port are both {0}; expected two different ports")]
     SamePort(u16),
 }
 
-/// Shows `, line N` when there is a line.
+/// Displays `, line N` if there is a line.
 struct Line(Option<usize>);
 
 impl std::fmt::Display for Line {
@@ -178,11 +173,7 @@ impl std::fmt::Display for Line {
 }
 
 impl ConfigFile {
-    /// Reads `path`.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read, or holds anything but the settings above.
+    /// Reads and parses `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
@@ -198,11 +189,7 @@ impl ConfigFile {
         Ok(file.with_paths_from(path.parent().unwrap_or(Path::new(""))))
     }
 
-    /// Writes `path`, or what it links to: whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Writes the settings to `path`, or to the target if it is a symbolic link. Atomic.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = toml::to_string(self).map_err(io::Error::other)?;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -210,7 +197,7 @@ impl ConfigFile {
         crate::pki::write_file(&path, &text, mode)
     }
 
-    /// `self`, with relative paths taken from `folder`.
+    /// Resolves relative paths against `folder`.
     fn with_paths_from(mut self, folder: &Path) -> Self {
         let files = self.device_ca_files.iter_mut().flatten();
         for path in files
@@ -218,20 +205,20 @@ impl ConfigFile {
             .chain(&mut self.key_file)
         {
             let joined = folder.join(&path);
-            // `init` writes settings that it has read; they must mean the same from there.
+            // Absolute, because `init` writes these settings to another folder.
             *path = std::path::absolute(&joined).unwrap_or(joined);
         }
         self
     }
 
-    /// The files that the settings name.
+    /// The files that the settings refer to.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let given = self.certificate_file.iter().chain(&self.key_file);
         let authorities = self.device_ca_files.iter().flatten();
         given.chain(authorities).cloned().collect()
     }
 
-    /// `self`, with what `over` sets on top.
+    /// Replaces the settings that `over` sets.
     #[must_use]
     pub fn overridden_by(self, over: Self) -> Self {
         Self {
@@ -249,11 +236,8 @@ impl ConfigFile {
         }
     }
 
-    /// What the settings mean for a hub that keeps its data in `data_directory`.
-    ///
-    /// # Errors
-    ///
-    /// When a name is none, or the ports collide.
+    /// Applies the defaults and validates the settings for a hub with the data folder
+    /// `data_directory`.
     pub fn resolve(self, data_directory: PathBuf) -> Result<HubConfig, ConfigError> {
         let listen = self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let mqtt_port = self.mqtt_port.unwrap_or(DEFAULT_MQTT_PORT);
@@ -288,7 +272,7 @@ impl ConfigFile {
 }
 
 impl HubConfig {
-    /// A hub on loopback that takes any free ports: for tests and the demo.
+    /// A hub on loopback with free ports, for tests and the demo.
     #[must_use]
     pub fn loopback(data_directory: PathBuf) -> Self {
         let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -306,7 +290,7 @@ impl HubConfig {
         }
     }
 
-    /// The settings in which `other` differs and that a running hub does not take up.
+    /// The settings that differ in `other` and take effect only after a restart.
     pub(crate) fn needs_restart(&self, other: &Self) -> impl Iterator<Item = &'static str> {
         let changed = [
             ("name", self.name != other.name),
@@ -327,7 +311,7 @@ impl HubConfig {
             .filter_map(|(key, changed)| changed.then_some(key))
     }
 
-    /// Whether the names can be names.
+    /// Validates the names.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name, "the hub's name (--name)")?;
         self.aliases
@@ -347,7 +331,7 @@ fn check_name(name: &str, role: &'static str) -> Result<(), ConfigError> {
     }
 }
 
-/// The parser's message, with the key it is about when it does not name it.
+/// The parser's message, with the key in front if the message does not name it.
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let message = error.message().trim_end().replace('\n', "; ");
     let line = error.span().and_then(|span| {
@@ -425,8 +409,7 @@ mod tests {
         let plain = read(example).unwrap();
         let resolved = plain.resolve("data".into()).unwrap();
         assert_eq!(resolved.events, EventLimits::default());
-        // With every key uncommented: none is unknown, none is left out, and the limits are those
-        // that hold without them.
+        // Uncomment every key: none is unknown, none is missing, and the limits are the defaults.
         let is_key = |line: &str| {
             let key = line.split_once(" = ").map(|(key, _)| key);
             key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
@@ -441,7 +424,7 @@ mod tests {
         let all = read(&whole).unwrap();
         let named = toml::Table::try_from(&all).unwrap();
         let named: BTreeSet<_> = named.keys().map(String::as_str).collect();
-        // The refusal of an unknown key tells those that there are.
+        // The error for an unknown key lists the known ones.
         let refusal = read("nonsense = 1").unwrap_err().to_string();
         let (_, there) = refusal.split_once("expected one of").unwrap();
         let there: BTreeSet<_> = there.split('`').skip(1).step_by(2).collect();

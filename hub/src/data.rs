@@ -1,4 +1,4 @@
-//! The data folder: made for its owner alone, and held by one hub at a time.
+//! The data folder: created with mode 0700, and locked by one hub at a time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,50 +10,41 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// How long a start waits for the hub before it to let go: a restart must not fail because the old
-/// process is still writing.
+/// How long a start waits for the lock: a restart must not fail because the previous process is
+/// still writing.
 const LOCK_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long it waits between two tries.
+/// Poll interval while waiting for the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// It is not there and cannot be made.
-    #[error("cannot make the data folder {}; --data names another", .path.display())]
+    #[error("cannot create the data folder {}; choose another with --data", .path.display())]
     Make {
-        /// The folder.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// It is there and cannot be written to.
-    #[error("the data folder {} is not writable; --data names another", .path.display())]
+    #[error("the data folder {} is not writable; choose another with --data", .path.display())]
     NotWritable {
-        /// The folder.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// Another hub uses it.
-    #[error("another door-hub is running on the data folder {}; stop it, or give this one another --data", .path.display())]
+    #[error(
+        "another door-hub is running on the data folder {}; stop it, or choose another with --data",
+        .path.display()
+    )]
     InUse {
-        /// The folder.
         path: PathBuf,
     },
-    /// A file in it cannot be written.
     #[error("cannot write {}", .path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
-/// The folder, locked for this process as long as the lock lives.
+/// The data folder, locked for this process as long as the lock exists.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
@@ -61,7 +52,7 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Makes the folder if need be and takes it. Blocks for a few seconds at most.
+    /// Creates the folder if it is missing and locks it. Blocks for [`LOCK_DEADLINE`] at most.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let make = DirBuilder::new().recursive(true).mode(0o700).create(path);
         make.map_err(|source| DataError::Make {
@@ -104,12 +95,11 @@ impl DataDirectory {
         }
     }
 
-    /// A file in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file that only the owner can read, unless it says that already.
+    /// Writes a file of mode 0600, unless it has this content already.
     pub(crate) fn write_secret(&self, name: &str, text: &str) -> Result<PathBuf, DataError> {
         let path = self.file(name);
         if fs::read_to_string(&path).is_ok_and(|present| present == text) {
@@ -121,15 +111,15 @@ impl DataDirectory {
         }
     }
 
-    /// The lock, for whoever writes last.
+    /// A handle that keeps the folder locked; for the component that writes last.
     pub(crate) fn lock(&self) -> impl Send + 'static {
         Arc::clone(&self.lock)
     }
 }
 
-/// Makes sure that a new name outlives a power cut.
+/// Syncs the folder of `path`, so that a new name survives a power failure.
 pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    // A bare name is one in the folder where the program runs.
+    // A bare file name is in the current folder.
     let named = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
@@ -176,6 +166,6 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
         let error = DataDirectory::open(&path).unwrap_err();
-        assert!(error.to_string().contains("file; --data"), "{error}");
+        assert!(error.to_string().contains("file; choose another"), "{error}");
     }
 }

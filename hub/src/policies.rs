@@ -1,8 +1,8 @@
-//! The policies of a data folder: one for each person or program, added and removed while its hub
-//! runs or while it does not.
+//! The shared access policies of a data folder: one for each person or program, added and removed
+//! whether or not its hub is running.
 //!
-//! The changes go to the database; a hub that runs on it looks for them twice a second. Keys leave
-//! only in files for their owner alone.
+//! Changes go to the database; a running hub polls for them twice a second. Keys are only ever
+//! written to files of mode 0600.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,7 +19,6 @@ use crate::service::{self, OWNER, PolicyError, PolicyKey};
 use crate::store::PolicyFile;
 use crate::{DATABASE, SERVICE_CONNECTION_STRING};
 
-/// The policies of a data folder.
 #[derive(Debug)]
 pub struct Policies {
     file: PolicyFile,
@@ -27,86 +26,85 @@ pub struct Policies {
     host_name: HostName,
 }
 
-/// Where a connection string is written.
+/// Where to write a connection string or a token.
 #[derive(Debug, Clone)]
 pub struct SecretFile {
-    /// The file.
     pub path: PathBuf,
-    /// Whether one that is there may be overwritten.
+    /// Whether to overwrite an existing file.
     pub force: bool,
 }
 
-/// What a token is for, and how it is written.
+/// The scope, lifetime and form of a token.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenForm<'a> {
-    /// What it opens, with all beneath: a path of the API, from its `/` on.
+    /// The path of the API that it grants access to, with everything below; starts with `/`.
     pub path: &'a str,
-    /// When it ends, in seconds since 1970.
+    /// Expiry in seconds since 1970.
     pub expires_unix_s: u64,
-    /// Whether the scheme (`SharedAccessSignature`) stands before it, as in the header.
+    /// Whether to write the scheme (`SharedAccessSignature`) before it, as in the header.
     pub scheme: bool,
 }
 
-/// Why something could not be done with the policies.
+/// Why an operation on the policies failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoliciesError {
-    /// The folder is not that of a hub.
-    #[error("{} is not the data folder of a hub: it has no {SERVICE_CONNECTION_STRING}, which says by what name the hub is dialled; `door-hub init` makes one", .folder.display())]
+    /// The folder is not the data folder of a hub.
+    #[error(
+        "{} is not the data folder of a hub: it has no {SERVICE_CONNECTION_STRING}, which holds \
+         the hub's host name; create one with `door-hub init`",
+        .folder.display()
+    )]
     NoHub {
-        /// The folder.
         folder: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// The file that names the hub is spoilt.
-    #[error("{} is not a connection string; the hub writes it anew when it starts", .path.display())]
+    /// The file with the hub's host name is invalid.
+    #[error("{} is not a connection string; restart the hub to write it again", .path.display())]
     HubName {
-        /// The file.
         path: PathBuf,
     },
-    /// A rule forbids it, or the database cannot be used.
+    /// The change is not allowed, or the database cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The file for the connection string is there already.
-    #[error("{} is there already; --force overwrites it, --out names another", .path.display())]
+    #[error(
+        "{} already exists; use --force to overwrite it or --out to write another file",
+        .path.display()
+    )]
     FileExists {
-        /// The file.
         path: PathBuf,
     },
     /// The file to overwrite is a folder, a device or a pipe.
-    #[error("{} is not a regular file; expected --out with one, or with a new name; nothing was changed", .path.display())]
+    #[error(
+        "{} is not a regular file; expected --out with a regular file or a new name; nothing was \
+         changed",
+        .path.display()
+    )]
     NotAFile {
-        /// The path.
         path: PathBuf,
     },
-    /// The file for the connection string cannot be written.
     #[error("cannot write {}; nothing was changed", .path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// The policy is changed, and its connection string is not in the file.
+    /// The policy was changed, but its connection string could not be written.
     #[error(
-        "policy `{policy}` is changed, but {} cannot be written; write its connection string with: door-hub policy show {policy} --key {key} --out FILE",
+        "policy `{policy}` was changed, but {} cannot be written; write its connection string \
+         with: door-hub policy show {policy} --key {key} --out FILE",
         .path.display()
     )]
     NotInPlace {
-        /// The policy.
         policy: PolicyName,
-        /// The key that the connection string should carry.
+        /// The key that the connection string was to carry.
         key: PolicyKey,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
 impl PoliciesError {
-    /// The error of a file that was to be written when `policy` had been changed.
+    /// Converts an error of writing the file that occurred after `policy` had been changed.
     fn after_change(self, policy: &PolicyName, key: PolicyKey) -> Self {
         match self {
             Self::Write { path, source } => Self::NotInPlace {
@@ -121,11 +119,8 @@ impl PoliciesError {
 }
 
 impl Policies {
-    /// Opens those of the hub in `folder`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no hub there, or one of another version.
+    /// Opens the policies of the hub in `folder`; fails if there is no hub or it has another
+    /// schema version.
     pub fn open(folder: &Path) -> Result<Self, PoliciesError> {
         let path = folder.join(SERVICE_CONNECTION_STRING);
         let owner = fs::read_to_string(&path).map_err(|source| PoliciesError::NoHub {
@@ -143,30 +138,19 @@ impl Policies {
         })
     }
 
-    /// All of them, by name.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be read.
+    /// All policies, sorted by name.
     pub fn list(&self) -> Result<Vec<Policy>, PoliciesError> {
         Ok(self.file.list().map_err(PolicyError::from)?)
     }
 
-    /// The policy of that name.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
+    /// Fails if there is no policy of that name.
     pub fn get(&self, name: &PolicyName) -> Result<Policy, PoliciesError> {
         let mut policies = self.list()?;
         Ok(service::find(&mut policies, name)?.clone())
     }
 
-    /// Adds a policy and writes its connection string to `out`.
-    ///
-    /// # Errors
-    ///
-    /// When a rule forbids it or the file cannot be written; then nothing is added.
+    /// Adds a policy and writes its connection string to `out`. If the file cannot be written,
+    /// nothing is added.
     pub fn add(
         &mut self,
         name: &PolicyName,
@@ -177,7 +161,7 @@ impl Policies {
         let file = Prepared::new(out, &self.connection_string(&policy, PolicyKey::Primary))?;
         self.file.change(|policies| {
             service::add(policies, name.clone(), rights)?;
-            // With the keys that the file has.
+            // With the keys that were written to the file.
             *service::find(policies, name)? = policy;
             Ok::<_, PolicyError>(())
         })?;
@@ -185,11 +169,8 @@ impl Policies {
         file.put().map_err(|error| error.after_change(name, key))
     }
 
-    /// Gives a policy a new key and writes the connection string with it to `out`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such policy or the file cannot be written; then the key stays.
+    /// Generates a new key for a policy and writes the connection string with it to `out`. If the
+    /// file cannot be written, the key does not change.
     pub fn rotate(
         &mut self,
         name: &PolicyName,
@@ -202,7 +183,7 @@ impl Policies {
             path: self.folder.join(SERVICE_CONNECTION_STRING),
             force: true,
         };
-        // The one that the hub keeps beside its database would open nothing any more.
+        // The hub's own copy of the owner's connection string would hold an invalid key.
         let keeps_own = *name == OWNER && key == PolicyKey::Primary && !own.is(&out.path);
         let mut files = vec![Prepared::new(out, &text)?];
         if keeps_own {
@@ -210,7 +191,7 @@ impl Policies {
         }
         self.file.change(|policies| {
             let keys = &mut service::find(policies, name)?.keys;
-            // The key that the files have; the other one may have been changed meanwhile.
+            // The key that the files hold; the other one may have changed in the meantime.
             match key {
                 PolicyKey::Primary => keys.primary = policy.keys.primary,
                 PolicyKey::Secondary => keys.secondary = policy.keys.secondary,
@@ -221,11 +202,7 @@ impl Policies {
         put.map_err(|error| error.after_change(name, key))
     }
 
-    /// Removes a policy: its tokens open nothing any more.
-    ///
-    /// # Errors
-    ///
-    /// When a rule forbids it.
+    /// Removes a policy; its tokens become invalid.
     pub fn remove(&mut self, name: &PolicyName) -> Result<(), PoliciesError> {
         let removed = self.file.change(|policies| service::remove(policies, name));
         if matches!(removed, Err(PolicyError::Unknown { .. }))
@@ -238,10 +215,6 @@ impl Policies {
     }
 
     /// Writes the connection string of a policy to `out`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such policy or the file cannot be written.
     pub fn export(
         &self,
         name: &PolicyName,
@@ -252,13 +225,9 @@ impl Policies {
         Prepared::new(out, &self.connection_string(&policy, key))?.put()
     }
 
-    /// Writes a token of a policy to `out`: for programs that can send one and not make it. It
-    /// opens what is beneath `path` (`/metrics`; `/` is all), until `expires_unix_s`, and no
-    /// longer than its key is good.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such policy or the file cannot be written.
+    /// Writes a token of a policy to `out`, for programs that can send a token but not sign one. It
+    /// grants access below `form.path` (`/metrics`; `/` is everything) until
+    /// `form.expires_unix_s`, unless its key is rotated earlier.
     pub fn token(
         &self,
         name: &PolicyName,
@@ -266,7 +235,7 @@ impl Policies {
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
         let policy = self.get(name)?;
-        // Tokens are for a name, whatever the port.
+        // The audience of a token is a host name without a port.
         let host = self.host_name.as_str();
         let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let audience = format!("{host}{}", form.path.trim_end_matches('/'));
@@ -297,15 +266,16 @@ impl Policies {
 }
 
 impl SecretFile {
-    /// Whether `path` leads to the same file.
+    /// Whether `path` resolves to the same file.
     fn is(&self, path: &Path) -> bool {
         let real = fs::canonicalize(&self.path);
         real.is_ok_and(|real| fs::canonicalize(path).is_ok_and(|path| path == real))
     }
 }
 
-/// A secret that is on disk before anything is changed: under its own name if that was free, else
-/// beside the file that it will replace. It goes again if nothing comes of it.
+/// A secret that is on disk before the database changes: under its final name if that was free,
+/// otherwise in a temporary file next to the file that it will replace. Removed on drop unless it
+/// was put in place.
 struct Prepared {
     path: PathBuf,
     written: PathBuf,
@@ -325,7 +295,7 @@ impl Prepared {
                 });
             }
             Ok(_) => {
-                // What a link leads to is replaced, and not the link.
+                // Replace the target of a symbolic link, not the link.
                 if !out.path.is_file() {
                     return Err(PoliciesError::NotAFile {
                         path: out.path.clone(),
@@ -359,7 +329,7 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Makes it final.
+    /// Moves the file into place.
     fn put(mut self) -> Result<(), PoliciesError> {
         if self.written == self.path {
             self.is_final = true;
@@ -378,7 +348,7 @@ impl Prepared {
 impl Drop for Prepared {
     fn drop(&mut self) {
         if !self.is_final {
-            // Its key opens nothing, or is in the database.
+            // Its key is invalid, or also in the database.
             let _ = fs::remove_file(&self.written);
         }
     }

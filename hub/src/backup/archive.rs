@@ -1,4 +1,4 @@
-//! The archive: a tar file whose first entry lists the others.
+//! The archive format: a tar file whose first entry lists the others.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -11,20 +11,20 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::{BackupError, create};
 
-/// The first entry.
+/// Name of the first entry.
 const MANIFEST: &str = "door-hub-backup.json";
 
-/// The longest manifest: a few dozen names.
+/// Maximum size of the manifest in bytes; it holds a few dozen names.
 const MAX_MANIFEST: u64 = 64 * 1024;
 
-/// The form of the archive.
+/// Version of the archive format.
 const FORMAT: u32 = 1;
 
-/// What the archive holds.
+/// Content of the first entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
-    /// The door-hub that wrote it.
+    /// The version of the door-hub that wrote it.
     version: String,
     created: String,
     files: Vec<Listed>,
@@ -37,8 +37,7 @@ struct Listed {
     sha256: String,
 }
 
-/// Writes the files, each under its name, to `file`, which is at `path`; all is on disk when this
-/// returns.
+/// Writes the files, each under its name, to `file`, which is at `path`, and syncs it to disk.
 pub(super) fn write(
     file: File,
     path: &Path,
@@ -72,8 +71,8 @@ pub(super) fn write(
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         append(&mut builder, MANIFEST, length, text.as_slice())?;
         for (source, listed) in sources.into_iter().zip(&manifest.files) {
-            // No more than was listed: a file that was replaced meanwhile makes an archive that its
-            // reader refuses, not one that is torn.
+            // Limited to the listed length: if the file was replaced in the meantime, the archive
+            // stays well-formed and its reader rejects it by the SHA-256.
             let file = File::open(source)?.take(listed.bytes);
             append(&mut builder, &listed.name, listed.bytes, file)?;
         }
@@ -96,8 +95,8 @@ fn append(
     builder.append_data(&mut header, name, content)
 }
 
-/// Unpacks the archive in `path` into `folder`, which is empty, and returns the names of its files.
-/// Each is what the archive says it is.
+/// Unpacks the archive at `path` into `folder`, which is empty, checks each file against the
+/// manifest, and returns the names of the files.
 pub(super) fn unpack(path: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
     let unusable = |reason: String| BackupError::Unusable {
         path: path.to_owned(),
@@ -116,24 +115,29 @@ pub(super) fn unpack(path: &Path, folder: &Path) -> Result<Vec<String>, BackupEr
     for listed in &manifest.files {
         let name = &listed.name;
         let entry = entries.next().transpose().map_err(torn)?;
-        let mut entry = entry.ok_or_else(|| unusable(format!("it ends before `{name}`")))?;
+        let mut entry =
+            entry.ok_or_else(|| unusable(format!("it is truncated before `{name}`")))?;
         if entry.path_bytes() != name.as_bytes() || !entry.header().entry_type().is_file() {
-            return Err(unusable(format!("`{name}` is not where it is listed")));
+            return Err(unusable(format!("its next entry is not `{name}`")));
         }
         let target = folder.join(name);
         if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent).map_err(BackupError::file("make", parent))?;
+            std::fs::create_dir_all(parent).map_err(BackupError::file("create", parent))?;
         }
         let mut file = create(&target)?;
         let (bytes, sha256) = copy(&mut entry, &mut file).map_err(torn)?;
         if (bytes, &sha256) != (listed.bytes, &listed.sha256) {
-            return Err(unusable(format!("`{name}` is not what was backed up")));
+            return Err(unusable(format!(
+                "`{name}` does not have the listed length and SHA-256"
+            )));
         }
         file.sync_all()
             .map_err(BackupError::file("write", &target))?;
     }
     if entries.next().is_some() {
-        return Err(unusable("it holds more than it lists".to_owned()));
+        return Err(unusable(
+            "it holds more files than its manifest lists".to_owned(),
+        ));
     }
     Ok(manifest.files.into_iter().map(|file| file.name).collect())
 }
@@ -144,7 +148,7 @@ fn read_manifest(entry: impl Read) -> Result<Manifest, String> {
     if manifest.format != FORMAT {
         let (found, version) = (manifest.format, manifest.version);
         return Err(format!(
-            "it has format {found}, this door-hub knows {FORMAT}; door-hub {version} wrote it"
+            "door-hub {version} wrote it in format {found}; this door-hub reads format {FORMAT}"
         ));
     }
     let plain = |name: &str| {
@@ -153,12 +157,15 @@ fn read_manifest(entry: impl Read) -> Result<Manifest, String> {
             && components.all(|component| matches!(component, Component::Normal(_)))
     };
     match manifest.files.iter().find(|file| !plain(&file.name)) {
-        Some(file) => Err(format!("`{}` is not a name in a data folder", file.name)),
+        Some(file) => Err(format!(
+            "`{}` is not a relative path below a data folder",
+            file.name
+        )),
         None => Ok(manifest),
     }
 }
 
-/// Copies all, and says how many bytes that were and their SHA-256 in hexadecimal.
+/// Copies everything; returns the number of bytes and their SHA-256 in hexadecimal.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! From an archive to a data folder.
+//! Restores a data folder from an archive.
 
 use std::fs;
 use std::io;
@@ -12,15 +12,11 @@ use crate::data::sync_folder_of;
 use crate::pki;
 use crate::store;
 
-/// Makes the data folder `folder` from the backup `file`, and returns the names of the files in it.
-/// Everything is looked over beside the folder first, and then put into place at once.
-///
-/// # Errors
-///
-/// When the folder is in use, or the archive is not a whole and usable backup; then the folder is
-/// as it was.
+/// Creates the data folder `folder` from the backup `file`, and returns the names of the files in
+/// it. Everything is unpacked and checked in a staging folder, then renamed into place in one step;
+/// on an error `folder` is unchanged.
 pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
-    // `.` has no name beside which anything could be made.
+    // `.` has no file name from which to derive the staging folder's name.
     let folder = &fs::canonicalize(folder)
         .or_else(|_| std::path::absolute(folder))
         .map_err(BackupError::file("read", folder))?;
@@ -44,28 +40,28 @@ pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
     }
     for name in names.iter().filter(|name| name.ends_with(".pem")) {
         let path = workshop.path.join(name);
-        // Certificates are there to be handed out.
+        // Certificates are public.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
             .map_err(BackupError::file("write", &path))?;
     }
     store::note_restored(&workshop.path.join(DATABASE))?;
-    fs::rename(&workshop.path, folder).map_err(BackupError::file("make", folder))?;
+    fs::rename(&workshop.path, folder).map_err(BackupError::file("create", folder))?;
     sync_folder_of(folder).map_err(BackupError::file("write", folder))?;
     Ok(names)
 }
 
-/// What a hub would stumble over.
+/// Returns the first defect that would keep a hub from starting on `folder`.
 fn fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError> {
     let has = |name: &str| names.iter().any(|present| present == name);
     if !has(DATABASE) {
         return Ok(Some(format!("it has no {DATABASE}")));
     }
     if let Some(fault) = store::faults(&folder.join(DATABASE))?.first() {
-        return Ok(Some(format!("the database in it is not whole: {fault}")));
+        return Ok(Some(format!("its database is damaged: {fault}")));
     }
     for (certificate, key) in [("ca.pem", "ca.key"), ("server.pem", "server.key")] {
         if has(certificate) != has(key) {
-            return Ok(Some(format!("it has one of {certificate} and {key} alone")));
+            return Ok(Some(format!("it has only one of {certificate} and {key}")));
         }
         if has(certificate) {
             let pair = pki::GivenCertificate {
@@ -73,7 +69,7 @@ fn fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError>
                 key_file: folder.join(key),
             };
             if let Err(error) = pair.load() {
-                return Ok(Some(format!("{certificate} and {key} in it: {error}")));
+                return Ok(Some(format!("its {certificate} and {key}: {error}")));
             }
         }
     }

@@ -245,7 +245,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let said = fail(&arguments, data);
-    assert!(said.contains("is there already; --force"), "{said}");
+    assert!(said.contains("already exists; use --force"), "{said}");
     let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing half-done is left: {left:?}");
 
@@ -363,9 +363,9 @@ async fn a_check_names_each_fault_and_fails() {
     let said = succeed(&free, data);
     for part in [
         "running on this folder",
-        "authority: ends on",
-        "server certificate: ends on",
-        "carries every name",
+        "authority: expires on",
+        "server certificate: expires on",
+        "covers every name",
         "database: whole",
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");

@@ -141,9 +141,9 @@ fn a_file_that_cannot_be_written_leaves_keys_as_they_were() {
     ] {
         for (file, expected) in [
             ("none/file", "No such file"),
-            ("taken", "is there already"),
+            ("taken", "already exists"),
             ("taken/file", "Not a directory"),
-            ("sub", "is there already"),
+            ("sub", "already exists"),
             ("sub --force", "is not a regular file"),
             (". --force", "is not a regular file"),
             ("/dev/full --force", "is not a regular file"),
