@@ -80,7 +80,7 @@ def test_a_device_is_known_by_the_authority_of_its_certificate(hub, tmp_path):
     )
     (hub.data / "hub.toml").write_text(f'name = "localhost"\nlisten = "127.0.0.1"\ndevice_ca_files = ["{ca}"]\n')
     hub.process.send_signal(signal.SIGHUP)
-    wait_for("the hub to take it up", lambda: "are read again" in (hub.directory / "door-hub.log").read_text())
+    wait_for("the hub to take it up", lambda: "settings and certificates reloaded" in (hub.directory / "door-hub.log").read_text())
     hub.registry.create_device_with_certificate_authority("by-authority", "enabled")
     client = IoTHubDeviceClient.create_from_x509_certificate(
         X509(str(certificate), str(key)), hostname="localhost", device_id="by-authority"

@@ -51,28 +51,19 @@ pub enum BackupError {
         source: io::Error,
     },
     #[error("{} already exists; use --force to overwrite it", .path.display())]
-    Exists {
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// The archive would replace a folder, a device or a pipe.
     #[error("{} is not a regular file; expected a regular file or a new name", .path.display())]
-    NotAFile {
-        path: PathBuf,
-    },
+    NotAFile { path: PathBuf },
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     #[error("{} is not empty; a restore needs an empty or a new folder", .path.display())]
-    NotEmpty {
-        path: PathBuf,
-    },
+    NotEmpty { path: PathBuf },
     /// The archive is not a complete backup.
     #[error("{} is not a usable backup: {reason}", .path.display())]
-    Unusable {
-        path: PathBuf,
-        reason: String,
-    },
+    Unusable { path: PathBuf, reason: String },
 }
 
 impl BackupError {

@@ -103,7 +103,7 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
         found.good(format!("data folder: {shown}"));
     } else {
         found.warning(format!(
-                "data folder: {shown} has mode {mode:04o}; expected 0700"
+            "data folder: {shown} has mode {mode:04o}; expected 0700"
         ));
     }
     let mut secrets = vec![
@@ -122,9 +122,7 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
         if let Ok(metadata) = fs::metadata(folder.join(&name)) {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                found.fault(format!(
-                    "modes: {name} has mode {mode:04o}; expected 0600"
-                ));
+                found.fault(format!("modes: {name} has mode {mode:04o}; expected 0600"));
             }
         }
     }
@@ -266,8 +264,7 @@ fn database(config: &HubConfig, found: &mut Findings) {
             found.fault(format!("database: {error}"));
         }
     } else if store::noted(&path) == Noted::Damaged {
-        found
-            .warning("database: hub.group is damaged; the next start writes it again".to_owned());
+        found.warning("database: hub.group is damaged; the next start writes it again".to_owned());
     }
     if !path.exists() {
         return;

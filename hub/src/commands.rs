@@ -1,4 +1,4 @@
-//! What `door-hub` can be asked to do, one file per command.
+//! The commands of `door-hub`, one file each.
 
 mod audit;
 mod backup;
@@ -29,11 +29,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// How long what was done waits for a reader of what is printed of it.
+/// How long the end of a command waits for the reader of its output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prints what a command is asked for. A reader that has gone, as behind `| head -1`, has what it
-/// wants.
+/// Prints the requested output. A reader that has gone, as with `| head -1`, is not an error.
 pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
     match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -43,23 +42,23 @@ pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// Prints what a command has done: it is done, whether anybody reads it or not.
+/// Prints the result of a command that changed something; a failure to print is ignored.
 pub(crate) fn say(text: impl Display) {
     let line = format!("{text}\n");
     within_patience(move || io::stdout().write_all(line.as_bytes()));
 }
 
-/// Prints a line to stderr, if that takes it.
+/// Prints a line to stderr; a failure to print is ignored.
 pub(crate) fn complain(text: impl Display) {
     let line = format!("{text}\n");
     within_patience(move || io::stderr().write_all(line.as_bytes()));
 }
 
-/// Runs `write`, and goes on without it when the reader does not read.
+/// Runs `write` on a thread of its own and stops waiting for it after [`PATIENCE`].
 fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
     let (ended, end) = sync_channel(1);
     let started = thread::Builder::new().spawn(move || {
-        // Nobody is left to tell that there is no output.
+        // There is no channel left on which to report that the output failed.
         drop(write());
         let _ = ended.send(());
     });
@@ -68,7 +67,7 @@ fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
     }
 }
 
-/// Ends a run that was for help or the version, or whose arguments are wrong.
+/// Prints help, the version or a usage error, and returns the exit status.
 pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     match error.print() {
         Err(failed) if !error.use_stderr() && failed.kind() != ErrorKind::BrokenPipe => {
@@ -83,9 +82,9 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The data folder of a command that needs one that is there.
+/// The data folder of a command that needs an existing one.
 fn data_folder(given: Option<std::path::PathBuf>) -> anyhow::Result<std::path::PathBuf> {
     given.ok_or_else(|| {
-        anyhow::anyhow!("no data folder is named; expected --data DIR or DOOR_HUB_DATA")
+        anyhow::anyhow!("no data folder given; expected --data DIR or DOOR_HUB_DATA")
     })
 }

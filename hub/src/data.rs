@@ -21,27 +21,16 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[non_exhaustive]
 pub enum DataError {
     #[error("cannot create the data folder {}; choose another with --data", .path.display())]
-    Make {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Make { path: PathBuf, source: io::Error },
     #[error("the data folder {} is not writable; choose another with --data", .path.display())]
-    NotWritable {
-        path: PathBuf,
-        source: io::Error,
-    },
+    NotWritable { path: PathBuf, source: io::Error },
     #[error(
         "another door-hub is running on the data folder {}; stop it, or choose another with --data",
         .path.display()
     )]
-    InUse {
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     #[error("cannot write {}", .path.display())]
-    Write {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 /// The data folder, locked for this process as long as the lock exists.
@@ -166,6 +155,9 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
         let error = DataDirectory::open(&path).unwrap_err();
-        assert!(error.to_string().contains("file; choose another"), "{error}");
+        assert!(
+            error.to_string().contains("file; choose another"),
+            "{error}"
+        );
     }
 }

@@ -401,7 +401,7 @@ fn kept_connection_string(data: &DataDirectory) -> Option<ServiceConnectionStrin
     let kept = std::fs::read_to_string(data.file(SERVICE_CONNECTION_STRING)).ok()?;
     let kept = kept.trim().parse().ok()?;
     tracing::error!(
-            "the policy `{OWNER}` is damaged or missing; create it again, with new keys: \
+        "the policy `{OWNER}` is damaged or missing; create it again, with new keys: \
              door-hub policy add {OWNER} --rights RegistryWrite,ServiceConnect,DeviceConnect"
     );
     Some(kept)

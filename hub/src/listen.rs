@@ -1,13 +1,12 @@
-//! How sockets come in: bound, accepted, and held to limits until it is known whose they are.
+//! Accepts sockets and limits the connections that are not authenticated yet.
 //!
-//! Whoever has not shown who they are is a stranger. A few strangers are served at once, a fixed
-//! share of them from one address; the others of that address wait in turn, holding nothing but
-//! their socket, and those beyond are closed. So a fleet that comes back behind one router gets in,
-//! one after another, and a peer that opens connections by the thousand stands in its own way
-//! alone.
+//! Each such connection occupies a slot. A few slots are served at once, with a fixed share per
+//! client address; further connections of an address queue with nothing but their socket, and
+//! those beyond the queue are closed. So a fleet that reconnects behind one router gets in, one
+//! after another, and a peer that opens thousands of connections blocks only itself.
 //!
-//! Where there is no room, a stranger that is idle gives way to a newcomer: the oldest of the
-//! address that has the most. So many addresses together keep nobody out either.
+//! When all slots are taken, an idle connection is evicted for a newcomer: the oldest one of the
+//! address that has the most. So many addresses together cannot block others either.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -21,35 +20,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Connections that the kernel holds while the hub is busy: a fleet that comes back at once.
+/// Connections that the kernel queues while the hub is busy, such as a fleet that reconnects.
 const BACKLOG: u32 = 4096;
 
-/// How long to wait before accepting again when the process has run out of descriptors.
+/// Delay before the next accept when the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a stranger waits for its turn. Whoever is still there then finds the hub busier than it
-/// can say.
+/// How long a connection queues to be served before it is closed.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often the first of an address that waits looks whether somebody has to give way to it.
+/// How often the first queued connection of an address checks whether it can evict an idle one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many strangers there may be.
+/// Limits of connections that are not authenticated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// A stranger that has been idle for this long gives way to one that waits.
+    /// After this idle time a connection may be evicted for one that queues.
     pub(crate) patience: Duration,
-    /// Served at once.
+    /// Connections served at once.
     pub(crate) served: usize,
-    /// Of them, from one address.
+    /// Connections served at once for each address.
     pub(crate) served_of_one: usize,
-    /// Served and waiting together.
+    /// Connections served or queued.
     pub(crate) all: usize,
-    /// Of them, from one address.
+    /// Connections served or queued for each address.
     pub(crate) all_of_one: usize,
 }
 
-/// The strangers of a listener. Clones share them.
+/// The slots of a listener. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Strangers(Arc<Shared>);
 
@@ -63,21 +61,20 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Present {
     all: usize,
-    /// The number of the next place.
+    /// The number of the next slot.
     next: u64,
     addresses: HashMap<IpAddr, Address>,
 }
 
 #[derive(Debug)]
 struct Address {
-    /// The oldest first.
+    /// By number: oldest first.
     places: BTreeMap<u64, Taken>,
     served: Arc<Semaphore>,
-    /// Held by the one that waits for its turn among all addresses: each has one that does.
+    /// Held by the connection that queues for the shared limit: one for each address.
     first: Arc<Semaphore>,
 }
 
-/// A place that somebody has.
 #[derive(Debug)]
 struct Taken {
     state: State,
@@ -86,30 +83,27 @@ struct Taken {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    /// Not served yet.
+    /// Queued.
     Waiting,
-    /// Served, and has shown nothing since then.
+    /// Served; has sent nothing since then.
     Idle(Instant),
-    /// Being answered, or known.
+    /// A request is being handled, or the client is authenticated.
     Busy,
 }
 
-/// A stranger's place among the others, until it is dropped.
+/// The slot of one connection; freed on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     strangers: Strangers,
     address: IpAddr,
     number: u64,
     leave: CancellationToken,
-    /// What lets it be served; it first takes its address's turn, then one of all.
+    /// Permits to be served: the address's, then the shared one.
     turn: Option<[OwnedSemaphorePermit; 2]>,
 }
 
-/// Binds a listener with a backlog fit for a fleet. A hub that is started again may find its port
-/// held by connections of the one before.
-///
-/// # Errors
-///
+/// Binds a listener with a backlog for a fleet. `SO_REUSEADDR`: after a restart the port may still
+/// be held by connections of the previous process.
 /// When the address cannot be bound.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
@@ -122,7 +116,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The next connection that has a place among `strangers`. Those that have none are closed.
+/// Accepts the next connection that gets a slot; connections without a slot are closed.
 pub(crate) async fn accept(
     listener: &TcpListener,
     strangers: &Strangers,
@@ -131,11 +125,14 @@ pub(crate) async fn accept(
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let Some(place) = strangers.place(peer.ip()) else {
-                    tracing::debug!(%peer, "connection closed: too many others have not said who they are");
+                    tracing::debug!(
+                        %peer,
+                        "connection closed: too many unauthenticated connections"
+                    );
                     continue;
                 };
                 if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "cannot switch Nagle's algorithm off");
+                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                 }
                 return (socket, peer, place);
             }
@@ -148,7 +145,6 @@ pub(crate) async fn accept(
 }
 
 impl Strangers {
-    /// Nobody yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             limits,
@@ -157,7 +153,7 @@ impl Strangers {
         }))
     }
 
-    /// A place for a stranger from `address`, if there is one.
+    /// Takes a slot for a connection from `address`, if one is free or can be freed.
     pub(crate) fn place(&self, address: IpAddr) -> Option<Place> {
         let address = network(address);
         let limits = &self.0.limits;
@@ -193,7 +189,7 @@ impl Strangers {
         })
     }
 
-    /// A permit of `semaphore`, for which somebody may have to give way.
+    /// Acquires a permit of `semaphore`; calls `give_way` regularly to evict an idle connection.
     async fn permit(
         &self,
         semaphore: Arc<Semaphore>,
@@ -219,15 +215,15 @@ impl Strangers {
 }
 
 impl Present {
-    /// How many places of an address are like that.
+    /// The number of slots of an address in the states that `is` accepts.
     fn count(&self, address: IpAddr, is: impl Fn(State) -> bool) -> usize {
         let places = self.addresses.get(&address);
         places.map_or(0, |one| one.count(is))
     }
 
-    /// Makes room for an address that has `here` places: the newest of those that wait at the
-    /// address that has most of all has to go, else its oldest idle one. There is none when no
-    /// address has more.
+    /// Frees a slot for an address that has `here` slots: evicts from the address with the most
+    /// slots its newest queued connection, or its oldest idle one. Returns false if no address has
+    /// more than `here + 1`.
     fn thin_out(&mut self, here: usize) -> bool {
         let most = self
             .addresses
@@ -249,7 +245,7 @@ impl Present {
         }
     }
 
-    /// The oldest idle one of an address gives way to another of it.
+    /// Evicts the oldest idle connection of an address for another one of the same address.
     fn give_way_in(&mut self, address: IpAddr, patience: Duration) {
         let oldest = self.addresses.get(&address).and_then(Address::oldest_idle);
         if let Some((number, _)) = oldest.filter(|(_, since)| since.elapsed() >= patience) {
@@ -257,8 +253,8 @@ impl Present {
         }
     }
 
-    /// The oldest idle one of the address that has most of them gives way to one of `address`: at
-    /// once when that has fewer.
+    /// Evicts the oldest idle connection of the address with the most idle ones for a connection of
+    /// `address`: at once if `address` has fewer, otherwise after `patience`.
     fn give_way_to(&mut self, address: IpAddr, patience: Duration) {
         let here = self.count(address, State::is_idle);
         let of = |(at, one): (&IpAddr, &Address)| {
@@ -273,7 +269,7 @@ impl Present {
         }
     }
 
-    /// Ends a place; whether there was one.
+    /// Removes a slot and cancels its connection; returns whether it existed.
     fn put_out(&mut self, address: IpAddr, number: u64) -> bool {
         let Some(one) = self.addresses.get_mut(&address) else {
             return false;
@@ -315,7 +311,7 @@ impl State {
 }
 
 impl Place {
-    /// Waits for this stranger's turn to be served; `None` when it does not come in time.
+    /// Waits until this connection may be served; `None` if that takes too long.
     pub(crate) async fn turn(mut self) -> Option<Self> {
         let (of_address, first) = {
             let present = self.strangers.present();
@@ -325,7 +321,7 @@ impl Place {
         let (strangers, address) = (&self.strangers, self.address);
         let patience = strangers.0.limits.patience;
         let turn = async {
-            // The address's first: who waits for it takes no turn from other addresses.
+            // Only one connection of each address competes with those of other addresses.
             let _first = first.acquire_owned().await.ok()?;
             let of_address = strangers.permit(of_address, |present| {
                 present.give_way_in(address, patience);
@@ -344,12 +340,12 @@ impl Place {
         Some(self)
     }
 
-    /// It shows nothing from now on.
+    /// Marks the connection as idle from now on.
     pub(crate) fn is_idle(&self) {
         self.set(State::Idle(Instant::now()));
     }
 
-    /// It is being answered, or it is known: it need not give way.
+    /// Marks the connection as active or authenticated: it cannot be evicted.
     pub(crate) fn is_busy(&self) {
         self.set(State::Busy);
     }
@@ -362,12 +358,12 @@ impl Place {
         }
     }
 
-    /// Until it has to give way to another.
+    /// Resolves when the connection is evicted.
     pub(crate) async fn gives_way(&self) {
         self.leave.cancelled().await;
     }
 
-    /// Until it has been idle for `limit`.
+    /// Resolves when the connection has been idle for `limit`.
     pub(crate) async fn is_idle_for(&self, limit: Duration) {
         loop {
             let state = {
@@ -387,12 +383,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // It may have been put out.
+        // No effect if it was evicted.
         self.strangers.present().put_out(self.address, self.number);
     }
 }
 
-/// What counts as one address: all that one subscriber of IPv6 is given counts as one.
+/// The address that the limits count: the /64 network of an IPv6 address, as one subscriber has a
+/// whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -432,10 +429,13 @@ mod tests {
         let second = loud.next().unwrap().turn().await.unwrap();
         first.is_busy();
         second.is_busy();
-        // The third waits in vain as long as both are answered, and its place is free again.
+        // The third times out while both are busy, and its slot is free again.
         assert!(loud.next().unwrap().turn().await.is_none());
         let quiet = strangers.place(ip("192.0.2.2")).unwrap();
-        let quiet = quiet.turn().await.expect("another address has its turn");
+        let quiet = quiet
+            .turn()
+            .await
+            .expect("another address is served meanwhile");
         drop((first, second));
         assert!(loud.next().unwrap().turn().await.is_some());
         drop(quiet);
@@ -455,7 +455,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         for turn in turns {
-            // Dropping it, as when a device has been accepted, lets the next one in.
+            // Dropping it, as after a login, admits the next one.
             assert!(turn.await.unwrap().is_some());
         }
     }
@@ -486,27 +486,27 @@ mod tests {
         assert_eq!(
             left,
             [false, false, false, true, false, false],
-            "its newest"
+            "its newest queued one is evicted"
         );
         assert!(
             strangers.place(ip("192.0.2.1")).is_none(),
-            "it has the most"
+            "it has the most slots"
         );
         assert_eq!(strangers.present().all, LIMITS.all);
         drop((places, newcomer));
         assert_eq!(strangers.present().all, 0);
     }
 
-    /// Served from some addresses, of which a few are busy; who has to go for a newcomer, and
-    /// whether at once.
+    /// Each row: the addresses that are served, which of them are busy, the newcomer's address,
+    /// which one is evicted, and whether at once.
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_one_of_the_address_with_most_gives_way() {
         for (from, busy, newcomer, leaves, at_once) in [
-            // Its own address is full: the oldest there, when it has been idle for long.
+            // Its own address is full: evicts the oldest there, after the idle time.
             (&[1, 1][..], &[][..], 1, Some(0), false),
             (&[1, 1], &[0], 1, Some(1), false),
             (&[1, 1], &[0, 1], 1, None, false),
-            // All are: of the address that has most.
+            // All slots are taken: evicts from the address with the most.
             (&[1, 2, 2], &[], 3, Some(1), true),
             (&[1, 2, 2], &[1], 3, Some(0), false),
             (&[1, 2, 4], &[], 3, Some(0), false),

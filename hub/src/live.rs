@@ -1,8 +1,8 @@
-//! What a running hub takes up without a restart: its certificate, the names it answers to, the
-//! authorities of devices.
+//! The parts of a running hub that change without a restart: its certificate, its host names, the
+//! device authorities.
 //!
-//! On SIGHUP the settings are read again; and every hour the certificate is looked at, because a
-//! hub may run for years.
+//! SIGHUP reloads the settings; the certificate is checked every hour, because a hub may run for
+//! years.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,30 +18,30 @@ use crate::metrics::CertificateTimes;
 use crate::pki::{self, CertificateNames, PkiError, ServerIdentity, Validity, local_addresses};
 use crate::tls::ServerCertificate;
 
-/// How often the certificate is looked at.
+/// Interval of the certificate check.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How many looks make a day: so often a warning is repeated.
+/// Checks per day; warnings are repeated once a day.
 const LOOKS_A_DAY: u32 = 24;
 
-/// A given certificate that ends within this time is warned of. The hub's own is renewed long
-/// before.
+/// A provided certificate that expires within this time causes a warning. The hub's own is renewed
+/// long before.
 const WARN_DAYS: i64 = 30;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// The parts that change. Clones of them are with the listeners.
+/// The reloadable parts. The listeners hold clones of the public ones.
 pub(crate) struct Live {
     pub(crate) certificate: ServerCertificate,
     pub(crate) names: HostNames,
     pub(crate) authorities: DeviceAuthorities,
     config: Mutex<HubConfig>,
-    /// How long the certificates are valid, the server's first.
+    /// The validity of the certificates, the server's first.
     validities: Mutex<Vec<(String, Validity)>>,
 }
 
 impl Live {
-    /// Makes or loads the certificates. Returns also the file that clients trust.
+    /// Creates or loads the certificates. Also returns the CA file that clients trust.
     pub(crate) fn start(config: &HubConfig) -> Result<(Self, PathBuf), StartError> {
         let roots = pki::device_authorities(&config.device_ca_files)?;
         let (names, identity) = certify(config, Timestamp::now())?;
@@ -64,7 +64,7 @@ impl Live {
         Ok((live, ca_file))
     }
 
-    /// Takes up other settings: all of what is here, or nothing of it.
+    /// Applies other settings: all that can change at run time, or nothing on an error.
     pub(crate) fn reload(&self, config: HubConfig) -> Result<(), StartError> {
         config.check()?;
         let roots = pki::device_authorities(&config.device_ca_files)?;
@@ -81,9 +81,7 @@ impl Live {
         self.names.replace(names.subjects());
         self.authorities.replace(roots);
         for key in present.needs_restart(&config) {
-            tracing::warn!(
-                "`{key}` has changed in the settings; it takes effect when the hub is started again"
-            );
+            tracing::warn!("`{key}` changed in the settings; restart the hub to apply it");
         }
         *present = config;
         drop(present);
@@ -91,8 +89,7 @@ impl Live {
         Ok(())
     }
 
-    /// Renews the hub's own certificate in time, and warns of what the operator has to do, until
-    /// `stop`.
+    /// Renews the hub's own certificate in time and logs what the operator has to do, until `stop`.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
         for look in (0..LOOKS_A_DAY).cycle() {
             if let Err(error) = self.look(Timestamp::now()) {
@@ -109,8 +106,8 @@ impl Live {
         }
     }
 
-    /// Makes a new certificate when the present one nears its end, or when this machine has got
-    /// another address.
+    /// Issues a new certificate when the current one is close to its end, or when this machine has
+    /// a new address.
     fn look(&self, now: Timestamp) -> Result<(), StartError> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if config.certificate.is_none() {
@@ -118,7 +115,7 @@ impl Live {
             if identity.not_after != self.certificate.not_after()
                 || identity.chain.first() != self.certificate.leaf().as_ref()
             {
-                tracing::warn!(%names, "presenting the new certificate from now on");
+                tracing::warn!(%names, "serving a new server certificate");
             }
             self.present(identity)?;
             self.names.replace(names.subjects());
@@ -145,7 +142,7 @@ impl Live {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the certificates begin and end.
+    /// The validity of the certificates, for the metrics.
     pub(crate) fn certificate_times(&self) -> CertificateTimes {
         let validities = self.validities();
         let begins = validities.iter().map(|(_, validity)| validity.not_before);
@@ -161,7 +158,7 @@ impl Live {
         }
     }
 
-    /// Which certificates clients do not accept at `now`, and why.
+    /// The certificates that clients reject at `now`, each with the reason.
     fn invalid(&self, now: Timestamp) -> Vec<String> {
         let validities = self.validities();
         let problems = validities.iter().filter_map(|(name, validity)| {
@@ -171,16 +168,16 @@ impl Live {
         problems.collect()
     }
 
-    /// Says what the operator has to do.
+    /// Logs what the operator has to do.
     fn warn(&self) {
         let seconds = self.certificate.not_after() - Timestamp::now().as_second();
         let days = seconds / DAY_SECONDS;
         if days < WARN_DAYS {
-            tracing::warn!(days, "the server certificate ends soon");
+            tracing::warn!(days, "the server certificate expires soon");
         }
         for problem in self.invalid(Timestamp::now()) {
             tracing::warn!(
-                "clients do not accept this certificate; check the clock, then the certificate: {problem}"
+                "clients reject this certificate; check the clock, then the certificate: {problem}"
             );
         }
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,19 +187,23 @@ impl Live {
             .leaf()
             .map(|leaf| pki::names_missing(&leaf, &wanted))
             .unwrap_or_default();
-        // Nobody gives out certificates for loopback.
+        // No public authority issues certificates for loopback names.
         let missing: Vec<_> = missing
             .into_iter()
             .filter(|name| !is_loopback(name))
             .collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            tracing::warn!(%missing, "clients that dial these names or addresses of the hub will not accept its certificate");
+            tracing::warn!(
+                %missing,
+                "the server certificate does not cover these names or addresses of the hub; \
+                 clients that connect to them reject it"
+            );
         }
     }
 }
 
-/// The certificate that the settings ask for, and the names that the hub answers to.
+/// Loads the certificate that the settings ask for, and the host names of the hub.
 pub(crate) fn certify(
     config: &HubConfig,
     now: Timestamp,
@@ -215,12 +216,11 @@ pub(crate) fn certify(
     Ok((names, identity))
 }
 
-/// Whether `name` is this machine's for itself.
 pub(crate) fn is_loopback(name: &str) -> bool {
     ["localhost", "127.0.0.1", "::1"].contains(&name)
 }
 
-/// All that clients may dial.
+/// All host names and addresses that clients may connect to.
 pub(crate) fn names(config: &HubConfig) -> CertificateNames {
     let listened = [config.mqtt_address.ip(), config.https_address.ip()];
     let addresses = if listened.iter().any(std::net::IpAddr::is_unspecified) {
@@ -250,8 +250,7 @@ mod tests {
         }
     }
 
-    /// The clock is 300 days ahead for an hour, while the hub runs or at its start, and right
-    /// again.
+    /// The clock is 300 days ahead for an hour, while the hub runs or at its start, then correct.
     #[test]
     fn a_certificate_of_the_future_is_replaced_by_the_hourly_look_and_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
@@ -262,7 +261,7 @@ mod tests {
         assert_eq!(live.invalid(now), [""; 0]);
         live.look(ahead).unwrap();
         let [problem] = &live.invalid(now)[..] else {
-            panic!("the authority is as good as before");
+            panic!("only the server certificate is invalid");
         };
         assert!(
             problem.starts_with("server certificate: not valid before "),

@@ -1,5 +1,5 @@
-//! What the hub counts of its own work, in the text format of Prometheus. Plain counters, known to
-//! every layer; one set for each hub, for a process may run several.
+//! The hub's metrics in Prometheus' text format. Plain counters, known to every layer; one set per
+//! hub, because a test process may run several.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use crate::service::Looked;
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Bounds of the buckets for what should take milliseconds, in seconds.
+/// Bucket bounds in seconds, for operations that should take milliseconds.
 const FAST: [f64; 12] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
 ];
 
-/// Bounds of the buckets for what waits for a door, in seconds.
+/// Bucket bounds in seconds, for operations that wait for a door.
 const SLOW: [f64; 12] = [
     0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0,
 ];
 
-/// By what devices prove themselves.
+/// Kinds of device credentials.
 const PROOFS: [&str; 3] = ["device_key", "policy", "certificate"];
 
-/// Why connections came to nothing.
+/// Why connections were refused or closed before the device was accepted.
 const REFUSALS: [&str; 13] = [
     "socket",
     "closed",
@@ -64,7 +64,7 @@ const ENDS: [&str; 14] = [
     "socket",
 ];
 
-/// Why tokens of the API were refused.
+/// Why tokens of the service API were rejected.
 const TOKEN_FAULTS: [&str; 6] = [
     "missing",
     "unreadable",
@@ -74,10 +74,9 @@ const TOKEN_FAULTS: [&str; 6] = [
     "expired",
 ];
 
-/// Who calls methods.
+/// Callers of methods.
 const CALLERS: [&str; 2] = ["api", "job"];
 
-/// What becomes of calls.
 const OUTCOMES: [&str; 8] = [
     "answered",
     "not_online",
@@ -89,14 +88,14 @@ const OUTCOMES: [&str; 8] = [
     "withdrawn",
 ];
 
-/// How requests fail that an alarm may be set on: counted from 0 on for each route once it is asked
-/// for at all.
+/// Failed requests that an alert may watch: counted from 0 on for each route that has been called
+/// at all.
 const FAILURES: [&str; 3] = ["401", "500", "503"];
 
-/// Jobs that are not over.
+/// Statuses of jobs that are not finished.
 const ACTIVE_JOBS: [&str; 3] = ["queued", "scheduled", "running"];
 
-/// All that is counted; clones share it.
+/// All metrics; clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     inner: Arc<Inner>,
@@ -119,7 +118,7 @@ struct Inner {
     state: State,
 }
 
-/// What is looked at when somebody asks.
+/// Gauges, read when the metrics are scraped.
 struct State {
     connected: IntGauge,
     ready: IntGauge,
@@ -134,38 +133,34 @@ struct State {
     authority_end: Gauge,
 }
 
-/// The state of a hub at one moment.
+/// The values of the gauges at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// Devices that are connected.
     pub(crate) connected: u64,
-    /// Whether the database takes what is written.
+    /// Whether the database accepts writes.
     pub(crate) ready: bool,
-    /// Jobs that are not over, by status.
+    /// Number of unfinished jobs, by status.
     pub(crate) jobs: Vec<(&'static str, u64)>,
-    /// Events that are kept, and their bytes.
+    /// Number of stored events, and their size in bytes.
     pub(crate) events: (u64, u64),
-    /// The size of the database.
     pub(crate) database_bytes: u64,
-    /// What the last look at the whole database found.
+    /// Result of the last check of the whole database.
     pub(crate) integrity: Looked,
-    /// Of the certificates.
     pub(crate) certificate: CertificateTimes,
 }
 
-/// When certificates begin and end, in seconds since 1970.
+/// Validity of the certificates, in seconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CertificateTimes {
-    /// From when on the server certificate and those above it are all valid.
+    /// When the last of the server certificate and its issuers becomes valid.
     pub(crate) not_before: i64,
-    /// When the server certificate ends.
+    /// When the server certificate expires.
     pub(crate) not_after: i64,
-    /// When the first of those above it ends.
+    /// When the first of its issuers expires.
     pub(crate) authority_not_after: i64,
 }
 
 impl Metrics {
-    /// All at zero.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let counter =
@@ -183,7 +178,7 @@ impl Metrics {
         };
         let float = |name: &str, help: &str| register(&registry, Gauge::new(prefixed(name), help));
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let info = Opts::new(prefixed("info"), "The running program").const_labels(
+        let info = Opts::new(prefixed("info"), "Version of the hub").const_labels(
             version
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
@@ -191,18 +186,18 @@ impl Metrics {
         register(&registry, IntGauge::with_opts(info)).set(1);
         float(
             "start_time_seconds",
-            "When the hub started, in seconds since 1970",
+            "Start time of the hub, in seconds since 1970",
         )
         .set(Timestamp::now().as_duration().as_secs_f64());
         let inner = Inner {
             connections: counters(
                 "connections_total",
-                "Devices that connected, by what they proved themselves",
+                "Devices that connected, by kind of credential",
                 &["proof"],
             ),
             refusals: counters(
                 "connections_refused_total",
-                "Connections that came to nothing, by reason",
+                "Connections that were refused or closed before the device was accepted, by reason",
                 &["reason"],
             ),
             disconnections: counters(
@@ -212,9 +207,9 @@ impl Metrics {
             ),
             telemetry_messages: counter(
                 "telemetry_messages_total",
-                "Messages of devices that were stored",
+                "Device messages that were stored",
             ),
-            telemetry_bytes: counter("telemetry_bytes_total", "Bytes of their bodies"),
+            telemetry_bytes: counter("telemetry_bytes_total", "Size of their bodies in bytes"),
             requests: counters(
                 "http_requests_total",
                 "Requests of the service API",
@@ -223,25 +218,30 @@ impl Metrics {
             request_seconds: register(
                 &registry,
                 HistogramVec::new(
-                    options("http_request_seconds", "How long they took", SLOW),
+                    options(
+                        "http_request_seconds",
+                        "Duration of requests of the service API",
+                        SLOW,
+                    ),
                     &["route"],
                 ),
             ),
             tokens_refused: counters(
                 "tokens_refused_total",
-                "Requests of the service API whose token was refused, by reason",
+                "Requests of the service API whose token was rejected, by reason",
                 &["reason"],
             ),
             method_calls: counters(
                 "method_calls_total",
-                "Calls of methods, by API or job and by what became of them",
+                "Method calls, by caller (API or job) and outcome",
                 &["by", "outcome"],
             ),
             method_seconds: register(
                 &registry,
                 Histogram::with_opts(options(
                     "method_seconds",
-                    "How long devices took to answer methods called by the API, waiting for them included",
+                    "Time until a device answered a method call of the API, including the wait for \
+                     the device",
                     SLOW,
                 )),
             ),
@@ -249,49 +249,50 @@ impl Metrics {
                 &registry,
                 Histogram::with_opts(options(
                     "commit_seconds",
-                    "How long transactions took to reach the disk",
+                    "Duration of database commits",
                     FAST,
                 )),
             ),
-            commit_operations: counter("commit_operations_total", "Operations in them"),
+            commit_operations: counter("commit_operations_total", "Operations in database commits"),
             state: State {
                 connected: gauge("connected_devices", "Devices that are connected"),
-                ready: gauge("ready", "1 when the database takes what is written, else 0"),
+                ready: gauge("ready", "1 if the database accepts writes, else 0"),
                 jobs: register(
                     &registry,
                     IntGaugeVec::new(
-                        Opts::new(prefixed("jobs"), "Jobs that are not over, by status"),
+                        Opts::new(prefixed("jobs"), "Jobs that are not finished, by status"),
                         &["status"],
                     ),
                 ),
-                events: gauge("events", "Events that are kept"),
-                event_bytes: gauge("event_bytes", "Their bytes"),
-                database_bytes: gauge("database_bytes", "Size of the database's file"),
+                events: gauge("events", "Events that are stored"),
+                event_bytes: gauge("event_bytes", "Size of the stored events in bytes"),
+                database_bytes: gauge("database_bytes", "Size of the database file in bytes"),
                 database_faults: gauge(
                     "database_faults",
-                    "Faults that the last look at the whole database found",
+                    "Faults found by the last check of the whole database",
                 ),
                 database_checked: float(
                     "database_checked_seconds",
-                    "When that look ended, in seconds since 1970; 0 before the first",
+                    "When that check ended, in seconds since 1970; 0 before the first",
                 ),
                 certificate_begin: float(
                     "certificate_not_before_seconds",
-                    "From when on the server certificate and its authority are valid, in seconds since 1970",
+                    "When the server certificate and its authority become valid, in seconds since \
+                     1970",
                 ),
                 certificate_end: float(
                     "certificate_not_after_seconds",
-                    "When the server certificate ends, in seconds since 1970",
+                    "When the server certificate expires, in seconds since 1970",
                 ),
                 authority_end: float(
                     "authority_not_after_seconds",
-                    "When the authority of the server certificate ends, in seconds since 1970",
+                    "When the authority of the server certificate expires, in seconds since 1970",
                 ),
             },
             registry,
         };
-        // A counter that is not there cannot rise: an alarm would miss the first refusal after a
-        // start.
+        // Export every counter from 0 on: an alert on an increase would miss the first event of a
+        // counter that did not exist before.
         for (counter, labels) in [
             (&inner.connections, &PROOFS[..]),
             (&inner.refusals, &REFUSALS),
@@ -312,31 +313,28 @@ impl Metrics {
         }
     }
 
-    /// A device has connected.
     pub(crate) fn connected(&self, proof: &str) {
         debug_assert!(PROOFS.contains(&proof), "{proof} starts at 0");
         self.inner.connections.with_label_values(&[proof]).inc();
     }
 
-    /// A stranger was turned away.
+    /// A connection was refused, or closed before the device was accepted.
     pub(crate) fn refused(&self, reason: &str) {
         debug_assert!(REFUSALS.contains(&reason), "{reason} starts at 0");
         self.inner.refusals.with_label_values(&[reason]).inc();
     }
 
-    /// A connection has ended.
     pub(crate) fn disconnected(&self, reason: &str) {
         debug_assert!(ENDS.contains(&reason), "{reason} starts at 0");
         self.inner.disconnections.with_label_values(&[reason]).inc();
     }
 
-    /// A message is stored.
     pub(crate) fn telemetry(&self, bytes: usize) {
         self.inner.telemetry_messages.inc();
         self.inner.telemetry_bytes.inc_by(bytes as u64);
     }
 
-    /// A request has been answered. `route` is one of the API's own, with its parameters as names.
+    /// A request was answered. `route` is a route template of the API, such as `/devices/{id}`.
     pub(crate) fn request(&self, method: &str, route: &str, status: &str, took: Duration) {
         let requests = &self.inner.requests;
         for failure in FAILURES {
@@ -347,31 +345,29 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// A token was refused.
     pub(crate) fn token_refused(&self, reason: &str) {
         debug_assert!(TOKEN_FAULTS.contains(&reason), "{reason} starts at 0");
         self.inner.tokens_refused.with_label_values(&[reason]).inc();
     }
 
-    /// A call of a method has ended; `by` is `api` or `job`.
+    /// A method call has ended; `by` is `api` or `job`.
     pub(crate) fn method_ended(&self, by: &str, outcome: &str) {
         debug_assert!(CALLERS.contains(&by) && OUTCOMES.contains(&outcome));
         let calls = &self.inner.method_calls;
         calls.with_label_values(&[by, outcome]).inc();
     }
 
-    /// A device has answered a call of the API.
+    /// A device has answered a method call of the API.
     pub(crate) fn method_answered(&self, took: Duration) {
         self.inner.method_seconds.observe(took.as_secs_f64());
     }
 
-    /// A transaction is on disk.
     pub(crate) fn committed(&self, operations: usize, took: Duration) {
         self.inner.commit_operations.inc_by(operations as u64);
         self.inner.commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// All of it, in Prometheus' text format, with the state as it is now.
+    /// All metrics in Prometheus' text format, with the gauges set to `now`.
     pub(crate) fn render(&self, now: &Snapshot) -> Vec<u8> {
         self.inner.state.set(now);
         let mut text = Vec::new();
@@ -415,12 +411,12 @@ fn prefixed(name: &str) -> String {
     format!("door_hub_{name}")
 }
 
-/// Adds what was just made to `registry`.
+/// Registers a collector.
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("names and labels are constants that a test has made");
+    let collector = made.expect("names and labels are constants that a test covers");
     registry
         .register(Box::new(collector.clone()))
-        .expect("no name is there twice");
+        .expect("names are unique");
     collector
 }
 
@@ -472,7 +468,7 @@ mod tests {
         }
         assert!(
             Metrics::new().inner.telemetry_messages.get() == 0,
-            "each hub has its own"
+            "each hub counts for itself"
         );
     }
 

@@ -1,9 +1,9 @@
-//! The hub's own certificate authority and the server certificate it issues, kept as PEM files in
-//! the data folder.
+//! The hub's certificate authority and the server certificate that it issues, stored as PEM files
+//! in the data folder.
 //!
-//! Doors and operators are given `ca.pem` once; the server certificate is made anew whenever it
-//! nears its end or the hub goes by another name, and nobody has to be told. Or the operator gives
-//! a certificate ([`GivenCertificate`]), and the hub keeps its hands off.
+//! Doors and operators install `ca.pem` once; the hub issues a new server certificate when the
+//! current one is close to its end or the hub's names change, and clients need no change. If the
+//! operator provides a certificate ([`GivenCertificate`]), the hub only reads it.
 
 mod devices;
 mod given;
@@ -35,115 +35,103 @@ pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
 pub(crate) use validity::Validity;
 
-/// How long the authority is valid. Replacing it means a visit to every door.
+/// Validity of the authority. Replacing it means a visit to every door.
 const AUTHORITY_DAYS: i64 = 20 * 365;
 
-/// How long a server certificate is valid: just under the limit that clients put on them.
+/// Validity of a server certificate: just under the limit that clients enforce.
 const SERVER_DAYS: i64 = 390;
 
-/// A certificate that ends within this time is replaced: before two thirds of its life have passed.
+/// A certificate that expires within this time is replaced: before two thirds of its validity.
 const RENEW_DAYS: i64 = 140;
 
-/// Certificates are valid from this long before they are made: a Pi without a battery clock may be
-/// a little behind.
+/// Certificates are valid from this long before their creation: the clock of a Pi without a battery
+/// may be a little behind.
 const BACKDATED_DAYS: i64 = 2;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// Before this (1 January 2025) the clock is not set: a machine without a battery clock has just
-/// started. A certificate that is not valid yet by such a clock is kept.
+/// A time before this (1 January 2025) means that the clock is not set yet: a machine without a
+/// battery clock has just started. A certificate that is not valid yet by such a clock is kept.
 const EARLIEST_CLOCK: i64 = 1_735_689_600;
 
-/// Why there is no certificate to serve with.
+/// Why the hub has no server certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PkiError {
-    /// A file of the authority or the certificate cannot be read or written.
+    /// A file of the authority or of the certificate cannot be read or written.
     #[error("cannot {action} {}", .path.display())]
     File {
         /// `read` or `write`.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A file is there, but is not what it should be.
-    #[error("{} is not a usable {expected}; restore it, or remove ca.pem, ca.key, server.pem and server.key to make a new authority", .path.display())]
+    /// A file has the wrong content.
+    #[error(
+        "{} is not a usable {expected}; restore it, or remove ca.pem, ca.key, server.pem and \
+         server.key to create a new authority",
+        .path.display()
+    )]
     Unusable {
-        /// The file.
         path: PathBuf,
-        /// What was expected in it.
+        /// The expected content.
         expected: &'static str,
-        /// What is wrong with it.
         source: rcgen::Error,
     },
-    /// One half of a pair of files is missing, and making it anew would cut off every door that
-    /// trusts the old one.
-    #[error("{} is missing beside its other half; restore it, or remove both to make a new authority", .path.display())]
+    /// Only one of certificate and key exists. Creating a new authority would cut off every door
+    /// that trusts the old one.
+    #[error(
+        "{} is missing, but its counterpart exists; restore it, or remove both to create a new \
+         authority",
+        .path.display()
+    )]
     HalfMissing {
         /// The missing file.
         path: PathBuf,
     },
-    /// A file of a given certificate is not what it should be.
-    #[error("{} is not usable: {reason}; expected the server certificate (certificate_file) and its key (key_file) in PEM", .path.display())]
-    Given {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A given key can be read by others than its owner.
-    #[error("key_file: {} has mode {mode:04o}; expected 0600, for its owner alone", .path.display())]
-    KeyMode {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// A file of `device_ca_files` holds something else.
-    #[error("device_ca_files: {} is not usable: {reason}; expected certificates of authorities in PEM", .path.display())]
-    DeviceAuthority {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There are more than IoT Hub allows.
-    #[error("device_ca_files hold {found} certificates; expected {limit} at most")]
-    TooManyDeviceAuthorities {
-        /// How many there are.
-        found: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// A certificate could not be made.
-    #[error("cannot make a certificate for {names}")]
+    /// A file of a provided certificate has the wrong content.
+    #[error(
+        "{} is not usable: {reason}; expected the server certificate (certificate_file) and its \
+         key (key_file) in PEM",
+        .path.display()
+    )]
+    Given { path: PathBuf, reason: String },
+    /// Others than its owner have access to a provided key.
+    #[error("key_file: {} has mode {mode:04o}; expected 0600", .path.display())]
+    KeyMode { path: PathBuf, mode: u32 },
+    /// A file of `device_ca_files` has the wrong content.
+    #[error(
+        "device_ca_files: {} is not usable: {reason}; expected CA certificates in PEM",
+        .path.display()
+    )]
+    DeviceAuthority { path: PathBuf, reason: String },
+    /// More device authorities than IoT Hub allows.
+    #[error("device_ca_files hold {found} certificates; expected at most {limit}")]
+    TooManyDeviceAuthorities { found: usize, limit: usize },
+    /// A certificate could not be created.
+    #[error("cannot create a certificate for {names}")]
     Make {
-        /// The names it was to carry.
+        /// The names that it was to cover.
         names: String,
-        /// What is wrong.
         source: rcgen::Error,
     },
 }
 
-/// What the hub serves TLS with. Its `Debug` shows no key.
+/// The certificates and the key that the hub serves TLS with. Its `Debug` shows no key.
 pub(crate) struct ServerIdentity {
-    /// Where `ca.pem` is.
+    /// The file of the certificate that clients trust: `ca.pem`, or the provided certificate.
     pub(crate) ca_file: PathBuf,
-    /// The server certificate.
+    /// The server certificate, followed by its intermediates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// Its key.
     pub(crate) key: PrivateKeyDer<'static>,
-    /// When the certificate ends, in seconds since 1970.
+    /// When the server certificate expires, in seconds since 1970.
     pub(crate) not_after: i64,
-    /// The certificates above it: the hub's authority, or what a given file holds besides.
+    /// The issuers: the hub's authority, or the other certificates of the provided file.
     pub(crate) above: Vec<CertificateDer<'static>>,
 }
 
 impl ServerIdentity {
-    /// How long its certificates are valid, each by its name in messages; the server certificate is
-    /// the first.
+    /// The validity of each certificate with its name in messages; the server certificate is first.
     pub(crate) fn validities(&self) -> Vec<(String, Validity)> {
         let server = self.chain.first().into_iter();
         let server = server.map(|own| ("server certificate".to_owned(), own));
@@ -158,8 +146,8 @@ impl ServerIdentity {
     }
 }
 
-/// Makes or loads the authority in `directory`, and a server certificate that carries `names`, is
-/// valid and not about to end. The authority is never replaced.
+/// Creates or loads the authority in `directory`, and a server certificate that covers `names`, is
+/// valid and does not expire soon. The authority is never replaced.
 pub(crate) fn load_or_create(
     directory: &Path,
     names: &CertificateNames,
@@ -206,11 +194,11 @@ pub(crate) fn load_or_create(
     set_validity(&mut parameters, now, SERVER_DAYS);
     let not_after = parameters.not_after.unix_timestamp();
     let certificate = parameters.signed_by(&key, &issuer).map_err(make)?;
-    // If the hub dies between the two, they do not fit each other, and the next start makes new
-    // ones.
+    // If the hub is killed between the two writes, they do not match, and the next start creates
+    // new ones.
     write(&key_file, &key.serialize_pem(), 0o600)?;
     write(&certificate_file, &certificate.pem(), 0o644)?;
-    tracing::info!(%names, days = SERVER_DAYS, "made a server certificate");
+    tracing::info!(%names, days = SERVER_DAYS, "created a server certificate");
     Ok(ServerIdentity {
         ca_file,
         chain: vec![certificate.into()],
@@ -231,7 +219,8 @@ fn authority(
         expected: "private key",
         source,
     };
-    // If the hub dies between the two, the next start makes the certificate of that key.
+    // If the hub is killed between the two writes, the next start creates the certificate for that
+    // key.
     match (read(certificate_file)?, read(key_file)?) {
         (Some(certificate), Some(key)) => {
             let key = KeyPair::from_pem(&key).map_err(unusable_key)?;
@@ -259,8 +248,8 @@ fn authority(
     }
 }
 
-/// Whether a first start was interrupted when it had made the authority's key: it has left nothing
-/// that comes after that.
+/// Whether a first start was interrupted after it had created the authority's key: none of the
+/// later files exists.
 pub(crate) fn is_begun(certificate_file: &Path) -> bool {
     let later = [
         "ca.pem",
@@ -297,7 +286,7 @@ fn make_authority(
     set_validity(&mut parameters, now, AUTHORITY_DAYS);
     let certificate = parameters.self_signed(&key).map_err(not_made)?;
     write(certificate_file, &certificate.pem(), 0o644)?;
-    tracing::info!(file = %certificate_file.display(), "made a certificate authority");
+    tracing::info!(file = %certificate_file.display(), "created a certificate authority");
     Ok(Issuer::new(parameters, key))
 }
 
@@ -335,12 +324,12 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     })
 }
 
-/// Writes a file whole or not at all, readable as `mode` says from its first byte on.
+/// Writes a file atomically, with `mode` from its first byte on.
 pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    // One left behind by a hub that died here may have another mode.
+    // One that a killed hub left may have another mode.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -391,7 +380,7 @@ mod tests {
         assert_eq!(first.key.secret_der(), again.key.secret_der());
     }
 
-    /// Each row: the files that are left, and whether the next start goes on with the authority's
+    /// Each row: the files that are left, and whether the next start continues with the authority's
     /// key.
     #[test]
     fn a_first_start_that_was_interrupted_goes_on_and_no_authority_in_use_is_made_anew() {
@@ -444,23 +433,23 @@ mod tests {
         assert_eq!(fs::read_to_string(&later.ca_file).unwrap(), authority);
     }
 
-    /// Each row, in days after the authority was made: when the server certificate was made, when
-    /// the hub looks at it, and whether it makes another.
+    /// Each row, in days after the authority was created: when the server certificate was created,
+    /// when the hub checks it, and whether it creates another.
     #[test]
     fn a_server_certificate_that_is_not_valid_yet_is_replaced_and_the_authority_never() {
         for (authority, made, looks, replaced) in [
             (0, 0, 0, false),
             (0, 0, 200, false),
-            // The clock was ahead once, also at the very first start.
+            // The clock was ahead once, in some rows at the very first start.
             (0, 300, 0, true),
             (0, 3, 0, true),
             (300, 300, 0, true),
             (0, 9000, 0, true),
-            // It is a little behind: certificates begin two days before they are made.
+            // The clock is a little behind: certificates are valid from two days before creation.
             (0, 1, 0, false),
             (0, 0, -1, false),
             (0, 0, -3, true),
-            // It has not been set yet.
+            // The clock is not set yet.
             (0, 0, -20_000, false),
             (300, 300, -20_000, false),
         ] {
@@ -489,7 +478,7 @@ mod tests {
             if now >= EARLIEST_CLOCK {
                 assert_eq!(validities[0].1.problem(now), None, "{case}");
             }
-            // The authority is judged, too.
+            // The authority's validity is checked too.
             let authority_is_good = looks >= authority - BACKDATED_DAYS;
             let problem = validities[1].1.problem(now);
             assert_eq!(problem.is_none(), authority_is_good, "{case}: {problem:?}");

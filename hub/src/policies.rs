@@ -55,15 +55,10 @@ pub enum PoliciesError {
          the hub's host name; create one with `door-hub init`",
         .folder.display()
     )]
-    NoHub {
-        folder: PathBuf,
-        source: io::Error,
-    },
+    NoHub { folder: PathBuf, source: io::Error },
     /// The file with the hub's host name is invalid.
     #[error("{} is not a connection string; restart the hub to write it again", .path.display())]
-    HubName {
-        path: PathBuf,
-    },
+    HubName { path: PathBuf },
     /// The change is not allowed, or the database cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -71,23 +66,16 @@ pub enum PoliciesError {
         "{} already exists; use --force to overwrite it or --out to write another file",
         .path.display()
     )]
-    FileExists {
-        path: PathBuf,
-    },
+    FileExists { path: PathBuf },
     /// The file to overwrite is a folder, a device or a pipe.
     #[error(
         "{} is not a regular file; expected --out with a regular file or a new name; nothing was \
          changed",
         .path.display()
     )]
-    NotAFile {
-        path: PathBuf,
-    },
+    NotAFile { path: PathBuf },
     #[error("cannot write {}; nothing was changed", .path.display())]
-    Write {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The policy was changed, but its connection string could not be written.
     #[error(
         "policy `{policy}` was changed, but {} cannot be written; write its connection string \

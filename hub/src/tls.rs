@@ -1,5 +1,5 @@
-//! How both listeners speak TLS: versions 1.2 and 1.3, ring's cryptography, one certificate, and a
-//! question for the client's.
+//! TLS settings of both listeners: versions 1.2 and 1.3, ring as the crypto provider, one server
+//! certificate, an optional client certificate.
 
 mod client;
 mod server;
@@ -12,16 +12,14 @@ use rustls_pki_types::CertificateDer;
 use client::AnyCertificate;
 pub(crate) use server::ServerCertificate;
 
-/// Settings for a listener that presents `certificate`, and asks for a client certificate without
-/// insisting on one.
+/// Settings for a listener that serves `certificate` and requests a client certificate without
+/// requiring one.
 ///
-/// Sessions resume by tickets whose keys live in memory and rotate: when a whole fleet comes back
-/// at once, that saves the hub a signature for each door, and it stores nothing for the doors that
-/// stay away. A ticket brings back the client's certificate, which is judged anew.
+/// Sessions resume by tickets whose keys live in memory and rotate: when a whole fleet reconnects,
+/// that saves the hub a signature for each door, without state for absent doors. A ticket carries
+/// the client's certificate, which is verified again at CONNECT.
 ///
-/// # Errors
-///
-/// When there is no randomness for the keys of tickets.
+/// Fails if the system provides no randomness for the ticket keys.
 pub(crate) fn server_config(
     certificate: ServerCertificate,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
@@ -36,8 +34,7 @@ pub(crate) fn server_config(
     Ok(Arc::new(config))
 }
 
-/// What the client showed of itself in the handshake, its own certificate first; nothing when it
-/// has none.
+/// The certificates that the client sent in the handshake, its own first; empty if it sent none.
 pub(crate) fn peer_certificates(tls: &ServerConnection) -> Vec<CertificateDer<'static>> {
     let shown = tls.peer_certificates().unwrap_or_default();
     shown

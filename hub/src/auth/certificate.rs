@@ -1,8 +1,8 @@
-//! Devices that prove themselves by a certificate (IoT Hub developer guide, "Authenticate
-//! identities with X.509 certificates").
+//! Authentication of devices by certificate (IoT Hub developer guide, "Authenticate identities with
+//! X.509 certificates").
 //!
-//! The handshake has shown that the peer holds the key of the first certificate; here it is asked
-//! whose that is.
+//! The handshake has proved that the peer holds the key of the first certificate; this module
+//! checks that the certificate belongs to the device.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,34 +17,32 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-/// What a device showed in the handshake: its own certificate first, then those between it and its
-/// authority.
+/// The certificates that a device sent in the handshake: its own first, then its intermediates.
 pub(crate) type Chain = [CertificateDer<'static>];
 
-/// The authorities whose devices this hub serves. Clones share them, and they can be replaced while
-/// the hub runs.
+/// The authorities whose devices may connect. Clones share them, and they can be replaced while the
+/// hub runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceAuthorities(Arc<RwLock<Option<Arc<dyn ClientCertVerifier>>>>);
 
-/// Why a certificate does not open.
+/// Why a certificate was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum CertificateError {
-    #[error("it showed none in the TLS handshake")]
+    #[error("the device sent none in the TLS handshake")]
     Missing,
-    #[error("it cannot be read")]
+    #[error("it cannot be parsed")]
     Unreadable,
-    #[error("its SHA-256 thumbprint is {shown}, which is neither of those registered")]
+    #[error("its SHA-256 thumbprint {shown} is not registered")]
     Thumbprint { shown: String },
-    #[error("it is not valid now: its dates are {from} to {until}")]
+    #[error("it is only valid from {from} to {until}")]
     Time { from: String, until: String },
-    #[error("it comes of no authority in `device_ca_files`: {0}")]
+    #[error("it was not issued by an authority in `device_ca_files`: {0}")]
     Authority(String),
     #[error("its common name is not the device id")]
     CommonName,
 }
 
 impl DeviceAuthorities {
-    /// Puts `roots` in the place of those there were.
     pub(crate) fn replace(&self, roots: RootCertStore) {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = (!roots.is_empty()).then(|| {
@@ -63,8 +61,8 @@ impl DeviceAuthorities {
     }
 }
 
-/// Judges a certificate by its thumbprints, SHA-1 or SHA-256 in hexadecimal. Returns when it ends,
-/// in seconds since 1970.
+/// Checks a certificate by its thumbprint, SHA-1 or SHA-256 in hexadecimal. Returns its expiry in
+/// seconds since 1970.
 pub(super) fn by_thumbprint(
     chain: &Chain,
     registered: [Option<&str>; 2],
@@ -84,8 +82,8 @@ pub(super) fn by_thumbprint(
     valid_until(&parse(own)?, now_unix_s)
 }
 
-/// Judges a certificate by the authority that it comes of and the device it is made out to. Returns
-/// when it ends, in seconds since 1970.
+/// Checks that a certificate was issued by one of `authorities` for `device`. Returns its expiry in
+/// seconds since 1970.
 pub(super) fn by_authority(
     chain: &Chain,
     device: &DeviceId,
@@ -98,7 +96,7 @@ pub(super) fn by_authority(
     let authority = |reason: String| CertificateError::Authority(reason);
     let verifier = authorities
         .verifier()
-        .ok_or_else(|| authority("there are none".to_owned()))?;
+        .ok_or_else(|| authority("none is configured".to_owned()))?;
     verifier
         .verify_client_cert(
             own,

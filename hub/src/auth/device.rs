@@ -1,4 +1,4 @@
-//! Devices, by what their CONNECT says (IoT Hub developer guide, "Connecting using the MQTT
+//! Authentication of devices by their CONNECT (IoT Hub developer guide, "Connecting using the MQTT
 //! protocol").
 
 use iothub_protocol::id::{DeviceId, PolicyName};
@@ -9,8 +9,8 @@ use super::certificate::{CertificateError, Chain, DeviceAuthorities, by_authorit
 use super::{HostNames, is_current};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Proof, Rights};
 
-/// Client id, user name and password of a CONNECT, and what was shown in the TLS handshake before
-/// it.
+/// Client id, user name and password of a CONNECT, and the client certificates of the TLS
+/// handshake.
 #[derive(Clone, Copy)]
 pub(crate) struct DeviceLogin<'a> {
     pub(crate) client_id: &'a str,
@@ -19,75 +19,74 @@ pub(crate) struct DeviceLogin<'a> {
     pub(crate) certificates: &'a Chain,
 }
 
-/// What logins are judged by, beside the stored identity.
+/// What logins are checked against, besides the stored identity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trust<'a> {
-    /// The names this hub answers to.
+    /// The hub's own host names.
     pub(crate) names: &'a HostNames,
-    /// Whose certificates devices of type `certificateAuthority` may show.
+    /// The issuers of certificates for devices of type `certificateAuthority`.
     pub(crate) authorities: &'a DeviceAuthorities,
 }
 
-/// Whom a CONNECT claims to be: to be looked up before it is judged.
+/// The device and the hub that a CONNECT names: the identity to look up before it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim<'a> {
     pub(crate) device: DeviceId,
     pub(crate) host: &'a str,
 }
 
-/// A device that proved who it is.
+/// An authenticated device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) device: DeviceId,
-    /// By what it proved itself.
     pub(crate) proof: Proof,
-    /// When the proof ends, in seconds since 1970, skew included.
+    /// When its credential expires, in seconds since 1970, including the clock skew.
     pub(crate) expires_unix_s: u64,
 }
 
-/// Why a CONNECT is refused. Logged for the operator; the device only hears "not authorized".
+/// Why a CONNECT is refused. Logged for the operator; the device only gets "not authorized".
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum LoginError {
-    #[error("there is no user name; expected <host name>/<device id>/?api-version=2021-04-12")]
+    #[error("no user name; expected <host name>/<device id>/?api-version=2021-04-12")]
     NoUserName,
-    #[error("the user name is not <host name>/<device id>/?api-version=...")]
+    #[error("invalid user name; expected <host name>/<device id>/?api-version=...")]
     UserName,
-    #[error("the client id is not one a device can have: 1 to 128 of the letters IoT Hub allows")]
+    #[error("invalid device id; expected 1 to 128 of the characters that IoT Hub allows")]
     DeviceId,
-    #[error("modules are not served by this hub")]
+    #[error("this hub does not support modules")]
     Module,
-    #[error("the user name is for a hub of another name")]
+    #[error("the host name in the user name is not a name of this hub")]
     HostName,
-    #[error("the client id is not the device id of the user name")]
+    #[error("the client id does not match the device id in the user name")]
     ClientId,
-    #[error("there is no such device")]
+    #[error("unknown device")]
     UnknownDevice,
     #[error("the device is disabled")]
     Disabled,
-    #[error("there is no password; the device's type is `sas`")]
+    #[error("no password; a device of type `sas` needs a token")]
     NoPassword,
     #[error("the password is not a token: {0}")]
     Token(#[from] SasError),
-    #[error("the password is not text")]
+    #[error("the password is not UTF-8")]
     TokenText,
-    #[error("the token is for something else")]
+    #[error("the token's audience is another hub or device")]
     Audience,
     #[error("the token has expired")]
     Expired,
     #[error(
-        "no key of the device, and no policy's that may speak for devices, made the token's signature"
+        "the token's signature matches no key of the device and of no policy with DeviceConnect"
     )]
     Signature,
-    #[error("the device's type asks for a certificate, and there is a password")]
+    #[error("the device must authenticate with a certificate, but it sent a password")]
     Password,
-    #[error("the device's certificate does not open: {0}")]
+    #[error("the device's certificate was rejected: {0}")]
     Certificate(#[from] CertificateError),
     #[error("the device's type is `none`: it cannot connect")]
     TypeNone,
 }
 
 impl LoginError {
-    /// Its name, for counting.
+    /// The label of the metric.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::NoUserName
@@ -112,7 +111,7 @@ impl LoginError {
 }
 
 impl<'a> DeviceLogin<'a> {
-    /// Reads the user name: `{host}/{device}/?name=value&...`, or the older form without `?`.
+    /// Parses the user name: `{host}/{device}/?name=value&...`, or the older form without `?`.
     /// Nothing in it is percent-encoded.
     pub(crate) fn claim(&self) -> Result<Claim<'a>, LoginError> {
         let user_name = self.user_name.ok_or(LoginError::NoUserName)?;
@@ -137,7 +136,7 @@ impl<'a> DeviceLogin<'a> {
     }
 }
 
-/// Judges a login by what is stored of the device it claims to be.
+/// Checks a login against the stored facts about the device that it names.
 pub(crate) fn authenticate_device(
     login: &DeviceLogin<'_>,
     claim: &Claim<'_>,
@@ -159,7 +158,7 @@ pub(crate) fn authenticate_device(
             no_password(login)?;
             let registered = [primary_thumbprint, secondary_thumbprint].map(Option::as_deref);
             let until = by_thumbprint(login.certificates, registered, now_unix_s)?;
-            // It is good through its last second (RFC 5280 section 4.1.2.5).
+            // A certificate is valid through its last second (RFC 5280 section 4.1.2.5).
             (Proof::Certificate, until.saturating_add(1))
         }
         AuthenticationKind::CertificateAuthority => {
@@ -170,7 +169,7 @@ pub(crate) fn authenticate_device(
         }
         AuthenticationKind::None => return Err(LoginError::TypeNone),
     };
-    // Only now: a stranger learns nothing about which devices are disabled.
+    // Checked last, so that an unauthenticated client cannot find out which devices are disabled.
     if !stored.enabled {
         return Err(LoginError::Disabled);
     }
@@ -181,7 +180,7 @@ pub(crate) fn authenticate_device(
     })
 }
 
-/// Some clients send an empty password where they mean none.
+/// Accepts an empty password as none: some clients send one.
 fn no_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
     match login.password {
         None | Some([]) => Ok(()),
@@ -189,7 +188,7 @@ fn no_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
     }
 }
 
-/// Judges the password of a device that has keys; a certificate beside it says nothing.
+/// Checks the token of a device with keys; ignores a client certificate.
 fn by_token(
     login: &DeviceLogin<'_>,
     claim: &Claim<'_>,
@@ -204,8 +203,8 @@ fn by_token(
     let resource = format!("{host}/devices/{}", claim.device);
     let covers = match token.policy() {
         Some(_) => audience_covers(token.audience(), &resource),
-        // The documents ask for an audience in lower case, and the key is this one device's
-        // whatever the audience says.
+        // Azure's documentation asks for a lower-case audience, and the key belongs to this device
+        // alone whatever the audience says.
         None => audience_covers(
             &token.audience().to_ascii_lowercase(),
             &resource.to_ascii_lowercase(),

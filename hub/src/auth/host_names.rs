@@ -1,4 +1,4 @@
-//! The names that this hub answers to.
+//! The host names of this hub.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,12 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct HostNames(Arc<RwLock<BTreeSet<String>>>);
 
 impl HostNames {
-    /// Takes names and addresses in any case.
+    /// Accepts names and addresses in any case.
     pub(crate) fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
         Self(Arc::new(RwLock::new(lower_case(names))))
     }
 
-    /// Puts `names` in the place of those there were.
     pub(crate) fn replace<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = lower_case(names);
     }

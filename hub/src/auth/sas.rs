@@ -1,4 +1,4 @@
-//! Operators and their programs, by the `Authorization` header of a request.
+//! Authentication of operators and their programs by the `Authorization` header of a request.
 
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas::{SasError, SasToken, audience_covers};
@@ -7,42 +7,38 @@ use thiserror::Error;
 use super::{HostNames, is_current};
 use crate::identity::{Policy, Rights};
 
-/// Who makes a request.
+/// An authenticated caller of the service API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// By name of their policy.
     pub(crate) policy: PolicyName,
-    /// What they may do.
     pub(crate) rights: Rights,
-    /// How long the token is good.
+    /// Expiry of the token, in seconds since 1970.
     pub(crate) expires_unix_s: u64,
 }
 
-/// Why a request is refused.
+/// Why a request was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum AuthError {
-    /// There is no `Authorization` header.
     #[error("Authorization header missing")]
     Missing,
-    /// The header is not a token.
     #[error("the Authorization header is not a token: {0}")]
     Token(#[from] SasError),
-    /// The token's audience is another hub, or does not cover the path.
+    /// The token's audience is another hub or does not cover the path.
     #[error("the token is not for this hub and path")]
     Audience,
-    /// The token has no policy: a device's does not open the service API.
-    #[error("the token names no policy (`skn`); a device's token does not open this API")]
+    /// The token has no policy: a device's token is not valid for the service API.
+    #[error("the token has no policy (`skn`); a device's token is not valid for this API")]
     NoPolicy,
-    /// The policy is unknown or its keys did not make the signature; which of the two is not told.
-    #[error("the token's signature is not that of its policy")]
+    /// The policy is unknown or the signature matches none of its keys; callers must not learn
+    /// which.
+    #[error("the token's signature does not match its policy")]
     Signature,
-    /// The token has expired.
     #[error("the token has expired")]
     Expired,
 }
 
 impl AuthError {
-    /// Its name, for counting.
+    /// The label of the metric.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -55,7 +51,7 @@ impl AuthError {
     }
 }
 
-/// Judges the header of a request for `path` (decoded, with its leading slash).
+/// Checks the header of a request for `path` (decoded, with its leading slash).
 pub(crate) fn authorize_service(
     header: Option<&str>,
     names: &HostNames,

@@ -89,7 +89,7 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
         assert_eq!(identity.device.as_str(), "lobby");
         assert_eq!(identity.expires_unix_s, NOW + 60 + 300);
     }
-    // The documents ask for the audience in lower case, and clients write it as it is.
+    // Azure's documentation asks for a lower-case audience, but clients send it as it is.
     let other_case = device_token("hub.example.net/devices/LOBBY", &primary);
     assert!(log_in(USER, &other_case, Some(&stored())).is_ok());
     let by_policy = |name: &str, audience: &str| {
@@ -109,7 +109,7 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
     assert_eq!(
         by_policy("device", "hub.example.net/devices/LOBBY").unwrap_err(),
         LoginError::Audience,
-        "a policy's key opens other devices too"
+        "the key of a policy is valid for other devices too"
     );
     assert_eq!(
         by_policy("service", "hub.example.net").unwrap_err(),

@@ -15,22 +15,22 @@ pub(crate) struct AuditArguments {
     /// The data folder.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
     data: Option<PathBuf>,
-    /// Only what came since then: a time as in RFC 3339, or how long ago (`90m`, `24h`, `7d`).
+    /// Only rows since a time in RFC 3339 or since a time ago (`90m`, `24h`, `7d`).
     #[arg(long, value_name = "TIME|AGO", value_parser = since)]
     since: Option<Timestamp>,
-    /// Only what this policy did.
+    /// Only rows of this policy.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// Only what was done to this device or job.
+    /// Only rows about this device or job.
     #[arg(long, value_name = "ID")]
     target: Option<String>,
-    /// Only this operation, such as `method.invoke` or `job.create`.
+    /// Only rows of this operation, such as `method.invoke` or `job.create`.
     #[arg(long, value_name = "NAME")]
     operation: Option<String>,
-    /// At most so many rows: the newest.
+    /// Maximum number of rows; prints the newest.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     top: u32,
-    /// How rows are printed.
+    /// The output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
 }
@@ -39,15 +39,11 @@ pub(crate) struct AuditArguments {
 enum Output {
     /// Columns, for people.
     Table,
-    /// One JSON object a line, as `GET /audit` shows it.
+    /// One JSON object per line, in the format of `GET /audit`.
     Jsonl,
 }
 
-/// Prints the rows, the newest last, as a log is read.
-///
-/// # Errors
-///
-/// When there is no hub in the folder, or its database cannot be read.
+/// Prints the rows, newest last, like a log.
 pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     let data = super::data_folder(arguments.data)?;
     let query = AuditQuery {
@@ -59,7 +55,7 @@ pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     let rows = read(&data, query, arguments.top)?;
     match arguments.output {
         Output::Table if rows.is_empty() => {
-            complain("nothing is recorded that passes these filters");
+            complain("no rows match these filters");
             Ok(())
         }
         Output::Table => print(table(&rows)?),
@@ -104,7 +100,8 @@ fn json_lines(rows: &[AuditRow]) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// A caller's text on one line of a terminal, whatever it holds.
+/// Escapes control characters, so that a caller's text stays on one line and cannot control the
+/// terminal.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
@@ -131,7 +128,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
         .filter(|ago| !ago.is_negative())
         .and_then(|ago| Timestamp::now().checked_sub(ago).ok());
     ago.ok_or_else(|| {
-        "expected a time such as 2026-11-23T22:00:00Z, or how long ago: 90m, 24h, 7d".to_owned()
+        "expected a time such as 2026-11-23T22:00:00Z or a time ago: 90m, 24h, 7d".to_owned()
     })
 }
 

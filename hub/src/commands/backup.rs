@@ -10,15 +10,15 @@ use super::say;
 /// Flags of `backup`.
 #[derive(Args)]
 pub(crate) struct BackupArguments {
-    /// The archive to make.
+    /// The archive to create.
     file: PathBuf,
     /// The data folder; its hub may be running.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
     data: PathBuf,
-    /// The settings file, if it is not the hub.toml of the data folder.
+    /// The settings file, if it is not hub.toml in the data folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Overwrite the archive if it is there.
+    /// Overwrite an existing archive.
     #[arg(long)]
     force: bool,
 }
@@ -28,12 +28,11 @@ pub(crate) struct BackupArguments {
 pub(crate) struct RestoreArguments {
     /// The archive.
     file: PathBuf,
-    /// The data folder to make; it must not be there, or be empty.
+    /// The data folder to create; it must be missing or empty.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
     data: PathBuf,
 }
 
-/// Makes an archive.
 pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
     let BackupArguments {
         file,
@@ -43,7 +42,7 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
     } = arguments;
     let made = backup::backup(data, config.as_deref(), file, *force)?;
     say(format_args!(
-        "{} holds {} (keep it as secret as the keys in it)",
+        "{} holds {} (keep it secret: it holds keys)",
         file.display(),
         made.files.join(", ")
     ));
@@ -56,7 +55,6 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a data folder of an archive.
 pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let RestoreArguments { file, data } = arguments;
     let names = backup::restore(file, data)?;

@@ -4,11 +4,8 @@ use door_hub::check::{self, Severity};
 
 use super::{Settings, print, read_filter};
 
-/// Looks over settings and data folder, and prints a line for each finding.
-///
-/// # Errors
-///
-/// When anything is found that keeps the hub from starting or its clients from using it.
+/// Checks settings and data folder and prints a line for each finding. Fails if there is a fault:
+/// a finding that keeps the hub from starting or clients from using it.
 pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let file = settings.file()?;
     read_filter(file.log.as_deref())?;

@@ -1,5 +1,5 @@
-//! `door-hub documents`: man pages and completions made of the commands themselves, for the
-//! packages.
+//! `door-hub documents`: man pages and shell completions, generated from the command line's
+//! definition for the packages.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use clap_complete::{Generator as _, Shell};
 
 use crate::Cli;
 
-/// Writes a man page for each verb and a completion for each shell that the packages know into
-/// `folder`, which is there.
+/// Writes a man page for each command and a completion for each supported shell to `folder`, which
+/// must exist.
 pub(crate) fn documents(folder: &Path) -> anyhow::Result<()> {
     let written = || format!("cannot write into {}", folder.display());
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

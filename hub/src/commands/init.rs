@@ -6,7 +6,7 @@ use door_hub::config::{ConfigFile, FILE_NAME};
 
 use super::{StartArguments, say};
 
-/// Makes the data folder and keeps the settings in it.
+/// Creates the data folder and saves the settings in it.
 #[tokio::main]
 pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
     let settings = &arguments.settings;

@@ -1,7 +1,8 @@
-//! What is logged, to stderr: `RUST_LOG` if it is set, else what the settings say, else `info`.
+//! Logging to stderr. The filter is `RUST_LOG` if it is set, else `log` of the settings, else
+//! `info`.
 //!
-//! A thread of its own writes it, so that the hub neither waits for who reads its log nor ends with
-//! them.
+//! A separate thread writes the lines, so that the hub neither blocks on nor ends with the reader
+//! of its log.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -12,21 +13,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
-/// Lines that may wait to be written: what a busy hub logs while a terminal is scrolled back.
+/// Lines that may be queued, for example while a terminal is scrolled back.
 const QUEUE: usize = 4096;
 
-/// How long the end of the program waits for them.
+/// How long the end of the program waits for queued lines.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// The log's filter, which the settings may change while the hub runs.
+/// The log's filter, which can be changed while the hub runs.
 pub(crate) struct Log {
-    /// `None` when the environment has decided.
+    /// `None` if `RUST_LOG` is set.
     replace: Option<Box<dyn Fn(EnvFilter) -> anyhow::Result<()>>>,
     lines: Lines,
 }
 
 impl Log {
-    /// Starts to log.
     pub(crate) fn start() -> Self {
         let (lines, begun) = Lines::start();
         let given = EnvFilter::try_from_default_env().ok();
@@ -44,12 +44,12 @@ impl Log {
         let handle = log.reload_handle();
         log.init();
         if let Err(error) = begun {
-            tracing::error!(%error, "cannot start the thread of the log; nothing else is logged");
+            tracing::error!(%error, "cannot start the log thread; nothing else is logged");
         }
         let replace = move |filter| {
             handle
                 .reload(filter)
-                .context("cannot change what is logged")
+                .context("cannot change the log filter")
         };
         Self {
             replace: (!fixed).then(|| Box::new(replace) as _),
@@ -57,20 +57,17 @@ impl Log {
         }
     }
 
-    /// Writes what is logged already, if stderr takes it.
+    /// Waits until the queued lines are written, for at most [`FINISH`].
     pub(crate) fn finish(&self) {
         let (written, done) = sync_channel(1);
         if self.lines.queue.try_send(Line::Finish(written)).is_ok() {
-            // Nobody is left to hear that it took too long.
+            // There is no channel left on which to report a timeout.
             let _ = done.recv_timeout(FINISH);
         }
     }
 
-    /// Logs what the settings' `log` says from now on.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`read_filter`]; then nothing changes.
+    /// Sets the filter to `log` of the settings; fails like [`read_filter`] and then changes
+    /// nothing.
     pub(crate) fn set(&self, wanted: Option<&str>) -> anyhow::Result<()> {
         let filter = read_filter(wanted)?;
         self.replace
@@ -79,25 +76,24 @@ impl Log {
     }
 }
 
-/// Reads the settings' `log`.
-///
-/// # Errors
-///
-/// When it cannot be read as a filter.
+/// Parses `log` of the settings.
 pub(crate) fn read_filter(wanted: Option<&str>) -> anyhow::Result<EnvFilter> {
     let wanted = wanted.unwrap_or("info");
     EnvFilter::try_new(wanted).with_context(|| {
-        format!("`log` is `{wanted}` in the settings; expected a level (`error`, `warn`, `info`, `debug`, `trace`) or levels of modules (`info,door_hub=debug`)")
+        format!(
+            "`log` is `{wanted}` in the settings; expected a level (`error`, `warn`, `info`, \
+             `debug`, `trace`) or levels of modules (`info,door_hub=debug`)"
+        )
     })
 }
 
 enum Line {
     Text(Vec<u8>),
-    /// All before it is written.
+    /// Acknowledges that all lines before it were written.
     Finish(SyncSender<()>),
 }
 
-/// The way to stderr. It takes everything at once, and drops what the queue has no room for.
+/// The queue of lines for stderr. Never blocks; drops lines when the queue is full.
 #[derive(Clone)]
 struct Lines {
     queue: SyncSender<Line>,
@@ -129,7 +125,7 @@ impl Write for Lines {
     }
 }
 
-/// What stderr does not take is lost: a log that cannot be written has nowhere to say so.
+/// Errors of stderr are ignored: there is nowhere to report them.
 fn write_lines(lines: &Receiver<Line>, lost: &AtomicU64) {
     while let Ok(line) = lines.recv() {
         match line {
@@ -141,7 +137,7 @@ fn write_lines(lines: &Receiver<Line>, lost: &AtomicU64) {
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             super::complain(format_args!(
-                "{lost} lines of the log are lost: nobody read them in time"
+                "{lost} lines of the log were dropped: stderr was not read in time"
             ));
         }
     }

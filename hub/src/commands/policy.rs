@@ -1,4 +1,4 @@
-//! `door-hub policy`: who may do what. Keys go to files, never to the screen.
+//! `door-hub policy`: manages shared access policies. Keys go to files, never to the screen.
 
 use std::path::PathBuf;
 
@@ -25,12 +25,12 @@ pub(crate) struct PolicyArguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Add a policy, for a person or a program, and write its connection string to a file of mode
+    /// Add a policy for a person or a program, and write its connection string to a file of mode
     /// 0600.
     Add {
-        /// Its name.
+        /// The name of the policy.
         name: PolicyName,
-        /// What it allows: some of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect,
+        /// Its rights: some of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect,
         /// separated by commas.
         #[arg(long)]
         rights: Rights,
@@ -41,54 +41,55 @@ enum Action {
     List,
     /// Show a policy's rights; with --out, write its connection string to a file of mode 0600.
     Show {
-        /// Its name.
+        /// The name of the policy.
         name: PolicyName,
-        /// The key of the connection string.
+        /// The key for the connection string.
         #[arg(long, default_value = "primary")]
         key: Key,
-        /// The file.
+        /// The file for the connection string.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Overwrite the file if it is there.
+        /// Overwrite an existing file.
         #[arg(long)]
         force: bool,
     },
-    /// Give a policy a new key. What was signed with the old one opens nothing any more; the other
-    /// key stays good.
+    /// Give a policy a new key. Tokens signed with the old one become invalid; the other key stays
+    /// valid.
     Rotate {
-        /// Its name.
+        /// The name of the policy.
         name: PolicyName,
-        /// Which of its two keys.
+        /// The key to replace.
         #[arg(long)]
         key: Key,
         #[command(flatten)]
         out: Out,
     },
-    /// Write a token of a policy to a file of mode 0600, for a program that can send one and not
-    /// make it: a monitor, a script.
+    /// Write a token of a policy to a file of mode 0600, for a program that can send a token but
+    /// not sign one: a monitor, a script.
     Token {
-        /// Its name.
+        /// The name of the policy.
         name: PolicyName,
-        /// What it opens, with all beneath, e.g. /metrics.
+        /// The path that it grants access to, with everything below, e.g. /metrics.
         #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
         path: String,
-        /// How many days it is good.
+        /// Validity in days.
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
-        /// Leave out the scheme: what Prometheus calls a credentials file, with the type
+        /// Leave out the scheme, as in a Prometheus credentials file with the type
         /// SharedAccessSignature.
         #[arg(long)]
         bare: bool,
-        /// The file. [default: NAME.token in the data folder]
+        /// The file for the token. [default: NAME.token in the data folder]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Overwrite the file if it is there.
+        /// Overwrite an existing file.
         #[arg(long)]
         force: bool,
     },
-    /// Remove a policy. A running hub cuts off whoever uses it within a second.
+    /// Remove a policy. A running hub rejects its tokens and disconnects its clients within a
+    /// second.
     Remove {
-        /// Its name.
+        /// The name of the policy.
         name: PolicyName,
     },
 }
@@ -98,7 +99,7 @@ struct Out {
     /// The file for the connection string. [default: NAME.connection-string in the data folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Overwrite the file if it is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }
@@ -118,7 +119,6 @@ impl From<Key> for PolicyKey {
     }
 }
 
-/// Does it.
 pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
     let data = super::data_folder(arguments.data)?;
     let mut policies = Policies::open(&data)?;
@@ -182,7 +182,7 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
             };
             policies.token(&name, &form, &out)?;
             say(format_args!(
-                "a token of {name} for {path}, good for {days} days"
+                "token of {name} for {path}, valid for {days} days"
             ));
             say(format_args!(
                 "  token  {} (keep it secret)",
@@ -201,7 +201,7 @@ fn line(policy: &Policy) -> String {
     format!("{:<24} {}\n", policy.name.as_str(), policy.rights)
 }
 
-/// A path of the API.
+/// Parses a path of the API.
 fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())

@@ -1,5 +1,5 @@
-//! `door-hub serve`: the hub from start to drain, and what it tells systemd on the way
-//! (sd_notify(3); `Type=notify`).
+//! `door-hub serve`: runs the hub from start to drain and notifies systemd (sd_notify(3);
+//! `Type=notify`).
 
 use anyhow::Context as _;
 use door_hub::{Hub, RunningHub};
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Log, Settings, StartArguments, read_filter, say};
 
-/// Runs a hub until SIGTERM or Ctrl-C; SIGHUP makes it read its settings and certificates again.
+/// Runs a hub until SIGTERM or Ctrl-C; SIGHUP reloads its settings and certificates.
 #[tokio::main]
 pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Result<()> {
     let settings = &arguments.settings;
@@ -37,8 +37,8 @@ pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Resu
             _ = hang_up.recv() => {
                 tell_reloading();
                 match reload(settings, log, &hub) {
-                    Ok(()) => tracing::info!("SIGHUP: settings and certificates are read again"),
-                    Err(error) => tracing::error!("SIGHUP: nothing is changed: {error:#}"),
+                    Ok(()) => tracing::info!("SIGHUP: settings and certificates reloaded"),
+                    Err(error) => tracing::error!("SIGHUP: nothing changed: {error:#}"),
                 }
                 tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
             }
@@ -72,24 +72,27 @@ fn say_where_it_is(hub: &RunningHub) {
 fn tell_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot read the clock that systemd asks for"),
+        Err(error) => tracing::warn!(%error, "cannot read the monotonic clock for systemd"),
     }
 }
 
-/// Nothing happens when no service manager listens.
+/// Does nothing without a service manager.
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell systemd");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
-/// A connection is a descriptor; the soft limit is often 1,024.
+/// Raises the soft limit of file descriptors, often 1,024: each connection needs one.
 fn raise_descriptor_limit() {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     match raised {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of descriptors; connections may be refused");
+            tracing::warn!(
+                %error,
+                "cannot raise the limit of file descriptors; connections may be refused"
+            );
         }
     }
 }

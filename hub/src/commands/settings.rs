@@ -1,4 +1,4 @@
-//! The flags that stand for settings, and the file beneath them.
+//! The flags that override settings, and the settings file.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use door_hub::config::{ConfigFile, FILE_NAME};
 pub(crate) struct StartArguments {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Go on with a database that has lost something: one that is older than the hub's last
-    /// writes, or missing.
+    /// Start even if the database has lost data: it is older than the hub's last writes, or
+    /// missing.
     #[arg(long)]
     pub(crate) accept_older: bool,
 }
 
-/// Flags that stand for settings.
+/// Flags that override settings.
 #[derive(Args)]
 pub(crate) struct Settings {
-    /// The data folder; made if it is not there.
+    /// The data folder; created if it is missing.
     #[arg(long, value_name = "DIR", env = "DOOR_HUB_DATA")]
     pub(crate) data: PathBuf,
-    /// The host name that doors and operators dial; goes into connection strings and the
-    /// certificate. [default: this machine's]
+    /// The host name that doors and operators connect to, for connection strings and the
+    /// certificate. [default: this machine's host name]
     #[arg(long)]
     name: Option<String>,
     /// A further host name or address for the certificate; may be repeated.
@@ -33,19 +33,19 @@ pub(crate) struct Settings {
     /// The address to listen on. [default: 0.0.0.0]
     #[arg(long, value_name = "IP")]
     listen: Option<IpAddr>,
-    /// The port of MQTT over TLS. [default: 8883]
+    /// The port for MQTT over TLS. [default: 8883]
     #[arg(long, value_name = "PORT")]
     mqtt_port: Option<u16>,
-    /// The port of the REST API. [default: 443]
+    /// The port for the REST API. [default: 443]
     #[arg(long, value_name = "PORT")]
     https_port: Option<u16>,
-    /// The settings file. [default: hub.toml in the data folder, if it is there]
+    /// The settings file. [default: hub.toml in the data folder, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl Settings {
-    /// The file's settings with the flags' on top. The file is read anew with each call.
+    /// Reads the settings file and applies the flags. Reads the file again with each call.
     pub(crate) fn file(&self) -> anyhow::Result<ConfigFile> {
         let default = self.data.join(FILE_NAME);
         let file = match &self.config {

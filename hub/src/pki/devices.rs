@@ -1,4 +1,4 @@
-//! The authorities that devices' certificates may come of, from the files that the settings name.
+//! The authorities of device certificates, read from the files that the settings name.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use x509_parser::prelude::FromDer as _;
 
 use super::PkiError;
 
-/// How many certificates there may be, as on Azure.
+/// Maximum number of certificates, the same as on Azure.
 const MAX_AUTHORITIES: usize = 25;
 
-/// What is in `files`.
+/// Reads the CA certificates in `files`.
 pub(crate) fn device_authorities(files: &[PathBuf]) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
     for path in files {
@@ -21,7 +21,8 @@ pub(crate) fn device_authorities(files: &[PathBuf]) -> Result<RootCertStore, Pki
             let is_authority = X509Certificate::from_der(&certificate)
                 .is_ok_and(|(_, certificate)| certificate.is_ca());
             if !is_authority {
-                let reason = "one is not the certificate of an authority (basic constraint CA)";
+                let reason = "it holds a certificate that is not the certificate of an authority \
+                              (basic constraint CA)";
                 return Err(unusable(path, &reason));
             }
             roots

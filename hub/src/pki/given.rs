@@ -1,4 +1,4 @@
-//! A server certificate that the operator gives, with its key, instead of one of the hub's own
+//! A server certificate with its key that the operator provides instead of one of the hub's own
 //! authority.
 
 use std::fs;
@@ -16,17 +16,17 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{PkiError, ServerIdentity};
 
-/// Where the files of a given certificate are.
+/// The files of a provided certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenCertificate {
-    /// The certificate and those between it and its authority, in PEM.
+    /// The certificate, followed by its intermediates, in PEM.
     pub certificate_file: PathBuf,
-    /// Its key, in PEM, for its owner alone.
+    /// Its key, in PEM; mode 0600.
     pub key_file: PathBuf,
 }
 
 impl GivenCertificate {
-    /// Reads both files.
+    /// Reads and checks both files.
     pub(crate) fn load(&self) -> Result<ServerIdentity, PkiError> {
         let Self {
             certificate_file,
@@ -57,8 +57,8 @@ impl GivenCertificate {
     }
 }
 
-/// Refuses a key that others can read. Those that systemd hands over are in a folder of the
-/// service's own, with an access list that shows as a group's right.
+/// Rejects a key that others can read. The keys that systemd passes as credentials are in a folder
+/// of the service's own, with an access list that shows up as a right of the group.
 fn check_mode(path: &Path) -> Result<(), PkiError> {
     let metadata = fs::metadata(path).map_err(|source| PkiError::File {
         action: "read",
@@ -78,7 +78,7 @@ fn check_mode(path: &Path) -> Result<(), PkiError> {
     }
 }
 
-/// Which of `names` and addresses a client could not verify `certificate` for.
+/// Those of `names` (host names and addresses) that `certificate` is not valid for.
 pub(crate) fn names_missing(certificate: &CertificateDer<'_>, names: &[String]) -> Vec<String> {
     let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
         return names.to_vec();

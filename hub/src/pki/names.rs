@@ -1,4 +1,4 @@
-//! The names that the server certificate carries: what people and doors may dial.
+//! The names that the server certificate covers: those that people and doors may connect to.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::Validity;
 
-/// The host name, its aliases, `localhost` and the addresses, without repetition.
+/// The host name, its aliases, `localhost` and the addresses, without duplicates.
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateNames {
     common_name: String,
@@ -36,13 +36,13 @@ impl CertificateNames {
         }
     }
 
-    /// What the certificate's subject says: the host name, as far as fits there.
+    /// The host name for the certificate's subject, truncated to the permitted length.
     pub(crate) fn common_name(&self) -> String {
         // X.520 allows 64 characters.
         self.common_name.chars().take(64).collect()
     }
 
-    /// All the names, as `CertificateParams::new` wants them.
+    /// All names, as `CertificateParams::new` takes them.
     pub(crate) fn subjects(&self) -> Vec<String> {
         self.subjects.iter().cloned().collect()
     }
@@ -61,11 +61,11 @@ impl fmt::Display for CertificateNames {
     }
 }
 
-/// A certificate and its key, ready to serve, and when it ends.
+/// A certificate chain, its key, and when the certificate expires (seconds since 1970).
 pub(super) type Usable = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, i64);
 
-/// What is stored, if certificate and key fit each other, `issuer` signed it, it carries all of
-/// `names`, has begun by the beginning of `needed` and lasts past its end.
+/// The stored certificate, if it matches its key, was issued by `issuer`, covers all `names`, and
+/// is valid from `needed.not_before` or earlier until after `needed.not_after`.
 pub(super) fn usable(
     certificate_pem: &str,
     key_pem: &str,
@@ -119,14 +119,17 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-/// The addresses of this machine's interfaces, except loopback and link-local ones: those a door
-/// could dial.
+/// The addresses of this machine's interfaces that a door could connect to: all but loopback and
+/// link-local ones.
 #[must_use]
 pub fn local_addresses() -> Vec<IpAddr> {
     let interfaces = match nix::ifaddrs::getifaddrs() {
         Ok(interfaces) => interfaces,
         Err(error) => {
-            tracing::warn!(%error, "cannot list this machine's addresses; the certificate will not carry them");
+            tracing::warn!(
+                %error,
+                "cannot list this machine's addresses; the certificate will not cover them"
+            );
             return Vec::new();
         }
     };
@@ -154,8 +157,7 @@ fn is_link_local(address: &IpAddr) -> bool {
     }
 }
 
-/// The name this machine gives itself, or `localhost` when it has none that a certificate could
-/// carry.
+/// The host name of this machine, or `localhost` if it is not valid in a certificate.
 #[must_use]
 pub fn default_host_name() -> String {
     let named = nix::unistd::gethostname()
@@ -166,7 +168,7 @@ pub fn default_host_name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
-/// Whether `name` can be a host name: letters, digits, `-` and dots between them.
+/// Whether `name` is a valid host name: labels of letters, digits, `-` and `_`, separated by dots.
 pub(crate) fn is_host_name(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()

@@ -1,4 +1,4 @@
-//! From when to when a certificate is valid.
+//! The validity period of a certificate.
 
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -13,7 +13,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// That of a certificate; `None` when it cannot be read.
+    /// The validity of a certificate; `None` if it cannot be parsed.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let validity = certificate.validity();
@@ -23,7 +23,7 @@ impl Validity {
         })
     }
 
-    /// Why clients do not accept the certificate at `now`.
+    /// Why clients reject the certificate at `now`; `None` if it is valid.
     pub(crate) fn problem(self, now: i64) -> Option<String> {
         let time = |seconds| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
         if now < self.not_before {
@@ -33,7 +33,7 @@ impl Validity {
                 time(now)
             ))
         } else if now > self.not_after {
-            Some(format!("ended on {}", time(self.not_after)))
+            Some(format!("expired since {}", time(self.not_after)))
         } else {
             None
         }

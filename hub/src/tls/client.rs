@@ -1,8 +1,8 @@
-//! What a TLS handshake asks of devices: a certificate if they have one, and the signature that
-//! shows they hold its key.
+//! Verification of client certificates in the TLS handshake: a certificate is optional, and the
+//! handshake's signature proves that the client has its key.
 //!
-//! Whose certificate it is, and whether it is good now, is judged at CONNECT: only there is it
-//! known which device speaks, and a device with a token shows no certificate on the same port.
+//! The certificate itself is verified at CONNECT, when the device id is known; a device with a
+//! token uses the same port without a certificate.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -10,14 +10,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-/// Certificates that a device may show: its own and those between it and its authority.
+/// Maximum length of the chain that a device may send.
 const MAX_CERTIFICATES: usize = 5;
 
-/// Their bytes together. They are kept as long as the connection, and what comes before CONNECT is
-/// bounded anyway.
+/// Maximum size of the chain in bytes. It is kept as long as the connection, and what a client
+/// sends before CONNECT is limited anyway.
 const MAX_BYTES: usize = 6 * 1024;
 
-/// Takes any certificate whose key signed the handshake.
+/// Accepts any certificate whose key signed the handshake.
 #[derive(Debug)]
 pub(super) struct AnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,
@@ -35,7 +35,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Self-signed certificates are welcome too.
+        // Self-signed certificates are accepted too.
         &[]
     }
 

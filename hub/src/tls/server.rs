@@ -1,4 +1,4 @@
-//! The certificate that the hub presents, which can be replaced while it listens.
+//! The server certificate, which can be replaced while the hub listens.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,7 +7,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The certificate of both listeners. Clones share it. Its `Debug` shows no key.
+/// The certificate of both listeners. Clones share it. `Debug` shows no key.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerCertificate(Arc<Presented>);
 
@@ -18,11 +18,8 @@ struct Presented {
 }
 
 impl ServerCertificate {
-    /// Presents `chain`, which ends at `not_after` (seconds since 1970).
-    ///
-    /// # Errors
-    ///
-    /// When the key does not fit the certificate.
+    /// Serves `chain`, which expires at `not_after` (seconds since 1970). Fails if the key does not
+    /// match the certificate.
     pub(crate) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -34,11 +31,8 @@ impl ServerCertificate {
         })))
     }
 
-    /// Presents another chain from the next handshake on.
-    ///
-    /// # Errors
-    ///
-    /// When the key does not fit the certificate; then the one before stays.
+    /// Serves another chain from the next handshake on. If the key does not match the certificate,
+    /// the current chain stays.
     pub(crate) fn replace(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -51,12 +45,12 @@ impl ServerCertificate {
         Ok(())
     }
 
-    /// When the certificate ends, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub(crate) fn not_after(&self) -> i64 {
         self.0.not_after.load(Ordering::Relaxed)
     }
 
-    /// The certificate itself.
+    /// The server certificate without its issuers.
     pub(crate) fn leaf(&self) -> Option<CertificateDer<'static>> {
         self.current().cert.first().cloned()
     }
@@ -69,7 +63,7 @@ impl ServerCertificate {
 
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Whatever name was dialled: a client that wants another says so itself.
+        // The same certificate whatever host name the client sends; the client checks the name.
         Some(self.current())
     }
 }

@@ -1,4 +1,4 @@
-//! Devices that prove themselves by certificates, on the port of those with tokens.
+//! Devices that authenticate with certificates, on the same port as those with tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{TestHub, eventually, in_an_hour};
 
-/// A certificate of a device, and its key.
+/// A device certificate and its key.
 struct Badge {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
@@ -86,7 +86,7 @@ fn thumbprints(primary: Option<&str>, secondary: Option<&str>) -> Value {
     })
 }
 
-/// Trusts the hub and shows a certificate, if there is one.
+/// A TLS configuration that trusts the hub and sends `badge`, if any.
 fn client_tls(
     hub: &TestHub,
     badge: Option<&Badge>,
@@ -110,7 +110,7 @@ fn client_tls(
     }
 }
 
-/// Connects as `id` with a certificate, a password, both or neither, and says what CONNACK said.
+/// Connects as `id` with a certificate, a password, both or neither; returns the code of CONNACK.
 async fn connect(
     hub: &TestHub,
     id: &str,
@@ -131,7 +131,7 @@ async fn connect(
     (code, events)
 }
 
-/// What CONNACK says to `badge` alone.
+/// The code of CONNACK for a connection with `badge` only.
 async fn code(hub: &TestHub, id: &str, badge: &Badge) -> ConnectReturnCode {
     connect(hub, id, Some(badge), "", &TLS13).await.0
 }
@@ -203,7 +203,7 @@ async fn what_does_not_prove_the_device_is_not_authorized() {
             assert_eq!(code, ConnectReturnCode::NotAuthorized, "{what} for {id}");
         }
     }
-    // A device with keys may show a certificate as well; it says nothing.
+    // A device with keys may send a certificate as well; it is ignored.
     let password = token("token", &key);
     let (code, _) = connect(&hub, "token", Some(&own), &password, &TLS13).await;
     assert_eq!(code, ConnectReturnCode::Success);
@@ -296,7 +296,7 @@ async fn the_connection_ends_with_the_certificate() {
     let (connected, events) = connect(&hub, "lobby", Some(&badge), "", &TLS13).await;
     assert_eq!(connected, ConnectReturnCode::Success);
     ended(events).await;
-    eventually("the certificate opens no more", || async {
+    eventually("the certificate is rejected", || async {
         let code = code(&hub, "lobby", &badge).await;
         (code == ConnectReturnCode::NotAuthorized).then_some(())
     })
@@ -330,7 +330,7 @@ async fn device_authorities_that_are_none_stop_the_start() {
     for (content, expected) in [
         (String::new(), "holds no certificate"),
         (leaf, "not the certificate of an authority"),
-        (many, "26 certificates; expected 25 at most"),
+        (many, "26 certificates; expected at most 25"),
     ] {
         std::fs::write(&file, content).unwrap();
         let mut config = door_hub::config::HubConfig::loopback(folder.path().join("data"));
@@ -340,7 +340,7 @@ async fn device_authorities_that_are_none_stop_the_start() {
     }
 }
 
-/// The bytes of CONNACK that answer a CONNECT of `lobby` without a password over a WebSocket.
+/// The CONNACK to a CONNECT of `lobby` without a password over a WebSocket.
 fn connack_over_websocket(
     tls: rustls::ClientConfig,
     address: std::net::SocketAddr,

@@ -222,7 +222,7 @@ async fn a_monitor_has_a_token_that_opens_nothing_else() {
     let (code, said) = policy(&arguments);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("good for 365 days") && !said.contains("sig="),
+        said.contains("valid for 365 days") && !said.contains("sig="),
         "{said}"
     );
     let bare = token("registryRead.token");

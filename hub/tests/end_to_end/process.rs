@@ -274,7 +274,7 @@ async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad()
     let settings = "aliases = [\"door.example\"]\ncertificate_file = \"given.pem\"\nkey_file = \"given.key\"\nlog = \"info,door_hub=debug\"\n";
     std::fs::write(folder.join("hub.toml"), settings).unwrap();
     hub.signal("HUP");
-    logged(folder, "are read again", 1).await;
+    logged(folder, "settings and certificates reloaded", 1).await;
     assert_ne!(hub.presented().await, own);
     assert_eq!(hub.presented().await, first);
     // Nobody who dials this alias would accept that certificate.
@@ -284,7 +284,7 @@ async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad()
     let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
     give_key(folder, &other, 0o600);
     hub.signal("HUP");
-    logged(folder, "nothing is changed", 1).await;
+    logged(folder, "nothing changed", 1).await;
     give_key(folder, &other, 0o644);
     hub.signal("HUP");
     logged(folder, "has mode 0644; expected 0600", 1).await;
@@ -296,7 +296,7 @@ async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad()
     std::fs::write(folder.join("hub.toml"), settings).unwrap();
     let second = give_certificate(folder, &["localhost", "new.example"]);
     hub.signal("HUP");
-    logged(folder, "are read again", 2).await;
+    logged(folder, "settings and certificates reloaded", 2).await;
     assert_eq!(hub.presented().await, second);
 }
 

@@ -7,7 +7,7 @@ use super::*;
 /// Noon of 2026-07-01.
 const NOW: u64 = 1_782_907_200;
 
-/// The first second of 2027, where the certificates of these tests end.
+/// The first second of 2027, when the certificates of these tests expire.
 const END: u64 = 1_798_761_600;
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -85,7 +85,7 @@ fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
         error.to_string().contains(&thumbprint(&SHA256, &other)),
         "{error}"
     );
-    // What else was sent in the handshake proves nothing: nobody signed with its key.
+    // Another certificate in the chain proves nothing: the handshake is not signed with its key.
     assert!(by_thumbprint(&[other, own], [Some(&registered), None], NOW).is_err());
     assert_eq!(
         by_thumbprint(&[], [Some(&registered), None], NOW),
@@ -122,7 +122,7 @@ fn a_chain_opens_to_the_device_that_it_names() {
     assert_eq!(judge(&[indirect.clone(), between.der().clone()]), Ok(END));
     assert!(
         matches!(judge(&[indirect]), Err(CertificateError::Authority(_))),
-        "the device sends what is between"
+        "the device must send the intermediate"
     );
 
     let other = signed_by(&parameters("Lobby"), &root);
@@ -147,7 +147,7 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
             "{judged:?}"
         );
     }
-    // An authority that the hub no longer trusts.
+    // An authority that is removed.
     let authorities = trusting(&theirs);
     assert!(by_authority(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW).is_ok());
     authorities.replace(RootCertStore::empty());
