@@ -381,7 +381,8 @@ mod tests {
     fn relative_paths_start_at_the_file_and_mean_the_same_when_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.toml");
-        let text = "certificate_file = \"a.pem\"\nkey_file = \"/b.key\"\ndevice_ca_files = [\"c/d.pem\"]\n";
+        let text = "certificate_file = \"a.pem\"\nkey_file = \"/b.key\"\ndevice_ca_files = \
+                    [\"c/d.pem\"]\n";
         std::fs::write(&path, text).unwrap();
         let file = ConfigFile::read(&path).unwrap();
         let expected = [

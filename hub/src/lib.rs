@@ -1,9 +1,9 @@
 //! door-hub: a self-hosted hub that is wire-compatible with Azure IoT Hub.
 //!
 //! ```text
-//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and their calls: the registry
+//!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and their calls
 //!                                ├─► service ─┤
-//! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, telemetry: SQLite, one writer
+//! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, events: SQLite
 //!      listen: accept and limit    auth: authenticate, authorize    pki, tls: server certificate
 //! ```
 //!

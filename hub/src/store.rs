@@ -1,9 +1,10 @@
-//! The hub's memory: one SQLite file, and the only SQL in the hub. It knows the protocol's types
-//! and nothing of connections or HTTP.
+//! The hub's persistent state: one SQLite file, and the only SQL in the hub. It knows the protocol
+//! types, but neither connections nor HTTP.
 //!
 //! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The
-//! methods of [`Store`] are in a file per table, the noun first: `device_insert`, `twin_update`.
-//! Rules stay with the services: a method that changes a row takes a pure function of it.
+//! methods of [`Store`] are in one file per table, with the noun first: `device_insert`,
+//! `twin_update`. Business rules stay in the services: a method that changes a row takes a pure
+//! function of the row.
 
 mod audit;
 mod damage;
@@ -57,113 +58,103 @@ use group::{FILE, GroupFile};
 use reader::Readers;
 use writer::{Hooks, Write, Writer};
 
-/// How long [`Store::close`] waits for what is queued to reach the disk.
+/// How long [`Store::close`] waits for queued operations to reach the disk.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// When something that never happened is said to have happened.
+/// The time of something that has never happened.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// What to do about a database that has lost something.
-const ADVICE: &str = "Copy the folder away as it is; then restore a backup (`door-hub restore FILE --data DIR`), \
-    or start once with --accept-older to go on with what is there";
+/// What the operator can do about a database that has lost data.
+const ADVICE: &str = "Copy the data folder away first; then restore a backup \
+    (`door-hub restore FILE --data DIR`), or start once with --accept-older to continue with this \
+    database";
 
-/// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file cannot be opened.
     #[error("cannot open the database {}", .path.display())]
     Open {
-        /// The file.
         path: PathBuf,
-        /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// The file cannot be made.
-    #[error("cannot make the database {}", .path.display())]
+    #[error("cannot create the database {}", .path.display())]
     Create {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// The file is lower than what was committed to it.
+    /// The database lacks transactions that were committed to it.
     #[error(
-        "the database {} has lost something: it ends with transaction {found}, and {FILE} beside it names {noted}; \
-         its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
+        "the database {} has lost data: its last transaction is {found}, but {FILE} next to it \
+         records {noted}; its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
         .path.display()
     )]
     Older {
-        /// The file.
         path: PathBuf,
-        /// The number of its last transaction.
+        /// The number of the database's last transaction.
         found: i64,
-        /// The number of a later one.
+        /// The number of a later transaction.
         noted: i64,
     },
-    /// The file is missing, and was there.
-    #[error("the database {} is missing or empty, and {beside} is beside it. {ADVICE}", .path.display())]
+    /// The database is missing, but it existed.
+    #[error(
+        "the database {} is missing or empty, but {beside} exists next to it. {ADVICE}",
+        .path.display()
+    )]
     Gone {
-        /// The file.
         path: PathBuf,
-        /// What only a hub with a database has written.
+        /// A file that only a hub with a database writes.
         beside: &'static str,
     },
-    /// The file is there, and nothing is in it.
+    /// The database exists, but its content is lost.
     #[error(
-        "the database {} has no policies, and {beside} is beside it: what it held is lost. {ADVICE}",
+        "the database {} has no policies, but {beside} exists next to it: its data is lost. \
+         {ADVICE}",
         .path.display()
     )]
     Emptied {
-        /// The file.
         path: PathBuf,
-        /// What only a hub with policies has written.
+        /// A file that only a hub with policies writes.
         beside: &'static str,
     },
-    /// A newer hub has been here.
+    /// A newer hub has migrated the database.
     #[error(
-        "the database has schema {found}, this door-hub knows up to {known}: start the newer door-hub that wrote it"
+        "the database has schema {found}, but this door-hub supports only up to {known}: start \
+         the newer door-hub that wrote it"
     )]
     NewerSchema {
-        /// The schema of the file.
         found: usize,
-        /// The newest schema this program knows.
+        /// The newest schema that this program supports.
         known: usize,
     },
-    /// An older hub has written the file, and only a hub brings it up to date.
+    /// The database needs a migration, which only the start of a hub does.
     #[error(
-        "the database has schema {found}, this door-hub has {known}: start the hub of this version on it first"
+        "the database has schema {found}, but this door-hub needs {known}: start this version of \
+         the hub on it first"
     )]
     OlderSchema {
-        /// The schema of the file.
         found: usize,
         /// The schema of this program.
         known: usize,
     },
-    /// A statement failed.
     #[error("a database statement failed")]
     Sql(#[source] rusqlite::Error),
-    /// The transaction did not reach the disk; nothing of it happened.
+    /// The transaction did not reach the disk; none of its changes happened.
     #[error("the database did not commit")]
     Commit(#[source] Arc<rusqlite::Error>),
-    /// A stored document does not read back.
+    /// A stored document cannot be parsed.
     #[error("the stored {what} cannot be read back")]
     Corrupt {
-        /// Which document.
         what: &'static str,
-        /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A thread of the store could not be started.
     #[error("cannot start the database's thread")]
     Thread(#[source] std::io::Error),
-    /// The read took too long and was stopped.
-    #[error("the database read did not end in time and was stopped")]
+    /// The read exceeded its deadline.
+    #[error("the database read timed out")]
     Deadline,
-    /// Too many reads are before this one.
-    #[error("too many reads of the database wait")]
+    /// The queue of reads is full.
+    #[error("too many database reads are queued")]
     Busy,
-    /// The store has been closed.
     #[error("the store is closed")]
     Closed,
 }
@@ -178,7 +169,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the database has lost something that was committed.
+    /// Whether the database has lost committed data.
     pub(crate) const fn is_loss(&self) -> bool {
         matches!(
             self,
@@ -186,8 +177,8 @@ impl StoreError {
         )
     }
 
-    /// Whether the same operation fails again however well the store is: what is at fault is not
-    /// the disk, a lock or another operation.
+    /// Whether a retry of the operation fails again: the cause is not the disk, a lock or another
+    /// operation.
     pub(crate) fn is_lasting(&self) -> bool {
         use rusqlite::ErrorCode::{
             CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
@@ -221,18 +212,16 @@ impl StoreError {
     }
 }
 
-/// A committed change of desired properties that the device is to hear of.
+/// A committed change of desired properties, to be sent to the device.
 #[derive(Debug)]
 pub(crate) struct DesiredChange {
-    /// The device.
     pub(crate) device: DeviceId,
-    /// The new `$version`.
     pub(crate) version: u64,
-    /// The notification: the patch and `$version`.
+    /// The payload of the notification: the patch and `$version`.
     pub(crate) body: Bytes,
 }
 
-/// A handle on the store; clones share it.
+/// A handle to the store; clones share it.
 #[derive(Clone)]
 pub(crate) struct Store {
     writer: Writer,
@@ -243,8 +232,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the database in `path`, making or migrating it, and starts the writer. `held` lives as
-    /// long as the writer does.
+    /// Opens the database at `path`, creates or migrates it, and starts the writer. `held` is
+    /// dropped when the writer ends.
     pub(crate) fn open(
         path: &Path,
         after_commit: AfterCommit,
@@ -255,8 +244,8 @@ impl Store {
         })
     }
 
-    /// Opens a database whose transactions SQLite takes back, as it does when the disk is full, for
-    /// as long as `full` says so.
+    /// Opens a database whose transactions are rolled back by SQLite, as on a full disk, as long as
+    /// `is_full` returns true.
     #[cfg(test)]
     pub(crate) fn open_full(
         path: &Path,
@@ -298,22 +287,22 @@ impl Store {
         })
     }
 
-    /// Whether the last transaction did not reach the disk.
+    /// Whether the last transaction failed to reach the disk.
     pub(crate) fn is_failing(&self) -> bool {
         self.writer.is_failing()
     }
 
-    /// Whether a transaction takes longer than any disk that works.
+    /// Whether the current transaction takes longer than any healthy disk needs.
     pub(crate) fn hangs(&self) -> bool {
         self.writer.hangs()
     }
 
-    /// How long nothing has been written, while nothing is.
+    /// How long the writer has been idle; `None` while it writes.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
         self.writer.idle_for()
     }
 
-    /// Writes a little, to see whether that works (again).
+    /// Performs a small write to test whether the database accepts writes.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
         self.write(1, |write| {
             write
@@ -324,13 +313,13 @@ impl Store {
         .await
     }
 
-    /// Empties the write-ahead log if nothing was written for `quiet`.
+    /// Checkpoints and truncates the write-ahead log if nothing was written for `quiet`.
     pub(crate) async fn rest(&self, quiet: Duration) {
         self.writer.rest(quiet).await;
     }
 
-    /// Looks over the whole database beside everything else, and says what is wrong with it; `None`
-    /// when `stop` came first.
+    /// Checks the whole database in the background and returns its faults; `None` if `stop` was
+    /// cancelled first.
     pub(crate) async fn inspect(
         &self,
         stop: CancellationToken,
@@ -341,18 +330,21 @@ impl Store {
         looked.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// The bytes of the database's file.
+    /// The size of the database in bytes.
     pub(crate) async fn size(&self) -> Result<u64, StoreError> {
         self.read(|connection| {
             let pages: u64 = connection
-                .prepare_cached("SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size")?
+                .prepare_cached(
+                    "SELECT page_count * page_size AS bytes FROM pragma_page_count, \
+                                 pragma_page_size",
+                )?
                 .query_row([], |row| unsigned(row, "bytes"))?;
             Ok(pages)
         })
         .await
     }
 
-    /// Finishes what is queued and ends the writer.
+    /// Finishes queued operations and ends the writer.
     pub(crate) async fn close(&self) {
         let closing = async {
             self.writer.stop().await;
@@ -362,7 +354,7 @@ impl Store {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
             if let Some(thread) = thread {
-                // A writer that panicked has logged it.
+                // A writer that panicked has logged the panic.
                 let _ = tokio::task::spawn_blocking(move || thread.join()).await;
             }
         };
@@ -374,7 +366,7 @@ impl Store {
         }
     }
 
-    /// A read of a few rows, found by index.
+    /// Runs a read of a few rows that are found by an index.
     async fn read<T, E>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -386,7 +378,7 @@ impl Store {
         self.readers.lookups.read(read).await
     }
 
-    /// A read that may look at any number of rows. It never stands before those that look at a few.
+    /// Runs a read that may scan any number of rows. It never delays those of [`Self::read`].
     async fn scan<T, E>(
         &self,
         scan: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -411,16 +403,16 @@ impl Store {
     }
 }
 
-/// The database's path, and the file that follows its transactions.
+/// The path of the database, and the file that records its transaction numbers.
 struct Groups {
     database: PathBuf,
     file: GroupFile,
-    /// Rows that the connection has changed up to its last numbered transaction.
+    /// SQLite's change counter at the last numbered transaction.
     changes: u64,
 }
 
-/// What happens at the end of each transaction: events beyond their bound go, the transaction has
-/// its number, and those who wait for news have them.
+/// The hooks of every transaction: evict events beyond their limits, number the transaction, then
+/// notify subscribers.
 fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
     let keeper = events.clone();
     let Groups {
@@ -428,7 +420,7 @@ fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> 
         file,
         mut changes,
     } = groups;
-    // The number of the transaction that is being committed; 0 when it changes nothing.
+    // The number of the transaction being committed; 0 if it changes nothing.
     let raised = Arc::<AtomicI64>::default();
     let committed_number = Arc::clone(&raised);
     let file = Arc::new(Mutex::new(file));
@@ -448,7 +440,7 @@ fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> 
             if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
                 if let Err(error) = schema::checkpoint(connection) {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the database's log cannot be emptied");
+                    tracing::warn!(error, "cannot checkpoint the database's write-ahead log");
                 }
             }
             if is_last {
@@ -465,18 +457,18 @@ fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> 
             after_commit(committed);
             if let Err(error) = events.tell(connection) {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "readers of events hear nothing of a transaction");
+                tracing::error!(error, "cannot notify readers of events of a transaction");
             }
         }),
     }
 }
 
-/// A time as it is stored: as documents show it, so that queries compare the same text.
+/// A time as stored: in the form of the documents, so that queries compare the same text.
 pub(crate) fn time_text(time: Timestamp) -> String {
     iothub_protocol::time::format(time)
 }
 
-/// A stored number that cannot be negative.
+/// Reads a stored number that is never negative.
 fn unsigned(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| {
@@ -487,7 +479,7 @@ fn unsigned(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<u64> {
     })
 }
 
-/// A count as SQLite stores it. No table of the hub reaches 2^63 rows.
+/// Converts a count to SQLite's integer type. No table of the hub reaches 2^63 rows.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

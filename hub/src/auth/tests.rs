@@ -124,7 +124,8 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
 #[test]
 fn user_names_in_every_form_that_clients_send() {
     for user_name in [
-        "hub.example.net/lobby/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0",
+        "hub.example.net/lobby/?api-version=2019-10-01\
+         &DeviceClientType=azure-iot-device-iothub-py%2F2.14.0",
         "hub.example.net/lobby/api-version=2016-11-14",
         "hub.example.net/lobby/",
         "hub.example.net/lobby",
@@ -275,8 +276,17 @@ fn an_operator_is_known_by_policy_and_a_narrow_token_opens_its_path_alone() {
 
 proptest! {
     #[test]
-    fn no_login_panics_and_none_passes(user in "\\PC{0,200}", password in prop::collection::vec(any::<u8>(), 0..300), client in "\\PC{0,20}") {
-        let login = DeviceLogin { client_id: &client, user_name: Some(&user), password: Some(&password), certificates: &[] };
+    fn no_login_panics_and_none_passes(
+        user in "\\PC{0,200}",
+        password in prop::collection::vec(any::<u8>(), 0..300),
+        client in "\\PC{0,20}",
+    ) {
+        let login = DeviceLogin {
+            client_id: &client,
+            user_name: Some(&user),
+            password: Some(&password),
+            certificates: &[],
+        };
         prop_assert!(judge(&login, Some(&stored())).is_err());
     }
 

@@ -28,7 +28,12 @@ pub(crate) struct AuditArguments {
     #[arg(long, value_name = "NAME")]
     operation: Option<String>,
     /// Maximum number of rows; prints the newest.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     top: u32,
     /// The output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]

@@ -73,7 +73,12 @@ enum Action {
         #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
         path: String,
         /// Validity in days.
-        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 30,
+            value_parser = clap::value_parser!(u16).range(1..=3650)
+        )]
         days: u16,
         /// Leave out the scheme, as in a Prometheus credentials file with the type
         /// SharedAccessSignature.

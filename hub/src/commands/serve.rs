@@ -59,7 +59,8 @@ fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()
 
 fn say_where_it_is(hub: &RunningHub) {
     say(format_args!(
-        "door-hub {} serves {}\n  MQTT over TLS  {}\n  REST API       https://{}\n  authority      {}\n  operator       {} (connection string; keep it secret)",
+        "door-hub {} serves {}\n  MQTT over TLS  {}\n  REST API       https://{}\n  authority      \
+         {}\n  operator       {} (connection string; keep it secret)",
         env!("CARGO_PKG_VERSION"),
         hub.name(),
         hub.mqtt_address(),

@@ -1,4 +1,4 @@
-//! Who changed or commanded what: rows that are added, completed once and, when old, dropped.
+//! The audit record: who changed or commanded what. Rows are added, completed once, and evicted.
 
 use std::path::Path;
 
@@ -9,73 +9,64 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
 
-/// How many of the oldest rows one new row may push out: lowered limits are reached in small steps,
-/// without a long pause for the writer.
+/// Maximum number of old rows that one new row evicts: lowered limits are reached in small steps,
+/// without a long pause of the writer.
 const EVICTED_AT_MOST: usize = 16;
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
-/// What is known before a call is done.
+/// A call before it is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuditAttempt {
-    /// When it came.
+    /// When it arrived.
     pub(crate) at: Timestamp,
-    /// Whose token it carried.
+    /// The policy of its token.
     pub(crate) policy: PolicyName,
-    /// The address it came from.
+    /// The client's address.
     pub(crate) peer: String,
-    /// What is to be done, by its stable name.
+    /// The stable name of the operation.
     pub(crate) operation: &'static str,
-    /// To which device or job.
+    /// The device or job.
     pub(crate) target: String,
     /// The method, or the job's type and condition.
     pub(crate) detail: Option<String>,
-    /// The reason that the caller gave.
+    /// The caller's reason.
     pub(crate) reason: Option<String>,
 }
 
-/// A call, with what came of it.
+/// A call with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuditRecord {
-    /// Rises with each row.
+    /// Increases with each row.
     pub(crate) id: i64,
-    /// [`AuditAttempt::at`].
     pub(crate) at: Timestamp,
-    /// [`AuditAttempt::policy`].
     pub(crate) policy: String,
-    /// [`AuditAttempt::peer`].
     pub(crate) peer: String,
-    /// [`AuditAttempt::operation`].
     pub(crate) operation: String,
-    /// [`AuditAttempt::target`].
     pub(crate) target: String,
-    /// [`AuditAttempt::detail`].
     pub(crate) detail: Option<String>,
-    /// [`AuditAttempt::reason`].
     pub(crate) reason: Option<String>,
-    /// The HTTP status; `None` while the call runs, and for good when the hub or the caller ended
+    /// The HTTP status; `None` while the call runs, and permanently if the hub or the caller ended
     /// before it.
     pub(crate) status: Option<u16>,
-    /// The name of the error.
+    /// The name of the error code.
     pub(crate) error: Option<String>,
 }
 
-/// Which rows are asked for; `None` is all of them.
+/// Filters of an audit query; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AuditFilter {
-    /// From this time on.
+    /// At this time or later.
     pub(crate) since: Option<Timestamp>,
-    /// Of this policy.
     pub(crate) policy: Option<String>,
-    /// To this device or job.
+    /// A device id or job id.
     pub(crate) target: Option<String>,
-    /// This operation.
     pub(crate) operation: Option<String>,
 }
 
 impl Store {
-    /// Writes that a call is about to be done, and drops old rows beyond `limits`. Returns the
-    /// row's id once it is on disk.
+    /// Records a call before it is executed, and evicts old rows beyond `limits`. Returns the row's
+    /// id after the commit.
     pub(crate) async fn audit_begin(
         &self,
         attempt: AuditAttempt,
@@ -84,7 +75,10 @@ impl Store {
         self.write(1, move |write| {
             let connection = write.connection;
             connection
-                .prepare_cached("INSERT INTO audit (at, policy, peer, operation, target, detail, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .prepare_cached(
+                    "INSERT INTO audit (at, policy, peer, operation, target, detail, \
+                                 reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
                 .execute(params![
                     attempt.at.as_microsecond(),
                     attempt.policy.as_ref(),
@@ -95,13 +89,17 @@ impl Store {
                     attempt.reason
                 ])?;
             let id = connection.last_insert_rowid();
-            evict(connection, id.saturating_sub(signed(limits.max_rows)), oldest(limits, attempt.at))?;
+            evict(
+                connection,
+                id.saturating_sub(signed(limits.max_rows)),
+                oldest(limits, attempt.at),
+            )?;
             Ok(id)
         })
         .await
     }
 
-    /// Writes what came of it. A row that has been dropped meanwhile stays dropped.
+    /// Records the outcome of a call. Does nothing if the row has been evicted.
     pub(crate) async fn audit_end(
         &self,
         id: i64,
@@ -118,7 +116,7 @@ impl Store {
         .await
     }
 
-    /// Drops what is too old, also while nothing happens.
+    /// Evicts rows beyond the age limit; needed while no new rows arrive.
     pub(crate) async fn audit_expire(&self, limits: AuditLimits) -> Result<(), StoreError> {
         loop {
             let evicted = self.write(EVICTED_AT_MOST, move |write| {
@@ -130,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Up to `limit` rows that pass `filter`, the newest first, older than the row `before`.
+    /// Up to `limit` rows that match `filter`, newest first, older than the row `before`.
     pub(crate) async fn audit_list(
         &self,
         filter: AuditFilter,
@@ -142,7 +140,7 @@ impl Store {
     }
 }
 
-/// The rows of a database that a hub may be writing to, for a program beside it.
+/// The rows of a database for another process; a hub may be writing to it.
 pub(crate) fn audit_of(
     path: &Path,
     filter: &AuditFilter,
@@ -159,14 +157,16 @@ fn select(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    // A call for many devices has no target; its detail names them behind a colon, as many as have
-    // room. A job's devices are its rows.
+    // A call for many devices has no target; its detail lists as many of them after a colon as fit.
+    // The devices of a job are in its rows.
     let mut statement = connection.prepare_cached(
         "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
          AND (?4 IS NULL OR target = ?4
-              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + 2) || ' ', ' ' || ?4 || ' ') > 0)
+              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + \
+         2) || ' ', ' ' || ?4 || ' ') > 0)
               OR (operation IN ('job.create', 'job.cancel', 'job.stop') AND target IN (
-                  SELECT job.job_id FROM device_job JOIN job ON job.id = device_job.job WHERE device_job.device_id = ?4)))
+                  SELECT job.job_id FROM device_job JOIN job ON job.id = device_job.job WHERE \
+         device_job.device_id = ?4)))
          AND (?5 IS NULL OR operation = ?5) AND id > ?6 ORDER BY id DESC",
     )?;
     let before = before.unwrap_or(i64::MAX);
@@ -221,15 +221,15 @@ fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
     })
 }
 
-/// The time before which rows are too old.
+/// The time before which rows are evicted.
 fn oldest(limits: AuditLimits, now: Timestamp) -> Timestamp {
     let days = i64::from(limits.max_days).saturating_mul(SECONDS_OF_A_DAY);
     let oldest = now.checked_sub(SignedDuration::from_secs(days));
     oldest.unwrap_or(Timestamp::MIN)
 }
 
-/// Drops the oldest rows up to the id `last`, and those from before `oldest`; says how many. Ids
-/// rise without holes, so they count the rows.
+/// Evicts the oldest rows up to the id `last`, and those older than `oldest`; returns their number.
+/// Ids increase without gaps, so they count the rows.
 fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize, StoreError> {
     for evicted in 0..EVICTED_AT_MOST {
         let first: Option<(i64, i64)> = connection
@@ -325,12 +325,12 @@ mod tests {
 
         store.audit_end(ids[2], 200, None).await.unwrap();
         store.audit_end(ids[2], 500, None).await.unwrap_err();
-        // A row that has gone is nobody's error.
+        // A row that has been evicted is not an error.
         store.audit_end(ids[0], 200, None).await.unwrap();
         let rows = store.audit_list(AuditFilter::default(), None, 10).await;
         assert_eq!(rows.unwrap()[0].status, Some(200));
 
-        // Rows grow old also while nothing happens.
+        // Rows also expire while no new ones arrive.
         store.audit_expire(limits).await.unwrap();
         let list = || store.audit_list(AuditFilter::default(), None, 10);
         assert_eq!(list().await.unwrap().len(), 1);

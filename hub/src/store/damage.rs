@@ -1,6 +1,5 @@
-//! Damaged rows. A statement over many rows goes on behind one that cannot be read: the row is
-//! named in the log and left out, so that the others are served. Where the statement itself fails,
-//! its rows are read one by one.
+//! Damaged rows. A statement over many rows skips a row that cannot be read and logs it, so that
+//! the others are served. If the statement itself fails, its rows are read one by one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,23 +9,24 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::{Place, StoreError};
 
-/// Rows that are named in the log, at most; each once.
+/// Maximum number of damaged rows in the log; each is logged once.
 const NAMED: usize = 10_000;
 
-/// What a job says of a device whose stored state cannot be read.
+/// The outcome of a job for a device whose stored state cannot be read.
 pub(super) const DAMAGED: (&str, &str) = (
     "DeviceDamaged",
-    "What the hub has stored of this device is damaged; nothing was sent. `door-hub check` names it; remove it and make it again.",
+    "What the hub has stored of this device is damaged; nothing was sent. `door-hub check` names \
+     it; remove it and make it again.",
 );
 
 impl StoreError {
-    /// Whether it may be the fault of one row, and another one can be read.
+    /// Whether the cause may be one row, so that other rows may be readable.
     pub(super) fn is_of_row(&self) -> bool {
         matches!(self, Self::Sql(_) | Self::Corrupt { .. }) && self.is_lasting()
     }
 }
 
-/// Names a row that is left out, once.
+/// Logs a row that is skipped, once.
 pub(crate) fn left_out(what: &str, name: &str, error: &(dyn std::error::Error + 'static)) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,12 +34,12 @@ pub(crate) fn left_out(what: &str, name: &str, error: &(dyn std::error::Error + 
         tracing::error!(
             name,
             error,
-            "damaged and left out: {what}; `door-hub check` shows all that is"
+            "skipped a damaged row: {what}; `door-hub check` lists all damaged rows"
         );
     }
 }
 
-/// The row if it can be read; one that cannot is named and left out.
+/// The row if it can be read; otherwise it is logged and skipped.
 pub(super) fn sound<T>(
     what: &str,
     name: impl FnOnce() -> String,
@@ -64,7 +64,7 @@ pub(super) fn text(row: &Row<'_>, column: &str) -> String {
     }
 }
 
-/// The highest id that a table with ids has given.
+/// The highest id that a table with ids has assigned.
 pub(super) fn last_id(connection: &Connection, table: &str) -> Result<i64, StoreError> {
     let id = connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
@@ -73,7 +73,7 @@ pub(super) fn last_id(connection: &Connection, table: &str) -> Result<i64, Store
     Ok(id.unwrap_or(0))
 }
 
-/// The name of the device in row `id`, from whatever still has it.
+/// The name of the device in row `id`, from the table or an index that still has it.
 pub(super) fn device_name(connection: &Connection, id: i64) -> String {
     let read = |sql: &str| -> rusqlite::Result<String> {
         connection.query_row(sql, [id], |row| Ok(text(row, "device_id")))
@@ -85,17 +85,16 @@ pub(super) fn device_name(connection: &Connection, id: i64) -> String {
         .unwrap_or_else(|_| format!("in row {id}"))
 }
 
-/// What became of reading one row.
+/// The result of reading one row.
 pub(super) enum Found<T> {
-    /// There is none that was asked for.
+    /// No matching row.
     Nothing,
-    /// The row.
     Row(T),
-    /// It cannot be read, so it is not known whether it was asked for.
+    /// The row cannot be read, so it is unknown whether it matches.
     Damaged(StoreError),
 }
 
-/// Runs a statement that finds one row by a place, its last two parameters.
+/// Runs a statement for one row; the position is its last two parameters.
 pub(super) fn read_one<T>(
     statement: &mut rusqlite::Statement<'_>,
     parameters: &[Value],

@@ -1,4 +1,4 @@
-//! The identities.
+//! The table of identities.
 
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::sas::SharedAccessKey;
@@ -9,7 +9,7 @@ use super::damage;
 use super::query::Rows;
 use super::{NEVER, Place, Store, StoreError, unsigned};
 
-/// How an identity authenticates. What its type has no use for is not kept.
+/// How an identity authenticates. Credentials that its type does not use are not stored.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredAuthentication {
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
@@ -21,7 +21,7 @@ pub(crate) struct StoredAuthentication {
 }
 
 impl StoredAuthentication {
-    /// Whether a connection made under `other` could not be made under `self`.
+    /// Whether a connection made under `other` may be invalid under `self`.
     pub(crate) fn differs_from(&self, other: &Self) -> bool {
         let bytes = |keys: &Option<(SharedAccessKey, SharedAccessKey)>| {
             keys.as_ref()
@@ -33,7 +33,7 @@ impl StoredAuthentication {
     }
 }
 
-/// A row of identities.
+/// A row of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceRecord {
     pub(crate) device_id: DeviceId,
@@ -48,19 +48,20 @@ pub(crate) struct DeviceRecord {
     pub(crate) last_activity: String,
 }
 
-/// How many identities there are.
+/// The number of identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceStatistics {
-    /// All.
     pub(crate) total: u64,
-    /// Those enabled.
     pub(crate) enabled: u64,
 }
 
 /// The columns that [`record`] reads.
-pub(super) const COLUMNS: &str = "device.id, device.device_id, device.generation_id, device.etag AS device_etag, device.status, \
-    device.status_reason, device.status_updated, device.authentication_type, device.primary_key, device.secondary_key, \
-    device.primary_thumbprint, device.secondary_thumbprint, device.connection_state, device.connection_state_updated, \
+pub(super) const COLUMNS: &str = "device.id, device.device_id, device.generation_id, device.etag \
+                                  AS device_etag, device.status, \
+    device.status_reason, device.status_updated, device.authentication_type, device.primary_key, \
+    device.secondary_key, \
+    device.primary_thumbprint, device.secondary_thumbprint, device.connection_state, \
+    device.connection_state_updated, \
     device.last_activity";
 
 /// Reads a row of [`COLUMNS`].
@@ -108,7 +109,6 @@ pub(super) fn stored_key(bytes: &[u8]) -> Result<SharedAccessKey, StoreError> {
     SharedAccessKey::from_bytes(bytes).map_err(|error| StoreError::corrupt("key", error))
 }
 
-/// The identity, if there is one.
 pub(super) fn get(
     connection: &rusqlite::Connection,
     device: &DeviceId,
@@ -119,7 +119,7 @@ pub(super) fn get(
     rows.next()?.map(record).transpose()
 }
 
-/// The identity that is about to go; of a damaged one that which matters then.
+/// The identity for its deletion; of a damaged one only what the deletion needs.
 pub(super) fn get_to_delete(
     connection: &rusqlite::Connection,
     device: &DeviceId,
@@ -154,7 +154,6 @@ const fn status(enabled: bool) -> &'static str {
 }
 
 impl Store {
-    /// The identity, if there is one.
     pub(crate) async fn device_get(
         &self,
         device: &DeviceId,
@@ -163,7 +162,7 @@ impl Store {
         self.read(move |connection| get(connection, &device)).await
     }
 
-    /// The first `top` identities, in the order they were made.
+    /// The first `top` identities, in order of creation.
     pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
         self.scan(move |connection| {
             let what = Rows {
@@ -196,28 +195,31 @@ impl Store {
         .await
     }
 
-    /// How many there are.
     pub(crate) async fn device_statistics(&self) -> Result<DeviceStatistics, StoreError> {
         self.scan(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'enabled') AS enabled FROM device",
+                "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'enabled') AS enabled \
+                 FROM device",
             )?;
             let count = statement.query_row([], |row| {
-                Ok(DeviceStatistics { total: unsigned(row, "total")?, enabled: unsigned(row, "enabled")? })
+                Ok(DeviceStatistics {
+                    total: unsigned(row, "total")?,
+                    enabled: unsigned(row, "enabled")?,
+                })
             })?;
             Ok(count)
         })
         .await
     }
 
-    /// Adds an identity and its empty twin. `false` when there is one of that name already.
+    /// Adds an identity and its empty twin. `false` if the id is taken.
     pub(crate) async fn device_insert(&self, record: DeviceRecord) -> Result<bool, StoreError> {
         self.write(2, move |write| insert(write.connection, &record))
             .await
     }
 
-    /// Changes the identity by `change`, and returns it with what `change` has to say; `None` when
-    /// there is none. What its connection sets is left alone.
+    /// Applies `change` to the identity; returns the identity with the output of `change`, or
+    /// `None` if there is no such device. The connection state is not written.
     pub(crate) async fn device_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,
@@ -235,8 +237,8 @@ impl Store {
         .await
     }
 
-    /// Removes the identity, its twin and its session, if `check` agrees. `false` when there is
-    /// none.
+    /// Removes the identity, its twin and its session, if `check` succeeds. `false` if there is no
+    /// such device.
     pub(crate) async fn device_delete<E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,
@@ -258,8 +260,8 @@ impl Store {
         if let Some(removed) = removed.await? {
             return Ok(removed);
         }
-        // The indexes have entries that the damaged row does not have any more. In a transaction
-        // that has come upon damage, nothing more is written.
+        // Indexes have entries that the damaged row no longer has. A transaction that hits damage
+        // accepts no further writes, so this is a second one.
         self.write(2, move |write| {
             write
                 .connection
@@ -272,7 +274,7 @@ impl Store {
     }
 }
 
-/// Adds an identity and its empty twin. `false` when there is one of that name already.
+/// Adds an identity and its empty twin. `false` if the id is taken.
 pub(super) fn insert(
     connection: &rusqlite::Connection,
     record: &DeviceRecord,
@@ -280,9 +282,12 @@ pub(super) fn insert(
     let keys = record.authentication.keys.as_ref();
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
-             primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, connection_state_updated, last_activity) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT (device_id) DO NOTHING RETURNING id",
+            "INSERT INTO device (device_id, generation_id, etag, status, status_reason, \
+             status_updated, authentication_type, \
+             primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, \
+             connection_state_updated, last_activity) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT \
+             (device_id) DO NOTHING RETURNING id",
         )?
         .query_row(
             params![
@@ -308,7 +313,7 @@ pub(super) fn insert(
     Ok(inserted.is_some())
 }
 
-/// Writes all of the identity but what its connection sets.
+/// Writes the identity, except for the connection state.
 pub(super) fn update(
     connection: &rusqlite::Connection,
     record: &DeviceRecord,
@@ -316,8 +321,10 @@ pub(super) fn update(
     let keys = record.authentication.keys.as_ref();
     connection
         .prepare_cached(
-            "UPDATE device SET etag = ?2, status = ?3, status_reason = ?4, status_updated = ?5, authentication_type = ?6, \
-             primary_key = ?7, secondary_key = ?8, primary_thumbprint = ?9, secondary_thumbprint = ?10 WHERE device_id = ?1",
+            "UPDATE device SET etag = ?2, status = ?3, status_reason = ?4, status_updated = ?5, \
+             authentication_type = ?6, \
+             primary_key = ?7, secondary_key = ?8, primary_thumbprint = ?9, secondary_thumbprint = \
+             ?10 WHERE device_id = ?1",
         )?
         .execute(params![
             record.device_id.as_ref(),
@@ -339,7 +346,7 @@ pub(super) fn delete(
     connection: &rusqlite::Connection,
     device: &DeviceId,
 ) -> Result<(), StoreError> {
-    // By the index alone: in a damaged row the name may be another.
+    // Find the row by the index alone: the damaged row may hold another name.
     let id: Option<i64> = connection
         .prepare_cached("SELECT id FROM device WHERE device_id = ?1")?
         .query_row([device.as_ref()], |row| row.get(0))

@@ -1,4 +1,4 @@
-//! Many identities and twins changed in one transaction.
+//! Changes of many identities and twins in one transaction.
 
 use iothub_protocol::id::DeviceId;
 
@@ -7,19 +7,18 @@ use super::twin::{self, TwinChange, TwinRecord};
 use super::writer::Write;
 use super::{DeviceRecord, Store, StoreError};
 
-/// Rows that one item writes, about: an identity and its twin.
+/// Estimate of the rows that one item writes: an identity and its twin.
 const ROWS: usize = 2;
 
-/// The identities and twins, as one item of many finds and changes them.
+/// Access to identities and twins for one item of a bulk operation.
 pub(crate) struct DeviceWrite<'a, 'b>(&'a mut Write<'b>);
 
 impl DeviceWrite<'_, '_> {
-    /// The identity, if there is one.
     pub(crate) fn get(&self, device: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
         device::get(self.0.connection, device)
     }
 
-    /// The identity that is about to go, also if it is damaged.
+    /// The identity, readable enough for its deletion even if it is damaged.
     pub(crate) fn get_to_delete(
         &self,
         device: &DeviceId,
@@ -27,12 +26,12 @@ impl DeviceWrite<'_, '_> {
         device::get_to_delete(self.0.connection, device)
     }
 
-    /// Adds an identity and its empty twin. `false` when there is one of that name already.
+    /// Adds an identity and its empty twin. `false` if the id is taken.
     pub(crate) fn insert(&mut self, record: &DeviceRecord) -> Result<bool, StoreError> {
         device::insert(self.0.connection, record)
     }
 
-    /// Writes all of the identity but what its connection sets.
+    /// Writes the identity, except for the connection state.
     pub(crate) fn update(&mut self, record: &DeviceRecord) -> Result<(), StoreError> {
         device::update(self.0.connection, record)
     }
@@ -42,7 +41,7 @@ impl DeviceWrite<'_, '_> {
         device::delete(self.0.connection, device)
     }
 
-    /// Changes the twin by `change`; `None` when there is none.
+    /// Applies `change` to the twin; `None` if there is no such device.
     pub(crate) fn twin<E: From<StoreError>>(
         &mut self,
         device: &DeviceId,
@@ -54,8 +53,8 @@ impl DeviceWrite<'_, '_> {
 }
 
 impl Store {
-    /// Does `change` to each of `items`, in their order and all in one transaction. One that fails
-    /// takes back its own writes and no other's.
+    /// Applies `change` to each of `items`, in order and in one transaction. A failed item rolls
+    /// back only its own writes.
     pub(crate) async fn device_bulk<I, T, E>(
         &self,
         items: Vec<I>,
@@ -71,8 +70,8 @@ impl Store {
             for item in items {
                 let outcome = write.isolated(|write| change(&mut DeviceWrite(write), item));
                 match outcome {
-                    // SQLite took back the whole transaction: the items that follow would be in one
-                    // of their own.
+                    // SQLite rolled back the whole transaction: further items would run in a
+                    // transaction of their own.
                     Err(error) if write.connection.is_autocommit() => return Err(error),
                     outcome => outcomes.push(outcome),
                 }

@@ -1,6 +1,6 @@
-//! What happened: messages, connections, changes of twins, identities and jobs, the newest up to a
-//! bound. Each row is written in the transaction of what it tells; those of identities and jobs by
-//! triggers, so that no way of changing them is forgotten.
+//! Events: messages, connections, changes of twins, identities and jobs, the newest up to a limit.
+//! Each row is written in the transaction of the change; those of identities and jobs by triggers,
+//! so that no code path can omit them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,26 +13,25 @@ use tokio::sync::watch;
 use super::{Store, StoreError, damage, signed, time_text, unsigned};
 use crate::config::EventLimits;
 
-/// How many of the oldest rows one transaction may drop. When limits are lowered, or a long row
-/// follows short ones, the excess goes bit by bit, without a long pause for the writer.
+/// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
+/// follows small ones, the excess is removed in steps, without a long pause of the writer.
 const EVICTED_AT_MOST: usize = 64;
 
-/// What a row costs beside its texts.
+/// Size of a row without its texts, in bytes.
 const ROW_BYTES: usize = 64;
 
-/// How many rows one reading looks at.
+/// Maximum number of rows that one read scans.
 const LOOKED_AT: i64 = 20_000;
 
-/// Documents show the time in ticks.
+/// Documents show times in ticks.
 const NANOSECONDS_A_TICK: i128 = 100;
 
-/// A time as this table has it.
+/// A time as stored in this table.
 pub(super) fn ticks(time: Timestamp) -> i64 {
     // The year 9999 is 2.5e17 ticks away.
     i64::try_from(time.as_nanosecond() / NANOSECONDS_A_TICK).unwrap_or(i64::MIN)
 }
 
-/// Of what an event tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     /// A message from a device.
@@ -41,14 +40,14 @@ pub(crate) enum EventKind {
     Connection,
     /// A twin was changed.
     Twin,
-    /// An identity was made or deleted.
+    /// An identity was created or deleted.
     Device,
-    /// A job has come further.
+    /// A job has made progress.
     Job,
 }
 
 impl EventKind {
-    /// All, with their names.
+    /// All kinds with their names.
     pub(crate) const ALL: [(Self, &'static str); 5] = [
         (Self::Telemetry, "telemetry"),
         (Self::Connection, "connection"),
@@ -57,44 +56,38 @@ impl EventKind {
         (Self::Job, "job"),
     ];
 
-    /// Its name.
     pub(crate) fn as_str(self) -> &'static str {
         let named = Self::ALL.iter().find(|(kind, _)| *kind == self);
         named.map_or("", |(_, name)| name)
     }
 
-    /// The kind of that name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let named = Self::ALL.iter().find(|(_, name)| *name == text);
         named.map(|(kind, _)| *kind)
     }
 }
 
-/// A message to be stored.
+/// A message to store.
 #[derive(Debug)]
 pub(crate) struct TelemetryMessage {
-    /// Who sent it.
     pub(crate) device: DeviceId,
-    /// By what the sender proved itself, as the stamp says it.
+    /// How the sender authenticated, as in the system property.
     pub(crate) auth_method: &'static str,
-    /// When it was taken.
+    /// When the hub accepted it.
     pub(crate) enqueued: Timestamp,
     /// Its properties, encoded as in its topic.
     pub(crate) properties: String,
-    /// The sender's own id of it.
+    /// The message id that the sender set.
     pub(crate) message_id: Option<String>,
-    /// Its body.
     pub(crate) body: Bytes,
 }
 
-/// Which events are wanted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventFilter {
-    /// Only this device's.
     pub(crate) device: Option<DeviceId>,
-    /// Only of these kinds; of all when empty.
+    /// Any of these kinds; all if empty.
     pub(crate) kinds: Vec<EventKind>,
-    /// Only from this time on.
+    /// At this time or later.
     pub(crate) since: Option<Timestamp>,
 }
 
@@ -113,21 +106,20 @@ pub(crate) struct EventRecord {
     pub(crate) body: Option<Vec<u8>>,
 }
 
-/// Some events in order.
+/// A page of events, in order.
 #[derive(Debug)]
 pub(crate) struct EventPage {
-    /// They.
     pub(crate) events: Vec<EventRecord>,
-    /// The id up to which all that was wanted has been seen.
+    /// All matching events up to this id have been read.
     pub(crate) seen: i64,
-    /// The oldest id that is kept.
+    /// The oldest stored id.
     pub(crate) oldest: i64,
-    /// The newest id there is or was.
+    /// The newest id, whether or not it is still stored.
     pub(crate) newest: i64,
 }
 
-/// The side of the events that the writer keeps: their bound, and the word that there are new ones.
-/// Clones share it.
+/// The writer's part of the events: their limits, and the signal that there are new ones. Clones
+/// share it.
 #[derive(Clone)]
 pub(super) struct EventKeeper {
     limits: Arc<Mutex<EventLimits>>,
@@ -135,7 +127,6 @@ pub(super) struct EventKeeper {
 }
 
 impl EventKeeper {
-    /// Begins with what the database holds.
     pub(super) fn new(connection: &Connection) -> Result<Self, StoreError> {
         Ok(Self {
             limits: Arc::default(),
@@ -147,12 +138,12 @@ impl EventKeeper {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// Rises after each commit that brought events.
+    /// Increases after each commit that added events.
     pub(super) fn newest(&self) -> watch::Receiver<i64> {
         self.newest.subscribe()
     }
 
-    /// Drops the oldest rows beyond the limits.
+    /// Evicts the oldest rows beyond the limits.
     pub(super) fn evict(&self, connection: &Connection) -> Result<(), StoreError> {
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let age = SignedDuration::from_hours(24 * i64::from(limits.max_days));
@@ -160,7 +151,7 @@ impl EventKeeper {
         let oldest = ticks(oldest.unwrap_or(Timestamp::MIN));
         for _ in 0..EVICTED_AT_MOST {
             let (rows, bytes) = total(connection)?;
-            // One whose time cannot be read goes when it is the oldest.
+            // A row whose time cannot be read is evicted when it is the oldest.
             let first: Option<(i64, i64)> = connection
                 .prepare_cached("SELECT id, at FROM event ORDER BY id LIMIT 1")?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1).unwrap_or(i64::MIN))))
@@ -179,7 +170,7 @@ impl EventKeeper {
         Ok(())
     }
 
-    /// Wakes those who wait for events, if there are new ones.
+    /// Wakes subscribers if there are new events.
     pub(super) fn tell(&self, connection: &Connection) -> Result<(), StoreError> {
         let newest = newest(connection)?;
         self.newest.send_if_modified(|known| {
@@ -198,7 +189,7 @@ fn total(connection: &Connection) -> Result<(u64, u64), StoreError> {
     })?)
 }
 
-/// The newest id that was ever given.
+/// The newest id ever assigned.
 fn newest(connection: &Connection) -> Result<i64, StoreError> {
     let newest = connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?
@@ -207,7 +198,7 @@ fn newest(connection: &Connection) -> Result<i64, StoreError> {
     Ok(newest.unwrap_or(0))
 }
 
-/// Adds what happened to a device, within the transaction in which it does.
+/// Adds an event of a device, within the transaction of the change.
 pub(super) fn append(
     connection: &Connection,
     (kind, operation): (EventKind, &str),
@@ -218,7 +209,8 @@ pub(super) fn append(
     let bytes = ROW_BYTES + body.map_or(0, <[u8]>::len);
     connection
         .prepare_cached(
-            "INSERT INTO event (at, kind, operation, subject, bytes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO event (at, kind, operation, subject, bytes, body) VALUES (?1, ?2, ?3, ?4, \
+             ?5, ?6)",
         )?
         .execute(params![
             ticks(at),
@@ -232,17 +224,17 @@ pub(super) fn append(
 }
 
 impl Store {
-    /// Bounds the events that are kept.
+    /// Sets the limits of stored events.
     pub(crate) fn limit_events(&self, limits: EventLimits) {
         self.events.set_limits(limits);
     }
 
-    /// The id of the newest event; it rises when one is committed.
+    /// The id of the newest event; increases with each commit of events.
     pub(crate) fn event_newest(&self) -> watch::Receiver<i64> {
         self.events.newest()
     }
 
-    /// Stores a message of a device. `false` when the device is no longer there.
+    /// Stores a message of a device. `false` if the device no longer exists.
     pub(crate) async fn telemetry_insert(
         &self,
         message: TelemetryMessage,
@@ -252,7 +244,8 @@ impl Store {
             let generation: Option<String> = write
                 .connection
                 .prepare_cached(
-                    "UPDATE device SET last_activity = ?2 WHERE device_id = ?1 RETURNING generation_id",
+                    "UPDATE device SET last_activity = ?2 WHERE device_id = ?1 RETURNING \
+                     generation_id",
                 )?
                 .query_row([device, &time_text(message.enqueued)], |row| row.get(0))
                 .optional()?;
@@ -263,9 +256,11 @@ impl Store {
             write
                 .connection
                 .prepare_cached(
-                    "INSERT INTO event (at, kind, subject, auth_method, generation_id, properties, message_id, repeated, bytes, body) \
+                    "INSERT INTO event (at, kind, subject, auth_method, generation_id, properties, \
+                     message_id, repeated, bytes, body) \
                      VALUES (?1, 'telemetry', ?2, ?3, ?4, ?5, ?6, \
-                     ?6 IS NOT NULL AND EXISTS (SELECT 1 FROM event WHERE subject = ?2 AND message_id = ?6), ?7, ?8)",
+                     ?6 IS NOT NULL AND EXISTS (SELECT 1 FROM event WHERE subject = ?2 AND \
+                     message_id = ?6), ?7, ?8)",
                 )?
                 .execute(params![
                     ticks(message.enqueued),
@@ -282,9 +277,9 @@ impl Store {
         .await
     }
 
-    /// Drops what is too old, also while nothing happens.
+    /// Evicts events beyond the limits; needed while no new events arrive.
     pub(crate) async fn event_expire(&self) -> Result<(), StoreError> {
-        // The writer drops some of what is beyond the limits at the end of every transaction.
+        // Each transaction, even an empty one, evicts some of the events beyond the limits.
         let mut rows = self.event_total().await?.0;
         loop {
             self.write(EVICTED_AT_MOST, |_| Ok::<_, StoreError>(()))
@@ -297,14 +292,14 @@ impl Store {
         }
     }
 
-    /// How many events are kept, and how many bytes they are.
+    /// The number of stored events, and their size in bytes.
     pub(crate) async fn event_total(&self) -> Result<(u64, u64), StoreError> {
         self.read(total).await
     }
 
-    /// The events after the one with the id `after`, up to `max_rows` of them and about `max_bytes`
-    /// of their bodies. A reading looks at a bounded number of rows, so it may find none and
-    /// yet not have seen all: `seen` tells how far it came.
+    /// The events after the id `after`, at most `max_rows` and about `max_bytes` of bodies. A call
+    /// scans a bounded number of rows, so a page may be empty without being the last: `seen` is how
+    /// far it got.
     pub(crate) async fn event_page(
         &self,
         filter: EventFilter,
@@ -324,7 +319,7 @@ fn page(
     max_rows: u32,
     max_bytes: usize,
 ) -> Result<EventPage, StoreError> {
-    // One view of all three statements.
+    // A transaction, so that all three statements see one snapshot.
     let view = connection.unchecked_transaction()?;
     let newest = newest(&view)?;
     let oldest: Option<i64> = view
@@ -332,13 +327,14 @@ fn page(
         .query_row([], |row| row.get(0))?;
     let oldest = oldest.unwrap_or(newest + 1);
     let from = after.max(oldest - 1);
-    // With a device its index leads from row to row; without one, so many rows are looked at.
+    // With a device, its index leads from row to row; without one, the scan is bounded.
     let upto = match filter.device {
         Some(_) => newest,
         None => newest.min(from.saturating_add(LOOKED_AT)),
     };
     let mut sql = String::from(
-        "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, repeated, body FROM event \
+        "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, \
+         repeated, body FROM event \
          WHERE id > ?1 AND id <= ?2 AND at >= ?3",
     );
     let since = ticks(filter.since.unwrap_or(Timestamp::MIN));
@@ -349,7 +345,7 @@ fn page(
         parameters.push(device);
     }
     if !filter.kinds.is_empty() {
-        // In one order and each once: as few statements as there are sets of kinds.
+        // Sorted and without duplicates, so that there is one statement per set of kinds.
         let kinds = EventKind::ALL.iter();
         let kinds: Vec<_> = kinds
             .filter(|(kind, _)| filter.kinds.contains(kind))
@@ -418,5 +414,5 @@ fn record(row: &Row<'_>) -> Result<EventRecord, StoreError> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there are no events of the kind `{0}`")]
+#[error("unknown event kind `{0}`")]
 struct UnknownKind(String);

@@ -1,4 +1,4 @@
-//! A database file as a whole: copied while a hub writes to it, and looked over.
+//! Operations on the whole database file: copy it while a hub writes to it, check it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use rusqlite::Connection;
 use super::damage::{self, Found, read_one};
 use super::{Place, StoreError, device, group, policy, schema, twin};
 
-/// Faults that are reported at most.
+/// Maximum number of faults in a report.
 const FAULTS: usize = 100;
 
-/// Steps of SQLite's machine between two pauses: a few milliseconds of work.
+/// SQLite virtual machine steps between two pauses: a few milliseconds of work.
 const STEPS_BETWEEN_PAUSES: i32 = 20_000;
 
-/// A disk that hung is not made up for.
+/// Maximum length of a pause: time during which the disk hung does not count as work.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes a copy of the database `from` as it is at one moment into `to`, an empty file; a hub may
-/// be writing to it meanwhile.
+/// Writes a consistent copy of the database `from` to `to`, an empty file. A hub may be writing to
+/// `from`.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     let to = to.to_string_lossy();
     let connection = schema::open_reader(from)?;
@@ -26,12 +26,11 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What is wrong with the database; nothing when it is whole and a hub of this version can start on
-/// it.
+/// The faults of the database; empty if it is intact and a hub of this version can start on it.
 pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     let connection = schema::open_reader(path)?;
     match schema::check_version(&connection) {
-        // The next start brings it up to date.
+        // The next start migrates it.
         Ok(()) | Err(StoreError::OlderSchema { .. }) => {}
         Err(error) => return Err(error),
     }
@@ -45,8 +44,8 @@ pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(faults)
 }
 
-/// The same, table by table and slowly, for a hub that serves meanwhile: each table is read in a
-/// transaction of its own, and half of the time nothing is read. `None` when `is_stopped` said so.
+/// Like [`faults`], but throttled for a running hub: each table is read in a transaction of its
+/// own, and half of the time is spent in pauses. `None` if `is_stopped` returned true.
 pub(crate) fn inspect(
     path: &Path,
     is_stopped: impl Fn() -> bool + Send + 'static,
@@ -83,22 +82,22 @@ pub(crate) fn inspect(
     Ok(Some(faults))
 }
 
-/// Rows that refer to what is missing: `integrity_check` does not look at that.
+/// Rows with broken foreign keys, which `integrity_check` does not cover.
 fn references(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut faults = Vec::new();
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let table: String = row.get(0)?;
-        faults.push(format!("a row of `{table}` refers to one that is missing"));
+        faults.push(format!("a row of `{table}` refers to a missing row"));
     }
     Ok(faults)
 }
 
-/// The devices and policies that a hub leaves out because they are damaged; it serves the others.
+/// The damaged devices and policies, which a hub skips while it serves the others.
 pub(crate) fn damaged(path: &Path) -> Result<Vec<String>, StoreError> {
     let connection = schema::open_reader(path)?;
-    // A first start that was interrupted has left a database without tables.
+    // An interrupted first start leaves a database without tables.
     if !group::has_table(&connection, "device")? {
         return Ok(Vec::new());
     }
@@ -108,7 +107,8 @@ pub(crate) fn damaged(path: &Path) -> Result<Vec<String>, StoreError> {
 fn rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut damaged = Vec::new();
     let sql = format!(
-        "SELECT {}, {} FROM device LEFT JOIN twin ON twin.id = device.id WHERE device.id = ?1 AND ?2 = 0",
+        "SELECT {}, {} FROM device LEFT JOIN twin ON twin.id = device.id WHERE device.id = ?1 AND \
+         ?2 = 0",
         device::COLUMNS,
         twin::COLUMNS,
     );
@@ -118,19 +118,20 @@ fn rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
         if matches!(found, Found::Damaged(_)) && damaged.len() < FAULTS {
             let name = damage::device_name(connection, id);
             damaged.push(format!(
-                "the device `{name}` is damaged and left out; remove it and make it again, or restore a backup"
+                "the device `{name}` is damaged and skipped; remove it and create it again, or \
+                 restore a backup"
             ));
         }
     }
     for name in policy::damaged(connection)? {
         damaged.push(format!(
-            "the policy `{name}` is damaged and opens nothing; remove it and add it again"
+            "the policy `{name}` is damaged and grants no access; remove it and add it again"
         ));
     }
     Ok(damaged)
 }
 
-/// What an error says, with what is behind it.
+/// The text of an error and its sources.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,14 +1,14 @@
-//! Whether there was something newer than what the database holds: a damaged log, an older copy and
-//! a deleted file all read back whole.
+//! Detection of lost data: a database with a damaged log, an older copy and a deleted file all read
+//! without errors, so SQLite alone cannot tell that newer transactions existed.
 //!
-//! Each transaction raises a number in the database. After the commit the number goes into the file
-//! `hub.group` beside it, without an fsync of its own, so the file is never ahead of a healthy
-//! database: power cuts and kills leave it behind. A database that is lower than its file, or
-//! missing beside one, is refused.
+//! Each transaction increments a number in the database. After the commit the number is written to
+//! the file `hub.group` next to it, without an fsync of its own, so the file is never ahead of a
+//! healthy database: a power failure or a kill leaves it behind. A database is rejected if its
+//! number is lower than the file's, or if it is missing and the file exists.
 //!
-//! The file has two slots, written in turn, each with a digest; a torn or damaged slot counts as
-//! not written. A file without a good slot, or none at all, is no doubt by itself: a hub of version
-//! 0.1 had none, and a backup that was unpacked by hand has none.
+//! The file has two slots, written alternately, each with a digest; a torn or damaged slot counts
+//! as not written. A missing file, or one without a valid slot, is accepted: version 0.1 had none,
+//! and a backup that was unpacked by hand has none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -20,20 +20,19 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{StoreError, schema};
 
-/// The file's name.
+/// The name of the file.
 pub(crate) const FILE: &str = "hub.group";
 
-/// Bytes of a slot: `group`, 20 digits, 32 hexadecimal digits of a digest, a line feed.
+/// Size of a slot in bytes: `group`, 20 digits, 32 hexadecimal digits of a digest, a line feed.
 const SLOT: usize = 60;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// There is no file.
     Absent,
-    /// It cannot be read, or has no good slot.
+    /// It cannot be read, or has no valid slot.
     Damaged,
-    /// The number of a transaction that was committed.
+    /// The number of a committed transaction.
     Number(i64),
 }
 
@@ -50,7 +49,7 @@ fn slot(number: i64) -> String {
     format!("{text} {}\n", hex.collect::<String>())
 }
 
-/// Reads the file beside `database`.
+/// Reads the file next to `database`.
 pub(crate) fn noted(database: &Path) -> Noted {
     let mut bytes = Vec::new();
     let read = File::open(path_of(database))
@@ -68,7 +67,7 @@ pub(crate) fn noted(database: &Path) -> Noted {
     numbers.max().map_or(Noted::Damaged, Noted::Number)
 }
 
-/// The number in the database; 0 in one of version 0.1.
+/// The number in the database; 0 in a database of version 0.1.
 pub(super) fn number(connection: &Connection) -> Result<i64, StoreError> {
     if !has_table(connection, "last_group")? {
         return Ok(0);
@@ -84,18 +83,18 @@ pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, Sto
     Ok(connection.prepare(sql)?.exists([name])?)
 }
 
-/// Raises the number within a transaction, and returns it.
+/// Increments the number within a transaction, and returns it.
 pub(super) fn raise(connection: &Connection) -> Result<i64, StoreError> {
     let sql = "UPDATE last_group SET number = number + 1 RETURNING number";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// Refuses a database that has lost something: one that is lower than its file; one that is
-/// missing, or empty, beside a file, or beside one of `keys`, which are written after the first
-/// transaction. Nothing is changed.
+/// Rejects a database that has lost data: its number is lower than the file's; or it is missing or
+/// empty although the file or one of `keys` exists, which are written after the first transaction.
+/// Changes nothing.
 pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(), StoreError> {
-    // The file first: a hub may be writing.
+    // Read the file first: a hub may be writing.
     let noted = noted(database);
     let path = database.to_owned();
     let key = keys
@@ -112,10 +111,10 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
         };
         return beside.map_or(Ok(()), |beside| Err(StoreError::Gone { path, beside }));
     }
-    // A reader leaves the log as it is, also when it is the last to close the file.
+    // A reader does not modify the log, even as the last one to close the database.
     let connection = schema::open_reader(database)?;
     let found = match number(&connection) {
-        // A first start was interrupted before the database had its log.
+        // A first start was interrupted before the database had a write-ahead log.
         Err(StoreError::Sql(error)) if schema::is_unfinished(&error) => {
             schema::take_back(database)?;
             number(&connection)
@@ -144,7 +143,7 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
     Ok(())
 }
 
-/// The file, open for as long as its database is.
+/// The file, open as long as its database.
 #[derive(Debug)]
 pub(super) struct GroupFile {
     file: Option<File>,
@@ -153,8 +152,8 @@ pub(super) struct GroupFile {
 }
 
 impl GroupFile {
-    /// Raises the number above that of the database and of the file, writes it into both, and keeps
-    /// the file open. When the file cannot be written, it stays behind, which is no harm.
+    /// Sets the number higher than those of the database and the file, writes it to both, and keeps
+    /// the file open. If the file cannot be written it stays behind, which is harmless.
     pub(super) fn begin(database: &Path, connection: &Connection) -> Result<Self, StoreError> {
         let path = path_of(database);
         let found = number(connection)?;
@@ -162,7 +161,7 @@ impl GroupFile {
             Noted::Number(noted) => found.max(noted),
             Noted::Absent => found,
             Noted::Damaged => {
-                tracing::warn!(path = %path.display(), "damaged; it is written again");
+                tracing::warn!(path = %path.display(), "the file is damaged; writing it again");
                 found
             }
         };
@@ -198,7 +197,7 @@ impl GroupFile {
         Ok(group)
     }
 
-    /// Opens the file of a database that a hub has made; it is not made here.
+    /// Opens the file of an existing database; does not create it.
     pub(super) fn beside(database: &Path) -> Self {
         let path = path_of(database);
         Self {
@@ -208,8 +207,8 @@ impl GroupFile {
         }
     }
 
-    /// Writes the number of a transaction that is committed. A failure stops nothing: the file
-    /// stays behind.
+    /// Writes the number of a committed transaction. A failure is logged only: the file stays
+    /// behind.
     pub(super) fn note(&mut self, number: i64) {
         let Some(file) = &self.file else { return };
         let place = if number % 2 == 0 { 0 } else { SLOT as u64 };
@@ -219,7 +218,7 @@ impl GroupFile {
         }
     }
 
-    /// Brings what was noted to the disk.
+    /// Syncs the file to disk.
     pub(super) fn sync(&mut self) {
         if let Some(Err(error)) = self.file.as_ref().map(File::sync_all) {
             self.failed(&error);
@@ -229,13 +228,17 @@ impl GroupFile {
     fn failed(&mut self, error: &io::Error) {
         if !self.is_failing {
             let path = self.path.display();
-            tracing::warn!(%path, %error, "cannot be written; an older database would not be noticed");
+            tracing::warn!(
+                %path,
+                %error,
+                "cannot write the file; an older copy of the database would not be detected"
+            );
         }
         self.is_failing = true;
     }
 }
 
-/// Writes the file for a database that has just been put into place.
+/// Writes the file for a restored database.
 pub(crate) fn note_restored(database: &Path) -> Result<(), StoreError> {
     let connection = schema::open_reader(database)?;
     let number = number(&connection)?;

@@ -1,4 +1,4 @@
-//! Jobs: what is to be done, when, and how far it has come.
+//! Jobs: action, schedule and progress.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::damage::{self, DAMAGED, Found};
 use super::query::{Compiled, Rows, compile_condition, find_each};
 use super::{Page, Place, Store, StoreError, signed, time_text, unsigned};
 
-/// Jobs that are not over, at most. Each costs the runner a look at every step.
+/// Maximum number of unfinished jobs. The runner visits each of them at every step.
 const ACTIVE: u64 = 1000;
 
-/// A job to be stored.
+/// A job to store.
 #[derive(Debug, Clone)]
 pub(crate) struct NewJob {
     pub(crate) job_id: JobId,
@@ -29,41 +29,40 @@ pub(crate) struct NewJob {
     pub(crate) max_execution: Duration,
 }
 
-/// What became of storing it.
+/// The result of inserting a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobInsert {
-    /// It is stored.
     Done,
-    /// There is a job of that id.
+    /// A job with that id exists.
     Exists,
-    /// Too many jobs are not over.
+    /// Too many jobs are unfinished.
     TooMany,
 }
 
-/// What became of cancelling.
+/// The result of cancelling a job.
 #[derive(Debug)]
 pub(crate) enum JobCancel {
-    /// It is cancelled, or stops.
+    /// It is cancelled, or stopping.
     Done(Box<JobRecord>),
-    /// It is too late: the job runs or is over.
+    /// The job is running or has ended.
     TooLate(JobStatus),
-    /// There is none.
     NotFound,
 }
 
-/// Which jobs may be cancelled.
+/// Which jobs a cancellation applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cancel {
-    /// Those that have not started, as on Azure.
+    /// Jobs that have not started, as on Azure.
     BeforeStart,
-    /// Those that run, too: devices that were sent nothing are `canceled`, the others are heard.
+    /// Running jobs too: devices that were not called yet become `canceled`; calls that have been
+    /// sent are awaited.
     Stop,
 }
 
 /// A stored job.
 #[derive(Debug, Clone)]
 pub(crate) struct JobRecord {
-    /// Its row: the order in which jobs were made.
+    /// Row id; reflects the order of creation.
     pub(crate) row: i64,
     pub(crate) job_id: JobId,
     pub(crate) kind: JobType,
@@ -75,12 +74,12 @@ pub(crate) struct JobRecord {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) max_execution: Duration,
     pub(crate) failure_reason: Option<String>,
-    /// Nothing more is sent; the job ends when the calls that are on their way have.
+    /// Nothing more is sent; the job ends when the pending calls have ended.
     pub(crate) stopped: bool,
     pub(crate) counts: JobCounts,
 }
 
-/// How many of its devices are where.
+/// The number of devices in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct JobCounts {
     pub(crate) devices: u64,
@@ -90,17 +89,18 @@ pub(crate) struct JobCounts {
     pub(crate) failed: u64,
 }
 
-/// Which jobs a list shows.
+/// Filters of a job list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobFilter {
     pub(crate) kind: Option<JobType>,
     pub(crate) status: Option<JobStatus>,
 }
 
-const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, max_execution_s, failure_reason, stopped, \
+const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, \
+                       max_execution_s, failure_reason, stopped, \
     device_count, pending_count, running_count, succeeded_count, failed_count";
 
-/// Jobs that are not over.
+/// Jobs that have not ended.
 const IS_ACTIVE: &str = "status IN ('queued', 'scheduled', 'running')";
 
 fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
@@ -170,7 +170,7 @@ fn by_id(connection: &Connection, job: &JobId) -> Result<Option<JobRecord>, Stor
     rows.next()?.map(record).transpose()
 }
 
-/// Makes a row for each device that the condition finds. Returns how many.
+/// Inserts a row for each device that matches the condition. Returns their number.
 fn insert_found(
     connection: &Connection,
     job: i64,
@@ -179,7 +179,8 @@ fn insert_found(
 ) -> Result<u64, StoreError> {
     let sql = format!(
         "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated) \
-         SELECT {job}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, 'pending', '{now}', '{now}' \
+         SELECT {job}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, \
+         'pending', '{now}', '{now}' \
          FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
         now = time_text(now),
         condition = condition.sql,
@@ -188,11 +189,11 @@ fn insert_found(
     Ok(statement.execute(params_from_iter(&condition.parameters))? as u64)
 }
 
-/// A device that a condition finds, or that is damaged so that nobody knows whether it does: its
-/// row, its name, and whether it is sound.
+/// A device that matches a condition, or that is damaged, so that it is unknown whether it does:
+/// row id, name, and whether it is readable.
 type FoundDevice = (i64, String, bool);
 
-/// The devices that the condition finds, one by one.
+/// Evaluates the condition device by device.
 fn find_one_by_one(
     connection: &Connection,
     condition: &Compiled,
@@ -209,9 +210,9 @@ fn find_one_by_one(
     Ok(devices)
 }
 
-/// Makes a row for each. One that is damaged is in the job, and has failed: it is not sent
-/// anything, and the job does not end as if all was done. Returns how many were found, and how many
-/// are damaged.
+/// Inserts a row for each device. A damaged device is part of the job as failed: nothing is sent to
+/// it, and the job does not report complete success. Returns the number of readable and of damaged
+/// devices.
 fn insert_each(
     connection: &Connection,
     job: i64,
@@ -220,8 +221,10 @@ fn insert_each(
 ) -> Result<(u64, u64), StoreError> {
     let now = time_text(now);
     let mut insert = connection.prepare(
-        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated, ended, error_code, error_description) \
-         VALUES (?1, ?2, ?3, ?4, iif(?6 IS NULL, 'pending', 'failed'), ?5, ?5, iif(?6 IS NULL, NULL, ?5), ?6, ?7)",
+        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated, ended, \
+         error_code, error_description) \
+         VALUES (?1, ?2, ?3, ?4, iif(?6 IS NULL, 'pending', 'failed'), ?5, ?5, iif(?6 IS NULL, \
+         NULL, ?5), ?6, ?7)",
     )?;
     let (mut found, mut damaged) = (0, 0);
     for (id, name, is_sound) in devices {
@@ -256,7 +259,8 @@ impl Store {
             write
                 .connection
                 .prepare_cached(
-                    "INSERT INTO job (job_id, type, status, action, query_condition, created, start, max_execution_s) \
+                    "INSERT INTO job (job_id, type, status, action, query_condition, created, \
+                     start, max_execution_s) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?
                 .execute(params![
@@ -274,13 +278,12 @@ impl Store {
         .await
     }
 
-    /// The job, if there is one.
     pub(crate) async fn job_get(&self, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
         let job = job.clone();
         self.read(move |connection| by_id(connection, &job)).await
     }
 
-    /// Up to `limit` jobs made before the one in row `before`, the newest first.
+    /// Up to `limit` jobs older than the row `before`, newest first.
     pub(crate) async fn job_list(
         &self,
         filter: JobFilter,
@@ -289,14 +292,17 @@ impl Store {
     ) -> Result<Page<JobRecord>, StoreError> {
         self.scan(move |connection| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR status = ?3) \
+                "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS \
+                 NULL OR status = ?3) \
                  ORDER BY id DESC LIMIT ?4"
             );
             let text = |text: &str| Value::from(text.to_owned());
             let parameters = vec![
                 before.unwrap_or(i64::MAX).into(),
                 filter.kind.map_or(Value::Null, |kind| text(kind.as_str())),
-                filter.status.map_or(Value::Null, |status| text(status.as_str())),
+                filter
+                    .status
+                    .map_or(Value::Null, |status| text(status.as_str())),
                 i64::from(limit.saturating_add(1)).into(),
             ];
             let rows = Rows {
@@ -310,8 +316,8 @@ impl Store {
         .await
     }
 
-    /// The jobs that are not over, the oldest first; without their actions, which may be long and
-    /// are read when they are needed.
+    /// The unfinished jobs, oldest first; without their actions, which may be long and are loaded
+    /// when needed.
     pub(crate) async fn job_active(&self) -> Result<Vec<JobRecord>, StoreError> {
         self.read(|connection| {
             let columns = COLUMNS.replace(" action,", " '' AS action,");
@@ -324,7 +330,7 @@ impl Store {
         .await
     }
 
-    /// The action of a job; empty when the job is gone.
+    /// The action of a job; empty if the job is gone.
     pub(crate) async fn job_action(&self, row: i64) -> Result<String, StoreError> {
         self.read(move |connection| {
             let action = connection
@@ -336,7 +342,7 @@ impl Store {
         .await
     }
 
-    /// How many jobs that are not over have which status.
+    /// The number of unfinished jobs by status.
     pub(crate) async fn job_statistics(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
         self.read(|connection| {
             let mut counts = Vec::new();
@@ -353,7 +359,7 @@ impl Store {
         .await
     }
 
-    /// From `queued` to `scheduled`, unless it has been cancelled meanwhile.
+    /// Changes `queued` to `scheduled`, unless the job has been cancelled.
     pub(crate) async fn job_schedule(&self, row: i64) -> Result<(), StoreError> {
         self.write(1, move |write| {
             write
@@ -367,7 +373,7 @@ impl Store {
         .await
     }
 
-    /// Ends a job that has not started, unless it has been cancelled meanwhile.
+    /// Fails a job that has not started, unless it has been cancelled.
     pub(crate) async fn job_fail(
         &self,
         row: i64,
@@ -387,9 +393,9 @@ impl Store {
         .await
     }
 
-    /// Finds the devices, makes a row for each, and sets the job to `running`, all at once: the set
-    /// is what it is at the start. Returns how many; `None` when the job has been cancelled
-    /// meanwhile.
+    /// Evaluates the condition, inserts a row for each matching device, and sets the job to
+    /// `running`, in one transaction: the set of devices is fixed at the start. Returns their
+    /// number; `None` if the job has been cancelled.
     pub(crate) async fn job_start(
         &self,
         row: i64,
@@ -400,7 +406,7 @@ impl Store {
         if !whole.as_ref().is_err_and(StoreError::is_of_row) {
             return whole;
         }
-        // In a transaction that has come upon damage, nothing more is written: it is read beside
+        // A transaction that hits damage accepts no further writes, so the devices are read outside
         // the writer.
         let each = condition.clone();
         let found = self
@@ -409,7 +415,7 @@ impl Store {
         self.job_start_on(row, condition, found, now).await
     }
 
-    /// Starts a job on all devices that the condition finds, or on those in `devices`.
+    /// Starts a job on all devices that match the condition, or on `devices`.
     async fn job_start_on(
         &self,
         row: i64,
@@ -420,7 +426,10 @@ impl Store {
         self.write(1, move |write| {
             let waits = write
                 .connection
-                .prepare_cached("SELECT 1 FROM job WHERE id = ?1 AND status IN ('queued', 'scheduled')")?
+                .prepare_cached(
+                    "SELECT 1 FROM job WHERE id = ?1 AND status IN ('queued', \
+                                 'scheduled')",
+                )?
                 .exists([row])?;
             if !waits {
                 return Ok(None);
@@ -433,7 +442,8 @@ impl Store {
             write
                 .connection
                 .prepare_cached(
-                    "UPDATE job SET status = 'running', device_count = ?2 + ?3, pending_count = ?2, failed_count = ?3 WHERE id = ?1",
+                    "UPDATE job SET status = 'running', device_count = ?2 + ?3, pending_count = \
+                     ?2, failed_count = ?3 WHERE id = ?1",
                 )?
                 .execute([row, signed(found), signed(damaged)])?;
             Ok(Some(found + damaged))
@@ -441,7 +451,7 @@ impl Store {
         .await
     }
 
-    /// Cancels a job that has not started, or stops one that runs.
+    /// Cancels a job that has not started, or stops a running one.
     pub(crate) async fn job_cancel(
         &self,
         job: &JobId,
@@ -475,13 +485,17 @@ impl Store {
         .await
     }
 
-    /// Forgets jobs that ended before `time`, with their rows; at most a few at a time.
+    /// Deletes jobs that ended before `time`, with their rows; a few per call.
     pub(crate) async fn job_expire(&self, time: Timestamp) -> Result<usize, StoreError> {
         self.write(1, move |write| {
             let sql = format!(
-                "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended < ?1 AND NOT ({IS_ACTIVE}) ORDER BY id LIMIT 4)"
+                "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended < ?1 AND NOT \
+                 ({IS_ACTIVE}) ORDER BY id LIMIT 4)"
             );
-            Ok(write.connection.prepare_cached(&sql)?.execute([time_text(time)])?)
+            Ok(write
+                .connection
+                .prepare_cached(&sql)?
+                .execute([time_text(time)])?)
         })
         .await
     }

@@ -1,5 +1,4 @@
-//! What a job did to each of its devices. The job's counts change in the same transactions as these
-//! rows.
+//! The rows of a job's devices. The job's counts change in the same transactions as these rows.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,76 +13,72 @@ use super::device::stored_id;
 use super::writer::Write;
 use super::{Store, StoreError, TwinChange, TwinRecord, time_text};
 
-/// A device that a job is to begin with.
+/// A device of a job, to be called or updated.
 #[derive(Debug, Clone)]
 pub(crate) struct JobTarget {
-    /// Its number within the job.
+    /// The device's number within the job.
     pub(crate) ordinal: u32,
-    /// The device.
     pub(crate) device: DeviceId,
-    /// Whether it is still the one that the job found at its start: another may have been made
-    /// under its name.
+    /// Whether it is still the device that the job matched at its start; another one may have been
+    /// created with the same id since.
     there: bool,
 }
 
-/// Which of a job's pending devices to begin with.
+/// Which pending devices of a job to claim.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    /// Devices by their numbers.
+    /// Devices by ordinal.
     pub(crate) these: Vec<u32>,
-    /// Others, from this number on.
+    /// Further devices: the first ordinal.
     pub(crate) from: u32,
-    /// How many others at most.
+    /// Further devices: their maximum number.
     pub(crate) at_most: u32,
 }
 
-/// Devices that a job begins with now.
+/// The result of a claim.
 #[derive(Debug)]
 pub(crate) struct Claimed {
-    /// They are `running`, and are sent their calls.
+    /// Devices that are now `running` and must be called.
     pub(crate) targets: Vec<JobTarget>,
-    /// They are offline, and stay `pending`.
+    /// Devices that are offline and stay `pending`.
     pub(crate) offline: Vec<JobTarget>,
-    /// The number from which on there may be others; `None` when there are none.
+    /// The ordinal from which to claim further devices; `None` if there are none.
     pub(crate) next: Option<u32>,
 }
 
-/// How it ended for one device.
+/// The outcome of a job for one device.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceOutcome {
     /// The device's number within the job.
     pub(crate) ordinal: u32,
-    /// Whether its row is `running`; else it is `pending`.
+    /// Whether its row is `running`; otherwise it is `pending`.
     pub(crate) claimed: bool,
-    /// What happened.
     pub(crate) result: DeviceResult,
 }
 
 /// What happened with one device.
 #[derive(Debug, Clone)]
 pub(crate) enum DeviceResult {
-    /// It answered the method.
     Answered {
-        /// Its status.
+        /// The status of the device's answer.
         status: i32,
-        /// Its payload, JSON.
+        /// The payload of the device's answer, as JSON.
         payload: Option<String>,
     },
-    /// Its twin is updated.
+    /// Its twin was updated.
     Updated,
-    /// It did not.
+    /// The call or the update failed.
     Failed {
-        /// The name of the code.
+        /// The name of the error code.
         code: &'static str,
-        /// The reason, for a person.
+        /// The reason, for people.
         description: String,
     },
-    /// The call never left. The device's turn is still to come, or never comes when the job has
-    /// been stopped.
+    /// The call was not sent. The device becomes `pending` again, or `canceled` if the job has been
+    /// stopped.
     NotSent,
 }
 
-/// A stored row.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceJobRecord {
     pub(crate) device_id: DeviceId,
@@ -99,8 +94,10 @@ pub(crate) struct DeviceJobRecord {
 }
 
 /// The columns that [`record`] reads, from `device_job` and `job`.
-pub(super) const COLUMNS: &str = "device_job.job, device_job.ordinal, device_job.device_id, job.job_id, job.type, device_job.status, \
-    device_job.created, device_job.started, device_job.ended, device_job.updated, device_job.response_status, \
+pub(super) const COLUMNS: &str = "device_job.job, device_job.ordinal, device_job.device_id, \
+                                  job.job_id, job.type, device_job.status, \
+    device_job.created, device_job.started, device_job.ended, device_job.updated, \
+    device_job.response_status, \
     device_job.response_payload, device_job.error_code, device_job.error_description";
 
 /// Reads a row of [`COLUMNS`].
@@ -123,10 +120,10 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
     })
 }
 
-/// Why a twin refused an update: the name of the code, and the reason.
+/// Why an update of a twin was refused: the name of the error code, and the reason.
 pub(crate) type Refusal = (&'static str, String);
 
-/// An update of a twin that did not happen.
+/// Why a twin was not updated.
 enum NotUpdated {
     Refused(Refusal),
     Store(StoreError),
@@ -138,7 +135,7 @@ impl From<StoreError> for NotUpdated {
     }
 }
 
-/// What a device comes to that is no longer there.
+/// The result for a device that no longer exists.
 fn deleted() -> DeviceResult {
     DeviceResult::Failed {
         code: ErrorCode::DeviceNotFound.name(),
@@ -146,7 +143,7 @@ fn deleted() -> DeviceResult {
     }
 }
 
-/// What a device comes to whose stored state cannot be read.
+/// The result for a device whose stored state cannot be read.
 fn damaged() -> DeviceResult {
     let (code, description) = DAMAGED;
     DeviceResult::Failed {
@@ -175,7 +172,7 @@ fn update_twin(
     }
 }
 
-/// Moves counts of a job; each may be negative.
+/// Changes of a job's counts; each may be negative.
 #[derive(Default)]
 struct Moved {
     pending: i64,
@@ -188,15 +185,17 @@ impl Moved {
     fn store(&self, connection: &Connection, job: i64) -> Result<(), StoreError> {
         connection
             .prepare_cached(
-                "UPDATE job SET pending_count = pending_count + ?2, running_count = running_count + ?3, \
-                 succeeded_count = succeeded_count + ?4, failed_count = failed_count + ?5 WHERE id = ?1",
+                "UPDATE job SET pending_count = pending_count + ?2, running_count = running_count \
+                 + ?3, \
+                 succeeded_count = succeeded_count + ?4, failed_count = failed_count + ?5 WHERE id \
+                 = ?1",
             )?
             .execute([job, self.pending, self.running, self.succeeded, self.failed])?;
         Ok(())
     }
 }
 
-/// The next pending devices of these numbers, in order.
+/// The next pending devices in a range of ordinals, in order.
 fn pending(
     connection: &Connection,
     job: i64,
@@ -204,8 +203,10 @@ fn pending(
     at_most: u32,
 ) -> Result<Vec<JobTarget>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT ordinal, device_id, device IS NULL OR EXISTS (SELECT 1 FROM device WHERE device.id = device_job.device) \
-         FROM device_job WHERE job = ?1 AND ordinal BETWEEN ?2 AND ?3 AND status = 'pending' ORDER BY ordinal LIMIT ?4",
+        "SELECT ordinal, device_id, device IS NULL OR EXISTS (SELECT 1 FROM device WHERE device.id \
+         = device_job.device) \
+         FROM device_job WHERE job = ?1 AND ordinal BETWEEN ?2 AND ?3 AND status = 'pending' ORDER \
+         BY ordinal LIMIT ?4",
     )?;
     loop {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
@@ -225,7 +226,7 @@ fn pending(
             }
         }
         drop(rows);
-        // They end here: nobody could be called.
+        // These fail here: there is no device id to call.
         for &ordinal in &unreadable {
             let now = time_text(Timestamp::now());
             end(connection, job, ordinal, &damaged(), &now)?;
@@ -242,7 +243,7 @@ fn pending(
     }
 }
 
-/// Ends the row, if it has not ended. Returns whether it did.
+/// Ends the row unless it has ended already. Returns whether it did.
 fn end(
     connection: &Connection,
     job: i64,
@@ -263,15 +264,25 @@ fn end(
     let (code, description) = error.unzip();
     let changed = connection
         .prepare_cached(
-            "UPDATE device_job SET status = ?3, response_status = ?4, response_payload = ?5, error_code = ?6, error_description = ?7, \
+            "UPDATE device_job SET status = ?3, response_status = ?4, response_payload = ?5, \
+             error_code = ?6, error_description = ?7, \
              started = coalesce(started, ?8), ended = ?8, updated = ?8 \
              WHERE job = ?1 AND ordinal = ?2 AND status IN ('pending', 'running')",
         )?
-        .execute(params![job, ordinal, status, response, payload, code, description, now])?;
+        .execute(params![
+            job,
+            ordinal,
+            status,
+            response,
+            payload,
+            code,
+            description,
+            now
+        ])?;
     Ok(changed > 0)
 }
 
-/// Takes a claim back: the row is `pending` again, or `canceled` when the job has been stopped.
+/// Reverts a claim: the row is `pending` again, or `canceled` if the job has been stopped.
 fn not_sent(
     connection: &Connection,
     job: i64,
@@ -282,7 +293,8 @@ fn not_sent(
         .prepare_cached(
             "UPDATE device_job SET started = NULL, updated = ?3, \
              status = iif(job.stopped, 'canceled', 'pending'), ended = iif(job.stopped, ?3, NULL) \
-             FROM job WHERE job.id = ?1 AND device_job.job = ?1 AND ordinal = ?2 AND device_job.status = 'running'",
+             FROM job WHERE job.id = ?1 AND device_job.job = ?1 AND ordinal = ?2 AND \
+             device_job.status = 'running'",
         )?
         .execute(params![job, ordinal, now])?;
     if changed > 0 {
@@ -295,11 +307,12 @@ fn not_sent(
     Ok(changed > 0)
 }
 
-/// Stops a running job: what has not been sent never is.
+/// Stops a running job: pending devices are cancelled.
 pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE device_job SET status = 'canceled', ended = ?2, updated = ?2 WHERE job = ?1 AND status = 'pending'",
+            "UPDATE device_job SET status = 'canceled', ended = ?2, updated = ?2 WHERE job = ?1 \
+             AND status = 'pending'",
         )?
         .execute(params![job, time_text(now)])?;
     connection
@@ -309,8 +322,8 @@ pub(super) fn stop(connection: &Connection, job: i64, now: Timestamp) -> Result<
 }
 
 impl Store {
-    /// Marks pending devices as `running` if they are online, and returns them: on disk before
-    /// anything is sent to them. Devices that no longer exist fail at once.
+    /// Marks pending devices that are online as `running` and returns them, after the commit, so
+    /// that nothing is sent before it is recorded. Devices that no longer exist fail.
     pub(crate) async fn device_job_claim(
         &self,
         job: i64,
@@ -332,7 +345,8 @@ impl Store {
             begun.extend(others);
             let now = time_text(now);
             let mut statement = write.connection.prepare_cached(
-                "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = ?1 AND ordinal = ?2",
+                "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = \
+                 ?1 AND ordinal = ?2",
             )?;
             let (mut targets, mut offline) = (Vec::with_capacity(begun.len()), Vec::new());
             let mut moved = Moved::default();
@@ -351,12 +365,16 @@ impl Store {
                 }
             }
             moved.store(write.connection, job)?;
-            Ok(Claimed { targets, offline, next })
+            Ok(Claimed {
+                targets,
+                offline,
+                next,
+            })
         })
         .await
     }
 
-    /// Stores how it ended for devices that a job has begun with.
+    /// Stores the outcomes of claimed devices.
     pub(crate) async fn device_job_end(
         &self,
         job: i64,
@@ -391,9 +409,9 @@ impl Store {
         .await
     }
 
-    /// Applies `update` to the twins of the next pending devices from `from` on, each change and
-    /// its row in one transaction. Returns the number after the last one, or `None` when none
-    /// was left.
+    /// Applies `update` to the twins of the next pending devices from ordinal `from` on, each
+    /// change and its row in one transaction. Returns the ordinal after the last one, or `None`
+    /// if no device was pending.
     pub(crate) async fn device_job_update_twins(
         &self,
         job: i64,
@@ -408,7 +426,7 @@ impl Store {
         if !all.as_ref().is_err_and(StoreError::is_of_row) {
             return all;
         }
-        // A damaged page ends the transaction that comes upon it: each device has one of its own.
+        // A damaged page aborts the transaction that reads it: give each device its own.
         let one = self.update_twins(job, from, 1, now, update).await;
         match one {
             Err(error) if error.is_of_row() => self.end_damaged(job, from, now).await,
@@ -416,7 +434,7 @@ impl Store {
         }
     }
 
-    /// Ends the next pending device from `from` on as damaged.
+    /// Fails the next pending device from ordinal `from` on as damaged.
     async fn end_damaged(
         &self,
         job: i64,

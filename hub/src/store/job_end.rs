@@ -1,4 +1,4 @@
-//! How jobs end, and what becomes of the devices that are not done then.
+//! The end of jobs, and the outcome of devices that are unfinished then.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use super::{Store, StoreError, left_out, time_text};
 
 impl Store {
-    /// Ends a running job. Devices that are not done fail: those `pending` with `not_begun`, those
-    /// `running` with `unanswered`.
+    /// Ends a running job. Unfinished devices fail: `pending` ones with `not_begun`, `running` ones
+    /// with `unanswered`.
     pub(crate) async fn job_complete(
         &self,
         job: i64,
@@ -23,15 +23,18 @@ impl Store {
             recount(write.connection, Some(job))?;
             write
                 .connection
-                .prepare_cached("UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), ended = ?2 WHERE id = ?1 AND status = 'running'")?
+                .prepare_cached(
+                    "UPDATE job SET status = iif(stopped, 'cancelled', 'completed'), \
+                                 ended = ?2 WHERE id = ?1 AND status = 'running'",
+                )?
                 .execute(params![job, now])?;
             Ok(())
         })
         .await
     }
 
-    /// Fails the devices of all jobs that a hub which is gone had sent a call to and not heard
-    /// from. Returns how many.
+    /// Fails the devices of all jobs that a previous run of the hub has called without an answer.
+    /// Returns their number.
     pub(crate) async fn device_job_recover(
         &self,
         unknown: (&'static str, &'static str),
@@ -44,9 +47,9 @@ impl Store {
                 Ok(failed)
             });
             match failed {
-                // The hub serves all the same; each job then fails for itself.
+                // The hub starts anyway; each affected job then fails on its own.
                 Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
-                    left_out("the calls of a hub before", "of all jobs", &error);
+                    left_out("the calls of the previous run", "of all jobs", &error);
                     Ok(0)
                 }
                 other => other,
@@ -55,9 +58,9 @@ impl Store {
         .await
     }
 
-    /// Ends a running job as `failed` for `reason`. Devices that are not done fail: those `pending`
-    /// with `not_begun`, those `running` with `unknown`. When the rows of the devices cannot be
-    /// written, the job ends all the same, and they stay as they are.
+    /// Ends a running job as `failed` with `reason`. Unfinished devices fail: `pending` ones with
+    /// `not_begun`, `running` ones with `unknown`. If the rows of the devices cannot be written,
+    /// the job ends anyway and they stay as they are.
     pub(crate) async fn job_abandon(
         &self,
         job: i64,
@@ -78,11 +81,18 @@ impl Store {
                     return Err(error);
                 }
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(job, error, "the devices of a job that is given up cannot be written");
+                tracing::error!(
+                    job,
+                    error,
+                    "cannot write the outcomes of the devices of an abandoned job"
+                );
             }
             write
                 .connection
-                .prepare_cached("UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 WHERE id = ?1 AND status = 'running'")?
+                .prepare_cached(
+                    "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 \
+                                 WHERE id = ?1 AND status = 'running'",
+                )?
                 .execute(params![job, reason, now])?;
             Ok(())
         })
@@ -90,7 +100,7 @@ impl Store {
     }
 }
 
-/// Fails all rows of one status, of one job or of all that run.
+/// Fails all rows with one status, of one job or of all running ones.
 fn fail_all(
     connection: &Connection,
     job: Option<i64>,
@@ -98,20 +108,23 @@ fn fail_all(
     (code, description): (&str, &str),
     now: &str,
 ) -> Result<usize, StoreError> {
-    let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, ended = ?5, updated = ?5 \
-        WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND status = ?2";
+    let sql = "UPDATE device_job SET status = 'failed', error_code = ?3, error_description = ?4, \
+               ended = ?5, updated = ?5 \
+        WHERE job IN (SELECT id FROM job WHERE status = 'running' AND (?1 IS NULL OR id = ?1)) AND \
+        status = ?2";
     Ok(connection
         .prepare_cached(sql)?
         .execute(params![job, status, code, description, now])?)
 }
 
-/// Counts the rows of one running job, or of all, anew.
+/// Recomputes the counts of one running job, or of all.
 fn recount(connection: &Connection, job: Option<i64>) -> Result<(), StoreError> {
     let count = |status: &str| {
         format!("(SELECT count(*) FROM device_job WHERE job = job.id AND status = '{status}')")
     };
     let sql = format!(
-        "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count = {} \
+        "UPDATE job SET pending_count = {}, running_count = {}, succeeded_count = {}, failed_count \
+         = {} \
          WHERE (?1 IS NULL AND status = 'running') OR id = ?1",
         count("pending"),
         count("running"),

@@ -1,5 +1,5 @@
-//! The shared access policies. They are few, and held in memory; they may be changed by another
-//! process than the hub.
+//! The shared access policies. They are few and kept in memory; other processes than the hub may
+//! change them.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use super::{Store, StoreError, damage, schema};
 use crate::identity::{Keys, Policy, Rights};
 
 impl Store {
-    /// All policies, after adding `defaults` if there are none yet.
+    /// All policies, after inserting `defaults` if there are none.
     pub(crate) async fn policy_list(
         &self,
         defaults: Vec<Policy>,
     ) -> Result<Vec<Policy>, StoreError> {
         self.write(defaults.len(), move |write| {
-            // Also when none can be read: new ones would lock out everybody.
+            // Not if rows exist that cannot be read: new policies would lock out everybody.
             if write
                 .connection
                 .prepare_cached("SELECT 1 FROM policy")?
@@ -35,7 +35,7 @@ impl Store {
     }
 }
 
-/// The policies of a data folder, whether a hub runs on it or not.
+/// The policies of a data folder, whether or not a hub is running on it.
 #[derive(Debug)]
 pub(crate) struct PolicyFile {
     connection: Connection,
@@ -43,21 +43,21 @@ pub(crate) struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// Opens a database that a hub has made; it is neither made nor migrated here.
+    /// Opens an existing database; neither creates nor migrates it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        // To close a database that has lost something could drop what is left of it.
+        // Closing a database that has lost data could delete what is left of its log.
         group::refuse_older(path, &[])?;
         let connection = schema::open_beside(path)?;
         let group = GroupFile::beside(path);
         Ok(Self { connection, group })
     }
 
-    /// All of them.
     pub(crate) fn list(&self) -> Result<Vec<Policy>, StoreError> {
         list(&self.connection)
     }
 
-    /// Removes a policy that cannot be read. `false` when there is none of that name, or it can.
+    /// Removes a policy that cannot be read. `false` if there is none of that name, or it can be
+    /// read.
     pub(crate) fn remove_damaged(&mut self, name: &PolicyName) -> Result<bool, StoreError> {
         let transaction = self
             .connection
@@ -75,7 +75,7 @@ impl PolicyFile {
         Ok(removed > 0)
     }
 
-    /// Changes them by `change`, in one transaction: on disk when this returns.
+    /// Applies `change` to the policies in one transaction; on disk when this returns.
     pub(crate) fn change<T, E: From<StoreError>>(
         &mut self,
         change: impl FnOnce(&mut Vec<Policy>) -> Result<T, E>,
@@ -118,7 +118,7 @@ fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
     Ok(policies)
 }
 
-/// The names of those that cannot be read.
+/// The names of the policies that cannot be read.
 pub(super) fn damaged(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement =
         connection.prepare("SELECT name, rights, primary_key, secondary_key FROM policy")?;
@@ -150,7 +150,8 @@ fn record(row: &Row<'_>) -> Result<Policy, StoreError> {
 
 fn put(connection: &Connection, policy: &Policy) -> Result<(), StoreError> {
     connection.execute(
-        "INSERT OR REPLACE INTO policy (name, rights, primary_key, secondary_key) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR REPLACE INTO policy (name, rights, primary_key, secondary_key) VALUES (?1, ?2, \
+         ?3, ?4)",
         params![
             policy.name.as_ref(),
             policy.rights.bits(),

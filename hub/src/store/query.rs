@@ -1,4 +1,4 @@
-//! Queries over twins and job records, compiled to SQL, and their rows in pages.
+//! Queries over twins and job records: compiled to SQL, with their rows in pages.
 
 mod compile;
 mod functions;
@@ -23,14 +23,14 @@ pub(super) use functions::register;
 use page::PAGE_BYTES;
 pub(crate) use page::{Continuation, GroupPlace, Page, Place, Token};
 
-/// The condition of a job, over `device JOIN twin`.
+/// Compiles the condition of a job, over `device JOIN twin`.
 pub(super) fn compile_condition(condition: Option<&Condition>) -> Compiled {
     compile::compile(condition, operand::of_twin)
 }
 
 impl Store {
-    /// Up to `limit` twins that `condition` finds after `after`, in the order their devices were
-    /// made.
+    /// Up to `limit` twins that match `condition`, after the position `after`, in order of
+    /// creation.
     pub(crate) async fn query_twins(
         &self,
         condition: Option<Condition>,
@@ -41,7 +41,7 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` records of devices in jobs that `condition` finds after `after`, job by job.
+    /// Up to `limit` device records of jobs that match `condition`, after `after`, ordered by job.
     pub(crate) async fn query_device_jobs(
         &self,
         condition: Option<Condition>,
@@ -52,8 +52,7 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` groups of twins that `query` finds after `after`, in the order of what they
-    /// are grouped by.
+    /// Up to `limit` groups of twins of `query`, after `after`, in the order of their keys.
     pub(crate) async fn query_groups(
         &self,
         query: Query,
@@ -67,7 +66,8 @@ impl Store {
 
 fn twins_sql(condition: &str, after: usize) -> String {
     format!(
-        "SELECT {}, {} FROM twin JOIN device ON device.id = twin.id WHERE twin.id > ?{after} AND {condition} \
+        "SELECT {}, {} FROM twin JOIN device ON device.id = twin.id WHERE twin.id > ?{after} AND \
+         {condition} \
          ORDER BY twin.id LIMIT ?{}",
         device::COLUMNS,
         twin::COLUMNS,
@@ -104,8 +104,8 @@ fn twins(
     what.one_by_one(connection, (&one, &parameters), limit, places, name)
 }
 
-/// The twin in the row that the parameter `first` gives, if the condition finds it. The one after
-/// it is 0.
+/// Selects the twin whose row id is parameter `first`, if it matches the condition. The next
+/// parameter is 0.
 fn one_twin(columns: &str, condition: &str, first: usize) -> String {
     format!(
         "SELECT {columns} FROM twin JOIN device ON device.id = twin.id \
@@ -114,8 +114,7 @@ fn one_twin(columns: &str, condition: &str, first: usize) -> String {
     )
 }
 
-/// For each device whether `condition` finds it, one by one: for a statement over all of them that
-/// has failed at one.
+/// Evaluates `condition` device by device, for a statement over all devices that has failed at one.
 pub(super) fn find_each(
     connection: &Connection,
     columns: &str,
@@ -199,21 +198,20 @@ fn device_jobs(
     what.one_by_one(connection, (&one, &parameters), limit, places, name)
 }
 
-/// How the rows of a list are read.
+/// Reads the rows of a list.
 pub(super) struct Rows<T> {
-    /// What a row is, for the log.
+    /// The kind of row, for the log.
     pub(super) what: &'static str,
-    /// Its name, for the log.
+    /// The name of a row, for the log.
     pub(super) name: fn(&Row<'_>) -> String,
-    /// The row.
     pub(super) record: fn(&Row<'_>) -> Result<T, StoreError>,
-    /// Its place in the order.
+    /// The position of a row in the order.
     pub(super) place: fn(&Row<'_>) -> rusqlite::Result<Place>,
 }
 
 impl<T> Rows<T> {
-    /// A page of at most `limit` rows and about [`PAGE_BYTES`], of a statement that finds one row
-    /// more.
+    /// Reads a page of at most `limit` rows and about [`PAGE_BYTES`] bytes from a statement that
+    /// selects `limit + 1` rows.
     pub(super) fn select(
         &self,
         connection: &Connection,
@@ -221,7 +219,7 @@ impl<T> Rows<T> {
         parameters: Vec<Value>,
         limit: u32,
     ) -> Result<Page<T>, StoreError> {
-        // Not one of the prepared statements that stay: its text is the caller's.
+        // Not cached as a prepared statement: its text depends on the caller's query.
         let mut statement = connection.prepare(sql)?;
         let mut found = statement.query(params_from_iter(parameters))?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
@@ -239,12 +237,13 @@ impl<T> Rows<T> {
                 (self.record)(row),
             )?);
         }
-        // When rows were left out, the statement may have ended before the list.
+        // If rows were skipped, the statement's LIMIT may have been reached before the list ended.
         let next = last.filter(|_| seen > limit);
         Ok(Page { rows, next })
     }
 
-    /// The same, where the statement fails at a row: `one` finds the row of a place.
+    /// Like [`Self::select`], for a statement that fails at some row: `sql` selects the row of one
+    /// position.
     pub(super) fn one_by_one(
         &self,
         connection: &Connection,
@@ -279,7 +278,7 @@ impl<T> Rows<T> {
     }
 }
 
-/// How much a row holds.
+/// The size of a row in bytes.
 fn row_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
     (0..row.as_ref().column_count())
         .map(|column| {

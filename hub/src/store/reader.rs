@@ -1,8 +1,8 @@
-//! Reading, beside the writer: a few connections that see the last committed state, each used by
-//! one blocking task at a time.
+//! Read connections next to the writer. They see the last committed state; each is used by one
+//! blocking task at a time.
 //!
-//! There are two pools, so that queries, which may look at every twin, never stand before logins,
-//! which look at one.
+//! There are two pools, so that queries, which may scan every twin, never delay logins, which read
+//! one row.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{StoreError, schema};
 
-/// For reads of a known few rows, found by index: one core's work for less than a millisecond. Who
-/// waits is a device or a client that has a connection of its own, so as many wait as come back at
-/// once after a restart.
+/// For reads of a few rows by index: less than a millisecond on one core. Each caller is a device
+/// or a client with its own connection, so the queue is as long as the number of clients that
+/// reconnect at once after a restart.
 const LOOKUPS: Limits = Limits {
     connections: 4,
     waiting: 16_384,
@@ -24,8 +24,8 @@ const LOOKUPS: Limits = Limits {
     run: Duration::from_secs(10),
 };
 
-/// For queries and lists: a scan of a million twins takes seconds. Two at once leave other cores to
-/// the doors, and who waits longer than one of them takes had better come again.
+/// For queries and lists: a scan of a million twins takes seconds. Two at once leave the other
+/// cores to the doors; a caller that waits longer than one scan takes should retry later.
 const SCANS: Limits = Limits {
     connections: 2,
     waiting: 32,
@@ -33,24 +33,22 @@ const SCANS: Limits = Limits {
     run: Duration::from_secs(20),
 };
 
-/// How many steps of SQLite's machine pass between two looks at the clock: well under a
-/// millisecond.
+/// SQLite virtual machine steps between two checks of the deadline: well under a millisecond.
 const STEPS_BETWEEN_CHECKS: i32 = 20_000;
 
-/// The bounds of one pool.
+/// The limits of one pool.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Reads at once.
+    /// Reads that run at once.
     connections: usize,
-    /// Reads that wait for one of them.
+    /// Reads that may be queued.
     waiting: usize,
-    /// How long each waits.
+    /// How long a read may be queued.
     wait: Duration,
-    /// How long it may run.
+    /// How long a read may run.
     run: Duration,
 }
 
-/// The read connections.
 #[derive(Clone)]
 pub(super) struct Readers {
     /// For reads of a few rows.
@@ -60,7 +58,6 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Opens the connections.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             lookups: Pool::open(path, LOOKUPS)?,
@@ -69,7 +66,7 @@ impl Readers {
     }
 }
 
-/// Connections for one kind of reads.
+/// Connections for one kind of read.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
@@ -93,13 +90,11 @@ impl Pool {
         })))
     }
 
-    /// Runs `read` on a blocking thread. Its statement is interrupted when it runs too long, and
-    /// when nobody waits for it any more.
+    /// Runs `read` on a blocking thread. Its statement is interrupted at the deadline, and when the
+    /// caller is gone.
     ///
-    /// # Errors
-    ///
-    /// [`StoreError::Busy`] when too many wait already or the wait was too long,
-    /// [`StoreError::Deadline`] when it ran too long, and what `read` says.
+    /// Returns [`StoreError::Busy`] when the queue is full or the wait too long, and
+    /// [`StoreError::Deadline`] when it ran too long.
     pub(super) async fn read<T, E>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -119,12 +114,11 @@ impl Pool {
             lent.run_while(move || is_wanted.load(Ordering::Relaxed) && Instant::now() < deadline)?;
             read(lent.connection())
         });
-        // A panic in `read` is a defect of that one request; the connection has gone back to the
-        // pool.
+        // A panic in `read` is a defect of that one request; the connection is back in the pool.
         task.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Waits for a connection to be free, if there is room to wait.
+    /// Waits for a free connection; fails at once if the queue is full.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let shared = &self.0;
         if let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() {
@@ -139,7 +133,7 @@ impl Pool {
     }
 }
 
-/// Says that a read is not wanted any more when it is dropped, also when its caller hung up.
+/// Cancels a read when it is dropped, also when the caller's future is dropped.
 struct Wanted(Arc<AtomicBool>);
 
 impl Default for Wanted {
@@ -154,7 +148,7 @@ impl Drop for Wanted {
     }
 }
 
-/// A connection on loan; it returns to the pool when dropped, also when the reader panics.
+/// A connection on loan; returns to the pool on drop, also when the reader panics.
 struct Lent<'a> {
     pool: &'a Shared,
     connection: Option<Connection>,
@@ -280,7 +274,7 @@ mod tests {
         begun.await.unwrap();
         let second = pool.read(short);
         tokio::pin!(second);
-        // It waits once it has been polled.
+        // It is queued once it has been polled.
         assert!(polled_once(second.as_mut()).await.is_none());
         let third = pool.read(short).await;
         assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
@@ -289,7 +283,7 @@ mod tests {
         assert_eq!(second.await.unwrap(), 1);
     }
 
-    /// However many queries run and wait, a login finds its device.
+    /// A login finds its device however many queries run and wait.
     #[tokio::test]
     async fn lookups_do_not_wait_for_scans() {
         let folder = tempfile::tempdir().unwrap();
@@ -345,7 +339,7 @@ mod tests {
         assert_eq!(pool.read(short).await.unwrap(), 1);
     }
 
-    /// What a future has to say at once.
+    /// The output of a future if it is ready at the first poll.
     async fn polled_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
         std::future::poll_fn(|context| {
             std::task::Poll::Ready(match future.as_mut().poll(context) {

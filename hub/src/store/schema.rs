@@ -1,4 +1,4 @@
-//! The database file: how it is opened, what is in it, and how an older one is brought up to date.
+//! The database file: opening and migrations.
 
 use std::cmp::Ordering;
 use std::fs::OpenOptions;
@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// One script for each schema version, in order. A script that has shipped is never edited; a
-/// change is a new script.
+/// One script per schema version, in order. A released script is never edited; a change is a new
+/// script.
 const MIGRATIONS: [&str; 9] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
@@ -24,16 +24,16 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema/0009.sql"),
 ];
 
-/// Distinct statements the hub prepares; all of them stay prepared.
+/// Number of distinct statements of the hub; all of them stay prepared.
 const STATEMENTS: usize = 128;
 
-/// How long a statement waits for another process that holds the file (a backup, the shell of a
-/// curious operator).
+/// How long a statement waits for another process that has locked the file (a backup, an
+/// operator's sqlite3 shell).
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Opens the writer's connection and migrates.
+/// Opens the writer's connection and migrates the database.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    // It holds keys. SQLite gives its other files the mode of this one.
+    // 0600: the file holds keys. SQLite gives its other files the same mode.
     let create = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -47,9 +47,11 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         prepare(&connection)?;
-        // FULL: an answer the hub has given survives a power cut. Group commit pays for it.
+        // FULL: what the hub has acknowledged survives a power failure. Group commit makes it
+        // cheap.
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA journal_size_limit = 67108864;",
         )?;
         Ok(connection)
     };
@@ -61,8 +63,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Moves what is in the write-ahead log into the database and cuts the log to nothing. A commit
-/// does not wait for a long reader: what that still needs stays in the log.
+/// Moves the content of the write-ahead log to the database and truncates the log. Does not wait
+/// for long readers: what they need stays in the log.
 pub(super) fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
     connection.busy_timeout(Duration::ZERO)?;
     let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -70,7 +72,7 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
     Ok(done?)
 }
 
-/// Opens a connection that can only read.
+/// Opens a read-only connection.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(
@@ -86,15 +88,15 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
-/// Whether a reader has found the beginning of a transaction that only a writer can take back. In a
-/// database that has its log there is none.
+/// Whether a reader found an unfinished transaction that only a writer can roll back. This cannot
+/// happen in a database that has its write-ahead log.
 pub(super) fn is_unfinished(error: &rusqlite::Error) -> bool {
     let error = error.sqlite_error();
     error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
-/// Takes back the transaction that was begun when its writer was killed, as SQLite does at the
-/// first read.
+/// Rolls back the transaction of a killed writer: SQLite does so at the first read of a writable
+/// connection.
 pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
     let read = || -> rusqlite::Result<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -108,8 +110,7 @@ pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Opens a database that a hub has made and may be using at this moment. It is neither made nor
-/// migrated.
+/// Opens an existing database that a hub may be using. Neither creates nor migrates it.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(
@@ -128,7 +129,7 @@ pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Refuses a database of another version.
+/// Rejects a database of another schema version.
 pub(super) fn check_version(connection: &Connection) -> Result<(), StoreError> {
     let (found, known) = (version(connection)?, MIGRATIONS.len());
     match found.cmp(&known) {
@@ -143,7 +144,7 @@ fn version(connection: &Connection) -> Result<usize, StoreError> {
     Ok(version.try_into().unwrap_or(usize::MAX))
 }
 
-/// What every connection needs.
+/// Settings of every connection.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);

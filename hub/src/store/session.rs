@@ -1,5 +1,5 @@
-//! What connections leave behind: connection state, activity, and the subscriptions of persistent
-//! sessions.
+//! State of connections and sessions: connection state, last activity, and the subscriptions of
+//! persistent sessions.
 
 use std::ops::RangeInclusive;
 
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 use super::event::{self, EventKind};
 use super::{Store, StoreError, damage, signed, time_text};
 
-/// What the events of this table say was done (Azure's `opType`).
+/// Operations of the events of this table (Azure's `opType`).
 const CONNECTED: &str = "deviceConnected";
 const DISCONNECTED: &str = "deviceDisconnected";
 
-/// Why a connection ended that an earlier run of the hub left behind.
+/// The reason of disconnections that the previous run of the hub did not record.
 const HUB_STARTED: &str = "the hub ended without taking leave of its devices";
 
-/// One connection among all of a device's connections. A later one is greater.
+/// Identifies a connection among those of its device; later ones are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionEpoch(pub(crate) u64);
 
-/// A subscription of a persistent session: which of the hub's filters, and the QoS granted.
+/// A subscription of a persistent session: the filter and the granted QoS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredSubscription {
-    /// The filter, as the device sent it.
+    /// The filter as the device sent it.
     pub(crate) filter: String,
     /// 0 or 1.
     pub(crate) qos: u8,
 }
 
-/// Rows that are reset in one transaction, where one of them is damaged.
+/// Number of rows that are reset in one transaction if one of all rows is damaged.
 const RESET_AT_ONCE: i64 = 256;
 
-/// Disconnects the devices in these rows.
+/// Marks the devices in these rows as disconnected.
 fn reset(
     connection: &Connection,
     rows: &RangeInclusive<i64>,
@@ -54,25 +54,27 @@ fn reset(
         ],
     )?;
     connection.execute(
-        "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, connection_state_updated = ?1 \
+        "UPDATE device SET connection_state = 'Disconnected', connection_epoch = 0, \
+         connection_state_updated = ?1 \
          WHERE connection_state = 'Connected' AND id BETWEEN ?2 AND ?3",
         params![time_text(now), from, upto],
     )?;
     connection.execute(
-        "UPDATE device SET connection_epoch = 0 WHERE connection_epoch <> 0 AND id BETWEEN ?1 AND ?2",
+        "UPDATE device SET connection_epoch = 0 WHERE connection_epoch <> 0 AND id BETWEEN ?1 AND \
+         ?2",
         [from, upto],
     )?;
     Ok(())
 }
 
 impl Store {
-    /// Every device is disconnected: the hub has just started.
+    /// Marks every device as disconnected: the hub has just started.
     pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
         let all = self.session_reset_rows(0..=i64::MAX, now).await;
         if !all.as_ref().is_err_and(StoreError::is_of_row) {
             return all;
         }
-        // A damaged page ends the transaction that comes upon it.
+        // A damaged page aborts the transaction that reads it.
         let last = self.read(|connection| damage::last_id(connection, "device"));
         let last: i64 = last.await?;
         for from in (0..=last).step_by(usize::try_from(RESET_AT_ONCE).unwrap_or(1)) {
@@ -101,9 +103,9 @@ impl Store {
             .await
     }
 
-    /// Notes a connection and returns the subscriptions that its session has kept. A clean session
-    /// forgets them. `None` when the device is not there or not enabled (any more), is not the
-    /// identity of this `etag` (any more), or has a later connection.
+    /// Records a connection and returns the stored subscriptions of its session; a clean session
+    /// deletes them. `None` if the device no longer exists or is disabled, its identity has another
+    /// `etag`, or it has a later connection.
     pub(crate) async fn session_connect(
         &self,
         device: &DeviceId,
@@ -118,25 +120,39 @@ impl Store {
                 .connection
                 .prepare_cached(
                     "SELECT subscriptions FROM device \
-                     WHERE device_id = ?1 AND status = 'enabled' AND etag = ?2 AND connection_epoch < ?3",
+                     WHERE device_id = ?1 AND status = 'enabled' AND etag = ?2 AND \
+                     connection_epoch < ?3",
                 )?
-                .query_row(params![device.as_ref(), etag, signed(epoch.0)], |row| row.get(0))
+                .query_row(params![device.as_ref(), etag, signed(epoch.0)], |row| {
+                    row.get(0)
+                })
                 .optional()?;
             let Some(kept) = kept else { return Ok(None) };
             let kept = kept.filter(|_| !clean);
-            let kept_list: Result<Option<Vec<StoredSubscription>>, _> = kept.as_deref().map(serde_json::from_str).transpose();
-            // A session that is to persist exists from now on, also without subscriptions.
-            let stored = if clean { None } else { Some(kept.as_deref().unwrap_or("[]")) };
+            let kept_list: Result<Option<Vec<StoredSubscription>>, _> =
+                kept.as_deref().map(serde_json::from_str).transpose();
+            // A persistent session exists from now on, even without subscriptions.
+            let stored = if clean {
+                None
+            } else {
+                Some(kept.as_deref().unwrap_or("[]"))
+            };
             write
                 .connection
                 .prepare_cached(
-                    "UPDATE device SET connection_state = 'Connected', connection_state_updated = ?2, last_activity = ?2, \
+                    "UPDATE device SET connection_state = 'Connected', connection_state_updated = \
+                     ?2, last_activity = ?2, \
                      connection_epoch = ?3, subscriptions = ?4 WHERE device_id = ?1",
                 )?
-                .execute(params![device.as_ref(), time_text(now), signed(epoch.0), stored])?;
+                .execute(params![
+                    device.as_ref(),
+                    time_text(now),
+                    signed(epoch.0),
+                    stored
+                ])?;
             let connected = (EventKind::Connection, CONNECTED);
             event::append(write.connection, connected, &device, now, None)?;
-            // Without them it is a new session: the device subscribes again.
+            // Without the stored subscriptions it is a new session: the device subscribes again.
             Ok(Some(kept_list.unwrap_or_else(|error| {
                 damage::left_out("the subscriptions", device.as_ref(), &error);
                 None
@@ -145,7 +161,7 @@ impl Store {
         .await
     }
 
-    /// Notes the end of a connection and its reason, unless a later one has taken over.
+    /// Records the end of a connection and its reason, unless a later one has taken over.
     pub(crate) async fn session_disconnect(
         &self,
         device: &DeviceId,
@@ -158,21 +174,28 @@ impl Store {
             let changed = write
                 .connection
                 .prepare_cached(
-                    "UPDATE device SET connection_state = 'Disconnected', connection_state_updated = ?2, last_activity = ?2 \
+                    "UPDATE device SET connection_state = 'Disconnected', connection_state_updated \
+                     = ?2, last_activity = ?2 \
                      WHERE device_id = ?1 AND connection_epoch = ?3",
                 )?
                 .execute(params![device.as_ref(), time_text(now), signed(epoch.0)])?;
             if changed > 0 {
                 let ended = (EventKind::Connection, DISCONNECTED);
-                event::append(write.connection, ended, &device, now, Some(reason.as_bytes()))?;
+                event::append(
+                    write.connection,
+                    ended,
+                    &device,
+                    now,
+                    Some(reason.as_bytes()),
+                )?;
             }
             Ok(())
         })
         .await
     }
 
-    /// Keeps the subscriptions of the connection's persistent session; those of a clean one, or of
-    /// one taken over, are not kept.
+    /// Stores the subscriptions of a persistent session. Does nothing for a clean session or after
+    /// a takeover.
     pub(crate) async fn session_subscriptions(
         &self,
         device: &DeviceId,
@@ -195,7 +218,7 @@ impl Store {
         .await
     }
 
-    /// How many devices are connected.
+    /// The number of connected devices.
     pub(crate) async fn session_count(&self) -> Result<u64, StoreError> {
         self.scan(|connection| {
             let mut statement = connection.prepare_cached(

@@ -24,7 +24,7 @@ impl TestStore {
         Self { store, folder }
     }
 
-    /// As after the death of the process.
+    /// Reopens the store, as after a kill of the process.
     async fn reopened(self) -> Self {
         let Self { store, folder } = self;
         store.close().await;
@@ -68,7 +68,7 @@ impl TestStore {
         self.store.job_get(&id).await.unwrap().unwrap()
     }
 
-    /// Begins with the next devices of a job, all of them online.
+    /// Claims the next devices of a job, all of them online.
     async fn claim(&self, job: i64, from: u32, at_most: u32) -> Claimed {
         self.claim_online(job, from, at_most, |_| true).await
     }
@@ -89,7 +89,7 @@ impl TestStore {
         claimed.await.unwrap()
     }
 
-    /// A running job on all devices.
+    /// Starts a job on all devices.
     async fn start_job(&self, id: &str) -> i64 {
         let job = NewJob {
             job_id: id.parse().unwrap(),
@@ -154,12 +154,12 @@ async fn events_keep_the_newest_within_their_bounds() {
     assert_eq!(total().await.unwrap(), (5, 64 * 5 + 4 + 5 + 6 + 7 + 8));
     send(0, 1190).await.unwrap();
     assert_eq!(total().await.unwrap(), (2, 64 * 2 + 8 + 1190));
-    // One that is too old when it comes does not stay.
+    // An event that is too old on arrival is not stored.
     send(11, 1).await.unwrap();
     assert_eq!(
         total().await.unwrap().0,
         2,
-        "it is behind those that are kept"
+        "it is older than the stored ones"
     );
     let max_days = 0;
     test.store.limit_events(EventLimits { max_days, ..limits });
@@ -233,7 +233,7 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_th
     assert_eq!(
         connect(1, false).await.unwrap(),
         Some(None),
-        "there is no session yet"
+        "no session exists yet"
     );
     subscribe(1).await.unwrap();
     assert_eq!(
@@ -245,7 +245,7 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_th
     assert_eq!(
         connect(4, false).await.unwrap(),
         Some(None),
-        "what a clean session subscribed is not kept"
+        "a clean session does not store its subscriptions"
     );
     let nobody: DeviceId = "nobody".parse().unwrap();
     assert_eq!(
@@ -389,7 +389,7 @@ async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
         end.await.unwrap();
         assert_eq!(test.job("job").await.counts, counts(1, 1, 0, 1));
     }
-    // The others again, by their numbers: one has ended, one runs, one has connected.
+    // Claim them again by ordinal: one has ended, one is running, one has connected.
     let claim = Claim {
         these: vec![0, 1, 2],
         from: 3,
@@ -398,7 +398,7 @@ async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
     let claimed = test.store.device_job_claim(row, claim, |_| true, now());
     let claimed = claimed.await.unwrap();
     assert_eq!(ordinals(&claimed.targets), [2]);
-    assert_eq!(claimed.next, Some(3), "it did not look for others");
+    assert_eq!(claimed.next, Some(3), "it does not look for others");
     assert_eq!(test.job("job").await.counts, counts(0, 2, 0, 1));
 }
 
@@ -484,7 +484,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
     assert_eq!(
         test.job("job").await.counts,
         counts(3, 3, 0, 0),
-        "its turn is still to come"
+        "it is pending again"
     );
     test.store
         .job_cancel(&id, Cancel::Stop, now())

@@ -1,4 +1,4 @@
-//! The twins.
+//! The table of twins.
 
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
@@ -13,7 +13,7 @@ use super::{DesiredChange, Store, StoreError, signed, unsigned};
 /// A twin with its identity.
 #[derive(Debug, Clone)]
 pub(crate) struct TwinRecord {
-    /// Its row, which is also its place in the order of all twins.
+    /// Row id; also the position in the order of all twins.
     pub(crate) row: i64,
     pub(crate) device: DeviceRecord,
     pub(crate) model_id: String,
@@ -24,33 +24,32 @@ pub(crate) struct TwinRecord {
     pub(crate) reported: Section,
 }
 
-/// What others are told of a change of a twin.
+/// The event of a twin change.
 #[derive(Debug)]
 pub(crate) struct TwinEvent {
     /// `updateTwin` or `replaceTwin`.
     pub(crate) operation: &'static str,
-    /// When it was made, as the metadata of the twin say.
+    /// When the change was made; the same as in the twin's metadata.
     pub(crate) at: Timestamp,
-    /// What was changed, or the whole twin.
+    /// The patch, or the whole twin.
     pub(crate) body: bytes::Bytes,
 }
 
-/// What a change of a twin touched. What it did not touch is not written.
+/// The parts of a twin that a change modified. Other parts are not written.
 #[derive(Debug)]
 pub(crate) struct TwinChange {
-    /// The tags.
     pub(crate) tags: bool,
-    /// The desired properties, and what the device is told of it.
+    /// Modified desired properties: the payload of the device's notification.
     pub(crate) desired: Option<bytes::Bytes>,
-    /// The reported properties.
     pub(crate) reported: bool,
-    /// What others are told.
     pub(crate) event: TwinEvent,
 }
 
 /// The columns that [`record`] reads, from `device` and `twin`.
-pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(twin.tags) AS tags, json(twin.desired) AS desired, \
-    json(twin.desired_metadata) AS desired_metadata, twin.desired_version, json(twin.reported) AS reported, \
+pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(twin.tags) AS tags, \
+                                  json(twin.desired) AS desired, \
+    json(twin.desired_metadata) AS desired_metadata, twin.desired_version, json(twin.reported) AS \
+    reported, \
     json(twin.reported_metadata) AS reported_metadata, twin.reported_version";
 
 /// Reads a row of [`device::COLUMNS`] and [`COLUMNS`].
@@ -84,21 +83,29 @@ fn text(object: &Object) -> Result<String, StoreError> {
     serde_json::to_string(object).map_err(|error| StoreError::corrupt("twin", error))
 }
 
-/// The twin of a device that has just been made (row `id`).
+/// Inserts the empty twin of a new device (row `id`).
 pub(super) fn insert_empty(connection: &Connection, id: i64) -> Result<(), StoreError> {
     let metadata = text(&Section::default().metadata)?;
     connection
         .prepare_cached(
-            "INSERT INTO twin (id, version, etag, tags, desired, desired_metadata, desired_version, reported, reported_metadata, \
-             reported_version) VALUES (?1, ?3, ?4, jsonb('{}'), jsonb('{}'), jsonb(?2), ?4, jsonb('{}'), jsonb(?2), ?4)",
+            "INSERT INTO twin (id, version, etag, tags, desired, desired_metadata, \
+             desired_version, reported, reported_metadata, \
+             reported_version) VALUES (?1, ?3, ?4, jsonb('{}'), jsonb('{}'), jsonb(?2), ?4, \
+             jsonb('{}'), jsonb(?2), ?4)",
         )?
-        .execute(params![id, metadata, signed(FIRST_VERSION), signed(FIRST_COUNTER)])?;
+        .execute(params![
+            id,
+            metadata,
+            signed(FIRST_VERSION),
+            signed(FIRST_COUNTER)
+        ])?;
     Ok(())
 }
 
 fn get(connection: &Connection, device: &DeviceId) -> Result<Option<TwinRecord>, StoreError> {
     let sql = format!(
-        "SELECT {}, {COLUMNS} FROM device JOIN twin ON twin.id = device.id WHERE device.device_id = ?1",
+        "SELECT {}, {COLUMNS} FROM device JOIN twin ON twin.id = device.id WHERE device.device_id \
+         = ?1",
         device::COLUMNS
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -106,8 +113,8 @@ fn get(connection: &Connection, device: &DeviceId) -> Result<Option<TwinRecord>,
     rows.next()?.map(record).transpose()
 }
 
-/// Changes the twin by `change` and writes what it touched. `None` when there is no such device. A
-/// refusal (`R`) by `change` is handed on and changes nothing.
+/// Applies `change` to the twin and writes the parts that it modified. `None` if there is no such
+/// device. An error of `change` is returned and nothing is written.
 pub(super) fn change<T, E: From<StoreError>>(
     write: &mut Write<'_>,
     device: &DeviceId,
@@ -136,14 +143,30 @@ fn store(
     if touched.reported {
         let section = &record.reported;
         connection
-            .prepare_cached("UPDATE twin SET reported = jsonb(?2), reported_metadata = jsonb(?3), reported_version = ?4 WHERE id = ?1")?
-            .execute(params![id, text(&section.values)?, text(&section.metadata)?, signed(section.version)])?;
+            .prepare_cached(
+                "UPDATE twin SET reported = jsonb(?2), reported_metadata = jsonb(?3), \
+                             reported_version = ?4 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                text(&section.values)?,
+                text(&section.metadata)?,
+                signed(section.version)
+            ])?;
     }
     if touched.desired.is_some() {
         let section = &record.desired;
         connection
-            .prepare_cached("UPDATE twin SET desired = jsonb(?2), desired_metadata = jsonb(?3), desired_version = ?4 WHERE id = ?1")?
-            .execute(params![id, text(&section.values)?, text(&section.metadata)?, signed(section.version)])?;
+            .prepare_cached(
+                "UPDATE twin SET desired = jsonb(?2), desired_metadata = jsonb(?3), \
+                             desired_version = ?4 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                text(&section.values)?,
+                text(&section.metadata)?,
+                signed(section.version)
+            ])?;
     }
     connection
         .prepare_cached("UPDATE twin SET version = ?2, etag = ?3 WHERE id = ?1")?
@@ -166,7 +189,6 @@ fn store(
 }
 
 impl Store {
-    /// The twin, if there is one.
     pub(crate) async fn twin_get(
         &self,
         device: &DeviceId,
@@ -175,8 +197,8 @@ impl Store {
         self.read(move |connection| get(connection, &device)).await
     }
 
-    /// Changes the twin by `change`, and returns it with what `change` has to say; `None` when
-    /// there is none.
+    /// Applies `change` to the twin; returns the twin with the output of `change`, or `None` if
+    /// there is no such device.
     pub(crate) async fn twin_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,

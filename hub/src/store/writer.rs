@@ -1,8 +1,8 @@
-//! The one thread that writes. Operations queue here; it runs as many as it finds in one
-//! transaction (group commit) and answers them after that transaction is on disk, so a caller that
-//! has an answer has a durable one, and 500 outcomes cost one `fsync`.
+//! The one writer thread. It executes as many queued operations as possible in one transaction
+//! (group commit) and replies after the commit, so a reply means that the write is durable, and 500
+//! outcomes cost one `fsync`.
 //!
-//! Each operation runs inside its own savepoint: one that fails takes back only what it did itself.
+//! Each operation runs in a savepoint: a failure rolls back only its own writes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,69 +15,66 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{DesiredChange, StoreError};
 
-/// Operations that may wait for the writer. A sender that finds the queue full waits: that is the
-/// hub's back-pressure, and 1,024 waiting closures are two full transactions ahead of the disk.
+/// Capacity of the queue. A sender waits when it is full: that is the hub's back-pressure, and
+/// 1,024 operations are two full transactions.
 const QUEUE: usize = 1024;
 
-/// A transaction takes no further operation once it holds this many rows.
+/// A transaction takes no further operation once it has this many rows.
 const GROUP_ROWS: usize = 500;
 
-/// Nor once it has run this long; readers see its work, and its callers their answers, only after
-/// the commit.
+/// A transaction takes no further operation after this time: readers see its changes, and callers
+/// get their replies, only after the commit.
 const GROUP_TIME: Duration = Duration::from_millis(2);
 
-/// A transaction that has not ended after this time waits for a disk that hangs.
+/// A transaction that takes longer than this hangs on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 
-/// A transaction that is on disk.
+/// A committed transaction.
 #[derive(Debug)]
 pub(crate) struct Committed {
-    /// The desired changes in it, in the order they were made.
+    /// The desired changes in it, in order.
     pub(crate) changes: Vec<DesiredChange>,
-    /// How many operations it did.
+    /// The number of operations in it.
     pub(crate) operations: usize,
-    /// How long it took, from its begin on.
+    /// Its duration from BEGIN to COMMIT.
     pub(crate) took: Duration,
 }
 
-/// Called on the writer thread after each commit.
 pub(crate) type AfterCommit = Box<dyn FnMut(Committed) + Send>;
 
-/// What is done at the end of every transaction.
+/// Callbacks of the writer.
 pub(super) struct Hooks {
-    /// Within it, behind its operations.
+    /// Within the transaction, after its operations.
     pub(super) before_commit: BeforeCommit,
-    /// When it is on disk and before its callers are answered.
+    /// After the commit, before the callers get their replies.
     pub(super) after_commit: Box<SeeCommitted>,
-    /// When nothing was written for a while, and, with `true`, when nothing more is written.
+    /// When the writer has been idle for a while; with `true` when it ends.
     pub(super) at_rest: Box<Rest>,
 }
 
-/// Works between transactions.
 type Rest = dyn FnMut(&Connection, bool) + Send;
 
-/// Sees what was committed.
 type SeeCommitted = dyn FnMut(&Connection, Committed) + Send;
 
-/// Works in the transaction; a failure is logged and the transaction goes on.
+/// Runs in the transaction; a failure is logged and does not abort the transaction.
 pub(super) type BeforeCommit = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
 
-/// What an operation gets to work with.
+/// The context of an operation.
 pub(super) struct Write<'a> {
-    /// The connection, inside the transaction.
+    /// The connection, within the transaction.
     pub(super) connection: &'a Connection,
     changes: &'a mut Vec<DesiredChange>,
-    /// Whether an operation, or a part of one, has failed.
+    /// Set when an operation, or an isolated part of one, fails.
     failed: &'a mut bool,
 }
 
 impl Write<'_> {
-    /// Tells the device about a desired change once it is committed.
+    /// Queues the notification of the device for after the commit.
     pub(super) fn desired_changed(&mut self, change: DesiredChange) {
         self.changes.push(change);
     }
 
-    /// Runs `operation` so that its failure undoes only its own writes.
+    /// Runs `operation` in a savepoint: a failure rolls back only its own writes.
     pub(super) fn isolated<T, E: From<StoreError>>(
         &mut self,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E>,
@@ -95,8 +92,8 @@ impl Write<'_> {
             Err(error) => {
                 *self.failed = true;
                 let undone = self.undo(before);
-                // When SQLite has taken back the whole transaction there is nothing to undo, and
-                // the operation knows why.
+                // If SQLite has rolled back the whole transaction, there is nothing to undo, and
+                // `error` is the cause.
                 if !self.connection.is_autocommit() {
                     undone?;
                 }
@@ -117,13 +114,13 @@ impl Write<'_> {
     }
 }
 
-/// Hands the outcome to the caller, after the commit.
+/// Sends the outcome to the caller, after the commit.
 type Answer = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 
-/// The transaction that an operation runs in, or why there is none.
+/// The transaction that an operation runs in, or why it could not begin.
 type Begun<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
 
-/// What a caller wants done.
+/// A queued operation.
 type Work = Box<dyn FnOnce(Begun<'_, '_>) -> Answer + Send>;
 
 enum Command {
@@ -139,14 +136,13 @@ pub(super) struct Writer {
     health: Arc<Health>,
 }
 
-/// What the writer last came to, for those who look from beside.
+/// State of the writer, for observers on other threads.
 struct Health {
-    /// The last transaction did not reach the disk.
+    /// The last transaction failed to reach the disk.
     failing: AtomicBool,
     turn: Mutex<Turn>,
 }
 
-/// What the writer does, and since when.
 #[derive(Clone, Copy)]
 enum Turn {
     Works(Instant),
@@ -171,7 +167,7 @@ impl Health {
 }
 
 impl Writer {
-    /// Starts the thread. `held` is kept until it ends (the lock of the data folder).
+    /// Starts the thread. `held` (the lock of the data folder) is dropped when it ends.
     pub(super) fn spawn(
         connection: Connection,
         mut hooks: Hooks,
@@ -189,8 +185,8 @@ impl Writer {
         Ok((Self { queue, health }, thread))
     }
 
-    /// Runs `operation` in the next transaction and returns its result once that is on disk. `rows`
-    /// is about how many rows it writes.
+    /// Runs `operation` in the next transaction and returns its result after the commit. `rows` is
+    /// an estimate of the rows that it writes.
     pub(super) async fn write<T, E>(
         &self,
         rows: usize,
@@ -207,7 +203,7 @@ impl Writer {
                 Err(error) => Err(StoreError::Sql(error).into()),
             };
             Box::new(move |committed| {
-                // A caller that has gone away no longer wants the answer.
+                // The caller may be gone.
                 let _ = answer.send(match committed {
                     Err(error) if result.is_ok() => Err(StoreError::Commit(error).into()),
                     _ => result,
@@ -221,17 +217,17 @@ impl Writer {
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Whether the last transaction did not reach the disk.
+    /// Whether the last transaction failed to reach the disk.
     pub(super) fn is_failing(&self) -> bool {
         self.health.failing.load(Ordering::Relaxed) || self.queue.is_closed()
     }
 
-    /// Whether a transaction takes longer than any disk that works.
+    /// Whether the current transaction takes longer than any healthy disk needs.
     pub(super) fn hangs(&self) -> bool {
         matches!(self.health.turn(), Turn::Works(since) if since.elapsed() >= HANGS_AFTER)
     }
 
-    /// How long nothing has been written, while nothing is.
+    /// How long the writer has been idle; `None` while it writes.
     pub(super) fn idle_for(&self) -> Option<Duration> {
         match self.health.turn() {
             Turn::Works(_) => None,
@@ -239,15 +235,15 @@ impl Writer {
         }
     }
 
-    /// Runs the hook of rest if nothing was written for `quiet`. A busy writer passes it over.
+    /// Runs the idle hook if nothing was written for `quiet`; a busy writer skips it.
     pub(super) async fn rest(&self, quiet: Duration) {
-        // An error says it has ended.
+        // Fails if the thread has ended.
         let _ = self.queue.send(Command::Rest { quiet }).await;
     }
 
-    /// Asks the thread to finish what is queued and end.
+    /// Asks the thread to finish queued operations and end.
     pub(super) async fn stop(&self) {
-        // An error says it has ended already.
+        // Fails if the thread has ended.
         let _ = self.queue.send(Command::Stop).await;
     }
 }
@@ -296,8 +292,8 @@ fn run(
 
 type Operation = (usize, Work);
 
-/// One transaction: the first operation and whatever else is waiting. Returns whether it came upon
-/// the order to stop.
+/// Runs one transaction: the first operation and what else is queued. Returns true if it found the
+/// stop command in the queue.
 fn transact(
     connection: &Connection,
     commands: &mut mpsc::Receiver<Command>,
@@ -306,7 +302,7 @@ fn transact(
     failing: &AtomicBool,
 ) -> bool {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        tracing::error!(%error, "the database cannot begin a transaction");
+        tracing::error!(%error, "cannot begin a database transaction");
         let (_, operation) = first;
         failing.store(true, Ordering::Relaxed);
         operation(Err(error))(Ok(()));
@@ -324,9 +320,9 @@ fn transact(
         if let Some(answer) = run_one(connection, &mut changes, &mut failed, operation) {
             answers.push(answer);
         }
-        // A disk that is full or fails makes SQLite take back the whole transaction: a further
-        // operation would begin and commit one of its own. One that comes upon a damaged
-        // page makes SQLite refuse further writes until the transaction ends.
+        // On a full or failing disk SQLite rolls back the whole transaction: a further operation
+        // would run in a transaction of its own. After a damaged page SQLite refuses further writes
+        // until the transaction ends.
         is_damaged = failed && takes_no_more(connection);
         let lost = connection.is_autocommit() || is_damaged;
         if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
@@ -338,20 +334,20 @@ fn transact(
         }
     }
     if !connection.is_autocommit() {
-        // What it should have done is done by a later one.
+        // A later transaction catches up.
         if let Err(error) = (hooks.before_commit)(connection) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(
                 error,
-                "the transaction has no number, or events beyond their bounds stay"
+                "the transaction has no number, or events beyond their limits were not removed"
             );
         }
     }
     let committed = connection.execute_batch("COMMIT").map_err(|error| {
-        tracing::error!(%error, "the database cannot commit");
+        tracing::error!(%error, "cannot commit a database transaction");
         if !connection.is_autocommit() {
             if let Err(error) = connection.execute_batch("ROLLBACK") {
-                tracing::error!(%error, "nor roll back");
+                tracing::error!(%error, "cannot roll back a database transaction");
             }
         }
         Arc::new(error)
@@ -365,12 +361,12 @@ fn transact(
         (hooks.after_commit)(connection, committed);
     }
     if is_damaged && connection.is_autocommit() {
-        // Only a rollback makes SQLite take writes again.
+        // SQLite accepts writes again only after a rollback.
         if let Err(error) = connection.execute_batch("BEGIN; ROLLBACK") {
-            tracing::error!(%error, "the database takes no writes");
+            tracing::error!(%error, "the database accepts no writes");
         }
     }
-    // Who is told of a failure finds the hub failing.
+    // Set before the replies: a caller that gets an error must find the store failing.
     failing.store(committed.is_err(), Ordering::Relaxed);
     for answer in answers {
         answer(committed.clone());
@@ -378,7 +374,7 @@ fn transact(
     stop
 }
 
-/// Whether the transaction takes no further writes.
+/// Whether the transaction refuses further writes.
 fn takes_no_more(connection: &Connection) -> bool {
     let written = connection
         .prepare_cached("UPDATE last_group SET number = number")
@@ -387,8 +383,8 @@ fn takes_no_more(connection: &Connection) -> bool {
     code == Some(rusqlite::ErrorCode::DatabaseCorrupt)
 }
 
-/// Runs one operation. A panic in it is a defect of that operation alone: it is rolled back and its
-/// caller told, and the thread goes on serving the doors.
+/// Runs one operation. A panic is a defect of that operation: it is rolled back, its caller gets an
+/// error, and the thread continues.
 fn run_one(
     connection: &Connection,
     changes: &mut Vec<DesiredChange>,
@@ -412,7 +408,7 @@ fn run_one(
             })
             .undo(before)
             {
-                tracing::error!(%error, "cannot undo an operation that panicked");
+                tracing::error!(%error, "cannot roll back an operation that panicked");
             }
         })
         .ok()
@@ -497,7 +493,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_that_cannot_begin_is_an_error_and_not_the_end() {
-        // In a transaction already, it cannot begin another.
+        // The connection is in a transaction, so it cannot begin another.
         let connection = memory();
         connection.execute_batch("BEGIN").unwrap();
         let (stuck, _thread) = Writer::spawn(connection, no_hooks(), ()).unwrap();
@@ -510,7 +506,7 @@ mod tests {
         let (go_on, held) = std::sync::mpsc::channel::<()>();
         let hooks = Hooks {
             before_commit: Box::new(move |_| {
-                // Once let go it hangs no more.
+                // Blocks only once: the sender is dropped afterwards.
                 let _ = held.recv();
                 Ok(())
             }),
@@ -522,7 +518,7 @@ mod tests {
         let (other, seen) = (writer.clone(), writer.clone());
         let writing = tokio::spawn(async move { other.write(1, insert(1)).await });
         while !seen.hangs() {
-            assert!(begun.elapsed() < HANGS_AFTER * 6, "nobody sees it");
+            assert!(begun.elapsed() < HANGS_AFTER * 6, "it is never reported");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(begun.elapsed() >= HANGS_AFTER && !seen.is_failing());
@@ -549,7 +545,7 @@ mod tests {
         assert_eq!(writer.write(0, count).await.unwrap(), 0);
     }
 
-    /// As SQLite does by itself when the disk is full or fails.
+    /// SQLite does this on a full or failing disk.
     #[tokio::test]
     async fn a_transaction_that_sqlite_took_back_keeps_nothing_that_was_answered_as_failed() {
         // On a busy machine the writer may commit the first operation alone: then the next round
@@ -558,11 +554,11 @@ mod tests {
             let (writer, ..) = spawn();
             let (begun, wait_begun) = std::sync::mpsc::channel();
             let (go, wait_go) = std::sync::mpsc::channel();
-            // While this one runs, the others gather for one transaction.
+            // While this one runs, the others queue up for one transaction.
             let first = writer.write(1, move |_: &mut Write<'_>| -> Result<(), StoreError> {
                 begun.send(()).unwrap();
                 wait_go.recv().unwrap();
-                // Long enough that the transaction takes nothing else.
+                // Long enough that the transaction takes no further operation.
                 let began = Instant::now();
                 while began.elapsed() <= GROUP_TIME {
                     std::hint::spin_loop();
@@ -579,7 +575,7 @@ mod tests {
                 wait_begun.recv().unwrap();
                 go.send(()).unwrap();
             };
-            // In this order they are queued; the gate is last, so that all are when it opens.
+            // They are queued in this order; the gate is last and opens when all are queued.
             let (first, lost, failed, after, ()) = tokio::join!(first, lost, failed, after, gate);
             first.unwrap();
             assert!(failed.is_err());
@@ -592,7 +588,7 @@ mod tests {
                 Err(error) => panic!("{error:?}"),
             }
         }
-        panic!("no transaction had the first operation and the failing one in it");
+        panic!("no transaction held both the first operation and the failing one");
     }
 
     #[tokio::test]
@@ -621,7 +617,7 @@ mod tests {
             if let Ok(version) = write.await {
                 assert!(
                     told.lock().unwrap().contains(&version),
-                    "told before it is answered"
+                    "notified before the reply"
                 );
                 answered.push(version);
             }
@@ -629,7 +625,7 @@ mod tests {
         assert_eq!(
             *told.lock().unwrap(),
             answered,
-            "a failed write tells nobody"
+            "a failed write notifies nobody"
         );
     }
 

@@ -446,7 +446,8 @@ async fn strangers_and_requests_that_hang_do_not_keep_a_stopping_hub_from_its_de
         .await
         .unwrap();
     let head = format!(
-        "POST /devices/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+        "POST /devices/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: \
+         10\r\nExpect: 100-continue\r\n\r\n",
         hub.owner_token()
     );
     request.write_all(head.as_bytes()).await.unwrap();

@@ -177,7 +177,7 @@ async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
         &["policy", "list"],
     ] {
         let said = refused(arguments, data);
-        assert!(said.contains("has lost something"), "{arguments:?}: {said}");
+        assert!(said.contains("has lost data"), "{arguments:?}: {said}");
         assert!(said.contains("--accept-older"), "{arguments:?}: {said}");
     }
     // A policy that was removed while no hub ran does not come back with an older copy, either.
@@ -195,7 +195,7 @@ async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
     assert!(removed.success());
     fs::rename(&older, data.join("hub.db")).unwrap();
     let said = refused(&["policy", "list"], data);
-    assert!(said.contains("has lost something"), "{said}");
+    assert!(said.contains("has lost data"), "{said}");
 }
 
 #[tokio::test]

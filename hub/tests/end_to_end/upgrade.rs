@@ -125,7 +125,7 @@ async fn everything_that_0_1_has_stored_is_read_back() {
     }
     let refused = Hub::start(HubConfig::loopback(folder.path().to_owned())).await;
     let said = format!("{:#}", anyhow::Error::from(refused.unwrap_err()));
-    assert!(said.contains("has lost something"), "{said}");
+    assert!(said.contains("has lost data"), "{said}");
 }
 
 fn key_of(text: &str) -> iothub_protocol::sas::SharedAccessKey {

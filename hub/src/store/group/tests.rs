@@ -1,4 +1,4 @@
-//! What is left of a data folder, and whether a hub starts on it.
+//! Damaged and incomplete data folders, and whether a hub starts on them.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::Store;
 
-/// A frame of the log: its header and a page.
+/// Size of a frame of the write-ahead log: its header and a page.
 const FRAME: usize = 24 + 4096;
 
-/// The header of the log.
+/// Size of the header of the write-ahead log.
 const HEAD: usize = 32;
 
 const FILES: [&str; 3] = ["hub.db", "hub.db-wal", FILE];
 
-/// The files of a folder; a missing one is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Image([Option<Vec<u8>>; 3]);
 
@@ -59,7 +58,7 @@ fn open(folder: &Path) -> Store {
     Store::open(&folder.join("hub.db"), Box::new(|_| {}), ()).unwrap()
 }
 
-/// One transaction.
+/// Commits one transaction.
 async fn commit(store: &Store, name: &str) {
     let name = name.to_owned();
     let insert = store.write(1, move |write| {
@@ -77,8 +76,8 @@ fn names(folder: &Path) -> Vec<String> {
     names.map(Result::unwrap).collect()
 }
 
-/// As a hub that was killed after three transactions left them, and after the first of them, and
-/// what an earlier start had in its log.
+/// The files of a hub that was killed after three transactions, those after the first of them, and
+/// those with the log of an earlier start.
 async fn images() -> (TempDir, Store, Image, Image, Image) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
@@ -115,7 +114,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
             whole.without(DATABASE).without(LOG),
         ),
         (
-            "nothing is left but a damaged number".to_owned(),
+            "only a damaged number is left".to_owned(),
             Image([None, None, Some(b"group 1\n".to_vec())]),
         ),
         (
@@ -166,7 +165,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
             refused.as_ref().is_err_and(StoreError::is_loss),
             "{case}: {refused:?}"
         );
-        // A reader makes a log that is empty where there is none.
+        // A reader creates an empty log if there is none.
         let left = Image::of(folder.path());
         let same = |file: usize| {
             let bytes = |image: &Image| image.0[file].clone().unwrap_or_default();
@@ -174,10 +173,10 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
         };
         assert!(
             same(DATABASE) && same(LOG) && same(GROUP),
-            "{case}: something was changed"
+            "{case}: a file was changed"
         );
 
-        // Whoever takes it all the same has the number in both places, above all that was there.
+        // A start that accepts it sets the number in both places, higher than all before.
         let Noted::Number(before) = noted(&database) else {
             continue;
         };
@@ -191,7 +190,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
         fs::write(folder.path().join("hub.db-wal"), &log).unwrap();
         assert!(
             refuse_older(&database, &[]).is_err(),
-            "{case}: what was given up is back"
+            "{case}: the abandoned copy is accepted again"
         );
     }
 }
@@ -216,15 +215,15 @@ async fn starts_on_whatever_has_lost_nothing() {
             whole.with(GROUP, Vec::clear),
         ),
         (
-            "with a file of something else".to_owned(),
+            "with a file of other content".to_owned(),
             whole.with(GROUP, |bytes| bytes.fill(b'x')),
         ),
         (
-            "with a tail that was not written whole".to_owned(),
+            "with a torn tail".to_owned(),
             whole.with(LOG, |bytes| bytes.extend([7; 100])),
         ),
         (
-            "with a page that was not written whole".to_owned(),
+            "with a torn page".to_owned(),
             whole.with(LOG, |bytes| bytes.extend([0; FRAME])),
         ),
     ];
@@ -235,7 +234,7 @@ async fn starts_on_whatever_has_lost_nothing() {
         ));
     }
 
-    // A transaction that is longer than the cache is in the log before it is committed.
+    // A transaction larger than the cache is in the log before its commit.
     let other = Connection::open(folder.path().join("hub.db")).unwrap();
     other
         .execute_batch("PRAGMA cache_size = 5; BEGIN IMMEDIATE")
@@ -339,7 +338,7 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
     store.close().await;
     refuse_older(&database, &[]).unwrap();
 
-    // A disk that is full: the file stays behind, and is no reason to refuse the next start.
+    // A full disk: the file stays behind, but the next start is not rejected.
     fs::remove_dir(folder.path().join(FILE)).unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.path().join(FILE)).unwrap();
     let store = open(folder.path());
@@ -348,7 +347,7 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
     refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Before a new database has its log, SQLite keeps the way back in a journal.
+/// Until a new database has its write-ahead log, SQLite uses a rollback journal.
 #[test]
 fn a_first_start_that_was_killed_in_a_transaction_is_none() {
     let made = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! Conditions as SQL, with the meaning that [`iothub_protocol::query::matches`] gives them.
+//! Compiles conditions to SQL with the semantics of [`iothub_protocol::query::matches`].
 //!
-//! Every value has, for each type it could be of, an SQL expression that is NULL when it is not of
-//! that type; so SQL's own three-valued logic is that of the query language, and NULL is its
-//! "undefined". Where a plain comparison of a JSON place with a constant decides, it is written
-//! so that an index on the place serves, with a guard on the type beside it.
+//! A value has, for each type that it may have, an SQL expression that is NULL if the value is not
+//! of that type; so SQL's three-valued logic is that of the query language, and NULL is its
+//! "undefined". A plain comparison of a JSON path with a constant is written so that an index on
+//! the path can serve it, next to a guard on the type.
 
 use std::fmt::Write as _;
 
@@ -15,16 +15,16 @@ use rusqlite::types::Value;
 use super::operand::{Null, Operand, Resolve, is_indexed};
 use super::value::{Typed, balanced, compare, is_boolean, is_number, is_text, symbol, typed};
 
-/// A condition as SQL.
+/// A compiled condition.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// An expression; what is not true does not match.
+    /// A boolean expression; a row matches if it is true.
     pub(crate) sql: String,
-    /// Its parameters, `?1` and on.
+    /// The values of the parameters `?1` and up.
     pub(crate) parameters: Vec<Value>,
 }
 
-/// Compiles `condition`; none matches everything.
+/// Compiles `condition`; `None` matches everything.
 pub(super) fn compile(condition: Option<&Condition>, resolve: Resolve) -> Compiled {
     let mut compiler = Compiler {
         resolve,
@@ -42,16 +42,16 @@ struct Compiler {
     parameters: Vec<Value>,
 }
 
-/// Steps of arithmetic in one call: SQLite limits how deep calls nest, and how many arguments one
-/// has.
+/// Arithmetic operations per function call: SQLite limits the nesting depth of calls and the number
+/// of arguments.
 const ARITHMETIC_STEPS: usize = 40;
 
-/// Constants of one type.
+/// Selects the constants of one type.
 type Group = fn(&Constant) -> bool;
 
 impl Compiler {
-    /// SQL that is true exactly when `expression` is; false and NULL are one to it. Here indexes
-    /// are found.
+    /// SQL that is true exactly when `expression` is; it may return NULL for false. This form lets
+    /// SQLite use indexes.
     fn predicate(&mut self, expression: &Expression) -> String {
         match expression {
             Expression::Or(parts) => {
@@ -86,7 +86,7 @@ impl Compiler {
         }
     }
 
-    /// A comparison that an index on the place can serve.
+    /// A comparison that an index on the path can serve.
     fn indexed(
         &mut self,
         path: &Path,
@@ -114,14 +114,14 @@ impl Compiler {
             let list = self.constants(members)?;
             parts.push(format!("({value} IN ({list}) AND {guard})"));
         }
-        // Booleans and nulls have no index worth having.
+        // Lists with booleans and nulls: no index helps.
         let all = list
             .iter()
             .all(|constant| is_number(constant) || is_text(constant));
         all.then(|| balanced(parts, "OR"))
     }
 
-    /// A JSON place: its value as an index has it, and the guard for a constant's type.
+    /// A JSON path: its value as in the index, and the guard for the type of a constant.
     fn place(&self, path: &Path) -> Option<(String, impl Fn(&Constant) -> Option<String> + use<>)> {
         match self.operand(path) {
             Operand::Json { column, path } => {
@@ -141,7 +141,7 @@ impl Compiler {
         }
     }
 
-    /// SQL that is 1, 0 or NULL as `expression` is true, false or undefined.
+    /// SQL that is 1, 0 or NULL if `expression` is true, false or undefined.
     fn truth(&mut self, expression: &Expression) -> String {
         match expression {
             Expression::Or(parts) => {
@@ -248,7 +248,7 @@ impl Compiler {
                     ArithmeticOperator::Divide => '/',
                     ArithmeticOperator::Remainder => '%',
                 };
-                // Writing to a String does not fail.
+                // Writing to a String cannot fail.
                 let _ = write!(arguments, ", '{operator}', {operand}");
             }
             result = format!("calculate({arguments})");
@@ -339,7 +339,7 @@ impl Compiler {
         (self.resolve)(&segments)
     }
 
-    /// A constant in SQL: a parameter where it is a number or a text.
+    /// A constant in SQL: a parameter if it is a number or a text.
     fn constant(&mut self, constant: &Constant) -> Option<String> {
         let parameter = match constant {
             Constant::Undefined | Constant::Null => return None,

@@ -1,4 +1,4 @@
-//! What SQLite does not do as the query language has it.
+//! SQL functions with the semantics of the query language where SQLite's differ.
 
 use iothub_protocol::query::Accumulator;
 use ring::digest::{SHA256, digest};
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::value::{BOOLEAN, COMPOUND, NULL, NUMBER, TEXT};
 
-/// Adds the functions to a connection.
+/// Registers the functions on a connection.
 pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let pure = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
-    // Etags are stored as counters, and compared as the text that clients see.
+    // Etags are stored as counters, but compared as the text that clients see.
     connection.create_scalar_function("etag_text", 1, pure, |arguments| {
         let counter: i64 = arguments.get(0)?;
         Ok(iothub_protocol::twin::etag(counter.unsigned_abs()))
@@ -38,22 +38,22 @@ pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Both texts; none when one is NULL.
+/// Two text arguments; `None` if one is NULL.
 fn texts(arguments: &Context<'_>) -> rusqlite::Result<Option<(String, String)>> {
     let (text, part): (Option<String>, Option<String>) = (arguments.get(0)?, arguments.get(1)?);
     Ok(text.zip(part))
 }
 
-/// The longest key of a group: it travels in a header.
+/// Maximum length of a group key in bytes: it is part of a header.
 const KEY_BYTES: usize = 256;
 
-/// A blob for any number of ranks and values: equal for equal values, and in their order, as far as
-/// it is not too long to be told whole.
+/// Encodes any number of (rank, value) pairs as a blob: equal for equal values, and sorted like the
+/// values, except that a key that is too long ends with a digest.
 fn group_key(arguments: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
     let mut key = Vec::new();
     for index in (0..arguments.len()).step_by(2) {
         let rank: i64 = arguments.get(index)?;
-        // Objects and arrays are not compared, so they are as good as undefined.
+        // Objects and arrays cannot be compared and count as undefined.
         key.push(if rank == COMPOUND {
             0
         } else {
@@ -84,7 +84,7 @@ fn group_key(arguments: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
     Ok(key)
 }
 
-/// A number as an unsigned one that has its place in the order of numbers; minus zero is zero.
+/// Maps a number to an unsigned integer with the same order; minus zero equals zero.
 const fn in_order(number: f64) -> u64 {
     const SIGN: u64 = 1 << 63;
     let bits = (number + 0.0).to_bits();
@@ -93,7 +93,7 @@ const fn in_order(number: f64) -> u64 {
 
 type Start = fn() -> Accumulator;
 
-/// One value for many, of their ranks and values, as JSON; NULL when it is undefined.
+/// An aggregate over (rank, value) pairs that returns JSON; NULL if the result is undefined.
 struct Total(Start);
 
 impl Aggregate<Accumulator, Option<String>> for Total {
@@ -117,7 +117,7 @@ impl Aggregate<Accumulator, Option<String>> for Total {
     }
 }
 
-/// The value of a rank; none if it is undefined. An object or an array is shown as an empty array.
+/// The value of a rank; `None` if it is undefined. An object or an array becomes an empty array.
 pub(super) fn json_value(rank: i64, value: ValueRef<'_>) -> rusqlite::Result<Option<Value>> {
     Ok(Some(match (rank, value) {
         (NULL, _) => Value::Null,
@@ -130,8 +130,9 @@ pub(super) fn json_value(rank: i64, value: ValueRef<'_>) -> rusqlite::Result<Opt
     }))
 }
 
-/// A number, then operators and numbers in turn, from left to right, in double precision; NULL as
-/// soon as there is no number or no finite result. (SQLite's own remainder is of integers alone.)
+/// Arguments: a number, then pairs of operator and number. Evaluates from left to right in double
+/// precision; NULL if an operand is missing or a result is not finite. (SQLite's own remainder is
+/// for integers only.)
 fn calculate(arguments: &Context<'_>) -> rusqlite::Result<Option<f64>> {
     let mut result: Option<f64> = arguments.get(0)?;
     for index in (1..arguments.len()).step_by(2) {

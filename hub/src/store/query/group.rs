@@ -1,9 +1,8 @@
-//! Groups and what they come to, as SQL, with the meaning that [`iothub_protocol::query::answer`]
-//! gives them.
+//! Compiles groups and aggregates to SQL with the semantics of [`iothub_protocol::query::answer`].
 //!
-//! An inner statement takes what is needed of each twin, as rank (its type) and value, so that
-//! SQLite sorts no whole twins; the outer one groups by a key that is in the order of the values.
-//! The key of the last group of a page is where the next page begins.
+//! An inner statement selects the needed values of each twin as rank (type) and value, so that
+//! SQLite does not sort whole twins; the outer one groups by a key that sorts like the values. The
+//! next page begins after the key of the last group of a page.
 
 use iothub_protocol::query::{
     Accumulator, Aggregate, Path, ProjectionItem, ProjectionValue, Query, column_names,
@@ -19,20 +18,20 @@ use super::functions::json_value;
 use super::page::{GroupPlace, PAGE_BYTES, Page};
 use super::{compile_condition, find_each, operand, row_bytes, value};
 
-/// A statement over groups.
+/// A compiled statement over groups.
 struct Grouped {
     sql: String,
     parameters: Vec<SqlValue>,
     columns: Vec<Column>,
 }
 
-/// Where an item of the answer is among the columns.
+/// The column of an item of the result, by index.
 enum Column {
-    /// Its rank; its value is the next one.
+    /// The rank; the next column is the value.
     Key(usize),
     /// A count.
     Count(usize),
-    /// JSON, or NULL.
+    /// An aggregate as JSON, or NULL.
     Total(usize),
 }
 
@@ -47,7 +46,7 @@ pub(super) fn groups(
     if !whole.as_ref().is_err_and(StoreError::is_of_row) {
         return whole;
     }
-    // Of the rest, those whose columns can be read.
+    // Some row is damaged: repeat the query over the readable rows.
     let mut inner = Inner::default();
     let aggregated = query.items().iter().filter_map(|item| match &item.value {
         ProjectionValue::Path(path) => Some(path),
@@ -73,7 +72,7 @@ pub(super) fn groups(
     read(connection, query, after, limit, Some(good))
 }
 
-/// Reads groups of all twins, or of the `good` ones, a JSON array of ids.
+/// Reads groups of all twins, or of those in `good`, a JSON array of row ids.
 fn read(
     connection: &Connection,
     query: &Query,
@@ -117,7 +116,7 @@ impl Column {
             Self::Key(at) => {
                 let value = json_value(row.get(at)?, row.get_ref(at + 1)?);
                 let value = value?.filter(|value| !value.is_array());
-                // As the least of the one value that it is: 1 and 1.0 are shown alike.
+                // Normalised as the minimum of this one value: 1 and 1.0 are shown alike.
                 let mut shown = Accumulator::minimum();
                 shown.add(value.as_ref());
                 Ok(shown.finish())
@@ -139,7 +138,7 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
     } = compile_condition(query.condition.as_ref());
     let mut inner = Inner::default();
     let keys: Vec<usize> = query.group_by.iter().map(|path| inner.take(path)).collect();
-    // All twins together have no key: there is one row, and no page after it.
+    // Without GROUP BY there is no key, but one row and one page.
     let key = if keys.is_empty() { "x''" } else { "key" };
     let mut outer = Outer {
         columns: vec![key.to_owned()],
@@ -155,18 +154,19 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
             parameters.push(good.into());
             let number = parameters.len();
             format!(
-                "json_each(?{number}) AS good CROSS JOIN twin ON twin.id = good.value CROSS JOIN device ON device.id = twin.id"
+                "json_each(?{number}) AS good CROSS JOIN twin ON twin.id = good.value CROSS JOIN \
+                 device ON device.id = twin.id"
             )
         }
     };
     let arguments: Vec<String> = keys.iter().map(|key| format!("r{key}, v{key}")).collect();
     let (inner, outer) = (inner.columns.join(", "), outer.columns.join(", "));
     let (arguments, next) = (arguments.join(", "), parameters.len() + 1);
-    // A LIMIT keeps SQLite from taking the statements apart, and from computing everything again
-    // wherever it is named.
+    // LIMIT keeps SQLite from flattening the subqueries, which would evaluate each expression again
+    // wherever it is used.
     let rows = format!("SELECT {inner} FROM {from} WHERE {condition} LIMIT -1");
     let sql = if keys.is_empty() {
-        // The last parameter is used in any case, so SQLite counts all of them; a condition may
+        // The last parameter is always used, so that SQLite counts all of them; a condition may
         // leave some unused.
         parameters.push(1.into());
         format!("SELECT {outer} FROM ({rows}) LIMIT ?{next}")
@@ -185,7 +185,7 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
     }
 }
 
-/// What is taken of each twin: for each path a rank `r0` and a value `v0`, and so on.
+/// The columns of the inner statement: a rank `r0` and a value `v0` for each path, and so on.
 struct Inner {
     paths: Vec<Path>,
     columns: Vec<String>,
@@ -195,14 +195,14 @@ impl Default for Inner {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
-            // There is at least one column.
+            // At least one column is required.
             columns: vec!["1 AS one".to_owned()],
         }
     }
 }
 
 impl Inner {
-    /// The number of a path.
+    /// The number of a path; adds its columns if it is new.
     fn take(&mut self, path: &Path) -> usize {
         if let Some(known) = self.paths.iter().position(|known| known == path) {
             return known;
@@ -218,7 +218,7 @@ impl Inner {
     }
 }
 
-/// What an aggregate is of; `None` for a count.
+/// The path of an aggregate; `None` for a count.
 const fn path_of(aggregate: &Aggregate) -> Option<&Path> {
     match aggregate {
         Aggregate::Count => None,
@@ -229,7 +229,7 @@ const fn path_of(aggregate: &Aggregate) -> Option<&Path> {
     }
 }
 
-/// What is said of each group; the key is first.
+/// The columns of the outer statement; the key is the first.
 struct Outer {
     columns: Vec<String>,
 }
@@ -240,7 +240,7 @@ impl Outer {
         let aggregate = match &item.value {
             ProjectionValue::Path(path) => {
                 let number = inner.take(path);
-                debug_assert!(query.group_by.contains(path), "the parser sees to it");
+                debug_assert!(query.group_by.contains(path), "the parser ensures it");
                 self.columns.push(format!("min(r{number})"));
                 self.columns.push(format!("min(v{number})"));
                 return Column::Key(at);

@@ -1,55 +1,50 @@
-//! What a path of a query reads: a column, a place in a JSONB column, or nothing there could ever
-//! be.
+//! Resolves the paths of a query: a column, a path in a JSONB column, or always undefined.
 //!
-//! Paths are inlined into the SQL, escaped, because only then does SQLite see that an index is on
-//! the same expression.
+//! JSON paths are inlined into the SQL, escaped, because only then can SQLite match the expression
+//! of an index.
 
-/// What a path means in SQL.
+/// The SQL source of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operand {
-    /// A place in a JSON column.
+    /// A path in a JSON column.
     Json {
-        /// The column.
         column: &'static str,
-        /// The place, as SQLite's JSON functions take it.
+        /// The path for SQLite's JSON functions.
         path: String,
     },
-    /// An SQL expression that is a text, or NULL.
+    /// An SQL expression that is a text or NULL.
     Text {
-        /// The expression.
         sql: &'static str,
-        /// What NULL stands for.
+        /// The meaning of NULL.
         null: Null,
     },
-    /// An SQL expression that is a number, or NULL where the document has nothing.
+    /// An SQL expression that is a number, or NULL if the document does not have the member.
     Number(&'static str),
-    /// Always false.
     False,
-    /// Always an object.
     Object,
-    /// An object or null, if these SQL expressions are true.
+    /// An object or null, depending on SQL expressions.
     ObjectIf {
-        /// Whether it is an object.
+        /// True if it is an object.
         object: &'static str,
-        /// Whether it is null.
+        /// True if it is null.
         null: Option<&'static str>,
     },
-    /// Never anything.
+    /// Always undefined.
     Undefined,
 }
 
-/// What an SQL NULL stands for in the document.
+/// The meaning of an SQL NULL in the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Null {
-    /// It does not occur.
+    /// NULL does not occur.
     Never,
     /// The member is `null`.
     Json,
-    /// The member is not there.
+    /// The member is missing.
     Absent,
 }
 
-/// Looks a path up in one collection.
+/// Resolves a path in one collection.
 pub(super) type Resolve = fn(&[&str]) -> Operand;
 
 const fn text(sql: &'static str) -> Operand {
@@ -73,7 +68,7 @@ const fn optional(sql: &'static str) -> Operand {
     }
 }
 
-/// A path into a twin, from `device JOIN twin`.
+/// Resolves a path in a twin, from `device JOIN twin`.
 pub(super) fn of_twin(path: &[&str]) -> Operand {
     let Some((root, rest)) = path.split_first() else {
         return Operand::Undefined;
@@ -143,12 +138,14 @@ fn of_properties(rest: &[&str]) -> Operand {
     }
 }
 
-/// What a device answered: null when that was nothing. What is nested too deep for SQLite has no
-/// members.
-const PAYLOAD: &str = "(CASE WHEN json_valid(device_job.response_payload) THEN device_job.response_payload \
-    WHEN device_job.response_payload IS NULL AND device_job.response_status IS NOT NULL THEN 'null' END)";
+/// The payload of a device's answer: JSON's null if it had none; undefined if it is nested too deep
+/// for SQLite.
+const PAYLOAD: &str = "(CASE WHEN json_valid(device_job.response_payload) THEN \
+                       device_job.response_payload \
+    WHEN device_job.response_payload IS NULL AND device_job.response_status IS NOT NULL THEN \
+    'null' END)";
 
-/// A path into a job's record of a device, from `device_job JOIN job`.
+/// Resolves a path in a device's record of a job, from `device_job JOIN job`.
 pub(super) fn of_device_job(path: &[&str]) -> Operand {
     let Some((root, rest)) = path.split_first() else {
         return Operand::Undefined;
@@ -172,7 +169,7 @@ pub(super) fn of_device_job(path: &[&str]) -> Operand {
             object: "device_job.status = 'completed'",
             null: None,
         },
-        // Null for a change of the twin.
+        // Null for a twin update.
         ("outcome", ["deviceMethodResponse"]) => Operand::ObjectIf {
             object: "device_job.status = 'completed' AND device_job.response_status IS NOT NULL",
             null: Some("device_job.status = 'completed' AND device_job.response_status IS NULL"),
@@ -185,7 +182,7 @@ pub(super) fn of_device_job(path: &[&str]) -> Operand {
     }
 }
 
-/// The places that have an index.
+/// The paths that have an index.
 const INDEXED: [(&str, &str); 6] = [
     ("twin.desired", "$.\"building\""),
     ("twin.desired", "$.\"floor\""),
@@ -195,14 +192,13 @@ const INDEXED: [(&str, &str); 6] = [
     ("twin.tags", "$.\"floor\""),
 ];
 
-/// Whether there is an index on a place.
 pub(super) fn is_indexed(column: &str, path: &str) -> bool {
     INDEXED.contains(&(column, path))
 }
 
 fn json(column: &'static str, keys: &[&str]) -> Operand {
     if keys.iter().any(|key| key.contains('\0')) {
-        // SQLite's paths end there; no key has one.
+        // SQLite's paths end at a NUL; no stored key has one.
         return Operand::Undefined;
     }
     let quoted = keys

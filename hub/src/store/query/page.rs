@@ -1,53 +1,50 @@
-//! Continuation tokens: where a page ended, and of which query. They hold a place in an order that
-//! never changes, so rows that come and go between two pages are neither repeated nor skipped. They
-//! mean the same to every build of the hub, and after a restart.
+//! Continuation tokens: the position at which a page ended, bound to its query. A position refers
+//! to an order that never changes, so rows that are added or removed between two pages are neither
+//! repeated nor skipped. Tokens are valid across builds and restarts of the hub.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{Context, SHA256};
 
-/// Bytes of stored rows in a page, about: the page that reaches it ends there. A twin may have 100
-/// KiB, and a page is held whole.
+/// Approximate size of a page in bytes of stored rows: a page that reaches it ends there. A twin
+/// may have 100 KiB, and a whole page is held in memory.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
 
-/// How much of a digest stands in a token.
+/// Length of the digest in a token.
 const DIGEST_BYTES: usize = 16;
 
-/// One page of rows, and where the next begins.
+/// One page of rows.
 #[derive(Debug)]
 pub(crate) struct Page<T, P = Place> {
-    /// The rows.
     pub(crate) rows: Vec<T>,
-    /// Where to go on; `None` on the last page.
+    /// Where the next page continues; `None` on the last page.
     pub(crate) next: Option<P>,
 }
 
-/// A place after a row: two numbers that order rows.
+/// A position after a row: two numbers that define the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(pub(crate) i64, pub(crate) i64);
 
-/// A place after a group: its key, which orders groups. Empty before the first one.
+/// A position after a group: its key, which defines the order of groups. Empty before the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GroupPlace(pub(crate) Vec<u8>);
 
-/// Where a query goes on.
+/// Where a query continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Continuation<P> {
-    /// What the page before ended with.
+    /// The position at which the previous page ended.
     pub(crate) after: P,
-    /// Rows of all pages before.
+    /// The number of rows in all previous pages.
     pub(crate) delivered: u64,
 }
 
-/// What a token may hold.
+/// The content of a token.
 pub(crate) trait Token: Sized {
-    /// What tells its bytes from another's.
+    /// Distinguishes the types of content.
     const KIND: u8;
 
-    /// Its bytes.
     fn bytes(&self) -> Vec<u8>;
 
-    /// From its bytes.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -91,7 +88,7 @@ impl Place {
         .token(list)
     }
 
-    /// What a token says, if it is one of `list`.
+    /// Decodes a token of `list`; `None` if it is invalid or of another list.
     pub(crate) fn from_token(token: &str, list: &str) -> Option<Self> {
         Continuation::from_token(token, list).map(|continuation| continuation.after)
     }
@@ -108,7 +105,7 @@ impl<P: Token> Continuation<P> {
         URL_SAFE_NO_PAD.encode(token)
     }
 
-    /// What a token says, if it is one of `query`.
+    /// Decodes a token of `query`; `None` if it is invalid or of another query.
     pub(crate) fn from_token(token: &str, query: &str) -> Option<Self> {
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (found, bytes) = token.split_first_chunk::<DIGEST_BYTES>()?;
@@ -124,8 +121,8 @@ impl<P: Token> Continuation<P> {
     }
 }
 
-/// Tells tokens of this query, whole, from all others. It is no secret: who makes up a token reads
-/// what the query shows him anyway.
+/// Binds a token to its whole query. This is not a secret: a client that forges a token only reads
+/// what the query would return to it anyway.
 fn digest(query: &str, bytes: &[u8]) -> [u8; DIGEST_BYTES] {
     let query = query.trim();
     let mut context = Context::new(&SHA256);
@@ -172,7 +169,7 @@ mod tests {
         }
     }
 
-    /// A client may be between two pages while the hub is replaced by a newer one.
+    /// A client may be between two pages while the hub is upgraded.
     #[test]
     fn tokens_are_the_same_in_every_build() {
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Twins in a database of their own, in memory: what whole statements find there is held to the
-//! plain evaluator, by this module's tests and by the fuzz targets.
+//! An in-memory database of twins, in which the tests of this module and the fuzz targets compare
+//! whole statements with the plain evaluator.
 
 use iothub_protocol::query::{Query, column_names, project};
 use iothub_protocol::twin::{Section, Twin};
@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{GroupPlace, Place, StoreError, group, register, twin, twins};
 
-/// A database without devices.
 pub(crate) fn database() -> Result<Connection, StoreError> {
     let connection = Connection::open_in_memory()?;
     register(&connection)?;
@@ -25,8 +24,10 @@ pub(crate) fn add(
     [tags, desired, reported]: [&Value; 3],
 ) -> Result<(), StoreError> {
     let row: i64 = connection.query_row(
-        "INSERT INTO device (device_id, generation_id, etag, status, status_reason, status_updated, authentication_type, \
-         connection_state_updated, last_activity) VALUES (?1, '1', 'MQ==', 'enabled', ?2, '0001-01-01T00:00:00Z', 'sas', \
+        "INSERT INTO device (device_id, generation_id, etag, status, status_reason, \
+         status_updated, authentication_type, \
+         connection_state_updated, last_activity) VALUES (?1, '1', 'MQ==', 'enabled', ?2, \
+         '0001-01-01T00:00:00Z', 'sas', \
          '0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z') RETURNING id",
         params![id, reason],
         |row| row.get(0),
@@ -34,9 +35,16 @@ pub(crate) fn add(
     twin::insert_empty(connection, row)?;
     let metadata = Value::Object(Section::default().metadata).to_string();
     connection.execute(
-        "UPDATE twin SET tags = jsonb(?2), desired = jsonb(?3), reported = jsonb(?4), desired_metadata = jsonb(?5), \
+        "UPDATE twin SET tags = jsonb(?2), desired = jsonb(?3), reported = jsonb(?4), \
+         desired_metadata = jsonb(?5), \
          version = ?1 + 1 WHERE id = ?1",
-        params![row, tags.to_string(), desired.to_string(), reported.to_string(), metadata],
+        params![
+            row,
+            tags.to_string(),
+            desired.to_string(),
+            reported.to_string(),
+            metadata
+        ],
     )?;
     Ok(())
 }

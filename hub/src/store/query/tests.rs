@@ -1,5 +1,4 @@
-//! What the compiled SQL finds is what the plain evaluator finds, whatever the twins hold and the
-//! condition asks.
+//! The compiled SQL matches the same twins as the plain evaluator.
 
 use iothub_protocol::query::{matches, parse_condition};
 use iothub_protocol::twin::Twin;
@@ -14,7 +13,6 @@ fn database() -> Connection {
     scratch::database().unwrap()
 }
 
-/// Adds a device with this twin.
 fn add(
     connection: &Connection,
     id: &str,
@@ -26,7 +24,7 @@ fn add(
     scratch::add(connection, id, reason, [tags, desired, reported]).unwrap();
 }
 
-/// The ids that a condition finds: by SQL, and by the evaluator.
+/// The ids that match a condition: by SQL, and by the evaluator.
 fn both(connection: &Connection, text: &str) -> (Vec<String>, Vec<String>) {
     let condition = parse_condition(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let ids = |condition: Option<&Condition>| {
@@ -140,7 +138,9 @@ fn operand() -> impl Strategy<Value = String> {
         prop::sample::select(vec!["+", "-", "*", "/", "%"]),
         simple.clone(),
     );
-    prop_oneof![6 => simple, 1 => pair.prop_map(|(left, operator, right)| format!("({left} {operator} {right})"))]
+    let arithmetic =
+        pair.prop_map(|(left, operator, right)| format!("({left} {operator} {right})"));
+    prop_oneof![6 => simple, 1 => arithmetic]
 }
 
 fn condition() -> impl Strategy<Value = String> {
@@ -150,9 +150,16 @@ fn condition() -> impl Strategy<Value = String> {
         any::<bool>(),
         prop::collection::vec(constant(), 1..4),
     );
+    let comparison = (operand(), operator, operand());
+    let comparison =
+        comparison.prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
+    let list = list.prop_map(|(path, is_in, list)| {
+        let operator = if is_in { "IN" } else { "NIN" };
+        format!("{path} {operator} [{}]", list.join(", "))
+    });
     let leaf = prop_oneof![
-        6 => (operand(), operator, operand()).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
-        3 => list.prop_map(|(path, is_in, list)| format!("{path} {} [{}]", if is_in { "IN" } else { "NIN" }, list.join(", "))),
+        6 => comparison,
+        3 => list,
         1 => path().prop_map(|path| format!("IS_DEFINED({path})")),
         1 => (path(), constant()).prop_map(|(path, part)| format!("STARTSWITH({path}, {part})")),
         1 => (path(), constant()).prop_map(|(path, part)| format!("ENDSWITH({path}, {part})")),
@@ -174,7 +181,10 @@ proptest! {
 
     #[test]
     fn sql_agrees_with_the_evaluator(
-        twins in prop::collection::vec((object_of(value()), object_of(value()), object_of(value())), 1..8),
+        twins in prop::collection::vec(
+            (object_of(value()), object_of(value()), object_of(value())),
+            1..8,
+        ),
         conditions in prop::collection::vec(condition(), 24),
     ) {
         let connection = database();
@@ -189,8 +199,7 @@ proptest! {
     }
 }
 
-/// Truth is not one, null is not missing, and a number is not its digits: what SQLite would say of
-/// itself is otherwise.
+/// SQLite itself does not distinguish true from 1, null from missing, or a number from its digits.
 #[test]
 fn types_are_kept_apart() {
     let connection = database();

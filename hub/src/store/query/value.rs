@@ -1,14 +1,14 @@
-//! Values in SQL, whose type is known only when a row is read.
+//! SQL expressions for values whose type is known only when a row is read.
 
 use iothub_protocol::query::{ComparisonOperator, Constant};
 
 use super::operand::{Null, Operand};
 
-/// A value, by type. Each expression is NULL when the value is not of that type; one that is absent
-/// always would be.
+/// A value, by type. Each expression is NULL if the value is not of that type; it is `None` if the
+/// value never is.
 #[derive(Debug, Default)]
 pub(super) struct Typed {
-    /// Whether it is JSON's null: never NULL itself.
+    /// Whether it is JSON's null; this expression itself is never NULL.
     pub(super) null: Option<String>,
     pub(super) boolean: Option<String>,
     pub(super) number: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    /// Its type as one number, in the order of types; [`UNDEFINED`] and on.
+    /// Its type as a number, from [`UNDEFINED`] up, in the order in which types sort.
     pub(super) fn rank(&self) -> String {
         let is_of = |sql: &Option<String>| sql.as_ref().map(|sql| format!("{sql} IS NOT NULL"));
         let cases = [
@@ -39,7 +39,7 @@ impl Typed {
         }
     }
 
-    /// The value itself where it is a boolean (0 or 1), a number or a text.
+    /// The value itself if it is a boolean (0 or 1), a number or a text.
     pub(super) fn plain(&self) -> String {
         let parts: Vec<&str> = [&self.boolean, &self.number, &self.text]
             .into_iter()
@@ -53,20 +53,16 @@ impl Typed {
     }
 }
 
-/// What a value's rank says: nothing is there.
+/// Ranks of types.
 pub(super) const UNDEFINED: i64 = 0;
-/// JSON's null.
 pub(super) const NULL: i64 = 1;
-/// True or false.
 pub(super) const BOOLEAN: i64 = 2;
-/// A number.
 pub(super) const NUMBER: i64 = 3;
-/// A text.
 pub(super) const TEXT: i64 = 4;
 /// An object or an array.
 pub(super) const COMPOUND: i64 = 5;
 
-/// The value of a path, by type.
+/// The value of an operand, by type.
 pub(super) fn typed(operand: Operand) -> Typed {
     match operand {
         Operand::Json { column, path } => {
@@ -108,7 +104,7 @@ pub(super) fn typed(operand: Operand) -> Typed {
     }
 }
 
-/// A comparison of values of whatever types; at most one of the parts is not NULL.
+/// Compares values of any types; at most one of the coalesced parts is not NULL.
 pub(super) fn compare(left: &Typed, right: &Typed, operator: ComparisonOperator) -> String {
     let symbol = symbol(operator);
     let mut parts = Vec::new();
@@ -156,8 +152,8 @@ pub(super) const fn is_text(constant: &Constant) -> bool {
     matches!(constant, Constant::String(_))
 }
 
-/// Joins parts two by two: SQLite limits how deep an expression is, and a chain is as deep as it is
-/// long.
+/// Joins parts as a balanced tree: SQLite limits the depth of expressions, and a chain is as deep
+/// as it is long.
 pub(super) fn balanced(mut parts: Vec<String>, operator: &str) -> String {
     while parts.len() > 1 {
         let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));

@@ -1,4 +1,4 @@
-//! One damaged row: whoever reads many gets the others.
+//! One damaged row: reads of many rows return the others.
 
 use std::fs;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use iothub_protocol::twin::Object;
 use super::*;
 use crate::store::twin::TwinEvent;
 
-/// A database with three devices, of which `bad` has a text in its tags that is found in the file.
+/// A text in the tags of `bad`, by which its row is found in the database file.
 const MARK: &str = "marked-for-damage";
 
 fn tags(text: &str) -> Object {
@@ -45,7 +45,7 @@ async fn three() -> TestStore {
     test
 }
 
-/// Damages the closed file by SQL.
+/// Damages the closed file with SQL.
 fn damage(folder: &TempDir, sql: &str) {
     let connection = Connection::open(folder.path().join("hub.db")).unwrap();
     connection
@@ -64,7 +64,7 @@ async fn closed(test: TestStore) -> TempDir {
     test.folder
 }
 
-/// What a query over devices finds, page by page of `size`.
+/// The devices that a query matches, in pages of `size`.
 async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
     let query = query::parse(text).unwrap();
     let mut found = Vec::new();
@@ -91,8 +91,8 @@ async fn counted(store: &Store, text: &str) -> u64 {
     page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
 }
 
-/// Every read of many devices, and every batch over them, with `bad` damaged. `lists` is whether
-/// the identity is, too.
+/// Tests every read of many devices, and every batch over them, with `bad` damaged. `lists` is
+/// whether its identity is damaged too.
 async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
     let store = &test.store;
     store.session_reset(now()).await.unwrap();
@@ -126,7 +126,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
         let counted = counted(store, text).await;
         assert!((2..=3).contains(&counted), "{case}: {text}: {counted}");
     }
-    // Jobs: over all, and by a condition that reads the damaged document.
+    // Jobs: on all devices, and with a condition that reads the damaged document.
     for (job, condition) in [("all", "*"), ("some", "tags.wing != 'y'")] {
         let new = NewJob {
             job_id: job.parse().unwrap(),
@@ -171,7 +171,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
     }
 }
 
-/// The damaged door can be removed and made again, alone and among others.
+/// The damaged device can be removed and created again, and bulk operations still work.
 async fn is_mended_by_removal(case: &str, test: &TestStore) {
     let bad: DeviceId = "bad".parse().unwrap();
     let removed = test
@@ -227,7 +227,7 @@ async fn a_damaged_device_is_left_out_of_every_read_and_batch_and_can_be_removed
     }
 }
 
-/// Where the text stands in the file: its row is around it.
+/// The range of bytes around the marker text: the row.
 fn around(bytes: &[u8], before: usize, after: usize) -> Range<usize> {
     let at = bytes
         .windows(MARK.len())
@@ -257,7 +257,7 @@ async fn whatever_bit_of_a_twin_flips_the_others_are_served() {
     }
 }
 
-/// Structure that is damaged costs the rows of a page, not those of the others.
+/// A damaged page costs its own rows only.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_page_of_twins_is_lost_those_of_the_others_are_served() {
     const DEVICES: usize = 40;
@@ -272,7 +272,7 @@ async fn whatever_page_of_twins_is_lost_those_of_the_others_are_served() {
     }
     let folder = closed(test).await;
     let whole = fs::read(folder.path().join("hub.db")).unwrap();
-    // A leaf of a table that holds documents: not of an index, and not of events, whose bodies are
+    // A leaf page of a table with documents: neither of an index nor of events, whose bodies are
     // short here.
     let is_leaf = |page: &&[u8]| {
         let marks = page
@@ -370,11 +370,11 @@ async fn a_lost_page_of_identities_keeps_no_other_door_out() {
     fs::write(folder.path().join("hub.db"), bytes).unwrap();
     let test = reopen(folder);
     test.store.session_reset(now()).await.unwrap();
-    // Also while those of the lost page try at the same time: they end no transaction of another.
+    // Devices of the lost page connect at the same time; they do not abort other transactions.
     let tries = devices.iter().map(|device| connect(&test.store, device));
     let connected = futures_util::future::join_all(tries).await;
     let connected = connected.into_iter().filter(|connected| *connected).count();
-    // The pages beside the lost one cannot be balanced with it, so their rows may not grow.
+    // SQLite cannot balance the pages next to the lost one, so their rows must not grow.
     assert!((250..400).contains(&connected), "{connected}");
     let listed = test.store.device_list(1000).await.unwrap().len();
     assert!((350..400).contains(&listed), "{listed}");
@@ -421,11 +421,13 @@ async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
         ),
         (
             "a call's time",
-            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET at = 9223372036854775807 WHERE id = 2",
+            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET at = 9223372036854775807 WHERE \
+             id = 2",
         ),
         (
             "a call's policy",
-            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET policy = CAST(x'ff' AS TEXT) WHERE id = 2",
+            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET policy = CAST(x'ff' AS TEXT) \
+             WHERE id = 2",
         ),
         (
             "a policy's key",
@@ -514,7 +516,7 @@ async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
             .await
             .unwrap();
         assert_eq!(calls.len(), 3 - damaged("a call's"), "{case}");
-        // None are made anew, and nobody is locked out.
+        // No defaults are inserted, so nobody is locked out.
         let policies = store.policy_list(Vec::new()).await.unwrap();
         assert_eq!(policies.len(), 2 - damaged("a policy's"), "{case}");
         let bad = "bad".parse().unwrap();

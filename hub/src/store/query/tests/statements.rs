@@ -1,4 +1,4 @@
-//! Whole statements: rows and groups, in pages, are what the plain evaluator answers.
+//! Whole statements, with rows and groups in pages, return the same as the plain evaluator.
 
 use iothub_protocol::query::{answer, parse};
 
@@ -63,7 +63,10 @@ proptest! {
 
     #[test]
     fn statements_answer_what_the_evaluator_answers(
-        twins in prop::collection::vec((object_of(value()), object_of(value()), object_of(value())), 0..8),
+        twins in prop::collection::vec(
+            (object_of(value()), object_of(value()), object_of(value())),
+            0..8,
+        ),
         statements in prop::collection::vec(statement(), 24),
         size in 1..5u32,
     ) {
@@ -76,12 +79,14 @@ proptest! {
         prop_assert_eq!(documents.len(), twins.len());
         for text in &statements {
             let query = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            prop_assert_eq!(rows_by_sql(&connection, &query, size), answer(&query, &documents), "{}", text);
+            let expected = answer(&query, &documents);
+            prop_assert_eq!(rows_by_sql(&connection, &query, size), expected, "{}", text);
         }
     }
 }
 
-/// Long texts differ though their keys are cut, and groups stay in order across pages.
+/// Long texts stay distinct although their keys are truncated, and groups stay in order across
+/// pages.
 #[test]
 fn groups_of_long_texts_and_of_every_kind_of_value_are_told_apart() {
     let connection = database();
@@ -141,7 +146,7 @@ fn groups_of_long_texts_and_of_every_kind_of_value_are_told_apart() {
     }
 }
 
-/// A device that is added or removed between two pages moves no other group.
+/// A device that is added or removed between two pages does not affect other groups.
 #[test]
 fn pages_of_groups_stay_right_while_devices_come_and_go() {
     let connection = database();
