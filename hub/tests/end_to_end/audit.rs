@@ -1,4 +1,4 @@
-//! Who changed or commanded what.
+//! The audit record: who changed or commanded what.
 
 use iothub_protocol::sas;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Device, TestHub, answer, in_an_hour};
 
-/// The rows that `filter` finds, oldest first.
+/// The rows that match `filter`, oldest first.
 async fn rows(hub: &TestHub, filter: &str) -> Vec<Value> {
     let found = hub
         .get(&format!("/audit?api-version=2021-04-12&{filter}"))
@@ -51,7 +51,7 @@ async fn what_changes_or_commands_is_recorded_also_when_it_fails() {
     hub.put("/jobs/v2/job", job).await;
     hub.post("/jobs/v2/unknown/cancel", json!({})).await;
     hub.send(Method::DELETE, "/devices/door", None).await;
-    // None of these.
+    // Not recorded:
     hub.get("/twins/door").await;
     hub.query("SELECT * FROM devices").await;
     let stranger = hub.anonymous(Method::DELETE, "/devices/door");
@@ -136,7 +136,7 @@ async fn the_record_is_read_in_pages_from_the_newest_and_by_filters() {
         let page = answer(request.header("x-ms-continuation", &continuation)).await;
         let targets = page.body.as_array().unwrap().iter();
         seen.extend(targets.map(|row| row["target"].as_str().unwrap().to_owned()));
-        // What comes between two pages is in neither.
+        // A row that is added between two pages is in neither.
         hub.add_device(&format!("later{}", seen.len())).await;
         match page.headers.get("x-ms-continuation") {
             Some(next) => continuation = next.to_str().unwrap().to_owned(),
@@ -169,7 +169,7 @@ async fn a_command_is_on_disk_before_the_device_has_it_and_its_result_before_the
     let call = tokio::spawn(answer(call.json(&body)));
     let (topic, _) = device.received().await;
     let open = "operation=method.invoke";
-    // A hub that dies now leaves this row as it is.
+    // If the hub is killed now, the row stays like this.
     assert_eq!(
         summary(&rows(&hub, open).await[0]),
         json!(["method.invoke", "door", "lockDoor", null, null])

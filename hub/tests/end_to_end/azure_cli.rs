@@ -38,7 +38,7 @@ async fn invoke_device_method() {
         assert_eq!(answer.status, 200, "{body}: {}", answer.body);
         assert_eq!(
             answer.body["payload"], payload,
-            "it is not the hub's to read"
+            "the hub does not convert the payload"
         );
     }
 }
@@ -83,7 +83,7 @@ async fn jobs() {
     assert_eq!(
         tags,
         json!({ "floor": "3", "n": 3 }),
-        "they stay what they were"
+        "tags are not converted"
     );
 
     // A list without a type asks for both kinds of jobs.

@@ -1,4 +1,4 @@
-//! A backup of a running hub, and what comes back.
+//! Backup of a running hub, and restore.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn fail(arguments: &[&str], data: &Path) -> String {
     String::from_utf8(said).unwrap()
 }
 
-/// A twin without what its connection does to it.
+/// A twin without the members that a connection changes.
 fn lasting(mut twin: Value) -> Value {
     for member in ["connectionState", "lastActivityTime"] {
         twin.as_object_mut().unwrap().remove(member).unwrap();
@@ -40,7 +40,7 @@ fn lasting(mut twin: Value) -> Value {
     twin
 }
 
-/// Runs a script of the documents with this build's door-hub.
+/// Runs a script from the documentation with this build's door-hub.
 fn script(text: &str, state: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_door-hub"));
     let path = std::env::var("PATH").unwrap();
@@ -70,7 +70,7 @@ async fn the_nightly_backup_is_made_and_the_drill_restores_it() {
         .replace("/usr/bin/door-hub", env!("CARGO_BIN_EXE_door-hub"))
         .replace("/var/lib/door-hub", data)
         .replace("%%", "%");
-    // Twice: the second takes the place of that of a week ago.
+    // Twice: the second run overwrites the archive of the same weekday.
     for _ in 0..2 {
         let made = script(&command, state.path());
         assert!(made.status.success(), "{made:?}");
@@ -116,7 +116,7 @@ async fn damage_is_found_after_the_start_and_told() {
             .find(|line| line.starts_with("door_hub_database_checked_seconds "));
         line.is_some_and(|line| !line.ends_with(" 0"))
     };
-    eventually("the database is looked over", || async {
+    eventually("the database is checked", || async {
         let text = metrics(&hub).await.body.as_str()?.to_owned();
         (checked(&text) && text.contains("\ndoor_hub_database_faults 0\n")).then_some(())
     })
@@ -137,7 +137,7 @@ async fn damage_is_found_after_the_start_and_told() {
         answer.body.get("damage").is_some().then_some(answer)
     })
     .await;
-    assert_eq!(ill.status, 200, "the others are served");
+    assert_eq!(ill.status, 200, "the other devices are served");
     assert_eq!(
         ill.body["damage"],
         "faults in the database: 1; `door-hub check` names them"
@@ -163,14 +163,14 @@ async fn damage_is_found_after_the_start_and_told() {
         said.contains("warning  database: the device `lobby` is damaged"),
         "{said}"
     );
-    // A backup and its way back work meanwhile.
+    // Backup and restore work with a damaged row.
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
     succeed(&["backup", archive.to_str().unwrap()], hub.folder.path());
     let restored = elsewhere.path().join("data");
     succeed(&["restore", archive.to_str().unwrap()], &restored);
 
-    // Clients get the others, and can take the damaged one away.
+    // Clients see the other devices, and can delete the damaged one.
     let found = hub.query("SELECT * FROM devices").await;
     assert_eq!(found.status, 200, "{}", found.body);
     assert_eq!(found.body.as_array().unwrap().len(), 1);
@@ -180,7 +180,7 @@ async fn damage_is_found_after_the_start_and_told() {
     assert_eq!(removed.status, 204, "{}", removed.body);
     hub.add_device("lobby").await;
 
-    // Among others, too.
+    // A bulk operation can delete it too.
     let connection = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
     let sql = "UPDATE twin SET desired = x'07ff' WHERE id = (SELECT max(id) FROM twin)";
     connection.execute_batch(sql).unwrap();
@@ -219,7 +219,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     std::fs::write(data.join("hub.toml"), settings).unwrap();
     hub.add_device("busy").await;
 
-    // Somebody writes all the time.
+    // Writes continue during the backup.
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
     let arguments = ["backup", archive.to_str().unwrap()];
@@ -247,7 +247,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     let said = fail(&arguments, data);
     assert!(said.contains("already exists; use --force"), "{said}");
     let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "nothing half-done is left: {left:?}");
+    assert_eq!(left.len(), 1, "no partial file is left: {left:?}");
 
     let twin = lasting(hub.get("/twins/lobby").await.body);
     let identity = hub.get("/devices/lobby").await.body;
@@ -282,7 +282,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     hub.hub.shutdown().await;
     let again = TestHub::start_in(restored).await;
     let same = std::fs::read_to_string(again.hub.ca_file()).unwrap();
-    assert_eq!(same, authority, "doors trust it as they did");
+    assert_eq!(same, authority, "doors still trust it");
     assert_eq!(lasting(again.get("/twins/lobby").await.body), twin);
     let mut there = again.get("/devices/lobby").await.body;
     for member in [

@@ -1,4 +1,4 @@
-//! Requests that must not be obeyed, and hubs that must not start.
+//! Invalid requests are rejected, and a hub does not start with invalid input.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,7 +53,7 @@ async fn nobody_gets_in_without_a_good_token() {
         let message = refused.body["Message"].as_str().unwrap();
         assert!(message.starts_with("ErrorCode:"), "{what}: {message}");
     }
-    // A token for a part of the hub opens that part and no other.
+    // A token for a part of the API grants access to that part only.
     let part = signed(&format!("{host}/twins"), &owner.key, in_an_hour());
     assert_eq!(
         answer(
@@ -75,7 +75,7 @@ async fn nobody_gets_in_without_a_good_token() {
     );
 }
 
-/// Every integer that a body has a place for.
+/// Every integer member of a request body: path and member.
 const INTEGERS: [(&str, &str); 6] = [
     ("/twins/nobody/methods", "responseTimeoutInSeconds"),
     ("/twins/nobody/methods", "timeoutInSeconds"),
@@ -85,7 +85,7 @@ const INTEGERS: [(&str, &str); 6] = [
     ("/jobs/v2/", "maxExecutionTimeInSeconds"),
 ];
 
-/// Puts `value` where an integer of a body stands, and returns the answer.
+/// Sends a request with `value` as the integer member, and returns the response.
 async fn with_integer(hub: &TestHub, (path, member): (&str, &str), value: &Value) -> Answer {
     let call = json!({ "methodName": "lockDoor", "payload": "30" });
     if !path.starts_with("/jobs") {
@@ -125,7 +125,7 @@ async fn an_integer_of_a_body_may_be_a_string() {
             json!(null),
         ] {
             let taken = with_integer(&hub, place, &value).await;
-            // A call that was read finds out that there is no such device.
+            // A call that was parsed fails because there is no such device.
             let expected = if place.0.starts_with("/jobs") {
                 200
             } else {
@@ -170,7 +170,7 @@ fn speaks_no_rust(message: &str) {
     }
 }
 
-/// Each body with each of its members of another type.
+/// Each member of each body is sent with other types.
 #[tokio::test]
 async fn a_member_of_another_type_is_refused_in_plain_words() {
     let hub = TestHub::start().await;
@@ -233,7 +233,7 @@ async fn a_member_of_another_type_is_refused_in_plain_words() {
     }
 }
 
-/// The pointers of all members, at any depth, and of the whole.
+/// JSON pointers to all members, at any depth, and to the whole value.
 fn places(value: &Value) -> Vec<String> {
     let members: Vec<(String, &Value)> = match value {
         Value::Object(members) => members
@@ -346,7 +346,7 @@ async fn a_second_hub_on_the_same_data_does_not_start() {
     assert_eq!(
         hub.get("/statistics/devices").await.status,
         200,
-        "the first one serves on"
+        "the first hub keeps serving"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Many registry operations in one call.
+//! Bulk registry operations.
 
 use iothub_protocol::sas::SharedAccessKey;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use crate::harness::{Answer, Device, TestHub, answer, eventually};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// Does the operations. The slash at the end is .NET's.
+/// Sends the operations. The trailing slash is what the .NET client sends.
 async fn bulk(hub: &TestHub, items: Value) -> Answer {
     hub.post("/devices/?api-version=2021-04-12", items).await
 }
@@ -22,7 +22,7 @@ async fn done(hub: &TestHub, items: Value) {
     );
 }
 
-/// The only error of a call with one operation: device, code and operation.
+/// Sends one operation that fails; returns the device, code and operation of the error.
 async fn refused(hub: &TestHub, item: Value) -> Value {
     let result = bulk(hub, json!([item])).await;
     assert_eq!(result.status, 400, "{}", result.body);
@@ -82,7 +82,7 @@ async fn each_mode_does_what_it_says() {
         refused(&hub, item("create")).await,
         json!(["door", "DeviceAlreadyExists", "create"])
     );
-    // Etags of the identity: none, stale, the present one, bare and in quotes, and any.
+    // Etags of the identity: missing, outdated, current (with and without quotes), and any.
     for mode in [
         "updateIfMatchETag",
         "createOrUpdateIfMatchETag",
@@ -113,7 +113,7 @@ async fn each_mode_does_what_it_says() {
     )
     .await;
     done(&hub, json!([with("updateIfMatchETag", "eTag", "*")])).await;
-    // Without a mode, or with one that asks for no etag, a stale one does not matter.
+    // Without a mode, or with one that does not check the etag, an outdated etag is ignored.
     let mut disable = with("createOrUpdate", "eTag", "c3RhbGU=");
     disable["status"] = "disabled".into();
     done(&hub, json!([disable])).await;
@@ -156,7 +156,10 @@ async fn a_device_comes_with_its_keys_and_its_twin() {
             "importMode": "create",
             "status": "disabled",
             "statusReason": "not yet hung",
-            "authentication": { "type": "sas", "symmetricKey": { "primaryKey": KEY, "secondaryKey": KEY } },
+            "authentication": {
+                "type": "sas",
+                "symmetricKey": { "primaryKey": KEY, "secondaryKey": KEY },
+            },
             "tags": { "site": "north" },
             "properties": { "desired": { "floor": 3 }, "reported": {} },
             "capabilities": { "iotEdge": false },
@@ -171,10 +174,15 @@ async fn a_device_comes_with_its_keys_and_its_twin() {
     assert_eq!(twin["status"], "disabled");
     assert_eq!(twin["tags"], json!({ "site": "north" }));
     assert_eq!(twin["properties"]["desired"]["floor"], 3);
-    // Serialisers write null for what was not set.
+    // Serialisers write null for members that are not set.
     done(
         &hub,
-        json!([{ "id": "door", "importMode": "updateTwin", "tags": null, "properties": { "desired": null } }]),
+        json!([{
+            "id": "door",
+            "importMode": "updateTwin",
+            "tags": null,
+            "properties": { "desired": null },
+        }]),
     )
     .await;
     assert_eq!(hub.get("/twins/door").await.body, twin);
@@ -189,7 +197,11 @@ async fn what_fails_is_named_and_spoils_nothing_else() {
         { "id": "there", "importMode": "create" },
         { "id": "gone", "importMode": "delete" },
         { "id": "bad key", "importMode": "create" },
-        { "id": "half", "importMode": "create", "properties": { "desired": { "many": "x".repeat(5000) } } },
+        {
+            "id": "half",
+            "importMode": "create",
+            "properties": { "desired": { "many": "x".repeat(5000) } },
+        },
         { "id": "there2", "importMode": "create", "status": "open" },
         { "id": "module", "moduleId": "camera", "importMode": "create" },
         { "id": "last", "importMode": "create", "tags": { "floor": 1 } },
@@ -271,7 +283,7 @@ async fn a_call_that_cannot_be_read_does_nothing() {
             "{message}"
         );
         assert!(message.contains(said), "{message}");
-        // Python's client looks here alone.
+        // Azure's Python client reads only this.
         assert_eq!(result.body["isSuccessful"], false);
         let status = result.body["errors"][0]["errorStatus"].as_str().unwrap();
         assert!(status.contains(said), "{status}");
@@ -299,10 +311,18 @@ async fn connected_devices_hear_of_it_or_are_disconnected() {
     done(
         &hub,
         json!([
-            { "id": "told", "importMode": "updateTwin", "properties": { "desired": { "floor": 3, "wing": null } } },
+            {
+                "id": "told",
+                "importMode": "updateTwin",
+                "properties": { "desired": { "floor": 3, "wing": null } },
+            },
             { "id": "disabled", "importMode": "update", "status": "disabled" },
             { "id": "deleted", "importMode": "delete" },
-            { "id": "rekeyed", "importMode": "update", "authentication": { "type": "sas", "symmetricKey": keys } },
+            {
+                "id": "rekeyed",
+                "importMode": "update",
+                "authentication": { "type": "sas", "symmetricKey": keys },
+            },
         ]),
     )
     .await;
@@ -310,7 +330,7 @@ async fn connected_devices_hear_of_it_or_are_disconnected() {
     assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body, json!({ "floor": 3, "wing": null, "$version": 2 }));
-    eventually("only those that were not cut off stay", || async {
+    eventually("only devices with valid credentials stay", || async {
         let connected = hub.find("connectionState = 'Connected'").await;
         (connected == ["told", "untouched"]).then_some(())
     })

@@ -106,7 +106,7 @@ async fn a_change_takes_the_etag_or_a_star_quoted_or_not() {
     assert_ne!(changed.body["statusUpdatedTime"], "0001-01-01T00:00:00Z");
     assert_eq!(
         changed.body["authentication"], made["authentication"],
-        "keys that are not given stay"
+        "omitted keys stay unchanged"
     );
 
     let stale = change(etag, "stale").await;
@@ -127,7 +127,7 @@ async fn a_change_takes_the_etag_or_a_star_quoted_or_not() {
 #[tokio::test]
 async fn an_id_is_decoded_once_and_kept_in_its_case() {
     let hub = TestHub::start().await;
-    // The id `a%2Fb` has a percent sign in it, and no slash.
+    // The id `a%2Fb` contains a percent sign, not a slash.
     let made = hub
         .put("/devices/a%252Fb", json!({ "deviceId": "a%2Fb" }))
         .await;
@@ -276,7 +276,7 @@ async fn an_identity_is_written_as_the_service_spells_it() {
     for digits in [etag.as_slice(), generation.as_bytes()] {
         assert!(digits.iter().all(u8::is_ascii_digit), "{device}");
     }
-    // A device that is made again is another.
+    // A device that is deleted and created again is another one.
     hub.send(Method::DELETE, "/devices/door", None).await;
     let again = hub.put("/devices/door", json!({})).await.body;
     assert_ne!(again["generationId"], device["generationId"]);

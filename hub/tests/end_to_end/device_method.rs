@@ -1,4 +1,4 @@
-//! Direct methods as the device sees them: payloads byte for byte, answers in any form and order.
+//! Direct methods as devices see them: payloads byte for byte, answers in any form and order.
 
 use reqwest::Method;
 use rumqttc::mqttbytes::QoS;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::peer::Peer;
 use crate::harness::{Answer, TestHub, answer};
 
-/// The longest payload, of request and of answer.
+/// Maximum length of a payload, in requests and answers.
 const LONGEST: usize = 128 * 1024;
 
 async fn online(hub: &TestHub, id: &str) -> Peer {
@@ -20,7 +20,7 @@ async fn online(hub: &TestHub, id: &str) -> Peer {
     peer
 }
 
-/// Calls a method with a body that is sent as it is.
+/// Calls a method with exactly this request body.
 async fn call(hub: &TestHub, body: &str) -> Answer {
     let request = hub
         .request(Method::POST, "/twins/lobby/methods?api-version=2021-04-12")
@@ -29,7 +29,7 @@ async fn call(hub: &TestHub, body: &str) -> Answer {
     answer(request).await
 }
 
-/// The next request: the id to answer with, and its bytes.
+/// The next method request: its id and payload.
 async fn request(peer: &mut Peer) -> (String, Vec<u8>) {
     match peer.next().await {
         Some(Packet::Publish(publish)) => {
@@ -132,7 +132,7 @@ async fn an_answer_that_nobody_waits_for_is_acknowledged_and_ignored() {
             "{rid}"
         );
     }
-    // The second answer to one request is such a one, too.
+    // The second answer to a request is ignored too.
     let device = async {
         let (rid, _) = request(&mut peer).await;
         respond(&mut peer, &rid, 200, "1").await;

@@ -1,4 +1,4 @@
-//! Twins as the device sees them.
+//! Twins as devices see them.
 
 use rumqttc::mqttbytes::QoS;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::harness::peer::Peer;
 
 const REPORTED: &str = "$iothub/twin/PATCH/properties/reported/";
 
-/// Reports `body`, and returns status and body of the answer.
+/// Reports `body`; returns the status and the payload of the response.
 async fn report(peer: &mut Peer, parameters: &str, body: &str) -> (String, Value) {
     peer.publish(
         &format!("{REPORTED}?$rid=7{parameters}"),
@@ -94,7 +94,7 @@ async fn a_report_that_cannot_be_is_told_in_topic_and_body_and_changes_nothing()
             .join(",")
     );
     for (parameters, body, status, code) in [
-        // A patch with `$version` in it, as a public report quotes the answer.
+        // A patch that contains `$version`; the answer is quoted in a public issue.
         ("", r#"{"$version":3}"#, "400", 400_004),
         ("", r#"{"$metadata":{}}"#, "400", 400_004),
         ("", r#"{"a.b":1}"#, "400", 400_004),
@@ -115,16 +115,16 @@ async fn a_report_that_cannot_be_is_told_in_topic_and_body_and_changes_nothing()
         }
         assert!(
             error.get("Message").is_none(),
-            "flat, unlike REST's: {error}"
+            "flat, unlike the REST API's: {error}"
         );
     }
     let reported = hub.get("/twins/lobby").await.body["properties"]["reported"].clone();
     assert_eq!(reported["$version"], 1);
     let (status, _) = report(&mut peer, "&$version=1", r#"{"a":1}"#).await;
-    assert_eq!(status, "204&$version=2", "the version it has");
+    assert_eq!(status, "204&$version=2", "the version is unchanged");
 }
 
-/// As told by the IoT Hub team in azure-iot-sdk-csharp issue 954.
+/// As described by the IoT Hub team in azure-iot-sdk-csharp issue 954.
 #[tokio::test]
 async fn a_notification_names_what_the_writer_touched() {
     let hub = TestHub::start().await;
@@ -174,7 +174,7 @@ async fn who_did_not_subscribe_hears_of_no_change() {
         json!({ "properties": { "desired": { "a": 1 } } }),
     )
     .await;
-    // The next it hears is the answer to its own request.
+    // The next message is the response to its own request.
     let (status, _) = report(&mut peer, "", r#"{"b":1}"#).await;
     assert_eq!(status, "204&$version=2");
 }

@@ -1,4 +1,4 @@
-//! What happened, as those hear it who follow the hub.
+//! The event stream as its clients see it.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ struct Reader {
     unread: String,
 }
 
-/// One event as it stands in the stream.
+/// One event of the stream.
 #[derive(Debug)]
 struct Sent {
     name: String,
-    /// 0 when it has none.
+        /// 0 if it has no id.
     id: i64,
     data: Value,
 }
@@ -68,14 +68,14 @@ impl Reader {
         self.next().await.expect("the stream goes on").data
     }
 
-    /// All up to the end, which is told and the last.
+    /// All events up to the end, which is an event of its own and the last.
     async fn rest(mut self) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
-            let sent = self.next().await.expect("the end is told");
+            let sent = self.next().await.expect("an end event is sent");
             if sent.name == "end" {
                 assert_eq!((sent.id, sent.data), (0, json!({})));
-                assert!(self.next().await.is_none(), "the end is the last");
+                assert!(self.next().await.is_none(), "the end event is the last");
                 return all;
             }
             all.push(sent.data);
@@ -83,7 +83,7 @@ impl Reader {
     }
 }
 
-/// What is kept of `kind`, oldest first.
+/// The stored events of `kind`, oldest first.
 pub(crate) async fn kept(hub: &Operator, kind: &str) -> Vec<Value> {
     Reader::open(hub, &format!("kind={kind}&after=0&follow=false"))
         .await
@@ -112,7 +112,7 @@ async fn a_message_carries_stamps_that_its_sender_cannot_set() {
         .publish("devices/door/messages/events/$.mid=m%201", "\u{feff}plain")
         .await;
     device.publish("devices/door/messages/events/", "").await;
-    // Acknowledged means stored; asking for the twin lets the device send what it has.
+    // PUBACK means stored; the twin request makes rumqttc send its queue.
     device.publish("$iothub/twin/GET/?$rid=1", " ").await;
     device.received().await;
 
@@ -136,7 +136,12 @@ async fn a_message_carries_stamps_that_its_sender_cannot_set() {
     assert_eq!(system["iothub-message-source"], "Telemetry");
     assert_eq!(system["message-id"], "m 1");
     assert_eq!(system["content-type"], "application/json");
-    let own = json!({ "iothub-connection-device-id": "other", "level": "high", "empty": "", "none": null });
+    let own = json!({
+        "iothub-connection-device-id": "other",
+        "level": "high",
+        "empty": "",
+        "none": null,
+    });
     assert_eq!(event["properties"], own);
     assert_eq!(event["body"]["big"].to_string(), "12345678901234567890");
     assert!(event.get("repeated").is_none(), "{event}");
@@ -174,7 +179,7 @@ async fn connections_come_and_go_with_the_reason_and_a_rising_number() {
     );
     assert!(lost["body"]["sequenceNumber"].as_str().unwrap() > first);
 
-    // One that the hub ends, and one that a hub leaves behind which is killed.
+    // One connection that the hub ends, and one that ends by a kill of the hub.
     let mut again = Device::dial(&hub, "door", &key);
     again.subscribe("$iothub/twin/res/#").await;
     reader.expect().await;
@@ -205,7 +210,10 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
         .await;
     hub.patch(
         "/twins/door",
-        json!({ "tags": { "site": "a" }, "properties": { "desired": { "floor": 3, "x": { "y": 1 } } } }),
+        json!({
+            "tags": { "site": "a" },
+            "properties": { "desired": { "floor": 3, "x": { "y": 1 } } },
+        }),
     )
     .await;
     let twin = hub.get("/twins/door").await.body;
@@ -217,7 +225,7 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
     );
     assert_eq!(told["body"]["version"], twin["version"]);
     assert_eq!(told["body"]["tags"], json!({ "site": "a" }));
-    // All of it is new, so what is told is the whole section.
+    // Everything is new, so the event holds the whole section.
     assert_eq!(
         told["body"]["properties"]["desired"],
         twin["properties"]["desired"]
@@ -259,7 +267,7 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
     for part in ["version", "tags", "properties"] {
         assert_eq!(told["body"][part], twin[part], "{part}");
     }
-    // What is refused, and what changes nothing, is not told.
+    // Rejected changes, and those that change nothing, cause no event.
     hub.patch("/twins/door", json!({ "tags": { "a.b": 1 } }))
         .await;
     hub.patch("/twins/door", json!({})).await;
@@ -360,7 +368,7 @@ async fn a_reader_goes_on_where_it_was_and_hears_what_it_has_missed_for_good() {
     let oldest = left[0]["id"].as_i64().unwrap();
     assert_eq!((lost.name.as_str(), lost.id), ("lost", oldest - 1));
     assert_eq!(lost.data, json!({ "from": first + 1, "to": oldest - 1 }));
-    // Nothing is lost for who asks for all that is kept.
+    // A client that reads all stored events gets no `lost`.
     assert_eq!(kept(&hub, "").await, left);
 
     let unknown = hub.get("/events?after=999").await;
@@ -392,7 +400,7 @@ async fn a_stream_ends_with_its_policy_its_token_and_the_hub() {
     assert!(before.next().await.is_none(), "policies have changed");
 
     let owner = hub.hub.policy("iothubowner").unwrap();
-    // A token is good for five minutes more than it says: clocks differ.
+    // A token is valid for five minutes longer, because clocks differ.
     let soon = in_an_hour() - 3600 - 5 * 60 + 10;
     let token = sas::sign("localhost", &owner.keys.primary, soon, Some(&owner.name));
     let request = hub.anonymous(Method::GET, "/events");
@@ -418,7 +426,7 @@ async fn only_so_many_follow_at_once() {
     let refused = hub.get("/events").await;
     assert_eq!(refused.status, 429, "{}", refused.body);
     readers.pop();
-    eventually("there is room again", || async {
+    eventually("a stream can be opened again", || async {
         let request = hub.request(Method::GET, "/events?follow=false");
         (answer(request).await.status == 200).then_some(())
     })

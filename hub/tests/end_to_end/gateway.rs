@@ -1,5 +1,4 @@
-//! The MQTT side, packet by packet: sessions as the standard and IoT Hub have them, and peers that
-//! mean harm.
+//! The MQTT gateway, packet by packet: sessions as in the standard and IoT Hub, and hostile peers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,11 +71,14 @@ async fn logins_that_are_wrong_hear_not_authorized() {
 async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
-    // An MQTT 5 client's: properties stand where 3.1.1 has the client id.
+    // An MQTT 5 client: it sends properties where 3.1.1 has the client id.
     peer.send_bytes(b"\x10\x17\x00\x04MQTT\x05\x02\x00\x3c\x05\x11\x00\x00\x00\x0a\x00\x05lobby")
         .await;
     assert!(
-        matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion)
+        matches!(
+            peer.next().await,
+            Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion
+        )
     );
     assert!(peer.is_closed().await);
 }
@@ -134,7 +136,7 @@ async fn a_twin_is_read_and_reported_without_any_subscription() {
     assert_eq!(
         hub.get("/twins/lobby").await.body["properties"]["reported"]["$version"],
         2,
-        "nothing of it was applied"
+        "no part of it was applied"
     );
 }
 
@@ -171,7 +173,7 @@ async fn subscriptions_of_a_persistent_session_survive_reconnects_and_clean_ones
     peer.send(&Packet::PingReq).await;
     assert!(
         matches!(peer.next().await, Some(Packet::PingResp)),
-        "unsubscribed, so no patch comes first"
+        "after UNSUBSCRIBE no patch arrives first"
     );
 
     peer.subscribe("$iothub/methods/POST/#", QoS::AtMostOnce)
@@ -179,7 +181,7 @@ async fn subscriptions_of_a_persistent_session_survive_reconnects_and_clean_ones
     drop(peer);
     wait_for_connected(&hub, 0).await;
     let (_clean, present) = Peer::connect(&hub, "lobby", &key, true).await;
-    assert!(!present, "a clean session forgets");
+    assert!(!present, "a clean session deletes the stored one");
 }
 
 #[tokio::test]
@@ -287,7 +289,7 @@ async fn malformed_and_giant_packets_end_their_connection_and_the_others_are_ser
             "NUL in a topic",
             &[0x30, 0x05, 0x00, 0x03, b'a', 0x00, b'b'],
         ),
-        ("text that is none", &[0x30, 0x04, 0x00, 0x02, 0xc3, 0x28]),
+        ("text that is not UTF-8", &[0x30, 0x04, 0x00, 0x02, 0xc3, 0x28]),
     ];
     for (what, bytes) in cases {
         let (mut rogue, _) = Peer::connect(&hub, "rogue", &key, true).await;
@@ -316,7 +318,10 @@ async fn a_connect_that_comes_byte_by_byte_is_understood() {
         peer.send_bytes(&[byte]).await;
     }
     assert!(
-        matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success)
+        matches!(
+            peer.next().await,
+            Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success
+        )
     );
 }
 
@@ -324,7 +329,7 @@ async fn a_connect_that_comes_byte_by_byte_is_understood() {
 async fn a_stranger_may_not_send_much_before_it_is_known() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
-    // A CONNECT that announces 60 KB: nobody waits for it, however slowly it comes.
+    // A CONNECT that announces 60 KB is rejected by its length, before its content arrives.
     peer.send_bytes(&[0x10, 0xe0, 0xd4, 0x03]).await;
     assert!(peer.is_closed().await);
     let mut peer = Peer::dial(&hub).await;
@@ -343,11 +348,11 @@ async fn noise_instead_of_tls_is_turned_away() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    // Closed by the hub: with an alert and an end, or a reset.
+    // The hub closes with an alert or a reset.
     let closed = tokio::time::timeout(DEADLINE, noise.read_to_end(&mut answer)).await;
     assert!(
         closed.is_ok(),
-        "the hub keeps a peer that does not speak TLS"
+        "the hub keeps a connection that does not speak TLS"
     );
     let key = hub.add_device("lobby").await;
     let (_peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -453,7 +458,7 @@ async fn strangers_and_requests_that_hang_do_not_keep_a_stopping_hub_from_its_de
     request.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     request.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 100", "it waits for the body");
+    assert_eq!(&answer, b"HTTP/1.1 100", "the hub waits for the body");
 
     let TestHub { hub, .. } = hub;
     let stopped = async {

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 pub(crate) use device::Device;
 
-/// How long anything in these tests may take. It is reached only when something is broken.
+/// Deadline of every wait in these tests; it passes only when something is broken.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A hub on free ports, and its operator.
@@ -32,7 +32,7 @@ pub(crate) struct TestHub {
     operator: Operator,
 }
 
-/// Who calls the API of a hub.
+/// A client of a hub's API, with the owner's policy.
 pub(crate) struct Operator {
     client: reqwest::Client,
     owner: ServiceConnectionString,
@@ -40,7 +40,7 @@ pub(crate) struct Operator {
     pub(crate) tls: rustls::ClientConfig,
 }
 
-/// What the hub answered.
+/// A response of the API.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -56,7 +56,7 @@ impl TestHub {
         Self::start_with(folder, |_| {}).await
     }
 
-    /// A hub with other settings.
+    /// Starts a hub with other settings.
     pub(crate) async fn start_with(folder: TempDir, change: impl FnOnce(&mut HubConfig)) -> Self {
         let mut config = HubConfig::loopback(folder.path().to_owned());
         change(&mut config);
@@ -70,7 +70,7 @@ impl TestHub {
         }
     }
 
-    /// Drops the hub as if its process had been killed, and starts another on the same data.
+    /// Drops the hub like a kill of its process, and starts another on the same data.
     pub(crate) async fn killed_and_started(self) -> Self {
         let Self { hub, folder, .. } = self;
         drop(hub);
@@ -107,12 +107,11 @@ impl Operator {
         format!("https://{}{path}", self.owner.host_name)
     }
 
-    /// A request without a token.
     pub(crate) fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
-    /// A request of the owner.
+    /// A request with the owner's token.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.anonymous(method, path)
             .header(AUTHORIZATION, self.owner_token())
@@ -153,12 +152,12 @@ impl Operator {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// Makes a device and returns its key.
+    /// Creates a device and returns its key.
     pub(crate) async fn add_device(&self, id: &str) -> SharedAccessKey {
         self.add_device_at(id, id).await
     }
 
-    /// Makes a device whose id is spelled `path` in the path of the request.
+    /// Creates a device whose id is spelled `path` in the path of the request.
     pub(crate) async fn add_device_at(&self, id: &str, path: &str) -> SharedAccessKey {
         let made = self
             .put(
@@ -173,7 +172,7 @@ impl Operator {
         SharedAccessKey::from_base64(key).unwrap()
     }
 
-    /// Makes devices `d0`, `d1`, .. with these desired properties.
+    /// Creates devices `d0`, `d1`, .. with these desired properties.
     pub(crate) async fn add_devices(&self, desired: &[Value]) {
         for (number, desired) in desired.iter().enumerate() {
             self.add_device(&format!("d{number}")).await;
@@ -189,7 +188,7 @@ impl Operator {
         self.post("/devices/query", json!({ "query": text })).await
     }
 
-    /// The ids of the devices that a condition finds.
+    /// The ids of the devices that match a condition.
     pub(crate) async fn find(&self, condition: &str) -> Vec<String> {
         let found = self
             .query(&format!("SELECT * FROM devices WHERE {condition}"))
@@ -199,7 +198,7 @@ impl Operator {
         found.body.as_array().unwrap().iter().map(id).collect()
     }
 
-    /// The job, once it has one of these statuses.
+    /// Waits until the job has one of these statuses.
     pub(crate) async fn job(&self, id: &str, statuses: &[&str]) -> Value {
         eventually(&format!("job {id} is one of {statuses:?}"), || async {
             let job = self.get(&format!("/jobs/v2/{id}")).await.body;
@@ -208,7 +207,7 @@ impl Operator {
         .await
     }
 
-    /// The records of a job, by device.
+    /// The device records of a job, sorted by device.
     pub(crate) async fn device_jobs(&self, id: &str) -> Vec<Value> {
         let found = self
             .query(&format!(
@@ -221,8 +220,8 @@ impl Operator {
         rows
     }
 
-    /// Connects a device that answers every method with `status` and its own payload, and waits
-    /// until it is subscribed.
+    /// Connects a device that answers every method with `status` and the payload of the call;
+    /// returns when it is subscribed.
     pub(crate) async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
         let mut device = Device::dial(self, id, key);
         device.subscribe("$iothub/methods/POST/#").await;
@@ -230,7 +229,6 @@ impl Operator {
     }
 }
 
-/// Sends a request.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
@@ -247,7 +245,7 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
-/// Waits until `check` has something, within the deadline.
+/// Polls until `check` returns a value, within the deadline.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     check: impl Fn() -> F,
@@ -270,12 +268,12 @@ pub(crate) fn in_an_hour() -> u64 {
         + 3600
 }
 
-/// Trusts the hub's authority alone.
+/// A TLS configuration that trusts only the hub's authority.
 pub(crate) fn tls(hub: &RunningHub) -> rustls::ClientConfig {
     trusting(hub.ca_file())
 }
 
-/// The hub's authority.
+/// The hub's authority as trust anchor.
 pub(crate) fn roots(ca_file: &Path) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots

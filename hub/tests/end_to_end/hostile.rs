@@ -1,7 +1,7 @@
-//! A peer that means harm, at full strength: everything it can do from one address at once, and
-//! devices that turned against their hub.
+//! Attacks: everything that a peer can do from one address at once, and devices that turned against
+//! their hub.
 //!
-//! The program runs as a process of its own, so that its memory is its own.
+//! The hub runs in a process of its own, so that its memory can be measured.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::in_an_hour;
 use crate::process::Process;
 
-/// Where the harm comes from: not the address of everyone else here.
+/// The address of the attacker, which no other client here uses.
 const HOSTILE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
-/// Sockets that say nothing: more than one address is given.
+/// Sockets that send nothing: more than one address may have.
 const SILENT: usize = 3_000;
-
-/// Of them, those that the hub must have closed at once: all beyond what waits for one address,
+/// The hub must close this many of them at once: those beyond the queue of one address, less some
+/// that came and went.
 /// less some that came and went.
 const TURNED_AWAY: usize = 800;
 
-/// Sockets of each kind that speaks TLS.
+/// Connections of each kind that complete a TLS handshake.
 const SPEAKING: usize = 60;
 
-/// Calls to a door meanwhile.
+/// Method calls to a door during the attack.
 const CALLS: u32 = 150;
 
-/// What the hub may hold for all of that, in bytes. The sum of its limits for one address, with
-/// room for what its allocator keeps: 256 handshakes of 40 KiB, 2,048 sockets with their tasks, and
-/// 512 KiB of answers for each device that does not read them.
+/// The memory that the hub may use for the attack, in bytes: the sum of its limits for one address,
+/// with room for the allocator. 256 handshakes of 40 KiB, 2,048 sockets with their tasks, and
+/// 512 KiB of responses for each device that does not read them.
 const HELD: u64 = 40 << 20;
 
-/// What everyone who means harm knows.
+/// The state that all attackers share.
 struct Hostile {
     hub: SocketAddr,
     tls: TlsConnector,
@@ -64,16 +64,16 @@ impl Hostile {
         self.tls.connect(name, self.dial().await?).await.ok()
     }
 
-    /// Says nothing for as long as it is let.
+    /// Connects and sends nothing until it is disconnected.
     async fn silent(self: Arc<Self>) {
         if let Some(mut socket) = self.dial().await {
-            // It returns when the hub closes.
+            // Returns when the hub closes.
             let _ = socket.read(&mut [0; 1]).await;
         }
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A CONNECT, a byte at a time.
+    /// Sends a CONNECT byte by byte.
     async fn slow(self: Arc<Self>) {
         while !self.over.load(Ordering::Relaxed) {
             let Some(mut stream) = self.speak().await else {
@@ -91,7 +91,7 @@ impl Hostile {
         }
     }
 
-    /// Announces 256 MiB and sends what is taken of them.
+    /// Announces 256 MiB and sends as much as the hub accepts.
     async fn giant(self: Arc<Self>) {
         while !self.over.load(Ordering::Relaxed) {
             let Some(mut stream) = self.speak().await else {
@@ -104,7 +104,7 @@ impl Hostile {
         }
     }
 
-    /// A device that may be there sends `packet` over and over, and reads no answer.
+    /// A registered device sends `packet` in a loop and reads no response.
     async fn flood(self: Arc<Self>, id: &'static str, key: SharedAccessKey, packet: Packet) {
         let mut connect = Connect::new(id);
         let token = sas::sign(&format!("localhost/devices/{id}"), &key, in_an_hour(), None);
@@ -126,7 +126,7 @@ impl Hostile {
     }
 }
 
-/// The resident bytes of a process.
+/// The resident memory of a process in bytes.
 fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
@@ -205,7 +205,7 @@ async fn one_hostile_address_takes_neither_the_doors_nor_the_memory() {
         most = most.max(resident(hub.child.id()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Who is honest gets in meanwhile.
+    // A regular client can connect during the attack.
     let late = operator.add_device("late").await;
     let _late = operator.connect("late", &late, 200).await;
     let called = operator
@@ -216,35 +216,35 @@ async fn one_hostile_address_takes_neither_the_doors_nor_the_memory() {
     let closed = hostile.closed.load(Ordering::Relaxed);
     assert!(
         closed >= TURNED_AWAY,
-        "only {closed} of {SILENT} silent sockets were turned away"
+        "only {closed} of {SILENT} silent sockets were closed"
     );
     let held = most.saturating_sub(before);
-    assert!(held < HELD, "the hub holds {held} bytes for its attacker");
+    assert!(held < HELD, "the hub uses {held} bytes for its attacker");
     hostile.over.store(true, Ordering::Relaxed);
     harm.shutdown().await;
 }
 
-/// What a client does on the REST port once it speaks TLS, and then no more.
+/// What a client sends on the REST port after the TLS handshake, before it goes silent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Client {
     Silent,
-    /// Most of a head.
+    /// Most of a request head.
     HalfAHead,
-    /// More of a head than a stranger may send.
+    /// More of a head than an unauthenticated client may send.
     GiantHead,
-    /// A request that is refused.
+    /// A request that is rejected.
     Refused,
     /// A request that needs no token.
     Healthz,
-    /// A request that is refused before its body, which does not come.
+    /// A request that is rejected before its body, which never arrives.
     HalfABody,
-    /// A head, a byte a second.
+    /// A head, one byte per second.
     Slow,
-    /// A request that is let in.
+    /// An authenticated request.
     Known,
 }
 
-/// The `n`th address of strangers.
+/// The `n`th address of unauthenticated clients.
 fn stranger_at(n: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 7, n], 0))
 }
@@ -256,7 +256,7 @@ async fn dial_from(from: SocketAddr, hub: SocketAddr) -> std::io::Result<TcpStre
 }
 
 impl Client {
-    /// How long the hub bears it, up to `patience`.
+    /// How long the hub keeps the connection, up to `patience`.
     async fn stays(self, hub: &Process, patience: Duration) -> Duration {
         let socket = dial_from(stranger_at(1), hub.https()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -283,7 +283,7 @@ impl Client {
             match read.await {
                 Ok(Ok(0) | Err(_)) => break,
                 Ok(Ok(_)) => {}
-                // It may be closed just now.
+                // It may have been closed in the meantime.
                 Err(_) if self == Self::Slow => drop(stream.write_all(b"G").await),
                 Err(_) => {}
             }
@@ -298,7 +298,7 @@ async fn a_stranger_on_rest_has_10_s_and_8_kib_and_who_is_known_has_longer() {
     let hub = Arc::new(Process::start(&folder).await);
     let patience = Duration::from_secs(25);
     let mut clients = JoinSet::new();
-    // Seconds from which on, and up to which, each is borne.
+    // The range of seconds after which the hub closes each connection.
     for (client, from, to) in [
         (Client::Silent, 8, 20),
         (Client::HalfAHead, 8, 20),
@@ -320,12 +320,11 @@ async fn a_stranger_on_rest_has_10_s_and_8_kib_and_who_is_known_has_longer() {
     }
 }
 
-/// How long whoever is rightful may take meanwhile. The machine does all of the strangers' work,
-/// too.
+/// How long a regular client may take meanwhile: the attackers' work runs on the same machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As many strangers from one address as are served at once. Each says nothing, and comes again as
-/// soon as it is closed.
+/// Number of connections from one address that are served at once. Each sends nothing and
+/// reconnects when it is closed.
 const OF_EACH: usize = 256;
 
 fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {

@@ -1,9 +1,9 @@
-//! The hub as its clients see it: HTTPS and MQTT over TLS on free ports of loopback, a fresh data
-//! folder for each test.
+//! End-to-end tests of the hub through its clients' interfaces: HTTPS and MQTT over TLS on free
+//! loopback ports, with a new data folder for each test.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot go on says where it stopped"
+    reason = "a failed unwrap in a test names its line"
 )]
 
 mod audit;

@@ -1,4 +1,4 @@
-//! A device made of rumqttc.
+//! A device client, built on rumqttc.
 
 use iothub_protocol::sas::{self, SharedAccessKey};
 use rumqttc::{
@@ -7,7 +7,6 @@ use rumqttc::{
 
 use super::{DEADLINE, Operator, in_an_hour};
 
-/// A device made of rumqttc.
 pub(crate) struct Device {
     client: AsyncClient,
     events: Option<EventLoop>,
@@ -30,7 +29,7 @@ impl Device {
         }
     }
 
-    /// Subscribes and waits until it is granted.
+    /// Subscribes and waits for SUBACK.
     pub(crate) async fn subscribe(&mut self, filter: &str) {
         self.client
             .subscribe(filter, QoS::AtLeastOnce)
@@ -51,14 +50,14 @@ impl Device {
         );
     }
 
-    /// Waits until the hub has refused the connection.
+    /// Waits until the hub rejects the connection.
     pub(crate) async fn refused(&mut self) {
         let events = self.events.as_mut().unwrap();
         let refused = async { while events.poll().await.is_ok() {} };
         tokio::time::timeout(DEADLINE, refused).await.unwrap();
     }
 
-    /// The next PUBLISH: topic and body.
+    /// The next PUBLISH: topic and payload.
     pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
         let events = self.events.as_mut().unwrap();
         let received = async {
@@ -78,7 +77,7 @@ impl Device {
             .unwrap();
     }
 
-    /// Goes on in the background, answering methods with what they were sent.
+    /// Continues in the background; answers each method with the payload of its call.
     pub(crate) fn answer_methods(mut self, status: u16) -> Self {
         let mut events = self.events.take().unwrap();
         let client = self.client.clone();

@@ -1,4 +1,4 @@
-//! A peer that speaks MQTT packet by packet, and sends what it likes.
+//! An MQTT peer that works packet by packet and can send arbitrary bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::{TestHub, eventually, in_an_hour, tls};
 
-/// Nothing here takes long; a test that waits this long has failed.
+/// Deadline of every wait; it passes only when something is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The longest packet that is read or written.
+/// Maximum length of a packet that is read or written.
 pub(crate) const LIMIT: usize = 320 * 1024;
 
-/// A peer that sends what it likes.
 pub(crate) struct Peer {
     stream: TlsStream<TcpStream>,
     received: BytesMut,
@@ -45,7 +44,7 @@ impl Peer {
         }
     }
 
-    /// Connects as a device and expects to be let in.
+    /// Connects as a device and expects to be accepted.
     pub(crate) async fn connect(
         hub: &TestHub,
         id: &str,
@@ -55,12 +54,12 @@ impl Peer {
         let mut peer = Self::dial(hub).await;
         match peer.log_in(id, &login(id, key, in_an_hour()), clean).await {
             Some((ConnectReturnCode::Success, present)) => (peer, present),
-            other => panic!("{id} was not let in: {other:?}"),
+            other => panic!("{id} was not accepted: {other:?}"),
         }
     }
 
-    /// Sends CONNECT; the return code and the session-present flag, or `None` when the hub just
-    /// closes.
+    /// Sends CONNECT; returns the return code and the session-present flag, or `None` if the hub
+    /// closes the connection without CONNACK.
     pub(crate) async fn log_in(
         &mut self,
         id: &str,
@@ -86,7 +85,7 @@ impl Peer {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        // The hub may have closed already, which is what some tests want to see.
+        // The hub may have closed the connection already; some tests expect that.
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
