@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, ConfigFile, FILE_NAME};
-use crate::data::sync_folder_of;
+use crate::data::sync_parent;
 use crate::store::{self, StoreError};
 use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
@@ -22,7 +22,7 @@ pub use restore::restore;
 
 /// Files that every backup includes if they exist. A hub that serves a certificate of its operator
 /// has no authority of its own.
-const FILES: [&str; 5] = [
+const BACKUP_FILES: [&str; 5] = [
     "ca.pem",
     "ca.key",
     "server.pem",
@@ -31,12 +31,12 @@ const FILES: [&str; 5] = [
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackedUp {
+pub struct BackupSummary {
     /// The files in the archive, by their names in the data folder.
     pub files: Vec<String>,
     /// Files that the settings name but the archive does not hold, because they are outside the
     /// data folder.
-    pub left_out: Vec<PathBuf>,
+    pub skipped: Vec<PathBuf>,
 }
 
 /// Why a backup or a restore failed.
@@ -84,17 +84,17 @@ pub fn backup(
     settings: Option<&Path>,
     file: &Path,
     force: bool,
-) -> Result<BackedUp, BackupError> {
-    let file = &free_or_replaceable(file, force)?;
+) -> Result<BackupSummary, BackupError> {
+    let file = &resolve_target(file, force)?;
     // Prevent that a backup of a database that has lost data replaces a better backup.
-    store::refuse_older(&folder.join(DATABASE), &AFTER_DATABASE)?;
-    let workshop = Workshop::beside(file)?;
-    let database = workshop.path.join(DATABASE);
+    store::check_for_loss(&folder.join(DATABASE), &AFTER_DATABASE)?;
+    let staging = StagingDirectory::next_to(file)?;
+    let database = staging.path.join(DATABASE);
     // SQLite fills an existing empty file and keeps its mode.
     create(&database)?;
     store::copy(&folder.join(DATABASE), &database)?;
     let mut sources = vec![(DATABASE.to_owned(), database)];
-    for name in FILES {
+    for name in BACKUP_FILES {
         let path = folder.join(name);
         if path.exists() {
             sources.push((name.to_owned(), path));
@@ -102,30 +102,30 @@ pub fn backup(
     }
     let folder = std::path::absolute(folder).map_err(BackupError::file("read", folder))?;
     let own_settings = folder.join(FILE_NAME);
-    let mut left_out = Vec::new();
+    let mut skipped = Vec::new();
     if let Some(path) = settings.or(own_settings.exists().then_some(own_settings.as_path())) {
         sources.push((FILE_NAME.to_owned(), path.to_owned()));
         for named in ConfigFile::read(path)?.files() {
             match named.strip_prefix(&folder).ok().and_then(Path::to_str) {
                 Some(name) => sources.push((name.to_owned(), named)),
-                None => left_out.push(named),
+                None => skipped.push(named),
             }
         }
     }
     sources.sort();
     sources.dedup();
-    let archive = workshop.path.join("archive");
+    let archive = staging.path.join("archive");
     archive::write(create(&archive)?, &archive, &sources)?;
-    put(&archive, file, force)?;
-    sync_folder_of(file).map_err(BackupError::file("write", file))?;
-    Ok(BackedUp {
+    move_into_place(&archive, file, force)?;
+    sync_parent(file).map_err(BackupError::file("write", file))?;
+    Ok(BackupSummary {
         files: sources.into_iter().map(|(name, _)| name).collect(),
-        left_out,
+        skipped,
     })
 }
 
 /// The path to write the archive to: a new name, or the regular file to overwrite.
-fn free_or_replaceable(file: &Path, force: bool) -> Result<PathBuf, BackupError> {
+fn resolve_target(file: &Path, force: bool) -> Result<PathBuf, BackupError> {
     let path = || file.to_owned();
     match fs::symlink_metadata(file) {
         Err(_) => Ok(path()),
@@ -137,7 +137,7 @@ fn free_or_replaceable(file: &Path, force: bool) -> Result<PathBuf, BackupError>
 }
 
 /// Moves the archive into place; without `force` it fails if the name was taken in the meantime.
-fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
+fn move_into_place(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
     let failed = BackupError::file("write", file);
     if !force {
         match fs::hard_link(archive, file) {
@@ -156,12 +156,12 @@ fn put(archive: &Path, file: &Path, force: bool) -> Result<(), BackupError> {
 
 /// A staging folder of mode 0700 on the target's file system, so that the result can be renamed
 /// into place. Removed on drop.
-struct Workshop {
+struct StagingDirectory {
     path: PathBuf,
 }
 
-impl Workshop {
-    fn beside(target: &Path) -> Result<Self, BackupError> {
+impl StagingDirectory {
+    fn next_to(target: &Path) -> Result<Self, BackupError> {
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.partial", std::process::id()));
@@ -172,7 +172,7 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
+impl Drop for StagingDirectory {
     fn drop(&mut self) {
         // It was renamed into place, or its content is useless.
         let _ = fs::remove_dir_all(&self.path);

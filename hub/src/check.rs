@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::config::HubConfig;
 use crate::live;
 use crate::pki::{self, Validity};
-use crate::store::{self, Noted};
+use crate::store::{self, RecordedNumber};
 use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
 
 /// A certificate that expires within this time causes a warning.
@@ -42,16 +42,16 @@ pub struct Finding {
 /// Runs all checks.
 #[must_use]
 pub fn check(config: &HubConfig) -> Vec<Finding> {
-    let mut found = Findings(Vec::new());
-    found.good(format!(
+    let mut findings = Findings(Vec::new());
+    findings.good(format!(
         "settings: {}, MQTT on {}, REST on {}",
         config.name, config.mqtt_address, config.https_address
     ));
-    let running = data_folder(config, &mut found);
-    certificates(config, &mut found);
-    database(config, &mut found);
-    ports(config, running, &mut found);
-    found.0
+    let running = data_folder(config, &mut findings);
+    certificates(config, &mut findings);
+    database(config, &mut findings);
+    ports(config, running, &mut findings);
+    findings.0
 }
 
 struct Findings(Vec<Finding>);
@@ -61,7 +61,7 @@ impl Findings {
         self.0.push(Finding { severity, text });
     }
 
-    fn has_fault_of(&self, what: &str) -> bool {
+    fn has_fault_about(&self, what: &str) -> bool {
         let of = |finding: &Finding| {
             finding.severity == Severity::Fault && finding.text.starts_with(what)
         };
@@ -82,17 +82,17 @@ impl Findings {
 }
 
 /// Checks the folder and the modes of its files. Returns whether a hub is running on it.
-fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
+fn data_folder(config: &HubConfig, findings: &mut Findings) -> bool {
     let folder = &config.data_directory;
     let shown = folder.display();
     let metadata = match fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
-            found.fault(format!("data folder: {shown} is a file"));
+            findings.fault(format!("data folder: {shown} is a file"));
             return false;
         }
         Err(error) => {
-            found.warning(format!(
+            findings.warning(format!(
                 "data folder: {shown} cannot be read ({error}); `door-hub init` creates it"
             ));
             return false;
@@ -100,9 +100,9 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
     };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
-        found.good(format!("data folder: {shown}"));
+        findings.good(format!("data folder: {shown}"));
     } else {
-        found.warning(format!(
+        findings.warning(format!(
             "data folder: {shown} has mode {mode:04o}; expected 0700"
         ));
     }
@@ -122,13 +122,13 @@ fn data_folder(config: &HubConfig, found: &mut Findings) -> bool {
         if let Ok(metadata) = fs::metadata(folder.join(&name)) {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                found.fault(format!("modes: {name} has mode {mode:04o}; expected 0600"));
+                findings.fault(format!("modes: {name} has mode {mode:04o}; expected 0600"));
             }
         }
     }
     let running = is_running(folder);
     if running {
-        found.good("hub: running on this folder".to_owned());
+        findings.good("hub: running on this folder".to_owned());
     }
     running
 }
@@ -138,37 +138,37 @@ fn is_running(folder: &Path) -> bool {
     lock.is_ok_and(|file: File| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
 }
 
-fn certificates(config: &HubConfig, found: &mut Findings) {
+fn certificates(config: &HubConfig, findings: &mut Findings) {
     let folder = &config.data_directory;
     let server = match &config.certificate {
         Some(given) => match given.load() {
             Ok(identity) => {
-                for certificate in &identity.above {
-                    ends("certificate above the server's", certificate, found);
+                for certificate in &identity.issuers {
+                    check_expiry("certificate above the server's", certificate, findings);
                 }
                 identity.chain.into_iter().next()
             }
             Err(error) => {
-                found.fault(format!("certificate: {error}"));
+                findings.fault(format!("certificate: {error}"));
                 None
             }
         },
         None => {
-            own_certificate(folder, "ca.pem", "ca.key", found);
-            own_certificate(folder, "server.pem", "server.key", found)
+            own_certificate(folder, "ca.pem", "ca.key", findings);
+            own_certificate(folder, "server.pem", "server.key", findings)
         }
     };
     if let Some(server) = server {
         let now = Timestamp::now().as_second();
         let validity = Validity::of(&server);
         if config.certificate.is_none() && validity.is_some_and(|own| now < own.not_before) {
-            found.warning(
+            findings.warning(
                 "server certificate: not valid yet; the hub replaces it when it starts, and within \
                  an hour if it is running"
                     .to_owned(),
             );
         } else {
-            ends("server certificate", &server, found);
+            check_expiry("server certificate", &server, findings);
         }
         let missing = pki::names_missing(&server, &live::names(config).subjects());
         let missing: Vec<_> = missing
@@ -176,14 +176,14 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
             .filter(|name| !live::is_loopback(name))
             .collect();
         if missing.is_empty() {
-            found.good("server certificate: covers every name and address".to_owned());
+            findings.good("server certificate: covers every name and address".to_owned());
         } else if config.certificate.is_some() {
-            found.warning(format!(
+            findings.warning(format!(
                 "server certificate: does not cover {}",
                 missing.join(", ")
             ));
         } else {
-            found.good(format!(
+            findings.good(format!(
                 "server certificate: the hub will issue a new one that also covers {}",
                 missing.join(", ")
             ));
@@ -194,11 +194,11 @@ fn certificates(config: &HubConfig, found: &mut Findings) {
             for path in &config.device_ca_files {
                 let certificates = CertificateDer::pem_file_iter(path).into_iter().flatten();
                 for certificate in certificates.flatten() {
-                    ends(&path.display().to_string(), &certificate, found);
+                    check_expiry(&path.display().to_string(), &certificate, findings);
                 }
             }
         }
-        Err(error) => found.fault(error.to_string()),
+        Err(error) => findings.fault(error.to_string()),
     }
 }
 
@@ -207,15 +207,15 @@ fn own_certificate(
     folder: &Path,
     certificate: &str,
     key: &str,
-    found: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<CertificateDer<'static>> {
-    let pair = pki::GivenCertificate {
+    let pair = pki::ProvidedCertificate {
         certificate_file: folder.join(certificate),
         key_file: folder.join(key),
     };
     let there = [&pair.certificate_file, &pair.key_file].map(|file| file.exists());
     // The next start creates what is missing.
-    if there == [false; 2] || pki::is_begun(&pair.certificate_file) {
+    if there == [false; 2] || pki::is_first_start_interrupted(&pair.certificate_file) {
         return None;
     }
     if certificate == "server.pem" && there != [true; 2] {
@@ -225,25 +225,25 @@ fn own_certificate(
         Ok(identity) => {
             let own = identity.chain.into_iter().next()?;
             if certificate == "ca.pem" {
-                ends("authority", &own, found);
+                check_expiry("authority", &own, findings);
             }
             Some(own)
         }
         Err(error) => {
-            found.fault(format!("{certificate}, {key}: {error}"));
+            findings.fault(format!("{certificate}, {key}: {error}"));
             None
         }
     }
 }
 
-fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
+fn check_expiry(what: &str, certificate: &CertificateDer<'_>, findings: &mut Findings) {
     let Some(validity) = Validity::of(certificate) else {
-        found.fault(format!("{what}: cannot be read"));
+        findings.fault(format!("{what}: cannot be read"));
         return;
     };
     let now = Timestamp::now().as_second();
     if let Some(problem) = validity.problem(now) {
-        found.fault(format!(
+        findings.fault(format!(
             "{what}: {problem}; check the clock, then the certificate"
         ));
         return;
@@ -252,51 +252,52 @@ fn ends(what: &str, certificate: &CertificateDer<'_>, found: &mut Findings) {
     let end = Timestamp::from_second(validity.not_after).unwrap_or(Timestamp::MAX);
     let text = format!("{what}: expires on {end}, in {days} days");
     match days {
-        ..WARN_DAYS => found.warning(text),
-        _ => found.good(text),
+        ..WARN_DAYS => findings.warning(text),
+        _ => findings.good(text),
     }
 }
 
-fn database(config: &HubConfig, found: &mut Findings) {
+fn database(config: &HubConfig, findings: &mut Findings) {
     let path = config.data_directory.join(DATABASE);
-    if let Err(error) = store::refuse_older(&path, &AFTER_DATABASE) {
+    if let Err(error) = store::check_for_loss(&path, &AFTER_DATABASE) {
         if error.is_loss() {
-            found.fault(format!("database: {error}"));
+            findings.fault(format!("database: {error}"));
         }
-    } else if store::noted(&path) == Noted::Damaged {
-        found.warning("database: hub.group is damaged; the next start writes it again".to_owned());
+    } else if store::recorded_number(&path) == RecordedNumber::Damaged {
+        findings
+            .warning("database: hub.group is damaged; the next start writes it again".to_owned());
     }
     if !path.exists() {
         return;
     }
     match store::faults(&path) {
-        Ok(faults) if faults.is_empty() => damaged_rows(&path, found),
+        Ok(faults) if faults.is_empty() => damaged_rows(&path, findings),
         Ok(faults) => {
             for fault in faults {
-                found.fault(format!("database: {fault}"));
+                findings.fault(format!("database: {fault}"));
             }
-            damaged_rows(&path, found);
+            damaged_rows(&path, findings);
         }
-        Err(error) => found.fault(format!("database: {:#}", anyhow::Error::from(error))),
+        Err(error) => findings.fault(format!("database: {:#}", anyhow::Error::from(error))),
     }
 }
 
 /// Reports damaged rows: a running hub leaves them out and serves the others.
-fn damaged_rows(path: &Path, found: &mut Findings) {
+fn damaged_rows(path: &Path, findings: &mut Findings) {
     match store::damaged(path) {
-        Ok(rows) if rows.is_empty() && !found.has_fault_of("database") => {
-            found.good("database: whole".to_owned());
+        Ok(rows) if rows.is_empty() && !findings.has_fault_about("database") => {
+            findings.good("database: whole".to_owned());
         }
         Ok(rows) => {
             for row in rows {
-                found.warning(format!("database: {row}"));
+                findings.warning(format!("database: {row}"));
             }
         }
-        Err(error) => found.fault(format!("database: {:#}", anyhow::Error::from(error))),
+        Err(error) => findings.fault(format!("database: {:#}", anyhow::Error::from(error))),
     }
 }
 
-fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
+fn ports(config: &HubConfig, running: bool, findings: &mut Findings) {
     if running {
         return;
     }
@@ -306,8 +307,8 @@ fn ports(config: &HubConfig, running: bool, found: &mut Findings) {
     ];
     for (key, address) in both {
         match TcpListener::bind(address) {
-            Ok(_) => found.good(format!("{key}: {address} is free")),
-            Err(error) => found.fault(format!("{key}: cannot listen on {address}: {error}")),
+            Ok(_) => findings.good(format!("{key}: {address} is free")),
+            Err(error) => findings.fault(format!("{key}: cannot listen on {address}: {error}")),
         }
     }
 }
@@ -342,18 +343,18 @@ mod tests {
             let ahead = Timestamp::now().as_second() + 300 * DAY_SECONDS;
             live::certify(&config, Timestamp::from_second(ahead).unwrap()).unwrap();
             if is_given {
-                config.certificate = Some(pki::GivenCertificate {
+                config.certificate = Some(pki::ProvidedCertificate {
                     certificate_file: folder.path().join("server.pem"),
                     key_file: folder.path().join("server.key"),
                 });
             }
-            let mut found = Findings(Vec::new());
-            certificates(&config, &mut found);
+            let mut findings = Findings(Vec::new());
+            certificates(&config, &mut findings);
             for (severity, text) in expected {
                 let is_there = |finding: &Finding| {
                     finding.severity == *severity && finding.text.starts_with(text)
                 };
-                assert!(found.0.iter().any(is_there), "{text}: {:?}", found.0);
+                assert!(findings.0.iter().any(is_there), "{text}: {:?}", findings.0);
             }
         }
     }
@@ -369,10 +370,14 @@ mod tests {
                     fs::remove_file(folder.path().join(name)).unwrap();
                 }
             }
-            let mut found = Findings(Vec::new());
-            certificates(&config, &mut found);
+            let mut findings = Findings(Vec::new());
+            certificates(&config, &mut findings);
             let is_fault = |finding: &Finding| finding.severity == Severity::Fault;
-            assert!(!found.0.iter().any(is_fault), "{left:?}: {:?}", found.0);
+            assert!(
+                !findings.0.iter().any(is_fault),
+                "{left:?}: {:?}",
+                findings.0
+            );
             live::certify(&config, Timestamp::now()).unwrap();
         }
     }

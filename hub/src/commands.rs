@@ -30,7 +30,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 /// How long the end of a command waits for the reader of its output.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Prints the requested output. A reader that has gone, as with `| head -1`, is not an error.
 pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
@@ -43,19 +43,19 @@ pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
 }
 
 /// Prints the result of a command that changed something; a failure to print is ignored.
-pub(crate) fn say(text: impl Display) {
+pub(crate) fn print_result(text: impl Display) {
     let line = format!("{text}\n");
-    within_patience(move || io::stdout().write_all(line.as_bytes()));
+    write_with_timeout(move || io::stdout().write_all(line.as_bytes()));
 }
 
 /// Prints a line to stderr; a failure to print is ignored.
-pub(crate) fn complain(text: impl Display) {
+pub(crate) fn print_error(text: impl Display) {
     let line = format!("{text}\n");
-    within_patience(move || io::stderr().write_all(line.as_bytes()));
+    write_with_timeout(move || io::stderr().write_all(line.as_bytes()));
 }
 
-/// Runs `write` on a thread of its own and stops waiting for it after [`PATIENCE`].
-fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+/// Runs `write` on a thread of its own and stops waiting for it after [`WRITE_TIMEOUT`].
+fn write_with_timeout(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
     let (ended, end) = sync_channel(1);
     let started = thread::Builder::new().spawn(move || {
         // There is no channel left on which to report that the output failed.
@@ -63,15 +63,15 @@ fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
         let _ = ended.send(());
     });
     if started.is_ok() {
-        let _ = end.recv_timeout(PATIENCE);
+        let _ = end.recv_timeout(WRITE_TIMEOUT);
     }
 }
 
 /// Prints help, the version or a usage error, and returns the exit status.
-pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+pub(crate) fn exit_with_usage(error: &clap::Error) -> ExitCode {
     match error.print() {
         Err(failed) if !error.use_stderr() && failed.kind() != ErrorKind::BrokenPipe => {
-            complain(format_args!(
+            print_error(format_args!(
                 "door-hub: cannot write to standard output: {failed}"
             ));
             ExitCode::FAILURE

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::pki::{self, GivenCertificate};
+use crate::pki::{self, ProvidedCertificate};
 
 /// Azure's port for MQTT over TLS; the official device clients support no other.
 pub const DEFAULT_MQTT_PORT: u16 = 8883;
@@ -29,7 +29,7 @@ pub struct HubConfig {
     /// Further names and addresses that the certificate covers and that tokens may be issued for.
     pub aliases: Vec<String>,
     /// The server certificate to use instead of one of the hub's own authority.
-    pub certificate: Option<GivenCertificate>,
+    pub certificate: Option<ProvidedCertificate>,
     /// PEM files of the authorities (one or more certificates each) whose devices may connect with
     /// certificates.
     pub device_ca_files: Vec<PathBuf>,
@@ -157,7 +157,7 @@ pub enum ConfigError {
     },
     /// A certificate without its key, or a key without its certificate.
     #[error("`{0}` is set and `{1}` is not; expected both or none")]
-    Half(&'static str, &'static str),
+    IncompletePair(&'static str, &'static str),
     /// Both listeners have the same port.
     #[error("--mqtt-port and --https-port are both {0}; expected two different ports")]
     SamePort(u16),
@@ -186,7 +186,7 @@ impl ConfigFile {
                 .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
             message: describe(&error, &text),
         })?;
-        Ok(file.with_paths_from(path.parent().unwrap_or(Path::new(""))))
+        Ok(file.resolve_paths(path.parent().unwrap_or(Path::new(""))))
     }
 
     /// Writes the settings to `path`, or to the target if it is a symbolic link. Atomic.
@@ -198,7 +198,7 @@ impl ConfigFile {
     }
 
     /// Resolves relative paths against `folder`.
-    fn with_paths_from(mut self, folder: &Path) -> Self {
+    fn resolve_paths(mut self, folder: &Path) -> Self {
         let files = self.device_ca_files.iter_mut().flatten();
         for path in files
             .chain(&mut self.certificate_file)
@@ -246,13 +246,17 @@ impl ConfigFile {
             return Err(ConfigError::SamePort(mqtt_port));
         }
         let certificate = match (self.certificate_file, self.key_file) {
-            (Some(certificate_file), Some(key_file)) => Some(GivenCertificate {
+            (Some(certificate_file), Some(key_file)) => Some(ProvidedCertificate {
                 certificate_file,
                 key_file,
             }),
             (None, None) => None,
-            (Some(_), None) => return Err(ConfigError::Half("certificate_file", "key_file")),
-            (None, Some(_)) => return Err(ConfigError::Half("key_file", "certificate_file")),
+            (Some(_), None) => {
+                return Err(ConfigError::IncompletePair("certificate_file", "key_file"));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError::IncompletePair("key_file", "certificate_file"));
+            }
         };
         let config = HubConfig {
             certificate,

@@ -21,7 +21,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[non_exhaustive]
 pub enum DataError {
     #[error("cannot create the data folder {}; choose another with --data", .path.display())]
-    Make { path: PathBuf, source: io::Error },
+    Create { path: PathBuf, source: io::Error },
     #[error("the data folder {} is not writable; choose another with --data", .path.display())]
     NotWritable { path: PathBuf, source: io::Error },
     #[error(
@@ -44,7 +44,7 @@ impl DataDirectory {
     /// Creates the folder if it is missing and locks it. Blocks for [`LOCK_DEADLINE`] at most.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let make = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        make.map_err(|source| DataError::Make {
+        make.map_err(|source| DataError::Create {
             path: path.to_owned(),
             source,
         })?;
@@ -107,7 +107,7 @@ impl DataDirectory {
 }
 
 /// Syncs the folder of `path`, so that a new name survives a power failure.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     // A bare file name is in the current folder.
     let named = path
         .parent()

@@ -113,7 +113,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         )
         // The audit log shows the calls of every policy: of the default policies only the owner's
         // may read it, and an auditor's policy needs no right to change identities.
-        .at("/audit", [(read.and(service), get(audit::list))])
+        .at("/audit", [(read.union(service), get(audit::list))])
         // The right that reading messages needs on Azure.
         .at("/events", [(service, get(event::get))])
         .at(

@@ -33,13 +33,13 @@ impl Rights {
     pub const ALL: Self = Self(15);
 
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Whether `self` allows all that `needed` names.
     #[must_use]
-    pub const fn contain(self, needed: Self) -> bool {
+    pub const fn contains(self, needed: Self) -> bool {
         self.0 & needed.0 == needed.0
     }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Rights {
         let mut left = *self;
         let mut separator = "";
         for (name, right) in RIGHTS {
-            if left.contain(right) {
+            if left.contains(right) {
                 write!(f, "{separator}{name}")?;
                 separator = ", ";
                 left = Self(left.0 & !right.0);
@@ -88,7 +88,7 @@ impl FromStr for Rights {
             RIGHTS
                 .iter()
                 .find(|(known, _)| known.eq_ignore_ascii_case(name))
-                .map(|(_, right)| rights.and(*right))
+                .map(|(_, right)| rights.union(*right))
                 .ok_or_else(|| UnknownRight(name.to_owned()))
         })
     }

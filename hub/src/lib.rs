@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ConfigError, HubConfig};
 use crate::data::DataDirectory;
 use crate::identity::Policy;
-use crate::live::Live;
+use crate::live::ReloadableState;
 use crate::metrics::Metrics;
 use crate::mqtt::Gateway;
 use crate::service::{OWNER, Services, default_policies};
@@ -58,7 +58,7 @@ use crate::store::{Committed, PolicyFile, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
-pub use crate::pki::{GivenCertificate, PkiError, default_host_name, local_addresses};
+pub use crate::pki::{PkiError, ProvidedCertificate, default_host_name, local_addresses};
 pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
@@ -99,13 +99,13 @@ pub struct RunningHub {
     mqtt_address: SocketAddr,
     https_address: SocketAddr,
     ca_file: PathBuf,
-    live: Arc<Live>,
+    live: Arc<ReloadableState>,
     connection_string: ServiceConnectionString,
     connection_string_file: PathBuf,
     services: Services,
     registry: Registry,
     store: Store,
-    stop: Stop,
+    stop: ShutdownTokens,
     runner: AbortHandle,
     /// Requests and jobs: tasks that need the devices to be connected.
     tasks: JoinSet<()>,
@@ -115,7 +115,7 @@ pub struct RunningHub {
 
 /// Cancels the parts in shutdown order: each part needs those below it until it has stopped.
 #[derive(Default)]
-struct Stop {
+struct ShutdownTokens {
     requests: CancellationToken,
     jobs: CancellationToken,
     devices: CancellationToken,
@@ -124,8 +124,8 @@ struct Stop {
 impl Hub {
     /// Creates the data folder with certificates, database and keys. Starts nothing.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
-        let data = take_data(config).await?;
-        refuse_older(config, &data)?;
+        let data = open_data_directory(config).await?;
+        check_for_loss(config, &data)?;
         let store = Store::open(&data.file(DATABASE), Box::new(|_| {}), ())?;
         let policies = store.policy_list(default_policies()).await?;
         let (_, identity) = live::certify(config, Timestamp::now())?;
@@ -141,10 +141,10 @@ impl Hub {
     /// Starts a hub: creates what is missing in the data folder, binds both ports, opens the
     /// database, and serves. On an error nothing is left running.
     pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
-        let data = take_data(&config).await?;
+        let data = open_data_directory(&config).await?;
         let (mqtt_listener, mqtt_address) = listen(config.mqtt_address, "--mqtt-port")?;
         let (https_listener, https_address) = listen(config.https_address, "--https-port")?;
-        refuse_older(&config, &data)?;
+        check_for_loss(&config, &data)?;
         let metrics = Metrics::new();
         let registry = Registry::new();
         let database = data.file(DATABASE);
@@ -157,12 +157,12 @@ impl Hub {
         // Before all other files: an interrupted first start must not look like a hub that has
         // lost its database.
         let policies = store.policy_list(default_policies()).await?;
-        let (live, ca_file) = Live::start(&config)?;
+        let (live, ca_file) = ReloadableState::start(&config)?;
         let live = Arc::new(live);
         let tls = tls::server_config(live.certificate.clone())?;
         store.session_reset(Timestamp::now()).await?;
         let connection_string = connection_string(&config, https_address.port(), &policies)
-            .or_else(|error| kept_connection_string(&data).ok_or(error))?;
+            .or_else(|error| previous_connection_string(&data).ok_or(error))?;
         data.write_secret(
             SERVICE_CONNECTION_STRING,
             &connection_string.expose_secret(),
@@ -170,7 +170,7 @@ impl Hub {
         store.limit_events(config.events);
         let services = Services::new(&store, &registry, policies, config.audit, metrics);
 
-        let stop = Stop::default();
+        let stop = ShutdownTokens::default();
         let mut tasks = JoinSet::new();
         let runner = services.job.runner(stop.jobs.clone()).await?;
         let runner = tasks.spawn(runner.run());
@@ -192,7 +192,7 @@ impl Hub {
                 .watch(policy_file, stop.jobs.clone()),
         );
         let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
-        tasks.spawn(async move { keeper.keep(stopped).await });
+        tasks.spawn(async move { keeper.run_maintenance(stopped).await });
         tasks.spawn(services.clone().keep(stop.requests.clone()));
         tasks.spawn(services.clone().inspect(stop.requests.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
@@ -342,7 +342,7 @@ async fn drain(tasks: &mut JoinSet<()>, what: &str, deadline: Duration) {
 }
 
 /// Checks the settings and locks the data folder.
-async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
+async fn open_data_directory(config: &HubConfig) -> Result<DataDirectory, StartError> {
     config.check()?;
     let path = config.data_directory.clone();
     // Blocks while a previous hub releases the lock.
@@ -351,8 +351,8 @@ async fn take_data(config: &HubConfig) -> Result<DataDirectory, StartError> {
 }
 
 /// Rejects a database that has lost data, unless the operator accepts that with `--accept-older`.
-fn refuse_older(config: &HubConfig, data: &DataDirectory) -> Result<(), StartError> {
-    match store::refuse_older(&data.file(DATABASE), &AFTER_DATABASE) {
+fn check_for_loss(config: &HubConfig, data: &DataDirectory) -> Result<(), StartError> {
+    match store::check_for_loss(&data.file(DATABASE), &AFTER_DATABASE) {
         Err(error) if config.accept_older && error.is_loss() => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "started anyway because of --accept-older");
@@ -397,7 +397,7 @@ fn after_commit(registry: Registry, metrics: Metrics) -> store::AfterCommit {
 
 /// The connection string of an earlier start, for a start on which the owner's policy cannot be
 /// read: doors are served anyway.
-fn kept_connection_string(data: &DataDirectory) -> Option<ServiceConnectionString> {
+fn previous_connection_string(data: &DataDirectory) -> Option<ServiceConnectionString> {
     let kept = std::fs::read_to_string(data.file(SERVICE_CONNECTION_STRING)).ok()?;
     let kept = kept.trim().parse().ok()?;
     tracing::error!(

@@ -27,62 +27,62 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection queues to be served before it is closed.
-const TURN_DEADLINE: Duration = Duration::from_secs(10);
+const QUEUE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often the first queued connection of an address checks whether it can evict an idle one.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Limits of connections that are not authenticated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// After this idle time a connection may be evicted for one that queues.
-    pub(crate) patience: Duration,
+    pub(crate) idle_grace: Duration,
     /// Connections served at once.
     pub(crate) served: usize,
     /// Connections served at once for each address.
-    pub(crate) served_of_one: usize,
+    pub(crate) served_per_address: usize,
     /// Connections served or queued.
     pub(crate) all: usize,
     /// Connections served or queued for each address.
-    pub(crate) all_of_one: usize,
+    pub(crate) all_per_address: usize,
 }
 
 /// The slots of a listener. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Strangers(Arc<Shared>);
+pub(crate) struct ConnectionSlots(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
     served: Arc<Semaphore>,
-    present: Mutex<Present>,
+    table: Mutex<SlotTable>,
 }
 
 #[derive(Debug, Default)]
-struct Present {
+struct SlotTable {
     all: usize,
     /// The number of the next slot.
     next: u64,
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, AddressSlots>,
 }
 
 #[derive(Debug)]
-struct Address {
+struct AddressSlots {
     /// By number: oldest first.
-    places: BTreeMap<u64, Taken>,
+    slots: BTreeMap<u64, SlotEntry>,
     served: Arc<Semaphore>,
     /// Held by the connection that queues for the shared limit: one for each address.
     first: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
-struct Taken {
-    state: State,
-    leave: CancellationToken,
+struct SlotEntry {
+    state: SlotState,
+    eviction: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
+enum SlotState {
     /// Queued.
     Waiting,
     /// Served; has sent nothing since then.
@@ -93,13 +93,13 @@ enum State {
 
 /// The slot of one connection; freed on drop.
 #[derive(Debug)]
-pub(crate) struct Place {
-    strangers: Strangers,
+pub(crate) struct ConnectionSlot {
+    slots: ConnectionSlots,
     address: IpAddr,
     number: u64,
-    leave: CancellationToken,
+    eviction: CancellationToken,
     /// Permits to be served: the address's, then the shared one.
-    turn: Option<[OwnedSemaphorePermit; 2]>,
+    permits: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 /// Binds a listener with a backlog for a fleet. `SO_REUSEADDR`: after a restart the port may still
@@ -119,12 +119,12 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts the next connection that gets a slot; connections without a slot are closed.
 pub(crate) async fn accept(
     listener: &TcpListener,
-    strangers: &Strangers,
-) -> (TcpStream, SocketAddr, Place) {
+    slots: &ConnectionSlots,
+) -> (TcpStream, SocketAddr, ConnectionSlot) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let Some(place) = strangers.place(peer.ip()) else {
+                let Some(slot) = slots.take(peer.ip()) else {
                     tracing::debug!(
                         %peer,
                         "connection closed: too many unauthenticated connections"
@@ -134,7 +134,7 @@ pub(crate) async fn accept(
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                 }
-                return (socket, peer, place);
+                return (socket, peer, slot);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -144,56 +144,59 @@ pub(crate) async fn accept(
     }
 }
 
-impl Strangers {
+impl ConnectionSlots {
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             limits,
             served: Arc::new(Semaphore::new(limits.served)),
-            present: Mutex::default(),
+            table: Mutex::default(),
         }))
     }
 
     /// Takes a slot for a connection from `address`, if one is free or can be freed.
-    pub(crate) fn place(&self, address: IpAddr) -> Option<Place> {
+    pub(crate) fn take(&self, address: IpAddr) -> Option<ConnectionSlot> {
         let address = network(address);
         let limits = &self.0.limits;
-        let mut present = self.present();
-        let here = present.count(address, |_| true);
-        if here >= limits.all_of_one {
+        let mut table = self.table();
+        let here = table.count(address, |_| true);
+        if here >= limits.all_per_address {
             return None;
         }
-        if present.all >= limits.all && !present.thin_out(here) {
+        if table.all >= limits.all && !table.make_room(here) {
             return None;
         }
-        let number = present.next;
-        present.next += 1;
-        present.all += 1;
-        let one = present.addresses.entry(address).or_insert_with(|| Address {
-            places: BTreeMap::new(),
-            served: Arc::new(Semaphore::new(limits.served_of_one)),
-            first: Arc::new(Semaphore::new(1)),
-        });
-        let leave = CancellationToken::new();
-        let taken = Taken {
-            state: State::Waiting,
-            leave: leave.clone(),
+        let number = table.next;
+        table.next += 1;
+        table.all += 1;
+        let one = table
+            .addresses
+            .entry(address)
+            .or_insert_with(|| AddressSlots {
+                slots: BTreeMap::new(),
+                served: Arc::new(Semaphore::new(limits.served_per_address)),
+                first: Arc::new(Semaphore::new(1)),
+            });
+        let eviction = CancellationToken::new();
+        let entry = SlotEntry {
+            state: SlotState::Waiting,
+            eviction: eviction.clone(),
         };
-        one.places.insert(number, taken);
-        drop(present);
-        Some(Place {
-            strangers: self.clone(),
+        one.slots.insert(number, entry);
+        drop(table);
+        Some(ConnectionSlot {
+            slots: self.clone(),
             address,
             number,
-            leave,
-            turn: None,
+            eviction,
+            permits: None,
         })
     }
 
-    /// Acquires a permit of `semaphore`; calls `give_way` regularly to evict an idle connection.
+    /// Acquires a permit of `semaphore`; calls `evict` regularly to evict an idle connection.
     async fn permit(
         &self,
         semaphore: Arc<Semaphore>,
-        give_way: impl Fn(&mut Present),
+        evict: impl Fn(&mut SlotTable),
     ) -> Option<OwnedSemaphorePermit> {
         let mut permit = std::pin::pin!(semaphore.acquire_owned());
         let mut pause = Duration::ZERO;
@@ -201,190 +204,187 @@ impl Strangers {
             if let Ok(permit) = tokio::time::timeout(pause, permit.as_mut()).await {
                 return permit.ok();
             }
-            give_way(&mut self.present());
-            pause = LOOK_INTERVAL;
+            evict(&mut self.table());
+            pause = EVICTION_INTERVAL;
         }
     }
 
-    fn present(&self) -> MutexGuard<'_, Present> {
-        self.0
-            .present
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Present {
+impl SlotTable {
     /// The number of slots of an address in the states that `is` accepts.
-    fn count(&self, address: IpAddr, is: impl Fn(State) -> bool) -> usize {
-        let places = self.addresses.get(&address);
-        places.map_or(0, |one| one.count(is))
+    fn count(&self, address: IpAddr, is: impl Fn(SlotState) -> bool) -> usize {
+        let slots = self.addresses.get(&address);
+        slots.map_or(0, |one| one.count(is))
     }
 
     /// Frees a slot for an address that has `here` slots: evicts from the address with the most
     /// slots its newest queued connection, or its oldest idle one. Returns false if no address has
     /// more than `here + 1`.
-    fn thin_out(&mut self, here: usize) -> bool {
-        let most = self
-            .addresses
-            .iter()
-            .max_by_key(|(_, one)| one.places.len());
-        let Some((&address, one)) = most.filter(|(_, one)| one.places.len() > here + 1) else {
+    fn make_room(&mut self, here: usize) -> bool {
+        let most = self.addresses.iter().max_by_key(|(_, one)| one.slots.len());
+        let Some((&address, one)) = most.filter(|(_, one)| one.slots.len() > here + 1) else {
             return false;
         };
-        let waits = |(_, taken): &(&u64, &Taken)| taken.state == State::Waiting;
+        let waits = |(_, entry): &(&u64, &SlotEntry)| entry.state == SlotState::Waiting;
         let newest = one
-            .places
+            .slots
             .iter()
             .rev()
             .find(waits)
             .map(|(number, _)| *number);
         match newest.or(one.oldest_idle().map(|(number, _)| number)) {
-            Some(number) => self.put_out(address, number),
+            Some(number) => self.remove_slot(address, number),
             None => false,
         }
     }
 
     /// Evicts the oldest idle connection of an address for another one of the same address.
-    fn give_way_in(&mut self, address: IpAddr, patience: Duration) {
-        let oldest = self.addresses.get(&address).and_then(Address::oldest_idle);
-        if let Some((number, _)) = oldest.filter(|(_, since)| since.elapsed() >= patience) {
-            self.put_out(address, number);
+    fn evict_idle_in(&mut self, address: IpAddr, idle_grace: Duration) {
+        let oldest = self
+            .addresses
+            .get(&address)
+            .and_then(AddressSlots::oldest_idle);
+        if let Some((number, _)) = oldest.filter(|(_, since)| since.elapsed() >= idle_grace) {
+            self.remove_slot(address, number);
         }
     }
 
     /// Evicts the oldest idle connection of the address with the most idle ones for a connection of
-    /// `address`: at once if `address` has fewer, otherwise after `patience`.
-    fn give_way_to(&mut self, address: IpAddr, patience: Duration) {
-        let here = self.count(address, State::is_idle);
-        let of = |(at, one): (&IpAddr, &Address)| {
+    /// `address`: at once if `address` has fewer, otherwise after `idle_grace`.
+    fn evict_idle_for(&mut self, address: IpAddr, idle_grace: Duration) {
+        let here = self.count(address, SlotState::is_idle);
+        let of = |(at, one): (&IpAddr, &AddressSlots)| {
             let (number, since) = one.oldest_idle()?;
-            Some((one.count(State::is_idle), Reverse(since), *at, number))
+            Some((one.count(SlotState::is_idle), Reverse(since), *at, number))
         };
         let most = self.addresses.iter().filter_map(of).max();
         if let Some((count, Reverse(since), at, number)) = most {
-            if count > here + 1 || since.elapsed() >= patience {
-                self.put_out(at, number);
+            if count > here + 1 || since.elapsed() >= idle_grace {
+                self.remove_slot(at, number);
             }
         }
     }
 
     /// Removes a slot and cancels its connection; returns whether it existed.
-    fn put_out(&mut self, address: IpAddr, number: u64) -> bool {
+    fn remove_slot(&mut self, address: IpAddr, number: u64) -> bool {
         let Some(one) = self.addresses.get_mut(&address) else {
             return false;
         };
-        let Some(taken) = one.places.remove(&number) else {
+        let Some(entry) = one.slots.remove(&number) else {
             return false;
         };
-        taken.leave.cancel();
+        entry.eviction.cancel();
         self.all -= 1;
-        if one.places.is_empty() {
+        if one.slots.is_empty() {
             self.addresses.remove(&address);
         }
         true
     }
 }
 
-impl Address {
-    fn count(&self, is: impl Fn(State) -> bool) -> usize {
-        let places = self.places.values();
-        places.filter(|taken| is(taken.state)).count()
+impl AddressSlots {
+    fn count(&self, is: impl Fn(SlotState) -> bool) -> usize {
+        let slots = self.slots.values();
+        slots.filter(|entry| is(entry.state)).count()
     }
 
     fn oldest_idle(&self) -> Option<(u64, Instant)> {
         let idle = self
-            .places
+            .slots
             .iter()
-            .filter_map(|(number, taken)| match taken.state {
-                State::Idle(since) => Some((*number, since)),
-                State::Waiting | State::Busy => None,
+            .filter_map(|(number, entry)| match entry.state {
+                SlotState::Idle(since) => Some((*number, since)),
+                SlotState::Waiting | SlotState::Busy => None,
             });
         idle.min_by_key(|(_, since)| *since)
     }
 }
 
-impl State {
+impl SlotState {
     fn is_idle(self) -> bool {
         matches!(self, Self::Idle(_))
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Waits until this connection may be served; `None` if that takes too long.
-    pub(crate) async fn turn(mut self) -> Option<Self> {
+    pub(crate) async fn wait_for_turn(mut self) -> Option<Self> {
         let (of_address, first) = {
-            let present = self.strangers.present();
-            let one = present.addresses.get(&self.address)?;
+            let table = self.slots.table();
+            let one = table.addresses.get(&self.address)?;
             (Arc::clone(&one.served), Arc::clone(&one.first))
         };
-        let (strangers, address) = (&self.strangers, self.address);
-        let patience = strangers.0.limits.patience;
+        let (slots, address) = (&self.slots, self.address);
+        let idle_grace = slots.0.limits.idle_grace;
         let turn = async {
             // Only one connection of each address competes with those of other addresses.
             let _first = first.acquire_owned().await.ok()?;
-            let of_address = strangers.permit(of_address, |present| {
-                present.give_way_in(address, patience);
+            let of_address = slots.permit(of_address, |table| {
+                table.evict_idle_in(address, idle_grace);
             });
             let of_address = of_address.await?;
-            let of_all = Arc::clone(&strangers.0.served);
-            let of_all = strangers.permit(of_all, |present| {
-                present.give_way_to(address, patience);
+            let of_all = Arc::clone(&slots.0.served);
+            let of_all = slots.permit(of_all, |table| {
+                table.evict_idle_for(address, idle_grace);
             });
             Some([of_address, of_all.await?])
         };
-        let turn = self.leave.run_until_cancelled(turn);
-        let turn = tokio::time::timeout(TURN_DEADLINE, turn).await;
-        self.turn = Some(turn.ok()???);
-        self.is_idle();
+        let turn = self.eviction.run_until_cancelled(turn);
+        let turn = tokio::time::timeout(QUEUE_DEADLINE, turn).await;
+        self.permits = Some(turn.ok()???);
+        self.set_idle();
         Some(self)
     }
 
     /// Marks the connection as idle from now on.
-    pub(crate) fn is_idle(&self) {
-        self.set(State::Idle(Instant::now()));
+    pub(crate) fn set_idle(&self) {
+        self.set(SlotState::Idle(Instant::now()));
     }
 
     /// Marks the connection as active or authenticated: it cannot be evicted.
-    pub(crate) fn is_busy(&self) {
-        self.set(State::Busy);
+    pub(crate) fn set_busy(&self) {
+        self.set(SlotState::Busy);
     }
 
-    fn set(&self, state: State) {
-        let mut present = self.strangers.present();
-        let one = present.addresses.get_mut(&self.address);
-        if let Some(taken) = one.and_then(|one| one.places.get_mut(&self.number)) {
-            taken.state = state;
+    fn set(&self, state: SlotState) {
+        let mut table = self.slots.table();
+        let one = table.addresses.get_mut(&self.address);
+        if let Some(entry) = one.and_then(|one| one.slots.get_mut(&self.number)) {
+            entry.state = state;
         }
     }
 
     /// Resolves when the connection is evicted.
-    pub(crate) async fn gives_way(&self) {
-        self.leave.cancelled().await;
+    pub(crate) async fn evicted(&self) {
+        self.eviction.cancelled().await;
     }
 
     /// Resolves when the connection has been idle for `limit`.
-    pub(crate) async fn is_idle_for(&self, limit: Duration) {
+    pub(crate) async fn idle_for(&self, limit: Duration) {
         loop {
             let state = {
-                let present = self.strangers.present();
-                let one = present.addresses.get(&self.address);
-                one.and_then(|one| Some(one.places.get(&self.number)?.state))
+                let table = self.slots.table();
+                let one = table.addresses.get(&self.address);
+                one.and_then(|one| Some(one.slots.get(&self.number)?.state))
             };
             match state {
-                Some(State::Idle(since)) if since.elapsed() >= limit => return,
-                Some(State::Idle(since)) => tokio::time::sleep_until(since + limit).await,
-                Some(State::Busy | State::Waiting) => tokio::time::sleep(limit).await,
+                Some(SlotState::Idle(since)) if since.elapsed() >= limit => return,
+                Some(SlotState::Idle(since)) => tokio::time::sleep_until(since + limit).await,
+                Some(SlotState::Busy | SlotState::Waiting) => tokio::time::sleep(limit).await,
                 None => return,
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         // No effect if it was evicted.
-        self.strangers.present().put_out(self.address, self.number);
+        self.slots.table().remove_slot(self.address, self.number);
     }
 }
 
@@ -406,11 +406,11 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        patience: Duration::from_secs(5),
+        idle_grace: Duration::from_secs(5),
         served: 3,
-        served_of_one: 2,
+        served_per_address: 2,
         all: 6,
-        all_of_one: 4,
+        all_per_address: 4,
     };
 
     fn ip(text: &str) -> IpAddr {
@@ -419,39 +419,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_fills_its_own_share_and_no_other() {
-        let strangers = Strangers::new(LIMITS);
-        let loud: Vec<_> = (0..9)
-            .filter_map(|_| strangers.place(ip("192.0.2.1")))
-            .collect();
+        let slots = ConnectionSlots::new(LIMITS);
+        let loud: Vec<_> = (0..9).filter_map(|_| slots.take(ip("192.0.2.1"))).collect();
         assert_eq!(loud.len(), 4);
         let mut loud = loud.into_iter();
-        let first = loud.next().unwrap().turn().await.unwrap();
-        let second = loud.next().unwrap().turn().await.unwrap();
-        first.is_busy();
-        second.is_busy();
+        let first = loud.next().unwrap().wait_for_turn().await.unwrap();
+        let second = loud.next().unwrap().wait_for_turn().await.unwrap();
+        first.set_busy();
+        second.set_busy();
         // The third times out while both are busy, and its slot is free again.
-        assert!(loud.next().unwrap().turn().await.is_none());
-        let quiet = strangers.place(ip("192.0.2.2")).unwrap();
+        assert!(loud.next().unwrap().wait_for_turn().await.is_none());
+        let quiet = slots.take(ip("192.0.2.2")).unwrap();
         let quiet = quiet
-            .turn()
+            .wait_for_turn()
             .await
             .expect("another address is served meanwhile");
         drop((first, second));
-        assert!(loud.next().unwrap().turn().await.is_some());
+        assert!(loud.next().unwrap().wait_for_turn().await.is_some());
         drop(quiet);
-        assert_eq!(strangers.present().all, 0);
-        assert!(strangers.present().addresses.is_empty());
+        assert_eq!(slots.table().all, 0);
+        assert!(slots.table().addresses.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_served_in_order_as_others_are_known() {
-        let strangers = Strangers::new(LIMITS);
-        let places: Vec<_> = (0..4)
-            .map(|_| strangers.place(ip("192.0.2.1")).unwrap())
+        let slots = ConnectionSlots::new(LIMITS);
+        let taken: Vec<_> = (0..4)
+            .map(|_| slots.take(ip("192.0.2.1")).unwrap())
             .collect();
         let mut turns = Vec::new();
-        for place in places {
-            turns.push(tokio::spawn(place.turn()));
+        for slot in taken {
+            turns.push(tokio::spawn(slot.wait_for_turn()));
             tokio::task::yield_now().await;
         }
         for turn in turns {
@@ -462,26 +460,26 @@ mod tests {
 
     #[test]
     fn all_addresses_together_are_bounded() {
-        let strangers = Strangers::new(LIMITS);
-        let places: Vec<_> = (0..20_u8)
-            .filter_map(|n| strangers.place(IpAddr::from([192, 0, 2, n])))
+        let slots = ConnectionSlots::new(LIMITS);
+        let taken: Vec<_> = (0..20_u8)
+            .filter_map(|n| slots.take(IpAddr::from([192, 0, 2, n])))
             .collect();
-        assert_eq!(places.len(), LIMITS.all);
-        drop(places);
-        assert!(strangers.place(ip("192.0.2.1")).is_some());
+        assert_eq!(taken.len(), LIMITS.all);
+        drop(taken);
+        assert!(slots.take(ip("192.0.2.1")).is_some());
     }
 
     #[test]
     fn a_newcomer_has_the_place_of_an_address_that_has_more() {
-        let strangers = Strangers::new(LIMITS);
-        let places: Vec<_> = [1, 1, 1, 1, 2, 2]
-            .map(|n| strangers.place(IpAddr::from([192, 0, 2, n])).unwrap())
+        let slots = ConnectionSlots::new(LIMITS);
+        let taken: Vec<_> = [1, 1, 1, 1, 2, 2]
+            .map(|n| slots.take(IpAddr::from([192, 0, 2, n])).unwrap())
             .into();
-        let newcomer = strangers.place(ip("192.0.2.3"));
+        let newcomer = slots.take(ip("192.0.2.3"));
         assert!(newcomer.is_some());
-        let left: Vec<bool> = places
+        let left: Vec<bool> = taken
             .iter()
-            .map(|place| place.leave.is_cancelled())
+            .map(|slot| slot.eviction.is_cancelled())
             .collect();
         assert_eq!(
             left,
@@ -489,12 +487,12 @@ mod tests {
             "its newest queued one is evicted"
         );
         assert!(
-            strangers.place(ip("192.0.2.1")).is_none(),
+            slots.take(ip("192.0.2.1")).is_none(),
             "it has the most slots"
         );
-        assert_eq!(strangers.present().all, LIMITS.all);
-        drop((places, newcomer));
-        assert_eq!(strangers.present().all, 0);
+        assert_eq!(slots.table().all, LIMITS.all);
+        drop((taken, newcomer));
+        assert_eq!(slots.table().all, 0);
     }
 
     /// Each row: the addresses that are served, which of them are busy, the newcomer's address,
@@ -512,29 +510,26 @@ mod tests {
             (&[1, 2, 4], &[], 3, Some(0), false),
             (&[1, 2, 4], &[0, 1, 2], 3, None, false),
         ] {
-            let strangers = Strangers::new(LIMITS);
+            let slots = ConnectionSlots::new(LIMITS);
             let mut served = Vec::new();
             for n in from {
-                let place = strangers.place(IpAddr::from([192, 0, 2, *n])).unwrap();
-                served.push(place.turn().await.unwrap());
+                let slot = slots.take(IpAddr::from([192, 0, 2, *n])).unwrap();
+                served.push(slot.wait_for_turn().await.unwrap());
                 tokio::time::advance(Duration::from_millis(10)).await;
             }
             for index in busy {
-                served[*index].is_busy();
+                served[*index].set_busy();
             }
             let began = Instant::now();
-            let place = strangers
-                .place(IpAddr::from([192, 0, 2, newcomer]))
-                .unwrap();
-            let turn = tokio::spawn(place.turn());
+            let slot = slots.take(IpAddr::from([192, 0, 2, newcomer])).unwrap();
+            let turn = tokio::spawn(slot.wait_for_turn());
             let mut served: Vec<_> = served.into_iter().map(Some).collect();
             let mut left = None;
-            while began.elapsed() < TURN_DEADLINE + Duration::from_secs(1) && left.is_none() {
+            while began.elapsed() < QUEUE_DEADLINE + Duration::from_secs(1) && left.is_none() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                let gone = |place: &Option<Place>| {
-                    place
-                        .as_ref()
-                        .is_some_and(|place| place.leave.is_cancelled())
+                let gone = |slot: &Option<ConnectionSlot>| {
+                    slot.as_ref()
+                        .is_some_and(|slot| slot.eviction.is_cancelled())
                 };
                 left = served.iter().position(gone);
             }
@@ -546,7 +541,7 @@ mod tests {
             assert_eq!(left, leaves, "{case}");
             assert_eq!(turn.await.unwrap().is_some(), leaves.is_some(), "{case}");
             if leaves.is_some() {
-                assert_eq!(took < LIMITS.patience, at_once, "{case}: {took:?}");
+                assert_eq!(took < LIMITS.idle_grace, at_once, "{case}: {took:?}");
             }
         }
     }

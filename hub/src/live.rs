@@ -19,10 +19,10 @@ use crate::pki::{self, CertificateNames, PkiError, ServerIdentity, Validity, loc
 use crate::tls::ServerCertificate;
 
 /// Interval of the certificate check.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Checks per day; warnings are repeated once a day.
-const LOOKS_A_DAY: u32 = 24;
+const CHECKS_PER_DAY: u32 = 24;
 
 /// A provided certificate that expires within this time causes a warning. The hub's own is renewed
 /// long before.
@@ -31,7 +31,7 @@ const WARN_DAYS: i64 = 30;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// The reloadable parts. The listeners hold clones of the public ones.
-pub(crate) struct Live {
+pub(crate) struct ReloadableState {
     pub(crate) certificate: ServerCertificate,
     pub(crate) names: HostNames,
     pub(crate) authorities: DeviceAuthorities,
@@ -40,7 +40,7 @@ pub(crate) struct Live {
     validities: Mutex<Vec<(String, Validity)>>,
 }
 
-impl Live {
+impl ReloadableState {
     /// Creates or loads the certificates. Also returns the CA file that clients trust.
     pub(crate) fn start(config: &HubConfig) -> Result<(Self, PathBuf), StartError> {
         let roots = pki::device_authorities(&config.device_ca_files)?;
@@ -74,10 +74,10 @@ impl Live {
         if let Some(problem) = server.and_then(|server| server.problem(now.as_second())) {
             let path = identity.ca_file;
             let reason = format!("the certificate is {problem}");
-            return Err(PkiError::Given { path, reason }.into());
+            return Err(PkiError::Provided { path, reason }.into());
         }
         let mut present = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        self.present(identity)?;
+        self.install(identity)?;
         self.names.replace(names.subjects());
         self.authorities.replace(roots);
         for key in present.needs_restart(&config) {
@@ -85,30 +85,30 @@ impl Live {
         }
         *present = config;
         drop(present);
-        self.warn();
+        self.log_warnings();
         Ok(())
     }
 
     /// Renews the hub's own certificate in time and logs what the operator has to do, until `stop`.
-    pub(crate) async fn keep(&self, stop: CancellationToken) {
-        for look in (0..LOOKS_A_DAY).cycle() {
-            if let Err(error) = self.look(Timestamp::now()) {
+    pub(crate) async fn run_maintenance(&self, stop: CancellationToken) {
+        for check in (0..CHECKS_PER_DAY).cycle() {
+            if let Err(error) = self.renew_if_needed(Timestamp::now()) {
                 let error = anyhow::Error::from(error);
                 tracing::error!("the server certificate cannot be renewed: {error:#}");
             }
-            if look == 0 {
-                self.warn();
+            if check == 0 {
+                self.log_warnings();
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
     }
 
     /// Issues a new certificate when the current one is close to its end, or when this machine has
     /// a new address.
-    fn look(&self, now: Timestamp) -> Result<(), StartError> {
+    fn renew_if_needed(&self, now: Timestamp) -> Result<(), StartError> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if config.certificate.is_none() {
             let (names, identity) = certify(&config, now)?;
@@ -117,13 +117,13 @@ impl Live {
             {
                 tracing::warn!(%names, "serving a new server certificate");
             }
-            self.present(identity)?;
+            self.install(identity)?;
             self.names.replace(names.subjects());
         }
         Ok(())
     }
 
-    fn present(&self, identity: ServerIdentity) -> Result<(), StartError> {
+    fn install(&self, identity: ServerIdentity) -> Result<(), StartError> {
         let validities = identity.validities();
         let ServerIdentity {
             chain,
@@ -146,12 +146,12 @@ impl Live {
     pub(crate) fn certificate_times(&self) -> CertificateTimes {
         let validities = self.validities();
         let begins = validities.iter().map(|(_, validity)| validity.not_before);
-        let above = validities.iter().skip(1);
+        let issuers = validities.iter().skip(1);
         let not_after = self.certificate.not_after();
         CertificateTimes {
             not_before: begins.max().unwrap_or_default(),
             not_after,
-            authority_not_after: above
+            authority_not_after: issuers
                 .map(|(_, validity)| validity.not_after)
                 .min()
                 .unwrap_or(not_after),
@@ -169,7 +169,7 @@ impl Live {
     }
 
     /// Logs what the operator has to do.
-    fn warn(&self) {
+    fn log_warnings(&self) {
         let seconds = self.certificate.not_after() - Timestamp::now().as_second();
         let days = seconds / DAY_SECONDS;
         if days < WARN_DAYS {
@@ -239,12 +239,13 @@ mod tests {
     fn a_hub_that_runs_for_years_presents_a_certificate_that_is_good() {
         let folder = tempfile::tempdir().unwrap();
         let config = HubConfig::loopback(folder.path().to_owned());
-        let (live, _) = Live::start(&config).unwrap();
+        let (live, _) = ReloadableState::start(&config).unwrap();
         let mut ends = live.certificate.not_after();
         for year in 1..=3 {
             let day = 365 * year * DAY_SECONDS;
             let now = Timestamp::now().as_second() + day;
-            live.look(Timestamp::from_second(now).unwrap()).unwrap();
+            live.renew_if_needed(Timestamp::from_second(now).unwrap())
+                .unwrap();
             assert!(live.certificate.not_after() > ends.max(now));
             ends = live.certificate.not_after();
         }
@@ -257,9 +258,9 @@ mod tests {
         let config = HubConfig::loopback(folder.path().to_owned());
         let now = Timestamp::now();
         let ahead = Timestamp::from_second(now.as_second() + 300 * DAY_SECONDS).unwrap();
-        let (live, _) = Live::start(&config).unwrap();
+        let (live, _) = ReloadableState::start(&config).unwrap();
         assert_eq!(live.invalid(now), [""; 0]);
-        live.look(ahead).unwrap();
+        live.renew_if_needed(ahead).unwrap();
         let [problem] = &live.invalid(now)[..] else {
             panic!("only the server certificate is invalid");
         };
@@ -268,11 +269,11 @@ mod tests {
             "{problem}"
         );
         assert!(live.certificate_times().not_before > now.as_second());
-        live.look(now).unwrap();
+        live.renew_if_needed(now).unwrap();
         assert_eq!(live.invalid(now), [""; 0]);
-        live.look(ahead).unwrap();
+        live.renew_if_needed(ahead).unwrap();
         drop(live);
-        let (live, _) = Live::start(&config).unwrap();
+        let (live, _) = ReloadableState::start(&config).unwrap();
         assert_eq!(live.invalid(now), [""; 0]);
         let times = live.certificate_times();
         assert!(times.not_before <= now.as_second() && now.as_second() < times.not_after);
@@ -292,13 +293,13 @@ mod tests {
         };
         let before = files();
         let given = HubConfig {
-            certificate: Some(pki::GivenCertificate {
+            certificate: Some(pki::ProvidedCertificate {
                 certificate_file: folder.path().join("server.pem"),
                 key_file: folder.path().join("server.key"),
             }),
             ..own.clone()
         };
-        let (live, _) = Live::start(&given).unwrap();
+        let (live, _) = ReloadableState::start(&given).unwrap();
         let problems = live.invalid(now);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains("not valid before"), "{problems:?}");
@@ -306,7 +307,7 @@ mod tests {
         assert!(refused.contains("not valid before"), "{refused}");
         assert_eq!(files(), before);
 
-        let (live, _) = Live::start(&own).unwrap();
+        let (live, _) = ReloadableState::start(&own).unwrap();
         let problems = live.invalid(now);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("authority in "), "{problems:?}");
@@ -318,7 +319,7 @@ mod tests {
     fn settings_that_cannot_be_used_change_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let config = HubConfig::loopback(folder.path().to_owned());
-        let (live, _) = Live::start(&config).unwrap();
+        let (live, _) = ReloadableState::start(&config).unwrap();
         let leaf = live.certificate.leaf();
         let other = HubConfig {
             aliases: vec!["other.example".into()],

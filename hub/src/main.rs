@@ -55,7 +55,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return commands::explain(&error),
+        Err(error) => return commands::exit_with_usage(&error),
     };
     let log = Log::start();
     let done = match cli.command {
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::complain(format_args!("door-hub: {error:#}"));
+            commands::print_error(format_args!("door-hub: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -30,7 +30,7 @@ const SLOW: [f64; 12] = [
 const PROOFS: [&str; 3] = ["device_key", "policy", "certificate"];
 
 /// Why connections were refused or closed before the device was accepted.
-const REFUSALS: [&str; 13] = [
+const REFUSAL_REASONS: [&str; 13] = [
     "socket",
     "closed",
     "gave_way",
@@ -47,7 +47,7 @@ const REFUSALS: [&str; 13] = [
 ];
 
 /// Why connections ended.
-const ENDS: [&str; 14] = [
+const DISCONNECT_REASONS: [&str; 14] = [
     "disconnect",
     "lost",
     "taken_over",
@@ -75,9 +75,9 @@ const TOKEN_FAULTS: [&str; 6] = [
 ];
 
 /// Callers of methods.
-const CALLERS: [&str; 2] = ["api", "job"];
+const METHOD_CALLERS: [&str; 2] = ["api", "job"];
 
-const OUTCOMES: [&str; 8] = [
+const METHOD_OUTCOMES: [&str; 8] = [
     "answered",
     "not_online",
     "timed_out",
@@ -295,16 +295,16 @@ impl Metrics {
         // counter that did not exist before.
         for (counter, labels) in [
             (&inner.connections, &PROOFS[..]),
-            (&inner.refusals, &REFUSALS),
-            (&inner.disconnections, &ENDS),
+            (&inner.refusals, &REFUSAL_REASONS),
+            (&inner.disconnections, &DISCONNECT_REASONS),
             (&inner.tokens_refused, &TOKEN_FAULTS),
         ] {
             for label in labels {
                 counter.with_label_values(&[*label]);
             }
         }
-        for by in CALLERS {
-            for outcome in OUTCOMES {
+        for by in METHOD_CALLERS {
+            for outcome in METHOD_OUTCOMES {
                 inner.method_calls.with_label_values(&[by, outcome]);
             }
         }
@@ -320,12 +320,12 @@ impl Metrics {
 
     /// A connection was refused, or closed before the device was accepted.
     pub(crate) fn refused(&self, reason: &str) {
-        debug_assert!(REFUSALS.contains(&reason), "{reason} starts at 0");
+        debug_assert!(REFUSAL_REASONS.contains(&reason), "{reason} starts at 0");
         self.inner.refusals.with_label_values(&[reason]).inc();
     }
 
     pub(crate) fn disconnected(&self, reason: &str) {
-        debug_assert!(ENDS.contains(&reason), "{reason} starts at 0");
+        debug_assert!(DISCONNECT_REASONS.contains(&reason), "{reason} starts at 0");
         self.inner.disconnections.with_label_values(&[reason]).inc();
     }
 
@@ -352,7 +352,7 @@ impl Metrics {
 
     /// A method call has ended; `by` is `api` or `job`.
     pub(crate) fn method_ended(&self, by: &str, outcome: &str) {
-        debug_assert!(CALLERS.contains(&by) && OUTCOMES.contains(&outcome));
+        debug_assert!(METHOD_CALLERS.contains(&by) && METHOD_OUTCOMES.contains(&outcome));
         let calls = &self.inner.method_calls;
         calls.with_label_values(&[by, outcome]).inc();
     }

@@ -3,11 +3,11 @@
 //!
 //! Doors and operators install `ca.pem` once; the hub issues a new server certificate when the
 //! current one is close to its end or the hub's names change, and clients need no change. If the
-//! operator provides a certificate ([`GivenCertificate`]), the hub only reads it.
+//! operator provides a certificate ([`ProvidedCertificate`]), the hub only reads it.
 
 mod devices;
-mod given;
 mod names;
+mod provided;
 mod validity;
 
 use std::fs;
@@ -28,11 +28,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::SERVICE_CONNECTION_STRING;
 
 pub(crate) use devices::device_authorities;
-pub use given::GivenCertificate;
-pub(crate) use given::names_missing;
 pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
+pub use provided::ProvidedCertificate;
+pub(crate) use provided::names_missing;
 pub(crate) use validity::Validity;
 
 /// Validity of the authority. Replacing it means a visit to every door.
@@ -95,7 +95,7 @@ pub enum PkiError {
          key (key_file) in PEM",
         .path.display()
     )]
-    Given { path: PathBuf, reason: String },
+    Provided { path: PathBuf, reason: String },
     /// Others than its owner have access to a provided key.
     #[error("key_file: {} has mode {mode:04o}; expected 0600", .path.display())]
     KeyMode { path: PathBuf, mode: u32 },
@@ -110,7 +110,7 @@ pub enum PkiError {
     TooManyDeviceAuthorities { found: usize, limit: usize },
     /// A certificate could not be created.
     #[error("cannot create a certificate for {names}")]
-    Make {
+    Create {
         /// The names that it was to cover.
         names: String,
         source: rcgen::Error,
@@ -127,7 +127,7 @@ pub(crate) struct ServerIdentity {
     /// When the server certificate expires, in seconds since 1970.
     pub(crate) not_after: i64,
     /// The issuers: the hub's authority, or the other certificates of the provided file.
-    pub(crate) above: Vec<CertificateDer<'static>>,
+    pub(crate) issuers: Vec<CertificateDer<'static>>,
 }
 
 impl ServerIdentity {
@@ -135,12 +135,12 @@ impl ServerIdentity {
     pub(crate) fn validities(&self) -> Vec<(String, Validity)> {
         let server = self.chain.first().into_iter();
         let server = server.map(|own| ("server certificate".to_owned(), own));
-        let above = self.above.iter().map(|certificate| {
+        let issuers = self.issuers.iter().map(|certificate| {
             let name = format!("authority in {}", self.ca_file.display());
             (name, certificate)
         });
         server
-            .chain(above)
+            .chain(issuers)
             .filter_map(|(name, certificate)| Some((name, Validity::of(certificate)?)))
             .collect()
     }
@@ -158,8 +158,8 @@ pub(crate) fn load_or_create(
     let certificate_file = directory.join("server.pem");
     let key_file = directory.join("server.key");
     let pem = read(&ca_file)?.unwrap_or_default();
-    let above = CertificateDer::pem_slice_iter(pem.as_bytes());
-    let above: Vec<_> = above.filter_map(Result::ok).collect();
+    let issuers = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let issuers: Vec<_> = issuers.filter_map(Result::ok).collect();
     let needed = Validity {
         not_before: match now.as_second() {
             ..EARLIEST_CLOCK => i64::MAX,
@@ -175,11 +175,11 @@ pub(crate) fn load_or_create(
                 chain,
                 key,
                 not_after,
-                above,
+                issuers,
             });
         }
     }
-    let make = |source| PkiError::Make {
+    let make = |source| PkiError::Create {
         names: names.to_string(),
         source,
     };
@@ -204,7 +204,7 @@ pub(crate) fn load_or_create(
         chain: vec![certificate.into()],
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         not_after,
-        above,
+        issuers,
     })
 }
 
@@ -231,11 +231,11 @@ fn authority(
             })
         }
         (None, None) => {
-            let key = KeyPair::generate().map_err(not_made)?;
+            let key = KeyPair::generate().map_err(authority_error)?;
             write(key_file, &key.serialize_pem(), 0o600)?;
             make_authority(certificate_file, key, names, now)
         }
-        (None, Some(key)) if is_begun(certificate_file) => {
+        (None, Some(key)) if is_first_start_interrupted(certificate_file) => {
             let key = KeyPair::from_pem(&key).map_err(unusable_key)?;
             make_authority(certificate_file, key, names, now)
         }
@@ -250,7 +250,7 @@ fn authority(
 
 /// Whether a first start was interrupted after it had created the authority's key: none of the
 /// later files exists.
-pub(crate) fn is_begun(certificate_file: &Path) -> bool {
+pub(crate) fn is_first_start_interrupted(certificate_file: &Path) -> bool {
     let later = [
         "ca.pem",
         "server.key",
@@ -263,8 +263,8 @@ pub(crate) fn is_begun(certificate_file: &Path) -> bool {
             .any(|name| certificate_file.with_file_name(name).exists())
 }
 
-fn not_made(source: rcgen::Error) -> PkiError {
-    PkiError::Make {
+fn authority_error(source: rcgen::Error) -> PkiError {
+    PkiError::Create {
         names: "the hub's authority".into(),
         source,
     }
@@ -284,7 +284,7 @@ fn make_authority(
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut parameters, now, AUTHORITY_DAYS);
-    let certificate = parameters.self_signed(&key).map_err(not_made)?;
+    let certificate = parameters.self_signed(&key).map_err(authority_error)?;
     write(certificate_file, &certificate.pem(), 0o644)?;
     tracing::info!(file = %certificate_file.display(), "created a certificate authority");
     Ok(Issuer::new(parameters, key))
@@ -342,7 +342,7 @@ pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    crate::data::sync_folder_of(path)
+    crate::data::sync_parent(path)
 }
 
 #[cfg(test)]
@@ -471,7 +471,7 @@ mod tests {
             let after = load(looks);
             assert_eq!(after.chain != before.chain, replaced, "{case}");
             assert_eq!(files(), own, "{case}");
-            assert_eq!(after.above, first.above, "{case}");
+            assert_eq!(after.issuers, first.issuers, "{case}");
             let validities = after.validities();
             assert_eq!(validities.len(), 2, "{case}");
             let now = day(looks).as_second();

@@ -13,7 +13,7 @@ use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::sas;
 
-use crate::data::sync_folder_of;
+use crate::data::sync_parent;
 use crate::identity::{Policy, Rights};
 use crate::service::{self, OWNER, PolicyError, PolicyKey};
 use crate::store::PolicyFile;
@@ -36,7 +36,7 @@ pub struct SecretFile {
 
 /// The scope, lifetime and form of a token.
 #[derive(Debug, Clone, Copy)]
-pub struct TokenForm<'a> {
+pub struct TokenOptions<'a> {
     /// The path of the API that it grants access to, with everything below; starts with `/`.
     pub path: &'a str,
     /// Expiry in seconds since 1970.
@@ -58,7 +58,7 @@ pub enum PoliciesError {
     NoHub { folder: PathBuf, source: io::Error },
     /// The file with the hub's host name is invalid.
     #[error("{} is not a connection string; restart the hub to write it again", .path.display())]
-    HubName { path: PathBuf },
+    InvalidConnectionString { path: PathBuf },
     /// The change is not allowed, or the database cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -82,7 +82,7 @@ pub enum PoliciesError {
          with: door-hub policy show {policy} --key {key} --out FILE",
         .path.display()
     )]
-    NotInPlace {
+    NotWritten {
         policy: PolicyName,
         /// The key that the connection string was to carry.
         key: PolicyKey,
@@ -95,7 +95,7 @@ impl PoliciesError {
     /// Converts an error of writing the file that occurred after `policy` had been changed.
     fn after_change(self, policy: &PolicyName, key: PolicyKey) -> Self {
         match self {
-            Self::Write { path, source } => Self::NotInPlace {
+            Self::Write { path, source } => Self::NotWritten {
                 policy: policy.clone(),
                 key,
                 path,
@@ -118,7 +118,7 @@ impl Policies {
         let owner: ServiceConnectionString = owner
             .trim()
             .parse()
-            .map_err(|_| PoliciesError::HubName { path })?;
+            .map_err(|_| PoliciesError::InvalidConnectionString { path })?;
         Ok(Self {
             file: PolicyFile::open(&folder.join(DATABASE)).map_err(PolicyError::from)?,
             folder: folder.to_owned(),
@@ -146,7 +146,7 @@ impl Policies {
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
         let policy = service::add(&mut self.list()?, name.clone(), rights)?;
-        let file = Prepared::new(out, &self.connection_string(&policy, PolicyKey::Primary))?;
+        let file = StagedSecret::new(out, &self.connection_string(&policy, PolicyKey::Primary))?;
         self.file.change(|policies| {
             service::add(policies, name.clone(), rights)?;
             // With the keys that were written to the file.
@@ -154,7 +154,7 @@ impl Policies {
             Ok::<_, PolicyError>(())
         })?;
         let key = PolicyKey::Primary;
-        file.put().map_err(|error| error.after_change(name, key))
+        file.commit().map_err(|error| error.after_change(name, key))
     }
 
     /// Generates a new key for a policy and writes the connection string with it to `out`. If the
@@ -173,9 +173,9 @@ impl Policies {
         };
         // The hub's own copy of the owner's connection string would hold an invalid key.
         let keeps_own = *name == OWNER && key == PolicyKey::Primary && !own.is(&out.path);
-        let mut files = vec![Prepared::new(out, &text)?];
+        let mut files = vec![StagedSecret::new(out, &text)?];
         if keeps_own {
-            files.push(Prepared::new(&own, &text)?);
+            files.push(StagedSecret::new(&own, &text)?);
         }
         self.file.change(|policies| {
             let keys = &mut service::find(policies, name)?.keys;
@@ -186,8 +186,8 @@ impl Policies {
             }
             Ok::<_, PolicyError>(())
         })?;
-        let put = files.into_iter().try_for_each(Prepared::put);
-        put.map_err(|error| error.after_change(name, key))
+        let commit = files.into_iter().try_for_each(StagedSecret::commit);
+        commit.map_err(|error| error.after_change(name, key))
     }
 
     /// Removes a policy; its tokens become invalid.
@@ -210,7 +210,7 @@ impl Policies {
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
         let policy = self.get(name)?;
-        Prepared::new(out, &self.connection_string(&policy, key))?.put()
+        StagedSecret::new(out, &self.connection_string(&policy, key))?.commit()
     }
 
     /// Writes a token of a policy to `out`, for programs that can send a token but not sign one. It
@@ -219,7 +219,7 @@ impl Policies {
     pub fn token(
         &self,
         name: &PolicyName,
-        form: &TokenForm<'_>,
+        form: &TokenOptions<'_>,
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
         let policy = self.get(name)?;
@@ -236,7 +236,7 @@ impl Policies {
                 .unwrap_or(&token)
                 .trim_start(),
         };
-        Prepared::new(out, text)?.put()
+        StagedSecret::new(out, text)?.commit()
     }
 
     fn connection_string(&self, policy: &Policy, key: PolicyKey) -> String {
@@ -264,19 +264,19 @@ impl SecretFile {
 /// A secret that is on disk before the database changes: under its final name if that was free,
 /// otherwise in a temporary file next to the file that it will replace. Removed on drop unless it
 /// was put in place.
-struct Prepared {
+struct StagedSecret {
     path: PathBuf,
-    written: PathBuf,
+    staged: PathBuf,
     is_final: bool,
 }
 
-impl Prepared {
+impl StagedSecret {
     fn new(out: &SecretFile, text: &str) -> Result<Self, PoliciesError> {
         let failed = |source| PoliciesError::Write {
             path: out.path.clone(),
             source,
         };
-        let (path, written) = match fs::symlink_metadata(&out.path) {
+        let (path, staged) = match fs::symlink_metadata(&out.path) {
             Ok(_) if !out.force => {
                 return Err(PoliciesError::FileExists {
                     path: out.path.clone(),
@@ -301,30 +301,30 @@ impl Prepared {
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&written)
+            .open(&staged)
             .map_err(failed)?;
-        let prepared = Self {
+        let secret = Self {
             path,
-            written,
+            staged,
             is_final: false,
         };
         let on_disk = |file: &mut File| -> io::Result<()> {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            sync_folder_of(&prepared.written)
+            sync_parent(&secret.staged)
         };
         on_disk(&mut file).map_err(failed)?;
-        Ok(prepared)
+        Ok(secret)
     }
 
     /// Moves the file into place.
-    fn put(mut self) -> Result<(), PoliciesError> {
-        if self.written == self.path {
+    fn commit(mut self) -> Result<(), PoliciesError> {
+        if self.staged == self.path {
             self.is_final = true;
             return Ok(());
         }
-        let put = fs::rename(&self.written, &self.path).and_then(|()| sync_folder_of(&self.path));
-        put.map_err(|source| PoliciesError::Write {
+        let commit = fs::rename(&self.staged, &self.path).and_then(|()| sync_parent(&self.path));
+        commit.map_err(|source| PoliciesError::Write {
             path: self.path.clone(),
             source,
         })?;
@@ -333,11 +333,11 @@ impl Prepared {
     }
 }
 
-impl Drop for Prepared {
+impl Drop for StagedSecret {
     fn drop(&mut self) {
         if !self.is_final {
             // Its key is invalid, or also in the database.
-            let _ = fs::remove_file(&self.written);
+            let _ = fs::remove_file(&self.staged);
         }
     }
 }

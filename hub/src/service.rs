@@ -47,7 +47,7 @@ use crate::session::Registry;
 use crate::store::Store;
 use stored::Stored;
 
-pub(crate) use crate::store::{AuditFilter, Cancel, ConnectionEpoch, EventFilter, EventKind};
+pub(crate) use crate::store::{AuditFilter, CancelMode, ConnectionEpoch, EventFilter, EventKind};
 
 /// How often a failing store is probed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -131,7 +131,7 @@ impl Services {
             }
             let failing = self.store.is_failing();
             let work = async {
-                self.store.rest(QUIET).await;
+                self.store.checkpoint_if_idle(QUIET).await;
                 if failing || self.store.idle_for() >= Some(PROBE_AFTER) {
                     let probed = self.store.probe().await;
                     if failing && probed.is_ok() {
@@ -173,7 +173,7 @@ impl Services {
     pub(crate) fn problem(&self) -> Option<&'static str> {
         if self.store.is_failing() {
             Some("the database cannot be written; the hub's log says why")
-        } else if self.store.hangs() {
+        } else if self.store.is_hanging() {
             Some("the database has not completed a write for more than 5 s; check its disk")
         } else {
             None

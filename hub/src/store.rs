@@ -37,23 +37,25 @@ use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
-pub(crate) use damage::left_out;
+pub(crate) use damage::log_skipped;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
-pub(crate) use device_bulk::DeviceWrite;
+pub(crate) use device_bulk::BulkTransaction;
 pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, damaged, faults, inspect};
-pub(crate) use group::{Noted, note_restored, noted, refuse_older};
-pub(crate) use job::{Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+pub(crate) use group::{RecordedNumber, check_for_loss, record_restored, recorded_number};
+pub(crate) use job::{CancelMode, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 #[cfg(test)]
 pub(crate) use job_device::JobTarget;
-pub(crate) use job_device::{Claim, Claimed, DeviceJobRecord, DeviceOutcome, DeviceResult};
+pub(crate) use job_device::{
+    ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult,
+};
 pub(crate) use policy::PolicyFile;
-pub(crate) use query::{Continuation, GroupPlace, Page, Place, Token, scratch};
+pub(crate) use query::{Continuation, GroupPosition, Page, RowPosition, TokenPayload, scratch};
 pub(crate) use session::{ConnectionEpoch, StoredSubscription};
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};
 
-use event::EventKeeper;
+use event::EventRetention;
 use group::{FILE, GroupFile};
 use reader::Readers;
 use writer::{Hooks, Write, Writer};
@@ -85,7 +87,7 @@ pub enum StoreError {
     /// The database lacks transactions that were committed to it.
     #[error(
         "the database {} has lost data: its last transaction is {found}, but {FILE} next to it \
-         records {noted}; its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
+         records {recorded_number}; its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
         .path.display()
     )]
     Older {
@@ -93,7 +95,7 @@ pub enum StoreError {
         /// The number of the database's last transaction.
         found: i64,
         /// The number of a later transaction.
-        noted: i64,
+        recorded_number: i64,
     },
     /// The database is missing, but it existed.
     #[error(
@@ -179,7 +181,7 @@ impl StoreError {
 
     /// Whether a retry of the operation fails again: the cause is not the disk, a lock or another
     /// operation.
-    pub(crate) fn is_lasting(&self) -> bool {
+    pub(crate) fn is_permanent(&self) -> bool {
         use rusqlite::ErrorCode::{
             CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
             OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
@@ -226,7 +228,7 @@ pub(crate) struct DesiredChange {
 pub(crate) struct Store {
     writer: Writer,
     readers: Readers,
-    events: EventKeeper,
+    events: EventRetention,
     path: Arc<Path>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -265,7 +267,7 @@ impl Store {
     fn open_with(
         path: &Path,
         held: impl Send + 'static,
-        hooks: impl FnOnce(EventKeeper, Groups) -> Hooks,
+        hooks: impl FnOnce(EventRetention, Groups) -> Hooks,
     ) -> Result<Self, StoreError> {
         let connection = schema::open_writer(path)?;
         let groups = Groups {
@@ -275,7 +277,7 @@ impl Store {
         };
         schema::checkpoint(&connection)?;
         let readers = Readers::open(path)?;
-        let events = EventKeeper::new(&connection)?;
+        let events = EventRetention::new(&connection)?;
         let (writer, thread) = Writer::spawn(connection, hooks(events.clone(), groups), held)
             .map_err(StoreError::Thread)?;
         Ok(Self {
@@ -293,8 +295,8 @@ impl Store {
     }
 
     /// Whether the current transaction takes longer than any healthy disk needs.
-    pub(crate) fn hangs(&self) -> bool {
-        self.writer.hangs()
+    pub(crate) fn is_hanging(&self) -> bool {
+        self.writer.is_hanging()
     }
 
     /// How long the writer has been idle; `None` while it writes.
@@ -314,8 +316,8 @@ impl Store {
     }
 
     /// Checkpoints and truncates the write-ahead log if nothing was written for `quiet`.
-    pub(crate) async fn rest(&self, quiet: Duration) {
-        self.writer.rest(quiet).await;
+    pub(crate) async fn checkpoint_if_idle(&self, quiet: Duration) {
+        self.writer.run_idle_hook(quiet).await;
     }
 
     /// Checks the whole database in the background and returns its faults; `None` if `stop` was
@@ -413,7 +415,7 @@ struct Groups {
 
 /// The hooks of every transaction: evict events beyond their limits, number the transaction, then
 /// notify subscribers.
-fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
+fn hooks(events: EventRetention, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
     let keeper = events.clone();
     let Groups {
         database,
@@ -436,7 +438,7 @@ fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> 
             }
             evicted
         }),
-        at_rest: Box::new(move |connection, is_last| {
+        on_idle: Box::new(move |connection, is_last| {
             if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
                 if let Err(error) = schema::checkpoint(connection) {
                     let error = &error as &dyn std::error::Error;
@@ -452,10 +454,10 @@ fn hooks(events: EventKeeper, groups: Groups, mut after_commit: AfterCommit) -> 
             if number > 0 {
                 file.lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .note(number);
+                    .record(number);
             }
             after_commit(committed);
-            if let Err(error) = events.tell(connection) {
+            if let Err(error) = events.notify(connection) {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "cannot notify readers of events of a transaction");
             }

@@ -63,7 +63,7 @@ impl DeviceAuthorities {
 
 /// Checks a certificate by its thumbprint, SHA-1 or SHA-256 in hexadecimal. Returns its expiry in
 /// seconds since 1970.
-pub(super) fn by_thumbprint(
+pub(super) fn check_thumbprint(
     chain: &Chain,
     registered: [Option<&str>; 2],
     now_unix_s: u64,
@@ -84,7 +84,7 @@ pub(super) fn by_thumbprint(
 
 /// Checks that a certificate was issued by one of `authorities` for `device`. Returns its expiry in
 /// seconds since 1970.
-pub(super) fn by_authority(
+pub(super) fn check_chain(
     chain: &Chain,
     device: &DeviceId,
     authorities: &DeviceAuthorities,

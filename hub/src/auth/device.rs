@@ -5,7 +5,9 @@ use iothub_protocol::id::{DeviceId, PolicyName};
 use iothub_protocol::sas::{CLOCK_SKEW, SasError, SasToken, audience_covers};
 use thiserror::Error;
 
-use super::certificate::{CertificateError, Chain, DeviceAuthorities, by_authority, by_thumbprint};
+use super::certificate::{
+    CertificateError, Chain, DeviceAuthorities, check_chain, check_thumbprint,
+};
 use super::{HostNames, is_current};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Proof, Rights};
 
@@ -30,7 +32,7 @@ pub(crate) struct Trust<'a> {
 
 /// The device and the hub that a CONNECT names: the identity to look up before it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct ClaimedIdentity<'a> {
     pub(crate) device: DeviceId,
     pub(crate) host: &'a str,
 }
@@ -113,7 +115,7 @@ impl LoginError {
 impl<'a> DeviceLogin<'a> {
     /// Parses the user name: `{host}/{device}/?name=value&...`, or the older form without `?`.
     /// Nothing in it is percent-encoded.
-    pub(crate) fn claim(&self) -> Result<Claim<'a>, LoginError> {
+    pub(crate) fn claim(&self) -> Result<ClaimedIdentity<'a>, LoginError> {
         let user_name = self.user_name.ok_or(LoginError::NoUserName)?;
         let segments: Vec<_> = user_name.split('/').collect();
         let (host, device) = match segments.as_slice() {
@@ -132,14 +134,14 @@ impl<'a> DeviceLogin<'a> {
             return Err(LoginError::ClientId);
         }
         let device = device.parse().map_err(|_| LoginError::DeviceId)?;
-        Ok(Claim { device, host })
+        Ok(ClaimedIdentity { device, host })
     }
 }
 
 /// Checks a login against the stored facts about the device that it names.
 pub(crate) fn authenticate_device(
     login: &DeviceLogin<'_>,
-    claim: &Claim<'_>,
+    claim: &ClaimedIdentity<'_>,
     trust: Trust<'_>,
     stored: Option<&DeviceAuthentication>,
     policy: impl Fn(&PolicyName) -> Option<Policy>,
@@ -150,21 +152,23 @@ pub(crate) fn authenticate_device(
     }
     let stored = stored.ok_or(LoginError::UnknownDevice)?;
     let (proof, expires_unix_s) = match &stored.kind {
-        AuthenticationKind::Sas(keys) => by_token(login, claim, trust, keys, policy, now_unix_s)?,
+        AuthenticationKind::Sas(keys) => {
+            check_token(login, claim, trust, keys, policy, now_unix_s)?
+        }
         AuthenticationKind::SelfSigned {
             primary_thumbprint,
             secondary_thumbprint,
         } => {
-            no_password(login)?;
+            reject_password(login)?;
             let registered = [primary_thumbprint, secondary_thumbprint].map(Option::as_deref);
-            let until = by_thumbprint(login.certificates, registered, now_unix_s)?;
+            let until = check_thumbprint(login.certificates, registered, now_unix_s)?;
             // A certificate is valid through its last second (RFC 5280 section 4.1.2.5).
             (Proof::Certificate, until.saturating_add(1))
         }
         AuthenticationKind::CertificateAuthority => {
-            no_password(login)?;
+            reject_password(login)?;
             let chain = login.certificates;
-            let until = by_authority(chain, &claim.device, trust.authorities, now_unix_s)?;
+            let until = check_chain(chain, &claim.device, trust.authorities, now_unix_s)?;
             (Proof::Certificate, until.saturating_add(1))
         }
         AuthenticationKind::None => return Err(LoginError::TypeNone),
@@ -181,7 +185,7 @@ pub(crate) fn authenticate_device(
 }
 
 /// Accepts an empty password as none: some clients send one.
-fn no_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
+fn reject_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
     match login.password {
         None | Some([]) => Ok(()),
         Some(_) => Err(LoginError::Password),
@@ -189,9 +193,9 @@ fn no_password(login: &DeviceLogin<'_>) -> Result<(), LoginError> {
 }
 
 /// Checks the token of a device with keys; ignores a client certificate.
-fn by_token(
+fn check_token(
     login: &DeviceLogin<'_>,
-    claim: &Claim<'_>,
+    claim: &ClaimedIdentity<'_>,
     trust: Trust<'_>,
     keys: &Keys,
     policy: impl Fn(&PolicyName) -> Option<Policy>,
@@ -215,7 +219,7 @@ fn by_token(
     }
     let signed = match token.policy() {
         Some(name) => policy(name).is_some_and(|policy| {
-            policy.rights.contain(Rights::DEVICE_CONNECT)
+            policy.rights.contains(Rights::DEVICE_CONNECT)
                 && (token.verify(&policy.keys.primary) | token.verify(&policy.keys.secondary))
         }),
         None => token.verify(&keys.primary) | token.verify(&keys.secondary),

@@ -27,11 +27,11 @@ struct Manifest {
     /// The version of the door-hub that wrote it.
     version: String,
     created: String,
-    files: Vec<Listed>,
+    files: Vec<ManifestEntry>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Listed {
+struct ManifestEntry {
     name: String,
     bytes: u64,
     sha256: String,
@@ -51,7 +51,7 @@ pub(super) fn write(
         let name = name.clone();
         opened.push((
             source,
-            Listed {
+            ManifestEntry {
                 name,
                 bytes,
                 sha256,

@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{BackupError, Workshop, archive};
+use super::{BackupError, StagingDirectory, archive};
 use crate::DATABASE;
 use crate::config::{ConfigFile, FILE_NAME};
-use crate::data::sync_folder_of;
+use crate::data::sync_parent;
 use crate::pki;
 use crate::store;
 
@@ -30,28 +30,28 @@ pub fn restore(file: &Path, folder: &Path) -> Result<Vec<String>, BackupError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(BackupError::file("read", folder)(error)),
     }
-    let workshop = Workshop::beside(folder)?;
-    let names = archive::unpack(file, &workshop.path)?;
-    if let Some(reason) = fault(&workshop.path, &names)? {
+    let staging = StagingDirectory::next_to(folder)?;
+    let names = archive::unpack(file, &staging.path)?;
+    if let Some(reason) = find_fault(&staging.path, &names)? {
         return Err(BackupError::Unusable {
             path: file.to_owned(),
             reason,
         });
     }
     for name in names.iter().filter(|name| name.ends_with(".pem")) {
-        let path = workshop.path.join(name);
+        let path = staging.path.join(name);
         // Certificates are public.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
             .map_err(BackupError::file("write", &path))?;
     }
-    store::note_restored(&workshop.path.join(DATABASE))?;
-    fs::rename(&workshop.path, folder).map_err(BackupError::file("create", folder))?;
-    sync_folder_of(folder).map_err(BackupError::file("write", folder))?;
+    store::record_restored(&staging.path.join(DATABASE))?;
+    fs::rename(&staging.path, folder).map_err(BackupError::file("create", folder))?;
+    sync_parent(folder).map_err(BackupError::file("write", folder))?;
     Ok(names)
 }
 
 /// Returns the first defect that would keep a hub from starting on `folder`.
-fn fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError> {
+fn find_fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError> {
     let has = |name: &str| names.iter().any(|present| present == name);
     if !has(DATABASE) {
         return Ok(Some(format!("it has no {DATABASE}")));
@@ -64,7 +64,7 @@ fn fault(folder: &Path, names: &[String]) -> Result<Option<String>, BackupError>
             return Ok(Some(format!("it has only one of {certificate} and {key}")));
         }
         if has(certificate) {
-            let pair = pki::GivenCertificate {
+            let pair = pki::ProvidedCertificate {
                 certificate_file: folder.join(certificate),
                 key_file: folder.join(key),
             };

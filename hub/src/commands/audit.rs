@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use door_hub::audit::{AuditQuery, AuditRow, read};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
-use super::{complain, print};
+use super::{print, print_error};
 
 /// Flags of `audit`.
 #[derive(Args)]
@@ -60,7 +60,7 @@ pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     let rows = read(&data, query, arguments.top)?;
     match arguments.output {
         Output::Table if rows.is_empty() => {
-            complain("no rows match these filters");
+            print_error("no rows match these filters");
             Ok(())
         }
         Output::Table => print(table(&rows)?),

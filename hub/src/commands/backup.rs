@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use door_hub::backup;
 
-use super::say;
+use super::print_result;
 
 /// Flags of `backup`.
 #[derive(Args)]
@@ -41,13 +41,13 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
         force,
     } = arguments;
     let made = backup::backup(data, config.as_deref(), file, *force)?;
-    say(format_args!(
+    print_result(format_args!(
         "{} holds {} (keep it secret: it holds keys)",
         file.display(),
         made.files.join(", ")
     ));
-    for path in made.left_out {
-        say(format_args!(
+    for path in made.skipped {
+        print_result(format_args!(
             "  not in it: {}, which is outside the data folder",
             path.display()
         ));
@@ -58,7 +58,7 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
 pub(crate) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let RestoreArguments { file, data } = arguments;
     let names = backup::restore(file, data)?;
-    say(format_args!(
+    print_result(format_args!(
         "{} is restored: {}",
         data.display(),
         names.join(", ")

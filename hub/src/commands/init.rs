@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use door_hub::Hub;
 use door_hub::config::{ConfigFile, FILE_NAME};
 
-use super::{StartArguments, say};
+use super::{StartArguments, print_result};
 
 /// Creates the data folder and saves the settings in it.
 #[tokio::main]
@@ -21,14 +21,14 @@ pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
     };
     kept.write(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    say(format_args!(
+    print_result(format_args!(
         "{} is ready for `door-hub serve --data {}`",
         config.name,
         settings.data.display()
     ));
-    say(format_args!("  settings       {}", path.display()));
-    say(format_args!("  authority      {}", made.ca_file.display()));
-    say(format_args!(
+    print_result(format_args!("  settings       {}", path.display()));
+    print_result(format_args!("  authority      {}", made.ca_file.display()));
+    print_result(format_args!(
         "  operator       {} (connection string; keep it secret)",
         made.service_connection_string_file.display()
     ));

@@ -136,7 +136,7 @@ fn write_lines(lines: &Receiver<Line>, lost: &AtomicU64) {
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            super::complain(format_args!(
+            super::print_error(format_args!(
                 "{lost} lines of the log were dropped: stderr was not read in time"
             ));
         }

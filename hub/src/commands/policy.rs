@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use door_hub::PolicyKey;
 use door_hub::identity::{Policy, Rights};
-use door_hub::policies::{Policies, SecretFile, TokenForm};
+use door_hub::policies::{Policies, SecretFile, TokenOptions};
 use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
 
-use super::{print, say};
+use super::{print, print_result};
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
@@ -137,8 +137,8 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
         Action::Add { name, rights, out } => {
             let out = file(&name, out);
             policies.add(&name, rights, &out)?;
-            say(format_args!("{name} may {rights}"));
-            say_where(&out);
+            print_result(format_args!("{name} may {rights}"));
+            print_secret_path(&out);
         }
         Action::List => {
             print(policies.list()?.iter().map(line).collect::<String>())?;
@@ -155,16 +155,16 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
                 Some(path) => {
                     let out = SecretFile { path, force };
                     policies.export(&name, key.into(), &out)?;
-                    say(line(&policy).trim_end());
-                    say_where(&out);
+                    print_result(line(&policy).trim_end());
+                    print_secret_path(&out);
                 }
             }
         }
         Action::Rotate { name, key, out } => {
             let out = file(&name, out);
             policies.rotate(&name, key.into(), &out)?;
-            say(format_args!("{name} has a new key"));
-            say_where(&out);
+            print_result(format_args!("{name} has a new key"));
+            print_secret_path(&out);
         }
         Action::Token {
             name,
@@ -176,7 +176,7 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
         } => {
             let now = Timestamp::now().as_second();
             let expires = now + i64::from(days) * SECONDS_OF_A_DAY;
-            let form = TokenForm {
+            let form = TokenOptions {
                 path: &path,
                 expires_unix_s: u64::try_from(expires).unwrap_or_default(),
                 scheme: !bare,
@@ -186,17 +186,17 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
                 force,
             };
             policies.token(&name, &form, &out)?;
-            say(format_args!(
+            print_result(format_args!(
                 "token of {name} for {path}, valid for {days} days"
             ));
-            say(format_args!(
+            print_result(format_args!(
                 "  token  {} (keep it secret)",
                 out.path.display()
             ));
         }
         Action::Remove { name } => {
             policies.remove(&name)?;
-            say(format_args!("{name} is removed"));
+            print_result(format_args!("{name} is removed"));
         }
     }
     Ok(())
@@ -215,8 +215,8 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-fn say_where(out: &SecretFile) {
-    say(format_args!(
+fn print_secret_path(out: &SecretFile) {
+    print_result(format_args!(
         "  connection string  {} (keep it secret)",
         out.path.display()
     ));

@@ -6,7 +6,7 @@ use door_hub::{Hub, RunningHub};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Log, Settings, StartArguments, read_filter, say};
+use super::{Log, Settings, StartArguments, print_result, read_filter};
 
 /// Runs a hub until SIGTERM or Ctrl-C; SIGHUP reloads its settings and certificates.
 #[tokio::main]
@@ -21,8 +21,8 @@ pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Resu
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hub = Hub::start(config).await?;
     let status = format!("serving {} on {}", hub.name(), hub.mqtt_address());
-    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
-    say_where_it_is(&hub);
+    notify_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    print_addresses(&hub);
     loop {
         tokio::select! {
             _ = terminate.recv() => {
@@ -35,16 +35,16 @@ pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Resu
                 break;
             }
             _ = hang_up.recv() => {
-                tell_reloading();
+                notify_reloading();
                 match reload(settings, log, &hub) {
                     Ok(()) => tracing::info!("SIGHUP: settings and certificates reloaded"),
                     Err(error) => tracing::error!("SIGHUP: nothing changed: {error:#}"),
                 }
-                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+                notify_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
             }
         }
     }
-    tell_systemd(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    notify_systemd(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     hub.shutdown().await;
     Ok(())
 }
@@ -57,8 +57,8 @@ fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()
     log.set(wanted.as_deref())
 }
 
-fn say_where_it_is(hub: &RunningHub) {
-    say(format_args!(
+fn print_addresses(hub: &RunningHub) {
+    print_result(format_args!(
         "door-hub {} serves {}\n  MQTT over TLS  {}\n  REST API       https://{}\n  authority      \
          {}\n  operator       {} (connection string; keep it secret)",
         env!("CARGO_PKG_VERSION"),
@@ -70,15 +70,15 @@ fn say_where_it_is(hub: &RunningHub) {
     ));
 }
 
-fn tell_reloading() {
+fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Ok(now) => notify_systemd(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "cannot read the monotonic clock for systemd"),
     }
 }
 
 /// Does nothing without a service manager.
-fn tell_systemd(states: &[NotifyState<'_>]) {
+fn notify_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify systemd");
     }

@@ -57,7 +57,7 @@ impl Caller {
 
     /// Rejects an operation that the caller's policy does not allow.
     pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
-        if self.rights.contain(needed) {
+        if self.rights.contains(needed) {
             Ok(())
         } else {
             let message = format!(

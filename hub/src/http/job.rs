@@ -8,7 +8,7 @@ use iothub_protocol::id::JobId;
 use iothub_protocol::job::{JobRequest, JobStatus, JobType};
 
 use super::{Document, HttpError, Id, PageRequest, Parameters, json_response, page_response};
-use crate::service::{Cancel, Services};
+use crate::service::{CancelMode, Services};
 
 pub(super) async fn put(
     State(services): State<Services>,
@@ -39,9 +39,9 @@ pub(super) async fn cancel(
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
     let how = match parameters.get("stop") {
-        Some(text) if text.eq_ignore_ascii_case("true") => Cancel::Stop,
-        None => Cancel::BeforeStart,
-        Some(text) if text.eq_ignore_ascii_case("false") => Cancel::BeforeStart,
+        Some(text) if text.eq_ignore_ascii_case("true") => CancelMode::Stop,
+        None => CancelMode::BeforeStart,
+        Some(text) if text.eq_ignore_ascii_case("false") => CancelMode::BeforeStart,
         Some(text) => {
             let message = format!("stop is `{text}`; expected `true` or `false`");
             return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));

@@ -25,16 +25,16 @@ use tower::{Service, ServiceExt as _};
 use super::auth::LetIn;
 use super::websocket::Peer;
 use super::write_deadline::{Allowance, WriteDeadline};
-use crate::listen::{Limits, Place, Strangers, accept};
+use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, accept};
 
 /// Connections at once; others wait. Operators and their scripts are few, and a WebSocket of a door
 /// counts here only until the upgrade.
 const CONNECTIONS: Limits = Limits {
-    patience: Duration::from_secs(1),
+    idle_grace: Duration::from_secs(1),
     served: 1024,
-    served_of_one: 256,
+    served_per_address: 256,
     all: 4096,
-    all_of_one: 1024,
+    all_per_address: 1024,
 };
 
 /// How long an unauthenticated client may take for its handshake and the head of its first request,
@@ -66,24 +66,24 @@ pub(crate) async fn serve<R>(
         + Send
         + 'static,
 {
-    let strangers = Strangers::new(CONNECTIONS);
+    let slots = ConnectionSlots::new(CONNECTIONS);
     let connections = TaskTracker::new();
     loop {
-        let (socket, peer, place) = tokio::select! {
-            accepted = accept(&listener, &strangers) => accepted,
+        let (socket, peer, slot) = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
             () = stop.cancelled() => break,
         };
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         connections.spawn(async move {
-            let turn = stop.run_until_cancelled(place.turn()).await;
-            let Some(place) = turn.flatten() else { return };
-            let place = Arc::new(place);
+            let turn = stop.run_until_cancelled(slot.wait_for_turn()).await;
+            let Some(slot) = turn.flatten() else { return };
+            let slot = Arc::new(slot);
             tokio::select! {
-                () = connection(socket, peer, tls, router, stop, Arc::clone(&place)) => {}
-                () = place.gives_way() => {
+                () = connection(socket, peer, tls, router, stop, Arc::clone(&slot)) => {}
+                () = slot.evicted() => {
                     tracing::debug!(%peer, "closed an unauthenticated connection to make room");
                 }
-                () = place.is_idle_for(STRANGER_DEADLINE) => {
+                () = slot.idle_for(STRANGER_DEADLINE) => {
                     tracing::debug!(%peer, "no authenticated request in time");
                 }
             }
@@ -100,7 +100,7 @@ async fn connection<R>(
     tls: TlsAcceptor,
     router: R,
     stop: CancellationToken,
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
 ) where
     R: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
         + Clone
@@ -117,22 +117,22 @@ async fn connection<R>(
     };
     let allowance = Allowance::new(STRANGER_BYTES);
     let (begun, answered) = (
-        (Arc::clone(&place), allowance.clone()),
-        (place, allowance.clone()),
+        (Arc::clone(&slot), allowance.clone()),
+        (slot, allowance.clone()),
     );
     let service = router
         .map_request(move |request: Request<Incoming>| {
-            let (place, allowance) = &begun;
-            place.is_busy();
+            let (slot, allowance) = &begun;
+            slot.set_busy();
             allowance.set(usize::MAX);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             request
         })
         .map_response(move |response: Response| {
-            let (place, allowance) = &answered;
+            let (slot, allowance) = &answered;
             if response.extensions().get::<LetIn>().is_none() {
-                place.is_idle();
+                slot.set_idle();
                 allowance.set(STRANGER_BYTES);
             }
             response

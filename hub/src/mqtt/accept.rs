@@ -14,7 +14,7 @@ use super::listener::Gateway;
 use super::machine::{LastWill, Session, Violation};
 use crate::auth::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
 use crate::identity::Proof;
-use crate::listen::Place;
+use crate::listen::ConnectionSlot;
 use crate::service::{ConnectionEpoch, ServiceError};
 use crate::session::Entry;
 
@@ -110,9 +110,9 @@ impl Refused {
 pub(super) async fn accept(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
-    place: &Place,
+    slot: &ConnectionSlot,
 ) -> Result<Accepted, Refused> {
-    let accepted = connect(link, gateway, place).await;
+    let accepted = connect(link, gateway, slot).await;
     if let Some(code) = accepted.as_ref().err().and_then(Refused::code) {
         let mut answer = Vec::new();
         codec::write_connack(&mut answer, false, code);
@@ -125,7 +125,7 @@ pub(super) async fn accept(
 async fn connect(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
-    place: &Place,
+    slot: &ConnectionSlot,
 ) -> Result<Accepted, Refused> {
     let mut plain = Vec::new();
     let mut allowance = MAX_BEFORE_CONNECT;
@@ -144,7 +144,7 @@ async fn connect(
                 _ => return Err(Refused::NotConnect),
             };
             // From here on the peer waits for the hub.
-            place.is_busy();
+            slot.set_busy();
             let (session, entry, epoch) = judge(&connect, link, gateway).await?;
             plain.drain(..length);
             return Ok(Accepted {

@@ -19,7 +19,7 @@ use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
 use super::pace::Pace;
 use crate::identity::Proof;
-use crate::listen::Place;
+use crate::listen::ConnectionSlot;
 use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
@@ -76,17 +76,17 @@ pub(super) async fn serve(
     link: SocketLink,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
-    place: Place,
+    slot: ConnectionSlot,
     stop: CancellationToken,
 ) {
     let link = Arc::new(link);
     // Boxed, like everything rare: an idle connection keeps only this function's own state.
     let accepting =
-        tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &place)));
+        tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &slot)));
     // A hub that stops does not wait for unauthenticated peers.
     let accepted = tokio::select! {
         accepted = accepting => accepted,
-        () = place.gives_way() => Ok(Err(Refused::GaveWay)),
+        () = slot.evicted() => Ok(Err(Refused::GaveWay)),
         () = stop.cancelled() => return link.finish(),
     };
     drop(stop);
@@ -112,7 +112,7 @@ pub(super) async fn serve(
         }
     };
     // The device is authenticated: its place is free for others.
-    drop(place);
+    drop(slot);
     let Accepted {
         session,
         entry,

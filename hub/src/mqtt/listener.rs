@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::connection;
 use super::link::SocketLink;
 use crate::auth::{DeviceAuthorities, HostNames};
-use crate::listen::{Limits, Place, Strangers, accept};
+use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, accept};
 use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
@@ -20,12 +20,12 @@ use crate::session::{DisconnectReason, Entry, Registry};
 /// Limits on sockets that are not accepted as devices yet. A served one may take what
 /// [`super::accept`] and TLS need for a handshake, about 40 KiB: 80 MiB in total, an eighth of it
 /// from one address. A waiting one takes a socket and a task of less than 1 KiB.
-const STRANGERS: Limits = Limits {
-    patience: Duration::from_secs(3),
+const CONNECTION_LIMITS: Limits = Limits {
+    idle_grace: Duration::from_secs(3),
     served: 2048,
-    served_of_one: 256,
+    served_per_address: 256,
     all: 8192,
-    all_of_one: 2048,
+    all_per_address: 2048,
 };
 
 /// How often deadlines are checked; the shortest of them is five seconds.
@@ -41,7 +41,7 @@ pub(crate) struct Gateway {
     pub(super) names: HostNames,
     pub(super) authorities: DeviceAuthorities,
     tls: Arc<ServerConfig>,
-    strangers: Strangers,
+    slots: ConnectionSlots,
     connections: TaskTracker,
     stop: CancellationToken,
 }
@@ -62,7 +62,7 @@ impl Gateway {
             names,
             authorities,
             tls,
-            strangers: Strangers::new(STRANGERS),
+            slots: ConnectionSlots::new(CONNECTION_LIMITS),
             connections: TaskTracker::new(),
             stop,
         }
@@ -74,11 +74,11 @@ impl Gateway {
         let (connections, stop) = (&gateway.connections, &gateway.stop);
         let sweeper = tokio::spawn(sweep(gateway.registry.clone(), stop.clone()));
         loop {
-            let (socket, peer, place) = tokio::select! {
-                accepted = accept(&listener, &gateway.strangers) => accepted,
+            let (socket, peer, slot) = tokio::select! {
+                accepted = accept(&listener, &gateway.slots) => accepted,
                 () = stop.cancelled() => break,
             };
-            gateway.spawn(peer, place, |gateway| {
+            gateway.spawn(peer, slot, |gateway| {
                 Some(SocketLink::new(socket, gateway.begin_tls()?))
             });
         }
@@ -117,8 +117,8 @@ impl Gateway {
         early: Vec<u8>,
         peer: SocketAddr,
     ) {
-        match self.strangers.place(peer.ip()) {
-            Some(place) => self.spawn(peer, place, |_| {
+        match self.slots.take(peer.ip()) {
+            Some(slot) => self.spawn(peer, slot, |_| {
                 Some(SocketLink::over_websocket(socket, tls, early))
             }),
             // The device will try again.
@@ -132,16 +132,16 @@ impl Gateway {
     fn spawn(
         self: &Arc<Self>,
         peer: SocketAddr,
-        place: Place,
+        slot: ConnectionSlot,
         link: impl FnOnce(&Self) -> Option<SocketLink> + Send + 'static,
     ) {
         let gateway = Arc::clone(self);
         self.connections.spawn(async move {
-            let turn = gateway.stop.run_until_cancelled(place.turn()).await;
-            let Some(place) = turn.flatten() else { return };
+            let turn = gateway.stop.run_until_cancelled(slot.wait_for_turn()).await;
+            let Some(slot) = turn.flatten() else { return };
             let Some(link) = link(&gateway) else { return };
             let stop = gateway.stop.clone();
-            connection::serve(link, peer, gateway, place, stop).await;
+            connection::serve(link, peer, gateway, slot, stop).await;
         });
     }
 

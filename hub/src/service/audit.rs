@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Listed, ServiceError};
 use crate::config::AuditLimits;
-use crate::store::{AuditAttempt, AuditFilter, AuditRecord, Place, Store, time_text};
+use crate::store::{AuditAttempt, AuditFilter, AuditRecord, RowPosition, Store, time_text};
 
 /// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
 /// for most conditions.
@@ -115,7 +115,7 @@ impl AuditService {
         let more = records.len() > size as usize;
         records.truncate(size as usize);
         let last = records.last().filter(|_| more);
-        let continuation = last.map(|last| Place(last.id, 0).token(&list));
+        let continuation = last.map(|last| RowPosition(last.id, 0).token(&list));
         let rows = records.into_iter().map(AuditRow::from).collect();
         Ok(Listed { rows, continuation })
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Listed, MethodService, PreparedCall, ServiceError};
 use crate::store::{
-    Cancel, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, left_out,
+    CancelMode, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, log_skipped,
 };
 
 use clock::Clock;
@@ -149,7 +149,7 @@ impl JobService {
     pub(crate) async fn cancel(
         &self,
         id: &JobId,
-        how: Cancel,
+        how: CancelMode,
     ) -> Result<JobResponse, ServiceError> {
         match self.store.job_cancel(id, how, self.clock.wall()).await? {
             JobCancel::Done(record) => {
@@ -188,7 +188,7 @@ impl JobService {
         let shown = |record: JobRecord| {
             let name = record.job_id.clone();
             response(record)
-                .inspect_err(|error| left_out("a job", name.as_ref(), error))
+                .inspect_err(|error| log_skipped("a job", name.as_ref(), error))
                 .ok()
         };
         let rows = page.rows.into_iter().filter_map(shown).collect();

@@ -117,8 +117,8 @@ pub(crate) fn add(
     if policies.len() >= MAX_POLICIES {
         return Err(PolicyError::TooMany);
     }
-    let service = |policy: &&Policy| policy.rights.contain(Rights::SERVICE_CONNECT);
-    if rights.contain(Rights::SERVICE_CONNECT)
+    let service = |policy: &&Policy| policy.rights.contains(Rights::SERVICE_CONNECT);
+    if rights.contains(Rights::SERVICE_CONNECT)
         && policies.iter().filter(service).count() >= MAX_SERVICE
     {
         return Err(PolicyError::TooManyService);
@@ -167,10 +167,10 @@ pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<()
         return Err(PolicyError::Owner);
     }
     let others = policies.iter().filter(|policy| policy.name != *name);
-    if rights.contain(Rights::REGISTRY_WRITE)
+    if rights.contains(Rights::REGISTRY_WRITE)
         && !others
             .map(|policy| policy.rights)
-            .any(|rights| rights.contain(Rights::REGISTRY_WRITE))
+            .any(|rights| rights.contains(Rights::REGISTRY_WRITE))
     {
         return Err(PolicyError::LastRegistryWrite(name.clone()));
     }
@@ -297,7 +297,7 @@ mod tests {
             );
             assert!(added.is_ok(), "{number}");
         }
-        let more = Rights::SERVICE_CONNECT.and(Rights::REGISTRY_READ);
+        let more = Rights::SERVICE_CONNECT.union(Rights::REGISTRY_READ);
         assert!(matches!(
             add(&mut policies, name("s8"), more),
             Err(PolicyError::TooManyService)

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::ServiceError;
 use crate::store::{
-    Continuation, DeviceJobRecord, GroupPlace, Page, Place, Store, Token, left_out,
+    Continuation, DeviceJobRecord, GroupPosition, Page, RowPosition, Store, TokenPayload,
+    log_skipped,
 };
 
 #[derive(Clone)]
@@ -77,13 +78,13 @@ impl QueryService {
             };
         }
         if query.is_grouped() {
-            let run = Run::start(text, &query, size, continuation, GroupPlace::default())?;
+            let run = Run::start(text, &query, size, continuation, GroupPosition::default())?;
             let store = &self.store;
             let page = store.query_groups(query, run.after.clone(), run.size);
             let Page { rows, next } = page.await?;
             return Ok(run.end(QueryRows::Raw(rows), next));
         }
-        let run = Run::start(text, &query, size, continuation, Place::START)?;
+        let run = Run::start(text, &query, size, continuation, RowPosition::START)?;
         let (rows, next) = self.page(query, run.after, run.size).await?;
         Ok(run.end(rows, next))
     }
@@ -91,9 +92,9 @@ impl QueryService {
     async fn page(
         &self,
         query: Query,
-        after: Place,
+        after: RowPosition,
         size: u32,
-    ) -> Result<(QueryRows, Option<Place>), ServiceError> {
+    ) -> Result<(QueryRows, Option<RowPosition>), ServiceError> {
         if query.source == Source::Jobs {
             let store = &self.store;
             let page = store.query_device_jobs(query.condition, after, size);
@@ -101,7 +102,7 @@ impl QueryService {
             let shown = |record: DeviceJobRecord| {
                 let name = format!("{} in {}", record.device_id, record.job_id);
                 document(record)
-                    .inspect_err(|error| left_out("a device's record of a job", &name, error))
+                    .inspect_err(|error| log_skipped("a device's record of a job", &name, error))
                     .ok()
             };
             let jobs: Vec<DeviceJob> = rows.into_iter().filter_map(shown).collect();
@@ -176,7 +177,7 @@ struct Run<'a, P> {
     size: u32,
 }
 
-impl<'a, P: Token> Run<'a, P> {
+impl<'a, P: TokenPayload> Run<'a, P> {
     fn start(
         text: &'a str,
         query: &Query,
@@ -216,8 +217,11 @@ impl<'a, P: Token> Run<'a, P> {
 }
 
 /// The position in a list from which `continuation` continues.
-pub(super) fn place(continuation: Option<&str>, list: &str) -> Result<Option<Place>, ServiceError> {
-    let read = |token| Place::from_token(token, list).ok_or_else(bad_continuation);
+pub(super) fn place(
+    continuation: Option<&str>,
+    list: &str,
+) -> Result<Option<RowPosition>, ServiceError> {
+    let read = |token| RowPosition::from_token(token, list).ok_or_else(bad_continuation);
     continuation.map(read).transpose()
 }
 

@@ -11,7 +11,7 @@ use crate::config::AuditLimits;
 
 /// Maximum number of old rows that one new row evicts: lowered limits are reached in small steps,
 /// without a long pause of the writer.
-const EVICTED_AT_MOST: usize = 16;
+const MAX_EVICTED_ROWS: usize = 16;
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
@@ -119,10 +119,10 @@ impl Store {
     /// Evicts rows beyond the age limit; needed while no new rows arrive.
     pub(crate) async fn audit_expire(&self, limits: AuditLimits) -> Result<(), StoreError> {
         loop {
-            let evicted = self.write(EVICTED_AT_MOST, move |write| {
+            let evicted = self.write(MAX_EVICTED_ROWS, move |write| {
                 evict(write.connection, 0, oldest(limits, Timestamp::now()))
             });
-            if evicted.await? < EVICTED_AT_MOST {
+            if evicted.await? < MAX_EVICTED_ROWS {
                 return Ok(());
             }
         }
@@ -186,16 +186,20 @@ fn select(
                 return Ok(false);
             };
             *last = row.get("id")?;
-            found.extend(damage::sound("a call", || last.to_string(), record(row))?);
+            found.extend(damage::skip_damaged(
+                "a call",
+                || last.to_string(),
+                record(row),
+            )?);
         }
         Ok(true)
     };
     match read(before, i64::MIN, &mut last) {
-        Err(error) if error.is_of_row() => {
+        Err(error) if error.is_row_error() => {
             let newest = damage::last_id(connection, "audit")?;
             for id in (1..last.min(newest.saturating_add(1))).rev() {
                 let full = read(id + 1, id - 1, &mut last);
-                if damage::sound("a call", || id.to_string(), full)?.unwrap_or(false) {
+                if damage::skip_damaged("a call", || id.to_string(), full)?.unwrap_or(false) {
                     break;
                 }
             }
@@ -231,7 +235,7 @@ fn oldest(limits: AuditLimits, now: Timestamp) -> Timestamp {
 /// Evicts the oldest rows up to the id `last`, and those older than `oldest`; returns their number.
 /// Ids increase without gaps, so they count the rows.
 fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize, StoreError> {
-    for evicted in 0..EVICTED_AT_MOST {
+    for evicted in 0..MAX_EVICTED_ROWS {
         let first: Option<(i64, i64)> = connection
             .prepare_cached("SELECT id, at FROM audit ORDER BY id LIMIT 1")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1).unwrap_or(i64::MIN))))
@@ -243,7 +247,7 @@ fn evict(connection: &Connection, last: i64, oldest: Timestamp) -> Result<usize,
             _ => return Ok(evicted),
         };
     }
-    Ok(EVICTED_AT_MOST)
+    Ok(MAX_EVICTED_ROWS)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use super::{Place, StoreError};
+use super::{RowPosition, StoreError};
 
 /// Maximum number of damaged rows in the log; each is logged once.
 const NAMED: usize = 10_000;
@@ -21,13 +21,13 @@ pub(super) const DAMAGED: (&str, &str) = (
 
 impl StoreError {
     /// Whether the cause may be one row, so that other rows may be readable.
-    pub(super) fn is_of_row(&self) -> bool {
-        matches!(self, Self::Sql(_) | Self::Corrupt { .. }) && self.is_lasting()
+    pub(super) fn is_row_error(&self) -> bool {
+        matches!(self, Self::Sql(_) | Self::Corrupt { .. }) && self.is_permanent()
     }
 }
 
 /// Logs a row that is skipped, once.
-pub(crate) fn left_out(what: &str, name: &str, error: &(dyn std::error::Error + 'static)) {
+pub(crate) fn log_skipped(what: &str, name: &str, error: &(dyn std::error::Error + 'static)) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     if seen.len() < NAMED && seen.insert(format!("{what} {name}")) {
@@ -40,15 +40,15 @@ pub(crate) fn left_out(what: &str, name: &str, error: &(dyn std::error::Error + 
 }
 
 /// The row if it can be read; otherwise it is logged and skipped.
-pub(super) fn sound<T>(
+pub(super) fn skip_damaged<T>(
     what: &str,
     name: impl FnOnce() -> String,
     read: Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
     match read {
         Ok(row) => Ok(Some(row)),
-        Err(error) if error.is_of_row() => {
-            left_out(what, &name(), &error);
+        Err(error) if error.is_row_error() => {
+            log_skipped(what, &name(), &error);
             Ok(None)
         }
         Err(error) => Err(error),
@@ -86,9 +86,9 @@ pub(super) fn device_name(connection: &Connection, id: i64) -> String {
 }
 
 /// The result of reading one row.
-pub(super) enum Found<T> {
+pub(super) enum RowRead<T> {
     /// No matching row.
-    Nothing,
+    NoMatch,
     Row(T),
     /// The row cannot be read, so it is unknown whether it matches.
     Damaged(StoreError),
@@ -98,21 +98,21 @@ pub(super) enum Found<T> {
 pub(super) fn read_one<T>(
     statement: &mut rusqlite::Statement<'_>,
     parameters: &[Value],
-    place: Place,
+    position: RowPosition,
     read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
-) -> Result<Found<T>, StoreError> {
+) -> Result<RowRead<T>, StoreError> {
     let parameters = parameters
         .iter()
         .cloned()
-        .chain([place.0.into(), place.1.into()]);
+        .chain([position.0.into(), position.1.into()]);
     let one = || {
         let mut rows = statement.query(params_from_iter(parameters))?;
         rows.next()?.map(read).transpose()
     };
     match one() {
-        Ok(None) => Ok(Found::Nothing),
-        Ok(Some(row)) => Ok(Found::Row(row)),
-        Err(error) if error.is_of_row() => Ok(Found::Damaged(error)),
+        Ok(None) => Ok(RowRead::NoMatch),
+        Ok(Some(row)) => Ok(RowRead::Row(row)),
+        Err(error) if error.is_row_error() => Ok(RowRead::Damaged(error)),
         Err(error) => Err(error),
     }
 }

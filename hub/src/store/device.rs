@@ -6,8 +6,8 @@ use iothub_protocol::twin::ConnectionState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::damage;
-use super::query::Rows;
-use super::{NEVER, Place, Store, StoreError, unsigned};
+use super::query::RowReader;
+use super::{NEVER, RowPosition, Store, StoreError, unsigned};
 
 /// How an identity authenticates. Credentials that its type does not use are not stored.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ pub(super) fn get_to_delete(
     device: &DeviceId,
 ) -> Result<Option<DeviceRecord>, StoreError> {
     let found = get(connection, device);
-    if !found.as_ref().is_err_and(StoreError::is_of_row) {
+    if !found.as_ref().is_err_and(StoreError::is_row_error) {
         return found;
     }
     let etag = connection
@@ -165,26 +165,26 @@ impl Store {
     /// The first `top` identities, in order of creation.
     pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
         self.scan(move |connection| {
-            let what = Rows {
+            let what = RowReader {
                 what: "an identity",
                 name: |row| damage::text(row, "device_id"),
                 record,
-                place: |row| Ok(Place(row.get("id")?, 0)),
+                position: |row| Ok(RowPosition(row.get("id")?, 0)),
             };
             let mut devices = Vec::new();
-            let mut after = Some(Place(0, 0));
+            let mut after = Some(RowPosition(0, 0));
             while let Some(from) = after.filter(|_| devices.len() < top as usize) {
                 let left = top - u32::try_from(devices.len()).unwrap_or(top);
                 let sql =
                     format!("SELECT {COLUMNS} FROM device WHERE id > ?1 ORDER BY id LIMIT ?2");
                 let limits = vec![from.0.into(), i64::from(left.saturating_add(1)).into()];
                 let mut page = what.select(connection, &sql, limits, left);
-                if page.as_ref().is_err_and(StoreError::is_of_row) {
+                if page.as_ref().is_err_and(StoreError::is_row_error) {
                     let one = format!("SELECT {COLUMNS} FROM device WHERE id = ?1 AND ?2 = 0");
-                    let places = from.0 + 1..=damage::last_id(connection, "device")?;
-                    let places = places.map(|id| Place(id, 0));
-                    let name = |place: Place| damage::device_name(connection, place.0);
-                    page = what.one_by_one(connection, (&one, &[]), left, places, name);
+                    let positions = from.0 + 1..=damage::last_id(connection, "device")?;
+                    let positions = positions.map(|id| RowPosition(id, 0));
+                    let name = |position: RowPosition| damage::device_name(connection, position.0);
+                    page = what.select_one_by_one(connection, (&one, &[]), left, positions, name);
                 }
                 let page = page?;
                 devices.extend(page.rows);
@@ -230,9 +230,9 @@ impl Store {
             let Some(mut record) = get(write.connection, &device)? else {
                 return Ok(None);
             };
-            let said = change(&mut record)?;
+            let output = change(&mut record)?;
             update(write.connection, &record)?;
-            Ok(Some((record, said)))
+            Ok(Some((record, output)))
         })
         .await
     }
@@ -253,7 +253,7 @@ impl Store {
             check(&record)?;
             match delete(write.connection, &device) {
                 Ok(()) => Ok(Some(true)),
-                Err(error) if error.is_of_row() => Ok(None),
+                Err(error) if error.is_row_error() => Ok(None),
                 Err(error) => Err(error.into()),
             }
         });

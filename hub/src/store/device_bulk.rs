@@ -11,9 +11,9 @@ use super::{DeviceRecord, Store, StoreError};
 const ROWS: usize = 2;
 
 /// Access to identities and twins for one item of a bulk operation.
-pub(crate) struct DeviceWrite<'a, 'b>(&'a mut Write<'b>);
+pub(crate) struct BulkTransaction<'a, 'b>(&'a mut Write<'b>);
 
-impl DeviceWrite<'_, '_> {
+impl BulkTransaction<'_, '_> {
     pub(crate) fn get(&self, device: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
         device::get(self.0.connection, device)
     }
@@ -58,7 +58,7 @@ impl Store {
     pub(crate) async fn device_bulk<I, T, E>(
         &self,
         items: Vec<I>,
-        mut change: impl FnMut(&mut DeviceWrite<'_, '_>, I) -> Result<T, E> + Send + 'static,
+        mut change: impl FnMut(&mut BulkTransaction<'_, '_>, I) -> Result<T, E> + Send + 'static,
     ) -> Result<Vec<Result<T, E>>, E>
     where
         I: Send + 'static,
@@ -68,7 +68,7 @@ impl Store {
         self.write(items.len() * ROWS, move |write| {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
-                let outcome = write.isolated(|write| change(&mut DeviceWrite(write), item));
+                let outcome = write.isolated(|write| change(&mut BulkTransaction(write), item));
                 match outcome {
                     // SQLite rolled back the whole transaction: further items would run in a
                     // transaction of their own.

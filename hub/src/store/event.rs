@@ -15,21 +15,21 @@ use crate::config::EventLimits;
 
 /// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
 /// follows small ones, the excess is removed in steps, without a long pause of the writer.
-const EVICTED_AT_MOST: usize = 64;
+const MAX_EVICTED_ROWS: usize = 64;
 
 /// Size of a row without its texts, in bytes.
 const ROW_BYTES: usize = 64;
 
 /// Maximum number of rows that one read scans.
-const LOOKED_AT: i64 = 20_000;
+const MAX_SCANNED_ROWS: i64 = 20_000;
 
 /// Documents show times in ticks.
-const NANOSECONDS_A_TICK: i128 = 100;
+const NANOSECONDS_PER_TICK: i128 = 100;
 
 /// A time as stored in this table.
 pub(super) fn ticks(time: Timestamp) -> i64 {
     // The year 9999 is 2.5e17 ticks away.
-    i64::try_from(time.as_nanosecond() / NANOSECONDS_A_TICK).unwrap_or(i64::MIN)
+    i64::try_from(time.as_nanosecond() / NANOSECONDS_PER_TICK).unwrap_or(i64::MIN)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +121,12 @@ pub(crate) struct EventPage {
 /// The writer's part of the events: their limits, and the signal that there are new ones. Clones
 /// share it.
 #[derive(Clone)]
-pub(super) struct EventKeeper {
+pub(super) struct EventRetention {
     limits: Arc<Mutex<EventLimits>>,
     newest: watch::Sender<i64>,
 }
 
-impl EventKeeper {
+impl EventRetention {
     pub(super) fn new(connection: &Connection) -> Result<Self, StoreError> {
         Ok(Self {
             limits: Arc::default(),
@@ -149,7 +149,7 @@ impl EventKeeper {
         let age = SignedDuration::from_hours(24 * i64::from(limits.max_days));
         let oldest = Timestamp::now().saturating_sub(age);
         let oldest = ticks(oldest.unwrap_or(Timestamp::MIN));
-        for _ in 0..EVICTED_AT_MOST {
+        for _ in 0..MAX_EVICTED_ROWS {
             let (rows, bytes) = total(connection)?;
             // A row whose time cannot be read is evicted when it is the oldest.
             let first: Option<(i64, i64)> = connection
@@ -171,7 +171,7 @@ impl EventKeeper {
     }
 
     /// Wakes subscribers if there are new events.
-    pub(super) fn tell(&self, connection: &Connection) -> Result<(), StoreError> {
+    pub(super) fn notify(&self, connection: &Connection) -> Result<(), StoreError> {
         let newest = newest(connection)?;
         self.newest.send_if_modified(|known| {
             let rose = newest > *known;
@@ -282,7 +282,7 @@ impl Store {
         // Each transaction, even an empty one, evicts some of the events beyond the limits.
         let mut rows = self.event_total().await?.0;
         loop {
-            self.write(EVICTED_AT_MOST, |_| Ok::<_, StoreError>(()))
+            self.write(MAX_EVICTED_ROWS, |_| Ok::<_, StoreError>(()))
                 .await?;
             let left = self.event_total().await?.0;
             if left >= rows {
@@ -330,7 +330,7 @@ fn page(
     // With a device, its index leads from row to row; without one, the scan is bounded.
     let upto = match filter.device {
         Some(_) => newest,
-        None => newest.min(from.saturating_add(LOOKED_AT)),
+        None => newest.min(from.saturating_add(MAX_SCANNED_ROWS)),
     };
     let mut sql = String::from(
         "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, \
@@ -368,7 +368,8 @@ fn page(
         let mut rows = statement.query(&parameters[..])?;
         while let Some(row) = rows.next()? {
             *last = row.get("id")?;
-            let Some(event) = damage::sound("an event", || last.to_string(), record(row))? else {
+            let Some(event) = damage::skip_damaged("an event", || last.to_string(), record(row))?
+            else {
                 continue;
             };
             bytes += event.body.as_ref().map_or(0, Vec::len);
@@ -381,10 +382,10 @@ fn page(
         Ok(false)
     };
     match read(from, upto, &mut last) {
-        Err(error) if error.is_of_row() => {
+        Err(error) if error.is_row_error() => {
             for id in last + 1..=upto {
                 let full = read(id - 1, id, &mut last);
-                if damage::sound("an event", || id.to_string(), full)?.unwrap_or(false) {
+                if damage::skip_damaged("an event", || id.to_string(), full)?.unwrap_or(false) {
                     break;
                 }
             }
@@ -396,7 +397,7 @@ fn page(
 
 fn record(row: &Row<'_>) -> Result<EventRecord, StoreError> {
     let ticks: i64 = row.get("at")?;
-    let at = Timestamp::from_nanosecond(i128::from(ticks) * NANOSECONDS_A_TICK);
+    let at = Timestamp::from_nanosecond(i128::from(ticks) * NANOSECONDS_PER_TICK);
     let kind: String = row.get("kind")?;
     Ok(EventRecord {
         id: row.get("id")?,

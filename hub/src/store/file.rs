@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::damage::{self, Found, read_one};
-use super::{Place, StoreError, device, group, policy, schema, twin};
+use super::damage::{self, RowRead, read_one};
+use super::{RowPosition, StoreError, device, group, policy, schema, twin};
 
 /// Maximum number of faults in a report.
 const FAULTS: usize = 100;
@@ -38,7 +38,7 @@ pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
     faults.retain(|line| line != "ok");
     match references(&connection) {
         Ok(found) => faults.extend(found),
-        Err(error) if error.is_of_row() => faults.push(chain(&error)),
+        Err(error) if error.is_row_error() => faults.push(chain(&error)),
         Err(error) => return Err(error),
     }
     Ok(faults)
@@ -74,7 +74,7 @@ pub(crate) fn inspect(
         match check {
             Ok(found) => faults.extend(found.into_iter().filter(|line| line != "ok")),
             Err(StoreError::Deadline) => return Ok(None),
-            Err(error) if error.is_of_row() => faults.push(chain(&error)),
+            Err(error) if error.is_row_error() => faults.push(chain(&error)),
             Err(error) => return Err(error),
         }
         faults.truncate(FAULTS);
@@ -114,8 +114,8 @@ fn rows(connection: &Connection) -> Result<Vec<String>, StoreError> {
     );
     let mut statement = connection.prepare(&sql)?;
     for id in 1..=damage::last_id(connection, "device")? {
-        let found = read_one(&mut statement, &[], Place(id, 0), twin::record)?;
-        if matches!(found, Found::Damaged(_)) && damaged.len() < FAULTS {
+        let found = read_one(&mut statement, &[], RowPosition(id, 0), twin::record)?;
+        if matches!(found, RowRead::Damaged(_)) && damaged.len() < FAULTS {
             let name = damage::device_name(connection, id);
             damaged.push(format!(
                 "the device `{name}` is damaged and skipped; remove it and create it again, or \

@@ -28,7 +28,7 @@ const SLOT: usize = 60;
 
 /// The content of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Noted {
+pub(crate) enum RecordedNumber {
     Absent,
     /// It cannot be read, or has no valid slot.
     Damaged,
@@ -50,21 +50,23 @@ fn slot(number: i64) -> String {
 }
 
 /// Reads the file next to `database`.
-pub(crate) fn noted(database: &Path) -> Noted {
+pub(crate) fn recorded_number(database: &Path) -> RecordedNumber {
     let mut bytes = Vec::new();
     let read = File::open(path_of(database))
         .and_then(|file| file.take(2 * SLOT as u64).read_to_end(&mut bytes));
     match read {
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Noted::Absent,
-        Err(_) => return Noted::Damaged,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return RecordedNumber::Absent,
+        Err(_) => return RecordedNumber::Damaged,
     }
     let number = |bytes: &[u8]| {
         let number: i64 = std::str::from_utf8(bytes.get(6..26)?).ok()?.parse().ok()?;
         (slot(number).as_bytes() == bytes).then_some(number)
     };
     let numbers = bytes.chunks(SLOT).take(2).filter_map(number);
-    numbers.max().map_or(Noted::Damaged, Noted::Number)
+    numbers
+        .max()
+        .map_or(RecordedNumber::Damaged, RecordedNumber::Number)
 }
 
 /// The number in the database; 0 in a database of version 0.1.
@@ -93,9 +95,9 @@ pub(super) fn raise(connection: &Connection) -> Result<i64, StoreError> {
 /// Rejects a database that has lost data: its number is lower than the file's; or it is missing or
 /// empty although the file or one of `keys` exists, which are written after the first transaction.
 /// Changes nothing.
-pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(), StoreError> {
+pub(crate) fn check_for_loss(database: &Path, keys: &[&'static str]) -> Result<(), StoreError> {
     // Read the file first: a hub may be writing.
-    let noted = noted(database);
+    let recorded_number = recorded_number(database);
     let path = database.to_owned();
     let key = keys
         .iter()
@@ -105,8 +107,8 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
     if !is_there {
-        let beside = match noted {
-            Noted::Absent => key.copied(),
+        let beside = match recorded_number {
+            RecordedNumber::Absent => key.copied(),
             _ => Some(FILE),
         };
         return beside.map_or(Ok(()), |beside| Err(StoreError::Gone { path, beside }));
@@ -116,7 +118,7 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
     let found = match number(&connection) {
         // A first start was interrupted before the database had a write-ahead log.
         Err(StoreError::Sql(error)) if schema::is_unfinished(&error) => {
-            schema::take_back(database)?;
+            schema::roll_back(database)?;
             number(&connection)
         }
         found => found,
@@ -128,9 +130,13 @@ pub(crate) fn refuse_older(database: &Path, keys: &[&'static str]) -> Result<(),
         },
         other => other,
     })?;
-    if let Noted::Number(noted) = noted {
-        if found < noted {
-            return Err(StoreError::Older { path, found, noted });
+    if let RecordedNumber::Number(recorded_number) = recorded_number {
+        if found < recorded_number {
+            return Err(StoreError::Older {
+                path,
+                found,
+                recorded_number,
+            });
         }
     }
     if let Some(beside) = key {
@@ -157,10 +163,10 @@ impl GroupFile {
     pub(super) fn begin(database: &Path, connection: &Connection) -> Result<Self, StoreError> {
         let path = path_of(database);
         let found = number(connection)?;
-        let last = match noted(database) {
-            Noted::Number(noted) => found.max(noted),
-            Noted::Absent => found,
-            Noted::Damaged => {
+        let last = match recorded_number(database) {
+            RecordedNumber::Number(recorded_number) => found.max(recorded_number),
+            RecordedNumber::Absent => found,
+            RecordedNumber::Damaged => {
                 tracing::warn!(path = %path.display(), "the file is damaged; writing it again");
                 found
             }
@@ -198,7 +204,7 @@ impl GroupFile {
     }
 
     /// Opens the file of an existing database; does not create it.
-    pub(super) fn beside(database: &Path) -> Self {
+    pub(super) fn open_existing(database: &Path) -> Self {
         let path = path_of(database);
         Self {
             file: OpenOptions::new().write(true).open(&path).ok(),
@@ -209,7 +215,7 @@ impl GroupFile {
 
     /// Writes the number of a committed transaction. A failure is logged only: the file stays
     /// behind.
-    pub(super) fn note(&mut self, number: i64) {
+    pub(super) fn record(&mut self, number: i64) {
         let Some(file) = &self.file else { return };
         let place = if number % 2 == 0 { 0 } else { SLOT as u64 };
         match file.write_all_at(slot(number).as_bytes(), place) {
@@ -239,7 +245,7 @@ impl GroupFile {
 }
 
 /// Writes the file for a restored database.
-pub(crate) fn note_restored(database: &Path) -> Result<(), StoreError> {
+pub(crate) fn record_restored(database: &Path) -> Result<(), StoreError> {
     let connection = schema::open_reader(database)?;
     let number = number(&connection)?;
     let path = path_of(database);

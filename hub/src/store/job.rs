@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::damage::{self, DAMAGED, Found};
-use super::query::{Compiled, Rows, compile_condition, find_each};
-use super::{Page, Place, Store, StoreError, signed, time_text, unsigned};
+use super::damage::{self, DAMAGED, RowRead};
+use super::query::{Compiled, RowReader, compile_condition, find_each};
+use super::{Page, RowPosition, Store, StoreError, signed, time_text, unsigned};
 
 /// Maximum number of unfinished jobs. The runner visits each of them at every step.
 const ACTIVE: u64 = 1000;
@@ -51,7 +51,7 @@ pub(crate) enum JobCancel {
 
 /// Which jobs a cancellation applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cancel {
+pub(crate) enum CancelMode {
     /// Jobs that have not started, as on Azure.
     BeforeStart,
     /// Running jobs too: devices that were not called yet become `canceled`; calls that have been
@@ -154,7 +154,7 @@ fn all(
     let mut rows = statement.query(params_from_iter(parameters))?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
-        jobs.extend(damage::sound(
+        jobs.extend(damage::skip_damaged(
             "a job",
             || damage::text(row, "job_id"),
             record(row),
@@ -191,19 +191,19 @@ fn insert_found(
 
 /// A device that matches a condition, or that is damaged, so that it is unknown whether it does:
 /// row id, name, and whether it is readable.
-type FoundDevice = (i64, String, bool);
+type MatchedDevice = (i64, String, bool);
 
 /// Evaluates the condition device by device.
-fn find_one_by_one(
+fn match_one_by_one(
     connection: &Connection,
     condition: &Compiled,
-) -> Result<Vec<FoundDevice>, StoreError> {
+) -> Result<Vec<MatchedDevice>, StoreError> {
     let mut devices = Vec::new();
     find_each(connection, "1", condition, |id, one| {
         match one {
-            Found::Nothing => {}
-            Found::Row(name) => devices.push((id, name, true)),
-            Found::Damaged(_) => devices.push((id, damage::device_name(connection, id), false)),
+            RowRead::NoMatch => {}
+            RowRead::Row(name) => devices.push((id, name, true)),
+            RowRead::Damaged(_) => devices.push((id, damage::device_name(connection, id), false)),
         }
         Ok(())
     })?;
@@ -216,7 +216,7 @@ fn find_one_by_one(
 fn insert_each(
     connection: &Connection,
     job: i64,
-    devices: &[FoundDevice],
+    devices: &[MatchedDevice],
     now: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
     let now = time_text(now);
@@ -305,11 +305,11 @@ impl Store {
                     .map_or(Value::Null, |status| text(status.as_str())),
                 i64::from(limit.saturating_add(1)).into(),
             ];
-            let rows = Rows {
+            let rows = RowReader {
                 what: "a job",
                 name: |row| damage::text(row, "job_id"),
                 record,
-                place: |row| Ok(Place(row.get("id")?, 0)),
+                position: |row| Ok(RowPosition(row.get("id")?, 0)),
             };
             rows.select(connection, &sql, parameters, limit)
         })
@@ -403,14 +403,15 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let whole = self.job_start_on(row, condition.clone(), None, now).await;
-        if !whole.as_ref().is_err_and(StoreError::is_of_row) {
+        if !whole.as_ref().is_err_and(StoreError::is_row_error) {
             return whole;
         }
         // A transaction that hits damage accepts no further writes, so the devices are read outside
         // the writer.
         let each = condition.clone();
-        let found = self
-            .scan(move |connection| find_one_by_one(connection, &compile_condition(each.as_ref())));
+        let found = self.scan(move |connection| {
+            match_one_by_one(connection, &compile_condition(each.as_ref()))
+        });
         let found = Some(found.await?);
         self.job_start_on(row, condition, found, now).await
     }
@@ -420,7 +421,7 @@ impl Store {
         &self,
         row: i64,
         condition: Option<Condition>,
-        devices: Option<Vec<FoundDevice>>,
+        devices: Option<Vec<MatchedDevice>>,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         self.write(1, move |write| {
@@ -455,7 +456,7 @@ impl Store {
     pub(crate) async fn job_cancel(
         &self,
         job: &JobId,
-        how: Cancel,
+        how: CancelMode,
         now: Timestamp,
     ) -> Result<JobCancel, StoreError> {
         let job = job.clone();
@@ -463,7 +464,7 @@ impl Store {
             let Some(mut record) = by_id(write.connection, &job)? else {
                 return Ok(JobCancel::NotFound);
             };
-            if how == Cancel::Stop && record.status == JobStatus::Running {
+            if how == CancelMode::Stop && record.status == JobStatus::Running {
                 super::job_device::stop(write.connection, record.row, now)?;
                 return Ok(
                     by_id(write.connection, &job)?.map_or(JobCancel::NotFound, |record| {

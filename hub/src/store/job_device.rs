@@ -21,14 +21,14 @@ pub(crate) struct JobTarget {
     pub(crate) device: DeviceId,
     /// Whether it is still the device that the job matched at its start; another one may have been
     /// created with the same id since.
-    there: bool,
+    exists: bool,
 }
 
 /// Which pending devices of a job to claim.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct ClaimRequest {
     /// Devices by ordinal.
-    pub(crate) these: Vec<u32>,
+    pub(crate) ordinals: Vec<u32>,
     /// Further devices: the first ordinal.
     pub(crate) from: u32,
     /// Further devices: their maximum number.
@@ -37,7 +37,7 @@ pub(crate) struct Claim {
 
 /// The result of a claim.
 #[derive(Debug)]
-pub(crate) struct Claimed {
+pub(crate) struct ClaimedDevices {
     /// Devices that are now `running` and must be called.
     pub(crate) targets: Vec<JobTarget>,
     /// Devices that are offline and stay `pending`.
@@ -124,12 +124,12 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
 pub(crate) type Refusal = (&'static str, String);
 
 /// Why a twin was not updated.
-enum NotUpdated {
+enum TwinUpdateError {
     Refused(Refusal),
     Store(StoreError),
 }
 
-impl From<StoreError> for NotUpdated {
+impl From<StoreError> for TwinUpdateError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -160,28 +160,28 @@ fn update_twin(
     let change = |record: &mut TwinRecord| {
         update(record)
             .map(|change| (change, ()))
-            .map_err(NotUpdated::Refused)
+            .map_err(TwinUpdateError::Refused)
     };
     match super::twin::change(write, device, change) {
         Ok(Some(_)) => Ok(DeviceResult::Updated),
         Ok(None) => Ok(deleted()),
-        Err(NotUpdated::Refused((code, description))) => {
+        Err(TwinUpdateError::Refused((code, description))) => {
             Ok(DeviceResult::Failed { code, description })
         }
-        Err(NotUpdated::Store(error)) => Err(error),
+        Err(TwinUpdateError::Store(error)) => Err(error),
     }
 }
 
 /// Changes of a job's counts; each may be negative.
 #[derive(Default)]
-struct Moved {
+struct CountDeltas {
     pending: i64,
     running: i64,
     succeeded: i64,
     failed: i64,
 }
 
-impl Moved {
+impl CountDeltas {
     fn store(&self, connection: &Connection, job: i64) -> Result<(), StoreError> {
         connection
             .prepare_cached(
@@ -216,11 +216,11 @@ fn pending(
             let id = row.get::<_, String>(1).map_err(StoreError::from);
             let name = || format!("number {ordinal} in row {job}");
             let device = id.and_then(|id| stored_id(&id));
-            match damage::sound("a device's record of a job", name, device)? {
+            match damage::skip_damaged("a device's record of a job", name, device)? {
                 Some(device) => targets.push(JobTarget {
                     ordinal,
                     device,
-                    there: row.get(2)?,
+                    exists: row.get(2)?,
                 }),
                 None => unreadable.push(ordinal),
             }
@@ -230,12 +230,12 @@ fn pending(
         for &ordinal in &unreadable {
             let now = time_text(Timestamp::now());
             end(connection, job, ordinal, &damaged(), &now)?;
-            let moved = Moved {
+            let deltas = CountDeltas {
                 pending: -1,
                 failed: 1,
-                ..Moved::default()
+                ..CountDeltas::default()
             };
-            moved.store(connection, job)?;
+            deltas.store(connection, job)?;
         }
         if !targets.is_empty() || unreadable.is_empty() {
             return Ok(targets);
@@ -327,19 +327,19 @@ impl Store {
     pub(crate) async fn device_job_claim(
         &self,
         job: i64,
-        claim: Claim,
+        claim: ClaimRequest,
         is_online: impl Fn(&DeviceId) -> bool + Send + 'static,
         now: Timestamp,
-    ) -> Result<Claimed, StoreError> {
-        let rows = claim.these.len() + claim.at_most as usize;
+    ) -> Result<ClaimedDevices, StoreError> {
+        let rows = claim.ordinals.len() + claim.at_most as usize;
         self.write(rows, move |write| {
             let others = pending(write.connection, job, claim.from..=u32::MAX, claim.at_most)?;
             let next = match claim.at_most {
                 0 => Some(claim.from),
                 _ => others.last().map(|last| last.ordinal + 1),
             };
-            let mut begun = Vec::with_capacity(claim.these.len() + others.len());
-            for ordinal in claim.these {
+            let mut begun = Vec::with_capacity(claim.ordinals.len() + others.len());
+            for ordinal in claim.ordinals {
                 begun.extend(pending(write.connection, job, ordinal..=ordinal, 1)?);
             }
             begun.extend(others);
@@ -349,23 +349,23 @@ impl Store {
                  ?1 AND ordinal = ?2",
             )?;
             let (mut targets, mut offline) = (Vec::with_capacity(begun.len()), Vec::new());
-            let mut moved = Moved::default();
+            let mut deltas = CountDeltas::default();
             for target in begun {
-                if !target.there {
+                if !target.exists {
                     end(write.connection, job, target.ordinal, &deleted(), &now)?;
-                    moved.pending -= 1;
-                    moved.failed += 1;
+                    deltas.pending -= 1;
+                    deltas.failed += 1;
                 } else if is_online(&target.device) {
                     statement.execute(params![job, target.ordinal, now])?;
-                    moved.pending -= 1;
-                    moved.running += 1;
+                    deltas.pending -= 1;
+                    deltas.running += 1;
                     targets.push(target);
                 } else {
                     offline.push(target);
                 }
             }
-            moved.store(write.connection, job)?;
-            Ok(Claimed {
+            deltas.store(write.connection, job)?;
+            Ok(ClaimedDevices {
                 targets,
                 offline,
                 next,
@@ -383,7 +383,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(outcomes.len(), move |write| {
             let now = time_text(now);
-            let mut moved = Moved::default();
+            let mut deltas = CountDeltas::default();
             for outcome in outcomes.iter() {
                 if end(
                     write.connection,
@@ -393,18 +393,18 @@ impl Store {
                     &now,
                 )? {
                     if outcome.claimed {
-                        moved.running -= 1;
+                        deltas.running -= 1;
                     } else {
-                        moved.pending -= 1;
+                        deltas.pending -= 1;
                     }
                     match outcome.result {
-                        DeviceResult::Failed { .. } => moved.failed += 1,
+                        DeviceResult::Failed { .. } => deltas.failed += 1,
                         DeviceResult::NotSent => {}
-                        _ => moved.succeeded += 1,
+                        _ => deltas.succeeded += 1,
                     }
                 }
             }
-            moved.store(write.connection, job)
+            deltas.store(write.connection, job)
         })
         .await
     }
@@ -423,13 +423,13 @@ impl Store {
         let update = Arc::new(update);
         let all = self.update_twins(job, from, at_most, now, Arc::clone(&update));
         let all = all.await;
-        if !all.as_ref().is_err_and(StoreError::is_of_row) {
+        if !all.as_ref().is_err_and(StoreError::is_row_error) {
             return all;
         }
         // A damaged page aborts the transaction that reads it: give each device its own.
         let one = self.update_twins(job, from, 1, now, update).await;
         match one {
-            Err(error) if error.is_of_row() => self.end_damaged(job, from, now).await,
+            Err(error) if error.is_row_error() => self.end_damaged(job, from, now).await,
             other => other,
         }
     }
@@ -448,12 +448,12 @@ impl Store {
             };
             let now = time_text(now);
             end(write.connection, job, target.ordinal, &damaged(), &now)?;
-            let moved = Moved {
+            let deltas = CountDeltas {
                 pending: -1,
                 failed: 1,
-                ..Moved::default()
+                ..CountDeltas::default()
             };
-            moved.store(write.connection, job)?;
+            deltas.store(write.connection, job)?;
             Ok(Some(target.ordinal + 1))
         })
         .await
@@ -472,14 +472,14 @@ impl Store {
         self.write(at_most as usize * 2, move |write| {
             let targets = pending(write.connection, job, from..=u32::MAX, at_most)?;
             let now = time_text(now);
-            let mut moved = Moved::default();
+            let mut deltas = CountDeltas::default();
             for target in &targets {
-                let result = match target.there {
+                let result = match target.exists {
                     true => match write
                         .isolated(|write| update_twin(write, &target.device, &*update))
                     {
-                        Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
-                            damage::left_out("a twin", target.device.as_ref(), &error);
+                        Err(error) if error.is_row_error() && !write.connection.is_autocommit() => {
+                            damage::log_skipped("a twin", target.device.as_ref(), &error);
                             damaged()
                         }
                         other => other?,
@@ -487,13 +487,13 @@ impl Store {
                     false => deleted(),
                 };
                 match result {
-                    DeviceResult::Updated => moved.succeeded += 1,
-                    _ => moved.failed += 1,
+                    DeviceResult::Updated => deltas.succeeded += 1,
+                    _ => deltas.failed += 1,
                 }
-                moved.pending -= 1;
+                deltas.pending -= 1;
                 end(write.connection, job, target.ordinal, &result, &now)?;
             }
-            moved.store(write.connection, job)?;
+            deltas.store(write.connection, job)?;
             Ok(targets.last().map(|last| last.ordinal + 1))
         })
         .await

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use super::{Store, StoreError, left_out, time_text};
+use super::{Store, StoreError, log_skipped, time_text};
 
 impl Store {
     /// Ends a running job. Unfinished devices fail: `pending` ones with `not_begun`, `running` ones
@@ -48,8 +48,8 @@ impl Store {
             });
             match failed {
                 // The hub starts anyway; each affected job then fails on its own.
-                Err(error) if error.is_of_row() && !write.connection.is_autocommit() => {
-                    left_out("the calls of the previous run", "of all jobs", &error);
+                Err(error) if error.is_row_error() && !write.connection.is_autocommit() => {
+                    log_skipped("the calls of the previous run", "of all jobs", &error);
                     Ok(0)
                 }
                 other => other,
@@ -77,7 +77,7 @@ impl Store {
                 recount(write.connection, Some(job))
             });
             if let Err(error) = rows {
-                if !error.is_lasting() || write.connection.is_autocommit() {
+                if !error.is_permanent() || write.connection.is_autocommit() {
                     return Err(error);
                 }
                 let error = &error as &dyn std::error::Error;

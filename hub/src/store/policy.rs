@@ -46,9 +46,9 @@ impl PolicyFile {
     /// Opens an existing database; neither creates nor migrates it.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         // Closing a database that has lost data could delete what is left of its log.
-        group::refuse_older(path, &[])?;
-        let connection = schema::open_beside(path)?;
-        let group = GroupFile::beside(path);
+        group::check_for_loss(path, &[])?;
+        let connection = schema::open_existing(path)?;
+        let group = GroupFile::open_existing(path);
         Ok(Self { connection, group })
     }
 
@@ -71,7 +71,7 @@ impl PolicyFile {
         let removed = transaction.execute("DELETE FROM policy WHERE name = ?1", [name.as_ref()])?;
         let number = group::raise(&transaction)?;
         transaction.commit()?;
-        self.group.note(number);
+        self.group.record(number);
         Ok(removed > 0)
     }
 
@@ -86,7 +86,7 @@ impl PolicyFile {
             .map_err(StoreError::from)?;
         let before = list(&transaction)?;
         let mut after = before.clone();
-        let said = change(&mut after)?;
+        let output = change(&mut after)?;
         for gone in before
             .iter()
             .filter(|policy| !after.iter().any(|kept| kept.name == policy.name))
@@ -100,8 +100,8 @@ impl PolicyFile {
         }
         let number = group::raise(&transaction)?;
         transaction.commit().map_err(StoreError::from)?;
-        self.group.note(number);
-        Ok(said)
+        self.group.record(number);
+        Ok(output)
     }
 }
 
@@ -113,7 +113,7 @@ fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
     let mut policies = Vec::new();
     while let Some(row) = rows.next()? {
         let name = || damage::text(row, "name");
-        policies.extend(damage::sound("a policy", name, record(row))?);
+        policies.extend(damage::skip_damaged("a policy", name, record(row))?);
     }
     Ok(policies)
 }

@@ -15,13 +15,13 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Map;
 
-use super::damage::{self, Found, read_one};
+use super::damage::{self, RowRead, read_one};
 use super::{DeviceJobRecord, Store, StoreError, TwinRecord, device, job_device, twin};
 
 pub(super) use compile::Compiled;
 pub(super) use functions::register;
 use page::PAGE_BYTES;
-pub(crate) use page::{Continuation, GroupPlace, Page, Place, Token};
+pub(crate) use page::{Continuation, GroupPosition, Page, RowPosition, TokenPayload};
 
 /// Compiles the condition of a job, over `device JOIN twin`.
 pub(super) fn compile_condition(condition: Option<&Condition>) -> Compiled {
@@ -34,7 +34,7 @@ impl Store {
     pub(crate) async fn query_twins(
         &self,
         condition: Option<Condition>,
-        after: Place,
+        after: RowPosition,
         limit: u32,
     ) -> Result<Page<TwinRecord>, StoreError> {
         self.scan(move |connection| twins(connection, condition.as_ref(), after, limit))
@@ -45,7 +45,7 @@ impl Store {
     pub(crate) async fn query_device_jobs(
         &self,
         condition: Option<Condition>,
-        after: Place,
+        after: RowPosition,
         limit: u32,
     ) -> Result<Page<DeviceJobRecord>, StoreError> {
         self.scan(move |connection| device_jobs(connection, condition.as_ref(), after, limit))
@@ -56,9 +56,9 @@ impl Store {
     pub(crate) async fn query_groups(
         &self,
         query: Query,
-        after: GroupPlace,
+        after: GroupPosition,
         limit: u32,
-    ) -> Result<Page<Map<String, serde_json::Value>, GroupPlace>, StoreError> {
+    ) -> Result<Page<Map<String, serde_json::Value>, GroupPosition>, StoreError> {
         self.scan(move |connection| group::groups(connection, &query, after, limit))
             .await
     }
@@ -78,30 +78,30 @@ fn twins_sql(condition: &str, after: usize) -> String {
 fn twins(
     connection: &Connection,
     condition: Option<&Condition>,
-    after: Place,
+    after: RowPosition,
     limit: u32,
 ) -> Result<Page<TwinRecord>, StoreError> {
     let Compiled { sql, parameters } = compile_condition(condition);
-    let what = Rows {
+    let what = RowReader {
         what: "a twin",
         name: |row| damage::text(row, "device_id"),
         record: twin::record,
-        place: |row| Ok(Place(row.get("id")?, 0)),
+        position: |row| Ok(RowPosition(row.get("id")?, 0)),
     };
     let first = parameters.len() + 1;
     let whole = twins_sql(&sql, first);
     let mut all = parameters.clone();
     all.extend([after.0.into(), i64::from(limit.saturating_add(1)).into()]);
     let page = what.select(connection, &whole, all, limit);
-    if !page.as_ref().is_err_and(StoreError::is_of_row) {
+    if !page.as_ref().is_err_and(StoreError::is_row_error) {
         return page;
     }
     let columns = format!("{}, {}", device::COLUMNS, twin::COLUMNS);
     let one = one_twin(&columns, &sql, first);
     let last = damage::last_id(connection, "device")?;
-    let places = (after.0.max(0) + 1..=last).map(|id| Place(id, 0));
-    let name = |place: Place| damage::device_name(connection, place.0);
-    what.one_by_one(connection, (&one, &parameters), limit, places, name)
+    let positions = (after.0.max(0) + 1..=last).map(|id| RowPosition(id, 0));
+    let name = |position: RowPosition| damage::device_name(connection, position.0);
+    what.select_one_by_one(connection, (&one, &parameters), limit, positions, name)
 }
 
 /// Selects the twin whose row id is parameter `first`, if it matches the condition. The next
@@ -119,7 +119,7 @@ pub(super) fn find_each(
     connection: &Connection,
     columns: &str,
     condition: &Compiled,
-    mut found: impl FnMut(i64, Found<String>) -> Result<(), StoreError>,
+    mut found: impl FnMut(i64, RowRead<String>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let columns = format!("device.device_id, {columns}");
     let sql = one_twin(&columns, &condition.sql, condition.parameters.len() + 1);
@@ -134,9 +134,14 @@ pub(super) fn find_each(
             }
             Ok(row.get("device_id")?)
         };
-        let one = read_one(&mut statement, &condition.parameters, Place(id, 0), read)?;
-        if let Found::Damaged(error) = &one {
-            damage::left_out("a twin", &damage::device_name(connection, id), error);
+        let one = read_one(
+            &mut statement,
+            &condition.parameters,
+            RowPosition(id, 0),
+            read,
+        )?;
+        if let RowRead::Damaged(error) = &one {
+            damage::log_skipped("a twin", &damage::device_name(connection, id), error);
         }
         found(id, one)?;
     }
@@ -146,11 +151,11 @@ pub(super) fn find_each(
 fn device_jobs(
     connection: &Connection,
     condition: Option<&Condition>,
-    after: Place,
+    after: RowPosition,
     limit: u32,
 ) -> Result<Page<DeviceJobRecord>, StoreError> {
     let Compiled { sql, parameters } = compile::compile(condition, operand::of_device_job);
-    let what = Rows {
+    let what = RowReader {
         what: "a device's record of a job",
         name: |row| {
             format!(
@@ -160,7 +165,7 @@ fn device_jobs(
             )
         },
         record: job_device::record,
-        place: |row| Ok(Place(row.get("job")?, row.get("ordinal")?)),
+        position: |row| Ok(RowPosition(row.get("job")?, row.get("ordinal")?)),
     };
     let first = parameters.len() + 1;
     let columns = job_device::COLUMNS;
@@ -178,7 +183,7 @@ fn device_jobs(
         i64::from(limit.saturating_add(1)).into(),
     ]);
     let page = what.select(connection, &whole, all, limit);
-    if !page.as_ref().is_err_and(StoreError::is_of_row) {
+    if !page.as_ref().is_err_and(StoreError::is_row_error) {
         return page;
     }
     let one = format!(
@@ -190,26 +195,26 @@ fn device_jobs(
         connection.prepare("SELECT id, device_count FROM job WHERE id >= ?1 ORDER BY id")?;
     let jobs = jobs.query_map([after.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let jobs: Vec<(i64, i64)> = jobs.collect::<Result<_, _>>()?;
-    let places = jobs
+    let positions = jobs
         .iter()
-        .flat_map(|&(job, devices)| (0..devices).map(move |ordinal| Place(job, ordinal)));
-    let places = places.filter(|place| *place > after);
-    let name = |place: Place| format!("number {} in row {}", place.1, place.0);
-    what.one_by_one(connection, (&one, &parameters), limit, places, name)
+        .flat_map(|&(job, devices)| (0..devices).map(move |ordinal| RowPosition(job, ordinal)));
+    let positions = positions.filter(|position| *position > after);
+    let name = |position: RowPosition| format!("number {} in row {}", position.1, position.0);
+    what.select_one_by_one(connection, (&one, &parameters), limit, positions, name)
 }
 
 /// Reads the rows of a list.
-pub(super) struct Rows<T> {
+pub(super) struct RowReader<T> {
     /// The kind of row, for the log.
     pub(super) what: &'static str,
     /// The name of a row, for the log.
     pub(super) name: fn(&Row<'_>) -> String,
     pub(super) record: fn(&Row<'_>) -> Result<T, StoreError>,
     /// The position of a row in the order.
-    pub(super) place: fn(&Row<'_>) -> rusqlite::Result<Place>,
+    pub(super) position: fn(&Row<'_>) -> rusqlite::Result<RowPosition>,
 }
 
-impl<T> Rows<T> {
+impl<T> RowReader<T> {
     /// Reads a page of at most `limit` rows and about [`PAGE_BYTES`] bytes from a statement that
     /// selects `limit + 1` rows.
     pub(super) fn select(
@@ -229,9 +234,9 @@ impl<T> Rows<T> {
                 return Ok(Page { rows, next: last });
             }
             bytes += row_bytes(row)?;
-            last = Some((self.place)(row)?);
+            last = Some((self.position)(row)?);
             seen += 1;
-            rows.extend(damage::sound(
+            rows.extend(damage::skip_damaged(
                 self.what,
                 || (self.name)(row),
                 (self.record)(row),
@@ -244,13 +249,13 @@ impl<T> Rows<T> {
 
     /// Like [`Self::select`], for a statement that fails at some row: `sql` selects the row of one
     /// position.
-    pub(super) fn one_by_one(
+    pub(super) fn select_one_by_one(
         &self,
         connection: &Connection,
         (sql, parameters): (&str, &[Value]),
         limit: u32,
-        places: impl Iterator<Item = Place>,
-        name: impl Fn(Place) -> String,
+        positions: impl Iterator<Item = RowPosition>,
+        name: impl Fn(RowPosition) -> String,
     ) -> Result<Page<T>, StoreError> {
         let mut statement = connection.prepare(sql)?;
         let mut page = Page {
@@ -258,20 +263,20 @@ impl<T> Rows<T> {
             next: None,
         };
         let (mut bytes, mut last) = (0, None);
-        for place in places {
+        for position in positions {
             if page.rows.len() == limit as usize || bytes >= PAGE_BYTES {
                 page.next = last;
                 break;
             }
-            last = Some(place);
+            last = Some(position);
             let read = |row: &Row<'_>| Ok((row_bytes(row)?, (self.record)(row)?));
-            match read_one(&mut statement, parameters, place, read)? {
-                Found::Row((size, row)) => {
+            match read_one(&mut statement, parameters, position, read)? {
+                RowRead::Row((size, row)) => {
                     bytes += size;
                     page.rows.push(row);
                 }
-                Found::Damaged(error) => damage::left_out(self.what, &name(place), &error),
-                Found::Nothing => {}
+                RowRead::Damaged(error) => damage::log_skipped(self.what, &name(position), &error),
+                RowRead::NoMatch => {}
             }
         }
         Ok(page)

@@ -20,8 +20,8 @@ use super::{StoreError, schema};
 const LOOKUPS: Limits = Limits {
     connections: 4,
     waiting: 16_384,
-    wait: Duration::from_secs(10),
-    run: Duration::from_secs(10),
+    queue_timeout: Duration::from_secs(10),
+    run_timeout: Duration::from_secs(10),
 };
 
 /// For queries and lists: a scan of a million twins takes seconds. Two at once leave the other
@@ -29,8 +29,8 @@ const LOOKUPS: Limits = Limits {
 const SCANS: Limits = Limits {
     connections: 2,
     waiting: 32,
-    wait: Duration::from_secs(10),
-    run: Duration::from_secs(20),
+    queue_timeout: Duration::from_secs(10),
+    run_timeout: Duration::from_secs(20),
 };
 
 /// SQLite virtual machine steps between two checks of the deadline: well under a millisecond.
@@ -44,9 +44,9 @@ struct Limits {
     /// Reads that may be queued.
     waiting: usize,
     /// How long a read may be queued.
-    wait: Duration,
+    queue_timeout: Duration,
     /// How long a read may run.
-    run: Duration,
+    run_timeout: Duration,
 }
 
 #[derive(Clone)]
@@ -103,30 +103,32 @@ impl Pool {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let permit = self.turn().await?;
+        let permit = self.acquire().await?;
         let shared = Arc::clone(&self.0);
-        let wanted = Wanted::default();
-        let is_wanted = Arc::clone(&wanted.0);
+        let cancel_on_drop = CancelOnDrop::default();
+        let is_active = Arc::clone(&cancel_on_drop.0);
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let lent = Lent::take(&shared)?;
-            let deadline = Instant::now() + shared.limits.run;
-            lent.run_while(move || is_wanted.load(Ordering::Relaxed) && Instant::now() < deadline)?;
-            read(lent.connection())
+            let pooled = PooledConnection::take(&shared)?;
+            let deadline = Instant::now() + shared.limits.run_timeout;
+            pooled.run_while(move || {
+                is_active.load(Ordering::Relaxed) && Instant::now() < deadline
+            })?;
+            read(pooled.connection())
         });
         // A panic in `read` is a defect of that one request; the connection is back in the pool.
         task.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Waits for a free connection; fails at once if the queue is full.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+    async fn acquire(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let shared = &self.0;
         if let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() {
             return Ok(permit);
         }
         let _place = shared.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
         let turn = Arc::clone(&shared.running).acquire_owned();
-        tokio::time::timeout(shared.limits.wait, turn)
+        tokio::time::timeout(shared.limits.queue_timeout, turn)
             .await
             .map_err(|_| StoreError::Busy)?
             .map_err(|_| StoreError::Closed)
@@ -134,27 +136,27 @@ impl Pool {
 }
 
 /// Cancels a read when it is dropped, also when the caller's future is dropped.
-struct Wanted(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Default for Wanted {
+impl Default for CancelOnDrop {
     fn default() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
 }
 
-impl Drop for Wanted {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
 /// A connection on loan; returns to the pool on drop, also when the reader panics.
-struct Lent<'a> {
+struct PooledConnection<'a> {
     pool: &'a Shared,
     connection: Option<Connection>,
 }
 
-impl<'a> Lent<'a> {
+impl<'a> PooledConnection<'a> {
     fn take(pool: &'a Shared) -> Result<Self, StoreError> {
         let connection = pool
             .free
@@ -179,7 +181,7 @@ impl<'a> Lent<'a> {
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         self.pool
             .free
@@ -222,8 +224,8 @@ mod tests {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
-            wait: LONG,
-            run: Duration::from_millis(20),
+            queue_timeout: LONG,
+            run_timeout: Duration::from_millis(20),
         });
         let stopped = pool.read(endless).await;
         assert!(matches!(stopped, Err(StoreError::Deadline)), "{stopped:?}");
@@ -235,8 +237,8 @@ mod tests {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
-            wait: LONG,
-            run: LONG,
+            queue_timeout: LONG,
+            run_timeout: LONG,
         });
         let (began, begun) = tokio::sync::oneshot::channel();
         let reader = pool.clone();
@@ -257,8 +259,8 @@ mod tests {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
-            wait: LONG,
-            run: LONG,
+            queue_timeout: LONG,
+            run_timeout: LONG,
         });
         let (go_on, held) = mpsc::channel::<()>();
         let (began, begun) = tokio::sync::oneshot::channel();
@@ -329,8 +331,8 @@ mod tests {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
-            wait: Duration::from_millis(20),
-            run: LONG,
+            queue_timeout: Duration::from_millis(20),
+            run_timeout: LONG,
         });
         let held = Arc::clone(&pool.0.running).try_acquire_owned().unwrap();
         let waited = pool.read(short).await;

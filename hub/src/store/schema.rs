@@ -97,7 +97,7 @@ pub(super) fn is_unfinished(error: &rusqlite::Error) -> bool {
 
 /// Rolls back the transaction of a killed writer: SQLite does so at the first read of a writable
 /// connection.
-pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
+pub(super) fn roll_back(path: &Path) -> Result<(), StoreError> {
     let read = || -> rusqlite::Result<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -111,7 +111,7 @@ pub(super) fn take_back(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens an existing database that a hub may be using. Neither creates nor migrates it.
-pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(
             path,

@@ -71,7 +71,7 @@ impl Store {
     /// Marks every device as disconnected: the hub has just started.
     pub(crate) async fn session_reset(&self, now: Timestamp) -> Result<(), StoreError> {
         let all = self.session_reset_rows(0..=i64::MAX, now).await;
-        if !all.as_ref().is_err_and(StoreError::is_of_row) {
+        if !all.as_ref().is_err_and(StoreError::is_row_error) {
             return all;
         }
         // A damaged page aborts the transaction that reads it.
@@ -80,7 +80,7 @@ impl Store {
         for from in (0..=last).step_by(usize::try_from(RESET_AT_ONCE).unwrap_or(1)) {
             let upto = from + RESET_AT_ONCE - 1;
             match self.session_reset_rows(from..=upto, now).await {
-                Err(error) if error.is_of_row() => {}
+                Err(error) if error.is_row_error() => {}
                 other => {
                     other?;
                     continue;
@@ -88,7 +88,7 @@ impl Store {
             }
             for id in from..=upto.min(last) {
                 let one = self.session_reset_rows(id..=id, now).await;
-                damage::sound("a session", || format!("of the device in row {id}"), one)?;
+                damage::skip_damaged("a session", || format!("of the device in row {id}"), one)?;
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Store {
             event::append(write.connection, connected, &device, now, None)?;
             // Without the stored subscriptions it is a new session: the device subscribes again.
             Ok(Some(kept_list.unwrap_or_else(|error| {
-                damage::left_out("the subscriptions", device.as_ref(), &error);
+                damage::log_skipped("the subscriptions", device.as_ref(), &error);
                 None
             })))
         })

@@ -69,7 +69,7 @@ impl TestStore {
     }
 
     /// Claims the next devices of a job, all of them online.
-    async fn claim(&self, job: i64, from: u32, at_most: u32) -> Claimed {
+    async fn claim(&self, job: i64, from: u32, at_most: u32) -> ClaimedDevices {
         self.claim_online(job, from, at_most, |_| true).await
     }
 
@@ -79,9 +79,9 @@ impl TestStore {
         from: u32,
         at_most: u32,
         is_online: impl Fn(&DeviceId) -> bool + Send + 'static,
-    ) -> Claimed {
-        let claim = Claim {
-            these: Vec::new(),
+    ) -> ClaimedDevices {
+        let claim = ClaimRequest {
+            ordinals: Vec::new(),
             from,
             at_most,
         };
@@ -390,8 +390,8 @@ async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
         assert_eq!(test.job("job").await.counts, counts(1, 1, 0, 1));
     }
     // Claim them again by ordinal: one has ended, one is running, one has connected.
-    let claim = Claim {
-        these: vec![0, 1, 2],
+    let claim = ClaimRequest {
+        ordinals: vec![0, 1, 2],
         from: 3,
         at_most: 0,
     };
@@ -441,14 +441,14 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
     let id: JobId = "job".parse().unwrap();
     assert!(matches!(
         test.store
-            .job_cancel(&id, Cancel::BeforeStart, now())
+            .job_cancel(&id, CancelMode::BeforeStart, now())
             .await
             .unwrap(),
         JobCancel::Done(_)
     ));
     assert!(matches!(
         test.store
-            .job_cancel(&id, Cancel::BeforeStart, now())
+            .job_cancel(&id, CancelMode::BeforeStart, now())
             .await
             .unwrap(),
         JobCancel::TooLate(JobStatus::Cancelled)
@@ -487,7 +487,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
         "it is pending again"
     );
     test.store
-        .job_cancel(&id, Cancel::Stop, now())
+        .job_cancel(&id, CancelMode::Stop, now())
         .await
         .unwrap();
     end(2, DeviceResult::NotSent).await.unwrap();
@@ -511,7 +511,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
     };
     assert_eq!((job.status, job.counts), (JobStatus::Cancelled, devices));
     assert!(matches!(
-        test.store.job_cancel(&id, Cancel::Stop, now()).await,
+        test.store.job_cancel(&id, CancelMode::Stop, now()).await,
         Ok(JobCancel::TooLate(JobStatus::Cancelled))
     ));
 }
@@ -542,7 +542,7 @@ async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
     );
     let rows = test
         .store
-        .query_device_jobs(None, Place::START, 10)
+        .query_device_jobs(None, RowPosition::START, 10)
         .await
         .unwrap()
         .rows;
@@ -583,7 +583,10 @@ async fn a_device_that_was_made_again_is_not_the_one_of_the_job() {
         .await;
     assert_eq!(updated.unwrap(), Some(3));
     assert_eq!(test.job("twins").await.counts, counts(0, 0, 0, 3));
-    let rows = test.store.query_device_jobs(None, Place::START, 10).await;
+    let rows = test
+        .store
+        .query_device_jobs(None, RowPosition::START, 10)
+        .await;
     let mut errors: Vec<_> = rows
         .unwrap()
         .rows
@@ -623,7 +626,10 @@ async fn a_job_that_is_given_up_says_what_was_sent_and_what_not() {
         (JobStatus::Failed, counts(0, 0, 0, 3))
     );
     assert_eq!(job.failure_reason.unwrap(), "the disk");
-    let rows = test.store.query_device_jobs(None, Place::START, 10).await;
+    let rows = test
+        .store
+        .query_device_jobs(None, RowPosition::START, 10)
+        .await;
     let codes: Vec<_> = rows
         .unwrap()
         .rows

@@ -123,24 +123,24 @@ pub(super) fn change<T, E: From<StoreError>>(
     let Some(mut record) = get(write.connection, device)? else {
         return Ok(None);
     };
-    let (touched, said) = change(&mut record)?;
-    store(write, &record, touched)?;
-    Ok(Some((record, said)))
+    let (modified, output) = change(&mut record)?;
+    store(write, &record, modified)?;
+    Ok(Some((record, output)))
 }
 
 fn store(
     write: &mut Write<'_>,
     record: &TwinRecord,
-    touched: TwinChange,
+    modified: TwinChange,
 ) -> Result<(), StoreError> {
     let connection = write.connection;
     let id = record.row;
-    if touched.tags {
+    if modified.tags {
         connection
             .prepare_cached("UPDATE twin SET tags = jsonb(?2) WHERE id = ?1")?
             .execute(params![id, text(&record.tags)?])?;
     }
-    if touched.reported {
+    if modified.reported {
         let section = &record.reported;
         connection
             .prepare_cached(
@@ -154,7 +154,7 @@ fn store(
                 signed(section.version)
             ])?;
     }
-    if touched.desired.is_some() {
+    if modified.desired.is_some() {
         let section = &record.desired;
         connection
             .prepare_cached(
@@ -171,13 +171,19 @@ fn store(
     connection
         .prepare_cached("UPDATE twin SET version = ?2, etag = ?3 WHERE id = ?1")?
         .execute([id, signed(record.version), signed(record.etag)])?;
-    if touched.tags || touched.reported || touched.desired.is_some() {
-        let told = &touched.event;
-        let what = (EventKind::Twin, told.operation);
+    if modified.tags || modified.reported || modified.desired.is_some() {
+        let event_record = &modified.event;
+        let what = (EventKind::Twin, event_record.operation);
         let device = &record.device.device_id;
-        event::append(connection, what, device, told.at, Some(&told.body))?;
+        event::append(
+            connection,
+            what,
+            device,
+            event_record.at,
+            Some(&event_record.body),
+        )?;
     }
-    if let Some(body) = touched.desired {
+    if let Some(body) = modified.desired {
         let device = record.device.device_id.clone();
         write.desired_changed(DesiredChange {
             device,

@@ -45,19 +45,19 @@ pub(crate) type AfterCommit = Box<dyn FnMut(Committed) + Send>;
 /// Callbacks of the writer.
 pub(super) struct Hooks {
     /// Within the transaction, after its operations.
-    pub(super) before_commit: BeforeCommit,
+    pub(super) before_commit: BeforeCommitHook,
     /// After the commit, before the callers get their replies.
-    pub(super) after_commit: Box<SeeCommitted>,
+    pub(super) after_commit: Box<AfterCommitHook>,
     /// When the writer has been idle for a while; with `true` when it ends.
-    pub(super) at_rest: Box<Rest>,
+    pub(super) on_idle: Box<IdleHook>,
 }
 
-type Rest = dyn FnMut(&Connection, bool) + Send;
+type IdleHook = dyn FnMut(&Connection, bool) + Send;
 
-type SeeCommitted = dyn FnMut(&Connection, Committed) + Send;
+type AfterCommitHook = dyn FnMut(&Connection, Committed) + Send;
 
 /// Runs in the transaction; a failure is logged and does not abort the transaction.
-pub(super) type BeforeCommit = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
+pub(super) type BeforeCommitHook = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
 
 /// The context of an operation.
 pub(super) struct Write<'a> {
@@ -115,17 +115,22 @@ impl Write<'_> {
 }
 
 /// Sends the outcome to the caller, after the commit.
-type Answer = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 
 /// The transaction that an operation runs in, or why it could not begin.
-type Begun<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
+type TransactionResult<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
 
 /// A queued operation.
-type Work = Box<dyn FnOnce(Begun<'_, '_>) -> Answer + Send>;
+type QueuedOperation = Box<dyn FnOnce(TransactionResult<'_, '_>) -> Reply + Send>;
 
 enum Command {
-    Run { rows: usize, operation: Work },
-    Rest { quiet: Duration },
+    Run {
+        rows: usize,
+        operation: QueuedOperation,
+    },
+    CheckpointIfIdle {
+        quiet: Duration,
+    },
     Stop,
 }
 
@@ -140,29 +145,29 @@ pub(super) struct Writer {
 struct Health {
     /// The last transaction failed to reach the disk.
     failing: AtomicBool,
-    turn: Mutex<Turn>,
+    state: Mutex<WriterState>,
 }
 
 #[derive(Clone, Copy)]
-enum Turn {
-    Works(Instant),
-    Waits(Instant),
+enum WriterState {
+    Busy(Instant),
+    Idle(Instant),
 }
 
 impl Health {
     fn new() -> Self {
         Self {
             failing: AtomicBool::new(false),
-            turn: Mutex::new(Turn::Waits(Instant::now())),
+            state: Mutex::new(WriterState::Idle(Instant::now())),
         }
     }
 
-    fn turn(&self) -> Turn {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> WriterState {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, turn: Turn) {
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    fn set(&self, state: WriterState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
 
@@ -175,12 +180,12 @@ impl Writer {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(QUEUE);
         let health = Arc::new(Health::new());
-        let told = Arc::clone(&health);
+        let shared = Arc::clone(&health);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 let _held = held;
-                run(&connection, commands, &mut hooks, &told);
+                run(&connection, commands, &mut hooks, &shared);
             })?;
         Ok((Self { queue, health }, thread))
     }
@@ -197,7 +202,7 @@ impl Writer {
         E: From<StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let operation = Box::new(move |write: Begun<'_, '_>| -> Answer {
+        let operation = Box::new(move |write: TransactionResult<'_, '_>| -> Reply {
             let result = match write {
                 Ok(write) => write.isolated(operation),
                 Err(error) => Err(StoreError::Sql(error).into()),
@@ -223,22 +228,22 @@ impl Writer {
     }
 
     /// Whether the current transaction takes longer than any healthy disk needs.
-    pub(super) fn hangs(&self) -> bool {
-        matches!(self.health.turn(), Turn::Works(since) if since.elapsed() >= HANGS_AFTER)
+    pub(super) fn is_hanging(&self) -> bool {
+        matches!(self.health.state(), WriterState::Busy(since) if since.elapsed() >= HANGS_AFTER)
     }
 
     /// How long the writer has been idle; `None` while it writes.
     pub(super) fn idle_for(&self) -> Option<Duration> {
-        match self.health.turn() {
-            Turn::Works(_) => None,
-            Turn::Waits(since) => Some(since.elapsed()),
+        match self.health.state() {
+            WriterState::Busy(_) => None,
+            WriterState::Idle(since) => Some(since.elapsed()),
         }
     }
 
     /// Runs the idle hook if nothing was written for `quiet`; a busy writer skips it.
-    pub(super) async fn rest(&self, quiet: Duration) {
+    pub(super) async fn run_idle_hook(&self, quiet: Duration) {
         // Fails if the thread has ended.
-        let _ = self.queue.send(Command::Rest { quiet }).await;
+        let _ = self.queue.send(Command::CheckpointIfIdle { quiet }).await;
     }
 
     /// Asks the thread to finish queued operations and end.
@@ -261,9 +266,9 @@ fn run(
             Command::Run { rows, operation } => {
                 let changes = connection.total_changes();
                 let first = (rows, operation);
-                health.set(Turn::Works(Instant::now()));
+                health.set(WriterState::Busy(Instant::now()));
                 let stop = transact(connection, &mut commands, first, hooks, &health.failing);
-                health.set(Turn::Waits(Instant::now()));
+                health.set(WriterState::Idle(Instant::now()));
                 if stop {
                     stopped = true;
                     commands.close();
@@ -272,13 +277,13 @@ fn run(
                     written = Instant::now();
                 }
             }
-            Command::Rest { quiet } if written.elapsed() >= quiet => {
-                let before = health.turn();
-                health.set(Turn::Works(Instant::now()));
-                (hooks.at_rest)(connection, false);
+            Command::CheckpointIfIdle { quiet } if written.elapsed() >= quiet => {
+                let before = health.state();
+                health.set(WriterState::Busy(Instant::now()));
+                (hooks.on_idle)(connection, false);
                 health.set(before);
             }
-            Command::Rest { .. } => {}
+            Command::CheckpointIfIdle { .. } => {}
             Command::Stop => {
                 stopped = true;
                 break;
@@ -286,11 +291,11 @@ fn run(
         }
     }
     if stopped {
-        (hooks.at_rest)(connection, true);
+        (hooks.on_idle)(connection, true);
     }
 }
 
-type Operation = (usize, Work);
+type Operation = (usize, QueuedOperation);
 
 /// Runs one transaction: the first operation and what else is queued. Returns true if it found the
 /// stop command in the queue.
@@ -323,13 +328,13 @@ fn transact(
         // On a full or failing disk SQLite rolls back the whole transaction: a further operation
         // would run in a transaction of its own. After a damaged page SQLite refuses further writes
         // until the transaction ends.
-        is_damaged = failed && takes_no_more(connection);
+        is_damaged = failed && refuses_writes(connection);
         let lost = connection.is_autocommit() || is_damaged;
         if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
             match commands.try_recv() {
                 Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
                 Ok(Command::Stop) => stop = true,
-                Ok(Command::Rest { .. }) | Err(_) => {}
+                Ok(Command::CheckpointIfIdle { .. }) | Err(_) => {}
             }
         }
     }
@@ -375,7 +380,7 @@ fn transact(
 }
 
 /// Whether the transaction refuses further writes.
-fn takes_no_more(connection: &Connection) -> bool {
+fn refuses_writes(connection: &Connection) -> bool {
     let written = connection
         .prepare_cached("UPDATE last_group SET number = number")
         .and_then(|mut statement| statement.execute([]));
@@ -389,8 +394,8 @@ fn run_one(
     connection: &Connection,
     changes: &mut Vec<DesiredChange>,
     failed: &mut bool,
-    operation: Work,
-) -> Option<Answer> {
+    operation: QueuedOperation,
+) -> Option<Reply> {
     let before = changes.len();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         operation(Ok(&mut Write {
@@ -442,16 +447,17 @@ mod tests {
         Hooks {
             before_commit: Box::new(|_| Ok(())),
             after_commit: Box::new(|_, _| {}),
-            at_rest: Box::new(|_, _| {}),
+            on_idle: Box::new(|_, _| {}),
         }
     }
 
     fn spawn() -> (Writer, JoinHandle<()>, Arc<Mutex<Vec<u64>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let notified = Arc::new(Mutex::new(Vec::new()));
         let hook = {
-            let told = told.clone();
+            let notified = notified.clone();
             Box::new(move |_: &Connection, committed: Committed| {
-                told.lock()
+                notified
+                    .lock()
                     .unwrap()
                     .extend(committed.changes.iter().map(|c| c.version));
             })
@@ -461,7 +467,7 @@ mod tests {
             ..no_hooks()
         };
         let (writer, thread) = Writer::spawn(memory(), hooks, ()).unwrap();
-        (writer, thread, told)
+        (writer, thread, notified)
     }
 
     #[tokio::test]
@@ -513,11 +519,11 @@ mod tests {
             ..no_hooks()
         };
         let (writer, _thread) = Writer::spawn(memory(), hooks, ()).unwrap();
-        assert!(!writer.hangs() && writer.idle_for().is_some());
+        assert!(!writer.is_hanging() && writer.idle_for().is_some());
         let begun = Instant::now();
         let (other, seen) = (writer.clone(), writer.clone());
         let writing = tokio::spawn(async move { other.write(1, insert(1)).await });
-        while !seen.hangs() {
+        while !seen.is_hanging() {
             assert!(begun.elapsed() < HANGS_AFTER * 6, "it is never reported");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -525,7 +531,7 @@ mod tests {
         assert_eq!(seen.idle_for(), None);
         drop(go_on);
         writing.await.unwrap().unwrap();
-        while seen.hangs() {
+        while seen.is_hanging() {
             tokio::task::yield_now().await;
         }
     }
@@ -593,7 +599,7 @@ mod tests {
 
     #[tokio::test]
     async fn desired_changes_are_told_in_commit_order_and_before_the_answer() {
-        let (writer, _thread, told) = spawn();
+        let (writer, _thread, notified) = spawn();
         let device: DeviceId = "door".parse().unwrap();
         let writes: Vec<_> = (1..=50)
             .map(|version| {
@@ -616,14 +622,14 @@ mod tests {
         for write in writes {
             if let Ok(version) = write.await {
                 assert!(
-                    told.lock().unwrap().contains(&version),
+                    notified.lock().unwrap().contains(&version),
                     "notified before the reply"
                 );
                 answered.push(version);
             }
         }
         assert_eq!(
-            *told.lock().unwrap(),
+            *notified.lock().unwrap(),
             answered,
             "a failed write notifies nobody"
         );

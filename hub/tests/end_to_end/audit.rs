@@ -182,7 +182,7 @@ async fn a_command_is_on_disk_before_the_device_has_it_and_its_result_before_the
     assert_eq!(call.await.unwrap().status, 200);
     let answered = rows(&hub, open).await;
     assert_eq!(answered[0]["status"], 200);
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     assert_eq!(rows(&hub, open).await, answered);
 }
 

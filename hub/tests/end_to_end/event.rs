@@ -20,7 +20,7 @@ struct Reader {
 #[derive(Debug)]
 struct Sent {
     name: String,
-        /// 0 if it has no id.
+    /// 0 if it has no id.
     id: i64,
     data: Value,
 }
@@ -190,7 +190,7 @@ async fn connections_come_and_go_with_the_reason_and_a_rising_number() {
     let (_, _other) = self::device(&hub, "other").await;
     let last = reader.next().await.unwrap();
     assert_eq!(last.data["properties"]["opType"], "deviceConnected");
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let resumed = hub
         .request(Method::GET, "/events?kind=connection&follow=false")
         .header("Last-Event-ID", last.id);

@@ -74,12 +74,10 @@ async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
     // An MQTT 5 client: it sends properties where 3.1.1 has the client id.
     peer.send_bytes(b"\x10\x17\x00\x04MQTT\x05\x02\x00\x3c\x05\x11\x00\x00\x00\x0a\x00\x05lobby")
         .await;
-    assert!(
-        matches!(
-            peer.next().await,
-            Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion
-        )
-    );
+    assert!(matches!(
+        peer.next().await,
+        Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::RefusedProtocolVersion
+    ));
     assert!(peer.is_closed().await);
 }
 
@@ -289,7 +287,10 @@ async fn malformed_and_giant_packets_end_their_connection_and_the_others_are_ser
             "NUL in a topic",
             &[0x30, 0x05, 0x00, 0x03, b'a', 0x00, b'b'],
         ),
-        ("text that is not UTF-8", &[0x30, 0x04, 0x00, 0x02, 0xc3, 0x28]),
+        (
+            "text that is not UTF-8",
+            &[0x30, 0x04, 0x00, 0x02, 0xc3, 0x28],
+        ),
     ];
     for (what, bytes) in cases {
         let (mut rogue, _) = Peer::connect(&hub, "rogue", &key, true).await;
@@ -317,12 +318,10 @@ async fn a_connect_that_comes_byte_by_byte_is_understood() {
     for byte in bytes {
         peer.send_bytes(&[byte]).await;
     }
-    assert!(
-        matches!(
-            peer.next().await,
-            Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success
-        )
-    );
+    assert!(matches!(
+        peer.next().await,
+        Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success
+    ));
 }
 
 #[tokio::test]

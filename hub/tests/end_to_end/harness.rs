@@ -71,7 +71,7 @@ impl TestHub {
     }
 
     /// Drops the hub like a kill of its process, and starts another on the same data.
-    pub(crate) async fn killed_and_started(self) -> Self {
+    pub(crate) async fn restart_after_kill(self) -> Self {
         let Self { hub, folder, .. } = self;
         drop(hub);
         Self::start_in(folder).await

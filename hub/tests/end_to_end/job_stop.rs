@@ -117,7 +117,7 @@ async fn a_stop_survives_the_hub() {
     device.received().await;
     assert_eq!(stop(&hub, "lock").await.status, 200);
 
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let job = hub.job("lock", &["cancelled", "completed", "failed"]).await;
     assert_eq!(job["status"], "cancelled");
     let records = hub.device_jobs("lock").await;

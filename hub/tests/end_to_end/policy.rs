@@ -53,7 +53,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::GET, "/jobs/v2/job", service),
         (Method::POST, "/jobs/v2/job/cancel", service),
         (Method::GET, "/jobs/v2/query", service),
-        (Method::GET, "/audit", read.and(service)),
+        (Method::GET, "/audit", read.union(service)),
         (Method::GET, "/events?follow=false", service),
         (Method::GET, "/metrics", read),
     ]
@@ -105,7 +105,7 @@ async fn every_call_needs_its_right_and_no_other_opens_it() {
             let policy = hub.hub.policy(name).unwrap();
             let said = status(&hub, &method, path, &token(&policy, "localhost")).await;
             let refused = said == StatusCode::UNAUTHORIZED;
-            let allowed = policy.rights.contain(needed);
+            let allowed = policy.rights.contains(needed);
             assert_eq!(refused, !allowed, "{method} {path} by {name}: {said}");
         }
         let said = status(&hub, &method, path, &device).await;

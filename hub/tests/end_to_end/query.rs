@@ -159,7 +159,7 @@ async fn a_continuation_is_good_after_a_restart() {
     let query = "SELECT * FROM devices";
     let (first, next) = page(&hub, query, None).await;
     assert_eq!(first, ["a", "b"]);
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let (second, next) = page(&hub, query, next.as_deref()).await;
     assert_eq!((second, next), (vec!["c".to_owned()], None));
 }

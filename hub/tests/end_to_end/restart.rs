@@ -16,7 +16,7 @@ async fn identities_twins_and_keys_survive() {
     let owner = hub.hub.service_connection_string().key.to_base64();
     let authority = std::fs::read(hub.hub.ca_file()).unwrap();
 
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     assert_eq!(hub.hub.service_connection_string().key.to_base64(), owner);
     assert_eq!(std::fs::read(hub.hub.ca_file()).unwrap(), authority);
     let twin = hub.get("/twins/door").await.body;
@@ -36,7 +36,7 @@ async fn a_scheduled_job_runs_after_a_kill() {
     let mut job = lock("*", 3000);
     wait_for_doors(&mut job, 20);
     hub.put("/jobs/v2/later", job).await;
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let _device = hub.connect("door", &key, 200).await;
     let job = hub.job("later", &["completed", "failed"]).await;
     assert_eq!(job["status"], "completed");
@@ -54,7 +54,7 @@ async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
     hub.put("/jobs/v2/sent", job).await;
     door.received().await;
 
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let job = hub.job("sent", &["completed"]).await;
     assert_eq!(job["deviceJobStatistics"]["failedCount"], 1);
     let rows = hub.device_jobs("sent").await;
@@ -71,7 +71,7 @@ async fn a_call_that_a_killed_hub_had_not_sent_leaves_when_its_door_connects() {
     hub.put("/jobs/v2/waits", job).await;
     hub.job("waits", &["running"]).await;
 
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let _door = hub.connect("door", &key, 200).await;
     let job = hub.job("waits", &["completed", "failed"]).await;
     assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1, "{job}");

@@ -38,7 +38,7 @@ async fn a_persistent_session_survives_a_restart_of_the_hub() {
     for filter in [METHODS, DESIRED] {
         peer.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
     }
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
     assert!(present, "the session is still there");
     hub.patch("/twins/lobby", floor(3)).await;
@@ -269,7 +269,7 @@ async fn a_device_is_online_for_the_methods_that_its_filter_delivers() {
                 assert_eq!(status, expected, "{filter} {method}");
             }
             // The hub keeps the filter of a persistent session.
-            hub = hub.killed_and_started().await;
+            hub = hub.restart_after_kill().await;
             let present;
             (peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
             assert!(present, "{filter}");

@@ -80,7 +80,7 @@ async fn many_messages_under_way_are_acknowledged_in_order_and_acknowledged_is_s
     for packet_id in 1..=MESSAGES {
         assert!(matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == packet_id));
     }
-    let hub = hub.killed_and_started().await;
+    let hub = hub.restart_after_kill().await;
     assert_eq!(kept(&hub, "telemetry").await.len(), usize::from(MESSAGES));
 }
 

@@ -70,7 +70,7 @@ fn either_thumbprint_of_either_kind_and_case_opens_until_the_certificate_ends() 
             [None, Some(lower.as_str())],
             [Some("00"), Some(upper.as_str())],
         ] {
-            assert_eq!(by_thumbprint(&chain, registered, NOW), Ok(END));
+            assert_eq!(check_thumbprint(&chain, registered, NOW), Ok(END));
         }
     }
 }
@@ -80,15 +80,15 @@ fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
     let (own, other) = (self_signed(), self_signed());
     let registered = thumbprint(&SHA256, &own);
     let error =
-        by_thumbprint(std::slice::from_ref(&other), [Some(&registered), None], NOW).unwrap_err();
+        check_thumbprint(std::slice::from_ref(&other), [Some(&registered), None], NOW).unwrap_err();
     assert!(
         error.to_string().contains(&thumbprint(&SHA256, &other)),
         "{error}"
     );
     // Another certificate in the chain proves nothing: the handshake is not signed with its key.
-    assert!(by_thumbprint(&[other, own], [Some(&registered), None], NOW).is_err());
+    assert!(check_thumbprint(&[other, own], [Some(&registered), None], NOW).is_err());
     assert_eq!(
-        by_thumbprint(&[], [Some(&registered), None], NOW),
+        check_thumbprint(&[], [Some(&registered), None], NOW),
         Err(CertificateError::Missing)
     );
 }
@@ -97,7 +97,7 @@ fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
 fn a_certificate_opens_within_its_dates_alone() {
     let own = self_signed();
     let registered = thumbprint(&SHA256, &own);
-    let judge = |now| by_thumbprint(std::slice::from_ref(&own), [Some(&registered), None], now);
+    let judge = |now| check_thumbprint(std::slice::from_ref(&own), [Some(&registered), None], now);
     assert_eq!(judge(END), Ok(END));
     for outside in [END + 1, NOW - 365 * 24 * 3600] {
         assert!(matches!(judge(outside), Err(CertificateError::Time { .. })));
@@ -114,7 +114,7 @@ fn a_chain_opens_to_the_device_that_it_names() {
     )
     .unwrap();
     let authorities = trusting(&root);
-    let judge = |chain: &Chain| by_authority(chain, &lobby(), &authorities, NOW);
+    let judge = |chain: &Chain| check_chain(chain, &lobby(), &authorities, NOW);
 
     let direct = signed_by(&parameters("lobby"), &root);
     assert_eq!(judge(&[direct]), Ok(END));
@@ -141,7 +141,7 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
     let (ours, theirs) = (root("root"), root("root"));
     let foreign = signed_by(&parameters("lobby"), &theirs);
     for authorities in [trusting(&ours), DeviceAuthorities::default()] {
-        let judged = by_authority(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW);
+        let judged = check_chain(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW);
         assert!(
             matches!(judged, Err(CertificateError::Authority(_))),
             "{judged:?}"
@@ -149,9 +149,9 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
     }
     // An authority that is removed.
     let authorities = trusting(&theirs);
-    assert!(by_authority(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW).is_ok());
+    assert!(check_chain(std::slice::from_ref(&foreign), &lobby(), &authorities, NOW).is_ok());
     authorities.replace(RootCertStore::empty());
-    assert!(by_authority(&[foreign], &lobby(), &authorities, NOW).is_err());
+    assert!(check_chain(&[foreign], &lobby(), &authorities, NOW).is_err());
 }
 
 #[test]
@@ -159,11 +159,11 @@ fn bytes_that_are_no_certificate_are_an_error() {
     let chain = [CertificateDer::from(vec![0x30, 3, 1, 2])];
     let registered = thumbprint(&SHA256, &chain[0]);
     assert_eq!(
-        by_thumbprint(&chain, [Some(&registered), None], NOW),
+        check_thumbprint(&chain, [Some(&registered), None], NOW),
         Err(CertificateError::Unreadable)
     );
     assert_eq!(
-        by_authority(&chain, &lobby(), &DeviceAuthorities::default(), NOW),
+        check_chain(&chain, &lobby(), &DeviceAuthorities::default(), NOW),
         Err(CertificateError::Unreadable)
     );
 }

@@ -15,7 +15,7 @@ use super::super::twin::merge;
 use super::super::{IfMatch, ServiceError};
 use super::{DeviceService, already_exists, change, new_record};
 use crate::session::DisconnectReason;
-use crate::store::{DeviceWrite, time_text};
+use crate::store::{BulkTransaction, time_text};
 
 /// Errors that the message of a call contains, at most; the result has them all.
 const MAX_TOLD: usize = 5;
@@ -124,7 +124,7 @@ impl DeviceService {
 
 /// Runs one operation. Returns the reason to disconnect the device, if there is one.
 fn apply(
-    write: &mut DeviceWrite<'_, '_>,
+    write: &mut BulkTransaction<'_, '_>,
     task: Task,
     now: Timestamp,
 ) -> Result<Option<DisconnectReason>, ServiceError> {

@@ -18,7 +18,7 @@ use super::{NOT_BEGUN, OUTCOME_UNKNOWN, UNANSWERED};
 use crate::service::PreparedCall;
 use crate::service::method::answer;
 use crate::session::{CallObserver, CallOutcome};
-use crate::store::{Claim, Claimed, DeviceOutcome, DeviceResult, StoreError};
+use crate::store::{ClaimRequest, ClaimedDevices, DeviceOutcome, DeviceResult, StoreError};
 
 /// Rows that become `running` in one transaction.
 const CLAIM: usize = 1000;
@@ -164,11 +164,11 @@ impl MethodRun {
 
     /// Claims and sends, and stores outcomes; if there is work for both, they share a commit.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
-        let these = CLAIM.min(self.online.len());
+        let ordinals = CLAIM.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
         if claimed.is_ok() {
             // Before more devices connect, which are claimed next.
-            self.online.drain(..these);
+            self.online.drain(..ordinals);
         }
         if stored.is_ok() {
             self.stored();
@@ -186,11 +186,11 @@ impl MethodRun {
         Ok(())
     }
 
-    async fn claim(&self, at_most: u64) -> Result<Claimed, StoreError> {
-        let these: Vec<u32> = self.online.iter().take(CLAIM).copied().collect();
-        let room = at_most.min((CLAIM - these.len()) as u64);
-        let claim = Claim {
-            these,
+    async fn claim(&self, at_most: u64) -> Result<ClaimedDevices, StoreError> {
+        let ordinals: Vec<u32> = self.online.iter().take(CLAIM).copied().collect();
+        let room = at_most.min((CLAIM - ordinals.len()) as u64);
+        let claim = ClaimRequest {
+            ordinals,
             from: self.next,
             at_most: u32::try_from(room).unwrap_or(u32::MAX),
         };
@@ -202,7 +202,7 @@ impl MethodRun {
             .await
     }
 
-    async fn send(&mut self, claim: Claimed, within: Duration) {
+    async fn send(&mut self, claim: ClaimedDevices, within: Duration) {
         match claim.next {
             Some(next) => self.next = next,
             None => self.devices.pending = 0,
@@ -354,7 +354,7 @@ impl MethodRun {
                 if self.unstored.is_empty() {
                     self.collector.arrived.notified().await;
                 } else if let Err(error) = self.store().await {
-                    let again = self.retry.failed(error.is_lasting(), Instant::now());
+                    let again = self.retry.failed(error.is_permanent(), Instant::now());
                     tokio::time::sleep(again.after).await;
                 }
             };

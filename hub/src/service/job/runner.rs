@@ -85,7 +85,7 @@ impl Context {
     /// Handles a failed write of a running job: waits for the retry, or ends the job. Returns
     /// whether the job has ended.
     pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
-        let again = retry.failed(error.is_lasting(), self.clock.steady());
+        let again = retry.failed(error.is_permanent(), self.clock.steady());
         tracing::error!(
             job = row,
             error = error as &dyn std::error::Error,
@@ -248,7 +248,7 @@ impl Runner {
                 Err(error) => {
                     // The other jobs do not wait for this one.
                     log(&error, &name);
-                    let again = self.trouble(row, error.is_lasting());
+                    let again = self.trouble(row, error.is_permanent());
                     if again.give_up {
                         self.give_up(row, &error).await;
                     }

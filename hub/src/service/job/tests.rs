@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     /// Starts a hub on what a SIGKILL leaves on disk.
-    async fn killed_and_started(self) -> Self {
+    async fn restart_after_kill(self) -> Self {
         self.runner.abort();
         assert!(within(self.runner).await.unwrap_err().is_cancelled());
         let folder = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ impl Fleet {
     async fn rows(&self) -> Vec<DeviceJobRecord> {
         let page = self
             .store
-            .query_device_jobs(None, crate::store::Place::START, 1000)
+            .query_device_jobs(None, crate::store::RowPosition::START, 1000)
             .await;
         page.unwrap().rows
     }
@@ -284,7 +284,7 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
     within(fleet.job(&id, begun)).await;
     all_are_sent(&online).await;
 
-    let stopped = fleet.service.cancel(&id, Cancel::Stop);
+    let stopped = fleet.service.cancel(&id, CancelMode::Stop);
     within(stopped).await.unwrap();
     let stopping = within(fleet.job(&id, |job| job.counts.pending == 0)).await;
     assert_eq!(stopping.status, JobStatus::Running);
@@ -535,7 +535,7 @@ async fn at_most_1000_jobs_may_wait() {
     let first: JobId = "job-0".parse().unwrap();
     fleet
         .service
-        .cancel(&first, Cancel::BeforeStart)
+        .cancel(&first, CancelMode::BeforeStart)
         .await
         .unwrap();
     create(1000).await.unwrap();
@@ -637,7 +637,7 @@ impl Door {
             }
             Event::JobIsStopped => {
                 let id = "lock".parse().unwrap();
-                let stopped = fleet.service.cancel(&id, Cancel::Stop);
+                let stopped = fleet.service.cancel(&id, CancelMode::Stop);
                 within(stopped).await.unwrap();
             }
             Event::Connects => self.connect(),
@@ -798,7 +798,7 @@ async fn life(events: Vec<Event>, end: End, expected: &'static str, calls: usize
         door.happens(event).await;
     }
     door.fleet = match end {
-        End::Kill => door.fleet.killed_and_started().await,
+        End::Kill => door.fleet.restart_after_kill().await,
         End::Stop => door.fleet.stopped_and_started().await,
     };
     let before = door.received();

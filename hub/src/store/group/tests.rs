@@ -83,7 +83,7 @@ async fn images() -> (TempDir, Store, Image, Image, Image) {
     let store = open(folder.path());
     commit(&store, "earlier").await;
     let earlier = Image::of(folder.path());
-    store.rest(Duration::ZERO).await;
+    store.checkpoint_if_idle(Duration::ZERO).await;
     commit(&store, "one").await;
     let first = Image::of(folder.path());
     commit(&store, "two").await;
@@ -160,7 +160,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
     for (case, image) in cases {
         let folder = image.lay_out();
         let database = folder.path().join("hub.db");
-        let refused = refuse_older(&database, &[]);
+        let refused = check_for_loss(&database, &[]);
         assert!(
             refused.as_ref().is_err_and(StoreError::is_loss),
             "{case}: {refused:?}"
@@ -177,19 +177,19 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
         );
 
         // A start that accepts it sets the number in both places, higher than all before.
-        let Noted::Number(before) = noted(&database) else {
+        let RecordedNumber::Number(before) = recorded_number(&database) else {
             continue;
         };
         open(folder.path()).close().await;
-        refuse_older(&database, &[]).unwrap();
+        check_for_loss(&database, &[]).unwrap();
         assert!(
-            matches!(noted(&database), Noted::Number(after) if after > before),
+            matches!(recorded_number(&database), RecordedNumber::Number(after) if after > before),
             "{case}"
         );
         fs::write(&database, whole.0[DATABASE].as_ref().unwrap()).unwrap();
         fs::write(folder.path().join("hub.db-wal"), &log).unwrap();
         assert!(
-            refuse_older(&database, &[]).is_err(),
+            check_for_loss(&database, &[]).is_err(),
             "{case}: the abandoned copy is accepted again"
         );
     }
@@ -266,12 +266,16 @@ async fn starts_on_whatever_has_lost_nothing() {
     for (case, image) in cases {
         let folder = image.lay_out();
         let database = folder.path().join("hub.db");
-        refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{case}: {error}"));
+        check_for_loss(&database, &[]).unwrap_or_else(|error| panic!("{case}: {error}"));
         let store = open(folder.path());
         assert_eq!(names(folder.path()), all, "{case}");
         commit(&store, "zero").await;
         let number = number(&schema::open_reader(&database).unwrap()).unwrap();
-        assert_eq!(noted(&database), Noted::Number(number), "{case}");
+        assert_eq!(
+            recorded_number(&database),
+            RecordedNumber::Number(number),
+            "{case}"
+        );
         store.close().await;
     }
 }
@@ -293,11 +297,11 @@ async fn takes_over_a_database_without_a_number_and_refuses_it_afterwards() {
     }
     drop(old);
     let before = fs::read(&database).unwrap();
-    refuse_older(&database, &[]).unwrap();
+    check_for_loss(&database, &[]).unwrap();
     open(folder.path()).close().await;
-    refuse_older(&database, &[]).unwrap();
+    check_for_loss(&database, &[]).unwrap();
     fs::write(&database, before).unwrap();
-    let refused = refuse_older(&database, &[]);
+    let refused = check_for_loss(&database, &[]);
     assert!(
         matches!(refused, Err(StoreError::Older { found: 0, .. })),
         "{refused:?}"
@@ -311,19 +315,19 @@ async fn only_what_changes_something_has_a_number_and_a_quiet_hub_empties_its_lo
     let store = open(folder.path());
     let log = || fs::metadata(folder.path().join("hub.db-wal")).map_or(0, |log| log.len());
     assert_eq!(log(), 0, "a start empties the log");
-    let before = noted(&database);
+    let before = recorded_number(&database);
     store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
     assert_eq!(
-        (noted(&database), log()),
+        (recorded_number(&database), log()),
         (before, 0),
         "nothing was written"
     );
     commit(&store, "one").await;
-    assert_ne!(noted(&database), before);
-    store.rest(Duration::from_secs(60)).await;
+    assert_ne!(recorded_number(&database), before);
+    store.checkpoint_if_idle(Duration::from_secs(60)).await;
     store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
     assert!(log() > 0, "it was not quiet for long enough");
-    store.rest(Duration::ZERO).await;
+    store.checkpoint_if_idle(Duration::ZERO).await;
     store.write(1, |_| Ok::<_, StoreError>(())).await.unwrap();
     assert_eq!(log(), 0);
 }
@@ -336,7 +340,7 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
     let store = open(folder.path());
     commit(&store, "one").await;
     store.close().await;
-    refuse_older(&database, &[]).unwrap();
+    check_for_loss(&database, &[]).unwrap();
 
     // A full disk: the file stays behind, but the next start is not rejected.
     fs::remove_dir(folder.path().join(FILE)).unwrap();
@@ -344,7 +348,7 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
     let store = open(folder.path());
     commit(&store, "two").await;
     store.close().await;
-    refuse_older(&database, &[]).unwrap_or_else(|error| panic!("{error}"));
+    check_for_loss(&database, &[]).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Until a new database has its write-ahead log, SQLite uses a rollback journal.
@@ -367,7 +371,7 @@ fn a_first_start_that_was_killed_in_a_transaction_is_none() {
         matches!(&read, Err(StoreError::Sql(error)) if schema::is_unfinished(error)),
         "{read:?}"
     );
-    refuse_older(&path, &["ca.key"]).unwrap();
+    check_for_loss(&path, &["ca.key"]).unwrap();
     assert_eq!(crate::store::faults(&path).unwrap(), [""; 0]);
     assert_eq!(crate::store::damaged(&path).unwrap(), [""; 0]);
     open(folder.path());

@@ -13,7 +13,7 @@ use iothub_protocol::query::{
 use rusqlite::types::Value;
 
 use super::operand::{Null, Operand, Resolve, is_indexed};
-use super::value::{Typed, balanced, compare, is_boolean, is_number, is_text, symbol, typed};
+use super::value::{TypedSql, balanced, compare, is_boolean, is_number, is_text, symbol, typed};
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Compiler {
 const ARITHMETIC_STEPS: usize = 40;
 
 /// Selects the constants of one type.
-type Group = fn(&Constant) -> bool;
+type ConstantFilter = fn(&Constant) -> bool;
 
 impl Compiler {
     /// SQL that is true exactly when `expression` is; it may return NULL for false. This form lets
@@ -105,7 +105,7 @@ impl Compiler {
     fn indexed_list(&mut self, path: &Path, list: &[Constant]) -> Option<String> {
         let (value, guard) = self.place(path)?;
         let mut parts = Vec::new();
-        for group in [is_number as Group, is_text] {
+        for group in [is_number as ConstantFilter, is_text] {
             let members: Vec<&Constant> = list.iter().filter(|constant| group(constant)).collect();
             let Some(first) = members.first() else {
                 continue;
@@ -193,40 +193,40 @@ impl Compiler {
         }
     }
 
-    fn value(&mut self, expression: &Expression) -> Typed {
+    fn value(&mut self, expression: &Expression) -> TypedSql {
         match expression {
             Expression::Constant(constant) => self.constant_value(constant),
             Expression::Path(path) => typed(self.operand(path)),
-            Expression::Arithmetic { first, rest } => Typed {
+            Expression::Arithmetic { first, rest } => TypedSql {
                 number: self.arithmetic(first, rest),
-                ..Typed::default()
+                ..TypedSql::default()
             },
-            logical => Typed {
+            logical => TypedSql {
                 boolean: Some(self.truth(logical)),
-                ..Typed::default()
+                ..TypedSql::default()
             },
         }
     }
 
-    fn constant_value(&mut self, constant: &Constant) -> Typed {
+    fn constant_value(&mut self, constant: &Constant) -> TypedSql {
         let sql = self.constant(constant);
         match constant {
-            Constant::Undefined => Typed::default(),
-            Constant::Null => Typed {
+            Constant::Undefined => TypedSql::default(),
+            Constant::Null => TypedSql {
                 null: Some("1".into()),
-                ..Typed::default()
+                ..TypedSql::default()
             },
-            Constant::Boolean(value) => Typed {
+            Constant::Boolean(value) => TypedSql {
                 boolean: Some(u8::from(*value).to_string()),
-                ..Typed::default()
+                ..TypedSql::default()
             },
-            Constant::Number(_) => Typed {
+            Constant::Number(_) => TypedSql {
                 number: sql,
-                ..Typed::default()
+                ..TypedSql::default()
             },
-            Constant::String(_) => Typed {
+            Constant::String(_) => TypedSql {
                 text: sql,
-                ..Typed::default()
+                ..TypedSql::default()
             },
         }
     }
@@ -256,9 +256,9 @@ impl Compiler {
         Some(result)
     }
 
-    fn list(&mut self, value: &Typed, list: &[Constant]) -> String {
+    fn list(&mut self, value: &TypedSql, list: &[Constant]) -> String {
         let mut parts = Vec::new();
-        let groups: [(_, Group); 3] = [
+        let groups: [(_, ConstantFilter); 3] = [
             (value.boolean.as_ref(), is_boolean),
             (value.number.as_ref(), is_number),
             (value.text.as_ref(), is_text),

@@ -33,7 +33,7 @@ pub(in crate::store) fn register(connection: &Connection) -> rusqlite::Result<()
         ("minimum_of", Accumulator::minimum),
         ("maximum_of", Accumulator::maximum),
     ] {
-        connection.create_aggregate_function(name, 2, pure, Total(start))?;
+        connection.create_aggregate_function(name, 2, pure, AggregateFunction(start))?;
     }
     Ok(())
 }
@@ -94,9 +94,9 @@ const fn in_order(number: f64) -> u64 {
 type Start = fn() -> Accumulator;
 
 /// An aggregate over (rank, value) pairs that returns JSON; NULL if the result is undefined.
-struct Total(Start);
+struct AggregateFunction(Start);
 
-impl Aggregate<Accumulator, Option<String>> for Total {
+impl Aggregate<Accumulator, Option<String>> for AggregateFunction {
     fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Accumulator> {
         Ok(self.0())
     }

@@ -12,14 +12,14 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::{Map, Value};
 
 use super::super::StoreError;
-use super::super::damage::Found;
+use super::super::damage::RowRead;
 use super::compile::Compiled;
 use super::functions::json_value;
-use super::page::{GroupPlace, PAGE_BYTES, Page};
+use super::page::{GroupPosition, PAGE_BYTES, Page};
 use super::{compile_condition, find_each, operand, row_bytes, value};
 
 /// A compiled statement over groups.
-struct Grouped {
+struct GroupStatement {
     sql: String,
     parameters: Vec<SqlValue>,
     columns: Vec<Column>,
@@ -39,15 +39,15 @@ enum Column {
 pub(super) fn groups(
     connection: &Connection,
     query: &Query,
-    after: GroupPlace,
+    after: GroupPosition,
     limit: u32,
-) -> Result<Page<Map<String, Value>, GroupPlace>, StoreError> {
+) -> Result<Page<Map<String, Value>, GroupPosition>, StoreError> {
     let whole = read(connection, query, after.clone(), limit, None);
-    if !whole.as_ref().is_err_and(StoreError::is_of_row) {
+    if !whole.as_ref().is_err_and(StoreError::is_row_error) {
         return whole;
     }
     // Some row is damaged: repeat the query over the readable rows.
-    let mut inner = Inner::default();
+    let mut inner = InnerColumns::default();
     let aggregated = query.items().iter().filter_map(|item| match &item.value {
         ProjectionValue::Path(path) => Some(path),
         ProjectionValue::Aggregate(aggregate) => path_of(aggregate),
@@ -62,7 +62,7 @@ pub(super) fn groups(
         &inner.columns.join(", "),
         &condition,
         |id, found| {
-            if matches!(found, Found::Row(_)) {
+            if matches!(found, RowRead::Row(_)) {
                 good.push(id);
             }
             Ok(())
@@ -76,12 +76,12 @@ pub(super) fn groups(
 fn read(
     connection: &Connection,
     query: &Query,
-    after: GroupPlace,
+    after: GroupPosition,
     limit: u32,
     good: Option<String>,
-) -> Result<Page<Map<String, Value>, GroupPlace>, StoreError> {
+) -> Result<Page<Map<String, Value>, GroupPosition>, StoreError> {
     let names = column_names(query.items());
-    let Grouped {
+    let GroupStatement {
         sql,
         parameters,
         columns,
@@ -93,7 +93,7 @@ fn read(
         next: None,
     };
     let mut bytes = 0;
-    let mut last = GroupPlace::default();
+    let mut last = GroupPosition::default();
     while let Some(row) = rows.next()? {
         if page.rows.len() == limit as usize || bytes >= PAGE_BYTES {
             page.next = Some(last);
@@ -105,7 +105,7 @@ fn read(
             Some(value.map(|value| (name.clone(), value)))
         });
         page.rows.push(members.collect::<Result<_, StoreError>>()?);
-        last = GroupPlace(row.get(0)?);
+        last = GroupPosition(row.get(0)?);
     }
     Ok(page)
 }
@@ -131,16 +131,21 @@ impl Column {
     }
 }
 
-fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -> Grouped {
+fn compile(
+    query: &Query,
+    after: GroupPosition,
+    limit: u32,
+    good: Option<String>,
+) -> GroupStatement {
     let Compiled {
         sql: condition,
         mut parameters,
     } = compile_condition(query.condition.as_ref());
-    let mut inner = Inner::default();
+    let mut inner = InnerColumns::default();
     let keys: Vec<usize> = query.group_by.iter().map(|path| inner.take(path)).collect();
     // Without GROUP BY there is no key, but one row and one page.
     let key = if keys.is_empty() { "x''" } else { "key" };
-    let mut outer = Outer {
+    let mut outer = OuterColumns {
         columns: vec![key.to_owned()],
     };
     let columns = query
@@ -178,7 +183,7 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
             next + 1
         )
     };
-    Grouped {
+    GroupStatement {
         sql,
         parameters,
         columns,
@@ -186,12 +191,12 @@ fn compile(query: &Query, after: GroupPlace, limit: u32, good: Option<String>) -
 }
 
 /// The columns of the inner statement: a rank `r0` and a value `v0` for each path, and so on.
-struct Inner {
+struct InnerColumns {
     paths: Vec<Path>,
     columns: Vec<String>,
 }
 
-impl Default for Inner {
+impl Default for InnerColumns {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
@@ -201,7 +206,7 @@ impl Default for Inner {
     }
 }
 
-impl Inner {
+impl InnerColumns {
     /// The number of a path; adds its columns if it is new.
     fn take(&mut self, path: &Path) -> usize {
         if let Some(known) = self.paths.iter().position(|known| known == path) {
@@ -230,12 +235,12 @@ const fn path_of(aggregate: &Aggregate) -> Option<&Path> {
 }
 
 /// The columns of the outer statement; the key is the first.
-struct Outer {
+struct OuterColumns {
     columns: Vec<String>,
 }
 
-impl Outer {
-    fn take(&mut self, item: &ProjectionItem, query: &Query, inner: &mut Inner) -> Column {
+impl OuterColumns {
+    fn take(&mut self, item: &ProjectionItem, query: &Query, inner: &mut InnerColumns) -> Column {
         let at = self.columns.len();
         let aggregate = match &item.value {
             ProjectionValue::Path(path) => {

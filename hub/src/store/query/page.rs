@@ -15,7 +15,7 @@ const DIGEST_BYTES: usize = 16;
 
 /// One page of rows.
 #[derive(Debug)]
-pub(crate) struct Page<T, P = Place> {
+pub(crate) struct Page<T, P = RowPosition> {
     pub(crate) rows: Vec<T>,
     /// Where the next page continues; `None` on the last page.
     pub(crate) next: Option<P>,
@@ -23,11 +23,11 @@ pub(crate) struct Page<T, P = Place> {
 
 /// A position after a row: two numbers that define the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(pub(crate) i64, pub(crate) i64);
+pub(crate) struct RowPosition(pub(crate) i64, pub(crate) i64);
 
 /// A position after a group: its key, which defines the order of groups. Empty before the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct GroupPlace(pub(crate) Vec<u8>);
+pub(crate) struct GroupPosition(pub(crate) Vec<u8>);
 
 /// Where a query continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) struct Continuation<P> {
 }
 
 /// The content of a token.
-pub(crate) trait Token: Sized {
+pub(crate) trait TokenPayload: Sized {
     /// Distinguishes the types of content.
     const KIND: u8;
 
@@ -48,7 +48,7 @@ pub(crate) trait Token: Sized {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Token for Place {
+impl TokenPayload for RowPosition {
     const KIND: u8 = 1;
 
     fn bytes(&self) -> Vec<u8> {
@@ -62,7 +62,7 @@ impl Token for Place {
     }
 }
 
-impl Token for GroupPlace {
+impl TokenPayload for GroupPosition {
     const KIND: u8 = 2;
 
     fn bytes(&self) -> Vec<u8> {
@@ -74,7 +74,7 @@ impl Token for GroupPlace {
     }
 }
 
-impl Place {
+impl RowPosition {
     /// Before the first row.
     pub(crate) const START: Self = Self(i64::MIN, i64::MIN);
 
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl<P: Token> Continuation<P> {
+impl<P: TokenPayload> Continuation<P> {
     /// The token for `query`.
     pub(crate) fn token(&self, query: &str) -> String {
         let mut bytes = vec![P::KIND];
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_query_alone() {
-        let place = Place(7, -1);
+        let place = RowPosition(7, -1);
         let token = place.token("SELECT * FROM devices");
-        let read = |token: &str, query| Place::from_token(token, query);
+        let read = |token: &str, query| RowPosition::from_token(token, query);
         assert_eq!(read(&token, "SELECT * FROM devices "), Some(place));
         assert_eq!(read(&token, "SELECT * FROM devices.jobs"), None);
-        let group = Continuation::<GroupPlace>::from_token(&token, "SELECT * FROM devices");
+        let group = Continuation::<GroupPosition>::from_token(&token, "SELECT * FROM devices");
         assert_eq!(group, None);
         for bad in ["", "x", "????", &token[1..], &token[4..]] {
             assert_eq!(read(bad, "SELECT * FROM devices"), None, "{bad}");
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn nothing_in_a_token_can_be_changed() {
         let continuation = Continuation {
-            after: GroupPlace(vec![4, 97, 0, 0]),
+            after: GroupPosition(vec![4, 97, 0, 0]),
             delivered: 300,
         };
         let token = continuation.token("q");
@@ -165,7 +165,10 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
             let changed = URL_SAFE_NO_PAD.encode(changed);
-            assert_eq!(Continuation::<GroupPlace>::from_token(&changed, "q"), None);
+            assert_eq!(
+                Continuation::<GroupPosition>::from_token(&changed, "q"),
+                None
+            );
         }
     }
 
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn tokens_are_the_same_in_every_build() {
         assert_eq!(
-            Place(7, -1).token("SELECT * FROM devices"),
+            RowPosition(7, -1).token("SELECT * FROM devices"),
             "kPYyNMmQgKgyIm3AB8-whAEAAAAAAAAAAAAAAAAAAAAH__________8"
         );
     }

@@ -6,7 +6,7 @@ use iothub_protocol::twin::{Section, Twin};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::{GroupPlace, Place, StoreError, group, register, twin, twins};
+use super::{GroupPosition, RowPosition, StoreError, group, register, twin, twins};
 
 pub(crate) fn database() -> Result<Connection, StoreError> {
     let connection = Connection::open_in_memory()?;
@@ -58,7 +58,7 @@ pub(crate) fn rows(
     let names = column_names(query.items());
     let mut found = Vec::new();
     if query.is_grouped() {
-        let mut after = GroupPlace::default();
+        let mut after = GroupPosition::default();
         loop {
             let page = group::groups(connection, query, after, size)?;
             assert!(page.rows.len() <= size as usize, "a page is too long");
@@ -69,7 +69,7 @@ pub(crate) fn rows(
             }
         }
     } else {
-        let mut after = Place::START;
+        let mut after = RowPosition::START;
         loop {
             let page = twins(connection, query.condition.as_ref(), after, size)?;
             assert!(page.rows.len() <= size as usize, "a page is too long");

@@ -28,7 +28,7 @@ fn add(
 fn both(connection: &Connection, text: &str) -> (Vec<String>, Vec<String>) {
     let condition = parse_condition(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let ids = |condition: Option<&Condition>| {
-        twins(connection, condition, Place::START, 1000)
+        twins(connection, condition, RowPosition::START, 1000)
             .unwrap()
             .rows
     };

@@ -7,7 +7,7 @@ use super::operand::{Null, Operand};
 /// A value, by type. Each expression is NULL if the value is not of that type; it is `None` if the
 /// value never is.
 #[derive(Debug, Default)]
-pub(super) struct Typed {
+pub(super) struct TypedSql {
     /// Whether it is JSON's null; this expression itself is never NULL.
     pub(super) null: Option<String>,
     pub(super) boolean: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct Typed {
     pub(super) compound: Option<String>,
 }
 
-impl Typed {
+impl TypedSql {
     /// Its type as a number, from [`UNDEFINED`] up, in the order in which types sort.
     pub(super) fn rank(&self) -> String {
         let is_of = |sql: &Option<String>| sql.as_ref().map(|sql| format!("{sql} IS NOT NULL"));
@@ -63,14 +63,14 @@ pub(super) const TEXT: i64 = 4;
 pub(super) const COMPOUND: i64 = 5;
 
 /// The value of an operand, by type.
-pub(super) fn typed(operand: Operand) -> Typed {
+pub(super) fn typed(operand: Operand) -> TypedSql {
     match operand {
         Operand::Json { column, path } => {
             let kind = format!("json_type({column}, '{path}')");
             let value = format!("json_extract({column}, '{path}')");
             let only =
                 |kinds: &str| Some(format!("CASE WHEN {kind} IN ({kinds}) THEN {value} END"));
-            Typed {
+            TypedSql {
                 null: Some(format!("({kind} IS 'null')")),
                 boolean: only("'true', 'false'"),
                 number: only("'integer', 'real'"),
@@ -78,34 +78,34 @@ pub(super) fn typed(operand: Operand) -> Typed {
                 compound: Some(format!("({kind} IN ('object', 'array'))")),
             }
         }
-        Operand::Text { sql, null } => Typed {
+        Operand::Text { sql, null } => TypedSql {
             null: (null == Null::Json).then(|| format!("({sql} IS NULL)")),
             text: Some(sql.to_owned()),
-            ..Typed::default()
+            ..TypedSql::default()
         },
-        Operand::Number(sql) => Typed {
+        Operand::Number(sql) => TypedSql {
             number: Some(sql.to_owned()),
-            ..Typed::default()
+            ..TypedSql::default()
         },
-        Operand::False => Typed {
+        Operand::False => TypedSql {
             boolean: Some("0".into()),
-            ..Typed::default()
+            ..TypedSql::default()
         },
-        Operand::Object => Typed {
+        Operand::Object => TypedSql {
             compound: Some("1".into()),
-            ..Typed::default()
+            ..TypedSql::default()
         },
-        Operand::ObjectIf { object, null } => Typed {
+        Operand::ObjectIf { object, null } => TypedSql {
             null: null.map(|null| format!("({null})")),
             compound: Some(format!("({object})")),
-            ..Typed::default()
+            ..TypedSql::default()
         },
-        Operand::Undefined => Typed::default(),
+        Operand::Undefined => TypedSql::default(),
     }
 }
 
 /// Compares values of any types; at most one of the coalesced parts is not NULL.
-pub(super) fn compare(left: &Typed, right: &Typed, operator: ComparisonOperator) -> String {
+pub(super) fn compare(left: &TypedSql, right: &TypedSql, operator: ComparisonOperator) -> String {
     let symbol = symbol(operator);
     let mut parts = Vec::new();
     for (left, right) in [

@@ -68,7 +68,7 @@ async fn closed(test: TestStore) -> TempDir {
 async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
     let query = query::parse(text).unwrap();
     let mut found = Vec::new();
-    let mut after = Some(Place::START);
+    let mut after = Some(RowPosition::START);
     while let Some(place) = after {
         let page = store.query_twins(query.condition.clone(), place, size);
         let page = page
@@ -86,7 +86,9 @@ async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
 
 async fn counted(store: &Store, text: &str) -> u64 {
     let query = query::parse(text).unwrap();
-    let page = store.query_groups(query, GroupPlace::default(), 10).await;
+    let page = store
+        .query_groups(query, GroupPosition::default(), 10)
+        .await;
     let page = page.unwrap_or_else(|error| panic!("{text}: {error:?}"));
     page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
 }
@@ -158,7 +160,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
             "{case}: job {job}: {counts:?}"
         );
         let records = store
-            .query_device_jobs(None, Place(row, -1), 100)
+            .query_device_jobs(None, RowPosition(row, -1), 100)
             .await
             .unwrap();
         for record in &records.rows {
@@ -489,7 +491,7 @@ async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
                 }
             }
             assert_eq!(jobs, 3 - damaged("a job's"), "{case}: pages of {size}");
-            let (mut records, mut after) = (0, Some(Place::START));
+            let (mut records, mut after) = (0, Some(RowPosition::START));
             while let Some(place) = after {
                 let page = store.query_device_jobs(None, place, size).await.unwrap();
                 records += page.rows.len();

@@ -158,7 +158,7 @@ fn pages_of_groups_stay_right_while_devices_come_and_go() {
         put(id, floor);
     }
     let query = parse("SELECT tags.f, COUNT() AS n FROM devices GROUP BY tags.f").unwrap();
-    let first = group::groups(&connection, &query, GroupPlace::default(), 2).unwrap();
+    let first = group::groups(&connection, &query, GroupPosition::default(), 2).unwrap();
     connection
         .execute_batch("DELETE FROM device WHERE device_id IN ('a', 'b', 'c')")
         .unwrap();
@@ -189,7 +189,7 @@ fn a_page_ends_when_it_holds_much() {
         add(&connection, id, None, &tags, &json!({}), &json!({}));
     }
     let query = parse("SELECT tags.x FROM devices").unwrap();
-    let first = twins(&connection, None, Place::START, 100).unwrap();
+    let first = twins(&connection, None, RowPosition::START, 100).unwrap();
     assert_eq!(first.rows.len(), 3);
     let second = twins(&connection, None, first.next.unwrap(), 100).unwrap();
     assert_eq!((second.rows.len(), second.next), (2, None));

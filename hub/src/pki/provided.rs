@@ -18,14 +18,14 @@ use super::{PkiError, ServerIdentity};
 
 /// The files of a provided certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenCertificate {
+pub struct ProvidedCertificate {
     /// The certificate, followed by its intermediates, in PEM.
     pub certificate_file: PathBuf,
     /// Its key, in PEM; mode 0600.
     pub key_file: PathBuf,
 }
 
-impl GivenCertificate {
+impl ProvidedCertificate {
     /// Reads and checks both files.
     pub(crate) fn load(&self) -> Result<ServerIdentity, PkiError> {
         let Self {
@@ -49,7 +49,7 @@ impl GivenCertificate {
             .map_err(|error| unusable(key_file, &error))?;
         Ok(ServerIdentity {
             ca_file: certificate_file.clone(),
-            above: chain[1..].to_vec(),
+            issuers: chain[1..].to_vec(),
             chain,
             key,
             not_after,
@@ -106,7 +106,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
 }
 
 fn unusable(path: &Path, reason: &impl ToString) -> PkiError {
-    PkiError::Given {
+    PkiError::Provided {
         path: path.to_owned(),
         reason: reason.to_string(),
     }
