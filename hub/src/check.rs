@@ -320,7 +320,7 @@ mod tests {
     /// Each row: whether the operator provides the certificate, and the expected findings for
     /// certificates that were created by a clock 300 days ahead.
     #[test]
-    fn certificates_of_the_future_are_reported() {
+    fn reports_certificates_that_are_not_valid_yet() {
         for (is_given, expected) in [
             (
                 false,
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_next_start_makes_is_no_fault() {
+    fn files_that_the_next_start_creates_are_not_a_fault() {
         for left in [&["ca.key"][..], &["ca.key", "ca.pem", "server.key"]] {
             let folder = tempfile::tempdir().unwrap();
             let config = HubConfig::loopback(folder.path().to_owned());

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line_and_the_keys_there_are() {
+    fn an_unknown_key_error_names_the_line_and_the_known_keys() {
         let error = read("name = \"hub\"\nmqttport = 1\n")
             .unwrap_err()
             .to_string();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_kind_is_named_with_what_was_expected() {
+    fn a_type_error_names_the_key_and_the_expected_type() {
         let error = read("\nmqtt_port = \"high\"\n").unwrap_err().to_string();
         for part in ["line 2", "mqtt_port", "expected u16"] {
             assert!(error.contains(part), "{error}");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_start_at_the_file_and_mean_the_same_when_written_again() {
+    fn relative_paths_are_resolved_against_the_settings_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.toml");
         let text = "certificate_file = \"a.pem\"\nkey_file = \"/b.key\"\ndevice_ca_files = \
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_has_every_key_and_what_holds_without_it() {
+    fn the_example_has_every_key_with_its_default() {
         let example = include_str!("../../deploy/examples/hub.toml");
         let plain = read(example).unwrap();
         let resolved = plain.resolve("data".into()).unwrap();
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_file() {
+    fn flags_override_the_file() {
         let file = read("name = \"hub\"\nmqtt_port = 1883\n[events]\nmax_rows = 5\n").unwrap();
         let flags = ConfigFile {
             mqtt_port: Some(9883),
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_a_port_and_two_equal_ports_are_refused() {
+    fn rejects_a_name_with_a_port_and_two_equal_ports() {
         let named = ConfigFile {
             name: Some("hub:443".into()),
             ..ConfigFile::default()

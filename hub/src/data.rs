@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_for_its_owner_alone() {
+    fn the_folder_and_its_secrets_are_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
         let data = DataDirectory::open(&path).unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hubs_cannot_have_it_and_the_next_one_can() {
+    fn only_one_hub_at_a_time_holds_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDirectory::open(folder.path()).unwrap();
         assert!(matches!(
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_an_error_that_names_it() {
+    fn a_file_instead_of_the_folder_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_read_in_any_case_and_written_as_azure_writes_them() {
+    fn rights_parse_in_any_case_and_display_in_azures_spelling() {
         for (given, written) in [
             ("ServiceConnect", "ServiceConnect"),
             (

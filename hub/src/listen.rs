@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_address_fills_its_own_share_and_no_other() {
+    async fn one_address_exhausts_only_its_own_share() {
         let slots = ConnectionSlots::new(LIMITS);
         let loud: Vec<_> = (0..9).filter_map(|_| slots.take(ip("192.0.2.1"))).collect();
         assert_eq!(loud.len(), 4);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_is_served_in_order_as_others_are_known() {
+    async fn queued_connections_are_served_in_order() {
         let slots = ConnectionSlots::new(LIMITS);
         let taken: Vec<_> = (0..4)
             .map(|_| slots.take(ip("192.0.2.1")).unwrap())
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_together_are_bounded() {
+    fn all_addresses_together_are_limited() {
         let slots = ConnectionSlots::new(LIMITS);
         let taken: Vec<_> = (0..20_u8)
             .filter_map(|n| slots.take(IpAddr::from([192, 0, 2, n])))
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_has_the_place_of_an_address_that_has_more() {
+    fn a_newcomer_evicts_from_the_address_with_the_most_slots() {
         let slots = ConnectionSlots::new(LIMITS);
         let taken: Vec<_> = [1, 1, 1, 1, 2, 2]
             .map(|n| slots.take(IpAddr::from([192, 0, 2, n])).unwrap())
@@ -498,7 +498,7 @@ mod tests {
     /// Each row: the addresses that are served, which of them are busy, the newcomer's address,
     /// which one is evicted, and whether at once.
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_idle_one_of_the_address_with_most_gives_way() {
+    async fn evicts_the_oldest_idle_connection_of_the_address_with_most() {
         for (from, busy, newcomer, leaves, at_once) in [
             // Its own address is full: evicts the oldest there, after the idle time.
             (&[1, 1][..], &[][..], 1, Some(0), false),
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_of_ipv6_is_one_address() {
+    fn an_ipv6_64_network_counts_as_one_address() {
         assert_eq!(network(ip("2001:db8::1:2:3:4")), ip("2001:db8::"));
         assert_eq!(network(ip("2001:db8::1")), network(ip("2001:db8::ffff:1")));
         assert_ne!(network(ip("2001:db8:0:1::1")), network(ip("2001:db8::1")));

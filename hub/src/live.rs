@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hub_that_runs_for_years_presents_a_certificate_that_is_good() {
+    fn renews_the_certificate_before_it_expires() {
         let folder = tempfile::tempdir().unwrap();
         let config = HubConfig::loopback(folder.path().to_owned());
         let (live, _) = ReloadableState::start(&config).unwrap();
@@ -253,7 +253,7 @@ mod tests {
 
     /// The clock is 300 days ahead for an hour, while the hub runs or at its start, then correct.
     #[test]
-    fn a_certificate_of_the_future_is_replaced_by_the_hourly_look_and_at_the_start() {
+    fn replaces_a_not_yet_valid_certificate_hourly_and_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let config = HubConfig::loopback(folder.path().to_owned());
         let now = Timestamp::now();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_certificate_and_an_authority_of_the_future_are_reported_and_kept() {
+    fn reports_but_keeps_a_not_yet_valid_provided_certificate_and_authority() {
         let folder = tempfile::tempdir().unwrap();
         let own = HubConfig::loopback(folder.path().to_owned());
         let now = Timestamp::now();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_used_change_nothing() {
+    fn a_failed_reload_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let config = HubConfig::loopback(folder.path().to_owned());
         let (live, _) = ReloadableState::start(&config).unwrap();

@@ -425,7 +425,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_shown_and_state_is_as_it_is_now() {
+    fn renders_counters_and_the_current_gauges() {
         let metrics = Metrics::new();
         metrics.connected("certificate");
         metrics.telemetry(7);

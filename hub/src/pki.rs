@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_start_serves_what_the_first_one_made() {
+    fn a_second_start_reuses_the_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let first = load_or_create(
             folder.path(),
@@ -383,7 +383,7 @@ mod tests {
     /// Each row: the files that are left, and whether the next start continues with the authority's
     /// key.
     #[test]
-    fn a_first_start_that_was_interrupted_goes_on_and_no_authority_in_use_is_made_anew() {
+    fn continues_an_interrupted_first_start_and_never_replaces_an_authority_in_use() {
         let files: [(&[&str], bool); 8] = [
             (&["ca.key"], true),
             (&["ca.key", "ca.pem"], true),
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_is_renewed_before_two_thirds_of_its_life_by_the_same_authority() {
+    fn renews_the_certificate_before_two_thirds_of_its_validity_with_the_same_authority() {
         let folder = tempfile::tempdir().unwrap();
         let start = at("2026-01-01T00:00:00Z");
         let load = |now| load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
@@ -436,7 +436,7 @@ mod tests {
     /// Each row, in days after the authority was created: when the server certificate was created,
     /// when the hub checks it, and whether it creates another.
     #[test]
-    fn a_server_certificate_that_is_not_valid_yet_is_replaced_and_the_authority_never() {
+    fn replaces_a_not_yet_valid_server_certificate_but_never_the_authority() {
         for (authority, made, looks, replaced) in [
             (0, 0, 0, false),
             (0, 0, 200, false),
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_needs_another_certificate_but_fewer_addresses_do_not() {
+    fn a_new_name_needs_a_new_certificate_but_fewer_addresses_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let now = at("2026-01-01T00:00:00Z");
         let first = load_or_create(folder.path(), &names("hub", &["hub.lan"]), now).unwrap();
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_does_not_fit_is_replaced_with_its_certificate() {
+    fn a_key_that_does_not_match_is_replaced_with_its_certificate() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let now = at("2026-01-01T00:00:00Z");
         let first = load_or_create(one.path(), &names("hub", &[]), now).unwrap();
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_is_an_error_that_names_it_and_leaves_the_authority() {
+    fn a_missing_authority_key_is_an_error_and_the_authority_stays() {
         let folder = tempfile::tempdir().unwrap();
         let now = at("2026-01-01T00:00:00Z");
         let first = load_or_create(folder.path(), &names("hub", &[]), now).unwrap();
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_for_their_owner_alone() {
+    fn key_files_have_mode_0600() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         load_or_create(

@@ -77,7 +77,7 @@ fn device_token(audience: &str, key: &SharedAccessKey) -> String {
 const USER: &str = "hub.example.net/lobby/?api-version=2021-04-12";
 
 #[test]
-fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices() {
+fn accepts_tokens_of_both_device_keys_and_of_policies_with_device_connect() {
     let Keys { primary, secondary } = keys("device");
     for key in [&primary, &secondary] {
         let identity = log_in(
@@ -122,7 +122,7 @@ fn either_key_of_a_device_opens_and_so_does_a_policy_that_may_speak_for_devices(
 }
 
 #[test]
-fn user_names_in_every_form_that_clients_send() {
+fn accepts_every_form_of_user_name_that_clients_send() {
     for user_name in [
         "hub.example.net/lobby/?api-version=2019-10-01\
          &DeviceClientType=azure-iot-device-iothub-py%2F2.14.0",
@@ -139,7 +139,7 @@ fn user_names_in_every_form_that_clients_send() {
 }
 
 #[test]
-fn every_wrong_login_is_refused_for_its_own_reason() {
+fn each_invalid_login_is_refused_with_its_own_error() {
     let good = device_token("hub.example.net/devices/lobby", &keys("device").primary);
     let refused =
         |user_name: &str, token: &str| log_in(user_name, token, Some(&stored())).unwrap_err();
@@ -228,7 +228,7 @@ fn every_wrong_login_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn an_operator_is_known_by_policy_and_a_narrow_token_opens_its_path_alone() {
+fn a_token_is_valid_only_for_the_path_of_its_audience() {
     let signed = |audience: &str, policy: &str| {
         sas::sign(
             audience,
@@ -276,7 +276,7 @@ fn an_operator_is_known_by_policy_and_a_narrow_token_opens_its_path_alone() {
 
 proptest! {
     #[test]
-    fn no_login_panics_and_none_passes(
+    fn no_random_login_panics_or_passes(
         user in "\\PC{0,200}",
         password in prop::collection::vec(any::<u8>(), 0..300),
         client in "\\PC{0,20}",
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_panics_and_none_passes(header in "\\PC{0,300}", path in "/\\PC{0,50}") {
+    fn no_random_header_panics_or_passes(header in "\\PC{0,300}", path in "/\\PC{0,50}") {
         prop_assert!(authorize_service(Some(&header), &names(), policy, &path, NOW).is_err());
     }
 }

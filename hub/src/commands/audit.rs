@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_given_or_counted_back() {
+    fn parses_absolute_and_relative_times() {
         let given = since("2026-11-23T22:00:00Z").expect("a time");
         assert_eq!(given.to_string(), "2026-11-23T22:00:00Z");
         let ago = since("1d12h").expect("a span");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_callers_wrote_cannot_move_the_cursor() {
+    fn escapes_control_characters() {
         assert_eq!(printable("T\u{fc}r\u{1b}[2J\n"), "T\u{fc}r\\u{1b}[2J\\n");
     }
 }

@@ -187,13 +187,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_without_case_and_kept_once() {
+    fn names_are_case_insensitive_and_unique() {
         let names = CertificateNames::new("Hub.Example", vec!["hub.example".into()], &[]);
         assert_eq!(names.to_string(), "127.0.0.1, ::1, hub.example, localhost");
     }
 
     #[test]
-    fn host_names_are_what_dns_allows() {
+    fn validates_host_names() {
         for good in ["hub", "hub-1.lan", "a_b.example"] {
             assert!(is_host_name(good), "{good}");
         }

@@ -257,7 +257,7 @@ mod tests {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
 
     #[tokio::test]
-    async fn a_target_is_found_in_calls_for_many_devices_too() {
+    async fn a_target_filter_matches_bulk_calls() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
         let limits = AuditLimits {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn old_rows_go_and_a_completed_one_cannot_be_changed() {
+    async fn evicts_old_rows_and_completes_a_row_only_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
         let limits = AuditLimits {

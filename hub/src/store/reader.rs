@@ -220,7 +220,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn a_read_that_does_not_end_is_stopped_and_the_next_one_runs() {
+    async fn a_read_is_stopped_at_its_deadline() {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_nobody_waits_for_is_stopped() {
+    async fn a_read_without_a_caller_is_stopped() {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_wait_and_no_more_and_not_for_ever() {
+    async fn the_queue_is_limited() {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_has_an_end() {
+    async fn a_queued_read_times_out() {
         let (_folder, pool) = pool(Limits {
             connections: 1,
             waiting: 1,

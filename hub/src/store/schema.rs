@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_made_once_and_opened_again() {
+    fn an_existing_database_is_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         drop(open_writer(&path).unwrap());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_hub_took_in_is_still_there() {
+    fn a_migration_keeps_stored_messages() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         let old = Connection::open(&path).unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_a_newer_hub_is_left_alone() {
+    fn rejects_a_database_of_a_newer_hub() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
         open_writer(&path)

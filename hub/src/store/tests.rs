@@ -127,7 +127,7 @@ fn counts(pending: u64, running: u64, succeeded: u64, failed: u64) -> JobCounts 
 }
 
 #[tokio::test]
-async fn events_keep_the_newest_within_their_bounds() {
+async fn keeps_the_newest_events_within_the_limits() {
     let test = TestStore::open();
     let device = test.add("d").await;
     let limits = EventLimits {
@@ -168,7 +168,7 @@ async fn events_keep_the_newest_within_their_bounds() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
+async fn the_end_of_a_taken_over_connection_is_ignored() {
     let test = TestStore::open();
     let device = test.add("d").await;
     let connect = |epoch, clean| {
@@ -190,7 +190,7 @@ async fn the_end_of_a_connection_that_was_taken_over_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_connection_counts_only_for_the_identity_it_was_judged_by_and_before_no_later_one() {
+async fn rejects_a_connection_with_an_outdated_identity_or_before_a_later_one() {
     let test = TestStore::open();
     let device = test.add("d").await;
     let connect = |etag: &str, epoch| {
@@ -215,7 +215,7 @@ async fn a_connection_counts_only_for_the_identity_it_was_judged_by_and_before_n
 }
 
 #[tokio::test]
-async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_them() {
+async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_deletes_them() {
     let test = TestStore::open();
     let device = test.add("d").await;
     let subscriptions = vec![StoredSubscription {
@@ -258,7 +258,7 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_forgets_th
 }
 
 #[tokio::test]
-async fn a_twin_is_written_in_the_parts_that_changed() {
+async fn writes_only_the_modified_parts_of_a_twin() {
     let test = TestStore::open();
     let device = test.add("d").await;
     let patch = serde_json::from_str(r#"{"floor":3}"#).unwrap();
@@ -295,7 +295,7 @@ async fn a_twin_is_written_in_the_parts_that_changed() {
 }
 
 #[tokio::test]
-async fn a_jobs_counts_follow_its_rows() {
+async fn a_jobs_counts_match_its_rows() {
     let test = TestStore::open();
     for number in 0..5 {
         test.add(&format!("d{number}")).await;
@@ -359,7 +359,7 @@ async fn a_jobs_counts_follow_its_rows() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
+async fn an_offline_device_stays_pending_and_its_outcome_counts_once() {
     let test = TestStore::open();
     for number in 0..3 {
         test.add(&format!("d{number}")).await;
@@ -403,7 +403,7 @@ async fn a_device_that_is_offline_stays_pending_and_its_outcome_counts_once() {
 }
 
 #[tokio::test]
-async fn what_was_running_when_the_hub_died_has_failed_and_the_rest_is_still_pending() {
+async fn after_a_kill_running_devices_fail_and_others_stay_pending() {
     let test = TestStore::open();
     for number in 0..3 {
         test.add(&format!("d{number}")).await;
@@ -464,7 +464,7 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
+async fn stopping_a_job_cancels_its_unsent_devices() {
     let test = TestStore::open();
     for number in 0..6 {
         test.add(&format!("d{number}")).await;
@@ -517,7 +517,7 @@ async fn a_job_that_is_stopped_cancels_what_was_not_sent() {
 }
 
 #[tokio::test]
-async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
+async fn expired_jobs_are_deleted_with_their_rows() {
     let test = TestStore::open();
     test.add("d").await;
     let row = test.start_job("old").await;
@@ -550,7 +550,7 @@ async fn jobs_that_ended_long_ago_are_forgotten_with_their_rows() {
 }
 
 #[tokio::test]
-async fn a_device_that_was_made_again_is_not_the_one_of_the_job() {
+async fn a_recreated_device_is_not_part_of_an_earlier_job() {
     let test = TestStore::open();
     for id in ["stays", "goes", "again"] {
         test.add(id).await;
@@ -608,7 +608,7 @@ async fn a_device_that_was_made_again_is_not_the_one_of_the_job() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_given_up_says_what_was_sent_and_what_not() {
+async fn an_abandoned_job_records_what_was_sent() {
     let test = TestStore::open();
     for number in 0..3 {
         test.add(&format!("d{number}")).await;

@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_operation_takes_back_only_its_own_rows() {
+    async fn a_failed_operation_rolls_back_only_its_own_rows() {
         let (writer, ..) = spawn();
         let (good, bad) = tokio::join!(
             writer.write(1, insert(1)),
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_cannot_begin_is_an_error_and_not_the_end() {
+    async fn a_transaction_that_cannot_begin_is_an_error() {
         // The connection is in a transaction, so it cannot begin another.
         let connection = memory();
         connection.execute_batch("BEGIN").unwrap();
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_hangs_is_seen_from_beside() {
+    async fn a_hanging_write_is_reported() {
         let (go_on, held) = std::sync::mpsc::channel::<()>();
         let hooks = Hooks {
             before_commit: Box::new(move |_| {
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_undone_and_the_thread_serves_on() {
+    async fn a_panic_is_rolled_back_and_the_thread_continues() {
         let (writer, ..) = spawn();
         let panicked = writer
             .write(1, |write: &mut Write<'_>| -> Result<(), StoreError> {
@@ -553,7 +553,7 @@ mod tests {
 
     /// SQLite does this on a full or failing disk.
     #[tokio::test]
-    async fn a_transaction_that_sqlite_took_back_keeps_nothing_that_was_answered_as_failed() {
+    async fn a_transaction_that_sqlite_rolled_back_keeps_no_failed_writes() {
         // On a busy machine the writer may commit the first operation alone: then the next round
         // tries again.
         for _ in 0..50 {
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn desired_changes_are_told_in_commit_order_and_before_the_answer() {
+    async fn desired_changes_are_notified_in_commit_order_before_the_reply() {
         let (writer, _thread, notified) = spawn();
         let device: DeviceId = "door".parse().unwrap();
         let writes: Vec<_> = (1..=50)
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopping_finishes_what_is_queued() {
+    async fn stopping_finishes_queued_operations() {
         let (writer, thread, _) = spawn();
         let queued = tokio::spawn({
             let writer = writer.clone();

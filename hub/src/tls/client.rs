@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chains_are_bounded_in_number_and_size() {
+    fn rejects_chains_that_are_too_long_or_too_large() {
         let verifier = AnyCertificate::new(
             rustls::crypto::ring::default_provider().signature_verification_algorithms,
         );

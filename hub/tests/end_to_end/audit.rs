@@ -29,7 +29,7 @@ fn summary(row: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_changes_or_commands_is_recorded_also_when_it_fails() {
+async fn changes_and_commands_are_recorded_even_if_they_fail() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let _device = hub.connect("door", &key, 200).await;
@@ -89,7 +89,7 @@ async fn what_changes_or_commands_is_recorded_also_when_it_fails() {
 }
 
 #[tokio::test]
-async fn a_policy_without_the_right_is_recorded_by_its_name_and_may_not_read_the_record() {
+async fn a_rejected_policy_is_recorded_and_cannot_read_the_record() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let service = hub.hub.policy("service").unwrap();
@@ -122,7 +122,7 @@ async fn a_policy_without_the_right_is_recorded_by_its_name_and_may_not_read_the
 }
 
 #[tokio::test]
-async fn the_record_is_read_in_pages_from_the_newest_and_by_filters() {
+async fn the_record_is_read_newest_first_in_pages_and_by_filters() {
     let hub = TestHub::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         hub.add_device(id).await;
@@ -159,7 +159,7 @@ async fn the_record_is_read_in_pages_from_the_newest_and_by_filters() {
 }
 
 #[tokio::test]
-async fn a_command_is_on_disk_before_the_device_has_it_and_its_result_before_the_answer() {
+async fn a_command_is_stored_before_it_is_sent_and_its_result_before_the_response() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -187,7 +187,7 @@ async fn a_command_is_on_disk_before_the_device_has_it_and_its_result_before_the
 }
 
 #[tokio::test]
-async fn the_record_keeps_the_newest_rows_within_its_bound() {
+async fn keeps_the_newest_audit_rows_within_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let hub = TestHub::start_with(folder, |config| config.audit.max_rows = 3).await;
     for id in ["a", "b", "c", "d", "e"] {
@@ -199,7 +199,7 @@ async fn the_record_keeps_the_newest_rows_within_its_bound() {
 }
 
 #[tokio::test]
-async fn the_command_line_reads_the_record_beside_a_running_hub() {
+async fn the_command_line_reads_the_record_of_a_running_hub() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     let tags = json!({ "tags": { "floor": 1 } });
@@ -220,9 +220,9 @@ async fn the_command_line_reads_the_record_beside_a_running_hub() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let told: Vec<Value> = all.iter().map(summary).collect();
+    let summaries: Vec<Value> = all.iter().map(summary).collect();
     assert_eq!(
-        told,
+        summaries,
         [
             json!(["device.create", "lobby", null, 200, null]),
             json!(["twin.update", "lobby", null, 200, null]),

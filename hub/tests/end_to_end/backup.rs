@@ -28,12 +28,12 @@ fn succeed(arguments: &[&str], data: &Path) -> String {
 fn fail(arguments: &[&str], data: &Path) -> String {
     let output = run(arguments, data);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    let said = [output.stdout, output.stderr].concat();
-    String::from_utf8(said).unwrap()
+    let output = [output.stdout, output.stderr].concat();
+    String::from_utf8(output).unwrap()
 }
 
 /// A twin without the members that a connection changes.
-fn lasting(mut twin: Value) -> Value {
+fn without_connection_state(mut twin: Value) -> Value {
     for member in ["connectionState", "lastActivityTime"] {
         twin.as_object_mut().unwrap().remove(member).unwrap();
     }
@@ -56,7 +56,7 @@ fn read(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_nightly_backup_is_made_and_the_drill_restores_it() {
+async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     let state = tempfile::tempdir().unwrap();
@@ -98,13 +98,13 @@ async fn the_nightly_backup_is_made_and_the_drill_restores_it() {
         .replace("28883", "0")
         .replace("28443", "0");
     let done = script(&drill, state.path());
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let output = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{done:?}");
-    assert!(said.contains("database: whole"), "{said}");
+    assert!(output.contains("database: whole"), "{output}");
 }
 
 #[tokio::test]
-async fn damage_is_found_after_the_start_and_told() {
+async fn reports_damage_that_it_finds_after_the_start() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     hub.add_device("stairs").await;
@@ -158,10 +158,10 @@ async fn damage_is_found_after_the_start_and_told() {
         "--https-port",
         "0",
     ];
-    let said = succeed(&arguments, hub.folder.path());
+    let output = succeed(&arguments, hub.folder.path());
     assert!(
-        said.contains("warning  database: the device `lobby` is damaged"),
-        "{said}"
+        output.contains("warning  database: the device `lobby` is damaged"),
+        "{output}"
     );
     // Backup and restore work with a damaged row.
     let elsewhere = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ async fn damage_is_found_after_the_start_and_told() {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
+async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let key = hub.add_device("lobby").await;
@@ -236,20 +236,20 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     let backup = async {
         let (owned, data) = (arguments.map(String::from), data.to_owned());
         let backup = move || succeed(&owned.each_ref().map(String::as_str), &data);
-        let said = tokio::task::spawn_blocking(backup).await.unwrap();
+        let output = tokio::task::spawn_blocking(backup).await.unwrap();
         stop.store(true, Ordering::Relaxed);
-        said
+        output
     };
-    let (written, said) = tokio::join!(written, backup);
-    assert!(said.contains("hub.db"), "{said}");
+    let (written, output) = tokio::join!(written, backup);
+    assert!(output.contains("hub.db"), "{output}");
     let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let said = fail(&arguments, data);
-    assert!(said.contains("already exists; use --force"), "{said}");
+    let output = fail(&arguments, data);
+    assert!(output.contains("already exists; use --force"), "{output}");
     let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "no partial file is left: {left:?}");
 
-    let twin = lasting(hub.get("/twins/lobby").await.body);
+    let twin = without_connection_state(hub.get("/twins/lobby").await.body);
     let identity = hub.get("/devices/lobby").await.body;
     let authority = std::fs::read_to_string(hub.hub.ca_file()).unwrap();
     let alice = eventually("the hub knows alice", || async { hub.hub.policy("alice") }).await;
@@ -265,7 +265,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
     );
     let kept = std::fs::read_to_string(restored.path().join("hub.toml")).unwrap();
     assert_eq!(kept, settings);
-    let said = succeed(
+    let output = succeed(
         &[
             "check",
             "--listen",
@@ -277,13 +277,16 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
         ],
         restored.path(),
     );
-    assert!(said.contains("database: whole"), "{said}");
+    assert!(output.contains("database: whole"), "{output}");
 
     hub.hub.shutdown().await;
     let again = TestHub::start_in(restored).await;
     let same = std::fs::read_to_string(again.hub.ca_file()).unwrap();
     assert_eq!(same, authority, "doors still trust it");
-    assert_eq!(lasting(again.get("/twins/lobby").await.body), twin);
+    assert_eq!(
+        without_connection_state(again.get("/twins/lobby").await.body),
+        twin
+    );
     let mut there = again.get("/devices/lobby").await.body;
     for member in [
         "connectionState",
@@ -305,7 +308,7 @@ async fn a_backup_of_a_running_hub_comes_back_whole_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_restore_puts_nothing_in_place_that_is_not_whole() {
+async fn a_restore_of_a_damaged_archive_leaves_nothing() {
     let hub = TestHub::start().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
@@ -332,21 +335,24 @@ async fn a_restore_puts_nothing_in_place_that_is_not_whole() {
         ("something else", b"hello".repeat(1000)),
     ] {
         std::fs::write(&archive, bytes).unwrap();
-        let said = fail(&restore, &target);
-        assert!(said.contains("is not a usable backup"), "{what}: {said}");
+        let output = fail(&restore, &target);
+        assert!(
+            output.contains("is not a usable backup"),
+            "{what}: {output}"
+        );
         let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{what}: {left:?}");
     }
 
     std::fs::write(&archive, &whole).unwrap();
-    let said = fail(&restore, hub.folder.path());
-    assert!(said.contains("is not empty"), "{said}");
+    let output = fail(&restore, hub.folder.path());
+    assert!(output.contains("is not empty"), "{output}");
     succeed(&restore, &target);
     assert!(target.join("hub.db").exists());
 }
 
 #[tokio::test]
-async fn a_check_names_each_fault_and_fails() {
+async fn check_names_each_fault_and_fails() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let free = [
@@ -360,7 +366,7 @@ async fn a_check_names_each_fault_and_fails() {
         "--https-port",
         "0",
     ];
-    let said = succeed(&free, data);
+    let output = succeed(&free, data);
     for part in [
         "running on this folder",
         "authority: expires on",
@@ -368,7 +374,7 @@ async fn a_check_names_each_fault_and_fails() {
         "covers every name",
         "database: whole",
     ] {
-        assert!(said.contains(part), "{part:?} is not in {said}");
+        assert!(output.contains(part), "{part:?} is not in {output}");
     }
     let folder = hub.folder;
     std::fs::set_permissions(
@@ -376,10 +382,10 @@ async fn a_check_names_each_fault_and_fails() {
         std::fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    let said = fail(&free, folder.path());
+    let output = fail(&free, folder.path());
     assert!(
-        said.contains("ca.key has mode 0644; expected 0600"),
-        "{said}"
+        output.contains("ca.key has mode 0644; expected 0600"),
+        "{output}"
     );
     hub.hub.shutdown().await;
 
@@ -394,23 +400,26 @@ async fn a_check_names_each_fault_and_fails() {
         "--https-port",
         "0",
     ];
-    let said = fail(&ports, folder.path());
+    let output = fail(&ports, folder.path());
     assert!(
-        said.contains(&format!("mqtt_port: 127.0.0.1:{in_use} cannot")),
-        "{said}"
+        output.contains(&format!("mqtt_port: 127.0.0.1:{in_use} cannot")),
+        "{output}"
     );
     std::fs::write(folder.path().join("hub.db"), "no database at all").unwrap();
     std::fs::write(folder.path().join("server.key"), "no key").unwrap();
-    let said = fail(&free, folder.path());
-    assert!(said.contains("fault    database: "), "{said}");
-    assert!(said.contains("fault    server.pem, server.key: "), "{said}");
+    let output = fail(&free, folder.path());
+    assert!(output.contains("fault    database: "), "{output}");
+    assert!(
+        output.contains("fault    server.pem, server.key: "),
+        "{output}"
+    );
     std::fs::write(folder.path().join("hub.toml"), "\nmqtt_port = -1\n").unwrap();
-    let said = fail(&free, folder.path());
-    assert!(said.contains("hub.toml, line 2"), "{said}");
+    let output = fail(&free, folder.path());
+    assert!(output.contains("hub.toml, line 2"), "{output}");
 }
 
 #[tokio::test]
-async fn a_backup_takes_what_the_settings_name_in_the_folder_and_says_what_is_elsewhere() {
+async fn a_backup_includes_files_of_the_data_folder_and_reports_those_outside() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -419,10 +428,10 @@ async fn a_backup_takes_what_the_settings_name_in_the_folder_and_says_what_is_el
     std::fs::write(data.join("hub.toml"), settings).unwrap();
     std::fs::copy(data.join("ca.pem"), data.join("site.pem")).unwrap();
     let archive = elsewhere.path().join("hub.backup");
-    let said = succeed(&["backup", archive.to_str().unwrap()], data);
+    let output = succeed(&["backup", archive.to_str().unwrap()], data);
     assert!(
-        said.contains(&format!("not in it: {}", outside.display())),
-        "{said}"
+        output.contains(&format!("not in it: {}", outside.display())),
+        "{output}"
     );
     let restored = elsewhere.path().join("data");
     succeed(&["restore", archive.to_str().unwrap()], &restored);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, TestHub, answer, in_an_hour};
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_good_token() {
+async fn rejects_requests_without_a_valid_token() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let owner = hub.hub.service_connection_string().clone();
@@ -114,9 +114,9 @@ async fn with_integer(hub: &TestHub, (path, member): (&str, &str), value: &Value
 }
 
 #[tokio::test]
-async fn an_integer_of_a_body_may_be_a_string() {
+async fn an_integer_in_a_body_may_be_a_string() {
     let hub = TestHub::start().await;
-    for place in INTEGERS {
+    for pointer in INTEGERS {
         for value in [
             json!(30),
             json!("30"),
@@ -124,14 +124,18 @@ async fn an_integer_of_a_body_may_be_a_string() {
             json!("+30"),
             json!(null),
         ] {
-            let taken = with_integer(&hub, place, &value).await;
+            let taken = with_integer(&hub, pointer, &value).await;
             // A call that was parsed fails because there is no such device.
-            let expected = if place.0.starts_with("/jobs") {
+            let expected = if pointer.0.starts_with("/jobs") {
                 200
             } else {
                 404
             };
-            assert_eq!(taken.status, expected, "{place:?} {value}: {}", taken.body);
+            assert_eq!(
+                taken.status, expected,
+                "{pointer:?} {value}: {}",
+                taken.body
+            );
         }
         for value in [
             json!("30s"),
@@ -145,18 +149,18 @@ async fn an_integer_of_a_body_may_be_a_string() {
             json!("-1"),
             json!("99999999999999999999"),
         ] {
-            let refused = with_integer(&hub, place, &value).await;
-            let said = refused.body["Message"].as_str().unwrap();
-            assert_eq!(refused.status, 400, "{place:?} {value}: {said}");
-            let member = place.1.rsplit('.').next().unwrap().to_lowercase();
-            let named = said.to_lowercase().contains(&member);
-            assert!(named, "{place:?} {value}: {said}");
-            speaks_no_rust(said);
+            let refused = with_integer(&hub, pointer, &value).await;
+            let message = refused.body["Message"].as_str().unwrap();
+            assert_eq!(refused.status, 400, "{pointer:?} {value}: {message}");
+            let member = pointer.1.rsplit('.').next().unwrap().to_lowercase();
+            let named = message.to_lowercase().contains(&member);
+            assert!(named, "{pointer:?} {value}: {message}");
+            assert_no_rust_terms(message);
         }
     }
 }
 
-fn speaks_no_rust(message: &str) {
+fn assert_no_rust_terms(message: &str) {
     let words = message.split(|c: char| !c.is_alphanumeric());
     for word in words {
         let rust = [
@@ -172,7 +176,7 @@ fn speaks_no_rust(message: &str) {
 
 /// Each member of each body is sent with other types.
 #[tokio::test]
-async fn a_member_of_another_type_is_refused_in_plain_words() {
+async fn a_type_error_is_reported_without_rust_terms() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let sas = json!({ "type": "sas", "symmetricKey": {}, "x509Thumbprint": {} });
@@ -214,7 +218,7 @@ async fn a_member_of_another_type_is_refused_in_plain_words() {
         ),
     ] {
         let mut refused = 0;
-        for place in places(&body) {
+        for pointer in pointers(&body) {
             for wrong in [
                 json!(7.5),
                 json!("x"),
@@ -223,9 +227,9 @@ async fn a_member_of_another_type_is_refused_in_plain_words() {
                 json!({ "a": 1 }),
             ] {
                 let mut body = body.clone();
-                *body.pointer_mut(&place).unwrap() = wrong;
+                *body.pointer_mut(&pointer).unwrap() = wrong;
                 let answer = answer(hub.request(method.clone(), path).json(&body)).await;
-                speaks_no_rust(&answer.body.to_string());
+                assert_no_rust_terms(&answer.body.to_string());
                 refused += u32::from(answer.status == 400);
             }
         }
@@ -234,7 +238,7 @@ async fn a_member_of_another_type_is_refused_in_plain_words() {
 }
 
 /// JSON pointers to all members, at any depth, and to the whole value.
-fn places(value: &Value) -> Vec<String> {
+fn pointers(value: &Value) -> Vec<String> {
     let members: Vec<(String, &Value)> = match value {
         Value::Object(members) => members
             .iter()
@@ -248,15 +252,15 @@ fn places(value: &Value) -> Vec<String> {
         _ => Vec::new(),
     };
     let below = members.into_iter().flat_map(|(name, value)| {
-        places(value)
+        pointers(value)
             .into_iter()
-            .map(move |place| format!("/{name}{place}"))
+            .map(move |pointer| format!("/{name}{pointer}"))
     });
     std::iter::once(String::new()).chain(below).collect()
 }
 
 #[tokio::test]
-async fn health_asks_for_no_token_and_names_the_mqtt_port() {
+async fn health_needs_no_token_and_reports_the_mqtt_port() {
     let hub = TestHub::start().await;
     let health = answer(hub.anonymous(Method::GET, "/healthz")).await;
     assert_eq!(health.status, 200);
@@ -265,7 +269,7 @@ async fn health_asks_for_no_token_and_names_the_mqtt_port() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_malformed_or_too_long_are_refused_and_the_hub_serves_on() {
+async fn rejects_malformed_and_oversized_bodies() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let send = |body: Vec<u8>| answer(hub.request(Method::PATCH, "/twins/door").body(body));
@@ -293,7 +297,7 @@ async fn bodies_that_are_malformed_or_too_long_are_refused_and_the_hub_serves_on
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_cannot_be_done_are_errors_like_others() {
+async fn unknown_paths_and_methods_are_azure_errors() {
     let hub = TestHub::start().await;
     let code = |headers: &HeaderMap| headers["iothub-errorcode"].to_str().unwrap().to_owned();
     let nothing = hub.get("/nothing").await;
@@ -317,7 +321,7 @@ async fn what_is_not_there_and_what_cannot_be_done_are_errors_like_others() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_its_flag() {
+async fn an_error_for_a_port_in_use_names_its_flag() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -325,10 +329,10 @@ async fn a_port_in_use_is_named_with_its_flag() {
     config.https_address.set_port(port);
     let error = Hub::start(config).await.err().unwrap();
     assert!(matches!(error, StartError::PortInUse { .. }));
-    let said = error.to_string();
+    let message = error.to_string();
     assert!(
-        said.contains(&port.to_string()) && said.contains("--https-port"),
-        "{said}"
+        message.contains(&port.to_string()) && message.contains("--https-port"),
+        "{message}"
     );
 }
 
@@ -351,7 +355,7 @@ async fn a_second_hub_on_the_same_data_does_not_start() {
 }
 
 #[tokio::test]
-async fn secrets_are_for_their_owner_alone() {
+async fn secret_files_are_private() {
     let hub = TestHub::start().await;
     for file in [
         "service-connection-string",
@@ -368,7 +372,7 @@ async fn secrets_are_for_their_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_policy_may_do_what_it_says_and_no_more() {
+async fn a_policy_grants_only_its_rights() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let host = hub

@@ -37,7 +37,7 @@ async fn refused(hub: &TestHub, item: Value) -> Value {
 }
 
 #[tokio::test]
-async fn devices_are_made_changed_and_removed_by_the_hundred() {
+async fn creates_updates_and_deletes_100_devices_in_one_call() {
     let hub = TestHub::start().await;
     let ids: Vec<String> = (0..100).map(|number| format!("door-{number}")).collect();
     let items = |mode: &str, status: &str| {
@@ -63,7 +63,7 @@ async fn devices_are_made_changed_and_removed_by_the_hundred() {
 }
 
 #[tokio::test]
-async fn each_mode_does_what_it_says() {
+async fn each_import_mode_behaves_as_documented() {
     let hub = TestHub::start().await;
     let item = |mode: &str| json!({ "id": "door", "importMode": mode });
     let with = |mode: &str, member: &str, etag: &str| {
@@ -147,7 +147,7 @@ async fn each_mode_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_device_comes_with_its_keys_and_its_twin() {
+async fn creates_a_device_with_its_keys_and_twin() {
     let hub = TestHub::start().await;
     done(
         &hub,
@@ -189,7 +189,7 @@ async fn a_device_comes_with_its_keys_and_its_twin() {
 }
 
 #[tokio::test]
-async fn what_fails_is_named_and_spoils_nothing_else() {
+async fn a_failed_item_is_reported_and_does_not_affect_others() {
     let hub = TestHub::start().await;
     hub.add_device("there").await;
     let items = json!([
@@ -249,14 +249,14 @@ async fn what_fails_is_named_and_spoils_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_call_that_cannot_be_read_does_nothing() {
+async fn an_invalid_bulk_call_changes_nothing() {
     let hub = TestHub::start().await;
     let many: Vec<Value> = (0..101)
         .map(|number| json!({ "id": number.to_string() }))
         .collect();
     let mut named_twice = many[..3].to_vec();
     named_twice.push(json!({ "id": "1", "importMode": "delete" }));
-    for (items, code, said) in [
+    for (items, code, expected) in [
         (
             json!({}),
             "ArgumentInvalid",
@@ -282,11 +282,11 @@ async fn a_call_that_cannot_be_read_does_nothing() {
             message.starts_with(&format!("ErrorCode:{code};")),
             "{message}"
         );
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
         // Azure's Python client reads only this.
         assert_eq!(result.body["isSuccessful"], false);
         let status = result.body["errors"][0]["errorStatus"].as_str().unwrap();
-        assert!(status.contains(said), "{status}");
+        assert!(status.contains(expected), "{status}");
     }
     let long = hub
         .request(Method::POST, "/devices")
@@ -296,10 +296,10 @@ async fn a_call_that_cannot_be_read_does_nothing() {
 }
 
 #[tokio::test]
-async fn connected_devices_hear_of_it_or_are_disconnected() {
+async fn connected_devices_are_notified_or_disconnected() {
     let hub = TestHub::start().await;
     let mut devices = Vec::new();
-    for id in ["told", "disabled", "deleted", "rekeyed", "untouched"] {
+    for id in ["notified", "disabled", "deleted", "rekeyed", "untouched"] {
         let key = hub.add_device(id).await;
         let mut device = Device::dial(&hub, id, &key);
         device
@@ -312,7 +312,7 @@ async fn connected_devices_hear_of_it_or_are_disconnected() {
         &hub,
         json!([
             {
-                "id": "told",
+                "id": "notified",
                 "importMode": "updateTwin",
                 "properties": { "desired": { "floor": 3, "wing": null } },
             },
@@ -332,7 +332,7 @@ async fn connected_devices_hear_of_it_or_are_disconnected() {
     assert_eq!(body, json!({ "floor": 3, "wing": null, "$version": 2 }));
     eventually("only devices with valid credentials stay", || async {
         let connected = hub.find("connectionState = 'Connected'").await;
-        (connected == ["told", "untouched"]).then_some(())
+        (connected == ["notified", "untouched"]).then_some(())
     })
     .await;
     let key = SharedAccessKey::from_base64(KEY).unwrap();
@@ -350,14 +350,14 @@ async fn the_audit_record_counts_the_modes_and_names_the_devices() {
     .await;
     refused(&hub, json!({ "id": "nobody", "importMode": "delete" })).await;
     let rows = hub.get("/audit?operation=device.bulk").await.body;
-    let said: Vec<Value> = rows
+    let details: Vec<Value> = rows
         .as_array()
         .unwrap()
         .iter()
         .map(|row| json!([row["detail"], row["status"], row["error"]]))
         .collect();
     assert_eq!(
-        Value::from(said),
+        Value::from(details),
         json!([
             [
                 "1 operations (delete 1): nobody",
@@ -370,7 +370,7 @@ async fn the_audit_record_counts_the_modes_and_names_the_devices() {
 }
 
 #[tokio::test]
-async fn each_identity_is_told_of_as_if_it_came_alone() {
+async fn each_item_causes_its_own_events() {
     let hub = TestHub::start().await;
     done(
         &hub,
@@ -379,13 +379,13 @@ async fn each_identity_is_told_of_as_if_it_came_alone() {
     .await;
     refused(&hub, json!({ "id": "a", "importMode": "create" })).await;
     done(&hub, json!([{ "id": "a", "importMode": "delete" }])).await;
-    let told = hub.get("/events?follow=false&after=0").await.body;
-    let told = told.as_str().unwrap();
+    let events = hub.get("/events?follow=false&after=0").await.body;
+    let events = events.as_str().unwrap();
     for (what, times) in [
         ("createDeviceIdentity", 2),
         ("deleteDeviceIdentity", 1),
         ("updateTwin", 1),
     ] {
-        assert_eq!(told.matches(what).count(), times, "{what} in {told}");
+        assert_eq!(events.matches(what).count(), times, "{what} in {events}");
     }
 }

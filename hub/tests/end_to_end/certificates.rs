@@ -149,7 +149,7 @@ fn token(id: &str, key: &SharedAccessKey) -> String {
 }
 
 #[tokio::test]
-async fn a_thumbprint_opens_over_both_versions_of_tls_and_the_twin_shows_it() {
+async fn accepts_a_registered_thumbprint_over_tls_1_2_and_1_3() {
     let hub = TestHub::start().await;
     let (first, second) = (
         Badge::self_signed(&named("a")),
@@ -179,7 +179,7 @@ async fn a_thumbprint_opens_over_both_versions_of_tls_and_the_twin_shows_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_prove_the_device_is_not_authorized() {
+async fn wrong_credentials_are_not_authorized() {
     let hub = TestHub::start().await;
     let (own, other) = (
         Badge::self_signed(&named("a")),
@@ -210,7 +210,7 @@ async fn what_does_not_prove_the_device_is_not_authorized() {
 }
 
 #[tokio::test]
-async fn a_disabled_device_does_not_open_by_its_certificate() {
+async fn a_disabled_device_cannot_connect_with_its_certificate() {
     let hub = TestHub::start().await;
     let own = Badge::self_signed(&named("badge"));
     let by_thumbprint = thumbprints(Some(&own.sha256()), None);
@@ -229,7 +229,7 @@ async fn a_disabled_device_does_not_open_by_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_chain_to_a_trusted_authority_opens_to_the_device_it_names() {
+async fn a_chain_to_a_trusted_authority_is_valid_only_for_the_device_it_names() {
     let folder = tempfile::tempdir().unwrap();
     let root = authority();
     let between = {
@@ -260,7 +260,7 @@ async fn a_chain_to_a_trusted_authority_opens_to_the_device_it_names() {
 }
 
 #[tokio::test]
-async fn another_thumbprint_ends_the_connection() {
+async fn a_change_of_the_thumbprint_ends_the_connection() {
     let hub = TestHub::start().await;
     let (old, new) = (
         Badge::self_signed(&named("a")),
@@ -286,7 +286,7 @@ async fn another_thumbprint_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_the_certificate() {
+async fn the_connection_ends_when_the_certificate_expires() {
     let hub = TestHub::start().await;
     let mut parameters = named("a");
     parameters.not_after = std::time::SystemTime::now().into();
@@ -304,21 +304,21 @@ async fn the_connection_ends_with_the_certificate() {
 }
 
 #[tokio::test]
-async fn a_thumbprint_that_is_none_is_refused_with_what_was_expected() {
+async fn an_invalid_thumbprint_is_refused_with_what_was_expected() {
     let hub = TestHub::start().await;
     for bad in ["12ab", &"g".repeat(40), &"a".repeat(41), &"a".repeat(63)] {
         let body = json!({ "deviceId": "x", "authentication": thumbprints(Some(bad), None) });
         let refused = hub.put("/devices/x", body).await;
         assert_eq!(refused.status, 400, "{bad}");
-        let said = refused.body["Message"].as_str().unwrap();
+        let message = refused.body["Message"].as_str().unwrap();
         for part in ["primaryThumbprint", bad, "40 or 64 hexadecimal digits"] {
-            assert!(said.contains(part), "{said}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }
 
 #[tokio::test]
-async fn device_authorities_that_are_none_stop_the_start() {
+async fn invalid_device_authorities_prevent_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
     let badge = Badge::self_signed(&named("a"));
@@ -369,7 +369,7 @@ fn connack_over_websocket(
 }
 
 #[tokio::test]
-async fn a_certificate_opens_a_websocket_on_the_rest_port_too() {
+async fn a_certificate_authenticates_a_websocket_on_the_rest_port() {
     let hub = TestHub::start().await;
     let (own, other) = (
         Badge::self_signed(&named("a")),
@@ -380,9 +380,10 @@ async fn a_certificate_opens_a_websocket_on_the_rest_port_too() {
     for (badge, code) in [(Some(&own), 0), (Some(&other), 5), (None, 5)] {
         for version in [&TLS12, &TLS13] {
             let tls = client_tls(&hub, badge, version);
-            let said = tokio::task::spawn_blocking(move || connack_over_websocket(tls, address));
+            let received =
+                tokio::task::spawn_blocking(move || connack_over_websocket(tls, address));
             let connack = tungstenite::Message::binary(vec![0x20, 2, 0, code]);
-            assert_eq!(said.await.unwrap(), connack);
+            assert_eq!(received.await.unwrap(), connack);
         }
     }
 }

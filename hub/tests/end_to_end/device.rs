@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Device, TestHub, answer, eventually};
 
 #[tokio::test]
-async fn a_device_is_made_once_with_keys_of_its_own() {
+async fn a_device_is_created_once_with_generated_keys() {
     let hub = TestHub::start().await;
     let made = hub
         .put(
@@ -43,7 +43,7 @@ async fn a_device_is_made_once_with_keys_of_its_own() {
 }
 
 #[tokio::test]
-async fn empty_keys_ask_for_new_ones_and_given_keys_are_kept() {
+async fn empty_keys_are_generated_and_given_keys_are_kept() {
     let hub = TestHub::start().await;
     let create = |id: &str, primary: &str, secondary: &str| {
         let keys = json!({ "primaryKey": primary, "secondaryKey": secondary });
@@ -80,15 +80,15 @@ async fn empty_keys_ask_for_new_ones_and_given_keys_are_kept() {
         let misplaced = hub.put("/devices/misplaced", body).await;
         assert_eq!(misplaced.status, 400);
         let message = misplaced.body["Message"].as_str().unwrap();
-        let said =
+        let expected =
             "at `authentication.symmetricKey`: expected an object with the texts `primaryKey`";
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert!(!message.contains(one), "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_change_takes_the_etag_or_a_star_quoted_or_not() {
+async fn an_update_accepts_the_etag_or_a_star_with_or_without_quotes() {
     let hub = TestHub::start().await;
     let made = hub.put("/devices/d", json!({})).await.body;
     let change = |if_match: &str, reason: &str| {
@@ -125,7 +125,7 @@ async fn a_change_takes_the_etag_or_a_star_quoted_or_not() {
 }
 
 #[tokio::test]
-async fn an_id_is_decoded_once_and_kept_in_its_case() {
+async fn an_id_is_percent_decoded_once_and_case_sensitive() {
     let hub = TestHub::start().await;
     // The id `a%2Fb` contains a percent sign, not a slash.
     let made = hub
@@ -183,7 +183,7 @@ async fn devices_are_listed_counted_and_deleted() {
 }
 
 #[tokio::test]
-async fn connections_are_seen_and_end_with_the_device() {
+async fn shows_connections_and_ends_that_of_a_disabled_device() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -220,7 +220,7 @@ fn names(document: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_identity_is_written_as_the_service_spells_it() {
+async fn an_identity_has_azures_spelling() {
     let hub = TestHub::start().await;
     let made = hub
         .put("/devices/door?api-version=2021-04-12", json!({}))
@@ -284,7 +284,7 @@ async fn an_identity_is_written_as_the_service_spells_it() {
 }
 
 #[tokio::test]
-async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
+async fn read_only_members_are_ignored_and_invalid_ones_refused() {
     let hub = TestHub::start().await;
     let made = hub
         .put(
@@ -309,7 +309,7 @@ async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
     assert_eq!(made.body["capabilities"], json!({ "iotEdge": false }));
     assert_eq!(made.body["statusReason"], "r".repeat(128));
     assert_ne!(made.body["etag"], "MQ==");
-    for (body, said) in [
+    for (body, expected) in [
         (
             json!({ "deviceId": "gate" }),
             "the body names device `gate`, but the path names `new`",
@@ -331,13 +331,13 @@ async fn what_only_the_hub_says_is_passed_over_and_mistakes_are_not() {
         assert_eq!(refused.status, 400);
         assert_eq!(refused.headers["iothub-errorcode"], "ArgumentInvalid");
         let message = refused.body["Message"].as_str().unwrap();
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
     assert_eq!(hub.get("/devices/new").await.status, 404);
 }
 
 #[tokio::test]
-async fn a_change_of_nothing_is_a_new_version_and_ends_no_connection() {
+async fn an_update_without_changes_is_a_new_version_and_ends_no_connection() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let _device = hub.connect("door", &key, 200).await;
@@ -366,7 +366,7 @@ async fn a_change_of_nothing_is_a_new_version_and_ends_no_connection() {
 }
 
 #[tokio::test]
-async fn a_list_shows_a_thousand_at_most() {
+async fn a_list_has_at_most_1000_devices() {
     let hub = TestHub::start().await;
     for hundred in 0..11 {
         let item = |number| json!({ "id": format!("d{}", hundred * 100 + number) });
@@ -387,7 +387,7 @@ async fn a_list_shows_a_thousand_at_most() {
 }
 
 #[tokio::test]
-async fn every_api_version_is_served_as_one() {
+async fn every_api_version_is_served_alike() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let expected = hub.get("/twins/door?api-version=2021-04-12").await.body;

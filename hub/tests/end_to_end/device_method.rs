@@ -46,7 +46,7 @@ async fn respond(peer: &mut Peer, rid: &str, status: i64, body: &str) {
 }
 
 #[tokio::test]
-async fn a_payload_reaches_the_device_as_it_was_written_and_none_is_null() {
+async fn a_payload_is_delivered_byte_for_byte_and_a_missing_one_as_null() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     for (body, sent) in [
@@ -76,7 +76,7 @@ async fn a_payload_reaches_the_device_as_it_was_written_and_none_is_null() {
 }
 
 #[tokio::test]
-async fn any_status_is_an_answer_and_an_empty_one_is_null() {
+async fn any_status_is_accepted_and_an_empty_payload_is_null() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     for (status, body, payload) in [
@@ -101,7 +101,7 @@ async fn any_status_is_an_answer_and_an_empty_one_is_null() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_json_fails_the_call_and_nothing_else() {
+async fn an_answer_that_is_not_json_fails_only_its_call() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     for bad in ["locked", "{", "{} {}"] {
@@ -121,7 +121,7 @@ async fn an_answer_that_is_not_json_fails_the_call_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_waits_for_is_acknowledged_and_ignored() {
+async fn an_unexpected_answer_is_acknowledged_and_ignored() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     for rid in ["ff", "not-ours", ""] {
@@ -145,7 +145,7 @@ async fn an_answer_that_nobody_waits_for_is_acknowledged_and_ignored() {
 }
 
 #[tokio::test]
-async fn calls_under_way_together_are_answered_in_any_order() {
+async fn concurrent_calls_may_be_answered_in_any_order() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     let calls = async {
@@ -173,7 +173,7 @@ async fn calls_under_way_together_are_answered_in_any_order() {
 }
 
 #[tokio::test]
-async fn payloads_of_128_kib_cross_both_ways_and_longer_ones_do_not() {
+async fn payloads_may_have_128_kib_in_both_directions() {
     let hub = TestHub::start().await;
     let mut peer = online(&hub, "lobby").await;
     let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));

@@ -27,7 +27,7 @@ async fn report(peer: &mut Peer, parameters: &str, body: &str) -> (String, Value
 }
 
 #[tokio::test]
-async fn the_twin_of_a_device_is_its_properties_alone() {
+async fn a_device_gets_only_the_properties_of_its_twin() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let change =
@@ -48,7 +48,7 @@ async fn the_twin_of_a_device_is_its_properties_alone() {
 }
 
 #[tokio::test]
-async fn a_report_merges_null_deletes_and_the_version_comes_back() {
+async fn a_report_is_merged_and_answered_with_its_version() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -81,7 +81,7 @@ async fn a_report_merges_null_deletes_and_the_version_comes_back() {
 }
 
 #[tokio::test]
-async fn a_report_that_cannot_be_is_told_in_topic_and_body_and_changes_nothing() {
+async fn an_invalid_report_is_answered_with_an_error_and_changes_nothing() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -126,7 +126,7 @@ async fn a_report_that_cannot_be_is_told_in_topic_and_body_and_changes_nothing()
 
 /// As described by the IoT Hub team in azure-iot-sdk-csharp issue 954.
 #[tokio::test]
-async fn a_notification_names_what_the_writer_touched() {
+async fn a_notification_holds_the_members_of_the_patch() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let desired = |values: Value| json!({ "properties": { "desired": values } });
@@ -153,19 +153,19 @@ async fn a_notification_names_what_the_writer_touched() {
         (6, json!({ "b": 2 })),
         (7, json!({ "a": 1, "b": null, "c": 100 })),
     ] {
-        let (topic, told) = peer.next_publish().await;
+        let (topic, payload) = peer.next_publish().await;
         assert_eq!(
             topic,
             format!("$iothub/twin/PATCH/properties/desired/?$version={version}")
         );
         let mut expected = body;
         expected["$version"] = json!(version);
-        assert_eq!(told, expected);
+        assert_eq!(payload, expected);
     }
 }
 
 #[tokio::test]
-async fn who_did_not_subscribe_hears_of_no_change() {
+async fn a_device_without_a_subscription_is_not_notified() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;

@@ -99,7 +99,7 @@ async fn device(hub: &TestHub, id: &str) -> (SharedAccessKey, Device) {
 }
 
 #[tokio::test]
-async fn a_message_carries_stamps_that_its_sender_cannot_set() {
+async fn a_sender_cannot_set_the_system_properties_of_a_message() {
     let hub = TestHub::start().await;
     let mut reader = Reader::open(&hub, "kind=telemetry").await;
     let (_, mut device) = device(&hub, "door").await;
@@ -155,7 +155,7 @@ async fn a_message_carries_stamps_that_its_sender_cannot_set() {
 }
 
 #[tokio::test]
-async fn connections_come_and_go_with_the_reason_and_a_rising_number() {
+async fn connection_events_have_a_reason_and_increasing_numbers() {
     let hub = TestHub::start().await;
     let mut reader = Reader::open(&hub, "kind=connection").await;
     let (key, device) = device(&hub, "door").await;
@@ -201,7 +201,7 @@ async fn connections_come_and_go_with_the_reason_and_a_rising_number() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_twin_is_told_with_its_metadata() {
+async fn a_twin_event_includes_the_metadata() {
     let hub = TestHub::start().await;
     let mut reader = Reader::open(&hub, "kind=twin&device=door").await;
     let (_, mut device) = device(&hub, "door").await;
@@ -217,28 +217,28 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
     )
     .await;
     let twin = hub.get("/twins/door").await.body;
-    let told = reader.expect().await;
-    assert_eq!(told["properties"]["opType"], "updateTwin");
+    let event = reader.expect().await;
+    assert_eq!(event["properties"]["opType"], "updateTwin");
     assert_eq!(
-        told["systemProperties"]["iothub-message-source"],
+        event["systemProperties"]["iothub-message-source"],
         "twinChangeEvents"
     );
-    assert_eq!(told["body"]["version"], twin["version"]);
-    assert_eq!(told["body"]["tags"], json!({ "site": "a" }));
+    assert_eq!(event["body"]["version"], twin["version"]);
+    assert_eq!(event["body"]["tags"], json!({ "site": "a" }));
     // Everything is new, so the event holds the whole section.
     assert_eq!(
-        told["body"]["properties"]["desired"],
+        event["body"]["properties"]["desired"],
         twin["properties"]["desired"]
     );
-    assert!(told["body"]["properties"].get("reported").is_none());
+    assert!(event["body"]["properties"].get("reported").is_none());
 
     hub.patch(
         "/twins/door",
         json!({ "properties": { "desired": { "x": { "y": null, "z": 2 } } } }),
     )
     .await;
-    let told = reader.expect().await;
-    let desired = &told["body"]["properties"]["desired"];
+    let event = reader.expect().await;
+    let desired = &event["body"]["properties"]["desired"];
     assert_eq!(desired["x"], json!({ "y": null, "z": 2 }));
     assert_eq!(desired["$version"], 3);
     assert_eq!(desired["$metadata"]["x"]["z"]["$lastUpdatedVersion"], 3);
@@ -252,20 +252,20 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
         )
         .await;
     device.received().await;
-    let told = reader.expect().await;
+    let event = reader.expect().await;
     let twin = hub.get("/twins/door").await.body;
     assert_eq!(
-        told["body"]["properties"],
+        event["body"]["properties"],
         json!({ "reported": twin["properties"]["reported"] })
     );
 
     hub.put("/twins/door", json!({ "tags": { "only": true } }))
         .await;
-    let told = reader.expect().await;
+    let event = reader.expect().await;
     let twin = hub.get("/twins/door").await.body;
-    assert_eq!(told["properties"]["opType"], "replaceTwin");
+    assert_eq!(event["properties"]["opType"], "replaceTwin");
     for part in ["version", "tags", "properties"] {
-        assert_eq!(told["body"][part], twin[part], "{part}");
+        assert_eq!(event["body"][part], twin[part], "{part}");
     }
     // Rejected changes, and those that change nothing, cause no event.
     hub.patch("/twins/door", json!({ "tags": { "a.b": 1 } }))
@@ -277,7 +277,7 @@ async fn a_change_of_a_twin_is_told_with_its_metadata() {
 }
 
 #[tokio::test]
-async fn identities_and_jobs_are_told() {
+async fn identities_and_jobs_cause_events() {
     let hub = TestHub::start().await;
     hub.add_devices(&[json!({ "floor": 1 }), json!({ "floor": 1 })])
         .await;
@@ -291,7 +291,7 @@ async fn identities_and_jobs_are_told() {
     hub.send(Method::DELETE, "/devices/d0", None).await;
 
     let lifecycle = kept(&hub, "device").await;
-    let told: Vec<_> = lifecycle
+    let operations: Vec<_> = lifecycle
         .iter()
         .map(|event| {
             (
@@ -301,7 +301,7 @@ async fn identities_and_jobs_are_told() {
         })
         .collect();
     assert_eq!(
-        json!(told),
+        json!(operations),
         json!([
             ["createDeviceIdentity", "d0"],
             ["createDeviceIdentity", "d1"],
@@ -315,15 +315,18 @@ async fn identities_and_jobs_are_told() {
     assert_eq!(gone["tags"], json!({ "a": 1 }));
 
     let jobs = kept(&hub, "job").await;
-    let told: Vec<_> = jobs
+    let operations: Vec<_> = jobs
         .iter()
         .map(|event| event["properties"]["opType"].as_str().unwrap())
         .collect();
-    let changes: Vec<_> = told.iter().filter(|told| **told != "jobProgress").collect();
+    let changes: Vec<_> = operations
+        .iter()
+        .filter(|operation| **operation != "jobProgress")
+        .collect();
     assert_eq!(
         changes,
         [&"jobQueued", &"jobRunning", &"jobCompleted"],
-        "{told:?}"
+        "{operations:?}"
     );
     let last = jobs.last().unwrap();
     assert_eq!(last["jobId"], "job");
@@ -340,7 +343,7 @@ async fn identities_and_jobs_are_told() {
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_where_it_was_and_hears_what_it_has_missed_for_good() {
+async fn a_reader_resumes_and_learns_which_events_are_lost() {
     let folder = tempfile::tempdir().unwrap();
     let hub = TestHub::start_with(folder, |config| config.events.max_rows = 5).await;
     hub.add_device("door").await;
@@ -384,7 +387,7 @@ async fn a_reader_goes_on_where_it_was_and_hears_what_it_has_missed_for_good() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_its_policy_its_token_and_the_hub() {
+async fn a_stream_ends_when_policies_change_its_token_expires_or_the_hub_stops() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let mut before = Reader::open(&hub, "").await;
@@ -417,7 +420,7 @@ async fn a_stream_ends_with_its_policy_its_token_and_the_hub() {
 }
 
 #[tokio::test]
-async fn only_so_many_follow_at_once() {
+async fn the_number_of_event_streams_is_limited() {
     let hub = TestHub::start().await;
     let mut readers = Vec::new();
     for _ in 0..64 {

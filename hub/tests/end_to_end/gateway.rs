@@ -19,7 +19,7 @@ use crate::harness::peer::{DEADLINE, LIMIT, Peer, login, wait_for_connected};
 use crate::harness::{TestHub, in_an_hour, tls};
 
 #[tokio::test]
-async fn logins_that_are_wrong_hear_not_authorized() {
+async fn invalid_logins_are_not_authorized() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let other = SharedAccessKey::from_bytes(&[9; 32]).unwrap();
@@ -68,7 +68,7 @@ async fn logins_that_are_wrong_hear_not_authorized() {
 }
 
 #[tokio::test]
-async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
+async fn another_protocol_level_is_refused_with_its_code() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
     // An MQTT 5 client: it sends properties where 3.1.1 has the client id.
@@ -82,7 +82,7 @@ async fn a_protocol_level_that_is_not_3_1_1_is_answered_so() {
 }
 
 #[tokio::test]
-async fn a_twin_is_read_and_reported_without_any_subscription() {
+async fn a_twin_is_read_and_reported_without_subscriptions() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -183,7 +183,7 @@ async fn subscriptions_of_a_persistent_session_survive_reconnects_and_clean_ones
 }
 
 #[tokio::test]
-async fn the_newer_connection_wins_and_the_older_is_closed() {
+async fn a_newer_connection_closes_the_older_one() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut old, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -235,7 +235,7 @@ async fn disabling_deleting_and_changing_keys_end_the_connection() {
 }
 
 #[tokio::test]
-async fn what_a_device_may_not_do_ends_its_connection_and_no_other() {
+async fn a_forbidden_packet_ends_only_its_connection() {
     let hub = TestHub::start().await;
     let bystander = hub.add_device("bystander").await;
     let (mut bystander, _) = Peer::connect(&hub, "bystander", &bystander, true).await;
@@ -270,7 +270,7 @@ async fn what_a_device_may_not_do_ends_its_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn malformed_and_giant_packets_end_their_connection_and_the_others_are_served() {
+async fn malformed_and_giant_packets_end_only_their_connection() {
     let hub = TestHub::start().await;
     let bystander = hub.add_device("bystander").await;
     let (mut bystander, _) = Peer::connect(&hub, "bystander", &bystander, true).await;
@@ -306,7 +306,7 @@ async fn malformed_and_giant_packets_end_their_connection_and_the_others_are_ser
 }
 
 #[tokio::test]
-async fn a_connect_that_comes_byte_by_byte_is_understood() {
+async fn a_connect_may_arrive_byte_by_byte() {
     let hub = TestHub::start().await;
     let key = hub.add_device("slow").await;
     let mut peer = Peer::dial(&hub).await;
@@ -325,7 +325,7 @@ async fn a_connect_that_comes_byte_by_byte_is_understood() {
 }
 
 #[tokio::test]
-async fn a_stranger_may_not_send_much_before_it_is_known() {
+async fn an_unauthenticated_client_may_send_only_8_kib() {
     let hub = TestHub::start().await;
     let mut peer = Peer::dial(&hub).await;
     // A CONNECT that announces 60 KB is rejected by its length, before its content arrives.
@@ -339,7 +339,7 @@ async fn a_stranger_may_not_send_much_before_it_is_known() {
 }
 
 #[tokio::test]
-async fn noise_instead_of_tls_is_turned_away() {
+async fn bytes_that_are_not_tls_are_rejected() {
     let hub = TestHub::start().await;
     let mut noise = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
     noise
@@ -358,7 +358,7 @@ async fn noise_instead_of_tls_is_turned_away() {
 }
 
 #[tokio::test]
-async fn a_large_message_arrives_whole_and_one_too_large_ends_the_connection() {
+async fn a_message_of_256_kib_is_accepted_and_a_longer_one_ends_the_connection() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -372,7 +372,7 @@ async fn a_large_message_arrives_whole_and_one_too_large_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_method_with_a_large_payload_crosses_both_ways() {
+async fn a_method_payload_of_100_kib_is_delivered_both_ways() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let _device = hub.connect("lobby", &key, 200).await;
@@ -388,7 +388,7 @@ async fn a_method_with_a_large_payload_crosses_both_ways() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_disabled_while_it_connects_does_not_stay() {
+async fn a_device_disabled_during_its_login_is_disconnected() {
     let hub = TestHub::start().await;
     for round in 0..40 {
         let id = format!("d{round}");
@@ -410,7 +410,7 @@ async fn a_device_that_is_disabled_while_it_connects_does_not_stay() {
 }
 
 #[tokio::test]
-async fn a_device_that_asks_for_much_at_once_gets_it_all() {
+async fn a_device_gets_all_answers_to_a_burst_of_requests() {
     const REQUESTS: usize = 600;
     let hub = TestHub::start().await;
     let key = hub.add_device("eager").await;
@@ -438,7 +438,7 @@ async fn a_device_that_asks_for_much_at_once_gets_it_all() {
 }
 
 #[tokio::test]
-async fn strangers_and_requests_that_hang_do_not_keep_a_stopping_hub_from_its_devices() {
+async fn hanging_clients_do_not_delay_the_shutdown() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let (mut device, _) = Peer::connect(&hub, "door", &key, true).await;

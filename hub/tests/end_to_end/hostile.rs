@@ -148,7 +148,7 @@ fn publish(topic: &str, body: Vec<u8>) -> Packet {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_hostile_address_takes_neither_the_doors_nor_the_memory() {
+async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
@@ -293,7 +293,7 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_on_rest_has_10_s_and_8_kib_and_who_is_known_has_longer() {
+async fn an_unauthenticated_rest_client_gets_10_s_and_8_kib() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Arc::new(Process::start(&folder).await);
     let patience = Duration::from_secs(25);
@@ -345,7 +345,7 @@ fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_from_many_addresses_keep_no_operator_out() {
+async fn idle_connections_from_many_addresses_do_not_block_operators() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
@@ -359,7 +359,7 @@ async fn strangers_from_many_addresses_keep_no_operator_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_from_many_addresses_keep_no_door_out() {
+async fn idle_connections_from_many_addresses_do_not_block_doors() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;

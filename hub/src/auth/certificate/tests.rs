@@ -59,7 +59,7 @@ fn lobby() -> DeviceId {
 }
 
 #[test]
-fn either_thumbprint_of_either_kind_and_case_opens_until_the_certificate_ends() {
+fn accepts_both_thumbprints_of_either_kind_and_case() {
     let own = self_signed();
     let chain = [own.clone()];
     for algorithm in [&SHA256, &SHA1_FOR_LEGACY_USE_ONLY] {
@@ -76,7 +76,7 @@ fn either_thumbprint_of_either_kind_and_case_opens_until_the_certificate_ends() 
 }
 
 #[test]
-fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
+fn rejects_another_certificate_and_names_its_thumbprint() {
     let (own, other) = (self_signed(), self_signed());
     let registered = thumbprint(&SHA256, &own);
     let error =
@@ -94,7 +94,7 @@ fn another_certificate_does_not_open_and_the_log_tells_its_thumbprint() {
 }
 
 #[test]
-fn a_certificate_opens_within_its_dates_alone() {
+fn a_certificate_is_valid_only_within_its_dates() {
     let own = self_signed();
     let registered = thumbprint(&SHA256, &own);
     let judge = |now| check_thumbprint(std::slice::from_ref(&own), [Some(&registered), None], now);
@@ -105,7 +105,7 @@ fn a_certificate_opens_within_its_dates_alone() {
 }
 
 #[test]
-fn a_chain_opens_to_the_device_that_it_names() {
+fn a_chain_is_valid_only_for_the_device_it_names() {
     let root = root("root");
     let between = Issuer::signed_by(
         authority_parameters("between"),
@@ -137,7 +137,7 @@ fn a_chain_opens_to_the_device_that_it_names() {
 }
 
 #[test]
-fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
+fn rejects_a_chain_to_an_untrusted_authority() {
     let (ours, theirs) = (root("root"), root("root"));
     let foreign = signed_by(&parameters("lobby"), &theirs);
     for authorities in [trusting(&ours), DeviceAuthorities::default()] {
@@ -155,7 +155,7 @@ fn a_chain_to_nobody_the_hub_trusts_does_not_open() {
 }
 
 #[test]
-fn bytes_that_are_no_certificate_are_an_error() {
+fn rejects_bytes_that_are_not_a_certificate() {
     let chain = [CertificateDer::from(vec![0x30, 3, 1, 2])];
     let registered = thumbprint(&SHA256, &chain[0]);
     assert_eq!(

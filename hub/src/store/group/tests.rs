@@ -93,7 +93,7 @@ async fn images() -> (TempDir, Store, Image, Image, Image) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
+async fn rejects_a_database_that_lost_a_transaction_and_changes_nothing() {
     let (_folder, _store, whole, first, earlier) = images().await;
     let log = whole.0[LOG].clone().unwrap();
     let frames = (log.len() - HEAD) / FRAME;
@@ -196,7 +196,7 @@ async fn refuses_what_has_lost_a_transaction_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_on_whatever_has_lost_nothing() {
+async fn accepts_a_database_without_loss() {
     let (folder, store, whole, first, _) = images().await;
     let all = ["earlier", "one", "three", "two"];
     let mut cases = vec![
@@ -281,7 +281,7 @@ async fn starts_on_whatever_has_lost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn takes_over_a_database_without_a_number_and_refuses_it_afterwards() {
+async fn accepts_a_database_without_a_number_only_once() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("hub.db");
     let old = Connection::open(&database).unwrap();
@@ -309,7 +309,7 @@ async fn takes_over_a_database_without_a_number_and_refuses_it_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_changes_something_has_a_number_and_a_quiet_hub_empties_its_log() {
+async fn numbers_only_changes_and_truncates_the_log_when_idle() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("hub.db");
     let store = open(folder.path());
@@ -333,7 +333,7 @@ async fn only_what_changes_something_has_a_number_and_a_quiet_hub_empties_its_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_written_stops_nothing() {
+async fn an_unwritable_group_file_does_not_stop_the_hub() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("hub.db");
     fs::create_dir(folder.path().join(FILE)).unwrap();
@@ -353,7 +353,7 @@ async fn a_file_that_cannot_be_written_stops_nothing() {
 
 /// Until a new database has its write-ahead log, SQLite uses a rollback journal.
 #[test]
-fn a_first_start_that_was_killed_in_a_transaction_is_none() {
+fn a_first_start_killed_in_a_transaction_is_not_a_loss() {
     let made = tempfile::tempdir().unwrap();
     let connection = Connection::open(made.path().join("hub.db")).unwrap();
     let sql = "PRAGMA cache_size = 1; BEGIN; CREATE TABLE device (bytes BLOB); \

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_indexed_paths_are_compiled_to_what_the_indexes_are_on() {
+    fn indexed_paths_compile_to_the_expressions_of_the_indexes() {
         let schema = include_str!("../schema/0007.sql");
         for path in [
             vec!["properties", "desired", "building"],

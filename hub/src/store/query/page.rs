@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_query_alone() {
+    fn a_token_is_valid_only_for_its_query() {
         let place = RowPosition(7, -1);
         let token = place.token("SELECT * FROM devices");
         let read = |token: &str, query| RowPosition::from_token(token, query);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_token_can_be_changed() {
+    fn rejects_a_modified_token() {
         let continuation = Continuation {
             after: GroupPosition(vec![4, 97, 0, 0]),
             delivered: 300,

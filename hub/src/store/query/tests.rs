@@ -201,7 +201,7 @@ proptest! {
 
 /// SQLite itself does not distinguish true from 1, null from missing, or a number from its digits.
 #[test]
-fn types_are_kept_apart() {
+fn types_are_distinguished() {
     let connection = database();
     for (id, tags) in [
         ("one", json!({ "x": 1 })),
@@ -260,7 +260,7 @@ fn plan(connection: &Connection, condition: &str) -> String {
 }
 
 #[test]
-fn the_paths_that_fleets_are_divided_by_are_found_by_index() {
+fn common_fleet_paths_use_an_index() {
     let connection = database();
     for (condition, index) in [
         ("properties.desired.floor = 3", "twin_desired_floor"),
@@ -286,7 +286,7 @@ fn the_paths_that_fleets_are_divided_by_are_found_by_index() {
 }
 
 #[test]
-fn the_longest_conditions_are_not_too_deep_for_sqlite() {
+fn sqlite_accepts_the_longest_conditions() {
     let connection = database();
     add(
         &connection,
@@ -307,7 +307,7 @@ fn the_longest_conditions_are_not_too_deep_for_sqlite() {
 }
 
 #[test]
-fn the_longest_arithmetic_is_not_too_deep_for_sqlite_and_goes_from_left_to_right() {
+fn sqlite_accepts_the_longest_arithmetic_and_evaluates_left_to_right() {
     let connection = database();
     add(
         &connection,
@@ -332,7 +332,7 @@ fn the_longest_arithmetic_is_not_too_deep_for_sqlite_and_goes_from_left_to_right
 }
 
 #[test]
-fn the_longest_lists_and_paths_are_taken_by_sqlite() {
+fn sqlite_accepts_the_longest_lists_and_paths() {
     let connection = database();
     let list = vec!["1"; 4000].join(",");
     let unequal = vec!["tags.a != 'x'"; 450].join(" OR ");

@@ -192,7 +192,7 @@ async fn is_mended_by_removal(case: &str, test: &TestStore) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_device_is_left_out_of_every_read_and_batch_and_can_be_removed() {
+async fn every_read_and_batch_skips_a_damaged_device_which_can_be_removed() {
     for (column, value) in [
         ("twin.tags", "x'ff'"),
         ("twin.tags", "x''"),
@@ -239,7 +239,7 @@ fn around(bytes: &[u8], before: usize, after: usize) -> Range<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_bit_of_a_twin_flips_the_others_are_served() {
+async fn a_flipped_bit_in_a_twin_does_not_affect_other_twins() {
     let folder = closed(three().await).await;
     let whole = fs::read(folder.path().join("hub.db")).unwrap();
     let marks = whole
@@ -261,7 +261,7 @@ async fn whatever_bit_of_a_twin_flips_the_others_are_served() {
 
 /// A damaged page costs its own rows only.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_page_of_twins_is_lost_those_of_the_others_are_served() {
+async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
     const DEVICES: usize = 40;
     const PAGE: usize = 4096;
     let test = TestStore::open();
@@ -344,7 +344,7 @@ async fn whatever_page_of_twins_is_lost_those_of_the_others_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_page_of_identities_keeps_no_other_door_out() {
+async fn a_damaged_page_of_identities_does_not_lock_out_other_devices() {
     const PAGE: usize = 4096;
     let test = TestStore::open();
     let mut devices = Vec::new();
@@ -383,7 +383,7 @@ async fn a_lost_page_of_identities_keeps_no_other_door_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_damaged_record_is_left_out_of_jobs_events_calls_and_policies() {
+async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
     let limits = crate::config::AuditLimits {
         max_days: 100,
         max_rows: 100,

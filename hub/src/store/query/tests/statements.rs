@@ -62,7 +62,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn statements_answer_what_the_evaluator_answers(
+    fn statements_return_the_same_as_the_evaluator(
         twins in prop::collection::vec(
             (object_of(value()), object_of(value()), object_of(value())),
             0..8,
@@ -88,7 +88,7 @@ proptest! {
 /// Long texts stay distinct although their keys are truncated, and groups stay in order across
 /// pages.
 #[test]
-fn groups_of_long_texts_and_of_every_kind_of_value_are_told_apart() {
+fn groups_of_long_texts_and_all_types_are_distinguished() {
     let connection = database();
     let long = |end: &str| Value::from("x".repeat(1000) + end);
     let values = [
@@ -148,7 +148,7 @@ fn groups_of_long_texts_and_of_every_kind_of_value_are_told_apart() {
 
 /// A device that is added or removed between two pages does not affect other groups.
 #[test]
-fn pages_of_groups_stay_right_while_devices_come_and_go() {
+fn pages_of_groups_are_stable_while_devices_are_added_and_removed() {
     let connection = database();
     let put = |id: &str, floor: i64| {
         let tags = json!({ "f": floor });
@@ -182,7 +182,7 @@ fn pages_of_groups_stay_right_while_devices_come_and_go() {
 }
 
 #[test]
-fn a_page_ends_when_it_holds_much() {
+fn a_page_ends_at_its_size_limit() {
     let connection = database();
     let tags = json!({ "x": "y".repeat(PAGE_BYTES / 3) });
     for id in ["a", "b", "c", "d", "e"] {
@@ -197,7 +197,7 @@ fn a_page_ends_when_it_holds_much() {
 }
 
 #[test]
-fn the_longest_statements_are_taken_by_sqlite() {
+fn sqlite_accepts_the_longest_statements() {
     let connection = database();
     add(
         &connection,
