@@ -286,7 +286,7 @@ fn database(config: &HubConfig, findings: &mut Findings) {
 fn damaged_rows(path: &Path, findings: &mut Findings) {
     match store::damaged(path) {
         Ok(rows) if rows.is_empty() && !findings.has_fault_about("database") => {
-            findings.good("database: whole".to_owned());
+            findings.good("database: intact".to_owned());
         }
         Ok(rows) => {
             for row in rows {

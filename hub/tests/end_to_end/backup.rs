@@ -100,7 +100,7 @@ async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
     let done = script(&drill, state.path());
     let output = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{done:?}");
-    assert!(output.contains("database: whole"), "{output}");
+    assert!(output.contains("database: intact"), "{output}");
 }
 
 #[tokio::test]
@@ -277,7 +277,7 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
         ],
         restored.path(),
     );
-    assert!(output.contains("database: whole"), "{output}");
+    assert!(output.contains("database: intact"), "{output}");
 
     hub.hub.shutdown().await;
     let again = TestHub::start_in(restored).await;
@@ -372,7 +372,7 @@ async fn check_names_each_fault_and_fails() {
         "authority: expires on",
         "server certificate: expires on",
         "covers every name",
-        "database: whole",
+        "database: intact",
     ] {
         assert!(output.contains(part), "{part:?} is not in {output}");
     }
