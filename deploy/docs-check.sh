@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# docs-check.sh - checks that every link between the Markdown files of this tree leads to a file
-# that exists, and every anchor to a heading. It reads files only; links to the web are not followed.
+# docs-check.sh - check that every link in the Markdown files of this tree leads to a file that
+# exists, and every anchor to a heading. It only reads files; links to the web are not followed.
 #
-# Uses remark-validate-links, kept by its lock file under the user's cache folder; delete it and it
-# is installed again. On Debian, apt installs node and npm if they are missing.
+# Uses remark-validate-links in the versions of docs-check/package-lock.json, kept under the user's
+# cache folder. On Debian, apt installs node and npm if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
