@@ -136,8 +136,8 @@ mod tests {
         assert_eq!(ErrorCode::from_number(404), None);
     }
 
-    /// Literal codes seen in bodies and headers (azure-docs "Troubleshoot error codes"; issue
-    /// threads quoted in COMPATIBILITY.md).
+    /// Literal codes seen in bodies and headers (azure-docs "Troubleshoot error codes", and public
+    /// issue threads).
     #[test]
     fn codes_are_spelled_as_the_service_spells_them() {
         let seen = [
