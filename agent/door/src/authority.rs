@@ -495,6 +495,32 @@ mod tests {
     }
 
     #[test]
+    fn a_want_is_spelled_locked_or_released() {
+        for (want, text) in [(Want::Locked, "locked"), (Want::Released, "released")] {
+            assert_eq!(want.as_str(), text);
+            assert_eq!(want.to_string(), text);
+            assert_eq!(serde_json::to_string(&want).unwrap(), format!("{text:?}"));
+        }
+    }
+
+    #[test]
+    fn the_slots_at_the_door_name_the_input_that_fills_them() {
+        let inputs = Slot::ALL.map(|slot| (slot.number(), slot.input()));
+        assert_eq!(
+            inputs,
+            [
+                (1, Some("fire")),
+                (2, Some("rex")),
+                (3, Some("grant")),
+                (5, None),
+                (7, None),
+                (8, None),
+                (9, None),
+            ]
+        );
+    }
+
+    #[test]
     fn a_slot_is_spelled_by_its_number() {
         for slot in Slot::ALL {
             let text = serde_json::to_string(&slot).unwrap();

@@ -11,6 +11,8 @@
 
 mod coil;
 mod failures;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;

@@ -92,3 +92,29 @@ fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
     rig.act(&Do::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_none());
 }
+
+#[test]
+fn a_change_of_the_latch_is_saved_at_once_and_again_after_a_second() {
+    let saves = |rig: &Rig| -> Vec<String> {
+        let saves = rig.log.iter().filter(|line| line.ends_with(" persist"));
+        saves.cloned().collect()
+    };
+    let fire = [(5000, Do::Fire(true)), (9000, Do::Fire(false))];
+    let reset = [(11_000, Do::FireReset(true)), (20_000, Do::Nothing)];
+    let latched = ["5000 persist", "6000 persist"];
+    let both = [
+        "5000 persist",
+        "6000 persist",
+        "11000 persist",
+        "12000 persist",
+    ];
+    for (steps, expected) in [
+        (vec![fire[0], (5999, Do::Nothing)], &latched[..1]),
+        (vec![fire[0], (6000, Do::Nothing)], &latched[..]),
+        (fire.to_vec(), &latched),
+        ([fire, reset].concat(), &both),
+    ] {
+        let rig = Rig::tell(motor(Locked), &steps);
+        assert_eq!(saves(&rig), expected, "{steps:?}");
+    }
+}

@@ -384,3 +384,42 @@ fn a_spring_that_is_stuck_is_let_go_and_needs_no_attempt() {
         assert_eq!(rig.drives.len(), drives);
     }
 }
+
+#[test]
+fn a_release_that_must_rest_is_no_fault_once_the_door_is_to_be_locked() {
+    let door = config(
+        Locked,
+        limited(StrikeConfig::motor_lock(), 6, 600),
+        Fitted::ALL,
+    );
+    // Three runs against a bolt that is stuck out use up the motor's six seconds.
+    let stuck = [(600_000, Do::Jam(true)), (600_000, Do::Rex(true))];
+    let idle = (620_000, Do::Rex(false));
+    let end = (630_000, Do::Nothing);
+    // The second press finds the motor at its limit.
+    let pressed_again = [
+        (616_000, Do::Rex(false)),
+        (616_100, Do::Rex(true)),
+        (619_000, Do::Handle),
+        (619_500, Do::Open),
+    ];
+    for (more, must_rest) in [
+        // Still to be released.
+        (vec![end], true),
+        (vec![(619_000, Do::Open), end], true),
+        // To be locked: only a throw into a closed door has to wait for the motor.
+        (vec![idle, end], false),
+        (vec![(619_000, Do::Open), idle, end], false),
+        (vec![(619_000, Do::Handle), idle, end], true),
+        (pressed_again.to_vec(), true),
+        ([&pressed_again[..], &[idle, end]].concat(), false),
+    ] {
+        let rig = Rig::tell(door, &then(&stuck, &more));
+        assert_eq!(
+            rig.has_alarm(Alarm::LockFault),
+            must_rest,
+            "{more:?}: {:?}",
+            rig.log
+        );
+    }
+}

@@ -1,14 +1,16 @@
 //! Rules of `selfTest`: it tells, and nothing moves.
 
-use super::rig::{Do, Rig, motor};
+use std::time::Duration;
+
+use super::rig::{Do, Rig, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
-use crate::config::DoorConfig;
+use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{CheckResult, MethodReply};
 
 fn told(config: DoorConfig, steps: &[(u64, Do)]) -> (MethodReply, Rig) {
     let mut rig = Rig::tell(config, steps);
     let drives = rig.drives.len();
-    rig.run_until(rig.now.boottime + std::time::Duration::from_secs(6));
+    rig.run_until(rig.now.boottime + Duration::from_secs(6));
     assert_eq!(rig.drives.len(), drives, "it moves nothing");
     assert_eq!(rig.door.unanswered(), 0);
     (rig.answers.last().unwrap().1.clone(), rig)
@@ -112,4 +114,46 @@ fn too_many_tests_at_once_answer_the_oldest_first() {
     let rig = Rig::tell(motor(Locked), &steps);
     assert_eq!(rig.answer_lines, ["5000 #1 500 NotStored Locked Secured"]);
     assert_eq!(rig.door.unanswered(), 8);
+}
+
+#[test]
+fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
+    let limited = StrikeConfig {
+        max_on: Some(Duration::from_secs(20)),
+        cool_down: Some(Duration::from_secs(40)),
+        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
+    };
+    let lock = Do::Call("lockDoor", "{}");
+    for (door, steps, detail) in [
+        (
+            magnet(),
+            vec![],
+            "locked, energised; coil or motor may be on without limit",
+        ),
+        (
+            bolt(FailMode::Secure),
+            vec![],
+            "unlocked, energised; coil or motor may be on without limit",
+        ),
+        (
+            motor(Locked),
+            vec![],
+            "locked, de-energised; coil or motor may be on for 16.6 s",
+        ),
+        (
+            config(Released, limited, Fitted::ALL),
+            vec![],
+            "unlocked, de-energised; coil or motor may be on for 12.5 s",
+        ),
+        (
+            config(Released, limited, Fitted::ALL),
+            vec![(3000, lock)],
+            "locked, energised; coil or motor may be on for 9.5 s",
+        ),
+    ] {
+        let steps = [steps, vec![(5000, test())]].concat();
+        let (reply, _) = told(door, &steps);
+        let checks = reply.body.checks.unwrap();
+        assert_eq!(checks.strike.detail, detail, "{steps:?}");
+    }
 }

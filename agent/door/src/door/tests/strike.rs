@@ -293,3 +293,53 @@ fn an_input_that_cannot_be_read_is_a_fault_and_no_bolt_is_thrown_blindly() {
     );
     assert!(rig.has_alarm(Alarm::SensorFault));
 }
+
+#[test]
+fn a_bolt_that_a_start_finds_out_in_an_open_door_is_a_sensor_fault_and_is_not_driven() {
+    let lock = Do::Call("lockDoor", "{}");
+    // (door, drives before the restart at 4 s, drives after it); the door closes at 6 s.
+    for (door, before, after) in [
+        (
+            motor(Locked),
+            &["250 Throw", "850 DeEnergised"][..],
+            &[][..],
+        ),
+        (
+            bolt(FailMode::Safe),
+            &["1000 Energised"],
+            &["6000 Energised"],
+        ),
+        (
+            bolt(FailMode::Secure),
+            &["0 Energised", "1000 DeEnergised"],
+            &[],
+        ),
+    ] {
+        // The bolt is stuck out and the door is opened nevertheless.
+        let mut rig = Rig::tell(
+            door,
+            &[
+                (1000, lock),
+                (3000, Do::Jam(true)),
+                (3500, Do::Open),
+                (4000, Do::Restart),
+            ],
+        );
+        for (ms, is_fault, status) in [
+            (4999, false, "Locked Unsecured"),
+            (5000, true, "Locked Unsecured"),
+            (5999, true, "Locked Unsecured"),
+        ] {
+            rig.run_until(Duration::from_millis(100_000 + ms));
+            assert_eq!(rig.has_alarm(Alarm::SensorFault), is_fault, "{:?}", rig.log);
+            assert_eq!(rig.status(), status, "{:?}", rig.log);
+            assert_eq!(rig.drives, before);
+        }
+        rig.run_until(Duration::from_secs(106));
+        rig.act(&Do::Close);
+        rig.run_until(Duration::from_secs(110));
+        assert!(!rig.has_alarm(Alarm::SensorFault), "{:?}", rig.log);
+        assert_eq!(rig.status(), "Locked Secured");
+        assert_eq!(rig.drives[before.len()..], *after);
+    }
+}

@@ -1,0 +1,95 @@
+//! Rules of the strike alone: what a start takes a bolt for, and which failures a movement ends.
+
+use std::time::Duration;
+
+use super::{Failure, Move, Phase, Seen, Strike};
+use crate::Want::{self, Locked, Released};
+use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
+use crate::strike::failures::Failures;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A closed door whose bond switch reads `bonded`.
+fn seen(want: Want, bonded: bool) -> Seen {
+    Seen {
+        want,
+        at_the_door: false,
+        asked_again: false,
+        closed: Some(true),
+        reads_open: false,
+        closed_since: Some(Duration::ZERO),
+        bonded: Some(bonded),
+    }
+}
+
+#[test]
+fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
+    let coil = StrikeConfig::solenoid_bolt(FailMode::Safe);
+    let motor = StrikeConfig::motor_lock();
+    for (strike, why, moves, stays) in [
+        (coil, Failure::Exhausted, true, true),
+        (coil, Failure::Jammed, true, false),
+        (motor, Failure::Exhausted, true, false),
+        (motor, Failure::Jammed, true, false),
+        // Found where it is wanted: nothing has moved.
+        (coil, Failure::Exhausted, false, true),
+        (coil, Failure::Jammed, false, true),
+        (motor, Failure::Exhausted, false, true),
+        (motor, Failure::Jammed, false, true),
+    ] {
+        for want in [Locked, Released] {
+            let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+            let mut strike = Strike::new(&config, SECOND);
+            strike.failures = Some(Failures::after(None, want, why, SECOND));
+            let is_out = want == Locked;
+            let motion = Move {
+                drive: None,
+                proof_by: SECOND * 5,
+                from: Some(is_out != moves),
+            };
+            strike.phase = if is_out {
+                Phase::Locking(motion)
+            } else {
+                Phase::Releasing(motion)
+            };
+            strike.advance(SECOND * 2, &seen(want, is_out));
+            let since = SECOND * 2;
+            let arrived = match want {
+                Locked => Phase::Locked { since },
+                Released => Phase::Released { since },
+            };
+            assert_eq!(strike.phase, arrived);
+            let row = format!(
+                "{:?} {why:?} toward {want}, moves: {moves}",
+                strike.actuator
+            );
+            assert_eq!(strike.failures.is_some(), stays, "{row}");
+        }
+    }
+}
+
+#[test]
+fn at_start_a_bolt_seen_out_is_locked_unless_locking_would_drive_it_into_an_open_door() {
+    let open = Seen {
+        closed: Some(false),
+        reads_open: true,
+        closed_since: None,
+        ..seen(Locked, true)
+    };
+    let motor = StrikeConfig::motor_lock();
+    let safe = StrikeConfig::solenoid_bolt(FailMode::Safe);
+    let secure = StrikeConfig::solenoid_bolt(FailMode::Secure);
+    for (strike, seen, is_locked) in [
+        (motor, open, true),
+        (secure, open, true),
+        (safe, open, false),
+        (motor, seen(Locked, true), true),
+        (secure, seen(Locked, true), true),
+        (safe, seen(Locked, true), true),
+    ] {
+        let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+        let mut strike = Strike::new(&config, SECOND);
+        strike.advance(SECOND, &seen);
+        assert_eq!(strike.is_thrown(), is_locked, "{config:?} {seen:?}");
+    }
+}
