@@ -399,10 +399,14 @@ impl Input {
             );
         }
         let active = pin.is_high() == (config.active == ActiveLevel::High);
+        let debounce = match role {
+            "rex" | "fire" => Debounce::for_egress(config.debounce, active),
+            _ => Debounce::new(config.debounce, active),
+        };
         Ok(Self {
             pin,
             active: config.active,
-            debounce: Debounce::new(config.debounce, active),
+            debounce,
         })
     }
 
