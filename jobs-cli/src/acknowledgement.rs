@@ -1,5 +1,5 @@
-//! What became of desired properties, by what a door reports of them: `{value, ac, av, ad}`. Read
-//! leniently: a twin may be any device's.
+//! State of desired properties, by the door's acknowledgement `{value, ac, av, ad}`. Parsed
+//! leniently: a twin may belong to any device.
 
 use door_core::Setting;
 use iothub_protocol::twin::{Object, Twin};
@@ -12,28 +12,28 @@ use crate::suggest;
 /// Desired properties that every door acknowledges.
 const DOOR_PROPERTIES: [&str; 4] = ["building", "floor", "mode", "settings"];
 
-/// Words that may stand before a key and are none: with a slip of the fingers they become one.
+/// Sections of a twin; a misspelled section in a key becomes part of the property's name.
 const SECTIONS: [&str; 4] = ["desired", "properties", "reported", "tags"];
 
-/// The longest reason that is shown, in characters.
+/// Longest reason shown, in characters.
 const MAX_REASON: usize = 200;
 
-/// How a desired property stands.
+/// State of a desired property.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state", content = "reason")]
 pub(crate) enum AckState {
-    /// The door does as is desired.
+    /// The door applied the value.
     Applied,
-    /// It does not, and says why.
+    /// The door refused it, with this reason.
     Refused(String),
-    /// It has not answered yet.
+    /// The door has not answered yet.
     Pending,
 }
 
-/// A desired property, and how it stands.
+/// A desired property and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct PropertyAck {
-    /// `floor`, `settings.strikeTime`.
+    /// For example `floor`, `settings.strikeTime`.
     pub(crate) key: String,
     #[serde(flatten)]
     pub(crate) state: AckState,
@@ -51,8 +51,7 @@ impl PropertyAck {
     }
 }
 
-/// How the desired properties of a door stand that it acknowledges; with `patch`, those that it
-/// changed.
+/// The state of a door's acknowledged properties; with `patch`, of those that it changed.
 pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<PropertyAck> {
     let (desired, reported) = (&twin.properties.desired, &twin.properties.reported.values);
     let mut acks = Vec::new();
@@ -70,7 +69,7 @@ pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<Property
         };
         let changed = patch.and_then(|patch| patch.get(key)).or(wanted);
         match changed.and_then(Value::as_object) {
-            // Acknowledged one by one, unless the whole was refused.
+            // Settings are acknowledged one by one, unless the whole object was refused.
             Some(changed) if key == "settings" => {
                 for name in changed.keys() {
                     let whole = answer.filter(|answer| answer.get("ac").is_some());
@@ -88,21 +87,21 @@ pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<Property
     acks
 }
 
-/// Those that are not as desired, each in words.
+/// The properties that the door has not applied.
 pub(crate) fn unapplied(twin: &Twin) -> Vec<PropertyAck> {
     let mut acks = property_acks(twin, None);
     acks.retain(|ack| ack.state != AckState::Applied);
     acks
 }
 
-/// Keys of a patch that are only stored: no door is known to acknowledge them.
+/// Keys of a patch that no door is known to acknowledge: they are only stored.
 pub(crate) fn keys_without_ack<'a>(patch: &'a Object, twin: &Twin) -> Vec<&'a str> {
     let reported = &twin.properties.reported.values;
     let keys = patch.keys().map(String::as_str);
     keys.filter(|key| !is_acknowledged(key, reported)).collect()
 }
 
-/// Keys of a patch that doors do not know and that look like a slip of the fingers, in words.
+/// Warnings about keys of a patch that doors do not know and that look misspelled.
 pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
     let mut texts = Vec::new();
     for (key, value) in patch {
@@ -121,12 +120,12 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
         } else if let Some(closest) = suggest::closest(key, SECTIONS).filter(|_| value.is_object())
         {
             texts.push(format!(
-                "`{key}` becomes a desired property of that name{}",
+                "`{key}` is stored as a desired property of that name{}",
                 suggestion(Some(closest))
             ));
         } else if let Some(closest) = suggest::closest(key, DOOR_PROPERTIES) {
             texts.push(format!(
-                "`{key}` is no desired property that doors know{}",
+                "`{key}` is not a desired property that doors know{}",
                 suggestion(Some(closest))
             ));
         }
@@ -140,14 +139,14 @@ fn suggestion(closest: Option<&str>) -> String {
     })
 }
 
-/// Doors acknowledge their own four; what else has been acknowledged once will be again.
+/// Doors acknowledge these four, and any other property that they acknowledged before.
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
     DOOR_PROPERTIES.contains(&key)
         || answer.is_some_and(|answer| answer.get("ac").is_some() && answer.get("av").is_some())
 }
 
-/// The version of the desired properties that wrote a value: the newest stamp on it or below it.
+/// The version of the desired properties that wrote a value: the newest in its metadata.
 fn written_version(metadata: Option<&Value>, version: u64) -> u64 {
     fn newest(metadata: &Value) -> Option<u64> {
         let below = metadata.as_object()?.iter();
@@ -165,13 +164,13 @@ fn state(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> AckSta
     let number = |name: &str| answer.and_then(|answer| answer.get(name)?.as_u64());
     let is_current = number("av").is_some_and(|av| av >= written);
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_null()) else {
-        // Of what is desired no more, a door reports nothing.
+        // A door reports nothing about a removed property.
         return match answer.is_none() || is_current {
             true => AckState::Applied,
             false => AckState::Pending,
         };
     };
-    // A value that was written again is not acknowledged again: the door holds it.
+    // The same value written again is not acknowledged again: the door has applied it.
     let is_applied = answer.and_then(|answer| answer.get("value")) == Some(wanted);
     match number("ac") {
         Some(202) => AckState::Pending,
@@ -196,7 +195,7 @@ mod tests {
         let mut wanted = desired.clone();
         wanted["$version"] = json!(7);
         wanted["$metadata"] = json!({"floor": stamp, "colour": stamp, "settings": {"strikeTime": stamp, "settleTime": stamp}});
-        // What is not there has no stamp.
+        // A missing property has no metadata.
         let is_there = |key: &str| desired.get(key).is_some();
         let metadata = wanted["$metadata"].as_object_mut().unwrap();
         metadata.retain(|key, _| is_there(key));
@@ -275,7 +274,7 @@ mod tests {
             ),
             (&json!({"colour": "red"}), json!({"colour": "red"}), &[]),
             (&json!({"colour": "red"}), json!({}), &[]),
-            // Settings one by one, or all at once when they are no object.
+            // Settings one by one, or all at once if they are not an object.
             (
                 &json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),
                 json!({"settings": {"strikeTime": {"ac": 400, "av": 5, "ad": "no time"}, "settleTime": {"value": "1s", "ac": 200, "av": 5}}}),
@@ -291,7 +290,7 @@ mod tests {
                 &["settings is refused: no object"],
             ),
         ] {
-            // Null in a patch takes the value away.
+            // Null in a patch removes the value.
             let patch = desired.as_object().unwrap().clone();
             let mut stored = desired.clone();
             stored

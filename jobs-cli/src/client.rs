@@ -1,5 +1,5 @@
-//! How a request is signed, sent, repeated and read. What can be asked is in the modules below, one
-//! per resource.
+//! Signs, sends and retries requests, and reads responses. The operations are in the modules below,
+//! one per resource.
 
 pub(crate) mod audit;
 mod backoff;
@@ -39,25 +39,25 @@ use watcher::{Traffic, Watcher, redacted_body};
 pub use device::HubStatistics;
 pub use page::{ItemType, Page};
 
-/// The version of the API that is asked for.
+/// IoT Hub API version of all requests.
 const API_VERSION: &str = "2021-04-12";
 
-/// A hub that takes longer than this to accept a connection is not there.
+/// Timeout of connecting to the hub.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Header with the reason of a call, percent-encoded.
+/// Header with the reason of a request, percent-encoded.
 const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
 
-/// How a client behaves.
+/// Options of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// CA certificates in PEM, trusted besides the system's.
+    /// CA certificates in PEM, trusted in addition to the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// How long one request may take; a method call has the door's time on top.
+    /// Timeout of one request; a method call adds the door's timeouts.
     pub timeout: Duration,
-    /// Who is told what goes on.
+    /// Called for each request, response and retry.
     pub watcher: Option<Watcher>,
-    /// The reason of the calls, for door-hub's audit record; Azure ignores it.
+    /// Reason of the requests, for door-hub's audit log; Azure ignores it.
     pub reason: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// An operator's connection to a hub. Cheap to clone; all clones share their connections.
+/// A connection to a hub's service API. Cheap to clone; all clones share a connection pool.
 #[derive(Clone)]
 pub struct HubClient {
     inner: Arc<Inner>,
@@ -90,7 +90,7 @@ struct Inner {
     reason: Option<HeaderValue>,
 }
 
-/// Leaves the key out.
+/// Omits the key.
 impl fmt::Debug for HubClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubClient")
@@ -99,16 +99,16 @@ impl fmt::Debug for HubClient {
     }
 }
 
-/// Whether a request may be sent again when it is not known to have had no effect.
+/// When a failed request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryPolicy {
-    /// It only reads.
+    /// It only reads: also after a server error or a lost connection.
     Idempotent,
-    /// It changes something: only when the hub said that it did nothing (429).
+    /// It changes something: only after 429, when the hub did not execute it.
     IfThrottled,
 }
 
-/// One request, before it is signed.
+/// A request before it is signed.
 struct Request {
     method: Method,
     url: Url,
@@ -116,22 +116,22 @@ struct Request {
     body: Option<Vec<u8>>,
     retry: RetryPolicy,
     timeout: Duration,
-    /// Whether a body is an answer although the status (400) is an error's.
+    /// Whether a body is a regular answer although the status is 400.
     is_answer: fn(&[u8]) -> bool,
 }
 
-/// What came back, read whole.
+/// A complete response.
 struct Response {
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl HubClient {
-    /// Makes a client; nothing is sent yet.
+    /// Creates a client; sends nothing yet.
     ///
     /// # Errors
     ///
-    /// When the CA certificates cannot be read, or none at all are known.
+    /// When the CA certificates cannot be read, or there are none at all.
     pub fn new(
         connection: ServiceConnectionString,
         options: &ClientOptions,
@@ -146,7 +146,7 @@ impl HubClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("doorctl/", env!("CARGO_PKG_VERSION")));
         if is_loopback(host_name.host()) {
-            // A proxy's own loopback is another machine's.
+            // A proxy would connect to its own loopback.
             http = http.no_proxy();
         }
         let inner = Inner {
@@ -164,41 +164,40 @@ impl HubClient {
         })
     }
 
-    /// The hub's name, as the connection string gives it.
+    /// Host name in the connection string.
     #[must_use]
     pub fn host_name(&self) -> &HostName {
         &self.inner.host_name
     }
 
-    /// The time by the hub's clock, as its answers show it; by this machine's until there was one.
+    /// The time of the hub's clock, or of the local clock before the first response.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// How far this machine's clock is ahead of the hub's, as far as the hub has shown its own.
+    /// How far the local clock is ahead of the hub's; zero before the first response.
     #[must_use]
     pub fn clock_ahead(&self) -> SignedDuration {
         self.inner.clock.ahead().unwrap_or_default()
     }
 
-    /// Asks the hub for its time, unless an answer has shown it already.
+    /// Asks the hub for its time, unless a response has shown it already.
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// When there is no response.
     pub async fn ask_time(&self) -> Result<(), ClientError> {
         if self.inner.clock.ahead().is_some() {
             return Ok(());
         }
-        // door-hub has this path and Azure has not: either answer carries the time.
+        // door-hub has this path, Azure does not; both responses have a `Date`.
         match self.send_once(&self.get(&["healthz"])?).await {
             Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// A request that only reads.
     fn get(&self, path: &[&str]) -> Result<Request, ClientError> {
         self.request(Method::GET, path, RetryPolicy::Idempotent)
     }
@@ -231,7 +230,8 @@ impl HubClient {
         })
     }
 
-    /// Sends a request, as often as it takes and is allowed; anything but success is an error.
+    /// Sends a request and retries it as its policy allows; any other status than success is an
+    /// error.
     async fn send(&self, request: &Request) -> Result<Response, ClientError> {
         let mut backoff = Backoff::default();
         loop {
@@ -266,7 +266,8 @@ impl HubClient {
         self.inner.tokens.token(self.now())
     }
 
-    /// Whether a token was refused that a wrong clock made: the answer has shown the right time.
+    /// Whether a token was refused that was signed with a wrong clock. The 401 has shown the right
+    /// time by now.
     fn has_skewed_token(&self, error: &ClientError, token: &Token) -> bool {
         error.status() == Some(401) && !token.is_issued_near(self.now())
     }
@@ -279,8 +280,8 @@ impl HubClient {
         self.read(response, start, request).await
     }
 
-    /// Sends a request once and gives its answer while it still comes: there is no limit on how
-    /// long it goes on.
+    /// Sends a request once and returns its response before the body is read: the body may be
+    /// endless.
     async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
         let token = self.token();
         match self.open_with(request, &token).await {
@@ -321,8 +322,8 @@ impl HubClient {
         let read = tokio::time::timeout(request.timeout, read).await;
         match read {
             Ok(Err(error)) => Err(error),
-            // An error does not become a success while it is read; one that does not end is none
-            // either.
+            // The status is an error, so this is never a success. A body that does not end in time
+            // is a timeout, too.
             Ok(Ok(_)) | Err(_) => Err(ClientError::TimedOut {
                 host: self.inner.host_name.clone(),
                 after: request.timeout,
@@ -330,7 +331,6 @@ impl HubClient {
         }
     }
 
-    /// A request as it is sent, and told.
     fn signed(&self, request: &Request, token: &Token) -> reqwest::RequestBuilder {
         let inner = &self.inner;
         self.notify(|| Traffic::Sent {
@@ -358,13 +358,12 @@ impl HubClient {
             Some(body) => builder
                 .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
                 .body(body.clone()),
-            // Azure's front end answers 411 to a POST that does not say how long it is.
+            // Azure's front end answers 411 to a POST without a length.
             None if request.method == Method::POST => builder.header(header::CONTENT_LENGTH, 0),
             None => builder,
         }
     }
 
-    /// Reads an answer whole.
     async fn read(
         &self,
         response: reqwest::Response,
@@ -435,7 +434,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Only when the resource's etag is still this one; `*`: only when it exists.
+    /// Executes only if the resource still has this etag; `*`: if it exists.
     fn if_match(self, etag: Option<&str>) -> Result<Self, ClientError> {
         match etag {
             Some(etag) => self.header("if-match", &format!("\"{}\"", etag.trim_matches('"'))),

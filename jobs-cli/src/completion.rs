@@ -1,8 +1,8 @@
-//! What a shell is told when somebody presses Tab. The script that `doorctl completion` prints
-//! comes back here with what has been typed so far.
+//! Answers to a shell's completion requests. The script that `doorctl completion` prints calls
+//! doorctl with the words typed so far.
 //!
-//! Names of doors and ids of jobs are asked of the hub. Nobody is kept waiting for that, and
-//! nothing is said when it fails: then there are none.
+//! Door names and job ids come from the hub, within [`HUB_TIMEOUT`]. An error gives no candidates
+//! and no message.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -20,29 +20,29 @@ use crate::cli::Cli;
 use crate::config::{self, Contexts};
 use crate::target;
 
-/// Set by the script, to the name of the shell.
+/// Set by the script to the name of the shell.
 const VARIABLE: &str = "DOORCTL_COMPLETE";
 
-/// How long the hub has.
+/// Time for the hub to answer.
 const HUB_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// More names are of no use: whoever has so many types a letter more.
+/// Most candidates: a longer list is of no use.
 const MAX_CANDIDATES: usize = 300;
 
-/// Answers a shell, when it is one that asks.
+/// Answers a completion request; `false` if this is not one.
 pub(crate) fn handle_request() -> bool {
     let asked = CompleteEnv::with_factory(command)
         .var(VARIABLE)
         .try_complete(env::args_os(), env::current_dir().ok().as_deref());
-    // What is wrong with a question of a shell is nobody's business at a prompt.
+    // An error message would disturb the prompt.
     asked.unwrap_or(true)
 }
 
-/// The script for a shell.
+/// The completion script of a shell.
 ///
 /// # Errors
 ///
-/// When there is none for it.
+/// When the shell is not supported.
 pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
     let shells = Shells::builtins();
     let completer = shells
@@ -51,17 +51,18 @@ pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "doorctl", "doorctl", "doorctl", &mut script)?;
     if shell == "zsh" {
-        // From a folder of functions it is first loaded by the Tab that already wants an answer.
+        // An autoloaded function is first run by a Tab that already needs an answer.
         writeln!(
             script,
-            "if [ \"$funcstack[1]\" = _doorctl ]; then\n    _clap_dynamic_completer_doorctl \"$@\"\nfi"
+            "if [ \"$funcstack[1]\" = _doorctl ]; then\n    _clap_dynamic_completer_doorctl \"$@\"\n\
+             fi"
         )?;
     }
     Ok(script)
 }
 
-/// The command line, with who knows the values of what: told by the names of the values, so that a
-/// new verb needs nothing more.
+/// The command line with completers, chosen by the names of values, so that new verbs get them
+/// automatically.
 fn command() -> Command {
     with_completers(Cli::command(), "")
 }
@@ -131,7 +132,7 @@ fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates(names, typed)
 }
 
-/// The newest first.
+/// Ids of jobs, newest first.
 fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_str().unwrap_or_default();
     let ids = query_hub(async move |hub: HubClient| {
@@ -158,15 +159,14 @@ fn candidates(names: Vec<String>, typed: &str) -> Vec<CompletionCandidate> {
         .collect()
 }
 
-/// A name that no shell reads anything into: others would have to be quoted, each shell's own way.
+/// Whether no shell interprets the name: quoting would differ from shell to shell.
 fn needs_no_quoting(name: &str) -> bool {
     let plain =
         |character: char| character.is_ascii_alphanumeric() || "-_.:@%+=,".contains(character);
     name.chars().all(plain)
 }
 
-/// Asks the hub of the context that has been typed; nothing when it cannot be asked, or not in
-/// time.
+/// Queries the hub of the context on the command line; empty on any error or timeout.
 fn query_hub<F>(question: impl FnOnce(HubClient) -> F) -> Vec<String>
 where
     F: Future<Output = Option<Vec<String>>>,
@@ -195,7 +195,7 @@ where
     answer().unwrap_or_default()
 }
 
-/// `--context NAME` or `--context=NAME`, the last of them.
+/// The last `--context NAME` or `--context=NAME`.
 fn context_in(words: &[OsString]) -> Option<String> {
     let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     let apart = words.windows(2).filter(|pair| pair[0] == "--context");
@@ -210,7 +210,6 @@ fn context_in(words: &[OsString]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Whether the value of an argument is asked for.
     fn has_completer(words: &[&str], id: &str) -> bool {
         let mut command = command();
         for word in words {

@@ -1,8 +1,7 @@
-//! The contexts: which hubs this person works with, and which one is current. One file, its owner's
-//! alone.
+//! The contexts: the hubs that doorctl connects to, and the current one. One file with mode 0600.
 //!
-//! A context holds the connection string and the CA themselves, so that it goes on working when the
-//! files it came from are gone.
+//! A context contains the connection string and the CA, so that it still works when the files they
+//! came from are gone.
 
 mod error;
 
@@ -22,36 +21,34 @@ pub(crate) use error::ConfigError;
 use crate::private_file::{self, PrivateFileError};
 use crate::time;
 
-/// Names the configuration file, in place of the platform's own.
+/// Path of the configuration file, instead of the platform's default.
 pub(crate) const CONFIG_VARIABLE: &str = "DOORCTL_CONFIG";
 
-/// All contexts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Contexts {
-    /// The one that commands use unless told otherwise.
+    /// The default of commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) current: Option<String>,
-    /// By name.
     #[serde(default, rename = "context")]
     pub(crate) by_name: BTreeMap<String, Context>,
 }
 
-/// One hub, and how this person reaches it.
+/// A hub and how to connect to it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
-    /// A service connection string: a secret.
+    /// Service connection string; a secret.
     pub(crate) connection_string: String,
-    /// CA certificates in PEM, trusted besides the system's.
+    /// CA certificates in PEM, trusted in addition to the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
-    /// The zone (IANA's name, or POSIX) that times are meant in; the laptop's without one.
+    /// Time zone of time arguments (IANA name or POSIX); default: this machine's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,
 }
 
-/// Leaves the secret out.
+/// Omits the secret.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
@@ -61,14 +58,14 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// The connection string, understood.
+    /// Parses the connection string.
     pub(crate) fn connection(&self) -> Result<ServiceConnectionString, ConfigError> {
         self.connection_string
             .parse()
             .map_err(ConfigError::ConnectionString)
     }
 
-    /// The zone that times are meant in.
+    /// Time zone of time arguments.
     pub(crate) fn time_zone(&self) -> Result<TimeZone, ConfigError> {
         match &self.zone {
             Some(name) => zone(name),
@@ -77,13 +74,12 @@ impl Context {
     }
 }
 
-/// Looks up a zone.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, ConfigError> {
     time::zone(name).ok_or_else(|| ConfigError::Zone(name.to_owned()))
 }
 
 impl Contexts {
-    /// Reads the file; a missing one holds nothing.
+    /// Reads the file; a missing file has no contexts.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = match private_file::read(path) {
             Ok(text) => text,
@@ -95,7 +91,7 @@ impl Contexts {
         toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
     }
 
-    /// Writes the file, in one step.
+    /// Replaces the file atomically.
     pub(crate) fn write(&self, path: &Path) -> Result<(), ConfigError> {
         if let Some(folder) = path
             .parent()
@@ -111,7 +107,7 @@ impl Contexts {
         Ok(private_file::replace(path, &text)?)
     }
 
-    /// The context called `name`, else the current one.
+    /// The context `name`, else the current one.
     pub(crate) fn select(&self, name: Option<&str>) -> Result<(&str, &Context), ConfigError> {
         let name = name
             .or(self.current.as_deref())
@@ -122,7 +118,7 @@ impl Contexts {
         }
     }
 
-    /// The error for a name that no context has.
+    /// The error of an unknown context.
     pub(crate) fn unknown(&self, name: &str) -> ConfigError {
         ConfigError::UnknownContext {
             name: name.to_owned(),
@@ -131,7 +127,7 @@ impl Contexts {
     }
 }
 
-/// Where the file is: `$DOORCTL_CONFIG`, else where the platform keeps settings.
+/// `$DOORCTL_CONFIG`, else the platform's configuration folder.
 pub(crate) fn path() -> Result<PathBuf, ConfigError> {
     match env::var_os(CONFIG_VARIABLE) {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
@@ -145,7 +141,7 @@ pub(crate) fn path() -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// Where what doorctl remembers is kept, other than settings; none when nobody's home is known.
+/// Folder of state other than settings; `None` if there is no home folder.
 pub(crate) fn state_folder() -> Option<PathBuf> {
     let variable = |name: &str| {
         let value = env::var_os(name).filter(|value| !value.is_empty());
@@ -168,7 +164,7 @@ fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     } else if cfg!(target_os = "macos") {
         variable("HOME").map(|home| home.join("Library").join("Application Support"))
     } else {
-        // The XDG base directory specification: a relative path is to be ignored.
+        // The XDG base directory specification says to ignore a relative path.
         let xdg = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
         xdg.or_else(|| variable("HOME").map(|home| home.join(".config")))
     }

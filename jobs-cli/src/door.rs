@@ -1,5 +1,5 @@
-//! A door as its twin tells it: where it was assigned, what it reported. Read leniently: a twin may
-//! be any device's.
+//! A door as its twin shows it: assigned and reported values. Parsed leniently: a twin may belong
+//! to any device.
 
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde::Serialize;
@@ -11,20 +11,18 @@ use crate::printer::{Cell, Row, Tone, plain};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DoorRow {
-    /// Its name.
     pub(crate) door: String,
-    /// Whether it is connected.
     pub(crate) connection_state: ConnectionState,
-    /// Assigned, or reported when nothing is assigned.
+    /// The assigned value, else the reported one.
     pub(crate) building: String,
-    /// Assigned, or reported when nothing is assigned.
+    /// The assigned value, else the reported one.
     pub(crate) floor: String,
-    /// What it last reported of itself.
+    /// Last reported state.
     #[serde(flatten)]
     pub(crate) state: LockState,
 }
 
-/// What a door reported, or answered, of lock and door: the words of its contract, or empty.
+/// State of lock and door as reported or answered: words of the contract, or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LockState {
@@ -50,12 +48,11 @@ impl LockState {
         }
     }
 
-    /// What a twin reports.
     pub(crate) fn reported(twin: &Twin) -> Self {
         reported_door(twin).map_or(Self::default(), Self::read)
     }
 
-    /// The four columns.
+    /// The four columns of [`LOCK_TITLES`].
     pub(crate) fn cells(&self) -> [Cell; 4] {
         let lock = match self.lock_state.as_str() {
             "jammed" => Tone::Bad,
@@ -114,7 +111,7 @@ impl Row for DoorRow {
     }
 }
 
-/// What was assigned, else what the door reports (`{"value": ..}`).
+/// The assigned value, else the reported one (`{"value": ..}`).
 fn assigned_or_reported(twin: &Twin, name: &str) -> String {
     let desired = twin.properties.desired.values.get(name);
     desired
@@ -122,12 +119,12 @@ fn assigned_or_reported(twin: &Twin, name: &str) -> String {
         .map_or(String::new(), plain)
 }
 
-/// All that a twin reports of its door.
+/// The reported property `door`.
 pub(crate) fn reported_door(twin: &Twin) -> Option<&Value> {
     twin.properties.reported.values.get("door")
 }
 
-/// A setting that the door applied.
+/// The value of a property that the door acknowledged.
 pub(crate) fn reported_value<'a>(reported: &'a Object, name: &str) -> Option<&'a Value> {
     reported.get(name)?.get("value")
 }

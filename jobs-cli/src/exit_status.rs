@@ -1,22 +1,20 @@
-//! What the process ends with: scripts decide by it, so the numbers never change their meaning.
+//! Exit statuses. Scripts depend on the numbers: their meaning never changes.
 
 use std::process::ExitCode;
 
-/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
-    /// Every target reached the wanted state; or the command simply worked.
+    /// Every target reached the requested state, or the command succeeded.
     Success,
-    /// Wrong usage, wrong settings, or no connection: nothing was changed, or it is not known what
-    /// was.
+    /// Invalid usage or settings, or no connection: nothing was changed, or the outcome is unknown.
     Error,
-    /// The command worked, but some targets did not reach the wanted state.
+    /// The command was executed, but some targets did not reach the requested state.
     Incomplete,
-    /// The deadline passed first.
+    /// The deadline was exceeded.
     Deadline,
-    /// The hub's rules, or the state of things, forbid it.
+    /// The hub refused the command, or the current state forbids it.
     Refused,
-    /// Ctrl-C, as shells count it.
+    /// Ctrl-C: 128 + SIGINT, as in shells.
     Interrupted,
 }
 

@@ -1,4 +1,4 @@
-//! Errors as a person meets them: what happened, why, and what to do next.
+//! Errors for a person: what happened, why, and what to do next.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
 use crate::printer::{print_message, printable};
 
-/// An error of a command itself, with the next thing to try and the status to end with.
+/// An error of a command, with the next step and the exit status.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
@@ -19,7 +19,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// An error: status 1.
+    /// An error with exit status 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -28,29 +28,28 @@ impl Failure {
         }
     }
 
-    /// What to try next.
+    /// Sets the next step.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
-    /// More of what happened.
+    /// Appends a detail to the message.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
     }
 
-    /// What to end with.
     pub(crate) fn status(mut self, status: ExitStatus) -> Self {
         self.status = status;
         self
     }
 }
 
-/// Tells an error on stderr, and what the process ends with.
+/// Prints an error on stderr and returns the exit status.
 pub(crate) fn report(error: &anyhow::Error) -> ExitStatus {
     if is_broken_pipe(error) {
-        // Whoever read our output has seen enough.
+        // The reader of stdout has closed it, and needs no more.
         return ExitStatus::Success;
     }
     print_message(&format!("error: {}", sentence(error)));
@@ -61,13 +60,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitStatus {
     own.map_or(ExitStatus::Error, |failure| failure.status)
 }
 
-/// The chain of causes in one line, each said once.
+/// The chain of causes in one line, without repetitions.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut chain = error.chain();
     while let Some(cause) = chain.next() {
         let text = match cause.downcast_ref::<ClientError>() {
-            // Of the hub, or of somebody on the way.
+            // The text may come from the hub or a proxy.
             Some(error) => printable(&error.to_string()),
             None => cause.to_string(),
         };
@@ -75,7 +74,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
             parts.push(text);
         }
         if matches!(cause.downcast_ref(), Some(ClientError::Unreachable { .. })) {
-            // Between this and its root there are only layers.
+            // The causes between this one and the root only repeat it.
             parts.extend(chain.last().map(ToString::to_string));
             break;
         }
@@ -83,13 +82,13 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// Whether whoever read our output has gone.
+/// Whether the reader of stdout has closed it.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-/// What to try next.
+/// The next step after an error.
 pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
     let advice = |text: &str| Some(text.to_owned());
     for cause in error.chain() {
@@ -102,19 +101,22 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
         match cause.downcast_ref() {
             Some(ConfigError::NoContext | ConfigError::UnknownContext { .. }) => {
                 return advice(
-                    "doorctl context list, or: doorctl context add NAME --connection-string-file FILE --ca ca.pem (no hub yet? doorctl demo)",
+                    "doorctl context list, or: doorctl context add NAME --connection-string-file \
+                     FILE --ca ca.pem (no hub yet? doorctl demo)",
                 );
             }
             Some(ConfigError::ConnectionString(_)) => {
                 return advice(
-                    "of door-hub use the file service-connection-string in its data folder; of Azure a connection string under \"Shared access policies\"",
+                    "door-hub: use the file service-connection-string in its data folder; Azure: \
+                     use a connection string under \"Shared access policies\"",
                 );
             }
             _ => {}
         }
         if let Some(BuildError::NoRoots) = cause.downcast_ref() {
             return advice(
-                "name the hub's CA: doorctl context add NAME --replace --connection-string-file FILE --ca ca.pem",
+                "name the hub's CA: doorctl context add NAME --replace --connection-string-file \
+                 FILE --ca ca.pem",
             );
         }
         if let Some(client) = cause.downcast_ref::<ClientError>() {
@@ -127,10 +129,12 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
 fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
     match error {
         ClientError::Unreachable { .. } if text.contains("UnknownIssuer") => Some(
-            "trust the hub's CA: doorctl context add NAME --replace --connection-string-file FILE --ca ca.pem",
+            "trust the hub's CA: doorctl context add NAME --replace --connection-string-file FILE \
+             --ca ca.pem",
         ),
         ClientError::Unreachable { .. } if text.contains("certificate") => Some(
-            "is HostName in the connection string a name that the hub's certificate carries (door-hub --name, --san)?",
+            "is HostName in the connection string a name in the hub's certificate \
+             (door-hub --name, --san)?",
         ),
         ClientError::Unreachable { .. } => {
             Some("is the hub running, and are host and port right? doorctl context list")
@@ -139,23 +143,25 @@ fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
         _ => match (error.code(), error.status()) {
             (Some(ErrorCode::DeviceNotFound), _) => Some("doorctl devices list"),
             (Some(ErrorCode::DeviceAlreadyExists), _) => {
-                Some("choose another name, or look at what is there: doorctl devices show NAME")
+                Some("choose another name, or see the existing door: doorctl devices show NAME")
             }
             (Some(ErrorCode::JobNotFound), _) => Some("doorctl jobs list"),
             (Some(ErrorCode::JobAlreadyExists), _) => {
-                Some("choose another --id, or leave it out to have one made")
+                Some("choose another --id, or omit it to generate one")
             }
             (Some(ErrorCode::DeviceNotOnline), _) => Some(
-                "wait for the door: --connect-timeout 2m, or see who is there: doorctl devices list",
+                "wait for the door: --connect-timeout 2m, or see which doors are connected: \
+                 doorctl devices list",
             ),
             (Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded), _) => {
-                Some("another job is active, and this hub runs no more at once: doorctl jobs list")
+                Some("another job is active, and this hub allows no more: doorctl jobs list")
             }
             (Some(ErrorCode::PreconditionFailed), _) => {
-                Some("it was changed meanwhile; read it again: doorctl twin show NAME")
+                Some("it was changed in the meantime; read it again: doorctl twin show NAME")
             }
             (_, Some(401 | 403)) => Some(
-                "is this the right policy and key, and this machine's clock right? doorctl context add NAME --replace --connection-string-file FILE",
+                "are policy and key right, and is this machine's clock right? doorctl context add \
+                 NAME --replace --connection-string-file FILE",
             ),
             _ => None,
         },

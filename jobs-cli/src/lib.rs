@@ -1,9 +1,8 @@
-//! A client of IoT Hub's service API (api-version 2021-04-12): Azure's, or door-hub's, which speaks
-//! the same.
+//! A client of IoT Hub's service API (api-version 2021-04-12), for Azure IoT Hub and door-hub.
 //!
-//! [`HubClient`] keeps to the paths and fields that Azure documents, so what works on the one works
-//! on the other. It owns how a request is signed, sent, repeated and read; it knows nothing of
-//! doors, files or terminals. The `doorctl` program is built on it.
+//! [`HubClient`] uses the paths and fields that Azure documents, so that it works with both hubs.
+//! It signs, sends and retries requests and reads responses; it knows nothing of doors, files or
+//! terminals. The `doorctl` program is built on it.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,7 +10,8 @@
 //!
 //! let connection = std::fs::read_to_string("service-connection-string")?.trim().parse()?;
 //! let ca = std::fs::read("ca.pem")?;
-//! let hub = HubClient::new(connection, &ClientOptions { ca_pem: Some(ca), ..ClientOptions::default() })?;
+//! let options = ClientOptions { ca_pem: Some(ca), ..ClientOptions::default() };
+//! let hub = HubClient::new(connection, &options)?;
 //! let twin = hub.twin(&"lobby-east".parse()?).await?;
 //! # Ok(()) }
 //! ```

@@ -2,13 +2,13 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`cli`] | what can be asked for, and the help |
-//! | [`completion`] | what a shell is told when somebody presses Tab |
+//! | [`cli`] | command line and help texts |
+//! | [`completion`] | answers to a shell's completion requests |
 //! | [`commands`] | a function per verb |
-//! | [`config`], [`private_file`] | the contexts, and files that hold secrets |
-//! | [`target`], [`time`] | which doors, and when |
-//! | [`door`], [`acknowledgement`], [`outcome`] | what a door reports, what became of desired properties, and what a job came to |
-//! | [`printer`], [`failure`], [`exit_status`] | what a person or a script gets to see |
+//! | [`config`], [`private_file`] | the contexts, and files with secrets |
+//! | [`target`], [`time`] | door selection and time arguments |
+//! | [`door`], [`acknowledgement`], [`outcome`] | the state of doors, properties and jobs |
+//! | [`printer`], [`failure`], [`exit_status`] | output, errors and exit statuses |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -38,8 +38,7 @@ use cli::Cli;
 use exit_status::ExitStatus;
 use printer::Printer;
 
-/// What still runs when a command is done (a name that is being looked up, say) is not waited for
-/// longer than this.
+/// How long background work, such as a DNS lookup, may still run after the command.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -51,7 +50,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let status = match error.use_stderr() {
                 true => {
-                    // Nobody is left to tell that stderr is gone.
+                    // If stderr is closed, the error cannot be reported anywhere.
                     drop(error.print());
                     ExitStatus::Error
                 }

@@ -1,5 +1,5 @@
-//! What a job came to at each door, told by what the door answered: the hub counts answers, a
-//! person counts secured doors.
+//! Outcome of a job at each door, judged by the door's answer: the hub counts answers, an operator
+//! counts secured doors.
 
 use door_core::contract::Mode;
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobAction, JobRequest, JobResponse};
@@ -11,36 +11,34 @@ use crate::door::{LOCK_TITLES, LockState};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Row, Tone};
 
-/// What a door answers that refuses an unlock: by a lockdown, or mode `secure`.
+/// Status of a door that refuses an unlock, because of a lockdown or mode `secure`.
 const REFUSED_STATUS: i32 = 409;
 
-/// What a job wants of each door.
+/// The state that a job should bring each door to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobGoal {
-    /// `lockDoor`, or a mode that locks: closed, locked and known to be.
+    /// `lockDoor`, or a mode that locks: closed, locked and proven.
     Secured {
-        /// Whether a door that nothing can prove counts.
+        /// Whether a locked door without proof counts.
         accept_unproven: bool,
     },
-    /// `unlockDoor`, or passage mode: released.
+    /// `unlockDoor`, or mode passage: released.
     Released,
-    /// Any other method: a status of success.
+    /// Any other method: a success status.
     Answered,
-    /// A twin that was changed.
+    /// A changed twin.
     Changed,
 }
 
-/// How far a door is from what is goal.
+/// Progress of a door towards the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Progress {
-    /// Not sent yet, or not answered.
+    /// Not called yet, or no answer yet.
     Waiting,
-    /// There.
     Reached,
-    /// The door accepted and will do it when it can (202).
+    /// The door accepted and will act when it can (202).
     Accepted,
-    /// It did not and will not.
     Failed,
 }
 
@@ -48,26 +46,23 @@ pub(crate) enum Progress {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OutcomeRow {
-    /// The door.
     pub(crate) door: String,
-    /// The hub's record of it.
+    /// Status in the hub's job record.
     pub(crate) status: DeviceJobStatus,
-    /// How far it is.
     pub(crate) progress: Progress,
-    /// The status the door answered with.
+    /// Status of the door's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) method_status: Option<i32>,
-    /// What the door answered of itself.
+    /// State in the door's answer.
     #[serde(flatten)]
     pub(crate) state: LockState,
-    /// In words.
+    /// The outcome for a person.
     pub(crate) outcome: String,
 }
 
-/// How many doors are how far.
+/// Number of doors by progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Tally {
-    /// All of them.
     pub(crate) doors: usize,
     /// [`Progress::Reached`].
     pub(crate) reached: usize,
@@ -80,12 +75,12 @@ pub(crate) struct Tally {
 }
 
 impl JobGoal {
-    /// What a job that the hub tells of wants.
+    /// The goal of an existing job.
     pub(crate) fn of(job: &JobResponse, accept_unproven: bool) -> Self {
         Self::of_call(job.cloud_to_device_method.as_ref(), accept_unproven)
     }
 
-    /// What a job that is about to be made wants.
+    /// The goal of a job to create.
     pub(crate) fn of_request(request: &JobRequest) -> Self {
         match &request.action {
             JobAction::Method(call) => Self::of_call(Some(call), false),
@@ -93,7 +88,7 @@ impl JobGoal {
         }
     }
 
-    /// What a call of a method wants; without one a twin was changed.
+    /// The goal of a method call; without a call, the job changes a twin.
     pub(crate) fn of_call(call: Option<&MethodRequest>, accept_unproven: bool) -> Self {
         let Some(call) = call else {
             return Self::Changed;
@@ -110,7 +105,7 @@ impl JobGoal {
         }
     }
 
-    /// The word for doors that are there.
+    /// The word for doors that reached the goal.
     pub(crate) fn reached(self) -> &'static str {
         match self {
             Self::Secured { .. } => "secured",
@@ -120,7 +115,7 @@ impl JobGoal {
         }
     }
 
-    /// Whether a state that a door is seen in is what is goal.
+    /// Whether a state of a door is the goal.
     pub(crate) fn is_reached_by(self, state: &LockState) -> bool {
         match self {
             Self::Secured { accept_unproven } => match state.secured.as_str() {
@@ -134,7 +129,7 @@ impl JobGoal {
     }
 }
 
-/// The mode that a `setMode` asks for: its payload is an object, or a text that holds one.
+/// The mode of a `setMode`. Its payload is an object, or a string that contains one.
 fn requested_mode(call: &MethodRequest) -> Option<Mode> {
     let mut payload: Value = serde_json::from_str(call.payload()?.get()).ok()?;
     if let Value::String(text) = &payload {
@@ -144,7 +139,7 @@ fn requested_mode(call: &MethodRequest) -> Option<Mode> {
 }
 
 impl OutcomeRow {
-    /// What `record` says, measured by what is goal.
+    /// Judges the hub's record of a door.
     pub(crate) fn new(record: &DeviceJob, goal: JobGoal) -> Self {
         let answer = record
             .outcome
@@ -192,7 +187,7 @@ impl Row for OutcomeRow {
 }
 
 impl Progress {
-    /// How good that is.
+    /// Colour of the outcome.
     pub(crate) fn tone(self) -> Tone {
         match self {
             Self::Waiting => Tone::Plain,
@@ -204,7 +199,6 @@ impl Progress {
 }
 
 impl Tally {
-    /// Counts rows.
     pub(crate) fn of(rows: &[OutcomeRow]) -> Self {
         let count = |progress| rows.iter().filter(|row| row.progress == progress).count();
         Self {
@@ -216,7 +210,7 @@ impl Tally {
         }
     }
 
-    /// `4 secured, 1 accepted, 1 failed`: what there is of each.
+    /// For example `4 secured, 1 accepted, 1 failed`.
     pub(crate) fn summary(&self, goal: JobGoal) -> String {
         let mut parts = vec![format!("{} {}", self.reached, goal.reached())];
         for (count, word) in [
@@ -232,8 +226,8 @@ impl Tally {
     }
 }
 
-/// What the doors' answers mean for a script: all there, all refused by their rules, or neither.
-/// Without a door nothing is there.
+/// Exit status of a job: all doors reached the goal, all refused, or neither. Without doors it is
+/// incomplete.
 pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
     let refused = |row: &OutcomeRow| row.method_status == Some(REFUSED_STATUS);
     if rows.is_empty() {
@@ -247,15 +241,15 @@ pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
     }
 }
 
-/// What an answer means (the status table of the door's methods).
+/// Judges a door's answer (status table of the door's methods).
 fn judge_answer(status: i32, body: &Value, state: &LockState, goal: JobGoal) -> (Progress, String) {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     match status {
         200..=299 if goal.is_reached_by(state) && (status != 202 || goal == JobGoal::Answered) => {
             (Progress::Reached, goal.reached().to_owned())
         }
-        // A device that says nothing of its state but that it did as told: not ours, and not
-        // proven.
+        // A device that answers success without a state is not one of our doors: accepted for an
+        // unlock, but no proof of a lock.
         200 if state == &LockState::default() && goal == JobGoal::Released => {
             (Progress::Reached, goal.reached().to_owned())
         }
@@ -284,8 +278,8 @@ fn pending_reason(body: &Value, state: &LockState) -> String {
     match (slot, state.door_state.as_str()) {
         (Some(slot), _) => format!("held by slot {slot}"),
         (None, "open") => "door open".to_owned(),
-        (None, _) if state.secured == "unknown" => "nothing proves it".to_owned(),
-        (None, _) if state.secured.is_empty() => "the answer does not tell the state".to_owned(),
+        (None, _) if state.secured == "unknown" => "no sensor proves it".to_owned(),
+        (None, _) if state.secured.is_empty() => "the answer has no lock state".to_owned(),
         (None, _) => format!("{}, {}", state.lock_state, state.secured),
     }
 }

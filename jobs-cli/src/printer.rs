@@ -1,4 +1,4 @@
-//! Where output goes: data on stdout in the format asked for, talk on stderr.
+//! Output: data on stdout in the requested format, messages on stderr.
 
 mod stream;
 
@@ -11,39 +11,37 @@ use serde_json::Value;
 
 pub(crate) use stream::{RowStream, TableRow};
 
-/// How data is printed.
+/// Format of data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Columns for people.
+    /// Aligned columns for people.
     #[default]
     Table,
     /// One JSON document, indented.
     Json,
-    /// One JSON document a line.
+    /// One JSON document per line.
     Jsonl,
     /// Comma-separated values with a header line.
     Csv,
 }
 
-/// How good what a cell says is.
+/// Meaning of a cell, shown as its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Just a fact.
+    /// Neutral.
     Plain,
-    /// As wanted.
+    /// As requested.
     Good,
-    /// Not yet, or not known.
+    /// Pending or unknown.
     Doubtful,
-    /// Not as wanted.
+    /// Not as requested.
     Bad,
 }
 
 /// One field of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    /// The text.
     pub(crate) text: String,
-    /// How good that is.
     pub(crate) tone: Tone,
 }
 
@@ -57,7 +55,6 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Cell {
-    /// A text with a tone.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self {
             text: text.into(),
@@ -66,16 +63,13 @@ impl Cell {
     }
 }
 
-/// What can be printed as a row of a table, a line of CSV or a JSON document.
+/// A row of a table, a line of CSV or a JSON document.
 pub(crate) trait Row: Serialize {
-    /// The titles, as many as there are cells: the names that CSV and JSON have (`doorState`); a
-    /// table shows `DOOR STATE`.
+    /// Titles of the cells, as in CSV and JSON (`doorState`); a table shows `DOOR STATE`.
     fn titles() -> Vec<&'static str>;
-    /// The fields.
     fn cells(&self) -> Vec<Cell>;
 }
 
-/// Prints.
 #[derive(Debug, Clone)]
 pub(crate) struct Printer {
     format: Format,
@@ -85,7 +79,7 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// For `format`; `quiet` keeps talk to warnings.
+    /// `quiet` suppresses all messages except warnings.
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
         Self {
             format,
@@ -95,47 +89,44 @@ impl Printer {
         }
     }
 
-    /// Tells every request and answer as well.
+    /// Whether to log each request and response.
     pub(crate) fn verbose(self, verbose: bool) -> Self {
         Self { verbose, ..self }
     }
 
-    /// Whether every request and answer is told.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbose
     }
 
-    /// The format asked for.
     pub(crate) fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether stderr can show things that move.
+    /// Whether stderr can show a progress bar.
     pub(crate) fn is_live(&self) -> bool {
         !self.quiet && !self.verbose && io::stderr().is_terminal()
     }
 
-    /// Whether talk may have colours.
+    /// Whether messages may have colours.
     pub(crate) fn stderr_has_colours() -> bool {
         wants_colour() && io::stderr().is_terminal()
     }
 
-    /// Talk.
+    /// Prints a message, unless quiet.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
         if !self.quiet {
             print_message(text.as_ref());
         }
     }
 
-    /// Talk with colours of this program's own; what others wrote in it has been made
-    /// [`printable`].
+    /// Prints a message with colours; foreign text in it must be [`printable`] already.
     pub(crate) fn say_styled(&self, text: &str) {
         if !self.quiet {
             print_styled_message(text);
         }
     }
 
-    /// Talk that quiet does not silence.
+    /// Prints a warning, also when quiet.
     #[expect(
         clippy::unused_self,
         reason = "beside `say`, and where a log file would come in"
@@ -144,7 +135,6 @@ impl Printer {
         print_message(&format!("warning: {}", text.as_ref()));
     }
 
-    /// Prints rows.
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
         let text = match self.format {
             Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
@@ -153,7 +143,7 @@ impl Printer {
         write_last(&text)
     }
 
-    /// Prints one thing: JSON, whatever the format, for it has no columns.
+    /// Prints a single value as JSON in every format: it has no columns.
     pub(crate) fn document(&self, value: &impl Serialize) -> io::Result<()> {
         match self.format {
             Format::Jsonl => write_last(&lines(std::slice::from_ref(value))?),
@@ -161,7 +151,7 @@ impl Printer {
         }
     }
 
-    /// Prints one thing: `text` as a table, `value` otherwise.
+    /// Prints `text` for a table, else `value`.
     pub(crate) fn text_or(&self, text: &str, value: &impl Serialize) -> io::Result<()> {
         match self.format {
             Format::Table => write_last(text),
@@ -169,7 +159,7 @@ impl Printer {
         }
     }
 
-    /// Prints JSON rows whose columns are whatever keys they have.
+    /// Prints JSON rows; the columns are all keys that occur.
     pub(crate) fn values(&self, rows: &[Value]) -> io::Result<()> {
         let mut titles: Vec<String> = Vec::new();
         for key in rows
@@ -201,7 +191,6 @@ impl Printer {
         write_last(&text)
     }
 
-    /// Lays out columns.
     pub(crate) fn table(&self, titles: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
         let mut table = Table::new();
         table
@@ -224,7 +213,7 @@ impl Printer {
             .collect()
     }
 
-    /// A field that stands in a line by itself, at least so wide.
+    /// A cell on a line of its own, padded to `width`.
     pub(crate) fn padded(&self, cell: &Cell, width: usize) -> String {
         let colour = match cell.tone {
             _ if !self.colour => None,
@@ -253,7 +242,7 @@ impl Printer {
     }
 }
 
-/// Rows as JSON, JSON lines or CSV; what is asked for as a table is CSV.
+/// Formats rows as JSON, JSON lines or CSV; [`Format::Table`] gives CSV.
 pub(crate) fn render<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
     match format {
         Format::Json => document(rows),
@@ -284,7 +273,7 @@ fn heading(title: &str) -> String {
     heading
 }
 
-/// A JSON value as a person writes it: text without quotes, everything else as JSON.
+/// A JSON value for a person: strings without quotes, other values as JSON.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -293,8 +282,8 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Somebody else's text on one line of a terminal, whatever it holds: nothing in it moves the
-/// cursor, begins a line or turns the reading around.
+/// Escapes foreign text for one line of a terminal: it cannot move the cursor, start a line or
+/// change the text direction.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, is_unprintable)
 }
@@ -310,8 +299,8 @@ fn escaped(text: &str, is_unprintable: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// Controls (C0, DEL, C1), ends of lines and paragraphs, and what sets the direction of what
-/// follows (Unicode UAX 9, 2).
+/// Controls (C0, DEL, C1), line and paragraph separators, and direction controls (Unicode UAX 9,
+/// section 2).
 fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -320,21 +309,21 @@ fn is_unprintable(character: char) -> bool {
         )
 }
 
-/// Writes to stdout; the error is told apart by the caller when the reader has gone.
+/// Writes to stdout. The caller decides whether a broken pipe is an error.
 pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| stdout_error(&error))
 }
 
-/// The error of stdout, with its name.
+/// Names stdout in an I/O error.
 pub(crate) fn stdout_error(error: &io::Error) -> io::Error {
     let message = format!("cannot write to standard output: {error}");
     io::Error::new(error.kind(), message)
 }
 
-/// Writes what a command ends with: a reader that has gone, as behind `| head -1`, does not change
-/// how it ends.
+/// Writes the last output of a command: a broken pipe, as with `| head -1`, does not change the
+/// exit status.
 fn write_last(text: &str) -> io::Result<()> {
     match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -342,7 +331,7 @@ fn write_last(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes lines to stderr; they may quote what others wrote.
+/// Prints lines on stderr and escapes foreign text in them.
 pub(crate) fn print_message(text: &str) {
     let is_layout = |character| matches!(character, '\n' | '\t');
     print_styled_message(&escaped(text, |character| {
@@ -350,14 +339,13 @@ pub(crate) fn print_message(text: &str) {
     }));
 }
 
-/// Writes lines to stderr with colours of this program's own; what others wrote in them has been
-/// made [`printable`].
+/// Prints lines with colours on stderr; foreign text in them must be [`printable`] already.
 pub(crate) fn print_styled_message(text: &str) {
-    // Nobody is left to tell that stderr is gone.
+    // If stderr is closed, the error cannot be reported anywhere.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// A document as JSON over several lines.
+/// Indented JSON.
 pub(crate) fn document<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
@@ -371,7 +359,7 @@ fn lines<T: Serialize>(values: &[T]) -> io::Result<String> {
     Ok(text)
 }
 
-/// Lines of CSV, the first of them with the titles unless these went out before.
+/// CSV lines, with a header unless it was written before.
 fn csv(titles: Option<&[String]>, rows: impl Iterator<Item = Vec<String>>) -> io::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     if let Some(titles) = titles {

@@ -1,5 +1,5 @@
-//! Files that hold secrets: made for their owner alone, replaced in one step, and refused when
-//! others may read them.
+//! Files with secrets: created with mode 0600, replaced atomically, and refused when others may
+//! read them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,30 +8,23 @@ use std::path::{Path, PathBuf};
 /// Why a private file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivateFileError {
-    /// Others than its owner may read it.
+    /// Others may read it.
     #[error(
-        "{} holds a secret and others may read it (mode {mode:04o}), expected mode 0600: chmod 600 {}",
+        "{} holds a secret and others may read it (mode {mode:04o}), expected mode 0600: \
+         chmod 600 {}",
         .path.display(), .path.display()
     )]
-    TooOpen {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The system refused.
+    TooOpen { path: PathBuf, mode: u32 },
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// `read`, `create`, `write`.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
-/// Reads a text that only its owner may read.
+/// Reads a file that only its owner may read.
 pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     let io = |source| PrivateFileError::Io {
         action: "read",
@@ -43,7 +36,7 @@ pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     io::read_to_string(&mut file).map_err(io)
 }
 
-/// Writes a file that must not exist yet.
+/// Creates a file that must not exist.
 pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     write_new(path, text).map_err(|source| PrivateFileError::Io {
         action: "create",
@@ -52,8 +45,7 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     })
 }
 
-/// Writes a file, in place of the one there may be: a reader sees the old text or the new one,
-/// never a part.
+/// Writes or replaces a file atomically: a reader sees the old or the new text, never a part.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
@@ -62,7 +54,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| sync_folder_of(path));
     written.map_err(|source| {
-        // Best effort: the error to tell is the one above.
+        // Best effort: the error above is the one to report.
         drop(fs::remove_file(&temporary));
         PrivateFileError::Io {
             action: "write",
@@ -80,10 +72,10 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     })
 }
 
-/// Makes sure that a new name outlives a power cut.
+/// Makes a new name durable (power loss).
 #[cfg(unix)]
 fn sync_folder_of(path: &Path) -> io::Result<()> {
-    // A bare name is one in the folder where the program runs.
+    // A bare name is in the current folder.
     let named = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
@@ -96,7 +88,7 @@ fn sync_folder_of(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a file of what `write` writes; on an error there is none.
+/// Creates a file with the output of `write`; on an error the file is removed.
 fn create_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -104,7 +96,7 @@ fn create_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
     write(&mut file).inspect_err(|_| {
-        // Best effort: the error to tell is that of writing.
+        // Best effort: the write error is the one to report.
         drop(fs::remove_file(path));
     })
 }

@@ -1,5 +1,5 @@
-//! What every command that speaks to a hub needs: the hub, the zone that times are meant in, and
-//! where output goes.
+//! What every command with a hub needs: the client, the time zone of its arguments, and the
+//! printer.
 
 use std::env;
 use std::time::Duration;
@@ -20,29 +20,27 @@ use crate::suggest;
 use crate::time::since::{SinceError, since};
 use crate::time::{TimeArg, TimeArgError, roughly};
 
-/// A shorter wait is nobody's business.
+/// Shorter waits are not reported.
 const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
 
-/// From this difference on between this machine's clock and the hub's a person should know of it.
+/// Clock differences from this on are reported.
 const MIN_REPORTED_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    /// The hub.
     pub(crate) hub: HubClient,
-    /// The zone that times are meant in.
+    /// Time zone of time arguments.
     pub(crate) zone: TimeZone,
-    /// Where output goes.
     pub(crate) printer: Printer,
-    /// The CA of the context, in PEM.
+    /// CA of the context, in PEM.
     pub(crate) ca: Option<String>,
     /// `--reason`.
     pub(crate) reason: Option<String>,
 }
 
 impl Session {
-    /// Opens the context that the flags choose, else the current one.
+    /// Opens the context that is selected by flag, else the current one.
     pub(crate) fn open(global: &Global, printer: &Printer) -> anyhow::Result<Self> {
         let contexts = Contexts::read(&config::path()?)?;
         let (_, context) = contexts.select(global.context.as_deref())?;
@@ -62,12 +60,12 @@ impl Session {
         })
     }
 
-    /// Refuses what only door-hub can do, before anything is asked of another hub. `what` follows
-    /// "only door-hub can": `stop a job that runs`.
+    /// Refuses a command of door-hub before anything is sent to another hub. `what` continues "only
+    /// door-hub can", for example `stop a running job`.
     ///
     /// # Errors
     ///
-    /// With [`ExitStatus::Refused`] when the hub is not door-hub, or when nobody answers.
+    /// With [`ExitStatus::Refused`] if the hub is not door-hub; or when there is no response.
     pub(crate) async fn refuse_unless_door_hub(
         &self,
         what: &str,
@@ -85,26 +83,26 @@ impl Session {
         .into())
     }
 
-    /// Warns of a keyword that a query names without brackets: door-hub takes it, Azure IoT Hub
-    /// refuses it.
+    /// Warns of a keyword without brackets in a query: door-hub accepts it, Azure IoT Hub does not.
     pub(crate) async fn warn_of_keyword(&self, text: &str) -> Result<(), ClientError> {
         if let Some(word) = query::bare_keyword(text) {
             if !self.hub.is_door_hub().await? {
                 self.printer.warn(format!(
-                    "{word} is a keyword: Azure IoT Hub takes it as a name in double brackets only, as in tags.[[{word}]]"
+                    "{word} is a keyword: Azure IoT Hub accepts it as a name only in double \
+                     brackets, as in tags.[[{word}]]"
                 ));
             }
         }
         Ok(())
     }
 
-    /// What time it is by the hub's clock, where the person is.
+    /// The time of the hub's clock in the zone of the session.
     pub(crate) async fn now(&self) -> Result<Zoned, ClientError> {
         self.hub.ask_time().await?;
         Ok(self.hub.now().to_zoned(self.zone.clone()))
     }
 
-    /// The time that a flag gives, such as `--at`; what it says of now is by the hub's clock.
+    /// Parses a time argument such as `--at`; now is the hub's time.
     pub(crate) async fn at(&self, flag: &str, text: &str) -> anyhow::Result<TimeArg> {
         let failure = |error: TimeArgError| {
             let failure = Failure::new(format!("{flag} {text:?}: {error}"));
@@ -113,8 +111,8 @@ impl Session {
                 _ => failure,
             }
         };
-        // What is no time on any clock needs no hub. A time that is past here need not be past
-        // there.
+        // A malformed time needs no request. A time that is past by the local clock may not be past
+        // by the hub's.
         match TimeArg::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
             Ok(_) | Err(TimeArgError::Past(..)) => {}
             Err(error) => return Err(failure(error).into()),
@@ -123,7 +121,7 @@ impl Session {
         Ok(TimeArg::parse(text, &now).map_err(failure)?)
     }
 
-    /// The time that `--since` gives.
+    /// Parses `--since`.
     pub(crate) async fn since(&self, text: &str) -> anyhow::Result<Timestamp> {
         let now = self.now().await?;
         Ok(since(text, &now).map_err(|error| {
@@ -135,17 +133,20 @@ impl Session {
         })?)
     }
 
-    /// With what to do where this machine's time zone is unknown.
+    /// Adds what to do if this machine's time zone is unknown.
     fn unknown_zone(&self, failure: Failure) -> Failure {
         let failure = match env::var_os("TZ") {
             Some(zone) => failure.and(&format!("TZ is {zone:?}")),
             None => failure,
         };
-        failure.next("give the context the doors' zone: doorctl context add NAME --replace --connection-string-file FILE --zone Europe/Berlin")
+        failure.next(
+            "give the context the doors' zone: doorctl context add NAME --replace \
+             --connection-string-file FILE --zone Europe/Berlin",
+        )
     }
 }
 
-/// Tells waits that a person notices, and everything when that was asked for.
+/// Reports noticeable waits, and all traffic when verbose.
 fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
     let printer = printer.clone();
     Watcher::new(move |traffic| match traffic {
@@ -185,7 +186,7 @@ fn clock_warning(
 ) -> String {
     let on_clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%F %T %Z").to_string();
     format!(
-        "this machine's clock is {}: {} here, {} there; the hub's clock counts",
+        "this machine's clock is {}: {} here, {} there; doorctl uses the hub's clock",
         clock_difference(ahead),
         on_clock(local),
         on_clock(hub)
@@ -201,10 +202,10 @@ pub(crate) fn clock_difference(ahead: SignedDuration) -> String {
     format!("{} {word} the hub's", roughly(ahead.abs()))
 }
 
-/// The error for a policy that lacks rights: with those that are needed
-/// (`RegistryRead,ServiceConnect`) and how to come by them.
+/// Explains an error of a policy that lacks rights: which are needed
+/// (`RegistryRead,ServiceConnect`) and how to get them.
 pub(crate) fn explain_rights(error: ClientError, rights: &str) -> anyhow::Error {
-    // A key that is not the policy's has the same code.
+    // An invalid key has the same code.
     let lacks = error.code() == Some(ErrorCode::IotHubUnauthorizedAccess)
         && error.to_string().contains("does not allow access");
     if !lacks {
@@ -213,20 +214,22 @@ pub(crate) fn explain_rights(error: ClientError, rights: &str) -> anyhow::Error 
     let listed = rights.replace(',', " and ");
     Failure::new(error.to_string())
         .next(format!(
-            "it takes a policy with {listed}; on the server: door-hub policy add NAME --rights {rights} --out FILE, then here: doorctl context add NAME --connection-string-file FILE --ca ca.pem"
+            "a policy with {listed} is needed; on the server: door-hub policy add NAME --rights \
+             {rights} --out FILE, then here: doorctl context add NAME --connection-string-file \
+             FILE --ca ca.pem"
         ))
         .status(ExitStatus::Refused)
         .into()
 }
 
-/// A door's name from the command line.
+/// Parses a door's name from the command line.
 pub(crate) fn door(text: &str) -> anyhow::Result<DeviceId> {
     Ok(text
         .parse()
         .map_err(|error| Failure::new(format!("DOOR {text:?}: {error}")))?)
 }
 
-/// The error for a door that the hub does not know: with the name that was probably meant.
+/// Explains an unknown door, with the closest name that exists.
 pub(crate) async fn explain_door(
     session: &Session,
     name: &DeviceId,
@@ -244,9 +247,9 @@ pub(crate) async fn explain_door(
     unknown_door(name.as_str(), &known).into()
 }
 
-/// The error for a door that is not among those known.
+/// The error of an unknown door.
 pub(crate) fn unknown_door(name: &str, known: &[&str]) -> Failure {
     let meant = suggest::closest(name, known.iter().copied());
     let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-    Failure::new(format!("the hub knows no door `{name}`{meant}")).next("doorctl devices list")
+    Failure::new(format!("the hub has no door `{name}`{meant}")).next("doorctl devices list")
 }

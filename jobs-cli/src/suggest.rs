@@ -1,6 +1,6 @@
-//! What was probably meant.
+//! Suggestions for misspelled names.
 
-/// The candidate closest to `given`, when it is close enough to be a slip of the fingers.
+/// The candidate closest to `given`, if it is close enough to be a typing error.
 pub(crate) fn closest<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -8,16 +8,16 @@ pub(crate) fn closest<'a>(
     let allowed = 1 + given.chars().count() / 4;
     candidates
         .into_iter()
-        // It is known already, if only to Azure's queries, which lag behind.
+        // The name exists; only Azure's queries may lag.
         .filter(|candidate| *candidate != given)
         .map(|candidate| (distance(given, candidate), candidate))
-        // Of a single character that differs nothing is left.
+        // A single character that differs is no basis for a suggestion.
         .filter(|(distance, _)| *distance <= allowed && *distance < given.chars().count())
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours from one text to the other.
+/// Edit distance: insertions, deletions, replacements and swaps of neighbours, ignoring case.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (
         from.to_lowercase().chars().collect(),

@@ -1,5 +1,5 @@
-//! Which doors: names, places and conditions become a condition of the query language, or several
-//! where the names are too many for one.
+//! Door selection: names, places and conditions become one condition of the query language, or
+//! several if there are too many names for one.
 
 mod place;
 
@@ -16,40 +16,38 @@ use crate::failure::Failure;
 use crate::session::Session;
 use place::PlaceFilter;
 
-/// The longest query, or condition of a job, that a hub takes.
+/// Longest query, or condition of a job, that a hub accepts.
 const MAX_QUERY: usize = 8_192;
 
-/// The longest query for doors, without its condition.
+/// The longest query around a condition.
 const COUNT: &str = "SELECT COUNT() AS doors FROM devices WHERE ";
 
-/// The longest condition for doors: a hub is also asked for the doors, by a query that is no longer
-/// than a job's condition may be.
+/// Longest condition: it has to fit into a query for the doors as well as into a job, and both have
+/// the same limit.
 pub(crate) const MAX_CONDITION: usize = MAX_QUERY - COUNT.len();
 
-/// Which doors.
+/// The doors that the flags select.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The body of a WHERE clause; `*` for all. It may be longer than a hub takes.
+    /// Content of a WHERE clause; `*` for all doors. It may be too long for a hub.
     pub(crate) condition: String,
-    /// The doors that were named, which should exist.
+    /// The doors given by name, which should exist.
     pub(crate) names: Vec<DeviceId>,
-    /// Conditions that a hub takes, which choose the same doors together, each door by one of
-    /// them: `condition` itself, unless it is too long.
+    /// Conditions that fit into a query and together select the same doors, each door once:
+    /// `condition` itself, unless it is too long.
     parts: Vec<String>,
     places: PlaceFilter,
 }
 
-/// What there is of doors that were chosen.
+/// The doors that a [`Target`] matches now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// How many.
     pub(crate) count: usize,
-    /// It, when it is one.
+    /// The door, if there is exactly one.
     pub(crate) only: Option<DeviceId>,
 }
 
 impl Selection {
-    /// Of doors that were read.
     pub(crate) fn of(twins: &[Twin]) -> Self {
         Self {
             count: twins.len(),
@@ -62,7 +60,7 @@ impl Selection {
 }
 
 impl Target {
-    /// The doors that the flags choose; `None` when no flag does.
+    /// `None` when no flag selects doors.
     pub(crate) fn from_args(args: &TargetArgs) -> anyhow::Result<Option<Self>> {
         let mut names: Vec<DeviceId> = Vec::new();
         for door in &args.doors {
@@ -113,33 +111,33 @@ impl Target {
         }
     }
 
-    /// Like [`Target::from_args`], but choosing nothing is an error.
+    /// Like [`Target::from_args`], but an empty selection is an error.
     pub(crate) fn required(args: &TargetArgs) -> anyhow::Result<Self> {
         Self::from_args(args)?.ok_or_else(|| {
             Failure::new(
-                "no doors are chosen; expected door names, --building, --floor, --where or --all",
+                "no doors selected; expected door names, --building, --floor, --where or --all",
             )
             .next("doorctl devices list")
             .into()
         })
     }
 
-    /// Whether doors were named, and nothing else has to hold of them.
+    /// Whether the doors are selected by name only.
     pub(crate) fn is_names_only(&self) -> bool {
         !self.names.is_empty() && self.condition == names_condition(&self.names)
     }
 
-    /// Conditions that choose these doors together, each door by one of them.
+    /// Conditions that together select these doors, each door once.
     pub(crate) fn parts(&self) -> &[String] {
         &self.parts
     }
 
-    /// Queries for the doors' twins, for each part one.
+    /// One query for the twins per part.
     fn queries(&self) -> Vec<String> {
         self.parts.iter().map(|part| query_for(part)).collect()
     }
 
-    /// The doors' twins.
+    /// Reads the twins of the doors.
     pub(crate) async fn twins(&self, session: &Session) -> Result<Vec<Twin>, ClientError> {
         let mut twins = Vec::new();
         for query in self.queries() {
@@ -149,7 +147,7 @@ impl Target {
         Ok(twins)
     }
 
-    /// How many there are: few are read, many are count_doors by the hub.
+    /// Counts the doors: a single page is read, more is counted by the hub.
     pub(crate) async fn select(&self, session: &Session) -> anyhow::Result<Selection> {
         if let Some(condition) = self.parts.first() {
             session.warn_of_keyword(condition).await?;
@@ -169,16 +167,16 @@ impl Target {
     }
 }
 
-/// Doors' twins, as a hub gives them, page by page.
+/// Twins of doors, page by page in the hub's order.
 #[derive(Debug)]
 pub(crate) struct TwinPages {
-    /// What is still to be asked; of the first, some pages may have been read.
+    /// Queries that are not complete; the first may be partly read.
     queries: VecDeque<String>,
     continuation: Option<String>,
 }
 
 impl TwinPages {
-    /// Of these doors, or of all.
+    /// `None` reads all doors.
     pub(crate) fn of(target: Option<&Target>) -> Self {
         let all = || vec![query_for("*")];
         Self {
@@ -187,7 +185,7 @@ impl TwinPages {
         }
     }
 
-    /// The next page; `None` behind the last.
+    /// The next page; `None` after the last.
     pub(crate) async fn next(
         &mut self,
         session: &Session,
@@ -207,21 +205,19 @@ impl TwinPages {
         Ok(Some(page.items))
     }
 
-    /// Whether the last page has been read.
+    /// Whether the last page was read.
     pub(crate) fn is_over(&self) -> bool {
         self.queries.is_empty()
     }
 }
 
-/// How many doors a condition chooses, by the hub's count.
+/// Number of doors that match a condition, counted by the hub.
 async fn count_doors(condition: &str, session: &Session) -> anyhow::Result<usize> {
     let rows: Vec<Value> = session.hub.query(&count_for(condition)).await?;
     let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
     count
         .and_then(|count| usize::try_from(count).ok())
-        .ok_or_else(|| {
-            Failure::new("the hub does not count doors: the answer has no `doors`").into()
-        })
+        .ok_or_else(|| Failure::new("the hub's answer to a count query has no `doors`").into())
 }
 
 fn query_for(condition: &str) -> String {
@@ -240,12 +236,16 @@ fn count_for(condition: &str) -> String {
 
 fn too_long(characters: usize) -> Failure {
     Failure::new(format!(
-        "the condition for these doors has {characters} characters; a hub takes at most {MAX_CONDITION}, for what is asked around it counts too"
+        "the condition for these doors has {characters} characters; a hub accepts at most \
+         {MAX_CONDITION}, because the rest of the query counts too"
     ))
-    .next("tag the doors first (doorctl devices tag DOOR batch=x), then: --where \"tags.batch = 'x'\"")
+    .next(
+        "tag the doors first (doorctl devices tag DOOR batch=x), then: \
+         --where \"tags.batch = 'x'\"",
+    )
 }
 
-/// Conditions that all have to hold, as one.
+/// Joins conditions with AND.
 fn join_conditions<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> String {
     let mut alone = conditions.clone();
     if let (Some(only), None) = (alone.next(), alone.next()) {
@@ -255,14 +255,14 @@ fn join_conditions<'a>(conditions: impl Iterator<Item = &'a String> + Clone) -> 
     each.join(" AND ")
 }
 
-/// Conditions that a hub takes and that choose these doors together, each door by one of them;
-/// `others` have to hold too. `None` when these alone are too long.
+/// Splits a list of names into conditions that fit into a query, each door in one of them; `others`
+/// are added to each. `None` if these alone are too long.
 pub(crate) fn split_names(names: &[DeviceId], others: &[String]) -> Option<Vec<String>> {
     let condition = |names: &[DeviceId]| {
         let named = names_condition(names);
         join_conditions(std::iter::once(&named).chain(others))
     };
-    // What every part has, and then a quoted name and a comma for each door.
+    // Each part has the frame, plus a quoted name and a comma for each door.
     let frame = condition(&[]).len();
     let mut parts = Vec::new();
     let mut begun = 0;
@@ -292,13 +292,12 @@ pub(crate) fn names_condition(names: &[DeviceId]) -> String {
     format!("deviceId IN [{}]", quoted.join(", "))
 }
 
-/// A text as a literal of the query language.
+/// A string literal of the query language.
 pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// What was assigned, whether or not the door has heard of it; a number may have been written as
-/// text.
+/// Matches the assigned value (desired property), applied or not; a number may be stored as text.
 fn place_condition(property: &str, values: &[String]) -> String {
     let path = format!("properties.desired.{property}");
     let mut either = Vec::new();
@@ -311,13 +310,16 @@ fn place_condition(property: &str, values: &[String]) -> String {
     either.join(" OR ")
 }
 
-/// The mistake is shown here, under the text, whatever hub it would go to.
+/// Checks the syntax here, so that the error has a caret with every hub.
 fn check_condition(condition: &str) -> anyhow::Result<()> {
     if let Err(error) = query::parse_condition(condition) {
         let mut message = format!("--where: {error}\n{}", error.caret(condition));
         message.truncate(message.trim_end().len());
         return Err(Failure::new(message)
-            .next("a condition is the part after WHERE, such as: properties.desired.floor = 3 AND tags.wing = 'east'")
+            .next(
+                "a condition is the part after WHERE, such as: properties.desired.floor = 3 \
+                 AND tags.wing = 'east'",
+            )
             .into());
     }
     Ok(())

@@ -1,7 +1,6 @@
-//! When: the times that `--at` takes ([`since`]: `--since`), and how a time is said back to the
-//! person who gave it.
+//! Time arguments: `--at`, `--until` and ([`since`]) `--since`, and how times are shown.
 //!
-//! Pure: what time it is, and in which zone, comes in as an argument.
+//! Pure: the current time and zone are arguments.
 
 pub(crate) mod since;
 
@@ -10,59 +9,61 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
 
-/// What an error says was expected.
-pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30, friday 18:00, 2026-11-23 22:00 (a zone such as \
-     Europe/Berlin may follow), or RFC 3339 such as 2026-11-23T22:00:00+01:00";
+/// The accepted forms, for error messages.
+pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30, friday 18:00, \
+     2026-11-23 22:00 (a zone such as Europe/Berlin may follow), or RFC 3339 such as \
+     2026-11-23T22:00:00+01:00";
 
-/// A point in time, as asked for.
+/// A parsed time argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TimeArg {
-    /// The time, in the zone it was meant in.
+    /// The time in the zone of the argument.
     pub(crate) when: Zoned,
-    /// What the person may not expect of it: clocks that change, a day that was added.
+    /// What may surprise: a clock change, or that the time is tomorrow.
     pub(crate) note: Option<String>,
-    /// How it was given.
     pub(crate) given: TimeForm,
 }
 
-/// How a point in time was given.
+/// Form of a time argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeForm {
     /// `now`.
     Now,
-    /// `+10s`: counted from now, whatever the clocks say.
+    /// `+10s`: relative to now.
     After,
-    /// An instant, as a clock or calendar shows it.
+    /// A clock or calendar time.
     Instant,
 }
 
-/// Why a text is no time to start at.
+/// Why a time argument is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TimeArgError {
-    /// Of none of the accepted forms.
+    /// None of the accepted forms.
     #[error("not a time; expected {EXPECTED}")]
     Malformed,
-    /// `+` and something that is no duration.
+    /// `+` with an invalid duration.
     #[error("{0}; after `+` expected {expected}", expected = duration::EXPECTED)]
     Duration(duration::DurationError),
-    /// A zone that no database knows.
+    /// Unknown time zone.
     #[error(
-        "`{0}` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3"
+        "`{0}` is not a time zone; expected an IANA name such as Europe/Berlin, or POSIX as in \
+         CET-1CEST,M3.5.0,M10.5.0/3"
     )]
     Zone(String),
-    /// A clock time where nobody knows whose clock is meant.
+    /// A clock time without a known zone.
     #[error(
-        "the time zone of this machine is unknown, so a clock time names no instant; expected a zone behind it, such as `22:00 Europe/Berlin`, \
-         +10s, or RFC 3339 such as 2026-11-23T22:00:00+01:00"
+        "the time zone of this machine is unknown, so a clock time is ambiguous; expected a zone \
+         after it, such as `22:00 Europe/Berlin`, +10s, or RFC 3339 such as \
+         2026-11-23T22:00:00+01:00"
     )]
     NoZone,
-    /// Over already.
-    #[error("{0} is past ({1} ago); expected a time to come, or `now`")]
+    /// In the past.
+    #[error("{0} is in the past ({1} ago); expected a future time, or `now`")]
     Past(String, String),
 }
 
 impl TimeArg {
-    /// Understands `text`, with `now` in the zone of the person who wrote it.
+    /// Parses `text`; `now` is in the operator's time zone.
     pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, TimeArgError> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("now") {
@@ -131,7 +132,7 @@ impl TimeArg {
                 let tomorrow = now.date().saturating_add(1.day());
                 let mut at = resolve(tomorrow.to_datetime(time), &now);
                 at.note
-                    .get_or_insert_with(|| format!("{time:.0} has passed today: that is tomorrow"));
+                    .get_or_insert_with(|| format!("{time:.0} has passed today: using tomorrow"));
                 Ok(at)
             }
             [day, time] => Ok(resolve(
@@ -152,10 +153,10 @@ impl TimeArg {
     }
 }
 
-/// RFC 3339, or RFC 9557 with the zone in brackets, whose offset must be that zone's.
+/// RFC 3339, or RFC 9557 with a zone in brackets that matches the offset.
 fn absolute(text: &str, now: &Zoned) -> Option<Zoned> {
     (text.parse::<Zoned>().ok()).or_else(|| {
-        // A timestamp ignores what is in brackets.
+        // `Timestamp` ignores the brackets.
         let instant = text
             .parse::<Timestamp>()
             .ok()
@@ -164,7 +165,7 @@ fn absolute(text: &str, now: &Zoned) -> Option<Zoned> {
     })
 }
 
-/// A zone by its IANA name, or in POSIX's own spelling.
+/// A zone by IANA name or POSIX string.
 pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZone::get(name)
         .or_else(|_| TimeZone::posix(name))
@@ -172,14 +173,14 @@ pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     (!is_ambiguous_zone(name, &zone)).then_some(zone)
 }
 
-/// Whether a zone is no place's, or may not be the one that is meant: `UTC+2` is two hours behind
-/// UTC to POSIX, and ahead of it to people.
+/// Whether a zone is unknown or may not be the intended one: `UTC+2` is two hours behind UTC in
+/// POSIX and ahead of it in common use.
 fn is_ambiguous_zone(name: &str, zone: &TimeZone) -> bool {
     let name = name.strip_prefix(':').unwrap_or(name).to_ascii_uppercase();
     let of_utc = ["UTC", "GMT"]
         .into_iter()
         .find_map(|utc| name.strip_prefix(utc));
-    // `GMT0BST,M3.5.0/1,M10.5.0` is Britain.
+    // `GMT0BST,M3.5.0/1,M10.5.0` (Britain) is fine.
     let shifted = |rest: &str| {
         let mut offset = rest
             .chars()
@@ -189,14 +190,13 @@ fn is_ambiguous_zone(name: &str, zone: &TimeZone) -> bool {
     zone.is_unknown() || zone.iana_name() == Some("Factory") || of_utc.is_some_and(shifted)
 }
 
-/// The zone of this machine: unknown ([`TimeZone::unknown`]) when `TZ`, or what the system has set,
-/// names none.
+/// The zone of this machine: [`TimeZone::unknown`] if neither `TZ` nor the system names one.
 pub(crate) fn system_zone() -> TimeZone {
     let name = std::env::var("TZ").unwrap_or_default();
     match TimeZone::try_system() {
         Ok(zone) if is_ambiguous_zone(&name, &zone) => TimeZone::unknown(),
         Ok(zone) => zone,
-        // A machine that was never given a zone runs in UTC, and so says its `date`.
+        // A machine without a configured zone runs in UTC, as its `date` shows.
         Err(_) if has_no_zone_set() => TimeZone::UTC,
         Err(_) => TimeZone::unknown(),
     }
@@ -216,7 +216,7 @@ pub(crate) fn countdown(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A time on the clock of its zone and in UTC.
+/// A time in its zone and in UTC.
 pub(crate) fn describe(when: &Zoned) -> String {
     let utc = when.with_time_zone(TimeZone::UTC);
     if when.offset() == utc.offset() {
@@ -233,12 +233,12 @@ pub(crate) fn describe(when: &Zoned) -> String {
     format!("{}{zone} = {utc}", when.strftime("%a %F %T %Z"))
 }
 
-/// A time on the clock of its zone, as it stands in a list of times.
+/// A time in its zone, for lists.
 pub(crate) fn on_clock(when: &Zoned) -> String {
     when.strftime("%F %T").to_string()
 }
 
-/// A length of time to two units, rounded up to the second.
+/// A duration in two units, rounded up to the second.
 pub(crate) fn roughly(length: SignedDuration) -> String {
     let seconds = length.as_secs() + i64::from(length.subsec_nanos() > 0);
     let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
@@ -257,8 +257,7 @@ pub(crate) fn roughly(length: SignedDuration) -> String {
 }
 
 fn parse_clock(text: &str) -> Result<Time, TimeArgError> {
-    // A bare `22` or `2200` is as likely a typing error as a time. Of `22:00+05:00` the offset
-    // would be ignored.
+    // A bare `22` or `2200` may be a typing error. In `22:00+05:00` the offset would be ignored.
     let is_clock = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '.');
     match text.contains(':') && text.chars().all(is_clock) {
         true => text.parse().map_err(|_| TimeArgError::Malformed),
@@ -291,14 +290,14 @@ fn weekday(name: &str) -> Option<Weekday> {
     })
 }
 
-/// What a clock on the wall means, when it may show that time never or twice.
+/// Resolves a wall clock time that a clock change may skip or repeat.
 fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
     let zone = now.time_zone();
     let ambiguous = zone.to_ambiguous_zoned(wall);
     let offset = ambiguous.offset();
     let clocks = |when: &Zoned| when.strftime("%T %Z").to_string();
     let resolved = match offset {
-        // The earlier of two, as in conversation; unless it is over and the other is not.
+        // The earlier of two, unless it has passed and the later has not.
         AmbiguousOffset::Fold { .. } => ambiguous.clone().earlier().and_then(|first| {
             match first.timestamp() < now.timestamp() {
                 true => ambiguous.later(),
@@ -308,7 +307,7 @@ fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
         _ => ambiguous.compatible(),
     };
     let Ok(when) = resolved else {
-        // Out of the range of all clocks; judged as past, which it is or will be for the hub too.
+        // Out of range: treated as past.
         return TimeArg::plain(Timestamp::MIN.to_zoned(TimeZone::UTC));
     };
     let name = zone.iana_name().unwrap_or("this zone");
@@ -321,7 +320,8 @@ fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
             clocks(&when),
         )),
         AmbiguousOffset::Fold { before, after } => Some(format!(
-            "{:.0} comes twice on {} in {name}: clocks go back; taken as {} (write {wall}{before} or {wall}{after} to choose)",
+            "{:.0} comes twice on {} in {name}: clocks go back; taken as {} (write {wall}{before} \
+             or {wall}{after} to choose)",
             wall.time(),
             wall.date(),
             clocks(&when),

@@ -1,4 +1,4 @@
-//! Who changed or commanded what (`/audit`). door-hub's alone.
+//! The audit log (`/audit`): who changed or commanded what. door-hub only.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,44 +6,41 @@ use serde::{Deserialize, Serialize};
 use super::HubClient;
 use super::error::ClientError;
 
-/// Which rows are asked for; `None` is all of them.
+/// Filters of the audit log; `None` matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct AuditRequest {
-    /// From this time on.
+    /// Rows from this time on.
     pub since: Option<Timestamp>,
-    /// What this policy did.
     pub policy: Option<String>,
-    /// This operation, such as `method.invoke`.
+    /// For example `method.invoke`.
     pub operation: Option<String>,
-    /// What was done to this device or job.
+    /// Device or job.
     pub target: Option<String>,
 }
 
-/// A call that changed or commanded something, or tried to.
+/// A call that changed or commanded something, or attempted to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
-    /// Rises with each row.
+    /// Increases with each row.
     pub id: i64,
-    /// When the call came, in UTC.
+    /// Time of the call, in UTC.
     pub time: String,
-    /// Whose token it carried.
+    /// Policy of the token.
     pub policy: String,
-    /// The address it came from.
+    /// Address of the caller.
     pub peer: String,
-    /// What was to be done.
     pub operation: String,
-    /// To which device or job.
+    /// Device or job.
     pub target: String,
     /// The method, or the job's type and condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The reason that the caller gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The HTTP status; `None` when nobody knows what came of it: it may have been done.
+    /// The HTTP status; `None` if the outcome is unknown: the call may have been executed.
     pub status: Option<u16>,
-    /// The name of the error.
+    /// Name of the error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

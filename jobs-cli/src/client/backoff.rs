@@ -1,4 +1,4 @@
-//! When a request is sent is_retried, and after which wait.
+//! Retries of a request, and the wait before each.
 
 use std::time::Duration;
 
@@ -11,17 +11,16 @@ use super::error::{ClientError, ErrorResponse};
 /// How often a request is sent at most.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// What is refused because there was too much of it is sent for so long: limits count by the
-/// minute, and others share them.
+/// How long a throttled request (429) is retried: limits count per minute and are shared with other
+/// clients.
 const MAX_THROTTLED_TIME: Duration = Duration::from_secs(90);
 
-/// Ceiling of the first wait; doubled each time, the wait a random part of it.
+/// Ceiling of the first wait. It doubles with each retry; the wait is a random half to whole of it.
 const FIRST_CEILING: Duration = Duration::from_millis(250);
 
-/// Ceiling of every wait, also of one that the hub asks for.
+/// Longest wait, also of one that the hub asks for (`Retry-After`).
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// The waits of one request.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     sent: u32,
@@ -29,7 +28,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait before sending is_retried; `None`: the error stands.
+    /// The wait before the next attempt; `None` gives up.
     pub(super) fn next(&mut self, error: &ClientError, retry: RetryPolicy) -> Option<Duration> {
         self.sent += 1;
         let enough = match error.status() {
@@ -52,10 +51,10 @@ impl Backoff {
     }
 }
 
-/// Whether the same request may well succeed in a moment, and may be sent is_retried.
+/// Whether the error may be transient and the request may be sent again.
 fn is_retryable(error: &ClientError, retry: RetryPolicy) -> bool {
     match error {
-        // Another job has to end first: that is for the person to decide.
+        // Another job has to end first: the operator decides.
         ClientError::Refused(ErrorResponse {
             code: Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded),
             ..
@@ -64,7 +63,7 @@ fn is_retryable(error: &ClientError, retry: RetryPolicy) -> bool {
         ClientError::Refused(ErrorResponse {
             status: 500..=599, ..
         }) => retry == RetryPolicy::Idempotent,
-        // A kept connection that the other side had closed. No connection at all is told at once.
+        // The server closed an idle connection. A failure to connect is reported at once.
         ClientError::Unreachable {
             connected: true, ..
         } => retry == RetryPolicy::Idempotent,

@@ -1,4 +1,4 @@
-//! Many identities in one call (`POST /devices`).
+//! Bulk registry operations (`POST /devices`).
 
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -10,13 +10,13 @@ use super::device::Authentication;
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
-/// What is done to an identity.
+/// Operation on an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ImportMode {
-    /// There must be none of that name.
+    /// Fails if the device exists.
     Create,
-    /// It is removed, whatever its etag.
+    /// Deletes the identity regardless of its etag.
     Delete,
 }
 
@@ -24,34 +24,26 @@ pub enum ImportMode {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BulkItem {
-    /// The device.
     pub id: DeviceId,
-    /// What is done to it.
     pub import_mode: ImportMode,
-    /// Whether it may connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeviceStatus>,
-    /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
-    /// How it proves who it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
-    /// Whether it is an edge device.
+    /// Whether it is an IoT Edge device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
-    /// Its tags.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub tags: Object,
-    /// Its properties.
     #[serde(skip_serializing_if = "NewProperties::is_empty")]
     pub properties: NewProperties,
 }
 
-/// The properties of a new twin.
+/// Properties of a new twin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct NewProperties {
-    /// What is assigned to it.
     pub desired: Object,
 }
 
@@ -62,7 +54,6 @@ impl NewProperties {
 }
 
 impl BulkItem {
-    /// Something that is done to a device.
     #[must_use]
     pub fn new(id: DeviceId, import_mode: ImportMode) -> Self {
         Self {
@@ -78,22 +69,21 @@ impl BulkItem {
     }
 }
 
-/// An operation that was not done.
+/// An operation that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BulkError {
-    /// The device; none when it is about the whole call.
+    /// `None`: the error is about the whole call.
     #[serde(default)]
     pub device_id: Option<String>,
-    /// The code, by name or number.
+    /// Name or number of the code.
     error_code: Value,
-    /// The text for people.
     #[serde(default)]
     error_status: Option<String>,
 }
 
 impl BulkError {
-    /// The code, when it is one of those known.
+    /// The error code, if it is a known one.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match &self.error_code {
@@ -102,7 +92,7 @@ impl BulkError {
         }
     }
 
-    /// Code and text.
+    /// Code and message.
     #[must_use]
     pub fn text(&self) -> String {
         let code = match &self.error_code {
@@ -116,7 +106,6 @@ impl BulkError {
     }
 }
 
-/// What became of a bulk call.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BulkResult {
@@ -126,24 +115,22 @@ struct BulkResult {
 }
 
 impl HubClient {
-    /// The most operations of one call.
+    /// Most operations of one call.
     pub const BULK_ITEMS: usize = 100;
 
-    /// Does up to [`Self::BULK_ITEMS`] operations, each for itself; gives those that were not done.
-    /// When one of the errors is about none of the devices, what became of those without an
-    /// error is not known.
+    /// Executes up to [`Self::BULK_ITEMS`] independent operations and returns those that failed. If
+    /// an error names no device, the outcome of the devices without an error is unknown.
     ///
     /// # Errors
     ///
-    /// When the call as a whole was refused, or it is not known what became of it: any
-    /// [`ClientError`].
+    /// When the whole call was refused, or its outcome is unknown: any [`ClientError`].
     pub async fn devices_bulk(&self, items: &[BulkItem]) -> Result<Vec<BulkError>, ClientError> {
         let mut request = self
             .request(Method::POST, &["devices"], RetryPolicy::IfThrottled)?
             .json(&items)?;
         request.is_answer = |body| {
             let result = serde_json::from_slice::<BulkResult>(body);
-            // Errors none of which names a device are of the call.
+            // If no error names a device, they are about the call.
             result.is_ok_and(|result| {
                 let mut errors = result.errors.iter();
                 result.errors.is_empty() || errors.any(|error| error.device_id.is_some())

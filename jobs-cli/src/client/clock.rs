@@ -1,5 +1,5 @@
-//! The hub's clock: the `Date` of its answers, carried on by this machine's monotonic clock. A
-//! laptop may be minutes error, and what it asks of doors must not be.
+//! The hub's clock: the `Date` of its last response, advanced by the local monotonic clock. An
+//! operator's clock may be minutes off; the times of jobs must not be.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -8,11 +8,10 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{DATE, HeaderMap};
 
-/// A `Date` has whole seconds, and servers keep one for a second. A monotonic clock that stood
-/// still (a laptop that slept) shows as more.
+/// Largest difference that is not a correction: a `Date` has whole seconds, and servers cache it
+/// for a second. A monotonic clock that stops during suspend shows a larger difference.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// What is known of the hub's clock.
 #[derive(Debug, Default)]
 pub(super) struct HubClock(Mutex<Option<Reading>>);
 
@@ -20,7 +19,7 @@ pub(super) struct HubClock(Mutex<Option<Reading>>);
 struct Reading {
     hub: Timestamp,
     taken: Instant,
-    /// How far this machine's clock was ahead then.
+    /// How far the local clock was ahead of the hub's at this reading.
     ahead: SignedDuration,
 }
 
@@ -28,13 +27,13 @@ impl Reading {
     fn at(&self, instant: Instant) -> Timestamp {
         let passed = instant.saturating_duration_since(self.taken);
         let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
-        // Saturating an instant by an exact duration does not fail.
+        // Saturating addition of an exact duration cannot fail.
         self.hub.saturating_add(passed).unwrap_or(Timestamp::MAX)
     }
 }
 
 impl HubClock {
-    /// The time by the hub's clock; by this machine's until the hub has shown its own.
+    /// The time of the hub's clock, or of the local clock before the first reading.
     pub(super) fn now(&self) -> Timestamp {
         match self.reading() {
             Some(reading) => reading.at(Instant::now()),
@@ -42,13 +41,12 @@ impl HubClock {
         }
     }
 
-    /// How far this machine's clock is ahead of the hub's; `None` until the hub has shown its own.
+    /// How far the local clock is ahead of the hub's; `None` before the first reading.
     pub(super) fn ahead(&self) -> Option<SignedDuration> {
         self.reading().map(|reading| reading.ahead)
     }
 
-    /// Takes the time that an answer shows; gives both times, this machine's first, when it is the
-    /// first answer that shows one.
+    /// Takes the hub's time from a response. Returns local and hub time for the first reading.
     pub(super) fn update(&self, headers: &HeaderMap) -> Option<(Timestamp, Timestamp)> {
         let date = headers.get(DATE)?.to_str().ok()?;
         let hub = rfc2822::parse(date).ok()?.timestamp();
@@ -96,7 +94,7 @@ mod tests {
         assert_eq!(times, Some((time("22:20:00"), time("22:00:00"))));
         assert_eq!(clock.ahead(), Some(SignedDuration::from_mins(20)));
         assert_eq!(at(90), "2026-11-23T22:01:30Z");
-        // The seconds of a `Date` are coarse: no reason to jump.
+        // A `Date` is rounded to seconds: no correction.
         for (shown, seconds) in [("22:01:29", 90), ("22:01:32", 90)] {
             assert_eq!(
                 clock.update_at(time(shown), after(seconds), time("23:00:00")),
@@ -104,7 +102,7 @@ mod tests {
             );
             assert_eq!(at(90), "2026-11-23T22:01:30Z", "{shown}");
         }
-        // The lid was closed for an hour.
+        // After one hour of suspend.
         clock.update_at(time("23:01:40"), after(100), time("23:01:41"));
         assert_eq!(at(100), "2026-11-23T23:01:40Z");
         assert_eq!(clock.ahead(), Some(SignedDuration::from_secs(1)));

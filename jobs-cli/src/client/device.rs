@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
-/// A device to register.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewDevice {
@@ -20,7 +19,7 @@ pub struct NewDevice {
 }
 
 impl NewDevice {
-    /// A device whose keys the hub makes.
+    /// A device with keys that the hub generates.
     #[must_use]
     pub fn with_generated_keys(device_id: DeviceId) -> Self {
         Self {
@@ -38,36 +37,31 @@ impl NewDevice {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceIdentity {
-    /// Its name.
     pub device_id: DeviceId,
-    /// Changes when it is deleted and made again.
+    /// Changes when the device is deleted and created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_id: Option<String>,
-    /// Changes with the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Whether it is connected now; Azure may lag some minutes behind.
+    /// Azure may lag by some minutes.
     pub connection_state: ConnectionState,
-    /// Whether it may connect.
     pub status: DeviceStatus,
-    /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
-    /// How it proves who it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
-    /// Whether it is an edge device.
+    /// Whether it is an IoT Edge device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
-    /// Its place among edge devices.
+    /// Scope among IoT Edge devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_scope: Option<String>,
-    /// The scopes of its parents among edge devices.
+    /// Scopes of its parents among IoT Edge devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parent_scopes: Vec<String>,
 }
 
-/// What can be changed of an identity; a change replaces all of it.
+/// The members of an identity that can be changed; a change replaces all of them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct IdentityUpdate<'a> {
@@ -83,50 +77,48 @@ struct IdentityUpdate<'a> {
     parent_scopes: &'a [String],
 }
 
-/// How a device proves who it is.
+/// How a device authenticates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Authentication {
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its keys; in a request, absent keys are made by the hub.
+    /// In a request, the hub generates missing keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKey>,
-    /// The thumbprints of its certificates.
+    /// Thumbprints of its certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x509_thumbprint: Option<Thumbprints>,
 }
 
-/// Two keys, either of which is good.
+/// Two keys; either is valid.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SymmetricKey {
-    /// The first, in base64: a secret.
+    /// Base64; a secret.
     #[serde(default)]
     pub primary_key: Option<String>,
-    /// The second, in base64: a secret.
+    /// Base64; a secret.
     #[serde(default)]
     pub secondary_key: Option<String>,
 }
 
-/// Leaves the keys out.
+/// Omits the keys.
 impl fmt::Debug for SymmetricKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SymmetricKey(..)")
     }
 }
 
-/// How many devices are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HubStatistics {
-    /// Devices that are connected now.
     pub connected_device_count: u64,
 }
 
 impl HubClient {
-    /// Registers a device; there must be none of that name.
+    /// Registers a device that must not exist.
     ///
     /// # Errors
     ///
@@ -139,7 +131,7 @@ impl HubClient {
         self.send(&request).await?.json("a device identity")
     }
 
-    /// Reads a device's identity, keys included when the policy allows.
+    /// Reads a device's identity, with keys if the policy allows.
     ///
     /// # Errors
     ///
@@ -149,8 +141,8 @@ impl HubClient {
         self.send(&request).await?.json("a device identity")
     }
 
-    /// Changes a device's status, reason and authentication, only while it still has the etag that
-    /// it was read with.
+    /// Changes a device's status, reason and authentication if the identity still has the given
+    /// etag.
     ///
     /// # Errors
     ///
@@ -176,7 +168,7 @@ impl HubClient {
         self.send(&request).await?.json("a device identity")
     }
 
-    /// Removes a device, its twin and its keys.
+    /// Removes a device with its twin and keys.
     ///
     /// # Errors
     ///
@@ -189,7 +181,7 @@ impl HubClient {
         self.send(&request).await.map(drop)
     }
 
-    /// How many devices are connected.
+    /// Counts the connected devices.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong between this machine and the hub's answer.
+//! Errors of requests to the hub.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,91 +9,77 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-/// Why a client cannot be made.
+/// Why a client cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A certificate in the CA file is not PEM.
     #[error("the CA file is not PEM")]
     CaPem(#[source] rustls_pki_types::pem::Error),
-    /// A certificate in the CA file cannot be trusted.
     #[error("the CA file has a certificate that cannot be used")]
     CaCertificate(#[source] rustls::Error),
-    /// The CA file has no certificate.
     #[error("the CA file has no certificate; expected PEM with BEGIN CERTIFICATE")]
     CaEmpty,
-    /// Nobody is trusted.
+    /// Neither the system nor the options have a CA certificate.
     #[error("the system has no CA certificates and none was given (--ca)")]
     NoRoots,
-    /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
-    /// The HTTP client cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
-    /// No address can be made of the host name.
-    #[error("`{0}` cannot be a host name in an address")]
+    /// The host name makes no valid URL.
+    #[error("`{0}` is not a valid host name of a URL")]
     HostName(HostName),
 }
 
-/// Why a request did not do what was asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No connection, or one that broke.
+    /// No connection, or a lost one.
     #[error("{} {host}", if *.connected { "lost the connection to" } else { "cannot reach" })]
     Unreachable {
-        /// The hub.
         host: HostName,
-        /// Whether there was a connection.
+        /// Whether a connection was established.
         connected: bool,
-        /// What happened.
         source: reqwest::Error,
     },
-    /// No answer in time.
+    /// No response in time.
     #[error("{host} did not answer within {} s", .after.as_secs())]
     TimedOut {
-        /// The hub.
         host: HostName,
-        /// How long it had.
+        /// The timeout.
         after: Duration,
     },
-    /// The hub answered with an error.
+    /// The hub answered with an error status.
     #[error(transparent)]
     Refused(#[from] ErrorResponse),
-    /// The hub answered something else than it should.
+    /// The body has an unexpected form.
     #[error("the hub's answer is not {what}")]
     UnexpectedBody {
-        /// What was expected.
         what: &'static str,
-        /// Where it differs.
         source: serde_json::Error,
     },
-    /// A call for many devices failed, and the hub does not say for which.
-    #[error("the hub says that a call for many devices failed, and not for which of them")]
+    /// A bulk call failed without an error for any device.
+    #[error("a bulk call failed, and the hub does not say for which devices")]
     Bulk,
-    /// The hub sends more than anything sensible.
+    /// A message exceeds the limit.
     #[error("the hub sends {what} that is too long")]
-    TooLong {
-        /// What was expected.
-        what: &'static str,
-    },
-    /// The request cannot be written.
+    TooLong { what: &'static str },
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),
-    /// A header cannot carry its value.
+    /// A value has characters that are invalid in a header.
     #[error("the value for the header {0} has characters that no header can carry")]
     Header(&'static str),
-    /// An id that no path can carry.
+    /// An id that cannot be a path segment.
     #[error("`{0}` cannot be addressed over HTTP")]
     Unaddressable(String),
-    /// The hub answered 200 for a job that it does not know, as Azure does.
-    #[error("the hub knows no job `{0}`")]
+    /// The hub answered 200 with type and status `unknown`, as Azure does for a missing job.
+    #[error("the hub has no job `{0}`")]
     NoSuchJob(JobId),
 }
 
 impl ClientError {
-    /// The hub's error code, when the hub gave one.
+    /// The hub's error code, if the response has one.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -103,7 +89,7 @@ impl ClientError {
         }
     }
 
-    /// The HTTP status, when the hub answered with an error.
+    /// The HTTP status of an error response.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -113,20 +99,17 @@ impl ClientError {
     }
 }
 
-/// An error as the hub tells it, in either of the two dialects that IoT Hub has.
+/// An error response of the hub, in either of IoT Hub's two formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
-    /// The HTTP status.
     pub status: u16,
-    /// The code, when it is one of those known.
+    /// `None`: unknown to this program.
     pub code: Option<ErrorCode>,
-    /// The code's name, known or not (`iothub-errorcode`, else from the body).
+    /// Name of the code, known or not (`iothub-errorcode`, else from the body).
     pub name: Option<String>,
-    /// The text for people.
     pub message: String,
-    /// What the hub's operator can find it by.
+    /// Id for the hub's operator to find the request.
     pub tracking_id: Option<String>,
-    /// When to ask again.
     pub retry_after: Option<Duration>,
 }
 
@@ -145,7 +128,6 @@ impl fmt::Display for ErrorResponse {
     }
 }
 
-/// The body of an error.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "Message", alias = "message")]
@@ -154,7 +136,7 @@ struct Envelope {
     exception_message: Option<String>,
 }
 
-/// What `Message` holds in the second dialect.
+/// Content of `Message` in the second format.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Details {
@@ -177,7 +159,7 @@ impl ErrorResponse {
         };
         match serde_json::from_slice::<Envelope>(body) {
             Ok(envelope) => response.read_envelope(envelope),
-            // Something between us and the hub answered, in its own words.
+            // A proxy answered, with a body of its own.
             Err(_) => response.message = status.canonical_reason().unwrap_or("").to_owned(),
         }
         response.code = response

@@ -1,4 +1,4 @@
-//! What happened, as it happens (`/events`). door-hub's alone.
+//! Events of doors and hub (`/events`), stored or live. door-hub only.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,79 +16,71 @@ use super::HubClient;
 use super::error::ClientError;
 use super::sse::{Message, Parser};
 
-/// The hub says every 15 s that it is there; one that is silent for longer than this is not.
+/// Longest silence of an event stream; the hub sends a keep-alive every 15 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// Which events are asked for.
+/// Which events to read.
 #[derive(Debug, Clone, Default)]
 pub struct EventRequest {
-    /// Only this device's.
     pub device: Option<DeviceId>,
-    /// Only of these kinds (`telemetry`, `connection`, `twin`, `device`, `job`); of all when
-    /// empty.
+    /// `telemetry`, `connection`, `twin`, `device`, `job`; empty: all kinds.
     pub kinds: Vec<String>,
-    /// From this time on, as far as it is kept.
+    /// Events from this time on, as far as they are stored.
     pub since: Option<Timestamp>,
-    /// Behind the event of this id; 0 is all that is kept. It wins over `since`; without both,
-    /// from now on.
+    /// Events after this id; 0 reads all that are stored. Overrides `since`. Without both, only new
+    /// events are read.
     pub after: Option<i64>,
-    /// Whether to go on with what happens from now on.
+    /// Whether to continue with new events.
     pub follow: bool,
 }
 
-/// Something that happened.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HubEvent {
-    /// Rises from event to event.
+    /// Increases with each event.
     pub id: i64,
     /// `telemetry`, `connection`, `twin`, `device` or `job`.
     pub kind: String,
-    /// When the hub took it in.
+    /// When the hub received it.
     #[serde(deserialize_with = "time")]
     pub time: Timestamp,
-    /// The device it is about.
     #[serde(default)]
     pub device_id: Option<String>,
-    /// The job it is about.
     #[serde(default)]
     pub job_id: Option<String>,
-    /// The device has sent a message of this id before.
+    /// A duplicate: the device has sent a message with this id before.
     #[serde(default)]
     pub repeated: bool,
-    /// A message's own properties; of the rest, `opType` and `iothub-message-schema`.
+    /// Application properties of a message; for other kinds, `opType` and `iothub-message-schema`.
     #[serde(default)]
     pub properties: Object,
-    /// What it tells, when that is JSON; as text what no [`Value`] can hold: what is nested too
-    /// deep, a number too large, half a character.
+    /// The content if it is JSON. JSON that a [`Value`] cannot hold (nested too deeply, a number
+    /// out of range, half a surrogate pair) is kept as text.
     #[serde(default, deserialize_with = "body")]
     pub body: Option<Value>,
-    /// What it tells, in base64, when that is not JSON.
+    /// The content in base64 if it is not JSON.
     #[serde(default)]
     pub body_base64: Option<String>,
-    /// All of it as the hub wrote it: a JSON document on one line.
+    /// The whole event as the hub sent it: JSON on one line.
     #[serde(skip)]
     pub document: String,
 }
 
-/// What a stream of events tells.
+/// An item of an event stream.
 #[derive(Debug, Clone)]
 pub enum EventStreamItem {
-    /// An event.
     Event(Box<HubEvent>),
-    /// The events of these ids are not kept any more.
+    /// The events of these ids are no longer stored.
     Lost {
-        /// The first.
         from: i64,
-        /// The last.
         to: i64,
     },
-    /// This was all; only whoever does not follow is told.
+    /// The end of the stored events, unless `follow` is set.
     End,
 }
 
 impl EventStreamItem {
-    /// What to go on behind.
+    /// The id to continue after.
     #[must_use]
     pub fn id(&self) -> Option<i64> {
         match self {
@@ -105,7 +97,6 @@ struct Lost {
     to: i64,
 }
 
-/// Events as they come.
 #[derive(Debug)]
 pub struct EventStream {
     response: reqwest::Response,
@@ -115,13 +106,13 @@ pub struct EventStream {
 }
 
 impl HubClient {
-    /// Begins to read events. door-hub's alone: Azure's are read by other protocols, behind another
-    /// host.
+    /// Opens an event stream. door-hub only: Azure's events are read from another host by other
+    /// protocols.
     ///
     /// # Errors
     ///
-    /// `ThrottlingException` when too many read already, `ArgumentInvalid` when there was never an
-    /// event `after`, or any other [`ClientError`].
+    /// `ThrottlingException` when there are too many readers, `ArgumentInvalid` when `after` is an
+    /// id that never existed, or any other [`ClientError`].
     pub async fn door_hub_events(
         &self,
         request: &EventRequest,
@@ -154,19 +145,19 @@ impl HubClient {
 }
 
 impl EventStream {
-    /// The hub's time when it began to answer, to the second: from there on nothing is missed.
+    /// The hub's time of the response, in whole seconds: no event after it is missed.
     #[must_use]
     pub fn begun(&self) -> Option<Timestamp> {
         let date = self.response.headers().get(header::DATE)?.to_str().ok()?;
         Some(rfc2822::parse(date).ok()?.timestamp())
     }
 
-    /// What comes next; `None` when the stream ends: behind [`EventStreamItem::End`] all was told, else
-    /// whoever wants the rest comes back with the last id.
+    /// The next item; `None` at the end of the stream. After [`EventStreamItem::End`] the stream is
+    /// complete; otherwise, reconnect with the last id.
     ///
     /// # Errors
     ///
-    /// When the connection breaks or falls silent, or what comes is no event.
+    /// When the connection breaks or is silent for too long, or a message is not an event.
     pub async fn next(&mut self) -> Result<Option<EventStreamItem>, ClientError> {
         loop {
             while let Some(message) = self.messages.pop_front() {
@@ -195,7 +186,7 @@ impl EventStream {
     }
 }
 
-/// What a message tells; `None` for one of a kind that came after us.
+/// `None` for a kind of message that this version does not know.
 fn parse_message(message: Message) -> Result<Option<EventStreamItem>, ClientError> {
     let malformed = |source| ClientError::UnexpectedBody {
         what: "an event",
@@ -221,7 +212,7 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, 
     iothub_protocol::time::parse(&text).map_err(serde::de::Error::custom)
 }
 
-/// A hub passes on what a device wrote, byte for byte: what one device can write must not end the
+/// The hub passes device messages on byte for byte: a malformed body of one device must not end the
 /// stream of all.
 fn body<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;

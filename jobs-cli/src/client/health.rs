@@ -1,5 +1,4 @@
-//! What door-hub says of itself to anyone (`/healthz`). Azure has no such path: there the answer is
-//! none.
+//! What door-hub reports about itself without authentication (`/healthz`). Azure has no such path.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -7,18 +6,18 @@ use serde::Deserialize;
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
-/// What door-hub says of itself.
+/// Part of door-hub's `/healthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// Its name: what connection strings carry.
+    /// Name in connection strings.
     pub hub_name: String,
-    /// Its port of MQTT over TLS.
+    /// MQTT over TLS port.
     pub mqtt_port: u16,
 }
 
 impl HubClient {
-    /// Asks door-hub where its MQTT port is; none for a hub that is not door-hub.
+    /// Reads `/healthz`; `None` if the hub is not door-hub.
     pub async fn door_hub_health(&self) -> Option<Health> {
         let request = self
             .request(Method::GET, &["healthz"], RetryPolicy::IfThrottled)
@@ -30,11 +29,11 @@ impl HubClient {
             .ok()
     }
 
-    /// Whether this is door-hub; Azure and others have no `/healthz`.
+    /// Whether the hub is door-hub: Azure and others have no `/healthz`.
     ///
     /// # Errors
     ///
-    /// When nobody answers: then it is not known.
+    /// When there is no response.
     pub async fn is_door_hub(&self) -> Result<bool, ClientError> {
         match self.send(&self.get(&["healthz"])?).await {
             Ok(answer) => Ok(answer.json::<Health>("door-hub's health").is_ok()),

@@ -1,4 +1,4 @@
-//! Jobs (`/jobs/v2`), and what they did on each device (`devices.jobs`).
+//! Jobs (`/jobs/v2`) and their outcome for each device (`devices.jobs`).
 
 use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJob, JobRequest, JobResponse, JobStatus};
@@ -10,7 +10,7 @@ use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
 impl HubClient {
-    /// Makes a job. The hub answers with id, type and status alone.
+    /// Creates a job. The response has only id, type and status.
     ///
     /// # Errors
     ///
@@ -49,8 +49,8 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
-    /// Stops a job, also one that runs: nothing more is sent, and what was sent is heard.
-    /// door-hub's alone: Azure cancels a job that has not started and refuses the rest.
+    /// Stops a job, also a running one: no more doors are called, and answers of pending calls are
+    /// collected. door-hub only: Azure cancels only a job that has not started.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
-    /// Reads all jobs, or those of one status.
+    /// Reads all jobs, or those with one status.
     ///
     /// # Errors
     ///
@@ -87,13 +87,13 @@ impl HubClient {
         }
     }
 
-    /// Reads what a job did on each device.
+    /// Reads the outcome of a job for each device.
     ///
     /// # Errors
     ///
     /// Any [`ClientError`].
     pub async fn device_jobs(&self, id: &JobId) -> Result<Vec<DeviceJob>, ClientError> {
-        // A job id has letters, digits and hyphens alone: nothing to quote.
+        // A job id has only letters, digits and hyphens: no quoting is needed.
         self.query(&format!(
             "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{id}'"
         ))
@@ -101,8 +101,7 @@ impl HubClient {
     }
 }
 
-/// A job, or the error for a job that does not exist: Azure answers 200 with type and status
-/// `unknown` then.
+/// Parses a job. Azure answers 200 with type and status `unknown` for a missing job.
 fn parse(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
     let not_a_job = |source| ClientError::UnexpectedBody {
         what: "a job",
@@ -121,13 +120,15 @@ fn parse(id: &JobId, body: &[u8]) -> Result<JobResponse, ClientError> {
     }
     let mut job: JobResponse = serde_json::from_slice(body).map_err(not_a_job)?;
     if job.status == JobStatus::Unknown && job.status_message.is_none() {
-        job.status_message = Some(format!("the hub calls its status {:?}", word("status")));
+        job.status_message = Some(format!(
+            "the hub reports the unknown status {:?}",
+            word("status")
+        ));
     }
     Ok(with_readable_payload(job))
 }
 
-/// A job as it was made: Azure shows the payload of a method job as an array of the bytes of its
-/// JSON text.
+/// Decodes the payload of a method job: Azure shows it as an array of the bytes of its JSON text.
 fn with_readable_payload(mut job: JobResponse) -> JobResponse {
     job.cloud_to_device_method = job.cloud_to_device_method.map(|call| {
         let text = call.payload().and_then(text_of_bytes);
@@ -139,8 +140,8 @@ fn with_readable_payload(mut job: JobResponse) -> JobResponse {
     job
 }
 
-/// The text whose bytes are this array. An array of digits' codes alone may well be an array of
-/// numbers, so it is left alone.
+/// The text of an array of bytes. An array that spells a number may be a real array of numbers and
+/// is left unchanged.
 fn text_of_bytes(payload: &RawValue) -> Option<String> {
     let bytes: Vec<u8> = serde_json::from_str(payload.get()).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -172,15 +173,15 @@ mod tests {
             );
             assert_eq!(error.code(), Some(iothub_protocol::ErrorCode::JobNotFound));
         }
-        // Words of a newer hub are a job's all the same.
+        // Unknown words of a newer hub still make a job.
         for (kind, status) in [
             ("scheduleUpdateTwin", "paused"),
             ("other", "paused"),
             ("other", "running"),
         ] {
             let job = job(&json!({"jobId": "tonight", "type": kind, "status": status})).unwrap();
-            let word =
-                (status == "paused").then(|| "the hub calls its status \"paused\"".to_owned());
+            let word = (status == "paused")
+                .then(|| "the hub reports the unknown status \"paused\"".to_owned());
             assert_eq!(job.status_message, word, "{kind} {status}");
         }
     }

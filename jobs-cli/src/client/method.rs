@@ -9,11 +9,11 @@ use reqwest::Method;
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
-/// What a call takes beside the door's time: .NET's client allows as much.
+/// Margin of a call on top of the door's timeouts, as in Azure's .NET client.
 const MARGIN: Duration = Duration::from_secs(15);
 
 impl HubClient {
-    /// Calls a method and waits for the device's answer, whatever its status.
+    /// Calls a method and waits for the device's answer, of any status.
     ///
     /// # Errors
     ///

@@ -1,34 +1,30 @@
-//! Lists that come a page at a time: rows in the body, the rest in headers.
+//! Paged lists: rows in the body, continuation and item type in headers.
 
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
 use super::{HubClient, Request, Response};
 
-/// Rows of a page that is asked for; Azure's SDKs call 100 the most.
+/// Rows per page; Azure's SDKs document 100 as the maximum.
 const PAGE_ROWS: &str = "100";
 
-/// What the rows of a page are (`x-ms-item-type`).
+/// Type of the rows (`x-ms-item-type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemType {
-    /// Twins.
     Twin,
-    /// What a job did on one device.
+    /// Outcome of a job for one device.
     DeviceJob,
-    /// Jobs.
     JobResponse,
-    /// Whatever a query selects.
+    /// Rows of a query with its own columns.
     Raw,
 }
 
-/// Part of a list.
+/// A page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// The rows.
     pub items: Vec<T>,
-    /// What they are.
     pub item_type: ItemType,
-    /// Asks for the next page; none: this was the last.
+    /// Token for the next page; `None`: this is the last.
     pub continuation: Option<String>,
 }
 

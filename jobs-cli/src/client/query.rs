@@ -14,7 +14,7 @@ struct Query<'a> {
 }
 
 impl HubClient {
-    /// Asks one page of a query; `continuation` is that of the page before.
+    /// Reads one page of a query; `continuation` is that of the previous page.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl HubClient {
             .await
     }
 
-    /// Asks all pages of a query.
+    /// Reads all pages of a query.
     ///
     /// # Errors
     ///

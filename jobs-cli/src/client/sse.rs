@@ -1,38 +1,34 @@
-//! Server-sent events as they come over the wire (WHATWG HTML, section 9.2): bytes in, messages
-//! out.
+//! Parser of server-sent events (WHATWG HTML, section 9.2): bytes in, messages out.
 //!
-//! Pure: it knows nothing of connections. What a peer can make it keep is bounded by
-//! [`MAX_MESSAGE`].
+//! Pure: it knows nothing of connections. [`MAX_MESSAGE`] bounds what a peer can make it buffer.
 
 use std::collections::VecDeque;
 
-/// Bytes of a message that is not whole yet: far above what a hub sends, whose largest is a twin
-/// with its metadata.
+/// Longest incomplete message in bytes, far above what a hub sends: its largest message is a twin
+/// with metadata.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// A whole message.
+/// A complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
-    /// Its kind: `event`, or `message` without one.
+    /// Field `event`; `message` by default.
     pub(super) name: String,
-    /// Its lines of `data`.
+    /// Lines of field `data`.
     pub(super) data: String,
-    /// The last `id` that was sent, with this message or before.
+    /// The last `id`, of this message or an earlier one.
     pub(super) id: String,
 }
 
-/// A message is longer than any that is sensible.
+/// A message exceeds [`MAX_MESSAGE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// What is known of a stream so far.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
-    /// The line that is not whole yet.
     line: Vec<u8>,
-    /// A carriage return ended the last line: a line feed after it belongs to it.
+    /// The last line ended with a carriage return: a line feed directly after it belongs to it.
     after_return: bool,
-    /// A first line was read: a byte order mark stands before it alone.
+    /// The first line was read: only before it, a byte order mark is skipped.
     started: bool,
     name: String,
     data: String,
@@ -40,11 +36,11 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// Takes the next bytes; whole messages are put to `messages`.
+    /// Parses the next bytes and appends complete messages to `messages`.
     ///
     /// # Errors
     ///
-    /// When a message is too long: then the stream is of no use any more.
+    /// When a message is too long; the stream cannot be used any further.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
@@ -63,7 +59,7 @@ impl Parser {
         Ok(())
     }
 
-    /// The line is whole: an empty one ends a message.
+    /// Handles a complete line; an empty one ends a message.
     fn end_line(&mut self) -> Option<Message> {
         let bytes = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&bytes);
@@ -82,7 +78,7 @@ impl Parser {
                 self.data.push('\n');
             }
             "id" if !value.contains('\0') => value.clone_into(&mut self.id),
-            // `retry`, comments (which have no name), and what nobody knows.
+            // `retry`, comments (which have no name) and unknown fields.
             _ => {}
         }
         None
@@ -91,7 +87,7 @@ impl Parser {
     fn end_message(&mut self) -> Option<Message> {
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
-        // The feed after the last line.
+        // The line feed after the last line.
         data.pop()?;
         Some(Message {
             name: match name.is_empty() {
@@ -141,7 +137,7 @@ mod tests {
                 "data: a\rdata:  b\r\r",
                 vec![message("message", "a\n b", "")],
             ),
-            // Without data there is no message, but its id counts.
+            // Without data there is no message, but its id is kept.
             (
                 "event: x\nid: 9\n\ndata\n\n",
                 vec![message("message", "", "9")],
@@ -150,7 +146,7 @@ mod tests {
                 "retry: 5\nnobody: x\nid: 1\0\ndata: a\n\n",
                 vec![message("message", "a", "")],
             ),
-            // The end of the stream ends no message.
+            // The end of the stream does not complete a message.
             ("data: a\n", vec![]),
         ] {
             assert_eq!(read(&[text.as_bytes()]), expected, "{text:?}");

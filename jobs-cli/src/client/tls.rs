@@ -1,5 +1,5 @@
-//! TLS towards the hub: ring as the provider, named here and nowhere taken from the process; the
-//! system's roots and the context's CA.
+//! TLS configuration of the client: ring as the explicit provider, instead of the process default;
+//! the system's roots and the CA of the context.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::error::BuildError;
 
-/// A configuration that trusts the system's roots and the certificates in `ca_pem`.
+/// Trusts the system's roots and the certificates in `ca_pem`.
 pub(super) fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, BuildError> {
     let mut roots = RootCertStore::empty();
-    // A root that cannot be read is the system's business, as long as some can.
+    // Unreadable roots of the system are skipped, as long as there is one to trust.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(pem) = ca_pem {
         let before = roots.len();

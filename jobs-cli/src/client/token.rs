@@ -1,4 +1,4 @@
-//! The token that signs each request: issued once per lifetime, renewed before it ends.
+//! The SAS token that signs requests: issued once per lifetime, renewed before it expires.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use iothub_protocol::connection_string::ServiceConnectionString;
 use iothub_protocol::sas;
 use jiff::Timestamp;
 
-/// How long a token is is_valid. Azure's CLI takes 10 minutes, its SDKs an hour.
+/// Validity of a token. Azure's CLI uses 10 minutes, its SDKs an hour.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long before its end a token is replaced.
+/// How long before its expiry a token is renewed.
 const MARGIN: Duration = Duration::from_secs(600);
 
 pub(super) struct TokenSource {
@@ -25,19 +25,19 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// The `Authorization` header's text: a secret.
+    /// Value of the `Authorization` header; a secret.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether it was issued within a lifetime of this time, one way or the other.
+    /// Whether it was issued at most a lifetime before or after this time.
     pub(super) fn is_issued_near(&self, now: Timestamp) -> bool {
         let issued = self.expiry.saturating_sub(LIFETIME);
         issued.abs_diff(unix_time(now)) <= LIFETIME
     }
 }
 
-/// A clock before 1970 makes a token that the hub refuses.
+/// Seconds since 1970; 0 for a clock before 1970, whose token the hub refuses.
 fn unix_time(now: Timestamp) -> Duration {
     Duration::from_secs(now.as_second().try_into().unwrap_or_default())
 }
@@ -50,7 +50,7 @@ impl TokenSource {
         }
     }
 
-    /// A token that is is_valid at this time.
+    /// A token that is valid at this time.
     pub(super) fn token(&self, now: Timestamp) -> Token {
         self.token_at(unix_time(now))
     }

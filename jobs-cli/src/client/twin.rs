@@ -18,8 +18,8 @@ impl HubClient {
         self.send(&request).await?.json("a twin")
     }
 
-    /// Merges into tags and desired properties; with `etag`, only while the twin still has it.
-    /// Gives the twin as it is then.
+    /// Merges into tags and desired properties, with `etag` only if the twin still has it. Returns
+    /// the new twin.
     ///
     /// # Errors
     ///

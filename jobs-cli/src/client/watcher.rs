@@ -1,5 +1,4 @@
-//! Telling somebody what goes to the hub and what comes back: for a person who waits, and for one
-//! who wonders. Never a secret.
+//! Notifications about requests and responses, for progress and `--verbose`. Secrets are redacted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use serde_json::Value;
 
 use super::error::ClientError;
 
-/// Bodies are text up to so many characters.
+/// Longest body in a notification, in characters.
 const MAX_LOGGED_CHARS: usize = 2_000;
 
-/// Members whose values are secrets.
+/// JSON members with secret values.
 const SECRETS: [&str; 4] = [
     "primaryKey",
     "secondaryKey",
@@ -22,52 +21,48 @@ const SECRETS: [&str; 4] = [
     "connectionString",
 ];
 
-/// What happens on the way to the hub.
+/// A step of the communication with the hub.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Traffic<'a> {
-    /// A request leaves.
+    /// A request is about to be sent.
     Sent {
-        /// `GET`, `PUT` ...
         method: &'a Method,
-        /// Its address; it carries no secret.
+        /// Has no secret.
         url: &'a Url,
-        /// Its body, secrets struck out.
+        /// Redacted.
         body: Option<String>,
     },
-    /// An answer is there.
+    /// A response arrived.
     Answered {
-        /// Its HTTP status.
         status: u16,
-        /// How long it took.
+        /// Time since the request.
         after: Duration,
-        /// Its body, secrets struck out.
+        /// Redacted.
         body: String,
     },
-    /// The hub cannot do it now; it is asked again.
+    /// The request is retried after a wait.
     Waiting {
-        /// What it said.
         error: &'a ClientError,
-        /// In how long.
         wait: Duration,
     },
-    /// The first answer has shown the hub's clock.
+    /// The first response has shown the hub's clock.
     Clock {
-        /// This machine's time then.
+        /// The local time of the response.
         local: Timestamp,
-        /// The hub's.
+        /// The hub's time.
         hub: Timestamp,
     },
 }
 
-/// Who is text.
+/// A callback for [`Traffic`].
 #[derive(Clone)]
 pub struct Watcher(Arc<dyn Fn(&Traffic<'_>) + Send + Sync>);
 
 impl Watcher {
-    /// `text` is called for everything that happens, on the task that asks: it must not block.
-    pub fn new(text: impl Fn(&Traffic<'_>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(text))
+    /// `callback` runs on the task that sends the request: it must not block.
+    pub fn new(callback: impl Fn(&Traffic<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(callback))
     }
 
     pub(super) fn notify(&self, traffic: &Traffic<'_>) {
@@ -81,7 +76,8 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// A body as it may be text: what is not JSON is text by its length alone.
+/// A body for a notification: redacted and truncated; other content than JSON is shown by its
+/// length.
 pub(super) fn redacted_body(body: &[u8]) -> String {
     if body.is_empty() {
         return String::new();

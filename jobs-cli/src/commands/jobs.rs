@@ -264,7 +264,7 @@ pub(crate) async fn explain_job(
     let jobs = session.hub.jobs(None).await.unwrap_or_default();
     let meant = suggest::closest(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
     let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-    Failure::new(format!("the hub knows no job `{id}`{meant}"))
+    Failure::new(format!("the hub has no job `{id}`{meant}"))
         .next("doorctl jobs list")
         .into()
 }

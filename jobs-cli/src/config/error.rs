@@ -1,4 +1,4 @@
-//! Why the contexts cannot be used.
+//! Errors of the configuration file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,60 +6,61 @@ use iothub_protocol::connection_string::ConnectionStringError;
 
 use crate::private_file::PrivateFileError;
 
-/// Why the contexts cannot be used.
+/// Why a context cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// The file cannot be read or written, or others may read it.
+    /// The file cannot be read or written, or its mode is too open.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// The file is not what it should be.
-    #[error("{}{}: {message}", .path.display(), .line.map_or(String::new(), |line| format!(", line {line}")))]
+    /// The content is invalid.
+    #[error(
+        "{}{}: {message}",
+        .path.display(),
+        .line.map_or(String::new(), |line| format!(", line {line}"))
+    )]
     Parse {
-        /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Counted from 1.
         line: Option<usize>,
-        /// The key and what was expected; never a value.
+        /// The key and what was expected; never a value, which may be a secret.
         message: String,
     },
-    /// The contexts cannot be put into words.
     #[error("cannot encode the contexts")]
     Write(#[source] toml::ser::Error),
-    /// No home folder.
     #[error(
-        "no folder for the settings: neither HOME nor XDG_CONFIG_HOME is set; set DOORCTL_CONFIG to a file"
+        "no folder for the settings: neither HOME nor XDG_CONFIG_HOME is set; set DOORCTL_CONFIG to a \
+         file"
     )]
     NoHome,
-    /// Nothing is current and nothing was named.
-    #[error("no hub is chosen")]
+    /// Neither a current context nor a name.
+    #[error("no context selected")]
     NoContext,
-    /// No context has this name.
-    #[error("no context is called `{name}`{}", listed(.known))]
+    #[error("unknown context `{name}`{}", listed(.known))]
     UnknownContext {
-        /// The name given.
         name: String,
-        /// Those there are.
+        /// Existing contexts.
         known: Vec<String>,
     },
-    /// The connection string is none of a service.
+    /// Not a service connection string.
     #[error("the connection string cannot be used")]
     ConnectionString(#[source] ConnectionStringError),
-    /// Not in the database of zones.
+    /// Not in the time zone database.
     #[error(
-        "`{0}` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3"
+        "`{0}` is not a time zone; expected an IANA name such as Europe/Berlin, or POSIX as in \
+         CET-1CEST,M3.5.0,M10.5.0/3"
     )]
     Zone(String),
 }
 
 fn listed(names: &[String]) -> String {
     match names {
-        [] => "; there is none yet".to_owned(),
-        names => format!("; there are: {}", names.join(", ")),
+        [] => "; there are no contexts yet".to_owned(),
+        names => format!("; known contexts: {}", names.join(", ")),
     }
 }
 
 impl ConfigError {
-    /// Where the mistake is, without the text around it: that may hold a key.
+    /// Keeps the position and omits the line, which may contain a key.
     pub(super) fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error
             .span()

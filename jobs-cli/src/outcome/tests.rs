@@ -1,4 +1,4 @@
-//! What doors answer, and what it counts as.
+//! Answers of doors and how they are judged.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn row(record: &Value, goal: JobGoal) -> OutcomeRow {
     for (key, value) in record.as_object().unwrap() {
         whole[key] = value.clone();
     }
-    // By way of text, as from the wire: raw payloads exist there alone.
+    // Parsed from text as on the wire: only then are raw payloads possible.
     OutcomeRow::new(&serde_json::from_str(&whole.to_string()).unwrap(), goal)
 }
 
@@ -57,7 +57,7 @@ fn an_unproven_lock_is_reached_only_with_accept_unproven() {
         answer(202, &unknown, LOCK),
         (
             Progress::Accepted,
-            "accepted (202): nothing proves it".to_owned()
+            "accepted (202): no sensor proves it".to_owned()
         )
     );
     let goal = JobGoal::Secured {
@@ -110,7 +110,7 @@ fn an_answer_without_a_lock_state_is_not_secured() {
         answer(200, &tutorial, LOCK),
         (
             Progress::Accepted,
-            "accepted (200): the answer does not tell the state".to_owned()
+            "accepted (200): the answer has no lock state".to_owned()
         )
     );
 }
@@ -140,7 +140,7 @@ fn a_refusal_by_every_door_has_its_own_exit_status() {
         (&[409, 409], ExitStatus::Refused),
         (&[200, 409], ExitStatus::Incomplete),
         (&[409, 500], ExitStatus::Incomplete),
-        // Nobody is nobody who did as told.
+        // No doors: not a success.
         (&[], ExitStatus::Incomplete),
     ] {
         let rows: Vec<OutcomeRow> = statuses

@@ -1,5 +1,5 @@
-//! Rows that come a page at a time: lines of JSON and CSV go out with each page, a table or a JSON
-//! document waits for the last.
+//! Rows that arrive in pages: JSON lines and CSV are written with each page, a table or a JSON
+//! document after the last.
 
 use std::io;
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::{Cell, Format, Printer, csv, document, lines, write};
 
-/// A row whose columns are decided while the program runs.
+/// A row whose columns are known at run time only.
 #[derive(Debug, Clone)]
 pub(crate) struct TableRow {
-    /// The fields, as many as there are titles.
+    /// One cell per title.
     pub(crate) cells: Vec<Cell>,
-    /// The same as JSON.
+    /// The row as JSON.
     pub(crate) value: Value,
 }
 
-/// Rows on their way out.
+/// Writes rows.
 #[derive(Debug)]
 pub(crate) struct RowStream<'a> {
     printer: &'a Printer,
@@ -26,7 +26,6 @@ pub(crate) struct RowStream<'a> {
 }
 
 impl<'a> RowStream<'a> {
-    /// Rows with these titles.
     pub(crate) fn new(printer: &'a Printer, titles: Vec<String>) -> Self {
         Self {
             printer,
@@ -36,12 +35,12 @@ impl<'a> RowStream<'a> {
         }
     }
 
-    /// Whether rows go out as they come.
+    /// Whether rows are written as they arrive.
     pub(crate) fn is_streamed(format: Format) -> bool {
         matches!(format, Format::Jsonl | Format::Csv)
     }
 
-    /// More rows.
+    /// Adds rows.
     pub(crate) fn push(&mut self, records: Vec<TableRow>) -> io::Result<()> {
         match self.printer.format {
             Format::Jsonl => {
@@ -62,7 +61,7 @@ impl<'a> RowStream<'a> {
         }
     }
 
-    /// There are no more.
+    /// Writes what is buffered.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         match self.printer.format {
             Format::Jsonl => Ok(()),

@@ -1,5 +1,5 @@
-//! Buildings and floors that doors are chosen by. One that no door is assigned to is more likely a
-//! typing error than a selection of no door.
+//! Selection by building and floor. A value that no door is assigned to is more likely a typing
+//! error than an empty selection.
 
 use serde_json::Value;
 
@@ -10,15 +10,15 @@ use crate::printer::plain;
 use crate::session::Session;
 use crate::suggest;
 
-/// Values that are listed in an error; of more, their number.
+/// Most values listed in an error.
 const MAX_LISTED: usize = 10;
 
-/// The places that were given.
+/// The values of `--building` and `--floor`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PlaceFilter {
     building: Vec<String>,
     floor: Vec<String>,
-    /// Whether there need be no door.
+    /// `--allow-none`.
     allow_none: bool,
 }
 
@@ -33,17 +33,17 @@ impl PlaceFilter {
 }
 
 impl Target {
-    /// Whether a choice of no door was allowed (`--allow-none`).
+    /// Whether an empty selection is allowed (`--allow-none`).
     pub(crate) fn allows_none(&self) -> bool {
         self.places.allow_none
     }
 
-    /// Refuses a building or floor that no door is assigned to, and places that choose no door
-    /// together. `found` is the number of doors that the whole selection has.
+    /// Refuses a building or floor that no door is assigned to, and a combination that matches no
+    /// door. `found` is the number of doors in the whole selection.
     ///
     /// # Errors
     ///
-    /// With the value that was probably closest, of those that doors are assigned to.
+    /// Suggests the closest value that doors are assigned to.
     pub(crate) async fn refuse_empty_places(
         &self,
         found: usize,
@@ -55,7 +55,7 @@ impl Target {
             return Ok(());
         }
         for (property, values) in given {
-            // A single value has the doors that were found; of several each is looked at.
+            // The doors found prove a single value; several are checked one by one.
             if values.is_empty() || (found > 0 && values.len() == 1) {
                 continue;
             }
@@ -79,11 +79,11 @@ impl Target {
                 return Err(unassigned_place("floor", floor, &assigned, &within).into());
             }
         }
-        Err(next(Failure::new("no door matches all that is given")).into())
+        Err(next(Failure::new("no door matches all given filters")).into())
     }
 }
 
-/// The values of a desired property that doors have, of those for which a condition holds.
+/// Values of a desired property among the doors that match a condition.
 async fn assigned_values(
     property: &str,
     condition: &str,
@@ -108,7 +108,7 @@ async fn assigned_values(
     Ok(values)
 }
 
-/// As the condition has it: a number also as text.
+/// Compares as the condition does: a number matches as text, too.
 fn is_assigned(value: &str, assigned: &[String]) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
     assigned
@@ -139,7 +139,7 @@ fn unassigned_place(property: &str, value: &str, assigned: &[String], within: &s
 }
 
 fn next(failure: Failure) -> Failure {
-    failure.next("doorctl devices list; to go on without a door: --allow-none")
+    failure.next("doorctl devices list; to continue without doors: --allow-none")
 }
 
 #[cfg(test)]

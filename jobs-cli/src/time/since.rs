@@ -1,32 +1,31 @@
-//! Since when: the times that `--since` takes. They are over, so a clock time is the last such
-//! time.
+//! The times of `--since`. They are past, so a clock time is its last occurrence.
 
 use jiff::civil::Date;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};
 
 use super::{absolute, describe, parse_clock, resolve, roughly, weekday};
 
-/// What an error says was expected.
-pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday 18:00, 2026-11-23 22:00, or RFC 3339 such as \
-     2026-11-23T22:00:00+01:00";
+/// The accepted forms, for error messages.
+pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday \
+     18:00, 2026-11-23 22:00, or RFC 3339 such as 2026-11-23T22:00:00+01:00";
 
-/// Why a text is no time to begin at.
+/// Why a `--since` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SinceError {
-    /// Of none of the accepted forms.
-    #[error("not a time that is over; expected {EXPECTED}")]
+    /// None of the accepted forms.
+    #[error("not a past time; expected {EXPECTED}")]
     Malformed,
-    /// A clock time where nobody knows whose clock is meant.
+    /// A clock time without a known zone.
     #[error(
-        "the time zone of this machine is unknown, so a clock time names no instant; expected how long ago (90m, 24h, 7d), or RFC 3339"
+        "the time zone of this machine is unknown, so a clock time is ambiguous; expected how long \
+         ago (90m, 24h, 7d), or RFC 3339"
     )]
     NoZone,
-    /// To come.
-    #[error("{0} is yet to come (in {1}); expected a time that is over")]
+    #[error("{0} is in the future (in {1}); expected a past time")]
     Future(String, String),
 }
 
-/// Understands `text`, with `now` in the zone of the person who wrote it.
+/// Parses `text`; `now` is in the operator's time zone.
 pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
     let text = text.trim();
     let when = match absolute(text, now).or_else(|| ago(text, now)) {
@@ -121,14 +120,12 @@ mod tests {
     fn an_invalid_or_future_time_is_an_error() {
         for text in ["", "soon", "2200", "-2h", "tomorrow 10:00", "22:00 Mars"] {
             let error = from(text).unwrap_err();
-            assert!(
-                error.starts_with("not a time that is over"),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with("not a past time"), "{text}: {error}");
         }
         assert_eq!(
             from("today 22:00").unwrap_err(),
-            "Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC is yet to come (in 45 min); expected a time that is over"
+            "Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC is in the future (in 45 \
+             min); expected a past time"
         );
     }
 }

@@ -76,13 +76,13 @@ fn an_invalid_time_is_an_error_that_names_the_expected_forms() {
         ("+-5m", "negative"),
         (
             "22:00 Europe/Berln",
-            "`Europe/Berln` is no time zone; expected an IANA name",
+            "`Europe/Berln` is not a time zone; expected an IANA name",
         ),
-        ("2020-01-01 10:00", "is past"),
-        ("today 21:00", "is past (15 min ago)"),
+        ("2020-01-01 10:00", "is in the past"),
+        ("today 21:00", "is in the past (15 min ago)"),
     ] {
         match text {
-            // A bare number is seconds, as everywhere.
+            // A bare number is in seconds, as everywhere.
             "+10" => assert!(at(text).is_ok()),
             _ => {
                 let error = at(text).unwrap_err();
@@ -97,7 +97,7 @@ fn a_time_that_passed_today_is_tomorrow_with_a_note() {
     let at = TimeArg::parse("06:30", &now("Europe/Berlin")).unwrap();
     assert_eq!(
         at.note.as_deref(),
-        Some("06:30:00 has passed today: that is tomorrow")
+        Some("06:30:00 has passed today: using tomorrow")
     );
 }
 
@@ -105,7 +105,7 @@ fn a_time_that_passed_today_is_tomorrow_with_a_note() {
 fn an_hour_that_the_clocks_skip_gets_a_note() {
     let before = "2027-03-27T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
     let at = TimeArg::parse("tomorrow 02:30", &before).unwrap();
-    insta::assert_snapshot!(at.note.unwrap(), @"02:30:00 does not exist on 2027-03-28 in Europe/Berlin: clocks go forward over it; accepted as 03:30:00 CEST");
+    insta::assert_snapshot!(at.note.unwrap(), @"02:30:00 does not exist on 2027-03-28 in Europe/Berlin: clocks go forward over it; taken as 03:30:00 CEST");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_hour_that_comes_twice_gets_a_note_and_either_can_be_chosen() {
         "2026-10-25T02:30:00+02:00[Europe/Berlin]"
     );
     let note = first.note.unwrap();
-    insta::assert_snapshot!(note, @"02:30:00 comes twice on 2026-10-25 in Europe/Berlin: clocks go back; accepted as 02:30:00 CEST (write 2026-10-25T02:30:00+02 or 2026-10-25T02:30:00+01 to choose)");
+    insta::assert_snapshot!(note, @"02:30:00 comes twice on 2026-10-25 in Europe/Berlin: clocks go back; taken as 02:30:00 CEST (write 2026-10-25T02:30:00+02 or 2026-10-25T02:30:00+01 to choose)");
     for (chosen, utc) in [("+02", "00:30:00"), ("+01", "01:30:00")] {
         let at = at_from(&format!("2026-10-25T02:30:00{chosen}"), &before).unwrap();
         assert_eq!(
@@ -125,7 +125,7 @@ fn an_hour_that_comes_twice_gets_a_note_and_either_can_be_chosen() {
             format!("2026-10-25T{utc}Z")
         );
     }
-    // Between the two, the second is meant.
+    // Between the two, the later is used.
     let between = "2026-10-25T02:45:00+02:00[Europe/Berlin]".parse().unwrap();
     assert_eq!(
         at_from("02:30", &between).unwrap(),
@@ -168,7 +168,7 @@ fn with_an_unknown_zone_only_times_that_need_none_are_accepted() {
     let instant = |now: &Zoned, text: &str| {
         TimeArg::parse(text, now).map(|at| at.when.timestamp().to_string())
     };
-    // In a known zone, IANA's or POSIX's, and whether an unknown one takes it too.
+    // The time in a known zone, IANA or POSIX, and whether it is valid with an unknown zone.
     for (text, expected, anywhere) in [
         ("22:00", "2026-11-23T21:00:00Z", false),
         ("today 22:00", "2026-11-23T21:00:00Z", false),

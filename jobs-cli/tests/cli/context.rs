@@ -29,7 +29,7 @@ fn a_context_is_kept_though_its_hub_does_not_answer() {
     insta::assert_snapshot!(home.run(&["context", "use", "lap"]), @r"
     status: 1
     --- stderr
-    error: no context is called `lap`; there are: lab
+    error: unknown context `lap`; known contexts: lab
       next: doorctl context list, or: doorctl context add NAME --connection-string-file FILE --ca ca.pem (no hub yet? doorctl demo)
     ");
     insta::assert_snapshot!(home.run(&["context", "list", "-o", "json"]), @r#"
@@ -130,7 +130,7 @@ fn files_that_are_missing_open_to_others_or_no_certificate_are_refused() {
     insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--zone", "Berlin"]), @r"
     status: 1
     --- stderr
-    error: --zone: `Berlin` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3
+    error: --zone: `Berlin` is not a time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3
     ");
     assert!(!home.path().join("config.toml").exists());
 }

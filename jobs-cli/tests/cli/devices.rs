@@ -40,7 +40,7 @@ fn doors_to_change_have_to_be_chosen() {
     let home = Home::with_absent_hub();
     for verb in ["enable", "disable", "remove"] {
         let told = home.run(&["devices", verb]);
-        let first = "status: 1\n--- stderr\nerror: no doors are chosen; expected door names";
+        let first = "status: 1\n--- stderr\nerror: no doors selected; expected door names";
         assert!(told.starts_with(first), "{verb}: {told}");
     }
     insta::assert_snapshot!(home.run(&[

@@ -43,7 +43,7 @@ fn what_no_door_could_do_is_refused() {
     insta::assert_snapshot!(home.run(&["all-clear"]), @r"
     status: 1
     --- stderr
-    error: no doors are chosen; expected door names, --building, --floor, --where or --all
+    error: no doors selected; expected door names, --building, --floor, --where or --all
       next: doorctl devices list
     ");
     insta::assert_snapshot!(home.run(&["why", "a b"]), @r#"

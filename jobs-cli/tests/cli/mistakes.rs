@@ -8,7 +8,7 @@ fn without_a_context_the_way_to_one_is_told() {
     insta::assert_snapshot!(Home::new().run(&["devices", "list"]), @r"
     status: 1
     --- stderr
-    error: no hub is chosen
+    error: no context selected
       next: doorctl context list, or: doorctl context add NAME --connection-string-file FILE --ca ca.pem (no hub yet? doorctl demo)
     ");
 }
@@ -49,7 +49,7 @@ fn a_bad_time_says_which_times_there_are() {
     insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "22:00 Europe/Berln"]), @r#"
     status: 1
     --- stderr
-    error: --at "22:00 Europe/Berln": `Europe/Berln` is no time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3
+    error: --at "22:00 Europe/Berln": `Europe/Berln` is not a time zone; expected an IANA name such as Europe/Berlin, or POSIX as in CET-1CEST,M3.5.0,M10.5.0/3
     "#);
 }
 
@@ -107,7 +107,7 @@ fn doors_have_to_be_chosen() {
     insta::assert_snapshot!(Home::with_absent_hub().run(&["jobs", "lock"]), @r"
     status: 1
     --- stderr
-    error: no doors are chosen; expected door names, --building, --floor, --where or --all
+    error: no doors selected; expected door names, --building, --floor, --where or --all
       next: doorctl devices list
     ");
 }

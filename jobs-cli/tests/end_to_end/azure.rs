@@ -30,7 +30,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("devices tag gate wing=west", 0, "1 unchanged"),
     Verb("devices tag gate", 1, "no tag is given"),
     Verb("devices enable gaet", 1, "did you mean `gate`?"),
-    Verb("devices disable nobody", 1, "the hub knows no door `nobody`"),
+    Verb("devices disable nobody", 1, "the hub has no door `nobody`"),
     Verb("devices disable gate --reason 'stolen'", 0, "1 disabled"),
     Verb("devices disable gate shed", 0, "1 unchanged, 1 disabled"),
     Verb("devices enable --where 'status = \"disabled\"'", 0, "2 enabled"),
@@ -41,7 +41,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("devices remove one", 4, "nobody is there to confirm it"),
     Verb("devices remove one --yes", 0, "1 removed"),
     Verb("devices remove two three --yes", 0, "2 removed"),
-    Verb("devices remove two --yes", 1, "the hub knows no door `two`"),
+    Verb("devices remove two --yes", 1, "the hub has no door `two`"),
     Verb("devices tag gate shed wing=east", 0, "2 changed"),
     Verb("devices add --from fleet.csv --dry-run", 0, "3 doors would be added; nothing was made"),
     Verb("devices add --from fleet.csv --keys-folder fleet.keys", 0, "3 doors added"),
@@ -78,7 +78,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     Verb("jobs lock yard --at +1h --id tonight", 0, "job tonight is queued: 1 door matches now"),
     // One job at a time.
-    Verb("jobs lock lobby --id second", 1, "another job is active, and this hub runs no more at once"),
+    Verb("jobs lock lobby --id second", 1, "another job is active, and this hub allows no more"),
     Verb("lockdown lobby yard --connect-timeout 0", 2, "calling every door directly"),
     Verb("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     Verb("jobs list", 0, "tonight"),
@@ -89,7 +89,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs wait mixed", 2, "1 secured, 1 failed"),
     // Its payload comes back as an array of bytes.
     Verb("jobs show mixed -o json", 0, "\"lockTime\":\"10m\""),
-    Verb("jobs wait mxied", 1, "the hub knows no job `mxied`; did you mean `mixed`?"),
+    Verb("jobs wait mxied", 1, "the hub has no job `mxied`; did you mean `mixed`?"),
     Verb("jobs watch mxied", 1, "did you mean `mixed`?"),
     Verb("jobs show mxied", 1, "did you mean `mixed`?"),
     Verb("jobs export mxied", 1, "did you mean `mixed`?"),
@@ -181,31 +181,31 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         &[Unknown],
         "jobs wait night",
         1,
-        "the hub knows no job `night`",
+        "the hub has no job `night`",
     ),
     (
         &[Unknown],
         "jobs watch night",
         1,
-        "the hub knows no job `night`",
+        "the hub has no job `night`",
     ),
     (
         &[Unknown],
         "jobs show night",
         1,
-        "the hub knows no job `night`",
+        "the hub has no job `night`",
     ),
     (
         &[Unknown],
         "jobs export night",
         1,
-        "the hub knows no job `night`",
+        "the hub has no job `night`",
     ),
     (
         &[Unknown],
         "jobs retry night",
         1,
-        "the hub knows no job `night`",
+        "the hub has no job `night`",
     ),
     // It was made a moment ago.
     (
@@ -238,25 +238,25 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         &[Status("paused")],
         "jobs wait night",
         1,
-        "does not know: the hub calls its status \"paused\"",
+        "does not know: the hub reports the unknown status \"paused\"",
     ),
     (
         &[Status("paused")],
         "jobs watch night",
         1,
-        "does not know: the hub calls its status \"paused\"",
+        "does not know: the hub reports the unknown status \"paused\"",
     ),
     (
         &[Status("unknown")],
         "jobs watch night",
         1,
-        "does not know: the hub calls its status \"unknown\"",
+        "does not know: the hub reports the unknown status \"unknown\"",
     ),
     (
         &[Status("paused")],
         "jobs show night",
         0,
-        "job night unknown: the hub calls its status \"paused\"",
+        "job night unknown: the hub reports the unknown status \"paused\"",
     ),
     (
         &[Status("paused")],
@@ -304,7 +304,7 @@ fn no_state_of_a_job_keeps_anybody_waiting_for_ever() {
     azure.show("lost", &[Unknown]);
     run(&lab, &format!("{tag} lost"))
         .expect(1)
-        .says(&["the hub knows no job `lost`", "next: doorctl jobs list"]);
+        .says(&["the hub has no job `lost`", "next: doorctl jobs list"]);
     run(&lab, "jobs lock yard --connect-timeout 5m --id night").expect(0);
     lab.operator.until(&["jobs", "show", "night"], |report| {
         report["job"]["status"] == "running"

@@ -100,7 +100,7 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
     operator
         .run(&["lock", "lobby-eats"])
         .expect(1)
-        .says(&["the hub knows no door `lobby-eats`; did you mean `lobby-east`?"]);
+        .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
     operator
         .run(&["lock", "--where", "tags.wing = 'east'"])
         .expect(1)
@@ -108,7 +108,7 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
     operator
         .run(&["lockdown"])
         .expect(1)
-        .says(&["no doors are chosen"]);
+        .says(&["no doors selected"]);
     operator
         .run(&["lock", "lobby-east", "--until", "tomorow 8:00"])
         .expect(1)

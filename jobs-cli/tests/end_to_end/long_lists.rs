@@ -68,7 +68,7 @@ fn a_list_that_is_too_long_for_one_job_becomes_several() {
     operator
         .run(&[&["jobs", "lock"], &misspelt[..], &["--yes"]].concat())
         .expect(1)
-        .says(&["the hub knows no door `nobody`"]);
+        .says(&["the hub has no door `nobody`"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn verbs_that_act_at_once_and_that_read_take_any_number_of_names() {
     operator
         .run(&[&["lock"], &misspelt[..], &["--yes"]].concat())
         .expect(1)
-        .says(&["the hub knows no door `nobody`"]);
+        .says(&["the hub has no door `nobody`"]);
 }
 
 fn strs(names: &[String]) -> Vec<&str> {

@@ -79,7 +79,7 @@ fn what_cannot_be_is_told_with_the_way_out() {
         .run(&["events", "--door", "eats", "--event", "forcedOpne"])
         .expect(0)
         .says(&[
-            "the hub knows no door `eats`; did you mean `east`?; what is kept of it is shown",
+            "the hub has no door `eats`; did you mean `east`?; what is kept of it is shown",
             "has an event `forcedOpne`; did you mean `forcedOpen`?",
             "further back: doorctl events --since 7d",
         ]);
@@ -94,7 +94,7 @@ fn what_cannot_be_is_told_with_the_way_out() {
     operator
         .run(&["events", "--since", "soon"])
         .expect(1)
-        .says(&["--since \"soon\": not a time that is over"]);
+        .says(&["--since \"soon\": not a past time"]);
 }
 
 #[test]
@@ -488,12 +488,12 @@ fn who_did_what_is_shown_to_those_who_may_know() {
         .expect(4)
         .says(&[
             "'guard' does not allow access",
-            "it takes a policy with RegistryRead and ServiceConnect",
+            "a policy with RegistryRead and ServiceConnect is needed",
             "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
         ]);
     operator.run(&["events", "--context", "guard"]).expect(0);
     operator
         .run(&["events", "--context", "registrar"])
         .expect(4)
-        .says(&["it takes a policy with ServiceConnect"]);
+        .says(&["a policy with ServiceConnect is needed"]);
 }

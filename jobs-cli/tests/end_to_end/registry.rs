@@ -64,7 +64,7 @@ fn tags_are_set_and_removed_and_what_is_so_already_is_left() {
     operator
         .run(&["devices", "tag", "a", "bb", "wing=west"])
         .expect(1)
-        .says(&["the hub knows no door `bb`; did you mean `b`?"]);
+        .says(&["the hub has no door `bb`; did you mean `b`?"]);
     // One that has no room: nothing is done to the others.
     let long = format!("note={}", "x".repeat(4_000));
     operator
@@ -162,7 +162,7 @@ fn doors_are_removed_when_somebody_says_so() {
     operator
         .run(&["devices", "remove", "d", "a", "--yes"])
         .expect(1)
-        .says(&["the hub knows no door `a`"]);
+        .says(&["the hub has no door `a`"]);
     let left = operator.json(&["devices", "list"]);
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
 }

@@ -67,7 +67,7 @@ const NOWHERE: &[(&str, &str)] = &[
         "--floor 3 --floor 33",
         "no door is assigned to floor `33`; did you mean `3`?",
     ),
-    ("--building north yard", "no door matches all that is given"),
+    ("--building north yard", "no door matches all given filters"),
 ];
 
 /// What is run, how it ends, and what is said.

@@ -32,7 +32,10 @@ fn desired_properties_reach_the_door_and_an_old_etag_changes_nothing() {
     operator
         .run(&["twin", "set", "east", "floor=5", "--etag", etag])
         .expect(1)
-        .says(&["412 PreconditionFailed", "next: it was changed meanwhile"]);
+        .says(&[
+            "412 PreconditionFailed",
+            "next: it was changed in the meantime",
+        ]);
     let removed = operator.json(&["twin", "set", "east", "--tag", "wing=null"]);
     assert_eq!(
         (&removed["tags"], &removed["properties"]["desired"]["floor"]),

@@ -154,7 +154,7 @@ fn gone(id: &JobId, seen: Option<&JobResponse>) -> Failure {
             seen.status
         ))
         .next("see how the doors are: doorctl status"),
-        None => Failure::new(format!("the hub knows no job `{id}`")).next("doorctl jobs list"),
+        None => Failure::new(format!("the hub has no job `{id}`")).next("doorctl jobs list"),
     }
 }
 

@@ -211,7 +211,7 @@ impl Plan {
                 let taken = Failure::new(format!(
                     "--id: the hub has a job called {id} already{NOTHING_CHANGED}"
                 ));
-                let taken = taken.next("choose another --id, or leave it out to have one made");
+                let taken = taken.next("choose another --id, or omit it to generate one");
                 Err(NotMade::Surely(taken.into()))
             }
             Err(error) if may_have_worked(&error) => match session.hub.job(id).await {
