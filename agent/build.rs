@@ -1,4 +1,4 @@
-//! Tells the program when it was built: the floor of its clock. `SOURCE_DATE_EPOCH` makes builds
+//! Embeds the build time, the lower bound of the program's clock. `SOURCE_DATE_EPOCH` makes builds
 //! reproducible.
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
-//! One door from its configuration to a running agent, and back.
+//! Life cycle of one door's agent, from configuration to shutdown.
 //!
 //! Build (trust, state, pins), spawn (controller, link), drain (link, controller, storage), in this
-//! order: what can be wrong is found before anything is driven, and the door outlives its link.
+//! order: errors are found before any output is driven, and the door outlives its link.
 
 mod snapshot;
 
@@ -30,10 +30,10 @@ use crate::storage::{DoorDirectory, DoorStorage, Restored, Storage, StorageError
 use crate::tls::{TlsCache, TlsError};
 pub use snapshot::{AgentSnapshot, Snapshots};
 
-/// How long the controller and the disk may take to end.
+/// How long the controller and the disk may each take to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the agents of one process share: the storage thread and the TLS configurations.
+/// Shared by the agents of one process: the storage thread and the TLS configurations.
 #[derive(Debug, Clone)]
 pub struct Shared {
     storage: Storage,
@@ -44,7 +44,7 @@ impl Shared {
     /// Starts the storage thread.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot create a thread.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             storage: Storage::spawn()?,
@@ -52,43 +52,38 @@ impl Shared {
         })
     }
 
-    /// Ends the storage thread once it has written what it was given. Shut the agents down first.
+    /// Ends the storage thread after it has written its queue. Shut the agents down first.
     pub fn shutdown(&self) {
         self.storage.shutdown();
     }
 }
 
-/// Why an agent does not start. Nothing is driven then.
+/// Why an agent does not start. No output is driven then.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The door's settings do not fit together.
     #[error("the door's configuration cannot work")]
     Door(#[from] door_core::config::ConfigError),
-    /// The board's settings do not fit the strike.
     #[error("the board's configuration cannot work")]
     BoardConfig(#[from] BoardConfigError),
-    /// The state cannot be read or kept.
     #[error("cannot open the door's state")]
     Storage(#[from] StorageError),
-    /// The pins cannot be had.
     #[error("cannot open the door's board")]
     Board(#[from] BoardError),
 }
 
-/// Starts agents.
 #[derive(Debug)]
 pub struct Agent;
 
 impl Agent {
-    /// Starts one door: when this returns its pins are safe, its state is loaded and its link is on
-    /// the way up.
+    /// Starts one door. On return its pins are safe, its state is loaded and its link is
+    /// connecting.
     ///
     /// # Errors
-    /// When the configuration cannot work, or state, trust or board cannot be had.
+    /// When the configuration is invalid, or the state or the board cannot be opened.
     pub async fn start(config: AgentConfig, shared: &Shared) -> Result<RunningAgent, StartError> {
         config.board.check(&config.strike)?;
         let door = DoorConfig::new(config.door, config.strike, config.board.fitted())?;
-        // What cannot be trusted now is tried with each connection.
+        // A failure is not fatal: each connection attempt loads the trust again.
         let tls = trust(&shared.tls, &config.hub).ok();
         let device = config.hub.connection.device_id.clone();
         let (storage, mut restored) = open_storage(&shared.storage, &config.state, &device).await?;
@@ -171,18 +166,18 @@ impl Agent {
     }
 }
 
-/// What [`RunningAgent::changed`] has seen.
+/// Result of [`RunningAgent::changed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Door, link or disk look different.
+    /// The state of the door, the link or the disk changed.
     State,
-    /// The machine is to be rebooted: shut the agent down, then ask for it, then end.
+    /// A reboot was accepted: shut the agent down, request the reboot, then exit.
     Reboot(Wanted),
-    /// The controller has ended, which it never does by itself unless it panicked.
+    /// The controller ended, which only a panic causes.
     ControllerEnded,
 }
 
-/// A door at work. Dropping it without [`RunningAgent::shutdown`] leaves its tasks running.
+/// A running agent. Dropping it without [`RunningAgent::shutdown`] leaves its tasks running.
 #[derive(Debug)]
 pub struct RunningAgent {
     snapshots: Snapshots,
@@ -197,38 +192,36 @@ pub struct RunningAgent {
 }
 
 impl RunningAgent {
-    /// The device that this door is.
     #[must_use]
     pub fn door(&self) -> &DeviceId {
         &self.snapshots.device
     }
 
-    /// The hand on a simulated door.
+    /// Control of a simulated door; `None` on real hardware.
     #[must_use]
     pub fn sim(&self) -> Option<SimHandle> {
         self.sim.clone()
     }
 
-    /// The way to the door without a hub.
+    /// Local access to the door, without a hub.
     #[must_use]
     pub fn controller(&self) -> &ControllerHandle {
         &self.controller
     }
 
-    /// How everything stands now.
     #[must_use]
     pub fn snapshot(&self) -> AgentSnapshot {
         self.snapshots.take()
     }
 
-    /// A source of snapshots that outlives a borrow of the agent.
+    /// A handle that takes snapshots and does not borrow the agent.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
     }
 
-    /// Waits until door, link or disk have changed since this was last asked, or the controller has
-    /// ended by itself: then the process has to end.
+    /// Waits until door, link or disk have changed since the last call, or a reboot was accepted,
+    /// or the controller ended (then the process must end).
     pub async fn changed(&mut self) -> Change {
         let Snapshots {
             controller,
@@ -250,22 +243,22 @@ impl RunningAgent {
         }
     }
 
-    /// Takes the link down as if the cable were pulled: no DISCONNECT, and no attempt to connect.
+    /// Cuts the link as if the cable were pulled: no DISCONNECT, and no reconnect.
     pub fn disconnect_link(&self) {
         self.cloud.set_plugged(false);
     }
 
-    /// Plugs the cable in again.
+    /// Allows the link to connect after [`RunningAgent::disconnect_link`].
     pub fn reconnect_link(&self) {
         self.cloud.set_plugged(true);
     }
 
-    /// Uses other settings of the hub, and its CA certificates as they are now; when anything is
-    /// different the link connects anew, and the door notices nothing. The device must be the
-    /// same. Tells whether anything was different.
+    /// Applies new hub settings and re-reads the CA certificates. If anything differs, the link
+    /// reconnects; the door is not affected. The device id must be the same. Returns whether
+    /// anything differed.
     ///
     /// # Errors
-    /// When nothing could be trusted; then the link stays as it is.
+    /// When the trust cannot be loaded; the link then stays as it is.
     pub fn set_hub(&self, hub: HubConfig) -> Result<bool, TlsError> {
         let tls = Some(trust(&self.tls, &hub)?);
         Ok(self.cloud.set_settings(LinkSettings {
@@ -275,26 +268,26 @@ impl RunningAgent {
         }))
     }
 
-    /// Tells in status and reported properties what the configuration says that is not allowed.
+    /// Sets the configuration problems shown in status and reported properties.
     pub fn set_config_problems(&self, problems: &[String]) {
         self.config_problem.send_replace(problem_of(problems));
     }
 
-    /// Drains: answers what is in flight, tells the hub, de-energises, writes everything to disk.
+    /// Drains: answers pending calls, disconnects from the hub, de-energises, flushes to disk.
     pub async fn shutdown(self) {
         let device = &self.snapshots.device;
         self.cloud.shutdown().await;
         self.stop.cancel();
         let mut task = self.controller_task;
         if !task.is_finished() && timeout(DRAIN_WITHIN, &mut task).await.is_err() {
-            warn!("{device}: the controller did not end within {DRAIN_WITHIN:?} and is cut");
+            warn!("{device}: the controller did not end within {DRAIN_WITHIN:?}; aborting it");
             task.abort();
         }
         if timeout(DRAIN_WITHIN, self.snapshots.storage.close())
             .await
             .is_err()
         {
-            error!("{device}: the disk did not take the last events within {DRAIN_WITHIN:?}");
+            error!("{device}: the last events were not written to disk within {DRAIN_WITHIN:?}");
         }
     }
 }
@@ -307,18 +300,18 @@ fn problem_of(problems: &[String]) -> Option<String> {
     (!problems.is_empty()).then(|| problems.join("; "))
 }
 
-/// Waits until a reboot was accepted and its answer is on its way.
+/// Waits until a reboot was accepted and its answer was queued.
 async fn reboot_wanted(reboot: &mut watch::Receiver<Option<Wanted>>) -> Wanted {
     if let Ok(wanted) = reboot.wait_for(Option::is_some).await {
         if let Some(wanted) = wanted.clone() {
             return wanted;
         }
     }
-    // Nobody is left who could want one.
+    // The sender is gone: no reboot can be requested any more.
     std::future::pending().await
 }
 
-/// Opens the door's directory on a thread that may wait for the disk.
+/// Opens the door's directory on a blocking thread.
 async fn open_storage(
     storage: &Storage,
     state: &StateConfig,
@@ -336,7 +329,7 @@ async fn open_storage(
     opened.await.unwrap_or(Err(StorageError::Closed))
 }
 
-/// Tells of damaged files in the events; the log has them already.
+/// Records damaged files as events; they were logged when they were found.
 fn report_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
     let quality = clock.now().quality;
     for damage in &restored.damages {

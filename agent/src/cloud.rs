@@ -1,9 +1,9 @@
 //! The link to the hub: one task drives the connection, one publishes, and each method call is
-//! answered by a task of its own.
+//! answered by its own task.
 //!
-//! Nothing here moves the door: method calls go to the controller's handle, and everything the door
-//! does reaches the hub through its snapshot and the event log. A hub that is away, full or wrong
-//! costs the door nothing.
+//! Nothing here moves the door: method calls go to the controller's handle, and the door's changes
+//! reach the hub through its snapshot and the event log. The door does not depend on the hub: one
+//! that is unreachable, overloaded or faulty does not affect it.
 
 mod connect;
 mod driver;
@@ -43,44 +43,42 @@ use publisher::{Parts, Publisher};
 pub use reach::reach;
 use twin::Desired;
 
-/// Messages on their way from the driver to the publisher: acknowledgements of a full window, a
-/// twin, and a burst of notifications fit.
+/// Capacity of the queue from the driver to the publisher: the acknowledgements of a full window, a
+/// twin, and a burst of notifications.
 const TO_PUBLISHER: usize = 256;
 /// How long the link may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
-/// How the link stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LinkState {
-    /// TCP, TLS, CONNECT or SUBSCRIBE is under way.
+    /// TCP, TLS, CONNECT or SUBSCRIBE is in progress.
     Connecting,
     /// Subscribed: methods and the twin work.
     Connected,
-    /// Waiting before the next attempt.
+    /// Backing off before the next attempt.
     Waiting,
-    /// Taken down by [`crate::RunningAgent::disconnect_link`].
+    /// Cut by [`crate::RunningAgent::disconnect_link`].
     Unplugged,
 }
 
-/// The link, for people and for the reported properties.
+/// State of the link, for people and for the reported properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkStatus {
-    /// How it stands.
     pub state: LinkState,
-    /// How often it came up since the agent started.
+    /// Connections established since the agent started.
     pub connections: u64,
-    /// Why it last went away or did not come up.
+    /// Why the last connection or attempt failed.
     pub last_problem: Option<String>,
 }
 
-/// What the driver tells the publisher.
+/// Message from the driver to the publisher.
 #[derive(Debug)]
 enum FromHub {
-    /// A connection is up and subscribed.
+    /// Connected and subscribed.
     Online(AsyncClient),
-    /// It is gone.
+    /// The connection ended.
     Offline,
     TwinResponse {
         status: u16,
@@ -91,30 +89,30 @@ enum FromHub {
         version: u64,
         body: Vec<u8>,
     },
-    /// An event was written, under this packet id.
+    /// An event was written to the socket with this packet id.
     Sent(u16),
-    /// The hub has the event of this packet id.
+    /// The hub acknowledged the event with this packet id.
     Acknowledged(u16),
 }
 
-/// Whom to connect to, how, and whom to trust: may change while the agent runs.
+/// Hub, credentials and trust of the link; may change while the agent runs.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkSettings {
     pub(crate) config: Arc<HubConfig>,
-    /// What was trusted when these were set, to tell whether anything has changed.
+    /// The trust at the time of setting, to detect a change.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// Why nobody can be connected to.
+    /// Why no connection is possible, if the configuration rules it out.
     pub(crate) away: Option<String>,
 }
 
-/// What the link works with.
+/// Dependencies of the link.
 pub(crate) struct CloudParts {
     pub(crate) settings: LinkSettings,
     pub(crate) tls: Arc<TlsCache>,
     pub(crate) controller: ControllerHandle,
     pub(crate) storage: DoorStorage,
     pub(crate) place: Place,
-    /// What was desired of the door when it was last saved, and how it is configured.
+    /// The desired properties last saved, and the configuration of the door.
     pub(crate) desired: DesiredDoor,
     pub(crate) configured: DoorConfig,
     pub(crate) start_reason: StartReason,
@@ -123,11 +121,10 @@ pub(crate) struct CloudParts {
     pub(crate) machine: Machine,
     /// Value of the reported property `device.config.problem`.
     pub(crate) config_problem: watch::Receiver<Option<String>>,
-    /// The time, for what the link itself records.
+    /// Time source for the link's own records.
     pub(crate) door_clock: Clock,
 }
 
-/// The running link.
 #[derive(Debug)]
 pub(crate) struct Cloud {
     plugged: watch::Sender<bool>,
@@ -139,7 +136,6 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
-    /// Starts both tasks.
     pub(crate) fn spawn(parts: CloudParts) -> Self {
         let (to_publisher, from_hub) = mpsc::channel(TO_PUBLISHER);
         let plugged = watch::Sender::new(true);
@@ -202,13 +198,13 @@ impl Cloud {
         }
     }
 
-    /// Takes the link down without a word to the hub, or lets it come back.
+    /// Cuts the link without DISCONNECT, or allows it to reconnect.
     pub(crate) fn set_plugged(&self, plugged: bool) {
         self.plugged.send_replace(plugged);
     }
 
-    /// Uses other settings from the next connection on, which is made at once, or as soon as no
-    /// method is in flight. False when they are the same.
+    /// Applies new settings: the link reconnects at once, or as soon as no method call is pending.
+    /// Returns false if they are unchanged.
     pub(crate) fn set_settings(&self, settings: LinkSettings) -> bool {
         self.settings.send_if_modified(|present| {
             let same_trust = match (&present.tls, &settings.tls) {
@@ -228,17 +224,17 @@ impl Cloud {
         self.status.clone()
     }
 
-    /// Answers what is in flight, says DISCONNECT and ends both tasks.
+    /// Answers pending calls, sends DISCONNECT and ends both tasks.
     pub(crate) async fn shutdown(self) {
         self.stop.cancel();
         let (driver, publisher) = (self.driver.abort_handle(), self.publisher.abort_handle());
         let ended = async {
-            // A task that panicked has ended too; the panic was logged where it happened.
+            // A task that panicked has ended too; the panic is already logged.
             let _ = self.driver.await;
             let _ = self.publisher.await;
         };
         if timeout(STOP_WITHIN, ended).await.is_err() {
-            warn!("the link did not end within {STOP_WITHIN:?} and is cut");
+            warn!("the link did not end within {STOP_WITHIN:?}; aborting it");
             driver.abort();
             publisher.abort();
         }

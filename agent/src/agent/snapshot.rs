@@ -1,5 +1,5 @@
-//! How an agent stands: for `door-agent status`, for the line that the service manager shows, and
-//! for whoever runs it as a library.
+//! Snapshot of an agent: for `door-agent status`, for the status line of the service manager, and
+//! for library users.
 
 use std::fmt::{self, Write as _};
 
@@ -13,7 +13,7 @@ use crate::cloud::{LinkState, LinkStatus};
 use crate::controller::Snapshot;
 use crate::storage::{DiskStatus, DoorStorage};
 
-/// Takes snapshots of an agent; clones look at the same one.
+/// Takes snapshots of one agent; clones share the same sources.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     pub(super) device: DeviceId,
@@ -25,7 +25,6 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// How everything stands now.
     #[must_use]
     pub fn take(&self) -> AgentSnapshot {
         AgentSnapshot {
@@ -40,28 +39,24 @@ impl Snapshots {
     }
 }
 
-/// How an agent stands: what `door-agent status --json` prints.
+/// State of an agent: the output of `door-agent status --json`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSnapshot {
-    /// The device.
     pub device: DeviceId,
-    /// This program's version.
     pub version: &'static str,
-    /// The door and its authority array.
     pub door: Snapshot,
-    /// The link to the hub.
     pub link: LinkStatus,
-    /// How the disk does that keeps its state and events.
+    /// State of the disk that holds state and events.
     pub disk: DiskStatus,
-    /// What the configuration says that is not allowed, and what is used in its place.
+    /// Invalid configuration values, and the values used instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_problem: Option<String>,
     /// Events on disk that the hub has not acknowledged.
     pub waiting_events: u64,
 }
 
-/// One line for a person: state, who holds it, alarms, the link.
+/// One line for people: state, holder, alarms, link.
 impl fmt::Display for AgentSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", DoorLine(&self.door), LinkLine(&self.link))?;
@@ -73,7 +68,7 @@ impl fmt::Display for AgentSnapshot {
 }
 
 impl AgentSnapshot {
-    /// Everything, for a person: several lines, each ended.
+    /// The whole state as text for people; each line ends with a line feed.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -160,7 +155,7 @@ impl fmt::Display for DoorLine<'_> {
             (Secured::Secured, Proof::Bond) => "secured (bolt sensed)",
             (Secured::Secured, _) => "secured (bolt not sensed)",
             (Secured::Unsecured, _) => "not secured",
-            (Secured::Unknown, _) => "nothing can tell whether it is secured",
+            (Secured::Unknown, _) => "secured state unknown",
         };
         write!(f, "{lock}, {door}, {secured}")?;
         match status.held_by {
@@ -197,7 +192,7 @@ impl fmt::Display for LinkLine<'_> {
     }
 }
 
-/// A slot by its name and number. By number, so that one without a name here has its number still.
+/// Name and number of a slot. Matches on the number, so that a slot without a name still shows it.
 fn slot_name(slot: Slot) -> String {
     let number = slot.number();
     let name = match number {
@@ -215,14 +210,14 @@ fn slot_name(slot: Slot) -> String {
     format!("{name} (slot {number})")
 }
 
-/// What is raised; nothing when all is well.
+/// The raised alarms; `None` if there are none.
 fn alarms(door: &Snapshot) -> Option<String> {
     let alarms = &door.report.alarms;
     let names: Vec<_> = alarms.keys().map(|alarm| alarm.as_str()).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// An enum as it is spelled on the wire.
+/// An enum value in its wire spelling.
 fn word(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     value.as_str().unwrap_or("unknown").to_owned()

@@ -1,5 +1,4 @@
-//! Client and event loop of one connection: who we say we are, how we prove it, and the limits that
-//! hold.
+//! Client and event loop of one connection: user name, credentials and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +10,18 @@ use rustls::ClientConfig;
 
 use crate::config::HubConfig;
 
-/// Wait for TCP, TLS and CONNACK together.
+/// Limit for TCP, TLS and CONNACK together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with room) or a message of
+/// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with margin) or a message of
 /// 256 KiB with its topic.
 const MAX_PACKET_BYTES: usize = 320 * 1024;
-/// Requests that wait for the connection: subscriptions, a twin request, a patch, a window of
-/// events and every method answer fit.
+/// Capacity of the request queue: subscriptions, a twin request, a patch, a window of events and
+/// every method answer.
 const REQUESTS: usize = 64;
-/// The version of the device API that topics and bodies follow.
+/// IoT Hub device API version of the topics and bodies.
 const API_VERSION: &str = "2021-04-12";
 
-/// Makes a connection's client and event loop; nothing is sent before the event loop is polled.
+/// Creates client and event loop of a connection; polling the event loop sends the first byte.
 pub(super) fn prepare(
     config: &HubConfig,
     tls: &Arc<ClientConfig>,
@@ -48,7 +47,7 @@ pub(super) fn prepare(
     (client, event_loop)
 }
 
-/// The host that is connected to: a gateway, or the hub itself.
+/// The host to dial: the gateway if there is one, else the hub.
 pub(super) fn dialled(connection: &DeviceConnectionString) -> &HostName {
     connection
         .gateway_host_name
@@ -56,7 +55,7 @@ pub(super) fn dialled(connection: &DeviceConnectionString) -> &HostName {
         .unwrap_or(&connection.host_name)
 }
 
-/// User name and password of CONNECT. Both name the hub, even when a gateway is dialled.
+/// User name and password of CONNECT. Both name the hub, even if a gateway is dialled.
 fn credentials(config: &HubConfig, now_unix_s: u64) -> (String, String) {
     let connection = &config.connection;
     let (hub, device) = (connection.host_name.host(), &connection.device_id);
@@ -71,7 +70,7 @@ fn credentials(config: &HubConfig, now_unix_s: u64) -> (String, String) {
             sas::sign(&audience, key, expiry, None)
         }
         DeviceCredential::Token(token) => token.expose_secret().to_owned(),
-        // The certificate that TLS has shown is the proof.
+        // The client certificate in TLS is the credential.
         DeviceCredential::X509 => String::new(),
     };
     (user, password)
@@ -91,10 +90,11 @@ mod tests {
             user.starts_with("hub.example.net/dev1/?api-version=2021-04-12&"),
             "{user}"
         );
-        // The vector that azure-iot-device 2.14.0 makes of the same key and expiry.
+        // Vector: azure-iot-device 2.14.0 with the same key and expiry.
         assert_eq!(
             password,
-            "SharedAccessSignature sr=hub.example.net%2Fdevices%2Fdev1&sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000"
+            "SharedAccessSignature sr=hub.example.net%2Fdevices%2Fdev1&\
+             sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000"
         );
         assert_eq!(dialled(&config.connection).host(), "gateway.local");
     }

@@ -1,10 +1,8 @@
-//! The task that owns the connection: it connects, polls, hands on what arrives, and connects
-//! again.
+//! The task that owns the connection: connects, polls, dispatches what arrives, and reconnects.
 //!
-//! It never waits for anything but the connection itself: a task that polls rumqttc and also waits
-//! for room in its queue can wait for ever. The client and its event loop are made anew for each
-//! connection, so that nothing of a dead one is sent on the next; what must not be lost is in
-//! the event log.
+//! It awaits only the connection itself: a task that polls rumqttc and also waits for room in its
+//! queue can deadlock. Each connection gets a new client and event loop, so that no packet of a
+//! dead connection is sent on the next one; what must not be lost is in the event log.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,33 +32,33 @@ use crate::config::HubConfig;
 use crate::controller::Snapshot;
 use crate::tls::{FlooredClock, TlsCache};
 
-/// Room beside the keep-alive before a connection without any event is given up.
+/// Added to the keep-alive: without any event for this long the connection counts as lost.
 const SILENCE_MARGIN: Duration = Duration::from_secs(60);
-/// How often a renewal that is due waits for a moment without a method in flight.
+/// How often a due renewal checks whether no method call is pending.
 const TICK: Duration = Duration::from_secs(1);
-/// How often a drain looks whether the last method is answered.
+/// How often a drain checks whether the last method call is answered.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long a drain waits for methods to be answered, and then for DISCONNECT to be written.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
-/// How often the same problem is logged again.
+/// An unchanged problem is logged again after this time.
 const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
 
-/// A connection that no token ends is made anew after that all the same.
+/// Lifetime of a connection that has no token to expire.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
-    /// Why nobody can be connected to.
+    /// Why no connection is possible, if the configuration rules it out.
     pub(super) away: Option<String>,
     pub(super) tls: Arc<TlsCache>,
-    /// Where config and reason come from when they change.
+    /// New values of `config` and `away`.
     pub(super) settings: watch::Receiver<LinkSettings>,
     pub(super) clock: FlooredClock,
-    /// Tells whether the system's time can be trusted.
+    /// Shows whether the system time is trusted.
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) methods: Methods,
     pub(super) publisher: mpsc::Sender<FromHub>,
-    /// Whether the cable is plugged in.
+    /// False while [`crate::RunningAgent::disconnect_link`] holds the link down.
     pub(super) plugged: watch::Receiver<bool>,
     pub(super) status: watch::Sender<LinkStatus>,
     pub(super) stop: CancellationToken,
@@ -68,26 +66,25 @@ pub(super) struct Driver {
 
 /// Why a connection ended.
 enum End {
-    /// The agent stops.
+    /// The agent shuts down.
     Stopped,
-    /// The cable was pulled.
+    /// The link was cut by [`crate::RunningAgent::disconnect_link`].
     Unplugged,
-    /// Its token nears its end.
+    /// The token is about to expire.
     Renewal,
-    /// Its settings have changed.
+    /// The settings have changed.
     Replaced,
-    /// Something failed.
     Lost(Problem),
 }
 
-/// One turn of the select below.
+/// Result of one wait in [`Driver::connection`].
 enum Turn {
     Event(Result<Event, rumqttc::ConnectionError>),
     End(End),
 }
 
 impl Driver {
-    /// Runs until it is told to stop.
+    /// Runs until the agent shuts down.
     pub(super) async fn run(mut self) {
         let mut back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
         let mut told: Option<(Problem, Instant)> = None;
@@ -100,18 +97,18 @@ impl Driver {
             let end = self.connection(&mut connected_at).await;
             let stood = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             back_off.connection_ended(stood);
-            // The event loop is gone by now, so the publisher cannot be waiting for it: this send
-            // does not deadlock.
+            // The event loop is dropped by now, so the publisher cannot be waiting for it: this
+            // send does not deadlock.
             if self.publisher.send(FromHub::Offline).await.is_err() {
                 return;
             }
             match end {
                 End::Stopped => return,
-                End::Replaced => info!("{}: connecting anew with other settings", self.device()),
+                End::Replaced => info!("{}: reconnecting with new settings", self.device()),
                 End::Unplugged => {
-                    info!("{}: link taken down", self.device());
+                    info!("{}: link cut", self.device());
                 }
-                End::Renewal => debug!("{}: connecting again with a new token", self.device()),
+                End::Renewal => debug!("{}: reconnecting with a new token", self.device()),
                 End::Lost(problem) => {
                     let wait = back_off.next(&mut rand::rng());
                     self.tell(&problem, wait, &mut told);
@@ -122,7 +119,7 @@ impl Driver {
         }
     }
 
-    /// Waits while the cable is out; false when the agent stops.
+    /// Waits until the link may connect; false when the agent shuts down.
     async fn wait_until_plugged(&mut self) -> bool {
         if !*self.plugged.borrow() {
             self.set_state(LinkState::Unplugged, None);
@@ -133,7 +130,7 @@ impl Driver {
         }
     }
 
-    /// Takes up settings that have changed.
+    /// Adopts new settings; returns whether there were any.
     fn adopt_settings(&mut self) -> bool {
         let changed = self.settings.has_changed().unwrap_or(false);
         if changed {
@@ -144,8 +141,8 @@ impl Driver {
         changed
     }
 
-    /// How long what we prove ourselves by lasts. A certificate is looked at by the hub; that it is
-    /// replaced is told by SIGHUP.
+    /// Lifetime of the credential. The hub checks the validity of a certificate; SIGHUP reloads a
+    /// replaced one.
     fn proof_lifetime(&self) -> Duration {
         match self.config.connection.credential {
             DeviceCredential::X509 => CERTIFICATE_LIFETIME,
@@ -157,7 +154,7 @@ impl Driver {
         let until = Instant::now() + wait;
         let mut snapshot = self.snapshot.clone();
         tokio::select! {
-            // What failed for want of the time need not wait any longer.
+            // What failed for lack of a trusted time is retried at once.
             () = becomes(&mut snapshot, is_set) => {}
             () = replaced(&mut self.settings) => {}
             () = sleep_until(until) => {}
@@ -166,9 +163,9 @@ impl Driver {
         }
     }
 
-    /// One connection from its first byte to its last.
+    /// Runs one connection until it ends.
     async fn connection(&mut self, connected_at: &mut Option<Instant>) -> End {
-        // Read again each time: a file that was missing or replaced is taken up without a restart.
+        // Loaded for each connection: a missing or replaced file needs no restart.
         let tls = match self.trust() {
             Ok(tls) => tls,
             Err(problem) => return End::Lost(problem),
@@ -183,8 +180,8 @@ impl Driver {
         let mut replacing = false;
         let end = loop {
             let turn = {
-                // The poll is never dropped half way while the connection is to live: a packet
-                // being written would be lost.
+                // Never drop the poll half-way while the connection stays in use: a packet being
+                // written would be lost.
                 let mut poll = pin!(event_loop.poll());
                 let silent_at = Instant::now() + self.config.keep_alive + SILENCE_MARGIN;
                 loop {
@@ -216,10 +213,13 @@ impl Driver {
                         }
                         () = sleep(look_in) => {
                             let idle = self.methods.is_idle();
-                            if draining.is_some_and(|since| idle || since.elapsed() >= DRAIN_WITHIN) {
+                            let drained =
+                                |since: Instant| idle || since.elapsed() >= DRAIN_WITHIN;
+                            if draining.is_some_and(drained) {
                                 break Turn::End(End::Stopped);
                             }
-                            if connected_at.is_some() && renewal.is_due(token_made.elapsed(), idle) {
+                            let token_age = token_made.elapsed();
+                            if connected_at.is_some() && renewal.is_due(token_age, idle) {
                                 break Turn::End(End::Renewal);
                             }
                             if replacing && idle {
@@ -244,7 +244,7 @@ impl Driver {
         end
     }
 
-    /// Whom to trust, or why nobody can be connected to.
+    /// Loads the trust; an error says why no connection is possible.
     fn trust(&self) -> Result<Arc<ClientConfig>, Problem> {
         if let Some(reason) = &self.away {
             return Err(Problem {
@@ -277,7 +277,7 @@ impl Driver {
             Event::Incoming(Packet::SubAck(ack)) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     return Some(End::Lost(Problem {
-                        what: "the hub refuses a subscription".to_owned(),
+                        what: "the hub refused a subscription".to_owned(),
                         check: "that HostName is an IoT hub".to_owned(),
                     }));
                 }
@@ -309,7 +309,7 @@ impl Driver {
             Subscription::DesiredPatches,
             Subscription::TwinResponses,
         ];
-        // QoS 0: methods are never queued, and the twin's versions tell when something was missed.
+        // QoS 0: methods are never queued, and the twin's versions reveal a missed notification.
         let filters = filters.map(|subscription| {
             SubscribeFilter::new(subscription.filter(self.device()), QoS::AtMostOnce)
         });
@@ -340,7 +340,7 @@ impl Driver {
             },
             Ok(_) | Err(_) => {
                 warn!(
-                    "{}: a message on {} is not for us",
+                    "{}: ignoring a message on the unexpected topic {}",
                     self.device(),
                     publish.topic
                 );
@@ -366,22 +366,22 @@ impl Driver {
 
     fn silence(&self) -> Problem {
         Problem {
-            what: format!("no sign of life from {}", self.target().host),
+            what: format!("nothing received from {}", self.target().host),
             check: "the network".to_owned(),
         }
     }
 
-    /// Logs a problem when it is new or was not told for a while.
+    /// Logs a problem if it is new or was last logged [`REPEAT_PROBLEM`] ago.
     fn tell(&self, problem: &Problem, wait: Duration, told: &mut Option<(Problem, Instant)>) {
         let known = told
             .as_ref()
             .is_some_and(|(known, at)| known == problem && at.elapsed() < REPEAT_PROBLEM);
         let Problem { what, check } = problem;
         if known {
-            debug!("{}: {what}; trying again in {wait:.1?}", self.device());
+            debug!("{}: {what}; retrying in {wait:.1?}", self.device());
         } else {
             warn!(
-                "{}: hub away: {what}; check {check}; trying again in {wait:.1?}, then with growing waits",
+                "{}: hub away: {what}; check {check}; retrying in {wait:.1?}, then less often",
                 self.device()
             );
             *told = Some((problem.clone(), Instant::now()));
@@ -401,15 +401,15 @@ impl Driver {
     }
 }
 
-/// Waits until the cable is pulled.
+/// Resolves when the link is cut.
 async fn unplugged(plugged: &mut watch::Receiver<bool>) {
     if plugged.wait_for(|plugged| !*plugged).await.is_err() {
-        // The agent's handle is gone: nobody can pull it any more.
+        // The sender is gone: nothing can cut the link any more.
         std::future::pending::<()>().await;
     }
 }
 
-/// Waits until what is not yet so is so; for ever when it is so already.
+/// Resolves when the predicate turns true; pends forever if it already holds.
 async fn becomes<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
     let already = so(&watched.borrow());
     if already || watched.wait_for(so).await.is_err() {
@@ -417,12 +417,12 @@ async fn becomes<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
     }
 }
 
-/// Waits until there are other settings; they are not taken up yet.
+/// Resolves when there are new settings, without adopting them.
 async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
     loop {
         match settings.has_changed() {
             Ok(true) => return,
-            // The agent's handle is gone: nobody can change them any more.
+            // The sender is gone: the settings cannot change any more.
             Err(_) => std::future::pending::<()>().await,
             Ok(false) => {}
         }
@@ -430,14 +430,14 @@ async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
     }
 }
 
-/// Whether the wall clock can be trusted.
+/// Whether the wall clock is synchronised.
 fn is_set(snapshot: &Snapshot) -> bool {
     snapshot.clock == ClockQuality::Synchronized.as_str()
 }
 
-/// Says DISCONNECT, so that the hub knows at once.
+/// Sends DISCONNECT, so that the hub notices at once.
 async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
-    // A full queue means that the connection does not move: dropping it is all that is left.
+    // A full queue means that the connection is stuck: just drop it.
     if client.try_disconnect().is_err() {
         return;
     }
@@ -449,12 +449,12 @@ async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
             }
         }
     };
-    // The connection is dropped next in any case.
+    // The caller drops the connection in any case.
     let _ = timeout(DRAIN_WITHIN, written).await;
 }
 
-/// The queue to the publisher holds more than a connection can have open; when it is full, the way
-/// out is a new connection, which reads the twin again and sends again what was not acknowledged.
+/// The queue to the publisher holds more than a connection can have open. If it is full, only a
+/// new connection helps: it re-reads the twin and resends what was not acknowledged.
 fn publisher_is_stuck() -> Problem {
     Problem {
         what: "the agent cannot keep up with the hub's messages".to_owned(),

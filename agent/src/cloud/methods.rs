@@ -1,9 +1,8 @@
-//! Direct methods: each request is answered by a small task of its own, on the connection that
-//! asked.
+//! Direct methods: each request is answered by its own task, on the connection that delivered it.
 //!
-//! What a method means is the controller's business; a method it does not know gets its 404. An
-//! answer whose connection has ended is dropped: the hub has told the caller so already, and
-//! request ids start anew with a connection.
+//! The controller interprets the method; an unknown one gets its 404. An answer whose connection
+//! has ended is dropped: the hub has already failed the call, and request ids restart with each
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,17 +20,17 @@ use crate::fail_point;
 use crate::identify::Identifier;
 use crate::reboot::Machine;
 
-/// Requests answered at the same time. An operator, a job and a few retries fit; the hub allows as
-/// many.
+/// Concurrent requests. Enough for an operator, a job and a few retries; the hub's own limit is the
+/// same.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
 /// Status for a request beyond [`MAX_IN_FLIGHT`].
 const TOO_MANY: i32 = 429;
 /// How long an answer may wait for room in the connection's queue.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// Largest method answer that the hub takes.
+/// Largest method answer that the hub accepts.
 const MAX_ANSWER_BYTES: usize = 128 * 1024;
 
-/// Starts and counts method calls.
+/// Spawns and limits method calls.
 #[derive(Debug, Clone)]
 pub(super) struct Methods {
     controller: ControllerHandle,
@@ -39,11 +38,10 @@ pub(super) struct Methods {
     machine: Machine,
     identifier: Identifier,
     slots: Arc<Semaphore>,
-    /// Counts the answers, for the publisher.
+    /// Count of answered methods, for the publisher.
     answered: watch::Sender<u64>,
 }
 
-/// One request from the hub.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -69,22 +67,21 @@ impl Methods {
         }
     }
 
-    /// Whether no request is being answered.
     pub(super) fn is_idle(&self) -> bool {
         self.slots.available_permits() == MAX_IN_FLIGHT
     }
 
-    /// Answers a request in a task of its own. Never waits; called by the task that polls the
-    /// connection.
+    /// Answers a request in its own task. Never blocks: the task that polls the connection calls
+    /// it.
     pub(super) fn start(&self, request: Request, client: &AsyncClient) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             warn!(
-                "{}: method {} refused, {MAX_IN_FLIGHT} others are being answered",
+                "{}: method {} refused: {MAX_IN_FLIGHT} calls are already pending",
                 self.device, request.method
             );
             let body = format!(r#"{{"error":"tooManyRequests","limit":{MAX_IN_FLIGHT}}}"#);
             let topic = self.answer_topic(TOO_MANY, &request.rid);
-            // When even the queue is full the caller's own deadline answers it.
+            // If the queue is full too, the caller times out.
             let _ = client.try_publish(topic, QoS::AtMostOnce, false, body);
             return;
         };
@@ -109,7 +106,7 @@ impl Methods {
         let mut body = reply.body_json();
         if body.len() > MAX_ANSWER_BYTES {
             warn!(
-                "{}: the answer of {} is too large",
+                "{}: the answer of {} exceeds {MAX_ANSWER_BYTES} bytes",
                 self.device, request.method
             );
             body = format!(r#"{{"error":"answerTooLarge","bytes":{}}}"#, body.len()).into();
@@ -122,14 +119,14 @@ impl Methods {
         let sending = client.publish(topic, QoS::AtMostOnce, false, body);
         if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
             warn!(
-                "{}: the answer of {} was lost with its connection",
+                "{}: the answer of {} was lost: its connection ended",
                 self.device, request.method
             );
         }
         fail_point::reach("answer-sent");
         self.answered
             .send_modify(|count| *count = count.wrapping_add(1));
-        // After the answer: draining sends what is in the queue before it says goodbye.
+        // Only after the answer: draining sends the queue before DISCONNECT.
         if let Some(wanted) = reboot {
             self.machine.go(wanted);
         }

@@ -1,16 +1,16 @@
-//! When to connect again and when to renew the token: arithmetic only, with the dice handed in.
+//! Timing of reconnects and token renewals: pure arithmetic, the random source is an argument.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// Share of a token's life after which the connection is renewed, drawn anew for each token so that
-/// a fleet spreads out.
+/// Share of a token's lifetime after which the connection is renewed, drawn per token so that a
+/// fleet spreads out.
 const RENEW_BETWEEN: std::ops::Range<f64> = 0.85..0.95;
-/// Share of a token's life after which the connection is renewed though something is in flight.
+/// Share of a token's lifetime after which the connection is renewed even if calls are pending.
 const RENEW_AT_THE_LATEST: f64 = 0.98;
 
-/// Exponential back-off with full jitter: each wait is drawn between nothing and a ceiling that
+/// Exponential back-off with full jitter: each wait is drawn between zero and a ceiling that
 /// doubles up to the maximum.
 #[derive(Debug, Clone)]
 pub(super) struct BackOff {
@@ -28,15 +28,14 @@ impl BackOff {
         }
     }
 
-    /// The next wait.
     pub(super) fn next(&mut self, dice: &mut impl Rng) -> Duration {
         let wait = self.ceiling.mul_f64(dice.random::<f64>());
         self.ceiling = (self.ceiling * 2).min(self.max);
         wait
     }
 
-    /// A connection has ended after it stood for `stood`. Only one that lasted starts the waits
-    /// over: a hub that accepts and drops at once must not be hammered.
+    /// Resets the waits if the connection that ended had lasted at least the maximum: a hub that
+    /// accepts and drops at once must not be hammered.
     pub(super) fn connection_ended(&mut self, stood: Duration) {
         if stood >= self.max {
             self.ceiling = self.min;
@@ -44,12 +43,12 @@ impl BackOff {
     }
 }
 
-/// When a connection is to be renewed, counted from when its token was made.
+/// When to renew a connection, counted from the creation of its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Renewal {
-    /// From here on as soon as nothing is in flight.
+    /// From here on, as soon as no call is pending.
     pub(super) from: Duration,
-    /// Here in any case.
+    /// Unconditionally from here on.
     pub(super) latest: Duration,
 }
 
@@ -61,7 +60,7 @@ impl Renewal {
         }
     }
 
-    /// Whether it is time, `age` after the token was made.
+    /// Whether to renew, `age` after the token was created.
     pub(super) fn is_due(&self, age: Duration, idle: bool) -> bool {
         age >= self.latest || (idle && age >= self.from)
     }

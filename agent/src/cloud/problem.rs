@@ -1,21 +1,20 @@
-//! Why there is no connection, told so that a person knows what to look at next.
+//! Connection errors as messages for people: what failed and what to check.
 
 use std::io;
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 use rustls::CertificateError;
 
-/// A reason and the next thing to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) what: String,
     pub(super) check: String,
 }
 
-/// Whom we tried to reach.
+/// The host, port and device of the failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<'a> {
-    /// The name that was dialled.
+    /// The dialled host name.
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) device: &'a str,
@@ -29,7 +28,7 @@ impl Problem {
         }
     }
 
-    /// Tells an error of the connection apart.
+    /// Translates an error of rumqttc.
     pub(super) fn of(error: &ConnectionError, target: Target<'_>) -> Self {
         let Target { host, port, device } = target;
         match error {
@@ -39,7 +38,7 @@ impl Problem {
                 "that a firewall lets this address and port through",
             ),
             ConnectionError::FlushTimeout => {
-                Self::new(format!("{host} takes no more data"), "the network")
+                Self::new(format!("{host} accepts no more data"), "the network")
             }
             ConnectionError::Tls(TlsError::Io(error)) => match tls_cause(error) {
                 Some(cause) => certificate(cause, target),
@@ -56,11 +55,12 @@ impl Problem {
             ConnectionError::MqttState(StateError::ConnectionAborted) => Self::new(
                 format!("{host} closed the connection"),
                 format!(
-                    "whether {device} was disabled, its key changed, or another agent connects as {device}"
+                    "whether {device} was disabled, its key changed, or another agent connects \
+                     as {device}"
                 ),
             ),
             ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                Self::new(format!("{host} answers no more pings"), "the network")
+                Self::new(format!("{host} does not answer pings"), "the network")
             }
             other => Self::new(
                 format!("{other}"),
@@ -70,24 +70,25 @@ impl Problem {
     }
 }
 
-/// The hub answers "not authorized" alike for a wrong key, an expired token, an unknown and a
-/// disabled device.
+/// The hub answers "not authorized" for a wrong key, an expired token, an unknown device and a
+/// disabled device alike.
 fn refused(code: ConnectReturnCode, target: Target<'_>) -> Problem {
     let Target { host, device, .. } = target;
     match code {
         ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => Problem::new(
-            format!("{host} refuses device {device}: not authorized"),
+            format!("{host} refused device {device}: not authorized"),
             format!(
-                "that {device} exists there and is enabled (`doorctl devices show {device}`), that the connection string has its present key, \
+                "that {device} exists there and is enabled (`doorctl devices show {device}`), \
+                 that the connection string has its present key, \
                  and that this machine's clock is right"
             ),
         ),
         ConnectReturnCode::ServiceUnavailable => Problem::new(
-            format!("{host} has no room for another connection now"),
-            "nothing here: it is tried again",
+            format!("{host} accepts no more connections at the moment"),
+            "the load of the hub if this persists; the agent retries",
         ),
         ConnectReturnCode::BadClientId => Problem::new(
-            format!("{host} refuses the device id {device}"),
+            format!("{host} refused the device id {device}"),
             "DeviceId in the connection string",
         ),
         ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => Problem::new(
@@ -99,15 +100,15 @@ fn refused(code: ConnectReturnCode, target: Target<'_>) -> Problem {
 
 fn certificate(cause: &rustls::Error, target: Target<'_>) -> Problem {
     let Target { host, port, .. } = target;
-    let what = format!("the certificate of {host}:{port} is refused: {cause}");
+    let what = format!("the certificate of {host}:{port} is invalid: {cause}");
     let check = match cause {
-        // A CA of the same name but another key gives a bad signature.
+        // A CA with the same name but another key yields a bad signature.
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => "that hub.ca_file is the CA certificate of this hub",
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "HostName in the connection string, and the names the hub's certificate was made for",
+        ) => "HostName in the connection string, and the names in the hub's certificate",
         rustls::Error::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
@@ -166,7 +167,7 @@ mod tests {
         let problem = Problem::of(&error, TARGET);
         assert_eq!(
             problem.what,
-            "hub.example.net refuses device lobby-east: not authorized"
+            "hub.example.net refused device lobby-east: not authorized"
         );
         for word in ["exists", "enabled", "key", "clock"] {
             assert!(problem.check.contains(word), "{}", problem.check);

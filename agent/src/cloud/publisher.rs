@@ -1,7 +1,7 @@
-//! The task that publishes: reported properties and the event log, and the twin they answer to.
+//! The task that publishes reported properties and events, and handles the twin.
 //!
-//! It learns of the connection through [`FromHub`] only and never waits for it: what it has open at
-//! any time fits the connection's queue, so that every publish is a `try_publish`.
+//! It learns of the connection only through [`FromHub`] and never awaits it: its open requests
+//! always fit the connection's queue, so each publish is a `try_publish`.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use crate::controller::{ControllerHandle, Snapshot};
 use crate::fail_point;
 use crate::storage::{DiskStatus, DoorStorage, LogRecord, Place, StartReason};
 
-/// Wait before the twin is asked for again when no answer came, or a bad one.
+/// How long to wait before the twin is requested again after a missing or bad answer.
 const TWIN_WITHIN: Duration = Duration::from_secs(20);
-/// Request ids of twin reads; those of patches are [`Reported`]'s own.
+/// Prefix of the request ids of twin reads; [`Reported`] makes those of patches.
 const READ_PREFIX: &str = "g";
 
 pub(super) struct Publisher {
@@ -38,7 +38,7 @@ pub(super) struct Publisher {
     start_reason: StartReason,
     boot_reason: Value,
     config_problem: watch::Receiver<Option<String>>,
-    /// Epoch of the times handed to [`Reported`].
+    /// Epoch of the times passed to [`Reported`].
     started: Instant,
     client: Option<AsyncClient>,
     desired: Desired,
@@ -48,7 +48,7 @@ pub(super) struct Publisher {
     saves: Saves,
     wishes: Wishes,
     disk: watch::Receiver<DiskStatus>,
-    /// What could not be saved is to be tried again once the disk works.
+    /// The disk has a fault: retry failed saves once it recovers.
     disk_failed: bool,
     /// Position of the newest record in the event log.
     newest: watch::Receiver<u64>,
@@ -56,7 +56,6 @@ pub(super) struct Publisher {
     next_rid: u64,
 }
 
-/// Where reading the twin stands.
 #[derive(Debug, PartialEq, Eq)]
 enum TwinRead {
     Done,
@@ -64,36 +63,36 @@ enum TwinRead {
     Asked { rid: String, again_at: Instant },
 }
 
-/// Places on their way to the disk. Acknowledgements wait for them.
+/// Locations being saved. Acknowledgements wait until they are.
 struct Saves {
-    /// The one last handed over.
+    /// The one passed to storage last.
     place: Place,
     started: u64,
     finished: watch::Receiver<Finished>,
     finish: watch::Sender<Finished>,
 }
 
-/// The latest of a row of hand-overs that is done.
+/// Result of the latest hand-over that is done.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Finished {
     pub(super) number: u64,
     pub(super) problem: Option<String>,
 }
 
-/// What the publisher works with.
+/// Dependencies of the publisher.
 pub(super) struct Parts {
     pub(super) device: DeviceId,
     pub(super) from_hub: mpsc::Receiver<FromHub>,
     pub(super) storage: DoorStorage,
     pub(super) controller: ControllerHandle,
-    /// Counts the methods that were answered.
+    /// Count of answered methods.
     pub(super) answered: watch::Receiver<u64>,
     pub(super) link: watch::Receiver<LinkStatus>,
     pub(super) start_reason: StartReason,
     pub(super) boot_reason: Value,
     pub(super) config_problem: watch::Receiver<Option<String>>,
     pub(super) desired: Desired,
-    /// Where the door is, for whoever else wants to know.
+    /// The location, for other readers.
     pub(super) place: watch::Sender<Place>,
 }
 
@@ -134,11 +133,11 @@ impl Publisher {
         }
     }
 
-    /// Runs until the driver is gone.
+    /// Runs until the driver ends.
     pub(super) async fn run(mut self) {
         loop {
             self.report();
-            // After the report, which takes note of what is done: what waits for that goes now.
+            // After the report, which reads the last result: the next hand-over may start.
             self.wishes.advance();
             self.publish_due().await;
             let wake = self.poll_timeout();
@@ -180,7 +179,7 @@ impl Publisher {
                 }
                 Err(problem) => {
                     warn!(
-                        "{}: a desired notification was no JSON object: {problem}",
+                        "{}: invalid desired notification: expected a JSON object: {problem}",
                         self.device
                     );
                     self.read = TwinRead::Wanted;
@@ -202,13 +201,13 @@ impl Publisher {
             match self.reported.answered(rid, status, now) {
                 Answer::Taken | Answer::NotOurs => {}
                 Answer::Refused { retried } => error!(
-                    "{}: the hub refuses reported properties: {status} {}; {}",
+                    "{}: the hub refused reported properties: {status} {}; {}",
                     self.device,
                     String::from_utf8_lossy(&body[..body.len().min(400)]),
                     if retried {
-                        "trying again"
+                        "retrying"
                     } else {
-                        "not sent again until they change"
+                        "not resent until they change"
                     }
                 ),
             }
@@ -217,12 +216,12 @@ impl Publisher {
         if !matches!(&self.read, TwinRead::Asked { rid: asked, .. } if asked == rid) {
             return;
         }
-        // On any failure the read stays asked, and is asked again when its time is over.
+        // After a failure the read stays pending and is repeated after TWIN_WITHIN.
         let twin = match parse_object(body) {
             Ok(twin) if status == 200 => twin,
             Ok(_) | Err(_) => {
                 warn!(
-                    "{}: reading the twin gave {status}; it is read again",
+                    "{}: reading the twin failed with status {status}; retrying",
                     self.device
                 );
                 return;
@@ -243,7 +242,7 @@ impl Publisher {
             Next::Nothing => {}
             Next::ReadAgain => {
                 debug!(
-                    "{}: desired notifications were missed, the twin is read again",
+                    "{}: missed desired notifications; re-reading the twin",
                     self.device
                 );
                 self.read = TwinRead::Wanted;
@@ -252,7 +251,7 @@ impl Publisher {
         }
     }
 
-    /// Has what is desired followed, as far as it is new or went wrong.
+    /// Hands over the desired state and saves the location, unless unchanged since a success.
     fn apply(&mut self) {
         self.wishes.want(self.desired.door());
         self.wishes.advance();
@@ -274,7 +273,7 @@ impl Publisher {
         let (building, floor) = (shown(&place.building), shown(&place.floor));
         info!(
             BUILDING = building.as_str(), FLOOR = floor.as_str();
-            "{}: placed in building {building}, floor {floor}", self.device
+            "{}: located in building {building}, floor {floor}", self.device
         );
         self.saves.started += 1;
         let number = self.saves.started;
@@ -287,13 +286,13 @@ impl Publisher {
         });
     }
 
-    /// Brings what is to be reported up to date.
+    /// Updates the properties to report.
     fn report(&mut self) {
         let finished = self.saves.finished.borrow_and_update().clone();
         let problems = Problems {
             place: finished
                 .problem
-                .map(|problem| format!("applied, but lost at a restart: {problem}")),
+                .map(|problem| format!("applied, but not saved for the next start: {problem}")),
             door: self.wishes.problem(),
         };
         if finished.number == self.saves.started && self.wishes.is_settled() {
@@ -307,10 +306,7 @@ impl Publisher {
         drop(snapshot);
         match door {
             Ok(door) => self.reported.set("door", Some(door)),
-            Err(problem) => error!(
-                "{}: the door's state cannot be reported: {problem}",
-                self.device
-            ),
+            Err(problem) => error!("{}: cannot report the door's state: {problem}", self.device),
         }
         let problem = self.disk.borrow_and_update().problem.clone();
         let recovered = self.disk_failed && problem.is_none();
@@ -332,7 +328,7 @@ impl Publisher {
         self.reported.set("device", Some(device));
     }
 
-    /// Publishes whatever may go now.
+    /// Publishes everything that may be sent now.
     async fn publish_due(&mut self) {
         let Some(client) = self.client.clone() else {
             return;
@@ -350,7 +346,7 @@ impl Publisher {
                 again_at: now + TWIN_WITHIN,
             };
         }
-        // A read that is under way may change what is to be reported.
+        // A pending read may change what is to be reported.
         let applied =
             self.saves.finished.borrow().number == self.saves.started && self.wishes.is_settled();
         if self.read == TwinRead::Done && applied {
@@ -395,15 +391,15 @@ impl Publisher {
                 }
             }
             Err(problem) => {
-                error!("{}: events cannot be sent: {problem}", self.device);
-                // Tried again with the next event, or the next connection.
+                error!("{}: cannot read events to send: {problem}", self.device);
+                // Retried with the next event or the next connection.
                 self.window.skip_to(newest);
             }
         }
     }
 
     fn poll_timeout(&self) -> Instant {
-        // Until the twin was read no patch goes, however long one is due.
+        // No patch is sent before the twin was read.
         let patch = match self.read {
             TwinRead::Done => self.reported.poll_timeout().map(|at| self.started + at),
             TwinRead::Asked { .. } | TwinRead::Wanted => None,
@@ -420,12 +416,12 @@ impl Publisher {
     }
 }
 
-/// The reported properties that are the agent's own.
+/// The reported properties owned by the agent.
 fn owned() -> Vec<&'static str> {
     KEYS.into_iter().chain(["door", "device"]).collect()
 }
 
-/// False when the connection takes no more; then it is ending, and its end is told separately.
+/// False when the queue is closed or full; the driver then reports the end of the connection.
 fn publish(client: &AsyncClient, topic: String, qos: QoS, body: Vec<u8>) -> bool {
     client.try_publish(topic, qos, false, body).is_ok()
 }

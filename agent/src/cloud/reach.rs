@@ -1,5 +1,5 @@
-//! Whether the hub can be reached and trusted, without logging in: a login would throw a running
-//! agent of the same device out.
+//! Checks that the hub can be reached and trusted, without logging in: a login would disconnect a
+//! running agent of the same device.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -14,13 +14,13 @@ use super::connect;
 use super::problem::{Problem, Target};
 use crate::config::HubConfig;
 
-/// How long each step may take.
+/// Timeout of each step.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Dials the hub and shakes hands.
+/// Dials the hub and completes the TLS handshake.
 ///
 /// # Errors
-/// What is wrong and what to check, as a sentence.
+/// What failed and what to check, as a sentence.
 pub fn reach(config: &HubConfig, tls: Arc<ClientConfig>) -> Result<SocketAddr, String> {
     let connection = &config.connection;
     let target = Target {
@@ -45,14 +45,14 @@ fn shake_hands(target: Target<'_>, tls: Arc<ClientConfig>) -> Result<SocketAddr,
             .map_err(|error| secure(TlsError::Io(error)))?;
     }
     session.send_close_notify();
-    // It has told what was asked; whether it takes a farewell does not matter.
+    // The handshake is the result; a failed farewell does not matter.
     let _ = session.complete_io(&mut stream);
     Ok(address)
 }
 
-/// The first address that answers; else the error of the last.
+/// Connects to the first address that answers; otherwise the error of the last one.
 fn dial(target: Target<'_>) -> io::Result<(SocketAddr, TcpStream)> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (target.host, target.port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, STEP_WITHIN) {
             Ok(stream) => {

@@ -1,42 +1,43 @@
-//! What the hub should know of us and what it knows: the difference is the next patch.
+//! Computes patches of reported properties: the difference between what the hub should know and
+//! what it knows.
 //!
-//! Pure: time comes in as an argument. At most one patch a second, and one for each command; one at
-//! a time: whatever changes in between is merged into the next one.
+//! Pure: time is an argument. At most one patch a second, plus one after each command, and one in
+//! flight: changes in between are merged into the next patch.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// Shortest time from one patch to the next.
+/// Minimum time between two patches.
 const BETWEEN_PATCHES: Duration = Duration::from_secs(1);
-/// How long a patch may stay unanswered before it is sent again.
+/// After this time an unanswered patch is sent again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Wait after the hub refused a patch for a reason that passes (throttling, an error of its own).
+/// Wait after a transient refusal of a patch (throttling, an error of the hub).
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
 
-/// The reported properties of one device. Times are any monotonic clock's.
+/// The reported properties of one device. Times come from any monotonic clock.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     wanted: Map<String, Value>,
     known: Known,
     in_flight: Option<InFlight>,
     not_before: Duration,
-    /// The hub refused the last patch for a reason that passes: nothing goes sooner.
+    /// The last patch met a transient refusal: nothing is sent before `not_before`.
     throttled: bool,
-    /// A command was answered: its outcome does not wait for the second to pass.
+    /// A command was answered: its outcome need not wait for `not_before`.
     commanded: bool,
     next_rid: u64,
 }
 
-/// What the hub holds, as far as we know.
+/// What the hub holds, as far as known.
 #[derive(Debug, Default)]
 enum Known {
     /// Not connected, or the twin is not read yet: nothing is sent.
     #[default]
     Nothing,
-    /// The twin was read: the next patch says everything, and removes what we no longer have.
+    /// The twin was read: the next patch contains everything, and removes outdated properties.
     Read(Map<String, Value>),
-    /// It acknowledged what we reported.
+    /// The hub acknowledged this.
     Acknowledged(Map<String, Value>),
 }
 
@@ -44,21 +45,19 @@ enum Known {
 struct InFlight {
     rid: String,
     sent: Duration,
-    /// What the hub holds once it answers.
+    /// What the hub holds after it accepts the patch.
     then: Map<String, Value>,
 }
 
-/// What became of a patch.
+/// Outcome of a patch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The hub took it.
     Taken,
-    /// The hub refused it; the status and whether it is tried again as it is.
     Refused {
-        /// Whether the same patch may succeed later.
+        /// Whether the refusal is transient, so that the patch is retried.
         retried: bool,
     },
-    /// The answer to no patch of ours that is still open.
+    /// Not the answer to the pending patch.
     NotOurs,
 }
 
@@ -82,19 +81,19 @@ impl Reported {
         self.in_flight = None;
     }
 
-    /// The connection is gone, and with it every answer that was due.
+    /// The connection ended: no pending answer will arrive.
     pub(super) fn offline(&mut self) {
         self.known = Known::Nothing;
         self.in_flight = None;
     }
 
-    /// A command was answered: the next patch may go at once, for whoever gave the command looks at
-    /// the twin now.
+    /// A command was answered: the next patch may go at once, because the caller reads the twin
+    /// now.
     pub(super) fn commanded(&mut self) {
         self.commanded = true;
     }
 
-    /// The patch to send now: its request id and its body.
+    /// The request id and body of the patch to send now.
     pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, Value)> {
         let unanswered = |sent| now < sent + ANSWER_WITHIN;
         let waits = now < self.not_before && (self.throttled || !self.commanded);
@@ -106,7 +105,7 @@ impl Reported {
             Known::Read(known) => (known, true),
             Known::Acknowledged(known) => (known, false),
         };
-        // What others reported under this identity is left alone.
+        // Properties reported by others under this identity are left alone.
         let ours: Map<_, _> = known
             .iter()
             .filter(|(key, _)| owned.contains(&key.as_str()) || self.wanted.contains_key(*key))
@@ -129,7 +128,7 @@ impl Reported {
         Some((rid, Value::Object(patch)))
     }
 
-    /// When [`Reported::next_patch`] is worth asking again though nothing has changed.
+    /// When to call [`Reported::next_patch`] again if nothing changes.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         match (&self.known, &self.in_flight) {
             (Known::Nothing, _) => None,
@@ -156,8 +155,7 @@ impl Reported {
                 Answer::Refused { retried: true }
             }
             _ => {
-                // Sent as it is it would be refused for ever: only what changes from here on is
-                // sent.
+                // The same patch would be refused every time: send only later changes.
                 self.known = Known::Acknowledged(in_flight.then);
                 Answer::Refused { retried: false }
             }
@@ -165,8 +163,8 @@ impl Reported {
     }
 }
 
-/// The merge patch that turns `from` into `to`; with `everything`, values that are already equal
-/// are in it too.
+/// The merge patch that turns `from` into `to`; with `everything` it includes values that are
+/// already equal.
 fn difference(
     from: &Map<String, Value>,
     to: &Map<String, Value>,
@@ -208,7 +206,7 @@ mod tests {
     fn map(value: Value) -> Map<String, Value> {
         match value {
             Value::Object(map) => map,
-            other => panic!("{other} is no object"),
+            other => panic!("expected an object, found {other}"),
         }
     }
 
@@ -259,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_patch_after_a_command_does_not_wait_unless_the_hub_is_throttled() {
-        // Whether a command was answered, how the hub answered the patch before, and when the next
+        // Whether a command was answered, the status of the previous patch, and when the next
         // one may go.
         for (commanded, status, at) in [
             (false, 204, 1_000),
@@ -288,7 +286,7 @@ mod tests {
                 subject.next_patch(ms(at), OWNED).is_some(),
                 "{commanded} {status}"
             );
-            // One patch: the next waits for its second again.
+            // Only one patch: the next waits for its second again.
             subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
             subject.answered("r1", 204, ms(at + 1));
             assert_eq!(
@@ -355,7 +353,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn applying_the_difference_gives_what_was_wanted(from in document(), to in document(), everything: bool) {
+        fn applying_the_difference_gives_what_was_wanted(
+            from in document(),
+            to in document(),
+            everything: bool,
+        ) {
             let mut target = map(from);
             let to = map(to);
             let patch = difference(&target, &to, everything);

@@ -1,10 +1,10 @@
-//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, judged and
+//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, validated and
 //! acknowledged.
 //!
-//! Pure. A value that is accepted is first applied and persisted by the caller and then
-//! acknowledged as `{value, ac: 200, av, ad}` in the reported properties; one that is refused
-//! leaves the old value in place and gets `ac` 400 with the reason. Notifications may come late,
-//! twice or not at all: the version tells, and a gap means that the twin is read again.
+//! Pure. The caller applies and persists an accepted value, which is then acknowledged as
+//! `{value, ac: 200, av, ad}` in the reported properties; a refused value leaves the old one in
+//! place and gets `ac` 400 with the reason. Notifications may be late, duplicated or lost: the
+//! version reveals it, and after a gap the twin is read again.
 
 mod settings;
 #[cfg(test)]
@@ -21,16 +21,16 @@ use verdict::{Verdict, shape};
 
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
-/// The desired properties that are the agent's, and the reported ones that answer them.
+/// The desired properties owned by the agent, and the reported ones that acknowledge them.
 pub(super) const KEYS: [&str; 4] = ["building", "floor", "mode", "settings"];
 
-/// What the agent knows of its desired properties.
+/// The desired properties as the agent knows them.
 #[derive(Debug)]
 pub(super) struct Desired {
     place: Place,
     building: Verdict,
     floor: Verdict,
-    /// The mode that was last accepted.
+    /// The mode accepted last.
     mode: Option<Mode>,
     mode_verdict: Verdict,
     settings: Settings,
@@ -39,35 +39,34 @@ pub(super) struct Desired {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
-    /// The twin is to be read; the highest version that a notification told of meanwhile.
+    /// The twin must be read; holds the highest version notified meanwhile.
     Unread {
         told: u64,
     },
     Read(u64),
 }
 
-/// What to do after an input.
+/// What the caller must do after an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing changed.
     Nothing,
-    /// Apply and persist what is accepted, then report the acknowledgements.
+    /// Apply and persist the accepted values, then report the acknowledgements.
     Apply,
     /// A notification is missing: read the twin again.
     ReadAgain,
 }
 
-/// What became of what was accepted, where it did not go well.
+/// Why accepted values could not be applied or saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Problems {
-    /// With the place.
+    /// Of building and floor.
     pub(super) place: Option<String>,
-    /// With mode and settings.
+    /// Of mode and settings.
     pub(super) door: Option<String>,
 }
 
 impl Desired {
-    /// Starts from what was saved, with the settings as configured.
+    /// Starts from the saved values and the configured settings.
     pub(super) fn new(place: Place, door: DesiredDoor, configured: DoorConfig) -> Self {
         Self {
             place,
@@ -87,7 +86,7 @@ impl Desired {
         &self.place
     }
 
-    /// What the door itself is to follow.
+    /// The desired state for the controller.
     pub(super) fn door(&self) -> DesiredDoor {
         DesiredDoor {
             mode: match (&self.mode_verdict, self.mode) {
@@ -99,12 +98,12 @@ impl Desired {
         }
     }
 
-    /// A new connection: the twin is to be read before notifications count.
+    /// A new connection: the twin must be read before notifications count.
     pub(super) fn connected(&mut self) {
         self.version = Version::Unread { told: 0 };
     }
 
-    /// The whole desired document was read.
+    /// Handles the whole desired document.
     pub(super) fn handle_document(&mut self, desired: &Map<String, Value>) -> Next {
         let version = version_of(desired);
         let told = match self.version {
@@ -120,14 +119,14 @@ impl Desired {
             self.apply(key, value, version);
         }
         if version < told {
-            // The document was made before the notification that is already here.
+            // The document is older than a notification that already arrived.
             self.version = Version::Unread { told };
             return Next::ReadAgain;
         }
         Next::Apply
     }
 
-    /// A notification of changed desired properties arrived.
+    /// Handles a notification of changed desired properties.
     pub(super) fn handle_patch(&mut self, version: u64, patch: &Map<String, Value>) -> Next {
         match &mut self.version {
             Version::Unread { told } => {
@@ -199,7 +198,7 @@ impl Desired {
     }
 }
 
-/// A building or floor is a string or a number.
+/// Checks that a building or floor is a string or a number.
 fn check_place(value: &Value) -> Result<(), String> {
     let found = match value {
         Value::Number(_) => return Ok(()),
@@ -214,14 +213,14 @@ fn check_place(value: &Value) -> Result<(), String> {
         other => shape(other),
     };
     Err(format!(
-        "expected a string or a number, found {found}; the value before stays"
+        "expected a string or a number, found {found}; the previous value stays"
     ))
 }
 
 fn read_mode(value: &Value) -> Result<Mode, String> {
     value.as_str().and_then(Mode::parse).ok_or_else(|| {
         format!(
-            "expected {}, found {}; the value before stays",
+            "expected {}, found {}; the previous value stays",
             Mode::EXPECTED,
             shape(value)
         )

@@ -1,12 +1,12 @@
-//! Events on their way: handed to the connection, written under a packet id, acknowledged.
+//! Events in flight: queued, written with a packet id, acknowledged.
 //!
-//! Pure. Records are removed from the log in order, so an acknowledgement counts once all before it
-//! are there.
+//! Pure. Records are removed from the log in order, so an acknowledgement takes effect once all
+//! earlier ones have arrived.
 
 use std::collections::VecDeque;
 
-/// Events sent and not yet acknowledged at any time: what the smallest hub takes, and few enough
-/// that no packet id comes round to an open one.
+/// Maximum of unacknowledged events: the limit of the smallest hub, and few enough that no packet
+/// id is reused while it is open.
 pub(super) const SIZE: usize = 16;
 
 #[derive(Debug, Default)]
@@ -19,33 +19,33 @@ pub(super) struct Window {
 #[derive(Debug)]
 struct Open {
     position: u64,
-    /// Known once the connection has written it.
+    /// Set once the connection has written it.
     pkid: Option<u16>,
     acknowledged: bool,
 }
 
 impl Window {
-    /// How many more events may go.
+    /// How many more events may be sent.
     pub(super) fn room(&self) -> usize {
         SIZE.saturating_sub(self.open.len())
     }
 
-    /// Position up to which everything was handed to this connection.
+    /// Position up to which everything was queued on this connection.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// The connection is gone: what it did not acknowledge is read and sent again.
+    /// Call when the connection ended: what was not acknowledged is read and sent again.
     pub(super) fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// There is nothing to send up to this position.
+    /// Marks everything up to this position as sent.
     pub(super) fn skip_to(&mut self, position: u64) {
         self.sent = position;
     }
 
-    /// The record at `position` was handed to the connection.
+    /// The record at `position` was queued.
     pub(super) fn handed_over(&mut self, position: u64) {
         self.sent = position;
         self.open.push_back(Open {
@@ -55,14 +55,14 @@ impl Window {
         });
     }
 
-    /// The connection has written the oldest event that it had not written yet.
+    /// The connection wrote the oldest unwritten event.
     pub(super) fn written(&mut self, pkid: u16) {
         if let Some(event) = self.open.iter_mut().find(|event| event.pkid.is_none()) {
             event.pkid = Some(pkid);
         }
     }
 
-    /// The hub has an event; the position up to which it now has all of them, when that moved.
+    /// Handles a PUBACK; returns the position up to which all are acknowledged, if that advanced.
     pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<u64> {
         let matching = |event: &&mut Open| event.pkid == Some(pkid) && !event.acknowledged;
         if let Some(event) = self.open.iter_mut().find(matching) {

@@ -1,5 +1,5 @@
-//! Handing what is desired of the door to its controller, one hand-over after another, and hearing
-//! what became of it.
+//! Hands the desired state of the door to its controller, one hand-over at a time, and keeps the
+//! result.
 
 use door_core::DesiredDoor;
 use tokio::sync::watch;
@@ -7,11 +7,10 @@ use tokio::sync::watch;
 use super::publisher::Finished;
 use crate::controller::ControllerHandle;
 
-/// What is desired of the door, on its way to it.
 #[derive(Debug)]
 pub(super) struct Wishes {
     controller: ControllerHandle,
-    /// To be handed over when the one before is done.
+    /// Waits for the current hand-over to finish.
     next: Option<DesiredDoor>,
     handed: Option<DesiredDoor>,
     started: u64,
@@ -32,7 +31,7 @@ impl Wishes {
         }
     }
 
-    /// Wants this from now on. The same again does nothing, unless it went wrong.
+    /// Queues a desired state. An unchanged one is ignored, unless its last hand-over failed.
     pub(super) fn want(&mut self, desired: DesiredDoor) {
         let went_wrong = self.finished.borrow().problem.is_some();
         let known = self.next.as_ref().or(self.handed.as_ref()) == Some(&desired);
@@ -41,17 +40,17 @@ impl Wishes {
         }
     }
 
-    /// Whether everything wanted is in force, or has failed.
+    /// Whether nothing is queued or in progress.
     pub(super) fn is_settled(&self) -> bool {
         self.next.is_none() && self.finished.borrow().number == self.started
     }
 
-    /// What went wrong with what was handed over last.
+    /// The error of the last hand-over.
     pub(super) fn problem(&mut self) -> Option<String> {
         self.finished.borrow_and_update().problem.clone()
     }
 
-    /// Hands over what waits, unless something is on its way. Never waits itself.
+    /// Starts the queued hand-over unless one is in progress. Does not wait for it.
     pub(super) fn advance(&mut self) {
         if self.finished.borrow().number != self.started {
             return;
@@ -69,9 +68,9 @@ impl Wishes {
         });
     }
 
-    /// Waits until a hand-over is done.
+    /// Waits until a hand-over finishes.
     pub(super) async fn changed(&mut self) {
-        // The sender is here too: it never goes away.
+        // This struct holds the sender: it cannot be closed.
         let _ = self.finished.changed().await;
     }
 }

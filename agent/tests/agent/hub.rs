@@ -315,7 +315,7 @@ async fn a_wrong_key_and_an_unknown_device_are_told_and_tried_again() {
         let snapshot = agent.snapshot();
         assert_eq!(
             snapshot.link.last_problem,
-            Some(format!("localhost refuses device {name}: not authorized"))
+            Some(format!("localhost refused device {name}: not authorized"))
         );
         assert_eq!(snapshot.link.connections, 0);
         // The door itself works.

@@ -151,7 +151,7 @@ async fn the_journal_gets_fields_to_filter_by() {
     assert_eq!(started["PRIORITY"], "5");
     assert_eq!(started["SYSLOG_IDENTIFIER"], "door-agent");
     assert!(!started.contains_key("JOB_ID"), "{started:?}");
-    let placed = journal.until("placed in building 43, floor 3");
+    let placed = journal.until("located in building 43, floor 3");
     assert_eq!(
         (placed["BUILDING"].as_str(), placed["FLOOR"].as_str()),
         ("43", "3")

@@ -1,5 +1,5 @@
-//! The desired property `settings`: an object with a time for each setting that is not to be as
-//! configured.
+//! The desired property `settings`: an object with a time for each setting that overrides the
+//! configuration.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,14 @@ use serde_json::{Map, Value};
 
 use super::verdict::{Verdict, shape};
 
-/// The settings that are desired, judged one by one.
+/// The desired settings, each validated on its own.
 #[derive(Debug)]
 pub(super) struct Settings {
     configured: DoorConfig,
     accepted: Overrides,
-    /// By the names that are desired, known or not: the value as it was given when it was
-    /// accepted, and how the latest was judged.
+    /// By desired name, known or not: the value as accepted, and the verdict on the latest one.
     entries: BTreeMap<String, Entry>,
-    /// When `settings` as a whole is no object.
+    /// Refused when `settings` as a whole is not an object.
     whole: Verdict,
 }
 
@@ -36,19 +35,19 @@ impl Settings {
         }
     }
 
-    /// What is accepted.
+    /// The accepted overrides.
     pub(super) fn accepted(&self) -> &Overrides {
         &self.accepted
     }
 
-    /// A document names all that is desired: the rest is desired no more.
+    /// Drops the settings missing from a whole document: they are not desired any more.
     pub(super) fn keep_only(&mut self, desired: &Map<String, Value>) {
         self.accepted
             .retain(|setting, _| desired.contains_key(setting.name()));
         self.entries.retain(|name, _| desired.contains_key(name));
     }
 
-    /// Takes what is desired, or what has changed of it.
+    /// Applies a desired value: a whole document or a patch.
     pub(super) fn apply(&mut self, desired: &Value, version: u64) {
         let changes = match desired {
             Value::Null => {
@@ -63,7 +62,8 @@ impl Settings {
                 self.whole = Verdict::Refused {
                     version,
                     reason: format!(
-                        "expected an object with a time for each setting, found {found}; the values before stay"
+                        "expected an object with a time for each setting, found {found}; the \
+                         previous values stay"
                     ),
                 };
                 return;
@@ -89,7 +89,7 @@ impl Settings {
         self.fit(&parsed, version);
     }
 
-    /// Accepts what works with the configuration and with each other.
+    /// Accepts the values that fit the configuration and each other.
     fn fit(&mut self, parsed: &BTreeMap<Setting, (std::time::Duration, &Value)>, version: u64) {
         let mut wanted = self.accepted.clone();
         wanted.extend(parsed.iter().map(|(setting, (time, _))| (*setting, *time)));
@@ -110,7 +110,7 @@ impl Settings {
     fn judge(&mut self, name: &str, value: Result<Value, String>, version: u64) {
         let accepted = &self.accepted;
         let entry = self.entries.entry(name.to_owned()).or_insert_with(|| {
-            // What was saved is known by its time only.
+            // Of a saved setting only the time is known.
             let setting = Setting::from_name(name).ok();
             let time = setting.and_then(|setting| accepted.get(&setting));
             Entry {
@@ -118,11 +118,11 @@ impl Settings {
                 verdict: Verdict::Absent,
             }
         });
-        let value = value.map_err(|reason| format!("{reason}; the value before stays"));
+        let value = value.map_err(|reason| format!("{reason}; the previous value stays"));
         entry.verdict.judge(&mut entry.value, Some(value), version);
     }
 
-    /// An acknowledgement for each, or one for all when it is no object.
+    /// One acknowledgement per setting, or a single one if `settings` is not an object.
     pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
             return Some(refused);

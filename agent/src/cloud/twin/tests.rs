@@ -57,7 +57,7 @@ fn a_bad_value_is_refused_with_the_reason_and_the_old_one_stays() {
         acknowledged(&desired),
         json!({"floor": {
             "value": 3, "ac": 400, "av": 6,
-            "ad": "expected a string or a number, found an object; the value before stays"
+            "ad": "expected a string or a number, found an object; the previous value stays"
         }})
     );
 }

@@ -1,11 +1,11 @@
-//! How a desired value was judged, and how that is told.
+//! Validation result of a desired value, and its acknowledgement.
 
 use serde_json::{Value, json};
 
-/// How a property's latest desired value was judged.
+/// Validation result of a property's latest desired value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// None was ever desired on this connection's twin.
+    /// The twin has no desired value.
     Absent,
     Accepted {
         version: u64,
@@ -17,8 +17,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Judges what is desired now: nothing, a value, or the reason why it is none. `held` is the
-    /// value accepted last.
+    /// Judges the present desired value: none, a value, or the reason why it is invalid. `held` is
+    /// the value accepted last.
     pub(super) fn judge<T: PartialEq>(
         &mut self,
         held: &mut Option<T>,
@@ -30,7 +30,7 @@ impl Verdict {
                 *held = None;
                 Self::Absent
             }
-            // The same value read again was accepted when it came: that version stays.
+            // An unchanged value keeps the version with which it was accepted.
             Some(Ok(value)) if held.as_ref() == Some(&value) => match self {
                 Self::Accepted { version } => Self::Accepted { version: *version },
                 Self::Absent | Self::Refused { .. } => Self::Accepted { version },
@@ -43,7 +43,7 @@ impl Verdict {
         };
     }
 
-    /// `{value, ac, av, ad}`; a problem is what became of an accepted value.
+    /// `{value, ac, av, ad}`; `problem` says why an accepted value could not be applied.
     pub(super) fn acknowledge(
         &self,
         value: Option<&Value>,
@@ -63,7 +63,7 @@ impl Verdict {
     }
 }
 
-/// What a value is, for a message.
+/// The JSON type of a value, for messages.
 pub(super) fn shape(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
