@@ -1,4 +1,4 @@
-//! The verbs of `door-agent`, a file each. Data goes to stdout, talk to stderr.
+//! The subcommands of `door-agent`, one file each. Data goes to stdout, messages to stderr.
 
 pub(crate) mod check;
 pub(crate) mod de_energise;
@@ -22,14 +22,14 @@ use std::time::Duration;
 use anyhow::Context;
 use door_agent::AgentConfig;
 
-/// How long what was done waits for a reader of what is printed of it.
+/// How long a completed command waits for a slow reader of its output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Something that was asked for could not be printed.
+/// Set when requested output could not be printed.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
-/// Prints what a command is asked for. It ends nothing when that fails, but [`ended`] makes it an
-/// error; a reader that has gone, as behind `| head -1`, has what it wants.
+/// Prints requested output. A failure does not end the command, but [`ended`] turns it into an
+/// error; a reader that closed the pipe (`| head -1`) has what it wants.
 fn print(text: impl Display) {
     match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -43,23 +43,23 @@ fn print(text: impl Display) {
     }
 }
 
-/// Prints what a command has done: it is done, whether anybody reads it or not.
+/// Prints what a command has done. The work is complete, so a failure to print is ignored.
 fn say(text: impl Display) {
     let line = format!("{text}\n");
     within_patience(move || io::stdout().write_all(line.as_bytes()));
 }
 
-/// Prints a line to stderr, if that takes it.
+/// Prints a line to stderr; a failure is ignored.
 pub(crate) fn complain(text: impl Display) {
     let line = format!("{text}\n");
     within_patience(move || io::stderr().write_all(line.as_bytes()));
 }
 
-/// Runs `write`, and goes on without it when the reader does not read.
+/// Runs `write`, and stops waiting for it when the reader does not read.
 fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
     let (ended, end) = sync_channel(1);
     let started = thread::Builder::new().spawn(move || {
-        // Nobody is left to tell that there is no output.
+        // A failure of the output itself cannot be reported.
         drop(write());
         let _ = ended.send(());
     });
@@ -68,7 +68,7 @@ fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
     }
 }
 
-/// The exit status of a command: an error also when it could not print what it was asked for.
+/// The exit status of a command: failure if requested output could not be printed.
 pub(crate) fn ended(status: ExitCode) -> ExitCode {
     if status == ExitCode::SUCCESS && UNPRINTED.load(Ordering::Relaxed) {
         ExitCode::FAILURE
@@ -77,10 +77,10 @@ pub(crate) fn ended(status: ExitCode) -> ExitCode {
     }
 }
 
-/// Ends a run that was for help or the version, or whose arguments are wrong.
+/// Prints help, version or a usage error of clap.
 pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        // Nobody is left to tell that stderr is gone.
+        // A failure of stderr cannot be reported.
         drop(error.print());
     } else {
         let help = error.render();
@@ -93,15 +93,15 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     ended(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Where the state of a running agent with this configuration may be: where the configuration says,
-/// or where a service has it.
+/// Possible state directories of a running agent with this configuration: the configured one, and
+/// the one that a service uses.
 fn state_directories(config: &Path) -> anyhow::Result<[PathBuf; 2]> {
     let configured = AgentConfig::load_state_directory(config)?;
     Ok([configured, AgentConfig::service_state(config)])
 }
 
-/// Asks the agent behind one of `directories`; the error is of the first, and names what else was
-/// tried.
+/// Queries the agent in one of `directories`. The error is that of the first, and names both
+/// directories.
 fn ask_running<T>(
     directories: &[PathBuf; 2],
     ask: impl Fn(&Path) -> std::io::Result<T>,

@@ -1,9 +1,9 @@
-//! The agent's configuration: read in layers, judged whole, and turned into types before anything
-//! is bound or driven.
+//! The agent's configuration: read in layers, validated as a whole and converted to types before
+//! anything is bound or driven.
 //!
 //! `/etc/door-agent/<name>.toml`, drop-ins in `<name>.toml.d/`, then the environment
 //! (`DOOR_AGENT__HUB__MQTT_PORT=8884`). Paths in a file are relative to the main file's directory.
-//! Whoever links the agent as a library may build an [`AgentConfig`] without any file.
+//! Library users may build an [`AgentConfig`] without any file.
 
 mod connection;
 mod error;
@@ -27,76 +27,67 @@ pub use error::ConfigError;
 use layers::{Layers, Rules};
 use value::Period;
 
-/// Port of MQTT over TLS.
+/// Default port of MQTT over TLS.
 const MQTT_PORT: u16 = 8883;
-/// Bound of the event log when the configuration gives none: about 10,000 events.
+/// Default bound of the event log: about 10,000 events.
 const EVENT_LOG_BYTES: u64 = 4 << 20;
-/// Where the state of an agent is kept when the configuration does not say.
+/// Default parent of the state directories.
 const STATE_HOME: &str = "/var/lib/door-agent";
 
-/// What `board.kind` may be.
+/// Allowed values of `board.kind`.
 const BOARD_KINDS: &str = r#""simulated" or "raspberry-pi""#;
 
-/// Everything an agent needs to know to start.
+/// The complete configuration of an agent.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// The hub and how to reach it.
     pub hub: HubConfig,
-    /// How the door behaves.
     pub door: DoorSettings,
-    /// What locks it.
     pub strike: StrikeConfig,
-    /// What it is wired to.
     pub board: BoardConfig,
-    /// What the door keeps on disk, and where.
     pub state: StateConfig,
-    /// What is logged.
     pub log_level: LevelFilter,
-    /// Where to ask for a reboot of the machine; see [`crate::reboot`]. Without it there is none.
+    /// Where to request a reboot of the machine; see [`crate::reboot`]. `None` disables reboots.
     pub reboot_directory: Option<PathBuf>,
-    /// What its files say that is not allowed, though version 0.1 took it, and what is used in its
-    /// place.
+    /// Values in the files that are invalid now but were accepted by version 0.1, and the values
+    /// used instead.
     pub problems: Vec<String>,
-    /// Why there can be no hub; then `hub` names the door and nothing else.
+    /// Why the hub cannot be used; `hub` then only names the door.
     pub hub_away: Option<String>,
 }
 
 /// The hub and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubConfig {
-    /// Who we are and where the hub is; its key shows in no log.
+    /// Device identity and host of the hub. The key is never logged.
     pub connection: DeviceConnectionString,
     /// CA certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// The certificate that proves who we are, when the connection string says `x509=true`.
+    /// The client certificate, when the connection string says `x509=true`.
     pub certificate: Option<CertificateFiles>,
     /// Port of MQTT over TLS.
     pub mqtt_port: u16,
     /// How long a token is valid; the connection is renewed between 85 and 95 % of it.
     pub sas_lifetime: Duration,
-    /// Ceiling of the first wait before connecting again.
+    /// Ceiling of the first wait before reconnecting.
     pub reconnect_min: Duration,
-    /// Ceiling that the waits grow to.
+    /// Highest ceiling of the waits.
     pub reconnect_max: Duration,
     /// MQTT keep-alive: a dead link is noticed within twice this time.
     pub keep_alive: Duration,
 }
 
-/// What the door keeps on disk, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateConfig {
-    /// The door's directory.
     pub directory: PathBuf,
-    /// Bound of the event log.
     pub event_log_bytes: u64,
 }
 
-/// A device's certificate and its key, in PEM.
+/// A device's certificate and private key, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, followed by those between it and its authority.
+    /// The certificate, followed by its intermediates.
     pub certificate: PathBuf,
-    /// Its private key; nobody else may read it.
+    /// The private key; no other user may have access.
     pub key: PathBuf,
 }
 
@@ -148,17 +139,17 @@ impl AgentConfig {
     /// Reads `path`, its drop-ins and the process's environment.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place, key, value and what was expected.
+    /// The first mistake, with its place, key, value and what was expected.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_by(path, Rules::Strict)
     }
 
-    /// Reads the same for a door that is to run now: what version 0.1 took is taken, as near to it
-    /// as is allowed, and told in `problems`; what only the hub needs keeps no door from its
-    /// buttons and is told in `hub_away`.
+    /// Reads the same for a door that must start: a value accepted by version 0.1 is clamped to
+    /// the allowed range and reported in `problems`; a mistake that affects only the hub does not
+    /// stop the door and is reported in `hub_away`.
     ///
     /// # Errors
-    /// The first thing that the door itself cannot be without.
+    /// The first mistake without which the door cannot work.
     pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
         match Self::load_by(path, Rules::AsBefore) {
             Err(error) if error.is_about_hub() => {
@@ -177,7 +168,7 @@ impl AgentConfig {
     fn load_without_hub(path: &Path) -> Result<Self, ConfigError> {
         let mut layers = Layers::read_without(path, "hub", environment(), Rules::AsBefore)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        // Never dialled: it stands for the name of the door, which is its device's by custom.
+        // Never dialled: a placeholder with the door's name, which usually is the device id.
         let nobody = |name: &str| {
             format!("HostName=hub.invalid;DeviceId={name};SharedAccessKey=bm9ib2R5").parse()
         };
@@ -191,7 +182,7 @@ impl AgentConfig {
         Ok(config)
     }
 
-    /// What the service manager has made for us is where we may write; see `StateDirectory=` in
+    /// Uses the writable directory from the service manager; see `StateDirectory=` in
     /// systemd.exec(5).
     fn follow_service(&mut self) {
         if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
@@ -206,12 +197,12 @@ impl AgentConfig {
         Ok(config)
     }
 
-    /// Reads `path` as the service of this door does at its next start, by somebody outside of it:
-    /// the connection string is the one that the unit hands over, `NAME.connection-string`
-    /// beside the file, and, if there is none, the one that the file names.
+    /// Reads `path` as the service of this door does at its next start, but from outside the
+    /// service: the connection string comes from `NAME.connection-string` beside the file, which
+    /// the unit passes as a credential, or else from the file that the configuration names.
     ///
     /// # Errors
-    /// The first thing that would keep that start from succeeding.
+    /// The first mistake that would make that start fail.
     pub fn load_for_service(path: &Path) -> Result<Self, ConfigError> {
         let mut layers = Layers::read(path, environment(), Rules::Strict)?;
         let handed_over = path.with_extension("connection-string");
@@ -224,11 +215,11 @@ impl AgentConfig {
         Self::judge(path, &mut layers, connection, None)
     }
 
-    /// Reads `[board]` alone: what is wrong elsewhere, or a connection string that is missing, does
-    /// not keep anyone from de-energising it.
+    /// Reads `[board]` alone, so that the strike can be de-energised despite mistakes elsewhere or
+    /// a missing connection string.
     ///
     /// # Errors
-    /// The first thing that is wrong with that table, or a file that is not TOML at all.
+    /// The first mistake in that table, or a file that is not TOML.
     pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigError> {
         Self::load_board_from(path, environment(), Rules::AsBefore)
     }
@@ -245,11 +236,11 @@ impl AgentConfig {
         }
     }
 
-    /// Reads `[board]`, `[strike]` and `[door]` alone, and checks that they fit together: for
-    /// whoever tries the wiring before there is a key.
+    /// Reads `[board]`, `[strike]` and `[door]` alone and checks that they fit together: for
+    /// testing the wiring before there is a key.
     ///
     /// # Errors
-    /// The first thing that is wrong with those tables, or a file that is not TOML at all.
+    /// The first mistake in those tables, or a file that is not TOML.
     pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigError> {
         let rules = Rules::Strict;
         let board = Self::load_board_from(path, environment(), rules)?;
@@ -260,11 +251,11 @@ impl AgentConfig {
         Ok((board, strike))
     }
 
-    /// Reads `[state] directory` alone: whoever looks at a running agent need not be able to read
-    /// its key.
+    /// Reads `[state] directory` alone: a user who queries a running agent need not be able to
+    /// read its key.
     ///
     /// # Errors
-    /// The first thing that is wrong with that table, or a file that is not TOML at all.
+    /// The first mistake in that table, or a file that is not TOML.
     pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
         let layers = Layers::read_table(path, "state", environment(), Rules::AsBefore)?;
         Ok(match &layers.document.state.directory {
@@ -273,7 +264,7 @@ impl AgentConfig {
         })
     }
 
-    /// Where a service keeps the state of the door whose configuration is `path`.
+    /// The state directory of the service whose configuration is `path`.
     #[must_use]
     pub fn service_state(path: &Path) -> PathBuf {
         Path::new(STATE_HOME).join(path.file_stem().unwrap_or_default())
@@ -291,8 +282,8 @@ impl AgentConfig {
         Self::judge(path, &mut layers, connection, credentials_directory)
     }
 
-    /// Reads `text` as the configuration in the file `path`, with `variables` over it; the
-    /// connection string is given.
+    /// Parses `text` as the configuration file `path`, overridden by `variables`, with the given
+    /// connection string.
     pub(crate) fn read_text(
         path: &Path,
         text: &str,
@@ -303,7 +294,7 @@ impl AgentConfig {
         Self::judge(path, &mut layers, connection, None)
     }
 
-    /// Turns what the layers say into types.
+    /// Converts the merged layers to types.
     fn judge(
         path: &Path,
         layers: &mut Layers,
@@ -350,7 +341,7 @@ impl AgentConfig {
     }
 }
 
-/// The connection string's file, as the configuration in `path` names it.
+/// The connection string file named by the configuration in `path`.
 fn connection_file(path: &Path, layers: &Layers) -> Option<PathBuf> {
     let file = layers.document.hub.connection_string_file.as_deref()?;
     Some(path.parent().unwrap_or(Path::new("")).join(file))
@@ -365,7 +356,7 @@ fn missing(layers: &Layers, key: &str, expected: &str) -> ConfigError {
     layers.invalid(key, format!("missing, expected {expected}"))
 }
 
-/// The table `[door]`: whoever needs longer has at least as long as anybody.
+/// Reads `[door]`: the extended strike time is at least the strike time.
 fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
     const EXTENDED: &str = "door.extended_strike_time";
     let mut door = layers.document.door;
@@ -382,7 +373,7 @@ fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
     Ok(door)
 }
 
-/// Checks that board, strike and settings can work together.
+/// Checks that board, strike and settings work together.
 fn fits(
     layers: &mut Layers,
     board: &BoardConfig,
@@ -401,16 +392,16 @@ fn fits(
     }
 }
 
-/// The process's environment, as far as it is text.
+/// The environment variables that are valid Unicode.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Name of the credential that goes before `hub.key_file`, as `LoadCredential=` gives it.
+/// Name of the credential (`LoadCredential=`) that takes precedence over `hub.key_file`.
 const KEY_CREDENTIAL: &str = "key";
 
-/// The files of a device that proves itself by a certificate.
+/// The certificate files of a device with `x509=true`.
 fn certificate(
     layers: &Layers,
     connection: &DeviceConnectionString,
@@ -425,7 +416,7 @@ fn certificate(
             None => Ok(None),
             Some((key, _)) => Err(layers.invalid(
                 key,
-                "means nothing beside a connection string with a key, expected one with x509=true",
+                "needs a connection string with x509=true, found one with a key",
             )),
         };
     }
@@ -446,7 +437,7 @@ fn certificate(
         None => {
             let key = needed("hub.key_file", files.1)?;
             match connection::refuse_when_open_to_others(&key) {
-                // It is read again with each connection.
+                // Not fatal at a start: the file is read again for each connection.
                 Err(ConfigError::Read { .. }) if !layers.is_strict() => {}
                 judged => judged?,
             }

@@ -1,10 +1,10 @@
 //! The controller: one task owns the door and its board.
 //!
-//! It waits for an edge, a method call, word from the disk, a deadline or the end, hands what
-//! happened to the pure [`Door`], and carries out the actions in their order, the strike first. It
-//! never waits for network or disk. The outputs are a level: it is set again every few seconds, and
-//! the inputs are read at least once a second, so that a board that gives no interrupts still
-//! works. When the task ends, by a panic too, the strike is de-energised.
+//! It waits for an edge, a method call, a save result, a deadline or shutdown, passes the event to
+//! the pure [`Door`], and executes the actions in order, the strike first. It never waits for
+//! network or disk. Outputs are levels and are set again every few seconds; inputs are read at
+//! least once a second, so that a board without interrupts still works. When the task ends, even
+//! by a panic, the strike is de-energised.
 
 mod clock;
 mod task;
@@ -31,32 +31,30 @@ use crate::gpio::{Levels, OpenBoard, levels};
 use crate::storage::DoorStorage;
 use task::Task;
 
-/// Calls that may wait for the controller: it takes each in well under a millisecond, so that more
-/// are a flood. When it is full the caller waits.
+/// Queue of calls. Each takes well under a millisecond, so a full queue means a flood; the caller
+/// then waits.
 const MAX_CALLS: usize = 16;
-/// What a call may take beyond the times that the door itself allows it.
+/// Added to the door's own time limits for the deadline of a call.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// What a controller is made of.
+/// Dependencies of a controller.
 #[derive(Debug)]
 pub struct ControllerParts {
-    /// The door's checked configuration.
+    /// The validated configuration.
     pub door: DoorConfig,
-    /// What was saved of it.
+    /// The saved state.
     pub restored: Option<SavedDoor>,
-    /// Its hardware, de-energised.
+    /// The hardware, de-energised.
     pub board: OpenBoard,
-    /// The time.
     pub clock: Clock,
-    /// Where its state and events go.
+    /// Storage for state and events.
     pub storage: DoorStorage,
-    /// What to call, and how often, as long as the door is looked after.
+    /// Called this often while the loop runs.
     pub watchdog: Option<(Duration, fn())>,
-    /// Ends the task.
     pub shutdown: CancellationToken,
 }
 
-/// The way to a door; clones lead to the same one.
+/// Handle of a controller; clones share the same door.
 #[derive(Debug, Clone)]
 pub struct ControllerHandle {
     calls: mpsc::Sender<Call>,
@@ -64,50 +62,46 @@ pub struct ControllerHandle {
     deadline: Duration,
 }
 
-/// A call on its way.
 #[derive(Debug)]
 struct Call {
     asked: Asked,
     reply: oneshot::Sender<MethodReply>,
 }
 
-/// What for.
 #[derive(Debug)]
 enum Asked {
-    /// A method.
     Method(Command),
-    /// To follow the desired properties.
+    /// Follow the desired properties.
     Desired(DesiredDoor),
 }
 
-/// What a door looks like from outside.
+/// Observable state of a door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// The state as it is reported.
     pub report: DoorReport,
-    /// Under a lockdown: the mode that the door goes back to after it.
+    /// Under a lockdown: the mode that returns afterwards.
     pub displaced_mode: Option<Mode>,
-    /// What the strike should be.
+    /// What the authority array wants of the strike.
     pub want: Want,
     /// The occupied slots of the authority array, the deciding one first.
     pub slots: Vec<SlotState>,
-    /// What holds when all are empty.
+    /// What applies when all slots are empty.
     pub relinquish_default: Want,
-    /// What is energised.
+    /// The energised outputs.
     pub outputs: Outputs,
-    /// Where the strike is once nothing is.
+    /// Where the strike rests without power.
     pub rest: Rest,
-    /// What the inputs say, by the keys of their tables.
+    /// Levels of the inputs, by the keys of their tables.
     pub inputs: Levels,
     /// Whether the wall clock is trusted.
     pub clock: &'static str,
 }
 
-/// Reads the inputs, drives what they call for, and keeps doing so.
+/// Starts the controller task.
 ///
-/// The first reading is done when this returns: the pins are safe and the snapshot is real. A panic
-/// of the task must end the process.
+/// The first reading is done on return: the pins are safe and the snapshot is valid. A panic of
+/// the task must end the process.
 #[must_use]
 pub fn spawn(parts: ControllerParts) -> (ControllerHandle, JoinHandle<()>) {
     let (calls, incoming) = mpsc::channel(MAX_CALLS);
@@ -123,7 +117,7 @@ pub fn spawn(parts: ControllerParts) -> (ControllerHandle, JoinHandle<()>) {
 }
 
 impl ControllerHandle {
-    /// Calls a method and waits for its answer, which always comes: 500 `noAnswer` at the latest
+    /// Calls a method and waits for its answer. There always is one: 500 `noAnswer` at the latest
     /// after bond time and a few seconds.
     pub async fn invoke(&self, method: &str, payload: &[u8]) -> MethodReply {
         let command = match Command::parse(method, payload) {
@@ -134,10 +128,10 @@ impl ControllerHandle {
         reply.unwrap_or_else(|| MethodReply::no_answer(method))
     }
 
-    /// Has the door follow what is desired of it; done when it is in force and on disk.
+    /// Makes the door follow its desired properties; returns when they are in force and on disk.
     ///
     /// # Errors
-    /// What stood in the way, for the acknowledgement.
+    /// Why that failed, for the acknowledgement.
     pub async fn desire(&self, desired: DesiredDoor) -> Result<(), String> {
         match self.call(Asked::Desired(desired)).await {
             Some(reply) if reply.is_success() => Ok(()),
@@ -155,7 +149,7 @@ impl ControllerHandle {
         timeout(self.deadline, call).await.ok().flatten()
     }
 
-    /// The door as it looks now, and whenever that changes.
+    /// The state of the door, and its changes.
     #[must_use]
     pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
         self.snapshot.clone()
@@ -179,7 +173,7 @@ impl Snapshot {
     }
 }
 
-/// The boot that this machine is in, for what is kept on disk.
+/// The current boot of this machine, for persisted times.
 #[must_use]
 pub fn boot_id() -> BootId {
     clock::boot_id()

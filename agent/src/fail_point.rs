@@ -1,11 +1,11 @@
-//! Places at which a test ends the process as a power cut would: between deciding, driving, writing
+//! Points at which a test ends the process as a power cut would: between deciding, driving, writing
 //! and sending.
 //!
-//! Only builds with debug assertions look: `DOOR_AGENT_FAIL_POINT` names the place, and the process
-//! aborts there as soon as the file that `DOOR_AGENT_FAIL_ARMED` names exists. In every other build
+//! Only in builds with debug assertions: `DOOR_AGENT_FAIL_POINT` names the point, and the process
+//! aborts there as soon as the file named by `DOOR_AGENT_FAIL_ARMED` exists. In every other build
 //! [`reach`] does nothing.
 
-/// Every place, in about the order in which a command meets them.
+/// All points, roughly in the order in which a command reaches them.
 pub const ALL: &[&str] = &[
     "method-arrived",
     "drive-before",
@@ -32,14 +32,14 @@ pub const ALL: &[&str] = &[
     "report-sent",
 ];
 
-/// Ends the process here when a test wants that.
+/// Ends the process here if a test requests it.
 #[cfg(debug_assertions)]
 pub(crate) fn reach(place: &'static str) {
     use std::path::PathBuf;
     use std::sync::OnceLock;
 
     static PLAN: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
-    debug_assert!(ALL.contains(&place), "{place} is not told of");
+    debug_assert!(ALL.contains(&place), "{place} is not listed in ALL");
     let plan = PLAN.get_or_init(|| {
         let place = std::env::var("DOOR_AGENT_FAIL_POINT").ok()?;
         let armed = std::env::var_os("DOOR_AGENT_FAIL_ARMED")?;
@@ -52,6 +52,6 @@ pub(crate) fn reach(place: &'static str) {
     }
 }
 
-/// Nothing: this build has no such places.
+/// No-op in builds without debug assertions.
 #[cfg(not(debug_assertions))]
 pub(crate) fn reach(_place: &'static str) {}

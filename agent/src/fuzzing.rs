@@ -1,5 +1,4 @@
-//! What the fuzz targets need of the agent's insides: no part of its interface, hidden from its
-//! documentation, free to change.
+//! Internals for the fuzz targets: not public API, hidden from the documentation, free to change.
 
 use std::path::Path;
 
@@ -7,11 +6,11 @@ use iothub_protocol::connection_string::DeviceConnectionString;
 
 use crate::config::{AgentConfig, ConfigError};
 
-/// Reads `text` as a configuration, with `variables` of the environment over it.
+/// Parses `text` as a configuration, overridden by the environment `variables`.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong.
+/// The first mistake.
 pub fn configuration(
     text: &str,
     variables: impl Iterator<Item = (String, String)>,

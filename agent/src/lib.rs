@@ -10,19 +10,19 @@
 //!
 //! | module | owns | must not know |
 //! |---|---|---|
-//! | [`agent`] | starting, wiring and ending one door | |
+//! | [`agent`] | start, wiring and shutdown of one door | |
 //! | [`config`] | the configuration file, its layers and its errors | what is done with it |
-//! | [`controller`] | the door: every input of `door-core` and every action | MQTT, files |
+//! | [`controller`] | the door: inputs to `door-core`, actions from it | MQTT, files |
 //! | [`gpio`] | pins, real or simulated | what a door is |
 //! | [`cloud`] | the link to the hub: connection, methods, twin, events | pins |
 //! | [`storage`] | state file, event log, their thread | what a saved state means |
 //! | `event_log` | the records on disk until the hub has them | who sends them |
-//! | [`tls`] | whom we trust, and a clock that cannot be absurd | MQTT |
-//! | [`reboot`] | how a door asks for a reboot of its machine | who reboots it |
+//! | [`tls`] | the trusted CAs, and a clock with a lower bound | MQTT |
+//! | [`reboot`] | how a door requests a reboot of its machine | who reboots it |
 //! | [`restart`] | whether a restart of an agent would move its lock | who restarts it |
 //! | `identify` | which door on which machine this is | |
-//! | [`script`] | scripts for a simulated door: what is done at it, what `status` shows then | who carries them out |
-//! | [`selftest`] | trying the wiring with an installer, while no agent runs | the door's rules, the hub |
+//! | [`script`] | scripts for a simulated door: actions and expected status | who runs them |
+//! | [`selftest`] | test of the wiring with an installer, no agent running | door rules, the hub |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
 

@@ -60,7 +60,7 @@ inside dpkg -i /packages/door-agent-next.deb >"$work/said" 2>&1 || die "$stage: 
 [ "$(kept)" = "$before" ] || die "$stage: configuration, keys or slots have changed"
 asked daemon-reload
 asked "restart door-agent@lobby.service"
-grep -qxF 'lobby: restarted; it was locked all the while' "$work/said" || die "$stage: the restart is not told: $(cat "$work/said")"
+grep -qxF 'lobby: restarted; the lock stayed locked' "$work/said" || die "$stage: the restart is not told: $(cat "$work/said")"
 [[ "$(program_of door-agent@lobby)" != *'(deleted)' ]] || die "$stage: lobby runs the old program"
 [ "$(grep -vx 'start door-agent-reboot.path' "$root/systemctl.log" | grep -cE '^(stop|restart|try-restart|reload-or-restart|start|kill)')" = 1 ] ||
     die "$stage: more units were stopped or started than one: $(cat "$root/systemctl.log")"

@@ -1,5 +1,4 @@
-//! `door-agent check`: a line for each thing that has to be right before a door can be trusted to
-//! it.
+//! `door-agent check`: one line for each precondition of a working door.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use door_agent::{AgentConfig, cloud};
 use door_core::config::Egress;
 use door_core::{DoorConfig, SavedDoor};
 
-/// The lines so far, and whether one of them was bad.
+/// Prints the result lines and remembers whether any was WRONG.
 #[derive(Default)]
 struct Report {
     wrong: bool,
@@ -35,7 +34,7 @@ impl Report {
     }
 }
 
-/// Checks everything and drives nothing; the exit status says whether anything is wrong.
+/// Checks everything and drives nothing; the exit status is a failure if anything is wrong.
 pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     match AgentConfig::load(path) {
@@ -45,7 +44,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
             report.fine(
                 "connection string",
                 format_args!(
-                    "device {} of {}, and nobody else may read it",
+                    "device {} of {}; no other user may read the file",
                     hub.connection.device_id, hub.connection.host_name
                 ),
             );
@@ -65,8 +64,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 "configuration",
                 format_args!("{:#}", anyhow::Error::from(error)),
             );
-            // What can be judged all the same: whoever mends one mistake should not meet the next
-            // only then.
+            // Check what can still be checked, so that one mistake does not hide the next.
             if let Ok(board) = AgentConfig::load_board(path) {
                 let running = AgentConfig::load_state_directory(path)
                     .ok()
@@ -83,7 +81,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The state directory of the agent that runs with this configuration.
+/// The state directory of the agent that runs with this configuration, if any.
 fn running_in(directories: &[PathBuf; 2]) -> Option<PathBuf> {
     directories
         .iter()
@@ -100,19 +98,23 @@ fn check_egress(report: &Report, config: &AgentConfig) {
         ),
         Some(Egress::HardwareRelease) => report.fine(
             "egress",
-            "exit button and fire release cut the lock's power in hardware: try both while it is locked and this machine cannot see them",
+            "exit button and fire release cut the lock's power in hardware: test both while \
+             the door is locked, with this machine disconnected from them",
         ),
-        Some(Egress::None) if config.board.kind != BoardKind::Simulated && (fitted.rex || fitted.fire) => report.note(
+        Some(Egress::None)
+            if config.board.kind != BoardKind::Simulated && (fitted.rex || fitted.fire) =>
+            report.note(
             "egress",
-            "none, though an exit button or a fire release is wired: whoever is to use it is behind this door",
+            "none, but an exit button or a fire release is wired: people can be inside this door",
         ),
         Some(Egress::None) => report.note(
             "egress",
-            "none: nobody may ever be behind this door while it is locked",
+            "none: nobody may be inside while the door is locked",
         ),
         None => report.note(
             "egress",
-            "[door] egress does not say how people get out (\"free-mechanical\", \"hardware-release\" or \"none\"): never by this program",
+            "[door] egress is not set, expected \"free-mechanical\", \"hardware-release\" or \
+             \"none\": how people get out, which is never by this program",
         ),
     }
 }
@@ -126,12 +128,15 @@ fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {
         None if configured.is_dir() => report.fine("state", configured.display()),
         None => report.note(
             "state",
-            format_args!("{} will be made by the first start", configured.display()),
+            format_args!(
+                "{} does not exist yet: the first start creates it",
+                configured.display()
+            ),
         ),
     }
 }
 
-/// What is saved of the door and names what is no longer there.
+/// Warns of saved slots and settings that the configuration no longer supports.
 fn check_saved(report: &Report, config: &AgentConfig, path: &Path) {
     let folders = [
         config.state.directory.clone(),
@@ -163,7 +168,7 @@ fn check_saved(report: &Report, config: &AgentConfig, path: &Path) {
             "state",
             format_args!(
                 "the saved settings.{setting} is unknown or does not fit this configuration: \
-                 the next start goes on without it"
+                 the next start ignores it"
             ),
         );
     }
@@ -173,7 +178,7 @@ fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bo
     if board.kind == BoardKind::Simulated {
         return report.note(
             "pins",
-            "none, the board is simulated: it locks no real door",
+            "none: the board is simulated and locks no real door",
         );
     }
     for (role, output) in board.outputs.all() {
@@ -185,7 +190,7 @@ fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bo
         }
     }
     if running {
-        return report.note("pins", "the running agent has them");
+        return report.note("pins", "in use by the running agent");
     }
     let door = path.file_stem().unwrap_or_default().to_string_lossy();
     match gpio::probe(board, &door) {
@@ -214,8 +219,9 @@ fn check_clock(report: &Report, board: &BoardConfig) {
         (ClockTrust::Synchronized, None) => report.note(
             "clock",
             format_args!(
-                "{shown}, not synchronised: the door works, holds count by the time that passes, and an unlock with a notAfter is refused \
-                 (systemd-timesyncd tells; with another program set [board] clock = \"system\")"
+                "{shown}, not synchronised: the door works and timed holds count elapsed time, \
+                 but an unlock with a notAfter is refused (if a program other than \
+                 systemd-timesyncd keeps the time, set [board] clock = \"system\")"
             ),
         ),
     }

@@ -1,4 +1,4 @@
-//! `door-agent de-energise`: the last resort, when whoever had the pins was killed.
+//! `door-agent de-energise`: last resort when the process that held the pins was killed.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,16 +6,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use door_agent::{AgentConfig, gpio};
 
-/// Takes all power off the strike, and off what a killed agent drove by a configuration that is
-/// gone, or can no longer be read. It speaks when it has acted: whether anybody hears it decides
-/// nothing.
+/// Takes all power off the strike, and off pins that a killed agent drove under a configuration
+/// that is missing or unreadable now. Prints only afterwards, so that blocked output cannot
+/// delay it.
 pub(crate) fn de_energise(config: &Path) -> anyhow::Result<ExitCode> {
     let door = config.file_stem().unwrap_or_default().to_string_lossy();
     let (left, failed) = gpio::de_energise_left_behind();
-    // Neither keeps the other from it, or from being told.
+    // A failure of one must not prevent or hide the other.
     let strike = match AgentConfig::load_board(config) {
-        // The level at which the killed agent's pins are energised is the one that it drove them
-        // by.
+        // A pin of the killed agent is energised at the level recorded in its claim.
         Ok(board) => {
             gpio::de_energise(&board, &door, &left).context("cannot de-energise the strike")
         }
@@ -23,10 +22,10 @@ pub(crate) fn de_energise(config: &Path) -> anyhow::Result<ExitCode> {
     };
     for pin in &left {
         super::say(format_args!(
-            "BCM {pin}, which a killed agent drove, is de-energised"
+            "BCM {pin}, driven by a killed agent, is de-energised"
         ));
     }
-    let failed = failed.context("cannot de-energise what a killed agent drove");
+    let failed = failed.context("cannot de-energise the pins of a killed agent");
     if let Err(error) = &failed {
         super::complain(format_args!("error: {error:#}"));
     }

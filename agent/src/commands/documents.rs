@@ -1,5 +1,5 @@
-//! `door-agent documents`: man pages and completions made of the commands themselves, for the
-//! packages.
+//! `door-agent documents`: man pages and completions generated from the command definitions, for
+//! the packages.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Command;
 use clap_complete::{Generator as _, Shell};
 
-/// Writes a man page for each verb and a completion for each shell that the packages know into
-/// `folder`, which is there.
+/// Writes a man page for each subcommand and a completion for each packaged shell into `folder`,
+/// which must exist.
 pub(crate) fn write(mut command: Command, folder: &Path) -> anyhow::Result<()> {
     let written = || format!("cannot write into {}", folder.display());
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

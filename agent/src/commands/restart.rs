@@ -1,4 +1,4 @@
-//! `door-agent restart`: a new start of a door's service that leaves its lock alone, or none.
+//! `door-agent restart`: restarts a door's service only if that does not move its lock.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,19 +8,20 @@ use door_agent::AgentConfig;
 use door_agent::restart::{Next, Standing};
 use door_agent::tls::TlsCache;
 
-/// The exit status when the door was left alone: it goes on as it was.
+/// Exit status when the door was not restarted: the running agent is unaffected.
 const LEFT_ALONE: u8 = 3;
 
-/// Where the service has the configurations of the doors.
+/// Where the service looks for the configurations of the doors.
 const CONFIGURATIONS: &str = "/etc/door-agent";
 
-/// Restarts `door-agent@NAME`, when that does not move its lock or when it is `force`d; else the
+/// Restarts `door-agent@NAME` if that does not move its lock, or if `force` is set; otherwise the
 /// exit status is [`LEFT_ALONE`].
 pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow::Result<ExitCode> {
     let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {
         bail!(
-            "NAME is {name:?}, expected the name of a door on this machine, as in door-agent@lobby-east; `systemctl list-units 'door-agent@*'` lists them"
+            "invalid NAME {name:?}: expected the name of a door on this machine, as in \
+             door-agent@lobby-east; `systemctl list-units 'door-agent@*'` lists them"
         );
     }
     let config = config.map_or_else(
@@ -31,10 +32,11 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
         String::new()
     } else {
         match judge(&config, name) {
-            Ok(want) => format!("; it was {want} all the while"),
+            Ok(want) => format!("; the lock stayed {want}"),
             Err(error) => {
                 super::complain(format_args!(
-                    "error: {name} is not restarted (`door-agent restart --force {name}` does it whatever moves): {error:#}"
+                    "error: {name} is not restarted (`door-agent restart --force {name}` restarts \
+                     it even if the lock moves): {error:#}"
                 ));
                 return Ok(ExitCode::from(LEFT_ALONE));
             }
@@ -46,23 +48,26 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
         .status()
         .context("cannot run systemctl, which restarts the service")?;
     if !ended.success() {
-        bail!("`systemctl restart {unit}` ended with {ended}; `journalctl -u {unit}` tells why");
+        bail!("`systemctl restart {unit}` failed with {ended}: see `journalctl -u {unit}`");
     }
     super::say(format_args!("{name}: restarted{stays}"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the lock stays through a restart.
+/// Returns the state that the lock keeps through a restart, or an error if it would move.
 fn judge(config: &Path, name: &str) -> anyhow::Result<door_core::Want> {
     let directories = super::state_directories(config)?;
     let status = super::ask_running(&directories, super::status::ask).with_context(|| {
-        format!("cannot tell what would move; a door that does not run is started by `systemctl start door-agent@{name}`")
+        format!(
+            "cannot check whether the lock would move; to start a stopped door: \
+             `systemctl start door-agent@{name}`"
+        )
     })?;
     let Some(standing) = Standing::of(&status.document) else {
-        bail!("its agent is of a version that does not tell what would move");
+        bail!("the running agent is too old: its status does not show whether the lock would move");
     };
-    // The next start must succeed: a running agent with old settings is more than none.
-    let again = "it would not start again";
+    // The next start must succeed: a running agent with outdated settings is better than none.
+    let again = "the agent would not start again";
     let next = AgentConfig::load_for_service(config).context(again)?;
     TlsCache::default()
         .client_config(next.hub.ca_file.as_deref(), next.hub.certificate.as_ref())

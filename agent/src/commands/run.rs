@@ -1,4 +1,4 @@
-//! `door-agent` without a verb: runs the door.
+//! `door-agent` without a subcommand: runs the door.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use log::{error, info, warn};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
-/// Runs the door until a signal or a failure ends it.
+/// Runs the door until a signal, a failure or an accepted reboot ends it.
 pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let config = AgentConfig::load_to_run(path)?;
     let door = config.hub.connection.device_id.clone();
     service::init_logging(config.log_level, door.as_str())?;
-    // Two workers: a TLS handshake on one does not keep the door waiting.
+    // Two workers: a TLS handshake on one does not delay the door.
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -34,7 +34,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
             "{door}: running, state in {}",
             config.state.directory.display()
         );
-        // The pins are safe and the state is loaded; the hub may be anywhere.
+        // Ready: the pins are safe and the state is loaded; the hub need not be reachable.
         service::ready(&agent.snapshot().to_string());
         let ended = until_ended(&mut agent, &mut signals, path, config).await;
         service::stopping();
@@ -42,17 +42,17 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
         agent.shutdown().await;
         shared.shutdown();
         if let Some(reboot) = ended? {
-            // The door is in its safe state, and its disk holds everything.
-            reboot.ask().context("cannot ask for a reboot")?;
-            info!("{door}: has asked for a reboot");
+            // The door is in its safe state and everything is on disk.
+            reboot.ask().context("cannot request a reboot")?;
+            info!("{door}: requested a reboot");
         }
         info!("{door}: ended");
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Keeps the status line of the service up to date until something ends the agent: a signal, or a
-/// reboot that is wanted.
+/// Keeps the status line of the service up to date until something ends the agent: a signal, or an
+/// accepted reboot.
 async fn until_ended(
     agent: &mut RunningAgent,
     signals: &mut Signals,
@@ -71,13 +71,15 @@ async fn until_ended(
             change = agent.changed() => match change {
                 Change::State => service::status(&agent.snapshot().to_string()),
                 Change::Reboot(wanted) => return Ok(Some(wanted)),
-                Change::ControllerEnded => bail!("the controller has ended unexpectedly; see the log above"),
+                Change::ControllerEnded => {
+                    bail!("the controller ended unexpectedly; see the log above")
+                }
             },
         }
     }
 }
 
-/// Logs what is not as the files say.
+/// Logs configuration problems that do not prevent the start.
 fn warn_of(config: &AgentConfig) {
     for problem in &config.problems {
         warn!(
@@ -87,7 +89,7 @@ fn warn_of(config: &AgentConfig) {
     }
 }
 
-/// Reads the settings again and takes up what can be without touching the lock. `config` is what is
+/// Re-reads the settings and applies those that do not touch the lock. `config` holds the settings
 /// in force.
 fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     let door = agent.door();
@@ -95,12 +97,12 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
         Ok(fresh) => fresh,
         Err(error) => {
             let error = anyhow::Error::from(error);
-            error!("{door}: the settings stay as they are: {error:#}");
+            error!("{door}: keeping the present settings: {error:#}");
             return;
         }
     };
     if let Some(reason) = &fresh.hub_away {
-        error!("{door}: the settings stay as they are: {reason}");
+        error!("{door}: keeping the present settings: {reason}");
         return;
     }
     let (device, present) = (
@@ -109,7 +111,8 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     );
     if device != present {
         error!(
-            "{door}: the settings stay as they are: the connection string is of device {device}, expected {present}; another device needs a restart"
+            "{door}: keeping the present settings: the connection string names device {device}, \
+             expected {present}; another device needs a restart"
         );
         return;
     }
@@ -119,18 +122,18 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
         Ok(changed) => {
             config.hub = fresh.hub;
             if changed {
-                info!("{door}: [hub] is taken up, connecting anew");
+                info!("{door}: [hub] has changed; reconnecting");
             }
         }
         Err(error) => {
             let error = anyhow::Error::from(error);
-            error!("{door}: [hub] stays as it is: {error:#}");
+            error!("{door}: keeping the present [hub]: {error:#}");
         }
     }
     if fresh.log_level != config.log_level {
         log::set_max_level(fresh.log_level);
         config.log_level = fresh.log_level;
-        info!("{door}: log.level is {} now", fresh.log_level);
+        info!("{door}: log.level is now {}", fresh.log_level);
     }
     let waiting: Vec<_> = [
         ("[door]", fresh.door != config.door),
@@ -142,18 +145,18 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     .filter_map(|(table, differs)| differs.then_some(table))
     .collect();
     if waiting.is_empty() {
-        info!("{door}: the settings are read, none waits for a restart");
+        info!("{door}: settings reloaded; no change needs a restart");
     } else {
         warn!(
-            "{door}: {} wait for a restart, which moves the lock",
+            "{door}: changes of {} need a restart, which moves the lock",
             waiting.join(", ")
         );
     }
 }
 
 /// Serves `door-agent status` and, for a simulated door, `door-agent sim`, until the token is
-/// cancelled. A socket that cannot be made (its path may be too long) is a loss to whoever looks,
-/// not to the door: it is told, and the door goes on.
+/// cancelled. A socket that cannot be created (its path may be too long) is logged; the door works
+/// without it.
 fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
     let stop = CancellationToken::new();
     match StatusSocket::bind(state) {
@@ -172,7 +175,7 @@ fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
             });
         }
         Err(error) => warn!(
-            "`door-agent status` will find nobody: cannot make its socket in {}: {error}",
+            "`door-agent status` will not work: cannot create its socket in {}: {error}",
             state.display()
         ),
     }
@@ -181,7 +184,7 @@ fn serve_sockets(agent: &RunningAgent, state: &Path) -> CancellationToken {
         match SimSocket::bind(&path, sim) {
             Ok(socket) => drop(tokio::spawn(socket.run(stop.clone()))),
             Err(error) => warn!(
-                "`door-agent sim` will find nobody: cannot make the socket {}: {error}",
+                "`door-agent sim` will not work: cannot create the socket {}: {error}",
                 path.display()
             ),
         }

@@ -11,16 +11,15 @@ use door_agent::service::Signals;
 use door_agent::{AgentConfig, gpio};
 use tokio::runtime;
 
-/// Exit status when nothing is wrong but something was left out.
+/// Exit status when nothing is wrong but something was skipped.
 const INCOMPLETE: u8 = 2;
 
-/// Whom to ask, and how patiently.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The answers, a line for each question; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// How long to wait for you, each time
+    /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
     wait: Duration,
 }
@@ -30,13 +29,14 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a time such as 500ms, 30s or 2m".to_owned())
 }
 
-/// Tests the wiring; the exit status says what came of it.
+/// Tests the wiring; the exit status is the result.
 pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let input: Box<dyn BufRead + Send> = match options.script.as_deref() {
         None if io::stdin().is_terminal() => Box::new(BufReader::new(io::stdin())),
         None => bail!(
-            "standard input is no terminal, and a self-test needs somebody at the door who reads and answers; \
-             start it in a terminal, or give the answers with --script FILE (or --script - for standard input)"
+            "standard input is not a terminal, and a self-test needs somebody at the door who \
+             reads and answers; start it in a terminal, or give the answers with --script FILE \
+             (or --script - for standard input)"
         ),
         Some(file) if file == Path::new("-") => Box::new(BufReader::new(io::stdin())),
         Some(file) => {
@@ -46,22 +46,22 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
             ))
         }
     };
-    let (board, strike) = AgentConfig::load_wiring(config)
-        .context("WRONG  configuration, so that nothing is tried")?;
+    let (board, strike) =
+        AgentConfig::load_wiring(config).context("WRONG  configuration; nothing is tested")?;
     let door = config.file_stem().unwrap_or_default().to_string_lossy();
-    // A simulated board has no pins to hold.
+    // The status socket shows a running agent on a simulated board too, which has no pins to claim.
     let directories = super::state_directories(config)?;
     if directories
         .iter()
         .any(|state| super::status::ask(state).is_ok())
     {
         bail!(
-            "the agent of this door runs, and the pins are its own; {}",
+            "the agent of this door is running and holds the pins; {}",
             stop_it(&door)
         );
     }
     let wired = gpio::open_wired(&board, &strike, &door)
-        .with_context(|| format!("cannot have the pins; if an agent runs, {}", stop_it(&door)))?;
+        .with_context(|| format!("cannot open the pins; if an agent runs, {}", stop_it(&door)))?;
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,7 +73,7 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
             let (summary, ended) = test.run().await;
             super::complain("");
             super::print(&summary);
-            ended.context("the self-test is not complete; the strike is de-energised")?;
+            ended.context("the self-test was not completed; the strike is de-energised")?;
             Ok(match (summary.is_wrong(), summary.is_complete()) {
                 (true, _) => ExitCode::FAILURE,
                 (false, true) => ExitCode::SUCCESS,

@@ -15,19 +15,19 @@ Examples:
   door-agent sim rex --for 2s --config lobby-east.toml
   door-agent sim cut-sensor bond --config lobby-east.toml";
 
-/// What follows the options in `sim --help`.
+/// The text after the options in `sim --help`.
 pub(crate) fn help() -> String {
     let mut help = String::from("Actions:\n");
     for verb in VERBS {
         let words = format!("{} {}", verb.name, verb.arguments);
         help.push_str(&format!("  {words:<32}  {}\n", verb.about));
     }
-    help + "\nAn INPUT is a key of [board.inputs]: door, bond, rex and so on. What the door looks like then is printed \
-            as JSON; a door that would not let itself be treated like that is an error.\n\n"
+    help + "\nAn INPUT is a key of [board.inputs]: door, bond, rex and so on. The resulting state \
+            is printed\nas JSON; an action that the door does not allow is an error.\n\n"
         + EXAMPLES
 }
 
-/// Does something at the simulated door of a running agent.
+/// Performs an action on the simulated door of a running agent.
 pub(crate) fn simulate(
     config: &Path,
     mut action: Vec<String>,
@@ -49,7 +49,7 @@ pub(crate) fn simulate(
     }
 }
 
-/// Tells the running agent; gives its line of JSON.
+/// Sends the action to the running agent and returns its line of JSON.
 fn send(directories: &[PathBuf; 2], command: SimCommand) -> anyhow::Result<String> {
     super::ask_running(directories, |state| {
         socket::send(&state.join(SIM_SOCKET), command)
@@ -57,7 +57,7 @@ fn send(directories: &[PathBuf; 2], command: SimCommand) -> anyhow::Result<Strin
     .context("[board] kind must be \"simulated\" and the agent must run")
 }
 
-/// Why the door does not, when it does not.
+/// Why the door refused the action, if it did.
 fn refusal(answer: &str) -> Option<String> {
     let answer = serde_json::from_str::<Value>(answer).ok()?;
     answer["error"].as_str().map(ToOwned::to_owned)

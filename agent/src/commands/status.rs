@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use door_agent::status::{self, Status};
 use tokio::runtime;
 
-/// Shows what the running agent knows.
+/// Prints the state of the running agent.
 pub(crate) fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let directories = super::state_directories(config)?;
     let status = super::ask_running(&directories, ask)?;
@@ -18,7 +18,7 @@ pub(crate) fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the agent whose state is in a directory.
+/// Queries the agent whose state directory is `state`.
 pub(super) fn ask(state: &Path) -> std::io::Result<Status> {
     runtime::Builder::new_current_thread()
         .enable_all()

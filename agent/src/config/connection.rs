@@ -1,4 +1,4 @@
-//! Where the connection string comes from: a file only its owner can read, or a systemd credential.
+//! Source of the connection string: a file that only its owner can read, or a systemd credential.
 //! It is never logged.
 
 use std::fs;
@@ -10,17 +10,17 @@ use iothub_protocol::connection_string::{ConnectionString, DeviceConnectionStrin
 use super::error::ConfigError;
 use crate::tls::read_plain;
 
-/// Name of the credential, as `LoadCredential=` gives it.
+/// Name of the systemd credential (`LoadCredential=`).
 const CREDENTIAL: &str = "connection-string";
-/// What the unit gives in its place, by `SetCredential=`, when there is no file.
+/// Content that the unit sets (`SetCredential=`) when there is no file.
 const ABSENT: &str = "absent";
 
-/// What a file that cannot be read was wanted for.
+/// Purpose of the file, for read errors.
 pub(super) const WHAT: &str = "the connection string";
 
-/// Reads the connection string: from the systemd credential when there is one, else from `file`,
-/// which the configuration names. So the same configuration serves by hand and under systemd, where
-/// the file is root's alone.
+/// Reads the connection string from the systemd credential if there is one, else from `file`, which
+/// the configuration names. So one configuration works both by hand and under systemd, where only
+/// root can read the file.
 pub(super) fn read(
     config_path: &Path,
     file: Option<&Path>,
@@ -30,8 +30,8 @@ pub(super) fn read(
     let is_absent = |path: &Path| read_text(path).is_ok_and(|text| text.trim() == ABSENT);
     let credential = credential.filter(|path| !is_absent(path));
     match (file, credential) {
-        // systemd opens it to us by an access list, which shows among the bits of its mode: they
-        // say nothing.
+        // No mode check: systemd grants the service access by an ACL, which appears in the mode
+        // bits.
         (_, Some(credential)) if credential.exists() => parse(&credential),
         (Some(file), _) => {
             refuse_when_open_to_others(file)?;
@@ -52,7 +52,8 @@ fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
     match text.trim().parse::<ConnectionString>() {
         Ok(ConnectionString::Device(device)) => Ok(device),
         Ok(ConnectionString::Service(service)) => Err(refused(format!(
-            "a service connection string (SharedAccessKeyName={}), expected a device's: HostName=...;DeviceId=...;SharedAccessKey=...",
+            "a service connection string (SharedAccessKeyName={}), expected a device's: \
+             HostName=...;DeviceId=...;SharedAccessKey=...",
             service.policy
         ))),
         Err(error) => Err(refused(format!("not a connection string: {error}"))),
@@ -64,7 +65,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_plain(path)?).map_err(invalid)
 }
 
-/// A secret's file that others may read is no secret.
+/// Refuses a secret's file that other users may read.
 #[cfg(unix)]
 pub(super) fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,9 +1,9 @@
-//! Reading a configuration in layers, each checked strictly before they are put together.
+//! Reads a configuration in layers, each validated before they are merged.
 //!
 //! `<name>.toml`, then `<name>.toml.d/*.toml` in the order of their names, then
-//! `DOOR_AGENT__TABLE__KEY` of the environment; the later wins, key by key. Every layer alone must
-//! hold only known keys and values of the right kind, so that an error can name the file and line
-//! that hold it.
+//! `DOOR_AGENT__TABLE__KEY` of the environment; later layers win, key by key. Each layer alone may
+//! hold only known keys and values of the right type, so that an error can name the file and line
+//! that contain it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,15 +21,15 @@ use super::error::ConfigError;
 use super::schema::Document;
 use super::times::{self, Limit};
 
-/// What every environment variable of ours starts with.
+/// Prefix of the agent's environment variables.
 pub(crate) const ENVIRONMENT_PREFIX: &str = "DOOR_AGENT__";
 
-/// How a file is judged.
+/// How strictly a file is validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rules {
-    /// By what is allowed.
+    /// Only what is allowed now.
     Strict,
-    /// By what version 0.1 took, so that no door dies of an upgrade.
+    /// Also what version 0.1 accepted, so that an upgrade does not stop a door.
     AsBefore,
 }
 
@@ -38,12 +38,12 @@ pub(super) enum Rules {
 pub(super) struct Layers {
     pub(super) document: Document,
     rules: Rules,
-    /// What is not allowed any more, and what is used in its place.
+    /// Values that are not allowed any more, and the values used instead.
     pub(super) problems: Vec<String>,
     layers: Vec<Layer>,
 }
 
-/// A time that is not allowed.
+/// A time outside its limits or without a unit.
 struct WrongTime {
     key: &'static str,
     at: Range<usize>,
@@ -56,13 +56,13 @@ struct WrongTime {
 struct Layer {
     /// The file, or the environment variable.
     name: String,
-    /// Only in a file do line numbers mean something.
+    /// Line numbers are meaningful only in a file.
     is_file: bool,
     text: String,
 }
 
 impl Layers {
-    /// Reads and checks all layers.
+    /// Reads, validates and merges all layers.
     pub(super) fn read(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
@@ -75,7 +75,7 @@ impl Layers {
         Self::merge(path, layers, environment, rules)
     }
 
-    /// Reads all but the table `name`.
+    /// Reads everything except the table `name`.
     pub(super) fn read_without(
         path: &Path,
         name: &str,
@@ -94,8 +94,8 @@ impl Layers {
         Self::merge(path, layers, environment, rules)
     }
 
-    /// Reads the table `name` alone of every layer: what is wrong elsewhere, short of a file that
-    /// is not TOML, does not matter.
+    /// Reads only the table `name` of each layer, so that mistakes elsewhere do not matter, unless
+    /// a file is not TOML.
     pub(super) fn read_table(
         path: &Path,
         name: &str,
@@ -118,7 +118,7 @@ impl Layers {
         )
     }
 
-    /// Takes `text` for what the file holds.
+    /// Uses `text` as the content of the file.
     pub(super) fn read_text(
         path: &Path,
         text: &str,
@@ -132,7 +132,7 @@ impl Layers {
         Self::merge(path, vec![file], environment, Rules::Strict)
     }
 
-    /// Checks each of `layers` and of our variables, and puts them together.
+    /// Validates each of `layers` and the environment variables, and merges them.
     fn merge(
         path: &Path,
         mut layers: Vec<Layer>,
@@ -172,7 +172,8 @@ impl Layers {
         })
     }
 
-    /// What is not allowed: an error, or what is noted with what is `used` in its place.
+    /// Handles a disallowed value: an error if strict, else a problem that names the value `used`
+    /// instead.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -193,7 +194,7 @@ impl Layers {
         self.rules == Rules::Strict
     }
 
-    /// Whether any layer says something of `key`.
+    /// Whether any layer contains `key`.
     pub(super) fn names(&self, key: &str) -> bool {
         let path: Vec<_> = key.split('.').collect();
         self.layers
@@ -201,8 +202,8 @@ impl Layers {
             .any(|layer| layer.locate(&path).is_some())
     }
 
-    /// An error about the value of `key` (tables and key joined by dots), placed at the layer that
-    /// set it last.
+    /// An error about the value of `key` (tables and key joined by dots), located in the layer
+    /// that set it last.
     pub(super) fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let path: Vec<_> = key.split('.').collect();
         let place = self
@@ -210,7 +211,7 @@ impl Layers {
             .iter()
             .rev()
             .find_map(|layer| layer.locate(&path).map(|at| layer.place(&at)))
-            // A default that does not fit: the main file is where to mend it.
+            // An unsuitable default: the main file is where to override it.
             .unwrap_or_else(|| self.layers[0].name.clone());
         ConfigError::Invalid {
             place,
@@ -234,7 +235,7 @@ impl Layer {
         })
     }
 
-    /// Drops tables. Lines count no more.
+    /// Drops tables. Line numbers are not meaningful afterwards.
     fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
         let mut whole = match toml::from_str::<toml::Table>(&self.text) {
             Ok(whole) => whole,
@@ -251,7 +252,7 @@ impl Layer {
         Ok(())
     }
 
-    /// A variable as a document of one key. Its value is TOML where that makes a fitting value
+    /// A variable as a document with one key. Its value is TOML if that yields a valid value
     /// (`8883`, `true`, `[1, 2]`), else a string.
     fn variable(name: String, value: &str) -> Self {
         let path = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
@@ -263,7 +264,7 @@ impl Layer {
         Self {
             name,
             is_file: false,
-            // What fits neither way is complained about as what it looks like.
+            // If neither is valid, the error is about the form it has.
             text: match (first_error(&literal), first_error(&string)) {
                 (None, _) => literal,
                 (Some(_), None) => string,
@@ -273,7 +274,7 @@ impl Layer {
         }
     }
 
-    /// Refuses what is not TOML, unknown keys and values of the wrong kind.
+    /// Refuses invalid TOML, unknown keys and values of the wrong type.
     fn check(&self) -> Result<(), ConfigError> {
         let Some(error) = first_error(&self.text) else {
             return Ok(());
@@ -292,7 +293,7 @@ impl Layer {
         })
     }
 
-    /// Refuses times without a unit and beyond their limits.
+    /// Refuses times without a unit or outside their limits.
     fn check_times(&self) -> Result<(), ConfigError> {
         match self
             .wrong_times()
@@ -308,7 +309,7 @@ impl Layer {
         }
     }
 
-    /// Puts the nearest time that is allowed in the place of each that version 0.1 took.
+    /// Replaces each such time that version 0.1 accepted with the nearest allowed one.
     fn mend_times(&mut self, problems: &mut Vec<String>) {
         let mut wrong = self.wrong_times();
         wrong.sort_by_key(|wrong| std::cmp::Reverse(wrong.value.start));
@@ -403,14 +404,13 @@ impl Layer {
     }
 }
 
-/// The first thing wrong with one layer. That a key is missing is not: another layer may have it.
+/// The first error in one layer. A missing key is none: another layer may have it.
 fn first_error(text: &str) -> Option<toml::de::Error> {
     let whole = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => return Some(error),
     };
-    // Each table by itself, so that one with a missing key does not hide what is wrong with the
-    // next.
+    // Each table on its own, so that a missing key in one does not hide an error in the next.
     let errors = whole.get_ref().iter().filter_map(|(key, value)| {
         let mut table = DeTable::new();
         table.insert(key.clone(), value.clone());
@@ -447,7 +447,7 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// Turns the parser's words into ours; an unknown key gets the nearest known one.
+/// Rewords a parser message; for an unknown key, suggests the nearest known one.
 fn explain(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else {
         return message.replace('\n', "; ");
@@ -465,7 +465,7 @@ fn explain(message: &str) -> String {
     }
 }
 
-/// The known name that differs least, when it is near enough to be what was meant.
+/// The known name with the fewest edits, if it is close enough to be a likely typo.
 fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
@@ -475,7 +475,7 @@ fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// Edits (insert, remove, change, swap of neighbours) from one word to the other.
+/// Edit distance (insert, remove, replace, swap of neighbours) of two words.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<_>, Vec<_>) = (from.chars().collect(), to.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];

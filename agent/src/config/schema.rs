@@ -1,5 +1,5 @@
-//! The configuration file's tables and keys, all optional: which are needed is judged when the
-//! layers are put together.
+//! Tables and keys of the configuration file. All are optional here: required keys are checked
+//! after the layers are merged.
 
 use std::path::PathBuf;
 

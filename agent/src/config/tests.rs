@@ -4,10 +4,10 @@ use super::*;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// The least that a configuration must say.
+/// The smallest valid configuration.
 const DOOR: &str = "[strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n";
 
-/// A directory with a good connection string and a configuration file.
+/// A directory with a valid connection string and a configuration file.
 struct Home {
     directory: tempfile::TempDir,
 }
@@ -53,14 +53,14 @@ impl Home {
         AgentConfig::load_from(&path, std::iter::empty(), None, Rules::AsBefore)
     }
 
-    /// The error text, with the directory's name taken out.
+    /// The error text, without the directory's name.
     fn error(&self, environment: &[(&str, &str)]) -> String {
         let text = self.load(environment).unwrap_err().to_string();
         text.replace(&format!("{}/", self.directory.path().display()), "")
     }
 }
 
-/// The error of a configuration that is given whole.
+/// The error of a whole configuration file.
 fn error(config: &str) -> String {
     let home = Home::new("");
     home.write("door.toml", config);
@@ -120,12 +120,15 @@ fn drop_ins_go_over_the_file_in_order_and_the_environment_over_both() {
 fn an_unknown_key_is_placed_and_the_near_one_suggested() {
     assert_eq!(
         error(&format!("{HUB}mqtt_prot = 8884\n")),
-        "door.toml:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`? expected one of: connection_string_file, \
-         ca_file, certificate_file, key_file, mqtt_port, sas_lifetime, reconnect_min, reconnect_max, keep_alive"
+        "door.toml:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`? expected one of: \
+         connection_string_file, \
+         ca_file, certificate_file, key_file, mqtt_port, sas_lifetime, reconnect_min, \
+         reconnect_max, keep_alive"
     );
     assert_eq!(
         error(&format!("{HUB}\n[stat]\ndirectory = \"x\"\n")),
-        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, board, state, log, machine"
+        "door.toml:4: stat: unknown key, did you mean `state`? expected one of: hub, door, strike, \
+         board, state, log, machine"
     );
     let far = error("[log]\nzzz = 1\n");
     assert_eq!(
@@ -138,19 +141,23 @@ fn an_unknown_key_is_placed_and_the_near_one_suggested() {
 fn a_value_of_the_wrong_kind_is_placed_and_told() {
     assert_eq!(
         error(&format!("{HUB}mqtt_port = 99999\n")),
-        "door.toml:3: hub.mqtt_port: invalid value: integer `99999`, expected a port number from 1 to 65535"
+        "door.toml:3: hub.mqtt_port: invalid value: integer `99999`, expected a port number from 1 \
+         to 65535"
     );
     assert_eq!(
         error(&format!("{HUB}mqtt_port = \"x\"\n")),
-        "door.toml:3: hub.mqtt_port: invalid type: string \"x\", expected a port number from 1 to 65535"
+        "door.toml:3: hub.mqtt_port: invalid type: string \"x\", expected a port number from 1 to \
+         65535"
     );
     assert_eq!(
         error(&format!("{HUB}sas_lifetime = 3600\n")),
-        "door.toml:3: hub.sas_lifetime: 3600 has no unit, expected from 60s to 604800s: write \"3600ms\" or \"3600s\""
+        "door.toml:3: hub.sas_lifetime: 3600 has no unit, expected from 60s to 604800s: \
+         write \"3600ms\" or \"3600s\""
     );
     assert_eq!(
         error("[log]\nlevel = \"loud\"\n"),
-        "door.toml:2: log.level: invalid value: string \"loud\", expected one of \"off\", \"error\", \"warn\", \"info\", \
+        "door.toml:2: log.level: invalid value: string \"loud\", expected one \
+         of \"off\", \"error\", \"warn\", \"info\", \
          \"debug\", \"trace\""
     );
 }
@@ -161,7 +168,8 @@ fn a_value_out_of_range_is_placed_in_the_layer_that_set_it() {
     home.write("door.toml.d/10.toml", "\n[hub]\nreconnect_min = \"2m\"\n");
     assert_eq!(
         home.error(&[]),
-        "door.toml.d/10.toml:3: hub.reconnect_min: 120s is above hub.reconnect_max, expected at most 60s"
+        "door.toml.d/10.toml:3: hub.reconnect_min: 120s is above hub.reconnect_max, expected at \
+         most 60s"
     );
     assert_eq!(
         Home::new(HUB).error(&[("DOOR_AGENT__HUB__SAS_LIFETIME", "5s")]),
@@ -174,11 +182,13 @@ fn the_environment_is_as_strict_as_a_file() {
     let home = Home::new(HUB);
     assert_eq!(
         home.error(&[("DOOR_AGENT__LOG__LEVLE", "info")]),
-        "DOOR_AGENT__LOG__LEVLE: log.levle: unknown key, did you mean `level`? expected one of: level"
+        "DOOR_AGENT__LOG__LEVLE: log.levle: unknown key, did you mean `level`? expected one of: \
+         level"
     );
     assert_eq!(
         home.error(&[("DOOR_AGENT__HUB__MQTT_PORT", "many")]),
-        "DOOR_AGENT__HUB__MQTT_PORT: hub.mqtt_port: invalid type: string \"many\", expected a port number from 1 to 65535"
+        "DOOR_AGENT__HUB__MQTT_PORT: hub.mqtt_port: invalid type: string \"many\", expected a port \
+         number from 1 to 65535"
     );
 }
 
@@ -186,7 +196,9 @@ fn the_environment_is_as_strict_as_a_file() {
 fn what_the_door_must_say_is_asked_for() {
     assert_eq!(
         error(HUB),
-        "door.toml: strike.kind: missing, expected \"motor-lock\", \"solenoid-bolt\", \"hold-strike\", \"pulse-strike\" or \"maglock\""
+        "door.toml: strike.kind: missing, \
+         expected \"motor-lock\", \"solenoid-bolt\", \"hold-strike\", \"pulse-strike\" \
+         or \"maglock\""
     );
     assert_eq!(
         error(&format!("{HUB}[strike]\nkind = \"motor-lock\"\n")),
@@ -196,11 +208,13 @@ fn what_the_door_must_say_is_asked_for() {
     home.write("door.toml.d/10.toml", "[strike]\nbond_time = \"1s\"\n");
     assert_eq!(
         home.error(&[]),
-        "door.toml.d/10.toml:1: strike: [strike] bond_time = 1s is too short: it must be at least 2s, as long as [strike] pulse"
+        "door.toml.d/10.toml:1: strike: [strike] bond_time = 1s is too short: it must be at least \
+         2s, as long as [strike] pulse"
     );
     assert_eq!(
         home.error(&[("DOOR_AGENT__STRIKE__BOND_TIME", "soon")]),
-        "DOOR_AGENT__STRIKE__BOND_TIME: strike.bond_time: invalid value: string \"soon\", expected a duration such as 250ms, 5s or \
+        "DOOR_AGENT__STRIKE__BOND_TIME: strike.bond_time: invalid value: string \"soon\", expected \
+         a duration such as 250ms, 5s or \
          1m30s, above zero"
     );
 }
@@ -272,7 +286,8 @@ fn a_connection_string_that_others_may_read_is_refused() {
     home.set_mode("door.connection-string", 0o640);
     assert_eq!(
         home.error(&[]),
-        "door.connection-string: mode 0640 lets other users read the device's key, expected 0600 or stricter (`chmod 600 door.connection-string`)"
+        "door.connection-string: mode 0640 lets other users read the device's key, expected 0600 \
+         or stricter (`chmod 600 door.connection-string`)"
     );
     home.set_mode("door.connection-string", 0o400);
     home.load(&[]).unwrap();
@@ -285,7 +300,8 @@ fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() 
     home.write("door.toml", &format!("{HUB}{files}{DOOR}"));
     assert_eq!(
         home.error(&[]),
-        "door.toml:3: hub.certificate_file: means nothing beside a connection string with a key, expected one with x509=true"
+        "door.toml:3: hub.certificate_file: needs a connection string with x509=true, found one \
+         with a key"
     );
 
     home.write(
@@ -310,7 +326,8 @@ fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() 
     );
     assert_eq!(
         home.error(&[]),
-        "door.toml: hub.key_file: missing, expected a PEM file: the connection string says x509=true"
+        "door.toml: hub.key_file: missing, expected a PEM file: the connection string says \
+         x509=true"
     );
     home.write("credentials/key", "a key");
     let config = AgentConfig::load_from(
@@ -328,14 +345,14 @@ fn the_credential_serves_and_wins_over_a_file() {
     let home = Home::new("");
     assert_eq!(
         home.error(&[]),
-        "door.toml: hub.connection_string_file: not set, and there is no systemd credential `connection-string`; expected one of them"
+        "door.toml: hub.connection_string_file: not set, and there is no systemd credential \
+         `connection-string`; expected one of them"
     );
     home.write(
         "credentials/connection-string",
         &format!("HostName=hub.example.net;DeviceId=from-systemd;SharedAccessKey={KEY}"),
     );
-    // The copy that systemd makes is opened to the service by an access list, which shows as the
-    // group's bits.
+    // systemd's copy is readable for the service by an ACL, which appears as the group's bits.
     home.set_mode("credentials/connection-string", 0o440);
     for text in [DOOR, &format!("{HUB}\n{DOOR}")] {
         home.write("door.toml", text);
@@ -355,7 +372,8 @@ fn the_board_is_read_whatever_is_wrong_beside_it() {
     let home = Home::new("");
     home.write(
         "door.toml",
-        "[hub]\nmqtt_prot = 1\nconnection_string_file = \"missing\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"1s\"\n[strike]\nkind = \"glue\"\n",
+        "[hub]\nmqtt_prot = 1\nconnection_string_file = \"missing\"\n[board]\nkind \
+         = \"simulated\"\nbolt_travel = \"1s\"\n[strike]\nkind = \"glue\"\n",
     );
     home.write("door.toml.d/10.toml", "[board]\nbolt_travel = \"2s\"\n");
     let board =
@@ -399,7 +417,7 @@ fn no_error_and_no_debug_text_holds_the_key() {
     }
 }
 
-/// A file that sets one key, with all that the key needs around it.
+/// A file that sets one key, with everything that the key requires.
 fn with_time(key: &str, value: &str) -> Home {
     let home = Home::new("");
     let (table, key) = key.rsplit_once('.').unwrap();
@@ -415,7 +433,8 @@ fn with_time(key: &str, value: &str) -> Home {
             let others = ["door", "fire_reset"].map(|other| format!("inputs.{other}"));
             let mut text = format!(
                 "{HUB}[strike]\nkind = \"motor-lock\"\n[board]\nkind = \"raspberry-pi\"\n\
-                 outputs.throw = {{ pin = 17, active = \"high\" }}\noutputs.retract = {{ pin = 27, active = \"high\" }}\n\
+                 outputs.throw = {{ pin = 17, active = \"high\" }}\noutputs.retract = {{ pin = 27, \
+                 active = \"high\" }}\n\
                  {input} = {{ pin = 5, active = \"low\", bias = \"off\", {key} = {value} }}\n"
             );
             for (other, pin) in others.into_iter().zip([6, 7]) {
@@ -450,7 +469,7 @@ fn every_time_needs_its_unit_and_has_its_limits() {
             let text = home.error(&[]);
             let wanted = format!("expected from {:?} to {:?}", limit.from, limit.to);
             assert!(text.contains(key) && text.contains(&wanted), "{text}");
-            // Version 0.1 took it, unless it did not fit another time.
+            // Version 0.1 accepted it, unless it contradicted another time.
             match home.load_to_run() {
                 Ok(config) => assert!(
                     config.problems.iter().any(|problem| {
@@ -510,7 +529,7 @@ fn a_longer_time_for_those_who_need_it_is_no_shorter() {
     assert_eq!(config.door.extended_strike_time, Duration::from_secs(20));
 }
 
-/// File of version 0.1, what `check` says of it, and what a running door says that it uses.
+/// File of version 0.1, the error from `check`, and the replacements that a running door reports.
 #[test]
 fn what_version_0_1_took_runs_and_is_wrong() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
@@ -522,7 +541,8 @@ fn what_version_0_1_took_runs_and_is_wrong() {
                 "3600s is used",
                 "7s is used",
                 "4s is used",
-                "debounce: 30 has no unit, expected from 1ms to 1s: write \"30ms\" or \"30s\"; 1s is used",
+                "debounce: 30 has no unit, expected from 1ms to 1s: write \"30ms\" or \"30s\"; 1s \
+                 is used",
             ],
         ),
         (
@@ -557,7 +577,7 @@ fn what_version_0_1_took_runs_and_is_wrong() {
             let told = config.problems.iter().any(|problem| problem.contains(used));
             assert!(told, "{name}: {used}: {:?}", config.problems);
         }
-        // What it uses is allowed.
+        // The replacement values are valid.
         let board = home.path("door.toml");
         AgentConfig::load_board(&board).unwrap();
     }

@@ -1,8 +1,8 @@
-//! Every key that holds a time, with its limits: one row for each.
+//! Every key that holds a time, with its limits, one row each.
 //!
-//! A number without a unit is refused: the one who writes `debounce = "30"` means milliseconds, and
-//! would get seconds. What version 0.1 took all the same is used by a door that starts, as the
-//! nearest time that is allowed.
+//! A number without a unit is refused: `debounce = "30"` is meant as milliseconds but would be read
+//! as seconds. A door that starts with a value accepted by version 0.1 uses the nearest allowed
+//! time.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error;
 use toml::de::DeValue;
 
-/// A key and the times that it may hold.
+/// A key and its allowed times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     /// Tables and key, joined by dots.
@@ -25,7 +25,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// All of them.
 pub(super) fn limits() -> impl Iterator<Item = Limit> {
     let up_to = |key, to| Limit {
         key,
@@ -56,7 +55,7 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
     ];
     let between = |key, from, to| Limit { key, from, to };
     let hub = [
-        // Shorter ones leave no time to connect; longer ones are keys in all but name.
+        // Shorter ones leave no time to connect; longer ones are as good as a key.
         between("hub.sas_lifetime", MINUTE, 7 * DAY),
         between("hub.reconnect_min", 100 * MILLISECOND, 60 * MINUTE),
         between("hub.reconnect_max", SECOND, DAY),
@@ -71,13 +70,14 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
 }
 
 impl Limit {
-    /// What is wrong with a value, and the nearest time that is allowed when version 0.1 took it.
-    /// What is no time at all is for the parser to say.
+    /// What is wrong with a value, and the nearest allowed time if version 0.1 accepted it. A value
+    /// that is not a time at all is left to the parser.
     pub(super) fn judge(&self, value: &DeValue<'_>) -> Option<(String, Option<Duration>)> {
         let (from, to) = (self.from, self.to);
         let unit = |number: &str| {
             format!(
-                "{number} has no unit, expected from {from:?} to {to:?}: write \"{number}ms\" or \"{number}s\""
+                "{number} has no unit, expected from {from:?} to {to:?}: write \"{number}ms\" or \
+                 \"{number}s\""
             )
         };
         let text = match value {

@@ -1,4 +1,4 @@
-//! Values with a unit or a range, whose parse errors say what was expected.
+//! Values with a unit or a range; their parse errors name what was expected.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,9 @@ use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Unexpected, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period(pub(crate) Duration);
 
-/// A TCP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Port(pub(crate) u16);
 
-/// A log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level(pub(crate) LevelFilter);
 

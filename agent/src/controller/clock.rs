@@ -1,5 +1,4 @@
-//! The clocks: time since boot that never runs backwards, and a wall clock that may or may not be
-//! right.
+//! The clocks: monotonic time since boot, and a wall clock that may be wrong.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -11,15 +10,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::gpio::ClockTrust;
 
-/// Made by systemd-timesyncd once a time source has set the clock (systemd-timesyncd.service(8),
-/// "Files"). Where another program keeps the time, the configuration says `clock = "system"`.
+/// Created by systemd-timesyncd once a time source has set the clock (systemd-timesyncd.service(8),
+/// "Files"). If another program keeps the time, the configuration says `clock = "system"`.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 #[cfg(target_os = "linux")]
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// How long an answer to "is it synchronized" holds.
+/// How long the result of the synchronisation check is cached.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the controller gets its [`Now`] from.
+/// Source of [`Now`] for the controller.
 #[derive(Debug, Clone)]
 pub struct Clock {
     boot_id: BootId,
@@ -30,21 +29,21 @@ pub struct Clock {
     hand: Option<Hand>,
 }
 
-/// A hand on a wall clock.
+/// Controls the wall clock in tests.
 #[cfg(test)]
 #[derive(Debug, Clone)]
 pub(super) struct Hand(std::sync::Arc<std::sync::Mutex<(jiff::SignedDuration, ClockQuality)>>);
 
 #[cfg(test)]
 impl Hand {
-    /// Steps the clock to `by` from the machine's.
+    /// Offsets the wall clock by `by` from the machine's.
     pub(super) fn step(&self, by: jiff::SignedDuration, quality: ClockQuality) {
         *self.0.lock().unwrap() = (by, quality);
     }
 }
 
 impl Clock {
-    /// A clock that trusts the wall clock as told.
+    /// A clock with the given trust in the wall clock.
     #[must_use]
     pub fn new(trust: ClockTrust) -> Self {
         Self {
@@ -57,7 +56,6 @@ impl Clock {
         }
     }
 
-    /// A clock that a test steps.
     #[cfg(test)]
     pub(super) fn by_hand() -> (Self, Hand) {
         let state = (jiff::SignedDuration::ZERO, ClockQuality::Synchronized);
@@ -69,7 +67,6 @@ impl Clock {
         (clock, hand)
     }
 
-    /// The present moment.
     pub fn now(&mut self) -> Now {
         #[cfg(test)]
         if let Some(Hand(state)) = &self.hand {
@@ -95,7 +92,7 @@ impl Clock {
             self.asked = Some(Instant::now());
             let trusted = match self.trust {
                 ClockTrust::System => true,
-                // In memory, not on a disk: asking does not wait.
+                // On tmpfs: the check does not block on a disk.
                 ClockTrust::Synchronized => Path::new(SYNCHRONIZED).exists(),
             };
             self.quality = if trusted {
@@ -108,7 +105,7 @@ impl Clock {
     }
 }
 
-/// Time since boot; on Linux suspend is included.
+/// Time since boot, including suspend on Linux.
 fn boottime() -> Duration {
     #[cfg(target_os = "linux")]
     let clock = ClockId::Boottime;
@@ -120,8 +117,8 @@ fn boottime() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
-/// The kernel's name for this boot. Where there is none, each start of the program counts as a
-/// boot: then only the wall clock carries times over.
+/// The kernel's id of this boot. Without one each start of the program counts as a boot: then only
+/// the wall clock carries times over.
 pub(super) fn boot_id() -> BootId {
     static BOOT: OnceLock<BootId> = OnceLock::new();
     BOOT.get_or_init(|| {

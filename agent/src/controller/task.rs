@@ -1,4 +1,4 @@
-//! The loop.
+//! The event loop of the controller.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,26 +16,25 @@ use crate::fail_point;
 use crate::gpio::{Board, Wake};
 use crate::storage::{DoorStorage, EventRecord};
 
-/// Inputs are read at least this often: a missed edge is made good within it.
+/// Maximum interval between reads of the inputs, and so the delay of a missed edge.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Outputs are set again this often, whatever may have disturbed a pin.
+/// Interval at which the outputs are set again, in case something disturbed a pin.
 const ASSERT_INTERVAL: Duration = Duration::from_secs(3);
-/// Word from the disk that may wait: one per save under way, and a door has no more of them than
-/// calls. When it is full the word is lost, and the calls that wait for it end at their own
-/// deadline.
+/// Queue of save results: one per pending save, and a door has no more of them than calls. If it
+/// is full the result is dropped, and the calls that wait for it end at their own deadline.
 const MAX_ACKS: usize = 64;
 
-/// How long an answer waits for the record of its command. A disk that hangs keeps nobody waiting
-/// for longer.
+/// How long an answer waits until the record of its command is on disk. A hanging disk delays no
+/// caller longer.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Word from the disk.
+/// Result of a save.
 type Ack = (Generation, Result<(), NotSaved>);
 
 pub(super) struct Task {
     door: Door,
     board: SafeBoard,
-    /// As last read.
+    /// The last reading.
     inputs: Inputs,
     wake: Wake,
     clock: Clock,
@@ -56,8 +55,7 @@ struct Watchdog {
     fed_at: Instant,
 }
 
-/// The board, de-energised when it is let go: at the end, and when a panic unwinds through the
-/// task.
+/// The board, de-energised when dropped: at shutdown, and when a panic unwinds through the task.
 struct SafeBoard(Box<dyn Board>);
 
 impl Drop for SafeBoard {
@@ -133,7 +131,7 @@ impl Task {
                     self.carry_out(actions);
                 }
                 Turn::Due => self.catch_up(),
-                // Without a handle there is nobody left to serve.
+                // Without a handle no caller is left.
                 Turn::Call(None) | Turn::Shutdown => break,
             }
             self.publish();
@@ -141,7 +139,7 @@ impl Task {
         info!("the strike is de-energised");
     }
 
-    /// When something is to be done though nothing happens.
+    /// When to wake up if nothing happens.
     fn due(&mut self) -> Instant {
         let door = self.door.poll_timeout().map(|due| {
             let boottime = self.clock.now().boottime;
@@ -161,7 +159,7 @@ impl Task {
         if self.asserted_at + ASSERT_INTERVAL <= now {
             self.drive(self.door.outputs());
         }
-        // Reading is a step like any other: it meets the door's own deadlines too.
+        // The reading also processes the door's own deadlines.
         self.read();
         if let Some(watchdog) = self.watchdog.as_mut() {
             if watchdog.due() <= now {
@@ -214,17 +212,17 @@ impl Task {
         }
     }
 
-    /// Answers, once the record of it is on disk: what somebody was told is in the event log, even
-    /// if the program is killed the moment after.
+    /// Sends the reply, once its record is on disk: whatever a caller was told is in the event log,
+    /// even if the program is killed right after.
     fn answer(&self, waiting: oneshot::Sender<MethodReply>, reply: MethodReply, recorded: bool) {
         if !recorded {
-            // The caller may have given up: its deadline has passed.
+            // The caller may have timed out.
             let _ = waiting.send(reply);
             return;
         }
         let written = self.storage.written();
         tokio::spawn(async move {
-            // Late or not, what is true is told.
+            // After the timeout the reply is sent anyway: it is true.
             let _ = tokio::time::timeout(RECORD_WITHIN, written).await;
             let _ = waiting.send(reply);
         });
@@ -242,8 +240,7 @@ impl Task {
         let acks = self.acks.0.clone();
         self.storage.save_door(saved, move |result| {
             let result = result.map_err(|error| {
-                // The disk's own fault is told once; this is each time that something waited for
-                // it.
+                // The disk fault itself is logged once; this is logged for each failed save.
                 debug!("the door's state is not saved: {error}");
                 NotSaved
             });
@@ -252,7 +249,7 @@ impl Task {
         });
     }
 
-    /// Tells whoever looks, when there is something new to see.
+    /// Publishes a new snapshot if anything changed.
     fn publish(&mut self) {
         self.storage.set_doubt(self.door.authority().in_doubt());
         let quality = self.clock.now().quality;

@@ -1,4 +1,4 @@
-//! The controller over a simulated door and over a board that tells what was done to it.
+//! The controller with a simulated door, and with a board that records its calls.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ struct Running {
 }
 
 impl Running {
-    /// A released motor lock, quick enough for a test.
+    /// A released motor lock with short times.
     fn start(directory: &Path) -> Self {
         let (board, want) = quick_board(LockState::Unlocked);
         Self::with_board(directory, board, want)
@@ -226,7 +226,7 @@ async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
                 .into_iter()
                 .cycle();
             let mut snapshot = running.controller.snapshot();
-            // Stepped with every look at the door until it is as it was.
+            // Step the clock with every look at the door until it is back in its old state.
             while lock_state(&snapshot.borrow_and_update()) != other {
                 hand.step(steps.next().unwrap(), sync);
                 assert_eq!(running.call("getState", "").await.0, 200);
@@ -259,7 +259,7 @@ async fn without_a_trusted_clock_an_unlock_that_has_an_end_on_it_is_refused_and_
     running.stop().await;
 }
 
-/// A quick simulated door that is `at_rest` when nobody wants anything else.
+/// A simulated door with short times whose relinquish default is `at_rest`.
 fn quick_board(at_rest: LockState) -> (OpenBoard, Want) {
     let config = BoardConfig {
         bolt_travel: Duration::from_millis(30),
@@ -273,7 +273,7 @@ fn quick_board(at_rest: LockState) -> (OpenBoard, Want) {
     (board, want)
 }
 
-/// A board that notes what is done to it, and panics when told to.
+/// A board that records its calls, and panics on request.
 #[derive(Clone, Default)]
 struct Noted(Arc<Mutex<Notes>>);
 
@@ -291,7 +291,7 @@ impl Board for Noted {
         notes.reads += 1;
         let (inputs, panic) = (notes.inputs, notes.panic);
         drop(notes);
-        assert!(!panic, "told to");
+        assert!(!panic, "requested by the test");
         inputs
     }
 
@@ -305,7 +305,7 @@ impl Board for Noted {
 }
 
 impl Noted {
-    /// A closed door whose bolt stays out whatever is done: the motor runs for its whole pulse.
+    /// A closed door with a stuck bolt: the motor runs for its whole pulse.
     fn stuck() -> Self {
         let noted = Self::default();
         noted.0.lock().unwrap().inputs = Inputs {
@@ -339,7 +339,7 @@ impl Noted {
 async fn inputs_are_read_every_second_and_outputs_set_again_every_few() {
     let directory = tempfile::tempdir().unwrap();
     let noted = Noted::stuck();
-    // Locked as it should be: the door has no deadlines of its own, which count in real time.
+    // Locked as wanted: the door has no deadlines of its own, which would count in real time.
     let (board, _wake) = noted.open();
     let running = Running::with_board(directory.path(), board, Want::Locked);
     tokio::time::sleep(Duration::from_secs(31)).await;
@@ -358,7 +358,7 @@ async fn the_strike_is_de_energised_before_anything_else_at_the_end_and_on_a_pan
         let noted = Noted::stuck();
         let (board, wake) = noted.open();
         let running = Running::with_board(directory.path(), board, Want::Released);
-        // Seen bonded while released is wanted: it retracts at once.
+        // Bonded while released is wanted: it retracts at once.
         assert_eq!(
             noted.drives()[..2],
             [Outputs::DeEnergised, Outputs::Retract]

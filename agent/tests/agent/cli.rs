@@ -213,7 +213,7 @@ async fn check_tells_each_thing_on_a_line() {
     assert_eq!(code, 0, "{stdout}");
     for expected in [
         format!("fine   configuration: {config}\n"),
-        "fine   connection string: device lobby-east of localhost, and nobody else may read it\n"
+        "fine   connection string: device lobby-east of localhost; no other user may read the file\n"
             .to_owned(),
         "note   state: ".to_owned(),
         "note   pins: none, the board is simulated".to_owned(),

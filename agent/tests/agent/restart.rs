@@ -62,10 +62,7 @@ fn a_door_that_is_locked_without_power_is_restarted_and_stays_locked() {
         let (config, _agent) = locked_door(home.path(), strike);
         let (code, stdout, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
         assert_eq!((code, stderr.as_str()), (0, ""), "{strike}");
-        assert_eq!(
-            stdout,
-            "lobby-east: restarted; it was locked all the while\n"
-        );
+        assert_eq!(stdout, "lobby-east: restarted; the lock stayed locked\n");
         assert_eq!(asked, "restart door-agent@lobby-east.service\n");
     }
 }
@@ -81,7 +78,7 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
     assert_eq!((code, stdout.as_str(), asked.as_str()), (3, "", ""));
     assert_eq!(
         stderr,
-        "error: lobby-east is not restarted (`door-agent restart --force lobby-east` does it whatever moves): \
+        "error: lobby-east is not restarted (`door-agent restart --force lobby-east` restarts it even if the lock moves): \
          power keeps it locked, and a restart takes the power off for a moment\n"
     );
     let (code, stdout, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);
@@ -116,7 +113,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
     assert_eq!((code, asked.as_str()), (3, ""));
     assert!(
-        stderr.contains("it would not start again: ")
+        stderr.contains("the agent would not start again: ")
             && stderr.contains("hub.mqtt_prot: unknown key"),
         "{stderr}"
     );
@@ -125,7 +122,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);
     assert_eq!((code, asked.as_str()), (3, ""));
     assert!(
-        stderr.contains("it would not start again: ") && stderr.contains("nowhere.pem"),
+        stderr.contains("the agent would not start again: ") && stderr.contains("nowhere.pem"),
         "{stderr}"
     );
     // The unit hands over the file beside the configuration, whatever that names.

@@ -119,7 +119,7 @@ fn without_consent_nothing_moves() {
         "{found}"
     );
     assert!(
-        said.ends_with("error: the self-test is not complete; the strike is de-energised: the answers end at: Press the exit button and keep it pressed\n"),
+        said.ends_with("error: the self-test was not completed; the strike is de-energised: the answers end at: Press the exit button and keep it pressed\n"),
         "{said}"
     );
 }
@@ -184,7 +184,7 @@ fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(
         stderr.starts_with(
-            "error: standard input is no terminal, and a self-test needs somebody at the door"
+            "error: standard input is not a terminal, and a self-test needs somebody at the door"
         ),
         "{stderr}"
     );
@@ -195,7 +195,7 @@ fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert_eq!(
         stderr,
-        "error: the agent of this door runs, and the pins are its own; stop it first: systemctl stop door-agent@door\n"
+        "error: the agent of this door is running and holds the pins; stop it first: systemctl stop door-agent@door\n"
     );
     assert_eq!(agent.terminate(), 0);
     let (code, _, stderr) = run(&["selftest", "--config", &config, "--script", "missing.txt"]);
@@ -328,7 +328,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
     terminal.until("grant       simulated  untested  skipped\n");
     terminal.until("strike      simulated  fine      locks and releases\n");
     terminal.until(
-        "error: the self-test is not complete; the strike is de-energised: ended by SIGINT\n",
+        "error: the self-test was not completed; the strike is de-energised: ended by SIGINT\n",
     );
     assert_eq!(terminal.child.wait().unwrap().code(), Some(1));
 }

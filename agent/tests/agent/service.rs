@@ -132,7 +132,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         // A mistake changes nothing, and the agent lives.
         write_config(home.path(), &connection, "mqtt_prot = 1");
         agent.signal("HUP");
-        let log = agent.log_until("the settings stay as they are");
+        let log = agent.log_until("keeping the present settings");
         assert!(log.contains("hub.mqtt_prot: unknown key"), "{log}");
 
         write_config(
@@ -143,7 +143,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
             ),
         );
         agent.signal("HUP");
-        let log = agent.log_until("wait for a restart");
+        let log = agent.log_until("need a restart");
         assert!(log.contains("[door] wait"), "{log}");
         manager.until(|message| message.contains("hub connected"))
     });
@@ -214,7 +214,7 @@ async fn a_reboot_is_answered_then_the_door_made_safe_then_asked_for() {
         tokio::task::block_in_place(|| (agent.ended(), agent.log_until("lobby-east: ended")));
     assert_eq!(code, 0, "{log}");
     let safe = log.find("the strike is de-energised").expect(&log);
-    let asked = log.find("has asked for a reboot").expect(&log);
+    let asked = log.find("requested a reboot").expect(&log);
     assert!(safe < asked, "{log}");
 
     let request = home.path().join("reboot/request");
@@ -223,7 +223,7 @@ async fn a_reboot_is_answered_then_the_door_made_safe_then_asked_for() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(
         stdout,
-        "door lobby-east asks for a reboot: \"kernel update\"\n"
+        "door lobby-east requests a reboot: \"kernel update\"\n"
     );
     let (code, _, stderr) = judge();
     assert_eq!(code, 1, "a request counts once: {stderr}");

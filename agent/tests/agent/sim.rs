@@ -287,7 +287,7 @@ fn a_script_acts_waits_and_sees() {
         (
             "refused free",
             2,
-            "visit.sim:1: refused free, but seen: it was done, {\"door\"",
+            "visit.sim:1: refused free, but seen: the action was accepted, {\"door\"",
         ),
         ("open", 1, "error: visit.sim:1: open: the door is locked"),
         (

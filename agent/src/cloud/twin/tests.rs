@@ -1,4 +1,4 @@
-//! What is judged, kept and acknowledged of the desired properties.
+//! Validation, storage and acknowledgement of the desired properties.
 
 use door_core::{DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
 use serde_json::json;
@@ -15,7 +15,7 @@ fn desired() -> Desired {
 fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
-        other => panic!("{other} is no object"),
+        other => panic!("expected an object, found {other}"),
     }
 }
 
@@ -87,7 +87,7 @@ fn old_notifications_are_ignored_and_a_gap_reads_the_twin_again() {
     assert_eq!(desired.handle_patch(6, &patch(4, 6)), Next::Apply);
     assert_eq!(desired.handle_patch(8, &patch(6, 8)), Next::ReadAgain);
     assert_eq!(desired.place().floor, Some(4.into()));
-    // Until it is read, nothing else counts, and a document older than the notification is not
+    // Until the twin is read no patch counts, and a document older than the notification is not
     // enough.
     assert_eq!(desired.handle_patch(9, &patch(7, 9)), Next::Nothing);
     assert_eq!(desired.handle_document(&patch(6, 8)), Next::ReadAgain);
@@ -152,7 +152,7 @@ fn settings_are_judged_one_by_one_and_go_one_by_one() {
             (&json!(400), None)
         );
     }
-    // A patch names what has changed only.
+    // A patch names only what has changed.
     desired.handle_patch(
         3,
         &map(json!({"settings": {"settleTime": 1, "strikeTme": null}})),
@@ -173,11 +173,11 @@ fn settings_are_judged_one_by_one_and_go_one_by_one() {
         acknowledged(&desired)["settings"]["strikeTime"]["value"],
         "7s"
     );
-    // No object at all: the values before stay.
+    // Not an object: the previous values stay.
     desired.handle_patch(5, &map(json!({"settings": 5})));
     assert_eq!(desired.door().settings.len(), 2);
     assert_eq!(acknowledged(&desired)["settings"]["ac"], 400);
-    // A document names all there is.
+    // A document is complete.
     desired.handle_document(&map(json!({"settings": {"settleTime": 1}, "$version": 6})));
     let settle = Overrides::from([(Setting::SettleTime, second)]);
     assert_eq!(desired.door().settings, settle);

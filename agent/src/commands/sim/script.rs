@@ -1,4 +1,4 @@
-//! `door-agent sim script`: carries a script out beside a running agent.
+//! `door-agent sim script`: runs a script against a running agent.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,36 +11,35 @@ use door_agent::gpio::simulated::SimCommand;
 use door_agent::script::{Condition, Look, Script, Statement, Step, keys};
 use serde_json::Value;
 
-/// How often the agent is looked at while something is expected.
+/// Poll interval while something is expected.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Exit status when what was expected is not seen.
+/// Exit status when an expectation is not met.
 const UNMET: u8 = 2;
 
 const GRAMMAR: &str = "\
-A statement a line, one after the other; # begins a comment:
+One statement per line, executed in order; # begins a comment:
   ACTION                      what `sim` takes: open, rex for 2s, cut-sensor bond
-  refused ACTION              the door must not let itself be treated like that
+  refused ACTION              the door must refuse the action
   wait TIME
-  expect KEY=VALUE ...        all of it is seen now; KEY!=VALUE, KEY=ONE|OTHER
-  expect ... within TIME      it is seen before so much time has passed
-  expect ... for TIME         it stays like that for so long
-  at TIME STATEMENT           not before so much time has passed since the start
-Times are such as 250ms, 5s or 1m30s. The whole script is read before anything is done.
+  expect KEY=VALUE ...        all hold now; also KEY!=VALUE, KEY=ONE|OTHER
+  expect ... within TIME      all hold at some point within this time
+  expect ... for TIME         all hold throughout this time
+  at TIME STATEMENT           not before this time after the start
+Times are such as 250ms, 5s or 1m30s. The whole script is parsed before it starts.
 ";
 
 const EXAMPLE: &str = "\
-Example, which shows that a door in use locks behind its visitor:
-  rex                                       # somebody leaves
+Example: a door in use locks after its visitor:
+  rex                                       # a person leaves
   expect lockState=unlocked within 3s
   open
   at 5s close
   expect secured=secured alarm=none within 10s
 
-Each step is printed with the time at which it was done. The exit status is 2 when
-something expected is not seen, with what was; 1 when the script is wrong or an action
-is refused; else 0.";
+Each step is printed with its time. The exit status is 2 if an expectation is not met
+(what was seen is printed), 1 if the script is invalid or an action is refused, else 0.";
 
-/// What follows the options in `sim script --help`.
+/// The text after the options in `sim script --help`.
 pub(crate) fn help() -> String {
     format!(
         "{GRAMMAR}\nKeys, with the words of `status --json`: {}.\n\n{EXAMPLE}",
@@ -48,7 +47,7 @@ pub(crate) fn help() -> String {
     )
 }
 
-/// Reads a script, and carries it out.
+/// Parses a script and runs it.
 pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     let (name, text) = read(file)?;
     let script = Script::parse(&text).map_err(|error| anyhow!("{name}:{error}"))?;
@@ -56,7 +55,7 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
         directories: super::super::state_directories(config)?,
         started: Instant::now(),
     };
-    // Before anything is done: is there a simulated door to do it to?
+    // Fail before the first step if there is no simulated door.
     super::send(&stage.directories, SimCommand::Show)?;
     stage.started = Instant::now();
     for step in &script.steps {
@@ -82,7 +81,7 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The script's name for messages, and its text.
+/// Name (for messages) and text of the script.
 fn read(file: &Path) -> anyhow::Result<(String, String)> {
     let name = file.display().to_string();
     if name == "-" {
@@ -96,19 +95,19 @@ fn read(file: &Path) -> anyhow::Result<(String, String)> {
     Ok((name, text))
 }
 
-/// A running agent and the time since the script began.
+/// The running agent and the start time of the script.
 struct Stage {
     directories: [PathBuf; 2],
     started: Instant,
 }
 
-/// What was seen in the place of what was expected.
+/// An expectation that was not met.
 struct Unmet {
     seen: String,
 }
 
 impl Stage {
-    /// Gives what is to be shown after the statement.
+    /// Returns the text to print after the statement.
     fn carry_out(&self, step: &Step) -> anyhow::Result<Result<String, Unmet>> {
         if let Some(at) = step.at {
             sleep(at.saturating_sub(self.started.elapsed()));
@@ -126,7 +125,7 @@ impl Stage {
                 Ok(match super::refusal(&answer) {
                     Some(refusal) => Ok(format!(": {refusal}")),
                     None => Err(Unmet {
-                        seen: format!("it was done, {answer}"),
+                        seen: format!("the action was accepted, {answer}"),
                     }),
                 })
             }
@@ -142,7 +141,7 @@ impl Stage {
         let began = Instant::now();
         let after = || format!("after {:.3} s", began.elapsed().as_secs_f64());
         loop {
-            // Before the look: a slow answer is no reason to miss what it shows.
+            // Taken before the query: a slow answer must not hide what it shows.
             let passed = began.elapsed();
             let status = super::super::ask_running(&self.directories, super::super::status::ask)?;
             let unmet = seen_instead(conditions, &status.document);
@@ -165,7 +164,7 @@ impl Stage {
     }
 }
 
-/// What is seen of the conditions that do not hold; nothing when all do.
+/// The observed values of the conditions that do not hold; `None` if all hold.
 fn seen_instead(conditions: &[Condition], status: &Value) -> Option<String> {
     let seen: Vec<_> = conditions
         .iter()
