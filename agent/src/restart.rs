@@ -154,7 +154,8 @@ impl fmt::Display for Objection {
             ),
             Self::AtTheDoor(slot) => write!(
                 f,
-                "slot {}, an input at the door, decides for a moment, and a restart would cut that short",
+                "slot {}, an input at the door, decides for a moment, and a restart would cut that \
+                 short",
                 slot.number()
             ),
             Self::OtherDefault(want) => write!(

@@ -271,8 +271,10 @@ mod tests {
     #[test]
     fn a_script_is_read_line_by_line() {
         let script = Script::parse(
-            "# somebody goes out\n\n  rex   for 2s  # and holds it\nat 1s expect lockState=unlocked|unlocking alarm!=jammed within 3s\n\
-             at 1s open\nwait 500ms\nrefused close\nexpect doorState=open for 250ms\nexpect secured=unsecured\n",
+            "# somebody goes out\n\n  rex   for 2s  # and holds it\nat 1s expect \
+             lockState=unlocked|unlocking alarm!=jammed within 3s\n\
+             at 1s open\nwait 500ms\nrefused close\nexpect doorState=open for 250ms\nexpect \
+             secured=unsecured\n",
         )
         .unwrap();
         let written: Vec<_> = script

@@ -124,7 +124,8 @@ impl Side {
         let mut calls = self.calls.clone();
         calls.sort_unstable();
         println!(
-            "{name:<12} start to connected {:.1} ms, resident {:.1} MiB ({:.1} MiB heap and stacks), {:.1} wake-ups/s idle; {what}: p50 {}, p99 {}, {} calls",
+            "{name:<12} start to connected {:.1} ms, resident {:.1} MiB ({:.1} MiB heap and \
+             stacks), {:.1} wake-ups/s idle; {what}: p50 {}, p99 {}, {} calls",
             median(&self.starts) * 1e3,
             self.resident as f64 / f64::from(1 << 20),
             self.anonymous as f64 / f64::from(1 << 20),
@@ -161,8 +162,10 @@ impl Door {
         let config = folder.join("door.toml");
         crate::hub::write_secret(&folder.join("connection-string"), &connection)?;
         let text = format!(
-            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = {}\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory = \"state\"\n",
+            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
+             {}\n\
+             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory \
+             = \"state\"\n",
             hub.certificate.ca.display(),
             hub.endpoint.address.port(),
         );

@@ -48,7 +48,8 @@ impl Mosquitto {
         std::fs::write(
             &config,
             format!(
-                "listener {} 127.0.0.1\nallow_anonymous true\nuser root\ncertfile {}\nkeyfile {}\nmax_queued_messages 0\nset_tcp_nodelay true\n",
+                "listener {} 127.0.0.1\nallow_anonymous true\nuser root\ncertfile {}\nkeyfile {}\n\
+                 max_queued_messages 0\nset_tcp_nodelay true\n",
                 address.port(),
                 certificate.chain.display(),
                 certificate.key.display()

@@ -100,7 +100,8 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
         requests,
     } = measured.tally;
     println!(
-        "attack from one address: {opened} connections, {closed} of them ended by the hub; {requests} requests by devices that do not read"
+        "attack from one address: {opened} connections, {closed} of them ended by the hub; \
+         {requests} requests by devices that do not read"
     );
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let line = |name: &str, calls: &[Duration], cpu: Duration, resident: u64| {

@@ -302,13 +302,16 @@ impl OutputPin {
                 Some("the firmware drives it at power-on to look for a HAT: take another")
             }
             (14 | 15, _) => Some(
-                "it is the serial console's, which drives it from power-on: take another, or switch the console off",
+                "it is the serial console's, which drives it from power-on: take another, or \
+                 switch the console off",
             ),
             (2..=8, ActiveLevel::High) => Some(
-                "it is pulled up until the agent has it, and energised without the 10 kΩ to ground: BCM 9 to 27 are pulled down",
+                "it is pulled up until the agent has it, and energised without the 10 kΩ to \
+                 ground: BCM 9 to 27 are pulled down",
             ),
             (9.., ActiveLevel::Low) => Some(
-                "it is pulled down until the agent has it, and energised without the 10 kΩ to 3.3 V: BCM 2 to 8 are pulled up",
+                "it is pulled down until the agent has it, and energised without the 10 kΩ to 3.3 \
+                 V: BCM 2 to 8 are pulled up",
             ),
             _ => None,
         }

@@ -110,7 +110,8 @@ impl SelfTest {
             }
         }
         self.person.say(
-            "The strike comes next. Bolt or lock will move: keep your hands off it, and see to it that nobody needs the door.",
+            "The strike comes next. Bolt or lock will move: keep your hands off it, and see to it \
+             that nobody needs the door.",
         )?;
         let answer = self
             .ask(&format!(
@@ -301,7 +302,8 @@ impl SelfTest {
     fn wrong_way(&self) -> String {
         let fix = match self.strike.kind {
             StrikeKind::MotorLock => {
-                "swap the wires of the motor, or the pins of [board.outputs.throw] and [board.outputs.retract]"
+                "swap the wires of the motor, or the pins of [board.outputs.throw] and \
+                 [board.outputs.retract]"
             }
             StrikeKind::SolenoidBolt
             | StrikeKind::HoldStrike
@@ -325,13 +327,15 @@ fn judge_fail_mode(plan: Plan, before: Option<Want>, learned: Option<Want>) -> F
             Finding::Fine(format!("{learned} without power, as configured"))
         }
         (Some(expected), Some(learned)) => Finding::Wrong(format!(
-            "{learned} without power, but [strike] makes it {expected}: correct `fail`, or the wiring of the lock"
+            "{learned} without power, but [strike] makes it {expected}: correct `fail`, or the \
+             wiring of the lock"
         )),
         (None, Some(learned)) if before.is_none_or(|before| before == learned) => {
             Finding::Fine(format!("stays as it is without power, {learned}"))
         }
         (None, Some(learned)) => Finding::Wrong(format!(
-            "becomes {learned} without power, but a motor lock stays as it is: is [strike] kind right?"
+            "becomes {learned} without power, but a motor lock stays as it is: is [strike] kind \
+             right?"
         )),
     }
 }

@@ -71,7 +71,8 @@ pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> S
     let path = home.join("door.toml");
     let text = format!(
         "[hub]\nconnection_string_file = \"door.connection-string\"\n{hub}\n\
-         [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory = \"state\"\n"
+         [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory \
+         = \"state\"\n"
     );
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
@@ -213,7 +214,8 @@ async fn check_tells_each_thing_on_a_line() {
     assert_eq!(code, 0, "{stdout}");
     for expected in [
         format!("fine   configuration: {config}\n"),
-        "fine   connection string: device lobby-east of localhost; no other user may read the file\n"
+        "fine   connection string: device lobby-east of localhost; no other user may read the \
+         file\n"
             .to_owned(),
         "note   state: ".to_owned(),
         "note   pins: none, the board is simulated".to_owned(),

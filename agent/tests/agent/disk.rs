@@ -88,8 +88,10 @@ impl Program {
         fs::write(&secret, hub.add_device("lobby-east").await).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let text = format!(
-            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = {}\nreconnect_min = \"100ms\"\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"20ms\"\n[state]\ndirectory = \"{}\"\n",
+            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
+             {}\nreconnect_min = \"100ms\"\n\
+             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel \
+             = \"20ms\"\n[state]\ndirectory = \"{}\"\n",
             hub.hub().ca_file().display(),
             hub.hub().mqtt_address().port(),
             state.display(),

@@ -144,8 +144,10 @@ impl Victim {
         door_agent_secret(&secret, &connection);
         let config = folder.join("door.toml");
         let text = format!(
-            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = {}\nreconnect_min = \"100ms\"\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel = \"20ms\"\n[state]\ndirectory = \"state\"\n",
+            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
+             {}\nreconnect_min = \"100ms\"\n\
+             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel \
+             = \"20ms\"\n[state]\ndirectory = \"state\"\n",
             hub.hub().ca_file().display(),
             hub.hub().mqtt_address().port(),
         );

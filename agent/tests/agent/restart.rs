@@ -78,7 +78,8 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
     assert_eq!((code, stdout.as_str(), asked.as_str()), (3, "", ""));
     assert_eq!(
         stderr,
-        "error: lobby-east is not restarted (`door-agent restart --force lobby-east` restarts it even if the lock moves): \
+        "error: lobby-east is not restarted (`door-agent restart --force lobby-east` restarts it \
+         even if the lock moves): \
          power keeps it locked, and a restart takes the power off for a moment\n"
     );
     let (code, stdout, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);

@@ -27,7 +27,8 @@ fn answered(config: &str, answers: &str) -> (i32, String, String) {
 }
 
 /// Every input, as it should be.
-const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\nfire-reset on\nfire-reset off\ntamper\ntamper off\n";
+const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\n\
+    fire-reset on\nfire-reset off\ntamper\ntamper off\n";
 
 #[test]
 fn a_door_that_is_wired_well_is_fine() {
@@ -67,7 +68,8 @@ fn a_door_that_is_wired_well_is_fine() {
 fn what_is_wired_the_wrong_way_is_found() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
-    let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\nrex on\nstick-sensor rex\n\
+    let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\n\
+        rex on\nstick-sensor rex\n\
                    grant on\ngrant off\nfire\nfire off\nok\nskip\nskip\ndrive\ny\nskip\n";
     let (code, found, said) = fed(
         selftest(&config, &["--script", "-", "--wait", "2s"]),
@@ -119,7 +121,10 @@ fn without_consent_nothing_moves() {
         "{found}"
     );
     assert!(
-        said.ends_with("error: the self-test was not completed; the strike is de-energised: the answers end at: Press the exit button and keep it pressed\n"),
+        said.ends_with(
+            "error: the self-test was not completed; the strike is de-energised: the \
+            answers end at: Press the exit button and keep it pressed\n"
+        ),
         "{said}"
     );
 }
@@ -195,7 +200,8 @@ fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert_eq!(
         stderr,
-        "error: the agent of this door is running and holds the pins; stop it first: systemctl stop door-agent@door\n"
+        "error: the agent of this door is running and holds the pins; stop it first: systemctl \
+         stop door-agent@door\n"
     );
     assert_eq!(agent.terminate(), 0);
     let (code, _, stderr) = run(&["selftest", "--config", &config, "--script", "missing.txt"]);

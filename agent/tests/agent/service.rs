@@ -73,7 +73,10 @@ fn it_is_ready_when_the_door_is_safe_feeds_the_watchdog_and_says_what_is() {
         "{first}"
     );
     manager.until(|message| {
-        message.contains("STATUS=locked, door closed, secured (bolt sensed); held by nobody; no alarms; hub away: nothing listens at localhost:1")
+        message.contains(
+            "STATUS=locked, door closed, secured (bolt sensed); held by nobody; no \
+            alarms; hub away: nothing listens at localhost:1",
+        )
     });
     for _ in 0..3 {
         manager.until(|message| message.contains("WATCHDOG=1"));

@@ -163,7 +163,10 @@ fn what_cannot_be_done_is_said_with_what_can() {
     );
     let stderr = refused(&config, "open");
     assert!(
-        stderr.starts_with("error: [board] kind must be \"simulated\" and the agent must run: no running agent answers in "),
+        stderr.starts_with(
+            "error: [board] kind must be \"simulated\" and the agent must run: no \
+            running agent answers in "
+        ),
         "{stderr}"
     );
     let (code, help, _) = run(&["sim", "--help"]);
@@ -270,7 +273,8 @@ fn a_script_acts_waits_and_sees() {
     assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
     assert_eq!(
         stderr,
-        "standard input:1: expect lockState=unlocked|jammed doorState=open rex=idle within 50ms, but seen: lockState=locked doorState=closed\n"
+        "standard input:1: expect lockState=unlocked|jammed doorState=open rex=idle within 50ms, \
+         but seen: lockState=locked doorState=closed\n"
     );
     let status = status_until(&config, |_| true);
     assert_eq!(
@@ -347,5 +351,7 @@ fn a_script_needs_an_agent_and_a_file() {
     );
 }
 
-const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, tamper, jam, free, cut-sensor, cut-bond, stick-sensor, \
-                     chatter-sensor, invert-sensor, swap-sensors, mend-sensor, cut-power, restore-power";
+const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, tamper, jam, free, \
+    cut-sensor, cut-bond, stick-sensor, \
+                     chatter-sensor, invert-sensor, swap-sensors, mend-sensor, cut-power, \
+                     restore-power";

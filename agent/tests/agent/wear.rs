@@ -99,7 +99,8 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
         .await;
     // Lines of the log are no writes to the card.
     let settings = format!(
-        "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n[door]\nrelinquish_default = \"released\"",
+        "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n\
+         [door]\nrelinquish_default = \"released\"",
         hub.hub().mqtt_address().port(),
         hub.hub().ca_file().display()
     );

@@ -54,7 +54,8 @@ pub(crate) fn run(data: &[u8]) {
 
 pub(crate) fn seeds() -> Seeds {
     texts([
-        "lockDoor\n{\"lockTime\":\"10m\",\"commandId\":\"lock-1\",\"notAfter\":\"2026-11-23T22:00:00Z\"}",
+        "lockDoor\n\
+         {\"lockTime\":\"10m\",\"commandId\":\"lock-1\",\"notAfter\":\"2026-11-23T22:00:00Z\"}",
         "lockDoor\n{\"until\":\"2026-11-23T22:10:00+01:00\"}",
         "lockDoor\n\"{\\\"lockTime\\\":600}\"",
         "unlockDoor\n{\"unlockTime\":\"PT1H30M\"}",

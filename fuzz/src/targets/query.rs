@@ -105,10 +105,13 @@ fn shows_its_place(error: &QueryError, text: &str) {
 pub(crate) fn seeds() -> Seeds {
     texts([
         "SELECT * FROM devices",
-        "SELECT TOP 10 deviceId, properties.reported.lockState AS state FROM devices WHERE tags.building = '43' AND (tags.floor >= 3 OR NOT is_defined(tags.floor))",
+        "SELECT TOP 10 deviceId, properties.reported.lockState AS state FROM devices WHERE \
+         tags.building = '43' AND (tags.floor >= 3 OR NOT is_defined(tags.floor))",
         "SELECT COUNT() AS n, AVG(tags.floor) FROM devices GROUP BY tags.building, status",
-        "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1' AND devices.jobs.status IN ['failed', 'pending']",
-        "tags.floor NIN [1, -2.5e3, null, true] AND startswith(deviceId, 'lobby-') AND properties.desired['odd name'] != 'it\\'s'",
+        "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1' AND devices.jobs.status IN \
+         ['failed', 'pending']",
+        "tags.floor NIN [1, -2.5e3, null, true] AND startswith(deviceId, 'lobby-') AND \
+         properties.desired['odd name'] != 'it\\'s'",
         "tags.a + 2 * 3 % 4 - 1 / 2 <> undefined OR NOT (endswith(deviceId, \"-east\"))",
     ])
 }

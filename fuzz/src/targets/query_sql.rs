@@ -81,10 +81,14 @@ fn values() -> Vec<[Value; 3]> {
 pub(crate) fn seeds() -> Seeds {
     let mut seeds = super::query::seeds();
     seeds.extend(crate::texts([
-        "SELECT tags.building AS b, COUNT() AS n, SUM(properties.reported.n) AS s FROM devices GROUP BY tags.building",
-        "SELECT MIN(tags.floor) AS a, MAX(tags.floor) AS b, AVG(properties.reported.n) AS c FROM devices",
-        "SELECT deviceId, properties.desired.a FROM devices WHERE properties.desired.a.b = true OR tags.floor + 1 > 3",
-        "SELECT TOP 2 * FROM devices WHERE tags.a != null AND NOT startswith(properties.reported.t, 'x')",
+        "SELECT tags.building AS b, COUNT() AS n, SUM(properties.reported.n) AS s FROM devices \
+         GROUP BY tags.building",
+        "SELECT MIN(tags.floor) AS a, MAX(tags.floor) AS b, AVG(properties.reported.n) AS c FROM \
+         devices",
+        "SELECT deviceId, properties.desired.a FROM devices WHERE properties.desired.a.b = true OR \
+         tags.floor + 1 > 3",
+        "SELECT TOP 2 * FROM devices WHERE tags.a != null AND NOT \
+         startswith(properties.reported.t, 'x')",
         "SELECT * FROM devices WHERE tags.building IN ['43', 43] AND tags.floor % 2 = 1",
     ]).into_iter().map(|(name, seed)| (format!("sql-{name}"), seed)));
     seeds
