@@ -388,7 +388,7 @@ fn fits(
         .map_err(|error| layers.invalid("strike", error.to_string()))?;
     match DoorConfig::check_egress(settings.egress, &strike) {
         Ok(()) => Ok(()),
-        Err(error) => layers.refuse("door.egress", error.to_string(), "the door works on"),
+        Err(error) => layers.refuse("door.egress", error.to_string(), "the door keeps working"),
     }
 }
 

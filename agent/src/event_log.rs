@@ -1,11 +1,11 @@
-//! The event log: every event of a door, on disk until the hub has acknowledged it.
+//! The event log: all events of a door, on disk until the hub has acknowledged them.
 //!
-//! Owned by the storage thread; nobody else touches the files. Records are numbered twice: by
-//! *position*, which counts since the log began and orders sending, and by *sequence*, which starts
-//! at 1 with each boot id and has no gaps; `<boot id>-<sequence>` is the message id the hub
-//! sees. The log is bounded by bytes: when it is full the less important records go first (`thin`),
-//! and a record explains each hole. A tail torn by a power cut is cut off; a file damaged elsewhere
-//! is kept aside and reported.
+//! Only the storage thread accesses the files. A record has two numbers: its *position* counts
+//! since the log began and orders sending; its *sequence* starts at 1 with each boot id and has no
+//! gaps, and `<boot id>-<sequence>` is the message id that the hub sees. The log is bounded in
+//! bytes: when it is full, less important records are dropped first (`thin`), and a record explains
+//! each hole. A tail torn by a power cut is cut off; a file with other damage is kept aside and
+//! reported.
 
 mod ledger;
 mod loss;
@@ -27,16 +27,16 @@ use loss::Losses;
 use segment::{Header, Segment, Stored};
 use thin::{Draft, Thinned};
 
-/// How many segments the byte bound is divided into: what is rewritten, or lost, at once when the
-/// log is full.
+/// Number of segments that share the byte bound: a full log rewrites or drops one segment at a
+/// time.
 const SEGMENTS: u64 = 8;
-/// Kind of the record that tells of lost ones.
+/// Kind of the record that reports lost ones.
 const EVENTS_LOST: &str = "eventsLost";
 
-/// A record on its way to the hub.
+/// A record to send to the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRecord {
-    /// Its place in the log; hand it back to acknowledge everything up to and including it.
+    /// Position in the log; pass it back to acknowledge everything up to and including it.
     pub position: u64,
     /// The message id, `<boot id>-<sequence>`.
     pub mid: String,
@@ -44,15 +44,15 @@ pub struct LogRecord {
     pub body: Vec<u8>,
 }
 
-/// What a record says, before the log gives it its sequence number.
+/// Content of a record, before it has a sequence number.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
-    /// Wall time of the event in RFC 3339, when there was any.
+    /// Wall time of the event in RFC 3339, if known.
     pub(crate) at: Option<String>,
-    /// How far that time can be trusted.
+    /// Quality of the clock at that time.
     pub(crate) clock: String,
     pub(crate) kind: String,
-    /// `door`, `building`, `floor` and whatever the kind brings, in this order.
+    /// `door`, `building`, `floor` and the members of the kind, in this order.
     pub(crate) fields: Map<String, Value>,
 }
 
@@ -62,28 +62,28 @@ pub(crate) struct EventLog {
     boot: String,
     next_seq: u64,
     limit_bytes: u64,
-    /// Whether what is on disk was read; until then there is nothing to append to.
+    /// Whether the files were read; nothing can be appended before.
     attached: bool,
-    /// Found since the caller last asked.
+    /// Damages found since the last [`EventLog::take_damages`].
     damages: Vec<Damage>,
-    /// Oldest first; the last one is written to.
+    /// Oldest first; records are appended to the last one.
     segments: VecDeque<Segment>,
     /// First position not yet acknowledged.
     unacknowledged: u64,
     /// Events lost since the log began.
     lost: u64,
-    /// How many of them records have told of.
+    /// How many of them have been reported by records.
     told: u64,
-    /// What this run knows of those that no record has told of.
+    /// Details of the unreported ones, as far as this run knows them.
     losses: Losses,
-    /// The ledger as it should be on disk, apart from the sequence.
+    /// The ledger as it should be on disk, except the sequence.
     ledger: Ledger,
-    /// Generation of the newest state file, as far as the ledger or the caller has named one.
+    /// Generation of the newest state file known from the ledger or the caller.
     generation: Option<u64>,
 }
 
 impl EventLog {
-    /// Position of the newest record, 0 when there never was one.
+    /// Position of the newest record, 0 before the first one.
     pub(crate) fn newest(&self) -> u64 {
         self.next_position() - 1
     }
@@ -93,12 +93,12 @@ impl EventLog {
         self.unacknowledged - 1
     }
 
-    /// Appends a record and tells its sequence number; it is on disk for certain only after
+    /// Appends a record and returns its sequence number; it is durable only after
     /// [`EventLog::sync`].
     ///
     /// # Errors
-    /// When it cannot be written: then it counts as lost, and the next record that can be written
-    /// tells so.
+    /// When it cannot be written; it then counts as lost, and the next record that can be written
+    /// is preceded by a report of the loss.
     pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
         let kind = entry.kind.clone();
         let result = self.try_append(entry);
@@ -133,7 +133,7 @@ impl EventLog {
         self.write(entry, 0)
     }
 
-    /// Finds out whether a record could be written now, and notes what was lost.
+    /// Checks whether a record could be written now, and saves the ledger.
     pub(crate) fn try_out(&mut self) -> io::Result<()> {
         self.attach()?;
         self.make_room()?;
@@ -146,13 +146,13 @@ impl EventLog {
         self.losses.add_kinds(kinds);
     }
 
-    /// Makes everything appended so far survive a power cut.
+    /// Makes all appended records survive a power cut.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.segments.back().map_or(Ok(()), Segment::sync)
     }
 
-    /// Up to `limit` records after `position`, oldest first. One that cannot be read any more is
-    /// left out and counts as lost.
+    /// Up to `limit` records after `position`, oldest first. An unreadable one is skipped and
+    /// counts as lost.
     pub(crate) fn read_after(&mut self, position: u64, limit: usize) -> Vec<LogRecord> {
         let from = (position + 1).max(self.unacknowledged);
         let mut records = Vec::new();
@@ -172,9 +172,7 @@ impl EventLog {
                         let gap = position..position + 1;
                         let uncounted = self.ledger.uncounted(&gap);
                         if uncounted > 0 {
-                            error!(
-                                "an event cannot be read any more and counts as lost: {problem}"
-                            );
+                            error!("an event has become unreadable and counts as lost: {problem}");
                             self.lost += uncounted;
                             self.losses.add_gap(&gap, &self.segments);
                             self.ledger.gaps.push(gap);
@@ -188,14 +186,14 @@ impl EventLog {
 
     /// Removes everything up to and including `position`.
     ///
-    /// The new position is not fsynced: after a power cut some records are sent again, under the
-    /// message id they had.
+    /// The new position is not fsynced: after a power cut some records are sent again with the same
+    /// message ids.
     pub(crate) fn acknowledge(&mut self, position: u64) -> io::Result<()> {
         if position < self.unacknowledged {
             return Ok(());
         }
         self.unacknowledged = position.min(self.newest()) + 1;
-        // Noted before anything goes: what is gone and not noted would count as lost.
+        // Saved before anything is removed: what is missing from the ledger would count as lost.
         self.note(false)?;
         while self.segments.len() > 1
             && self
@@ -208,26 +206,26 @@ impl EventLog {
         Ok(())
     }
 
-    /// The newest state file that the ledger names; `None` when it is absent, damaged or of an
+    /// The newest state file named by the ledger; `None` if that is absent, damaged or of an
     /// earlier version.
     pub(crate) fn generation(&self) -> Option<u64> {
         self.generation
     }
 
-    /// Names the newest state file in the ledger. Not fsynced: it is with the next record that is.
+    /// Records the newest state file in the ledger. Not fsynced until the next fsynced record.
     pub(crate) fn note_generation(&mut self, generation: u64) -> io::Result<()> {
         self.generation = Some(generation);
         self.attach()?;
         self.note(false)
     }
 
-    /// Where the next record goes.
+    /// Position of the next record.
     fn next_position(&self) -> u64 {
         let end = self.segments.back().map_or(0, Segment::end);
         end.max(self.unacknowledged)
     }
 
-    /// Writes the ledger.
+    /// Updates and writes the ledger.
     fn note(&mut self, synced: bool) -> io::Result<()> {
         self.ledger.acknowledged = self.acknowledged();
         self.ledger.lost = self.lost;
@@ -243,8 +241,8 @@ impl EventLog {
         self.ledger.write(&self.directory, synced)
     }
 
-    /// Thins the log while it is over its bound, drops its oldest segment when that does not help,
-    /// and starts a new one when there is none to write to or it is full.
+    /// Thins the log while it is over its bound, drops the oldest segment if that does not help,
+    /// and begins a new segment if the last one is full or missing.
     fn make_room(&mut self) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
         while self.segments.len() > 1
@@ -262,8 +260,8 @@ impl EventLog {
             self.losses
                 .add_dropped(&(from..end), records, &self.segments);
             self.unacknowledged = self.unacknowledged.max(end);
-            // Noted first, so that nothing is counted twice; a full disk may have room for it only
-            // afterwards.
+            // The ledger first, so that nothing is counted twice; on a full disk there may be room
+            // for it only afterwards.
             let noted = self.note(true);
             self.remove_oldest()?;
             noted.or_else(|_| self.note(true))?;
@@ -279,8 +277,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// Rewrites the oldest segment that still has something less important than the rest; false
-    /// when there is none.
+    /// Rewrites the oldest segment that can still be thinned; false if there is none.
     fn thin_one(&mut self) -> bool {
         let closed = self.segments.len() - 1;
         for level in [Thinned::Minor, Thinned::Everything] {
@@ -291,20 +288,19 @@ impl EventLog {
             let Some((index, _)) = found else {
                 continue;
             };
-            // Whatever comes of it, it is not tried again: a disk that is full gets room by
-            // dropping segments.
+            // Not retried after a failure: on a full disk dropping segments makes room.
             self.segments[index].thinned = level;
             if let Err(error) = self.thin(index, level) {
                 let path = self.segments[index].path.display();
-                warn!("{path}: cannot be rewritten to make room: {error}");
+                warn!("{path}: cannot rewrite it to make room: {error}");
             }
             return true;
         }
         false
     }
 
-    /// Rewrites a segment, together with the one before it when that is small, unless it would not
-    /// become smaller.
+    /// Rewrites a segment, merged with the one before it if that is small, unless the result would
+    /// not be smaller.
     fn thin(&mut self, index: usize, level: Thinned) -> io::Result<()> {
         let share = self.limit_bytes / SEGMENTS;
         let joins = |before: &Segment| {
@@ -321,7 +317,7 @@ impl EventLog {
         }
         let path = self.segments[from].path.clone();
         let fresh_path = path.with_extension("new");
-        // Left by a rewrite that was cut short.
+        // May be left over from an interrupted rewrite.
         let _ = fs::remove_file(&fresh_path);
         let header = self.segments[from].header.clone();
         let mut fresh = Segment::create(&fresh_path, first, header)?;
@@ -352,7 +348,7 @@ impl EventLog {
         sync_directory(&self.directory)?;
         if merges {
             if let Some(merged) = self.segments.remove(index) {
-                // The next start removes it when this fails.
+                // If this fails, the next start removes it.
                 let _ = fs::remove_file(merged.path);
             }
         }
@@ -367,8 +363,7 @@ impl EventLog {
             told: self.told,
         };
         let segment = match Segment::create(&path, first, header.clone()) {
-            // Left there because it could not be read: it is in the way, and must not be
-            // overwritten.
+            // An unreadable file was left there: it must not be overwritten.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let reason = "a new file of this name is needed".to_owned();
                 self.damages.push(set_aside(&path, reason));
@@ -407,7 +402,7 @@ impl EventLog {
         let newest = self
             .segments
             .back_mut()
-            .expect("room was made: there is a segment to write to");
+            .expect("make_room has begun a segment");
         newest.append(&stored)?;
         self.next_seq += 1;
         Ok(self.next_seq - 1)

@@ -1,12 +1,11 @@
-//! Everything the agent keeps on disk, written by one thread for any number of doors.
+//! Persistent state of the agent, written by one thread for any number of doors.
 //!
 //! A door's directory holds its state file (two generations, see `state_file`) and its event log,
-//! and is locked as long as it is open. A disk that is full, takes no writes or gives nonsense does
-//! not keep a door from working: what is damaged is kept aside, what cannot be written is
-//! tried again, and [`DiskStatus`] tells. The controller hands work over without
-//! ever waiting: a newer state replaces one that is not yet written, records queue up to a bound
-//! and beyond it count as lost. Nothing here knows what the saved state means; it is kept as the
-//! JSON text that the caller's type gives.
+//! and is locked while it is open. A full, read-only or faulty disk does not stop a door: damaged
+//! files are kept aside, failed writes are retried, and [`DiskStatus`] reports it. The controller
+//! never waits for the disk: a newer state replaces one that is not yet written; records queue up
+//! to a bound, beyond which they count as lost. The content of the saved state is opaque here: the
+//! caller's type as JSON text.
 
 mod disk;
 mod event_line;
@@ -42,35 +41,29 @@ use disk::Faults;
 use mailbox::{Door, Files, Mailbox, Read, Saved, Shared};
 use state_file::StateFile;
 
-/// What failed on disk.
 #[derive(Debug, Clone, Error)]
 pub enum StorageError {
-    /// A file or directory could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// On what.
+        /// Its file or directory.
         path: PathBuf,
-        /// Why it failed.
         #[source]
         source: Arc<io::Error>,
     },
-    /// Another agent holds the directory.
+    /// Another agent has locked the directory.
     #[error("{} is in use by another door-agent", path.display())]
-    InUse {
-        /// The state directory.
-        path: PathBuf,
-    },
-    /// The saved state is whole but not what this version understands.
+    InUse { path: PathBuf },
+    /// The saved state is complete, but this version cannot parse it.
     #[error("the saved state is not in a form this version understands")]
     Form(#[source] Arc<serde_json::Error>),
-    /// The storage was shut down before it got to this.
+    /// The storage was shut down first.
     #[error("storage is shut down")]
     Closed,
 }
 
-/// Where a door is, as its desired properties say: each a string or a number, kept as given.
+/// Location of a door from its desired properties; each is a string or a number, kept as given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// Desired property `building`.
@@ -81,73 +74,70 @@ pub struct Place {
     pub floor: Option<Value>,
 }
 
-/// A reboot that was asked for, and what became of it.
+/// A requested reboot and the boot that followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RebootNote {
-    /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The command that asked for it.
+    /// The command that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
-    /// The boot that it led to; none while it is on its way.
+    /// The boot that followed; `None` while the reboot is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led_to: Option<String>,
 }
 
-/// What an event record says. Sequence, boot id, door and place are the log's to add.
+/// Content of an event record. The log adds sequence, boot id, door and location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
-    /// Wall time of the event, when there was any.
+    /// Wall time of the event, if known.
     pub at: Option<Timestamp>,
-    /// How far that time can be trusted.
+    /// Quality of the clock at that time.
     pub clock: String,
-    /// What happened.
     pub kind: String,
-    /// Commands and alarms: on disk before anything else is done. Others within 5 s.
+    /// Commands and alarms: fsynced at once. Others within 5 s.
     pub urgent: bool,
-    /// The kind's own fields.
+    /// The members of the kind.
     pub fields: Map<String, Value>,
 }
 
-/// How this start relates to the one before.
+/// How this start relates to the previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StartReason {
-    /// Nothing was saved before.
+    /// No saved state was found.
     First,
-    /// The program started again while the machine kept running.
+    /// The program was restarted within the same boot.
     Restart,
     /// The machine was booted since.
     Boot,
 }
 
-/// What a door's directory held when it was opened.
+/// Content of a door's directory when it was opened.
 #[derive(Debug)]
 pub struct Restored {
-    /// The saved states of the door that are whole, each with its file, newest first.
+    /// The complete saved states of the door with their files, newest first.
     doors: Vec<(PathBuf, Box<RawValue>)>,
-    /// Why a newer state than these may be lost; `None` when none is.
+    /// Why a newer state than these may be lost; `None` if none is.
     pub doubt: Option<String>,
-    /// Where the door is.
     pub place: Place,
-    /// The wall time last saved while it could be trusted, in seconds since 1970: a reading before
-    /// it that cannot be trusted is wrong.
+    /// The last saved trusted wall time, in seconds since 1970: an untrusted reading before it is
+    /// wrong.
     pub clock_floor_unix_s: u64,
-    /// How this start relates to the one before.
+    /// How this start relates to the previous one.
     pub start_reason: StartReason,
-    /// The latest reboot that was asked for.
+    /// The latest requested reboot.
     pub reboot: Option<RebootNote>,
-    /// Files that were damaged, for the event log and the person who reads it.
+    /// Damaged files, to be recorded as events.
     pub damages: Vec<Damage>,
 }
 
 impl Restored {
-    /// The door's saved state, when there is one.
+    /// The newest saved state of the door, if any.
     ///
     /// # Errors
-    /// When a whole state was saved by a version whose form is not `T`'s.
+    /// When it does not parse as `T`: another version saved it.
     pub fn door<T: DeserializeOwned>(&self) -> Result<Option<T>, StorageError> {
         self.doors
             .first()
@@ -156,9 +146,9 @@ impl Restored {
             .map_err(|error| StorageError::Form(Arc::new(error)))
     }
 
-    /// The saved states that count, newest first: the newest, and in doubt the one before it. One
-    /// in another form is kept aside, before saves replace it, and leaves the door in doubt; what
-    /// `rest` understands of it comes last. To be called before anything is handed to `storage`.
+    /// The relevant saved states, newest first: the newest, and in doubt also the one before it.
+    /// One that does not parse is kept aside before a save replaces it, and leaves the door in
+    /// doubt; what `rest` extracts from it comes last. Call before anything is passed to `storage`.
     pub fn doors_or_aside<T: DeserializeOwned>(
         &mut self,
         storage: &DoorStorage,
@@ -193,28 +183,28 @@ impl Restored {
     }
 }
 
-/// The door's newest saved state in a directory that an agent may be using; `None` when there is
-/// none that this version understands.
+/// The newest saved state in a directory that a running agent may use; `None` if there is none that
+/// this version can parse.
 #[must_use]
 pub fn saved_door<T: DeserializeOwned>(directory: &Path) -> Option<T> {
     let saved: Saved = state_file::look(directory)?;
     serde_json::from_str(saved.door?.get()).ok()
 }
 
-/// Identity and bounds of the directory to open.
+/// Directory to open, its identity and its bounds.
 #[derive(Debug, Clone)]
 pub struct DoorDirectory<'a> {
-    /// The directory; made with mode 0700 when it is not there.
+    /// The directory; created with mode 0700 if it does not exist.
     pub path: &'a Path,
-    /// The device id, named in every event.
+    /// The device id, included in every event.
     pub door: &'a str,
-    /// This boot of the machine.
+    /// The current boot of the machine.
     pub boot_id: &'a str,
     /// Bound of the event log.
     pub event_log_bytes: u64,
 }
 
-/// The storage thread's handle; clone it freely.
+/// Handle of the storage thread; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
     shared: Arc<Shared>,
@@ -224,23 +214,23 @@ impl Storage {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot create a thread.
     pub fn spawn() -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         thread::spawn(Arc::clone(&shared))?;
         Ok(Self { shared })
     }
 
-    /// Opens a door's directory: reads on the caller's thread, before anything is driven.
+    /// Opens a door's directory. Reads on the caller's thread, before any output is driven.
     ///
     /// # Errors
-    /// When the directory is in use, or cannot be made, read or written.
+    /// When the directory is in use, or cannot be created, read or written.
     pub fn open(
         &self,
         directory: &DoorDirectory<'_>,
     ) -> Result<(DoorStorage, Restored), StorageError> {
         let path = directory.path;
-        make_private_directory(path).map_err(failed("make", path))?;
+        make_private_directory(path).map_err(failed("create", path))?;
         let lock = lock_directory(path)?;
         let (mut state_file, whole, mut damages) = StateFile::open::<Saved>(path);
         let log_path = path.join("events");
@@ -264,7 +254,7 @@ impl Storage {
             (StartReason::Boot, Some(note)) if note.led_to.is_none() => {
                 note.led_to = Some(directory.boot_id.to_owned());
             }
-            // It did not come, and is forgotten: the same command may ask again.
+            // The reboot did not happen and is forgotten: the same command may request it again.
             (StartReason::Restart, reboot) => {
                 reboot.take_if(|note| note.led_to.is_none());
             }
@@ -309,15 +299,15 @@ impl Storage {
         Ok((storage, restored))
     }
 
-    /// Ends the thread once it has written what was handed to it before; what comes later is
-    /// refused. Doors still open are synced and closed.
+    /// Ends the thread after it has written its queue; later work is refused. Open doors are synced
+    /// and closed.
     pub fn shutdown(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
     }
 }
 
-/// One door's place on disk; clones share it.
+/// Handle of one door's storage; clones share it.
 #[derive(Debug, Clone)]
 pub struct DoorStorage {
     shared: Arc<Shared>,
@@ -325,10 +315,10 @@ pub struct DoorStorage {
 }
 
 impl DoorStorage {
-    /// Saves the door's state. Never waits: `done` is called on the storage thread when the state,
-    /// or a newer one, survives a power cut.
+    /// Saves the door's state without waiting: `done` is called on the storage thread when this
+    /// state, or a newer one, survives a power cut.
     ///
-    /// `done` must not block; let it poke a channel.
+    /// `done` must not block; notify a channel.
     pub fn save_door(
         &self,
         saved: &impl Serialize,
@@ -343,7 +333,7 @@ impl DoorStorage {
         }
     }
 
-    /// Saves where the door is; events recorded from here on name it.
+    /// Saves the location; later events include it.
     pub fn save_place(
         &self,
         place: Place,
@@ -355,7 +345,7 @@ impl DoorStorage {
         });
     }
 
-    /// Saves that a reboot was asked for.
+    /// Saves that a reboot was requested.
     pub fn save_reboot(
         &self,
         reboot: RebootNote,
@@ -367,48 +357,48 @@ impl DoorStorage {
         });
     }
 
-    /// Appends to the event log. Never waits; what the disk cannot take counts as lost, and the log
-    /// tells so.
+    /// Appends to the event log without waiting; a record that cannot be written counts as lost,
+    /// and the log reports it.
     pub fn append(&self, record: EventRecord) {
         self.post(|mailbox| mailbox.push_record(record));
     }
 
-    /// Waits until the records appended so far are in the log, and on disk if one of them is
-    /// urgent; or until it is known that they cannot be.
+    /// Waits until the records appended so far are in the log, and fsynced if one of them is
+    /// urgent; or until writing them has failed.
     pub fn written(&self) -> impl Future<Output = ()> + Send + 'static {
         let (reply, written) = oneshot::channel();
         self.post(|mailbox| mailbox.writes.push(reply));
         async move {
-            // An error means that storage is shut down: then nothing more will be written.
+            // An error means that storage is shut down: nothing more will be written.
             let _ = written.await;
         }
     }
 
-    /// Tells whenever the log's newest position has grown.
+    /// Watches the log's newest position.
     #[must_use]
     pub fn newest_record(&self) -> watch::Receiver<u64> {
         self.door.newest.subscribe()
     }
 
-    /// Tells why the door is in doubt, or that it no longer is.
+    /// Reports why the door is in doubt, or with `None` that it no longer is.
     pub fn set_doubt(&self, doubt: Option<&str>) {
         self.door.set_doubt(doubt);
     }
 
-    /// How the disk does, and whenever that changes.
+    /// Watches the state of the disk.
     #[must_use]
     pub fn disk(&self) -> watch::Receiver<DiskStatus> {
         self.door.disk.subscribe()
     }
 
-    /// How many records the hub has not acknowledged.
+    /// Number of records that the hub has not acknowledged.
     #[must_use]
     pub fn waiting_records(&self) -> u64 {
         let acknowledged = self.door.acknowledged.load(Ordering::Relaxed);
         self.door.newest.borrow().saturating_sub(acknowledged)
     }
 
-    /// Up to `limit` records after `position` that are not acknowledged, oldest first.
+    /// Up to `limit` unacknowledged records after `position`, oldest first.
     ///
     /// # Errors
     /// When the log cannot be read, or storage is shut down.
@@ -433,12 +423,11 @@ impl DoorStorage {
         self.post(|mailbox| mailbox.acknowledged = mailbox.acknowledged.max(Some(position)));
     }
 
-    /// Writes what is waiting, syncs, and gives the directory free. What is posted afterwards is
-    /// refused.
+    /// Writes the queue, syncs, and releases the directory. Later work is refused.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         self.post(|mailbox| mailbox.closes.push(reply));
-        // An error means that the thread has ended, and it closes every door first.
+        // An error means that the thread has ended, which closes every door first.
         let _ = closed.await;
     }
 
@@ -487,8 +476,8 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Takes the directory's lock; the kernel gives it back when the process ends, however it ends. The
-/// directory itself is locked, not a file in it: that needs no write.
+/// Locks the directory; the kernel releases the lock when the process ends, however it ends. It
+/// locks the directory itself instead of a file in it, which needs no write.
 fn lock_directory(path: &Path) -> Result<File, StorageError> {
     let directory = File::open(path).map_err(failed("open", path))?;
     match FileExt::try_lock(&directory) {

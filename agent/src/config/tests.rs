@@ -558,12 +558,12 @@ fn what_version_0_1_took_runs_and_is_wrong() {
         (
             "hardware-release",
             "motor-lock, which stays as it is without power",
-            &["the door works on"],
+            &["the door keeps working"],
         ),
         (
             "maglock",
             "[door] egress is missing",
-            &["the door works on"],
+            &["the door keeps working"],
         ),
     ];
     for (name, wrong, used) in rows {

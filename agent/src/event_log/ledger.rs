@@ -1,11 +1,11 @@
-//! What the log knows beside its records: how far the hub has acknowledged, how many events were
-//! lost, where the sequence stands.
+//! Counters of the log: how far the hub has acknowledged, how many events were lost, and the next
+//! sequence number.
 //!
-//! One line, replaced whole: `<acknowledged> <lost> <told> <boot> <next sequence> <from>-<to>...
-//! state=<generation> crc=<CRC-32 of what precedes it>`. The ranges are positions of lost records
-//! that are counted already. `state` is the newest state file that was on disk when the line was
-//! written: a later start that finds none so new has lost one. A file with the first number alone,
-//! or without `state`, was written by an earlier version.
+//! One line, replaced as a whole: `<acknowledged> <lost> <told> <boot> <next sequence>
+//! <from>-<to>... state=<generation> crc=<CRC-32 of what precedes it>`. The ranges are positions of
+//! lost records that are counted already. `state` is the newest state file that was on disk when
+//! the line was written: if a later start finds none as new, one is lost. A file with only the
+//! first number, or without `state`, was written by an earlier version.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,25 +23,25 @@ const CRC: &str = " crc=";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
-    /// Position up to which everything is acknowledged or given up.
+    /// Position up to which everything is acknowledged or dropped.
     pub(super) acknowledged: u64,
-    /// How many events were lost since the log began.
+    /// Events lost since the log began.
     pub(super) lost: u64,
-    /// How many of them acknowledged records have told of.
+    /// How many of them acknowledged records have reported.
     pub(super) told: u64,
-    /// Where the sequence of which boot stood.
+    /// Boot id and its next sequence number.
     pub(super) sequence: Option<(String, u64)>,
-    /// Positions whose records are known to be lost, and counted.
+    /// Positions of lost records that are counted already.
     pub(super) gaps: Vec<Range<u64>>,
     /// Generation of the newest state file.
     pub(super) generation: Option<u64>,
 }
 
 impl Ledger {
-    /// What the file says; `None` when it is absent or damaged.
+    /// Parses the file; `None` if it is absent or damaged.
     pub(super) fn read(directory: &Path) -> Option<Self> {
         let text = fs::read_to_string(directory.join(LEDGER)).ok()?;
-        // Without its line end it is not whole.
+        // Without its line feed it is incomplete.
         let line = text.strip_suffix('\n')?;
         let Some((log, state)) = line.split_once(STATE) else {
             return Self::parse(line);
@@ -82,7 +82,7 @@ impl Ledger {
         })
     }
 
-    /// Replaces the file; `synced` when it must survive a power cut.
+    /// Replaces the file; with `synced` it survives a power cut.
     pub(super) fn write(&self, directory: &Path, synced: bool) -> io::Result<()> {
         let (boot, seq) = self.sequence.clone().unwrap_or_default();
         let mut line = format!(
@@ -99,13 +99,13 @@ impl Ledger {
         line.push('\n');
         let path = directory.join(LEDGER);
         match replace(&path, line.as_bytes(), synced) {
-            // Torn by a power cut it would count as absent: then more is sent again.
+            // If a power cut tears it, it counts as absent: some events are then sent again.
             Err(error) if is_full(&error) => write_over(&path, line.as_bytes()).map_err(|_| error),
             done => done,
         }
     }
 
-    /// How many of these positions are not yet counted.
+    /// How many of these positions are not counted yet.
     pub(super) fn uncounted(&self, gap: &Range<u64>) -> u64 {
         let counted = self.gaps.iter().map(|known| {
             let (from, to) = (known.start.max(gap.start), known.end.min(gap.end));
@@ -131,7 +131,7 @@ fn replace(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
     fail_point::reach("ledger-written");
     let replaced = written.and_then(|()| fs::rename(&fresh, path));
     if replaced.is_err() {
-        // It would only take room.
+        // A partial file only takes room.
         let _ = fs::remove_file(&fresh);
     }
     fail_point::reach("ledger-renamed");
@@ -163,7 +163,7 @@ mod tests {
             ..Ledger::default()
         };
         assert_eq!(Ledger::read(directory.path()), Some(earlier));
-        // As 0.1 wrote it.
+        // Written by 0.1.
         fs::write(
             directory.path().join(LEDGER),
             "12 3 2 boot-1 14 20-22 30-31\n",

@@ -1,4 +1,4 @@
-//! What is known of lost events that no record explains yet: their sequence numbers and kinds.
+//! Details of lost events that are not reported yet: their sequence numbers and kinds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -7,29 +7,29 @@ use serde_json::{Map, Value};
 
 use super::segment::{HOLE_MID, Segment, Stored, split_mid};
 
-/// A sequence number and its boot.
+/// Boot id and sequence number.
 type Number = (String, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Of events that had numbers: from the first to the last hole.
+    /// Of events that had sequence numbers: from the first to the last hole.
     numbered: Option<Hole>,
-    /// Whether there are events that never got a number: the report stands in their place.
+    /// Whether some lost events never had a sequence number: the report takes their place.
     unnumbered: bool,
-    /// As far as they are known: those of damaged records are not.
+    /// Counts by kind, as far as known: the kinds of damaged records are not.
     kinds: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
 struct Hole {
     positions: Range<u64>,
-    /// First and last lost number; `None` where neither neighbour gives it.
+    /// First and last lost number; `None` if neither neighbour reveals it.
     from: Option<Number>,
     to: Option<Number>,
 }
 
 impl Losses {
-    /// Events that never got a number.
+    /// Adds events that never had a sequence number.
     pub(super) fn add_kinds(&mut self, kinds: BTreeMap<String, u64>) {
         self.unnumbered |= !kinds.is_empty();
         self.count(kinds);
@@ -41,12 +41,12 @@ impl Losses {
         }
     }
 
-    /// Losses of an earlier run, of which the number alone was kept.
+    /// Adds losses of an earlier run, of which only the count was saved.
     pub(super) fn add_unknown(&mut self) {
         self.add_hole(0..0, None, None);
     }
 
-    /// Records that cannot be read: the numbers come from those before and after them.
+    /// Adds unreadable records: their numbers follow from the records before and after them.
     pub(super) fn add_gap(&mut self, gap: &Range<u64>, segments: &VecDeque<Segment>) {
         let after = segments
             .iter()
@@ -58,14 +58,14 @@ impl Losses {
         let length = gap.end - gap.start;
         let from = match (before, &after) {
             (Some((boot, seq)), _) => Some((boot, seq + 1)),
-            // Positions go on as numbers do.
+            // Positions advance in step with sequence numbers.
             (None, Some((boot, seq))) => seq
                 .checked_sub(length)
                 .filter(|from| *from > 0)
                 .map(|from| (boot.clone(), from)),
             (None, None) => None,
         };
-        // With the first record of a boot after it, the hole ends in an earlier one.
+        // If the next record is the first of its boot, the hole ends in an earlier boot.
         let to = after
             .filter(|(_, seq)| *seq > 1)
             .map(|(boot, seq)| (boot, seq - 1));
@@ -73,12 +73,12 @@ impl Losses {
             (Some((boot, from)), Some((same, to))) => boot != same || from <= to,
             _ => true,
         };
-        // Without the header of a damaged file its records may have moved: then neither is known.
+        // Without its header a damaged file may have shifted positions: then neither is known.
         let (from, to) = if is_hole { (from, to) } else { (None, None) };
         self.add_hole(gap.clone(), from, to);
     }
 
-    /// Records that are dropped although they could be read.
+    /// Adds records that are dropped although they are readable.
     pub(super) fn add_dropped(
         &mut self,
         dropped: &Range<u64>,
@@ -122,7 +122,7 @@ impl Losses {
         }
     }
 
-    /// The members of a report whose own number is `seq` of `boot`.
+    /// Adds the members of a report with number `seq` of `boot`.
     pub(super) fn explain(&self, boot: &str, seq: u64, fields: &mut Map<String, Value>) {
         let here = || Some((boot.to_owned(), seq));
         let (from, to) = match &self.numbered {
@@ -172,7 +172,7 @@ fn number_before(segment: &Segment, position: u64) -> Option<Number> {
     Some((boot.to_owned(), seq))
 }
 
-/// Where the numbers begin that a record about a hole stands for; its message id says it.
+/// The first number covered by a record that explains a hole, from its message id.
 fn first_number(mid: &str) -> Option<u64> {
     let (_, hole) = mid.split_once(HOLE_MID)?;
     hole.split('-').nth(1)?.parse().ok()

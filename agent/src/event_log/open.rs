@@ -1,5 +1,5 @@
-//! Reading what is on disk: whatever state the files are in, every whole record is found, and what
-//! is missing is counted once.
+//! Opens the log: whatever state the files are in, every complete record is found, and what is
+//! missing is counted once.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,12 +13,12 @@ use super::segment::{Found, Header, Segment, Stored, split_mid};
 use super::{EventLog, segment_path};
 use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
 
-/// Shorter than any record: what is left of a segment that a power cut kept from being begun.
+/// Shorter than any record: the rest of a segment whose creation was interrupted by a power cut.
 const LEFTOVER: u64 = 128;
 
 impl EventLog {
-    /// Opens the log below `directory`, making it when there is none. What cannot be read is set
-    /// aside; a directory that cannot be had is tried again with every record.
+    /// Opens the log below `directory`, creating it if needed. Unreadable files are set aside; if
+    /// the directory is unusable, each record tries again.
     pub(crate) fn open(directory: &Path, boot: &str, limit_bytes: u64) -> (Self, Vec<Damage>) {
         let mut log = Self {
             directory: directory.to_path_buf(),
@@ -35,18 +35,18 @@ impl EventLog {
             ledger: Ledger::default(),
             generation: None,
         };
-        // The first record tries again, and its caller hears why.
+        // On failure the first record retries, and its caller gets the error.
         let _ = log.attach();
         let damages = log.take_damages();
         (log, damages)
     }
 
-    /// Damages found since this was last asked.
+    /// Damages found since the last call.
     pub(crate) fn take_damages(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damages)
     }
 
-    /// Reads what is on disk, unless that was done.
+    /// Reads the files unless that is done already.
     pub(super) fn attach(&mut self) -> io::Result<()> {
         if self.attached {
             return Ok(());
@@ -57,13 +57,13 @@ impl EventLog {
         let mut segments: VecDeque<Segment> = VecDeque::new();
         for (path, first) in files {
             let end = segments.back().map_or(0, Segment::end);
-            // A merge of two segments was cut short: the first of them has the records of both.
+            // An interrupted merge: the first segment contains the records of both.
             if first < end && segments.back().is_some_and(Segment::has_holes) {
                 let _ = fs::remove_file(&path);
                 continue;
             }
             if first < end {
-                let reason = format!("its records are elsewhere up to {}", end - 1);
+                let reason = format!("its records up to {} are in another file", end - 1);
                 self.damages.push(set_aside(&path, reason));
                 continue;
             }
@@ -87,21 +87,20 @@ impl EventLog {
         fs::create_dir_all(&self.directory)
     }
 
-    /// The segments that a file gives: itself, nothing, or several where it was damaged in its
-    /// midst.
+    /// The segments in a file: itself, none, or several if it is damaged in the middle.
     fn read_segment(&mut self, path: &Path, first: u64, told: u64) -> Vec<Segment> {
         let length = fs::metadata(path).map_or(0, |found| found.len());
         match Segment::open(path, first) {
             Ok(Found::Whole(segment)) => vec![segment],
             Ok(Found::Torn(mut segment, tail)) => {
-                let reason = format!("{} bytes at its end are no whole record", tail.len());
+                let reason = format!("{} bytes at its end are not a complete record", tail.len());
                 self.damages.push(keep_bytes(path, &tail, reason));
-                // Where that cannot be done now it is before the next record.
+                // If this fails, it is repeated before the next record.
                 let _ = segment.cut_tail();
                 vec![segment]
             }
             Ok(Found::Damaged { records, .. }) if records.is_empty() && length < LEFTOVER => {
-                // In the way of the next segment, and never had a record.
+                // It blocks the name of the next segment, and never had a record.
                 let _ = fs::remove_file(path);
                 Vec::new()
             }
@@ -115,7 +114,7 @@ impl EventLog {
                         self.damages.push(Damage {
                             file: path.to_path_buf(),
                             kept_as: Some(path.to_path_buf()),
-                            reason: format!("{reason}; it cannot be mended: {error}"),
+                            reason: format!("{reason}; it cannot be repaired: {error}"),
                         });
                         Vec::new()
                     }
@@ -128,13 +127,13 @@ impl EventLog {
         }
     }
 
-    /// Finds out what is missing and where position and sequence go on.
+    /// Determines what is missing and the next position and sequence number.
     fn take_up(&mut self, ledger: Option<Ledger>, segments: VecDeque<Segment>) {
         let known = ledger.is_some();
         let mut ledger = ledger.unwrap_or_default();
         self.generation = self.generation.max(ledger.generation);
         let oldest = segments.front().map(|segment| segment.first);
-        // Without a ledger all of the log is sent again, under the message ids it had.
+        // Without a ledger the whole log is sent again, with the same message ids.
         let begin = match oldest {
             Some(oldest) if !known => oldest,
             _ => ledger.acknowledged + 1,
@@ -147,7 +146,8 @@ impl EventLog {
             }
             expected = expected.max(segment.end());
         }
-        // What the hub has heard may have been on no disk yet when the power failed.
+        // The ledger may be ahead: the power may have failed before an acknowledged report was
+        // durable.
         let told = segments.back().map_or(ledger.lost, Segment::told);
         self.told = told.max(ledger.told);
         if ledger.lost > self.told {
@@ -161,7 +161,7 @@ impl EventLog {
             }
             missing += uncounted;
         }
-        // What could not be written while there was no log is not forgotten.
+        // Includes what could not be written while the log was not open.
         self.lost += ledger.lost.max(self.told) + missing;
         self.unacknowledged = oldest.map_or(begin, |oldest| begin.max(oldest));
         self.next_seq = self.sequence_after(&ledger, &segments);
@@ -170,12 +170,12 @@ impl EventLog {
         self.ledger = ledger;
         self.segments = segments;
         if changed {
-            // When it cannot be written now, it is with the next acknowledgement.
+            // If this fails, the next acknowledgement writes it.
             let _ = self.note(true);
         }
     }
 
-    /// Where the sequence of this boot goes on.
+    /// The next sequence number of this boot.
     fn sequence_after(&self, ledger: &Ledger, segments: &VecDeque<Segment>) -> u64 {
         let mut next = 1;
         let mut hear = |boot: &str, seq: u64| {
@@ -198,7 +198,7 @@ impl EventLog {
     }
 }
 
-/// Writes records to new segments, a run of positions each, beside where they belong.
+/// Writes records to new segments, one per contiguous run of positions, under temporary names.
 fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Result<Vec<Segment>> {
     let mut rebuilt: Vec<Segment> = Vec::new();
     let mut write = || {
@@ -207,7 +207,7 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
             if !rebuilt.last().is_some_and(follows) {
                 let first = *position + 1 - record.span;
                 let path = segment_path(directory, first).with_extension("new");
-                // Left by a start that was cut short.
+                // May be left over from an interrupted start.
                 let _ = fs::remove_file(&path);
                 let (boot, next_seq) = split_mid(&record.mid);
                 let header = Header {
@@ -232,18 +232,18 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
     written.map(|()| rebuilt)
 }
 
-/// Gives a rebuilt segment its name; without it, it is no part of the log.
+/// Renames a rebuilt segment to its final name; `None` if that fails.
 fn put_in_place(mut segment: Segment) -> Option<Segment> {
     let path = segment.path.with_extension("log");
     fs::rename(&segment.path, &path).ok()?;
     segment.path = path;
     let directory = segment.path.parent()?;
-    // At worst a power cut brings the gap back, which then counts as lost.
+    // At worst a power cut undoes the rename, and the records count as lost.
     let _ = sync_directory(directory);
     Some(segment)
 }
 
-/// The segment files of a directory with the position their names give, oldest first.
+/// The segment files of a directory, with the positions in their names, oldest first.
 pub(super) fn segment_files(directory: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {

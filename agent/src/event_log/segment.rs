@@ -1,9 +1,9 @@
 //! One file of the event log: frames of `[length u32][crc32 u32][payload]`, little endian.
 //!
-//! The first frame is the header, every other one a record. A record's payload is one line `<mid>[
-//! <lost>[ <span>]]` and then the message body, so that nothing needs to parse JSON to send it or
-//! to count what a dropped segment held. A span says how many positions the record takes with those
-//! before it that were dropped; without it, it takes one.
+//! The first frame is the header, every other one a record. A record's payload is one line
+//! `<mid>[ <lost>[ <span>]]` followed by the message body, so that sending a record or counting
+//! dropped ones needs no JSON parser. `span` is the number of positions that the record covers,
+//! with the dropped ones before it; it defaults to 1.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,71 +15,70 @@ use super::thin::Thinned;
 
 /// Bytes before a payload.
 const FRAME_HEADER: usize = 8;
-/// Largest payload taken from or written to a file. A message to the hub may have 256 KiB; ours
-/// stay far below.
+/// Largest payload read from or written to a file. A message to the hub may have 256 KiB; those of
+/// the agent are far smaller.
 pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// What follows the boot id in the message id of a record that explains a hole: `<boot
-/// id>-lost<count>-<from>-<to>`.
+/// Follows the boot id in the message id of a record that explains a hole:
+/// `<boot id>-lost<count>-<from>-<to>`.
 pub(super) const HOLE_MID: &str = "-lost";
 
-/// First frame of a segment: where the sequence stands when it begins.
+/// First frame of a segment: boot and next sequence number at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) boot: String,
     pub(super) next_seq: u64,
-    /// How many lost events the records before this segment have told of, since the log began.
+    /// Lost events reported by the records before this segment, since the log began.
     #[serde(default)]
     pub(super) told: u64,
 }
 
-/// One record as it is in the file.
+/// A record as stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) mid: String,
-    /// How many records this one reports as lost (0 for every ordinary record).
+    /// How many records this one reports as lost (0 for an ordinary record).
     pub(super) lost: u64,
-    /// Positions that it takes: its own, the last, and those of records that were dropped before
-    /// it.
+    /// Positions that it covers: its own, the last, and those of records dropped before it.
     pub(super) span: u64,
     pub(super) body: Vec<u8>,
 }
 
-/// An open segment. Positions count records since the log began; the file's name is its first.
+/// An open segment. Positions count records since the log began; the file is named by its first.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) first: u64,
     pub(super) header: Header,
-    /// Position of each record, and where its frame starts.
+    /// Position of each record, and offset of its frame.
     records: Vec<(u64, u32)>,
     /// Position after the last record.
     end: u64,
-    /// Position of each record that reports losses, with how many.
+    /// Position and count of each record that reports losses.
     losses: Vec<(u64, u64)>,
-    /// What it was rewritten without, as far as this run knows.
+    /// How far it was thinned, as far as this run knows.
     pub(super) thinned: Thinned,
     bytes: u32,
     file: Access,
-    /// Something follows the last whole record that could not be cut off yet.
+    /// Bytes after the last complete record are still to be cut off.
     frayed: bool,
 }
 
-/// How the file is open. A disk that takes no writes gives what is on it all the same.
+/// How the file is open. A read-only disk can still be read.
 #[derive(Debug)]
 enum Access {
     Whole(File),
     ReadOnly(File),
 }
 
-/// What a segment's file was found to be.
+/// Condition of a segment's file.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It ends where a record ends.
+    /// It ends with a complete record.
     Whole(Segment),
-    /// These bytes follow its last whole record and hold no other one.
+    /// These bytes follow its last complete record and contain no other one.
     Torn(Segment, Vec<u8>),
-    /// Something before its end is damaged; these records are whole, each with its position.
+    /// It is damaged before its end; these records are complete, each with its position.
     Damaged {
         reason: String,
         records: Vec<(u64, Stored)>,
@@ -87,16 +86,15 @@ pub(super) enum Found {
 }
 
 impl Segment {
-    /// Makes the file and writes its header, fsynced (the caller fsyncs the directory). What cannot
-    /// be made whole is removed again.
+    /// Creates the file and writes its header, fsynced (the caller fsyncs the directory). On
+    /// failure a partial file is removed.
     pub(super) fn create(path: &Path, first: u64, header: Header) -> io::Result<Self> {
         let made = Self::create_new(path, first, header);
         if made
             .as_ref()
             .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
         {
-            // On a full disk it would only take room; when it cannot be removed either, the next
-            // start finds it torn.
+            // On a full disk it only takes room; if this fails too, the next start finds it torn.
             let _ = fs::remove_file(path);
         }
         made
@@ -125,13 +123,13 @@ impl Segment {
         })
     }
 
-    /// Reads a segment.
+    /// Opens and reads a segment.
     ///
     /// # Errors
     /// When the file cannot be read at all.
     pub(super) fn open(path: &Path, first: u64) -> io::Result<Found> {
         let bytes = fs::read(path)?;
-        let header = next_frame(&bytes, 0).ok_or_else(|| "no whole header".to_owned());
+        let header = next_frame(&bytes, 0).ok_or_else(|| "no complete header".to_owned());
         let header = header.and_then(|(payload, end)| {
             let header = serde_json::from_slice::<Header>(payload);
             let header = header.map_err(|error| format!("header: {error}"))?;
@@ -167,7 +165,7 @@ impl Segment {
         if at == bytes.len() {
             return Ok(Found::Whole(segment));
         }
-        // Where the first record is damaged, the header says which number it had.
+        // If the first record is damaged, the header reveals its number.
         let begin = format!(
             "{}-{}",
             segment.header.boot,
@@ -185,7 +183,7 @@ impl Segment {
         }
         whole.extend(beyond);
         Ok(Found::Damaged {
-            reason: format!("what begins at byte {at} is no whole record, but others follow"),
+            reason: format!("no complete record at byte {at}, but others follow"),
             records: whole,
         })
     }
@@ -199,18 +197,17 @@ impl Segment {
         self.records.push((position, self.bytes));
     }
 
-    /// How many lost events the log has told of up to the end of this segment.
+    /// Lost events reported up to the end of this segment, since the log began.
     pub(super) fn told(&self) -> u64 {
         self.told_before(self.end())
     }
 
-    /// How many it has told of before this position.
+    /// Lost events reported before this position, since the log began.
     pub(super) fn told_before(&self, position: u64) -> u64 {
         let here = self.losses.iter().filter(|(at, _)| *at < position);
         self.header.told + here.map(|(_, lost)| lost).sum::<u64>()
     }
 
-    /// How many records it holds.
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
@@ -224,7 +221,7 @@ impl Segment {
         self.records.partition_point(|(at, _)| *at < position)
     }
 
-    /// Whether it takes the positions of records that were dropped.
+    /// Whether it covers positions of dropped records.
     pub(super) fn has_holes(&self) -> bool {
         self.end - self.first > self.records.len() as u64
     }
@@ -238,8 +235,7 @@ impl Segment {
         self.end
     }
 
-    /// Appends a record; the caller decides when to sync. What a failed write left behind is cut
-    /// off again.
+    /// Appends a record; the caller decides when to sync. A partial write is cut off again.
     pub(super) fn append(&mut self, record: &Stored) -> io::Result<()> {
         let mut payload = record.mid.clone().into_bytes();
         if record.lost > 0 || record.span > 1 {
@@ -259,7 +255,7 @@ impl Segment {
         file.seek(SeekFrom::Start(start))?;
         if let Err(error) = file.write_all(&frame) {
             self.frayed = true;
-            // When this fails too it is tried again before the next record.
+            // If this fails too, it is repeated before the next record.
             let _ = self.cut_tail();
             return Err(error);
         }
@@ -272,7 +268,7 @@ impl Segment {
         self.file.get().sync_data()
     }
 
-    /// Cuts whatever follows the last whole record.
+    /// Cuts off the bytes after the last complete record.
     pub(super) fn cut_tail(&mut self) -> io::Result<()> {
         let end = u64::from(self.bytes);
         let file = self.file.for_writing(&self.path)?;
@@ -282,7 +278,7 @@ impl Segment {
         Ok(())
     }
 
-    /// The record at `index` within this segment.
+    /// The record at `index` in this segment.
     pub(super) fn read(&self, index: usize) -> io::Result<Stored> {
         let (position, start) = self.records[index];
         let end = self.records.get(index + 1);
@@ -297,7 +293,7 @@ impl Segment {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!(
-                        "{}: record {} changed on disk",
+                        "{}: record {} has changed on disk",
                         self.path.display(),
                         position
                     ),
@@ -305,14 +301,14 @@ impl Segment {
             })
     }
 
-    /// How many events vanish when this segment is dropped while everything below `unacknowledged`
-    /// is already acknowledged.
+    /// How many events are lost if this segment is dropped while everything below `unacknowledged`
+    /// is acknowledged.
     pub(super) fn events_from(&self, unacknowledged: u64) -> u64 {
         let from = self.first.max(unacknowledged);
         let reports = self.losses.iter().filter(|(position, _)| *position >= from);
         let (reports, reported) =
             reports.fold((0, 0), |(count, sum), (_, lost)| (count + 1, sum + lost));
-        // A loss report is no event of its own: it stands for those it tells of.
+        // A loss report is not an event itself: it stands for those it reports.
         self.end.saturating_sub(from).saturating_sub(reports) + reported
     }
 }
@@ -331,7 +327,7 @@ impl Access {
         }
     }
 
-    /// The file for writing: one that was found on a disk that took no writes is tried again.
+    /// The file opened for writing; retries one that was opened while the disk was read-only.
     fn for_writing(&mut self, path: &Path) -> io::Result<&mut File> {
         if let Self::ReadOnly(_) = self {
             *self = Self::Whole(OpenOptions::new().read(true).write(true).open(path)?);
@@ -342,10 +338,10 @@ impl Access {
     }
 }
 
-/// Every whole record at or after byte `from`, wherever it begins, with its position.
+/// All complete records at or after byte `from`, at any offset, with their positions.
 ///
-/// Within a boot positions go on as sequence numbers do, so that a record that is missing leaves
-/// its place empty.
+/// Within a boot positions advance in step with sequence numbers, so a missing record leaves its
+/// position empty.
 fn salvage(
     bytes: &[u8],
     from: usize,
@@ -372,13 +368,13 @@ fn salvage(
     found
 }
 
-/// How far one record is from another that follows it.
+/// Distance from one record to a later one.
 fn steps(from: &str, to: &str) -> u64 {
     let ((from_boot, from), (to_boot, to)) = (split_mid(from), split_mid(to));
     if from_boot == to_boot {
         to.saturating_sub(from).max(1)
     } else {
-        // A boot begins with 1. How many the boot before had more, nobody can know.
+        // A boot begins with 1. How many records the earlier boot lost at its end is unknown.
         to.max(1)
     }
 }
@@ -398,7 +394,10 @@ fn frame(payload: &[u8]) -> io::Result<Vec<u8>> {
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("an event of {} bytes is too large", payload.len()),
+            format!(
+                "an event of {} bytes exceeds {MAX_PAYLOAD} bytes",
+                payload.len()
+            ),
         ));
     }
     let mut frame = Vec::with_capacity(FRAME_HEADER + payload.len());
@@ -408,8 +407,8 @@ fn frame(payload: &[u8]) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// The payload of the frame at `at` and where the next one starts; `None` when no whole, matching
-/// frame is there.
+/// The payload of the frame at `at` and the offset of the next one; `None` if there is no complete
+/// frame with a matching checksum.
 fn next_frame(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let header = bytes.get(at..at + FRAME_HEADER)?;
     let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
@@ -422,7 +421,7 @@ fn next_frame(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     (crc32fast::hash(payload) == checksum).then_some((payload, start + length))
 }
 
-/// The record whose frame begins at byte `at`, and where the next one begins.
+/// The record whose frame is at byte `at`, and the offset of the next one.
 fn record_at(bytes: &[u8], at: usize) -> Option<(Stored, usize)> {
     let (payload, end) = next_frame(bytes, at)?;
     Some((parse_record(payload)?, end))
@@ -446,5 +445,5 @@ fn parse_record(payload: &[u8]) -> Option<Stored> {
 
 fn to_offset(bytes: usize) -> io::Result<u32> {
     u32::try_from(bytes)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "event log file above 4 GiB"))
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "event log file exceeds 4 GiB"))
 }

@@ -104,7 +104,10 @@ fn a_torn_tail_is_cut_off_and_the_sequence_has_no_gap() {
 
     let (mut log, damages) = EventLog::open(directory.path(), BOOT, 1 << 20);
     assert_eq!(damages.len(), 1);
-    assert!(damages[0].reason.contains("no whole record"), "{damages:?}");
+    assert!(
+        damages[0].reason.contains("not a complete record"),
+        "{damages:?}"
+    );
     assert_eq!(kinds(&mut log), ["a"]);
     append(&mut log, &["c"]);
     assert_eq!(log.read_after(1, 1)[0].mid, format!("{BOOT}-2"));
@@ -138,8 +141,7 @@ fn a_full_log_drops_its_oldest_and_tells_how_many() {
         .map(|body| body["lost"].as_u64().unwrap())
         .sum();
     let kept = (bodies.len() - reports.len()) as u64;
-    // What was lost and what is still there add up to what happened, though loss reports were
-    // themselves dropped on the way.
+    // Lost and remaining events add up, although loss reports were dropped too.
     assert_eq!(lost + kept, total, "{} reports", reports.len());
     for pair in bodies.windows(2) {
         let [before, after] = [&pair[0], &pair[1]].map(|body| body["seq"].as_u64().unwrap());

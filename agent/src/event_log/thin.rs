@@ -1,9 +1,9 @@
-//! What a full log gives up first, and the record that explains the hole.
+//! Thinning of a full log: which records are dropped first, and the record that explains the hole.
 //!
-//! Where the door and its bolt were is dropped before alarms and commands; only when nothing else
-//! is left are those dropped too. A segment is rewritten without them. In the place of the last one
-//! of each boot stands an `eventsLost` that says which sequence numbers are concerned, and how many
-//! events of which kinds: no hole in the sequence is left unexplained.
+//! Changes of door and lock state are dropped before alarms and commands; those are dropped only
+//! when nothing else is left. The segment is rewritten without them. In place of the last one of
+//! each boot it gets an `eventsLost` with the range of sequence numbers and the counts by kind: no
+//! hole in the sequence stays unexplained.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::segment::{HOLE_MID, Stored};
 /// The kinds that are dropped first.
 const MINOR: [&str; 4] = ["doorState", "lockState", "requestToExit", "localGrant"];
 
-/// What a segment has been rewritten without.
+/// How far a segment has been thinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Thinned {
     #[default]
@@ -24,28 +24,28 @@ pub(super) enum Thinned {
     Everything,
 }
 
-/// The records of a segment to be, each with its position.
+/// The records of a segment to be written, each with its position.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     kept: Vec<(u64, Stored)>,
     holes: BTreeMap<String, Hole>,
 }
 
-/// What was dropped of one boot.
+/// The dropped records of one boot.
 #[derive(Debug)]
 struct Hole {
-    /// Sequence numbers, both included; between them there may be records that are kept.
+    /// Sequence numbers, inclusive; some records in between may be kept.
     from: u64,
     to: u64,
     lost: u64,
     kinds: BTreeMap<String, u64>,
-    /// Position and body of the last one.
+    /// Position and body of the last dropped record.
     position: u64,
     body: Map<String, Value>,
 }
 
 impl Draft {
-    /// Takes a record, in the order of positions.
+    /// Adds a record; call in the order of positions.
     pub(super) fn take(&mut self, position: u64, record: Stored, level: Thinned) {
         let Some((boot, hole)) = drop_of(position, &record, level) else {
             self.kept.push((position, record));
@@ -57,7 +57,7 @@ impl Draft {
         }
     }
 
-    /// The records in order, with one for each hole.
+    /// The kept records and the explanations of the holes, in order.
     pub(super) fn into_records(self) -> Vec<(u64, Stored)> {
         let mut records = self.kept;
         for (boot, hole) in self.holes {
@@ -68,9 +68,9 @@ impl Draft {
     }
 }
 
-/// The hole that this record leaves, with its boot; nothing when it is kept.
+/// Boot and hole of a record that is to be dropped; `None` if it is kept.
 fn drop_of(position: u64, record: &Stored, level: Thinned) -> Option<(String, Hole)> {
-    // It says how many were lost that never had a sequence number.
+    // A report of events without sequence numbers cannot be merged into a range.
     if record.lost > 0 {
         return None;
     }
@@ -130,7 +130,7 @@ impl Hole {
         body.insert("to".to_owned(), self.to.into());
         body.insert("kinds".to_owned(), self.kinds.into_iter().collect());
         Stored {
-            // Never that of a record that the hub may have, nor of a smaller hole in this place.
+            // Unique: differs from that of any record the hub may have, and of a smaller hole here.
             mid: format!("{boot}{HOLE_MID}{}-{}-{}", self.lost, self.from, self.to),
             lost: 0,
             span: 1,

@@ -1,4 +1,4 @@
-//! How a door's disk does, told once when it changes: in the log, as an event, in the status.
+//! State of a door's disk; each change is reported once in the log, as an event and in the status.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,33 +13,33 @@ use tokio::sync::watch;
 use super::mailbox::Door;
 use super::{Damage, EventRecord};
 
-/// Damaged files that a status names at most; the log names them all.
+/// Maximum of damaged files in a status; the log names them all.
 const NAMED: usize = 16;
 
-/// Room for a state and the beginning of an event file.
+/// Large enough for a state and the beginning of an event file.
 const PROBE: [u8; 8192] = [0; 8192];
 
-/// How a door's disk does.
+/// State of a door's disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskStatus {
-    /// What cannot be kept, and why, as long as that is so. The door works; what it is told may
-    /// not outlive a restart.
+    /// What cannot be saved at present, and why. The door works, but changes may not survive a
+    /// restart.
     pub problem: Option<String>,
-    /// Since when, by the wall clock.
+    /// Start of the problem, by the wall clock.
     pub since: Option<Timestamp>,
-    /// Damaged files that were found since the start, under the names by which they are kept.
+    /// Damaged files found since the start, by the names under which they are kept.
     pub kept_aside: Vec<String>,
-    /// The part of the problem that is the disk's: what cannot be written.
+    /// The disk's part of the problem: what cannot be written.
     #[serde(skip)]
     fault: Option<String>,
-    /// The part that is the door's: why it is in doubt about its state.
+    /// The door's part: why its state is in doubt.
     #[serde(skip)]
     doubt: Option<String>,
 }
 
 impl DiskStatus {
-    /// Makes the problem of its parts.
+    /// Combines both parts to the problem.
     fn join(&mut self) {
         let parts = self.fault.iter().chain(&self.doubt);
         let parts: Vec<_> = parts.map(String::as_str).collect();
@@ -49,12 +49,10 @@ impl DiskStatus {
     }
 }
 
-/// What failed when it was last tried.
+/// Failures of the latest attempts.
 #[derive(Debug)]
 pub(super) struct Faults {
-    /// Saving the state.
     pub(super) state: Option<String>,
-    /// Writing events.
     pub(super) log: Option<String>,
     /// Quality of the clock at the latest event.
     pub(super) clock: String,
@@ -75,7 +73,7 @@ impl Faults {
         self.state.as_ref().or(self.log.as_ref())
     }
 
-    /// Brings the status up to date; gives the event of a change that is worth one.
+    /// Updates the status and logs a change; returns the event to record, if any.
     pub(super) fn tell(
         &self,
         path: &Path,
@@ -98,16 +96,16 @@ impl Faults {
         let mut fields = Map::new();
         let kind = match (&before, &problem) {
             (_, Some(problem)) => {
-                error!("{path}: {problem}; the door works on, and it is tried again");
+                error!("{path}: {problem}; the door keeps working, and writing is retried");
                 if before.is_some() {
-                    // The same trouble in other words.
+                    // The fault continues with another error.
                     return None;
                 }
                 fields.insert("problem".to_owned(), problem.as_str().into());
                 "storageFault"
             }
             (before, None) => {
-                info!("{path}: the disk takes everything again");
+                info!("{path}: the disk accepts writes again");
                 fields.insert("problem".to_owned(), before.clone().into());
                 fields.insert("since".to_owned(), since.map(|at| at.to_string()).into());
                 "storageRestored"
@@ -123,7 +121,7 @@ impl Faults {
     }
 }
 
-/// Whether a disk that failed takes whole files again.
+/// Checks that a disk that failed accepts whole files again.
 pub(super) fn probe(directory: &Path) -> io::Result<()> {
     let path = directory.join("probe");
     let written = File::create(&path).and_then(|mut file| {
@@ -135,12 +133,12 @@ pub(super) fn probe(directory: &Path) -> io::Result<()> {
 }
 
 impl Door {
-    /// Tells in the log and in the status why the door is in doubt, or that it no longer is.
+    /// Logs and publishes why the door is in doubt, or that it no longer is.
     pub(super) fn set_doubt(&self, reason: Option<&str>) {
         let doubt = reason.map(|reason| {
             format!(
                 "the newest saved state may be lost ({reason}): what had released the door is \
-                 dropped, and it is in doubt until the next accepted lockDoor, unlockDoor, \
+                 dropped, and the door is in doubt until the next accepted lockDoor, unlockDoor, \
                  relinquish or setMode"
             )
         });
@@ -158,7 +156,7 @@ impl Door {
         });
     }
 
-    /// Tells of a damaged file in the log and in the status.
+    /// Logs and publishes a damaged file.
     pub(super) fn tell_damage(&self, damage: &Damage) {
         let Damage {
             file,

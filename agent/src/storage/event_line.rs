@@ -1,12 +1,11 @@
-//! The line of the program's log for an event, with the fields that a person filters the journal
-//! by.
+//! The log line of an event, with structured fields to filter the journal by.
 
 use log::{Level, Record};
 use serde_json::Value;
 
 use crate::event_log::Entry;
 
-/// A line, before its sequence number is known.
+/// A line whose sequence number is not known yet.
 pub(super) struct EventLine {
     text: String,
     fields: Vec<(&'static str, String)>,
@@ -27,10 +26,10 @@ impl EventLine {
             ("BUILDING", field("building")),
             ("FLOOR", field("floor")),
             ("COMMAND_ID", field("commandId")),
-            // doorctl gives the commands of a job the job's id.
+            // doorctl uses the id of a job as the id of its commands.
             ("JOB_ID", field("commandId")),
         ];
-        // A field that is not there is left out: an empty one would match a search for it.
+        // An absent field is left out: an empty one would match a search for it.
         let fields = fields.into_iter();
         Self {
             text,
@@ -40,7 +39,7 @@ impl EventLine {
         }
     }
 
-    /// Logs it, with its sequence number unless it could not be written.
+    /// Logs the line, with its sequence number if it was written to the event log.
     pub(super) fn log(mut self, level: Level, seq: Option<u64>) {
         if level > log::max_level() {
             return;

@@ -1,4 +1,4 @@
-//! What waits for the storage thread: one mailbox a door, one queue of doors with work.
+//! Queues of the storage thread: one mailbox per door, and one queue of doors with work.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -16,15 +16,14 @@ use super::state_file::StateFile;
 use super::{EventRecord, LogRecord, Place, RebootNote, StorageError};
 use crate::event_log::{Entry, EventLog};
 
-/// Records that may wait for the disk: minutes of a busy door. Beyond it new ones count as lost,
-/// which the log then tells.
+/// Maximum of records that wait for the disk: minutes of a busy door. Further ones count as lost,
+/// which the log reports.
 const MAX_WAITING_RECORDS: usize = 1024;
 
-/// What the thread and the handles share: doors with work, each at most once, so that the queue is
+/// Shared by the thread and the handles: doors with work, each at most once, so that the queue is
 /// bounded by the number of doors.
 ///
-/// A Mutex with a Condvar rather than a channel, because work for one door is merged while it
-/// waits.
+/// A Mutex with a Condvar instead of a channel, because waiting work of one door is merged.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
@@ -50,7 +49,7 @@ pub(super) struct Door {
 
 pub(super) type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
-/// Work that waits for the thread, merged.
+/// Merged work that waits for the thread.
 #[derive(Default)]
 pub(super) struct Mailbox {
     pub(super) queued: bool,
@@ -60,10 +59,10 @@ pub(super) struct Mailbox {
     pub(super) reboot: Option<RebootNote>,
     pub(super) saves: Vec<Done>,
     pub(super) records: VecDeque<EventRecord>,
-    /// Records refused because too many waited, by kind.
+    /// Records dropped because the queue was full, by kind.
     pub(super) overflow: BTreeMap<String, u64>,
     pub(super) acknowledged: Option<u64>,
-    /// Who waits until the records handed over before are written.
+    /// Callers that wait until the records queued before are written.
     pub(super) writes: Vec<oneshot::Sender<()>>,
     pub(super) reads: Vec<Read>,
     pub(super) closes: Vec<oneshot::Sender<()>>,
@@ -75,15 +74,15 @@ pub(super) struct Read {
     pub(super) reply: oneshot::Sender<Result<Vec<LogRecord>, StorageError>>,
 }
 
-/// The files of one door; the thread's alone once they are handed over.
+/// The files of one door; owned by the thread once they are passed on.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) state_file: StateFile,
     pub(super) saved: Saved,
     pub(super) log: EventLog,
     pub(super) faults: Faults,
-    /// What was found counts only in part, which the door's first state will say: none of it is
-    /// saved as the newest state before that.
+    /// The state on disk applies only in part, as the door's first saved state will show. Until
+    /// then it must not be saved as the newest state.
     pub(super) in_doubt: bool,
     pub(super) _lock: File,
 }
@@ -92,7 +91,7 @@ pub(super) struct Files {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Saved {
     pub(super) boot: String,
-    /// The wall time of the latest save at which it could be trusted.
+    /// The wall time of the latest save with a trusted clock.
     pub(super) clock_unix_s: u64,
     pub(super) door: Option<Box<RawValue>>,
     #[serde(default)]
@@ -102,8 +101,8 @@ pub(super) struct Saved {
 }
 
 impl Mailbox {
-    /// Adds a record. When too many wait one counts as lost: an urgent one goes before one that is
-    /// not.
+    /// Adds a record. If the queue is full one counts as lost: for an urgent record, one that is
+    /// not urgent.
     pub(super) fn push_record(&mut self, record: EventRecord) {
         if self.records.len() >= MAX_WAITING_RECORDS {
             let minor = self.records.iter().position(|waiting| !waiting.urgent);
@@ -121,13 +120,13 @@ impl Mailbox {
         self.records.push_back(record);
     }
 
-    /// Answers everything that waits with "closed".
+    /// Fails all waiting work with [`StorageError::Closed`].
     pub(super) fn refuse(self) {
         for done in self.saves {
             done(Err(StorageError::Closed));
         }
         for read in self.reads {
-            // Nobody waits for it any more when this fails.
+            // The caller may be gone.
             let _ = read.reply.send(Err(StorageError::Closed));
         }
     }
@@ -144,7 +143,7 @@ impl std::fmt::Debug for Mailbox {
 }
 
 impl Shared {
-    /// A panic while the lock was held cannot leave a queue half changed: every change is one call.
+    /// A panic under the lock cannot leave the queue inconsistent: every change is a single call.
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,17 +1,16 @@
-//! The state file: what a door must remember over a power cut, kept twice.
+//! The state file: what a door must remember across a power cut, stored twice.
 //!
 //! Two files, `state.0` and `state.1`, hold the two newest generations. A save replaces the older
-//! one: written beside it, fsynced, renamed over it, the directory fsynced. So whatever moment the
-//! power fails at, one whole generation is on disk. A file is one line that tells the format,
-//! length and CRC-32 of the rest, then JSON. A file that does not check out, or is none at all, is
-//! renamed to `*.damaged-<time>`, reported, and never read again.
+//! one: written beside it, fsynced, renamed over it, the directory fsynced. So whenever the power
+//! fails, one complete generation is on disk. The first line of a file holds the format, length and
+//! CRC-32 of the rest, which is JSON. A file that fails the check, or is not a file, is renamed to
+//! `*.damaged-<time>`, reported, and never read again.
 //!
-//! A file that is damaged or gone may have been newer than what is left: then the door is in doubt,
+//! A damaged or missing file may have been newer than the remaining one: then the door is in doubt,
 //! see [`StateFile::doubt`].
 //!
-//! On a full disk there is no room for a file beside the older one: then that one is written over
-//! where it lies. The newer one stays whole meanwhile, and if the older is torn by it the next
-//! start sees that.
+//! On a full disk without room for a file beside the older one, that one is overwritten in place.
+//! The newer one stays complete meanwhile, and if the older one is torn the next start detects it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -27,20 +26,18 @@ use crate::fail_point;
 /// First word of a state file, with the version of its layout.
 const MAGIC: &str = "door-agent-state-1";
 
-/// No door saves that often: a higher generation is damage, and leaves none for the next save.
+/// No door saves this often: a higher generation is damage, and would overflow on the next save.
 const MAX_GENERATION: u64 = u64::MAX / 2;
 
-/// What the name of a file that was set aside ends in, followed by the time.
+/// Suffix of a file that was set aside, followed by the time.
 const DAMAGED: &str = ".damaged-";
 
-/// A file that was found damaged, and where it was put.
+/// A damaged file and where it was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file that could not be read.
     pub file: PathBuf,
-    /// Where it was kept for a person to look at; `None` when even renaming failed.
+    /// The file kept for inspection; `None` if even renaming failed.
     pub kept_as: Option<PathBuf>,
-    /// What was wrong with it.
     pub reason: String,
 }
 
@@ -48,11 +45,11 @@ pub struct Damage {
 #[derive(Debug)]
 pub(super) struct StateFile {
     directory: PathBuf,
-    /// Number of the newest generation that was ever on disk, as far as is known.
+    /// Highest generation known to have been on disk.
     generation: u64,
-    /// The slot that holds the newest whole generation; the next one is written to the other.
+    /// The slot of the newest complete generation; the next save goes to the other one.
     newest: u64,
-    /// Both slots were found with the same generation.
+    /// Whether both slots have the same generation.
     is_same: bool,
 }
 
@@ -62,11 +59,11 @@ struct Envelope<T> {
     content: T,
 }
 
-/// What the slots of a directory hold.
+/// Content of the slots of a directory.
 struct Slots<T> {
-    /// The whole ones with their slot, newest first.
+    /// The complete ones with their slot, newest first.
     whole: Vec<(u64, Envelope<T>)>,
-    /// What is wrong with the others that are there.
+    /// The damaged ones with the reason.
     damaged: Vec<(PathBuf, String)>,
 }
 
@@ -91,16 +88,16 @@ impl<T: DeserializeOwned> Slots<T> {
     }
 }
 
-/// The newest whole content below `directory`, which an agent may be using meanwhile; nothing is
-/// set aside.
+/// The newest complete content below `directory`, which a running agent may use; sets nothing
+/// aside.
 pub(super) fn look<T: DeserializeOwned>(directory: &Path) -> Option<T> {
     let newest = Slots::read(directory).whole.into_iter().next();
     newest.map(|(_, envelope)| envelope.content)
 }
 
 impl StateFile {
-    /// Reads the whole generations below `directory`, newest first. A slot that is damaged, or
-    /// cannot be read at all, is set aside and reported.
+    /// Reads the complete generations below `directory`, newest first. A damaged or unreadable slot
+    /// is set aside and reported.
     pub(super) fn open<T: DeserializeOwned>(directory: &Path) -> (Self, Vec<T>, Vec<Damage>) {
         let Slots { whole, damaged } = Slots::<T>::read(directory);
         let damaged = damaged.into_iter();
@@ -117,9 +114,9 @@ impl StateFile {
         (file, contents.collect(), damages.collect())
     }
 
-    /// Why a newer generation than the newest whole one may be lost: a slot is `damaged`, absent or
-    /// a copy of the other, or the ledger of events has `noted` a higher one. The next save goes
-    /// beyond that one.
+    /// Why a newer generation than the newest complete one may be lost: a slot is `damaged`,
+    /// missing or a copy of the other, or the event ledger has `noted` a higher generation. The
+    /// next save continues after that one.
     pub(super) fn doubt(&mut self, damaged: &[Damage], noted: Option<u64>) -> Option<String> {
         let newest = self.generation;
         let noted = noted.filter(|noted| *noted > newest);
@@ -132,11 +129,11 @@ impl StateFile {
         let folder = self.directory.display();
         if let Some(noted) = noted {
             return Some(format!(
-                "{folder}: generation {noted} of the state was saved, the newest that is left \
-                 is {newest}"
+                "{folder}: generation {noted} of the state was saved, but the newest one left is \
+                 {newest}"
             ));
         }
-        // The first save is followed by a second at once.
+        // The first save writes both slots.
         if newest > 1 && !self.has_both() {
             return Some(format!("{folder}: one of its two state files is missing"));
         }
@@ -145,12 +142,12 @@ impl StateFile {
                 "{folder}: both state files have generation {newest}"
             ));
         }
-        // A start that was killed has set both aside.
+        // A start that was killed had set both aside.
         let damaged = newest == 0 && self.has_set_aside();
         damaged.then(|| format!("{folder}: its state files are damaged and set aside"))
     }
 
-    /// Whether a damaged slot lies beside where it was.
+    /// Whether the directory contains a slot that was set aside.
     fn has_set_aside(&self) -> bool {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
         entries.flatten().any(|entry| {
@@ -160,23 +157,22 @@ impl StateFile {
         })
     }
 
-    /// Whether both slots are there: then a full disk has room for the next save, where the older
-    /// one lies.
+    /// Whether both slots exist: then the next save has room even on a full disk, in place of the
+    /// older one.
     pub(super) fn has_both(&self) -> bool {
         (0..2).all(|slot| slot_path(&self.directory, slot).exists())
     }
 
-    /// Number of the newest generation.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The file that holds the newest generation, and the one that holds the generation before it.
+    /// The file of the newest generation, and that of the one before it.
     pub(super) fn paths(&self) -> [PathBuf; 2] {
         [self.newest, 1 - self.newest].map(|slot| slot_path(&self.directory, slot))
     }
 
-    /// Makes `content` the newest generation; when this returns `Ok`, it survives a power cut.
+    /// Saves `content` as the newest generation; after `Ok` it survives a power cut.
     pub(super) fn save<T: Serialize>(&mut self, content: &T) -> io::Result<()> {
         let generation = self.generation + 1;
         let slot = 1 - self.newest;
@@ -208,13 +204,13 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fail_point::reach("state-written");
     let replaced = written.and_then(|()| fs::rename(&fresh, path));
     if replaced.is_err() {
-        // What is left of it would only take room, and is written anew with the next save.
+        // A partial file only takes room; the next save writes it again.
         let _ = fs::remove_file(&fresh);
     }
     replaced
 }
 
-/// Sets aside what is no file where one is to be written: it would be in the way for ever.
+/// Sets aside a directory in place of a file to be written, which would block it forever.
 pub(crate) fn make_way(path: &Path, fresh: &Path) {
     for path in [path, fresh] {
         if path.is_dir() {
@@ -222,14 +218,14 @@ pub(crate) fn make_way(path: &Path, fresh: &Path) {
             let kept = kept_as.unwrap_or_default();
             let path = path.display();
             warn!(
-                "{path}: a folder, expected a file; set aside as {}",
+                "{path}: expected a file, found a folder; set aside as {}",
                 kept.display()
             );
         }
     }
 }
 
-/// Writes where the file lies, in the room that it has.
+/// Overwrites the file in place.
 pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(bytes)?;
@@ -237,7 +233,6 @@ pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether there is no room left.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -245,7 +240,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Renames a damaged file out of the way and says so.
+/// Renames a damaged file out of the way.
 pub(crate) fn set_aside(path: &Path, reason: String) -> Damage {
     let kept = free_name(path).filter(|kept| fs::rename(path, kept).is_ok());
     Damage {
@@ -255,12 +250,12 @@ pub(crate) fn set_aside(path: &Path, reason: String) -> Damage {
     }
 }
 
-/// Keeps these bytes beside a file whose whole part stays in use.
+/// Saves these bytes beside a file whose complete part stays in use.
 pub(crate) fn keep_bytes(path: &Path, bytes: &[u8], reason: String) -> Damage {
     let kept = free_name(path).filter(|kept| {
         let written = fs::write(kept, bytes);
         if written.is_err() {
-            // A part of it helps nobody, and takes room.
+            // A partial copy is useless and takes room.
             let _ = fs::remove_file(kept);
         }
         written.is_ok()
@@ -272,7 +267,7 @@ pub(crate) fn keep_bytes(path: &Path, bytes: &[u8], reason: String) -> Damage {
     }
 }
 
-/// A name beside `path` that tells when, and that nothing has.
+/// An unused name beside `path` with the present time.
 fn free_name(path: &Path) -> Option<PathBuf> {
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     (0..1000)
@@ -332,7 +327,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Envelope<T>, String> {
         .ok_or("no checksum in the header")?;
     if body.len() != length {
         return Err(format!(
-            "{} bytes where the header announces {length}",
+            "found {} bytes after the header, expected {length}",
             body.len()
         ));
     }
@@ -341,7 +336,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Envelope<T>, String> {
     }
     if header != header_of(body) {
         return Err(format!(
-            "header {header:?} where {:?} belongs",
+            "invalid header {header:?}, expected {:?}",
             header_of(body)
         ));
     }
@@ -490,7 +485,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_or_flipped_file_is_never_taken_for_whole(cut in 0usize..90, flip in 0usize..90, bit in 0u8..8) {
+        fn a_cut_or_flipped_file_is_never_taken_for_whole(
+            cut in 0usize..90,
+            flip in 0usize..90,
+            bit in 0u8..8,
+        ) {
             let bytes = encode(7, &content("locked")).unwrap();
             let cut = cut.min(bytes.len() - 1);
             prop_assert!(decode::<Content>(&bytes[..cut]).is_err());

@@ -160,10 +160,10 @@ async fn a_reboot_that_was_asked_for_is_known_to_the_boot_it_led_to() {
     };
     assert_eq!(restored.reboot, Some(led.clone()));
     within(door.close()).await;
-    // Still known after the next boot, which it did not lead to.
+    // Still known after a later boot, which it did not cause.
     let (door, restored) = storage.open(&directory(home.path(), "later")).unwrap();
     assert_eq!(restored.reboot, Some(led));
-    // One that did not come is forgotten.
+    // A reboot that did not happen is forgotten.
     door.save_reboot(asked, |_| {});
     within(door.close()).await;
     let (_, restored) = storage.open(&directory(home.path(), "later")).unwrap();
@@ -289,7 +289,7 @@ async fn what_is_said_to_be_written_is_on_disk() {
     }
     within(door.close()).await;
     storage.shutdown();
-    // Nobody waits for ever for what nobody will write.
+    // No caller waits forever for what will not be written.
     within(door.written()).await;
 }
 

@@ -1,4 +1,4 @@
-//! The thread that writes: takes one door's waiting work at a time and does all of it.
+//! The writer thread: takes all waiting work of one door at a time.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,9 +17,9 @@ use super::event_line::EventLine;
 use super::mailbox::{Door, Files, Mailbox, Shared};
 use super::{EventRecord, StorageError, failed, unix_now_s};
 
-/// How long a record that is not urgent may wait for its fsync.
+/// Maximum wait of a record that is not urgent for its fsync.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
-/// How soon a disk that failed is tried again.
+/// Retry interval after a disk failure.
 const RETRY: Duration = Duration::from_secs(5);
 
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
@@ -49,8 +49,8 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Refuses later work when the thread is gone, by a panic too: a save that is never answered would
-/// hold its command up for ever.
+/// Refuses later work when the thread ends, even by a panic: a save without an answer would block
+/// its command forever.
 struct EndedOnDrop<'a>(&'a Shared);
 
 impl Drop for EndedOnDrop<'_> {
@@ -67,11 +67,11 @@ impl Drop for EndedOnDrop<'_> {
 
 enum Turn {
     Door(Arc<Door>),
-    /// A sync or another attempt.
+    /// A sync or a retry is due.
     Due,
 }
 
-/// Waits for work; `None` when the storage was shut down and nothing is left.
+/// Waits for work; `None` when the storage was shut down and the queue is empty.
 fn next_turn(shared: &Shared, due: Option<Instant>) -> Option<Turn> {
     let mut queue = shared.lock();
     loop {
@@ -101,11 +101,11 @@ fn next_turn(shared: &Shared, due: Option<Instant>) -> Option<Turn> {
 
 #[derive(Default)]
 struct Writer {
-    /// By directory: the lock makes it unique.
+    /// By directory, unique because it is locked.
     files: HashMap<PathBuf, Files>,
-    /// Logs with records not yet synced, earliest due first (every wait is the same length).
+    /// Logs with unsynced records, earliest deadline first (all waits are equally long).
     syncs: VecDeque<(Instant, PathBuf)>,
-    /// Doors whose disk failed, earliest due first (every wait is the same length).
+    /// Doors whose disk failed, earliest deadline first (all waits are equally long).
     retries: VecDeque<(Instant, Arc<Door>)>,
 }
 
@@ -120,7 +120,7 @@ impl Writer {
         let mut work = std::mem::take(&mut *door.lock());
         if let Some(opened) = work.opened.take() {
             if !opened.in_doubt {
-                // From here on this boot and this time are known to a later start.
+                // Saves this boot and this time for a later start.
                 work.saves.push(Box::new(|_| {}));
             }
             self.files.insert(door.path.clone(), opened);
@@ -129,23 +129,23 @@ impl Writer {
             work.refuse();
             return;
         };
-        // The state first: the answer to a command waits for it.
+        // The state first: answers to commands wait for it.
         save(door, files, &mut work);
         let urgent = append(door, files, &mut work);
         for written in work.writes.drain(..) {
-            // Nobody waits for it any more when this fails.
+            // The caller may be gone.
             let _ = written.send(());
         }
         if let Some(position) = work.acknowledged {
             if let Err(error) = files.log.acknowledge(position) {
                 let fault = &mut files.faults.log;
-                fault.get_or_insert_with(|| format!("cannot note acknowledged events: {error}"));
+                fault.get_or_insert_with(|| format!("cannot save acknowledged events: {error}"));
             }
         }
         note_acknowledged(door, files);
         for read in work.reads.drain(..) {
             let records = files.log.read_after(read.position, read.limit);
-            // Nobody waits for it any more when this fails.
+            // The caller may be gone.
             let _ = read.reply.send(Ok(records));
         }
         tell_disk(door, files);
@@ -170,7 +170,7 @@ impl Writer {
         if !work.closes.is_empty() {
             self.close(door);
             for closed in work.closes {
-                // Nobody waits for it any more when this fails.
+                // The caller may be gone.
                 let _ = closed.send(());
             }
         }
@@ -186,8 +186,7 @@ impl Writer {
         }
     }
 
-    /// Tries again what failed, so that nothing needs to happen for a disk that has come back to be
-    /// used.
+    /// Retries what failed, so that a disk that recovers is used again without another event.
     fn retry_due(&mut self, now: Instant) {
         while self.retries.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, door)) = self.retries.pop_front() else {
@@ -209,8 +208,8 @@ impl Writer {
         self.syncs.retain(|(_, path)| *path != door.path);
         if let Some(mut files) = self.files.remove(&door.path) {
             if !files.in_doubt {
-                // What the clock shows now is the floor of the next start's; why it failed is in
-                // the log already.
+                // Saves the present time as the floor of the next start; a failure is already
+                // logged.
                 let _ = write_state(door, &mut files);
             }
             if let Err(error) = files.log.sync() {
@@ -223,7 +222,7 @@ impl Writer {
     }
 }
 
-/// Writes the newest state and tells everyone who waits for it.
+/// Writes the newest state and answers everyone who waits for it.
 fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
     if work.saves.is_empty() {
         return;
@@ -248,8 +247,8 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
 }
 
 fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
-    // A guess is no floor for the next start's clock; and a floor that was saved by a clock years
-    // ahead is put right.
+    // Only a trusted time may become the next start's floor; it also corrects a floor that was
+    // saved by a clock years ahead.
     if files.faults.clock == ClockQuality::Synchronized.as_str() {
         files.saved.clock_unix_s = unix_now_s();
     }
@@ -260,8 +259,8 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
     result.map_err(failed("save the state in", &door.path))
 }
 
-/// Saves the state, and then names its generation in the ledger: never the other way round, for a
-/// generation without its file leaves a door in doubt.
+/// Saves the state, then its generation in the ledger. In this order: a generation without its file
+/// leaves a door in doubt.
 fn store(files: &mut Files) -> io::Result<()> {
     files.state_file.save(&files.saved)?;
     if let Err(error) = files.log.note_generation(files.state_file.generation()) {
@@ -290,15 +289,14 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
     match written {
         Ok(seq) => line.log(level, Some(seq)),
         Err(error) => {
-            // The journal has it, though the hub will only hear that one is missing.
+            // The journal has it, although the hub will only learn that one is missing.
             line.log(level, None);
             files.faults.log.get_or_insert_with(|| log_fault(&error));
         }
     }
 }
 
-/// Finds out whether what failed would work now. That a few bytes still fitted somewhere is not
-/// enough: there must be room for whole files again.
+/// Retries what failed. A few bytes that fit are not enough: there must be room for whole files.
 fn try_again(door: &Door, files: &mut Files) {
     let room = disk::probe(&door.path);
     if files.faults.state.is_some() {
@@ -321,7 +319,7 @@ fn log_fault(error: &io::Error) -> String {
     format!("cannot write events: {error}")
 }
 
-/// Tells in the log, in the events and in the status what has become of the disk.
+/// Reports changes of the disk's state in the log, in the events and in the status.
 fn tell_disk(door: &Door, files: &mut Files) {
     for damage in files.log.take_damages() {
         door.tell_damage(&damage);
@@ -336,7 +334,7 @@ fn tell_disk(door: &Door, files: &mut Files) {
         door.newest.send_replace(files.log.newest());
     }
     note_acknowledged(door, files);
-    // What that has changed is told by the next attempt.
+    // A change by this very record is reported by the next attempt.
 }
 
 enum Urgency {
@@ -365,7 +363,7 @@ fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
     };
     // A full log may have dropped some.
     note_acknowledged(door, files);
-    // Only a record that is where the caller asked it to be is told of.
+    // Publish only records that are durable if their caller required it.
     door.newest.send_replace(files.log.newest());
     urgency
 }

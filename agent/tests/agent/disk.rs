@@ -217,7 +217,7 @@ async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_roo
         reported["device"]["disk"]["problem"] == problem
     })
     .await;
-    assert_eq!(door.log().matches("; the door works on").count(), 1);
+    assert_eq!(door.log().matches("; the door keeps working").count(), 1);
     if lock_state(&said) == "unlocked" {
         let (_, answer) = hub.invoke("lobby-east", "lockDoor", json!({})).await;
         assert_eq!(answer["status"], 200, "{answer}");
@@ -248,7 +248,7 @@ async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_roo
         reported["device"]["disk"]["problem"].is_null()
     })
     .await;
-    assert!(door.log().contains("the disk takes everything again"));
+    assert!(door.log().contains("the disk accepts writes again"));
     let (_, answer) = hub.invoke("lobby-east", "unlockDoor", json!({})).await;
     assert_eq!(answer["status"], 200, "{answer}");
     door.status(|said| lock_state(said) == "unlocked" && said["waitingEvents"] == 0)

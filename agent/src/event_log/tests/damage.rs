@@ -1,5 +1,5 @@
-//! Crashes, cuts and flipped bits at any place: no durable record is lost, none comes twice, what
-//! is missing is told once.
+//! Crashes, cuts and flipped bits anywhere: no durable record is lost or duplicated, and a loss is
+//! reported once.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ fn a_log_cut_at_any_length_gives_what_is_whole_and_goes_on() {
         assert_eq!(sequence(&records, BOOT), expected, "cut at {length}");
         drop(log);
         let (mut log, damages) = EventLog::open(directory.path(), BOOT, 1 << 20);
-        assert_eq!(damages, [], "the cut at {length} is mended");
+        assert_eq!(damages, [], "the cut at {length} is repaired");
         assert_eq!(read_all(&mut log), records);
         seen.push(left.len());
     }
@@ -73,7 +73,7 @@ fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_onc
         let segment = &log.segments[1];
         (segment.first, fs::read(&segment.path).unwrap())
     };
-    assert_eq!(log.segments.len(), 5, "a segment for each");
+    assert_eq!(log.segments.len(), 5, "a segment each");
     drop(log);
     let frames = segment::Segment::open(&segment_path(source.path(), first), first).unwrap();
     let segment::Found::Whole(segment) = frames else {
@@ -142,7 +142,7 @@ fn records_beyond_a_damaged_one_are_kept_and_the_file_as_it_was_too() {
     let records = read_all(&mut log);
     assert_eq!(sequence(&records, BOOT), [1, 3, 4, 5, 6]);
     assert_eq!(lost_in(&records), 1);
-    // The hub has "a" and "c"; a restart neither sends them again nor tells of the loss again.
+    // The hub has "a" and "c"; a restart neither resends them nor reports the loss again.
     log.acknowledge(records[1].position).unwrap();
     drop(log);
     let mut log = open_clean(directory.path());
@@ -223,16 +223,16 @@ fn a_file_in_the_place_of_the_folder_is_kept_aside() {
     assert_eq!(names(home.path()).len(), 2);
 }
 
-/// What is done to a log.
+/// An operation on a log.
 #[derive(Debug, Clone)]
 enum Do {
     Append(usize),
     Sync,
-    /// The hub takes so many records.
+    /// The hub accepts this many records.
     Take(usize),
-    /// The program is killed: what was written stays.
+    /// The program is killed: everything written stays.
     Kill,
-    /// The power fails: of what was not synced a part stays.
+    /// The power fails: a part of the unsynced bytes stays.
     Cut(u16),
 }
 
@@ -246,18 +246,18 @@ fn deed() -> impl Strategy<Value = Do> {
     ]
 }
 
-/// A log, and all that a hub has of it.
+/// A log, and everything that a hub has received from it.
 struct Story {
     directory: tempfile::TempDir,
     log: EventLog,
     boots: u32,
     appended: u64,
-    /// Not durable when the power failed, and gone.
+    /// Not durable when the power failed, and lost.
     gone: u64,
     /// Newest position at the last sync, and the length of its file.
     durable: (u64, PathBuf, u64),
     taken: BTreeMap<String, Vec<u8>>,
-    /// Every record that was ever seen, by its message id.
+    /// Every record ever read, by its message id.
     seen: BTreeMap<String, Vec<u8>>,
 }
 
@@ -311,7 +311,7 @@ impl Story {
                     let (from, to) = if newest.path == *path {
                         (*length, newest.bytes())
                     } else {
-                        // Begun since: all of it but the end of its header may be gone.
+                        // Begun since the sync: all except its header may be lost.
                         (60, newest.bytes())
                     };
                     let left = from + (to.saturating_sub(from)) * u64::from(*part) / 65_535;
@@ -329,7 +329,7 @@ impl Story {
                         }
                     }
                 }
-                // What is left was on disk.
+                // The rest was on disk.
                 self.mark_durable();
             }
         }
@@ -393,14 +393,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn nothing_durable_is_lost_nothing_doubled_and_every_loss_told(deeds in proptest::collection::vec(deed(), 1..80)) {
+    fn nothing_durable_is_lost_nothing_doubled_and_every_loss_told(
+        deeds in proptest::collection::vec(deed(), 1..80),
+    ) {
         let mut story = Story::new();
         for deed in &deeds {
             story.act(deed);
         }
         story.act(&Do::Append(0));
         story.act(&Do::Take(usize::MAX));
-        let bodies: Vec<Value> = story.taken.values().map(|body| serde_json::from_slice(body).unwrap()).collect();
+        let bodies: Vec<Value> = story
+            .taken
+            .values()
+            .map(|body| serde_json::from_slice(body).unwrap())
+            .collect();
         let lost: u64 = bodies.iter().filter_map(|body| body["lost"].as_u64()).sum();
         let events = bodies.iter().filter(|body| body["kind"] == "x").count() as u64;
         prop_assert_eq!(events + lost + story.gone, story.appended);

@@ -1,4 +1,4 @@
-//! A full log: what goes first, and that nothing goes unexplained.
+//! A full log: the order of dropping, and that every hole is explained.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ fn number(body: &Value, key: &str) -> Option<u64> {
     body[key].as_u64()
 }
 
-/// Every sequence number is there, or within an explanation; and the explanations count no more and
-/// no less than is missing.
+/// Asserts that each sequence number is present or within an explanation, and that the explanations
+/// count exactly the missing ones.
 fn assert_explained(records: &[LogRecord], boot: &str, newest: u64, what: &str) {
     let bodies = bodies(records);
     let of_boot: Vec<_> = bodies.iter().filter(|body| body["boot"] == boot).collect();
@@ -50,7 +50,7 @@ fn size(directory: &Path) -> (usize, u64) {
     (files.len(), bytes.sum())
 }
 
-/// A flood, how often it repeats, and whether an alarm that came before it must still be there.
+/// A flood, its repetitions, and whether an alarm from before it must still be there.
 const FLOODS: [(&[&str], usize, bool); 6] = [
     (&["doorState"], 1200, true),
     (&["doorState", "lockState"], 600, true),
@@ -60,7 +60,7 @@ const FLOODS: [(&[&str], usize, bool); 6] = [
         60,
         true,
     ),
-    // Alarms alone fill it: then they go too, the oldest first.
+    // Alarms alone fill the log: then they are dropped too, oldest first.
     (&["alarmRaised", "alarmCleared"], 600, false),
     (&["command", "doorState"], 600, false),
 ];
@@ -102,7 +102,7 @@ fn a_full_log_drops_states_before_alarms_and_explains_every_hole() {
                 "{what}: {}",
                 kept[0]
             );
-            // What is acknowledged is gone, whatever was dropped around it.
+            // What is acknowledged is removed, whatever was dropped around it.
             log.acknowledge(log.newest()).unwrap();
             assert_eq!(kinds(&mut log), [] as [&str; 0], "{what}");
         }

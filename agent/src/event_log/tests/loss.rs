@@ -1,8 +1,8 @@
-//! What an `eventsLost` says of its events: their numbers and kinds, as far as they can be known.
+//! Content of `eventsLost`: numbers and kinds, as far as they can be known.
 
 use super::*;
 
-/// Overwrites the record whose kind is `kind`.
+/// Damages the record whose kind is `kind`.
 fn spoil(log: &EventLog, kind: &str) {
     let needle = format!("kind\":\"{kind}\"");
     for segment in &log.segments {
@@ -12,7 +12,7 @@ fn spoil(log: &EventLog, kind: &str) {
             .position(|window| window == needle.as_bytes());
         if let Some(at) = found {
             bytes[at + 7] = b'#';
-            // Not a new file: the log has this one open.
+            // Written in place: the log has this file open.
             std::io::Write::write_all(
                 &mut fs::OpenOptions::new()
                     .write(true)
@@ -44,8 +44,8 @@ fn again(log: &mut EventLog, directory: &Path, boot: &str) {
     *log = EventLog::open(directory, boot, 1 << 20).0;
 }
 
-/// What happens to a log with the events `a` to `f`, numbers 1 to 6, in segments of two; and what
-/// the next `eventsLost` says.
+/// What happens to a log with the events `a` to `f`, numbers 1 to 6, in segments of two; and the
+/// members of the next `eventsLost`.
 type Row = (&'static str, fn(&mut EventLog, &Path), Value);
 
 #[test]
@@ -150,7 +150,7 @@ fn what_is_known_of_lost_events_is_told() {
             serde_json::json!({"lost": 2, "from": 3, "to": 7, "kinds": {"command": 1}}),
         ),
         (
-            "damage that an earlier run found and had no time to tell of",
+            "damage that an earlier run found but did not report",
             |log, directory| {
                 spoil(log, "c");
                 again(log, directory, BOOT);
@@ -197,7 +197,7 @@ fn what_is_known_of_lost_events_is_told() {
             .filter_map(|key| Some(((*key).to_owned(), reports[0].get(*key)?.clone())))
             .collect();
         assert_eq!(Value::Object(said), expected, "{what}");
-        // It is told once.
+        // Reported only once.
         append(&mut log, &["y"]);
         let told = bodies(&log.read_after(0, usize::MAX));
         let reports = told.iter().filter(|body| body["kind"] == EVENTS_LOST);

@@ -1,5 +1,5 @@
-//! A start over state files that are damaged, missing or older than what was answered: nothing that
-//! was lost loosens the lock, and nobody is kept in.
+//! Starts with state files that are damaged, missing or older than what was answered: no loss
+//! releases the lock, and nobody is locked in.
 
 use std::collections::BTreeMap;
 
@@ -37,11 +37,11 @@ fn idle() -> Inputs {
     }
 }
 
-/// A door over a real folder, time moved by hand.
+/// A door with a real folder and a clock moved by hand.
 struct Rig {
     door: Door,
     storage: DoorStorage,
-    /// To be saved.
+    /// The state that is still to be saved.
     persist: Option<(Generation, SavedDoor)>,
     events: Vec<EventKind>,
     answers: Vec<MethodReply>,
@@ -101,7 +101,7 @@ impl Rig {
         self.hear(actions);
     }
 
-    /// Puts on disk what is to be saved.
+    /// Writes the pending states to disk.
     fn save(&mut self) {
         while let Some((generation, saved)) = self.persist.take() {
             let (tx, rx) = mpsc::sync_channel(1);
@@ -128,7 +128,7 @@ impl Rig {
             .collect()
     }
 
-    /// In doubt nothing is in force but what holds the door, and the fire latch.
+    /// Asserts that in doubt only entries that lock the door, and the fire latch, are in force.
     fn judge(&self, what: &str, default: Want, latched: bool, lockdown: bool) {
         let array = self.door.authority();
         let mut expected = Vec::new();
@@ -154,7 +154,7 @@ impl Rig {
         assert!(self.events.iter().any(told), "{what}: {:?}", self.events);
     }
 
-    /// Exit button and fire release work as ever.
+    /// Asserts that exit button and fire release still work.
     fn judge_exit(&mut self, what: &str) {
         for (rex, fire) in [(true, false), (false, true)] {
             self.read(Inputs {
@@ -167,7 +167,7 @@ impl Rig {
     }
 }
 
-/// The files of a state folder; `None` in the place of bytes is a folder.
+/// The files of a state folder; `None` instead of bytes stands for a folder.
 #[derive(Clone)]
 struct Folder {
     files: BTreeMap<String, Option<Vec<u8>>>,
@@ -176,8 +176,8 @@ struct Folder {
 }
 
 impl Folder {
-    /// What a kill leaves of a door that was released in slots 7, 8 and 9, by a desired mode too,
-    /// and then put under a lockdown: only the newest file has that. `latched`: there was a fire
+    /// State of a killed door that was released in slots 7, 8 and 9, also by a desired mode, and
+    /// then put under a lockdown, which only the newest file contains. `latched`: there was a fire
     /// before.
     fn of_a_killed_door(shared: &Storage, default: Want, latched: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -247,7 +247,7 @@ impl Folder {
         *self.bytes(name) = bytes.to_vec();
     }
 
-    /// A whole file with other content.
+    /// Writes a valid file with changed content.
     fn change(&mut self, name: &str, change: fn(&mut Value)) {
         let bytes = self.bytes(name).clone();
         let body = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -258,14 +258,14 @@ impl Folder {
         self.replace(name, &bytes);
     }
 
-    /// A whole file whose door is of a form that this version does not know.
+    /// Writes a valid file whose door state this version cannot parse.
     fn another_form(&mut self, name: &str) {
         self.change(name, |envelope| {
             envelope["content"]["door"]["slots"] = "as another version has them".into();
         });
     }
 
-    /// The ledger names this many generations more than the newest file.
+    /// Makes the ledger name a generation `by` higher than the newest file's.
     fn ledger_ahead(&mut self, by: u64) {
         let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
         let (_, state) = text.split_once(" state=").unwrap();
@@ -292,18 +292,18 @@ impl Folder {
     }
 }
 
-/// What a start takes.
+/// What a start uses of the files.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Takes {
-    /// All, and is not in doubt.
+    /// Everything; it is not in doubt.
     All,
-    /// In doubt, the part of the newest file that holds the door.
+    /// In doubt: the entries of the newest file that lock the door.
     Newest,
-    /// In doubt, that of the older file, which knows no lockdown.
+    /// In doubt: those of the older file, which has no lockdown.
     Older,
-    /// In doubt, the fire latch alone.
+    /// In doubt: only the fire latch.
     Latch,
-    /// In doubt, nothing.
+    /// In doubt: nothing.
     Nothing,
 }
 
@@ -491,8 +491,8 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                 }
                 let latched = latched && takes != Takes::Nothing;
                 let lockdown = takes == Takes::Newest;
-                // Killed before anything is saved; ended before anything is saved; and with
-                // everything saved.
+                // Killed before anything is saved, stopped before anything is saved, and stopped
+                // after everything is saved.
                 for saves in [None, Some(false), Some(true), Some(true)] {
                     let mut rig = Rig::start(&shared, home.path(), default);
                     rig.judge(&what, default, latched, lockdown);
@@ -519,7 +519,7 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                 };
                 assert_eq!(rig.door.authority().mode(), mode, "{what}");
                 within(rig.storage.close()).await;
-                // It is over, also for the next start; and people get out.
+                // The doubt is over, also for the next start; and exits work.
                 let mut rig = Rig::start(&shared, home.path(), default);
                 assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
                 assert_eq!(rig.door.authority().mode(), mode, "{what}");
@@ -578,7 +578,7 @@ async fn what_is_desired_acts_in_doubt_and_does_not_end_it() {
         rig.save();
         assert_eq!(rig.door.authority().mode(), mode);
         assert!(rig.door.authority().in_doubt().is_some(), "{mode}");
-        // The doubt's own mode ends with it, one that was set since does not.
+        // The mode that doubt imposed ends with it; one that was set since does not.
         rig.call("relinquish", "{}");
         assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
         assert_eq!(rig.door.authority().mode(), mode);
