@@ -156,7 +156,7 @@ impl AgentConfig {
                 let mut config = Self::load_without_hub(path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 config.hub_away = Some(format!(
-                    "{:#}; mend it, then `door-agent restart {name}`",
+                    "{:#}; fix it, then `door-agent restart {name}`",
                     anyhow::Error::from(error)
                 ));
                 Ok(config)

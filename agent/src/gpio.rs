@@ -1,7 +1,7 @@
-//! The board: electrical words end here. Above it there are logical levels only.
+//! The board. Electrical terms stay in this module; the rest of the agent sees logical levels only.
 //!
-//! A [`Board`] reads and drives when the controller tells it to; an edge only pokes the [`Wake`].
-//! Whatever happens, the safe level is *de-energised*.
+//! A [`Board`] reads and drives when the controller calls it; an edge only pokes the [`Wake`]. The
+//! safe level is always *de-energised*.
 
 pub mod config;
 #[cfg(target_os = "linux")]
@@ -24,10 +24,10 @@ use tokio::sync::Notify;
 pub use config::{BoardConfig, BoardConfigError, BoardKind, ClockTrust};
 use simulated::{SimHandle, SimulatedBoard};
 
-/// What the inputs say in words, by the keys of their tables in `[board.inputs]`.
+/// Levels of the inputs as words, by the keys of their tables in `[board.inputs]`.
 pub type Levels = BTreeMap<&'static str, &'static str>;
 
-/// A reading in words; an input that is not fitted says so.
+/// A reading as words; an input without a pin is "not fitted".
 #[must_use]
 pub fn levels(inputs: &Inputs) -> Levels {
     let readings = [
@@ -53,7 +53,7 @@ pub fn levels(inputs: &Inputs) -> Levels {
         .collect()
 }
 
-/// What an input is called when it is active and when it is not, by its key.
+/// The words for an input that is active and one that is idle, by its key.
 #[must_use]
 pub fn words(key: &str) -> (&'static str, &'static str) {
     match key {
@@ -69,34 +69,33 @@ pub trait Board: Send {
     /// The present levels, debounced.
     fn read(&mut self) -> Inputs;
 
-    /// Sets the outputs. A level may be set again and again.
+    /// Sets the outputs. A level may be set repeatedly.
     fn drive(&mut self, outputs: Outputs);
 
-    /// When a reading will change although no edge will tell of it.
+    /// When a reading will change without an edge.
     fn next_change(&self) -> Option<Instant>;
 }
 
-/// A board whose wires can be looked at one by one: for whoever has just put them there.
+/// A board whose pins can be inspected one by one, for the self-test.
 pub trait WiredBoard: Board {
-    /// Every pin that can be seen now, in the same order each time: the inputs, and whatever else
-    /// the board has.
+    /// All readable pins, in the same order each time: the inputs, and any other pins of the board.
     fn pins(&self) -> Vec<PinLevel>;
 }
 
-/// What a pin shows, without debounce.
+/// Level of a pin, without debounce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinLevel {
-    /// The key of its table in `[board.inputs]`; none when the configuration does not have it.
+    /// The key of its table in `[board.inputs]`; `None` if it is not configured.
     pub role: Option<&'static str>,
-    /// Its BCM number; none on a simulated board.
+    /// The BCM number; `None` on a simulated board.
     pub bcm: Option<u8>,
     /// 3.3 V.
     pub high: bool,
-    /// What the configuration makes of it.
+    /// Whether the configuration counts this level as active.
     pub active: bool,
 }
 
-/// Wakes the controller to read the inputs. Any number of pokes before it comes are one.
+/// Wakes the controller to read the inputs. Pokes before it wakes are merged.
 #[derive(Debug, Clone, Default)]
 pub struct Wake(Arc<Notify>);
 
@@ -106,19 +105,18 @@ impl Wake {
         self.0.notify_one();
     }
 
-    /// Waits for a poke, or takes the one that has come since the last wait.
+    /// Waits for a poke, unless one has come since the last wait.
     pub async fn poked(&self) {
         self.0.notified().await;
     }
 }
 
-/// A board in our hands: its pins are claimed and its outputs de-energised.
+/// An open board: its pins are claimed and its outputs de-energised.
 pub struct OpenBoard {
-    /// The board.
     pub board: Box<dyn Board>,
-    /// What its edges poke.
+    /// Poked by its edges.
     pub wake: Wake,
-    /// The hand on a simulated door.
+    /// Control of a simulated door.
     pub sim: Option<SimHandle>,
 }
 
@@ -130,45 +128,42 @@ impl std::fmt::Debug for OpenBoard {
     }
 }
 
-/// Why a board cannot be had.
+/// Why a board cannot be opened.
 #[derive(Debug, Error)]
 pub enum BoardError {
-    /// This system has no such board.
+    /// Not supported on this operating system.
     #[error("[board] kind = \"raspberry-pi\" needs Linux")]
     NotHere,
     /// The GPIO peripheral cannot be reached.
     #[error("cannot reach the GPIO peripheral: {0}")]
     Peripheral(String),
-    /// A pin cannot be had.
+    /// A pin cannot be used.
     #[error("cannot use BCM {pin} as {role}: {reason}")]
     Pin {
-        /// Its BCM number.
+        /// The BCM number.
         pin: u8,
-        /// What it is for: the key of its table.
+        /// The key of its table.
         role: &'static str,
-        /// Why not.
         reason: String,
     },
-    /// Another agent has the pin.
-    #[error("cannot use BCM {pin} as {role}: {holder} has it")]
+    /// Another process holds the pin.
+    #[error("cannot use BCM {pin} as {role}: held by {holder}")]
     PinHeld {
-        /// Its BCM number.
+        /// The BCM number.
         pin: u8,
-        /// What it is for.
+        /// The key of its table.
         role: &'static str,
-        /// Who has it, as they have written down.
+        /// The holder, from the pin's lock file.
         holder: String,
     },
-    /// The claim on a pin cannot be written down.
+    /// The lock file of a pin cannot be opened or written.
     #[error("cannot claim BCM {pin} as {role} in {}", path.display())]
     Claim {
-        /// Its BCM number.
+        /// The BCM number.
         pin: u8,
-        /// What it is for.
+        /// The key of its table.
         role: &'static str,
-        /// The lock file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -177,7 +172,7 @@ pub enum BoardError {
 /// Claims the board for `door` and de-energises its outputs.
 ///
 /// # Errors
-/// When the peripheral or a pin cannot be had; nothing is driven then beyond the safe level.
+/// When the peripheral or a pin cannot be used; no output is energised then.
 pub fn open(
     config: &BoardConfig,
     strike: &StrikeConfig,
@@ -210,7 +205,7 @@ pub fn open(
     }
 }
 
-/// Claims the board as [`open`] does, to look at its wires; with the hand on a simulated one.
+/// Claims the board as [`open`] does, to inspect its pins; with the control of a simulated one.
 ///
 /// # Errors
 /// As [`open`].
@@ -237,7 +232,7 @@ pub fn open_wired(
     }
 }
 
-/// Tries every pin of a board without setting any: a line for each, such as "BCM 17 as throw".
+/// Reads every pin of a board without setting any: one line each, such as "BCM 17 as throw".
 ///
 /// # Errors
 /// As [`open`].
@@ -254,11 +249,11 @@ pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError
     }
 }
 
-/// De-energises the outputs of a board that no agent has, but for the pins `except`: for
-/// `ExecStopPost`, after a kill that let nothing run.
+/// De-energises the outputs of a board that no agent holds, except the pins `except`: for
+/// `ExecStopPost`, after a SIGKILL.
 ///
 /// # Errors
-/// As [`open`]; an agent that still has the pins is one.
+/// As [`open`]; also when an agent still holds the pins.
 pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<(), BoardError> {
     match config.kind {
         BoardKind::Simulated => Ok(()),
@@ -272,9 +267,9 @@ pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<()
     }
 }
 
-/// De-energises what agents of this machine that were killed drove and nobody has since, whatever
-/// their configurations say by now. Gives the BCM numbers of the pins that are de-energised, none
-/// on a machine without a board, and what kept it from another one.
+/// De-energises the pins that killed agents of this machine drove and nobody holds now, whatever
+/// their configurations say. Returns the BCM numbers of the de-energised pins (none on a machine
+/// without a board), and the error of one that failed.
 pub fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     #[cfg(target_os = "linux")]
     return raspberry_pi::de_energise_left_behind();
@@ -282,7 +277,7 @@ pub fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     (Vec::new(), Ok(()))
 }
 
-/// The earlier of two moments that may not come.
+/// The earlier of two optional moments.
 pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }

@@ -1,8 +1,8 @@
-//! Which door on which machine this is: the method `identify`.
+//! The method `identify`: which door on which machine this is.
 //!
-//! It moves and lights nothing. What it answers stands on the label of the board, and a line in the
-//! journal and an event name the moment, so that an installer at the machine and an operator at the
-//! hub can tell that they mean the same one.
+//! It moves nothing and lights nothing. Its answer contains what is printed on the board's label; a
+//! line in the journal and an event mark the moment, so that an installer at the machine and an
+//! operator at the hub can agree that they see the same one.
 
 use std::fs;
 use std::io::Read;
@@ -17,14 +17,13 @@ use tokio::sync::watch;
 use crate::controller::Clock;
 use crate::storage::{DoorStorage, EventRecord, Place};
 
-/// Longest text that the machine says of itself.
+/// Maximum length of a text from the system.
 const MAX_BYTES: u64 = 256;
-/// Where Linux says what the machine is and which one.
+/// Linux device tree: model and serial number.
 const MODEL: &str = "/sys/firmware/devicetree/base/model";
 const SERIAL_NUMBER: &str = "/sys/firmware/devicetree/base/serial-number";
 const HOST_NAME: &str = "/etc/hostname";
 
-/// Answers the method.
 #[derive(Debug, Clone)]
 pub(crate) struct Identifier {
     pub(crate) device: DeviceId,
@@ -35,15 +34,12 @@ pub(crate) struct Identifier {
 }
 
 impl Identifier {
-    /// Judges a call, notes it and answers.
+    /// Validates a call, records it and answers.
     pub(crate) fn answer(&mut self, payload: &[u8]) -> MethodReply {
         if let Err(refused) = Identity::judge(payload) {
             return refused;
         }
-        info!(
-            "{}: identify: this is the machine that is meant",
-            self.device
-        );
+        info!("{}: identify called for this machine", self.device);
         let now = self.clock.now();
         self.storage.append(EventRecord {
             at: now.wall,
@@ -68,13 +64,13 @@ impl Identifier {
     }
 }
 
-/// A line that the system says; nothing where it does not.
+/// Reads a line from a system file; `None` if that fails.
 fn read(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path).ok()?;
     file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    // The device tree ends its texts with NUL.
+    // Strings of the device tree end with NUL.
     let text = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -1,10 +1,10 @@
-//! Rebooting the machine, which the agent cannot do itself: its sandbox allows nothing of the kind.
+//! Rebooting the machine, which the agent's sandbox does not allow the agent itself.
 //!
-//! The method is answered first (202), then the agent drains, which leaves the door de-energised
-//! and everything on disk, and only then a request is written into a folder that nobody else may
-//! write to. A root unit (`systemd/door-agent-reboot.path`) sees it, has [`take_request`] judge
-//! whether it is of this boot and fresh, and reboots. When nobody sees it, the service manager
-//! starts the agent again and the door works on.
+//! The method is answered first (202); then the agent drains, which leaves the door de-energised
+//! and everything on disk; only then it writes a request into a folder that no other user may write
+//! to. A root unit (`systemd/door-agent-reboot.path`) notices it, calls [`take_request`] to check
+//! that it is recent and from this boot, and reboots. Without that unit, the service manager starts
+//! the agent again and the door keeps working.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -26,78 +26,71 @@ use tokio::time::timeout;
 use crate::controller::Clock;
 use crate::storage::{DoorStorage, EventRecord, RebootNote, StartReason};
 
-/// Where requests go on a machine that is set up as a service; made by tmpfiles.d.
+/// Folder for requests on a machine set up as a service; created by tmpfiles.d.
 pub const DIRECTORY: &str = "/run/door-agent-reboot";
-/// The request in it.
+/// Name of the request file.
 const FILE: &str = "request";
-/// A request that is older was written by somebody who does not wait for it any more.
+/// Maximum age of a request; nobody waits for an older one any more.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a call waits for the disk. One that hangs is a reason to reboot: whoever asks again and
-/// again must not take the places of the other methods.
+/// How long a call waits for the disk. A hanging disk is a reason to reboot: repeated calls must
+/// not block the other methods meanwhile.
 const SAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest request that is read.
 const MAX_BYTES: u64 = 4096;
 
-/// A reboot that was accepted: to be [asked for](Wanted::ask) once the agent has drained.
+/// An accepted reboot: call [`Wanted::ask`] after the agent has drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     directory: PathBuf,
     request: Request,
 }
 
-/// What the file says.
+/// Content of the request file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
-    /// The door that asks.
+    /// The requesting door.
     pub door: String,
-    /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The boot in which it asks.
+    /// Boot id at the time of the request.
     boot: String,
-    /// When, on that boot's clock.
+    /// Time since boot at the request.
     at_ms: u64,
 }
 
-/// Why a request is not followed.
+/// Why a request is refused.
 #[derive(Debug, Error)]
 pub enum RequestError {
-    /// There is none, or it cannot be read or removed.
+    /// It does not exist, or cannot be read or removed.
     #[error("{}: cannot be {action}", path.display())]
     Io {
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// It is not what a door writes. What it holds is not repeated.
+    /// Not written by a door. Its content is not repeated.
     #[error("{}: {problem}, expected the request of a door", path.display())]
     NotOurs {
-        /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of content found.
         problem: &'static str,
     },
-    /// It is old.
+    /// Too old, or of another boot.
     #[error("{}: the request was not made within the last {FRESH:?} of this boot", path.display())]
-    Stale {
-        /// The file.
-        path: PathBuf,
-    },
+    Stale { path: PathBuf },
 }
 
 impl Wanted {
-    /// Writes the request. The agent has drained: the door is in its safe state.
+    /// Writes the request. Call after the agent has drained: the door is in its safe state.
     ///
     /// # Errors
-    /// When the file cannot be written; then nothing reboots.
+    /// When the file cannot be written; the machine does not reboot then.
     pub fn ask(&self) -> io::Result<()> {
         let path = self.directory.join(FILE);
-        // Seen whole or not at all.
+        // Renamed, so that a reader never sees a partial file.
         let fresh = path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)
@@ -110,11 +103,10 @@ impl Wanted {
     }
 }
 
-/// Takes the request in `path` away and judges it; for the root unit, which reboots when this is
-/// `Ok`.
+/// Removes the request in `path` and checks it; for the root unit, which reboots after `Ok`.
 ///
 /// # Errors
-/// When it must not be followed. The file is gone all the same, as far as it could be removed.
+/// When it must be ignored. The file is removed in any case, if possible.
 pub fn take_request(path: &Path) -> Result<Request, RequestError> {
     let failed = |action| {
         move |source| RequestError::Io {
@@ -128,10 +120,10 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
         problem,
     };
     let read = || -> Result<Vec<u8>, RequestError> {
-        // The folder is the agents': a link or a pipe in it is a trap.
+        // Agents may write to the folder: do not follow a link and do not open a pipe.
         let metadata = fs::symlink_metadata(path).map_err(failed("read"))?;
         if !metadata.is_file() {
-            return Err(not_ours("no plain file"));
+            return Err(not_ours("not a plain file"));
         }
         let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(failed("read"))?;
@@ -141,7 +133,7 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
         Ok(bytes)
     };
     let bytes = read();
-    // Whatever it is: what stays would be seen again at once.
+    // In any case: a remaining file would trigger the unit again at once.
     fs::remove_file(path).map_err(failed("removed"))?;
     let request: Request =
         serde_json::from_slice(&bytes?).map_err(|_| not_ours("not the expected JSON"))?;
@@ -157,8 +149,7 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
     Ok(request)
 }
 
-/// Answers the method `reboot` and tells the agent when one was accepted; clones are of the same
-/// machine.
+/// Answers the method `reboot` and notifies the agent of an accepted one; clones share the state.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     inner: Arc<Inner>,
@@ -170,13 +161,13 @@ struct Inner {
     directory: Option<PathBuf>,
     clock: Mutex<Clock>,
     storage: DoorStorage,
-    /// The latest command that had its reboot, or is about to.
+    /// The latest command id with an accepted reboot.
     done: Mutex<Option<CommandId>>,
     wanted: watch::Sender<Option<Wanted>>,
 }
 
 impl Machine {
-    /// A machine that reboots through `directory`, if there is one.
+    /// `directory` is where requests go; `None` refuses reboots.
     pub(crate) fn new(
         device: DeviceId,
         directory: Option<PathBuf>,
@@ -196,12 +187,12 @@ impl Machine {
         }
     }
 
-    /// Tells when a reboot is wanted.
+    /// Watches for an accepted reboot.
     pub(crate) fn wanted(&self) -> watch::Receiver<Option<Wanted>> {
         self.inner.wanted.subscribe()
     }
 
-    /// Judges a call. What is accepted is done once the answer is on its way: see [`Machine::go`].
+    /// Validates a call. Pass an accepted reboot to [`Machine::go`] after the answer was sent.
     pub(crate) async fn judge(&self, payload: &[u8]) -> (MethodReply, Option<Wanted>) {
         match self.accept(payload).await {
             Ok(wanted) => (Reboot::accepted(), Some(wanted)),
@@ -209,9 +200,9 @@ impl Machine {
         }
     }
 
-    /// The answer has been handed over: the agent may drain.
+    /// Call after the answer was queued: the agent may drain.
     pub(crate) fn go(&self, wanted: Wanted) {
-        info!("{}: reboots as it was told to", self.inner.device);
+        info!("{}: rebooting as requested", self.inner.device);
         self.inner.wanted.send_replace(Some(wanted));
     }
 
@@ -223,15 +214,15 @@ impl Machine {
         }
         let now = lock(&inner.clock).now();
         if let Some(not_after) = window.not_after {
-            // As for an unlock: without a trusted clock nothing can tell, and it is not done.
+            // As for an unlock: without a trusted clock it is refused.
             let late = now.trusted_wall().is_none_or(|wall| wall > not_after);
             if late {
-                let why = "it came after its notAfter, or nothing can tell that it did not";
+                let why = "its notAfter has passed, or the clock is not trusted";
                 return Err(Reboot::refused(410, ReplyError::Expired, why));
             }
         }
         let Some(directory) = inner.directory.clone().filter(|folder| folder.is_dir()) else {
-            let why = "this agent does not run as the service that could reboot its machine";
+            let why = "this agent does not run as the service that can reboot its machine";
             return Err(Reboot::refused(500, ReplyError::NotPossible, why));
         };
         let request = Request {
@@ -257,7 +248,7 @@ impl Machine {
         Ok(Wanted { directory, request })
     }
 
-    /// On disk before it is done, so that the next boot knows why it came.
+    /// Saves the request before it is carried out, so that the next boot knows its reason.
     async fn save(
         &self,
         reason: Option<String>,
@@ -270,20 +261,20 @@ impl Machine {
             led_to: None,
         };
         self.inner.storage.save_reboot(note, |result| {
-            // The call may have been given up.
+            // The call may have timed out.
             let _ = done.send(result);
         });
         match timeout(SAVE_WITHIN, saved).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => {
-                warn!("{}: does not reboot: {error}", self.inner.device);
-                let why = "that it was asked for cannot be stored";
+                warn!("{}: not rebooting: {error}", self.inner.device);
+                let why = "the request cannot be saved";
                 Err(Reboot::refused(500, ReplyError::NotStored, why))
             }
             Err(_) | Ok(Err(_)) => Err(Reboot::refused(
                 500,
                 ReplyError::NotStored,
-                "the disk does not answer",
+                "the disk does not respond",
             )),
         }
     }
@@ -297,13 +288,13 @@ pub(crate) fn boot_reason(start: StartReason, reboot: Option<&RebootNote>, boot:
             "reason": note.reason,
             "commandId": note.command_id,
         }),
-        // Power came, or somebody else rebooted; at a first start nothing is known.
+        // Power-on, or a reboot by another program; at a first start the cause is unknown.
         None if start == StartReason::First => json!({"cause": "unknown"}),
         None => json!({"cause": "other"}),
     }
 }
 
-/// A panic elsewhere leaves nothing half-changed: each change is one assignment.
+/// A panic under the lock cannot leave a partial change: each change is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -366,7 +357,7 @@ mod tests {
         fs::write(&secret, serde_json::to_vec(&fresh.request).unwrap()).unwrap();
         std::os::unix::fs::symlink(&secret, &path).unwrap();
         let text = take_request(&path).unwrap_err().to_string();
-        assert!(text.contains("no plain file"), "{text}");
+        assert!(text.contains("not a plain file"), "{text}");
         assert!(secret.exists() && !path.is_symlink());
     }
 
@@ -375,7 +366,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut old = wanted(folder.path());
         let Some(before) = old.request.at_ms.checked_sub(61_000) else {
-            // This machine is up for less than a minute: nothing here can be that old.
+            // The machine has been up for less than a minute: no request can be that old.
             return;
         };
         old.request.at_ms = before;

@@ -1,8 +1,8 @@
-//! Whether a restart of a running agent would move its lock.
+//! Decides whether a restart of a running agent would move its lock.
 //!
 //! An agent that ends takes all power off its strike, and the next one drives it again a moment
-//! later. The lock keeps still when what is wanted of the door, now and by what will be restored,
-//! is where the strike is without power. `door-agent restart` and the package's upgrade go by it.
+//! later. The lock stays still if the wanted state, now and after the restored state is loaded, is
+//! the state of the strike without power. `door-agent restart` and package upgrades use this rule.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::config::AgentConfig;
 
-/// What of a running agent's [status](crate::status) the judgement needs.
+/// The members of a running agent's [status](crate::status) that the decision needs.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Standing {
     door: Door,
@@ -48,31 +48,31 @@ struct Disk {
     problem: Option<String>,
 }
 
-/// What the next start goes by, besides what was saved.
+/// Configuration of the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Next {
-    /// Where the configured strike is without power.
+    /// Where the configured strike rests without power.
     pub rest: Rest,
-    /// What holds when no slot is occupied.
+    /// What applies when no slot is occupied.
     pub relinquish_default: Want,
 }
 
 /// Why a restart might move the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
-    /// The state on disk is not the one in force.
+    /// The state in force is not on disk.
     NotSaved(String),
     /// An input at the door decides, and a restart forgets it.
     AtTheDoor(Slot),
-    /// Something else will be wanted after it.
+    /// The wanted state differs after the restart.
     OtherDefault(Want),
-    /// The configuration is of another strike than the agent drives.
+    /// The configured strike is not the one that the agent drives.
     OtherStrike,
-    /// Power keeps it as it is wanted.
+    /// Power keeps the lock in its wanted state.
     Powered(Want),
-    /// Power keeps the bolt from an open door.
+    /// Power holds the bolt back while the door is open.
     HeldBack,
-    /// A motor lock's bolt is not at rest where it is wanted.
+    /// A motor lock's bolt is not at rest in its wanted position.
     NotThere(LockState, Want),
 }
 
@@ -86,17 +86,16 @@ impl From<&AgentConfig> for Next {
 }
 
 impl Standing {
-    /// Reads a status document; `None` when it is of an agent that does not tell enough.
+    /// Parses a status document; `None` if an older agent leaves out needed members.
     #[must_use]
     pub fn of(status: &Value) -> Option<Self> {
         Self::deserialize(status).ok()
     }
 
-    /// Judges a restart into `next`: what the lock stays, or the first reason for which it might
-    /// move.
+    /// Returns the state that the lock keeps through a restart into `next`.
     ///
     /// # Errors
-    /// That reason.
+    /// The first reason why the lock might move.
     pub fn judge(&self, next: Next) -> Result<Want, Objection> {
         let door = &self.door;
         if let Some(problem) = &self.disk.problem {
@@ -150,7 +149,7 @@ impl fmt::Display for Objection {
         match self {
             Self::NotSaved(problem) => write!(
                 f,
-                "what it was told is not on disk ({problem}), and a restart goes by what is there"
+                "the latest changes are not on disk ({problem}), and a restart would lose them"
             ),
             Self::AtTheDoor(slot) => write!(
                 f,
@@ -163,22 +162,22 @@ impl fmt::Display for Objection {
                 "no slot is occupied, and by the configuration it would be {want} after the restart"
             ),
             Self::OtherStrike => {
-                f.write_str("the configuration has another [strike] than the agent drives now")
+                f.write_str("the configured [strike] differs from the one that the agent drives")
             }
             Self::Powered(want) => write!(
                 f,
-                "power keeps it {want}, and a restart takes the power off for a moment"
+                "power keeps the lock {want}, and a restart takes the power off for a moment"
             ),
             Self::HeldBack => f.write_str(
-                "power holds its bolt back until the door is closed, and a restart would throw it",
+                "power holds the bolt back until the door is closed, and a restart would throw it",
             ),
             Self::NotThere(state, want) => {
-                // As the status spells it.
+                // In the spelling of the status.
                 let state = serde_json::to_value(state).unwrap_or_default();
                 let state = state.as_str().unwrap_or("unknown");
                 write!(
                     f,
-                    "its lock is {state}, wanted is {want}, and a restart would drive it anew"
+                    "the lock is {state}, wanted is {want}, and a restart would drive it again"
                 )
             }
         }

@@ -1,18 +1,17 @@
-//! Scripts for a simulated door: what people do at it, and when, and what must be seen then.
+//! Scripts for a simulated door: actions, their times, and the expected state.
 //!
 //! ```text
 //! script    = { [ [ "at" TIME ] statement ] [ "#" comment ] newline }
-//! statement = ACTION                                            what `door-agent sim` takes
-//!           | "refused" ACTION                                  the door must not let itself be treated like that
+//! statement = ACTION                                  what `door-agent sim` takes
+//!           | "refused" ACTION                        the door must refuse the action
 //!           | "wait" TIME
 //!           | "expect" condition { condition } [ "within" TIME | "for" TIME ]
 //! condition = KEY ( "=" | "!=" ) VALUE { "|" VALUE }
 //! ```
 //!
-//! One statement follows the other; `at` waits until so much time has passed since the start. What
-//! is expected must be seen at once, `within` a time, or at every look `for` a time. A script is
-//! read whole before anything is done. It is carried out by `door-agent sim script`, beside a
-//! running agent.
+//! Statements run in order; `at` waits until this time has passed since the start. An expectation
+//! must hold at once, at some point `within` a time, or throughout (`for`) a time. The whole script
+//! is parsed before it starts. `door-agent sim script` runs it against a running agent.
 
 mod condition;
 
@@ -26,65 +25,63 @@ use crate::gpio::simulated::{
 };
 pub use condition::{Condition, keys};
 
-/// A script that can be carried out.
+/// A parsed script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    /// In their order.
+    /// The steps in order.
     pub steps: Vec<Step>,
 }
 
-/// A line that does something.
+/// A line with a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Its number, from 1.
+    /// The line number, from 1.
     pub line: usize,
-    /// Not before so much time has passed since the start.
+    /// Earliest time since the start.
     pub at: Option<Duration>,
-    /// What it does.
     pub statement: Statement,
 }
 
-/// What a line does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
-    /// Somebody does something at the door.
+    /// Performs an action.
     Act(SimCommand),
-    /// Somebody tries, and the door does not let him.
+    /// Performs an action that the door must refuse.
     Refused(SimCommand),
-    /// Nothing, for so long.
+    /// Waits.
     Wait(Duration),
-    /// All of it is seen.
+    /// All conditions must hold.
     Expect(Vec<Condition>, Look),
 }
 
-/// When something must be seen.
+/// When the conditions must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// At once.
     Now,
-    /// Once, within a time.
+    /// At some point within a time.
     Within(Duration),
-    /// Always, for a time.
+    /// Throughout a time.
     For(Duration),
 }
 
-/// A word that is not what it should be.
+/// A syntax error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{line}:{column}: {problem}")]
 pub struct ScriptError {
     /// The line, from 1.
     pub line: usize,
-    /// Where in the line, in characters from 1.
+    /// The column, in characters from 1.
     pub column: usize,
-    /// What stands there and what was expected.
+    /// What was found and what was expected.
     pub problem: String,
 }
 
 impl Script {
-    /// Reads a script.
+    /// Parses a script.
     ///
     /// # Errors
-    /// The first word that is wrong, with its place and what was expected.
+    /// The first wrong word, with its position and what was expected.
     pub fn parse(text: &str) -> Result<Self, ScriptError> {
         let mut steps: Vec<Step> = Vec::new();
         let mut latest = Duration::ZERO;
@@ -109,12 +106,12 @@ impl Script {
     }
 }
 
-/// The words of a line, and where they stand.
+/// The words of a line with their columns.
 struct Line<'a> {
     number: usize,
     words: Vec<&'a str>,
     columns: Vec<usize>,
-    /// Where one more word would stand.
+    /// Column for a missing word.
     end: usize,
 }
 
@@ -130,7 +127,7 @@ impl<'a> Line<'a> {
             if word.starts_with('#') {
                 break;
             }
-            // A word is a part of the text: where it begins is the length of what is before it.
+            // A word is a slice of the text: its offset is the difference of the addresses.
             let begin = word.as_ptr() as usize - text.as_ptr() as usize;
             let column = text[..begin].chars().count() + 1;
             line.words.push(word);
@@ -237,7 +234,7 @@ fn expect(line: &Line<'_>, first: usize) -> Result<Statement, ScriptError> {
     Ok(Statement::Expect(conditions, look))
 }
 
-/// As it is written, without its `at`.
+/// In the grammar, without `at`.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -271,7 +268,7 @@ mod tests {
     #[test]
     fn a_script_is_read_line_by_line() {
         let script = Script::parse(
-            "# somebody goes out\n\n  rex   for 2s  # and holds it\nat 1s expect \
+            "# a person leaves\n\n  rex   for 2s  # and holds it\nat 1s expect \
              lockState=unlocked|unlocking alarm!=jammed within 3s\n\
              at 1s open\nwait 500ms\nrefused close\nexpect doorState=open for 250ms\nexpect \
              secured=unsecured\n",
@@ -347,11 +344,11 @@ mod tests {
             ),
             (
                 "expect lckState=locked",
-                "1:8: `lckState` is no key, expected one of lockState, doorState",
+                "1:8: unknown key `lckState`, expected one of lockState, doorState",
             ),
             (
                 "expect lockState=shut",
-                "1:8: `shut` is no lockState, expected one of `locked`",
+                "1:8: invalid lockState `shut`, expected one of `locked`",
             ),
         ] {
             let error = Script::parse(text).unwrap_err().to_string();

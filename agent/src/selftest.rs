@@ -1,9 +1,9 @@
 //! `door-agent selftest`: guides an installer through the wiring of a door, wire by wire, and finds
-//! what is wired or configured the wrong way.
+//! wrong wiring and configuration.
 //!
-//! It holds the pins itself, so no agent runs meanwhile. The strike moves only after typed consent,
-//! and is de-energised however this ends. It knows neither hub nor state; what it finds is a
-//! [`Summary`]. On a simulated board an answer may be an action of `door-agent sim`.
+//! It holds the pins itself, so no agent may run at the same time. The strike moves only after
+//! typed consent, and is de-energised however the test ends. It uses neither hub nor state; the
+//! result is a [`Summary`]. On a simulated board an answer may be an action of `door-agent sim`.
 
 mod person;
 mod strike;
@@ -23,25 +23,25 @@ pub use person::{Ended, Person};
 pub use summary::{Finding, Row, Summary};
 use watch::{Verdict, Watch};
 
-/// How often the pins are looked at.
+/// Poll interval of the pins.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What the answer is to leave something out.
+/// The answer that skips a step.
 const SKIP: &str = "skip";
 
-/// A board to be tested and the person who does it.
+/// A board to test, with the person at the door.
 pub struct SelfTest {
     board: SafeBoard,
     sim: Option<SimHandle>,
     strike: StrikeConfig,
     outputs: OutputPins,
     person: Person,
-    /// How long to wait for the person, each time.
+    /// How long to wait for each answer.
     patience: Duration,
     summary: Summary,
     began: Instant,
 }
 
-/// De-energised when it is let go, by a panic too.
+/// De-energised when dropped, even by a panic.
 struct SafeBoard(Box<dyn WiredBoard>);
 
 impl Drop for SafeBoard {
@@ -59,17 +59,17 @@ impl std::fmt::Debug for SelfTest {
     }
 }
 
-/// What came of watching a pin.
+/// Result of watching a pin.
 enum Outcome {
     Seen(Verdict),
-    /// Nothing has moved.
+    /// No pin moved.
     Silent,
     Skipped,
 }
 
-/// How an input is tried.
+/// How to test an input.
 struct Trial {
-    /// Its level while nobody does anything.
+    /// The level while nobody does anything.
     rest: bool,
     act: String,
     undo: String,
@@ -81,16 +81,16 @@ impl Trial {
             "door" => ("Open the door", "Close the door"),
             "rex" => (
                 "Press the exit button and keep it pressed",
-                "Let the exit button go",
+                "Release the exit button",
             ),
             "grant" => (
-                "Let the reader grant access, as with a good card",
-                "Wait until the reader's relay falls back",
+                "Let the reader grant access, as with a valid card",
+                "Wait until the reader's relay opens again",
             ),
-            "fire" => ("Set off the fire release", "Put the fire release back"),
+            "fire" => ("Set off the fire release", "Reset the fire release"),
             "fire_reset" => (
                 "Turn the key switch that ends a fire release, and hold it",
-                "Let the key switch go",
+                "Release the key switch",
             ),
             "tamper" => ("Open the enclosure", "Close the enclosure"),
             other => {
@@ -102,7 +102,7 @@ impl Trial {
             }
         };
         Self {
-            // The switch of a closed door is on.
+            // The switch is active while the door is closed.
             rest: role == "door",
             act: act.to_owned(),
             undo: undo.to_owned(),
@@ -111,7 +111,7 @@ impl Trial {
 }
 
 impl SelfTest {
-    /// A test of a board that is in our hands, its outputs de-energised.
+    /// A test of an open board whose outputs are de-energised.
     #[must_use]
     pub fn new(
         (board, sim): (Box<dyn WiredBoard>, Option<SimHandle>),
@@ -132,10 +132,10 @@ impl SelfTest {
         }
     }
 
-    /// Goes through all of it. What was found before it ended too early counts as well.
+    /// Runs the test. The summary also contains the findings of a test that ended early.
     pub async fn run(mut self) -> (Summary, Result<(), Ended>) {
         let ended = self.go_through().await;
-        // Before anything is said about it.
+        // De-energise before anything is printed.
         drop(self.board);
         (self.summary, ended)
     }
@@ -144,7 +144,7 @@ impl SelfTest {
         self.rest().await?;
         for (index, pin) in self.board.0.pins().iter().enumerate() {
             match pin.role {
-                // The strike moves it.
+                // Tested with the strike.
                 None | Some("bond") => {}
                 Some(role) => self.input(index, role).await?,
             }
@@ -154,8 +154,8 @@ impl SelfTest {
 
     async fn rest(&mut self) -> Result<(), Ended> {
         self.person
-            .say("Close the door. Nobody presses, turns or sets off anything.")?;
-        self.ask("Enter when it is so").await?;
+            .say("Close the door. Do not press, turn or set off anything.")?;
+        self.ask("Enter when done").await?;
         for pin in self.board.0.pins() {
             if pin.role.is_some() {
                 self.person.say(&format!("  {}", describe(&pin)))?;
@@ -179,11 +179,11 @@ impl SelfTest {
             Outcome::Seen(Verdict::Elsewhere(others)) => {
                 let finding = Finding::Wrong(self.elsewhere(&others, role));
                 self.person.say(&trial.undo)?;
-                self.ask("Enter when it is so").await?;
+                self.ask("Enter when done").await?;
                 finding
             }
             Outcome::Silent => Finding::Wrong(format!(
-                "nothing moved, it reads {} all the time: check wire, contact and pin",
+                "no pin moved, it constantly reads {}: check wire, contact and pin",
                 word(self.level(index))
             )),
             Outcome::Skipped if self.level(index) != trial.rest => {
@@ -194,7 +194,7 @@ impl SelfTest {
         self.found(role, index, finding)
     }
 
-    /// It has moved as it should; does it come back?
+    /// After a correct move, checks that the level goes back.
     async fn back(
         &mut self,
         index: usize,
@@ -203,7 +203,7 @@ impl SelfTest {
         moved: &str,
     ) -> Result<Finding, Ended> {
         let outcome = if self.level(index) == trial.rest {
-            // A relay that closes for a moment is over by now.
+            // A relay that closes only for a moment is back already.
             Outcome::Seen(Verdict::Right)
         } else {
             self.watch(index, trial.rest, &trial.undo).await?
@@ -220,7 +220,7 @@ impl SelfTest {
         self.board.0.pins().get(index).is_some_and(|pin| pin.active)
     }
 
-    /// The index of an input that is wired.
+    /// The index of a wired input.
     fn index_of(&self, role: &str) -> Option<usize> {
         let is_it = |pin: &PinLevel| pin.role == Some(role);
         self.board.0.pins().iter().position(is_it)
@@ -236,7 +236,7 @@ impl SelfTest {
         Ok(())
     }
 
-    /// It reads `wrong` when it should read `right`.
+    /// The text for an input that reads `wrong` when it should read `right`.
     fn inverted(&self, index: usize, right: &str, wrong: &str) -> String {
         let pins = self.board.0.pins();
         let fix = pins.get(index).and_then(|pin| {
@@ -273,14 +273,14 @@ impl SelfTest {
                 }) => {
                     format!("move its wire, or set pin = {bcm} in [board.inputs.{role}]")
                 }
-                _ => "their wires are swapped, or the pins in the configuration".to_owned(),
+                _ => "the wires, or the pins in the configuration, are swapped".to_owned(),
             },
             _ => "check the wires".to_owned(),
         };
-        format!("{} moved in its place: {fix}", names.join(", "))
+        format!("{} moved instead: {fix}", names.join(", "))
     }
 
-    /// Says what to do and watches the pins until it is known what came of it.
+    /// Prints the instruction and watches the pins until there is a result.
     async fn watch(
         &mut self,
         target: usize,
@@ -297,7 +297,7 @@ impl SelfTest {
             }
         } else {
             self.person.say(&format!(
-                "{instruction} (Enter if nothing happens, {SKIP} to leave it out)"
+                "{instruction} (Enter if nothing happens, {SKIP} to skip)"
             ))?;
         }
         let deadline = self.began.elapsed() + self.patience;
@@ -326,7 +326,7 @@ impl SelfTest {
         }
     }
 
-    /// Asks; what a person does at a simulated door meanwhile is done.
+    /// Asks for a line; actions at a simulated door are performed and not returned.
     async fn ask(&mut self, question: &str) -> Result<String, Ended> {
         loop {
             let line = self.person.ask(question, self.patience).await?;
@@ -336,7 +336,7 @@ impl SelfTest {
         }
     }
 
-    /// Asks for yes or no; nothing when it is skipped.
+    /// Asks for yes or no; `None` if skipped.
     async fn ask_whether(&mut self, question: &str) -> Result<Option<bool>, Ended> {
         let question = format!("{question} (y, n or {SKIP})");
         loop {
@@ -344,12 +344,12 @@ impl SelfTest {
                 "y" | "yes" => return Ok(Some(true)),
                 "n" | "no" => return Ok(Some(false)),
                 SKIP => return Ok(None),
-                _ => self.person.say("  That is none of them.")?,
+                _ => self.person.say(&format!("  Expected y, n or {SKIP}."))?,
             }
         }
     }
 
-    /// Does what a line says at a simulated door; false when it says no such thing.
+    /// Performs a line that is an action at a simulated door; false if it is not one.
     fn act(&mut self, line: &str) -> Result<bool, Ended> {
         let Some((sim, command)) = self.sim.as_ref().zip(line.parse::<SimCommand>().ok()) else {
             return Ok(false);
@@ -370,7 +370,7 @@ fn name(pin: &PinLevel) -> String {
     }
 }
 
-/// A pin with its raw level and what the configuration makes of it.
+/// A pin with its raw level and the word for it.
 fn describe(pin: &PinLevel) -> String {
     let level = if pin.high { "high" } else { "low" };
     match pin.role {

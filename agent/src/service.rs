@@ -1,9 +1,8 @@
 //! The agent as a service: logging, readiness, the watchdog and the signals that end it.
 //!
-//! Under systemd the log goes to the journal with structured fields and the state of the service to
-//! the manager; elsewhere the log goes to stderr and the rest is silent. A thread of its own writes
-//! the log: a journal that hangs, or a terminal that is scrolled back, keeps nobody at the door
-//! waiting.
+//! Under systemd the log goes to the journal with structured fields, and the state of the service
+//! to the manager; elsewhere the log goes to stderr and there are no notifications. A separate
+//! thread writes the log: a hanging journal, or a paused terminal, does not delay the door.
 
 mod log_queue;
 
@@ -15,12 +14,12 @@ use sd_notify::NotifyState;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Sends the log to the journal when stderr is connected to it, else to stderr.
+/// Sends the log to the journal if stderr is connected to it, else to stderr.
 ///
-/// `door_id` is a field of every line of the journal.
+/// `door_id` becomes a field of every line in the journal.
 ///
 /// # Errors
-/// When a logger is already installed, or the system gives no thread.
+/// When a logger is already installed, or the system cannot create a thread.
 pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
     let journal = connected_to_journal().then(JournalLog::new).transpose();
     let (inner, missing): (Box<dyn Log>, _) = match journal {
@@ -28,7 +27,7 @@ pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
             let fields = [("DOOR_ID", door_id), ("VERSION", env!("CARGO_PKG_VERSION"))];
             (Box::new(journal.with_extra_fields(fields)), None)
         }
-        // The level is held by `log` alone, so that it can change.
+        // Only `log` filters by level, so that the level can change.
         stderr => {
             let mut stderr_log = env_logger::Builder::new();
             stderr_log.filter_level(LevelFilter::Trace);
@@ -38,55 +37,54 @@ pub fn init_logging(level: LevelFilter, door_id: &str) -> anyhow::Result<()> {
     log_queue::install(inner)?;
     log::set_max_level(level);
     if let Some(error) = missing {
-        warn!("the journal cannot be reached, the log goes to stderr: {error}");
+        warn!("cannot connect to the journal, logging to stderr: {error}");
     }
     Ok(())
 }
 
-/// Writes what has been logged, if journal or stderr take it within a moment; for the end of the
+/// Writes the queued lines, if journal or stderr accept them within a moment; for the end of the
 /// program.
 pub fn finish_logging() {
     log::logger().flush();
 }
 
-/// Tells the service manager that the pins are safe and the state is loaded.
+/// Notifies the service manager that the pins are safe and the state is loaded.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// One line for `systemctl status`.
+/// Sets the line in `systemctl status`.
 pub fn status(status: &str) {
     notify(&[NotifyState::Status(status)]);
 }
 
-/// Tells the service manager that the end has begun.
+/// Notifies the service manager that shutdown has begun.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog. Called from the loop that owns the door, so that a door that hangs is
+/// Feeds the watchdog. Called from the loop that owns the door, so that a hanging loop is
 /// restarted.
 pub fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] has to be called: half of what the unit file allows. `None` without a
-/// watchdog.
+/// Interval for [`alive`]: half of the unit's limit. `None` without a watchdog.
 #[must_use]
 pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// What the service manager, or a person, wants.
+/// What a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// SIGTERM or SIGINT, by its name: end.
+    /// SIGTERM or SIGINT, by name: shut down.
     End(&'static str),
-    /// SIGHUP: read the settings again.
+    /// SIGHUP: reload the settings.
     Reload,
 }
 
-/// The signals that are caught from here on.
+/// The handled signals.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -95,10 +93,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches them; before the agent is ready, so that no reload kills it.
+    /// Installs the handlers; call before the agent is ready, so that a reload does not kill it.
     ///
     /// # Errors
-    /// When they cannot be caught.
+    /// When a handler cannot be installed.
     pub fn catch() -> anyhow::Result<Self> {
         let catch = |kind, name| signal(kind).with_context(|| format!("cannot catch {name}"));
         Ok(Self {
@@ -108,7 +106,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::End("SIGTERM"),
@@ -123,8 +121,8 @@ fn notify(states: &[NotifyState<'_>]) {
         return;
     }
     if let Err(error) = sd_notify::notify(states) {
-        warn!("the service manager cannot be told: {error}");
+        warn!("cannot notify the service manager: {error}");
     } else {
-        debug!("told the service manager {states:?}");
+        debug!("notified the service manager: {states:?}");
     }
 }

@@ -1,7 +1,8 @@
-//! What `door-agent status` shows: a running agent answers on a Unix socket in its state directory.
+//! The status socket: a running agent answers `door-agent status` on a Unix socket in its state
+//! directory.
 //!
-//! One connection, one JSON text with a [`Status`], no request: whoever may open the directory may
-//! read the state and nothing else.
+//! One connection, one JSON text with a [`Status`], no request: a user with access to the directory
+//! may read the state and nothing else.
 
 use std::fs;
 use std::io;
@@ -17,24 +18,24 @@ use tokio::time::timeout;
 
 /// Name of the socket in the state directory.
 const SOCKET: &str = "status.sock";
-/// Where the socket is when the state directory takes none, as on a read-only disk or when its path
-/// is too long. Made by tmpfiles.d.
+/// Directory of the socket if the state directory cannot hold it, as on a read-only disk or with a
+/// path that is too long. Created by tmpfiles.d.
 const FALLBACK: &str = "/run/door-agent";
-/// How long either side waits for the other.
+/// Timeout of an exchange, on either side.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
 /// Largest document that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a running agent answers.
+/// Answer of a running agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Lines for a person, each ended.
+    /// Text for people; each line ends with a line feed.
     pub text: String,
-    /// The same and more for a program.
+    /// The full state as JSON.
     pub document: Value,
 }
 
-/// The socket of a running agent; gone when dropped.
+/// The socket of a running agent; removed when dropped.
 #[derive(Debug)]
 pub struct StatusSocket {
     listener: UnixListener,
@@ -42,12 +43,12 @@ pub struct StatusSocket {
 }
 
 impl StatusSocket {
-    /// Binds the socket: in the state directory, or in the runtime directory that all agents share
-    /// when that takes none. The state directory's lock is held by now, so a socket file that
-    /// is there is a dead agent's.
+    /// Binds the socket: in the state directory, or if that fails in the runtime directory shared
+    /// by all agents. The state directory is locked by now, so an existing socket file belongs to a
+    /// dead agent.
     ///
     /// # Errors
-    /// When the socket can be made in neither; the error is of the state directory.
+    /// When both fail; the error is that of the state directory.
     pub fn bind(state_directory: &Path) -> io::Result<Self> {
         Self::bind_in(places(state_directory, Path::new(FALLBACK)))
     }
@@ -65,14 +66,14 @@ impl StatusSocket {
         Ok(Self { listener, path })
     }
 
-    /// Answers for ever, one caller after another.
+    /// Answers one caller after another, forever.
     pub async fn serve(&self, status: impl Fn() -> Status) {
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!("status socket: {error}");
-                    // Out of descriptors: give others time to close theirs.
+                    // Out of descriptors: wait until some are closed.
                     tokio::time::sleep(EXCHANGE_WITHIN).await;
                     continue;
                 }
@@ -82,7 +83,7 @@ impl StatusSocket {
                 timeout(EXCHANGE_WITHIN, write(stream, &text)).await,
                 Ok(Ok(()))
             ) {
-                debug!("a caller of the status socket went away");
+                debug!("a caller of the status socket disconnected");
             }
         }
     }
@@ -90,15 +91,15 @@ impl StatusSocket {
 
 impl Drop for StatusSocket {
     fn drop(&mut self) {
-        // The next start removes it when this fails.
+        // If this fails, the next start removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Asks the agent whose state is in `state_directory`.
+/// Queries the agent whose state is in `state_directory`.
 ///
 /// # Errors
-/// When no agent of this version answers there.
+/// When no agent of this version answers.
 pub async fn ask(state_directory: &Path) -> io::Result<Status> {
     ask_in(places(state_directory, Path::new(FALLBACK))).await
 }
@@ -112,7 +113,7 @@ async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
         let mut text = String::new();
         stream.take(MAX_BYTES).read_to_string(&mut text).await?;
         serde_json::from_str(&text).map_err(|_| {
-            let text = "what answers is an agent of another version";
+            let text = "the running agent is of another version";
             io::Error::new(io::ErrorKind::InvalidData, text)
         })
     };
@@ -121,8 +122,8 @@ async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Where the socket of an agent may be. In the shared directory its name is made of the path of the
-/// state, which is one agent's.
+/// Possible socket paths of an agent. In the shared directory the name is a hash of the path of the
+/// state directory.
 fn places(state_directory: &Path, shared: &Path) -> [PathBuf; 2] {
     let whole = fs::canonicalize(state_directory);
     let whole = whole.unwrap_or_else(|_| state_directory.to_path_buf());

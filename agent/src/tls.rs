@@ -1,11 +1,11 @@
-//! TLS towards the hub: rustls with ring, the system's roots plus the configured CA, and a clock
-//! that cannot be absurd.
+//! TLS to the hub: rustls with ring, the system's roots plus the configured CA, and a clock with a
+//! lower bound.
 //!
-//! A Pi has no battery clock and may come up years in the past, where every certificate is "not
-//! valid yet". Certificates are therefore judged at the latest of: the system's time, the time last
-//! saved, the date this program was built. Once the system's time can be trusted the saved
-//! one no longer counts: it may itself have been saved while a clock was years ahead. One
-//! configuration serves every agent of a process that trusts the same CA.
+//! A Pi has no battery clock and may boot years in the past, where every certificate is "not valid
+//! yet". Certificates are therefore validated at the latest of: the system time, the last saved
+//! time, the build date of this program. Once the system time is trusted the saved one no longer
+//! counts: it may have been saved while a clock was years ahead. All agents of a process that trust
+//! the same CA share one configuration.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,51 +25,40 @@ use thiserror::Error;
 
 use crate::config::CertificateFiles;
 
-/// When this program was built, in seconds since 1970: no right clock shows less.
+/// Build time of this program, in seconds since 1970: a correct clock never shows less.
 const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_S"), 10) {
     Ok(seconds) => seconds,
-    Err(_) => panic!("the build script gives seconds since 1970"),
+    Err(_) => panic!("the build script sets seconds since 1970"),
 };
 
-/// Why no TLS configuration could be made.
+/// Why no TLS configuration could be created.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// The CA file could not be read.
     #[error("{}: cannot read the hub's CA certificate", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The CA file holds no usable certificate.
+    /// The CA file contains no usable certificate.
     #[error("{}: {problem}, expected one or more CA certificates in PEM", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A file of the device's certificate cannot be used.
+    Certificate { path: PathBuf, problem: String },
+    /// A file of the device's certificate is unusable.
     #[error("{}: {problem}", path.display())]
     Identity {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what was expected. Nothing of a key is repeated.
+        /// What is wrong, and what was expected. Nothing of a key is repeated.
         problem: String,
     },
-    /// There is nothing to trust: no CA file and no system roots.
-    #[error(
-        "hub.ca_file is not set and the system has no root certificates: nothing could be trusted"
-    )]
+    /// Neither a CA file nor system roots: nothing could be trusted.
+    #[error("hub.ca_file is not set and the system has no root certificates: expected one of them")]
     NoRoots,
-    /// rustls refuses the protocol versions.
+    /// rustls refused the protocol versions.
     #[error("cannot set up TLS")]
     Setup(#[from] rustls::Error),
 }
 
-/// Wall time with a floor, shared by tokens and certificate checks.
+/// Wall time with a lower bound, shared by tokens and certificate checks.
 #[derive(Debug, Clone)]
 pub struct FlooredClock {
     floor_unix_s: Arc<AtomicU64>,
@@ -86,12 +75,12 @@ impl Default for FlooredClock {
 }
 
 impl FlooredClock {
-    /// Raises the floor, to a time that was saved by an earlier start.
+    /// Raises the floor to a time saved by an earlier start.
     pub fn raise_floor(&self, unix_s: u64) {
         self.floor_unix_s.fetch_max(unix_s, Ordering::Relaxed);
     }
 
-    /// Tells whether the system's time can be trusted now.
+    /// Sets whether the system time is trusted.
     pub fn set_trusted(&self, trusted: bool) {
         self.trusted.store(trusted, Ordering::Relaxed);
     }
@@ -105,7 +94,7 @@ impl FlooredClock {
         self.judge(system)
     }
 
-    /// What the time is when the system says `system`.
+    /// The time to use when the system time is `system`.
     fn judge(&self, system: u64) -> u64 {
         if self.trusted.load(Ordering::Relaxed) {
             system.max(BUILT_UNIX_S)
@@ -123,33 +112,32 @@ impl TimeProvider for FlooredClock {
     }
 }
 
-/// What a configuration is made of: the CA file and the certificate file, as they were read.
+/// Input of a configuration: content of the CA file and of the certificate file.
 type Read = (Vec<u8>, Option<Vec<u8>>);
 
-/// The TLS configurations of a process, one for each CA and certificate.
+/// The TLS configurations of a process, one per CA and certificate.
 #[derive(Debug, Default)]
 pub struct TlsCache {
     clock: FlooredClock,
-    /// The system's roots, loaded when first needed.
+    /// The system's roots, loaded on first use.
     system_roots: OnceLock<RootCertStore>,
-    /// By content of the files, so that a replaced file is noticed and equal files are shared.
-    /// Locked for the length of a look-up.
+    /// By content of the files, so that a replaced file is noticed and equal files share one.
+    /// Locked only during a look-up.
     configs: Mutex<HashMap<Read, Arc<ClientConfig>>>,
 }
 
 impl TlsCache {
-    /// The clock that certificates and tokens are judged by.
+    /// The clock used to validate certificates and to sign tokens.
     #[must_use]
     pub fn clock(&self) -> &FlooredClock {
         &self.clock
     }
 
-    /// The configuration that trusts the system's roots and `ca_file`, and shows a certificate if
-    /// there is one.
+    /// The configuration that trusts the system's roots and `ca_file`, and presents a certificate
+    /// if there is one.
     ///
     /// # Errors
-    /// When a file cannot be read or does not hold what it should, or nothing at all would be
-    /// trusted.
+    /// When a file cannot be read or has invalid content, or nothing at all would be trusted.
     pub fn client_config(
         &self,
         ca_file: Option<&Path>,
@@ -211,7 +199,7 @@ fn identity(path: &Path, problem: String) -> TlsError {
     }
 }
 
-/// The device's certificates and their key.
+/// Reads the device's certificate chain and private key.
 fn read_identity(
     files: &CertificateFiles,
     chain: &[u8],
@@ -228,7 +216,7 @@ fn read_identity(
     }
     let key = read_plain(&files.key)
         .map_err(|error| identity(&files.key, format!("cannot read the key: {error}")))?;
-    // Nothing of its text is repeated.
+    // Without the cause, which might repeat a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
         let problem = "no private key in it, expected one in PEM";
         identity(&files.key, problem.to_owned())
@@ -236,7 +224,7 @@ fn read_identity(
     Ok((chain, key))
 }
 
-/// Reads a file that only the hub needs. A pipe in its place would keep the door from starting.
+/// Reads a file that only the hub needs. Reading a pipe would block the start of the door.
 pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         let error = "not a plain file";
@@ -248,7 +236,7 @@ pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        warn!("a system root certificate was skipped: {error}");
+        warn!("skipped an unreadable system root certificate: {error}");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);

@@ -68,7 +68,7 @@ for name in cellar attic; do
     grep -qxF "door-agent: door-agent@$name.service goes on with the program it was started with; to finish the upgrade: door-agent restart $name" "$work/said" ||
         die "$stage: $name, which goes on, is not named: $(cat "$work/said")"
 done
-grep -q '^error: cellar is not restarted .*power keeps it locked' "$work/said" || die "$stage: it is not told why cellar goes on: $(cat "$work/said")"
+grep -q '^error: cellar is not restarted .*power keeps the lock locked' "$work/said" || die "$stage: it is not told why cellar goes on: $(cat "$work/said")"
 [ "$(cat "$root/run/units/door-agent@cellar")" = "$cellar" ] && [[ "$(program_of door-agent@cellar)" == *'(deleted)' ]] || die "$stage: cellar does not run its old program"
 echo "$stage: slots, keys and settings are the same; a door was restarted that stays locked without power, the others go on and are named"
 

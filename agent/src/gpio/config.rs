@@ -1,4 +1,4 @@
-//! The table `[board]`: which board, which pin does what.
+//! The table `[board]`: kind of board and use of its pins.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use door_core::config::{Fitted, StrikeConfig, StrikeKind, time};
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The pins that the header has, by BCM number.
+/// The pins of the header, by BCM number.
 pub(super) const HEADER: RangeInclusive<u8> = 0..=27;
 
 /// The table `[board]`.
@@ -17,23 +17,22 @@ pub(super) const HEADER: RangeInclusive<u8> = 0..=27;
 pub struct BoardConfig {
     /// `simulated` or `raspberry-pi`.
     pub kind: BoardKind,
-    /// Raspberry Pi: the pins that drive.
+    /// Raspberry Pi: the output pins.
     #[serde(default)]
     pub outputs: OutputPins,
-    /// Raspberry Pi: the pins that sense. What has no pin is not fitted.
+    /// Raspberry Pi: the input pins. An input without a pin is not fitted.
     #[serde(default)]
     pub inputs: InputPins,
-    /// Simulated: how long the bolt takes from one end to the other.
+    /// Simulated: travel time of the bolt from one end to the other.
     #[serde(default = "default_bolt_travel", deserialize_with = "time")]
     pub bolt_travel: Duration,
-    /// Whether the wall clock counts as trusted: `synchronized` (when the system says that a time
-    /// source has set it; default on a Pi), or `system` (always; default of the simulated
-    /// board, for machines that keep their time).
+    /// Whether the wall clock is trusted: `synchronized` (when the system reports that a time
+    /// source has set it; default on a Pi), or `system` (always; default of the simulated board,
+    /// whose host keeps the time).
     #[serde(default)]
     pub clock: Option<ClockTrust>,
 }
 
-/// Which board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BoardKind {
@@ -53,7 +52,7 @@ pub enum ClockTrust {
     System,
 }
 
-/// The level at which something is on.
+/// The level at which an input or output is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActiveLevel {
@@ -63,7 +62,7 @@ pub enum ActiveLevel {
     Low,
 }
 
-/// The pin's own resistor.
+/// The pin's internal resistor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinBias {
@@ -71,7 +70,7 @@ pub enum PinBias {
     PullUp,
     /// To 0 V.
     PullDown,
-    /// None: the wiring has its own.
+    /// None: the wiring has a resistor.
     Off,
 }
 
@@ -109,7 +108,7 @@ pub struct OutputPins {
     pub throw: Option<OutputPin>,
     /// Motor lock: towards retracted.
     pub retract: Option<OutputPin>,
-    /// Everything else.
+    /// Every other strike.
     pub coil: Option<OutputPin>,
 }
 
@@ -123,7 +122,7 @@ pub struct InputPins {
     pub bond: Option<InputPin>,
     /// Request to exit.
     pub rex: Option<InputPin>,
-    /// An existing reader or keypad.
+    /// Output of a reader or keypad.
     pub grant: Option<InputPin>,
     /// Fire release.
     pub fire: Option<InputPin>,
@@ -133,46 +132,39 @@ pub struct InputPins {
     pub tamper: Option<InputPin>,
 }
 
-/// A board that cannot work, by the keys that make it.
+/// An invalid board configuration, by its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BoardConfigError {
-    /// A pin that the header does not have.
+    /// The header does not have this pin.
     #[error("[board.{table}.{role}] pin = {pin}: the header has BCM 0 to 27")]
     NoSuchPin {
         /// `outputs` or `inputs`.
         table: &'static str,
-        /// The key.
         role: &'static str,
-        /// The number.
         pin: u8,
     },
     /// Two uses of one pin.
     #[error("BCM {pin} is both {first} and {second}")]
     PinUsedTwice {
-        /// The number.
         pin: u8,
-        /// One use.
+        /// The first use.
         first: &'static str,
-        /// The other.
+        /// The second use.
         second: &'static str,
     },
-    /// An output that the strike needs.
+    /// The strike needs this output.
     #[error("[board.outputs.{role}] is missing: [strike] kind = \"{kind}\" is driven by it")]
     OutputMissing {
-        /// The key.
         role: &'static str,
-        /// The strike.
         kind: &'static str,
     },
-    /// An output that the strike does not have.
-    #[error("[board.outputs.{role}] means nothing for [strike] kind = \"{kind}\"")]
+    /// The strike does not use this output.
+    #[error("[board.outputs.{role}] is not used by [strike] kind = \"{kind}\": remove it")]
     OutputUnused {
-        /// The key.
         role: &'static str,
-        /// The strike.
         kind: &'static str,
     },
-    /// Pins of a board that has none.
+    /// A simulated board has no pins.
     #[error("[board] kind = \"simulated\" has no pins: remove [board.outputs] and [board.inputs]")]
     PinsUnused,
 }
@@ -190,7 +182,7 @@ impl BoardConfig {
         }
     }
 
-    /// What is wired.
+    /// The inputs that are fitted.
     #[must_use]
     pub fn fitted(&self) -> Fitted {
         match self.kind {
@@ -219,7 +211,7 @@ impl BoardConfig {
     /// Checks the pins, and that they suit the strike.
     ///
     /// # Errors
-    /// The first thing that cannot work.
+    /// The first mistake.
     pub fn check(&self, strike: &StrikeConfig) -> Result<(), BoardConfigError> {
         if self.kind == BoardKind::Simulated {
             let none = self.outputs == OutputPins::default() && self.inputs == InputPins::default();
@@ -277,7 +269,7 @@ impl BoardConfig {
 }
 
 impl OutputPins {
-    /// Every output with its key.
+    /// All outputs by their keys.
     #[must_use]
     pub fn all(&self) -> [(&'static str, Option<OutputPin>); 3] {
         [
@@ -289,8 +281,7 @@ impl OutputPins {
 }
 
 impl OutputPin {
-    /// What may energise it between power-on and the start of the agent, when the pin is not the
-    /// agent's yet.
+    /// What may energise the output between power-on and the start of the agent.
     ///
     /// Source: BCM2835 ARM Peripherals, table 6-31 (pulls at reset: up for BCM 0 to 8, down for the
     /// others); the firmware reads a HAT's EEPROM over BCM 0 and 1, and with the serial console
@@ -299,19 +290,19 @@ impl OutputPin {
     pub fn hazard_at_boot(self) -> Option<&'static str> {
         match (self.pin, self.active) {
             (0 | 1, _) => {
-                Some("the firmware drives it at power-on to look for a HAT: take another")
+                Some("the firmware drives it at power-on to detect a HAT: use another pin")
             }
             (14 | 15, _) => Some(
-                "it is the serial console's, which drives it from power-on: take another, or \
-                 switch the console off",
+                "the serial console drives it from power-on: use another pin, or disable the \
+                 console",
             ),
             (2..=8, ActiveLevel::High) => Some(
-                "it is pulled up until the agent has it, and energised without the 10 kΩ to \
-                 ground: BCM 9 to 27 are pulled down",
+                "it is pulled up until the agent starts, which energises it unless 10 kΩ pull it \
+                 to ground: BCM 9 to 27 are pulled down",
             ),
             (9.., ActiveLevel::Low) => Some(
-                "it is pulled down until the agent has it, and energised without the 10 kΩ to 3.3 \
-                 V: BCM 2 to 8 are pulled up",
+                "it is pulled down until the agent starts, which energises it unless 10 kΩ pull \
+                 it to 3.3 V: BCM 2 to 8 are pulled up",
             ),
             _ => None,
         }
@@ -319,7 +310,7 @@ impl OutputPin {
 }
 
 impl InputPins {
-    /// Every input with its key.
+    /// All inputs by their keys.
     #[must_use]
     pub fn all(&self) -> [(&'static str, Option<InputPin>); 7] {
         [
@@ -409,7 +400,7 @@ mod tests {
         let input = r#"{ pin = 27, active = "low", bias = "pull-up" }"#;
         for (board, strike, expected) in [
             (pi(""), motor, "outputs.throw] is missing"),
-            (pi(MOTOR), coil, "outputs.throw] means nothing"),
+            (pi(MOTOR), coil, "outputs.throw] is not used"),
             (
                 pi(&format!("{MOTOR}\ninputs.bond = {input}")),
                 motor,
@@ -432,7 +423,7 @@ mod tests {
             let error = board.check(&strike).unwrap_err().to_string();
             assert!(
                 error.contains(expected),
-                "{error:?} should say {expected:?}"
+                "{error:?} should contain {expected:?}"
             );
         }
     }

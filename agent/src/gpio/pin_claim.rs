@@ -1,9 +1,9 @@
-//! A claim on a pin that other processes see: an flock per BCM pin in a directory that all agents
-//! of the machine share.
+//! A claim on a pin that other processes respect: an flock per BCM pin in a directory shared by all
+//! agents of the machine.
 //!
-//! rppal's own claim ends at the process. The files are never unlinked: a lock on an unlinked file
-//! excludes nobody. The first line of a file says who has the pin; the second, of a pin that is
-//! driven, at which level it is energised. That line outlasts a process that is killed.
+//! rppal's own claim is per process. The files are never unlinked: a lock on an unlinked file
+//! excludes nobody. The first line of a file names the holder of the pin; the second line, if the
+//! pin is driven, the level that energises it. It survives a SIGKILL of the process.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,13 +14,13 @@ use fs4::{FileExt, TryLockError};
 use super::BoardError;
 use super::config::ActiveLevel;
 
-/// Made by tmpfiles.d, for the group gpio.
+/// Created by tmpfiles.d, for the group gpio.
 pub(super) const DIRECTORY: &str = "/run/door-agent";
 
-/// What a de-energised pin's claim is for.
+/// Role of a claim made to de-energise a pin.
 pub(super) const LAST_RESORT: &str = "de-energise";
 
-/// Held for as long as it lives; the kernel gives it back when the process ends, however it ends.
+/// Held until dropped; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct PinClaim {
     file: File,
@@ -29,7 +29,7 @@ pub(super) struct PinClaim {
     path: PathBuf,
 }
 
-/// A pin that a process drove and has not let go in good order, taken.
+/// A claimed pin that a killed process drove.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     pub(super) pin: u8,
@@ -38,8 +38,8 @@ pub(super) struct LeftBehind {
 }
 
 impl PinClaim {
-    /// Takes a pin for `door` and writes down who has it. That a killed process drove it goes on
-    /// standing there until [`PinClaim::forget`].
+    /// Claims a pin for `door` and records the holder. The record that a killed process drove it
+    /// stays until [`PinClaim::forget`].
     pub(super) fn take(
         directory: &Path,
         pin: u8,
@@ -56,7 +56,7 @@ impl PinClaim {
         Ok(claim)
     }
 
-    /// Takes a pin, and leaves what stands in its file.
+    /// Locks a pin without changing its file.
     fn lock(directory: &Path, pin: u8, role: &'static str) -> Result<Self, BoardError> {
         let path = lock_file(directory, pin);
         let failed = |source| BoardError::Claim {
@@ -77,7 +77,7 @@ impl PinClaim {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // Who it is only helps the reader: a file that does not say is no other error.
+                // The holder is only information: a failed read is not an error.
                 let _ = file.read_to_string(&mut text);
                 let holder = match text.lines().next().map(str::trim) {
                     None | Some("") => "another process".to_owned(),
@@ -95,20 +95,18 @@ impl PinClaim {
         })
     }
 
-    /// Its BCM number.
     pub(super) fn pin(&self) -> u8 {
         self.pin
     }
 
-    /// Writes down that the pin is driven from now on, for whoever finds it when this process was
-    /// killed.
+    /// Records that the pin is driven from now on, in case this process is killed.
     pub(super) fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
         let text = self.read()?;
         let holder = text.lines().next().unwrap_or_default();
         self.write(&with_level(format!("{holder}\n"), Some(active)))
     }
 
-    /// Writes down that the pin has been let go: nobody has to care for it.
+    /// Records that the pin is released and needs no de-energising.
     pub(super) fn forget(&mut self) -> Result<(), BoardError> {
         self.write("")
     }
@@ -143,9 +141,9 @@ impl PinClaim {
 }
 
 impl LeftBehind {
-    /// Takes `pin` when it is one, and nobody has it; one that somebody has is in good hands.
+    /// Claims `pin` if a killed process drove it and nobody holds it now.
     pub(super) fn take(directory: &Path, pin: u8) -> Option<Self> {
-        // Looked at before it is taken: an agent that starts now is not to find its pins held.
+        // Read before locking: an agent that starts now must not find its pins held.
         let text = std::fs::read_to_string(lock_file(directory, pin)).ok()?;
         driven(&text)?;
         let mut claim = PinClaim::lock(directory, pin, LAST_RESORT).ok()?;
@@ -153,7 +151,7 @@ impl LeftBehind {
         Some(Self { pin, active, claim })
     }
 
-    /// After it was de-energised.
+    /// Call after de-energising it.
     pub(super) fn forget(mut self) -> Result<(), BoardError> {
         self.claim.forget()
     }
@@ -163,7 +161,7 @@ fn lock_file(directory: &Path, pin: u8) -> PathBuf {
     directory.join(format!("bcm{pin}.lock"))
 }
 
-/// The level that energises the pin, as its file has it.
+/// The level that energises the pin, from its file.
 fn driven(text: &str) -> Option<ActiveLevel> {
     let line = text.lines().nth(1)?;
     let levels = [ActiveLevel::High, ActiveLevel::Low];
@@ -172,7 +170,7 @@ fn driven(text: &str) -> Option<ActiveLevel> {
         .find(|&active| energised_by(active) == line)
 }
 
-/// What stands in a file: who has the pin, and at which level it is energised when it is driven.
+/// Content of a file: the holder, and the level that energises the pin if it is driven.
 fn with_level(holder: String, level: Option<ActiveLevel>) -> String {
     match level {
         Some(level) => format!("{holder}{}\n", energised_by(level)),
@@ -180,7 +178,7 @@ fn with_level(holder: String, level: Option<ActiveLevel>) -> String {
     }
 }
 
-/// The line of a pin that is driven.
+/// The second line of the file of a driven pin.
 fn energised_by(active: ActiveLevel) -> &'static str {
     match active {
         ActiveLevel::High => "energised by high",
@@ -188,11 +186,11 @@ fn energised_by(active: ActiveLevel) -> &'static str {
     }
 }
 
-/// Lets the directory's group lock the file too, whoever came first: `door-agent check` by root
-/// must not shut the service out.
+/// Lets the directory's group lock the file too, whoever creates it: `door-agent check` run by root
+/// must not lock out the service.
 fn share(file: &File) {
     use std::os::unix::fs::PermissionsExt;
-    // Only its owner may; when it is somebody else's, they have done so.
+    // Only the owner may; another owner has done so already.
     let _ = file.set_permissions(Permissions::from_mode(0o660));
 }
 
@@ -210,7 +208,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "cannot use BCM 17 as coil: door-agent lobby-east (process {}, throw) has it",
+                "cannot use BCM 17 as coil: held by door-agent lobby-east (process {}, throw)",
                 std::process::id()
             )
         );
@@ -236,17 +234,17 @@ mod tests {
         let mut retract = take(27, "retract");
         retract.drives(ActiveLevel::Low).unwrap();
         let rex = take(24, "rex");
-        assert_eq!(found(), [], "its process has them");
+        assert_eq!(found(), [], "their process holds them");
         let error = PinClaim::take(directory.path(), 17, "coil", "d").unwrap_err();
-        assert!(error.to_string().ends_with(", throw) has it"), "{error}");
+        assert!(error.to_string().ends_with(", throw)"), "{error}");
 
-        // What the kernel does when a process is killed.
+        // As the kernel does when a process is killed.
         drop((throw, rex));
         assert_eq!(found(), [(17, ActiveLevel::High)]);
         drop(retract);
         let both = [(17, ActiveLevel::High), (27, ActiveLevel::Low)];
         assert_eq!(found(), both);
-        // Somebody who only looks at the pin changes nothing.
+        // A claim without driving changes nothing.
         drop(take(17, "rex"));
         assert_eq!(found(), both);
         for (pin, _) in both {
@@ -255,7 +253,7 @@ mod tests {
         }
         assert_eq!(found(), []);
 
-        // Let go in good order.
+        // Released properly.
         let mut coil = take(17, "coil");
         coil.drives(ActiveLevel::High).unwrap();
         coil.forget().unwrap();

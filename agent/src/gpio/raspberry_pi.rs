@@ -1,4 +1,4 @@
-//! The header of a Raspberry Pi, through rppal. Nothing else names rppal.
+//! The header of a Raspberry Pi, through rppal. No other module uses rppal.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,6 @@ use super::debounce::Debounce;
 use super::pin_claim::{DIRECTORY, LAST_RESORT, LeftBehind, PinClaim};
 use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier};
 
-/// The pins of one door.
 #[derive(Debug)]
 pub(super) struct RaspberryPi {
     outputs: Driven,
@@ -74,7 +73,7 @@ impl Drop for RaspberryPi {
     fn drop(&mut self) {
         self.outputs.drive(Outputs::DeEnergised);
         for claim in &mut self.claims {
-            // Whoever finds it then de-energises it once more.
+            // If this fails, the pin is de-energised once more later.
             if let Err(error) = claim.forget() {
                 warn!("{error}");
             }
@@ -111,8 +110,8 @@ impl Board for RaspberryPi {
     }
 }
 
-/// The pins of one door, and the others of the header to look at: an installer may have taken the
-/// wrong one.
+/// The pins of one door, and all others of the header for inspection: an installer may have used
+/// the wrong one.
 #[derive(Debug)]
 pub(super) struct WholeHeader {
     door: RaspberryPi,
@@ -126,8 +125,7 @@ impl WholeHeader {
         let own: Vec<_> = pins_of(config).map(|(_, pin)| pin).collect();
         Ok(Self {
             door,
-            // Reading a pin changes neither its mode nor its level; one that cannot be read shows
-            // nothing.
+            // Reading a pin changes neither its mode nor its level; an unreadable one is left out.
             others: config::HEADER
                 .filter(|pin| !own.contains(pin))
                 .filter_map(|pin| gpio.get(pin).ok())
@@ -175,14 +173,13 @@ impl WiredBoard for WholeHeader {
     }
 }
 
-/// The claims on every pin of the configuration.
 fn claim_all(config: &BoardConfig, door: &str) -> Result<Vec<PinClaim>, BoardError> {
     pins_of(config)
         .map(|(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door))
         .collect()
 }
 
-/// Every pin of the configuration with its role.
+/// Every configured pin with its role.
 fn pins_of(config: &BoardConfig) -> impl Iterator<Item = (&'static str, u8)> {
     let outputs = config.outputs.all().into_iter();
     let outputs = outputs.filter_map(|(role, output)| Some((role, output?.pin)));
@@ -190,7 +187,7 @@ fn pins_of(config: &BoardConfig) -> impl Iterator<Item = (&'static str, u8)> {
     outputs.chain(inputs.filter_map(|(role, input)| Some((role, input?.pin))))
 }
 
-/// Takes every pin and gives it back as it was: a pin that was only asked for keeps mode and level.
+/// Claims and reads every pin: getting a pin changes neither its mode nor its level.
 pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError> {
     let _claims = claim_all(config, door)?;
     let gpio = Gpio::new().map_err(peripheral)?;
@@ -206,8 +203,7 @@ pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, Boa
         .collect()
 }
 
-/// The last resort: nobody holds the pins, and what they show is not known. `except` has been cared
-/// for.
+/// Last resort: no process holds the pins, and their levels are unknown. `except` is done already.
 pub(super) fn de_energise(
     config: &BoardConfig,
     door: &str,
@@ -224,13 +220,13 @@ pub(super) fn de_energise(
     }
     let gpio = Gpio::new().map_err(peripheral)?;
     for (role, output) in outputs {
-        // Opening sets the safe level, and dropping leaves it.
+        // Opening sets the safe level, and dropping keeps it.
         drop(Output::open(&gpio, role, output)?);
     }
     claims.iter_mut().try_for_each(PinClaim::forget)
 }
 
-/// Takes a pin that another door's last resort may be looking at right now.
+/// Claims a pin that another door's last resort may hold for a moment.
 fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, BoardError> {
     let mut tries = 20;
     loop {
@@ -244,12 +240,12 @@ fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, Board
     }
 }
 
-/// Like [`de_energise`], of what processes that were killed drove, whatever the configurations say
-/// now. Gives the pins that are de-energised, and what kept it from another.
+/// Like [`de_energise`], for pins that killed processes drove, whatever the configurations say.
+/// Returns the de-energised pins, and the error of one that failed.
 pub(super) fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     let mut pins = Vec::new();
     let mut failed = Ok(());
-    // One at a time, so that another door finds its pins free.
+    // One at a time, so that another door can claim its pins.
     for pin in config::HEADER {
         let Some(left) = LeftBehind::take(Path::new(DIRECTORY), pin) else {
             continue;
@@ -284,7 +280,7 @@ impl Driven {
         })
     }
 
-    /// Lets go before it takes hold: a motor never sees both of its directions.
+    /// Switches off before it switches on: a motor never gets both of its directions.
     fn drive(&mut self, outputs: Outputs) {
         let energised = match outputs {
             Outputs::DeEnergised => None,
@@ -318,12 +314,12 @@ impl Output {
         let pin = gpio
             .get(config.pin)
             .map_err(|error| refused(config.pin, role, &error))?;
-        // The level first, then the direction: the pin never shows anything else.
+        // The level before the direction, so that the pin never shows another level.
         let mut pin = match config.active {
             ActiveLevel::High => pin.into_output_low(),
             ActiveLevel::Low => pin.into_output_high(),
         };
-        // Giving the pin its former mode back may energise an active-low relay.
+        // Restoring the pin's former mode may energise an active-low relay.
         pin.set_reset_on_drop(false);
         Ok(Self {
             pin,
@@ -359,7 +355,6 @@ impl Sensed {
 }
 
 impl Sensed {
-    /// Every input with its key.
     fn all(&self) -> [(&'static str, &Option<Input>); 7] {
         [
             ("door", &self.door),
@@ -390,11 +385,11 @@ impl Input {
             PinBias::Off => Bias::Off,
         });
         pin.set_reset_on_drop(false);
-        // Raw edges: the debounce counts on every read, whether or not an edge has told of it.
+        // Raw edges: the debounce works on reads, with or without an edge.
         let edges = pin.set_async_interrupt(Trigger::Both, None, move |_| wake.poke());
         if let Err(error) = edges {
             warn!(
-                "BCM {} ({role}) gives no interrupts, it is read once a second: {error}",
+                "BCM {} ({role}) has no interrupts and is polled once a second: {error}",
                 config.pin
             );
         }
@@ -415,7 +410,7 @@ impl Input {
         self.debounce.read(raw, now)
     }
 
-    /// Without debounce.
+    /// The level without debounce.
     fn is_active(&self) -> bool {
         self.pin.is_high() == (self.active == ActiveLevel::High)
     }
@@ -423,7 +418,7 @@ impl Input {
 
 fn peripheral(error: Error) -> BoardError {
     BoardError::Peripheral(match error {
-        Error::UnknownModel => "this is no Raspberry Pi that rppal knows".to_owned(),
+        Error::UnknownModel => "rppal does not support this model of Raspberry Pi".to_owned(),
         Error::PermissionDenied(path) => {
             format!("no permission for {path}: the agent's user must be in the group gpio")
         }

@@ -1,9 +1,8 @@
-//! A door in memory: bolt, door, sensors and the people at it, each behaving as the real thing
-//! does.
+//! A door in memory: bolt, door, sensors and people, each behaving like the real thing.
 //!
-//! It has no thread and no timer of its own: time passes when somebody looks, and
-//! [`Board::next_change`] says when to look again. So a thousand of them run in one process. People
-//! act through a [`SimHandle`], in the process or through the [`socket`].
+//! It has no thread and no timer: time passes when it is read, and [`Board::next_change`] says when
+//! to read again. So a thousand of them can run in one process. People act through a [`SimHandle`],
+//! in the process or through the [`socket`].
 
 mod command;
 mod model;
@@ -35,25 +34,24 @@ pub struct SimulatedBoard {
     model: Arc<Mutex<Model>>,
 }
 
-/// The hand on a simulated door; clones reach the same door.
+/// Control of a simulated door; clones share the door.
 #[derive(Debug, Clone)]
 pub struct SimHandle {
     model: Arc<Mutex<Model>>,
     wake: Wake,
 }
 
-/// Why a simulated door does not do what a person wants.
+/// Why a simulated door refuses an action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SimError {
-    /// It is locked.
-    #[error("the door is locked: its bolt is thrown (`force` opens it all the same)")]
+    #[error("the door is locked: its bolt is thrown (`force` opens it anyway)")]
     Locked,
     /// The bolt would hit the frame.
     #[error("the door cannot be closed: its bolt is out")]
     BoltOut,
 }
 
-/// What a simulated door looks like.
+/// State of a simulated door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimState {
@@ -61,15 +59,15 @@ pub struct SimState {
     pub door: &'static str,
     /// `thrown`, `back` or `between`.
     pub bolt: &'static str,
-    /// What is energised.
+    /// The energised outputs.
     pub outputs: Outputs,
-    /// The bolt does not move.
+    /// The bolt is blocked.
     pub jammed: bool,
     /// The lock has power.
     pub power: bool,
-    /// What somebody presses or has set off, by the keys of the inputs.
+    /// The buttons and inputs that are held active, by their keys.
     pub active: Vec<&'static str>,
-    /// What is wrong with the wires, by the keys of the inputs.
+    /// Wiring faults, by the keys of the inputs.
     pub faults: BTreeMap<&'static str, &'static str>,
 }
 
@@ -109,7 +107,7 @@ impl Board for SimulatedBoard {
     }
 }
 
-/// It has no pins; what is active is high.
+/// No pins: an active input is high.
 impl WiredBoard for SimulatedBoard {
     fn pins(&self) -> Vec<PinLevel> {
         lock(&self.model)
@@ -126,10 +124,10 @@ impl WiredBoard for SimulatedBoard {
 }
 
 impl SimHandle {
-    /// Does something at the door and tells what it looks like then.
+    /// Performs an action and returns the resulting state.
     ///
     /// # Errors
-    /// When a real door would not let itself be treated like that.
+    /// When a real door would not allow it.
     pub fn apply(&self, command: SimCommand) -> Result<SimState, SimError> {
         let state = {
             let mut model = lock(&self.model);
@@ -140,7 +138,7 @@ impl SimHandle {
         Ok(state)
     }
 
-    /// What the door looks like.
+    /// The present state.
     #[must_use]
     pub fn show(&self) -> SimState {
         let mut model = lock(&self.model);
@@ -149,7 +147,7 @@ impl SimHandle {
     }
 }
 
-/// A panic elsewhere leaves no half-changed model: each change is one call.
+/// A panic under the lock cannot leave the model inconsistent: every change is a single call.
 fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
     model.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -70,7 +70,7 @@ fn a_door_that_nobody_holds_goes_by_its_default() {
 
 #[test]
 fn a_press_of_the_exit_button_is_not_cut_short() {
-    // A fail-safe strike is de-energised then, but locks again once the press is forgotten.
+    // A fail-safe strike is de-energised then, but would lock once the press is forgotten.
     let door = standing(
         "released",
         &[(2, "released"), (8, "locked")],
@@ -82,7 +82,7 @@ fn a_press_of_the_exit_button_is_not_cut_short() {
         door.judge(next(Rest::Released)),
         Err(Objection::AtTheDoor(Slot::RequestToExit))
     );
-    // A fire release is remembered, and what is released below it as well is released afterwards.
+    // A fire release is saved; and with a released slot below, it stays released afterwards.
     for slots in [
         &[(1, "released"), (8, "locked")][..],
         &[(2, "released"), (9, "released")],

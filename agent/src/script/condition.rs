@@ -1,4 +1,4 @@
-//! What can be seen of a door, by name: parts of what `door-agent status --json` prints.
+//! Observable values of a door by name: parts of the output of `door-agent status --json`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::cloud::LinkState;
 use crate::gpio::simulated::{Sensor, shortened};
 use crate::gpio::words;
 
-/// `KEY=VALUE`, with alternatives: one of them is seen. `KEY!=VALUE`: none of them is.
+/// `KEY=VALUE`: one of the alternative values is seen. `KEY!=VALUE`: none of them is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     key: &'static str,
@@ -20,20 +20,20 @@ pub struct Condition {
     values: Vec<String>,
 }
 
-/// Where a value is found and what it may be.
+/// Name of a value, its source and its allowed words.
 struct Key {
     name: &'static str,
     source: Source,
 }
 
 enum Source {
-    /// A word at a JSON pointer; the function tells what is wrong with a word.
+    /// A word at a JSON pointer; the function checks whether a word is valid.
     Word(&'static str, fn(&str) -> Result<(), String>),
-    /// The number of a slot of the authority array at a JSON pointer, or `none`.
+    /// The slot number at a JSON pointer, or `none`.
     Slot(&'static str),
     /// The names of the raised alarms, or `none`.
     Alarms,
-    /// An input's word.
+    /// The word of an input's level.
     Input,
 }
 
@@ -69,7 +69,7 @@ fn all_keys() -> impl Iterator<Item = Key> {
     STATE_KEYS.into_iter().chain(inputs)
 }
 
-/// The names of everything that can be expected, for a person.
+/// The names of all keys, for the help.
 #[must_use]
 pub fn keys() -> String {
     all_keys()
@@ -91,7 +91,7 @@ impl Condition {
         };
         let Some(key) = find(name) else {
             return Err(format!(
-                "`{}` is no key, expected one of {}",
+                "unknown key `{}`, expected one of {}",
                 shortened(name),
                 keys()
             ));
@@ -99,7 +99,7 @@ impl Condition {
         let values: Vec<_> = values.split('|').map(ToOwned::to_owned).collect();
         for value in &values {
             key.check(value).map_err(|expected| {
-                format!("`{}` is no {name}, expected {expected}", shortened(value))
+                format!("invalid {name} `{}`, expected {expected}", shortened(value))
             })?;
         }
         Ok(Self {
@@ -109,14 +109,14 @@ impl Condition {
         })
     }
 
-    /// Whether it is so, in what `status --json` says.
+    /// Whether it holds in a document of `status --json`.
     #[must_use]
     pub fn holds(&self, status: &Value) -> bool {
         let seen = self.words(status);
         self.values.iter().any(|value| seen.contains(value)) == self.equal
     }
 
-    /// The key and what is seen of it.
+    /// The key and its present value.
     #[must_use]
     pub fn seen(&self, status: &Value) -> String {
         let words: Vec<_> = self.words(status).into_iter().collect();
@@ -189,7 +189,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Whether a word is a value of the enum `T` as the wire spells it.
+/// Checks that a word is a value of the enum `T` in its wire spelling.
 fn word<T: DeserializeOwned>(word: &str) -> Result<(), String> {
     match serde_json::from_value::<T>(Value::from(word)) {
         Ok(_) => Ok(()),
@@ -211,7 +211,11 @@ mod tests {
     #[test]
     fn a_condition_is_judged_by_what_status_says() {
         let status = json!({"door": {
-            "report": {"lockState": "jammed", "heldBy": null, "alarms": {"jammed": {}, "tamper": {}}},
+            "report": {
+                "lockState": "jammed",
+                "heldBy": null,
+                "alarms": {"jammed": {}, "tamper": {}},
+            },
             "slots": [{"slot": 2}],
             "inputs": {"bond": "not thrown"},
         }, "link": {"state": "connected"}});
@@ -243,17 +247,17 @@ mod tests {
         for (text, expected) in [
             (
                 "decides=17",
-                "`17` is no decides, expected the number of a slot, 1 to 16, or none",
+                "invalid decides `17`, expected the number of a slot, 1 to 16, or none",
             ),
             (
                 "alarm=fire",
-                "`fire` is no alarm, expected none or one of `forcedOpen`",
+                "invalid alarm `fire`, expected none or one of `forcedOpen`",
             ),
-            ("rex=on", "`on` is no rex, expected pressed or idle"),
-            ("bond=", "`` is no bond, expected thrown or not-thrown"),
+            ("rex=on", "invalid rex `on`, expected pressed or idle"),
+            ("bond=", "invalid bond ``, expected thrown or not-thrown"),
             (
                 "want=open",
-                "`open` is no want, expected `locked` or `released`",
+                "invalid want `open`, expected `locked` or `released`",
             ),
         ] {
             let error = Condition::parse(text).unwrap_err();

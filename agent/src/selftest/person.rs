@@ -1,5 +1,5 @@
-//! The person at the door: reads what is asked, and answers by typing, or by a script with a line
-//! for each question.
+//! The person at the door, who reads questions and types answers, or a script with one line per
+//! question.
 
 use std::io::{self, BufRead, Write};
 use std::thread;
@@ -11,48 +11,42 @@ use tokio::time::timeout;
 
 use crate::service::{Signals, Wish};
 
-/// The same as Enter alone, for scripts.
+/// The same as an empty line, for scripts.
 const OK: &str = "ok";
-/// Lines that may wait to be read; a reader that is ahead waits.
+/// Capacity of the queue of lines; a reader that is ahead waits.
 const MAX_LINES: usize = 16;
 
-/// Why the test ends before its end.
+/// Why the test ended early.
 #[derive(Debug, Error)]
 pub enum Ended {
     /// A signal, by its name.
     #[error("ended by {0}")]
     Signal(&'static str),
-    /// No more answers.
+    /// The script or the input has ended.
     #[error("the answers end at: {0}")]
     Answers(String),
-    /// Nobody answers.
+    /// No answer in time.
     #[error("no answer within {within:?} to: {question}")]
-    Nobody {
-        /// What was asked.
-        question: String,
-        /// How long it was waited.
-        within: Duration,
-    },
-    /// Nobody can read what is asked.
+    Nobody { question: String, within: Duration },
+    /// The questions cannot be printed.
     #[error("cannot write to the terminal")]
     Output(#[from] io::Error),
 }
 
-/// What has come while something was watched.
+/// Result of waiting for a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// A line.
     Line(String),
-    /// Nothing yet.
+    /// No line yet.
     Nothing,
 }
 
-/// Whom the test talks to.
 pub struct Person {
     lines: mpsc::Receiver<String>,
     signals: Signals,
     out: Box<dyn Write>,
-    /// The answers were written beforehand: each question takes one line, and they are shown.
+    /// The answers come from a script: each question takes one line, which is echoed.
     pub(super) scripted: bool,
 }
 
@@ -65,11 +59,11 @@ impl std::fmt::Debug for Person {
 }
 
 impl Person {
-    /// Somebody who types, or whose answers are in `input`: then lines that are empty or begin with
-    /// # are none.
+    /// Reads answers from `input`; in a script, empty lines and lines that begin with # are
+    /// ignored.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot create a thread.
     pub fn new(
         input: impl BufRead + Send + 'static,
         out: Box<dyn Write>,
@@ -77,7 +71,7 @@ impl Person {
         scripted: bool,
     ) -> io::Result<Self> {
         let (lines, receiver) = mpsc::channel(MAX_LINES);
-        // Reading blocks; when the process ends the thread does too.
+        // Reading blocks; the thread ends with the process.
         thread::Builder::new()
             .name("answers".to_owned())
             .spawn(move || {
@@ -117,7 +111,7 @@ impl Person {
         }
     }
 
-    /// The next line, of somebody who was asked before.
+    /// The next line, in answer to a question.
     async fn next_line(&mut self, question: &str) -> Result<String, Ended> {
         let line = loop {
             tokio::select! {
@@ -134,7 +128,7 @@ impl Person {
         Ok(line)
     }
 
-    /// Waits for a while, or for a line of somebody who types.
+    /// Waits for a time, or until a person types a line.
     pub(super) async fn wait(&mut self, time: Duration) -> Result<Word, Ended> {
         tokio::select! {
             line = self.lines.recv(), if !self.scripted => match line {

@@ -1,5 +1,5 @@
-//! The strike: moved after consent, watched by the bond and by the person, and left without power
-//! to learn its fail mode.
+//! Test of the strike: moved after consent, observed by the bond and by the person, then left
+//! without power to determine its fail mode.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use door_core::{Outputs, StrikeConfig, Want};
 use super::person::Ended;
 use super::{Finding, LOOK_EVERY, Outcome, SKIP, SelfTest, Verdict};
 
-/// What the answer is that lets the strike move.
+/// The answer that lets the strike move.
 const CONSENT: &str = "drive";
-/// How long a motor runs when the configuration does not say.
+/// Default pulse of a motor.
 const PULSE: Duration = Duration::from_secs(2);
 
-/// How a strike is tried.
+/// How to test a strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
     lock: Drive,
     release: Drive,
-    /// What it is without power; a motor stays where it is.
+    /// State without power; `None` for a motor, which stays where it is.
     without_power: Option<Want>,
-    /// A coil that bears it is on while the power is cut, so that the cut shows.
+    /// Outputs during the power cut: on for a coil without a time limit, so that the cut shows.
     while_cut: Outputs,
 }
 
@@ -30,7 +30,7 @@ struct Plan {
 struct Drive {
     outputs: Outputs,
     time: Duration,
-    /// What is energised when it is done.
+    /// Outputs afterwards.
     then: Outputs,
 }
 
@@ -93,7 +93,7 @@ impl SelfTest {
         self.fail_mode(plan).await
     }
 
-    /// Why the strike stays as it is; nothing when it may move.
+    /// Why the strike must not be driven; `None` if it may.
     async fn not_to_be_driven(&mut self) -> Result<Option<&'static str>, Ended> {
         if let Some(door) = self.index_of("door") {
             if !self.level(door) {
@@ -110,12 +110,12 @@ impl SelfTest {
             }
         }
         self.person.say(
-            "The strike comes next. Bolt or lock will move: keep your hands off it, and see to it \
-             that nobody needs the door.",
+            "The strike comes next. The bolt or lock will move: keep your hands off it, and make \
+             sure that nobody needs the door.",
         )?;
         let answer = self
             .ask(&format!(
-                "Type {CONSENT} to let it move; anything else leaves it out"
+                "Type {CONSENT} to let it move; anything else skips it"
             ))
             .await?;
         Ok((answer != CONSENT).then_some("not allowed to move"))
@@ -129,7 +129,7 @@ impl SelfTest {
         let Some(bond) = self.index_of("bond") else {
             let finding = match (locked, released) {
                 (Some(Want::Locked), Some(Want::Released)) => {
-                    Finding::Fine("locks and releases, you say".to_owned())
+                    Finding::Fine("locks and releases, by your answers".to_owned())
                 }
                 (Some(Want::Released), Some(Want::Locked)) => Finding::Wrong(self.wrong_way()),
                 (Some(_), Some(_)) => Finding::Wrong(self.does_not_move()),
@@ -150,7 +150,7 @@ impl SelfTest {
                 .await?
             {
                 Some(true) => (
-                    fine("locks and releases, you say"),
+                    fine("locks and releases, by your answers"),
                     Finding::Wrong(self.inverted(bond, "not thrown", "thrown")),
                 ),
                 Some(false) => (
@@ -158,8 +158,8 @@ impl SelfTest {
                     fine("thrown and not thrown seen"),
                 ),
                 None => (
-                    untested("it moves, nobody says which way"),
-                    untested("it moves, nobody says which way"),
+                    untested("it moves; the direction was not answered"),
+                    untested("it moves; the direction was not answered"),
                 ),
             },
             _ => {
@@ -173,7 +173,7 @@ impl SelfTest {
                     .await?
                 {
                     Some(true) => (
-                        fine("moves, you say"),
+                        fine("moves, by your answer"),
                         Finding::Wrong(format!(
                             "stays {stays} while the lock moves: check wire, contact and pin"
                         )),
@@ -183,8 +183,8 @@ impl SelfTest {
                         untested("the lock does not move"),
                     ),
                     None => (
-                        untested("nobody says whether it moves"),
-                        untested("nobody says whether the lock moves"),
+                        untested("whether it moves was not answered"),
+                        untested("whether the lock moves was not answered"),
                     ),
                 }
             }
@@ -193,7 +193,7 @@ impl SelfTest {
         self.found("bond", bond, sensed)
     }
 
-    /// Drives it and tells what it is then, by the bond or by the person.
+    /// Drives the strike and returns its state, by the bond or by the person's answer.
     async fn drive(&mut self, what: &str, drive: Drive, want: Want) -> Result<Option<Want>, Ended> {
         self.person
             .say(&format!("  {what}, for {:?} at most", drive.time))?;
@@ -219,7 +219,7 @@ impl SelfTest {
         Ok(locked.map(|locked| if locked { Want::Locked } else { Want::Released }))
     }
 
-    /// Waits until the bond says what is wanted, or the time is over; gives what it says then.
+    /// Waits until the bond shows `want`, or the time is over; returns the state that it shows.
     async fn settle(
         &mut self,
         time: Duration,
@@ -241,7 +241,7 @@ impl SelfTest {
             if self.began.elapsed() >= until || (reached && self.may_stop(want)) {
                 return Ok(state);
             }
-            // What somebody types now is no answer to anything.
+            // A line typed now answers no question.
             self.person.wait(LOOK_EVERY).await?;
         }
     }
@@ -250,7 +250,7 @@ impl SelfTest {
         self.index_of("bond").map(|bond| self.level(bond))
     }
 
-    /// The bond ends a throw; it says nothing about how far a bolt is withdrawn.
+    /// Whether the bond may end the move: it proves a throw, but not a full retraction.
     fn may_stop(&self, want: Option<Want>) -> bool {
         want == Some(Want::Locked) || self.strike.kind != StrikeKind::MotorLock
     }
@@ -262,7 +262,7 @@ impl SelfTest {
         self.person
             .say("Now cut the power of the lock: its own supply, not this machine's.")?;
         if self
-            .ask(&format!("Enter when it is cut, {SKIP} to leave it out"))
+            .ask(&format!("Enter when it is cut, {SKIP} to skip"))
             .await?
             == SKIP
         {
@@ -279,8 +279,8 @@ impl SelfTest {
         self.board.0.drive(Outputs::DeEnergised);
         self.summary
             .add("fail mode", "", judge_fail_mode(plan, before, learned));
-        self.person.say("Give the lock its power back.")?;
-        self.ask("Enter when it has it").await?;
+        self.person.say("Restore the power of the lock.")?;
+        self.ask("Enter when done").await?;
         Ok(())
     }
 
@@ -322,20 +322,19 @@ impl SelfTest {
 
 fn judge_fail_mode(plan: Plan, before: Option<Want>, learned: Option<Want>) -> Finding {
     match (plan.without_power, learned) {
-        (_, None) => Finding::Untested("nobody says what it is without power".to_owned()),
+        (_, None) => Finding::Untested("its state without power was not answered".to_owned()),
         (Some(expected), Some(learned)) if expected == learned => {
             Finding::Fine(format!("{learned} without power, as configured"))
         }
         (Some(expected), Some(learned)) => Finding::Wrong(format!(
-            "{learned} without power, but [strike] makes it {expected}: correct `fail`, or the \
+            "{learned} without power, but [strike] expects {expected}: correct `fail`, or the \
              wiring of the lock"
         )),
         (None, Some(learned)) if before.is_none_or(|before| before == learned) => {
             Finding::Fine(format!("stays as it is without power, {learned}"))
         }
         (None, Some(learned)) => Finding::Wrong(format!(
-            "becomes {learned} without power, but a motor lock stays as it is: is [strike] kind \
-             right?"
+            "becomes {learned} without power, but a motor lock stays as it is: check [strike] kind"
         )),
     }
 }
@@ -392,7 +391,7 @@ mod tests {
                 motor,
                 None,
                 None,
-                Finding::Untested("nobody says what it is without power".to_owned()),
+                Finding::Untested("its state without power was not answered".to_owned()),
             ),
         ] {
             assert_eq!(judge_fail_mode(plan, before, learned), expected);
@@ -402,13 +401,13 @@ mod tests {
                 safe,
                 Some(Locked),
                 Locked,
-                "locked without power, but [strike] makes it released",
+                "locked without power, but [strike] expects released",
             ),
             (
                 secure,
                 Some(Released),
                 Released,
-                "released without power, but [strike] makes it locked",
+                "released without power, but [strike] expects locked",
             ),
             (
                 motor,

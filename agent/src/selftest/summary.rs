@@ -1,37 +1,35 @@
-//! What the test has found.
+//! Results of the self-test.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What was found out about one thing.
+/// Result of one test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "result", content = "detail", rename_all = "camelCase")]
 pub enum Finding {
-    /// It does what it should.
+    /// It works; what was seen.
     Fine(String),
-    /// It does not, and what to do.
+    /// It does not work; what to do.
     Wrong(String),
-    /// Nobody knows, and why.
+    /// Not tested; why.
     Untested(String),
 }
 
-/// One thing that was, or was not, tested.
+/// One row of the summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The key of its table, or what it is.
+    /// The key of its table, or a name.
     pub what: String,
-    /// Where it is wired.
+    /// The pins.
     pub pin: String,
-    /// What was found.
     #[serde(flatten)]
     pub finding: Finding,
 }
 
-/// Everything that was found, in the order of the test.
+/// All results in the order of the test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// A row for each thing.
     pub rows: Vec<Row>,
 }
 
@@ -44,14 +42,14 @@ impl Summary {
         });
     }
 
-    /// Something does not do what it should.
+    /// Whether anything does not work.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
         let wrong = |row: &Row| matches!(row.finding, Finding::Wrong(_));
         self.rows.iter().any(wrong)
     }
 
-    /// Everything was tested and does what it should.
+    /// Whether everything was tested and works.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let fine = |row: &Row| matches!(row.finding, Finding::Fine(_));
@@ -59,7 +57,7 @@ impl Summary {
     }
 }
 
-/// A table for a person, a line for each thing.
+/// A table for people, one line per row.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: fn(&Row) -> &str, title: &str| {

@@ -1,51 +1,49 @@
-//! Watches the pins while somebody does something at the door, and judges which of them moved. Time
-//! is an argument.
+//! Watches the pins during an action at the door, and determines which of them moved. Time is an
+//! argument.
 
 use std::time::Duration;
 
 use crate::gpio::PinLevel;
 
-/// A level counts once it has held for so long: contacts bounce.
+/// How long a level must hold to count: contacts bounce.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How long another pin must be the only one that has moved to be the one that is wired in the
-/// place of the right one.
+/// How long only another pin must have moved until it counts as wired in place of the target.
 const ALONE: Duration = Duration::from_secs(1);
 
-/// What has become of a watch.
+/// Result of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The pin reads as it should now.
+    /// The target reads as it should.
     Right,
-    /// It has moved, the wrong way round.
+    /// The target moved in the wrong direction.
     Inverted,
-    /// It has not, but these have, by their place among the pins.
+    /// The target did not move, but these pins did, by index.
     Elsewhere(Vec<usize>),
 }
 
-/// One pin that should become active, or idle, and all the others.
+/// The target pin that should become active, or idle, and all others.
 #[derive(Debug)]
 pub(super) struct Watch {
     target: usize,
     wanted: bool,
     tracks: Vec<Track>,
-    /// Since when others have moved and the target has not.
+    /// Since when others have moved but not the target.
     alone_since: Option<Duration>,
 }
 
-/// One pin.
 #[derive(Debug, Clone, Copy)]
 struct Track {
-    /// At the start.
+    /// Level at the start.
     before: bool,
-    /// As last seen, and since when.
+    /// Present level, and since when.
     level: bool,
     since: Duration,
-    /// As last settled.
+    /// Last settled level.
     settled: bool,
 }
 
 impl Watch {
-    /// Begins with the present levels; the pin of index `target` should become active, or idle.
+    /// Starts with the present levels; the pin of index `target` should become `wanted`.
     pub(super) fn new(target: usize, wanted: bool, pins: &[PinLevel], at: Duration) -> Self {
         let track = |pin: &PinLevel| Track {
             before: pin.active,
@@ -61,7 +59,7 @@ impl Watch {
         }
     }
 
-    /// Takes the levels; gives the pins that have settled elsewhere since the last look.
+    /// Processes the levels; returns the pins whose settled level changed.
     pub(super) fn look(&mut self, pins: &[PinLevel], at: Duration) -> Vec<usize> {
         let mut changed = Vec::new();
         for (index, (track, pin)) in self.tracks.iter_mut().zip(pins).enumerate() {
@@ -79,7 +77,7 @@ impl Watch {
         changed
     }
 
-    /// What is known by now; nothing while it is worth waiting.
+    /// The result so far; `None` while more may come.
     pub(super) fn verdict(&self, at: Duration) -> Option<Verdict> {
         let target = self.tracks.get(self.target)?;
         if target.settled != target.before {
@@ -93,7 +91,7 @@ impl Watch {
         (at.saturating_sub(since) >= ALONE).then(|| Verdict::Elsewhere(self.elsewhere()))
     }
 
-    /// The pins that have moved, but for the target.
+    /// The pins that moved, except the target.
     fn elsewhere(&self) -> Vec<usize> {
         let moved = |(index, track): &(usize, &Track)| {
             *index != self.target && track.settled != track.before
@@ -163,7 +161,7 @@ mod tests {
                 ],
                 Some(Inverted),
             ),
-            // Another one, which may still be followed by the right one.
+            // Another pin moved, which the target may still follow.
             (
                 true,
                 &[
@@ -194,7 +192,7 @@ mod tests {
                 ],
                 Some(Right),
             ),
-            // It has gone back: nothing has moved.
+            // It went back: no pin has moved.
             (
                 true,
                 &[

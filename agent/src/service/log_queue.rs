@@ -1,4 +1,4 @@
-//! A log behind a queue: who logs goes on at once, whatever becomes of the line.
+//! A logger with a queue: logging never blocks, even if the line cannot be written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use anyhow::Context;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, Log, Metadata, Record};
 
-/// Lines that may wait to be written; a door logs a few a minute.
+/// Capacity of the queue in lines; a door logs a few a minute.
 const QUEUE: usize = 512;
 
-/// How long the end of the program waits for them.
+/// How long the end of the program waits for queued lines.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// A record that has left the thread that logged it.
+/// A record copied from the thread that logged it.
 struct Line {
     level: Level,
     target: String,
@@ -27,7 +27,7 @@ struct Line {
     fields: Fields,
 }
 
-/// What a record is filed by.
+/// Structured fields of a record.
 #[derive(Default)]
 struct Fields(Vec<(String, String)>);
 
@@ -40,7 +40,7 @@ impl<'a> VisitSource<'a> for Fields {
 
 enum Entry {
     Line(Line),
-    /// All before it is written.
+    /// Signals that everything before it is written.
     Finish(SyncSender<()>),
 }
 
@@ -50,7 +50,7 @@ struct Queue {
     lost: Arc<AtomicU64>,
 }
 
-/// Makes `inner` the log of this process, written by a thread of its own.
+/// Installs `inner` as the log of this process, written by a separate thread.
 pub(super) fn install(inner: Box<dyn Log>) -> anyhow::Result<()> {
     let inner: Arc<dyn Log> = Arc::from(inner);
     let (queue, received) = Queue::new(Arc::clone(&inner));
@@ -58,8 +58,8 @@ pub(super) fn install(inner: Box<dyn Log>) -> anyhow::Result<()> {
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || write(&received, &*inner, &lost))
-        .context("cannot start the thread of the log")?;
-    log::set_boxed_logger(Box::new(queue)).context("cannot log")
+        .context("cannot start the log thread")?;
+    log::set_boxed_logger(Box::new(queue)).context("cannot install the logger")
 }
 
 impl Queue {
@@ -85,7 +85,7 @@ impl Log for Queue {
             return;
         }
         let mut fields = Fields::default();
-        // Ours take every pair.
+        // Fields accepts every pair: this cannot fail.
         drop(record.key_values().visit(&mut fields));
         let line = Line {
             level: record.level(),
@@ -101,11 +101,11 @@ impl Log for Queue {
         }
     }
 
-    /// Waits for what is queued, for a moment.
+    /// Waits a moment for the queued lines.
     fn flush(&self) {
         let (written, done) = sync_channel(1);
         if self.entries.try_send(Entry::Finish(written)).is_ok() {
-            // Nobody is left to hear that it took too long.
+            // After a timeout there is no place to report it.
             let _ = done.recv_timeout(FINISH);
         }
     }
@@ -137,7 +137,7 @@ fn write(received: &Receiver<Entry>, inner: &dyn Log, lost: &AtomicU64) {
                     .level(Level::Warn)
                     .target(module_path!())
                     .args(format_args!(
-                        "{lost} lines of the log are lost: they were not taken in time"
+                        "{lost} lines of the log are lost: the queue was full"
                     ))
                     .build(),
             );
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// A log that hangs until it is let go.
+    /// A log that blocks until it is released.
     struct Hanging {
         go: Mutex<Receiver<()>>,
         texts: Mutex<Sender<String>>,
@@ -165,7 +165,7 @@ mod tests {
         }
 
         fn log(&self, record: &Record) {
-            // Once let go it hangs no more.
+            // Once released it does not block any more.
             let _ = self.go.lock().unwrap().recv();
             self.texts
                 .lock()

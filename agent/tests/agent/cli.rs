@@ -1,4 +1,4 @@
-//! The program as a person meets it: exit status, stdout and stderr.
+//! The command line: exit status, stdout and stderr.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a run that ends by itself gives: exit status, stdout, stderr.
+/// Runs a command that ends by itself: exit status, stdout, stderr.
 pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
         .args(arguments)
@@ -44,11 +44,11 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!((output.status.code(), stderr.as_str()), (Some(1), ""));
 }
 
-/// The same with text on its standard input.
+/// Runs a command with text on its standard input.
 pub(crate) fn fed(mut command: Command, input: &str) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    // One that refuses at once may end without reading.
+    // A command that refuses at once may end without reading.
     match child.stdin.take().unwrap().write_all(input.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => panic!("{error}"),
         Ok(()) | Err(_) => {}
@@ -62,7 +62,7 @@ pub(crate) fn fed(mut command: Command, input: &str) -> (i32, String, String) {
     )
 }
 
-/// Writes a configuration of a simulated door and gives its path.
+/// Writes the configuration of a simulated door and returns its path.
 pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let secret = home.join("door.connection-string");
@@ -78,9 +78,10 @@ pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> S
     path.to_str().unwrap().to_owned()
 }
 
-pub(crate) const CONNECTION: &str = "HostName=localhost;DeviceId=lobby-east;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(crate) const CONNECTION: &str = "HostName=localhost;DeviceId=lobby-east;\
+    SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A running agent, killed when the test ends before it.
+/// A running agent, killed when dropped.
 pub(crate) struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -106,7 +107,7 @@ impl Running {
         Self { child, log }
     }
 
-    /// Reads the log up to the line that contains `text`, and gives what was read.
+    /// Reads the log up to the line that contains `text`, and returns it.
     pub(crate) fn log_until(&mut self, text: &str) -> String {
         let mut log = String::new();
         while !log.contains(text) {
@@ -133,13 +134,13 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
-    /// Sends SIGTERM and gives the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) fn terminate(&mut self) -> i32 {
         self.signal("TERM");
         self.ended()
     }
 
-    /// Waits for its end and gives the exit status.
+    /// Waits for the end and returns the exit status.
     pub(crate) fn ended(&mut self) -> i32 {
         let begin = Instant::now();
         loop {
@@ -185,9 +186,9 @@ fn a_mistake_in_the_configuration_is_placed_and_nothing_is_made() {
     assert_eq!((code, stderr.as_str()), (1, ""));
     let expected = format!("WRONG  configuration: {problem}");
     assert!(stdout.starts_with(&expected), "{stdout}");
-    // What does not depend on it is judged all the same.
+    // What does not depend on the mistake is checked too.
     assert!(stdout.contains("note   pins: none"), "{stdout}");
-    // De-energising needs the board's table alone.
+    // De-energising needs only the board's table.
     let (code, stdout, stderr) = run(&["de-energise", "--config", &config]);
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(stdout, "door: the strike is de-energised\n");
@@ -218,15 +219,18 @@ async fn check_tells_each_thing_on_a_line() {
          file\n"
             .to_owned(),
         "note   state: ".to_owned(),
-        "note   pins: none, the board is simulated".to_owned(),
+        "note   pins: none: the board is simulated".to_owned(),
         "fine   clock: ".to_owned(),
         format!("fine   hub: 127.0.0.1:{port} answers, and its certificate is trusted"),
     ] {
         assert!(stdout.contains(&expected), "{stdout}\nlacks {expected}");
     }
-    assert!(!home.path().join("state").exists(), "it makes nothing");
+    assert!(
+        !home.path().join("state").exists(),
+        "check creates no state"
+    );
 
-    // The hub's CA is not told: reached, but not trusted.
+    // The hub's CA is not configured: reachable, but not trusted.
     write_config(home.path(), CONNECTION, &format!("mqtt_port = {port}"));
     let (code, stdout) = tokio::task::block_in_place(check);
     assert_eq!(code, 1, "{stdout}");
@@ -261,7 +265,7 @@ async fn check_tells_each_thing_on_a_line() {
 #[test]
 fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm() {
     let home = tempfile::tempdir().unwrap();
-    // Nothing listens on port 1: the door works all the same.
+    // Nothing listens on port 1: the door works without a hub.
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let mut agent = Running::start(&config);
     let status = status_until(&config, |status| {
@@ -286,7 +290,7 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
     for line in [
         "decides  relinquish default: locked\n",
         "inputs   bond thrown, door closed, ",
-        // Away, or trying just now.
+        // Waiting, or connecting at the moment.
         ": nothing listens at localhost:1\n",
     ] {
         assert!(stdout.contains(line), "{stdout}\nlacks {line}");
@@ -361,7 +365,7 @@ async fn a_state_folder_too_deep_for_a_socket_does_not_stop_the_door() {
     assert_eq!(code, 0);
 }
 
-/// What of the hub's things is spoilt, and what the status says of it.
+/// For each damaged file of the hub's settings: the door runs, and the status names the file.
 #[test]
 fn whatever_only_the_hub_needs_keeps_no_door_from_running() {
     let x509 = "HostName=localhost;DeviceId=lobby-east;x509=true";
@@ -401,11 +405,11 @@ fn whatever_only_the_hub_needs_keeps_no_door_from_running() {
                     && status["link"]["state"] == "waiting"
             });
             let problem = status["link"]["lastProblem"].as_str().unwrap();
-            // Without a key there is no certificate either: the one that is read first is named.
+            // Without a key there is no certificate either: the file that is read first is named.
             let named = problem.contains(file) || problem.contains("door.pem");
             assert!(named, "{file} {spoilt}: {problem}");
-            // What is judged at the start alone: the status asks for another one.
-            let asks = problem.ends_with("; mend it, then `door-agent restart door`");
+            // A file that is read only at the start: the status asks for a restart.
+            let asks = problem.ends_with("; fix it, then `door-agent restart door`");
             assert_eq!(
                 asks,
                 file == "door.connection-string" || problem.contains(": mode "),

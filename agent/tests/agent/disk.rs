@@ -1,9 +1,8 @@
-//! Disks that are full, read-only or damaged: the door works on, says what is wrong, and goes on by
-//! itself when it is not wrong any more.
+//! Full, read-only and damaged disks: the door keeps working, reports the problem, and recovers by
+//! itself.
 //!
-//! A small disk of its own is mounted where only this test sees it: each test starts itself again
-//! in mounts of its own (`unshare`), which root may do and anybody where the kernel allows user
-//! namespaces. Where neither holds the test fails.
+//! A small disk is mounted in a private mount namespace: each test starts itself again under
+//! `unshare`, which needs root or user namespaces. Without either the test fails.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,8 +20,7 @@ use crate::support::{TestHub, agent_until, start_agent_again};
 const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
 
-/// Whether this is the test within mounts of its own; else runs it there and judges what became of
-/// it.
+/// True inside the private mounts; otherwise runs the test there and checks its result.
 fn in_own_mounts(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -37,7 +35,7 @@ fn in_own_mounts(test: &str) -> bool {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && said.contains("1 passed"),
-        "{test} failed in mounts of its own; it needs root or user namespaces:\n{said}{}",
+        "{test} failed in private mounts; it needs root or user namespaces:\n{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     false
@@ -59,7 +57,7 @@ fn mount_small_disk(at: &Path) {
     );
 }
 
-/// Takes all the room that is left.
+/// Uses up the remaining room.
 fn fill(disk: &Path) -> PathBuf {
     let path = disk.join("something-else");
     let mut file = fs::File::create(&path).unwrap();
@@ -67,7 +65,7 @@ fn fill(disk: &Path) -> PathBuf {
     path
 }
 
-/// The program with a simulated door on a disk.
+/// The program with a simulated door and its state on a given disk.
 struct Program {
     config: PathBuf,
     state: PathBuf,
@@ -158,7 +156,7 @@ fn lock_state(said: &Value) -> &str {
     said["door"]["report"]["lockState"].as_str().unwrap()
 }
 
-/// Every event that the hub has, once, judged to be without gap in its sequence.
+/// Every event at the hub, without repetitions; asserts that the sequence has no gaps.
 async fn events(hub: &TestHub) -> Vec<Value> {
     let mut seen: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
     let mut events = Vec::new();
@@ -203,7 +201,7 @@ async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_roo
         let (status, answer) = hub
             .invoke("lobby-east", method, json!({"commandId": id}))
             .await;
-        // Two generations fit where they lie: what is told is kept.
+        // Both generations can be overwritten in place: a command is still saved.
         assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
         let said = door.status(|said| lock_state(said) == reached).await;
         if !said["disk"]["problem"].is_null() {
@@ -226,7 +224,7 @@ async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_roo
     door.status(|said| lock_state(said) == "unlocked").await;
     door.status(|said| lock_state(said) == "locked").await;
 
-    // It starts on the full disk as well, and knows what it was told.
+    // It also starts on the full disk, with the saved state.
     door.kill();
     door.start();
     let said = door.status(|said| lock_state(said) == "locked").await;
@@ -236,7 +234,7 @@ async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_roo
     assert_eq!(answer["status"], 200, "{answer}");
     door.status(|said| !said["disk"]["problem"].is_null()).await;
 
-    // Room again: nobody needs to do anything.
+    // With room it recovers by itself.
     fs::remove_file(&filler).unwrap();
     door.status(|said| {
         said["disk"]["problem"].is_null()
@@ -316,8 +314,8 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
         reported["device"]["disk"]["problem"].is_string()
     })
     .await;
-    // An unlock would be forgotten by a restart, and does not act; a lock does, and says that it is
-    // not kept. A repetition acts no second time.
+    // An unlock would be lost at a restart, and is refused; a lock acts, and reports that it is not
+    // saved. A duplicate does not act again.
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 500);
     assert_eq!(lock_of(&agent.snapshot()), LockState::Locked);
     assert_eq!(
@@ -328,7 +326,7 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
     agent_until(&agent, |seen| lock_of(seen) == LockState::Unlocked).await;
     agent_until(&agent, |seen| lock_of(seen) == LockState::Locked).await;
     assert_eq!(call(&agent, "lockDoor", "{}").await, 500);
-    // What is desired is not acknowledged as applied before it is kept.
+    // Desired values are not acknowledged as applied before they are saved.
     let desired = json!({"mode": "passage", "floor": 3, "settings": {"strikeTime": "7s"}});
     hub.set_desired("lobby-east", desired).await;
     let reported = hub
@@ -363,7 +361,7 @@ async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_take
     agent.shutdown().await;
 }
 
-/// Damages one thing in a state directory.
+/// Damages a state directory.
 type Harm = fn(&Path);
 
 fn first_in(folder: &Path, suffix: &str) -> PathBuf {
@@ -427,8 +425,7 @@ async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
             assert!(Path::new(kept).exists(), "{what}: {kept}");
             assert!(agent.snapshot().to_text().contains(kept));
         }
-        // The state is lost, or it is not: only then is the door in doubt, and only until an
-        // operator has spoken.
+        // Only if the state file is lost is the door in doubt, until the next operator command.
         let problem = agent.snapshot().disk.problem;
         let in_doubt = problem.is_some_and(|problem| problem.contains("in doubt"));
         assert_eq!(
@@ -460,7 +457,7 @@ async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
         }
         agent.shutdown().await;
 
-        // Mended: the next start finds nothing more, and the kept files as they were.
+        // Repaired: the next start finds no damage, and the kept files are unchanged.
         let agent = start_agent_again(&config, &shared).await;
         assert_eq!(agent.snapshot().disk.kept_aside, [] as [&str; 0], "{what}");
         assert!(kept.iter().all(|kept| Path::new(kept).exists()));
@@ -493,7 +490,7 @@ async fn a_saved_door_of_an_unknown_form_is_kept_aside() {
     assert_eq!(call(&agent, "lockDoor", "{}").await, 200);
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
     let kept = agent.snapshot().disk.kept_aside;
-    // The one before it might have been of use, and is not either.
+    // The generation before it does not parse either.
     assert_eq!(kept.len(), 2, "{kept:?}");
     for kept in kept {
         let text = fs::read_to_string(kept).unwrap();

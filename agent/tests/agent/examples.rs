@@ -11,7 +11,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// Copies an example to a folder where its files are; gives its path.
+/// Copies an example and its files to a folder; returns its path.
 pub(crate) fn install(home: &Path, name: &str, connection: &str) -> String {
     let config = home.join(format!("{name}.toml"));
     std::fs::copy(repository(&format!("deploy/examples/{name}.toml")), &config).unwrap();
@@ -79,7 +79,7 @@ fn the_door_on_a_pi_has_nothing_wrong_but_what_this_machine_lacks() {
         stdout.starts_with(&format!("fine   configuration: {config}\n")),
         "{stdout}"
     );
-    // No header, and no hub on the port.
+    // This machine has no header, and no hub on the port.
     let wrong = stdout.lines().filter(|line| line.starts_with("WRONG"));
     for line in wrong {
         assert!(

@@ -1,4 +1,4 @@
-//! The agent against a real hub: MQTT over TLS on one side, the REST API on the other.
+//! The agent with a real hub: MQTT over TLS on one side, the REST API on the other.
 
 use std::path::Path;
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn a_door_connects_reports_itself_and_obeys() {
     assert_eq!(answer["payload"]["checks"]["storage"]["result"], "passed");
     let (_, answer) = hub.invoke("lobby-east", "openSesame", json!({})).await;
     assert_eq!(answer["status"], 404, "{answer}");
-    // Commands and changes of state were events; the hub has acknowledged every one.
+    // Commands and changes of state are events, and the hub has acknowledged all of them.
     agent_until(&agent, |snapshot| snapshot.waiting_events == 0).await;
     agent.shutdown().await;
 }
@@ -72,7 +72,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
     let connection = hub.add_device("lobby-east").await;
     let config = hub.agent_config(&connection, &home.path().join("state"));
     let shared = Shared::new().unwrap();
-    // Set before the door was ever there.
+    // Set before the door first connects.
     hub.set_desired("lobby-east", json!({"building": 43})).await;
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
     let reported = hub
@@ -83,7 +83,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
         json!({"value": 43, "ac": 200, "av": 2, "ad": "applied"})
     );
 
-    // Set while it is there.
+    // Set while it is connected.
     hub.set_desired("lobby-east", json!({"floor": "3"})).await;
     let reported = hub
         .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 200)
@@ -96,7 +96,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
         (&json!(43), &json!("3"))
     );
 
-    // A value that is none is refused, and the old one stays.
+    // An invalid value is refused, and the old one stays.
     hub.set_desired("lobby-east", json!({"floor": {"is": 4}}))
         .await;
     let reported = hub
@@ -111,7 +111,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
         "{reported}"
     );
 
-    // Taken away while the door is off; after a restart what it still had from disk goes too.
+    // Removed while the door is off: the saved value is dropped after the restart.
     agent.shutdown().await;
     hub.set_desired("lobby-east", json!({"floor": null, "building": 44}))
         .await;
@@ -155,7 +155,7 @@ async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
         .await;
     assert_eq!(answer["status"], 200, "{answer}");
 
-    // The twin is read again, and says what it said before.
+    // The twin is read again, and contains the same value.
     agent.disconnect_link();
     agent_until(&agent, |snapshot| {
         snapshot.link.state == LinkState::Unplugged
@@ -173,7 +173,7 @@ async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
         .await;
     assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
 
-    // Another one acts, one that is none does not.
+    // A new mode acts, an invalid one does not.
     hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
         .await;
     hub.reported_until("lobby-east", |reported| {
@@ -186,7 +186,7 @@ async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
         .await;
     assert_eq!(reported["mode"]["value"], "lockdown");
     assert_eq!(reported["door"]["mode"], "lockdown");
-    // Taken back, a lockdown ends.
+    // A lockdown ends when it is removed.
     hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
         .await;
     hub.set_desired("lobby-east", json!({"mode": null})).await;
@@ -224,7 +224,7 @@ async fn desired_settings_are_judged_one_by_one_and_kept() {
     assert_eq!(reported["settings"]["settleTime"]["ac"], 400);
     agent.shutdown().await;
 
-    // After a restart a bad value is answered with the one that is still in force.
+    // After a restart an invalid value is answered with the one still in force.
     hub.set_desired("lobby-east", json!({"settings": {"strikeTime": -1}}))
         .await;
     let agent = start_agent_again(&config, &shared).await;
@@ -349,7 +349,7 @@ async fn a_device_that_is_made_later_gets_in_by_itself() {
     agent.shutdown().await;
 }
 
-/// A self-signed certificate and its key as files, and its thumbprint.
+/// Writes a self-signed certificate and its key; returns the files and the thumbprint.
 fn badge(folder: &Path, name: &str) -> (CertificateFiles, String) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let files = CertificateFiles {
@@ -380,15 +380,14 @@ async fn a_door_proves_itself_by_a_certificate() {
     })
     .await;
 
-    // Another one is not this door's.
+    // The hub does not know this certificate.
     let (other, _) = badge(home.path(), "other");
     config.hub.certificate = Some(other.clone());
     assert!(agent.set_hub(config.hub.clone()).unwrap());
     agent_until(&agent, |seen| seen.link.last_problem.is_some()).await;
     assert_ne!(agent.snapshot().link.state, LinkState::Connected);
 
-    // A key that is not the certificate's, and one that is none, are told by their files, and
-    // nothing of a key with them.
+    // A wrong, invalid or missing key is reported with its file, and without any content.
     for (key, problem) in [
         (other.key.clone(), "not the certificate's key"),
         (files.certificate.clone(), "no private key in it"),
@@ -426,7 +425,7 @@ async fn a_hub_of_another_ca_is_not_trusted() {
         problem.contains("the certificate of localhost"),
         "{problem}"
     );
-    assert!(problem.contains("is refused"), "{problem}");
+    assert!(problem.contains("is invalid"), "{problem}");
     assert_eq!(agent.snapshot().link.connections, 0);
     agent.shutdown().await;
 }
@@ -453,9 +452,8 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
         .await;
     }
     assert_eq!(hub.hub().registry().connected_count(), DOORS);
-    // No thread per door: the runtime's pool for blocking calls is all that grew, and it does not
-    // grow with the doors. Fewer than before is no fault: those of another test may have ended
-    // meanwhile.
+    // No thread per door: only the runtime's pool for blocking calls has grown, independent of the
+    // number of doors. There may be fewer threads than before, since those of other tests end.
     let after = threads();
     assert!(after.saturating_sub(before) < 50, "{before} -> {after}");
     for agent in agents {

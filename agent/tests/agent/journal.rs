@@ -1,5 +1,4 @@
-//! What the journal gets: a socket in the place of journald's, in a mount namespace of the agent's
-//! own.
+//! Content of the journal: a socket replaces journald's in the agent's own mount namespace.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
@@ -15,8 +14,8 @@ use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Puts the socket `$1` where journald has its own, says that stderr is the journal, and becomes
-/// the rest of the arguments.
+/// Mounts the socket `$1` in place of journald's, marks stderr as the journal, and executes the
+/// other arguments.
 const UNDER_JOURNALD: &str = r#"
     set -e
     mount -t tmpfs none /run
@@ -31,7 +30,7 @@ const UNDER_JOURNALD: &str = r#"
 
 type Entry = BTreeMap<String, String>;
 
-/// Reads all the time: whoever logs waits for a journal that does not.
+/// Reads continuously: a journal that does not read would block the logger.
 struct Journal {
     coming: Receiver<Entry>,
     read: Vec<Entry>,
@@ -106,7 +105,7 @@ fn fields(mut bytes: &[u8]) -> Entry {
             bytes = &rest[length + 1..];
             (line, text(&rest[..length]))
         };
-        assert_eq!(fields.insert(name, value), None, "a field comes once");
+        assert_eq!(fields.insert(name, value), None, "a field occurs once");
     }
     fields
 }
@@ -118,7 +117,7 @@ async fn the_journal_gets_fields_to_filter_by() {
     let mut journal = Journal::bind(&socket);
     let allowed = Journal::command(&socket, &["true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        // Some systems keep namespaces from their users; CI does not.
+        // Some systems do not allow user namespaces; CI does.
         eprintln!("skipped: unshare --user --mount is not allowed here");
         return;
     }
@@ -170,7 +169,7 @@ async fn the_journal_gets_fields_to_filter_by() {
             "{command:?}"
         );
     }
-    // The number by which the hub knows the same event.
+    // The sequence number by which the hub knows the same event.
     let begin = Instant::now();
     let event = loop {
         let events = hub.events("lobby-east").await;
@@ -185,5 +184,5 @@ async fn the_journal_gets_fields_to_filter_by() {
 
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);
-    assert_eq!(agent.rest_of_log(), "", "the journal has it all");
+    assert_eq!(agent.rest_of_log(), "", "everything is in the journal");
 }

@@ -1,5 +1,5 @@
-//! SIGKILL at any moment: what was answered holds, what was not has happened whole or not at all,
-//! nothing acts twice, and the hub has every event once and in order.
+//! SIGKILL at any moment: an answered command holds, an unanswered one has taken effect completely
+//! or not at all, none acts twice, and the hub has every event once and in order.
 
 mod fail_points;
 
@@ -18,48 +18,48 @@ use tokio::task::JoinSet;
 
 use crate::support::TestHub;
 
-/// Doors that are killed at the same time, each with a process of its own.
+/// Number of doors, each with its own process, killed concurrently.
 const DOORS: usize = 6;
 
-/// How many kills in all, unless DOORFLEET_KILLS says otherwise.
+/// Total number of kills, unless DOORFLEET_KILLS is set.
 const KILLS: usize = 60;
 
-/// Long enough for a busy machine; nothing waits for it unless it fails.
+/// Sufficient for a busy machine; only a failure takes this long.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a killed door's answer is waited for: one that has left is there at once.
+/// How long to wait for the answer of a killed door: if it was sent, it is there at once.
 const HANG_UP: Duration = Duration::from_millis(500);
 
-/// The shortest hold.
+/// Time of the shortest hold.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// How far the end of a hold that was seen from outside may be off.
+/// Tolerance for the end of a hold as observed from outside.
 const MARGIN: Duration = Duration::from_millis(900);
 
-/// What a slot holds: what is wanted, by which command, until when (about).
+/// Content of a slot: wanted state, command, and approximate end.
 #[derive(Debug, Clone, PartialEq)]
 struct Held {
     want: &'static str,
     id: String,
-    /// The earliest and the latest moment: the command reached the door between its sending and
-    /// its answer, or the kill.
+    /// Earliest and latest moment: the command reached the door between sending and answer, or
+    /// kill.
     ends: Option<(Instant, Instant)>,
 }
 
-/// The operator's two slots.
+/// The two slots of the operator.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Slots {
     grant: Option<Held>,
     hold: Option<Held>,
 }
 
-/// A command as it is sent.
+/// A command to send.
 #[derive(Debug, Clone)]
 struct Sent {
     method: &'static str,
     payload: Value,
     id: String,
-    /// Whether the door has said that it accepted it.
+    /// Whether the door answered that it accepted the command.
     certain: bool,
     at: Instant,
 }
@@ -90,7 +90,7 @@ impl Sent {
         }
     }
 
-    /// What it makes of the slots, now that it has been answered or cannot be any more.
+    /// The slots after this command, once it was answered or the door was killed.
     fn apply(&self, slots: &Slots) -> Slots {
         let short = |key: &str| self.payload[key] == "2s";
         let held = |want, short: bool| {
@@ -118,7 +118,7 @@ impl Sent {
     }
 }
 
-/// One door and what may be true of it.
+/// A door and its possible states.
 struct Victim {
     name: String,
     config: PathBuf,
@@ -186,7 +186,7 @@ impl Victim {
         }
     }
 
-    /// What the running agent says of itself, once `condition` holds.
+    /// The status of the running agent, once `condition` holds.
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
@@ -200,12 +200,12 @@ impl Victim {
         }
     }
 
-    /// Compares the slots with what may be true; what is seen is then what is true.
+    /// Compares the slots with the possible states and keeps the matching one.
     async fn check(&mut self) {
         let before = Instant::now();
         let said = self.status(|_| true).await;
         let after = Instant::now();
-        // No kill leaves a door in doubt: what it had written is whole.
+        // A kill never leaves a door in doubt: its files are complete.
         let problem = &said["disk"]["problem"];
         assert!(problem.is_null(), "{}: {problem}", self.name);
         let slot = |number: u64| {
@@ -218,7 +218,7 @@ impl Victim {
         let fits = |held: &Option<Held>, seen: &Option<(String, String)>| match (held, seen) {
             (None, None) => true,
             (None, Some(_)) => false,
-            // It is gone if its time may be over, and there if its time may not be over yet.
+            // It must be gone after its latest end, and present before its earliest end.
             (Some(held), None) => held
                 .ends
                 .is_some_and(|(earliest, _)| after + MARGIN >= earliest),
@@ -260,7 +260,7 @@ impl Victim {
                 answer = call.as_mut() => Some(answer),
                 () = tokio::time::sleep(life) => {
                     self.kill();
-                    // One that waits for the door to come back is given up: it is not sent then.
+                    // A call that waits for the door is dropped: it is not delivered then.
                     tokio::time::timeout(HANG_UP, call).await.ok()
                 }
             },
@@ -268,13 +268,13 @@ impl Victim {
         self.heard(sent, answer);
     }
 
-    /// Draws the conclusions of an answer, or of none.
+    /// Updates the possible states after an answer, or without one.
     fn heard(&mut self, mut sent: Sent, answer: Option<(u16, Value)>) {
         let status = match answer {
             Some((200, answer)) => answer["status"].as_u64().unwrap(),
             _ => 0,
         };
-        // A repetition of what is known to have been accepted does nothing.
+        // A duplicate of an accepted command has no effect.
         let again = self.accepted.contains(&sent.id);
         sent.certain = [200, 202].contains(&status);
         assert!(
@@ -302,13 +302,13 @@ impl Victim {
         self.last = Some(sent);
     }
 
-    /// One life: from a start to a kill at a random moment.
+    /// One life of the process: from a start to a kill at a random moment.
     async fn live(&mut self, hub: &TestHub, random: &mut StdRng, number: usize) {
         self.start();
         self.check().await;
-        // The hub's operator repeats what had no answer, and at times what had one.
+        // The operator repeats unanswered commands, and some answered ones.
         if let Some(last) = self.last.take() {
-            // In doubt, the times of one that is done now count from now.
+            // A hold of a repeated command that acts only now counts from now.
             if last.certain && random.random_bool(0.5) {
                 self.command(hub, last, None).await;
                 self.check().await;
@@ -327,7 +327,7 @@ impl Victim {
         self.kill();
     }
 
-    /// The last life: all that happened is at the hub, once and in order.
+    /// The last life: the hub has all events, once and in order.
     async fn settle(&mut self, hub: &TestHub) {
         self.start();
         self.check().await;
@@ -351,15 +351,11 @@ impl Victim {
             }
         }
         let untold: Vec<_> = self.accepted.difference(&answered).collect();
-        assert!(
-            untold.is_empty(),
-            "{}: no event tells of {untold:?}",
-            self.name
-        );
+        assert!(untold.is_empty(), "{}: no event for {untold:?}", self.name);
     }
 }
 
-/// Writes a secret as the agent wants it.
+/// Writes a secret with the required mode.
 fn door_agent_secret(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).unwrap();

@@ -1,4 +1,4 @@
-//! The agent from outside: as a program, and against a real hub.
+//! Tests of the agent from outside: as a program, and with a real hub.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! A network that cuts, swallows and half closes connections, and a hub that goes and comes: every
-//! event arrives in order, and the reported state is right as soon as the door is connected again.
+//! A network that cuts, drops and half-closes connections, and a hub that restarts: every event
+//! arrives in order, and the reported state is right after each reconnect.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,31 +20,31 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{TestHub, agent_until};
 
-/// Troubles in one run, unless DOORFLEET_TROUBLES says otherwise.
+/// Faults per run, unless DOORFLEET_TROUBLES is set.
 const TROUBLES: usize = 24;
 
-/// What the network does to the connections of the door.
+/// State of the network between door and hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weather {
     Fine,
-    /// Nothing gets through, and nobody is told.
+    /// Bytes are dropped silently.
     Swallowing,
     /// New connections are closed at once.
     Refusing,
-    /// The door hears that the hub says no more; the hub hears nothing.
+    /// The direction from hub to door is closed; the other one stays open.
     ClosedTowardsDoor,
-    /// The hub hears that the door says no more; the door hears nothing.
+    /// The direction from door to hub is closed; the other one stays open.
     ClosedTowardsHub,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     weather: Weather,
-    /// Connections of an earlier one are cut.
+    /// Connections of an earlier epoch are cut.
     epoch: u64,
 }
 
-/// What lies between the door and the hub.
+/// A proxy between door and hub.
 struct Network {
     state: watch::Sender<State>,
     port: u16,
@@ -94,7 +94,7 @@ fn carry(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<State>) {
     tokio::spawn(down);
 }
 
-/// Carries one direction until it is closed at either end, cut, or closed by `closing` weather.
+/// Copies one direction until it is closed at either end, cut, or closed by `closing`.
 async fn carry_one(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -117,8 +117,12 @@ async fn carry_one(
         tokio::select! {
             read = from.read(&mut bytes) => match read {
                 Ok(length) if length > 0 => {
-                    let open = |state: &State| state.weather != Weather::Swallowing || state.epoch != epoch;
-                    if rules.wait_for(open).await.is_err() || to.write_all(&bytes[..length]).await.is_err() {
+                    let open = |state: &State| {
+                        state.weather != Weather::Swallowing || state.epoch != epoch
+                    };
+                    if rules.wait_for(open).await.is_err()
+                        || to.write_all(&bytes[..length]).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -138,7 +142,7 @@ async fn door_behind(network: &Network, hub: &TestHub, home: &std::path::Path) -
     config
 }
 
-/// Something happens at the door.
+/// Performs random actions at the door.
 async fn happen(agent: &RunningAgent, random: &mut StdRng) {
     for _ in 0..random.random_range(1..4) {
         match random.random_range(0..3) {
@@ -155,7 +159,7 @@ async fn happen(agent: &RunningAgent, random: &mut StdRng) {
     }
 }
 
-/// As a twin keeps it: what is null is not there.
+/// Removes null members, as a twin does.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -167,7 +171,7 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Waits until the hub knows the door as it is, which takes one connection at most.
+/// Waits until the hub has the present state of the door, which takes at most one connection.
 async fn told_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &str) {
     let before = agent.snapshot().link.connections;
     hub.reported_until("lobby-east", |reported| {
@@ -179,7 +183,7 @@ async fn told_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &
     assert!(after <= before + 1, "{what}: {before} to {after}");
 }
 
-/// Every event is at the hub, once but for those that are marked, in order.
+/// Asserts that every event is at the hub in order, once apart from marked repetitions.
 async fn all_events_are_there(hub: &TestHub) -> usize {
     let events = hub.events("lobby-east").await;
     let mut last: HashMap<String, u64> = HashMap::new();
@@ -210,7 +214,7 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
     let home = tempfile::tempdir().unwrap();
     let network = Network::before(hub.hub().mqtt_address()).await;
     let mut config = door_behind(&network, &hub, home.path()).await;
-    // What gives no sign of life is found out soon.
+    // Detect a silent connection soon.
     config.hub.keep_alive = Duration::from_secs(3);
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     agent_until(&agent, |seen| seen.link.connections == 1).await;
@@ -247,7 +251,7 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
                 format!("{weather:?}")
             }
         };
-        // At times the next one comes before the door has found its way back.
+        // Sometimes the next fault comes before the door has recovered.
         if random.random_bool(0.6) {
             told_within_one_connection(&hub, &agent, &what).await;
         }
@@ -272,11 +276,11 @@ async fn a_network_that_swallows_everything_is_found_out_and_left() {
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     agent_until(&agent, |seen| seen.link.state == LinkState::Connected).await;
     network.set(Weather::Swallowing);
-    // The wait may be too short to be seen; what follows it is an attempt that nobody answers.
+    // The wait may be too short to be observed; the attempt after it gets no answer.
     agent_until(&agent, |seen| seen.link.state != LinkState::Connected).await;
     let problem = agent.snapshot().link.last_problem.unwrap();
     assert!(problem.contains("does not answer pings"), "{problem}");
-    // The door does what it does; what is told of it comes later.
+    // The door works meanwhile; its events arrive later.
     assert_eq!(
         agent.controller().invoke("unlockDoor", b"{}").await.status,
         200
@@ -289,10 +293,10 @@ async fn a_network_that_swallows_everything_is_found_out_and_left() {
     agent.shutdown().await;
 }
 
-/// Long enough for a busy machine.
+/// Sufficient for a busy machine.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Three hours without a hub, in the time that the machine needs for them.
+/// Three hours without a hub, in simulated time.
 #[tokio::test]
 async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_door_comes_back() {
     const HOURS: Duration = Duration::from_secs(3 * 3600);
@@ -322,14 +326,14 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
         match (waiting, now_waiting) {
             (true, false) => waits.push(since.elapsed()),
             (false, true) => since = Instant::now(),
-            // An attempt takes the machine's time, a wait none.
+            // An attempt takes real time, a wait does not.
             (true, true) => tokio::time::advance(STEP).await,
             (false, false) => tokio::task::yield_now().await,
         }
         waiting = now_waiting;
     }
     tokio::time::resume();
-    // What remains of the first one, and six that grow.
+    // Skip the rest of the first wait, and six with a growing ceiling.
     let settled = &waits[8..];
     assert!(settled.len() > 150, "{waits:?}");
     assert!(
@@ -337,7 +341,7 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
         "{waits:?}"
     );
     let mean = settled.iter().sum::<Duration>() / u32::try_from(settled.len()).unwrap();
-    // Drawn evenly from nothing to the maximum, so that a fleet does not come back in one moment.
+    // Drawn evenly from zero to the maximum, so that a fleet does not reconnect all at once.
     assert!((mean.as_secs_f64() - 30.0).abs() < 7.0, "{mean:?}");
     let short = settled.iter().filter(|wait| **wait < max / 4).count();
     assert!(short > settled.len() / 8, "{short} of {}", settled.len());
@@ -345,8 +349,8 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
     let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
     assert_eq!(unlocked.status, 200);
     network.set(Weather::Fine);
-    // Waits are over at once, that of an attempt which met the last of the bad weather too; what
-    // connecting needs is the machine's time.
+    // Skip the waits, also that of an attempt made before the network recovered; connecting takes
+    // real time.
     let begin = std::time::Instant::now();
     loop {
         match snapshots.take().link.state {

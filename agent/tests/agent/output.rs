@@ -1,5 +1,5 @@
-//! Output that goes nowhere: the door works, and a command ends as it would with a reader, but for
-//! those that only print.
+//! Output that cannot be written: the door works, and a command ends as it would with a reader,
+//! except commands that only print.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -10,24 +10,23 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{CONNECTION, run, status_until, write_config};
 
-/// Where output goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sink {
-    /// A disk that is full.
+    /// A full disk.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has exited.
     Gone,
     /// A pipe whose reader does not read.
     Stalled,
-    /// The same, and nothing more fits into it.
+    /// Like `Stalled`, and the pipe is full.
     Stuck,
-    /// A descriptor that was closed before the program began.
+    /// A descriptor that was closed before the start.
     Closed,
 }
 
 const SINKS: [Sink; 4] = [Sink::Full, Sink::Gone, Sink::Stalled, Sink::Closed];
 
-/// A pipe that takes no more.
+/// A full pipe.
 fn full_pipe() -> (UnixStream, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -36,7 +35,7 @@ fn full_pipe() -> (UnixStream, UnixStream) {
     (ours, theirs)
 }
 
-/// A program whose stdout and stderr go to these; what is kept keeps a stalled pipe open.
+/// A program with these sinks; the returned ends keep a stalled pipe open.
 fn spawn(line: &str, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
     let mut kept = Vec::new();
     let mut sink = |sink| match sink {
@@ -91,7 +90,7 @@ fn how_a_command_ends_is_not_for_its_output_to_decide() {
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let script = home.path().join("answers");
     std::fs::write(&script, "").unwrap();
-    // What each ends with, and whether it is there to print: then a disk that is full is an error.
+    // The exit status, and whether the command only prints: a full disk is an error then.
     for (line, code, prints) in [
         ("--version", 0, true),
         ("--help", 0, true),
@@ -135,7 +134,7 @@ fn a_door_works_whatever_becomes_of_its_output() {
         status_until(&config, |status| {
             status["door"]["report"]["secured"] == "secured"
         });
-        // Each is logged; together more than a pipe holds.
+        // Each action is logged; together they exceed a pipe's capacity.
         let act = |action: &str| {
             let (code, _, stderr) = run(&["sim", "rex", action, "--config", &config]);
             assert_eq!(code, 0, "{sink:?}: {stderr}");

@@ -1,5 +1,4 @@
-//! `door-agent restart` with agents that run, and a service manager that writes down what it is
-//! asked for.
+//! `door-agent restart` with running agents and a service manager that records its calls.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,7 +6,7 @@ use std::process::Command;
 
 use crate::cli::{CONNECTION, Running, run, status_until, write_config};
 
-/// A door whose strike is `strike`, running, and locked for as far as it can tell.
+/// A running door with the given `strike`, locked as far as it can tell.
 fn locked_door(home: &Path, strike: &str) -> (String, Running) {
     let config = write_config(home, CONNECTION, "mqtt_port = 1");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -20,8 +19,7 @@ fn locked_door(home: &Path, strike: &str) -> (String, Running) {
     (config, agent)
 }
 
-/// Runs `door-agent restart`; exit status, stdout, stderr and what the service manager was asked
-/// for.
+/// Runs `door-agent restart`; exit status, stdout, stderr and the calls of the service manager.
 fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, String, String) {
     let tools = home.join("bin");
     let asked = home.join("asked");
@@ -80,7 +78,7 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
         stderr,
         "error: lobby-east is not restarted (`door-agent restart --force lobby-east` restarts it \
          even if the lock moves): \
-         power keeps it locked, and a restart takes the power off for a moment\n"
+         power keeps the lock locked, and a restart takes the power off for a moment\n"
     );
     let (code, stdout, stderr, asked) = restart(home.path(), &config, &["--force", "lobby-east"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -126,7 +124,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
         stderr.contains("the agent would not start again: ") && stderr.contains("nowhere.pem"),
         "{stderr}"
     );
-    // The unit hands over the file beside the configuration, whatever that names.
+    // The unit passes the file beside the configuration, whichever file that names.
     std::fs::write(&config, text).unwrap();
     let handed_over = home.path().join("door.connection-string");
     std::fs::write(&handed_over, "HostName=localhost").unwrap();

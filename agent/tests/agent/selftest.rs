@@ -1,4 +1,4 @@
-//! `door-agent selftest`: in a terminal, over pipes, and where nobody could answer.
+//! `door-agent selftest`: in a terminal, with pipes, and where nobody could answer.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ fn selftest(config: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Answers from a pipe; gives exit status, what was found and what was said.
+/// Answers from a pipe; returns exit status, summary and messages.
 fn answered(config: &str, answers: &str) -> (i32, String, String) {
     fed(
         selftest(config, &["--script", "-", "--wait", "10s"]),
@@ -26,7 +26,7 @@ fn answered(config: &str, answers: &str) -> (i32, String, String) {
     )
 }
 
-/// Every input, as it should be.
+/// Answers that test every input successfully.
 const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfire\nfire off\n\
     fire-reset on\nfire-reset off\ntamper\ntamper off\n";
 
@@ -61,7 +61,7 @@ fn a_door_that_is_wired_well_is_fine() {
     ] {
         assert!(said.contains(line), "{said}\nlacks {line}");
     }
-    assert!(!home.path().join("state").exists(), "it keeps no state");
+    assert!(!home.path().join("state").exists(), "no state is created");
 }
 
 #[test]
@@ -78,9 +78,10 @@ fn what_is_wired_the_wrong_way_is_found() {
     for row in [
         "rex         simulated  WRONG     pressed was seen, but it does not go back to idle\n",
         "grant       simulated  WRONG     the wrong way round, idle when it should be active: ",
-        "fire        simulated  WRONG     fire_reset moved in its place: their wires are swapped",
+        "fire        simulated  WRONG     fire_reset moved instead: the wires, or the pins in the \
+         configuration, are swapped",
         "fire_reset  simulated  untested  skipped\n",
-        "strike      simulated  fine      moves, you say\n",
+        "strike      simulated  fine      moves, by your answer\n",
         "bond        simulated  WRONG     stays not thrown while the lock moves: ",
         "fail mode              untested  skipped\n",
     ] {
@@ -104,7 +105,7 @@ fn without_consent_nothing_moves() {
         "{said}"
     );
 
-    // A bolt does not move in an open door, whoever allows it.
+    // A bolt does not move in an open door, even with consent.
     let inputs = INPUTS.replace("close\n", "skip\n");
     let (code, found, _) = answered(&config, &format!("{inputs}skip\n"));
     assert_eq!(code, 1);
@@ -113,7 +114,7 @@ fn without_consent_nothing_moves() {
         "{found}"
     );
 
-    // The answers end in the middle: what was found so far is shown.
+    // The answers end early: the findings so far are printed.
     let (code, found, said) = answered(&config, "ok\nopen\nclose\n");
     assert_eq!(code, 1);
     assert!(
@@ -172,7 +173,7 @@ fn what_check_refuses_is_refused_before_anything_is_tried() {
         let (code, found, said) = answered(&config.display().to_string(), INPUTS);
         assert_eq!((code, found.as_str()), (1, ""), "{file}: {said}");
         assert!(
-            said.starts_with("error: WRONG  configuration, "),
+            said.starts_with("error: WRONG  configuration; "),
             "{file}: {said}"
         );
         for mistake in mistakes {
@@ -212,7 +213,7 @@ fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
     );
 }
 
-/// The program in a terminal of its own.
+/// The program in its own terminal.
 struct Terminal {
     child: Child,
     side: File,
@@ -227,7 +228,7 @@ impl Terminal {
         let path = ptsname(&side, Vec::new()).unwrap().into_string().unwrap();
         let theirs = || File::options().read(true).write(true).open(&path).unwrap();
         let terminal = theirs();
-        // What is typed is not shown twice, and a line ends as it was written.
+        // Typed lines are not echoed, and line ends are not translated.
         let mut modes = tcgetattr(&terminal).unwrap();
         modes.local_modes.remove(rustix::termios::LocalModes::ECHO);
         modes
@@ -247,7 +248,7 @@ impl Terminal {
         }
     }
 
-    /// Reads until the terminal shows `text` after what was looked for before.
+    /// Reads until the terminal shows `text` after the previous match.
     fn until(&mut self, text: &str) {
         loop {
             if let Some(place) = self.seen.find(text) {
@@ -255,7 +256,7 @@ impl Terminal {
                 return;
             }
             let mut bytes = [0; 4096];
-            // An error is the end of a terminal whose last user has gone.
+            // An error is the end of a terminal whose last user has exited.
             let length = self.side.read(&mut bytes).unwrap_or(0);
             assert!(length > 0, "it ended without {text}: {}", self.seen);
             self.seen
@@ -280,20 +281,20 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
     let mut terminal = Terminal::start(selftest(&config, &[]));
-    terminal.until("Enter when it is so > ");
+    terminal.until("Enter when done > ");
     terminal.type_line("");
     for (instruction, answer, seen) in [
         (
-            "Open the door (Enter if nothing happens, skip to leave it out)\n",
+            "Open the door (Enter if nothing happens, skip to skip)\n",
             "open",
             "  door is low: open\n",
         ),
         ("Close the door (", "close", "  door is high: closed\n"),
-        // Nothing happens, and the person says so.
+        // Nothing happens, and the person presses Enter.
         (
             "Press the exit button and keep it pressed (",
             "",
-            "  WRONG rex: nothing moved, it reads idle all the time",
+            "  WRONG rex: no pin moved, it constantly reads idle",
         ),
         ("Let the reader grant access, ", "skip", ""),
         (
@@ -302,7 +303,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
             "  fire is high: active\n",
         ),
         (
-            "Put the fire release back (",
+            "Reset the fire release (",
             "fire off",
             "  fire is low: idle\n",
         ),
@@ -313,7 +314,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
         ),
         ("Open the enclosure", "skip", ""),
         (
-            "Type drive to let it move; anything else leaves it out > ",
+            "Type drive to let it move; anything else skips it > ",
             "drive",
             "  bond is high: thrown\n",
         ),
@@ -322,7 +323,7 @@ fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
         terminal.type_line(answer);
         terminal.until(seen);
     }
-    terminal.until("Enter when it is cut, skip to leave it out > ");
+    terminal.until("Enter when it is cut, skip to skip > ");
     let id = terminal.child.id().to_string();
     assert!(
         Command::new("kill")

@@ -1,4 +1,4 @@
-//! The program as a service manager meets it: readiness, the watchdog, the status line, SIGHUP.
+//! The program under a service manager: readiness, the watchdog, the status line, SIGHUP.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a service manager hears.
+/// Receives the notifications of the program.
 struct Manager {
     socket: UnixDatagram,
     heard: Vec<String>,
@@ -28,7 +28,7 @@ impl Manager {
         }
     }
 
-    /// Listens until a message satisfies `condition`, and gives it.
+    /// Receives until a message satisfies `condition`, and returns it.
     fn until(&mut self, condition: impl Fn(&str) -> bool) -> String {
         let begin = Instant::now();
         loop {
@@ -132,7 +132,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         manager.until(|message| {
             message.contains("STATUS=locked, ") && message.contains("nothing listens")
         });
-        // A mistake changes nothing, and the agent lives.
+        // A mistake changes nothing, and the agent keeps running.
         write_config(home.path(), &connection, "mqtt_prot = 1");
         agent.signal("HUP");
         let log = agent.log_until("keeping the present settings");
@@ -147,7 +147,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         );
         agent.signal("HUP");
         let log = agent.log_until("need a restart");
-        assert!(log.contains("[door] wait"), "{log}");
+        assert!(log.contains("[door] need"), "{log}");
         manager.until(|message| message.contains("hub connected"))
     });
     assert!(heard.contains("STATUS=locked, door closed"), "{heard}");
@@ -198,7 +198,7 @@ async fn a_reboot_is_answered_then_the_door_made_safe_then_asked_for() {
         (410, &json!("expired")),
         "{answer}"
     );
-    // No folder, no service that would reboot.
+    // Without the folder there is no service that would reboot.
     let (status, answer) = reboot(json!({"reason": "kernel update"})).await;
     assert_eq!(
         (status, &answer["error"]),

@@ -1,4 +1,4 @@
-//! `door-agent sim`: each verb does to a running agent's door what it says.
+//! `door-agent sim`: each verb has the documented effect on a running agent's door.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{CONNECTION, Running, fed, run, status_until, write_config};
 
-/// A motor lock, locked.
+/// Starts an agent with a motor lock, and waits until it is locked.
 fn start(home: &Path) -> (Running, String) {
     // Nothing listens on port 1.
     let config = write_config(
@@ -46,7 +46,7 @@ fn refused(config: &str, words: &str) -> String {
     stderr
 }
 
-/// Does something and waits until `status --json` shows the value at the pointer.
+/// Performs an action and waits until `status --json` shows the value at the pointer.
 fn shows(config: &str, words: &str, pointer: &str, value: &Value) {
     sim(config, words);
     status_until(config, |status| status.pointer(pointer) == Some(value));
@@ -77,7 +77,7 @@ fn people_at_the_door() {
         let off = format!("{} off", &words[..words.find(' ').unwrap()]);
         shows(&off, "/door/report/lockState", "locked");
     }
-    // By itself: pressed, let go, and locked again.
+    // Timed: pressed, released, and locked again.
     shows("rex", "/door/report/lockState", "unlocked");
     status_until(&config, |status| status["door"]["inputs"]["rex"] == "idle");
     status_until(&config, |status| {
@@ -108,7 +108,7 @@ fn faults_of_lock_and_wires() {
         ("power", false, "cut-power", "restore-power"),
     ] {
         assert_eq!(sim(&config, ends)[key], wrong);
-        // Held, because a button that is let go gives up before the bond time has passed.
+        // Held, because a short press would end before the bond time has passed.
         shows("rex on", "/door/report/lockState", "jammed");
         assert_eq!(sim(&config, begins)[key], !wrong);
         shows("rex off", "/door/report/secured", "secured");
@@ -179,7 +179,7 @@ fn what_cannot_be_done_is_said_with_what_can() {
     }
 }
 
-/// Runs a script from a file; gives exit status, stdout and stderr.
+/// Runs a script from a file; returns exit status, stdout and stderr.
 fn script(config: &str, text: &str) -> (i32, String, String) {
     let file = Path::new(config).with_file_name("visit.sim");
     std::fs::write(&file, text).unwrap();
@@ -217,7 +217,7 @@ fn a_bolt_that_comes_free_is_withdrawn_and_a_forced_lock_is_an_alarm() {
         fire
         expect lockState=jammed alarm=jammed decides=1 within 20s
         free
-        # nobody asks again
+        # without another request
         expect lockState=unlocked alarm=none decides=1 within 20s
         fire off
         fire-reset
@@ -236,7 +236,7 @@ fn a_script_acts_waits_and_sees() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
     let visit = "\
-        # out through the door, which locks behind the visitor
+        # out through the door, which locks after the visitor
         expect secured=secured alarm=none
         refused open
         rex
@@ -256,7 +256,7 @@ fn a_script_acts_waits_and_sees() {
     assert_eq!(steps.len(), 10, "{stdout}");
     assert!(
         steps[1].ends_with(
-            "refused open: the door is locked: its bolt is thrown (`force` opens it all the same)"
+            "refused open: the door is locked: its bolt is thrown (`force` opens it anyway)"
         ),
         "{stdout}"
     );
@@ -265,7 +265,7 @@ fn a_script_acts_waits_and_sees() {
         "{stdout}"
     );
 
-    // From a pipe, and the first expectation that fails ends it.
+    // From a pipe; the first failed expectation ends the script.
     let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
     command.args(["sim", "script", "-", "--config", &config]);
     let text = "expect lockState=unlocked|jammed doorState=open rex=idle within 50ms\nforce\n";
@@ -279,7 +279,7 @@ fn a_script_acts_waits_and_sees() {
     let status = status_until(&config, |_| true);
     assert_eq!(
         status["door"]["report"]["doorState"], "closed",
-        "what follows is not done"
+        "later statements are not executed"
     );
 
     for (text, code, expected) in [
@@ -297,7 +297,7 @@ fn a_script_acts_waits_and_sees() {
         (
             "force\nexpect doorState=opn",
             1,
-            "error: visit.sim:2:8: `opn` is no doorState, expected one of `open`, `closed`",
+            "error: visit.sim:2:8: invalid doorState `opn`, expected one of `open`, `closed`",
         ),
     ] {
         let closer = text.contains("10s").then(|| {
@@ -327,7 +327,7 @@ fn a_script_acts_waits_and_sees() {
     let status = status_until(&config, |_| true);
     assert_eq!(
         status["door"]["report"]["doorState"], "closed",
-        "a script with a mistake does nothing"
+        "a script with a mistake executes nothing"
     );
 }
 

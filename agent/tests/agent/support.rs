@@ -1,4 +1,4 @@
-//! A real hub on loopback, and the few REST calls that the tests make.
+//! A real hub on loopback, and helpers for its REST API.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use iothub_protocol::connection_string::{DeviceConnectionString, ServiceConnecti
 use iothub_protocol::sas;
 use serde_json::{Value, json};
 
-/// Long enough for a busy machine; nothing waits for it unless it fails.
+/// Sufficient for a busy machine; only a failure takes this long.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct TestHub {
@@ -26,8 +26,8 @@ pub(crate) struct TestHub {
     https_port: u16,
 }
 
-/// Starts what was there a moment before. A port or a lock may still be held by a process that
-/// another test has just forked, until it runs its own program.
+/// Starts something whose predecessor has just ended, with retries: until a process forked by
+/// another test executes its program, it may still hold a port or a lock.
 async fn until_started<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
     what: &str,
     start: impl Fn() -> F,
@@ -42,7 +42,7 @@ async fn until_started<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
     }
 }
 
-/// Starts an agent whose state another has had until now.
+/// Starts an agent on the state of one that has just ended.
 pub(crate) async fn start_agent_again(config: &AgentConfig, shared: &Shared) -> RunningAgent {
     until_started("the agent", || Agent::start(config.clone(), shared)).await
 }
@@ -69,7 +69,7 @@ impl TestHub {
         }
     }
 
-    /// Ends the hub; its data and its ports stay for [`TestHub::start_again`].
+    /// Stops the hub; its data and ports remain for [`TestHub::start_again`].
     pub(crate) async fn stop(&mut self) {
         self.hub.take().unwrap().shutdown().await;
     }
@@ -80,7 +80,7 @@ impl TestHub {
         self.hub = Some(hub.await);
     }
 
-    /// Makes a device and gives its connection string.
+    /// Creates a device and returns its connection string.
     pub(crate) async fn add_device(&self, name: &str) -> String {
         let identity = self
             .call(
@@ -96,7 +96,7 @@ impl TestHub {
         self.connection_string(name, key)
     }
 
-    /// Makes a device that proves itself by the certificate of this thumbprint.
+    /// Creates a device with the thumbprint of its certificate.
     pub(crate) async fn add_device_with_thumbprint(&self, name: &str, thumbprint: &str) {
         let authentication = json!({
             "type": "selfSigned",
@@ -144,7 +144,7 @@ impl TestHub {
             .await
     }
 
-    /// The same, waiting for the device to come online.
+    /// Like [`TestHub::invoke`], but waits for the device to connect.
     pub(crate) async fn invoke_when_online(
         &self,
         device: &str,
@@ -161,7 +161,7 @@ impl TestHub {
             .await
     }
 
-    /// Every message of `device`, in the order in which the hub took them.
+    /// Every message of `device`, in the order of arrival at the hub.
     pub(crate) async fn events(&self, device: &str) -> Vec<Value> {
         let path = format!("/events?kind=telemetry&device={device}&after=0&follow=false");
         let response = self.request("GET", &path).send().await.unwrap();
@@ -169,7 +169,7 @@ impl TestHub {
         let text = response.text().await.unwrap();
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
         let told = data.map(|data| serde_json::from_str(data).unwrap());
-        // The last one says that this is all.
+        // The last one marks the end.
         told.filter(|told: &Value| told.get("kind").is_some())
             .collect()
     }
@@ -190,7 +190,7 @@ impl TestHub {
         reported
     }
 
-    /// Waits until what the device reported satisfies `condition`, and gives it.
+    /// Waits until the reported properties satisfy `condition`, and returns them.
     pub(crate) async fn reported_until(
         &self,
         device: &str,
@@ -207,7 +207,7 @@ impl TestHub {
         }
     }
 
-    /// A configuration of a simulated door towards this hub.
+    /// The configuration of a simulated door for this hub.
     pub(crate) fn agent_config(&self, connection_string: &str, state: &Path) -> AgentConfig {
         let connection: DeviceConnectionString = connection_string.parse().unwrap();
         let mut hub = HubConfig::new(connection);
@@ -222,7 +222,7 @@ impl TestHub {
         self.hub.as_ref().unwrap()
     }
 
-    /// A simulated door with a device of its own.
+    /// Starts a simulated door with its own device.
     pub(crate) async fn start_agent(&self, name: &str, home: &Path) -> RunningAgent {
         let connection = self.add_device(name).await;
         let config = self.agent_config(&connection, &home.join(name));

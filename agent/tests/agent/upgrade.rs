@@ -1,4 +1,4 @@
-//! Files that version 0.1 has written, kept under `tests/0.1/`: this version goes on with them.
+//! Files written by version 0.1, kept under `tests/0.1/`: this version continues with them.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The files of a door of 0.1, with a key and a CA of this hub; and what it was configured with.
+/// The files of a door of 0.1, with a key and the CA of this hub; returns its configuration.
 async fn door_of_0_1(hub: &TestHub, home: &Path) -> AgentConfig {
     use std::os::unix::fs::PermissionsExt as _;
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
@@ -56,20 +56,20 @@ async fn a_door_of_0_1_goes_on_with_its_configuration_state_and_events() {
     assert_eq!(seen.disk.kept_aside, [] as [&str; 0]);
     let slots = seen.door.slots.iter();
     let slots: Vec<_> = slots.map(|slot| (slot.slot.number(), slot.want)).collect();
-    // A fire was not reset at the door, an operator's lock and passage mode lie under it.
+    // A fire release was not reset at the door; below it are an operator's lock and passage mode.
     let expected = [(1, Want::Released), (8, Want::Locked), (9, Want::Released)];
     assert_eq!(slots, expected);
     assert_eq!(seen.door.report.mode, Mode::Passage);
     let lock = seen.door.slots[1].command_id.as_ref().unwrap();
     assert_eq!(lock.as_str(), "lock-1");
 
-    // 0.1 has kept the id alone: it stands for whatever comes under it.
+    // 0.1 saved only the id: any command with this id counts as the duplicate.
     let payload = br#"{"commandId":"lock-1"}"#;
     let reply = agent.controller().invoke("unlockDoor", payload).await;
     assert!(reply.is_success() && reply.body.repeated, "{reply:?}");
     assert_eq!(agent.snapshot().door.slots[1].want, Want::Locked);
 
-    // What it could not send, it sends: without gap, under the ids that 0.1 gave.
+    // Unsent events are sent without gaps, with the message ids from 0.1.
     agent_until(&agent, |seen| seen.waiting_events == 0).await;
     let events = hub.events(DOOR).await;
     let of_0_1: Vec<&Value> = events
@@ -92,7 +92,7 @@ async fn a_door_of_0_1_goes_on_with_its_configuration_state_and_events() {
     .await;
     agent.shutdown().await;
 
-    // What it has written since is whole.
+    // The files written since are complete.
     let agent = start_agent_again(&config, &shared).await;
     let seen = agent.snapshot();
     assert_eq!(seen.disk.problem, None);
@@ -107,7 +107,7 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let config = door_of_0_1(&hub, home.path()).await;
-    // It names no generation in its ledger.
+    // The ledger of 0.1 names no generation.
     fs::remove_file(home.path().join("state/state.1")).unwrap();
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     let seen = agent.snapshot();
@@ -139,7 +139,7 @@ fn check_tells_what_the_next_start_drops() {
     let path = home.path().join("door.toml");
     let config = path.to_str().unwrap().to_owned();
     let simulated = fs::read_to_string(&path).unwrap();
-    // A Pi whose fire release is no longer wired to it.
+    // A Pi whose fire release is not wired any more.
     let without_fire = simulated.replace("ca_file = \"ca.pem\"\n", "").replace(
         "kind = \"simulated\"\nbolt_travel = \"300ms\"\n",
         "kind = \"raspberry-pi\"\n\

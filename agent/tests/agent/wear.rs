@@ -1,5 +1,5 @@
-//! What a door writes to its card. The test bounds it; `bench/sd-card` takes the README's figures
-//! with it.
+//! Writes of a door to its SD card. The test sets limits; `bench/sd-card` uses it to measure the
+//! README's figures.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::cli::{Running, status_until, write_config};
 use crate::support::TestHub;
 
-/// Locks, for a mean.
+/// Number of locks, for a mean.
 const LOCKS: u64 = 3;
 
-/// What the agent's storage thread has handed to the kernel: only it writes to the disk.
+/// Writes of the agent's storage thread, the only one that writes to the disk.
 #[derive(Debug, Clone, Copy)]
 struct Written {
     bytes: u64,
@@ -40,8 +40,8 @@ impl Written {
         }
     }
 
-    /// Nothing for the disk. To wake another thread counts as a write of 8 bytes; a record or a
-    /// state is longer.
+    /// Whether nothing was written to the disk. Waking another thread counts as a write of 8 bytes;
+    /// records and states are longer.
     fn is_nothing(self) -> bool {
         self.bytes == 8 * self.writes
     }
@@ -54,7 +54,7 @@ impl Written {
     }
 }
 
-/// A block device that nothing else uses, when the figures are taken: how much was written to it.
+/// Statistics of a block device used only by this test, when figures are measured.
 struct Card(Option<PathBuf>);
 
 impl Card {
@@ -63,7 +63,7 @@ impl Card {
         let Some(statistics) = &self.0 else {
             return 0;
         };
-        // The seventh figure: see `Documentation/block/stat.rst` of the kernel.
+        // The seventh field: sectors written, see `Documentation/block/stat.rst` of the kernel.
         let text = std::fs::read_to_string(statistics).unwrap();
         text.split_whitespace()
             .nth(6)
@@ -73,7 +73,7 @@ impl Card {
             * SECTOR
     }
 
-    /// Lets the file system write what it has, as it does in a while by itself.
+    /// Flushes the file system, which otherwise happens after a while.
     async fn settle(&self) {
         if self.0.is_some() {
             tokio::time::sleep(Duration::from_secs(7)).await;
@@ -97,7 +97,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     let connection = hub.add_device("lobby-east").await;
     hub.set_desired("lobby-east", json!({"building": 43, "floor": "3"}))
         .await;
-    // Lines of the log are no writes to the card.
+    // Log lines are not written to the card.
     let settings = format!(
         "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n\
          [door]\nrelinquish_default = \"released\"",
@@ -148,7 +148,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     assert!(size_of_state(&state) < 64 * 1024);
 
     if card.0.is_some() {
-        // What is left of a hold is saved now and then.
+        // The remaining time of a hold is saved periodically.
         let (before, card_before) = (Written::by(agent.id()), card.bytes());
         let (_, answer) = hub
             .invoke("lobby-east", "lockDoor", json!({"lockTime": "10m"}))
@@ -167,7 +167,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
         card.settle().await;
     }
 
-    // What the hub has acknowledged, too, is written down a moment after the door is quiet.
+    // Acknowledgements are saved a moment after the door has become idle, too.
     let mut last = Written::by(agent.id());
     for _ in 0..60 {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -180,7 +180,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     }
     card.settle().await;
 
-    // Nothing happens, and then the link goes and comes.
+    // An idle period, then the link is lost and restored.
     let (before, card_before) = (Written::by(agent.id()), card.bytes());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = Written::by(agent.id()).since(before);
@@ -201,7 +201,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     assert!(link.is_nothing(), "{link:?}");
 }
 
-/// What is in the folder in all.
+/// Total size of the files in a folder.
 fn size_of_state(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     entries

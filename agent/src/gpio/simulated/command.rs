@@ -1,5 +1,5 @@
-//! What can be done at a simulated door. `words` is its grammar: one for `door-agent sim`, its
-//! scripts and its socket.
+//! Actions at a simulated door. `words` is their grammar, shared by `door-agent sim`, its scripts
+//! and its socket.
 
 mod words;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) use words::{EXPECTED_TIME, is_verb, shortened, verb_names};
 pub use words::{SimSyntaxError, SimVerb, VERBS, parse_time};
 
-/// How long a button pressed by hand stays pressed, when nothing is said.
+/// Default time for which a button is pressed.
 pub(super) const PRESS: Duration = Duration::from_millis(500);
 
 /// An input of the board, by its key in `[board.inputs]`.
@@ -20,7 +20,7 @@ pub enum Sensor {
     Bond,
     /// Request to exit.
     Rex,
-    /// An existing reader or keypad.
+    /// Output of a reader or keypad.
     Grant,
     /// Fire release.
     Fire,
@@ -31,7 +31,7 @@ pub enum Sensor {
 }
 
 impl Sensor {
-    /// Every sensor, by its key.
+    /// All sensors by their keys.
     pub const ALL: [(&'static str, Self); 7] = [
         ("door", Self::Door),
         ("bond", Self::Bond),
@@ -42,7 +42,7 @@ impl Sensor {
         ("tamper", Self::Tamper),
     ];
 
-    /// Its key in `[board.inputs]`.
+    /// The key in `[board.inputs]`.
     #[must_use]
     pub fn key(self) -> &'static str {
         Self::ALL
@@ -51,8 +51,8 @@ impl Sensor {
             .map_or("door", |(key, _)| key)
     }
 
-    /// What its reading is once its wire is cut. Fire release and tamper contact are closed loops,
-    /// as they should be wired: a cut one raises. Every other input falls to its idle level.
+    /// The reading when its wire is cut. Fire release and tamper contact are closed loops, as they
+    /// should be wired: a cut raises them. Every other input reads idle.
     #[must_use]
     pub fn reads_when_cut(self) -> bool {
         matches!(self, Self::Fire | Self::Tamper)
@@ -66,63 +66,63 @@ impl Sensor {
     }
 }
 
-/// What somebody presses, turns or sets off; each is the sensor of that name.
+/// How a button or contact is operated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// On until told otherwise.
+    /// On until changed.
     On,
     /// Off.
     Off,
-    /// On, then off by itself.
+    /// On, then off after a time.
     For(Duration),
 }
 
-/// What is wrong with the wire of a sensor.
+/// A fault of a sensor's wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miswired {
     /// Cut: see [`Sensor::reads_when_cut`].
     Cut,
-    /// Stays at what it reads now.
+    /// Keeps its present reading.
     Stuck,
-    /// Goes back and forth a hundred times a second.
+    /// Toggles a hundred times a second.
     Chatters,
-    /// Reads active when idle, as with the wrong `active` or the other contact of a switch.
+    /// Reads active when idle, as with the wrong `active` or the wrong contact of a switch.
     Inverted,
-    /// On the pin of the other sensor, and the other on its.
+    /// Swapped with the wire of the other sensor.
     SwappedWith(Sensor),
 }
 
-/// What can be done at a simulated door.
+/// An action at a simulated door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SimCommand {
-    /// Opens the door.
+    /// Refused while the bolt is thrown.
     Open,
     /// Opens it against the bolt.
     Force,
-    /// Closes it.
+    /// Refused while the bolt is out.
     Close,
     /// Turns the handle, which retracts the bolt, and opens.
     Handle,
-    /// Presses, turns, sets off or opens `rex`, `grant`, `fire`, `fire_reset` or `tamper`.
+    /// Operates `rex`, `grant`, `fire`, `fire_reset` or `tamper`.
     Hold(Sensor, Hold),
-    /// The bolt does not move any more.
+    /// Blocks the bolt.
     Jam,
-    /// It does again.
+    /// Ends a jam.
     Free,
-    /// Does something to the wire of a sensor.
+    /// Adds a fault to the wire of a sensor.
     Miswire(Sensor, Miswired),
-    /// Puts the wire of a sensor right, or all of them.
+    /// Repairs the wire of a sensor, or all wires.
     Mend(Option<Sensor>),
-    /// Takes the power off the lock, whatever the outputs say.
+    /// Cuts the power of the lock, whatever the outputs are.
     CutPower,
-    /// Gives it back.
+    /// Ends a power cut.
     RestorePower,
-    /// Only shows.
+    /// Only shows the state.
     Show,
 }
 
 impl SimCommand {
-    /// A button is pressed for half a second, a fire release stays: what the verb alone does.
+    /// The default action of a button: half a second; a fire release stays on instead.
     #[must_use]
     pub const fn press(sensor: Sensor) -> Self {
         Self::Hold(sensor, Hold::For(PRESS))

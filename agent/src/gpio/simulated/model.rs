@@ -1,4 +1,4 @@
-//! The physics of a simulated door; time comes in as an argument.
+//! The physics of a simulated door; time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,40 +9,37 @@ use super::super::earlier;
 use super::wiring::Wiring;
 use super::{Hold, Sensor, SimCommand, SimError, SimState};
 
-/// What moves the bolt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
-    /// A motor, either way.
+    /// A motor for both directions.
     Motor,
-    /// A coil throws it, a spring retracts it.
+    /// A coil throws the bolt, a spring retracts it.
     CoilThrows,
-    /// A coil retracts it, a spring throws it.
+    /// A coil retracts the bolt, a spring throws it.
     CoilRetracts,
 }
 
-/// One door.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// From one end to the other.
+    /// Travel time from one end to the other.
     travel: Duration,
     mechanism: Mechanism,
-    /// What locks moves into the frame; otherwise the door latches into it.
+    /// Whether a bolt moves into the frame; otherwise the door latches.
     has_bolt: bool,
     as_of: Instant,
-    /// How far the bolt is out, in travel time.
+    /// Position of the bolt, in travel time.
     bolt: Duration,
     outputs: Outputs,
     closed: bool,
     jammed: bool,
-    /// The lock has power.
     power: bool,
-    /// What is pressed or set off, and until when when it ends by itself.
+    /// Sensors held active, with the end if it is timed.
     held: BTreeMap<Sensor, Option<Instant>>,
     wiring: Wiring,
 }
 
 impl Model {
-    /// A closed door, its bolt where it is without power.
+    /// A closed door, its bolt at rest without power.
     pub(super) fn new(
         travel: Duration,
         mechanism: Mechanism,
@@ -81,7 +78,7 @@ impl Model {
         }
     }
 
-    /// What each wire shows, by the key of its input.
+    /// The level of each wire, by the key of its input.
     pub(super) fn wires(&mut self, now: Instant) -> [(&'static str, bool); Sensor::ALL.len()] {
         self.pass(now);
         Sensor::ALL.map(|(key, sensor)| (key, self.wire(sensor, now)))
@@ -167,7 +164,7 @@ impl Model {
         [bolt, released, wiring].into_iter().fold(None, earlier)
     }
 
-    /// Lets time pass up to `now`.
+    /// Advances the model to `now`.
     pub(super) fn pass(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.as_of);
         self.as_of = self.as_of.max(now);
@@ -183,17 +180,17 @@ impl Model {
         }
     }
 
-    /// What a sensor sees, whatever its wire makes of it.
+    /// The true state of a sensor, without wiring faults.
     fn senses(&self, sensor: Sensor) -> bool {
         match sensor {
             Sensor::Door => self.closed,
-            // A keeper or an armature holds nothing while the door is open.
+            // Without a bolt nothing engages while the door is open.
             Sensor::Bond => self.is_thrown() && (self.has_bolt || self.closed),
             button => self.held.contains_key(&button),
         }
     }
 
-    /// Whether the bolt is moved out, in, or left where it is.
+    /// Whether the bolt moves out (`true`), in (`false`) or not at all.
     fn direction(&self) -> Option<bool> {
         let outputs = if self.power {
             self.outputs
@@ -297,8 +294,8 @@ mod tests {
     #[test]
     fn a_wire_that_is_not_right_changes_what_is_read_until_it_is_mended() {
         use super::super::Miswired::{Chatters, Cut, Inverted, Stuck, SwappedWith};
-        // (what is wrong, with which wire, what door, bond, rex, grant, fire read while the exit
-        // button is pressed)
+        // (sensor with the fault, the fault, readings of door, bond, rex, grant, fire while the
+        // exit button is pressed)
         let right = [true, false, true, false, false];
         for (sensor, fault, seen) in [
             (Sensor::Door, Cut, [false, false, true, false, false]),

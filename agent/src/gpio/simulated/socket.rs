@@ -1,4 +1,4 @@
-//! The control socket of a simulated door: a line with a command in, a line of JSON out.
+//! The control socket of a simulated door: a line with an action in, a line of JSON out.
 //! `door-agent sim` is its client.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SimCommand, SimHandle};
 
-/// People at one door at a time; the next waits.
+/// Concurrent clients; further ones wait.
 const MAX_CLIENTS: usize = 8;
-/// Longer than any command.
+/// Longer than any action.
 const MAX_LINE: u64 = 64;
-/// How long a client may take for its line, and we for ours.
+/// Timeout of reading and of writing a line.
 const LINE_TIME: Duration = Duration::from_secs(5);
 
 /// A bound control socket.
@@ -33,8 +33,8 @@ pub struct SimSocket {
 }
 
 impl SimSocket {
-    /// Binds the socket; one that a killed agent has left behind is replaced. The directory decides
-    /// who may connect.
+    /// Binds the socket; one left behind by a killed agent is replaced. The permissions of the
+    /// directory decide who may connect.
     ///
     /// # Errors
     /// When the path is too long for a socket, or cannot be bound.
@@ -64,14 +64,14 @@ impl SimSocket {
                         let handle = self.handle.clone();
                         tokio::spawn(async move {
                             if let Err(error) = answer(stream, &handle).await {
-                                debug!("a client of the simulated door went away: {error}");
+                                debug!("a client of the simulated door disconnected: {error}");
                             }
                             drop(slot);
                         });
                     }
                     Err(error) => {
                         warn!("{}: {error}", self.path.display());
-                        // Out of descriptors, most likely: let some be closed.
+                        // Probably out of descriptors: wait until some are closed.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -102,8 +102,8 @@ async fn answer(mut stream: tokio::net::UnixStream, handle: &SimHandle) -> io::R
     timeout(LINE_TIME, writer.write_all(reply.as_bytes())).await?
 }
 
-/// Sends a command to the control socket of a running agent; returns its line of JSON, in which a
-/// refusal is `error`.
+/// Sends an action to the control socket of a running agent; returns its line of JSON, which has
+/// the member `error` after a refusal.
 ///
 /// # Errors
 /// When no agent listens there, or it does not answer in time.

@@ -1,14 +1,14 @@
-//! What happens to a reading between sensor and pin.
+//! Wiring faults between a sensor and its pin.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::command::{Miswired, Sensor};
 
-/// How long a chattering contact stays where it is.
+/// Time between two changes of a chattering contact.
 const CHATTER: Duration = Duration::from_millis(10);
 
-/// The wires that are not as they should be.
+/// The faults of a door's wires.
 #[derive(Debug, Default)]
 pub(super) struct Wiring {
     faults: BTreeMap<Sensor, Fault>,
@@ -24,7 +24,7 @@ enum Fault {
 }
 
 impl Wiring {
-    /// What the pin of `sensor` shows when the sensors say `truth`.
+    /// The level at the pin of `sensor`; `truth` returns the true states of the sensors.
     pub(super) fn read(
         &self,
         sensor: Sensor,
@@ -44,7 +44,7 @@ impl Wiring {
         }
     }
 
-    /// Something happens to the wire of `sensor`, whose pin shows `level` now.
+    /// Adds a fault to the wire of `sensor`, whose pin has `level` now.
     pub(super) fn spoil(&mut self, sensor: Sensor, fault: Miswired, level: bool, now: Instant) {
         self.mend(sensor);
         let fault = match fault {
@@ -61,25 +61,25 @@ impl Wiring {
         self.faults.insert(sensor, fault);
     }
 
-    /// Puts a wire right, and the one it was swapped with.
+    /// Repairs a wire, and the one it was swapped with.
     pub(super) fn mend(&mut self, sensor: Sensor) {
         if let Some(Fault::SwappedWith(other)) = self.faults.remove(&sensor) {
             self.faults.remove(&other);
         }
     }
 
-    /// Puts every wire right.
+    /// Repairs all wires.
     pub(super) fn mend_all(&mut self) {
         self.faults.clear();
     }
 
-    /// When a wire makes a reading change by itself.
+    /// When a chattering contact changes next.
     pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let chatter = self.faults.values().filter_map(|fault| match fault {
             Fault::ChattersSince(since) => {
                 let passed = now.saturating_duration_since(*since);
                 let into_turn = passed.as_millis() % CHATTER.as_millis();
-                // Below the length of a turn, so that it fits.
+                // Less than CHATTER, so that it fits.
                 Some(now + CHATTER - Duration::from_millis(u64::try_from(into_turn).unwrap_or(0)))
             }
             _ => None,
@@ -87,7 +87,7 @@ impl Wiring {
         chatter.min()
     }
 
-    /// The faults in words, by the key of the input.
+    /// The faults as words, by the keys of the inputs.
     pub(super) fn faults(&self) -> BTreeMap<&'static str, &'static str> {
         self.faults
             .iter()

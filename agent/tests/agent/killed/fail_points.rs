@@ -1,11 +1,11 @@
-//! The process ends at every boundary between deciding, driving, writing and sending, during each
-//! kind of command.
+//! The process ends at each boundary between deciding, driving, writing and sending, for each kind
+//! of command.
 
 use door_agent::fail_point;
 
 use super::*;
 
-/// What is under way: method and time.
+/// The command in progress: method and time.
 const DEEDS: [(&str, Option<(&str, &str)>); 4] = [
     ("lockDoor", None),
     ("lockDoor", Some(("lockTime", "10m"))),
@@ -55,8 +55,8 @@ impl Victim {
         self.heard(sent, answer);
     }
 
-    /// The end of the operator's grant and hold, as they are reported: a command that acts again
-    /// moves them.
+    /// The ends of the operator's grant and hold as reported; a command that acts twice changes
+    /// them.
     async fn ends(&self) -> Value {
         let said = self.status(|_| true).await;
         let slots = said["door"]["slots"].as_array().unwrap();
@@ -66,8 +66,8 @@ impl Victim {
             .collect()
     }
 
-    /// A life that ends at `place` while `deed` is under way, and the start after it. False when
-    /// the place was not passed.
+    /// A life that ends at `place` during `deed`, and the start after it. False if the place was
+    /// not reached.
     async fn end_at(&mut self, hub: &TestHub, place: &str, deed: usize) -> bool {
         let armed = self.state.with_extension("armed");
         self.start_with(&[
@@ -81,7 +81,7 @@ impl Victim {
         std::fs::write(&armed, "").unwrap();
         let sent = Sent::deed(deed, format!("{}-{place}-{deed}", self.name));
         self.command_or_death(hub, sent).await;
-        // Events go out and are acknowledged, the state is reported: all of that may be the place.
+        // Events are sent and acknowledged, the state is reported: `place` may be in there.
         let begin = Instant::now();
         while !self.is_dead() && begin.elapsed() < Duration::from_secs(3) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -91,7 +91,11 @@ impl Victim {
         if reached {
             let status = self.agent.take().unwrap().wait().unwrap();
             use std::os::unix::process::ExitStatusExt as _;
-            assert_eq!(status.signal(), Some(6), "{place}: it ended otherwise");
+            assert_eq!(
+                status.signal(),
+                Some(6),
+                "{place}: ended for another reason"
+            );
         }
         self.kill();
 
@@ -109,7 +113,7 @@ impl Victim {
         reached
     }
 
-    /// Ends the agent in good order: what was answered is told.
+    /// Shuts the agent down, so that it sends what is pending.
     fn end(&mut self) {
         let mut agent = self.agent.take().unwrap();
         let id = agent.id().to_string();
@@ -152,5 +156,5 @@ async fn an_end_at_any_boundary_loses_nothing_and_doubles_nothing() {
     }
     let all: BTreeSet<_> = fail_point::ALL.iter().copied().collect();
     let missed: Vec<_> = all.difference(&reached).collect();
-    assert!(missed.is_empty(), "never passed: {missed:?}");
+    assert!(missed.is_empty(), "never reached: {missed:?}");
 }

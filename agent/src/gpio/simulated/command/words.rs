@@ -1,4 +1,4 @@
-//! Commands as people write them: the verbs, what follows them, and what is wrong with a word.
+//! Grammar of the actions: verbs, arguments and syntax errors.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,20 +14,18 @@ use super::{Hold, Miswired, PRESS, Sensor, SimCommand};
 /// A verb of the grammar, for help and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SimVerb {
-    /// The word.
     pub name: &'static str,
-    /// What follows it, for a person.
+    /// The arguments, as shown in the help.
     pub arguments: &'static str,
-    /// What it does.
+    /// The description, as shown in the help.
     pub about: &'static str,
     takes: Takes,
 }
 
-/// What follows a verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing(SimCommand),
-    /// `on`, `off` or `for TIME`; without, the given.
+    /// `on`, `off` or `for TIME`, with the default.
     Hold(Sensor, Hold),
     Sensor(Miswired),
     TwoSensors,
@@ -50,7 +48,6 @@ const fn verb(
     }
 }
 
-/// Every verb.
 pub static VERBS: [SimVerb; 20] = {
     use Sensor::{Bond, Fire, FireReset, Grant, Rex, Tamper};
     use Takes::{Nothing, SensorOrAll, TwoSensors};
@@ -60,25 +57,25 @@ pub static VERBS: [SimVerb; 20] = {
             "open",
             "",
             Nothing(SimCommand::Open),
-            "open the door; refused while its bolt is thrown",
+            "open the door; refused while the bolt is thrown",
         ),
         verb(
             "close",
             "",
             Nothing(SimCommand::Close),
-            "close it; refused while its bolt is out",
+            "close the door; refused while the bolt is out",
         ),
         verb(
             "force",
             "",
             Nothing(SimCommand::Force),
-            "open it against the bolt",
+            "open the door against the bolt",
         ),
         verb(
             "handle",
             "",
             Nothing(SimCommand::Handle),
-            "turn the handle, which retracts the bolt, and open",
+            "turn the handle, which retracts the bolt, and open the door",
         ),
         verb(
             "rex",
@@ -90,13 +87,13 @@ pub static VERBS: [SimVerb; 20] = {
             "grant",
             PRESSED,
             Takes::Hold(Grant, PRESS_IT),
-            "a reader lets somebody in (for 500ms)",
+            "let a reader grant access (for 500ms)",
         ),
         verb(
             "fire",
             PRESSED,
             Takes::Hold(Fire, Hold::On),
-            "the fire release comes (and stays)",
+            "set off the fire release (until `off`)",
         ),
         verb(
             "fire-reset",
@@ -110,13 +107,8 @@ pub static VERBS: [SimVerb; 20] = {
             Takes::Hold(Tamper, Hold::On),
             "open the enclosure of the controller (until `off`)",
         ),
-        verb(
-            "jam",
-            "",
-            Nothing(SimCommand::Jam),
-            "the bolt no longer moves",
-        ),
-        verb("free", "", Nothing(SimCommand::Free), "it moves again"),
+        verb("jam", "", Nothing(SimCommand::Jam), "block the bolt"),
+        verb("free", "", Nothing(SimCommand::Free), "unblock the bolt"),
         verb(
             "cut-sensor",
             "INPUT",
@@ -133,60 +125,60 @@ pub static VERBS: [SimVerb; 20] = {
             "stick-sensor",
             "INPUT",
             Takes::Sensor(Miswired::Stuck),
-            "an input stays at what it reads",
+            "freeze the reading of an input",
         ),
         verb(
             "chatter-sensor",
             "INPUT",
             Takes::Sensor(Miswired::Chatters),
-            "an input goes back and forth, 100 times a second",
+            "toggle an input 100 times a second",
         ),
         verb(
             "invert-sensor",
             "INPUT",
             Takes::Sensor(Miswired::Inverted),
-            "an input reads the wrong way round",
+            "invert the reading of an input",
         ),
         verb(
             "swap-sensors",
             "INPUT INPUT",
             TwoSensors,
-            "two inputs have each other's wire",
+            "swap the wires of two inputs",
         ),
         verb(
             "mend-sensor",
             "INPUT | all",
             SensorOrAll,
-            "put an input right again",
+            "repair the wire of an input, or of all",
         ),
         verb(
             "cut-power",
             "",
             Nothing(SimCommand::CutPower),
-            "take the power off the lock, whatever the outputs say",
+            "cut the power of the lock, whatever the outputs are",
         ),
         verb(
             "restore-power",
             "",
             Nothing(SimCommand::RestorePower),
-            "give it back",
+            "restore the power of the lock",
         ),
     ]
 };
 
-/// The verb that does nothing; not in the list, because a person who wants to look has `status`.
+/// Does nothing; not in the list, because people have `status` for that.
 static SHOW: SimVerb = verb(
     "show",
     "",
     Takes::Nothing(SimCommand::Show),
-    "only print what the door looks like",
+    "only print the state of the door",
 );
 
 impl SimCommand {
-    /// Reads the words of a command.
+    /// Parses the words of an action.
     ///
     /// # Errors
-    /// The word that is wrong, by its index, and what was expected.
+    /// The index of the wrong word, and what was expected.
     pub fn parse(words: &[&str]) -> Result<Self, SimSyntaxError> {
         let wrong = |index: usize, expected: String| SimSyntaxError {
             index,
@@ -243,7 +235,7 @@ impl SimCommand {
     }
 }
 
-/// As a person writes it; what is parsed is the same command.
+/// In the grammar; parsing it returns the same action.
 impl fmt::Display for SimCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = VERBS.iter().chain([&SHOW]).find(|verb| match verb.takes {
@@ -280,15 +272,15 @@ impl FromStr for SimCommand {
     }
 }
 
-/// A word of a command that is not what it should be.
+/// A wrong or missing word of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}, expected {expected}", Found(found.as_deref()))]
 pub struct SimSyntaxError {
-    /// Which word, from 0; one past the last when it is missing.
+    /// Index of the word, from 0; one past the last if it is missing.
     pub index: usize,
-    /// The word, shortened.
+    /// The word found, shortened.
     pub found: Option<String>,
-    /// What may stand there.
+    /// What was expected.
     pub expected: String,
 }
 
@@ -303,21 +295,20 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// What a time looks like.
 pub(crate) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
 
-/// A duration as the configuration has it; nothing when it is none.
+/// Parses a duration as in the configuration.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Duration> {
     time(IntoDeserializer::<ValueError>::into_deserializer(text)).ok()
 }
 
-/// A word as an error repeats it.
+/// Shortens a word for an error.
 pub(crate) fn shortened(word: &str) -> String {
     word.chars().take(40).collect()
 }
 
-/// Whether a command begins with this word.
+/// Whether the word is a verb.
 pub(crate) fn is_verb(word: &str) -> bool {
     find(word).is_some()
 }
