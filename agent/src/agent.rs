@@ -24,7 +24,7 @@ use crate::config::{AgentConfig, HubConfig, StateConfig};
 use crate::controller::{self, Clock, ControllerHandle, ControllerParts};
 use crate::gpio::simulated::SimHandle;
 use crate::gpio::{self, BoardConfigError, BoardError};
-use crate::reboot::{self, Machine, Wanted};
+use crate::reboot::{self, AcceptedReboot, Rebooter};
 use crate::service;
 use crate::storage::{DoorDirectory, DoorStorage, Restored, Storage, StorageError, damage_record};
 use crate::tls::{TlsCache, TlsError};
@@ -98,14 +98,14 @@ impl Agent {
         };
         let sim = board.sim.clone();
         let mut clock = Clock::new(config.board.clock_trust());
-        let found: Vec<SavedDoor> = restored.doors_or_aside(&storage, SavedDoor::fire_latch);
+        let saved_doors: Vec<SavedDoor> = restored.doors_or_aside(&storage, SavedDoor::fire_latch);
         let saved = match restored.doubt.clone() {
-            Some(reason) => Some(SavedDoor::in_doubt(found, reason, &clock.now())),
-            None => found.into_iter().next(),
+            Some(reason) => Some(SavedDoor::in_doubt(saved_doors, reason, &clock.now())),
+            None => saved_doors.into_iter().next(),
         };
-        report_damages(&storage, &restored, clock.clone());
+        record_damages(&storage, &restored, clock.clone());
         let stop = CancellationToken::new();
-        let config_problem = watch::Sender::new(problem_of(&config.problems));
+        let config_problem = watch::Sender::new(join_problems(&config.problems));
         let desired = saved.as_ref().map(SavedDoor::desired);
         let (controller, controller_task) = controller::spawn(ControllerParts {
             door,
@@ -116,7 +116,7 @@ impl Agent {
             watchdog: service::watchdog_period().map(|period| (period, service::alive as fn())),
             shutdown: stop.clone(),
         });
-        let machine = Machine::new(
+        let rebooter = Rebooter::new(
             device.clone(),
             config.reboot_directory,
             Clock::new(config.board.clock_trust()),
@@ -127,12 +127,12 @@ impl Agent {
             settings: LinkSettings {
                 tls,
                 config: Arc::new(config.hub),
-                away: config.hub_away,
+                unusable: config.hub_unusable,
             },
             tls: Arc::clone(&shared.tls),
             controller: controller.clone(),
             storage: storage.clone(),
-            place: restored.place,
+            location: restored.location,
             desired: desired.unwrap_or_default(),
             configured: door,
             start_reason: restored.start_reason,
@@ -141,7 +141,7 @@ impl Agent {
                 restored.reboot.as_ref(),
                 controller::boot_id().as_str(),
             ),
-            machine: machine.clone(),
+            rebooter: rebooter.clone(),
             config_problem: config_problem.subscribe(),
             door_clock: Clock::new(config.board.clock_trust()),
         });
@@ -159,7 +159,7 @@ impl Agent {
             controller_task,
             cloud,
             tls: Arc::clone(&shared.tls),
-            reboot: machine.wanted(),
+            reboot: rebooter.accepted(),
             sim,
             stop,
         })
@@ -168,11 +168,11 @@ impl Agent {
 
 /// Result of [`RunningAgent::changed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum AgentEvent {
     /// The state of the door, the link or the disk changed.
     State,
     /// A reboot was accepted: shut the agent down, request the reboot, then exit.
-    Reboot(Wanted),
+    Reboot(AcceptedReboot),
     /// The controller ended, which only a panic causes.
     ControllerEnded,
 }
@@ -186,7 +186,7 @@ pub struct RunningAgent {
     cloud: Cloud,
     tls: Arc<TlsCache>,
     config_problem: watch::Sender<Option<String>>,
-    reboot: watch::Receiver<Option<Wanted>>,
+    reboot: watch::Receiver<Option<AcceptedReboot>>,
     sim: Option<SimHandle>,
     stop: CancellationToken,
 }
@@ -222,7 +222,7 @@ impl RunningAgent {
 
     /// Waits until door, link or disk have changed since the last call, or a reboot was accepted,
     /// or the controller ended (then the process must end).
-    pub async fn changed(&mut self) -> Change {
+    pub async fn changed(&mut self) -> AgentEvent {
         let Snapshots {
             controller,
             link,
@@ -234,12 +234,12 @@ impl RunningAgent {
                 if let Err(error) = ended {
                     error!("{}: the controller failed: {error}", self.snapshots.device);
                 }
-                Change::ControllerEnded
+                AgentEvent::ControllerEnded
             }
-            Ok(()) = controller.changed() => Change::State,
-            Ok(()) = link.changed() => Change::State,
-            Ok(()) = disk.changed() => Change::State,
-            wanted = reboot_wanted(&mut self.reboot) => Change::Reboot(wanted),
+            Ok(()) = controller.changed() => AgentEvent::State,
+            Ok(()) = link.changed() => AgentEvent::State,
+            Ok(()) = disk.changed() => AgentEvent::State,
+            accepted = next_accepted_reboot(&mut self.reboot) => AgentEvent::Reboot(accepted),
         }
     }
 
@@ -264,13 +264,13 @@ impl RunningAgent {
         Ok(self.cloud.set_settings(LinkSettings {
             config: Arc::new(hub),
             tls,
-            away: None,
+            unusable: None,
         }))
     }
 
     /// Sets the configuration problems shown in status and reported properties.
     pub fn set_config_problems(&self, problems: &[String]) {
-        self.config_problem.send_replace(problem_of(problems));
+        self.config_problem.send_replace(join_problems(problems));
     }
 
     /// Drains: answers pending calls, disconnects from the hub, de-energises, flushes to disk.
@@ -296,15 +296,17 @@ fn trust(tls: &TlsCache, hub: &HubConfig) -> Result<Arc<ClientConfig>, TlsError>
     tls.client_config(hub.ca_file.as_deref(), hub.certificate.as_ref())
 }
 
-fn problem_of(problems: &[String]) -> Option<String> {
+fn join_problems(problems: &[String]) -> Option<String> {
     (!problems.is_empty()).then(|| problems.join("; "))
 }
 
 /// Waits until a reboot was accepted and its answer was queued.
-async fn reboot_wanted(reboot: &mut watch::Receiver<Option<Wanted>>) -> Wanted {
-    if let Ok(wanted) = reboot.wait_for(Option::is_some).await {
-        if let Some(wanted) = wanted.clone() {
-            return wanted;
+async fn next_accepted_reboot(
+    reboot: &mut watch::Receiver<Option<AcceptedReboot>>,
+) -> AcceptedReboot {
+    if let Ok(accepted) = reboot.wait_for(Option::is_some).await {
+        if let Some(accepted) = accepted.clone() {
+            return accepted;
         }
     }
     // The sender is gone: no reboot can be requested any more.
@@ -330,7 +332,7 @@ async fn open_storage(
 }
 
 /// Records damaged files as events; they were logged when they were found.
-fn report_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
+fn record_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
     let quality = clock.now().quality;
     for damage in &restored.damages {
         storage.append(damage_record(damage, quality.as_str()));

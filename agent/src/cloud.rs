@@ -7,6 +7,7 @@
 
 mod connect;
 mod driver;
+mod handover;
 mod methods;
 mod pace;
 mod problem;
@@ -15,7 +16,6 @@ mod reach;
 mod reported;
 mod twin;
 mod window;
-mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,20 +34,20 @@ use tokio_util::sync::CancellationToken;
 use crate::config::HubConfig;
 use crate::controller::{Clock, ControllerHandle};
 use crate::identify::Identifier;
-use crate::reboot::Machine;
-use crate::storage::{DoorStorage, Place, StartReason};
+use crate::reboot::Rebooter;
+use crate::storage::{DoorStorage, SiteLocation, StartReason};
 use crate::tls::TlsCache;
 use driver::Driver;
 use methods::Methods;
-use publisher::{Parts, Publisher};
+use publisher::{Publisher, PublisherParts};
 pub use reach::reach;
 use twin::Desired;
 
 /// Capacity of the queue from the driver to the publisher: the acknowledgements of a full window, a
 /// twin, and a burst of notifications.
-const TO_PUBLISHER: usize = 256;
+const PUBLISHER_QUEUE: usize = 256;
 /// How long the link may take to end.
-const STOP_WITHIN: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,7 +75,7 @@ pub struct LinkStatus {
 
 /// Message from the driver to the publisher.
 #[derive(Debug)]
-enum FromHub {
+enum LinkEvent {
     /// Connected and subscribed.
     Online(AsyncClient),
     /// The connection ended.
@@ -102,7 +102,7 @@ pub(crate) struct LinkSettings {
     /// The trust at the time of setting, to detect a change.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Why no connection is possible, if the configuration rules it out.
-    pub(crate) away: Option<String>,
+    pub(crate) unusable: Option<String>,
 }
 
 /// Dependencies of the link.
@@ -111,14 +111,14 @@ pub(crate) struct CloudParts {
     pub(crate) tls: Arc<TlsCache>,
     pub(crate) controller: ControllerHandle,
     pub(crate) storage: DoorStorage,
-    pub(crate) place: Place,
+    pub(crate) location: SiteLocation,
     /// The desired properties last saved, and the configuration of the door.
     pub(crate) desired: DesiredDoor,
     pub(crate) configured: DoorConfig,
     pub(crate) start_reason: StartReason,
     /// Value of the reported property `device.bootReason`.
     pub(crate) boot_reason: Value,
-    pub(crate) machine: Machine,
+    pub(crate) rebooter: Rebooter,
     /// Value of the reported property `device.config.problem`.
     pub(crate) config_problem: watch::Receiver<Option<String>>,
     /// Time source for the link's own records.
@@ -137,7 +137,7 @@ pub(crate) struct Cloud {
 
 impl Cloud {
     pub(crate) fn spawn(parts: CloudParts) -> Self {
-        let (to_publisher, from_hub) = mpsc::channel(TO_PUBLISHER);
+        let (link_event_tx, link_events) = mpsc::channel(PUBLISHER_QUEUE);
         let plugged = watch::Sender::new(true);
         let (status_tx, status) = watch::channel(LinkStatus {
             state: LinkState::Connecting,
@@ -147,31 +147,31 @@ impl Cloud {
         let stop = CancellationToken::new();
         let device = parts.settings.config.connection.device_id.clone();
         let settings = watch::Sender::new(parts.settings.clone());
-        let place = watch::Sender::new(parts.place.clone());
+        let location = watch::Sender::new(parts.location.clone());
         let identifier = Identifier {
             device: device.clone(),
             door: parts.configured,
-            place: place.subscribe(),
+            location: location.subscribe(),
             clock: parts.door_clock,
             storage: parts.storage.clone(),
         };
         let answered = watch::Sender::new(0);
-        let publisher = Publisher::new(Parts {
-            place,
+        let publisher = Publisher::new(PublisherParts {
+            location,
             answered: answered.subscribe(),
             device: device.clone(),
-            from_hub,
+            link_events,
             storage: parts.storage,
             controller: parts.controller.clone(),
             link: status.clone(),
             start_reason: parts.start_reason,
             boot_reason: parts.boot_reason,
             config_problem: parts.config_problem,
-            desired: Desired::new(parts.place, parts.desired, parts.configured),
+            desired: Desired::new(parts.location, parts.desired, parts.configured),
         });
         let driver = Driver {
             config: parts.settings.config,
-            away: parts.settings.away,
+            unusable: parts.settings.unusable,
             settings: settings.subscribe(),
             clock: parts.tls.clock().clone(),
             tls: parts.tls,
@@ -179,11 +179,11 @@ impl Cloud {
             methods: Methods::new(
                 parts.controller,
                 device,
-                parts.machine,
+                parts.rebooter,
                 identifier,
                 answered,
             ),
-            publisher: to_publisher,
+            publisher: link_event_tx,
             plugged: plugged.subscribe(),
             status: status_tx,
             stop: stop.clone(),
@@ -211,8 +211,9 @@ impl Cloud {
                 (Some(present), Some(settings)) => Arc::ptr_eq(present, settings),
                 _ => false,
             };
-            let same =
-                same_trust && present.config == settings.config && present.away == settings.away;
+            let same = same_trust
+                && present.config == settings.config
+                && present.unusable == settings.unusable;
             if !same {
                 *present = settings;
             }
@@ -233,8 +234,8 @@ impl Cloud {
             let _ = self.driver.await;
             let _ = self.publisher.await;
         };
-        if timeout(STOP_WITHIN, ended).await.is_err() {
-            warn!("the link did not end within {STOP_WITHIN:?}; aborting it");
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
+            warn!("the link did not end within {STOP_TIMEOUT:?}; aborting it");
             driver.abort();
             publisher.abort();
         }

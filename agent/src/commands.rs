@@ -23,18 +23,18 @@ use anyhow::Context;
 use door_agent::AgentConfig;
 
 /// How long a completed command waits for a slow reader of its output.
-const PATIENCE: Duration = Duration::from_secs(1);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Set when requested output could not be printed.
-static UNPRINTED: AtomicBool = AtomicBool::new(false);
+static OUTPUT_FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Prints requested output. A failure does not end the command, but [`ended`] turns it into an
+/// Prints requested output. A failure does not end the command, but [`exit_code`] turns it into an
 /// error; a reader that closed the pipe (`| head -1`) has what it wants.
 fn print(text: impl Display) {
     match write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            if !UNPRINTED.swap(true, Ordering::Relaxed) {
-                complain(format_args!(
+            if !OUTPUT_FAILED.swap(true, Ordering::Relaxed) {
+                print_error(format_args!(
                     "error: cannot write to standard output: {error}"
                 ));
             }
@@ -44,33 +44,33 @@ fn print(text: impl Display) {
 }
 
 /// Prints what a command has done. The work is complete, so a failure to print is ignored.
-fn say(text: impl Display) {
+fn print_done(text: impl Display) {
     let line = format!("{text}\n");
-    within_patience(move || io::stdout().write_all(line.as_bytes()));
+    with_output_timeout(move || io::stdout().write_all(line.as_bytes()));
 }
 
 /// Prints a line to stderr; a failure is ignored.
-pub(crate) fn complain(text: impl Display) {
+pub(crate) fn print_error(text: impl Display) {
     let line = format!("{text}\n");
-    within_patience(move || io::stderr().write_all(line.as_bytes()));
+    with_output_timeout(move || io::stderr().write_all(line.as_bytes()));
 }
 
 /// Runs `write`, and stops waiting for it when the reader does not read.
-fn within_patience(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
-    let (ended, end) = sync_channel(1);
+fn with_output_timeout(write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let (done, finished) = sync_channel(1);
     let started = thread::Builder::new().spawn(move || {
         // A failure of the output itself cannot be reported.
         drop(write());
-        let _ = ended.send(());
+        let _ = done.send(());
     });
     if started.is_ok() {
-        let _ = end.recv_timeout(PATIENCE);
+        let _ = finished.recv_timeout(OUTPUT_TIMEOUT);
     }
 }
 
 /// The exit status of a command: failure if requested output could not be printed.
-pub(crate) fn ended(status: ExitCode) -> ExitCode {
-    if status == ExitCode::SUCCESS && UNPRINTED.load(Ordering::Relaxed) {
+pub(crate) fn exit_code(status: ExitCode) -> ExitCode {
+    if status == ExitCode::SUCCESS && OUTPUT_FAILED.load(Ordering::Relaxed) {
         ExitCode::FAILURE
     } else {
         status
@@ -78,7 +78,7 @@ pub(crate) fn ended(status: ExitCode) -> ExitCode {
 }
 
 /// Prints help, version or a usage error of clap.
-pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         // A failure of stderr cannot be reported.
         drop(error.print());
@@ -90,7 +90,7 @@ pub(crate) fn explain(error: &clap::Error) -> ExitCode {
             false => print(help),
         }
     }
-    ended(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
+    exit_code(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Possible state directories of a running agent with this configuration: the configured one, and
@@ -102,7 +102,7 @@ fn state_directories(config: &Path) -> anyhow::Result<[PathBuf; 2]> {
 
 /// Queries the agent in one of `directories`. The error is that of the first, and names both
 /// directories.
-fn ask_running<T>(
+fn query_running<T>(
     directories: &[PathBuf; 2],
     ask: impl Fn(&Path) -> std::io::Result<T>,
 ) -> anyhow::Result<T> {

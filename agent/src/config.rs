@@ -52,7 +52,7 @@ pub struct AgentConfig {
     /// used instead.
     pub problems: Vec<String>,
     /// Why the hub cannot be used; `hub` then only names the door.
-    pub hub_away: Option<String>,
+    pub hub_unusable: Option<String>,
 }
 
 /// The hub and how to reach it.
@@ -132,7 +132,7 @@ impl AgentConfig {
             log_level: LevelFilter::Info,
             reboot_directory: None,
             problems: Vec::new(),
-            hub_away: None,
+            hub_unusable: None,
         }
     }
 
@@ -146,16 +146,16 @@ impl AgentConfig {
 
     /// Reads the same for a door that must start: a value accepted by version 0.1 is clamped to
     /// the allowed range and reported in `problems`; a mistake that affects only the hub does not
-    /// stop the door and is reported in `hub_away`.
+    /// stop the door and is reported in `hub_unusable`.
     ///
     /// # Errors
     /// The first mistake without which the door cannot work.
     pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
-        match Self::load_by(path, Rules::AsBefore) {
+        match Self::load_by(path, Rules::Lenient) {
             Err(error) if error.is_about_hub() => {
                 let mut config = Self::load_without_hub(path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                config.hub_away = Some(format!(
+                config.hub_unusable = Some(format!(
                     "{:#}; fix it, then `door-agent restart {name}`",
                     anyhow::Error::from(error)
                 ));
@@ -166,7 +166,7 @@ impl AgentConfig {
     }
 
     fn load_without_hub(path: &Path) -> Result<Self, ConfigError> {
-        let mut layers = Layers::read_without(path, "hub", environment(), Rules::AsBefore)?;
+        let mut layers = Layers::read_without(path, "hub", environment(), Rules::Lenient)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         // Never dialled: a placeholder with the door's name, which usually is the device id.
         let nobody = |name: &str| {
@@ -177,7 +177,7 @@ impl AgentConfig {
             path: path.to_path_buf(),
             problem: format!("{error}"),
         })?;
-        let mut config = Self::judge(path, &mut layers, connection, None)?;
+        let mut config = Self::from_layers(path, &mut layers, connection, None)?;
         config.follow_service();
         Ok(config)
     }
@@ -212,7 +212,7 @@ impl AgentConfig {
             connection_file(path, &layers)
         };
         let connection = connection::read(path, file.as_deref(), None)?;
-        Self::judge(path, &mut layers, connection, None)
+        Self::from_layers(path, &mut layers, connection, None)
     }
 
     /// Reads `[board]` alone, so that the strike can be de-energised despite mistakes elsewhere or
@@ -221,7 +221,7 @@ impl AgentConfig {
     /// # Errors
     /// The first mistake in that table, or a file that is not TOML.
     pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigError> {
-        Self::load_board_from(path, environment(), Rules::AsBefore)
+        Self::load_board_from(path, environment(), Rules::Lenient)
     }
 
     fn load_board_from(
@@ -247,7 +247,7 @@ impl AgentConfig {
         let mut layers = Layers::read_table(path, "strike", environment(), rules)?;
         let strike = strike(&layers)?;
         let settings = door(&mut Layers::read_table(path, "door", environment(), rules)?)?;
-        fits(&mut layers, &board, strike, settings)?;
+        check_fit(&mut layers, &board, strike, settings)?;
         Ok((board, strike))
     }
 
@@ -257,7 +257,7 @@ impl AgentConfig {
     /// # Errors
     /// The first mistake in that table, or a file that is not TOML.
     pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
-        let layers = Layers::read_table(path, "state", environment(), Rules::AsBefore)?;
+        let layers = Layers::read_table(path, "state", environment(), Rules::Lenient)?;
         Ok(match &layers.document.state.directory {
             Some(directory) => path.parent().unwrap_or(Path::new("")).join(directory),
             None => Self::service_state(path),
@@ -279,7 +279,7 @@ impl AgentConfig {
         let mut layers = Layers::read(path, environment, rules)?;
         let file = connection_file(path, &layers);
         let connection = connection::read(path, file.as_deref(), credentials_directory)?;
-        Self::judge(path, &mut layers, connection, credentials_directory)
+        Self::from_layers(path, &mut layers, connection, credentials_directory)
     }
 
     /// Parses `text` as the configuration file `path`, overridden by `variables`, with the given
@@ -291,11 +291,11 @@ impl AgentConfig {
         connection: DeviceConnectionString,
     ) -> Result<Self, ConfigError> {
         let mut layers = Layers::read_text(path, text, variables)?;
-        Self::judge(path, &mut layers, connection, None)
+        Self::from_layers(path, &mut layers, connection, None)
     }
 
     /// Converts the merged layers to types.
-    fn judge(
+    fn from_layers(
         path: &Path,
         layers: &mut Layers,
         connection: DeviceConnectionString,
@@ -326,7 +326,7 @@ impl AgentConfig {
             Some(directory) => home.join(directory),
             None => PathBuf::from(reboot::DIRECTORY),
         };
-        fits(layers, &board, strike, door)?;
+        check_fit(layers, &board, strike, door)?;
         Ok(Self {
             hub,
             door,
@@ -336,7 +336,7 @@ impl AgentConfig {
             log_level: level.map_or(LevelFilter::Info, |level| level.0),
             reboot_directory: Some(reboot_directory),
             problems: std::mem::take(&mut layers.problems),
-            hub_away: None,
+            hub_unusable: None,
         })
     }
 }
@@ -362,7 +362,7 @@ fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
     let mut door = layers.document.door;
     let (extended, least) = (door.extended_strike_time, door.strike_time);
     if extended < least {
-        if layers.names(EXTENDED) {
+        if layers.contains_key(EXTENDED) {
             let problem = format!(
                 "{extended:?} is shorter than door.strike_time, expected at least {least:?}"
             );
@@ -374,7 +374,7 @@ fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
 }
 
 /// Checks that board, strike and settings work together.
-fn fits(
+fn check_fit(
     layers: &mut Layers,
     board: &BoardConfig,
     strike: StrikeConfig,
@@ -436,7 +436,7 @@ fn certificate(
         Some(credential) => credential,
         None => {
             let key = needed("hub.key_file", files.1)?;
-            match connection::refuse_when_open_to_others(&key) {
+            match connection::check_private(&key) {
                 // Not fatal at a start: the file is read again for each connection.
                 Err(ConfigError::Read { .. }) if !layers.is_strict() => {}
                 judged => judged?,

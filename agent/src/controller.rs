@@ -64,12 +64,12 @@ pub struct ControllerHandle {
 
 #[derive(Debug)]
 struct Call {
-    asked: Asked,
+    kind: CallKind,
     reply: oneshot::Sender<MethodReply>,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum CallKind {
     Method(Command),
     /// Follow the desired properties.
     Desired(DesiredDoor),
@@ -124,7 +124,7 @@ impl ControllerHandle {
             Ok(command) => command,
             Err(reply) => return reply,
         };
-        let reply = self.call(Asked::Method(command)).await;
+        let reply = self.call(CallKind::Method(command)).await;
         reply.unwrap_or_else(|| MethodReply::no_answer(method))
     }
 
@@ -133,17 +133,17 @@ impl ControllerHandle {
     /// # Errors
     /// Why that failed, for the acknowledgement.
     pub async fn desire(&self, desired: DesiredDoor) -> Result<(), String> {
-        match self.call(Asked::Desired(desired)).await {
+        match self.call(CallKind::Desired(desired)).await {
             Some(reply) if reply.is_success() => Ok(()),
             Some(reply) => Err(reply.body.response),
             None => Err("the door did not answer in time".to_owned()),
         }
     }
 
-    async fn call(&self, asked: Asked) -> Option<MethodReply> {
+    async fn call(&self, kind: CallKind) -> Option<MethodReply> {
         let (reply, answered) = oneshot::channel();
         let call = async {
-            self.calls.send(Call { asked, reply }).await.ok()?;
+            self.calls.send(Call { kind, reply }).await.ok()?;
             answered.await.ok()
         };
         timeout(self.deadline, call).await.ok().flatten()

@@ -25,7 +25,7 @@ use crate::storage::{Damage, set_aside, sync_directory};
 use ledger::Ledger;
 use loss::Losses;
 use segment::{Header, Segment, Stored};
-use thin::{Draft, Thinned};
+use thin::{SegmentDraft, Thinned};
 
 /// Number of segments that share the byte bound: a full log rewrites or drops one segment at a
 /// time.
@@ -46,7 +46,7 @@ pub struct LogRecord {
 
 /// Content of a record, before it has a sequence number.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct EventEntry {
     /// Wall time of the event in RFC 3339, if known.
     pub(crate) at: Option<String>,
     /// Quality of the clock at that time.
@@ -73,7 +73,7 @@ pub(crate) struct EventLog {
     /// Events lost since the log began.
     lost: u64,
     /// How many of them have been reported by records.
-    told: u64,
+    reported: u64,
     /// Details of the unreported ones, as far as this run knows them.
     losses: Losses,
     /// The ledger as it should be on disk, except the sequence.
@@ -99,7 +99,7 @@ impl EventLog {
     /// # Errors
     /// When it cannot be written; it then counts as lost, and the next record that can be written
     /// is preceded by a report of the loss.
-    pub(crate) fn append(&mut self, entry: Entry) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, entry: EventEntry) -> io::Result<u64> {
         let kind = entry.kind.clone();
         let result = self.try_append(entry);
         if result.is_err() {
@@ -108,33 +108,33 @@ impl EventLog {
         result
     }
 
-    fn try_append(&mut self, entry: Entry) -> io::Result<u64> {
+    fn try_append(&mut self, entry: EventEntry) -> io::Result<u64> {
         self.attach()?;
         self.make_room()?;
-        let untold = self.lost.saturating_sub(self.told);
-        if untold > 0 {
+        let unreported = self.lost.saturating_sub(self.reported);
+        if unreported > 0 {
             let mut fields: Map<_, _> = entry
                 .fields
                 .iter()
                 .filter(|(key, _)| ["door", "building", "floor"].contains(&key.as_str()))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            fields.insert("lost".to_owned(), untold.into());
+            fields.insert("lost".to_owned(), unreported.into());
             self.losses.explain(&self.boot, self.next_seq, &mut fields);
-            let report = Entry {
+            let report = EventEntry {
                 kind: EVENTS_LOST.to_owned(),
                 fields,
                 ..entry.clone()
             };
-            self.write(report, untold)?;
-            self.told += untold;
+            self.write(report, unreported)?;
+            self.reported += unreported;
             self.losses = Losses::default();
         }
         self.write(entry, 0)
     }
 
     /// Checks whether a record could be written now, and saves the ledger.
-    pub(crate) fn try_out(&mut self) -> io::Result<()> {
+    pub(crate) fn check_writable(&mut self) -> io::Result<()> {
         self.attach()?;
         self.make_room()?;
         self.note(true)
@@ -233,7 +233,7 @@ impl EventLog {
         let heard = self.segments.iter().rev();
         let mut heard = heard.filter(|segment| segment.first < self.unacknowledged);
         if let Some(segment) = heard.next() {
-            self.ledger.told = segment.told_before(self.unacknowledged);
+            self.ledger.reported = segment.reported_before(self.unacknowledged);
         }
         self.ledger.sequence = Some((self.boot.clone(), self.next_seq));
         let unacknowledged = self.unacknowledged;
@@ -309,7 +309,7 @@ impl EventLog {
         let merges = index > 0 && joins(&self.segments[index - 1]);
         let from = index - usize::from(merges);
         let (first, end) = (self.segments[from].first, self.segments[index].end());
-        let mut draft = Draft::default();
+        let mut draft = SegmentDraft::default();
         for segment in self.segments.range(from..=index) {
             for record in segment.index_of(self.unacknowledged)..segment.len() {
                 draft.take(segment.position(record), segment.read(record)?, level);
@@ -360,7 +360,7 @@ impl EventLog {
         let header = Header {
             boot: self.boot.clone(),
             next_seq: self.next_seq,
-            told: self.told,
+            reported: self.reported,
         };
         let segment = match Segment::create(&path, first, header.clone()) {
             // An unreadable file was left there: it must not be overwritten.
@@ -383,7 +383,7 @@ impl EventLog {
         Ok(())
     }
 
-    fn write(&mut self, entry: Entry, lost: u64) -> io::Result<u64> {
+    fn write(&mut self, entry: EventEntry, lost: u64) -> io::Result<u64> {
         let mut body = Map::new();
         body.insert("seq".to_owned(), self.next_seq.into());
         body.insert("boot".to_owned(), self.boot.as_str().into());

@@ -34,19 +34,19 @@ pub const ALL: &[&str] = &[
 
 /// Ends the process here if a test requests it.
 #[cfg(debug_assertions)]
-pub(crate) fn reach(place: &'static str) {
+pub(crate) fn reach(point: &'static str) {
     use std::path::PathBuf;
     use std::sync::OnceLock;
 
-    static PLAN: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
-    debug_assert!(ALL.contains(&place), "{place} is not listed in ALL");
-    let plan = PLAN.get_or_init(|| {
-        let place = std::env::var("DOOR_AGENT_FAIL_POINT").ok()?;
+    static CONFIG: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
+    debug_assert!(ALL.contains(&point), "{point} is not listed in ALL");
+    let config = CONFIG.get_or_init(|| {
+        let point = std::env::var("DOOR_AGENT_FAIL_POINT").ok()?;
         let armed = std::env::var_os("DOOR_AGENT_FAIL_ARMED")?;
-        Some((place, PathBuf::from(armed)))
+        Some((point, PathBuf::from(armed)))
     });
-    if let Some((wanted, armed)) = plan {
-        if wanted == place && armed.exists() {
+    if let Some((target, armed)) = config {
+        if target == point && armed.exists() {
             std::process::abort();
         }
     }

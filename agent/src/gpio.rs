@@ -270,14 +270,14 @@ pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<()
 /// De-energises the pins that killed agents of this machine drove and nobody holds now, whatever
 /// their configurations say. Returns the BCM numbers of the de-energised pins (none on a machine
 /// without a board), and the error of one that failed.
-pub fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
+pub fn de_energise_abandoned() -> (Vec<u8>, Result<(), BoardError>) {
     #[cfg(target_os = "linux")]
-    return raspberry_pi::de_energise_left_behind();
+    return raspberry_pi::de_energise_abandoned();
     #[cfg(not(target_os = "linux"))]
     (Vec::new(), Ok(()))
 }
 
 /// The earlier of two optional moments.
-pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earlier_of(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }

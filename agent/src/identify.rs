@@ -15,7 +15,7 @@ use serde_json::Map;
 use tokio::sync::watch;
 
 use crate::controller::Clock;
-use crate::storage::{DoorStorage, EventRecord, Place};
+use crate::storage::{DoorStorage, EventRecord, SiteLocation};
 
 /// Maximum length of a text from the system.
 const MAX_BYTES: u64 = 256;
@@ -28,7 +28,7 @@ const HOST_NAME: &str = "/etc/hostname";
 pub(crate) struct Identifier {
     pub(crate) device: DeviceId,
     pub(crate) door: DoorConfig,
-    pub(crate) place: watch::Receiver<Place>,
+    pub(crate) location: watch::Receiver<SiteLocation>,
     pub(crate) clock: Clock,
     pub(crate) storage: DoorStorage,
 }
@@ -48,7 +48,7 @@ impl Identifier {
             urgent: false,
             fields: Map::new(),
         });
-        let Place { building, floor } = self.place.borrow().clone();
+        let SiteLocation { building, floor } = self.location.borrow().clone();
         Identity {
             device_id: self.device.to_string(),
             building,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_read_without_its_end_and_absence_is_nothing() {
+    fn a_system_text_is_trimmed_and_a_missing_one_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model");
         let read_back = |bytes: &[u8]| {

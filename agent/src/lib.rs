@@ -48,5 +48,5 @@ pub mod status;
 pub mod storage;
 pub mod tls;
 
-pub use agent::{Agent, AgentSnapshot, Change, RunningAgent, Shared, Snapshots, StartError};
+pub use agent::{Agent, AgentEvent, AgentSnapshot, RunningAgent, Shared, Snapshots, StartError};
 pub use config::AgentConfig;

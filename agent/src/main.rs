@@ -151,20 +151,20 @@ enum SimScript {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return commands::explain(&error),
+        Err(error) => return commands::print_usage(&error),
     };
-    let done = carry_out(cli);
+    let done = execute(cli);
     door_agent::service::finish_logging();
     match done {
-        Ok(status) => commands::ended(status),
+        Ok(status) => commands::exit_code(status),
         Err(error) => {
-            commands::complain(format_args!("error: {error:#}"));
+            commands::print_error(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn carry_out(Cli { config, command }: Cli) -> anyhow::Result<ExitCode> {
+fn execute(Cli { config, command }: Cli) -> anyhow::Result<ExitCode> {
     let door = || {
         config.as_deref().with_context(|| {
             format!(

@@ -31,24 +31,24 @@ pub const DIRECTORY: &str = "/run/door-agent-reboot";
 /// Name of the request file.
 const FILE: &str = "request";
 /// Maximum age of a request; nobody waits for an older one any more.
-const FRESH: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_secs(60);
 /// How long a call waits for the disk. A hanging disk is a reason to reboot: repeated calls must
 /// not block the other methods meanwhile.
-const SAVE_WITHIN: Duration = Duration::from_secs(5);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest request that is read.
 const MAX_BYTES: u64 = 4096;
 
-/// An accepted reboot: call [`Wanted::ask`] after the agent has drained.
+/// An accepted reboot: call [`AcceptedReboot::ask`] after the agent has drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct AcceptedReboot {
     directory: PathBuf,
-    request: Request,
+    request: RebootRequest,
 }
 
 /// Content of the request file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Request {
+pub struct RebootRequest {
     /// The requesting door.
     pub door: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,17 +73,20 @@ pub enum RequestError {
     },
     /// Not written by a door. Its content is not repeated.
     #[error("{}: {problem}, expected the request of a door", path.display())]
-    NotOurs {
+    Invalid {
         path: PathBuf,
         /// The kind of content found.
         problem: &'static str,
     },
     /// Too old, or of another boot.
-    #[error("{}: the request was not made within the last {FRESH:?} of this boot", path.display())]
+    #[error(
+        "{}: the request was not made within the last {MAX_AGE:?} of this boot",
+        path.display()
+    )]
     Stale { path: PathBuf },
 }
 
-impl Wanted {
+impl AcceptedReboot {
     /// Writes the request. Call after the agent has drained: the door is in its safe state.
     ///
     /// # Errors
@@ -107,7 +110,7 @@ impl Wanted {
 ///
 /// # Errors
 /// When it must be ignored. The file is removed in any case, if possible.
-pub fn take_request(path: &Path) -> Result<Request, RequestError> {
+pub fn take_request(path: &Path) -> Result<RebootRequest, RequestError> {
     let failed = |action| {
         move |source| RequestError::Io {
             action,
@@ -115,7 +118,7 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
             source,
         }
     };
-    let not_ours = |problem| RequestError::NotOurs {
+    let invalid = |problem| RequestError::Invalid {
         path: path.to_path_buf(),
         problem,
     };
@@ -123,7 +126,7 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
         // Agents may write to the folder: do not follow a link and do not open a pipe.
         let metadata = fs::symlink_metadata(path).map_err(failed("read"))?;
         if !metadata.is_file() {
-            return Err(not_ours("not a plain file"));
+            return Err(invalid("not a plain file"));
         }
         let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(failed("read"))?;
@@ -135,13 +138,13 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
     let bytes = read();
     // In any case: a remaining file would trigger the unit again at once.
     fs::remove_file(path).map_err(failed("removed"))?;
-    let request: Request =
-        serde_json::from_slice(&bytes?).map_err(|_| not_ours("not the expected JSON"))?;
+    let request: RebootRequest =
+        serde_json::from_slice(&bytes?).map_err(|_| invalid("not the expected JSON"))?;
     let now = Clock::new(crate::gpio::ClockTrust::System).now();
     let age = now
         .boottime
         .checked_sub(Duration::from_millis(request.at_ms));
-    if request.boot != now.boot_id.as_str() || age.is_none_or(|age| age > FRESH) {
+    if request.boot != now.boot_id.as_str() || age.is_none_or(|age| age > MAX_AGE) {
         return Err(RequestError::Stale {
             path: path.to_path_buf(),
         });
@@ -151,7 +154,7 @@ pub fn take_request(path: &Path) -> Result<Request, RequestError> {
 
 /// Answers the method `reboot` and notifies the agent of an accepted one; clones share the state.
 #[derive(Debug, Clone)]
-pub(crate) struct Machine {
+pub(crate) struct Rebooter {
     inner: Arc<Inner>,
 }
 
@@ -162,11 +165,11 @@ struct Inner {
     clock: Mutex<Clock>,
     storage: DoorStorage,
     /// The latest command id with an accepted reboot.
-    done: Mutex<Option<CommandId>>,
-    wanted: watch::Sender<Option<Wanted>>,
+    latest_id: Mutex<Option<CommandId>>,
+    accepted: watch::Sender<Option<AcceptedReboot>>,
 }
 
-impl Machine {
+impl Rebooter {
     /// `directory` is where requests go; `None` refuses reboots.
     pub(crate) fn new(
         device: DeviceId,
@@ -181,35 +184,38 @@ impl Machine {
                 directory,
                 clock: Mutex::new(clock),
                 storage,
-                done: Mutex::new(reboot.and_then(|note| note.command_id.clone())),
-                wanted: watch::Sender::new(None),
+                latest_id: Mutex::new(reboot.and_then(|note| note.command_id.clone())),
+                accepted: watch::Sender::new(None),
             }),
         }
     }
 
     /// Watches for an accepted reboot.
-    pub(crate) fn wanted(&self) -> watch::Receiver<Option<Wanted>> {
-        self.inner.wanted.subscribe()
+    pub(crate) fn accepted(&self) -> watch::Receiver<Option<AcceptedReboot>> {
+        self.inner.accepted.subscribe()
     }
 
-    /// Validates a call. Pass an accepted reboot to [`Machine::go`] after the answer was sent.
-    pub(crate) async fn judge(&self, payload: &[u8]) -> (MethodReply, Option<Wanted>) {
+    /// Validates a call. Pass an accepted reboot to [`Rebooter::start`] after the answer was sent.
+    pub(crate) async fn handle_call(
+        &self,
+        payload: &[u8],
+    ) -> (MethodReply, Option<AcceptedReboot>) {
         match self.accept(payload).await {
-            Ok(wanted) => (Reboot::accepted(), Some(wanted)),
+            Ok(accepted) => (Reboot::accepted(), Some(accepted)),
             Err(reply) => (reply, None),
         }
     }
 
     /// Call after the answer was queued: the agent may drain.
-    pub(crate) fn go(&self, wanted: Wanted) {
+    pub(crate) fn start(&self, accepted: AcceptedReboot) {
         info!("{}: rebooting as requested", self.inner.device);
-        self.inner.wanted.send_replace(Some(wanted));
+        self.inner.accepted.send_replace(Some(accepted));
     }
 
-    async fn accept(&self, payload: &[u8]) -> Result<Wanted, MethodReply> {
+    async fn accept(&self, payload: &[u8]) -> Result<AcceptedReboot, MethodReply> {
         let inner = &self.inner;
         let Reboot { reason, window } = Reboot::parse(payload)?;
-        if window.command_id.is_some() && window.command_id == *lock(&inner.done) {
+        if window.command_id.is_some() && window.command_id == *lock(&inner.latest_id) {
             return Err(Reboot::done_before());
         }
         let now = lock(&inner.clock).now();
@@ -225,7 +231,7 @@ impl Machine {
             let why = "this agent does not run as the service that can reboot its machine";
             return Err(Reboot::refused(500, ReplyError::NotPossible, why));
         };
-        let request = Request {
+        let request = RebootRequest {
             door: inner.device.to_string(),
             reason: reason.clone(),
             boot: now.boot_id.as_str().to_owned(),
@@ -244,8 +250,8 @@ impl Machine {
             urgent: true,
             fields,
         });
-        (*lock(&inner.done)).clone_from(&window.command_id);
-        Ok(Wanted { directory, request })
+        (*lock(&inner.latest_id)).clone_from(&window.command_id);
+        Ok(AcceptedReboot { directory, request })
     }
 
     /// Saves the request before it is carried out, so that the next boot knows its reason.
@@ -264,7 +270,7 @@ impl Machine {
             // The call may have timed out.
             let _ = done.send(result);
         });
-        match timeout(SAVE_WITHIN, saved).await {
+        match timeout(SAVE_TIMEOUT, saved).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => {
                 warn!("{}: not rebooting: {error}", self.inner.device);
@@ -305,11 +311,11 @@ mod tests {
     use crate::controller::boot_id;
     use crate::storage::{DoorDirectory, Storage};
 
-    fn wanted(directory: &Path) -> Wanted {
+    fn accepted(directory: &Path) -> AcceptedReboot {
         let now = Clock::new(crate::gpio::ClockTrust::System).now();
-        Wanted {
+        AcceptedReboot {
             directory: directory.to_path_buf(),
-            request: Request {
+            request: RebootRequest {
                 door: "lobby-east".to_owned(),
                 reason: Some("kernel update".to_owned()),
                 boot: boot_id().as_str().to_owned(),
@@ -322,9 +328,9 @@ mod tests {
     fn a_fresh_request_of_this_boot_is_followed_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        let wanted = wanted(folder.path());
-        wanted.ask().unwrap();
-        assert_eq!(take_request(&path).unwrap(), wanted.request);
+        let accepted = accepted(folder.path());
+        accepted.ask().unwrap();
+        assert_eq!(take_request(&path).unwrap(), accepted.request);
         assert!(matches!(
             take_request(&path).unwrap_err(),
             RequestError::Io { .. }
@@ -332,10 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_foreign_or_a_trap_is_removed_and_not_followed() {
+    fn stale_invalid_and_malicious_requests_are_removed_and_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        let fresh = wanted(folder.path());
+        let fresh = accepted(folder.path());
         let refused = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
             let error = take_request(&path).unwrap_err();
@@ -364,7 +370,7 @@ mod tests {
     #[test]
     fn an_old_request_of_this_boot_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut old = wanted(folder.path());
+        let mut old = accepted(folder.path());
         let Some(before) = old.request.at_ms.checked_sub(61_000) else {
             // The machine has been up for less than a minute: no request can be that old.
             return;
@@ -378,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_hangs_keeps_no_caller_waiting() {
+    async fn a_hanging_disk_does_not_block_the_caller() {
         let home = tempfile::tempdir().unwrap();
         let shared = Storage::spawn().unwrap();
         let (path, boot) = (home.path().join("state"), boot_id());
@@ -393,22 +399,22 @@ mod tests {
         storage.save_door(&json!({}), move |_| {
             let _ = hung.recv();
         });
-        let machine = Machine::new(
+        let machine = Rebooter::new(
             "lobby-east".parse().unwrap(),
             Some(home.path().to_path_buf()),
             Clock::new(crate::gpio::ClockTrust::System),
             storage,
             None,
         );
-        let judged = timeout(SAVE_WITHIN * 2, machine.judge(b"{}")).await;
-        let (reply, wanted) = judged.expect("the call is answered");
-        let answer = (reply.status, reply.body.error, wanted);
+        let judged = timeout(SAVE_TIMEOUT * 2, machine.handle_call(b"{}")).await;
+        let (reply, accepted) = judged.expect("the call is answered");
+        let answer = (reply.status, reply.body.error, accepted);
         assert_eq!(answer, (500, Some(ReplyError::NotStored), None));
         drop(hang);
     }
 
     #[test]
-    fn only_the_boot_that_it_led_to_has_the_reason() {
+    fn only_the_boot_after_the_reboot_has_its_reason() {
         let note = RebootNote {
             reason: Some("kernel update".to_owned()),
             command_id: None,

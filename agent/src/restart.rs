@@ -16,41 +16,41 @@ use crate::config::AgentConfig;
 
 /// The members of a running agent's [status](crate::status) that the decision needs.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Standing {
-    door: Door,
-    disk: Disk,
+pub struct RunningState {
+    door: DoorStatus,
+    disk: DiskStatus,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Door {
-    report: Report,
+struct DoorStatus {
+    report: ReportStatus,
     want: Want,
-    slots: Vec<Occupied>,
+    slots: Vec<OccupiedSlot>,
     outputs: Outputs,
     rest: Rest,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct ReportStatus {
     lock_state: LockState,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Occupied {
+struct OccupiedSlot {
     slot: Slot,
     want: Want,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Disk {
+struct DiskStatus {
     problem: Option<String>,
 }
 
 /// Configuration of the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Next {
+pub struct NextStart {
     /// Where the configured strike rests without power.
     pub rest: Rest,
     /// What applies when no slot is occupied.
@@ -59,7 +59,7 @@ pub struct Next {
 
 /// Why a restart might move the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Objection {
+pub enum RestartObjection {
     /// The state in force is not on disk.
     NotSaved(String),
     /// An input at the door decides, and a restart forgets it.
@@ -76,7 +76,7 @@ pub enum Objection {
     NotThere(LockState, Want),
 }
 
-impl From<&AgentConfig> for Next {
+impl From<&AgentConfig> for NextStart {
     fn from(config: &AgentConfig) -> Self {
         Self {
             rest: config.strike.rest(),
@@ -85,7 +85,7 @@ impl From<&AgentConfig> for Next {
     }
 }
 
-impl Standing {
+impl RunningState {
     /// Parses a status document; `None` if an older agent leaves out needed members.
     #[must_use]
     pub fn of(status: &Value) -> Option<Self> {
@@ -96,10 +96,10 @@ impl Standing {
     ///
     /// # Errors
     /// The first reason why the lock might move.
-    pub fn judge(&self, next: Next) -> Result<Want, Objection> {
+    pub fn judge(&self, next: NextStart) -> Result<Want, RestartObjection> {
         let door = &self.door;
         if let Some(problem) = &self.disk.problem {
-            return Err(Objection::NotSaved(problem.clone()));
+            return Err(RestartObjection::NotSaved(problem.clone()));
         }
         let mut kept = door
             .slots
@@ -110,12 +110,14 @@ impl Standing {
             .map_or(next.relinquish_default, |slot| slot.want);
         if after != door.want {
             return Err(match door.slots.first() {
-                Some(first) if !first.slot.outlasts_restart() => Objection::AtTheDoor(first.slot),
-                _ => Objection::OtherDefault(after),
+                Some(first) if !first.slot.outlasts_restart() => {
+                    RestartObjection::AtTheDoor(first.slot)
+                }
+                _ => RestartObjection::OtherDefault(after),
             });
         }
         if door.rest != next.rest {
-            return Err(Objection::OtherStrike);
+            return Err(RestartObjection::OtherStrike);
         }
         let at_rest = match door.rest {
             Rest::Locked => Want::Locked,
@@ -123,28 +125,31 @@ impl Standing {
             Rest::Stays => return self.judge_motor(),
         };
         if door.want != at_rest {
-            return Err(Objection::Powered(door.want));
+            return Err(RestartObjection::Powered(door.want));
         }
         if door.outputs != Outputs::DeEnergised {
-            return Err(Objection::HeldBack);
+            return Err(RestartObjection::HeldBack);
         }
         Ok(door.want)
     }
 
-    fn judge_motor(&self) -> Result<Want, Objection> {
+    fn judge_motor(&self) -> Result<Want, RestartObjection> {
         let door = &self.door;
         let wanted = match door.want {
             Want::Locked => LockState::Locked,
             Want::Released => LockState::Unlocked,
         };
         if door.report.lock_state != wanted || door.outputs != Outputs::DeEnergised {
-            return Err(Objection::NotThere(door.report.lock_state, door.want));
+            return Err(RestartObjection::NotThere(
+                door.report.lock_state,
+                door.want,
+            ));
         }
         Ok(door.want)
     }
 }
 
-impl fmt::Display for Objection {
+impl fmt::Display for RestartObjection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSaved(problem) => write!(

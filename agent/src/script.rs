@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_word_is_told_with_its_place_and_what_may_stand_there() {
+    fn a_syntax_error_names_position_and_valid_words() {
         for (text, place_and_problem) in [
             (
                 "open\nopne",
@@ -358,7 +358,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_script_or_an_error_in_it(text in "(([a-z=!|#-]{0,9}|at|expect|wait|rex|for|1s|within|ü|lockState=locked|\u{2003}) ?){0,8}\n{0,2}([ -~]{0,20}\n){0,3}") {
+        fn any_text_parses_or_yields_an_error_within_it(text in "(([a-z=!|#-]{0,9}|at|expect|wait|rex|for|1s|within|ü|lockState=locked|\u{2003}) ?){0,8}\n{0,2}([ -~]{0,20}\n){0,3}") {
             match Script::parse(&text) {
                 Ok(script) => {
                     for step in script.steps {

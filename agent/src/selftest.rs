@@ -18,13 +18,13 @@ use tokio::time::Instant;
 use crate::gpio::config::OutputPins;
 use crate::gpio::simulated::{SimCommand, SimHandle};
 use crate::gpio::{PinLevel, WiredBoard, words};
-use person::Word;
-pub use person::{Ended, Person};
-pub use summary::{Finding, Row, Summary};
-use watch::{Verdict, Watch};
+use person::PersonInput;
+pub use person::{Person, SelfTestError};
+pub use summary::{Finding, Summary, SummaryRow};
+use watch::{PinVerdict, PinWatch};
 
 /// Poll interval of the pins.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The answer that skips a step.
 const SKIP: &str = "skip";
 
@@ -36,7 +36,7 @@ pub struct SelfTest {
     outputs: OutputPins,
     person: Person,
     /// How long to wait for each answer.
-    patience: Duration,
+    answer_timeout: Duration,
     summary: Summary,
     began: Instant,
 }
@@ -60,22 +60,22 @@ impl std::fmt::Debug for SelfTest {
 }
 
 /// Result of watching a pin.
-enum Outcome {
-    Seen(Verdict),
+enum WatchOutcome {
+    Seen(PinVerdict),
     /// No pin moved.
     Silent,
     Skipped,
 }
 
 /// How to test an input.
-struct Trial {
+struct InputTest {
     /// The level while nobody does anything.
     rest: bool,
     act: String,
     undo: String,
 }
 
-impl Trial {
+impl InputTest {
     fn of(role: &str) -> Self {
         let (act, undo) = match role {
             "door" => ("Open the door", "Close the door"),
@@ -118,7 +118,7 @@ impl SelfTest {
         strike: StrikeConfig,
         outputs: OutputPins,
         person: Person,
-        patience: Duration,
+        answer_timeout: Duration,
     ) -> Self {
         Self {
             board: SafeBoard(board),
@@ -126,21 +126,21 @@ impl SelfTest {
             strike,
             outputs,
             person,
-            patience,
+            answer_timeout,
             summary: Summary::default(),
             began: Instant::now(),
         }
     }
 
     /// Runs the test. The summary also contains the findings of a test that ended early.
-    pub async fn run(mut self) -> (Summary, Result<(), Ended>) {
-        let ended = self.go_through().await;
+    pub async fn run(mut self) -> (Summary, Result<(), SelfTestError>) {
+        let ended = self.run_steps().await;
         // De-energise before anything is printed.
         drop(self.board);
         (self.summary, ended)
     }
 
-    async fn go_through(&mut self) -> Result<(), Ended> {
+    async fn run_steps(&mut self) -> Result<(), SelfTestError> {
         self.rest().await?;
         for (index, pin) in self.board.0.pins().iter().enumerate() {
             match pin.role {
@@ -152,7 +152,7 @@ impl SelfTest {
         self.try_strike().await
     }
 
-    async fn rest(&mut self) -> Result<(), Ended> {
+    async fn rest(&mut self) -> Result<(), SelfTestError> {
         self.person
             .say("Close the door. Do not press, turn or set off anything.")?;
         self.ask("Enter when done").await?;
@@ -164,52 +164,56 @@ impl SelfTest {
         Ok(())
     }
 
-    async fn input(&mut self, index: usize, role: &'static str) -> Result<(), Ended> {
-        let trial = Trial::of(role);
+    async fn input(&mut self, index: usize, role: &'static str) -> Result<(), SelfTestError> {
+        let test = InputTest::of(role);
         let (active, idle) = words(role);
         let word = |level: bool| if level { active } else { idle };
-        let (rest, moved) = (word(trial.rest), word(!trial.rest));
-        let finding = match self.watch(index, !trial.rest, &trial.act).await? {
-            Outcome::Seen(Verdict::Right) => self.back(index, &trial, rest, moved).await?,
-            Outcome::Seen(Verdict::Inverted) => {
+        let (rest, moved) = (word(test.rest), word(!test.rest));
+        let finding = match self.watch(index, !test.rest, &test.act).await? {
+            WatchOutcome::Seen(PinVerdict::Right) => {
+                self.check_return(index, &test, rest, moved).await?
+            }
+            WatchOutcome::Seen(PinVerdict::Inverted) => {
                 let finding = Finding::Wrong(self.inverted(index, moved, rest));
-                self.watch(index, !trial.rest, &trial.undo).await?;
+                self.watch(index, !test.rest, &test.undo).await?;
                 finding
             }
-            Outcome::Seen(Verdict::Elsewhere(others)) => {
+            WatchOutcome::Seen(PinVerdict::Elsewhere(others)) => {
                 let finding = Finding::Wrong(self.elsewhere(&others, role));
-                self.person.say(&trial.undo)?;
+                self.person.say(&test.undo)?;
                 self.ask("Enter when done").await?;
                 finding
             }
-            Outcome::Silent => Finding::Wrong(format!(
+            WatchOutcome::Silent => Finding::Wrong(format!(
                 "no pin moved, it constantly reads {}: check wire, contact and pin",
                 word(self.level(index))
             )),
-            Outcome::Skipped if self.level(index) != trial.rest => {
+            WatchOutcome::Skipped if self.level(index) != test.rest => {
                 Finding::Wrong(self.inverted(index, rest, moved))
             }
-            Outcome::Skipped => Finding::Untested("skipped".to_owned()),
+            WatchOutcome::Skipped => Finding::Untested("skipped".to_owned()),
         };
-        self.found(role, index, finding)
+        self.record(role, index, finding)
     }
 
     /// After a correct move, checks that the level goes back.
-    async fn back(
+    async fn check_return(
         &mut self,
         index: usize,
-        trial: &Trial,
+        test: &InputTest,
         rest: &str,
         moved: &str,
-    ) -> Result<Finding, Ended> {
-        let outcome = if self.level(index) == trial.rest {
+    ) -> Result<Finding, SelfTestError> {
+        let outcome = if self.level(index) == test.rest {
             // A relay that closes only for a moment is back already.
-            Outcome::Seen(Verdict::Right)
+            WatchOutcome::Seen(PinVerdict::Right)
         } else {
-            self.watch(index, trial.rest, &trial.undo).await?
+            self.watch(index, test.rest, &test.undo).await?
         };
         Ok(match outcome {
-            Outcome::Seen(Verdict::Right) => Finding::Fine(format!("{moved} and {rest} seen")),
+            WatchOutcome::Seen(PinVerdict::Right) => {
+                Finding::Fine(format!("{moved} and {rest} seen"))
+            }
             _ => Finding::Wrong(format!(
                 "{moved} was seen, but it does not go back to {rest}"
             )),
@@ -226,7 +230,7 @@ impl SelfTest {
         self.board.0.pins().iter().position(is_it)
     }
 
-    fn found(&mut self, role: &str, index: usize, finding: Finding) -> Result<(), Ended> {
+    fn record(&mut self, role: &str, index: usize, finding: Finding) -> Result<(), SelfTestError> {
         if let Finding::Wrong(detail) = &finding {
             self.person.say(&format!("  WRONG {role}: {detail}"))?;
         }
@@ -286,11 +290,11 @@ impl SelfTest {
         target: usize,
         wanted: bool,
         instruction: &str,
-    ) -> Result<Outcome, Ended> {
-        let mut watch = Watch::new(target, wanted, &self.board.0.pins(), self.began.elapsed());
+    ) -> Result<WatchOutcome, SelfTestError> {
+        let mut watch = PinWatch::new(target, wanted, &self.board.0.pins(), self.began.elapsed());
         if self.person.scripted {
-            match self.person.ask(instruction, self.patience).await? {
-                line if line == SKIP => return Ok(Outcome::Skipped),
+            match self.person.ask(instruction, self.answer_timeout).await? {
+                line if line == SKIP => return Ok(WatchOutcome::Skipped),
                 line => {
                     self.act(&line)?;
                 }
@@ -300,7 +304,7 @@ impl SelfTest {
                 "{instruction} (Enter if nothing happens, {SKIP} to skip)"
             ))?;
         }
-        let deadline = self.began.elapsed() + self.patience;
+        let deadline = self.began.elapsed() + self.answer_timeout;
         loop {
             let pins = self.board.0.pins();
             let now = self.began.elapsed();
@@ -310,16 +314,16 @@ impl SelfTest {
                 }
             }
             if let Some(verdict) = watch.verdict(now) {
-                return Ok(Outcome::Seen(verdict));
+                return Ok(WatchOutcome::Seen(verdict));
             }
             if now >= deadline {
-                return Ok(Outcome::Silent);
+                return Ok(WatchOutcome::Silent);
             }
-            match self.person.wait(LOOK_EVERY).await? {
-                Word::Nothing => {}
-                Word::Line(line) if line.is_empty() => return Ok(Outcome::Silent),
-                Word::Line(line) if line == SKIP => return Ok(Outcome::Skipped),
-                Word::Line(line) => {
+            match self.person.wait(POLL_INTERVAL).await? {
+                PersonInput::Nothing => {}
+                PersonInput::Line(line) if line.is_empty() => return Ok(WatchOutcome::Silent),
+                PersonInput::Line(line) if line == SKIP => return Ok(WatchOutcome::Skipped),
+                PersonInput::Line(line) => {
                     self.act(&line)?;
                 }
             }
@@ -327,9 +331,9 @@ impl SelfTest {
     }
 
     /// Asks for a line; actions at a simulated door are performed and not returned.
-    async fn ask(&mut self, question: &str) -> Result<String, Ended> {
+    async fn ask(&mut self, question: &str) -> Result<String, SelfTestError> {
         loop {
-            let line = self.person.ask(question, self.patience).await?;
+            let line = self.person.ask(question, self.answer_timeout).await?;
             if !self.act(&line)? {
                 return Ok(line);
             }
@@ -337,7 +341,7 @@ impl SelfTest {
     }
 
     /// Asks for yes or no; `None` if skipped.
-    async fn ask_whether(&mut self, question: &str) -> Result<Option<bool>, Ended> {
+    async fn ask_whether(&mut self, question: &str) -> Result<Option<bool>, SelfTestError> {
         let question = format!("{question} (y, n or {SKIP})");
         loop {
             match self.ask(&question).await?.as_str() {
@@ -350,7 +354,7 @@ impl SelfTest {
     }
 
     /// Performs a line that is an action at a simulated door; false if it is not one.
-    fn act(&mut self, line: &str) -> Result<bool, Ended> {
+    fn act(&mut self, line: &str) -> Result<bool, SelfTestError> {
         let Some((sim, command)) = self.sim.as_ref().zip(line.parse::<SimCommand>().ok()) else {
             return Ok(false);
         };

@@ -77,7 +77,7 @@ pub fn watchdog_period() -> Option<Duration> {
 
 /// What a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum SignalAction {
     /// SIGTERM or SIGINT, by name: shut down.
     End(&'static str),
     /// SIGHUP: reload the settings.
@@ -107,11 +107,11 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) -> Wish {
+    pub async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::End("SIGTERM"),
-            _ = self.interrupt.recv() => Wish::End("SIGINT"),
-            _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.terminate.recv() => SignalAction::End("SIGTERM"),
+            _ = self.interrupt.recv() => SignalAction::End("SIGINT"),
+            _ = self.hang_up.recv() => SignalAction::Reload,
         }
     }
 }

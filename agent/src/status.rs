@@ -22,7 +22,7 @@ const SOCKET: &str = "status.sock";
 /// path that is too long. Created by tmpfiles.d.
 const FALLBACK: &str = "/run/door-agent";
 /// Timeout of an exchange, on either side.
-const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest document that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -50,7 +50,7 @@ impl StatusSocket {
     /// # Errors
     /// When both fail; the error is that of the state directory.
     pub fn bind(state_directory: &Path) -> io::Result<Self> {
-        Self::bind_in(places(state_directory, Path::new(FALLBACK)))
+        Self::bind_in(socket_paths(state_directory, Path::new(FALLBACK)))
     }
 
     fn bind_in([first, second]: [PathBuf; 2]) -> io::Result<Self> {
@@ -74,13 +74,13 @@ impl StatusSocket {
                 Err(error) => {
                     warn!("status socket: {error}");
                     // Out of descriptors: wait until some are closed.
-                    tokio::time::sleep(EXCHANGE_WITHIN).await;
+                    tokio::time::sleep(EXCHANGE_TIMEOUT).await;
                     continue;
                 }
             };
             let text = serde_json::to_string(&status()).expect("a status has string keys only");
             if !matches!(
-                timeout(EXCHANGE_WITHIN, write(stream, &text)).await,
+                timeout(EXCHANGE_TIMEOUT, write(stream, &text)).await,
                 Ok(Ok(()))
             ) {
                 debug!("a caller of the status socket disconnected");
@@ -101,7 +101,7 @@ impl Drop for StatusSocket {
 /// # Errors
 /// When no agent of this version answers.
 pub async fn ask(state_directory: &Path) -> io::Result<Status> {
-    ask_in(places(state_directory, Path::new(FALLBACK))).await
+    ask_in(socket_paths(state_directory, Path::new(FALLBACK))).await
 }
 
 async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
@@ -117,14 +117,14 @@ async fn ask_in([first, second]: [PathBuf; 2]) -> io::Result<Status> {
             io::Error::new(io::ErrorKind::InvalidData, text)
         })
     };
-    timeout(EXCHANGE_WITHIN, exchange)
+    timeout(EXCHANGE_TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Possible socket paths of an agent. In the shared directory the name is a hash of the path of the
 /// state directory.
-fn places(state_directory: &Path, shared: &Path) -> [PathBuf; 2] {
+fn socket_paths(state_directory: &Path, shared: &Path) -> [PathBuf; 2] {
     let whole = fs::canonicalize(state_directory);
     let whole = whole.unwrap_or_else(|_| state_directory.to_path_buf());
     let name = crc32fast::hash(whole.as_os_str().as_encoded_bytes());
@@ -145,7 +145,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn where_the_state_directory_takes_no_socket_the_shared_one_does() {
+    async fn the_socket_falls_back_to_the_shared_directory() {
         let home = tempfile::tempdir().unwrap();
         let shared = home.path().join("run");
         fs::create_dir(&shared).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         let states = ["a", "b"].map(|name| home.path().join("d".repeat(120)).join(name));
         let sockets = states.each_ref().map(|state| {
             fs::create_dir_all(state).unwrap();
-            StatusSocket::bind_in(places(state, &shared)).unwrap()
+            StatusSocket::bind_in(socket_paths(state, &shared)).unwrap()
         });
         for (state, socket) in states.iter().zip(&sockets) {
             let status = Status {
@@ -162,7 +162,9 @@ mod tests {
             };
             tokio::select! {
                 () = socket.serve(|| status.clone()) => unreachable!("it serves for ever"),
-                answer = ask_in(places(state, &shared)) => assert_eq!(answer.unwrap(), status),
+                answer = ask_in(socket_paths(state, &shared)) => {
+                    assert_eq!(answer.unwrap(), status);
+                }
             }
         }
         drop(sockets);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_reads_the_document_and_the_file_goes_with_the_agent() {
+    async fn a_caller_gets_the_document_and_drop_removes_the_socket() {
         let directory = tempfile::tempdir().unwrap();
         let socket = StatusSocket::bind(directory.path()).unwrap();
         let status = Status {

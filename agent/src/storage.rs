@@ -38,7 +38,7 @@ pub use state_file::Damage;
 pub(crate) use state_file::{is_full, keep_bytes, make_way, set_aside, sync_directory, write_over};
 
 use disk::Faults;
-use mailbox::{Door, Files, Mailbox, Read, Saved, Shared};
+use mailbox::{Door, Files, Mailbox, RecordsRead, Saved, WorkQueue};
 use state_file::StateFile;
 
 #[derive(Debug, Clone, Error)]
@@ -65,7 +65,7 @@ pub enum StorageError {
 
 /// Location of a door from its desired properties; each is a string or a number, kept as given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct SiteLocation {
     /// Desired property `building`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub building: Option<Value>,
@@ -121,7 +121,7 @@ pub struct Restored {
     doors: Vec<(PathBuf, Box<RawValue>)>,
     /// Why a newer state than these may be lost; `None` if none is.
     pub doubt: Option<String>,
-    pub place: Place,
+    pub location: SiteLocation,
     /// The last saved trusted wall time, in seconds since 1970: an untrusted reading before it is
     /// wrong.
     pub clock_floor_unix_s: u64,
@@ -167,7 +167,7 @@ impl Restored {
                     let reason = format!("not in a form this version understands: {error}");
                     let bytes = fs::read(path).unwrap_or_default();
                     let damage = keep_bytes(path, &bytes, reason);
-                    storage.door.tell_damage(&damage);
+                    storage.door.report_damage(&damage);
                     let Damage { file, reason, .. } = &damage;
                     let doubt = || format!("{}: {reason}", file.display());
                     self.doubt.get_or_insert_with(doubt);
@@ -187,7 +187,7 @@ impl Restored {
 /// this version can parse.
 #[must_use]
 pub fn saved_door<T: DeserializeOwned>(directory: &Path) -> Option<T> {
-    let saved: Saved = state_file::look(directory)?;
+    let saved: Saved = state_file::peek(directory)?;
     serde_json::from_str(saved.door?.get()).ok()
 }
 
@@ -207,7 +207,7 @@ pub struct DoorDirectory<'a> {
 /// Handle of the storage thread; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
-    shared: Arc<Shared>,
+    shared: Arc<WorkQueue>,
 }
 
 impl Storage {
@@ -216,7 +216,7 @@ impl Storage {
     /// # Errors
     /// When the system cannot create a thread.
     pub fn spawn() -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WorkQueue::default());
         thread::spawn(Arc::clone(&shared))?;
         Ok(Self { shared })
     }
@@ -263,7 +263,7 @@ impl Storage {
         let restored = Restored {
             doors,
             doubt: doubt.clone(),
-            place: saved.place.clone(),
+            location: saved.location.clone(),
             clock_floor_unix_s: saved.clock_unix_s,
             start_reason,
             reboot: saved.reboot.clone(),
@@ -290,7 +290,7 @@ impl Storage {
             }),
         });
         for damage in &restored.damages {
-            door.tell_damage(damage);
+            door.report_damage(damage);
         }
         let storage = DoorStorage {
             shared: Arc::clone(&self.shared),
@@ -310,7 +310,7 @@ impl Storage {
 /// Handle of one door's storage; clones share it.
 #[derive(Debug, Clone)]
 pub struct DoorStorage {
-    shared: Arc<Shared>,
+    shared: Arc<WorkQueue>,
     door: Arc<Door>,
 }
 
@@ -334,13 +334,13 @@ impl DoorStorage {
     }
 
     /// Saves the location; later events include it.
-    pub fn save_place(
+    pub fn save_location(
         &self,
-        place: Place,
+        location: SiteLocation,
         done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
     ) {
         self.post(|mailbox| {
-            mailbox.place = Some(place);
+            mailbox.location = Some(location);
             mailbox.saves.push(Box::new(done));
         });
     }
@@ -409,7 +409,7 @@ impl DoorStorage {
     ) -> Result<Vec<LogRecord>, StorageError> {
         let (reply, records) = oneshot::channel();
         self.post(|mailbox| {
-            mailbox.reads.push(Read {
+            mailbox.reads.push(RecordsRead {
                 position,
                 limit,
                 reply,

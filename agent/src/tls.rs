@@ -35,7 +35,7 @@ const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_
 #[derive(Debug, Error)]
 pub enum TlsError {
     #[error("{}: cannot read the hub's CA certificate", path.display())]
-    Read {
+    FileContents {
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -91,11 +91,11 @@ impl FlooredClock {
         let system = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        self.judge(system)
+        self.effective(system)
     }
 
     /// The time to use when the system time is `system`.
-    fn judge(&self, system: u64) -> u64 {
+    fn effective(&self, system: u64) -> u64 {
         if self.trusted.load(Ordering::Relaxed) {
             system.max(BUILT_UNIX_S)
         } else {
@@ -113,7 +113,7 @@ impl TimeProvider for FlooredClock {
 }
 
 /// Input of a configuration: content of the CA file and of the certificate file.
-type Read = (Vec<u8>, Option<Vec<u8>>);
+type FileContents = (Vec<u8>, Option<Vec<u8>>);
 
 /// The TLS configurations of a process, one per CA and certificate.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ pub struct TlsCache {
     system_roots: OnceLock<RootCertStore>,
     /// By content of the files, so that a replaced file is noticed and equal files share one.
     /// Locked only during a look-up.
-    configs: Mutex<HashMap<Read, Arc<ClientConfig>>>,
+    configs: Mutex<HashMap<FileContents, Arc<ClientConfig>>>,
 }
 
 impl TlsCache {
@@ -144,7 +144,7 @@ impl TlsCache {
         certificate: Option<&CertificateFiles>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
         let pem = match ca_file {
-            Some(path) => read_plain(path).map_err(|source| TlsError::Read {
+            Some(path) => read_plain(path).map_err(|source| TlsError::FileContents {
                 path: path.to_path_buf(),
                 source,
             })?,
@@ -274,25 +274,29 @@ mod tests {
         assert_eq!(clock.unix_s(), 10_000_000_000);
         clock.raise_floor(5);
         assert_eq!(clock.unix_s(), 10_000_000_000);
-        assert_eq!(clock.judge(0), 10_000_000_000);
-        assert_eq!(clock.judge(11_000_000_000), 11_000_000_000);
+        assert_eq!(clock.effective(0), 10_000_000_000);
+        assert_eq!(clock.effective(11_000_000_000), 11_000_000_000);
     }
 
     #[test]
-    fn a_time_saved_years_ahead_does_not_count_once_the_clock_can_be_trusted() {
+    fn a_saved_time_years_ahead_is_ignored_once_the_clock_is_trusted() {
         let clock = FlooredClock::default();
         let (ahead, right) = (BUILT_UNIX_S + 300_000_000, BUILT_UNIX_S + 1000);
         clock.raise_floor(ahead);
-        assert_eq!(clock.judge(right), ahead);
+        assert_eq!(clock.effective(right), ahead);
         clock.set_trusted(true);
-        assert_eq!(clock.judge(right), right);
-        assert_eq!(clock.judge(0), BUILT_UNIX_S, "the build date always counts");
+        assert_eq!(clock.effective(right), right);
+        assert_eq!(
+            clock.effective(0),
+            BUILT_UNIX_S,
+            "the build date always counts"
+        );
         clock.set_trusted(false);
-        assert_eq!(clock.judge(0), ahead);
+        assert_eq!(clock.effective(0), ahead);
     }
 
     #[test]
-    fn a_ca_file_without_a_certificate_is_refused_by_name() {
+    fn an_invalid_ca_file_is_refused_with_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         fs::write(&path, "not a certificate").unwrap();

@@ -11,13 +11,13 @@ use rustls::ClientConfig;
 use crate::config::HubConfig;
 
 /// Limit for TCP, TLS and CONNACK together.
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest packet either way: a twin (32 KiB desired, 32 KiB reported, with margin) or a message of
 /// 256 KiB with its topic.
 const MAX_PACKET_BYTES: usize = 320 * 1024;
 /// Capacity of the request queue: subscriptions, a twin request, a patch, a window of events and
 /// every method answer.
-const REQUESTS: usize = 64;
+const REQUEST_QUEUE: usize = 64;
 /// IoT Hub device API version of the topics and bodies.
 const API_VERSION: &str = "2021-04-12";
 
@@ -30,7 +30,7 @@ pub(super) fn prepare(
     let connection = &config.connection;
     let mut options = MqttOptions::new(
         connection.device_id.as_str(),
-        dialled(connection).host(),
+        dialled_host(connection).host(),
         config.mqtt_port,
     );
     let (user, password) = credentials(config, now_unix_s);
@@ -40,15 +40,15 @@ pub(super) fn prepare(
         .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
         .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(tls))))
         .set_credentials(user, password);
-    let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
+    let (client, mut event_loop) = AsyncClient::new(options, REQUEST_QUEUE);
     let network = &mut event_loop.network_options;
-    network.set_connection_timeout(CONNECT_WITHIN.as_secs());
+    network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     network.set_tcp_nodelay(true);
     (client, event_loop)
 }
 
 /// The host to dial: the gateway if there is one, else the hub.
-pub(super) fn dialled(connection: &DeviceConnectionString) -> &HostName {
+pub(super) fn dialled_host(connection: &DeviceConnectionString) -> &HostName {
     connection
         .gateway_host_name
         .as_ref()
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_for_the_hub_though_a_gateway_is_dialled() {
+    fn the_token_names_the_hub_even_if_a_gateway_is_dialled() {
         let text = "HostName=hub.example.net;DeviceId=dev1;GatewayHostName=gateway.local;\
                     SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
         let config = HubConfig::new(text.parse().unwrap());
@@ -96,6 +96,6 @@ mod tests {
             "SharedAccessSignature sr=hub.example.net%2Fdevices%2Fdev1&\
              sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000"
         );
-        assert_eq!(dialled(&config.connection).host(), "gateway.local");
+        assert_eq!(dialled_host(&config.connection).host(), "gateway.local");
     }
 }

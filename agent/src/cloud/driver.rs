@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::connect;
 use super::methods::{self, Methods};
 use super::pace::{BackOff, Renewal};
-use super::problem::{Problem, Target};
-use super::{FromHub, LinkSettings, LinkState, LinkStatus};
+use super::problem::{ConnectProblem, HubTarget};
+use super::{LinkEvent, LinkSettings, LinkState, LinkStatus};
 use crate::config::HubConfig;
 use crate::controller::Snapshot;
 use crate::tls::{FlooredClock, TlsCache};
@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often a drain checks whether the last method call is answered.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long a drain waits for methods to be answered, and then for DISCONNECT to be written.
-const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// An unchanged problem is logged again after this time.
 const REPEAT_PROBLEM: Duration = Duration::from_secs(600);
 
@@ -49,15 +49,15 @@ const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 pub(super) struct Driver {
     pub(super) config: Arc<HubConfig>,
     /// Why no connection is possible, if the configuration rules it out.
-    pub(super) away: Option<String>,
+    pub(super) unusable: Option<String>,
     pub(super) tls: Arc<TlsCache>,
-    /// New values of `config` and `away`.
+    /// New values of `config` and `unusable`.
     pub(super) settings: watch::Receiver<LinkSettings>,
     pub(super) clock: FlooredClock,
     /// Shows whether the system time is trusted.
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) methods: Methods,
-    pub(super) publisher: mpsc::Sender<FromHub>,
+    pub(super) publisher: mpsc::Sender<LinkEvent>,
     /// False while [`crate::RunningAgent::disconnect_link`] holds the link down.
     pub(super) plugged: watch::Receiver<bool>,
     pub(super) status: watch::Sender<LinkStatus>,
@@ -65,7 +65,7 @@ pub(super) struct Driver {
 }
 
 /// Why a connection ended.
-enum End {
+enum ConnectionEnd {
     /// The agent shuts down.
     Stopped,
     /// The link was cut by [`crate::RunningAgent::disconnect_link`].
@@ -74,44 +74,48 @@ enum End {
     Renewal,
     /// The settings have changed.
     Replaced,
-    Lost(Problem),
+    Lost(ConnectProblem),
 }
 
 /// Result of one wait in [`Driver::connection`].
-enum Turn {
+enum Wakeup {
     Event(Result<Event, rumqttc::ConnectionError>),
-    End(End),
+    End(ConnectionEnd),
 }
 
 impl Driver {
     /// Runs until the agent shuts down.
     pub(super) async fn run(mut self) {
         let mut back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
-        let mut told: Option<(Problem, Instant)> = None;
+        let mut last_logged: Option<(ConnectProblem, Instant)> = None;
         while self.wait_until_plugged().await {
             if self.adopt_settings() {
                 back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
-                told = None;
+                last_logged = None;
             }
             let mut connected_at = None;
             let end = self.connection(&mut connected_at).await;
-            let stood = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
-            back_off.connection_ended(stood);
+            let lasted = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+            back_off.connection_ended(lasted);
             // The event loop is dropped by now, so the publisher cannot be waiting for it: this
             // send does not deadlock.
-            if self.publisher.send(FromHub::Offline).await.is_err() {
+            if self.publisher.send(LinkEvent::Offline).await.is_err() {
                 return;
             }
             match end {
-                End::Stopped => return,
-                End::Replaced => info!("{}: reconnecting with new settings", self.device()),
-                End::Unplugged => {
+                ConnectionEnd::Stopped => return,
+                ConnectionEnd::Replaced => {
+                    info!("{}: reconnecting with new settings", self.device());
+                }
+                ConnectionEnd::Unplugged => {
                     info!("{}: link cut", self.device());
                 }
-                End::Renewal => debug!("{}: reconnecting with a new token", self.device()),
-                End::Lost(problem) => {
+                ConnectionEnd::Renewal => {
+                    debug!("{}: reconnecting with a new token", self.device());
+                }
+                ConnectionEnd::Lost(problem) => {
                     let wait = back_off.next(&mut rand::rng());
-                    self.tell(&problem, wait, &mut told);
+                    self.log_problem(&problem, wait, &mut last_logged);
                     self.set_state(LinkState::Waiting, Some(&problem.what));
                     self.pause(wait).await;
                 }
@@ -134,9 +138,11 @@ impl Driver {
     fn adopt_settings(&mut self) -> bool {
         let changed = self.settings.has_changed().unwrap_or(false);
         if changed {
-            let LinkSettings { config, away, .. } = self.settings.borrow_and_update().clone();
+            let LinkSettings {
+                config, unusable, ..
+            } = self.settings.borrow_and_update().clone();
             self.config = config;
-            self.away = away;
+            self.unusable = unusable;
         }
         changed
     }
@@ -155,99 +161,107 @@ impl Driver {
         let mut snapshot = self.snapshot.clone();
         tokio::select! {
             // What failed for lack of a trusted time is retried at once.
-            () = becomes(&mut snapshot, is_set) => {}
-            () = replaced(&mut self.settings) => {}
+            () = turns_true(&mut snapshot, is_clock_synchronized) => {}
+            () = settings_changed(&mut self.settings) => {}
             () = sleep_until(until) => {}
             () = self.stop.cancelled() => {}
-            () = unplugged(&mut self.plugged) => {}
+            () = link_cut(&mut self.plugged) => {}
         }
     }
 
     /// Runs one connection until it ends.
-    async fn connection(&mut self, connected_at: &mut Option<Instant>) -> End {
+    async fn connection(&mut self, connected_at: &mut Option<Instant>) -> ConnectionEnd {
         // Loaded for each connection: a missing or replaced file needs no restart.
         let tls = match self.trust() {
             Ok(tls) => tls,
-            Err(problem) => return End::Lost(problem),
+            Err(problem) => return ConnectionEnd::Lost(problem),
         };
         self.set_state(LinkState::Connecting, None);
-        let token_made = Instant::now();
+        let token_created = Instant::now();
         let renewal = Renewal::of_token(self.proof_lifetime(), &mut rand::rng());
-        let trusted = is_set(&self.snapshot.borrow());
+        let trusted = is_clock_synchronized(&self.snapshot.borrow());
         self.clock.set_trusted(trusted);
         let (client, mut event_loop) = connect::prepare(&self.config, &tls, self.clock.unix_s());
         let mut draining: Option<Instant> = None;
         let mut replacing = false;
         let end = loop {
-            let turn = {
+            let wakeup = {
                 // Never drop the poll half-way while the connection stays in use: a packet being
                 // written would be lost.
                 let mut poll = pin!(event_loop.poll());
                 let silent_at = Instant::now() + self.config.keep_alive + SILENCE_MARGIN;
                 loop {
-                    let renew_in = renewal.from.saturating_sub(token_made.elapsed());
-                    let look_in = match draining {
+                    let renew_in = renewal.from.saturating_sub(token_created.elapsed());
+                    let check_in = match draining {
                         Some(_) => DRAIN_TICK,
                         None if replacing => DRAIN_TICK,
                         None => renew_in.max(TICK),
                     };
                     tokio::select! {
-                        event = &mut poll => break Turn::Event(event),
+                        event = &mut poll => break Wakeup::Event(event),
                         () = self.stop.cancelled(), if draining.is_none() => {
                             if connected_at.is_none() {
-                                break Turn::End(End::Stopped);
+                                break Wakeup::End(ConnectionEnd::Stopped);
                             }
                             draining = Some(Instant::now());
                         }
-                        () = unplugged(&mut self.plugged) => {
-                            break Turn::End(End::Unplugged);
+                        () = link_cut(&mut self.plugged) => {
+                            break Wakeup::End(ConnectionEnd::Unplugged);
                         }
-                        () = replaced(&mut self.settings), if !replacing => {
+                        () = settings_changed(&mut self.settings), if !replacing => {
                             if connected_at.is_none() {
-                                break Turn::End(End::Replaced);
+                                break Wakeup::End(ConnectionEnd::Replaced);
                             }
                             replacing = true;
                         }
                         () = sleep_until(silent_at) => {
-                            break Turn::End(End::Lost(self.silence()));
+                            break Wakeup::End(ConnectionEnd::Lost(self.silence_problem()));
                         }
-                        () = sleep(look_in) => {
+                        () = sleep(check_in) => {
                             let idle = self.methods.is_idle();
                             let drained =
-                                |since: Instant| idle || since.elapsed() >= DRAIN_WITHIN;
+                                |since: Instant| idle || since.elapsed() >= DRAIN_TIMEOUT;
                             if draining.is_some_and(drained) {
-                                break Turn::End(End::Stopped);
+                                break Wakeup::End(ConnectionEnd::Stopped);
                             }
-                            let token_age = token_made.elapsed();
+                            let token_age = token_created.elapsed();
                             if connected_at.is_some() && renewal.is_due(token_age, idle) {
-                                break Turn::End(End::Renewal);
+                                break Wakeup::End(ConnectionEnd::Renewal);
                             }
                             if replacing && idle {
-                                break Turn::End(End::Replaced);
+                                break Wakeup::End(ConnectionEnd::Replaced);
                             }
                         }
                     }
                 }
             };
-            let end = match turn {
-                Turn::Event(Ok(event)) => self.handle_event(event, &client, connected_at),
-                Turn::Event(Err(error)) => Some(End::Lost(Problem::of(&error, self.target()))),
-                Turn::End(end) => Some(end),
+            let end = match wakeup {
+                Wakeup::Event(Ok(event)) => self.handle_event(event, &client, connected_at),
+                Wakeup::Event(Err(error)) => Some(ConnectionEnd::Lost(ConnectProblem::of(
+                    &error,
+                    self.target(),
+                ))),
+                Wakeup::End(end) => Some(end),
             };
             if let Some(end) = end {
                 break end;
             }
         };
-        if connected_at.is_some() && matches!(end, End::Stopped | End::Renewal | End::Replaced) {
+        if connected_at.is_some()
+            && matches!(
+                end,
+                ConnectionEnd::Stopped | ConnectionEnd::Renewal | ConnectionEnd::Replaced
+            )
+        {
             disconnect(&client, &mut event_loop).await;
         }
         end
     }
 
     /// Loads the trust; an error says why no connection is possible.
-    fn trust(&self) -> Result<Arc<ClientConfig>, Problem> {
-        if let Some(reason) = &self.away {
-            return Err(Problem {
+    fn trust(&self) -> Result<Arc<ClientConfig>, ConnectProblem> {
+        if let Some(reason) = &self.unusable {
+            return Err(ConnectProblem {
                 what: reason.clone(),
                 check: "[hub] and its files (`door-agent check`)".to_owned(),
             });
@@ -256,7 +270,7 @@ impl Driver {
         let trust = self
             .tls
             .client_config(hub.ca_file.as_deref(), hub.certificate.as_ref());
-        trust.map_err(|error| Problem {
+        trust.map_err(|error| ConnectProblem {
             what: format!("{:#}", anyhow::Error::from(error)),
             check: "that file".to_owned(),
         })
@@ -268,7 +282,7 @@ impl Driver {
         event: Event,
         client: &AsyncClient,
         connected_at: &mut Option<Instant>,
-    ) -> Option<End> {
+    ) -> Option<ConnectionEnd> {
         let result = match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 *connected_at = Some(Instant::now());
@@ -276,7 +290,7 @@ impl Driver {
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    return Some(End::Lost(Problem {
+                    return Some(ConnectionEnd::Lost(ConnectProblem {
                         what: "the hub refused a subscription".to_owned(),
                         check: "that HostName is an IoT hub".to_owned(),
                     }));
@@ -287,23 +301,25 @@ impl Driver {
                     self.config.connection.host_name
                 );
                 self.set_state(LinkState::Connected, None);
-                self.publisher.try_send(FromHub::Online(client.clone()))
+                self.publisher.try_send(LinkEvent::Online(client.clone()))
             }
             Event::Incoming(Packet::Publish(publish)) => {
                 return self.handle_publish(publish, client);
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                self.publisher.try_send(FromHub::Acknowledged(ack.pkid))
+                self.publisher.try_send(LinkEvent::Acknowledged(ack.pkid))
             }
             Event::Outgoing(Outgoing::Publish(pkid)) if pkid != 0 => {
-                self.publisher.try_send(FromHub::Sent(pkid))
+                self.publisher.try_send(LinkEvent::Sent(pkid))
             }
             Event::Incoming(_) | Event::Outgoing(_) => Ok(()),
         };
-        result.err().map(|_| End::Lost(publisher_is_stuck()))
+        result
+            .err()
+            .map(|_| ConnectionEnd::Lost(publisher_is_stuck()))
     }
 
-    fn subscribe(&self, client: &AsyncClient) -> Result<(), End> {
+    fn subscribe(&self, client: &AsyncClient) -> Result<(), ConnectionEnd> {
         let filters = [
             Subscription::MethodRequests,
             Subscription::DesiredPatches,
@@ -315,13 +331,13 @@ impl Driver {
         });
         client
             .try_subscribe_many(filters)
-            .map_err(|_| End::Lost(publisher_is_stuck()))
+            .map_err(|_| ConnectionEnd::Lost(publisher_is_stuck()))
     }
 
-    fn handle_publish(&self, publish: Publish, client: &AsyncClient) -> Option<End> {
+    fn handle_publish(&self, publish: Publish, client: &AsyncClient) -> Option<ConnectionEnd> {
         let message = match Downlink::parse(&publish.topic) {
             Ok(Downlink::MethodRequest { method, rid }) => {
-                let request = methods::Request {
+                let request = methods::MethodRequest {
                     method: method.to_string(),
                     rid: rid.to_string(),
                     payload: publish.payload.into(),
@@ -329,12 +345,12 @@ impl Driver {
                 self.methods.start(request, client);
                 return None;
             }
-            Ok(Downlink::TwinResponse { status, rid, .. }) => FromHub::TwinResponse {
+            Ok(Downlink::TwinResponse { status, rid, .. }) => LinkEvent::TwinResponse {
                 status,
                 rid: rid.to_string(),
                 body: publish.payload.into(),
             },
-            Ok(Downlink::DesiredPatch { version }) => FromHub::DesiredPatch {
+            Ok(Downlink::DesiredPatch { version }) => LinkEvent::DesiredPatch {
                 version,
                 body: publish.payload.into(),
             },
@@ -348,13 +364,14 @@ impl Driver {
             }
         };
         let sent = self.publisher.try_send(message);
-        sent.err().map(|_| End::Lost(publisher_is_stuck()))
+        sent.err()
+            .map(|_| ConnectionEnd::Lost(publisher_is_stuck()))
     }
 
-    fn target(&self) -> Target<'_> {
+    fn target(&self) -> HubTarget<'_> {
         let connection = &self.config.connection;
-        Target {
-            host: connect::dialled(connection).host(),
+        HubTarget {
+            host: connect::dialled_host(connection).host(),
             port: self.config.mqtt_port,
             device: connection.device_id.as_ref(),
         }
@@ -364,19 +381,24 @@ impl Driver {
         &self.config.connection.device_id
     }
 
-    fn silence(&self) -> Problem {
-        Problem {
+    fn silence_problem(&self) -> ConnectProblem {
+        ConnectProblem {
             what: format!("nothing received from {}", self.target().host),
             check: "the network".to_owned(),
         }
     }
 
     /// Logs a problem if it is new or was last logged [`REPEAT_PROBLEM`] ago.
-    fn tell(&self, problem: &Problem, wait: Duration, told: &mut Option<(Problem, Instant)>) {
-        let known = told
+    fn log_problem(
+        &self,
+        problem: &ConnectProblem,
+        wait: Duration,
+        last_logged: &mut Option<(ConnectProblem, Instant)>,
+    ) {
+        let known = last_logged
             .as_ref()
             .is_some_and(|(known, at)| known == problem && at.elapsed() < REPEAT_PROBLEM);
-        let Problem { what, check } = problem;
+        let ConnectProblem { what, check } = problem;
         if known {
             debug!("{}: {what}; retrying in {wait:.1?}", self.device());
         } else {
@@ -384,7 +406,7 @@ impl Driver {
                 "{}: hub away: {what}; check {check}; retrying in {wait:.1?}, then less often",
                 self.device()
             );
-            *told = Some((problem.clone(), Instant::now()));
+            *last_logged = Some((problem.clone(), Instant::now()));
         }
     }
 
@@ -402,7 +424,7 @@ impl Driver {
 }
 
 /// Resolves when the link is cut.
-async fn unplugged(plugged: &mut watch::Receiver<bool>) {
+async fn link_cut(plugged: &mut watch::Receiver<bool>) {
     if plugged.wait_for(|plugged| !*plugged).await.is_err() {
         // The sender is gone: nothing can cut the link any more.
         std::future::pending::<()>().await;
@@ -410,7 +432,7 @@ async fn unplugged(plugged: &mut watch::Receiver<bool>) {
 }
 
 /// Resolves when the predicate turns true; pends forever if it already holds.
-async fn becomes<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
+async fn turns_true<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
     let already = so(&watched.borrow());
     if already || watched.wait_for(so).await.is_err() {
         std::future::pending::<()>().await;
@@ -418,7 +440,7 @@ async fn becomes<T>(watched: &mut watch::Receiver<T>, so: impl Fn(&T) -> bool) {
 }
 
 /// Resolves when there are new settings, without adopting them.
-async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
+async fn settings_changed(settings: &mut watch::Receiver<LinkSettings>) {
     loop {
         match settings.has_changed() {
             Ok(true) => return,
@@ -431,7 +453,7 @@ async fn replaced(settings: &mut watch::Receiver<LinkSettings>) {
 }
 
 /// Whether the wall clock is synchronised.
-fn is_set(snapshot: &Snapshot) -> bool {
+fn is_clock_synchronized(snapshot: &Snapshot) -> bool {
     snapshot.clock == ClockQuality::Synchronized.as_str()
 }
 
@@ -450,13 +472,13 @@ async fn disconnect(client: &AsyncClient, event_loop: &mut EventLoop) {
         }
     };
     // The caller drops the connection in any case.
-    let _ = timeout(DRAIN_WITHIN, written).await;
+    let _ = timeout(DRAIN_TIMEOUT, written).await;
 }
 
 /// The queue to the publisher holds more than a connection can have open. If it is full, only a
 /// new connection helps: it re-reads the twin and resends what was not acknowledged.
-fn publisher_is_stuck() -> Problem {
-    Problem {
+fn publisher_is_stuck() -> ConnectProblem {
+    ConnectProblem {
         what: "the agent cannot keep up with the hub's messages".to_owned(),
         check: "the load of this machine".to_owned(),
     }
@@ -467,17 +489,25 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_ends_when_the_clock_is_set_and_not_because_it_was() {
+    async fn a_pause_ends_when_the_clock_becomes_trusted_but_not_if_it_already_was() {
         let within = Duration::from_secs(60);
         let (clock, mut watched) = watch::channel(false);
         let set = |set: &bool| *set;
-        assert!(timeout(within, becomes(&mut watched, set)).await.is_err());
+        assert!(
+            timeout(within, turns_true(&mut watched, set))
+                .await
+                .is_err()
+        );
         let setting = async {
             sleep(Duration::from_secs(1)).await;
             clock.send_replace(true);
         };
-        let (told, ()) = tokio::join!(timeout(within, becomes(&mut watched, set)), setting);
-        assert!(told.is_ok());
-        assert!(timeout(within, becomes(&mut watched, set)).await.is_err());
+        let (resolved, ()) = tokio::join!(timeout(within, turns_true(&mut watched, set)), setting);
+        assert!(resolved.is_ok());
+        assert!(
+            timeout(within, turns_true(&mut watched, set))
+                .await
+                .is_err()
+        );
     }
 }

@@ -18,15 +18,15 @@ use tokio::time::timeout;
 use crate::controller::ControllerHandle;
 use crate::fail_point;
 use crate::identify::Identifier;
-use crate::reboot::Machine;
+use crate::reboot::Rebooter;
 
 /// Concurrent requests. Enough for an operator, a job and a few retries; the hub's own limit is the
 /// same.
 pub(super) const MAX_IN_FLIGHT: usize = 16;
 /// Status for a request beyond [`MAX_IN_FLIGHT`].
-const TOO_MANY: i32 = 429;
+const TOO_MANY_REQUESTS: i32 = 429;
 /// How long an answer may wait for room in the connection's queue.
-const SEND_WITHIN: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest method answer that the hub accepts.
 const MAX_ANSWER_BYTES: usize = 128 * 1024;
 
@@ -35,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 pub(super) struct Methods {
     controller: ControllerHandle,
     device: DeviceId,
-    machine: Machine,
+    rebooter: Rebooter,
     identifier: Identifier,
     slots: Arc<Semaphore>,
     /// Count of answered methods, for the publisher.
@@ -43,7 +43,7 @@ pub(super) struct Methods {
 }
 
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct MethodRequest {
     pub(super) method: String,
     pub(super) rid: String,
     pub(super) payload: Vec<u8>,
@@ -53,7 +53,7 @@ impl Methods {
     pub(super) fn new(
         controller: ControllerHandle,
         device: DeviceId,
-        machine: Machine,
+        rebooter: Rebooter,
         identifier: Identifier,
         answered: watch::Sender<u64>,
     ) -> Self {
@@ -61,7 +61,7 @@ impl Methods {
             identifier,
             controller,
             device,
-            machine,
+            rebooter,
             slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             answered,
         }
@@ -73,14 +73,14 @@ impl Methods {
 
     /// Answers a request in its own task. Never blocks: the task that polls the connection calls
     /// it.
-    pub(super) fn start(&self, request: Request, client: &AsyncClient) {
+    pub(super) fn start(&self, request: MethodRequest, client: &AsyncClient) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             warn!(
                 "{}: method {} refused: {MAX_IN_FLIGHT} calls are already pending",
                 self.device, request.method
             );
             let body = format!(r#"{{"error":"tooManyRequests","limit":{MAX_IN_FLIGHT}}}"#);
-            let topic = self.answer_topic(TOO_MANY, &request.rid);
+            let topic = self.answer_topic(TOO_MANY_REQUESTS, &request.rid);
             // If the queue is full too, the caller times out.
             let _ = client.try_publish(topic, QoS::AtMostOnce, false, body);
             return;
@@ -93,10 +93,10 @@ impl Methods {
         });
     }
 
-    async fn answer(&self, request: &Request, client: &AsyncClient) {
+    async fn answer(&self, request: &MethodRequest, client: &AsyncClient) {
         fail_point::reach("method-arrived");
         let (reply, reboot) = if request.method == Reboot::METHOD {
-            self.machine.judge(&request.payload).await
+            self.rebooter.handle_call(&request.payload).await
         } else if request.method == Identity::METHOD {
             (self.identifier.clone().answer(&request.payload), None)
         } else {
@@ -117,7 +117,7 @@ impl Methods {
         );
         let topic = self.answer_topic(i32::from(reply.status), &request.rid);
         let sending = client.publish(topic, QoS::AtMostOnce, false, body);
-        if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
+        if !matches!(timeout(SEND_TIMEOUT, sending).await, Ok(Ok(()))) {
             warn!(
                 "{}: the answer of {} was lost: its connection ended",
                 self.device, request.method
@@ -127,8 +127,8 @@ impl Methods {
         self.answered
             .send_modify(|count| *count = count.wrapping_add(1));
         // Only after the answer: draining sends the queue before DISCONNECT.
-        if let Some(wanted) = reboot {
-            self.machine.go(wanted);
+        if let Some(accepted) = reboot {
+            self.rebooter.start(accepted);
         }
     }
 

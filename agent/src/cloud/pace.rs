@@ -8,7 +8,7 @@ use rand::Rng;
 /// fleet spreads out.
 const RENEW_BETWEEN: std::ops::Range<f64> = 0.85..0.95;
 /// Share of a token's lifetime after which the connection is renewed even if calls are pending.
-const RENEW_AT_THE_LATEST: f64 = 0.98;
+const RENEW_LATEST: f64 = 0.98;
 
 /// Exponential back-off with full jitter: each wait is drawn between zero and a ceiling that
 /// doubles up to the maximum.
@@ -28,16 +28,16 @@ impl BackOff {
         }
     }
 
-    pub(super) fn next(&mut self, dice: &mut impl Rng) -> Duration {
-        let wait = self.ceiling.mul_f64(dice.random::<f64>());
+    pub(super) fn next(&mut self, rng: &mut impl Rng) -> Duration {
+        let wait = self.ceiling.mul_f64(rng.random::<f64>());
         self.ceiling = (self.ceiling * 2).min(self.max);
         wait
     }
 
     /// Resets the waits if the connection that ended had lasted at least the maximum: a hub that
     /// accepts and drops at once must not be hammered.
-    pub(super) fn connection_ended(&mut self, stood: Duration) {
-        if stood >= self.max {
+    pub(super) fn connection_ended(&mut self, lasted: Duration) {
+        if lasted >= self.max {
             self.ceiling = self.min;
         }
     }
@@ -53,10 +53,10 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn of_token(lifetime: Duration, dice: &mut impl Rng) -> Self {
+    pub(super) fn of_token(lifetime: Duration, rng: &mut impl Rng) -> Self {
         Self {
-            from: lifetime.mul_f64(dice.random_range(RENEW_BETWEEN)),
-            latest: lifetime.mul_f64(RENEW_AT_THE_LATEST),
+            from: lifetime.mul_f64(rng.random_range(RENEW_BETWEEN)),
+            latest: lifetime.mul_f64(RENEW_LATEST),
         }
     }
 
@@ -78,12 +78,12 @@ mod tests {
 
     #[test]
     fn waits_stay_below_a_ceiling_that_doubles_up_to_the_maximum() {
-        let mut dice = StdRng::seed_from_u64(1);
+        let mut rng = StdRng::seed_from_u64(1);
         let mut longest = [Duration::ZERO; 10];
         for _ in 0..200 {
             let mut back_off = BackOff::new(seconds(1), seconds(60));
             for (longest, ceiling) in longest.iter_mut().zip([1, 2, 4, 8, 16, 32, 60, 60, 60, 60]) {
-                let wait = back_off.next(&mut dice);
+                let wait = back_off.next(&mut rng);
                 assert!(wait <= seconds(ceiling));
                 *longest = wait.max(*longest);
             }
@@ -94,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connection_that_lasted_starts_the_waits_over() {
-        let mut dice = StdRng::seed_from_u64(2);
+    fn only_a_connection_that_lasted_resets_the_waits() {
+        let mut rng = StdRng::seed_from_u64(2);
         let mut back_off = BackOff::new(seconds(1), seconds(60));
         for _ in 0..8 {
-            back_off.next(&mut dice);
+            back_off.next(&mut rng);
             back_off.connection_ended(seconds(2));
         }
         assert_eq!(back_off.ceiling, seconds(60));
@@ -108,10 +108,10 @@ mod tests {
 
     #[test]
     fn a_token_is_renewed_between_85_and_95_percent_of_its_life_when_idle() {
-        let mut dice = StdRng::seed_from_u64(3);
+        let mut rng = StdRng::seed_from_u64(3);
         let hour = seconds(3600);
         for _ in 0..1000 {
-            let renewal = Renewal::of_token(hour, &mut dice);
+            let renewal = Renewal::of_token(hour, &mut rng);
             assert!(renewal.from >= seconds(3060) && renewal.from <= seconds(3420));
             assert!(!renewal.is_due(renewal.from - seconds(1), true));
             assert!(renewal.is_due(renewal.from, true));

@@ -6,21 +6,21 @@ use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError};
 use rustls::CertificateError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct ConnectProblem {
     pub(super) what: String,
     pub(super) check: String,
 }
 
 /// The host, port and device of the failed attempt.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(super) struct HubTarget<'a> {
     /// The dialled host name.
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) device: &'a str,
 }
 
-impl Problem {
+impl ConnectProblem {
     fn new(what: impl Into<String>, check: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -29,8 +29,8 @@ impl Problem {
     }
 
     /// Translates an error of rumqttc.
-    pub(super) fn of(error: &ConnectionError, target: Target<'_>) -> Self {
-        let Target { host, port, device } = target;
+    pub(super) fn of(error: &ConnectionError, target: HubTarget<'_>) -> Self {
+        let HubTarget { host, port, device } = target;
         match error {
             ConnectionError::ConnectionRefused(code) => refused(*code, target),
             ConnectionError::NetworkTimeout => Self::new(
@@ -72,34 +72,38 @@ impl Problem {
 
 /// The hub answers "not authorized" for a wrong key, an expired token, an unknown device and a
 /// disabled device alike.
-fn refused(code: ConnectReturnCode, target: Target<'_>) -> Problem {
-    let Target { host, device, .. } = target;
+fn refused(code: ConnectReturnCode, target: HubTarget<'_>) -> ConnectProblem {
+    let HubTarget { host, device, .. } = target;
     match code {
-        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => Problem::new(
-            format!("{host} refused device {device}: not authorized"),
-            format!(
-                "that {device} exists there and is enabled (`doorctl devices show {device}`), \
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
+            ConnectProblem::new(
+                format!("{host} refused device {device}: not authorized"),
+                format!(
+                    "that {device} exists there and is enabled (`doorctl devices show {device}`), \
                  that the connection string has its present key, \
                  and that this machine's clock is right"
-            ),
-        ),
-        ConnectReturnCode::ServiceUnavailable => Problem::new(
+                ),
+            )
+        }
+        ConnectReturnCode::ServiceUnavailable => ConnectProblem::new(
             format!("{host} accepts no more connections at the moment"),
             "the load of the hub if this persists; the agent retries",
         ),
-        ConnectReturnCode::BadClientId => Problem::new(
+        ConnectReturnCode::BadClientId => ConnectProblem::new(
             format!("{host} refused the device id {device}"),
             "DeviceId in the connection string",
         ),
-        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => Problem::new(
-            format!("{host} does not speak MQTT 3.1.1"),
-            "hub.mqtt_port and HostName",
-        ),
+        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => {
+            ConnectProblem::new(
+                format!("{host} does not speak MQTT 3.1.1"),
+                "hub.mqtt_port and HostName",
+            )
+        }
     }
 }
 
-fn certificate(cause: &rustls::Error, target: Target<'_>) -> Problem {
-    let Target { host, port, .. } = target;
+fn certificate(cause: &rustls::Error, target: HubTarget<'_>) -> ConnectProblem {
+    let HubTarget { host, port, .. } = target;
     let what = format!("the certificate of {host}:{port} is invalid: {cause}");
     let check = match cause {
         // A CA with the same name but another key yields a bad signature.
@@ -117,30 +121,30 @@ fn certificate(cause: &rustls::Error, target: Target<'_>) -> Problem {
         ) => "this machine's clock, then the hub's certificate",
         rustls::Error::InvalidCertificate(_) => "hub.ca_file and the hub's certificate",
         _ => {
-            return Problem::new(
+            return ConnectProblem::new(
                 format!("TLS with {host}:{port} failed: {cause}"),
                 "that hub.mqtt_port is the port of MQTT over TLS",
             );
         }
     };
-    Problem::new(what, check)
+    ConnectProblem::new(what, check)
 }
 
-fn network(error: &io::Error, target: Target<'_>) -> Problem {
-    let Target { host, port, .. } = target;
+fn network(error: &io::Error, target: HubTarget<'_>) -> ConnectProblem {
+    let HubTarget { host, port, .. } = target;
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Problem::new(
+        io::ErrorKind::ConnectionRefused => ConnectProblem::new(
             format!("nothing listens at {host}:{port}"),
             "that the hub runs, and hub.mqtt_port",
         ),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => Problem::new(
+        | io::ErrorKind::BrokenPipe => ConnectProblem::new(
             format!("the connection to {host}:{port} was cut"),
             "the network",
         ),
-        _ => Problem::new(
+        _ => ConnectProblem::new(
             format!("{host}:{port} cannot be reached: {error}"),
             "the network, and HostName in the connection string",
         ),
@@ -155,7 +159,7 @@ fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
 mod tests {
     use super::*;
 
-    const TARGET: Target<'static> = Target {
+    const TARGET: HubTarget<'static> = HubTarget {
         host: "hub.example.net",
         port: 8883,
         device: "lobby-east",
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn not_authorized_names_what_to_check() {
         let error = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
-        let problem = Problem::of(&error, TARGET);
+        let problem = ConnectProblem::of(&error, TARGET);
         assert_eq!(
             problem.what,
             "hub.example.net refused device lobby-east: not authorized"
@@ -175,17 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_of_another_ca_points_to_the_ca_file() {
+    fn an_unknown_ca_points_to_the_ca_file() {
         let cause = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let error = io::Error::new(io::ErrorKind::InvalidData, cause);
-        let problem = Problem::of(&ConnectionError::Tls(TlsError::Io(error)), TARGET);
+        let problem = ConnectProblem::of(&ConnectionError::Tls(TlsError::Io(error)), TARGET);
         assert!(problem.check.contains("hub.ca_file"), "{problem:?}");
     }
 
     #[test]
     fn a_port_where_nothing_listens_is_named() {
         let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let problem = Problem::of(&ConnectionError::Io(error), TARGET);
+        let problem = ConnectProblem::of(&ConnectionError::Io(error), TARGET);
         assert_eq!(problem.what, "nothing listens at hub.example.net:8883");
     }
 }

@@ -1,6 +1,6 @@
 //! The task that publishes reported properties and events, and handles the twin.
 //!
-//! It learns of the connection only through [`FromHub`] and never awaits it: its open requests
+//! It learns of the connection only through [`LinkEvent`] and never awaits it: its open requests
 //! always fit the connection's queue, so each publish is a `try_publish`.
 
 use std::time::Duration;
@@ -14,23 +14,23 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::reported::{Answer, Reported};
-use super::twin::{Desired, KEYS, Next, Problems};
+use super::handover::DesiredHandover;
+use super::reported::{PatchOutcome, Reported};
+use super::twin::{ApplyProblems, Desired, KEYS, TwinAction};
 use super::window::Window;
-use super::wishes::Wishes;
-use super::{FromHub, LinkStatus};
+use super::{LinkEvent, LinkStatus};
 use crate::controller::{ControllerHandle, Snapshot};
 use crate::fail_point;
-use crate::storage::{DiskStatus, DoorStorage, LogRecord, Place, StartReason};
+use crate::storage::{DiskStatus, DoorStorage, LogRecord, SiteLocation, StartReason};
 
 /// How long to wait before the twin is requested again after a missing or bad answer.
-const TWIN_WITHIN: Duration = Duration::from_secs(20);
+const TWIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Prefix of the request ids of twin reads; [`Reported`] makes those of patches.
 const READ_PREFIX: &str = "g";
 
 pub(super) struct Publisher {
     device: DeviceId,
-    from_hub: mpsc::Receiver<FromHub>,
+    link_events: mpsc::Receiver<LinkEvent>,
     storage: DoorStorage,
     snapshot: watch::Receiver<Snapshot>,
     answered: watch::Receiver<u64>,
@@ -42,11 +42,11 @@ pub(super) struct Publisher {
     started: Instant,
     client: Option<AsyncClient>,
     desired: Desired,
-    place: watch::Sender<Place>,
+    location: watch::Sender<SiteLocation>,
     read: TwinRead,
     reported: Reported,
-    saves: Saves,
-    wishes: Wishes,
+    saves: LocationSaves,
+    handover: DesiredHandover,
     disk: watch::Receiver<DiskStatus>,
     /// The disk has a fault: retry failed saves once it recovers.
     disk_failed: bool,
@@ -59,30 +59,30 @@ pub(super) struct Publisher {
 #[derive(Debug, PartialEq, Eq)]
 enum TwinRead {
     Done,
-    Wanted,
-    Asked { rid: String, again_at: Instant },
+    Due,
+    Requested { rid: String, retry_at: Instant },
 }
 
 /// Locations being saved. Acknowledgements wait until they are.
-struct Saves {
+struct LocationSaves {
     /// The one passed to storage last.
-    place: Place,
+    location: SiteLocation,
     started: u64,
-    finished: watch::Receiver<Finished>,
-    finish: watch::Sender<Finished>,
+    finished: watch::Receiver<HandoverResult>,
+    finish: watch::Sender<HandoverResult>,
 }
 
 /// Result of the latest hand-over that is done.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Finished {
+pub(super) struct HandoverResult {
     pub(super) number: u64,
     pub(super) problem: Option<String>,
 }
 
 /// Dependencies of the publisher.
-pub(super) struct Parts {
+pub(super) struct PublisherParts {
     pub(super) device: DeviceId,
-    pub(super) from_hub: mpsc::Receiver<FromHub>,
+    pub(super) link_events: mpsc::Receiver<LinkEvent>,
     pub(super) storage: DoorStorage,
     pub(super) controller: ControllerHandle,
     /// Count of answered methods.
@@ -93,18 +93,18 @@ pub(super) struct Parts {
     pub(super) config_problem: watch::Receiver<Option<String>>,
     pub(super) desired: Desired,
     /// The location, for other readers.
-    pub(super) place: watch::Sender<Place>,
+    pub(super) location: watch::Sender<SiteLocation>,
 }
 
 impl Publisher {
-    pub(super) fn new(parts: Parts) -> Self {
-        let (finish, finished) = watch::channel(Finished::default());
+    pub(super) fn new(parts: PublisherParts) -> Self {
+        let (finish, finished) = watch::channel(HandoverResult::default());
         let newest = parts.storage.newest_record();
         let disk = parts.storage.disk();
-        let place = parts.desired.place().clone();
+        let location = parts.desired.location().clone();
         Self {
             device: parts.device,
-            from_hub: parts.from_hub,
+            link_events: parts.link_events,
             storage: parts.storage,
             snapshot: parts.controller.snapshot(),
             answered: parts.answered,
@@ -115,16 +115,16 @@ impl Publisher {
             started: Instant::now(),
             client: None,
             desired: parts.desired,
-            place: parts.place,
+            location: parts.location,
             read: TwinRead::Done,
             reported: Reported::default(),
-            saves: Saves {
-                place,
+            saves: LocationSaves {
+                location,
                 started: 0,
                 finished,
                 finish,
             },
-            wishes: Wishes::new(parts.controller),
+            handover: DesiredHandover::new(parts.controller),
             disk,
             disk_failed: false,
             newest,
@@ -138,55 +138,57 @@ impl Publisher {
         loop {
             self.report();
             // After the report, which reads the last result: the next hand-over may start.
-            self.wishes.advance();
+            self.handover.advance();
             self.publish_due().await;
             let wake = self.poll_timeout();
             tokio::select! {
-                message = self.from_hub.recv() => match message {
+                message = self.link_events.recv() => match message {
                     Some(message) => self.handle(message),
                     None => return,
                 },
                 Ok(()) = self.snapshot.changed() => {}
-                Ok(()) = self.answered.changed() => self.reported.commanded(),
+                Ok(()) = self.answered.changed() => self.reported.command_answered(),
                 Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.disk.changed() => {}
                 Ok(()) = self.config_problem.changed() => {}
                 Ok(()) = self.saves.finished.changed() => {}
-                () = self.wishes.changed() => {}
+                () = self.handover.changed() => {}
                 () = sleep_until(wake) => {}
             }
         }
     }
 
-    fn handle(&mut self, message: FromHub) {
+    fn handle(&mut self, message: LinkEvent) {
         match message {
-            FromHub::Online(client) => {
+            LinkEvent::Online(client) => {
                 self.client = Some(client);
                 self.desired.connected();
-                self.read = TwinRead::Wanted;
+                self.read = TwinRead::Due;
             }
-            FromHub::Offline => {
+            LinkEvent::Offline => {
                 self.client = None;
                 self.read = TwinRead::Done;
                 self.reported.offline();
                 self.window.restart();
             }
-            FromHub::TwinResponse { status, rid, body } => self.twin_response(status, &rid, &body),
-            FromHub::DesiredPatch { version, body } => match parse_object(&body) {
+            LinkEvent::TwinResponse { status, rid, body } => {
+                self.twin_response(status, &rid, &body)
+            }
+            LinkEvent::DesiredPatch { version, body } => match parse_object(&body) {
                 Ok(patch) => {
                     let next = self.desired.handle_patch(version, &patch);
-                    self.follow(next);
+                    self.act_on(next);
                 }
                 Err(problem) => {
                     warn!(
                         "{}: invalid desired notification: expected a JSON object: {problem}",
                         self.device
                     );
-                    self.read = TwinRead::Wanted;
+                    self.read = TwinRead::Due;
                 }
             },
-            FromHub::Sent(pkid) => self.window.written(pkid),
-            FromHub::Acknowledged(pkid) => {
+            LinkEvent::Sent(pkid) => self.window.written(pkid),
+            LinkEvent::Acknowledged(pkid) => {
                 fail_point::reach("event-acknowledged");
                 if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
@@ -199,12 +201,12 @@ impl Publisher {
         if !rid.starts_with(READ_PREFIX) {
             let now = self.started.elapsed();
             match self.reported.answered(rid, status, now) {
-                Answer::Taken | Answer::NotOurs => {}
-                Answer::Refused { retried } => error!(
+                PatchOutcome::Accepted | PatchOutcome::Unknown => {}
+                PatchOutcome::Refused { will_retry } => error!(
                     "{}: the hub refused reported properties: {status} {}; {}",
                     self.device,
                     String::from_utf8_lossy(&body[..body.len().min(400)]),
-                    if retried {
+                    if will_retry {
                         "retrying"
                     } else {
                         "not resent until they change"
@@ -213,7 +215,7 @@ impl Publisher {
             }
             return;
         }
-        if !matches!(&self.read, TwinRead::Asked { rid: asked, .. } if asked == rid) {
+        if !matches!(&self.read, TwinRead::Requested { rid: requested, .. } if requested == rid) {
             return;
         }
         // After a failure the read stays pending and is repeated after TWIN_WITHIN.
@@ -234,43 +236,43 @@ impl Publisher {
         let next = self
             .desired
             .handle_document(&section("desired").unwrap_or_default());
-        self.follow(next);
+        self.act_on(next);
     }
 
-    fn follow(&mut self, next: Next) {
+    fn act_on(&mut self, next: TwinAction) {
         match next {
-            Next::Nothing => {}
-            Next::ReadAgain => {
+            TwinAction::Nothing => {}
+            TwinAction::ReadAgain => {
                 debug!(
                     "{}: missed desired notifications; re-reading the twin",
                     self.device
                 );
-                self.read = TwinRead::Wanted;
+                self.read = TwinRead::Due;
             }
-            Next::Apply => self.apply(),
+            TwinAction::Apply => self.apply(),
         }
     }
 
     /// Hands over the desired state and saves the location, unless unchanged since a success.
     fn apply(&mut self) {
-        self.wishes.want(self.desired.door());
-        self.wishes.advance();
-        self.save_place();
+        self.handover.set(self.desired.door());
+        self.handover.advance();
+        self.save_location();
     }
 
-    fn save_place(&mut self) {
-        let place = self.desired.place().clone();
-        if place == self.saves.place && self.saves.finished.borrow().problem.is_none() {
+    fn save_location(&mut self) {
+        let location = self.desired.location().clone();
+        if location == self.saves.location && self.saves.finished.borrow().problem.is_none() {
             return;
         }
-        self.saves.place = place.clone();
-        self.place.send_replace(place.clone());
+        self.saves.location = location.clone();
+        self.location.send_replace(location.clone());
         let shown = |value: &Option<Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
             None => "unknown".to_owned(),
         };
-        let (building, floor) = (shown(&place.building), shown(&place.floor));
+        let (building, floor) = (shown(&location.building), shown(&location.floor));
         info!(
             BUILDING = building.as_str(), FLOOR = floor.as_str();
             "{}: located in building {building}, floor {floor}", self.device
@@ -278,8 +280,8 @@ impl Publisher {
         self.saves.started += 1;
         let number = self.saves.started;
         let finish = self.saves.finish.clone();
-        self.storage.save_place(place, move |result| {
-            finish.send_replace(Finished {
+        self.storage.save_location(location, move |result| {
+            finish.send_replace(HandoverResult {
                 number,
                 problem: result.err().map(|error| error.to_string()),
             });
@@ -289,13 +291,13 @@ impl Publisher {
     /// Updates the properties to report.
     fn report(&mut self) {
         let finished = self.saves.finished.borrow_and_update().clone();
-        let problems = Problems {
-            place: finished
+        let problems = ApplyProblems {
+            location: finished
                 .problem
                 .map(|problem| format!("applied, but not saved for the next start: {problem}")),
-            door: self.wishes.problem(),
+            door: self.handover.problem(),
         };
-        if finished.number == self.saves.started && self.wishes.is_settled() {
+        if finished.number == self.saves.started && self.handover.is_settled() {
             for (key, acknowledgement) in self.desired.acknowledgements(&problems) {
                 self.reported.set(key, acknowledgement);
             }
@@ -334,23 +336,26 @@ impl Publisher {
             return;
         };
         let now = Instant::now();
-        let asked_in_vain =
-            matches!(&self.read, TwinRead::Asked { again_at, .. } if *again_at <= now);
-        if self.read == TwinRead::Wanted || asked_in_vain {
+        let timed_out =
+            matches!(&self.read, TwinRead::Requested { retry_at, .. } if *retry_at <= now);
+        if self.read == TwinRead::Due || timed_out {
             self.next_rid += 1;
             let rid = format!("{READ_PREFIX}{}", self.next_rid);
             let topic = Uplink::TwinGet { rid: &rid }.topic(&self.device);
             publish(&client, topic, QoS::AtMostOnce, Vec::new());
-            self.read = TwinRead::Asked {
+            self.read = TwinRead::Requested {
                 rid,
-                again_at: now + TWIN_WITHIN,
+                retry_at: now + TWIN_TIMEOUT,
             };
         }
         // A pending read may change what is to be reported.
         let applied =
-            self.saves.finished.borrow().number == self.saves.started && self.wishes.is_settled();
+            self.saves.finished.borrow().number == self.saves.started && self.handover.is_settled();
         if self.read == TwinRead::Done && applied {
-            if let Some((rid, patch)) = self.reported.next_patch(self.started.elapsed(), &owned()) {
+            if let Some((rid, patch)) = self
+                .reported
+                .next_patch(self.started.elapsed(), &owned_keys())
+            {
                 fail_point::reach("report-before");
                 let topic = Uplink::ReportedPatch {
                     rid: &rid,
@@ -402,11 +407,11 @@ impl Publisher {
         // No patch is sent before the twin was read.
         let patch = match self.read {
             TwinRead::Done => self.reported.poll_timeout().map(|at| self.started + at),
-            TwinRead::Asked { .. } | TwinRead::Wanted => None,
+            TwinRead::Requested { .. } | TwinRead::Due => None,
         };
         let read = match &self.read {
-            TwinRead::Asked { again_at, .. } => Some(*again_at),
-            TwinRead::Done | TwinRead::Wanted => None,
+            TwinRead::Requested { retry_at, .. } => Some(*retry_at),
+            TwinRead::Done | TwinRead::Due => None,
         };
         let far = Instant::now() + Duration::from_secs(3600);
         match self.client {
@@ -417,7 +422,7 @@ impl Publisher {
 }
 
 /// The reported properties owned by the agent.
-fn owned() -> Vec<&'static str> {
+fn owned_keys() -> Vec<&'static str> {
     KEYS.into_iter().chain(["door", "device"]).collect()
 }
 

@@ -11,11 +11,11 @@ use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 
 use super::connect;
-use super::problem::{Problem, Target};
+use super::problem::{ConnectProblem, HubTarget};
 use crate::config::HubConfig;
 
 /// Timeout of each step.
-const STEP_WITHIN: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Dials the hub and completes the TLS handshake.
 ///
@@ -23,17 +23,21 @@ const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// What failed and what to check, as a sentence.
 pub fn reach(config: &HubConfig, tls: Arc<ClientConfig>) -> Result<SocketAddr, String> {
     let connection = &config.connection;
-    let target = Target {
-        host: connect::dialled(connection).host(),
+    let target = HubTarget {
+        host: connect::dialled_host(connection).host(),
         port: config.mqtt_port,
         device: connection.device_id.as_ref(),
     };
-    shake_hands(target, tls).map_err(|Problem { what, check }| format!("{what}; check {check}"))
+    complete_handshake(target, tls)
+        .map_err(|ConnectProblem { what, check }| format!("{what}; check {check}"))
 }
 
-fn shake_hands(target: Target<'_>, tls: Arc<ClientConfig>) -> Result<SocketAddr, Problem> {
-    let plain = |error| Problem::of(&ConnectionError::Io(error), target);
-    let secure = |error| Problem::of(&ConnectionError::Tls(error), target);
+fn complete_handshake(
+    target: HubTarget<'_>,
+    tls: Arc<ClientConfig>,
+) -> Result<SocketAddr, ConnectProblem> {
+    let plain = |error| ConnectProblem::of(&ConnectionError::Io(error), target);
+    let secure = |error| ConnectProblem::of(&ConnectionError::Tls(error), target);
     let name = ServerName::try_from(target.host.to_owned())
         .map_err(|error| plain(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let mut session =
@@ -51,13 +55,13 @@ fn shake_hands(target: Target<'_>, tls: Arc<ClientConfig>) -> Result<SocketAddr,
 }
 
 /// Connects to the first address that answers; otherwise the error of the last one.
-fn dial(target: Target<'_>) -> io::Result<(SocketAddr, TcpStream)> {
+fn dial(target: HubTarget<'_>) -> io::Result<(SocketAddr, TcpStream)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (target.host, target.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, STEP_WITHIN) {
+        match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(STEP_WITHIN))?;
-                stream.set_write_timeout(Some(STEP_WITHIN))?;
+                stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+                stream.set_write_timeout(Some(STEP_TIMEOUT))?;
                 return Ok((address, stream));
             }
             Err(error) => last = error,

@@ -9,32 +9,32 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 /// Minimum time between two patches.
-const BETWEEN_PATCHES: Duration = Duration::from_secs(1);
+const MIN_PATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// After this time an unanswered patch is sent again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait after a transient refusal of a patch (throttling, an error of the hub).
-const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+const REFUSAL_BACK_OFF: Duration = Duration::from_secs(10);
 
 /// The reported properties of one device. Times come from any monotonic clock.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     wanted: Map<String, Value>,
-    known: Known,
+    known: HubCopy,
     in_flight: Option<InFlight>,
     not_before: Duration,
     /// The last patch met a transient refusal: nothing is sent before `not_before`.
     throttled: bool,
     /// A command was answered: its outcome need not wait for `not_before`.
-    commanded: bool,
+    command_answered: bool,
     next_rid: u64,
 }
 
 /// What the hub holds, as far as known.
 #[derive(Debug, Default)]
-enum Known {
+enum HubCopy {
     /// Not connected, or the twin is not read yet: nothing is sent.
     #[default]
-    Nothing,
+    Unread,
     /// The twin was read: the next patch contains everything, and removes outdated properties.
     Read(Map<String, Value>),
     /// The hub acknowledged this.
@@ -51,14 +51,14 @@ struct InFlight {
 
 /// Outcome of a patch.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Taken,
+pub(super) enum PatchOutcome {
+    Accepted,
     Refused {
         /// Whether the refusal is transient, so that the patch is retried.
-        retried: bool,
+        will_retry: bool,
     },
     /// Not the answer to the pending patch.
-    NotOurs,
+    Unknown,
 }
 
 impl Reported {
@@ -77,33 +77,33 @@ impl Reported {
     /// The twin was read: `reported` is what the hub holds.
     pub(super) fn twin_read(&mut self, mut reported: Map<String, Value>) {
         reported.remove("$version");
-        self.known = Known::Read(reported);
+        self.known = HubCopy::Read(reported);
         self.in_flight = None;
     }
 
     /// The connection ended: no pending answer will arrive.
     pub(super) fn offline(&mut self) {
-        self.known = Known::Nothing;
+        self.known = HubCopy::Unread;
         self.in_flight = None;
     }
 
     /// A command was answered: the next patch may go at once, because the caller reads the twin
     /// now.
-    pub(super) fn commanded(&mut self) {
-        self.commanded = true;
+    pub(super) fn command_answered(&mut self) {
+        self.command_answered = true;
     }
 
     /// The request id and body of the patch to send now.
     pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, Value)> {
-        let unanswered = |sent| now < sent + ANSWER_WITHIN;
-        let waits = now < self.not_before && (self.throttled || !self.commanded);
+        let unanswered = |sent| now < sent + ANSWER_TIMEOUT;
+        let waits = now < self.not_before && (self.throttled || !self.command_answered);
         if waits || self.in_flight.as_ref().is_some_and(|f| unanswered(f.sent)) {
             return None;
         }
         let (known, everything) = match &self.known {
-            Known::Nothing => return None,
-            Known::Read(known) => (known, true),
-            Known::Acknowledged(known) => (known, false),
+            HubCopy::Unread => return None,
+            HubCopy::Read(known) => (known, true),
+            HubCopy::Acknowledged(known) => (known, false),
         };
         // Properties reported by others under this identity are left alone.
         let ours: Map<_, _> = known
@@ -117,9 +117,9 @@ impl Reported {
         }
         let rid = format!("r{}", self.next_rid);
         self.next_rid += 1;
-        self.not_before = now + BETWEEN_PATCHES;
+        self.not_before = now + MIN_PATCH_INTERVAL;
         self.throttled = false;
-        self.commanded = false;
+        self.command_answered = false;
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
             sent: now,
@@ -131,33 +131,33 @@ impl Reported {
     /// When to call [`Reported::next_patch`] again if nothing changes.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         match (&self.known, &self.in_flight) {
-            (Known::Nothing, _) => None,
-            (_, Some(in_flight)) => Some(in_flight.sent + ANSWER_WITHIN),
-            (Known::Acknowledged(known), None) if *known == self.wanted => None,
-            (_, None) if self.commanded && !self.throttled => Some(Duration::ZERO),
+            (HubCopy::Unread, _) => None,
+            (_, Some(in_flight)) => Some(in_flight.sent + ANSWER_TIMEOUT),
+            (HubCopy::Acknowledged(known), None) if *known == self.wanted => None,
+            (_, None) if self.command_answered && !self.throttled => Some(Duration::ZERO),
             (_, None) => Some(self.not_before),
         }
     }
 
     /// The hub answered a request.
-    pub(super) fn answered(&mut self, rid: &str, status: u16, now: Duration) -> Answer {
+    pub(super) fn answered(&mut self, rid: &str, status: u16, now: Duration) -> PatchOutcome {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.rid == rid) else {
-            return Answer::NotOurs;
+            return PatchOutcome::Unknown;
         };
         match status {
             200..=299 => {
-                self.known = Known::Acknowledged(in_flight.then);
-                Answer::Taken
+                self.known = HubCopy::Acknowledged(in_flight.then);
+                PatchOutcome::Accepted
             }
             429 | 500.. => {
-                self.not_before = now + AFTER_REFUSAL;
+                self.not_before = now + REFUSAL_BACK_OFF;
                 self.throttled = true;
-                Answer::Refused { retried: true }
+                PatchOutcome::Refused { will_retry: true }
             }
             _ => {
                 // The same patch would be refused every time: send only later changes.
-                self.known = Known::Acknowledged(in_flight.then);
-                Answer::Refused { retried: false }
+                self.known = HubCopy::Acknowledged(in_flight.then);
+                PatchOutcome::Refused { will_retry: false }
             }
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_patch_says_everything_and_removes_what_is_no_more() {
+    fn the_first_patch_contains_everything_and_removes_outdated_members() {
         let mut subject = read(json!({
             "$version": 7,
             "building": {"value": 43},
@@ -244,7 +244,7 @@ mod tests {
     fn changes_within_a_second_become_one_patch() {
         let mut subject = read(json!({}));
         let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
-        assert_eq!(subject.answered(&rid, 204, ms(5)), Answer::Taken);
+        assert_eq!(subject.answered(&rid, 204, ms(5)), PatchOutcome::Accepted);
         assert_eq!(subject.poll_timeout(), None);
         for state in ["unlocking", "unlocked", "locking"] {
             subject.set("door", Some(json!({"lockState": state, "alarms": {}})));
@@ -256,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_after_a_command_does_not_wait_unless_the_hub_is_throttled() {
+    fn the_patch_after_a_command_is_sent_at_once_unless_throttled() {
         // Whether a command was answered, the status of the previous patch, and when the next
         // one may go.
-        for (commanded, status, at) in [
+        for (command_answered, status, at) in [
             (false, 204, 1_000),
             (true, 204, 10),
             (true, 400, 10),
@@ -270,21 +270,21 @@ mod tests {
             let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
             subject.answered(&rid, status, ms(5));
             subject.set("door", Some(json!({"lockState": "unlocked", "alarms": {}})));
-            if commanded {
-                subject.commanded();
+            if command_answered {
+                subject.command_answered();
             }
             let earliest = subject.poll_timeout().unwrap().max(ms(10));
-            assert_eq!(earliest, ms(at), "{commanded} {status}");
+            assert_eq!(earliest, ms(at), "{command_answered} {status}");
             if at > 10 {
                 assert_eq!(
                     subject.next_patch(ms(at - 1), OWNED),
                     None,
-                    "{commanded} {status}"
+                    "{command_answered} {status}"
                 );
             }
             assert!(
                 subject.next_patch(ms(at), OWNED).is_some(),
-                "{commanded} {status}"
+                "{command_answered} {status}"
             );
             // Only one patch: the next waits for its second again.
             subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
@@ -292,37 +292,43 @@ mod tests {
             assert_eq!(
                 subject.next_patch(ms(at + 2), OWNED),
                 None,
-                "{commanded} {status}"
+                "{command_answered} {status}"
             );
         }
     }
 
     #[test]
-    fn one_patch_at_a_time_and_an_unanswered_one_is_sent_again() {
+    fn one_patch_is_in_flight_and_an_unanswered_one_is_resent() {
         let mut subject = read(json!({}));
         let (first, _) = subject.next_patch(ms(0), OWNED).unwrap();
         subject.set("building", Some(json!({"value": 43})));
         assert_eq!(subject.next_patch(ms(29_000), OWNED), None);
         let (second, patch) = subject.next_patch(ms(30_000), OWNED).unwrap();
         assert_eq!(patch["building"], json!({"value": 43}));
-        assert_eq!(subject.answered(&first, 204, ms(30_001)), Answer::NotOurs);
-        assert_eq!(subject.answered(&second, 204, ms(30_002)), Answer::Taken);
+        assert_eq!(
+            subject.answered(&first, 204, ms(30_001)),
+            PatchOutcome::Unknown
+        );
+        assert_eq!(
+            subject.answered(&second, 204, ms(30_002)),
+            PatchOutcome::Accepted
+        );
     }
 
     #[test]
-    fn a_throttled_patch_waits_and_a_bad_one_is_not_repeated() {
+    fn a_throttled_patch_is_retried_and_an_invalid_one_is_not() {
         let mut subject = read(json!({}));
         let (rid, patch) = subject.next_patch(ms(0), OWNED).unwrap();
         assert_eq!(
             subject.answered(&rid, 429, ms(10)),
-            Answer::Refused { retried: true }
+            PatchOutcome::Refused { will_retry: true }
         );
         assert_eq!(subject.next_patch(ms(9_000), OWNED), None);
         let (rid, again) = subject.next_patch(ms(10_010), OWNED).unwrap();
         assert_eq!(patch, again);
         assert_eq!(
             subject.answered(&rid, 400, ms(10_020)),
-            Answer::Refused { retried: false }
+            PatchOutcome::Refused { will_retry: false }
         );
         assert_eq!(subject.next_patch(ms(60_000), OWNED), None);
     }
@@ -353,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn applying_the_difference_gives_what_was_wanted(
+        fn applying_the_difference_yields_the_target(
             from in document(),
             to in document(),
             everything: bool,

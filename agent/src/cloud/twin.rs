@@ -15,9 +15,9 @@ use door_core::contract::Mode;
 use door_core::{DesiredDoor, DesiredMode, DoorConfig};
 use serde_json::{Map, Value};
 
-use crate::storage::Place;
+use crate::storage::SiteLocation;
 use settings::Settings;
-use verdict::{Verdict, shape};
+use verdict::{Verdict, type_name};
 
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
@@ -27,28 +27,28 @@ pub(super) const KEYS: [&str; 4] = ["building", "floor", "mode", "settings"];
 /// The desired properties as the agent knows them.
 #[derive(Debug)]
 pub(super) struct Desired {
-    place: Place,
+    location: SiteLocation,
     building: Verdict,
     floor: Verdict,
     /// The mode accepted last.
     mode: Option<Mode>,
     mode_verdict: Verdict,
     settings: Settings,
-    version: Version,
+    version: TwinVersion,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+enum TwinVersion {
     /// The twin must be read; holds the highest version notified meanwhile.
     Unread {
-        told: u64,
+        notified: u64,
     },
     Read(u64),
 }
 
 /// What the caller must do after an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum TwinAction {
     Nothing,
     /// Apply and persist the accepted values, then report the acknowledgements.
     Apply,
@@ -58,18 +58,18 @@ pub(super) enum Next {
 
 /// Why accepted values could not be applied or saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Problems {
+pub(super) struct ApplyProblems {
     /// Of building and floor.
-    pub(super) place: Option<String>,
+    pub(super) location: Option<String>,
     /// Of mode and settings.
     pub(super) door: Option<String>,
 }
 
 impl Desired {
     /// Starts from the saved values and the configured settings.
-    pub(super) fn new(place: Place, door: DesiredDoor, configured: DoorConfig) -> Self {
+    pub(super) fn new(location: SiteLocation, door: DesiredDoor, configured: DoorConfig) -> Self {
         Self {
-            place,
+            location,
             building: Verdict::Absent,
             floor: Verdict::Absent,
             mode: match door.mode {
@@ -78,12 +78,12 @@ impl Desired {
             },
             mode_verdict: Verdict::Absent,
             settings: Settings::new(door.settings, configured),
-            version: Version::Unread { told: 0 },
+            version: TwinVersion::Unread { notified: 0 },
         }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn location(&self) -> &SiteLocation {
+        &self.location
     }
 
     /// The desired state for the controller.
@@ -100,17 +100,17 @@ impl Desired {
 
     /// A new connection: the twin must be read before notifications count.
     pub(super) fn connected(&mut self) {
-        self.version = Version::Unread { told: 0 };
+        self.version = TwinVersion::Unread { notified: 0 };
     }
 
     /// Handles the whole desired document.
-    pub(super) fn handle_document(&mut self, desired: &Map<String, Value>) -> Next {
+    pub(super) fn handle_document(&mut self, desired: &Map<String, Value>) -> TwinAction {
         let version = version_of(desired);
-        let told = match self.version {
-            Version::Unread { told } => told,
-            Version::Read(read) => read,
+        let notified = match self.version {
+            TwinVersion::Unread { notified } => notified,
+            TwinVersion::Read(read) => read,
         };
-        self.version = Version::Read(version);
+        self.version = TwinVersion::Read(version);
         for key in KEYS {
             let value = desired.get(key).unwrap_or(&Value::Null);
             if let Value::Object(settings) = value {
@@ -118,33 +118,33 @@ impl Desired {
             }
             self.apply(key, value, version);
         }
-        if version < told {
+        if version < notified {
             // The document is older than a notification that already arrived.
-            self.version = Version::Unread { told };
-            return Next::ReadAgain;
+            self.version = TwinVersion::Unread { notified };
+            return TwinAction::ReadAgain;
         }
-        Next::Apply
+        TwinAction::Apply
     }
 
     /// Handles a notification of changed desired properties.
-    pub(super) fn handle_patch(&mut self, version: u64, patch: &Map<String, Value>) -> Next {
+    pub(super) fn handle_patch(&mut self, version: u64, patch: &Map<String, Value>) -> TwinAction {
         match &mut self.version {
-            Version::Unread { told } => {
-                *told = version.max(*told);
-                Next::Nothing
+            TwinVersion::Unread { notified } => {
+                *notified = version.max(*notified);
+                TwinAction::Nothing
             }
-            Version::Read(read) if version <= *read => Next::Nothing,
-            Version::Read(read) if version > *read + 1 => {
-                self.version = Version::Unread { told: version };
-                Next::ReadAgain
+            TwinVersion::Read(read) if version <= *read => TwinAction::Nothing,
+            TwinVersion::Read(read) if version > *read + 1 => {
+                self.version = TwinVersion::Unread { notified: version };
+                TwinAction::ReadAgain
             }
-            Version::Read(read) => {
+            TwinVersion::Read(read) => {
                 *read = version;
-                let mut next = Next::Nothing;
+                let mut next = TwinAction::Nothing;
                 for key in KEYS {
                     if let Some(value) = patch.get(key) {
                         self.apply(key, value, version);
-                        next = Next::Apply;
+                        next = TwinAction::Apply;
                     }
                 }
                 next
@@ -155,27 +155,27 @@ impl Desired {
     /// The acknowledgements to report, by key; `None` where nothing is desired.
     pub(super) fn acknowledgements(
         &self,
-        problems: &Problems,
+        problems: &ApplyProblems,
     ) -> [(&'static str, Option<Value>); 4] {
-        let (place, door) = (problems.place.as_deref(), problems.door.as_deref());
-        let Place { building, floor } = &self.place;
+        let (location, door) = (problems.location.as_deref(), problems.door.as_deref());
+        let SiteLocation { building, floor } = &self.location;
         let mode = self.mode.map(|mode| Value::from(mode.as_str()));
         let [building_key, floor_key, mode_key, settings_key] = KEYS;
         [
             (
                 building_key,
-                self.building.acknowledge(building.as_ref(), place),
+                self.building.acknowledge(building.as_ref(), location),
             ),
-            (floor_key, self.floor.acknowledge(floor.as_ref(), place)),
+            (floor_key, self.floor.acknowledge(floor.as_ref(), location)),
             (mode_key, self.mode_verdict.acknowledge(mode.as_ref(), door)),
             (settings_key, self.settings.acknowledge(door)),
         ]
     }
 
     fn apply(&mut self, key: &str, value: &Value, version: u64) {
-        let place = match key {
-            "building" => (&mut self.place.building, &mut self.building),
-            "floor" => (&mut self.place.floor, &mut self.floor),
+        let location = match key {
+            "building" => (&mut self.location.building, &mut self.building),
+            "floor" => (&mut self.location.floor, &mut self.floor),
             "mode" => {
                 let parsed = match value {
                     Value::Null => None,
@@ -189,17 +189,17 @@ impl Desired {
                 return;
             }
         };
-        let (held, verdict) = place;
+        let (held, verdict) = location;
         let checked = match value {
             Value::Null => None,
-            value => Some(check_place(value).map(|()| value.clone())),
+            value => Some(check_location(value).map(|()| value.clone())),
         };
         verdict.judge(held, checked, version);
     }
 }
 
 /// Checks that a building or floor is a string or a number.
-fn check_place(value: &Value) -> Result<(), String> {
+fn check_location(value: &Value) -> Result<(), String> {
     let found = match value {
         Value::Number(_) => return Ok(()),
         Value::String(text) if text.is_empty() => "an empty string",
@@ -210,7 +210,7 @@ fn check_place(value: &Value) -> Result<(), String> {
             "a string with control characters"
         }
         Value::String(_) => return Ok(()),
-        other => shape(other),
+        other => type_name(other),
     };
     Err(format!(
         "expected a string or a number, found {found}; the previous value stays"
@@ -222,7 +222,7 @@ fn read_mode(value: &Value) -> Result<Mode, String> {
         format!(
             "expected {}, found {}; the previous value stays",
             Mode::EXPECTED,
-            shape(value)
+            type_name(value)
         )
     })
 }

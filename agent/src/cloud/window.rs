@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_count_in_order_though_they_come_out_of_it() {
+    fn acknowledgements_out_of_order_take_effect_in_order() {
         let mut window = window(&[10, 11, 12]);
         assert_eq!(window.acknowledged(2), None);
         assert_eq!(window.acknowledged(1), Some(11));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_not_yet_written_is_acknowledged_by_nothing() {
+    fn an_unwritten_event_cannot_be_acknowledged() {
         let mut window = Window::default();
         window.handed_over(10);
         assert_eq!(window.acknowledged(1), None);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_starts_from_what_is_not_acknowledged() {
+    fn a_new_connection_starts_after_the_acknowledged_events() {
         let mut window = window(&[10, 11]);
         assert_eq!(window.sent(), 11);
         window.restart();

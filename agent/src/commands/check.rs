@@ -15,11 +15,11 @@ use door_core::{DoorConfig, SavedDoor};
 
 /// Prints the result lines and remembers whether any was WRONG.
 #[derive(Default)]
-struct Report {
+struct CheckReport {
     wrong: bool,
 }
 
-impl Report {
+impl CheckReport {
     fn fine(&self, what: &str, detail: impl Display) {
         super::print(format_args!("fine   {what}: {detail}\n"));
     }
@@ -36,7 +36,7 @@ impl Report {
 
 /// Checks everything and drives nothing; the exit status is a failure if anything is wrong.
 pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     match AgentConfig::load(path) {
         Ok(config) => {
             let hub = &config.hub;
@@ -89,7 +89,7 @@ fn running_in(directories: &[PathBuf; 2]) -> Option<PathBuf> {
         .cloned()
 }
 
-fn check_egress(report: &Report, config: &AgentConfig) {
+fn check_egress(report: &CheckReport, config: &AgentConfig) {
     let fitted = config.board.fitted();
     match config.door.egress {
         Some(Egress::FreeMechanical) => report.fine(
@@ -119,7 +119,7 @@ fn check_egress(report: &Report, config: &AgentConfig) {
     }
 }
 
-fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {
+fn check_state(report: &CheckReport, configured: &Path, running: Option<&Path>) {
     match running {
         Some(state) => report.fine(
             "state",
@@ -137,7 +137,7 @@ fn check_state(report: &Report, configured: &Path, running: Option<&Path>) {
 }
 
 /// Warns of saved slots and settings that the configuration no longer supports.
-fn check_saved(report: &Report, config: &AgentConfig, path: &Path) {
+fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
     let folders = [
         config.state.directory.clone(),
         AgentConfig::service_state(path),
@@ -174,7 +174,7 @@ fn check_saved(report: &Report, config: &AgentConfig, path: &Path) {
     }
 }
 
-fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bool) {
+fn check_pins(report: &mut CheckReport, board: &BoardConfig, path: &Path, running: bool) {
     if board.kind == BoardKind::Simulated {
         return report.note(
             "pins",
@@ -203,7 +203,7 @@ fn check_pins(report: &mut Report, board: &BoardConfig, path: &Path, running: bo
     }
 }
 
-fn check_clock(report: &Report, board: &BoardConfig) {
+fn check_clock(report: &CheckReport, board: &BoardConfig) {
     let now = Clock::new(board.clock_trust()).now();
     let shown = now
         .wall
@@ -227,7 +227,7 @@ fn check_clock(report: &Report, board: &BoardConfig) {
     }
 }
 
-fn check_hub(report: &mut Report, hub: &HubConfig) {
+fn check_hub(report: &mut CheckReport, hub: &HubConfig) {
     let tls =
         match TlsCache::default().client_config(hub.ca_file.as_deref(), hub.certificate.as_ref()) {
             Ok(tls) => tls,

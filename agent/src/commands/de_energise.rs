@@ -11,26 +11,26 @@ use door_agent::{AgentConfig, gpio};
 /// delay it.
 pub(crate) fn de_energise(config: &Path) -> anyhow::Result<ExitCode> {
     let door = config.file_stem().unwrap_or_default().to_string_lossy();
-    let (left, failed) = gpio::de_energise_left_behind();
+    let (abandoned, failed) = gpio::de_energise_abandoned();
     // A failure of one must not prevent or hide the other.
     let strike = match AgentConfig::load_board(config) {
         // A pin of the killed agent is energised at the level recorded in its claim.
         Ok(board) => {
-            gpio::de_energise(&board, &door, &left).context("cannot de-energise the strike")
+            gpio::de_energise(&board, &door, &abandoned).context("cannot de-energise the strike")
         }
         Err(error) => Err(error.into()),
     };
-    for pin in &left {
-        super::say(format_args!(
+    for pin in &abandoned {
+        super::print_done(format_args!(
             "BCM {pin}, driven by a killed agent, is de-energised"
         ));
     }
     let failed = failed.context("cannot de-energise the pins of a killed agent");
     if let Err(error) = &failed {
-        super::complain(format_args!("error: {error:#}"));
+        super::print_error(format_args!("error: {error:#}"));
     }
     strike?;
-    super::say(format_args!("{door}: the strike is de-energised"));
+    super::print_done(format_args!("{door}: the strike is de-energised"));
     Ok(match failed {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

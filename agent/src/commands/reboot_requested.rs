@@ -9,7 +9,7 @@ use door_agent::reboot;
 pub(crate) fn judge(file: &Path) -> anyhow::Result<ExitCode> {
     let request = reboot::take_request(file)?;
     let reason = request.reason.as_deref().unwrap_or("no reason given");
-    super::say(format_args!(
+    super::print_done(format_args!(
         "door {} requests a reboot: {reason:?}",
         request.door
     ));

@@ -5,17 +5,17 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use door_agent::AgentConfig;
-use door_agent::restart::{Next, Standing};
+use door_agent::restart::{NextStart, RunningState};
 use door_agent::tls::TlsCache;
 
 /// Exit status when the door was not restarted: the running agent is unaffected.
-const LEFT_ALONE: u8 = 3;
+const NOT_RESTARTED: u8 = 3;
 
 /// Where the service looks for the configurations of the doors.
 const CONFIGURATIONS: &str = "/etc/door-agent";
 
 /// Restarts `door-agent@NAME` if that does not move its lock, or if `force` is set; otherwise the
-/// exit status is [`LEFT_ALONE`].
+/// exit status is [`NOT_RESTARTED`].
 pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow::Result<ExitCode> {
     let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {
@@ -34,11 +34,11 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
         match judge(&config, name) {
             Ok(want) => format!("; the lock stayed {want}"),
             Err(error) => {
-                super::complain(format_args!(
+                super::print_error(format_args!(
                     "error: {name} is not restarted (`door-agent restart --force {name}` restarts \
                      it even if the lock moves): {error:#}"
                 ));
-                return Ok(ExitCode::from(LEFT_ALONE));
+                return Ok(ExitCode::from(NOT_RESTARTED));
             }
         }
     };
@@ -50,20 +50,20 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
     if !ended.success() {
         bail!("`systemctl restart {unit}` failed with {ended}: see `journalctl -u {unit}`");
     }
-    super::say(format_args!("{name}: restarted{stays}"));
+    super::print_done(format_args!("{name}: restarted{stays}"));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the state that the lock keeps through a restart, or an error if it would move.
 fn judge(config: &Path, name: &str) -> anyhow::Result<door_core::Want> {
     let directories = super::state_directories(config)?;
-    let status = super::ask_running(&directories, super::status::ask).with_context(|| {
+    let status = super::query_running(&directories, super::status::ask).with_context(|| {
         format!(
             "cannot check whether the lock would move; to start a stopped door: \
              `systemctl start door-agent@{name}`"
         )
     })?;
-    let Some(standing) = Standing::of(&status.document) else {
+    let Some(state) = RunningState::of(&status.document) else {
         bail!("the running agent is too old: its status does not show whether the lock would move");
     };
     // The next start must succeed: a running agent with outdated settings is better than none.
@@ -72,7 +72,7 @@ fn judge(config: &Path, name: &str) -> anyhow::Result<door_core::Want> {
     TlsCache::default()
         .client_config(next.hub.ca_file.as_deref(), next.hub.certificate.as_ref())
         .context(again)?;
-    match standing.judge(Next::from(&next)) {
+    match state.judge(NextStart::from(&next)) {
         Ok(want) => Ok(want),
         Err(objection) => bail!("{objection}"),
     }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use door_agent::gpio::simulated::{SIM_SOCKET, SimSocket};
-use door_agent::reboot::Wanted;
-use door_agent::service::{self, Signals, Wish};
+use door_agent::reboot::AcceptedReboot;
+use door_agent::service::{self, SignalAction, Signals};
 use door_agent::status::{Status, StatusSocket};
-use door_agent::{Agent, AgentConfig, Change, RunningAgent, Shared};
+use door_agent::{Agent, AgentConfig, AgentEvent, RunningAgent, Shared};
 use log::{error, info, warn};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut signals = Signals::catch()?;
         let shared = Shared::new().context("cannot start the storage thread")?;
-        warn_of(&config);
+        log_config_problems(&config);
         let mut agent = Agent::start(config.clone(), &shared).await?;
         let sockets = serve_sockets(&agent, &config.state.directory);
         info!(
@@ -36,7 +36,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
         );
         // Ready: the pins are safe and the state is loaded; the hub need not be reachable.
         service::ready(&agent.snapshot().to_string());
-        let ended = until_ended(&mut agent, &mut signals, path, config).await;
+        let ended = run_until_end(&mut agent, &mut signals, path, config).await;
         service::stopping();
         sockets.cancel();
         agent.shutdown().await;
@@ -53,25 +53,25 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
 
 /// Keeps the status line of the service up to date until something ends the agent: a signal, or an
 /// accepted reboot.
-async fn until_ended(
+async fn run_until_end(
     agent: &mut RunningAgent,
     signals: &mut Signals,
     path: &Path,
     mut config: AgentConfig,
-) -> anyhow::Result<Option<Wanted>> {
+) -> anyhow::Result<Option<AcceptedReboot>> {
     loop {
         tokio::select! {
-            wish = signals.next() => match wish {
-                Wish::End(signal) => {
+            action = signals.next() => match action {
+                SignalAction::End(signal) => {
                     info!("{}: {signal}, draining", agent.door());
                     return Ok(None);
                 }
-                Wish::Reload => reload(path, &mut config, agent),
+                SignalAction::Reload => reload(path, &mut config, agent),
             },
             change = agent.changed() => match change {
-                Change::State => service::status(&agent.snapshot().to_string()),
-                Change::Reboot(wanted) => return Ok(Some(wanted)),
-                Change::ControllerEnded => {
+                AgentEvent::State => service::status(&agent.snapshot().to_string()),
+                AgentEvent::Reboot(wanted) => return Ok(Some(wanted)),
+                AgentEvent::ControllerEnded => {
                     bail!("the controller ended unexpectedly; see the log above")
                 }
             },
@@ -80,7 +80,7 @@ async fn until_ended(
 }
 
 /// Logs configuration problems that do not prevent the start.
-fn warn_of(config: &AgentConfig) {
+fn log_config_problems(config: &AgentConfig) {
     for problem in &config.problems {
         warn!(
             "{}: {problem} (`door-agent check` refuses it)",
@@ -101,7 +101,7 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
             return;
         }
     };
-    if let Some(reason) = &fresh.hub_away {
+    if let Some(reason) = &fresh.hub_unusable {
         error!("{door}: keeping the present settings: {reason}");
         return;
     }
@@ -116,7 +116,7 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
         );
         return;
     }
-    warn_of(&fresh);
+    log_config_problems(&fresh);
     agent.set_config_problems(&fresh.problems);
     match agent.set_hub(fresh.hub.clone()) {
         Ok(changed) => {

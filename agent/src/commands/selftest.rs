@@ -57,11 +57,15 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
     {
         bail!(
             "the agent of this door is running and holds the pins; {}",
-            stop_it(&door)
+            stop_hint(&door)
         );
     }
-    let wired = gpio::open_wired(&board, &strike, &door)
-        .with_context(|| format!("cannot open the pins; if an agent runs, {}", stop_it(&door)))?;
+    let wired = gpio::open_wired(&board, &strike, &door).with_context(|| {
+        format!(
+            "cannot open the pins; if an agent runs, {}",
+            stop_hint(&door)
+        )
+    })?;
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,7 +75,7 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
             let person = Person::new(input, out, Signals::catch()?, options.script.is_some())?;
             let test = SelfTest::new(wired, strike, board.outputs, person, options.wait);
             let (summary, ended) = test.run().await;
-            super::complain("");
+            super::print_error("");
             super::print(&summary);
             ended.context("the self-test was not completed; the strike is de-energised")?;
             Ok(match (summary.is_wrong(), summary.is_complete()) {
@@ -82,6 +86,6 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
         })
 }
 
-fn stop_it(door: &str) -> String {
+fn stop_hint(door: &str) -> String {
     format!("stop it first: systemctl stop door-agent@{door}")
 }

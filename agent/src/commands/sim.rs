@@ -51,7 +51,7 @@ pub(crate) fn simulate(
 
 /// Sends the action to the running agent and returns its line of JSON.
 fn send(directories: &[PathBuf; 2], command: SimCommand) -> anyhow::Result<String> {
-    super::ask_running(directories, |state| {
+    super::query_running(directories, |state| {
         socket::send(&state.join(SIM_SOCKET), command)
     })
     .context("[board] kind must be \"simulated\" and the agent must run")

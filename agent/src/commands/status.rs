@@ -9,7 +9,7 @@ use tokio::runtime;
 /// Prints the state of the running agent.
 pub(crate) fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let directories = super::state_directories(config)?;
-    let status = super::ask_running(&directories, ask)?;
+    let status = super::query_running(&directories, ask)?;
     if json {
         super::print(format_args!("{:#}\n", status.document));
     } else {

@@ -34,7 +34,7 @@ pub(super) fn read(
         // bits.
         (_, Some(credential)) if credential.exists() => parse(&credential),
         (Some(file), _) => {
-            refuse_when_open_to_others(file)?;
+            check_private(file)?;
             parse(file)
         }
         (None, _) => Err(ConfigError::NoConnectionString {
@@ -67,7 +67,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Refuses a secret's file that other users may read.
 #[cfg(unix)]
-pub(super) fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError> {
+pub(super) fn check_private(path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;
 
     let metadata = fs::metadata(path).map_err(|source| cannot_read(path, source))?;
@@ -82,7 +82,7 @@ pub(super) fn refuse_when_open_to_others(path: &Path) -> Result<(), ConfigError>
 }
 
 #[cfg(not(unix))]
-pub(super) fn refuse_when_open_to_others(_: &Path) -> Result<(), ConfigError> {
+pub(super) fn check_private(_: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 

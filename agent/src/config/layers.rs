@@ -30,7 +30,7 @@ pub(super) enum Rules {
     /// Only what is allowed now.
     Strict,
     /// Also what version 0.1 accepted, so that an upgrade does not stop a door.
-    AsBefore,
+    Lenient,
 }
 
 /// A configuration as read: the merged document and the layers it came from.
@@ -44,7 +44,7 @@ pub(super) struct Layers {
 }
 
 /// A time outside its limits or without a unit.
-struct WrongTime {
+struct InvalidTime {
     key: &'static str,
     at: Range<usize>,
     value: Range<usize>,
@@ -151,7 +151,7 @@ impl Layers {
         for layer in &mut layers {
             match rules {
                 Rules::Strict => layer.check_times()?,
-                Rules::AsBefore => layer.mend_times(&mut problems),
+                Rules::Lenient => layer.clamp_times(&mut problems),
             }
             layer.check()?;
             merged = merged.add_source(File::from_str(&layer.text, FileFormat::Toml));
@@ -183,7 +183,7 @@ impl Layers {
         let error = self.invalid(key, problem);
         match self.rules {
             Rules::Strict => Err(error),
-            Rules::AsBefore => {
+            Rules::Lenient => {
                 self.problems.push(format!("{error}; {used}"));
                 Ok(())
             }
@@ -195,7 +195,7 @@ impl Layers {
     }
 
     /// Whether any layer contains `key`.
-    pub(super) fn names(&self, key: &str) -> bool {
+    pub(super) fn contains_key(&self, key: &str) -> bool {
         let path: Vec<_> = key.split('.').collect();
         self.layers
             .iter()
@@ -296,30 +296,30 @@ impl Layer {
     /// Refuses times without a unit or outside their limits.
     fn check_times(&self) -> Result<(), ConfigError> {
         match self
-            .wrong_times()
+            .invalid_times()
             .into_iter()
-            .min_by_key(|wrong| wrong.at.start)
+            .min_by_key(|invalid| invalid.at.start)
         {
             None => Ok(()),
-            Some(wrong) => Err(ConfigError::Invalid {
-                place: self.place(&wrong.at),
-                key: wrong.key.to_owned(),
-                problem: wrong.problem,
+            Some(invalid) => Err(ConfigError::Invalid {
+                place: self.place(&invalid.at),
+                key: invalid.key.to_owned(),
+                problem: invalid.problem,
             }),
         }
     }
 
     /// Replaces each such time that version 0.1 accepted with the nearest allowed one.
-    fn mend_times(&mut self, problems: &mut Vec<String>) {
-        let mut wrong = self.wrong_times();
-        wrong.sort_by_key(|wrong| std::cmp::Reverse(wrong.value.start));
-        for WrongTime {
+    fn clamp_times(&mut self, problems: &mut Vec<String>) {
+        let mut invalid = self.invalid_times();
+        invalid.sort_by_key(|invalid| std::cmp::Reverse(invalid.value.start));
+        for InvalidTime {
             key,
             at,
             value,
             problem,
             nearest,
-        } in wrong
+        } in invalid
         {
             let Some(nearest) = nearest else {
                 continue;
@@ -331,19 +331,19 @@ impl Layer {
         }
     }
 
-    fn wrong_times(&self) -> Vec<WrongTime> {
+    fn invalid_times(&self) -> Vec<InvalidTime> {
         let Ok(whole) = DeTable::parse(&self.text) else {
             return Vec::new();
         };
-        let judge = |limit: Limit| {
+        let check = |limit: Limit| {
             let mut table = whole.get_ref();
             let (parents, last) = limit.key.rsplit_once('.')?;
             for parent in parents.split('.') {
                 table = table.get(parent)?.get_ref().as_table()?;
             }
             let (key, value) = table.iter().find(|(key, _)| key.get_ref() == last)?;
-            let (problem, nearest) = limit.judge(value.get_ref())?;
-            Some(WrongTime {
+            let (problem, nearest) = limit.check(value.get_ref())?;
+            Some(InvalidTime {
                 key: limit.key,
                 at: key.span(),
                 value: value.span(),
@@ -351,7 +351,7 @@ impl Layer {
                 nearest,
             })
         };
-        times::limits().filter_map(judge).collect()
+        times::limits().filter_map(check).collect()
     }
 
     fn place(&self, span: &Range<usize>) -> String {

@@ -14,18 +14,18 @@ use super::value::{Level, Period, Port};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Document {
-    pub(super) hub: Hub,
+    pub(super) hub: HubTable,
     pub(super) door: DoorSettings,
     pub(super) strike: Option<StrikeConfig>,
     pub(super) board: Option<BoardConfig>,
-    pub(super) state: State,
-    pub(super) log: Log,
-    pub(super) machine: Machine,
+    pub(super) state: StateTable,
+    pub(super) log: LogTable,
+    pub(super) machine: MachineTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Hub {
+pub(super) struct HubTable {
     pub(super) connection_string_file: Option<PathBuf>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) certificate_file: Option<PathBuf>,
@@ -39,19 +39,19 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct State {
+pub(super) struct StateTable {
     pub(super) directory: Option<PathBuf>,
     pub(super) event_log_kib: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
+pub(super) struct LogTable {
     pub(super) level: Option<Level>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Machine {
+pub(super) struct MachineTable {
     pub(super) reboot_directory: Option<PathBuf>,
 }

@@ -50,7 +50,7 @@ impl Home {
 
     fn load_to_run(&self) -> Result<AgentConfig, ConfigError> {
         let path = self.path("door.toml");
-        AgentConfig::load_from(&path, std::iter::empty(), None, Rules::AsBefore)
+        AgentConfig::load_from(&path, std::iter::empty(), None, Rules::Lenient)
     }
 
     /// The error text, without the directory's name.
@@ -70,7 +70,7 @@ fn error(config: &str) -> String {
 const HUB: &str = "[hub]\nconnection_string_file = \"door.connection-string\"\n";
 
 #[test]
-fn a_small_file_gets_defaults_and_paths_beside_it() {
+fn a_minimal_file_gets_defaults_and_relative_paths() {
     let home = Home::new(&format!(
         "{HUB}ca_file = \"ca.pem\"\n[state]\ndirectory = \"state\"\n"
     ));
@@ -85,7 +85,7 @@ fn a_small_file_gets_defaults_and_paths_beside_it() {
 }
 
 #[test]
-fn without_a_state_directory_the_files_name_gives_it() {
+fn the_state_directory_defaults_to_the_name_of_the_file() {
     let config = Home::new(HUB).load(&[]).unwrap();
     assert_eq!(
         config.state.directory,
@@ -94,7 +94,7 @@ fn without_a_state_directory_the_files_name_gives_it() {
 }
 
 #[test]
-fn drop_ins_go_over_the_file_in_order_and_the_environment_over_both() {
+fn drop_ins_override_the_file_in_order_and_the_environment_overrides_both() {
     let home = Home::new(&format!("{HUB}mqtt_port = 1\nsas_lifetime = \"2h\"\n"));
     home.write("door.toml.d/20-late.toml", "[hub]\nmqtt_port = 3\n");
     home.write(
@@ -117,7 +117,7 @@ fn drop_ins_go_over_the_file_in_order_and_the_environment_over_both() {
 }
 
 #[test]
-fn an_unknown_key_is_placed_and_the_near_one_suggested() {
+fn an_unknown_key_is_located_and_the_nearest_one_suggested() {
     assert_eq!(
         error(&format!("{HUB}mqtt_prot = 8884\n")),
         "door.toml:3: hub.mqtt_prot: unknown key, did you mean `mqtt_port`? expected one of: \
@@ -138,7 +138,7 @@ fn an_unknown_key_is_placed_and_the_near_one_suggested() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_placed_and_told() {
+fn a_value_of_the_wrong_type_is_located_and_explained() {
     assert_eq!(
         error(&format!("{HUB}mqtt_port = 99999\n")),
         "door.toml:3: hub.mqtt_port: invalid value: integer `99999`, expected a port number from 1 \
@@ -163,7 +163,7 @@ fn a_value_of_the_wrong_kind_is_placed_and_told() {
 }
 
 #[test]
-fn a_value_out_of_range_is_placed_in_the_layer_that_set_it() {
+fn a_value_out_of_range_is_located_in_the_layer_that_set_it() {
     let home = Home::new(HUB);
     home.write("door.toml.d/10.toml", "\n[hub]\nreconnect_min = \"2m\"\n");
     assert_eq!(
@@ -193,7 +193,7 @@ fn the_environment_is_as_strict_as_a_file() {
 }
 
 #[test]
-fn what_the_door_must_say_is_asked_for() {
+fn missing_required_keys_are_reported() {
     assert_eq!(
         error(HUB),
         "door.toml: strike.kind: missing, \
@@ -220,7 +220,7 @@ fn what_the_door_must_say_is_asked_for() {
 }
 
 #[test]
-fn a_wrong_key_in_one_table_is_found_though_another_lacks_one() {
+fn an_unknown_key_is_found_although_another_table_lacks_a_key() {
     let home = Home::new(HUB);
     home.write(
         "door.toml.d/10.toml",
@@ -234,13 +234,13 @@ fn a_wrong_key_in_one_table_is_found_though_another_lacks_one() {
 }
 
 #[test]
-fn what_is_not_toml_is_placed() {
+fn invalid_toml_is_located() {
     let text = error("[hub\n");
     assert!(text.starts_with("door.toml:1: not TOML: "), "{text}");
 }
 
 #[test]
-fn files_that_are_not_there_are_named() {
+fn missing_files_are_named() {
     let home = Home::new("[hub]\nconnection_string_file = \"missing\"\n");
     assert_eq!(
         home.error(&[]),
@@ -251,7 +251,7 @@ fn files_that_are_not_there_are_named() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+fn a_pipe_in_place_of_a_file_does_not_block() {
     let home = tempfile::tempdir().unwrap();
     let pipe = home.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -281,7 +281,7 @@ fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_connection_string_that_others_may_read_is_refused() {
+fn a_connection_string_readable_by_others_is_refused() {
     let home = Home::new(HUB);
     home.set_mode("door.connection-string", 0o640);
     assert_eq!(
@@ -294,7 +294,7 @@ fn a_connection_string_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() {
+fn a_certificate_requires_a_connection_string_with_x509() {
     let home = Home::new(HUB);
     let files = "certificate_file = \"door.pem\"\nkey_file = \"door.key\"\n";
     home.write("door.toml", &format!("{HUB}{files}{DOOR}"));
@@ -341,7 +341,7 @@ fn a_certificate_goes_with_a_connection_string_that_says_so_and_with_no_other() 
 }
 
 #[test]
-fn the_credential_serves_and_wins_over_a_file() {
+fn the_credential_is_used_and_overrides_a_file() {
     let home = Home::new("");
     assert_eq!(
         home.error(&[]),
@@ -368,7 +368,7 @@ fn the_credential_serves_and_wins_over_a_file() {
 }
 
 #[test]
-fn the_board_is_read_whatever_is_wrong_beside_it() {
+fn the_board_is_read_despite_mistakes_elsewhere() {
     let home = Home::new("");
     home.write(
         "door.toml",
@@ -452,7 +452,7 @@ fn with_time(key: &str, value: &str) -> Home {
 }
 
 #[test]
-fn every_time_needs_its_unit_and_has_its_limits() {
+fn every_time_requires_a_unit_and_has_limits() {
     for limit in times::limits() {
         let key = limit.key;
         for number in ["30", "\"30\"", "\" 30 \""] {
@@ -496,7 +496,7 @@ fn every_time_needs_its_unit_and_has_its_limits() {
 }
 
 #[test]
-fn every_time_of_the_example_has_its_limits() {
+fn every_time_in_the_example_has_limits() {
     let example = include_str!("../../../deploy/examples/lobby-east.toml");
     let mut found = 0;
     for line in example.lines() {
@@ -516,7 +516,7 @@ fn every_time_of_the_example_has_its_limits() {
 }
 
 #[test]
-fn a_longer_time_for_those_who_need_it_is_no_shorter() {
+fn the_extended_strike_time_is_at_least_the_strike_time() {
     let load = |text: &str| Home::new(&format!("{HUB}[door]\n{text}\n")).load(&[]);
     let error = load("strike_time = \"20s\"\nextended_strike_time = \"10s\"").unwrap_err();
     assert!(
@@ -531,7 +531,7 @@ fn a_longer_time_for_those_who_need_it_is_no_shorter() {
 
 /// File of version 0.1, the error from `check`, and the replacements that a running door reports.
 #[test]
-fn what_version_0_1_took_runs_and_is_wrong() {
+fn a_configuration_accepted_by_0_1_runs_and_fails_check() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
     let rows: [(&str, &str, &[&str]); 4] = [
         (
@@ -566,12 +566,12 @@ fn what_version_0_1_took_runs_and_is_wrong() {
             &["the door keeps working"],
         ),
     ];
-    for (name, wrong, used) in rows {
+    for (name, invalid, used) in rows {
         let text = fs::read_to_string(fixtures.join(format!("{name}.toml"))).unwrap();
         let home = Home::new("");
         home.write("door.toml", &text);
         let refused = home.error(&[]);
-        assert!(refused.contains(wrong), "{name}: {refused}");
+        assert!(refused.contains(invalid), "{name}: {refused}");
         let config = home.load_to_run().unwrap();
         for used in used {
             let told = config.problems.iter().any(|problem| problem.contains(used));

@@ -72,7 +72,7 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
 impl Limit {
     /// What is wrong with a value, and the nearest allowed time if version 0.1 accepted it. A value
     /// that is not a time at all is left to the parser.
-    pub(super) fn judge(&self, value: &DeValue<'_>) -> Option<(String, Option<Duration>)> {
+    pub(super) fn check(&self, value: &DeValue<'_>) -> Option<(String, Option<Duration>)> {
         let (from, to) = (self.from, self.to);
         let unit = |number: &str| {
             format!(

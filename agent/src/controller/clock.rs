@@ -16,7 +16,7 @@ const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 #[cfg(target_os = "linux")]
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long the result of the synchronisation check is cached.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Source of [`Now`] for the controller.
 #[derive(Debug, Clone)]
@@ -24,18 +24,18 @@ pub struct Clock {
     boot_id: BootId,
     trust: ClockTrust,
     quality: ClockQuality,
-    asked: Option<Instant>,
+    checked_at: Option<Instant>,
     #[cfg(test)]
-    hand: Option<Hand>,
+    test_clock: Option<TestClock>,
 }
 
 /// Controls the wall clock in tests.
 #[cfg(test)]
 #[derive(Debug, Clone)]
-pub(super) struct Hand(std::sync::Arc<std::sync::Mutex<(jiff::SignedDuration, ClockQuality)>>);
+pub(super) struct TestClock(std::sync::Arc<std::sync::Mutex<(jiff::SignedDuration, ClockQuality)>>);
 
 #[cfg(test)]
-impl Hand {
+impl TestClock {
     /// Offsets the wall clock by `by` from the machine's.
     pub(super) fn step(&self, by: jiff::SignedDuration, quality: ClockQuality) {
         *self.0.lock().unwrap() = (by, quality);
@@ -50,26 +50,26 @@ impl Clock {
             boot_id: boot_id(),
             trust,
             quality: ClockQuality::Unsynchronized,
-            asked: None,
+            checked_at: None,
             #[cfg(test)]
-            hand: None,
+            test_clock: None,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn by_hand() -> (Self, Hand) {
+    pub(super) fn for_test() -> (Self, TestClock) {
         let state = (jiff::SignedDuration::ZERO, ClockQuality::Synchronized);
-        let hand = Hand(std::sync::Arc::new(std::sync::Mutex::new(state)));
+        let test_clock = TestClock(std::sync::Arc::new(std::sync::Mutex::new(state)));
         let clock = Self {
-            hand: Some(hand.clone()),
+            test_clock: Some(test_clock.clone()),
             ..Self::new(ClockTrust::System)
         };
-        (clock, hand)
+        (clock, test_clock)
     }
 
     pub fn now(&mut self) -> Now {
         #[cfg(test)]
-        if let Some(Hand(state)) = &self.hand {
+        if let Some(TestClock(state)) = &self.test_clock {
             let (by, quality) = *state.lock().unwrap();
             return Now {
                 boottime: boottime(),
@@ -87,9 +87,11 @@ impl Clock {
     }
 
     fn quality(&mut self) -> ClockQuality {
-        let fresh = self.asked.is_some_and(|at| at.elapsed() < ASK_INTERVAL);
+        let fresh = self
+            .checked_at
+            .is_some_and(|at| at.elapsed() < CHECK_INTERVAL);
         if !fresh {
-            self.asked = Some(Instant::now());
+            self.checked_at = Some(Instant::now());
             let trusted = match self.trust {
                 ClockTrust::System => true,
                 // On tmpfs: the check does not block on a disk.
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_on_and_the_boot_stays() {
+    fn time_is_monotonic_and_the_boot_id_constant() {
         let mut clock = Clock::new(ClockTrust::System);
         let (first, second) = (clock.now(), clock.now());
         assert!(second.boottime >= first.boottime);

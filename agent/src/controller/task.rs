@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Call, Clock, ControllerParts, Snapshot};
+use super::{Call, CallKind, Clock, ControllerParts, Snapshot};
 use crate::fail_point;
 use crate::gpio::{Board, Wake};
 use crate::storage::{DoorStorage, EventRecord};
@@ -22,14 +22,14 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 const ASSERT_INTERVAL: Duration = Duration::from_secs(3);
 /// Queue of save results: one per pending save, and a door has no more of them than calls. If it
 /// is full the result is dropped, and the calls that wait for it end at their own deadline.
-const MAX_ACKS: usize = 64;
+const MAX_SAVE_RESULTS: usize = 64;
 
 /// How long an answer waits until the record of its command is on disk. A hanging disk delays no
 /// caller longer.
-const RECORD_WITHIN: Duration = Duration::from_secs(5);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Result of a save.
-type Ack = (Generation, Result<(), NotSaved>);
+type SaveResult = (Generation, Result<(), NotSaved>);
 
 pub(super) struct Task {
     door: Door,
@@ -40,7 +40,7 @@ pub(super) struct Task {
     clock: Clock,
     storage: DoorStorage,
     calls: mpsc::Receiver<Call>,
-    acks: (mpsc::Sender<Ack>, mpsc::Receiver<Ack>),
+    save_results: (mpsc::Sender<SaveResult>, mpsc::Receiver<SaveResult>),
     waiting: HashMap<Ticket, oneshot::Sender<MethodReply>>,
     next_ticket: u64,
     snapshot: watch::Sender<Snapshot>,
@@ -64,10 +64,10 @@ impl Drop for SafeBoard {
     }
 }
 
-enum Turn {
+enum Wakeup {
     Edge,
     Call(Option<Call>),
-    Ack(Ack),
+    SaveResult(SaveResult),
     Due,
     Shutdown,
 }
@@ -93,7 +93,7 @@ impl Task {
             clock,
             storage: parts.storage,
             calls,
-            acks: mpsc::channel(MAX_ACKS),
+            save_results: mpsc::channel(MAX_SAVE_RESULTS),
             waiting: HashMap::new(),
             next_ticket: 0,
             snapshot,
@@ -114,25 +114,25 @@ impl Task {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             let due = self.due();
-            let turn = tokio::select! {
-                () = self.wake.poked() => Turn::Edge,
-                call = self.calls.recv() => Turn::Call(call),
-                Some(ack) = self.acks.1.recv() => Turn::Ack(ack),
-                () = tokio::time::sleep_until(due) => Turn::Due,
-                () = shutdown.cancelled() => Turn::Shutdown,
+            let wakeup = tokio::select! {
+                () = self.wake.poked() => Wakeup::Edge,
+                call = self.calls.recv() => Wakeup::Call(call),
+                Some(result) = self.save_results.1.recv() => Wakeup::SaveResult(result),
+                () = tokio::time::sleep_until(due) => Wakeup::Due,
+                () = shutdown.cancelled() => Wakeup::Shutdown,
             };
-            match turn {
-                Turn::Edge => self.read(),
-                Turn::Call(Some(call)) => self.call(call),
-                Turn::Ack((generation, result)) => {
+            match wakeup {
+                Wakeup::Edge => self.read(),
+                Wakeup::Call(Some(call)) => self.call(call),
+                Wakeup::SaveResult((generation, result)) => {
                     fail_point::reach("persisted");
                     let now = self.clock.now();
                     let actions = self.door.handle_persisted(&now, generation, result);
                     self.carry_out(actions);
                 }
-                Turn::Due => self.catch_up(),
+                Wakeup::Due => self.catch_up(),
                 // Without a handle no caller is left.
-                Turn::Call(None) | Turn::Shutdown => break,
+                Wakeup::Call(None) | Wakeup::Shutdown => break,
             }
             self.publish();
         }
@@ -182,9 +182,9 @@ impl Task {
         self.next_ticket += 1;
         self.waiting.insert(ticket, call.reply);
         let now = self.clock.now();
-        let actions = match &call.asked {
-            Asked::Method(command) => self.door.handle_command(&now, ticket, command),
-            Asked::Desired(desired) => self.door.handle_desired(&now, ticket, desired),
+        let actions = match &call.kind {
+            CallKind::Method(command) => self.door.handle_command(&now, ticket, command),
+            CallKind::Desired(desired) => self.door.handle_desired(&now, ticket, desired),
         };
         self.carry_out(actions);
     }
@@ -223,7 +223,7 @@ impl Task {
         let written = self.storage.written();
         tokio::spawn(async move {
             // After the timeout the reply is sent anyway: it is true.
-            let _ = tokio::time::timeout(RECORD_WITHIN, written).await;
+            let _ = tokio::time::timeout(RECORD_TIMEOUT, written).await;
             let _ = waiting.send(reply);
         });
     }
@@ -237,7 +237,7 @@ impl Task {
 
     fn persist(&self, generation: Generation, saved: &SavedDoor) {
         fail_point::reach("persist-before");
-        let acks = self.acks.0.clone();
+        let save_results = self.save_results.0.clone();
         self.storage.save_door(saved, move |result| {
             let result = result.map_err(|error| {
                 // The disk fault itself is logged once; this is logged for each failed save.
@@ -245,7 +245,7 @@ impl Task {
                 NotSaved
             });
             // See MAX_ACKS.
-            let _ = acks.try_send((generation, result));
+            let _ = save_results.try_send((generation, result));
         });
     }
 
@@ -254,10 +254,10 @@ impl Task {
         self.storage.set_doubt(self.door.authority().in_doubt());
         let quality = self.clock.now().quality;
         let snapshot = Snapshot::new(&self.door, &self.inputs, quality);
-        self.snapshot.send_if_modified(|told| {
-            let new = *told != snapshot;
+        self.snapshot.send_if_modified(|published| {
+            let new = *published != snapshot;
             if new {
-                *told = snapshot;
+                *published = snapshot;
             }
             new
         });

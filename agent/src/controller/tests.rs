@@ -18,7 +18,7 @@ use crate::gpio::simulated::{Sensor, SimCommand, SimHandle};
 use crate::gpio::{self, Board, BoardConfig, ClockTrust, OpenBoard, Wake};
 use crate::storage::{DoorDirectory, DoorStorage, Storage};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Running {
     controller: ControllerHandle,
@@ -90,7 +90,7 @@ impl Running {
 
     async fn until(&self, what: impl FnMut(&Snapshot) -> bool) {
         let mut snapshot = self.controller.snapshot();
-        let seen = timeout(PATIENCE, snapshot.wait_for(what)).await;
+        let seen = timeout(TIMEOUT, snapshot.wait_for(what)).await;
         assert!(
             seen.is_ok_and(|seen| seen.is_ok()),
             "{:?}",
@@ -104,8 +104,8 @@ impl Running {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        timeout(PATIENCE, self.task).await.unwrap().unwrap();
-        timeout(PATIENCE, self.door.close()).await.unwrap();
+        timeout(TIMEOUT, self.task).await.unwrap().unwrap();
+        timeout(TIMEOUT, self.door.close()).await.unwrap();
         self.storage.shutdown();
     }
 }
@@ -115,7 +115,7 @@ fn lock_state(snapshot: &Snapshot) -> LockState {
 }
 
 #[tokio::test]
-async fn a_lock_is_proven_saved_and_goes_on_after_a_restart() {
+async fn a_lock_is_proven_saved_and_restored_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
     running
@@ -144,7 +144,7 @@ async fn a_lock_is_proven_saved_and_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn people_at_the_door_are_seen_and_let_out() {
+async fn a_closing_door_locks_and_a_request_to_exit_unlocks() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
     running.act(SimCommand::Open);
@@ -169,7 +169,7 @@ async fn people_at_the_door_are_seen_and_let_out() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_call_is_answered_without_the_door() {
+async fn an_invalid_call_is_answered_with_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
     assert_eq!(running.call("openDoor", "{}").await.0, 404);
@@ -203,7 +203,7 @@ async fn without_a_disk_a_lock_acts_and_an_unlock_does_not() {
 }
 
 #[tokio::test]
-async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
+async fn clock_steps_of_years_do_not_change_the_length_of_a_hold() {
     const YEARS: SignedDuration = SignedDuration::from_hours(24 * 365 * 9);
     let sync = ClockQuality::Synchronized;
     for (method, by_length, other) in [
@@ -212,7 +212,7 @@ async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
     ] {
         for by_length in [Some(by_length), None] {
             let directory = tempfile::tempdir().unwrap();
-            let (clock, hand) = Clock::by_hand();
+            let (clock, test_clock) = Clock::for_test();
             let (board, default) = quick_board(other);
             let running = Running::with_clock(directory.path(), board, default, clock);
             running.until(|seen| lock_state(seen) == other).await;
@@ -221,16 +221,16 @@ async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
             let begin = Instant::now();
             let payload = by_length.unwrap_or(&until);
             assert_eq!(running.call(method, payload).await, (200, None));
-            hand.step(YEARS, sync);
+            test_clock.step(YEARS, sync);
             let mut steps = [SignedDuration::ZERO, -YEARS * 5, YEARS]
                 .into_iter()
                 .cycle();
             let mut snapshot = running.controller.snapshot();
             // Step the clock with every look at the door until it is back in its old state.
             while lock_state(&snapshot.borrow_and_update()) != other {
-                hand.step(steps.next().unwrap(), sync);
+                test_clock.step(steps.next().unwrap(), sync);
                 assert_eq!(running.call("getState", "").await.0, 200);
-                assert!(begin.elapsed() < PATIENCE, "{method} {payload}");
+                assert!(begin.elapsed() < TIMEOUT, "{method} {payload}");
             }
             let lasted = begin.elapsed();
             let (least, most) = (Duration::from_millis(1900), Duration::from_secs(6));
@@ -244,17 +244,17 @@ async fn a_step_of_the_clock_by_years_ends_and_prolongs_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_trusted_clock_an_unlock_that_has_an_end_on_it_is_refused_and_a_lock_acts() {
+async fn without_a_trusted_clock_an_unlock_with_not_after_is_refused_and_a_lock_acts() {
     let directory = tempfile::tempdir().unwrap();
-    let (clock, hand) = Clock::by_hand();
-    hand.step(SignedDuration::ZERO, ClockQuality::Unsynchronized);
+    let (clock, test_clock) = Clock::for_test();
+    test_clock.step(SignedDuration::ZERO, ClockQuality::Unsynchronized);
     let (board, default) = quick_board(LockState::Unlocked);
     let running = Running::with_clock(directory.path(), board, default, clock);
-    let not_after = format!(r#"{{"notAfter":"{}"}}"#, Timestamp::now() + PATIENCE);
+    let not_after = format!(r#"{{"notAfter":"{}"}}"#, Timestamp::now() + TIMEOUT);
     assert_eq!(running.call("lockDoor", &not_after).await, (200, None));
     let expired = (410, Some(ReplyError::Expired));
     assert_eq!(running.call("unlockDoor", &not_after).await, expired);
-    hand.step(SignedDuration::ZERO, ClockQuality::Synchronized);
+    test_clock.step(SignedDuration::ZERO, ClockQuality::Synchronized);
     assert_eq!(running.call("unlockDoor", &not_after).await, (200, None));
     running.stop().await;
 }
@@ -275,22 +275,22 @@ fn quick_board(at_rest: LockState) -> (OpenBoard, Want) {
 
 /// A board that records its calls, and panics on request.
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Notes>>);
+struct RecordingBoard(Arc<Mutex<BoardLog>>);
 
 #[derive(Default)]
-struct Notes {
+struct BoardLog {
     inputs: Inputs,
     reads: usize,
     drives: Vec<Outputs>,
     panic: bool,
 }
 
-impl Board for Noted {
+impl Board for RecordingBoard {
     fn read(&mut self) -> Inputs {
-        let mut notes = self.0.lock().unwrap();
-        notes.reads += 1;
-        let (inputs, panic) = (notes.inputs, notes.panic);
-        drop(notes);
+        let mut log = self.0.lock().unwrap();
+        log.reads += 1;
+        let (inputs, panic) = (log.inputs, log.panic);
+        drop(log);
         assert!(!panic, "requested by the test");
         inputs
     }
@@ -304,11 +304,11 @@ impl Board for Noted {
     }
 }
 
-impl Noted {
+impl RecordingBoard {
     /// A closed door with a stuck bolt: the motor runs for its whole pulse.
     fn stuck() -> Self {
-        let noted = Self::default();
-        noted.0.lock().unwrap().inputs = Inputs {
+        let board_log = Self::default();
+        board_log.0.lock().unwrap().inputs = Inputs {
             closed: Some(true),
             bonded: Some(true),
             rex: Some(false),
@@ -317,7 +317,7 @@ impl Noted {
             fire_reset: Some(false),
             tamper: Some(false),
         };
-        noted
+        board_log
     }
 
     fn open(&self) -> (OpenBoard, Wake) {
@@ -336,48 +336,48 @@ impl Noted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn inputs_are_read_every_second_and_outputs_set_again_every_few() {
+async fn inputs_are_read_every_second_and_outputs_set_every_3_seconds() {
     let directory = tempfile::tempdir().unwrap();
-    let noted = Noted::stuck();
+    let board_log = RecordingBoard::stuck();
     // Locked as wanted: the door has no deadlines of its own, which would count in real time.
-    let (board, _wake) = noted.open();
+    let (board, _wake) = board_log.open();
     let running = Running::with_board(directory.path(), board, Want::Locked);
     tokio::time::sleep(Duration::from_secs(31)).await;
-    let reads = noted.0.lock().unwrap().reads;
+    let reads = board_log.0.lock().unwrap().reads;
     assert!((30..60).contains(&reads), "{reads}");
-    assert!(noted.drives().len() >= 10, "{:?}", noted.drives());
+    assert!(board_log.drives().len() >= 10, "{:?}", board_log.drives());
     running.shutdown.cancel();
     running.task.await.unwrap();
     running.storage.shutdown();
 }
 
 #[tokio::test]
-async fn the_strike_is_de_energised_before_anything_else_at_the_end_and_on_a_panic() {
+async fn the_strike_is_de_energised_at_the_start_at_the_end_and_on_a_panic() {
     for panic in [false, true] {
         let directory = tempfile::tempdir().unwrap();
-        let noted = Noted::stuck();
-        let (board, wake) = noted.open();
+        let board_log = RecordingBoard::stuck();
+        let (board, wake) = board_log.open();
         let running = Running::with_board(directory.path(), board, Want::Released);
         // Bonded while released is wanted: it retracts at once.
         assert_eq!(
-            noted.drives()[..2],
+            board_log.drives()[..2],
             [Outputs::DeEnergised, Outputs::Retract]
         );
-        noted.0.lock().unwrap().panic = panic;
+        board_log.0.lock().unwrap().panic = panic;
         if panic {
             wake.poke();
         } else {
             running.shutdown.cancel();
         }
-        let ended = timeout(PATIENCE, running.task).await.unwrap();
+        let ended = timeout(TIMEOUT, running.task).await.unwrap();
         assert_eq!(ended.is_err_and(|error| error.is_panic()), panic);
-        assert_eq!(noted.drives().last(), Some(&Outputs::DeEnergised));
+        assert_eq!(board_log.drives().last(), Some(&Outputs::DeEnergised));
         running.storage.shutdown();
     }
 }
 
 #[tokio::test]
-async fn a_snapshot_tells_the_mode_and_what_a_lockdown_displaced() {
+async fn a_snapshot_contains_the_mode_displaced_by_a_lockdown() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
     for mode in ["passage", "lockdown"] {

@@ -28,7 +28,7 @@ pub(super) struct Ledger {
     /// Events lost since the log began.
     pub(super) lost: u64,
     /// How many of them acknowledged records have reported.
-    pub(super) told: u64,
+    pub(super) reported: u64,
     /// Boot id and its next sequence number.
     pub(super) sequence: Option<(String, u64)>,
     /// Positions of lost records that are counted already.
@@ -66,7 +66,7 @@ impl Ledger {
             });
         };
         let lost = lost.parse().ok()?;
-        let told = words.next()?.parse().ok()?;
+        let reported = words.next()?.parse().ok()?;
         let sequence = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let gaps = words.map(|word| {
             let (from, to) = word.split_once('-')?;
@@ -75,7 +75,7 @@ impl Ledger {
         Some(Self {
             acknowledged,
             lost,
-            told,
+            reported,
             sequence: Some(sequence),
             gaps: gaps.collect::<Option<_>>()?,
             generation: None,
@@ -87,7 +87,7 @@ impl Ledger {
         let (boot, seq) = self.sequence.clone().unwrap_or_default();
         let mut line = format!(
             "{} {} {} {boot} {seq}",
-            self.acknowledged, self.lost, self.told
+            self.acknowledged, self.lost, self.reported
         );
         for gap in &self.gaps {
             line.push_str(&format!(" {}-{}", gap.start, gap.end));
@@ -143,12 +143,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_read_as_it_was_written_and_the_earlier_form_too() {
+    fn a_ledger_is_read_back_also_in_its_earlier_formats() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Ledger {
             acknowledged: 12,
             lost: 3,
-            told: 2,
+            reported: 2,
             sequence: Some(("boot-1".to_owned(), 14)),
             gaps: vec![20..22, 30..31],
             generation: Some(57),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flipped_bit_of_a_ledger_with_a_generation_is_noticed() {
+    fn each_flipped_bit_of_a_ledger_with_a_generation_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Ledger {
             acknowledged: 12,

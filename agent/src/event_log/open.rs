@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
 use super::loss::Losses;
-use super::segment::{Found, Header, Segment, Stored, split_mid};
+use super::segment::{Header, OpenedSegment, Segment, Stored, split_mid};
 use super::{EventLog, segment_path};
 use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
 
@@ -30,7 +30,7 @@ impl EventLog {
             segments: VecDeque::new(),
             unacknowledged: 1,
             lost: 0,
-            told: 0,
+            reported: 0,
             losses: Losses::default(),
             ledger: Ledger::default(),
             generation: None,
@@ -67,10 +67,10 @@ impl EventLog {
                 self.damages.push(set_aside(&path, reason));
                 continue;
             }
-            let told = segments.back().map_or(0, Segment::told);
-            segments.extend(self.read_segment(&path, first, told));
+            let reported = segments.back().map_or(0, Segment::reported);
+            segments.extend(self.read_segment(&path, first, reported));
         }
-        self.take_up(ledger, segments);
+        self.adopt(ledger, segments);
         self.attached = true;
         Ok(())
     }
@@ -88,24 +88,26 @@ impl EventLog {
     }
 
     /// The segments in a file: itself, none, or several if it is damaged in the middle.
-    fn read_segment(&mut self, path: &Path, first: u64, told: u64) -> Vec<Segment> {
+    fn read_segment(&mut self, path: &Path, first: u64, reported: u64) -> Vec<Segment> {
         let length = fs::metadata(path).map_or(0, |found| found.len());
         match Segment::open(path, first) {
-            Ok(Found::Whole(segment)) => vec![segment],
-            Ok(Found::Torn(mut segment, tail)) => {
+            Ok(OpenedSegment::Whole(segment)) => vec![segment],
+            Ok(OpenedSegment::Torn(mut segment, tail)) => {
                 let reason = format!("{} bytes at its end are not a complete record", tail.len());
                 self.damages.push(keep_bytes(path, &tail, reason));
                 // If this fails, it is repeated before the next record.
                 let _ = segment.cut_tail();
                 vec![segment]
             }
-            Ok(Found::Damaged { records, .. }) if records.is_empty() && length < LEFTOVER => {
+            Ok(OpenedSegment::Damaged { records, .. })
+                if records.is_empty() && length < LEFTOVER =>
+            {
                 // It blocks the name of the next segment, and never had a record.
                 let _ = fs::remove_file(path);
                 Vec::new()
             }
-            Ok(Found::Damaged { reason, records }) => {
-                match rebuild(&self.directory, &records, told) {
+            Ok(OpenedSegment::Damaged { reason, records }) => {
+                match rebuild(&self.directory, &records, reported) {
                     Ok(rebuilt) => {
                         self.damages.push(set_aside(path, reason));
                         rebuilt.into_iter().filter_map(put_in_place).collect()
@@ -128,7 +130,7 @@ impl EventLog {
     }
 
     /// Determines what is missing and the next position and sequence number.
-    fn take_up(&mut self, ledger: Option<Ledger>, segments: VecDeque<Segment>) {
+    fn adopt(&mut self, ledger: Option<Ledger>, segments: VecDeque<Segment>) {
         let known = ledger.is_some();
         let mut ledger = ledger.unwrap_or_default();
         self.generation = self.generation.max(ledger.generation);
@@ -148,9 +150,9 @@ impl EventLog {
         }
         // The ledger may be ahead: the power may have failed before an acknowledged report was
         // durable.
-        let told = segments.back().map_or(ledger.lost, Segment::told);
-        self.told = told.max(ledger.told);
-        if ledger.lost > self.told {
+        let reported = segments.back().map_or(ledger.lost, Segment::reported);
+        self.reported = reported.max(ledger.reported);
+        if ledger.lost > self.reported {
             self.losses.add_unknown();
         }
         let mut missing = 0;
@@ -162,7 +164,7 @@ impl EventLog {
             missing += uncounted;
         }
         // Includes what could not be written while the log was not open.
-        self.lost += ledger.lost.max(self.told) + missing;
+        self.lost += ledger.lost.max(self.reported) + missing;
         self.unacknowledged = oldest.map_or(begin, |oldest| begin.max(oldest));
         self.next_seq = self.sequence_after(&ledger, &segments);
         let changed = missing > 0 || !known;
@@ -178,20 +180,20 @@ impl EventLog {
     /// The next sequence number of this boot.
     fn sequence_after(&self, ledger: &Ledger, segments: &VecDeque<Segment>) -> u64 {
         let mut next = 1;
-        let mut hear = |boot: &str, seq: u64| {
+        let mut advance = |boot: &str, seq: u64| {
             if boot == self.boot {
                 next = next.max(seq);
             }
         };
         if let Some((boot, seq)) = &ledger.sequence {
-            hear(boot, *seq);
+            advance(boot, *seq);
         }
         if let Some(newest) = segments.back() {
-            hear(&newest.header.boot, newest.header.next_seq);
+            advance(&newest.header.boot, newest.header.next_seq);
             let last = newest.len().checked_sub(1);
             if let Some(Ok(record)) = last.map(|last| newest.read(last)) {
                 let (boot, seq) = split_mid(&record.mid);
-                hear(boot, seq + 1);
+                advance(boot, seq + 1);
             }
         }
         next
@@ -199,7 +201,11 @@ impl EventLog {
 }
 
 /// Writes records to new segments, one per contiguous run of positions, under temporary names.
-fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Result<Vec<Segment>> {
+fn rebuild(
+    directory: &Path,
+    records: &[(u64, Stored)],
+    mut reported: u64,
+) -> io::Result<Vec<Segment>> {
     let mut rebuilt: Vec<Segment> = Vec::new();
     let mut write = || {
         for (position, record) in records {
@@ -213,13 +219,13 @@ fn rebuild(directory: &Path, records: &[(u64, Stored)], mut told: u64) -> io::Re
                 let header = Header {
                     boot: boot.to_owned(),
                     next_seq,
-                    told,
+                    reported,
                 };
                 rebuilt.push(Segment::create(&path, first, header)?);
             }
             let run = rebuilt.last_mut().expect("one was just begun");
             run.append(record)?;
-            told += record.lost;
+            reported += record.lost;
         }
         rebuilt.iter().try_for_each(Segment::sync)
     };

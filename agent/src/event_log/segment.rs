@@ -29,8 +29,8 @@ pub(super) struct Header {
     pub(super) boot: String,
     pub(super) next_seq: u64,
     /// Lost events reported by the records before this segment, since the log began.
-    #[serde(default)]
-    pub(super) told: u64,
+    #[serde(default, rename = "told")]
+    pub(super) reported: u64,
 }
 
 /// A record as stored in the file.
@@ -61,7 +61,7 @@ pub(super) struct Segment {
     bytes: u32,
     file: Access,
     /// Bytes after the last complete record are still to be cut off.
-    frayed: bool,
+    has_torn_tail: bool,
 }
 
 /// How the file is open. A read-only disk can still be read.
@@ -73,7 +73,7 @@ enum Access {
 
 /// Condition of a segment's file.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum OpenedSegment {
     /// It ends with a complete record.
     Whole(Segment),
     /// These bytes follow its last complete record and contain no other one.
@@ -119,7 +119,7 @@ impl Segment {
             thinned: Thinned::default(),
             bytes: to_offset(frame.len())?,
             file: Access::Whole(file),
-            frayed: false,
+            has_torn_tail: false,
         })
     }
 
@@ -127,7 +127,7 @@ impl Segment {
     ///
     /// # Errors
     /// When the file cannot be read at all.
-    pub(super) fn open(path: &Path, first: u64) -> io::Result<Found> {
+    pub(super) fn open(path: &Path, first: u64) -> io::Result<OpenedSegment> {
         let bytes = fs::read(path)?;
         let header = next_frame(&bytes, 0).ok_or_else(|| "no complete header".to_owned());
         let header = header.and_then(|(payload, end)| {
@@ -139,7 +139,7 @@ impl Segment {
             Ok(found) => found,
             Err(reason) => {
                 let records = salvage(&bytes, 0, first, None);
-                return Ok(Found::Damaged { reason, records });
+                return Ok(OpenedSegment::Damaged { reason, records });
             }
         };
         let mut segment = Self {
@@ -152,7 +152,7 @@ impl Segment {
             thinned: Thinned::default(),
             bytes: to_offset(start)?,
             file: Access::open(path)?,
-            frayed: false,
+            has_torn_tail: false,
         };
         let mut whole = Vec::new();
         let mut at = start;
@@ -163,7 +163,7 @@ impl Segment {
             at = end;
         }
         if at == bytes.len() {
-            return Ok(Found::Whole(segment));
+            return Ok(OpenedSegment::Whole(segment));
         }
         // If the first record is damaged, the header reveals its number.
         let begin = format!(
@@ -178,11 +178,11 @@ impl Segment {
         let before = Some(before);
         let beyond = salvage(&bytes, at, segment.end(), before);
         if beyond.is_empty() {
-            segment.frayed = true;
-            return Ok(Found::Torn(segment, bytes[at..].to_vec()));
+            segment.has_torn_tail = true;
+            return Ok(OpenedSegment::Torn(segment, bytes[at..].to_vec()));
         }
         whole.extend(beyond);
-        Ok(Found::Damaged {
+        Ok(OpenedSegment::Damaged {
             reason: format!("no complete record at byte {at}, but others follow"),
             records: whole,
         })
@@ -198,14 +198,14 @@ impl Segment {
     }
 
     /// Lost events reported up to the end of this segment, since the log began.
-    pub(super) fn told(&self) -> u64 {
-        self.told_before(self.end())
+    pub(super) fn reported(&self) -> u64 {
+        self.reported_before(self.end())
     }
 
     /// Lost events reported before this position, since the log began.
-    pub(super) fn told_before(&self, position: u64) -> u64 {
+    pub(super) fn reported_before(&self, position: u64) -> u64 {
         let here = self.losses.iter().filter(|(at, _)| *at < position);
-        self.header.told + here.map(|(_, lost)| lost).sum::<u64>()
+        self.header.reported + here.map(|(_, lost)| lost).sum::<u64>()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -247,14 +247,14 @@ impl Segment {
         payload.push(b'\n');
         payload.extend_from_slice(&record.body);
         let frame = frame(&payload)?;
-        if self.frayed {
+        if self.has_torn_tail {
             self.cut_tail()?;
         }
         let start = u64::from(self.bytes);
         let file = self.file.for_writing(&self.path)?;
         file.seek(SeekFrom::Start(start))?;
         if let Err(error) = file.write_all(&frame) {
-            self.frayed = true;
+            self.has_torn_tail = true;
             // If this fails too, it is repeated before the next record.
             let _ = self.cut_tail();
             return Err(error);
@@ -274,7 +274,7 @@ impl Segment {
         let file = self.file.for_writing(&self.path)?;
         file.set_len(end)?;
         file.sync_all()?;
-        self.frayed = false;
+        self.has_torn_tail = false;
         Ok(())
     }
 

@@ -9,12 +9,12 @@ fn open_clean(directory: &Path) -> EventLog {
     log
 }
 
-fn entry(kind: &str) -> Entry {
+fn entry(kind: &str) -> EventEntry {
     let mut fields = Map::new();
     fields.insert("door".to_owned(), "lobby-east".into());
     fields.insert("floor".to_owned(), 3.into());
     fields.insert("source".to_owned(), "remote".into());
-    Entry {
+    EventEntry {
         at: Some("2026-11-23T22:00:00Z".to_owned()),
         clock: "synchronized".to_owned(),
         kind: kind.to_owned(),
@@ -59,7 +59,7 @@ fn a_record_carries_sequence_boot_and_fields_in_order() {
 }
 
 #[test]
-fn acknowledged_records_are_gone_and_the_rest_stay_over_a_restart() {
+fn acknowledged_records_are_removed_and_the_others_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b", "c", "d"]);
@@ -75,7 +75,7 @@ fn acknowledged_records_are_gone_and_the_rest_stay_over_a_restart() {
 }
 
 #[test]
-fn the_sequence_goes_on_after_everything_was_acknowledged_and_starts_again_with_a_boot() {
+fn the_sequence_continues_after_acknowledgement_and_restarts_with_each_boot() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b"]);
@@ -93,7 +93,7 @@ fn the_sequence_goes_on_after_everything_was_acknowledged_and_starts_again_with_
 }
 
 #[test]
-fn a_torn_tail_is_cut_off_and_the_sequence_has_no_gap() {
+fn a_torn_tail_is_cut_off_and_leaves_no_gap_in_the_sequence() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b"]);
@@ -116,7 +116,7 @@ fn a_torn_tail_is_cut_off_and_the_sequence_has_no_gap() {
 }
 
 #[test]
-fn a_full_log_drops_its_oldest_and_tells_how_many() {
+fn a_full_log_drops_its_oldest_records_and_reports_their_number() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     let total = 500;
@@ -152,7 +152,7 @@ fn a_full_log_drops_its_oldest_and_tells_how_many() {
 }
 
 #[test]
-fn dropping_what_was_acknowledged_is_no_loss() {
+fn dropping_acknowledged_records_is_not_a_loss() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     for n in 0..500 {
@@ -164,7 +164,7 @@ fn dropping_what_was_acknowledged_is_no_loss() {
 }
 
 #[test]
-fn a_segment_that_holds_nothing_whole_is_kept_aside_and_the_loss_told() {
+fn a_segment_without_complete_records_is_kept_aside_and_the_loss_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 64 * 1024);
     for n in 0..100 {
@@ -193,7 +193,7 @@ fn a_segment_that_holds_nothing_whole_is_kept_aside_and_the_loss_told() {
 }
 
 #[test]
-fn a_damaged_acknowledged_file_sends_again_rather_than_loses() {
+fn a_damaged_ledger_causes_resending_instead_of_loss() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b"]);

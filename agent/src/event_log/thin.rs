@@ -26,7 +26,7 @@ pub(super) enum Thinned {
 
 /// The records of a segment to be written, each with its position.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(super) struct SegmentDraft {
     kept: Vec<(u64, Stored)>,
     holes: BTreeMap<String, Hole>,
 }
@@ -44,7 +44,7 @@ struct Hole {
     body: Map<String, Value>,
 }
 
-impl Draft {
+impl SegmentDraft {
     /// Adds a record; call in the order of positions.
     pub(super) fn take(&mut self, position: u64, record: Stored, level: Thinned) {
         let Some((boot, hole)) = drop_of(position, &record, level) else {

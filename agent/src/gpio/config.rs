@@ -349,7 +349,7 @@ mod tests {
     "#;
 
     #[test]
-    fn the_table_as_it_is_written() {
+    fn the_board_table_parses() {
         let board = pi(&format!(
             r#"{MOTOR}
             [inputs.door]
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_that_something_drives_before_the_agent_are_told() {
+    fn pins_driven_before_the_agent_starts_are_reported() {
         let hazard = |pin, active| OutputPin { pin, active }.hazard_at_boot();
         for (pin, active, expected) in [
             (1, ActiveLevel::Low, "HAT"),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_its_keys() {
+    fn an_impossible_board_is_refused_with_its_keys() {
         let motor = StrikeConfig::motor_lock();
         let coil = StrikeConfig::solenoid_bolt(FailMode::Safe);
         let input = r#"{ pin = 27, active = "low", bias = "pull-up" }"#;

@@ -31,7 +31,7 @@ pub(super) struct PinClaim {
 
 /// A claimed pin that a killed process drove.
 #[derive(Debug)]
-pub(super) struct LeftBehind {
+pub(super) struct AbandonedPin {
     pub(super) pin: u8,
     pub(super) active: ActiveLevel,
     claim: PinClaim,
@@ -52,7 +52,7 @@ impl PinClaim {
             "door-agent {door} (process {}, {role})\n",
             std::process::id()
         );
-        claim.write(&with_level(holder, before))?;
+        claim.write(&claim_text(holder, before))?;
         Ok(claim)
     }
 
@@ -72,7 +72,7 @@ impl PinClaim {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        share(&file);
+        make_group_writable(&file);
         match FileExt::try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -103,7 +103,7 @@ impl PinClaim {
     pub(super) fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
         let text = self.read()?;
         let holder = text.lines().next().unwrap_or_default();
-        self.write(&with_level(format!("{holder}\n"), Some(active)))
+        self.write(&claim_text(format!("{holder}\n"), Some(active)))
     }
 
     /// Records that the pin is released and needs no de-energising.
@@ -140,7 +140,7 @@ impl PinClaim {
     }
 }
 
-impl LeftBehind {
+impl AbandonedPin {
     /// Claims `pin` if a killed process drove it and nobody holds it now.
     pub(super) fn take(directory: &Path, pin: u8) -> Option<Self> {
         // Read before locking: an agent that starts now must not find its pins held.
@@ -167,19 +167,19 @@ fn driven(text: &str) -> Option<ActiveLevel> {
     let levels = [ActiveLevel::High, ActiveLevel::Low];
     levels
         .into_iter()
-        .find(|&active| energised_by(active) == line)
+        .find(|&active| energised_line(active) == line)
 }
 
 /// Content of a file: the holder, and the level that energises the pin if it is driven.
-fn with_level(holder: String, level: Option<ActiveLevel>) -> String {
+fn claim_text(holder: String, level: Option<ActiveLevel>) -> String {
     match level {
-        Some(level) => format!("{holder}{}\n", energised_by(level)),
+        Some(level) => format!("{holder}{}\n", energised_line(level)),
         None => holder,
     }
 }
 
 /// The second line of the file of a driven pin.
-fn energised_by(active: ActiveLevel) -> &'static str {
+fn energised_line(active: ActiveLevel) -> &'static str {
     match active {
         ActiveLevel::High => "energised by high",
         ActiveLevel::Low => "energised by low",
@@ -188,7 +188,7 @@ fn energised_by(active: ActiveLevel) -> &'static str {
 
 /// Lets the directory's group lock the file too, whoever creates it: `door-agent check` run by root
 /// must not lock out the service.
-fn share(file: &File) {
+fn make_group_writable(file: &File) {
     use std::os::unix::fs::PermissionsExt;
     // Only the owner may; another owner has done so already.
     let _ = file.set_permissions(Permissions::from_mode(0o660));
@@ -222,11 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_drove_is_found_until_it_is_de_energised() {
+    fn pins_driven_by_a_killed_process_are_found_until_de_energised() {
         let directory = tempfile::tempdir().unwrap();
         let found = || -> Vec<(u8, ActiveLevel)> {
-            let left = HEADER.filter_map(|pin| LeftBehind::take(directory.path(), pin));
-            left.map(|left| (left.pin, left.active)).collect()
+            let abandoned = HEADER.filter_map(|pin| AbandonedPin::take(directory.path(), pin));
+            abandoned
+                .map(|abandoned| (abandoned.pin, abandoned.active))
+                .collect()
         };
         let take = |pin, role| PinClaim::take(directory.path(), pin, role, "lobby-east").unwrap();
         let mut throw = take(17, "throw");
@@ -248,8 +250,8 @@ mod tests {
         drop(take(17, "rex"));
         assert_eq!(found(), both);
         for (pin, _) in both {
-            let left = LeftBehind::take(directory.path(), pin).unwrap();
-            left.forget().unwrap();
+            let abandoned = AbandonedPin::take(directory.path(), pin).unwrap();
+            abandoned.forget().unwrap();
         }
         assert_eq!(found(), []);
 
@@ -265,6 +267,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(found(), []);
-        assert!(LeftBehind::take(&directory.path().join("none"), 17).is_none());
+        assert!(AbandonedPin::take(&directory.path().join("none"), 17).is_none());
     }
 }

@@ -9,25 +9,25 @@ use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
 use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
 use super::debounce::Debounce;
-use super::pin_claim::{DIRECTORY, LAST_RESORT, LeftBehind, PinClaim};
-use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier};
+use super::pin_claim::{AbandonedPin, DIRECTORY, LAST_RESORT, PinClaim};
+use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier_of};
 
 #[derive(Debug)]
 pub(super) struct RaspberryPi {
-    outputs: Driven,
-    inputs: Sensed,
+    outputs: OutputDrivers,
+    inputs: InputReaders,
     claims: Vec<PinClaim>,
 }
 
 #[derive(Debug)]
-struct Driven {
+struct OutputDrivers {
     throw: Option<Output>,
     retract: Option<Output>,
     coil: Option<Output>,
 }
 
 #[derive(Debug)]
-struct Sensed {
+struct InputReaders {
     door: Option<Input>,
     bond: Option<Input>,
     rex: Option<Input>,
@@ -62,8 +62,8 @@ impl RaspberryPi {
         }
         let gpio = Gpio::new().map_err(peripheral)?;
         Ok(Self {
-            outputs: Driven::open(&gpio, &config.outputs)?,
-            inputs: Sensed::open(&gpio, &config.inputs, wake)?,
+            outputs: OutputDrivers::open(&gpio, &config.outputs)?,
+            inputs: InputReaders::open(&gpio, &config.inputs, wake)?,
             claims,
         })
     }
@@ -106,7 +106,7 @@ impl Board for RaspberryPi {
         inputs
             .filter_map(|(_, input)| input.as_ref())
             .map(|input| input.debounce.due())
-            .fold(None, earlier)
+            .fold(None, earlier_of)
     }
 }
 
@@ -193,7 +193,9 @@ pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, Boa
     let gpio = Gpio::new().map_err(peripheral)?;
     pins_of(config)
         .map(|(role, pin)| {
-            let held = gpio.get(pin).map_err(|error| refused(pin, role, &error))?;
+            let held = gpio
+                .get(pin)
+                .map_err(|error| pin_error(pin, role, &error))?;
             let level = match held.read() {
                 Level::High => "high",
                 Level::Low => "low",
@@ -216,7 +218,7 @@ pub(super) fn de_energise(
         .collect();
     let mut claims = Vec::new();
     for (role, output) in &outputs {
-        claims.push(claim_soon(output.pin, role, door)?);
+        claims.push(claim_with_retry(output.pin, role, door)?);
     }
     let gpio = Gpio::new().map_err(peripheral)?;
     for (role, output) in outputs {
@@ -227,7 +229,7 @@ pub(super) fn de_energise(
 }
 
 /// Claims a pin that another door's last resort may hold for a moment.
-fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, BoardError> {
+fn claim_with_retry(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, BoardError> {
     let mut tries = 20;
     loop {
         match PinClaim::take(Path::new(DIRECTORY), pin, role, door) {
@@ -242,15 +244,15 @@ fn claim_soon(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, Board
 
 /// Like [`de_energise`], for pins that killed processes drove, whatever the configurations say.
 /// Returns the de-energised pins, and the error of one that failed.
-pub(super) fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
+pub(super) fn de_energise_abandoned() -> (Vec<u8>, Result<(), BoardError>) {
     let mut pins = Vec::new();
     let mut failed = Ok(());
     // One at a time, so that another door can claim its pins.
     for pin in config::HEADER {
-        let Some(left) = LeftBehind::take(Path::new(DIRECTORY), pin) else {
+        let Some(abandoned) = AbandonedPin::take(Path::new(DIRECTORY), pin) else {
             continue;
         };
-        match let_go(left) {
+        match de_energise_abandoned_pin(abandoned) {
             Ok(()) => pins.push(pin),
             Err(error) => failed = Err(error),
         }
@@ -258,15 +260,15 @@ pub(super) fn de_energise_left_behind() -> (Vec<u8>, Result<(), BoardError>) {
     (pins, failed)
 }
 
-fn let_go(left: LeftBehind) -> Result<(), BoardError> {
-    let (pin, active) = (left.pin, left.active);
+fn de_energise_abandoned_pin(abandoned: AbandonedPin) -> Result<(), BoardError> {
+    let (pin, active) = (abandoned.pin, abandoned.active);
     let gpio = Gpio::new().map_err(peripheral)?;
     let output = config::OutputPin { pin, active };
     drop(Output::open(&gpio, LAST_RESORT, output)?);
-    left.forget()
+    abandoned.forget()
 }
 
-impl Driven {
+impl OutputDrivers {
     fn open(gpio: &Gpio, pins: &OutputPins) -> Result<Self, BoardError> {
         let open = |role, output: Option<config::OutputPin>| {
             output
@@ -313,7 +315,7 @@ impl Output {
     ) -> Result<Self, BoardError> {
         let pin = gpio
             .get(config.pin)
-            .map_err(|error| refused(config.pin, role, &error))?;
+            .map_err(|error| pin_error(config.pin, role, &error))?;
         // The level before the direction, so that the pin never shows another level.
         let mut pin = match config.active {
             ActiveLevel::High => pin.into_output_low(),
@@ -335,7 +337,7 @@ impl Output {
     }
 }
 
-impl Sensed {
+impl InputReaders {
     fn open(gpio: &Gpio, pins: &InputPins, wake: &Wake) -> Result<Self, BoardError> {
         let open = |role, input: Option<config::InputPin>| {
             input
@@ -354,7 +356,7 @@ impl Sensed {
     }
 }
 
-impl Sensed {
+impl InputReaders {
     fn all(&self) -> [(&'static str, &Option<Input>); 7] {
         [
             ("door", &self.door),
@@ -377,7 +379,7 @@ impl Input {
     ) -> Result<Self, BoardError> {
         let pin = gpio
             .get(config.pin)
-            .map_err(|error| refused(config.pin, role, &error))?;
+            .map_err(|error| pin_error(config.pin, role, &error))?;
         let mut pin = pin.into_input();
         pin.set_bias(match config.bias {
             PinBias::PullUp => Bias::PullUp,
@@ -426,7 +428,7 @@ fn peripheral(error: Error) -> BoardError {
     })
 }
 
-fn refused(pin: u8, role: &'static str, error: &Error) -> BoardError {
+fn pin_error(pin: u8, role: &'static str, error: &Error) -> BoardError {
     BoardError::Pin {
         pin,
         role,

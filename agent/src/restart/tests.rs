@@ -3,13 +3,13 @@ use serde_json::json;
 use super::*;
 
 /// A door whose slots are `(number, want)`, the deciding one first.
-fn standing(
+fn running_state(
     rest: &str,
     slots: &[(u8, &str)],
     default: &str,
     outputs: &str,
     lock: &str,
-) -> Standing {
+) -> RunningState {
     let slots: Vec<_> = slots
         .iter()
         .map(|(slot, want)| json!({"slot": slot, "want": want, "source": "remote"}))
@@ -27,27 +27,27 @@ fn standing(
         },
         "disk": {"problem": null},
     });
-    Standing::of(&status).unwrap()
+    RunningState::of(&status).unwrap()
 }
 
-fn next(rest: Rest) -> Next {
-    Next {
+fn next(rest: Rest) -> NextStart {
+    NextStart {
         rest,
         relinquish_default: Want::Locked,
     }
 }
 
 #[test]
-fn a_coil_is_restarted_where_it_stands_without_power() {
+fn a_coil_is_restarted_only_in_its_rest_state() {
     for (rest, name) in [(Rest::Locked, "locked"), (Rest::Released, "released")] {
         for want in [Want::Locked, Want::Released] {
             let stays = want.as_str() == name;
             let outputs = if stays { "deEnergised" } else { "energised" };
-            let door = standing(name, &[(8, want.as_str())], "locked", outputs, "unknown");
+            let door = running_state(name, &[(8, want.as_str())], "locked", outputs, "unknown");
             let expected = if stays {
                 Ok(want)
             } else {
-                Err(Objection::Powered(want))
+                Err(RestartObjection::Powered(want))
             };
             assert_eq!(door.judge(next(rest)), expected, "{rest:?} {want:?}");
         }
@@ -55,23 +55,23 @@ fn a_coil_is_restarted_where_it_stands_without_power() {
 }
 
 #[test]
-fn a_door_that_nobody_holds_goes_by_its_default() {
-    let door = standing("locked", &[], "locked", "deEnergised", "locked");
+fn without_occupied_slots_the_default_decides() {
+    let door = running_state("locked", &[], "locked", "deEnergised", "locked");
     assert_eq!(door.judge(next(Rest::Locked)), Ok(Want::Locked));
-    let changed = Next {
+    let changed = NextStart {
         relinquish_default: Want::Released,
         ..next(Rest::Locked)
     };
     assert_eq!(
         door.judge(changed),
-        Err(Objection::OtherDefault(Want::Released))
+        Err(RestartObjection::OtherDefault(Want::Released))
     );
 }
 
 #[test]
 fn a_press_of_the_exit_button_is_not_cut_short() {
     // A fail-safe strike is de-energised then, but would lock once the press is forgotten.
-    let door = standing(
+    let door = running_state(
         "released",
         &[(2, "released"), (8, "locked")],
         "locked",
@@ -80,26 +80,29 @@ fn a_press_of_the_exit_button_is_not_cut_short() {
     );
     assert_eq!(
         door.judge(next(Rest::Released)),
-        Err(Objection::AtTheDoor(Slot::RequestToExit))
+        Err(RestartObjection::AtTheDoor(Slot::RequestToExit))
     );
     // A fire release is saved; and with a released slot below, it stays released afterwards.
     for slots in [
         &[(1, "released"), (8, "locked")][..],
         &[(2, "released"), (9, "released")],
     ] {
-        let door = standing("released", slots, "locked", "deEnergised", "unlocked");
+        let door = running_state("released", slots, "locked", "deEnergised", "unlocked");
         assert_eq!(door.judge(next(Rest::Released)), Ok(Want::Released));
     }
 }
 
 #[test]
 fn a_bolt_is_not_thrown_into_an_open_door() {
-    let door = standing("locked", &[], "locked", "energised", "unlocked");
-    assert_eq!(door.judge(next(Rest::Locked)), Err(Objection::HeldBack));
+    let door = running_state("locked", &[], "locked", "energised", "unlocked");
+    assert_eq!(
+        door.judge(next(Rest::Locked)),
+        Err(RestartObjection::HeldBack)
+    );
 }
 
 #[test]
-fn a_motor_lock_is_restarted_when_its_bolt_is_where_it_should_be() {
+fn a_motor_lock_is_restarted_when_its_bolt_is_in_position() {
     for (want, lock, outputs, judged) in [
         ("locked", "locked", "deEnergised", Ok(Want::Locked)),
         ("released", "unlocked", "deEnergised", Ok(Want::Released)),
@@ -107,22 +110,25 @@ fn a_motor_lock_is_restarted_when_its_bolt_is_where_it_should_be() {
             "locked",
             "locking",
             "throw",
-            Err(Objection::NotThere(LockState::Locking, Want::Locked)),
+            Err(RestartObjection::NotThere(LockState::Locking, Want::Locked)),
         ),
         (
             "locked",
             "jammed",
             "deEnergised",
-            Err(Objection::NotThere(LockState::Jammed, Want::Locked)),
+            Err(RestartObjection::NotThere(LockState::Jammed, Want::Locked)),
         ),
         (
             "released",
             "unlocked",
             "retract",
-            Err(Objection::NotThere(LockState::Unlocked, Want::Released)),
+            Err(RestartObjection::NotThere(
+                LockState::Unlocked,
+                Want::Released,
+            )),
         ),
     ] {
-        let door = standing("stays", &[(8, want)], "locked", outputs, lock);
+        let door = running_state("stays", &[(8, want)], "locked", outputs, lock);
         assert_eq!(
             door.judge(next(Rest::Stays)),
             judged,
@@ -132,8 +138,8 @@ fn a_motor_lock_is_restarted_when_its_bolt_is_where_it_should_be() {
 }
 
 #[test]
-fn what_is_not_on_disk_or_configured_otherwise_keeps_it() {
-    let mut door = standing(
+fn unsaved_state_or_another_strike_prevents_a_restart() {
+    let mut door = running_state(
         "locked",
         &[(8, "locked")],
         "locked",
@@ -142,15 +148,15 @@ fn what_is_not_on_disk_or_configured_otherwise_keeps_it() {
     );
     assert_eq!(
         door.judge(next(Rest::Released)),
-        Err(Objection::OtherStrike)
+        Err(RestartObjection::OtherStrike)
     );
     door.disk.problem = Some("no space left".to_owned());
-    let told = door.judge(next(Rest::Locked)).unwrap_err().to_string();
-    assert!(told.contains("not on disk (no space left)"), "{told}");
+    let message = door.judge(next(Rest::Locked)).unwrap_err().to_string();
+    assert!(message.contains("not on disk (no space left)"), "{message}");
 }
 
 #[test]
-fn an_agent_that_does_not_tell_enough_is_not_judged() {
+fn a_status_without_the_needed_members_is_not_judged() {
     let status = json!({"door": {"want": "locked", "slots": []}, "disk": {}});
-    assert!(Standing::of(&status).is_none());
+    assert!(RunningState::of(&status).is_none());
 }

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_judged_by_what_status_says() {
+    fn a_condition_is_evaluated_on_the_status_document() {
         let status = json!({"door": {
             "report": {
                 "lockState": "jammed",
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_is_refused_with_those_that_can() {
+    fn an_invalid_value_is_refused_with_the_valid_ones() {
         for (text, expected) in [
             (
                 "decides=17",

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::service::{Signals, Wish};
+use crate::service::{SignalAction, Signals};
 
 /// The same as an empty line, for scripts.
 const OK: &str = "ok";
@@ -18,16 +18,16 @@ const MAX_LINES: usize = 16;
 
 /// Why the test ended early.
 #[derive(Debug, Error)]
-pub enum Ended {
+pub enum SelfTestError {
     /// A signal, by its name.
     #[error("ended by {0}")]
     Signal(&'static str),
     /// The script or the input has ended.
     #[error("the answers end at: {0}")]
-    Answers(String),
+    NoMoreAnswers(String),
     /// No answer in time.
     #[error("no answer within {within:?} to: {question}")]
-    Nobody { question: String, within: Duration },
+    Timeout { question: String, within: Duration },
     /// The questions cannot be printed.
     #[error("cannot write to the terminal")]
     Output(#[from] io::Error),
@@ -35,7 +35,7 @@ pub enum Ended {
 
 /// Result of waiting for a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum PersonInput {
     /// A line.
     Line(String),
     /// No line yet.
@@ -94,17 +94,21 @@ impl Person {
         })
     }
 
-    pub(super) fn say(&mut self, text: &str) -> Result<(), Ended> {
+    pub(super) fn say(&mut self, text: &str) -> Result<(), SelfTestError> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
     /// Asks and waits for a line.
-    pub(super) async fn ask(&mut self, question: &str, within: Duration) -> Result<String, Ended> {
+    pub(super) async fn ask(
+        &mut self,
+        question: &str,
+        within: Duration,
+    ) -> Result<String, SelfTestError> {
         write!(self.out, "{question} > ")?;
         self.out.flush()?;
         match timeout(within, self.next_line(question)).await {
             Ok(line) => line,
-            Err(_) => Err(Ended::Nobody {
+            Err(_) => Err(SelfTestError::Timeout {
                 question: question.to_owned(),
                 within,
             }),
@@ -112,16 +116,16 @@ impl Person {
     }
 
     /// The next line, in answer to a question.
-    async fn next_line(&mut self, question: &str) -> Result<String, Ended> {
+    async fn next_line(&mut self, question: &str) -> Result<String, SelfTestError> {
         let line = loop {
             tokio::select! {
                 line = self.lines.recv() => break line,
-                wish = self.signals.next() => if let Wish::End(signal) = wish {
-                    return Err(Ended::Signal(signal));
+                action = self.signals.next() => if let SignalAction::End(signal) = action {
+                    return Err(SelfTestError::Signal(signal));
                 },
             }
         };
-        let line = line.ok_or_else(|| Ended::Answers(question.to_owned()))?;
+        let line = line.ok_or_else(|| SelfTestError::NoMoreAnswers(question.to_owned()))?;
         if self.scripted {
             writeln!(self.out, "{}", if line.is_empty() { OK } else { &line })?;
         }
@@ -129,17 +133,17 @@ impl Person {
     }
 
     /// Waits for a time, or until a person types a line.
-    pub(super) async fn wait(&mut self, time: Duration) -> Result<Word, Ended> {
+    pub(super) async fn wait(&mut self, time: Duration) -> Result<PersonInput, SelfTestError> {
         tokio::select! {
             line = self.lines.recv(), if !self.scripted => match line {
-                Some(line) => Ok(Word::Line(line)),
-                None => Err(Ended::Answers("the last question".to_owned())),
+                Some(line) => Ok(PersonInput::Line(line)),
+                None => Err(SelfTestError::NoMoreAnswers("the last question".to_owned())),
             },
-            wish = self.signals.next() => match wish {
-                Wish::End(signal) => Err(Ended::Signal(signal)),
-                Wish::Reload => Ok(Word::Nothing),
+            action = self.signals.next() => match action {
+                SignalAction::End(signal) => Err(SelfTestError::Signal(signal)),
+                SignalAction::Reload => Ok(PersonInput::Nothing),
             },
-            () = tokio::time::sleep(time) => Ok(Word::Nothing),
+            () = tokio::time::sleep(time) => Ok(PersonInput::Nothing),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use door_core::config::{FailMode, StrikeKind};
 use door_core::{Outputs, StrikeConfig, Want};
 
-use super::person::Ended;
-use super::{Finding, LOOK_EVERY, Outcome, SKIP, SelfTest, Verdict};
+use super::person::SelfTestError;
+use super::{Finding, POLL_INTERVAL, PinVerdict, SKIP, SelfTest, WatchOutcome};
 
 /// The answer that lets the strike move.
 const CONSENT: &str = "drive";
@@ -16,7 +16,7 @@ const PULSE: Duration = Duration::from_secs(2);
 
 /// How to test a strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
+struct StrikeTest {
     lock: Drive,
     release: Drive,
     /// State without power; `None` for a motor, which stays where it is.
@@ -34,7 +34,7 @@ struct Drive {
     then: Outputs,
 }
 
-impl Plan {
+impl StrikeTest {
     fn of(strike: &StrikeConfig) -> Self {
         let drive = |outputs, time, then| Drive {
             outputs,
@@ -77,24 +77,24 @@ impl Plan {
 }
 
 impl SelfTest {
-    pub(super) async fn try_strike(&mut self) -> Result<(), Ended> {
-        let plan = Plan::of(&self.strike);
+    pub(super) async fn try_strike(&mut self) -> Result<(), SelfTestError> {
+        let test = StrikeTest::of(&self.strike);
         let untested = |why: &str| Finding::Untested(why.to_owned());
-        if let Some(why) = self.not_to_be_driven().await? {
-            self.found_strike(untested(why));
+        if let Some(why) = self.refusal_to_drive().await? {
+            self.record_strike(untested(why));
             if let Some(bond) = self.index_of("bond") {
-                self.found("bond", bond, untested("the strike was not driven"))?;
+                self.record("bond", bond, untested("the strike was not driven"))?;
             }
             self.summary
                 .add("fail mode", "", untested("the strike was not driven"));
             return Ok(());
         }
-        self.moves(plan).await?;
-        self.fail_mode(plan).await
+        self.moves(test).await?;
+        self.fail_mode(test).await
     }
 
     /// Why the strike must not be driven; `None` if it may.
-    async fn not_to_be_driven(&mut self) -> Result<Option<&'static str>, Ended> {
+    async fn refusal_to_drive(&mut self) -> Result<Option<&'static str>, SelfTestError> {
         if let Some(door) = self.index_of("door") {
             if !self.level(door) {
                 let closed = self
@@ -104,7 +104,7 @@ impl SelfTest {
                         "Close the door: a bolt must not move in an open one",
                     )
                     .await?;
-                if !matches!(closed, Outcome::Seen(Verdict::Right)) {
+                if !matches!(closed, WatchOutcome::Seen(PinVerdict::Right)) {
                     return Ok(Some("the door does not read closed"));
                 }
             }
@@ -121,10 +121,10 @@ impl SelfTest {
         Ok((answer != CONSENT).then_some("not allowed to move"))
     }
 
-    async fn moves(&mut self, plan: Plan) -> Result<(), Ended> {
-        let locked = self.drive("Locking", plan.lock, Want::Locked).await?;
+    async fn moves(&mut self, test: StrikeTest) -> Result<(), SelfTestError> {
+        let locked = self.drive("Locking", test.lock, Want::Locked).await?;
         let released = self
-            .drive("Releasing", plan.release, Want::Released)
+            .drive("Releasing", test.release, Want::Released)
             .await?;
         let Some(bond) = self.index_of("bond") else {
             let finding = match (locked, released) {
@@ -135,7 +135,7 @@ impl SelfTest {
                 (Some(_), Some(_)) => Finding::Wrong(self.does_not_move()),
                 _ => Finding::Untested(SKIP.to_owned() + "ped"),
             };
-            self.found_strike(finding);
+            self.record_strike(finding);
             return Ok(());
         };
         let fine = |what: &str| Finding::Fine(what.to_owned());
@@ -189,17 +189,22 @@ impl SelfTest {
                 }
             }
         };
-        self.found_strike(strike);
-        self.found("bond", bond, sensed)
+        self.record_strike(strike);
+        self.record("bond", bond, sensed)
     }
 
     /// Drives the strike and returns its state, by the bond or by the person's answer.
-    async fn drive(&mut self, what: &str, drive: Drive, want: Want) -> Result<Option<Want>, Ended> {
+    async fn drive(
+        &mut self,
+        what: &str,
+        drive: Drive,
+        want: Want,
+    ) -> Result<Option<Want>, SelfTestError> {
         self.person
             .say(&format!("  {what}, for {:?} at most", drive.time))?;
-        let shown = self.bond_level();
+        let last_shown = self.bond_level();
         self.board.0.drive(drive.outputs);
-        let seen = self.settle(drive.time, Some(want), shown).await;
+        let seen = self.settle(drive.time, Some(want), last_shown).await;
         self.board.0.drive(drive.then);
         match seen? {
             Some(state) => Ok(Some(state)),
@@ -214,7 +219,7 @@ impl SelfTest {
         }
     }
 
-    async fn ask_state(&mut self, verb: &str) -> Result<Option<Want>, Ended> {
+    async fn ask_state(&mut self, verb: &str) -> Result<Option<Want>, SelfTestError> {
         let locked = self.ask_whether(&format!("{verb} it locked?")).await?;
         Ok(locked.map(|locked| if locked { Want::Locked } else { Want::Released }))
     }
@@ -224,25 +229,25 @@ impl SelfTest {
         &mut self,
         time: Duration,
         want: Option<Want>,
-        mut shown: Option<bool>,
-    ) -> Result<Option<Want>, Ended> {
+        mut last_shown: Option<bool>,
+    ) -> Result<Option<Want>, SelfTestError> {
         let bond = self.index_of("bond");
         let until = self.began.elapsed() + time;
         loop {
             let thrown = self.bond_level();
-            if let (Some(bond), true) = (bond, thrown != shown) {
-                shown = thrown;
+            if let (Some(bond), true) = (bond, thrown != last_shown) {
+                last_shown = thrown;
                 if let Some(pin) = self.board.0.pins().get(bond) {
                     self.person.say(&format!("  {}", super::describe(pin)))?;
                 }
             }
             let state = thrown.map(|thrown| if thrown { Want::Locked } else { Want::Released });
-            let reached = state.is_some() && state == want && shown == thrown;
+            let reached = state.is_some() && state == want && last_shown == thrown;
             if self.began.elapsed() >= until || (reached && self.may_stop(want)) {
                 return Ok(state);
             }
             // A line typed now answers no question.
-            self.person.wait(LOOK_EVERY).await?;
+            self.person.wait(POLL_INTERVAL).await?;
         }
     }
 
@@ -255,10 +260,10 @@ impl SelfTest {
         want == Some(Want::Locked) || self.strike.kind != StrikeKind::MotorLock
     }
 
-    async fn fail_mode(&mut self, plan: Plan) -> Result<(), Ended> {
-        let shown = self.bond_level();
-        self.board.0.drive(plan.while_cut);
-        let before = self.settle(self.strike.bond_time, None, shown).await?;
+    async fn fail_mode(&mut self, test: StrikeTest) -> Result<(), SelfTestError> {
+        let last_shown = self.bond_level();
+        self.board.0.drive(test.while_cut);
+        let before = self.settle(self.strike.bond_time, None, last_shown).await?;
         self.person
             .say("Now cut the power of the lock: its own supply, not this machine's.")?;
         if self
@@ -271,20 +276,20 @@ impl SelfTest {
                 .add("fail mode", "", Finding::Untested("skipped".to_owned()));
             return Ok(());
         }
-        let shown = self.bond_level();
-        let learned = match self.settle(self.strike.bond_time, None, shown).await? {
+        let last_shown = self.bond_level();
+        let learned = match self.settle(self.strike.bond_time, None, last_shown).await? {
             Some(state) => Some(state),
             None => self.ask_state("Is").await?,
         };
         self.board.0.drive(Outputs::DeEnergised);
         self.summary
-            .add("fail mode", "", judge_fail_mode(plan, before, learned));
+            .add("fail mode", "", judge_fail_mode(test, before, learned));
         self.person.say("Restore the power of the lock.")?;
         self.ask("Enter when done").await?;
         Ok(())
     }
 
-    fn found_strike(&mut self, finding: Finding) {
+    fn record_strike(&mut self, finding: Finding) {
         let pins: Vec<_> = self
             .outputs
             .all()
@@ -320,8 +325,8 @@ impl SelfTest {
     }
 }
 
-fn judge_fail_mode(plan: Plan, before: Option<Want>, learned: Option<Want>) -> Finding {
-    match (plan.without_power, learned) {
+fn judge_fail_mode(test: StrikeTest, before: Option<Want>, learned: Option<Want>) -> Finding {
+    match (test.without_power, learned) {
         (_, None) => Finding::Untested("its state without power was not answered".to_owned()),
         (Some(expected), Some(learned)) if expected == learned => {
             Finding::Fine(format!("{learned} without power, as configured"))
@@ -344,18 +349,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limited_coil_is_never_left_on() {
+    fn a_coil_with_a_time_limit_is_never_left_on() {
         let mut coil = StrikeConfig::solenoid_bolt(FailMode::Secure);
-        assert_eq!(Plan::of(&coil).while_cut, Outputs::Energised);
+        assert_eq!(StrikeTest::of(&coil).while_cut, Outputs::Energised);
         coil.max_on = Some(Duration::from_secs(1));
-        let plan = Plan::of(&coil);
-        assert_eq!(plan.while_cut, Outputs::DeEnergised);
+        let test = StrikeTest::of(&coil);
+        assert_eq!(test.while_cut, Outputs::DeEnergised);
         assert_eq!(
-            (plan.release.time, plan.release.then),
+            (test.release.time, test.release.then),
             (Duration::from_secs(1), Outputs::DeEnergised)
         );
-        assert_eq!(plan.lock.outputs, Outputs::DeEnergised);
-        let motor = Plan::of(&StrikeConfig::motor_lock());
+        assert_eq!(test.lock.outputs, Outputs::DeEnergised);
+        let motor = StrikeTest::of(&StrikeConfig::motor_lock());
         assert_eq!(
             [motor.lock.then, motor.release.then, motor.while_cut],
             [Outputs::DeEnergised; 3]
@@ -363,12 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn the_fail_mode_that_is_learned_is_held_against_the_configuration() {
+    fn the_observed_fail_mode_is_compared_with_the_configuration() {
         use Want::{Locked, Released};
-        let safe = Plan::of(&StrikeConfig::solenoid_bolt(FailMode::Safe));
-        let secure = Plan::of(&StrikeConfig::solenoid_bolt(FailMode::Secure));
-        let motor = Plan::of(&StrikeConfig::motor_lock());
-        for (plan, before, learned, expected) in [
+        let safe = StrikeTest::of(&StrikeConfig::solenoid_bolt(FailMode::Safe));
+        let secure = StrikeTest::of(&StrikeConfig::solenoid_bolt(FailMode::Secure));
+        let motor = StrikeTest::of(&StrikeConfig::motor_lock());
+        for (test, before, learned, expected) in [
             (
                 safe,
                 Some(Locked),
@@ -394,9 +399,9 @@ mod tests {
                 Finding::Untested("its state without power was not answered".to_owned()),
             ),
         ] {
-            assert_eq!(judge_fail_mode(plan, before, learned), expected);
+            assert_eq!(judge_fail_mode(test, before, learned), expected);
         }
-        for (plan, before, learned, expected) in [
+        for (test, before, learned, expected) in [
             (
                 safe,
                 Some(Locked),
@@ -416,7 +421,7 @@ mod tests {
                 "becomes locked without power",
             ),
         ] {
-            match judge_fail_mode(plan, before, Some(learned)) {
+            match judge_fail_mode(test, before, Some(learned)) {
                 Finding::Wrong(detail) => assert!(detail.starts_with(expected), "{detail}"),
                 other => panic!("{other:?} should be wrong: {expected}"),
             }

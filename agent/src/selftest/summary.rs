@@ -18,7 +18,7 @@ pub enum Finding {
 
 /// One row of the summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct SummaryRow {
     /// The key of its table, or a name.
     pub what: String,
     /// The pins.
@@ -30,12 +30,12 @@ pub struct Row {
 /// All results in the order of the test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    pub rows: Vec<Row>,
+    pub rows: Vec<SummaryRow>,
 }
 
 impl Summary {
     pub(super) fn add(&mut self, what: &str, pin: &str, finding: Finding) {
-        self.rows.push(Row {
+        self.rows.push(SummaryRow {
             what: what.to_owned(),
             pin: pin.to_owned(),
             finding,
@@ -45,14 +45,14 @@ impl Summary {
     /// Whether anything does not work.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
-        let wrong = |row: &Row| matches!(row.finding, Finding::Wrong(_));
+        let wrong = |row: &SummaryRow| matches!(row.finding, Finding::Wrong(_));
         self.rows.iter().any(wrong)
     }
 
     /// Whether everything was tested and works.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let fine = |row: &Row| matches!(row.finding, Finding::Fine(_));
+        let fine = |row: &SummaryRow| matches!(row.finding, Finding::Fine(_));
         self.rows.iter().all(fine)
     }
 }
@@ -60,7 +60,7 @@ impl Summary {
 /// A table for people, one line per row.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: fn(&Row) -> &str, title: &str| {
+        let width = |column: fn(&SummaryRow) -> &str, title: &str| {
             let widths = self.rows.iter().map(|row| column(row).chars().count());
             widths.max().unwrap_or(0).max(title.len())
         };
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_lines_up_and_the_worst_row_decides() {
+    fn the_table_is_aligned_and_the_worst_row_decides() {
         let mut summary = Summary::default();
         summary.add(
             "door",

@@ -12,7 +12,7 @@ const ALONE: Duration = Duration::from_secs(1);
 
 /// Result of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PinVerdict {
     /// The target reads as it should.
     Right,
     /// The target moved in the wrong direction.
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 
 /// The target pin that should become active, or idle, and all others.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct PinWatch {
     target: usize,
     wanted: bool,
     tracks: Vec<Track>,
@@ -42,7 +42,7 @@ struct Track {
     settled: bool,
 }
 
-impl Watch {
+impl PinWatch {
     /// Starts with the present levels; the pin of index `target` should become `wanted`.
     pub(super) fn new(target: usize, wanted: bool, pins: &[PinLevel], at: Duration) -> Self {
         let track = |pin: &PinLevel| Track {
@@ -78,17 +78,17 @@ impl Watch {
     }
 
     /// The result so far; `None` while more may come.
-    pub(super) fn verdict(&self, at: Duration) -> Option<Verdict> {
+    pub(super) fn verdict(&self, at: Duration) -> Option<PinVerdict> {
         let target = self.tracks.get(self.target)?;
         if target.settled != target.before {
             return Some(if target.settled == self.wanted {
-                Verdict::Right
+                PinVerdict::Right
             } else {
-                Verdict::Inverted
+                PinVerdict::Inverted
             });
         }
         let since = self.alone_since?;
-        (at.saturating_sub(since) >= ALONE).then(|| Verdict::Elsewhere(self.elsewhere()))
+        (at.saturating_sub(since) >= ALONE).then(|| PinVerdict::Elsewhere(self.elsewhere()))
     }
 
     /// The pins that moved, except the target.
@@ -116,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn what_moved_is_judged_once_it_has_settled() {
-        use Verdict::{Elsewhere, Inverted, Right};
+    fn a_move_is_judged_after_the_level_has_settled() {
+        use PinVerdict::{Elsewhere, Inverted, Right};
         const OFF: [bool; 3] = [false; 3];
         // (what it should become, [(ms, levels)], the verdict after the last look)
-        type Case<'a> = (bool, &'a [(u64, [bool; 3])], Option<Verdict>);
+        type Case<'a> = (bool, &'a [(u64, [bool; 3])], Option<PinVerdict>);
         let cases: [Case<'_>; 9] = [
             (true, &[(0, OFF), (9000, OFF)], None),
             (
@@ -207,7 +207,7 @@ mod tests {
             ),
         ];
         for (wanted, looks, verdict) in cases {
-            let mut watch = Watch::new(0, wanted, &pins(looks[0].1), Duration::ZERO);
+            let mut watch = PinWatch::new(0, wanted, &pins(looks[0].1), Duration::ZERO);
             let mut at = Duration::ZERO;
             for (ms, levels) in looks {
                 at = Duration::from_millis(*ms);
@@ -218,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once() {
-        let mut watch = Watch::new(0, true, &pins([false; 3]), Duration::ZERO);
+    fn each_change_is_returned_once() {
+        let mut watch = PinWatch::new(0, true, &pins([false; 3]), Duration::ZERO);
         let mut told = Vec::new();
         for ms in (0..400).step_by(20) {
             let levels = [ms >= 100, ms >= 200, ms == 300];

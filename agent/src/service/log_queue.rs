@@ -14,7 +14,7 @@ use log::{Level, Log, Metadata, Record};
 const QUEUE: usize = 512;
 
 /// How long the end of the program waits for queued lines.
-const FINISH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A record copied from the thread that logged it.
 struct Line {
@@ -38,22 +38,22 @@ impl<'a> VisitSource<'a> for Fields {
     }
 }
 
-enum Entry {
+enum QueueEntry {
     Line(Line),
     /// Signals that everything before it is written.
     Finish(SyncSender<()>),
 }
 
-struct Queue {
+struct LogQueue {
     inner: Arc<dyn Log>,
-    entries: SyncSender<Entry>,
+    entries: SyncSender<QueueEntry>,
     lost: Arc<AtomicU64>,
 }
 
 /// Installs `inner` as the log of this process, written by a separate thread.
 pub(super) fn install(inner: Box<dyn Log>) -> anyhow::Result<()> {
     let inner: Arc<dyn Log> = Arc::from(inner);
-    let (queue, received) = Queue::new(Arc::clone(&inner));
+    let (queue, received) = LogQueue::new(Arc::clone(&inner));
     let lost = Arc::clone(&queue.lost);
     thread::Builder::new()
         .name("log".to_owned())
@@ -62,8 +62,8 @@ pub(super) fn install(inner: Box<dyn Log>) -> anyhow::Result<()> {
     log::set_boxed_logger(Box::new(queue)).context("cannot install the logger")
 }
 
-impl Queue {
-    fn new(inner: Arc<dyn Log>) -> (Self, Receiver<Entry>) {
+impl LogQueue {
+    fn new(inner: Arc<dyn Log>) -> (Self, Receiver<QueueEntry>) {
         let (entries, received) = sync_channel(QUEUE);
         let lost = Arc::default();
         let queue = Self {
@@ -75,7 +75,7 @@ impl Queue {
     }
 }
 
-impl Log for Queue {
+impl Log for LogQueue {
     fn enabled(&self, metadata: &Metadata) -> bool {
         self.inner.enabled(metadata)
     }
@@ -96,7 +96,7 @@ impl Log for Queue {
             text: record.args().to_string(),
             fields,
         };
-        if self.entries.try_send(Entry::Line(line)).is_err() {
+        if self.entries.try_send(QueueEntry::Line(line)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -104,17 +104,17 @@ impl Log for Queue {
     /// Waits a moment for the queued lines.
     fn flush(&self) {
         let (written, done) = sync_channel(1);
-        if self.entries.try_send(Entry::Finish(written)).is_ok() {
+        if self.entries.try_send(QueueEntry::Finish(written)).is_ok() {
             // After a timeout there is no place to report it.
-            let _ = done.recv_timeout(FINISH);
+            let _ = done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-fn write(received: &Receiver<Entry>, inner: &dyn Log, lost: &AtomicU64) {
+fn write(received: &Receiver<QueueEntry>, inner: &dyn Log, lost: &AtomicU64) {
     while let Ok(entry) = received.recv() {
         match entry {
-            Entry::Line(line) => inner.log(
+            QueueEntry::Line(line) => inner.log(
                 &Record::builder()
                     .level(line.level)
                     .target(&line.target)
@@ -125,7 +125,7 @@ fn write(received: &Receiver<Entry>, inner: &dyn Log, lost: &AtomicU64) {
                     .args(format_args!("{}", line.text))
                     .build(),
             ),
-            Entry::Finish(written) => {
+            QueueEntry::Finish(written) => {
                 inner.flush();
                 let _ = written.try_send(());
             }
@@ -154,12 +154,12 @@ mod tests {
     use super::*;
 
     /// A log that blocks until it is released.
-    struct Hanging {
+    struct BlockingLog {
         go: Mutex<Receiver<()>>,
         texts: Mutex<Sender<String>>,
     }
 
-    impl Log for Hanging {
+    impl Log for BlockingLog {
         fn enabled(&self, _: &Metadata) -> bool {
             true
         }
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_hangs_keeps_nobody_waiting_and_what_is_lost_is_counted() {
+    fn a_hanging_log_does_not_block_and_lost_lines_are_counted() {
         let ((hold, go), (texts, written)) = (channel(), channel());
-        let inner: Arc<dyn Log> = Arc::new(Hanging {
+        let inner: Arc<dyn Log> = Arc::new(BlockingLog {
             go: Mutex::new(go),
             texts: Mutex::new(texts),
         });
-        let (queue, received) = Queue::new(Arc::clone(&inner));
+        let (queue, received) = LogQueue::new(Arc::clone(&inner));
         let lost = Arc::clone(&queue.lost);
         let writer = thread::spawn(move || write(&received, &*inner, &lost));
         let began = Instant::now();
@@ -203,11 +203,11 @@ mod tests {
         writer.join().unwrap();
         let written: Vec<String> = written.try_iter().collect();
         assert_eq!(written[0], "line 0");
-        let told = written
+        let report = written
             .iter()
             .find(|text| text.contains("are lost"))
             .unwrap();
-        let lost: usize = told.split(' ').next().unwrap().parse().unwrap();
+        let lost: usize = report.split(' ').next().unwrap().parse().unwrap();
         assert_eq!(written.len() - 1 + lost, lines);
     }
 }

@@ -14,7 +14,7 @@ use super::mailbox::Door;
 use super::{Damage, EventRecord};
 
 /// Maximum of damaged files in a status; the log names them all.
-const NAMED: usize = 16;
+const MAX_NAMED: usize = 16;
 
 /// Large enough for a state and the beginning of an event file.
 const PROBE: [u8; 8192] = [0; 8192];
@@ -74,7 +74,7 @@ impl Faults {
     }
 
     /// Updates the status and logs a change; returns the event to record, if any.
-    pub(super) fn tell(
+    pub(super) fn update_status(
         &self,
         path: &Path,
         status: &watch::Sender<DiskStatus>,
@@ -83,8 +83,8 @@ impl Faults {
         let now = Timestamp::now();
         let problem = self.any().cloned();
         let (before, since) = {
-            let told = status.borrow();
-            (told.fault.clone(), told.since)
+            let current = status.borrow();
+            (current.fault.clone(), current.since)
         };
         if problem == before {
             return None;
@@ -157,7 +157,7 @@ impl Door {
     }
 
     /// Logs and publishes a damaged file.
-    pub(super) fn tell_damage(&self, damage: &Damage) {
+    pub(super) fn report_damage(&self, damage: &Damage) {
         let Damage {
             file,
             kept_as,
@@ -171,7 +171,7 @@ impl Door {
         );
         let shown = kept_as.unwrap_or_else(|| file.display().to_string());
         self.disk.send_modify(|disk| {
-            if disk.kept_aside.len() < NAMED {
+            if disk.kept_aside.len() < MAX_NAMED {
                 disk.kept_aside.push(shown);
             }
         });

@@ -3,7 +3,7 @@
 use log::{Level, Record};
 use serde_json::Value;
 
-use crate::event_log::Entry;
+use crate::event_log::EventEntry;
 
 /// A line whose sequence number is not known yet.
 pub(super) struct EventLine {
@@ -12,7 +12,7 @@ pub(super) struct EventLine {
 }
 
 impl EventLine {
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub(super) fn of(entry: &EventEntry) -> Self {
         let field = |key: &str| entry.fields.get(key).and_then(plain);
         let own = ["door", "building", "floor"];
         let door = field("door").unwrap_or_default();

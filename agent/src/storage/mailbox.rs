@@ -13,8 +13,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::disk::{DiskStatus, Faults};
 use super::state_file::StateFile;
-use super::{EventRecord, LogRecord, Place, RebootNote, StorageError};
-use crate::event_log::{Entry, EventLog};
+use super::{EventRecord, LogRecord, RebootNote, SiteLocation, StorageError};
+use crate::event_log::{EventEntry, EventLog};
 
 /// Maximum of records that wait for the disk: minutes of a busy door. Further ones count as lost,
 /// which the log reports.
@@ -25,7 +25,7 @@ const MAX_WAITING_RECORDS: usize = 1024;
 ///
 /// A Mutex with a Condvar instead of a channel, because waiting work of one door is merged.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct WorkQueue {
     pub(super) queue: Mutex<Queue>,
     pub(super) wake: Condvar,
 }
@@ -55,7 +55,7 @@ pub(super) struct Mailbox {
     pub(super) queued: bool,
     pub(super) opened: Option<Files>,
     pub(super) door: Option<Box<RawValue>>,
-    pub(super) place: Option<Place>,
+    pub(super) location: Option<SiteLocation>,
     pub(super) reboot: Option<RebootNote>,
     pub(super) saves: Vec<Done>,
     pub(super) records: VecDeque<EventRecord>,
@@ -64,11 +64,11 @@ pub(super) struct Mailbox {
     pub(super) acknowledged: Option<u64>,
     /// Callers that wait until the records queued before are written.
     pub(super) writes: Vec<oneshot::Sender<()>>,
-    pub(super) reads: Vec<Read>,
+    pub(super) reads: Vec<RecordsRead>,
     pub(super) closes: Vec<oneshot::Sender<()>>,
 }
 
-pub(super) struct Read {
+pub(super) struct RecordsRead {
     pub(super) position: u64,
     pub(super) limit: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<LogRecord>, StorageError>>,
@@ -94,8 +94,8 @@ pub(super) struct Saved {
     /// The wall time of the latest save with a trusted clock.
     pub(super) clock_unix_s: u64,
     pub(super) door: Option<Box<RawValue>>,
-    #[serde(default)]
-    pub(super) place: Place,
+    #[serde(default, rename = "place")]
+    pub(super) location: SiteLocation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reboot: Option<RebootNote>,
 }
@@ -142,7 +142,7 @@ impl std::fmt::Debug for Mailbox {
     }
 }
 
-impl Shared {
+impl WorkQueue {
     /// A panic under the lock cannot leave the queue inconsistent: every change is a single call.
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,10 +154,10 @@ impl Door {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn entry(&self, place: &Place, record: EventRecord) -> Entry {
+    pub(super) fn entry(&self, location: &SiteLocation, record: EventRecord) -> EventEntry {
         let mut fields = Map::new();
         fields.insert("door".to_owned(), self.name.as_str().into());
-        for (key, value) in [("building", &place.building), ("floor", &place.floor)] {
+        for (key, value) in [("building", &location.building), ("floor", &location.floor)] {
             if let Some(value) = value {
                 fields.insert(key.to_owned(), value.clone());
             }
@@ -165,7 +165,7 @@ impl Door {
         for (key, value) in record.fields {
             fields.entry(key).or_insert(value);
         }
-        Entry {
+        EventEntry {
             at: record.at.map(|at| at.to_string()),
             clock: record.clock,
             kind: record.kind,

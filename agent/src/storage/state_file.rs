@@ -90,7 +90,7 @@ impl<T: DeserializeOwned> Slots<T> {
 
 /// The newest complete content below `directory`, which a running agent may use; sets nothing
 /// aside.
-pub(super) fn look<T: DeserializeOwned>(directory: &Path) -> Option<T> {
+pub(super) fn peek<T: DeserializeOwned>(directory: &Path) -> Option<T> {
     let newest = Slots::read(directory).whole.into_iter().next();
     newest.map(|(_, envelope)| envelope.content)
 }
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_newest_generation_is_kept_aside_and_the_one_before_restored() {
+    fn a_damaged_newest_generation_is_kept_aside_and_the_previous_one_restored() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, _, _) = open(directory.path());
         file.save(&content("one")).unwrap();
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_left_by_a_save_that_was_cut_short_changes_nothing() {
+    fn a_file_left_by_an_interrupted_save_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, _, _) = open(directory.path());
         file.save(&content("one")).unwrap();
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_in_the_place_of_a_slot_is_kept_aside_under_names_of_their_own() {
+    fn anything_in_place_of_a_slot_is_kept_aside_under_a_unique_name() {
         let directory = tempfile::tempdir().unwrap();
         let slot = slot_path(directory.path(), 1);
         let mut kept = Vec::new();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_written_over_where_it_lies_is_as_good_and_torn_it_leaves_the_other() {
+    fn a_slot_overwritten_in_place_is_restored_or_if_torn_the_other_one() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, _, _) = open(directory.path());
         file.save(&content("a longer one")).unwrap();
@@ -485,7 +485,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_or_flipped_file_is_never_taken_for_whole(
+        fn a_truncated_or_flipped_file_is_never_accepted(
             cut in 0usize..90,
             flip in 0usize..90,
             bit in 0u8..8,

@@ -47,7 +47,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn state_and_place_come_back_after_a_restart() {
+async fn state_and_location_are_restored_after_a_restart() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("state");
     let storage = Storage::spawn().unwrap();
@@ -59,16 +59,16 @@ async fn state_and_place_come_back_after_a_restart() {
         clock: "synchronized".to_owned(),
         ..record("locked", true)
     });
-    let place = Place {
+    let location = SiteLocation {
         building: Some(43.into()),
         floor: Some("3".into()),
     };
-    door.save_place(place.clone(), |_| {});
+    door.save_location(location.clone(), |_| {});
     within(door.close()).await;
 
     let (door, restored) = storage.open(&directory(&path, BOOT)).unwrap();
     assert_eq!(restored.door::<Held>().unwrap(), Some(held("locked")));
-    assert_eq!(restored.place, place);
+    assert_eq!(restored.location, location);
     assert_eq!(restored.start_reason, StartReason::Restart);
     assert!(restored.clock_floor_unix_s > 1_700_000_000);
     within(door.close()).await;
@@ -77,7 +77,7 @@ async fn state_and_place_come_back_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_folder_in_the_place_of_a_file_is_in_nobodys_way() {
+async fn a_folder_in_place_of_a_file_does_not_block_saves() {
     for name in [
         "state.0",
         "state.1",
@@ -103,7 +103,7 @@ async fn a_folder_in_the_place_of_a_file_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn only_a_trusted_clock_is_saved_and_it_puts_right_what_one_years_ahead_had_saved() {
+async fn only_a_trusted_time_is_saved_and_it_corrects_one_years_ahead() {
     let home = tempfile::tempdir().unwrap();
     let ahead = Saved {
         clock_unix_s: 4_000_000_000,
@@ -131,7 +131,7 @@ async fn only_a_trusted_clock_is_saved_and_it_puts_right_what_one_years_ahead_ha
 }
 
 #[tokio::test]
-async fn a_state_of_another_form_is_an_error_and_not_a_door_without_state() {
+async fn a_state_that_does_not_parse_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let storage = Storage::spawn().unwrap();
     let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
@@ -142,7 +142,7 @@ async fn a_state_of_another_form_is_an_error_and_not_a_door_without_state() {
 }
 
 #[tokio::test]
-async fn a_reboot_that_was_asked_for_is_known_to_the_boot_it_led_to() {
+async fn a_requested_reboot_is_known_after_the_boot() {
     let home = tempfile::tempdir().unwrap();
     let storage = Storage::spawn().unwrap();
     let asked = RebootNote {
@@ -182,7 +182,7 @@ async fn a_directory_serves_one_agent_at_a_time() {
 }
 
 #[tokio::test]
-async fn every_save_is_answered_though_newer_ones_replace_older_ones() {
+async fn every_save_is_answered_even_if_a_newer_one_replaces_it() {
     let home = tempfile::tempdir().unwrap();
     let storage = Storage::spawn().unwrap();
     let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
@@ -217,13 +217,13 @@ async fn a_state_that_cannot_be_written_is_answered_with_the_reason() {
 }
 
 #[tokio::test]
-async fn events_are_read_in_order_with_door_and_place_and_vanish_when_acknowledged() {
+async fn events_are_read_in_order_with_door_and_location_until_acknowledged() {
     let home = tempfile::tempdir().unwrap();
     let storage = Storage::spawn().unwrap();
     let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
     let mut newest = door.newest_record();
-    door.save_place(
-        Place {
+    door.save_location(
+        SiteLocation {
             building: Some(43.into()),
             floor: None,
         },
@@ -270,7 +270,7 @@ async fn after_shutdown_everything_is_refused_and_nothing_waits() {
 }
 
 #[tokio::test]
-async fn what_is_said_to_be_written_is_on_disk() {
+async fn written_resolves_only_after_the_record_is_on_disk() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("state");
     let storage = Storage::spawn().unwrap();

@@ -14,28 +14,28 @@ use crate::fail_point;
 
 use super::disk;
 use super::event_line::EventLine;
-use super::mailbox::{Door, Files, Mailbox, Shared};
+use super::mailbox::{Door, Files, Mailbox, WorkQueue};
 use super::{EventRecord, StorageError, failed, unix_now_s};
 
 /// Maximum wait of a record that is not urgent for its fsync.
-const SYNC_WITHIN: Duration = Duration::from_secs(5);
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// Retry interval after a disk failure.
 const RETRY: Duration = Duration::from_secs(5);
 
-pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
+pub(super) fn spawn(shared: Arc<WorkQueue>) -> io::Result<()> {
     std::thread::Builder::new()
         .name("storage".to_owned())
         .spawn(move || run(&shared))
         .map(drop)
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &WorkQueue) {
     let _ended = EndedOnDrop(shared);
-    let mut writer = Writer::default();
-    while let Some(turn) = next_turn(shared, writer.due()) {
-        match turn {
-            Turn::Door(door) => writer.serve(&door),
-            Turn::Due => {
+    let mut writer = StorageWriter::default();
+    while let Some(wakeup) = next_wakeup(shared, writer.due()) {
+        match wakeup {
+            Wakeup::Door(door) => writer.serve(&door),
+            Wakeup::Due => {
                 let now = Instant::now();
                 writer.sync_due(now);
                 writer.retry_due(now);
@@ -51,7 +51,7 @@ fn run(shared: &Shared) {
 
 /// Refuses later work when the thread ends, even by a panic: a save without an answer would block
 /// its command forever.
-struct EndedOnDrop<'a>(&'a Shared);
+struct EndedOnDrop<'a>(&'a WorkQueue);
 
 impl Drop for EndedOnDrop<'_> {
     fn drop(&mut self) {
@@ -65,22 +65,22 @@ impl Drop for EndedOnDrop<'_> {
     }
 }
 
-enum Turn {
+enum Wakeup {
     Door(Arc<Door>),
     /// A sync or a retry is due.
     Due,
 }
 
 /// Waits for work; `None` when the storage was shut down and the queue is empty.
-fn next_turn(shared: &Shared, due: Option<Instant>) -> Option<Turn> {
+fn next_wakeup(shared: &WorkQueue, due: Option<Instant>) -> Option<Wakeup> {
     let mut queue = shared.lock();
     loop {
         let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
         if wait == Some(Duration::ZERO) {
-            return Some(Turn::Due);
+            return Some(Wakeup::Due);
         }
         if let Some(door) = queue.ready.pop_front() {
-            return Some(Turn::Door(door));
+            return Some(Wakeup::Door(door));
         }
         if queue.closing {
             queue.ended = true;
@@ -100,7 +100,7 @@ fn next_turn(shared: &Shared, due: Option<Instant>) -> Option<Turn> {
 }
 
 #[derive(Default)]
-struct Writer {
+struct StorageWriter {
     /// By directory, unique because it is locked.
     files: HashMap<PathBuf, Files>,
     /// Logs with unsynced records, earliest deadline first (all waits are equally long).
@@ -109,7 +109,7 @@ struct Writer {
     retries: VecDeque<(Instant, Arc<Door>)>,
 }
 
-impl Writer {
+impl StorageWriter {
     fn due(&self) -> Option<Instant> {
         let sync = self.syncs.front().map(|(due, _)| *due);
         let retry = self.retries.front().map(|(due, _)| *due);
@@ -148,7 +148,7 @@ impl Writer {
             // The caller may be gone.
             let _ = read.reply.send(Ok(records));
         }
-        tell_disk(door, files);
+        report_disk(door, files);
         if files.faults.any().is_some()
             && !self
                 .retries
@@ -163,7 +163,7 @@ impl Writer {
             Urgency::Later => {
                 if !self.syncs.iter().any(|(_, path)| *path == door.path) {
                     self.syncs
-                        .push_back((Instant::now() + SYNC_WITHIN, door.path.clone()));
+                        .push_back((Instant::now() + SYNC_INTERVAL, door.path.clone()));
                 }
             }
         }
@@ -195,8 +195,8 @@ impl Writer {
             let Some(files) = self.files.get_mut(&door.path) else {
                 continue;
             };
-            try_again(&door, files);
-            tell_disk(&door, files);
+            retry(&door, files);
+            report_disk(&door, files);
             if files.faults.any().is_some() {
                 self.retries.push_back((now + RETRY, door));
             }
@@ -231,8 +231,8 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
         files.saved.door = Some(text);
         files.in_doubt = false;
     }
-    if let Some(place) = work.place.take() {
-        files.saved.place = place;
+    if let Some(location) = work.location.take() {
+        files.saved.location = location;
     }
     if let Some(reboot) = work.reboot.take() {
         files.saved.reboot = Some(reboot);
@@ -281,7 +281,7 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
     } else {
         Level::Debug
     };
-    let entry = door.entry(&files.saved.place, record);
+    let entry = door.entry(&files.saved.location, record);
     let line = EventLine::of(&entry);
     fail_point::reach("event-before");
     let written = files.log.append(entry);
@@ -297,7 +297,7 @@ fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
 }
 
 /// Retries what failed. A few bytes that fit are not enough: there must be room for whole files.
-fn try_again(door: &Door, files: &mut Files) {
+fn retry(door: &Door, files: &mut Files) {
     let room = disk::probe(&door.path);
     if files.faults.state.is_some() {
         let saved = room.as_ref().map_err(state_fault);
@@ -306,7 +306,12 @@ fn try_again(door: &Door, files: &mut Files) {
     }
     if files.faults.log.is_some() {
         let tried = room.as_ref().map_err(log_fault);
-        let tried = tried.and_then(|()| files.log.try_out().map_err(|error| log_fault(&error)));
+        let tried = tried.and_then(|()| {
+            files
+                .log
+                .check_writable()
+                .map_err(|error| log_fault(&error))
+        });
         files.faults.log = tried.err();
     }
 }
@@ -320,13 +325,13 @@ fn log_fault(error: &io::Error) -> String {
 }
 
 /// Reports changes of the disk's state in the log, in the events and in the status.
-fn tell_disk(door: &Door, files: &mut Files) {
+fn report_disk(door: &Door, files: &mut Files) {
     for damage in files.log.take_damages() {
-        door.tell_damage(&damage);
+        door.report_damage(&damage);
         let record = disk::damage_record(&damage, &files.faults.clock);
         append_one(door, files, record);
     }
-    let Some(record) = files.faults.tell(&door.path, &door.disk) else {
+    let Some(record) = files.faults.update_status(&door.path, &door.disk) else {
         return;
     };
     append_one(door, files, record);

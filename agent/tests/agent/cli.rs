@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let mut child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
@@ -167,7 +167,7 @@ pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> 
 }
 
 #[test]
-fn without_a_configuration_it_says_what_is_missing() {
+fn a_missing_config_option_is_reported() {
     let (code, stdout, stderr) = run(&[]);
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with("error: --config is missing"), "{stderr}");
@@ -175,7 +175,7 @@ fn without_a_configuration_it_says_what_is_missing() {
 }
 
 #[test]
-fn a_mistake_in_the_configuration_is_placed_and_nothing_is_made() {
+fn a_configuration_mistake_is_located_and_no_state_is_created() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "[door]\nstrike_tim = \"5s\"");
     let problem = format!("{config}:4: door.strike_tim: unknown key, did you mean `strike_time`?");
@@ -196,7 +196,7 @@ fn a_mistake_in_the_configuration_is_placed_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_each_thing_on_a_line() {
+async fn check_prints_one_line_per_check() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let port = hub.hub().mqtt_address().port();
@@ -313,7 +313,7 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_program_serves_its_hub_and_says_goodbye() {
+async fn the_program_serves_its_hub_and_disconnects() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;
@@ -367,7 +367,7 @@ async fn a_state_folder_too_deep_for_a_socket_does_not_stop_the_door() {
 
 /// For each damaged file of the hub's settings: the door runs, and the status names the file.
 #[test]
-fn whatever_only_the_hub_needs_keeps_no_door_from_running() {
+fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
     let x509 = "HostName=localhost;DeviceId=lobby-east;x509=true";
     let identity = "certificate_file = \"door.pem\"\nkey_file = \"door.key\"";
     let files = [

@@ -175,10 +175,8 @@ async fn events(hub: &TestHub) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_room() {
-    if !in_own_mounts(
-        "disk::on_a_full_disk_the_door_works_and_says_so_and_goes_on_when_there_is_room",
-    ) {
+async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
+    if !in_own_mounts("disk::on_a_full_disk_the_door_works_reports_it_and_recovers_with_room") {
         return;
     }
     let hub = TestHub::start().await;
@@ -270,9 +268,9 @@ fn lock_of(snapshot: &AgentSnapshot) -> LockState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_takes_writes() {
+async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writable() {
     if !in_own_mounts(
-        "disk::on_a_read_only_disk_the_door_works_and_says_so_and_goes_on_when_it_takes_writes",
+        "disk::on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writable",
     ) {
         return;
     }
@@ -372,7 +370,7 @@ fn first_in(folder: &Path, suffix: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
+async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
     let harms: [(&str, Harm); 6] = [
         ("both generations", |state| {
             for slot in ["state.0", "state.1"] {
@@ -466,7 +464,7 @@ async fn damaged_files_are_kept_aside_and_told_and_the_door_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_saved_door_of_an_unknown_form_is_kept_aside() {
+async fn a_state_of_another_version_is_kept_aside() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");

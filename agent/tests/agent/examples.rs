@@ -22,7 +22,7 @@ pub(crate) fn install(home: &Path, name: &str, connection: &str) -> String {
 }
 
 #[test]
-fn every_example_on_a_pi_has_the_pins_of_the_drawings() {
+fn all_pi_examples_use_the_same_pins() {
     let board = |path: &str| -> toml::Table {
         let text = std::fs::read_to_string(repository(path)).unwrap();
         let document: toml::Table = text.parse().unwrap();
@@ -47,7 +47,7 @@ fn every_example_on_a_pi_has_the_pins_of_the_drawings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_simulated_door_is_ready_to_run() {
+async fn the_simulated_example_passes_check() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;
@@ -71,7 +71,7 @@ async fn the_simulated_door_is_ready_to_run() {
 }
 
 #[test]
-fn the_door_on_a_pi_has_nothing_wrong_but_what_this_machine_lacks() {
+fn the_pi_example_fails_only_checks_of_missing_hardware_and_hub() {
     let home = tempfile::tempdir().unwrap();
     let config = install(home.path(), "lobby-east", CONNECTION);
     let (_, stdout, _) = run(&["check", "--config", &config]);

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::{TestHub, agent_until, start_agent_again};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_connects_reports_itself_and_obeys() {
+async fn a_door_connects_reports_and_executes_methods() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
@@ -66,7 +66,7 @@ async fn a_door_connects_reports_itself_and_obeys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn desired_properties_are_applied_acknowledged_and_kept() {
+async fn desired_properties_are_applied_acknowledged_and_saved() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;
@@ -125,7 +125,7 @@ async fn desired_properties_are_applied_acknowledged_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
+async fn a_desired_mode_acts_once_even_after_a_reconnect_or_restart() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;
@@ -200,7 +200,7 @@ async fn a_desired_mode_acts_once_and_a_reconnect_or_restart_undoes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn desired_settings_are_judged_one_by_one_and_kept() {
+async fn desired_settings_are_validated_one_by_one_and_saved() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;
@@ -242,7 +242,7 @@ async fn desired_settings_are_judged_one_by_one_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_cable_out_the_door_works_on_and_tells_everything_afterwards() {
+async fn a_disconnected_door_works_and_reports_everything_afterwards() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
@@ -273,7 +273,7 @@ async fn with_the_cable_out_the_door_works_on_and_tells_everything_afterwards() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hub_that_comes_back_finds_the_door_again() {
+async fn a_door_reconnects_to_a_restarted_hub() {
     let mut hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
@@ -301,7 +301,7 @@ async fn a_token_is_renewed_before_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_and_an_unknown_device_are_told_and_tried_again() {
+async fn a_wrong_key_and_an_unknown_device_are_reported_and_retried() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     hub.add_device("lobby-east").await;
@@ -328,7 +328,7 @@ async fn a_wrong_key_and_an_unknown_device_are_told_and_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_made_later_gets_in_by_itself() {
+async fn a_device_created_later_connects_by_itself() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -350,7 +350,7 @@ async fn a_device_that_is_made_later_gets_in_by_itself() {
 }
 
 /// Writes a self-signed certificate and its key; returns the files and the thumbprint.
-fn badge(folder: &Path, name: &str) -> (CertificateFiles, String) {
+fn write_certificate(folder: &Path, name: &str) -> (CertificateFiles, String) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let files = CertificateFiles {
         certificate: folder.join(format!("{name}.pem")),
@@ -364,10 +364,10 @@ fn badge(folder: &Path, name: &str) -> (CertificateFiles, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_proves_itself_by_a_certificate() {
+async fn a_door_authenticates_with_a_certificate() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let (files, thumbprint) = badge(home.path(), "lobby-east");
+    let (files, thumbprint) = write_certificate(home.path(), "lobby-east");
     hub.add_device_with_thumbprint("lobby-east", &thumbprint)
         .await;
     let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
@@ -381,7 +381,7 @@ async fn a_door_proves_itself_by_a_certificate() {
     .await;
 
     // The hub does not know this certificate.
-    let (other, _) = badge(home.path(), "other");
+    let (other, _) = write_certificate(home.path(), "other");
     config.hub.certificate = Some(other.clone());
     assert!(agent.set_hub(config.hub.clone()).unwrap());
     agent_until(&agent, |seen| seen.link.last_problem.is_some()).await;

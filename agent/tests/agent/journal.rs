@@ -28,28 +28,28 @@ const UNDER_JOURNALD: &str = r#"
     exec "$@"
 "#;
 
-type Entry = BTreeMap<String, String>;
+type JournalEntry = BTreeMap<String, String>;
 
 /// Reads continuously: a journal that does not read would block the logger.
 struct Journal {
-    coming: Receiver<Entry>,
-    read: Vec<Entry>,
+    entries: Receiver<JournalEntry>,
+    read: Vec<JournalEntry>,
 }
 
 impl Journal {
     fn bind(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
-        let (entries, coming) = mpsc::channel();
+        let (sender, entries) = mpsc::channel();
         std::thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(length) = socket.recv(&mut bytes) {
-                if entries.send(fields(&bytes[..length])).is_err() {
+                if sender.send(fields(&bytes[..length])).is_err() {
                     return;
                 }
             }
         });
         Self {
-            coming,
+            entries,
             read: Vec::new(),
         }
     }
@@ -72,8 +72,8 @@ impl Journal {
     }
 
     /// The first entry whose message contains `text`.
-    fn until(&mut self, text: &str) -> Entry {
-        let is_it = |entry: &&Entry| {
+    fn until(&mut self, text: &str) -> JournalEntry {
+        let is_it = |entry: &&JournalEntry| {
             entry
                 .get("MESSAGE")
                 .is_some_and(|message| message.contains(text))
@@ -82,7 +82,7 @@ impl Journal {
             if let Some(entry) = self.read.iter().find(is_it) {
                 return entry.clone();
             }
-            let entry = self.coming.recv_timeout(DEADLINE);
+            let entry = self.entries.recv_timeout(DEADLINE);
             let entry = entry.unwrap_or_else(|_| panic!("no {text} in {:#?}", self.read));
             self.read.push(entry);
         }
@@ -91,7 +91,7 @@ impl Journal {
 
 /// The journal's native protocol: `NAME=value`, or `NAME`, a line feed, the length in eight bytes
 /// and the value; each ended by a line feed.
-fn fields(mut bytes: &[u8]) -> Entry {
+fn fields(mut bytes: &[u8]) -> JournalEntry {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut fields = BTreeMap::new();
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {

@@ -28,7 +28,7 @@ const KILLS: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long to wait for the answer of a killed door: if it was sent, it is there at once.
-const HANG_UP: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Time of the shortest hold.
 const SHORT: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ const MARGIN: Duration = Duration::from_millis(900);
 
 /// Content of a slot: wanted state, command, and approximate end.
 #[derive(Debug, Clone, PartialEq)]
-struct Held {
+struct HeldSlot {
     want: &'static str,
     id: String,
     /// Earliest and latest moment: the command reached the door between sending and answer, or
@@ -48,14 +48,14 @@ struct Held {
 
 /// The two slots of the operator.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Slots {
-    grant: Option<Held>,
-    hold: Option<Held>,
+struct OperatorSlots {
+    grant: Option<HeldSlot>,
+    hold: Option<HeldSlot>,
 }
 
 /// A command to send.
 #[derive(Debug, Clone)]
-struct Sent {
+struct SentCommand {
     method: &'static str,
     payload: Value,
     id: String,
@@ -64,7 +64,7 @@ struct Sent {
     at: Instant,
 }
 
-impl Sent {
+impl SentCommand {
     fn new(random: &mut StdRng, id: String) -> Self {
         let (method, time) = *[
             ("lockDoor", None),
@@ -91,51 +91,51 @@ impl Sent {
     }
 
     /// The slots after this command, once it was answered or the door was killed.
-    fn apply(&self, slots: &Slots) -> Slots {
+    fn apply(&self, slots: &OperatorSlots) -> OperatorSlots {
         let short = |key: &str| self.payload[key] == "2s";
         let held = |want, short: bool| {
-            Some(Held {
+            Some(HeldSlot {
                 want,
                 id: self.id.clone(),
                 ends: short.then(|| (self.at + SHORT, Instant::now() + SHORT)),
             })
         };
         match self.method {
-            "lockDoor" => Slots {
+            "lockDoor" => OperatorSlots {
                 grant: None,
                 hold: held("locked", short("lockTime")),
             },
-            "unlockDoor" if self.payload.get("unlockTime").is_some() => Slots {
+            "unlockDoor" if self.payload.get("unlockTime").is_some() => OperatorSlots {
                 grant: held("released", short("unlockTime")),
                 hold: slots.hold.clone(),
             },
-            "unlockDoor" => Slots {
+            "unlockDoor" => OperatorSlots {
                 hold: held("released", false),
                 ..slots.clone()
             },
-            _ => Slots::default(),
+            _ => OperatorSlots::default(),
         }
     }
 }
 
 /// A door and its possible states.
-struct Victim {
+struct KilledDoor {
     name: String,
     config: PathBuf,
     state: PathBuf,
     agent: Option<Child>,
-    possible: Vec<Slots>,
-    last: Option<Sent>,
+    possible: Vec<OperatorSlots>,
+    last: Option<SentCommand>,
     accepted: BTreeSet<String>,
 }
 
-impl Drop for Victim {
+impl Drop for KilledDoor {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-impl Victim {
+impl KilledDoor {
     async fn new(hub: &TestHub, home: &Path, name: String) -> Self {
         let folder = home.join(&name);
         std::fs::create_dir(&folder).unwrap();
@@ -157,7 +157,7 @@ impl Victim {
             config,
             state: folder.join("state"),
             agent: None,
-            possible: vec![Slots::default()],
+            possible: vec![OperatorSlots::default()],
             last: None,
             accepted: BTreeSet::new(),
         }
@@ -190,12 +190,16 @@ impl Victim {
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
-            let said = status::ask(&self.state).await;
-            let said = said.map(|status| status.document).unwrap_or_default();
-            if said.is_object() && condition(&said) {
-                return said;
+            let status = status::ask(&self.state).await;
+            let status = status.map(|status| status.document).unwrap_or_default();
+            if status.is_object() && condition(&status) {
+                return status;
             }
-            assert!(begin.elapsed() < DEADLINE, "{}: still {said:#}", self.name);
+            assert!(
+                begin.elapsed() < DEADLINE,
+                "{}: still {status:#}",
+                self.name
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -203,19 +207,19 @@ impl Victim {
     /// Compares the slots with the possible states and keeps the matching one.
     async fn check(&mut self) {
         let before = Instant::now();
-        let said = self.status(|_| true).await;
+        let status = self.status(|_| true).await;
         let after = Instant::now();
         // A kill never leaves a door in doubt: its files are complete.
-        let problem = &said["disk"]["problem"];
+        let problem = &status["disk"]["problem"];
         assert!(problem.is_null(), "{}: {problem}", self.name);
         let slot = |number: u64| {
-            let slots = said["door"]["slots"].as_array().unwrap();
+            let slots = status["door"]["slots"].as_array().unwrap();
             let found = slots.iter().find(|slot| slot["slot"] == number)?;
             let id = found["commandId"].as_str().unwrap_or_default();
             Some((found["want"].as_str().unwrap().to_owned(), id.to_owned()))
         };
         let seen = (slot(7), slot(8));
-        let fits = |held: &Option<Held>, seen: &Option<(String, String)>| match (held, seen) {
+        let fits = |held: &Option<HeldSlot>, seen: &Option<(String, String)>| match (held, seen) {
             (None, None) => true,
             (None, Some(_)) => false,
             // It must be gone after its latest end, and present before its earliest end.
@@ -240,7 +244,7 @@ impl Victim {
                 self.name, self.possible
             );
         };
-        let found = Slots {
+        let found = OperatorSlots {
             grant: found.grant.clone().filter(|_| seen.0.is_some()),
             hold: found.hold.clone().filter(|_| seen.1.is_some()),
         };
@@ -249,7 +253,7 @@ impl Victim {
 
     /// Sends a command and waits for its answer, or kills the agent after `life`, whichever comes
     /// first.
-    async fn command(&mut self, hub: &TestHub, mut sent: Sent, life: Option<Duration>) {
+    async fn command(&mut self, hub: &TestHub, mut sent: SentCommand, life: Option<Duration>) {
         sent.at = Instant::now();
         let name = self.name.clone();
         let call = hub.invoke_when_online(&name, sent.method, sent.payload.clone());
@@ -261,15 +265,15 @@ impl Victim {
                 () = tokio::time::sleep(life) => {
                     self.kill();
                     // A call that waits for the door is dropped: it is not delivered then.
-                    tokio::time::timeout(HANG_UP, call).await.ok()
+                    tokio::time::timeout(ANSWER_TIMEOUT, call).await.ok()
                 }
             },
         };
-        self.heard(sent, answer);
+        self.handle_answer(sent, answer);
     }
 
     /// Updates the possible states after an answer, or without one.
-    fn heard(&mut self, mut sent: Sent, answer: Option<(u16, Value)>) {
+    fn handle_answer(&mut self, mut sent: SentCommand, answer: Option<(u16, Value)>) {
         let status = match answer {
             Some((200, answer)) => answer["status"].as_u64().unwrap(),
             _ => 0,
@@ -315,7 +319,7 @@ impl Victim {
             }
         }
         for part in 0..random.random_range(1..=2) {
-            let sent = Sent::new(random, format!("{}-{number}-{part}", self.name));
+            let sent = SentCommand::new(random, format!("{}-{number}-{part}", self.name));
             let life = random.random_bool(0.5);
             let life = life.then(|| Duration::from_micros(random.random_range(0..120_000)));
             self.command(hub, sent, life).await;
@@ -331,8 +335,10 @@ impl Victim {
     async fn settle(&mut self, hub: &TestHub) {
         self.start();
         self.check().await;
-        self.status(|said| said["link"]["state"] == "connected" && said["waitingEvents"] == 0)
-            .await;
+        self.status(|status| {
+            status["link"]["state"] == "connected" && status["waitingEvents"] == 0
+        })
+        .await;
         self.kill();
         let events = hub.events(&self.name).await;
         let mut boots: HashMap<&str, u64> = HashMap::new();
@@ -350,8 +356,12 @@ impl Victim {
                 answered.extend(event["body"]["commandId"].as_str().map(str::to_owned));
             }
         }
-        let untold: Vec<_> = self.accepted.difference(&answered).collect();
-        assert!(untold.is_empty(), "{}: no event for {untold:?}", self.name);
+        let missing: Vec<_> = self.accepted.difference(&answered).collect();
+        assert!(
+            missing.is_empty(),
+            "{}: no event for {missing:?}",
+            self.name
+        );
     }
 }
 
@@ -367,7 +377,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kills_at_any_moment_lose_nothing_and_double_nothing() {
+async fn kills_at_any_moment_lose_and_duplicate_nothing() {
     let kills = number("DOORFLEET_KILLS").map_or(KILLS, |kills| usize::try_from(kills).unwrap());
     let seed = number("DOORFLEET_SEED").unwrap_or_else(rand::random);
     eprintln!("DOORFLEET_SEED={seed} DOORFLEET_KILLS={kills}");
@@ -375,7 +385,7 @@ async fn kills_at_any_moment_lose_nothing_and_double_nothing() {
     let home = tempfile::tempdir().unwrap();
     let mut doors = JoinSet::new();
     for door in 0..DOORS {
-        let mut victim = Victim::new(&hub, home.path(), format!("door-{door}")).await;
+        let mut victim = KilledDoor::new(&hub, home.path(), format!("door-{door}")).await;
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(door as u64));
         let hub = std::sync::Arc::clone(&hub);
         doors.spawn(async move {

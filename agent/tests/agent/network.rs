@@ -38,7 +38,7 @@ enum Weather {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct State {
+struct NetworkState {
     weather: Weather,
     /// Connections of an earlier epoch are cut.
     epoch: u64,
@@ -46,7 +46,7 @@ struct State {
 
 /// A proxy between door and hub.
 struct Network {
-    state: watch::Sender<State>,
+    state: watch::Sender<NetworkState>,
     port: u16,
 }
 
@@ -54,7 +54,7 @@ impl Network {
     async fn before(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = watch::Sender::new(State {
+        let state = watch::Sender::new(NetworkState {
             weather: Weather::Fine,
             epoch: 0,
         });
@@ -68,7 +68,7 @@ impl Network {
                 let rules = rules.clone();
                 tokio::spawn(async move {
                     if let Ok(hub) = TcpStream::connect(hub).await {
-                        carry(door, hub, &rules);
+                        copy_both(door, hub, &rules);
                     }
                 });
             }
@@ -85,20 +85,20 @@ impl Network {
     }
 }
 
-fn carry(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<State>) {
+fn copy_both(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<NetworkState>) {
     let (from_door, to_door) = door.into_split();
     let (from_hub, to_hub) = hub.into_split();
-    let up = carry_one(from_door, to_hub, rules.clone(), Weather::ClosedTowardsHub);
-    let down = carry_one(from_hub, to_door, rules.clone(), Weather::ClosedTowardsDoor);
+    let up = copy_one(from_door, to_hub, rules.clone(), Weather::ClosedTowardsHub);
+    let down = copy_one(from_hub, to_door, rules.clone(), Weather::ClosedTowardsDoor);
     tokio::spawn(up);
     tokio::spawn(down);
 }
 
 /// Copies one direction until it is closed at either end, cut, or closed by `closing`.
-async fn carry_one(
+async fn copy_one(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut rules: watch::Receiver<State>,
+    mut rules: watch::Receiver<NetworkState>,
     closing: Weather,
 ) {
     let epoch = rules.borrow().epoch;
@@ -117,7 +117,7 @@ async fn carry_one(
         tokio::select! {
             read = from.read(&mut bytes) => match read {
                 Ok(length) if length > 0 => {
-                    let open = |state: &State| {
+                    let open = |state: &NetworkState| {
                         state.weather != Weather::Swallowing || state.epoch != epoch
                     };
                     if rules.wait_for(open).await.is_err()
@@ -143,7 +143,7 @@ async fn door_behind(network: &Network, hub: &TestHub, home: &std::path::Path) -
 }
 
 /// Performs random actions at the door.
-async fn happen(agent: &RunningAgent, random: &mut StdRng) {
+async fn act_randomly(agent: &RunningAgent, random: &mut StdRng) {
     for _ in 0..random.random_range(1..4) {
         match random.random_range(0..3) {
             0 => {
@@ -172,7 +172,7 @@ fn without_nulls(value: Value) -> Value {
 }
 
 /// Waits until the hub has the present state of the door, which takes at most one connection.
-async fn told_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &str) {
+async fn reported_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &str) {
     let before = agent.snapshot().link.connections;
     hub.reported_until("lobby-east", |reported| {
         let report = serde_json::to_value(&agent.snapshot().door.report).unwrap();
@@ -204,7 +204,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_in_order() {
+async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() {
     let troubles =
         number("DOORFLEET_TROUBLES").map_or(TROUBLES, |count| usize::try_from(count).unwrap());
     let seed = number("DOORFLEET_SEED").unwrap_or_else(rand::random);
@@ -223,13 +223,13 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
         let what = match trouble % 8 {
             7 => {
                 hub.stop().await;
-                happen(&agent, &mut random).await;
+                act_randomly(&agent, &mut random).await;
                 hub.start_again().await;
                 "the hub was restarted".to_owned()
             }
             3 => {
                 network.cut();
-                happen(&agent, &mut random).await;
+                act_randomly(&agent, &mut random).await;
                 "cut".to_owned()
             }
             _ => {
@@ -245,7 +245,7 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
                 if weather == Weather::Refusing {
                     network.cut();
                 }
-                happen(&agent, &mut random).await;
+                act_randomly(&agent, &mut random).await;
                 sleep(Duration::from_millis(random.random_range(0..600))).await;
                 network.set(Weather::Fine);
                 format!("{weather:?}")
@@ -253,10 +253,10 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
         };
         // Sometimes the next fault comes before the door has recovered.
         if random.random_bool(0.6) {
-            told_within_one_connection(&hub, &agent, &what).await;
+            reported_within_one_connection(&hub, &agent, &what).await;
         }
     }
-    told_within_one_connection(&hub, &agent, "the end").await;
+    reported_within_one_connection(&hub, &agent, "the end").await;
     agent_until(&agent, |seen| {
         seen.link.state == LinkState::Connected && seen.waiting_events == 0
     })
@@ -267,7 +267,7 @@ async fn through_a_flapping_network_and_restarts_of_the_hub_everything_arrives_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_swallows_everything_is_found_out_and_left() {
+async fn a_silent_network_is_detected_and_the_connection_dropped() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let network = Network::before(hub.hub().mqtt_address()).await;
@@ -287,7 +287,7 @@ async fn a_network_that_swallows_everything_is_found_out_and_left() {
     );
     network.cut();
     network.set(Weather::Fine);
-    told_within_one_connection(&hub, &agent, "swallowed").await;
+    reported_within_one_connection(&hub, &agent, "swallowed").await;
     agent_until(&agent, |seen| seen.waiting_events == 0).await;
     all_events_are_there(&hub).await;
     agent.shutdown().await;
@@ -298,7 +298,7 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Three hours without a hub, in simulated time.
 #[tokio::test]
-async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_door_comes_back() {
+async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects() {
     const HOURS: Duration = Duration::from_secs(3 * 3600);
     const STEP: Duration = Duration::from_millis(200);
     let hub = TestHub::start().await;
@@ -368,7 +368,7 @@ async fn through_hours_without_a_hub_the_waits_stay_within_their_bounds_and_the_
             snapshots.take().link
         );
     }
-    told_within_one_connection(&hub, &agent, "hours").await;
+    reported_within_one_connection(&hub, &agent, "hours").await;
     agent_until(&agent, |seen| seen.waiting_events == 0).await;
     all_events_are_there(&hub).await;
     agent.shutdown().await;

@@ -85,7 +85,7 @@ fn ended(child: &mut Child) -> Option<i32> {
 }
 
 #[test]
-fn how_a_command_ends_is_not_for_its_output_to_decide() {
+fn the_exit_status_does_not_depend_on_the_output() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let script = home.path().join("answers");
@@ -122,7 +122,7 @@ fn how_a_command_ends_is_not_for_its_output_to_decide() {
 }
 
 #[test]
-fn a_door_works_whatever_becomes_of_its_output() {
+fn a_door_works_without_working_output() {
     for sink in SINKS.into_iter().chain([Sink::Stuck]) {
         let home = tempfile::tempdir().unwrap();
         let config = write_config(

@@ -51,7 +51,7 @@ fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, Strin
 }
 
 #[test]
-fn a_door_that_is_locked_without_power_is_restarted_and_stays_locked() {
+fn a_door_locked_without_power_is_restarted_and_stays_locked() {
     for strike in [
         "kind = \"hold-strike\"\nfail = \"secure\"",
         "kind = \"motor-lock\"",
@@ -66,7 +66,7 @@ fn a_door_that_is_locked_without_power_is_restarted_and_stays_locked() {
 }
 
 #[test]
-fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
+fn a_door_kept_locked_by_power_is_restarted_only_with_force() {
     let home = tempfile::tempdir().unwrap();
     let (config, _agent) = locked_door(
         home.path(),
@@ -87,7 +87,7 @@ fn a_door_that_power_keeps_locked_goes_on_until_it_is_forced() {
 }
 
 #[test]
-fn a_door_that_did_not_start_again_is_no_door_that_was_left_alone() {
+fn a_failed_restart_has_its_own_exit_status() {
     let home = tempfile::tempdir().unwrap();
     let (config, _agent) = locked_door(
         home.path(),
@@ -104,7 +104,7 @@ fn a_door_that_did_not_start_again_is_no_door_that_was_left_alone() {
 }
 
 #[test]
-fn a_door_that_would_not_start_again_goes_on_too() {
+fn a_door_that_would_not_start_again_is_not_restarted() {
     let home = tempfile::tempdir().unwrap();
     let (config, _agent) = locked_door(home.path(), "kind = \"hold-strike\"\nfail = \"secure\"");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -134,7 +134,7 @@ fn a_door_that_would_not_start_again_goes_on_too() {
 }
 
 #[test]
-fn a_door_that_does_not_run_is_told_of_and_a_name_that_is_none() {
+fn a_stopped_door_and_an_invalid_name_are_reported() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let (code, _, stderr, asked) = restart(home.path(), &config, &["lobby-east"]);

@@ -31,7 +31,7 @@ const INPUTS: &str = "ok\nopen\nclose\nrex on\nrex off\ngrant on\ngrant off\nfir
     fire-reset on\nfire-reset off\ntamper\ntamper off\n";
 
 #[test]
-fn a_door_that_is_wired_well_is_fine() {
+fn a_correctly_wired_door_passes() {
     let home = tempfile::tempdir().unwrap();
     // No connection string yet: the wiring comes first.
     let config = write_config(home.path(), "", "");
@@ -65,7 +65,7 @@ fn a_door_that_is_wired_well_is_fine() {
 }
 
 #[test]
-fn what_is_wired_the_wrong_way_is_found() {
+fn wiring_faults_are_found() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
     let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\n\
@@ -153,7 +153,7 @@ fn a_coil_is_held_while_its_power_is_cut() {
 }
 
 #[test]
-fn what_check_refuses_is_refused_before_anything_is_tried() {
+fn selftest_refuses_a_configuration_that_check_refuses() {
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/0.1/agent");
     for (file, mistakes) in [
         (
@@ -183,7 +183,7 @@ fn what_check_refuses_is_refused_before_anything_is_tried() {
 }
 
 #[test]
-fn it_is_refused_where_nobody_answers_or_the_agent_runs() {
+fn selftest_is_refused_without_a_terminal_or_beside_an_agent() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let (code, stdout, stderr) = fed(selftest(&config, &[]), "ok\n");
@@ -277,7 +277,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn in_a_terminal_it_goes_on_when_the_pin_has_moved() {
+fn in_a_terminal_a_step_ends_when_the_pin_moves() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
     let mut terminal = Terminal::start(selftest(&config, &[]));

@@ -13,18 +13,18 @@ use crate::support::TestHub;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Receives the notifications of the program.
-struct Manager {
+struct ServiceManager {
     socket: UnixDatagram,
-    heard: Vec<String>,
+    received: Vec<String>,
 }
 
-impl Manager {
+impl ServiceManager {
     fn listen(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Self {
             socket,
-            heard: Vec::new(),
+            received: Vec::new(),
         }
     }
 
@@ -35,14 +35,14 @@ impl Manager {
             let mut bytes = [0; 4096];
             let length = match self.socket.recv(&mut bytes) {
                 Ok(length) => length,
-                Err(error) => panic!("{error}, after {:#?}", self.heard),
+                Err(error) => panic!("{error}, after {:#?}", self.received),
             };
             let message = String::from_utf8(bytes[..length].to_vec()).unwrap();
-            self.heard.push(message.clone());
+            self.received.push(message.clone());
             if condition(&message) {
                 return message;
             }
-            assert!(begin.elapsed() < DEADLINE, "{:#?}", self.heard);
+            assert!(begin.elapsed() < DEADLINE, "{:#?}", self.received);
         }
     }
 }
@@ -60,10 +60,10 @@ fn start(config: &str, manager: &Path, extra: &[(&str, &str)]) -> Running {
 }
 
 #[test]
-fn it_is_ready_when_the_door_is_safe_feeds_the_watchdog_and_says_what_is() {
+fn the_service_manager_gets_readiness_watchdog_and_status() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notify");
-    let mut manager = Manager::listen(&path);
+    let mut manager = ServiceManager::listen(&path);
     // Nothing listens on port 1: a door needs no hub to be ready.
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     let mut agent = start(&config, &path, &[("WATCHDOG_USEC", "200000")]);
@@ -89,10 +89,10 @@ fn it_is_ready_when_the_door_is_safe_feeds_the_watchdog_and_says_what_is() {
 }
 
 #[test]
-fn state_and_credential_of_the_service_manager_win_over_the_file() {
+fn the_service_managers_state_and_credential_override_the_file() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notify");
-    let mut manager = Manager::listen(&path);
+    let mut manager = ServiceManager::listen(&path);
     let config = write_config(home.path(), "not a connection string", "mqtt_port = 1");
     let credentials = home.path().join("credentials");
     std::fs::create_dir(&credentials).unwrap();
@@ -113,11 +113,11 @@ fn state_and_credential_of_the_service_manager_win_over_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
+async fn sighup_reloads_the_hub_settings_without_moving_the_lock() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notify");
-    let mut manager = Manager::listen(&path);
+    let mut manager = ServiceManager::listen(&path);
     let connection = hub.add_device("lobby-east").await;
     // The wrong port.
     let ca = hub.hub().ca_file().display();
@@ -128,7 +128,7 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         &format!("mqtt_port = 1\nca_file = \"{ca}\""),
     );
     let mut agent = start(&config, &path, &[]);
-    let heard = tokio::task::block_in_place(|| {
+    let received = tokio::task::block_in_place(|| {
         manager.until(|message| {
             message.contains("STATUS=locked, ") && message.contains("nothing listens")
         });
@@ -150,14 +150,17 @@ async fn sighup_takes_up_the_hub_and_leaves_the_lock_alone() {
         assert!(log.contains("[door] need"), "{log}");
         manager.until(|message| message.contains("hub connected"))
     });
-    assert!(heard.contains("STATUS=locked, door closed"), "{heard}");
+    assert!(
+        received.contains("STATUS=locked, door closed"),
+        "{received}"
+    );
     let mut agent = agent;
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reboot_is_answered_then_the_door_made_safe_then_asked_for() {
+async fn a_reboot_is_answered_then_the_door_de_energised_then_the_request_written() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_device("lobby-east").await;

@@ -150,7 +150,7 @@ fn faults_of_lock_and_wires() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_what_can() {
+fn invalid_actions_are_reported_with_the_valid_ones() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     assert_eq!(
@@ -209,7 +209,7 @@ fn alarms_are_raised_and_cleared_by_what_people_do() {
 }
 
 #[test]
-fn a_bolt_that_comes_free_is_withdrawn_and_a_forced_lock_is_an_alarm() {
+fn an_unjammed_bolt_retracts_and_a_forced_lock_raises_an_alarm() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
     let visit = "\
@@ -232,7 +232,7 @@ fn a_bolt_that_comes_free_is_withdrawn_and_a_forced_lock_is_an_alarm() {
 }
 
 #[test]
-fn a_script_acts_waits_and_sees() {
+fn a_script_performs_actions_waits_and_checks_expectations() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
     let visit = "\

@@ -43,7 +43,7 @@ async fn door_of_0_1(hub: &TestHub, home: &Path) -> AgentConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_of_0_1_goes_on_with_its_configuration_state_and_events() {
+async fn a_door_of_0_1_keeps_its_configuration_state_and_events() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let config = door_of_0_1(&hub, home.path()).await;
@@ -128,7 +128,7 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
 }
 
 #[test]
-fn check_tells_what_the_next_start_drops() {
+fn check_reports_what_the_next_start_drops() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = tempfile::tempdir().unwrap();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");

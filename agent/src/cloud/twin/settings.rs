@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use door_core::{DoorConfig, Overrides, Setting};
 use serde_json::{Map, Value};
 
-use super::verdict::{Verdict, shape};
+use super::verdict::{Verdict, type_name};
 
 /// The desired settings, each validated on its own.
 #[derive(Debug)]
@@ -14,13 +14,13 @@ pub(super) struct Settings {
     configured: DoorConfig,
     accepted: Overrides,
     /// By desired name, known or not: the value as accepted, and the verdict on the latest one.
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, SettingEntry>,
     /// Refused when `settings` as a whole is not an object.
     whole: Verdict,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SettingEntry {
     value: Option<Value>,
     verdict: Verdict,
 }
@@ -58,7 +58,7 @@ impl Settings {
             }
             Value::Object(changes) => changes,
             other => {
-                let found = shape(other);
+                let found = type_name(other);
                 self.whole = Verdict::Refused {
                     version,
                     reason: format!(
@@ -113,7 +113,7 @@ impl Settings {
             // Of a saved setting only the time is known.
             let setting = Setting::from_name(name).ok();
             let time = setting.and_then(|setting| accepted.get(&setting));
-            Entry {
+            SettingEntry {
                 value: time.map(|time| Setting::write(*time).into()),
                 verdict: Verdict::Absent,
             }
@@ -131,8 +131,8 @@ impl Settings {
             .entries
             .iter()
             .filter_map(|(name, entry)| {
-                let told = entry.verdict.acknowledge(entry.value.as_ref(), problem);
-                Some((name.clone(), told?))
+                let notified = entry.verdict.acknowledge(entry.value.as_ref(), problem);
+                Some((name.clone(), notified?))
             })
             .collect();
         (!each.is_empty()).then(|| each.into())

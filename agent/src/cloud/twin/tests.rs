@@ -9,7 +9,7 @@ use super::*;
 fn desired() -> Desired {
     let strike = StrikeConfig::motor_lock();
     let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
-    Desired::new(Place::default(), DesiredDoor::default(), configured)
+    Desired::new(SiteLocation::default(), DesiredDoor::default(), configured)
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -21,13 +21,13 @@ fn map(value: Value) -> Map<String, Value> {
 
 fn read(document: Value) -> Desired {
     let mut desired = desired();
-    assert_eq!(desired.handle_document(&map(document)), Next::Apply);
+    assert_eq!(desired.handle_document(&map(document)), TwinAction::Apply);
     desired
 }
 
 fn acknowledged(desired: &Desired) -> Value {
     desired
-        .acknowledgements(&Problems::default())
+        .acknowledgements(&ApplyProblems::default())
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect::<Map<_, _>>()
@@ -37,7 +37,7 @@ fn acknowledged(desired: &Desired) -> Value {
 #[test]
 fn values_are_kept_as_given_and_acknowledged_with_the_version() {
     let desired = read(json!({"building": 43, "floor": "3a", "other": true, "$version": 5}));
-    assert_eq!(desired.place().building, Some(43.into()));
+    assert_eq!(desired.location().building, Some(43.into()));
     assert_eq!(
         acknowledged(&desired),
         json!({
@@ -48,11 +48,11 @@ fn values_are_kept_as_given_and_acknowledged_with_the_version() {
 }
 
 #[test]
-fn a_bad_value_is_refused_with_the_reason_and_the_old_one_stays() {
+fn invalid_values_are_refused_with_a_reason_and_keep_the_previous_value() {
     let mut desired = read(json!({"floor": 3, "$version": 5}));
     let next = desired.handle_patch(6, &map(json!({"floor": {"no": 4}, "$version": 6})));
-    assert_eq!(next, Next::Apply);
-    assert_eq!(desired.place().floor, Some(3.into()));
+    assert_eq!(next, TwinAction::Apply);
+    assert_eq!(desired.location().floor, Some(3.into()));
     assert_eq!(
         acknowledged(&desired),
         json!({"floor": {
@@ -63,52 +63,52 @@ fn a_bad_value_is_refused_with_the_reason_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_bad_value_with_none_before_is_acknowledged_without_a_value() {
+fn an_invalid_first_value_is_acknowledged_without_a_value() {
     let desired = read(json!({"floor": [], "$version": 1}));
     assert_eq!(acknowledged(&desired)["floor"].get("value"), None);
     assert_eq!(acknowledged(&desired)["floor"]["ac"], 400);
 }
 
 #[test]
-fn null_and_absence_take_the_place_away() {
+fn null_and_absence_remove_the_location() {
     let mut desired = read(json!({"building": 43, "floor": 3, "$version": 5}));
     desired.handle_patch(6, &map(json!({"building": null, "$version": 6})));
-    assert_eq!(desired.place().building, None);
+    assert_eq!(desired.location().building, None);
     assert_eq!(acknowledged(&desired).get("building"), None);
     desired.handle_document(&map(json!({"$version": 7})));
-    assert_eq!(*desired.place(), Place::default());
+    assert_eq!(*desired.location(), SiteLocation::default());
 }
 
 #[test]
-fn old_notifications_are_ignored_and_a_gap_reads_the_twin_again() {
+fn outdated_notifications_are_ignored_and_a_gap_re_reads_the_twin() {
     let mut desired = read(json!({"floor": 3, "$version": 5}));
     let patch = |floor: u64, version: u64| map(json!({"floor": floor, "$version": version}));
-    assert_eq!(desired.handle_patch(5, &patch(9, 5)), Next::Nothing);
-    assert_eq!(desired.handle_patch(6, &patch(4, 6)), Next::Apply);
-    assert_eq!(desired.handle_patch(8, &patch(6, 8)), Next::ReadAgain);
-    assert_eq!(desired.place().floor, Some(4.into()));
+    assert_eq!(desired.handle_patch(5, &patch(9, 5)), TwinAction::Nothing);
+    assert_eq!(desired.handle_patch(6, &patch(4, 6)), TwinAction::Apply);
+    assert_eq!(desired.handle_patch(8, &patch(6, 8)), TwinAction::ReadAgain);
+    assert_eq!(desired.location().floor, Some(4.into()));
     // Until the twin is read no patch counts, and a document older than the notification is not
     // enough.
-    assert_eq!(desired.handle_patch(9, &patch(7, 9)), Next::Nothing);
-    assert_eq!(desired.handle_document(&patch(6, 8)), Next::ReadAgain);
-    assert_eq!(desired.handle_document(&patch(7, 9)), Next::Apply);
-    assert_eq!(desired.place().floor, Some(7.into()));
-    assert_eq!(desired.handle_patch(10, &patch(8, 10)), Next::Apply);
+    assert_eq!(desired.handle_patch(9, &patch(7, 9)), TwinAction::Nothing);
+    assert_eq!(desired.handle_document(&patch(6, 8)), TwinAction::ReadAgain);
+    assert_eq!(desired.handle_document(&patch(7, 9)), TwinAction::Apply);
+    assert_eq!(desired.location().floor, Some(7.into()));
+    assert_eq!(desired.handle_patch(10, &patch(8, 10)), TwinAction::Apply);
 }
 
 #[test]
-fn a_twin_that_starts_over_after_the_device_was_made_anew_counts() {
+fn a_twin_of_a_recreated_device_counts_despite_its_lower_version() {
     let mut desired = read(json!({"floor": 3, "$version": 50}));
     desired.connected();
     assert_eq!(
         desired.handle_document(&map(json!({"floor": 4, "$version": 2}))),
-        Next::Apply
+        TwinAction::Apply
     );
-    assert_eq!(desired.place().floor, Some(4.into()));
+    assert_eq!(desired.location().floor, Some(4.into()));
 }
 
 #[test]
-fn a_mode_is_read_strictly_and_a_bad_one_leaves_the_one_before() {
+fn an_invalid_mode_keeps_the_previous_one() {
     let mut desired = read(json!({"mode": "secure", "$version": 2}));
     assert_eq!(desired.door().mode, DesiredMode::Mode(Mode::Secure));
     assert_eq!(
@@ -117,13 +117,13 @@ fn a_mode_is_read_strictly_and_a_bad_one_leaves_the_one_before() {
     );
     desired.handle_patch(3, &map(json!({"mode": "open"})));
     assert_eq!(desired.door().mode, DesiredMode::Unreadable);
-    let told = acknowledged(&desired);
+    let notified = acknowledged(&desired);
     assert_eq!(
-        (&told["mode"]["ac"], &told["mode"]["value"]),
+        (&notified["mode"]["ac"], &notified["mode"]["value"]),
         (&json!(400), &json!("secure"))
     );
     assert!(
-        told["mode"]["ad"]
+        notified["mode"]["ad"]
             .as_str()
             .unwrap()
             .contains("one of normal, passage")
@@ -134,21 +134,21 @@ fn a_mode_is_read_strictly_and_a_bad_one_leaves_the_one_before() {
 }
 
 #[test]
-fn settings_are_judged_one_by_one_and_go_one_by_one() {
+fn settings_are_validated_and_removed_one_by_one() {
     let mut desired = read(json!({
         "settings": {"strikeTime": "7s", "settleTime": "soon", "strikeTme": 5}, "$version": 2
     }));
     let second = Duration::from_secs(1);
     let seven = Overrides::from([(Setting::StrikeTime, second * 7)]);
     assert_eq!(desired.door().settings, seven);
-    let told = &acknowledged(&desired)["settings"];
+    let notified = &acknowledged(&desired)["settings"];
     assert_eq!(
-        told["strikeTime"],
+        notified["strikeTime"],
         json!({"value": "7s", "ac": 200, "av": 2, "ad": "applied"})
     );
     for bad in ["settleTime", "strikeTme"] {
         assert_eq!(
-            (&told[bad]["ac"], told[bad].get("value")),
+            (&notified[bad]["ac"], notified[bad].get("value")),
             (&json!(400), None)
         );
     }
@@ -158,13 +158,13 @@ fn settings_are_judged_one_by_one_and_go_one_by_one() {
         &map(json!({"settings": {"settleTime": 1, "strikeTme": null}})),
     );
     assert_eq!(desired.door().settings.len(), 2);
-    let told = &acknowledged(&desired)["settings"];
+    let notified = &acknowledged(&desired)["settings"];
     assert_eq!(
-        told["settleTime"],
+        notified["settleTime"],
         json!({"value": 1, "ac": 200, "av": 3, "ad": "applied"})
     );
     assert_eq!(
-        (&told["strikeTime"]["av"], told.get("strikeTme")),
+        (&notified["strikeTime"]["av"], notified.get("strikeTme")),
         (&json!(2), None)
     );
     desired.handle_patch(4, &map(json!({"settings": {"strikeTime": true}})));
@@ -203,34 +203,40 @@ fn a_setting_that_does_not_fit_the_door_is_refused_with_the_reason() {
         settings: Overrides::from([(Setting::StrikeTime, second * 6)]),
         ..DesiredDoor::default()
     };
-    let mut desired = Desired::new(Place::default(), saved.clone(), configured);
+    let mut desired = Desired::new(SiteLocation::default(), saved.clone(), configured);
     desired.handle_document(&map(
         json!({"settings": {"strikeTime": "1m"}, "$version": 2}),
     ));
     assert_eq!(desired.door().settings, saved.settings);
-    let told = &acknowledged(&desired)["settings"]["strikeTime"];
-    assert_eq!((&told["ac"], &told["value"]), (&json!(400), &json!("6s")));
-    assert!(told["ad"].as_str().unwrap().contains("max_on"), "{told}");
+    let notified = &acknowledged(&desired)["settings"]["strikeTime"];
+    assert_eq!(
+        (&notified["ac"], &notified["value"]),
+        (&json!(400), &json!("6s"))
+    );
+    assert!(
+        notified["ad"].as_str().unwrap().contains("max_on"),
+        "{notified}"
+    );
 }
 
 #[test]
-fn what_became_of_an_accepted_value_is_acknowledged_and_a_refusal_stays_one() {
+fn a_failed_value_is_acknowledged_with_500_and_a_refused_one_with_400() {
     let desired = read(json!({"mode": "passage", "floor": 3, "building": [], "$version": 2}));
-    let problems = Problems {
-        place: None,
+    let problems = ApplyProblems {
+        location: None,
         door: Some("not saved".to_owned()),
     };
-    let told: Map<_, _> = desired
+    let notified: Map<_, _> = desired
         .acknowledgements(&problems)
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect();
     assert_eq!(
-        told["mode"],
+        notified["mode"],
         json!({"value": "passage", "ac": 500, "av": 2, "ad": "not saved"})
     );
     assert_eq!(
-        (&told["floor"]["ac"], &told["building"]["ac"]),
+        (&notified["floor"]["ac"], &notified["building"]["ac"]),
         (&json!(200), &json!(400))
     );
 }

@@ -64,7 +64,7 @@ impl Verdict {
 }
 
 /// The JSON type of a value, for messages.
-pub(super) fn shape(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

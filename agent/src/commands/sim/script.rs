@@ -12,7 +12,7 @@ use door_agent::script::{Condition, Look, Script, Statement, Step, keys};
 use serde_json::Value;
 
 /// Poll interval while something is expected.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Exit status when an expectation is not met.
 const UNMET: u8 = 2;
 
@@ -51,7 +51,7 @@ pub(crate) fn help() -> String {
 pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     let (name, text) = read(file)?;
     let script = Script::parse(&text).map_err(|error| anyhow!("{name}:{error}"))?;
-    let mut stage = Stage {
+    let mut stage = ScriptRun {
         directories: super::super::state_directories(config)?,
         started: Instant::now(),
     };
@@ -60,7 +60,7 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     stage.started = Instant::now();
     for step in &script.steps {
         let shown = stage
-            .carry_out(step)
+            .execute(step)
             .with_context(|| format!("{name}:{}", step.line))?;
         match shown {
             Ok(shown) => super::super::print(format_args!(
@@ -70,7 +70,7 @@ pub(crate) fn run(config: &Path, file: &Path) -> anyhow::Result<ExitCode> {
                 step.statement
             )),
             Err(Unmet { seen }) => {
-                super::super::complain(format_args!(
+                super::super::print_error(format_args!(
                     "{name}:{}: {}, but seen: {seen}",
                     step.line, step.statement
                 ));
@@ -96,7 +96,7 @@ fn read(file: &Path) -> anyhow::Result<(String, String)> {
 }
 
 /// The running agent and the start time of the script.
-struct Stage {
+struct ScriptRun {
     directories: [PathBuf; 2],
     started: Instant,
 }
@@ -106,9 +106,9 @@ struct Unmet {
     seen: String,
 }
 
-impl Stage {
+impl ScriptRun {
     /// Returns the text to print after the statement.
-    fn carry_out(&self, step: &Step) -> anyhow::Result<Result<String, Unmet>> {
+    fn execute(&self, step: &Step) -> anyhow::Result<Result<String, Unmet>> {
         if let Some(at) = step.at {
             sleep(at.saturating_sub(self.started.elapsed()));
         }
@@ -143,8 +143,8 @@ impl Stage {
         loop {
             // Taken before the query: a slow answer must not hide what it shows.
             let passed = began.elapsed();
-            let status = super::super::ask_running(&self.directories, super::super::status::ask)?;
-            let unmet = seen_instead(conditions, &status.document);
+            let status = super::super::query_running(&self.directories, super::super::status::ask)?;
+            let unmet = unmet_values(conditions, &status.document);
             match (unmet, look) {
                 (None, Look::Now) => return Ok(Ok(String::new())),
                 (None, Look::Within(_)) => return Ok(Ok(format!(": {}", after()))),
@@ -158,14 +158,14 @@ impl Stage {
                 (Some(seen), Look::Within(time)) if passed >= time => {
                     return Ok(Err(Unmet { seen }));
                 }
-                _ => sleep(LOOK_EVERY),
+                _ => sleep(POLL_INTERVAL),
             }
         }
     }
 }
 
 /// The observed values of the conditions that do not hold; `None` if all hold.
-fn seen_instead(conditions: &[Condition], status: &Value) -> Option<String> {
+fn unmet_values(conditions: &[Condition], status: &Value) -> Option<String> {
     let seen: Vec<_> = conditions
         .iter()
         .filter(|condition| !condition.holds(status))

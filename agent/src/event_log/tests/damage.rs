@@ -35,7 +35,7 @@ fn sequence(records: &[LogRecord], boot: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_log_cut_at_any_length_gives_what_is_whole_and_goes_on() {
+fn a_log_truncated_anywhere_keeps_its_complete_records() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b", "c"]);
@@ -65,7 +65,7 @@ fn a_log_cut_at_any_length_gives_what_is_whole_and_goes_on() {
 }
 
 #[test]
-fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_once() {
+fn a_damaged_byte_loses_one_record_at_most_and_is_reported_once() {
     let source = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(source.path(), BOOT, 1536);
     append(&mut log, &["a", "b", "c", "d", "e"]);
@@ -76,7 +76,7 @@ fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_onc
     assert_eq!(log.segments.len(), 5, "a segment each");
     drop(log);
     let frames = segment::Segment::open(&segment_path(source.path(), first), first).unwrap();
-    let segment::Found::Whole(segment) = frames else {
+    let segment::OpenedSegment::Whole(segment) = frames else {
         panic!("{frames:?}")
     };
     assert_eq!(segment.len(), 1);
@@ -95,7 +95,7 @@ fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_onc
         let path = segment_path(directory.path(), first);
         fs::write(&path, &damaged).unwrap();
 
-        let mut told = 0;
+        let mut reported = 0;
         let mut last = Vec::new();
         for kind in ["f", "g"] {
             let (mut log, damages) = EventLog::open(directory.path(), BOOT, 1 << 20);
@@ -104,14 +104,14 @@ fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_onc
             }
             append(&mut log, &[kind]);
             last = read_all(&mut log);
-            told = lost_in(&last);
+            reported = lost_in(&last);
         }
         let mut found: Vec<_> = last.iter().map(|record| field(record, "kind")).collect();
         found.retain(|kind| kind != EVENTS_LOST);
         let others = found.iter().filter(|kind| *kind != "b").count();
         assert_eq!(others, 6, "byte {place}: {found:?}");
         let missing = 7 - found.len() as u64;
-        assert_eq!(told, missing, "byte {place}: {found:?}");
+        assert_eq!(reported, missing, "byte {place}: {found:?}");
         let mut mids: Vec<_> = last.iter().map(|record| &record.mid).collect();
         mids.sort();
         mids.dedup();
@@ -120,7 +120,7 @@ fn whatever_byte_is_damaged_all_other_records_are_found_and_the_loss_is_told_onc
 }
 
 #[test]
-fn records_beyond_a_damaged_one_are_kept_and_the_file_as_it_was_too() {
+fn records_after_a_damaged_one_are_kept_and_so_is_the_damaged_file() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b", "c", "d"]);
@@ -152,7 +152,7 @@ fn records_beyond_a_damaged_one_are_kept_and_the_file_as_it_was_too() {
 }
 
 #[test]
-fn a_record_that_goes_bad_under_the_running_log_is_left_out_and_told() {
+fn a_record_damaged_while_running_is_skipped_and_reported() {
     use std::os::unix::fs::FileExt as _;
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
@@ -176,9 +176,9 @@ fn a_record_that_goes_bad_under_the_running_log_is_left_out_and_told() {
 }
 
 #[test]
-fn a_loss_is_told_once_though_the_log_is_opened_again() {
+fn a_loss_is_reported_once_across_restarts() {
     let directory = tempfile::tempdir().unwrap();
-    let mut told = 0;
+    let mut reported = 0;
     for _ in 0..20 {
         let (mut log, _) = EventLog::open(directory.path(), BOOT, 4 * 1024);
         for _ in 0..7 {
@@ -188,13 +188,13 @@ fn a_loss_is_told_once_though_the_log_is_opened_again() {
         let events = records
             .iter()
             .filter(|record| field(record, "kind") != EVENTS_LOST);
-        told = lost_in(&records) + events.count() as u64;
+        reported = lost_in(&records) + events.count() as u64;
     }
-    assert_eq!(told, 140);
+    assert_eq!(reported, 140);
 }
 
 #[test]
-fn a_log_whose_newest_file_is_gone_gives_no_position_or_message_id_twice() {
+fn a_log_without_its_newest_file_reuses_no_position_or_message_id() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
     append(&mut log, &["a", "b", "c"]);
@@ -213,7 +213,7 @@ fn a_log_whose_newest_file_is_gone_gives_no_position_or_message_id_twice() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_folder_is_kept_aside() {
+fn a_file_in_place_of_the_folder_is_kept_aside() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("events");
     fs::write(&path, "no folder").unwrap();
@@ -393,7 +393,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn nothing_durable_is_lost_nothing_doubled_and_every_loss_told(
+    fn nothing_durable_is_lost_or_duplicated_and_every_loss_is_reported(
         deeds in proptest::collection::vec(deed(), 1..80),
     ) {
         let mut story = Story::new();

@@ -110,7 +110,7 @@ fn a_full_log_drops_states_before_alarms_and_explains_every_hole() {
 }
 
 #[test]
-fn holes_of_several_boots_are_explained_each_by_its_own_numbers() {
+fn holes_of_several_boots_are_explained_separately() {
     let directory = tempfile::tempdir().unwrap();
     let mut newest = BTreeMap::new();
     for boot in ["boot-a", "boot-b", "boot-c"] {
@@ -134,7 +134,7 @@ fn holes_of_several_boots_are_explained_each_by_its_own_numbers() {
 }
 
 #[test]
-fn positions_on_their_way_to_the_hub_stay_good_while_the_log_is_thinned() {
+fn positions_in_flight_stay_valid_while_the_log_is_thinned() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     let mut seen = Vec::new();
@@ -161,7 +161,7 @@ fn positions_on_their_way_to_the_hub_stay_good_while_the_log_is_thinned() {
 }
 
 #[test]
-fn a_merge_that_was_cut_short_leaves_no_record_twice_and_no_damage() {
+fn an_interrupted_merge_leaves_no_duplicates_and_no_damage() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     let mut before: Vec<(PathBuf, Vec<u8>)> = Vec::new();

@@ -33,7 +33,7 @@ fn spoil_all(log: &EventLog, kinds: &[&str]) {
     }
 }
 
-fn large(kind: &str) -> Entry {
+fn large(kind: &str) -> EventEntry {
     let mut large = entry(kind);
     let text = "x".repeat(segment::MAX_PAYLOAD);
     large.fields.insert("text".to_owned(), text.into());
@@ -49,7 +49,7 @@ fn again(log: &mut EventLog, directory: &Path, boot: &str) {
 type Row = (&'static str, fn(&mut EventLog, &Path), Value);
 
 #[test]
-fn what_is_known_of_lost_events_is_told() {
+fn a_loss_report_contains_all_known_details() {
     let rows: Vec<Row> = vec![
         (
             "a damaged record",
@@ -185,12 +185,12 @@ fn what_is_known_of_lost_events_is_told() {
         }
         happens(&mut log, directory.path());
         append(&mut log, &["x"]);
-        let told = bodies(&log.read_after(0, usize::MAX));
-        let reports: Vec<_> = told
+        let reported = bodies(&log.read_after(0, usize::MAX));
+        let reports: Vec<_> = reported
             .iter()
             .filter(|body| body["kind"] == EVENTS_LOST)
             .collect();
-        assert_eq!(reports.len(), 1, "{what}: {told:#?}");
+        assert_eq!(reports.len(), 1, "{what}: {reported:#?}");
         let keys = ["lost", "from", "fromBoot", "to", "toBoot", "kinds"];
         let said: Map<_, _> = keys
             .iter()
@@ -199,8 +199,8 @@ fn what_is_known_of_lost_events_is_told() {
         assert_eq!(Value::Object(said), expected, "{what}");
         // Reported only once.
         append(&mut log, &["y"]);
-        let told = bodies(&log.read_after(0, usize::MAX));
-        let reports = told.iter().filter(|body| body["kind"] == EVENTS_LOST);
+        let reported = bodies(&log.read_after(0, usize::MAX));
+        let reports = reported.iter().filter(|body| body["kind"] == EVENTS_LOST);
         assert_eq!(reports.count(), 1, "{what}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use door_core::{Inputs, Outputs};
 
-use super::super::earlier;
+use super::super::earlier_of;
 use super::wiring::Wiring;
 use super::{Hold, Sensor, SimCommand, SimError, SimState};
 
@@ -159,9 +159,9 @@ impl Model {
             _ => None,
         };
         let bolt = bolt.filter(|_| !self.jammed);
-        let released = self.held.values().copied().fold(None, earlier);
+        let released = self.held.values().copied().fold(None, earlier_of);
         let wiring = self.wiring.next_change(self.as_of);
-        [bolt, released, wiring].into_iter().fold(None, earlier)
+        [bolt, released, wiring].into_iter().fold(None, earlier_of)
     }
 
     /// Advances the model to `now`.
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_motor_moves_the_bolt_while_it_runs_and_leaves_it_where_it_is() {
+    fn a_motor_moves_the_bolt_only_while_it_runs() {
         let (mut door, at) = model(Mechanism::Motor);
         door.drive(at(0), Outputs::Throw);
         assert_eq!(door.next_change(), Some(at(600)));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jammed_bolt_stays_and_a_button_is_let_go_by_itself() {
+    fn a_jammed_bolt_stays_and_a_timed_press_ends() {
         let (mut door, at) = model(Mechanism::Motor);
         door.apply(at(0), SimCommand::Jam).unwrap();
         door.drive(at(0), Outputs::Throw);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_door_does_not_open_and_a_bolt_that_is_out_hits_the_frame() {
+    fn a_locked_door_does_not_open_and_a_thrown_bolt_prevents_closing() {
         let (mut door, at) = model(Mechanism::Motor);
         door.drive(at(0), Outputs::Throw);
         door.pass(at(1000));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wire_that_is_not_right_changes_what_is_read_until_it_is_mended() {
+    fn a_wiring_fault_changes_readings_until_it_is_repaired() {
         use super::super::Miswired::{Chatters, Cut, Inverted, Stuck, SwappedWith};
         // (sensor with the fault, the fault, readings of door, bond, rex, grant, fire while the
         // exit button is pressed)
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn without_power_a_spring_decides_and_a_motor_stands_still() {
+    fn without_power_a_spring_moves_the_bolt_and_a_motor_does_not() {
         for (mechanism, outputs, bonded) in [
             (Mechanism::Motor, Outputs::Throw, false),
             (Mechanism::CoilThrows, Outputs::Energised, false),

@@ -129,7 +129,7 @@ mod tests {
     use crate::gpio;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_command_is_done_and_the_door_shown() {
+    async fn an_action_is_performed_and_the_state_returned() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sim.sock");
         std::fs::write(&path, "left behind").unwrap();

@@ -72,12 +72,12 @@ impl Rig {
             answers: Vec::new(),
             now,
         };
-        rig.hear(actions);
+        rig.handle_actions(actions);
         rig.read(idle());
         rig
     }
 
-    fn hear(&mut self, actions: Vec<Action>) {
+    fn handle_actions(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Record(event) => self.events.push(event.kind),
@@ -98,7 +98,7 @@ impl Rig {
     fn read(&mut self, inputs: Inputs) {
         self.pass(1);
         let actions = self.door.handle_inputs(&self.now, inputs);
-        self.hear(actions);
+        self.handle_actions(actions);
     }
 
     /// Writes the pending states to disk.
@@ -109,7 +109,7 @@ impl Rig {
                 .save_door(&saved, move |result| tx.send(result).unwrap());
             rx.recv_timeout(DEADLINE).unwrap().unwrap();
             let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
-            self.hear(actions);
+            self.handle_actions(actions);
         }
     }
 
@@ -117,7 +117,7 @@ impl Rig {
         let command = Command::parse(method, payload.as_bytes()).unwrap();
         self.pass(10);
         let actions = self.door.handle_command(&self.now, Ticket(0), &command);
-        self.hear(actions);
+        self.handle_actions(actions);
         self.save();
     }
 
@@ -129,7 +129,7 @@ impl Rig {
     }
 
     /// Asserts that in doubt only entries that lock the door, and the fire latch, are in force.
-    fn judge(&self, what: &str, default: Want, latched: bool, lockdown: bool) {
+    fn assert_in_doubt(&self, what: &str, default: Want, latched: bool, lockdown: bool) {
         let array = self.door.authority();
         let mut expected = Vec::new();
         expected.extend(latched.then_some((1, Want::Released)));
@@ -155,7 +155,7 @@ impl Rig {
     }
 
     /// Asserts that exit button and fire release still work.
-    fn judge_exit(&mut self, what: &str) {
+    fn assert_exits_work(&mut self, what: &str) {
         for (rex, fire) in [(true, false), (false, true)] {
             self.read(Inputs {
                 rex: Some(rex),
@@ -195,7 +195,7 @@ impl Folder {
             ..DesiredDoor::default()
         };
         let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
-        rig.hear(actions);
+        rig.handle_actions(actions);
         rig.save();
         rig.call("unlockDoor", r#"{"unlockTime":"1h"}"#);
         rig.call("unlockDoor", r#"{"commandId":"u"}"#);
@@ -294,7 +294,7 @@ impl Folder {
 
 /// What a start uses of the files.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Takes {
+enum StartUse {
     /// Everything; it is not in doubt.
     All,
     /// In doubt: the entries of the newest file that lock the door.
@@ -307,37 +307,37 @@ enum Takes {
     Nothing,
 }
 
-type Loss = (&'static str, fn(&mut Folder), Takes);
+type Loss = (&'static str, fn(&mut Folder), StartUse);
 
 const LOSSES: [Loss; 29] = [
-    ("nothing", |_| {}, Takes::All),
+    ("nothing", |_| {}, StartUse::All),
     (
         "ledger damaged",
         |it| it.replace(LEDGER, b"\0\0\0"),
-        Takes::All,
+        StartUse::All,
     ),
-    ("ledger flipped", |it| it.flip(LEDGER), Takes::All),
-    ("ledger missing", |it| it.remove(LEDGER), Takes::All),
-    ("ledger of 0.1", Folder::ledger_of_0_1, Takes::All),
-    ("newest flipped", |it| it.flip(it.newest), Takes::Older),
+    ("ledger flipped", |it| it.flip(LEDGER), StartUse::All),
+    ("ledger missing", |it| it.remove(LEDGER), StartUse::All),
+    ("ledger of 0.1", Folder::ledger_of_0_1, StartUse::All),
+    ("newest flipped", |it| it.flip(it.newest), StartUse::Older),
     (
         "newest cut",
         |it| it.bytes(it.newest).truncate(200),
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest empty",
         |it| it.replace(it.newest, b""),
-        Takes::Older,
+        StartUse::Older,
     ),
-    ("newest missing", |it| it.remove(it.newest), Takes::Older),
+    ("newest missing", |it| it.remove(it.newest), StartUse::Older),
     (
         "newest missing, ledger of 0.1",
         |it| {
             it.remove(it.newest);
             it.ledger_of_0_1();
         },
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest flipped, ledger missing",
@@ -345,37 +345,41 @@ const LOSSES: [Loss; 29] = [
             it.flip(it.newest);
             it.remove(LEDGER);
         },
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest a folder",
         |it| {
             it.files.insert(it.newest.to_owned(), None);
         },
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest of a later layout",
         |it| it.bytes(it.newest)[17] = b'9',
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest of another form",
         |it| it.another_form(it.newest),
-        Takes::Older,
+        StartUse::Older,
     ),
-    ("older flipped", |it| it.flip(it.older), Takes::Newest),
+    ("older flipped", |it| it.flip(it.older), StartUse::Newest),
     (
         "older torn on a full disk",
         |it| it.bytes(it.older).truncate(200),
-        Takes::Newest,
+        StartUse::Newest,
     ),
-    ("older missing", |it| it.remove(it.older), Takes::Newest),
-    ("both older copies", |it| it.ledger_ahead(2), Takes::Newest),
+    ("older missing", |it| it.remove(it.older), StartUse::Newest),
+    (
+        "both older copies",
+        |it| it.ledger_ahead(2),
+        StartUse::Newest,
+    ),
     (
         "ledger beyond every generation",
         |it| it.ledger_says(u64::MAX),
-        Takes::Newest,
+        StartUse::Newest,
     ),
     (
         "newest beyond every generation",
@@ -384,7 +388,7 @@ const LOSSES: [Loss; 29] = [
                 envelope["generation"] = u64::MAX.into();
             });
         },
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "newest overwritten by the older, ledger of 0.1",
@@ -393,7 +397,7 @@ const LOSSES: [Loss; 29] = [
             it.replace(it.newest, &older);
             it.ledger_of_0_1();
         },
-        Takes::Older,
+        StartUse::Older,
     ),
     (
         "older overwritten by the newest",
@@ -401,7 +405,7 @@ const LOSSES: [Loss; 29] = [
             let newest = it.bytes(it.newest).clone();
             it.replace(it.older, &newest);
         },
-        Takes::Newest,
+        StartUse::Newest,
     ),
     (
         "both missing",
@@ -409,7 +413,7 @@ const LOSSES: [Loss; 29] = [
             it.remove(it.newest);
             it.remove(it.older);
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
     (
         "both flipped",
@@ -417,7 +421,7 @@ const LOSSES: [Loss; 29] = [
             it.flip(it.newest);
             it.flip(it.older);
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
     (
         "both empty, ledger of 0.1",
@@ -426,7 +430,7 @@ const LOSSES: [Loss; 29] = [
             it.replace(it.older, b"");
             it.ledger_of_0_1();
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
     (
         "both flipped, ledger missing",
@@ -435,7 +439,7 @@ const LOSSES: [Loss; 29] = [
             it.flip(it.older);
             it.remove(LEDGER);
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
     (
         "both with a slot that is not known",
@@ -448,7 +452,7 @@ const LOSSES: [Loss; 29] = [
                 });
             }
         },
-        Takes::Latch,
+        StartUse::Latch,
     ),
     (
         "both of another form",
@@ -456,7 +460,7 @@ const LOSSES: [Loss; 29] = [
             it.another_form(it.newest);
             it.another_form(it.older);
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
     (
         "newest of another form, older flipped",
@@ -464,12 +468,12 @@ const LOSSES: [Loss; 29] = [
             it.another_form(it.newest);
             it.flip(it.older);
         },
-        Takes::Nothing,
+        StartUse::Nothing,
     ),
 ];
 
 #[tokio::test]
-async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_latch_does() {
+async fn lost_state_never_restores_a_release_except_the_fire_latch() {
     let shared = Storage::spawn().unwrap();
     for default in [Want::Locked, Want::Released] {
         for latched in [false, true] {
@@ -480,7 +484,7 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                 harm(&mut folder);
                 let home = tempfile::tempdir().unwrap();
                 folder.write(home.path());
-                if takes == Takes::All {
+                if takes == StartUse::All {
                     let rig = Rig::start(&shared, home.path(), default);
                     let mut slots = vec![1, 5, 7, 8, 9];
                     slots.retain(|slot| latched || *slot != 1);
@@ -489,13 +493,13 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                     assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
                     continue;
                 }
-                let latched = latched && takes != Takes::Nothing;
-                let lockdown = takes == Takes::Newest;
+                let latched = latched && takes != StartUse::Nothing;
+                let lockdown = takes == StartUse::Newest;
                 // Killed before anything is saved, stopped before anything is saved, and stopped
                 // after everything is saved.
                 for saves in [None, Some(false), Some(true), Some(true)] {
                     let mut rig = Rig::start(&shared, home.path(), default);
-                    rig.judge(&what, default, latched, lockdown);
+                    rig.assert_in_doubt(&what, default, latched, lockdown);
                     if saves == Some(true) {
                         rig.save();
                     }
@@ -504,12 +508,12 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                     }
                 }
                 let mut rig = Rig::start(&shared, home.path(), default);
-                rig.judge(&what, default, latched, lockdown);
+                rig.assert_in_doubt(&what, default, latched, lockdown);
                 rig.call("unlockDoor", "{}");
                 let refusal = rig.answers.pop().unwrap();
                 let refused = (refusal.status, refusal.body.error);
                 assert_eq!(refused, (409, Some(ReplyError::Refused)), "{what}");
-                rig.judge(&what, default, latched, lockdown);
+                rig.assert_in_doubt(&what, default, latched, lockdown);
                 rig.call("lockDoor", "{}");
                 assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
                 let mode = if lockdown {
@@ -523,7 +527,7 @@ async fn whatever_is_lost_of_the_state_nothing_released_comes_back_and_a_fire_la
                 let mut rig = Rig::start(&shared, home.path(), default);
                 assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
                 assert_eq!(rig.door.authority().mode(), mode, "{what}");
-                rig.judge_exit(&what);
+                rig.assert_exits_work(&what);
             }
         }
     }
@@ -545,9 +549,9 @@ async fn each_flipped_bit_of_a_state_file_leaves_the_door_in_doubt() {
             fs::write(&file, &flipped).unwrap();
             let mut rig = Rig::start(&shared, home.path(), Want::Released);
             let what = format!("{name}, bit {bit}, latched {latched}");
-            rig.judge(&what, Want::Released, latched, !newest);
+            rig.assert_in_doubt(&what, Want::Released, latched, !newest);
             if bit % 64 == 0 {
-                rig.judge_exit(&what);
+                rig.assert_exits_work(&what);
             }
             let kept = rig.storage.disk().borrow().kept_aside.clone();
             assert_eq!(kept.len(), 1, "{what}");
@@ -557,7 +561,7 @@ async fn each_flipped_bit_of_a_state_file_leaves_the_door_in_doubt() {
 }
 
 #[tokio::test]
-async fn what_is_desired_acts_in_doubt_and_does_not_end_it() {
+async fn a_desired_mode_acts_in_doubt_and_does_not_end_it() {
     let shared = Storage::spawn().unwrap();
     let mut folder = Folder::of_a_killed_door(&shared, Want::Locked, false);
     folder.flip(folder.newest);
@@ -574,7 +578,7 @@ async fn what_is_desired_acts_in_doubt_and_does_not_end_it() {
             ..DesiredDoor::default()
         };
         let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
-        rig.hear(actions);
+        rig.handle_actions(actions);
         rig.save();
         assert_eq!(rig.door.authority().mode(), mode);
         assert!(rig.door.authority().in_doubt().is_some(), "{mode}");

@@ -6,16 +6,16 @@ use door_agent::fail_point;
 use super::*;
 
 /// The command in progress: method and time.
-const DEEDS: [(&str, Option<(&str, &str)>); 4] = [
+const COMMANDS: [(&str, Option<(&str, &str)>); 4] = [
     ("lockDoor", None),
     ("lockDoor", Some(("lockTime", "10m"))),
     ("unlockDoor", Some(("unlockTime", "10m"))),
     ("relinquish", None),
 ];
 
-impl Sent {
-    fn deed(deed: usize, id: String) -> Self {
-        let (method, time) = DEEDS[deed];
+impl SentCommand {
+    fn command(command: usize, id: String) -> Self {
+        let (method, time) = COMMANDS[command];
         let mut payload = json!({ "commandId": id });
         if let Some((key, length)) = time {
             payload[key] = length.into();
@@ -30,14 +30,14 @@ impl Sent {
     }
 }
 
-impl Victim {
+impl KilledDoor {
     fn is_dead(&mut self) -> bool {
         let agent = self.agent.as_mut().unwrap();
         agent.try_wait().unwrap().is_some()
     }
 
     /// Sends a command to an agent that may end at any moment.
-    async fn command_or_death(&mut self, hub: &TestHub, mut sent: Sent) {
+    async fn command_or_death(&mut self, hub: &TestHub, mut sent: SentCommand) {
         sent.at = Instant::now();
         let name = self.name.clone();
         let call = hub.invoke_when_online(&name, sent.method, sent.payload.clone());
@@ -47,28 +47,28 @@ impl Victim {
                 answer = call.as_mut() => break Some(answer),
                 () = tokio::time::sleep(Duration::from_millis(5)) => {
                     if self.is_dead() {
-                        break tokio::time::timeout(HANG_UP, call).await.ok();
+                        break tokio::time::timeout(ANSWER_TIMEOUT, call).await.ok();
                     }
                 }
             }
         };
-        self.heard(sent, answer);
+        self.handle_answer(sent, answer);
     }
 
     /// The ends of the operator's grant and hold as reported; a command that acts twice changes
     /// them.
     async fn ends(&self) -> Value {
-        let said = self.status(|_| true).await;
-        let slots = said["door"]["slots"].as_array().unwrap();
+        let status = self.status(|_| true).await;
+        let slots = status["door"]["slots"].as_array().unwrap();
         slots
             .iter()
             .map(|slot| json!([slot["slot"], slot["commandId"], slot["until"]]))
             .collect()
     }
 
-    /// A life that ends at `place` during `deed`, and the start after it. False if the place was
+    /// A life that ends at `place` during `command`, and the start after it. False if the place was
     /// not reached.
-    async fn end_at(&mut self, hub: &TestHub, place: &str, deed: usize) -> bool {
+    async fn end_at(&mut self, hub: &TestHub, place: &str, command: usize) -> bool {
         let armed = self.state.with_extension("armed");
         self.start_with(&[
             ("DOOR_AGENT_FAIL_POINT", OsStr::new(place)),
@@ -76,10 +76,10 @@ impl Victim {
         ]);
         self.check().await;
         let quiet =
-            |said: &Value| said["link"]["state"] == "connected" && said["waitingEvents"] == 0;
+            |status: &Value| status["link"]["state"] == "connected" && status["waitingEvents"] == 0;
         self.status(quiet).await;
         std::fs::write(&armed, "").unwrap();
-        let sent = Sent::deed(deed, format!("{}-{place}-{deed}", self.name));
+        let sent = SentCommand::command(command, format!("{}-{place}-{command}", self.name));
         self.command_or_death(hub, sent).await;
         // Events are sent and acknowledged, the state is reported: `place` may be in there.
         let begin = Instant::now();
@@ -124,20 +124,20 @@ impl Victim {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_at_any_boundary_loses_nothing_and_doubles_nothing() {
+async fn an_abort_at_any_fail_point_loses_and_duplicates_nothing() {
     let hub = std::sync::Arc::new(TestHub::start().await);
     let home = tempfile::tempdir().unwrap();
     let mut doors = JoinSet::new();
     for door in 0..DOORS {
-        let mut victim = Victim::new(&hub, home.path(), format!("door-{door}")).await;
+        let mut victim = KilledDoor::new(&hub, home.path(), format!("door-{door}")).await;
         let hub = std::sync::Arc::clone(&hub);
         doors.spawn(async move {
             let mut reached = BTreeSet::new();
             let places = fail_point::ALL.iter().enumerate();
             for (number, place) in places {
-                for deed in 0..DEEDS.len() {
-                    if (number * DEEDS.len() + deed) % DOORS == door
-                        && victim.end_at(&hub, place, deed).await
+                for command in 0..COMMANDS.len() {
+                    if (number * COMMANDS.len() + command) % DOORS == door
+                        && victim.end_at(&hub, place, command).await
                     {
                         reached.insert(*place);
                     }

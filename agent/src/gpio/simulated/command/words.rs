@@ -19,11 +19,11 @@ pub struct SimVerb {
     pub arguments: &'static str,
     /// The description, as shown in the help.
     pub about: &'static str,
-    takes: Takes,
+    syntax: Arguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
+enum Arguments {
     Nothing(SimCommand),
     /// `on`, `off` or `for TIME`, with the default.
     Hold(Sensor, Hold),
@@ -37,20 +37,20 @@ const PRESSED: &str = "[on | off | for TIME]";
 const fn verb(
     name: &'static str,
     arguments: &'static str,
-    takes: Takes,
+    syntax: Arguments,
     about: &'static str,
 ) -> SimVerb {
     SimVerb {
         name,
         arguments,
         about,
-        takes,
+        syntax,
     }
 }
 
 pub static VERBS: [SimVerb; 20] = {
+    use Arguments::{Nothing, SensorOrAll, TwoSensors};
     use Sensor::{Bond, Fire, FireReset, Grant, Rex, Tamper};
-    use Takes::{Nothing, SensorOrAll, TwoSensors};
     const PRESS_IT: Hold = Hold::For(PRESS);
     [
         verb(
@@ -80,31 +80,31 @@ pub static VERBS: [SimVerb; 20] = {
         verb(
             "rex",
             PRESSED,
-            Takes::Hold(Rex, PRESS_IT),
+            Arguments::Hold(Rex, PRESS_IT),
             "press the exit button (for 500ms)",
         ),
         verb(
             "grant",
             PRESSED,
-            Takes::Hold(Grant, PRESS_IT),
+            Arguments::Hold(Grant, PRESS_IT),
             "let a reader grant access (for 500ms)",
         ),
         verb(
             "fire",
             PRESSED,
-            Takes::Hold(Fire, Hold::On),
+            Arguments::Hold(Fire, Hold::On),
             "set off the fire release (until `off`)",
         ),
         verb(
             "fire-reset",
             PRESSED,
-            Takes::Hold(FireReset, PRESS_IT),
+            Arguments::Hold(FireReset, PRESS_IT),
             "turn the key switch that ends a fire release (for 500ms)",
         ),
         verb(
             "tamper",
             PRESSED,
-            Takes::Hold(Tamper, Hold::On),
+            Arguments::Hold(Tamper, Hold::On),
             "open the enclosure of the controller (until `off`)",
         ),
         verb("jam", "", Nothing(SimCommand::Jam), "block the bolt"),
@@ -112,7 +112,7 @@ pub static VERBS: [SimVerb; 20] = {
         verb(
             "cut-sensor",
             "INPUT",
-            Takes::Sensor(Miswired::Cut),
+            Arguments::Sensor(Miswired::Cut),
             "cut an input's wire: fire reads active, others idle",
         ),
         verb(
@@ -124,19 +124,19 @@ pub static VERBS: [SimVerb; 20] = {
         verb(
             "stick-sensor",
             "INPUT",
-            Takes::Sensor(Miswired::Stuck),
+            Arguments::Sensor(Miswired::Stuck),
             "freeze the reading of an input",
         ),
         verb(
             "chatter-sensor",
             "INPUT",
-            Takes::Sensor(Miswired::Chatters),
+            Arguments::Sensor(Miswired::Chatters),
             "toggle an input 100 times a second",
         ),
         verb(
             "invert-sensor",
             "INPUT",
-            Takes::Sensor(Miswired::Inverted),
+            Arguments::Sensor(Miswired::Inverted),
             "invert the reading of an input",
         ),
         verb(
@@ -170,7 +170,7 @@ pub static VERBS: [SimVerb; 20] = {
 static SHOW: SimVerb = verb(
     "show",
     "",
-    Takes::Nothing(SimCommand::Show),
+    Arguments::Nothing(SimCommand::Show),
     "only print the state of the door",
 );
 
@@ -195,9 +195,9 @@ impl SimCommand {
                 .and_then(|word| Sensor::parse(word))
                 .ok_or_else(|| wrong(index, format!("an input: {}", sensor_names())))
         };
-        let (command, taken) = match verb.takes {
-            Takes::Nothing(command) => (command, 1),
-            Takes::Hold(what, otherwise) => match words.get(1).copied() {
+        let (command, taken) = match verb.syntax {
+            Arguments::Nothing(command) => (command, 1),
+            Arguments::Hold(what, otherwise) => match words.get(1).copied() {
                 None => (Self::Hold(what, otherwise), 1),
                 Some("on") => (Self::Hold(what, Hold::On), 2),
                 Some("off") => (Self::Hold(what, Hold::Off), 2),
@@ -208,15 +208,15 @@ impl SimCommand {
                 }
                 Some(_) => return Err(wrong(1, "on, off, for TIME or nothing".to_owned())),
             },
-            Takes::Sensor(fault) => (Self::Miswire(sensor(1)?, fault), 2),
-            Takes::TwoSensors => {
+            Arguments::Sensor(fault) => (Self::Miswire(sensor(1)?, fault), 2),
+            Arguments::TwoSensors => {
                 let (one, other) = (sensor(1)?, sensor(2)?);
                 if one == other {
                     return Err(wrong(2, "another input than the first".to_owned()));
                 }
                 (Self::Miswire(one, Miswired::SwappedWith(other)), 3)
             }
-            Takes::SensorOrAll => match words.get(1) {
+            Arguments::SensorOrAll => match words.get(1) {
                 Some(&"all") => (Self::Mend(None), 2),
                 _ => {
                     let expected = || format!("all or an input: {}", sensor_names());
@@ -238,17 +238,17 @@ impl SimCommand {
 /// In the grammar; parsing it returns the same action.
 impl fmt::Display for SimCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = VERBS.iter().chain([&SHOW]).find(|verb| match verb.takes {
-            Takes::Nothing(command) => command == *self,
-            Takes::Hold(sensor, _) => matches!(self, Self::Hold(own, _) if *own == sensor),
-            Takes::Sensor(fault) => matches!(self, Self::Miswire(_, own) if *own == fault),
-            Takes::TwoSensors => matches!(self, Self::Miswire(_, Miswired::SwappedWith(_))),
-            Takes::SensorOrAll => matches!(self, Self::Mend(_)),
+        let verb = VERBS.iter().chain([&SHOW]).find(|verb| match verb.syntax {
+            Arguments::Nothing(command) => command == *self,
+            Arguments::Hold(sensor, _) => matches!(self, Self::Hold(own, _) if *own == sensor),
+            Arguments::Sensor(fault) => matches!(self, Self::Miswire(_, own) if *own == fault),
+            Arguments::TwoSensors => matches!(self, Self::Miswire(_, Miswired::SwappedWith(_))),
+            Arguments::SensorOrAll => matches!(self, Self::Mend(_)),
         });
         let name = verb.map_or("show", |verb| verb.name);
         f.write_str(name)?;
-        match (self, verb.map(|verb| verb.takes)) {
-            (_, Some(Takes::Nothing(_))) => Ok(()),
+        match (self, verb.map(|verb| verb.syntax)) {
+            (_, Some(Arguments::Nothing(_))) => Ok(()),
             (Self::Hold(_, Hold::On), _) => f.write_str(" on"),
             (Self::Hold(_, Hold::Off), _) => f.write_str(" off"),
             (Self::Hold(_, Hold::For(time)), _) => write!(f, " for {}ms", time.as_millis()),
@@ -274,7 +274,7 @@ impl FromStr for SimCommand {
 
 /// A wrong or missing word of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{}, expected {expected}", Found(found.as_deref()))]
+#[error("{}, expected {expected}", FoundWord(found.as_deref()))]
 pub struct SimSyntaxError {
     /// Index of the word, from 0; one past the last if it is missing.
     pub index: usize,
@@ -284,9 +284,9 @@ pub struct SimSyntaxError {
     pub expected: String,
 }
 
-struct Found<'a>(Option<&'a str>);
+struct FoundWord<'a>(Option<&'a str>);
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for FoundWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(word) => write!(f, "`{word}`"),
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_verb_reads_back_as_it_is_written() {
+    fn every_verb_parses_back_from_its_text() {
         for verb in VERBS {
             let samples: &[&str] = match verb.arguments {
                 "" => &[""],
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_word_is_named_with_what_may_stand_there() {
+    fn a_wrong_word_is_named_with_the_valid_ones() {
         for (text, index, expected) in [
             ("slam", 0, "`slam`, expected one of open, close, force"),
             ("", 0, "the end, expected one of open"),

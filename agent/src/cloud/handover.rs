@@ -4,27 +4,27 @@
 use door_core::DesiredDoor;
 use tokio::sync::watch;
 
-use super::publisher::Finished;
+use super::publisher::HandoverResult;
 use crate::controller::ControllerHandle;
 
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(super) struct DesiredHandover {
     controller: ControllerHandle,
     /// Waits for the current hand-over to finish.
     next: Option<DesiredDoor>,
-    handed: Option<DesiredDoor>,
+    handed_over: Option<DesiredDoor>,
     started: u64,
-    finished: watch::Receiver<Finished>,
-    finish: watch::Sender<Finished>,
+    finished: watch::Receiver<HandoverResult>,
+    finish: watch::Sender<HandoverResult>,
 }
 
-impl Wishes {
+impl DesiredHandover {
     pub(super) fn new(controller: ControllerHandle) -> Self {
-        let (finish, finished) = watch::channel(Finished::default());
+        let (finish, finished) = watch::channel(HandoverResult::default());
         Self {
             controller,
             next: None,
-            handed: None,
+            handed_over: None,
             started: 0,
             finished,
             finish,
@@ -32,9 +32,9 @@ impl Wishes {
     }
 
     /// Queues a desired state. An unchanged one is ignored, unless its last hand-over failed.
-    pub(super) fn want(&mut self, desired: DesiredDoor) {
+    pub(super) fn set(&mut self, desired: DesiredDoor) {
         let went_wrong = self.finished.borrow().problem.is_some();
-        let known = self.next.as_ref().or(self.handed.as_ref()) == Some(&desired);
+        let known = self.next.as_ref().or(self.handed_over.as_ref()) == Some(&desired);
         if !known || went_wrong {
             self.next = Some(desired);
         }
@@ -58,13 +58,13 @@ impl Wishes {
         let Some(desired) = self.next.take() else {
             return;
         };
-        self.handed = Some(desired.clone());
+        self.handed_over = Some(desired.clone());
         self.started += 1;
         let number = self.started;
         let (controller, finish) = (self.controller.clone(), self.finish.clone());
         tokio::spawn(async move {
             let problem = controller.desire(desired).await.err();
-            finish.send_replace(Finished { number, problem });
+            finish.send_replace(HandoverResult { number, problem });
         });
     }
 
