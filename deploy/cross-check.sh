@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# cross-check.sh - prove what `cross` makes of cross.toml, with no container engine: a stand-in takes its place and writes down how it is called.
+# cross-check.sh - check how `cross` reads cross.toml, without a container engine: a stand-in
+# records how it is called.
 #
-# For each target the image, the environment and the cargo line must be ours, and cross may neither pass the file over nor find a key that it
-# does not know. cross 0.2.5 is built with cargo when it is missing and kept under the user's cache folder.
+# For each target the image, the environment and the cargo line must be those of cross.toml, and
+# cross must neither skip the file nor find an unknown key. cross 0.2.5 is built with cargo if it is
+# missing, and kept in the user's cache folder.
 #
-# rustup has a stand-in too: cross 0.2.5 does not know the list of a newer rustup, and updates the toolchain of whoever asks it to build.
+# rustup has a stand-in too: cross 0.2.5 cannot parse the list of a newer rustup, and would update
+# the user's toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=0.2.5
@@ -25,7 +28,7 @@ case $1 in
     run) printf '%s\n' "$@" >"$ENGINE_LOG" ;;
 esac
 SH
-# What it is asked to list is there already; whatever else it is asked for is refused and written down.
+# What cross lists is installed already; any other request is refused and recorded.
 cat >"$work/bin/rustup" <<'SH'
 #!/bin/sh
 case "$*" in
@@ -36,36 +39,39 @@ case "$*" in
 esac
 SH
 chmod +x "$work/bin/engine" "$work/bin/rustup"
-# The compiler itself and not rustup's proxy of it, so that nothing here can reach the real rustup.
+# The compiler itself instead of rustup's proxy, so that nothing here reaches the real rustup.
 sysroot=$(rustc --print sysroot)
 ln -s "$sysroot/bin/rustc" "$sysroot/bin/cargo" "$work/bin/"
 
 export ENGINE_LOG=$work/engine.log RUSTUP_LOG=$work/rustup.log STANDIN_TOOLCHAIN=${sysroot##*/}
-said() { # said NAME CONFIG TARGET: runs cross, its talk goes to $work/NAME
+said() { # said NAME CONFIG TARGET: runs cross; its messages go to $work/NAME
     rm -f "$ENGINE_LOG"
     env PATH="$work/bin:$PATH" HOME="$work/home" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="$work/home/rustup" \
         XARGO_HOME="$work/home/xargo" CARGO_TARGET_DIR="$work/target" CROSS_CUSTOM_TOOLCHAIN=1 CROSS_CONTAINER_ENGINE="$work/bin/engine" \
         ${2:+CROSS_CONFIG="$2"} "$tools/bin/cross" build --profile dist --target "$3" -p door-agent >"$work/$1" 2>&1 ||
         die "cross failed for $3: $(cat "$work/$1")"
-    [ ! -s "$RUSTUP_LOG" ] || die "cross asked rustup for something else than a list: $(cat "$RUSTUP_LOG")"
+    [ ! -s "$RUSTUP_LOG" ] || die "cross called rustup for more than a list: $(cat "$RUSTUP_LOG")"
     [ -s "$ENGINE_LOG" ] || die "cross called no engine for $3: $(cat "$work/$1")"
 }
 complains() { grep -E "won't be considered|unused key" "$work/$1"; }
 
 for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf arm-unknown-linux-gnueabihf; do
     said talk cross.toml "$target"
-    ! complains talk || die "cross does not take all of cross.toml for $target"
-    expected() { grep -qxF -- "$1" "$ENGINE_LOG" || die "for $target cross's engine was not given '$1', but: $(tr '\n' ' ' <"$ENGINE_LOG")"; }
+    ! complains talk || die "cross does not accept all of cross.toml for $target"
+    expected() {
+        grep -qxF -- "$1" "$ENGINE_LOG" ||
+            die "for $target cross did not pass '$1' to the engine, but: $(tr '\n' ' ' <"$ENGINE_LOG")"
+    }
     expected "ghcr.io/cross-rs/$target:$version"
     for name in CARGO_TERM_COLOR CARGO_INCREMENTAL RUST_BACKTRACE; do expected "$name"; done
     tail -1 "$ENGINE_LOG" | grep -qE "cargo build --profile dist --target $target -p door-agent\$" ||
         die "for $target cross would run: $(tail -1 "$ENGINE_LOG")"
-    echo "$target: image, environment and cargo line are ours"
+    echo "$target: image, environment and cargo line are as configured"
 done
 
-# The check can fail: the same file unnamed is passed over, and a key of nobody's is noticed.
+# Check the check: cross reports the file when it is not configured, and an unknown key.
 said unnamed "" aarch64-unknown-linux-gnu
-complains unnamed >/dev/null || die "cross no longer says that it passes over an unnamed cross.toml"
+complains unnamed >/dev/null || die "cross no longer reports that it ignores cross.toml"
 { cat cross.toml; printf 'imagine = "x"\n'; } >"$work/wrong.toml"
 said wrong "$work/wrong.toml" aarch64-unknown-linux-gnu
-complains wrong >/dev/null || die "cross no longer says that it does not know a key"
+complains wrong >/dev/null || die "cross no longer reports an unknown key"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# debian-build.sh [CARGO ARGUMENTS...] - run cargo with Debian's Rust 1.85, the oldest compiler this project promises to build with.
+# debian-build.sh [CARGO ARGUMENTS...] - run cargo with Debian's Rust 1.85, the oldest supported
+# compiler.
 #
-# Default: `build --workspace --bins --locked`. The toolchain comes from debian-toolchain.sh and is kept under the user's cache folder; the
-# build has a target folder of its own, target/rust-1.85, so that it does not throw away what another compiler built.
+# Default: `build --workspace --bins --locked`. The toolchain comes from debian-toolchain.sh and is
+# kept in the user's cache folder. The build uses its own target folder, target/rust-1.85, so that
+# it does not discard what another compiler built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 toolchain=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet/rust-1.85

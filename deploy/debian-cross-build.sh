@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# debian-cross-build.sh [PROGRAM:ARCH...] - build what the packages ship for Raspberry Pis, without a container, and prove that it runs.
+# debian-cross-build.sh [PROGRAM:ARCH...] - cross-build the packaged programs for Raspberry Pis,
+# without a container, and test that they run.
 #
-# Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85 and [profile.dist], the hub with
-# [profile.dist-hub]. The Rust toolchain comes from debian-toolchain.sh and is kept under the user's cache folder, apart from that of
-# debian-build.sh; C compilers, C libraries and qemu are Debian's packages, installed when they are missing. The programs go to
-# target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET is another target folder).
+# Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85
+# and [profile.dist], the hub with [profile.dist-hub]. The Rust toolchain comes from
+# debian-toolchain.sh and is kept in the user's cache folder, separate from that of debian-build.sh;
+# C compilers, C libraries and qemu are Debian packages, installed if missing. The programs go to
+# target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET sets another target folder).
 #
-# Each program is run once under qemu. It must need no glibc newer than Debian 12's, 2.36. Its size, what it needs, how long it takes to start
-# and its memory are printed; the last two are those of `--version` under emulation, so they compare builds and say nothing of a Pi.
+# Each program runs once under qemu. It must not need a newer glibc than 2.36, that of Debian 12.
+# Its size, glibc, start-up time and memory are printed; the last two are those of `--version` under
+# emulation, so they allow to compare builds but say nothing about a Pi.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet
@@ -20,7 +23,7 @@ die() { echo "debian-cross-build.sh: $*" >&2; exit 1; }
 for what in "$@"; do
     case $what in
         door-agent:arm64 | door-agent:armhf | door-hub:arm64 | doorctl:arm64) ;;
-        *) die "'$what' is not built here; expected door-agent:arm64, door-agent:armhf, door-hub:arm64 or doorctl:arm64" ;;
+        *) die "invalid PROGRAM:ARCH '$what': expected door-agent:arm64, door-agent:armhf, door-hub:arm64 or doorctl:arm64" ;;
     esac
 done
 
@@ -46,7 +49,8 @@ export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The configuration of a simulated door with a key of nobody's, so that `check` reads a whole one and dials no hub.
+# Writes the configuration of a simulated door with a dummy key, so that `check` reads a complete
+# one and reaches no hub.
 example() {
     local key
     key=$(printf 'nobody opens a door with this' | base64)
@@ -69,27 +73,29 @@ directory = "state"
 TOML
 }
 
-# The newest version of glibc among the symbols that a program takes from outside.
+# The newest version of glibc among the symbols that a program imports.
 glibc_needed() {
     readelf --dyn-syms --wide "$1" | grep -o '@GLIBC_[0-9.]*' | sed 's/@GLIBC_//' | sort -uV | tail -1
 }
 
-# A first line that says which program this is; `check` of the agent reads the example: it must find the configuration and the key fine.
+# Checks that --version names the program, and that the agent's `check` accepts the example's
+# configuration and key.
 try() {
     local program=$1 file=$2 said
     shift 2
     said=$("$@" "$file" --version)
     [[ "$said" == "$program "[0-9]* ]] || die "$file --version says '$said', expected $program and a version"
     [ "$program" = door-agent ] || return 0
-    # No hub answers at the example's port, so that `check` as a whole fails; each other line has to be right.
+    # No hub answers at the example's port, so `check` as a whole fails; the other lines must be
+    # fine.
     said=$("$@" "$file" check --config "$work/door/example.toml" 2>&1 || true)
     for line in "fine   configuration: " "fine   connection string: device example of 127.0.0.1"; do
-        grep -qF "$line" <<<"$said" || die "$file check lacks the line '$line':
+        grep -qF "$line" <<<"$said" || die "the output of $file check lacks the line '$line':
 $said"
     done
 }
 
-# Best of five starts in milliseconds, and the most memory that one of them held, in kB; the emulator's own part is in both.
+# Best of five starts in milliseconds, and the peak memory of any in kB; both include the emulator.
 measure() {
     python3 - "$@" <<'PYTHON'
 import resource, subprocess, sys, time
@@ -114,11 +120,11 @@ for what in "$@"; do
     [ "$program" != door-hub ] || profile=dist-hub
     "$toolchain/bin/cargo" build --profile "$profile" --locked --target "$target" -p "$program" --bin "$program"
     file=$CARGO_TARGET_DIR/$target/$profile/$program
-    readelf --file-header "$file" | grep -q "Machine: *$machine\$" || die "$file is not of $machine"
+    readelf --file-header "$file" | grep -q "Machine: *$machine\$" || die "$file is not for $machine"
     needed=$(glibc_needed "$file")
-    [ -n "$needed" ] || die "cannot tell which glibc $file needs"
+    [ -n "$needed" ] || die "cannot determine which glibc $file needs"
     [ "$(printf '%s\n' "$needed" "$newest_glibc" | sort -V | tail -1)" = "$newest_glibc" ] ||
-        die "$file needs glibc $needed, and Debian 12 has $newest_glibc"
+        die "$file needs glibc $needed, but Debian 12 has $newest_glibc"
     try "$program" "$file" "${emulator[@]}"
     printf '%s: %s bytes, glibc %s, starts in %s\n' "$what" "$(stat -c %s "$file")" "$needed" "$(measure "${emulator[@]}" "$file")"
 done

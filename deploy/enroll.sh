@@ -1,18 +1,19 @@
 #!/bin/sh
 # enroll.sh [-p PORT] [-o OPTION]... [USER@]HOST NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE] [--force] - make a Raspberry Pi a door, from a laptop.
 #
-# Needs ssh and tar alone; `doorctl devices enroll` does the same and more. USER is root, or has sudo without a password. The files go through the
-# connection's standard input, never into a command line, and install-agent.sh, which has to be beside this one, does the rest there: see its head
-# for what the files are. The door has to be known to its hub before:
+# Needs only ssh and tar; `doorctl devices enroll` does the same and more. USER is root or has sudo
+# without a password. The files are sent on standard input, never on a command line.
+# install-agent.sh, which must be beside this script, does the rest on the Pi: its head describes
+# the files. The door must be registered with its hub first:
 #
 #   doorctl devices add lobby-east --building 43 --floor 3 && doorctl devices connection-string lobby-east --out lobby-east.connection-string
 #   (umask 077; az iot hub device-identity connection-string show -n HUB -d lobby-east -o tsv >lobby-east.connection-string)
 set -eu
 die() { echo "enroll.sh: $*" >&2; exit 1; }
-usage() { sed -n 's/^# \(enroll.sh .*\) - make.*/usage: \1/p' "$0" >&2; die "${1:-what is given is not complete}"; }
+usage() { sed -n 's/^# \(enroll.sh .*\) - make.*/usage: \1/p' "$0" >&2; die "${1:-arguments are missing}"; }
 quoted() { printf "'"; printf '%s' "$1" | sed "s/'/'\\\\''/g"; printf "'"; }
 
-# What follows is kept in the positional parameters once the loop is over: the options of ssh.
+# After the loop the positional parameters hold the options of ssh.
 host='' door='' connection='' ca='' config='' package='' force=''
 remaining=$#
 while [ "$remaining" -gt 0 ]; do
@@ -34,30 +35,30 @@ while [ "$remaining" -gt 0 ]; do
         --config) config=$value ;;
         --package) package=$value ;;
         --force) force=--force ;;
-        -*) usage "$word is not known" ;;
+        -*) usage "unknown option $word" ;;
         *)
             if [ -z "$host" ]; then host=$word
             elif [ -z "$door" ]; then door=$word
-            else usage "$word is one too many, expected HOST and NAME"
+            else usage "unexpected argument $word: expected HOST and NAME only"
             fi
             ;;
     esac
 done
-if [ -z "$host" ] || [ -z "$door" ]; then usage "HOST and NAME are needed"; fi
-case $door in *[!A-Za-z0-9_-]*) usage "NAME is '$door', expected letters, digits, _ and -" ;; esac
+if [ -z "$host" ] || [ -z "$door" ]; then usage "HOST or NAME is missing"; fi
+case $door in *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;; esac
 [ -n "$connection" ] || usage "--connection-string FILE is missing"
 script=$(cat "$(dirname "$0")/install-agent.sh") || die "install-agent.sh is not beside this script"
 
-# In a folder of its own and under the names that the Pi knows them by.
+# In a private folder, under the names that the Pi uses.
 umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# A shell that a signal ends runs no EXIT trap by itself.
+# A shell ended by a signal does not run the EXIT trap by itself.
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 arguments=$(quoted "$door")
 take() {
     [ -n "$2" ] || return 0
-    [ -r "$2" ] || die "$1: $2 cannot be read"
+    [ -r "$2" ] || die "$1: cannot read $2"
     cp "$2" "$work/$3"
     arguments="$arguments $1 \"\$folder\"/$(quoted "$3")"
 }

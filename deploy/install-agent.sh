@@ -1,23 +1,25 @@
 #!/bin/sh
 # install-agent.sh NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE] [--force] - make this Raspberry Pi a door.
 #
-# Runs on the Pi, as root. Installs the package unless its version is there, has the settings checked by `door-agent check`, puts the files into
-# /etc/door-agent, starts door-agent@NAME and waits until it is connected. It may be repeated: what is there stays, a door that runs unchanged is
-# not restarted, and settings that are replaced stay beside as NAME.toml.bak.
+# Runs on the Pi, as root. Installs the package unless that version is installed, validates the
+# settings with `door-agent check`, moves the files to /etc/door-agent, starts door-agent@NAME and
+# waits until it is connected. It may be repeated: existing files stay, a running door without
+# changes is not restarted, and replaced settings are kept as NAME.toml.bak.
 #
-# The settings have to name their files as they are called here: in [hub] connection_string_file = "NAME.connection-string" and, with a CA,
-# ca_file = "NAME.ca.pem". Without --config those on the Pi stay. --force restarts a running door even when that moves its lock.
+# The settings must name their files by these names: in [hub]
+# connection_string_file = "NAME.connection-string" and, with a CA, ca_file = "NAME.ca.pem". Without
+# --config the settings on the Pi stay. --force restarts a running door even if that moves its lock.
 set -eu
 die() { echo "install-agent.sh: $*" >&2; exit 1; }
-usage() { sed -n 's/^# \(install-agent.sh NAME .*\) - .*/usage: \1/p' "$0" 2>/dev/null; die "${1:-what is given is not complete}"; }
+usage() { sed -n 's/^# \(install-agent.sh NAME .*\) - .*/usage: \1/p' "$0" 2>/dev/null; die "${1:-arguments are missing}"; }
 
 door='' connection='' ca='' config='' package='' force=''
 while [ $# -gt 0 ]; do
     case $1 in
         --force) force=--force; shift; continue ;;
         --connection-string | --ca | --config | --package)
-            [ $# -ge 2 ] || usage "$1 has no value, expected a file"
-            [ -r "$2" ] || die "$1: $2 cannot be read"
+            [ $# -ge 2 ] || usage "$1 has no value: expected a file"
+            [ -r "$2" ] || die "$1: cannot read $2"
             ;;
     esac
     case $1 in
@@ -25,23 +27,23 @@ while [ $# -gt 0 ]; do
         --ca) ca=$2; shift ;;
         --config) config=$2; shift ;;
         --package) package=$2; shift ;;
-        -*) usage "$1 is not known" ;;
-        *) [ -z "$door" ] || usage "$1 is one NAME too many"; door=$1 ;;
+        -*) usage "unknown option $1" ;;
+        *) [ -z "$door" ] || usage "unexpected argument $1: expected one NAME"; door=$1 ;;
     esac
     shift
 done
-case $door in '' | *[!A-Za-z0-9_-]*) usage "NAME is '$door', expected letters, digits, _ and -" ;; esac
+case $door in '' | *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;; esac
 [ -n "$connection" ] || usage "--connection-string FILE is missing"
 [ "$(id -u)" = 0 ] || die "needs root"
-[ -d /run/systemd/system ] || die "systemd does not run here, and doors are services of it"
+[ -d /run/systemd/system ] || die "systemd is not running: doors run as its services"
 [ "$(uname -m)" != armv6l ] || die "this machine is ARMv6 (Pi 1 or Zero), expected ARMv7 or ARM64 (Pi 2 or newer)"
 etc=/etc/door-agent unit=door-agent@$door mark=/run/doorctl-enroll-$door
 [ -n "$config" ] || [ -e "$etc/$door.toml" ] ||
-    die "no --config is given, and there is no $etc/$door.toml yet: write one as deploy/examples/lobby-east.toml shows"
+    die "--config is missing, and $etc/$door.toml does not exist yet: write one like deploy/examples/lobby-east.toml"
 
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' door-agent 2>/dev/null || true)
 if [ -n "$package" ]; then
-    [ "$(dpkg-deb -f "$package" Package)" = door-agent ] || die "$package is no package of door-agent"
+    [ "$(dpkg-deb -f "$package" Package)" = door-agent ] || die "$package is not a package of door-agent"
     wanted=$(dpkg-deb -f "$package" Version)
     if [ "$installed" = "installed $wanted" ]; then
         echo "package: door-agent $wanted is there already"
@@ -54,20 +56,20 @@ else
     case $installed in 'installed '*) ;; *) die "door-agent is not installed; name its package: --package FILE" ;; esac
 fi
 
-# Beside those in force, for root alone; only what passes takes their place.
+# In a folder only for root, beside the settings in force; they are replaced only if check passes.
 umask 077
 stage=$etc/.enroll-$door
 rm -rf "$stage"
 mkdir -p "$stage"
 trap 'rm -rf "$stage"' EXIT
-# A shell that a signal ends runs no EXIT trap by itself.
+# A shell ended by a signal does not run the EXIT trap by itself.
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 cp "$connection" "$stage/$door.connection-string"
 [ -z "$ca" ] || cp "$ca" "$stage/$door.ca.pem"
 [ -n "$ca" ] || [ ! -e "$etc/$door.ca.pem" ] || cp "$etc/$door.ca.pem" "$stage/"
 cp "${config:-$etc/$door.toml}" "$stage/$door.toml"
 [ ! -d "$etc/$door.toml.d" ] || cp -R "$etc/$door.toml.d" "$stage/"
-door-agent check --config "$stage/$door.toml" || die "these settings are not put in place; mend what is WRONG and repeat this"
+door-agent check --config "$stage/$door.toml" || die "the settings are not installed: fix what is WRONG and repeat"
 
 changed=
 place() {
@@ -87,7 +89,8 @@ place "$door.connection-string" 600
 place "$door.ca.pem" 644
 place "$door.toml" 644
 sync
-# What runs goes on with the files it was started with, which is remembered for this run of it.
+# A running agent keeps using the files with which it was started: remember that for this
+# invocation.
 if [ -n "$changed" ] && systemctl is-active --quiet "$unit"; then
     systemctl show -P InvocationID "$unit" >"$mark"
 fi
@@ -101,20 +104,20 @@ if systemctl is-active --quiet "$unit"; then
     if [ -z "$stale" ]; then
         echo "service: $unit runs already and is not restarted"
     else
-        # Refuses when that would move the lock, and says so. Unquoted: nothing at all, or the one flag.
+        # Refuses with a message if that would move the lock. Unquoted: empty or a single flag.
         # shellcheck disable=SC2086
         door-agent restart $force "$door"
     fi
 else
     systemctl reset-failed "$unit" 2>/dev/null || true
-    systemctl restart "$unit" || die "$unit does not start; journalctl -u $unit tells why"
+    systemctl restart "$unit" || die "$unit does not start: see journalctl -u $unit"
     echo "service: $unit is started"
 fi
 
 tries=60
 until door-agent status --config "$etc/$door.toml" 2>/dev/null | grep -q '^link .*hub connected'; do
     tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || die "$door is not connected after a minute; journalctl -u $unit tells why"
+    [ "$tries" -gt 0 ] || die "$door is not connected after a minute: see journalctl -u $unit"
     sleep 1
 done
 door-agent status --config "$etc/$door.toml"

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# packages-check.sh DEB... - install, upgrade, remove and purge packages in a Debian root, and look at what is left each time.
+# packages-check.sh DEB... - install, upgrade, remove and purge packages in a Debian root, and check
+# what is left each time.
 #
-# Needs root (mmdebstrap and chroot) and packages of this machine's architecture. The root is kept as an archive under the user's cache folder.
-# systemctl and uname are stand-ins in it: the first writes down what it is asked for and runs doors and hub, the second can be an ARMv6. The
-# programs are the packages' own. What is looked at stands in packages-check/PROGRAM.sh.
+# Needs root (mmdebstrap and chroot) and packages of this machine's architecture. The root is kept
+# as an archive in the user's cache folder. systemctl and uname in it are stand-ins: the first
+# records its calls and runs doors and hub, the second can report ARMv6. The programs are those of
+# the packages.
+# The checks are in packages-check/PROGRAM.sh.
 set -euo pipefail
 [ $# -gt 0 ] || { echo "usage: packages-check.sh DEB..." >&2; exit 1; }
 die() { echo "packages-check.sh: $*" >&2; exit 1; }
@@ -29,13 +32,13 @@ mkdir "$root"
 tar -C "$root" --exclude='./dev/*' -xf "$archive"
 mkdir -p "$root/run/systemd/system" "$root/run/units" "$root/usr/local/bin" "$root/packages"
 printf '' >"$root/dev/null"
-# An agent starts only when it can trust somebody; the package ca-certificates would bring the same.
+# An agent starts only with something to trust; the package ca-certificates would provide the same.
 mkdir -p "$root/etc/ssl/certs"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 
 cat >"$root/usr/local/bin/systemctl" <<'SH'
 #!/bin/sh
-# A unit that runs has its process id in /run/units.
+# A running unit has its process id in /run/units.
 echo "$*" >>/systemctl.log
 for unit in "$@"; do :; done
 unit=${unit%.service}
@@ -76,20 +79,20 @@ if [ "$1" = -m ] && [ -e /armv6 ]; then echo armv6l; else exec /usr/bin/uname "$
 SH
 chmod +x "$root/usr/local/bin/systemctl" "$root/usr/local/bin/uname"
 
-# With /proc, by which systemd-tmpfiles works, mounted for the command alone.
+# With /proc, which systemd-tmpfiles needs, mounted only for the command.
 # shellcheck disable=SC2016 # The inner shell expands it.
 inside() { unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
 present() { for path in "$@"; do [ -e "$root/$path" ] || die "$stage: /$path is missing"; done; }
 absent() { for path in "$@"; do [ ! -e "$root/$path" ] && [ ! -L "$root/$path" ] || die "$stage: /$path is still there"; done; }
-asked() { grep -qxF -- "$1" "$root/systemctl.log" || die "$stage: systemctl was not asked for '$1', but for: $(cat "$root/systemctl.log")"; }
-# What a unit runs; that of before an upgrade ends in (deleted).
+asked() { grep -qxF -- "$1" "$root/systemctl.log" || die "$stage: systemctl was not called with '$1', but with: $(cat "$root/systemctl.log")"; }
+# The program that a unit runs; it ends in (deleted) after an upgrade without restart.
 program_of() { readlink "/proc/$(cat "$root/run/units/$1")/exe"; }
-# All that a package may have left behind.
+# Everything that a package may have left behind.
 tree() { (cd "$root" && find . -xdev \( -path ./proc -o -path ./var/lib/dpkg -o -path ./var/log -o -path ./var/cache -o -path ./tmp \) -prune -o ! -path ./systemctl.log -print | sort); }
 
 for deb in "$@"; do
     package=$(dpkg-deb --field "$deb" Package)
-    [ -f "$steps/$package.sh" ] || die "$deb is of the package '$package', expected one of: $(cd "$steps" && echo *.sh)"
+    [ -f "$steps/$package.sh" ] || die "unknown package '$package' in $deb: expected one of: $(cd "$steps" && echo *.sh)"
     cp "$deb" "$root/packages/$package.deb"
     rm -rf "$work/next"
     dpkg-deb -R "$deb" "$work/next"

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# packages.sh [--quick] [PROGRAM:ARCH...] - make Debian packages: door-agent for amd64, arm64 and armhf, door-hub and doorctl for amd64 and arm64.
+# packages.sh [--quick] [PROGRAM:ARCH...] - build Debian packages: door-agent for amd64, arm64 and
+# armhf, door-hub and doorctl for amd64 and arm64.
 #
-# Default: the three for this machine. They go to target/packages. Man pages and completions come from the programs themselves (`documents`),
-# under qemu for another architecture. This machine's are built with Debian's Rust 1.85 by debian-build.sh, the others by
-# debian-cross-build.sh. cargo-deb is built with cargo when it is missing and kept under the user's cache folder; lintian comes from apt. A
-# finding of lintian, error or warning, ends it.
+# Default: the three for this machine. They go to target/packages. Man pages and completions come
+# from the programs themselves (`documents`), under qemu for another architecture. Programs for this
+# machine are built with Debian's Rust 1.85 by debian-build.sh, others by debian-cross-build.sh.
+# cargo-deb is built with cargo if it is missing, and kept in the user's cache folder; lintian comes
+# from apt. An error or warning of lintian is a failure.
 #
-# --quick makes them of this machine's unoptimised programs, which debian-build.sh builds by default, and puts them into target/packages/quick:
-# to try packages, not to ship them.
+# --quick packages this machine's unoptimised programs, as debian-build.sh builds them by default,
+# into target/packages/quick: for tests of the packages, not for release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet
@@ -25,9 +27,9 @@ fi
 for what in "$@"; do
     case $what in
         door-agent:amd64 | door-agent:arm64 | door-agent:armhf | door-hub:amd64 | door-hub:arm64 | doorctl:amd64 | doorctl:arm64) ;;
-        *) die "'$what' is no package; expected door-agent:amd64, door-agent:arm64, door-agent:armhf, door-hub:amd64, door-hub:arm64, doorctl:amd64 or doorctl:arm64" ;;
+        *) die "invalid PROGRAM:ARCH '$what': expected door-agent:amd64, door-agent:arm64, door-agent:armhf, door-hub:amd64, door-hub:arm64, doorctl:amd64 or doorctl:arm64" ;;
     esac
-    [ -z "$quick" ] || [ "${what#*:}" = "$host" ] || die "'$what' is not for this machine, expected PROGRAM:$host after --quick"
+    [ -z "$quick" ] || [ "${what#*:}" = "$host" ] || die "'$what' is for another architecture: expected PROGRAM:$host after --quick"
 done
 if [ ! -x "$tools/bin/cargo-deb" ]; then
     build=$(mktemp -d)
@@ -56,11 +58,11 @@ for what in "$@"; do
         target=$DEBIAN_CROSS_TARGET built=$DEBIAN_CROSS_TARGET/$triple/$profile shape=(--no-strip --profile "$profile" --target "$triple")
     fi
     documents=target/packages/documents/$program
-    # Of an older release, too: what is there afterwards is what was made.
+    # Also those of an older release: only new files may remain.
     rm -rf "$documents" "$packages/${program}_"*"_$arch.deb"
     mkdir -p "$documents" "$packages"
     "${run[@]}" "$built/$program" documents "$documents"
-    # Pages of `help` say nothing that the others do not.
+    # The pages of `help` repeat the others.
     rm -f "$documents/$program"-help*.1 "$documents/$program"-*-help*.1
     release=$("${run[@]}" "$built/$program" --version | cut -d' ' -f2)-1
     printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n -- doorfleet <doorfleet@localhost>  %s\n' \

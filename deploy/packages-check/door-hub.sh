@@ -1,14 +1,14 @@
-# Steps of packages-check.sh for door-hub: its data goes through an upgrade and a removal, and away with a purge.
+# Steps of packages-check.sh for door-hub: upgrade and removal keep its data, a purge deletes it.
 
 data=var/lib/private/door-hub
 hub_keys() { (cd "$root/$data" && find . -type f \( -name '*.pem' -o -name '*.key' -o -name '*.toml' -o -name '*connection-string*' \) -exec sha256sum {} + | sort); }
-# hub_serves STARTS: it has told so many times where it serves, and runs.
+# hub_serves STARTS: waits until it has logged this number of starts and runs.
 hub_serves() {
     for _ in $(seq 100); do
         if [ "$(grep -c 'REST API' "$root/var/log/door-hub.log")" = "$1" ] && inside door-hub policy list --data /var/lib/door-hub >"$work/said" 2>&1; then return 0; fi
         sleep 0.1
     done
-    die "$stage: the hub does not run: $(cat "$work/said" "$root/var/log/door-hub.log")"
+    die "$stage: the hub is not running: $(cat "$work/said" "$root/var/log/door-hub.log")"
 }
 
 stage="installed"
@@ -18,11 +18,11 @@ present usr/bin/door-hub usr/lib/systemd/system/door-hub.service usr/lib/systemd
     usr/share/doc/door-hub/examples/hub.toml usr/share/bash-completion/completions/door-hub usr/share/zsh/vendor-completions/_door-hub
 asked daemon-reload
 ! grep -vx daemon-reload "$root/systemctl.log" || die "$stage: a hub without a name was started or enabled"
-grep -q 'door-hub: to start it: door-hub init ' "$work/said" || die "$stage: the next step is not told: $(cat "$work/said")"
+grep -q 'door-hub: to start it: door-hub init ' "$work/said" || die "$stage: the next step is missing: $(cat "$work/said")"
 echo "$stage: program, unit, manual, completions and example are there, nothing is started"
 
 stage="upgraded"
-# As systemd has it for a dynamic user.
+# The layout of systemd for a dynamic user.
 mkdir -p "$root/$data"
 ln -s private/door-hub "$root/var/lib/door-hub"
 cp "$root/usr/share/doc/door-hub/examples/hub.toml" "$root/$data/hub.toml"
@@ -51,16 +51,16 @@ asked "disable --now door-hub.service"
 asked "disable --now door-hub-backup.timer"
 absent usr/bin/door-hub usr/lib/systemd/system/door-hub.service run/units/door-hub
 [ "$(hub_keys)" = "$before" ] || die "$stage: settings, certificates or keys have changed: $(diff <(echo "$before") <(hub_keys))"
-echo "$stage: the hub has ended, its data stays"
+echo "$stage: the hub is stopped, its data is kept"
 
 stage="installed again"
 inside dpkg -i /packages/door-hub-next.deb >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
-grep -qxF 'door-hub: its data is there, and it does not run; to start it: systemctl enable --now door-hub' "$work/said" ||
-    die "$stage: the next step is not told: $(cat "$work/said")"
+grep -qxF 'door-hub: its data exists, but it is not running; to start it: systemctl enable --now door-hub' "$work/said" ||
+    die "$stage: the next step is missing: $(cat "$work/said")"
 absent run/units/door-hub
-echo "$stage: it is told how to start it"
+echo "$stage: the message names the command that starts it"
 
 stage="purged"
 inside dpkg -P door-hub >"$work/said" 2>&1 || die "$stage: $(cat "$work/said")"
 absent var/lib/door-hub "$data" usr/share/doc/door-hub
-echo "$stage: its data is gone"
+echo "$stage: its data is deleted"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# image.sh PREPARED PUBLIC_KEY DEST - make DEST/card.img, the SD card of an emulated Pi, and DEST/boot.gz, which starts it, of what prepare.sh has
-# put into PREPARED. The user `pi` of the card lets PUBLIC_KEY in and has sudo, as Raspberry Pi OS gives its first user.
+# image.sh PREPARED PUBLIC_KEY DEST - create DEST/card.img, the SD card of an emulated Pi, and
+# DEST/boot.gz, which boots it, from the files of prepare.sh in PREPARED. The card's user `pi`
+# accepts PUBLIC_KEY and has sudo, like the first user of Raspberry Pi OS.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 [ $# = 3 ] || { echo "usage: image.sh PREPARED PUBLIC_KEY DEST" >&2; exit 1; }
@@ -14,7 +15,7 @@ tar -C "$root" --exclude='./dev/*' -xf "$prepared/root.tar"
 echo pi >"$root/etc/hostname"
 printf '127.0.0.1 localhost pi\n' >"$root/etc/hosts"
 echo uninitialized >"$root/etc/machine-id"
-# The group of the pins has a number of its own: /init gives them to it before there is an udev.
+# The group of the pins has a fixed number: /init assigns the pins to it before udev runs.
 echo 'gpio:x:950:' >>"$root/etc/group"
 echo 'gpio:!::' >>"$root/etc/gshadow"
 echo 'pi:x:1000:1000:pi:/home/pi:/bin/bash' >>"$root/etc/passwd"
@@ -25,7 +26,8 @@ install -m 600 -o 1000 -g 1000 "$key" "$root/home/pi/.ssh/authorized_keys"
 echo 'pi ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/010_pi-nopasswd"
 chmod 440 "$root/etc/sudoers.d/010_pi-nopasswd"
 
-# The network on USB; time from the hub's host, as deploy/time.md says for a site without internet, and asked for often.
+# The network on USB; time from the hub's host, as the documentation says for a site without
+# internet, polled often.
 cat >"$root/etc/systemd/network/usb.network" <<'UNIT'
 [Match]
 Name=usb* en* eth*
@@ -38,15 +40,16 @@ printf '[Time]\nNTP=10.0.2.2\nFallbackNTP=\nConnectionRetrySec=3\nPollIntervalMi
 wanted=$root/etc/systemd/system/multi-user.target.wants
 mkdir -p "$wanted"
 ln -sf /lib/systemd/system/systemd-networkd.service "$wanted/"
-# The journal outlasts a power cut; it is what a failed run is explained by.
+# The journal survives a power cut; it explains a failed run.
 mkdir -p "$root/var/log/journal"
 echo 'UseDNS no' >"$root/etc/ssh/sshd_config.d/test.conf"
-# What costs an emulated boot seconds and does nothing for a door.
+# Units that slow down an emulated boot and are useless for a door.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer e2scrub_reap.service \
     systemd-pstore.service systemd-logind.service systemd-update-utmp-runlevel.service getty@.service serial-getty@.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
-# A journal as on Raspberry Pi OS: power will be cut. The size of a card in QEMU is a power of two.
+# ext4 with a journal as on Raspberry Pi OS, since power will be cut. The size of a card in QEMU is
+# a power of two.
 truncate -s 1G "$dest/card.img"
 mkfs.ext4 -q -F -m 0 -E lazy_itable_init=0 -d "$root" "$dest/card.img"
 

@@ -1,7 +1,7 @@
-"""An emulated Raspberry Pi 3: its power, its pins as somebody outside sees and drives them, its cable, and ssh into it.
+"""An emulated Raspberry Pi 3: power, pins as seen and driven from outside, network cable, and ssh.
 
-QEMU's `raspi3b` has the registers of the GPIO block. They are read and written through its qtest socket, past the operating system: what is seen
-here is what a wire would carry.
+QEMU's `raspi3b` has the registers of the GPIO block. They are accessed through its qtest socket, not
+through the operating system: what is read here is what a wire would carry.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ KERNEL = "console=ttyAMA0,115200 console=ttyS1,115200 iomem=relaxed panic=-1 rdi
 
 
 class Failed(Exception):
-    """What was to be seen was not."""
+    """An expected observation was not made."""
 
 
 def until(what, seen, within, every=0.2):
-    """Waits until `seen()` is true and gives it; fails with `what` after `within` seconds."""
+    """Waits until `seen()` is true and returns it; fails with `what` after `within` seconds."""
     ends = time.monotonic() + within
     while True:
         value = seen()
@@ -38,7 +38,7 @@ def until(what, seen, within, every=0.2):
 
 
 class Socket:
-    """A line in, a line out, for one at a time."""
+    """A line in, a line out, for one caller at a time."""
 
     def __init__(self, path):
         self.socket = until(f"QEMU's {path.name}", lambda: self._connected(path), 20, 0.05)
@@ -52,7 +52,7 @@ class Socket:
         try:
             line.connect(str(path))
             return line
-        except OSError:  # It is not there yet, or nobody listens yet.
+        except OSError:  # It does not exist yet, or nobody listens yet.
             line.close()
             return None
 
@@ -62,12 +62,12 @@ class Socket:
             self.lines.flush()
             answer = self.lines.readline().split()
         if not answer or answer[0] != "OK":
-            raise Failed(f"QEMU answers {' '.join(answer) or 'nothing'} to {line}")
+            raise Failed(f"QEMU answered {' '.join(answer) or 'nothing'} to {line}")
         return answer[1:]
 
 
 class Machine:
-    """A Pi that can be switched on, and off in the way a power cut does it."""
+    """A Pi that can be powered on, and off as by a power cut."""
 
     def __init__(self, prepared: Path, folder: Path, key: Path, ssh_port: int):
         self.prepared, self.folder, self.key, self.ssh_port = prepared, folder, key, ssh_port
@@ -78,7 +78,7 @@ class Machine:
     # Power.
 
     def power_on(self, levels):
-        """Switches it on with these levels (pin -> high) at its inputs."""
+        """Powers it on with these levels (pin -> high) at its inputs."""
         for name in ("qtest", "monitor"):
             (self.folder / name).unlink(missing_ok=True)
         self.boots += 1
@@ -104,7 +104,7 @@ class Machine:
             self.drive(pin, high)
 
     def power_cut(self):
-        """Takes the power away: nothing in it can do anything about it."""
+        """Cuts the power: nothing in the Pi can react."""
         if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -113,8 +113,8 @@ class Machine:
             self.pins = None
 
     def power_off(self):
-        """Has its system end in good order. The emulated Pi cannot switch itself off, it halts."""
-        # In a moment: the answer of this command is to get through.
+        """Shuts its system down. The emulated Pi cannot power off, it halts."""
+        # Delayed, so that the answer of this command gets through.
         self.ssh("systemd-run --quiet --on-active=1 systemctl poweroff")
         until("the end of the Pi's system", lambda: "reboot: System halted" in self.console_says() or self.process.poll() is not None, 90)
         self.power_cut()
@@ -135,7 +135,7 @@ class Machine:
         return self._read(GPFSEL0 + 4 * (pin // 10)) >> 3 * (pin % 10) & 7 == OUTPUT
 
     def drive(self, pin, high):
-        """What is wired to an input."""
+        """Sets the level wired to an input."""
         self.pins.ask(f"writel {BLOCK + (GPSET0 if high else GPCLR0):#x} {1 << pin:#x}")
 
     # The cable.
@@ -154,20 +154,20 @@ class Machine:
         while not said.endswith(b"(qemu) "):
             part = monitor.recv(4096)
             if not part:
-                raise Failed("QEMU's monitor has gone")
+                raise Failed("QEMU's monitor has closed")
             said += part
 
     # ssh.
 
     def ssh_options(self):
-        """As `-o` takes them; the host's key is new with every card."""
+        """As `-o` takes them; each card has a new host key."""
         return [
             f"IdentityFile={self.key}", "IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=accept-new",
             f"UserKnownHostsFile={self.folder}/known_hosts", "LogLevel=ERROR",
         ]
 
     def ssh(self, command, *, within=120, check=True):
-        """Runs a command as root; gives what it prints, stripped."""
+        """Runs a command as root; returns its output, stripped."""
         options = [*self.ssh_options(), "ConnectTimeout=15", "ControlMaster=auto", f"ControlPath={self.folder}/ssh-{self.boots}", "ControlPersist=60"]
         arguments = ["ssh", "-p", str(self.ssh_port), *(word for option in options for word in ("-o", option)), "pi@127.0.0.1", "sudo -n sh -s"]
         try:
@@ -179,7 +179,7 @@ class Machine:
         return ran.stdout.decode(errors="replace").strip()
 
     def send(self, file: Path, to):
-        """Puts a file there."""
+        """Copies a file to the Pi."""
         options = [word for option in self.ssh_options() for word in ("-o", option)]
         with file.open("rb") as content:
             subprocess.run(["ssh", "-p", str(self.ssh_port), *options, "pi@127.0.0.1", f"cat >{to}"], stdin=content, check=True, timeout=120)
@@ -197,7 +197,7 @@ class Machine:
 
 
 class Watch:
-    """Writes down when a pin changes: `changes` has (time, is output, is high)."""
+    """Records the changes of a pin: `changes` has (time, is output, is high)."""
 
     def __init__(self, machine, pin, every=0.01):
         self.machine, self.pin, self.every = machine, pin, every
@@ -213,7 +213,7 @@ class Watch:
     def __exit__(self, *_):
         self._ended.set()
         self._thread.join()
-        # What somebody else has seen at the pin in the meantime is seen here too.
+        # Include a change since the last look.
         with contextlib.suppress(Failed, OSError, AttributeError):
             self._look()
 
@@ -236,5 +236,5 @@ class Watch:
         return edges
 
     def levels(self):
-        """The levels in their order."""
+        """The levels in order."""
         return [high for _, high in self.edges()]

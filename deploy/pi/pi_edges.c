@@ -2,12 +2,12 @@
 /*
  * pi_edges - edges for the pins of QEMU's raspi3b. For tests only.
  *
- * QEMU has the registers of the BCM2837's GPIO block and no edge detection, and
+ * QEMU has the registers of the BCM2837's GPIO block but no edge detection, and
  * only Raspberry Pi's own kernel has /dev/gpiomem. This module is a second
- * gpiochip over the same registers, under the label that programs look for. It
- * looks at the levels (GPLEV0) every two milliseconds and raises an interrupt
- * for each change that somebody waits for; and it gives /dev/gpiomem.
- * Pins 0 to 31, which hold the whole header.
+ * gpiochip on the same registers, with the label that programs look for. It
+ * polls the levels (GPLEV0) every two milliseconds and raises an interrupt for
+ * each change that is waited for; and it provides /dev/gpiomem.
+ * Pins 0 to 31, which include the whole header.
  */
 #include <linux/gpio/driver.h>
 #include <linux/hrtimer.h>
@@ -23,7 +23,7 @@
 #define PINS 32
 #define PERIOD_NS (2 * NSEC_PER_MSEC)
 
-/* BCM2835 ARM peripherals, section 6.1: three bits a pin, ten pins a word. */
+/* BCM2835 ARM peripherals, section 6.1: three bits per pin, ten pins per word. */
 #define GPFSEL(pin) (4 * ((pin) / 10))
 #define GPFSEL_SHIFT(pin) (3 * ((pin) % 10))
 #define GPSET0 0x1c

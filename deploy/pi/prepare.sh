@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# prepare.sh DEST - put into DEST what an emulated Raspberry Pi 3 needs: Debian 12's arm64 kernel with its modules, a root file system as on a
-# Pi with Raspberry Pi OS Lite (systemd, sshd, sudo, systemd-timesyncd), and the kernel module that gives QEMU's pins their edges.
+# prepare.sh DEST - put the files of an emulated Raspberry Pi 3 into DEST: Debian 12's arm64 kernel
+# with its modules, a root file system like that of Raspberry Pi OS Lite (systemd, sshd, sudo,
+# systemd-timesyncd), and a kernel module that adds edge detection to QEMU's pins.
 #
-# Needs Debian 12 on amd64, root, apt. Takes five minutes the first time, most of it the root file system, whose programs run under qemu; a second
-# call finds DEST complete and does nothing. The kernel's packages are unpacked, not installed.
+# Needs Debian 12 on amd64, root, apt. Takes five minutes the first time, mostly for the root file
+# system, whose programs run under qemu; a second call finds DEST complete and does nothing. The
+# kernel's packages are unpacked, not installed.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 die() { echo "prepare.sh: $*" >&2; exit 1; }
@@ -12,18 +14,18 @@ die() { echo "prepare.sh: $*" >&2; exit 1; }
 mkdir -p "$1"
 dest=$(realpath "$1")
 
-# What is kept is made anew when what makes it changes.
+# Files are made again when a script or source that produces them changes.
 recipe=$(cat "$here/prepare.sh" "$here/pi_edges.c" | sha256sum | cut -c1-16)
 if [ "$(cat "$dest/.complete" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
-# Nobody's folder but our own is emptied.
-[ -e "$dest/.emulated-pi" ] || [ -z "$(ls -A "$dest")" ] || die "$dest has files that are not of this script, expected a folder of its own or none"
+# Never empty a foreign folder.
+[ -e "$dest/.emulated-pi" ] || [ -z "$(ls -A "$dest")" ] || die "$dest contains files of another origin: expected an empty folder or none"
 find "$dest" -mindepth 1 -delete
 touch "$dest/.emulated-pi"
 
 packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make gcc-aarch64-linux-gnu)
 mapfile -t missing < <(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
 dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
-# Of a foreign architecture some lists may be missing; what is needed is asked for below.
+# The lists of a foreign architecture may be incomplete; missing packages are reported below.
 apt-get update -qq 2>/dev/null || true
 [ ${#missing[@]} = 0 ] || "$here/../apt-install.sh" "${missing[@]}"
 
@@ -31,14 +33,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 echo "the kernel"
-# The newest of which apt knows every part: an update of one architecture may be published before that of the other.
+# The newest version whose parts apt all knows: an update of one architecture may be published
+# before that of the other.
 parts=()
 while read -r version; do
     release=$(apt-cache show "linux-image-arm64:arm64=$version" | sed -n 's/^Depends: linux-image-\([^ ]*\) .*/\1/p')
     parts=("linux-image-$release:arm64" "linux-headers-$release:arm64" "linux-headers-${release%-arm64}-common" "linux-kbuild-$(cut -d. -f1,2 <<<"$release")")
     parts=("${parts[@]/%/=$version}")
     apt-get download --print-uris -qq "${parts[@]}" >/dev/null && break
-    echo "Linux $version is not whole at the mirror, an older one is looked for"
+    echo "Linux $version is incomplete at the mirror, trying an older one"
     parts=()
 done < <(apt-cache madison linux-image-arm64:arm64 | cut -d'|' -f2 | tr -d ' ')
 [ ${#parts[@]} -gt 0 ] || die "apt knows no linux-image-arm64:arm64 with its headers and linux-kbuild; is this Debian 12?"
@@ -48,7 +51,7 @@ cp "$work/unpacked/boot/vmlinuz-$release" "$dest/vmlinuz"
 cp "$work/unpacked/usr/lib/linux-image-$release/broadcom/bcm2837-rpi-3-b.dtb" "$dest/pi-3.dtb"
 cp "$work/unpacked/bin/busybox" "$dest/busybox"
 
-# What the card, the network on USB and the file system need, each behind what it needs itself.
+# Modules for the card, the network on USB and the file system, each after its dependencies.
 mkdir "$dest/modules"
 depmod -b "$work/unpacked" "$release"
 order() { modprobe -d "$work/unpacked" -S "$release" --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'; }
@@ -64,7 +67,7 @@ done
 
 echo "the edges of the pins"
 headers=$work/unpacked/usr/src/linux-headers-$release
-# Debian's headers name each other by where they would be installed.
+# Debian's headers refer to each other by their installed paths.
 grep -rlE '/usr/(src|lib)/linux-' --include=Makefile --include='*.mk' "$work/unpacked/usr/src" |
     xargs -r sed -i -E "s#/usr/(src|lib)/linux-#$work/unpacked/usr/\1/linux-#g"
 mkdir "$work/pi_edges"

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""steps.py PREPARED WORK PROGRAMS PACKAGES README - what a door on a Raspberry Pi must do, from its enrolment to its upgrade, seen from outside.
+"""steps.py PREPARED WORK PROGRAMS PACKAGES README - what a door on a Raspberry Pi must do.
 
-PREPARED is prepare.sh's, WORK a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES the package of
-door-agent for arm64 and two newer ones. Prints a line for each step, with what it saw, and ends with status 1 at the first that fails; WORK then
-has the hub's log, the consoles and the Pi's journal. `deploy/pi/test` calls it.
+Covers everything from enrolment to upgrade, observed from outside. PREPARED is from prepare.sh, WORK
+a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES the
+package of door-agent for arm64 and two newer ones. Prints a line for each step, with its
+observations, and exits with status 1 at the first failure; WORK then contains the hub's log, the
+consoles and the Pi's journal. `deploy/pi/test` calls it.
 """
 
 import contextlib
@@ -25,7 +27,8 @@ COIL = Wires.COIL
 
 SETTINGS = """\
 [door]
-# Released without power and without a command, so that an energised coil is always somebody's wish.
+# Released without power and without a command, so that an energised coil is always the result of a
+# command.
 relinquish_default = "released"
 egress = "hardware-release"
 strike_time = "3s"
@@ -49,7 +52,7 @@ fire_reset = { pin = 6, active = "low", bias = "pull-up" }
 
 
 class Run:
-    """The site, its Pi, and the steps in their order."""
+    """The site, its Pi, and the steps in order."""
 
     def __init__(self, prepared, work, programs, packages, readme):
         self.work, self.packages, self.readme = work, packages, readme
@@ -58,10 +61,10 @@ class Run:
         self.time = Time()
         self.wires = Wires(self.pi)
 
-    # What is asked again and again.
+    # Helpers of several steps.
 
     def door_status(self):
-        """What the door says of itself on the Pi, past the hub."""
+        """The door's status from the Pi, not through the hub."""
         return json.loads(self.pi.ssh(f"door-agent status --json --config /etc/door-agent/{DOOR}.toml"))
 
     def status_or_none(self):
@@ -88,12 +91,12 @@ class Run:
         until("the Pi's clock", lambda: self.pi.ssh("test -e /run/systemd/timesync/synchronized && echo set", check=False) == "set", 120, 1)
 
     def clock_is_trusted(self):
-        """Without that a release with a last moment is refused."""
+        """Without it a release with a notAfter is refused."""
         self.clock_is_set()
         until("the agent's trust in the clock", lambda: (self.status_or_none() or {"door": {"clock": "unsynchronized"}})["door"]["clock"] != "unsynchronized", 60)
 
     def lock(self, length, status=0):
-        """A job, as an operator makes it; gives its doors as the export has them."""
+        """A job, as an operator starts it; returns its doors as in the export."""
         told = self.site.doorctl(["jobs", "lock", DOOR, "--for", length, "--watch", "-o", "json"], expect=status)
         return json.loads(told)
 
@@ -102,7 +105,7 @@ class Run:
         until(what, lambda: self.pi.is_output(COIL) and self.pi.level(COIL) == high, within, 0.02)
 
     def let_out(self):
-        """Somebody presses the exit button until the door lets go, which is soon, and it locks again by itself."""
+        """Presses the exit button until the door releases, soon; it locks again by itself."""
         self.wires.hold(Wires.REX)
         self.until_level(False, 3)
         self.wires.let_go(Wires.REX)
@@ -112,19 +115,19 @@ class Run:
         return [event for event in self.site.events() if event["kind"] == kind]
 
     def nothing_missing(self):
-        """All that the Pi had to tell has arrived, and every number of every boot is among it. Gives how many."""
+        """Asserts that all events have arrived, with every number of every boot; returns their count."""
         until("the Pi's events on their way", lambda: (self.status_or_none() or {}).get("waitingEvents") == 0, 60)
         events = self.site.events()
         lost = [event for event in events if event["kind"] == "eventsLost"]
         missing = gaps(events)
         if missing or lost:
-            raise Failed(f"of the event sequence is missing {missing}, and given up {lost}")
+            raise Failed(f"missing events: {missing}, dropped events: {lost}")
         return len(events)
 
     # The steps.
 
     def enrolment(self):
-        """Not one of the seven: how the door gets there, by the README's own command."""
+        """Not one of the seven: the enrolment, by the README's own command."""
         self.site.found()
         self.site.open()
         self.site.doorctl(self.site.context())
@@ -152,7 +155,7 @@ class Run:
         return f"doorctl {' '.join(command[:6])} ...: {package.name} installed, {DOOR} reports, in {took:.0f} s with a second time that changes nothing; deploy/enroll.sh finds it too"
 
     def by_script(self):
-        """The same by ssh and tar alone, with the connection string that an operator hands over."""
+        """The same with only ssh and tar, and a connection string from an operator."""
         self.site.doorctl(["devices", "connection-string", DOOR, "--out", "by-hand.connection-string"])
         file = self.work / "by-hand.connection-string"
         file.write_text(file.read_text().replace("HostName=localhost;", f"HostName={HOST_SEEN_FROM_PI};"))
@@ -169,7 +172,7 @@ class Run:
         self.pi.power_off()
         self.pi.power_on(self.wires.levels())
         with Watch(self.pi, COIL) as watch:
-            # systemd says so on the console once the agent has told it that it is ready.
+            # systemd prints this on the console once the agent is ready.
             until("READY", lambda: "Started door-agent@" in self.pi.console_says(), 240, 0.02)
             ready_at = time.monotonic()
             if not self.pi.is_output(COIL):
@@ -201,13 +204,13 @@ class Run:
             raise Failed(f"BCM {COIL} was {before} before the job, and is {self.pi.level(COIL)} after it")
         said = self.site.until_reported("a secured door", DOOR, lambda said: said["door"]["secured"] == "secured")["door"]
         if said["proof"] != "bond":
-            raise Failed(f"the proof is {said['proof']}, expected the bond")
+            raise Failed(f"the proof is {said['proof']}, expected bond")
         self.site.doorctl(["relinquish", DOOR])
         self.until_level(False)
         self.wires.holds = False
         jammed = self.lock("10m", status=2)
         if "jammed" not in json.dumps(jammed):
-            raise Failed(f"without a bond the job ends otherwise: {jammed}")
+            raise Failed(f"without a bond the job has another outcome: {jammed}")
         self.site.until_reported("the alarm jammed", DOOR, lambda said: "jammed" in said["door"]["alarms"])
         self.wires.holds = True
         self.lock("10m")
@@ -218,7 +221,8 @@ class Run:
         before = self.interrupts()
         presses, heard = 10, len(self.events("requestToExit"))
         for _ in range(presses):
-            # Shorter than the second after which levels are read anyway: by that alone, half of them would go unseen.
+            # Shorter than the second after which levels are read anyway: that alone would miss half
+            # of the presses.
             self.wires.press(Wires.REX, 0.5)
             time.sleep(1.2)
         until(f"{presses} short presses of the exit button at the hub", lambda: len(self.events("requestToExit")) == heard + presses, 30)
@@ -233,7 +237,7 @@ class Run:
         self.site.until_reported("a door closed and secured", DOOR, lambda said: not said["door"]["alarms"] and said["door"]["secured"] == "secured")
         interrupts = self.interrupts() - before
         if interrupts < 2 * presses:
-            raise Failed(f"{interrupts} interrupts for {presses} presses and a door: levels were read by chance")
+            raise Failed(f"{interrupts} interrupts for {presses} presses and a door: some levels were read only by polling")
         return f"{presses} presses of 500 ms at the hub by {interrupts} interrupts; opened by force: doorState open, alarmRaised forcedOpen, cleared when closed"
 
     def interrupts(self):
@@ -249,14 +253,14 @@ class Run:
             self.wires.fire(True)
             self.until_level(False, 3)
             self.wires.fire(False)
-            # Latched: the fire is over, and nobody has reset it at the door.
+            # Latched: the fire is over, and it was not reset at the door.
             time.sleep(4)
             if self.pi.level(COIL):
                 raise Failed("the door locked again before the fire release was reset")
             self.wires.press(Wires.FIRE_RESET, 2)
             self.until_level(True, 5)
         if len(self.site.events()) != told:
-            raise Failed("the hub heard of it although the network was cut")
+            raise Failed("the hub received events although the network was cut")
         self.pi.link(True)
         for kind in ("requestToExit", "fireRelease", "fireReset"):
             until(f"the event {kind} at the hub", lambda kind=kind: any(event["kind"] == kind for event in self.site.events()[told:]), 150, 1)
@@ -292,14 +296,14 @@ class Run:
         )
 
     def unreadable(self, hold):
-        """Killed while its settings cannot be read: no agent starts, and what the killed one drove is de-energised all the same."""
+        """Killed with unreadable settings: no agent starts, and the pins are de-energised."""
         file = f"/etc/door-agent/{DOOR}.toml"
         self.pi.ssh(f"cp -p {file} /root/settings && echo '[board' >>{file} && kill -9 {self.process()}")
         self.until_level(False, 60)
-        # Longer than the two seconds after which systemd starts it again.
+        # Longer than the two seconds after which systemd restarts it.
         time.sleep(5)
         if self.pi.level(COIL):
-            raise Failed(f"BCM {COIL} is energised by nobody")
+            raise Failed(f"BCM {COIL} is energised without an agent")
         self.pi.ssh(f"mv /root/settings {file}")
         self.until_level(True, 60)
         self.same_hold(hold)
@@ -314,7 +318,7 @@ class Run:
         return slots_of(self.status_or_none())
 
     def power_cuts(self):
-        # During a hold: the moment that doorctl has its answer.
+        # During a hold: right after the answer to doorctl.
         self.lock("40m")
         self.pi.power_cut()
         hold = {"commandId": self.last_job(), "want": "locked"}
@@ -326,7 +330,7 @@ class Run:
         self.clock_is_trusted()
         after_hold = self.nothing_missing()
 
-        # During a burst of events; and the Pi comes back two hours later without knowing it.
+        # During a burst of events; the Pi comes back two hours later with a wrong clock.
         self.site.doorctl(["relinquish", DOOR])
         self.site.doorctl(["unlock", DOOR, "--for", "30m"])
         self.lock("40m")
@@ -348,11 +352,11 @@ class Run:
         self.until_level(True, 60)
         self.same_hold(hold)
         if 7 in self.slots():
-            raise Failed("a grant that a lock had ended is back")
+            raise Failed("a grant that a lock had ended is active again")
         until("a token that the hub refuses", lambda: self.refusals() > 0, 90, 1)
         status = self.door_status()
         if status["link"]["state"] == "connected" or status["door"]["clock"] != "unsynchronized":
-            raise Failed(f"without a clock it is {status['link']} with a clock that is {status['door']['clock']}")
+            raise Failed(f"without a clock the link is {status['link']} and the clock {status['door']['clock']}")
         with Watch(self.pi, COIL) as watch:
             self.let_out()
         asked = self.time.asked
@@ -364,14 +368,14 @@ class Run:
         took = time.monotonic() - was_set
         after_burst = self.nothing_missing()
         if self.door_status()["door"]["clock"] == "unsynchronized":
-            raise Failed("the clock is set, and not trusted")
+            raise Failed("the clock is set but not trusted")
         return (
             f"cut at the answer of a lock: slot 8 locked{until_text(kept)}, none of {after_hold} events missing; cut in a burst, back 2 h later without a clock: "
             f"slot 8 locked, exit button works ({len(watch.levels())} levels), its token refused; time came after {asked} questions, the clock was set {was_set - came:.0f} s later, and it connected within {took:.0f} s, none of {after_burst} events missing"
         )
 
     def refusals(self):
-        """How many connections the hub has refused since it was opened, by its metrics' own count."""
+        """Connections refused by the hub since its start, from its metrics."""
         told = self.site.get("/metrics", self.site.token("/metrics"))
         return sum(float(line.rsplit(" ", 1)[1]) for line in told.splitlines() if line.startswith("door_hub_connections_refused_total"))
 
@@ -401,9 +405,9 @@ class Run:
         if new != old or not all(held.levels()):
             raise Failed(f"held by power at an upgrade: process {old} then {new}, BCM {COIL} went {held.levels()}: {said}")
         if f"to finish the upgrade: door-agent restart {DOOR}" not in said:
-            raise Failed(f"the package does not say how to finish the upgrade: {said}")
+            raise Failed(f"the package does not print how to finish the upgrade: {said}")
         if not self.pi.ssh(f"readlink /proc/{new}/exe").endswith("(deleted)"):
-            raise Failed("the old process has not the old program")
+            raise Failed("the old process does not run the old program")
         self.pi.ssh(f"door-agent restart --force {DOOR}")
         until("the new program", lambda: not self.pi.ssh(f"readlink /proc/{self.process()}/exe", check=False).endswith("(deleted)"), 60)
         self.until_level(True, 60)
@@ -415,7 +419,7 @@ class Run:
         return self.pi.ssh("DEBIAN_FRONTEND=noninteractive apt-get install -y /tmp/door-agent.deb 2>&1", within=300)
 
     def evidence(self):
-        """What a failure is explained by."""
+        """Saves the journal, which explains a failure."""
         try:
             (self.work / "journal.log").write_text(self.pi.ssh("journalctl -b --no-pager -o short-monotonic", within=60))
         except (Failed, OSError, subprocess.SubprocessError):
@@ -423,12 +427,12 @@ class Run:
 
 
 def slots_of(status):
-    """The slots that the door's own status names, by number."""
+    """The slots in the door's own status, by number."""
     return status and {slot["slot"]: slot for slot in status["door"]["slots"]}
 
 
 def outcome(rows):
-    """What a job says of its door."""
+    """The outcome of a job for its door."""
     return rows[0]["outcome"] if isinstance(rows, list) else rows["doors"][0]["outcome"]
 
 
@@ -446,14 +450,14 @@ def main():
     steps = [("0", run.enrolment), ("1", run.boot), ("2", run.job), ("3", run.edges), ("4", run.cut_off), ("5", run.killed), ("6", run.power_cuts), ("7", run.upgrades)]
     began = time.monotonic()
     threading.excepthook = lambda problem: None
-    # Whoever ends this ends the Pi and the hub with it.
+    # If this process is ended, the Pi and the hub end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for number, step in steps:
             at = time.monotonic()
             print(f"{number}. {step()} [{time.monotonic() - at:.0f} s]", flush=True)
         print(f"a Raspberry Pi 3, emulated: all steps in {time.monotonic() - began:.0f} s")
-    except Exception as failure:  # Whatever it is that went wrong, the Pi's journal is wanted.
+    except Exception as failure:  # Whatever failed, the Pi's journal is needed.
         run.evidence()
         what = failure if isinstance(failure, Failed) else f"{type(failure).__name__}: {failure}"
         print(f"{number}. FAILED: {what}", flush=True)

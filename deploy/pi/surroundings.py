@@ -1,4 +1,4 @@
-"""The site around an emulated Pi: a door-hub, doorctl as an operator runs it, the time, and what is wired to the header."""
+"""The site around an emulated Pi: a door-hub, doorctl, the time, and the wiring of the header."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from machine import Failed, Machine, until
 
-# What an emulated Pi calls the machine that it runs on.
+# Address of the host machine as seen from an emulated Pi.
 HOST_SEEN_FROM_PI = "10.0.2.2"
 
 
 class Site:
-    """A hub on this machine, with its own operator; `later` seconds ahead of this machine's clock."""
+    """A hub on this machine, with an operator; its clock is `later` seconds ahead."""
 
     def __init__(self, folder: Path, programs: Path):
         self.folder, self.programs = folder, programs
@@ -35,13 +35,13 @@ class Site:
         return [*ahead, str(self.programs / name)]
 
     def _environment(self):
-        # Only what the clock on the wall says is ahead; waits take as long as ever.
+        # Only the wall clock is ahead; waits take as long as usual.
         return {**self.environment, "FAKETIME_DONT_FAKE_MONOTONIC": "1"} if self.later else self.environment
 
     # The hub.
 
     def found(self):
-        """Makes its folder and an operator's context."""
+        """Creates its folder and an operator's context."""
         ports = ["--listen", "127.0.0.1", "--mqtt-port", str(self.mqtt_port), "--https-port", str(self.https_port)]
         done = [self.programs / "door-hub", "init", "--data", self.data, "--name", "localhost", "--san", HOST_SEEN_FROM_PI, *ports]
         run = subprocess.run(done, capture_output=True, text=True)
@@ -49,7 +49,7 @@ class Site:
             raise Failed(f"door-hub init: {run.stderr.strip()}")
 
     def context(self):
-        """The words that make it doorctl's."""
+        """The arguments that add it to doorctl."""
         return ["context", "add", "site", "--connection-string-file", str(self.data / "service-connection-string"), "--ca", str(self.data / "ca.pem")]
 
     def open(self):
@@ -84,7 +84,7 @@ class Site:
             return answer.read().decode()
 
     def token(self, path):
-        """A token of the owner for one path, made by the hub's own command."""
+        """A token of the owner for one path, from the hub's own command."""
         file = self.folder / f"{path.strip('/')}-{self.later}.token"
         if not file.exists():
             made = [*self._program("door-hub"), "policy", "token", "iothubowner", "--path", path, "--out", str(file), "--data", str(self.data)]
@@ -94,7 +94,7 @@ class Site:
         return file.read_text().strip()
 
     def events(self):
-        """All messages that the hub has had from the door, oldest first."""
+        """All messages of the door at the hub, oldest first."""
         told = self.get("/events?kind=telemetry&after=0&follow=false", self.token("/events"))
         documents = [json.loads(line.removeprefix("data:")) for line in told.splitlines() if line.startswith("data:")]
         return [document["body"] for document in documents if "body" in document and not document.get("repeated")]
@@ -102,7 +102,7 @@ class Site:
     # The operator.
 
     def doorctl(self, arguments, *, expect=0, within=120, echo=False):
-        """Runs doorctl; gives what it prints on stdout."""
+        """Runs doorctl; returns its stdout."""
         try:
             run = subprocess.run(
                 [*self._program("doorctl"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within,
@@ -126,7 +126,10 @@ class Site:
 
 
 class Time:
-    """The time server of the site (SNTP, RFC 4330), on port 123 of the loopback address, which is where a Pi's `NTP=10.0.2.2` ends. Silent until asked to speak."""
+    """The time server of the site (SNTP, RFC 4330); silent until `speaks` is set.
+
+    On port 123 of the loopback address, where a Pi's `NTP=10.0.2.2` ends.
+    """
 
     SINCE_1900 = 2_208_988_800
 
@@ -152,28 +155,32 @@ class Time:
                 continue
             self.asked += 1
             if self.speaks:
-                # Version and poll as asked; mode 4 (server), stratum 1, precision 2^-20, the reference LOCL; four times, the second the client's own.
+                # Version and poll from the request; mode 4 (server), stratum 1, precision 2^-20,
+                # reference LOCL; four times, the second one the client's.
                 head = bytes([packet[0] & 0x38 | 4, 1, packet[2], 0xEC]) + bytes(8) + b"LOCL"
                 now = self._stamp()
                 self.socket.sendto(head + now + packet[40:48] + now + now, peer)
 
 
 class Wires:
-    """A maglock and the contacts of its door, on the pins of `lobby-east.toml`: all close to ground but the fire release, a loop that opens."""
+    """A maglock and the contacts of its door, on the pins of `lobby-east.toml`.
+
+    All close to ground, except the fire release, a loop that opens.
+    """
 
     COIL, DOOR, BOND, REX, FIRE, FIRE_RESET = 17, 22, 23, 24, 5, 6
 
     def __init__(self, machine: Machine):
         self.machine = machine
         self.is_open = False
-        # Whether the armature is in its place, so that the magnet can hold it.
+        # Whether the armature is in place, so that the magnet can hold it.
         self.holds = True
         self.bonded = False
         self._lock = threading.Lock()
         threading.Thread(target=self._magnet, daemon=True).start()
 
     def levels(self):
-        """What the inputs are while nobody is at the door."""
+        """The levels of the inputs while nobody is at the door."""
         return {self.DOOR: self.is_open, self.BOND: True, self.REX: True, self.FIRE: False, self.FIRE_RESET: True}
 
     def _magnet(self):
@@ -198,14 +205,14 @@ class Wires:
             self.machine.drive(self.DOOR, is_open)
 
     def hold(self, pin):
-        """A button, or a key switch: closed from now on."""
+        """Closes a button or a key switch."""
         self.machine.drive(pin, False)
 
     def let_go(self, pin):
         self.machine.drive(pin, True)
 
     def press(self, pin, seconds):
-        """Closed for so long."""
+        """Closes it for a time."""
         self.hold(pin)
         time.sleep(seconds)
         self.let_go(pin)
@@ -221,7 +228,7 @@ def free_port():
 
 
 def command_of_readme(readme: Path, starts):
-    """A line of the README that starts so: what it promises is what is run."""
+    """A line of the README that starts like this: the documented command is the one that runs."""
     for line in readme.read_text().splitlines():
         if line.startswith(starts):
             return line.split()
@@ -229,7 +236,7 @@ def command_of_readme(readme: Path, starts):
 
 
 def gaps(events):
-    """What is missing between the first and the last event of each boot, as text; each boot starts with 1."""
+    """The missing event numbers, by boot; each boot starts with 1."""
     numbers = {}
     for event in events:
         numbers.setdefault(event["boot"], set()).add(event["seq"])
@@ -238,8 +245,8 @@ def gaps(events):
 
 
 def exposure(text):
-    """The exposure that `systemd-analyze security` gives, as a number."""
+    """The exposure from `systemd-analyze security`, as a number."""
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", text)
     if not found:
-        raise Failed(f"systemd-analyze security says no exposure: {text[-200:]}")
+        raise Failed(f"systemd-analyze security printed no exposure: {text[-200:]}")
     return float(found[1])
