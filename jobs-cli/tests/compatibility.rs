@@ -62,7 +62,7 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_test_that_the_page_names_is_there() {
+fn every_test_on_the_compatibility_page_exists() {
     let mut found = BTreeSet::new();
     for folder in SOURCES {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -163,7 +163,7 @@ fn hub_layers_point_one_way() {
 }
 
 #[test]
-fn the_hub_never_hears_of_doors() {
+fn the_hub_knows_nothing_of_doors() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/src");
     for file in rust_files(&source) {
         if file.ends_with("tests.rs") {

@@ -5,7 +5,7 @@ use super::support::{Home, KEY};
 const GOOD: &str = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=";
 
 #[test]
-fn a_context_is_kept_though_its_hub_does_not_answer() {
+fn a_context_is_added_even_if_its_hub_does_not_answer() {
     let home = Home::new();
     home.secret("good", &format!("{GOOD}{KEY}\n"));
     insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "good", "--zone", "Europe/Berlin"]), @r"
@@ -55,7 +55,7 @@ fn a_context_is_kept_though_its_hub_does_not_answer() {
 
 #[test]
 #[cfg(unix)]
-fn the_file_of_contexts_is_its_owners_alone() {
+fn the_contexts_file_has_mode_0600() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Home::with_absent_hub();
     let path = home.path().join("config.toml");
@@ -72,7 +72,7 @@ fn the_file_of_contexts_is_its_owners_alone() {
 }
 
 #[test]
-fn wrong_connection_strings_say_what_is_wrong_and_change_nothing() {
+fn an_invalid_connection_string_is_explained_and_changes_nothing() {
     let home = Home::new();
     for (name, text) in [
         ("empty", ""),
@@ -103,7 +103,7 @@ fn wrong_connection_strings_say_what_is_wrong_and_change_nothing() {
 }
 
 #[test]
-fn files_that_are_missing_open_to_others_or_no_certificate_are_refused() {
+fn missing_or_readable_or_invalid_files_are_refused() {
     let home = Home::new();
     insta::assert_snapshot!(home.run(&["context", "add", "lab", "--connection-string-file", "nowhere"]), @r"
     status: 1
@@ -136,7 +136,7 @@ fn files_that_are_missing_open_to_others_or_no_certificate_are_refused() {
 }
 
 #[test]
-fn a_damaged_file_of_contexts_is_named_with_its_line() {
+fn a_damaged_contexts_file_is_reported_with_its_line() {
     let home = Home::new();
     home.secret(
         "config.toml",

@@ -3,7 +3,7 @@
 use super::support::Home;
 
 #[test]
-fn tags_have_to_be_given_and_to_be_tags() {
+fn devices_tag_needs_valid_tags() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["devices", "tag", "east"]));
     insta::assert_snapshot!(home.run(&["devices", "tag", "east", "=west"]));
@@ -36,7 +36,7 @@ fn tags_have_to_be_given_and_to_be_tags() {
 }
 
 #[test]
-fn doors_to_change_have_to_be_chosen() {
+fn devices_verbs_need_a_selection() {
     let home = Home::with_absent_hub();
     for verb in ["enable", "disable", "remove"] {
         let told = home.run(&["devices", verb]);
@@ -54,7 +54,7 @@ fn doors_to_change_have_to_be_chosen() {
 }
 
 #[test]
-fn a_key_is_named_and_has_a_file_to_go_to() {
+fn rotate_key_needs_a_valid_key_and_a_new_file() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["devices", "rotate-key", "east"]));
     insta::assert_snapshot!(home.run(&[
@@ -69,7 +69,7 @@ fn a_key_is_named_and_has_a_file_to_go_to() {
 }
 
 #[test]
-fn a_file_of_doors_is_checked_before_anybody_is_asked() {
+fn a_file_of_doors_is_checked_before_any_request() {
     let home = Home::with_absent_hub();
     let file = |name: &str, text: &[u8]| std::fs::write(home.path().join(name), text).unwrap();
     file(
@@ -90,7 +90,7 @@ fn a_file_of_doors_is_checked_before_anybody_is_asked() {
 }
 
 #[test]
-fn a_column_that_is_none_is_answered_with_those_there_are() {
+fn an_unknown_column_is_reported_with_the_known_ones() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["devices", "list", "--sort", "flor"]));
     insta::assert_snapshot!(home.run(&["devices", "list", "--columns", "door,wing"]));

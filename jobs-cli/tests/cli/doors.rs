@@ -3,7 +3,7 @@
 use super::support::Home;
 
 #[test]
-fn what_no_door_could_do_is_refused() {
+fn impossible_door_commands_are_refused() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["lock", "--for", "10m", "--until", "22:00", "east"]), @r"
     status: 1
@@ -54,7 +54,7 @@ fn what_no_door_could_do_is_refused() {
 }
 
 #[test]
-fn a_hold_longer_than_a_door_keeps_one_is_refused() {
+fn a_hold_of_more_than_7_days_is_refused() {
     // How far ahead an instant is, the hub's clock says.
     for until in ["+6d", "2099-01-01 10:00"] {
         let told = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
@@ -65,7 +65,7 @@ fn a_hold_longer_than_a_door_keeps_one_is_refused() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_leaves_every_verb_undone() {
+fn every_verb_fails_when_the_hub_is_unreachable() {
     let home = Home::with_absent_hub();
     for verb in [
         &["status"][..],
@@ -86,7 +86,7 @@ fn a_hub_that_is_not_there_leaves_every_verb_undone() {
 }
 
 #[test]
-fn a_time_zone_that_nobody_knows_takes_no_clock_time() {
+fn an_unknown_time_zone_refuses_clock_times() {
     let home = Home::with_absent_hub();
     // Whether the time is understood: then it is the hub that cannot be reached.
     for (zone, time, understood) in [

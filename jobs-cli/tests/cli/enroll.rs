@@ -5,7 +5,7 @@ use super::support::Home;
 const SETTINGS: &str = "[strike]\nkind = \"maglock\"\n[board]\nkind = \"simulated\"\n";
 
 #[test]
-fn a_dry_run_tells_every_step_and_asks_nobody() {
+fn a_dry_run_prints_every_step_and_sends_no_request() {
     let home = Home::with_absent_hub();
     std::fs::write(home.path().join("lobby.toml"), SETTINGS).unwrap();
     insta::assert_snapshot!(home.run(&[
@@ -32,7 +32,7 @@ fn a_dry_run_tells_every_step_and_asks_nobody() {
 }
 
 #[test]
-fn mistakes_are_told_before_anybody_is_asked() {
+fn invalid_arguments_are_refused_before_any_request() {
     let home = Home::with_absent_hub();
     std::fs::write(
         home.path().join("broken.toml"),

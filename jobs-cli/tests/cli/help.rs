@@ -3,7 +3,7 @@
 use super::support::Home;
 
 #[test]
-fn every_help_is_as_written() {
+fn every_help_matches_its_snapshot() {
     let home = Home::new();
     for verb in [
         "",
@@ -58,7 +58,7 @@ fn every_help_is_as_written() {
 }
 
 #[test]
-fn a_completion_script_comes_back_with_what_was_typed() {
+fn a_completion_script_calls_doorctl_with_the_words_typed() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = home.run(&["completion", shell]);
@@ -86,7 +86,7 @@ fn a_completion_script_comes_back_with_what_was_typed() {
 }
 
 #[test]
-fn the_packages_get_a_script_for_each_shell_and_a_page_for_each_verb() {
+fn documents_writes_a_script_for_each_shell_and_a_page_for_each_verb() {
     let home = Home::new();
     assert_eq!(home.run(&["documents", "."]), "status: 0\n");
     for file in [

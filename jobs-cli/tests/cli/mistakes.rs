@@ -4,7 +4,7 @@
 use super::support::Home;
 
 #[test]
-fn without_a_context_the_way_to_one_is_told() {
+fn without_a_context_the_error_says_how_to_add_one() {
     insta::assert_snapshot!(Home::new().run(&["devices", "list"]), @r"
     status: 1
     --- stderr
@@ -14,7 +14,7 @@ fn without_a_context_the_way_to_one_is_told() {
 }
 
 #[test]
-fn an_unknown_verb_is_answered_with_the_likely_one() {
+fn an_unknown_verb_gets_a_suggestion() {
     insta::assert_snapshot!(Home::new().run(&["jobs", "lok"]), @r"
     status: 1
     --- stderr
@@ -29,7 +29,7 @@ fn an_unknown_verb_is_answered_with_the_likely_one() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_is_named() {
+fn an_unreachable_hub_is_named() {
     insta::assert_snapshot!(Home::with_absent_hub().run(&["devices", "list"]), @r"
     status: 1
     --- stderr
@@ -39,7 +39,7 @@ fn a_hub_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_bad_time_says_which_times_there_are() {
+fn an_invalid_time_is_reported_with_the_accepted_forms() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "half past ten"]), @r#"
     status: 1
@@ -54,7 +54,7 @@ fn a_bad_time_says_which_times_there_are() {
 }
 
 #[test]
-fn a_bad_duration_says_what_one_is() {
+fn an_invalid_duration_is_reported_with_the_accepted_forms() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--for", "8d"]), @r"
     status: 1
@@ -72,7 +72,7 @@ fn a_bad_duration_says_what_one_is() {
 
 /// Every verb that calls a method, with timeouts that Azure answers with 400004: no hub is asked.
 #[test]
-fn a_connect_timeout_longer_than_the_whole_call_is_refused_before_any_hub_is_asked() {
+fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() {
     let home = Home::with_absent_hub();
     for verb in [
         "invoke east getState",
@@ -103,7 +103,7 @@ fn a_connect_timeout_longer_than_the_whole_call_is_refused_before_any_hub_is_ask
 }
 
 #[test]
-fn doors_have_to_be_chosen() {
+fn door_verbs_need_a_selection() {
     insta::assert_snapshot!(Home::with_absent_hub().run(&["jobs", "lock"]), @r"
     status: 1
     --- stderr
@@ -113,7 +113,7 @@ fn doors_have_to_be_chosen() {
 }
 
 #[test]
-fn a_mistake_in_a_condition_is_pointed_at() {
+fn a_syntax_error_in_a_condition_is_marked() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["jobs", "lock", "--where", "tags.wing == 'east'"]), @r"
     status: 1
@@ -134,7 +134,7 @@ fn a_mistake_in_a_condition_is_pointed_at() {
 }
 
 #[test]
-fn bad_ids_payloads_and_assignments_are_refused_before_anything_is_sent() {
+fn invalid_ids_payloads_and_assignments_are_refused_before_any_request() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["jobs", "lock", "--all", "--id", "night lock"]), @r#"
     status: 1
@@ -173,7 +173,7 @@ fn bad_ids_payloads_and_assignments_are_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn events_that_cannot_be_are_refused() {
+fn invalid_event_filters_are_refused() {
     let home = Home::with_absent_hub();
     insta::assert_snapshot!(home.run(&["events", "--kind", "telemetri"]));
     insta::assert_snapshot!(home.run(&["events", "--limit", "0"]));
@@ -183,7 +183,7 @@ fn events_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_demo_that_cannot_be_is_refused() {
+fn invalid_demo_flags_are_refused() {
     let home = Home::new();
     insta::assert_snapshot!(home.run(&["demo", "--doors", "3"]), @r"
     status: 1

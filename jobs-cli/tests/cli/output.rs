@@ -58,7 +58,7 @@ fn run(home: &Home, line: &str, out: Sink, err: Sink) -> (Option<i32>, String) {
 }
 
 #[test]
-fn how_a_command_ends_is_not_for_its_output_to_decide() {
+fn a_closed_output_does_not_change_the_exit_status() {
     let home = Home::with_absent_hub();
     let sinks = [
         (Sink::Full, Sink::Full),

@@ -156,7 +156,7 @@ async fn hub_ahead(ahead: SignedDuration, answers: &[Answer]) -> (Server, Timest
 }
 
 #[tokio::test]
-async fn what_is_sent_is_counted_by_the_hubs_clock_and_named_instants_go_as_named() {
+async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged() {
     for minutes in [0, 20, -20] {
         for (arguments, answers, counts, expected) in CASES {
             let (server, hub) = hub_ahead(SignedDuration::from_mins(minutes), answers).await;
@@ -210,7 +210,7 @@ async fn what_is_sent_is_counted_by_the_hubs_clock_and_named_instants_go_as_name
 }
 
 #[tokio::test]
-async fn an_instant_is_asked_about_when_the_clocks_are_minutes_apart() {
+async fn a_named_time_needs_confirmation_when_the_clocks_differ_by_minutes() {
     for (minutes, arguments, answers, changes) in [
         (
             20,
@@ -266,7 +266,7 @@ async fn an_instant_is_asked_about_when_the_clocks_are_minutes_apart() {
 }
 
 #[tokio::test]
-async fn a_token_that_a_wrong_clock_made_is_made_again_once() {
+async fn a_token_of_a_wrong_clock_is_renewed_once() {
     let expiry = |request: &Received| -> i64 {
         let header = request.header("authorization").unwrap();
         header

@@ -36,7 +36,7 @@ fn event(id: i64) -> String {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_read_to_its_end_over_answers_that_break_off() {
+async fn stored_events_are_read_completely_over_broken_responses() {
     let end = "event: end\ndata: {}\n\n";
     let server = Server::play(vec![
         Reply::ok(HEALTH),
@@ -57,7 +57,7 @@ async fn what_is_kept_is_read_to_its_end_over_answers_that_break_off() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_to_its_end_is_an_error() {
+async fn a_response_that_never_completes_is_an_error() {
     let asked = || Reply::ok("");
     let script = std::iter::once(Reply::ok(HEALTH)).chain((0..7).map(|_| asked()));
     let server = Server::play(script.collect()).await;
@@ -69,7 +69,7 @@ async fn an_answer_that_never_comes_to_its_end_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_job_whose_making_was_not_answered_is_looked_for() {
+async fn a_job_whose_creation_got_no_response_is_looked_up() {
     let twin = format!("[{TWIN}]");
     let job = |kind: &str| {
         format!(
@@ -105,7 +105,7 @@ async fn a_job_whose_making_was_not_answered_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_job_that_may_be_there_is_among_those_to_take_back() {
+async fn a_job_that_may_exist_is_listed_among_those_to_stop() {
     let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
     let server = Server::play(vec![
         Reply::ok(HEALTH),

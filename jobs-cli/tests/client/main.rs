@@ -47,7 +47,7 @@ fn refusal(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn requests_are_signed_versioned_and_spelled_as_azure_documents_them() {
+async fn requests_are_signed_versioned_and_spelled_as_azure_documents() {
     let server = Server::play(vec![
         Reply::ok(DEVICE),
         Reply::ok(DEVICE),
@@ -141,7 +141,7 @@ async fn requests_are_signed_versioned_and_spelled_as_azure_documents_them() {
 }
 
 #[tokio::test]
-async fn pages_are_asked_until_none_is_left_or_the_token_is_empty() {
+async fn pages_are_read_until_the_continuation_is_missing_or_empty() {
     let server = Server::play(vec![
         Reply::ok("[1,2]")
             .with("x-ms-continuation", "next=")
@@ -183,7 +183,7 @@ async fn pages_are_asked_until_none_is_left_or_the_token_is_empty() {
 }
 
 #[tokio::test]
-async fn reads_are_sent_again_when_the_hub_is_busy() {
+async fn reads_are_retried_when_the_hub_is_busy() {
     let server = Server::play(vec![
         Reply::status(503, &refusal("ServiceUnavailable")),
         Reply::hang_up(),
@@ -201,7 +201,7 @@ async fn reads_are_sent_again_when_the_hub_is_busy() {
 }
 
 #[tokio::test]
-async fn writes_are_sent_again_only_when_the_hub_said_that_it_did_nothing() {
+async fn writes_are_retried_only_after_429() {
     let server = Server::play(vec![
         Reply::status(429, &refusal("ThrottlingException")),
         Reply::ok(JOB),
@@ -237,7 +237,7 @@ async fn writes_are_sent_again_only_when_the_hub_said_that_it_did_nothing() {
 }
 
 #[tokio::test]
-async fn an_error_keeps_what_the_hub_said() {
+async fn an_error_keeps_the_message_of_the_hub() {
     let server = Server::play(vec![
         Reply::status(404, r#"{"Message":"{\"errorCode\":404103,\"message\":\"Timed out waiting for device to connect.\"}","ExceptionMessage":""}"#)
             .with("iothub-errorcode", "DeviceNotOnline"),
@@ -259,7 +259,7 @@ async fn an_error_keeps_what_the_hub_said() {
 }
 
 #[tokio::test]
-async fn a_hub_that_says_nothing_is_not_waited_for() {
+async fn a_silent_hub_times_out() {
     let server = Server::play(vec![Reply::silence()]).await;
     let hub = server.client_with(&ClientOptions {
         timeout: Duration::from_millis(200),
@@ -273,14 +273,14 @@ async fn a_hub_that_says_nothing_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_something_else_is_an_error() {
+async fn an_unexpected_body_is_an_error() {
     let server = Server::play(vec![Reply::ok("[]")]).await;
     let error = server.client().twin(&device()).await.unwrap_err();
     assert_eq!(error.to_string(), "the hub's answer is not a twin");
 }
 
 #[tokio::test]
-async fn a_hub_that_nobody_vouches_for_is_not_spoken_to() {
+async fn a_hub_with_an_untrusted_certificate_is_refused() {
     let server = Server::play(vec![Reply::ok(TWIN)]).await;
     let other = Server::play(vec![]).await;
     let hub = server.client_with(&other.options());
@@ -299,7 +299,7 @@ async fn a_hub_that_nobody_vouches_for_is_not_spoken_to() {
 }
 
 #[tokio::test]
-async fn an_id_that_would_become_another_path_is_refused() {
+async fn an_id_that_would_change_the_path_is_refused() {
     let server = Server::play(vec![Reply::ok(TWIN)]).await;
     let hub: HubClient = server.client();
     assert!(matches!(
@@ -314,7 +314,7 @@ async fn an_id_that_would_become_another_path_is_refused() {
 }
 
 #[tokio::test]
-async fn events_are_asked_for_by_the_last_id_and_read_one_by_one() {
+async fn events_are_requested_after_the_last_id_and_read_one_by_one() {
     let stream = concat!(
         ": keep-alive\n\n",
         "event: lost\nid: 6\ndata: {\"from\":5,\"to\":6}\n\n",

@@ -24,7 +24,7 @@ fn items() -> [BulkItem; 2] {
 }
 
 #[tokio::test]
-async fn an_identity_is_changed_whole_and_only_as_it_was_read() {
+async fn an_identity_is_replaced_as_a_whole_if_its_etag_is_unchanged() {
     let server = Server::play(vec![Reply::ok(FULL), Reply::ok(FULL), Reply::ok(FULL)]).await;
     let hub = server.client();
     let mut identity: DeviceIdentity = hub.device(&device()).await.unwrap();
@@ -54,7 +54,7 @@ async fn an_identity_is_changed_whole_and_only_as_it_was_read() {
 }
 
 #[tokio::test]
-async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
+async fn a_bulk_call_returns_the_failed_operations_for_any_status() {
     let failed = json!({
         "isSuccessful": false, "warnings": [],
         "errors": [{"deviceId": "e", "errorCode": "DeviceNotFound", "errorStatus": "no `e`", "moduleId": null, "operation": "delete"}],
@@ -102,7 +102,7 @@ async fn a_bulk_call_tells_what_was_not_done_whatever_its_status() {
 }
 
 #[tokio::test]
-async fn a_bulk_call_that_is_refused_as_a_whole_is_an_error_and_is_not_repeated() {
+async fn a_refused_bulk_call_is_an_error_without_retry() {
     let nameless = r#"{"isSuccessful":false,"errors":[{"deviceId":null,"errorCode":"ArgumentInvalid","errorStatus":"no array"}],"Message":"ErrorCode:ArgumentInvalid;no array"}"#;
     let server = Server::play(vec![
         Reply::status(400, nameless),

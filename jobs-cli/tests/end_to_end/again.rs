@@ -90,7 +90,7 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
 }
 
 #[test]
-fn a_job_is_not_retried_before_its_end_nor_after_what_it_asked_for_has_ended() {
+fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "absent"]).expect(0);
@@ -180,7 +180,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
 ];
 
 #[test]
-fn a_retry_has_nothing_to_do_only_when_the_doors_are_where_they_should_be() {
+fn a_retry_creates_no_job_when_all_doors_reached_the_state() {
     let lab = Lab::new();
     let _east = lab.door("east", &[]);
     lab.operator.run(&["devices", "add", "absent"]).expect(0);

@@ -150,7 +150,7 @@ fn run(lab: &Lab, line: &str) -> super::support::Told {
 }
 
 #[test]
-fn every_verb_that_azure_can_serve_works_with_what_azure_has() {
+fn every_verb_that_azure_supports_works_with_azures_api() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.let_deleted_devices_linger();
@@ -291,7 +291,7 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
 ];
 
 #[test]
-fn no_state_of_a_job_keeps_anybody_waiting_for_ever() {
+fn waiting_ends_in_every_state_of_a_job() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
@@ -323,7 +323,7 @@ fn no_state_of_a_job_keeps_anybody_waiting_for_ever() {
 }
 
 #[test]
-fn what_only_door_hub_takes_is_refused_in_the_words_of_azure() {
+fn requests_that_only_door_hub_accepts_get_azures_error() {
     let lab = Lab::new();
     let _azure = Azure::before(&lab, Queries::AZURE);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
@@ -337,7 +337,7 @@ fn what_only_door_hub_takes_is_refused_in_the_words_of_azure() {
 }
 
 #[test]
-fn a_keyword_without_brackets_is_warned_of_on_azure_alone() {
+fn a_keyword_without_brackets_gets_a_warning_on_azure_only() {
     let lab = Lab::new();
     let lines = [
         "query 'SELECT * FROM devices WHERE tags.group = 1'",
@@ -360,7 +360,7 @@ fn a_keyword_without_brackets_is_warned_of_on_azure_alone() {
 }
 
 #[test]
-fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_them() {
+fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
     let names = Lab::many_names();
@@ -389,7 +389,7 @@ fn a_list_of_doors_that_takes_several_jobs_is_refused_with_the_advice_to_tag_the
 }
 
 #[test]
-fn a_hub_that_has_enough_of_queries_is_waited_for() {
+fn throttled_queries_are_retried() {
     let lab = Lab::new();
     let limit = Queries {
         most: 2,

@@ -36,7 +36,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn doors_jobs_and_contexts_are_offered() {
+fn completion_offers_doors_jobs_and_contexts() {
     let lab = lab();
     // As the script of a shell asks: the words of the line, and which of them is being typed.
     let offered = |line: &str| -> String {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use super::support::{Operator, Process};
 
 #[test]
-fn it_ends_well_and_leaves_nothing_behind() {
+fn the_demo_succeeds_and_leaves_nothing_behind() {
     let operator = Operator::new();
     let temporary = operator.folder().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
@@ -60,7 +60,7 @@ fn it_ends_well_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_is_kept_can_be_tried_from_a_second_terminal() {
+fn a_kept_demo_can_be_used_from_a_second_terminal() {
     let operator = Operator::new();
     let mut demo = operator.command(&["demo", "--doors", "16", "--keep"]);
     let mut demo = Process::spawn(demo.stderr(Stdio::piped()).stdout(Stdio::null()));
@@ -84,7 +84,7 @@ fn what_is_kept_can_be_tried_from_a_second_terminal() {
 }
 
 #[test]
-fn a_jammed_door_is_shown_and_ends_it_badly() {
+fn a_jammed_door_is_shown_and_fails_the_demo() {
     let operator = Operator::new();
     let told = operator
         .run(&[

@@ -11,7 +11,7 @@ use super::azure::proxy::{Azure, Queries, Trouble};
 use super::support::{Lab, Told};
 
 #[test]
-fn what_is_added_is_listed_shown_and_can_connect() {
+fn an_added_door_is_listed_and_shown_and_can_connect() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let added = operator
@@ -71,7 +71,7 @@ fn what_is_added_is_listed_shown_and_can_connect() {
 }
 
 #[test]
-fn a_list_is_sorted_cut_and_has_the_columns_that_are_wanted() {
+fn a_list_is_sorted_limited_and_has_the_requested_columns() {
     let lab = Lab::new();
     let operator = &lab.operator;
     for (name, floor, tag) in [
@@ -131,7 +131,7 @@ fn a_list_is_sorted_cut_and_has_the_columns_that_are_wanted() {
 }
 
 #[test]
-fn what_exists_is_neither_made_again_nor_half_made() {
+fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "west"]).expect(0);
@@ -165,7 +165,7 @@ fn what_exists_is_neither_made_again_nor_half_made() {
 }
 
 #[test]
-fn an_agents_files_are_whole_private_and_never_overwritten() {
+fn agent_files_are_complete_and_private_and_never_overwritten() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let add = |name: &str, file: &str| -> Told {
@@ -226,7 +226,7 @@ fn an_agents_files_are_whole_private_and_never_overwritten() {
 }
 
 #[test]
-fn a_connection_string_goes_to_a_private_file_and_nowhere_else() {
+fn a_connection_string_is_written_only_to_a_private_file() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);
@@ -252,7 +252,7 @@ fn a_connection_string_goes_to_a_private_file_and_nowhere_else() {
 }
 
 #[test]
-fn a_door_that_is_not_there_is_answered_with_the_one_that_was_meant() {
+fn an_unknown_door_gets_a_suggestion() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -278,7 +278,7 @@ fn a_door_that_is_not_there_is_answered_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_wrong_key_and_a_ca_that_is_not_trusted_are_told() {
+fn an_invalid_key_and_an_untrusted_ca_are_reported() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let good = fs::read_to_string(operator.folder().join("hub/service-connection-string")).unwrap();
@@ -331,7 +331,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn requests_and_answers_are_shown_without_keys() {
+fn verbose_shows_requests_and_responses_without_keys() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);

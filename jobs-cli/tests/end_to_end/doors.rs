@@ -13,7 +13,7 @@ fn reported<'a>(twin: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn one_door_is_called_directly_and_says_what_came_of_it() {
+fn one_door_is_called_directly_and_its_outcome_is_printed() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &[]);
@@ -91,7 +91,7 @@ fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_and_changes_nothing() {
+fn impossible_commands_are_refused_and_change_nothing() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -135,7 +135,7 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_assigned() {
+fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_assigned_mode() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let place = &["--building", "43"];
@@ -212,7 +212,7 @@ fn a_lockdown_reaches_a_door_that_comes_later_and_all_clear_restores_what_was_as
 }
 
 #[test]
-fn a_lockdown_that_is_interrupted_while_it_calls_has_missed_nobody() {
+fn an_interrupted_lockdown_is_assigned_to_every_door() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _here = lab.door("here", &["--floor", "3"]);
@@ -235,7 +235,7 @@ fn a_lockdown_that_is_interrupted_while_it_calls_has_missed_nobody() {
 }
 
 #[test]
-fn all_clear_brings_back_a_mode_that_was_set_over_the_assigned_one() {
+fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let east = lab.door("east", &[]);
@@ -261,7 +261,7 @@ fn all_clear_brings_back_a_mode_that_was_set_over_the_assigned_one() {
 }
 
 #[test]
-fn an_absent_door_that_was_let_out_of_a_lockdown_is_named() {
+fn an_offline_door_released_from_lockdown_is_named() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let east = lab.door("east", &[]);
@@ -299,7 +299,7 @@ fn one_door_is_locked_down_and_cleared_without_a_job() {
 }
 
 #[test]
-fn why_names_the_slot_that_decides_and_of_an_absent_door_what_it_reported() {
+fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let east = lab.door("east", &[]);
@@ -361,7 +361,7 @@ fn why_names_the_slot_that_decides_and_of_an_absent_door_what_it_reported() {
 }
 
 #[test]
-fn status_counts_doors_by_place() {
+fn status_counts_doors_by_building_and_floor() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["status"]).expect(0).says(&["no door"]);
@@ -407,7 +407,7 @@ fn status_counts_doors_by_place() {
 }
 
 #[test]
-fn what_is_read_after_a_command_is_what_it_answered() {
+fn a_read_after_a_command_shows_its_result() {
     let lab = Lab::new();
     let operator = &lab.operator;
     // Two: the motor of one rests after so many movements.

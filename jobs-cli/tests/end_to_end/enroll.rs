@@ -175,7 +175,7 @@ fn exists(path: &Path) -> bool {
 }
 
 #[test]
-fn a_bare_pi_becomes_a_door_that_reports() {
+fn enroll_sets_up_a_pi_as_a_door_that_reports() {
     let site = Site::new();
     let told = site
         .enroll(&[
@@ -252,7 +252,7 @@ fn a_bare_pi_becomes_a_door_that_reports() {
 }
 
 #[test]
-fn what_is_there_stays_and_what_changed_is_taken_up() {
+fn a_second_enroll_changes_only_what_differs() {
     let site = Site::new();
     site.enroll(&["--floor", "3"]).expect(0);
     let process = site.pi.process("lobby");
@@ -310,7 +310,7 @@ fn what_is_there_stays_and_what_changed_is_taken_up() {
 }
 
 #[test]
-fn a_pi_that_cannot_be_a_door_is_refused_before_anything_is_changed() {
+fn an_unsuitable_pi_is_refused_before_any_change() {
     let site = Site::new();
     for (fault, parts) in [
         (
@@ -369,7 +369,7 @@ fn a_pi_that_cannot_be_a_door_is_refused_before_anything_is_changed() {
 }
 
 #[test]
-fn settings_that_are_wrong_replace_none_that_are_right() {
+fn invalid_settings_do_not_replace_valid_ones() {
     let site = Site::new();
     site.enroll(&[]).expect(0);
     let (process, before) = (
@@ -414,7 +414,7 @@ fn settings_that_are_wrong_replace_none_that_are_right() {
 }
 
 #[test]
-fn a_restart_that_fails_leaves_no_door_that_goes_on() {
+fn a_failed_restart_is_reported() {
     let site = Site::new();
     site.enroll(&[]).expect(0);
     site.write("lobby.toml", &site.settings("released"));
@@ -430,7 +430,7 @@ fn a_restart_that_fails_leaves_no_door_that_goes_on() {
 }
 
 #[test]
-fn a_door_that_does_not_start_or_report_is_told_with_what_it_says() {
+fn a_door_that_does_not_start_or_report_is_reported_with_its_log() {
     let site = Site::new();
     site.pi.fault("no-start");
     site.enroll(&[]).expect(1).says(&[

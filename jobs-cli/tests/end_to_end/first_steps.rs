@@ -25,7 +25,7 @@ fn typed(lab: &Lab, command: &str) -> Told {
 }
 
 #[test]
-fn the_first_steps_lead_from_nothing_to_a_scheduled_lock() {
+fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let lab = Lab::new();
     // Nothing: no context is left of the lab's own.
     std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
@@ -80,7 +80,7 @@ fn the_first_steps_lead_from_nothing_to_a_scheduled_lock() {
 }
 
 #[test]
-fn what_a_plan_and_a_job_say_leads_on() {
+fn the_output_of_a_plan_and_a_job_names_the_next_command() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("lobby-east", &["--building", "43", "--floor", "3"]);

@@ -28,7 +28,7 @@ fn doors(lab: &Lab) -> usize {
 }
 
 #[test]
-fn a_file_of_doors_is_added_with_a_report_and_private_keys() {
+fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let path = |name: &str| operator.folder().join(name);
@@ -111,7 +111,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_keys() {
 }
 
 #[test]
-fn standard_input_is_a_file_too_and_a_mistake_makes_nothing() {
+fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "first"]).expect(0);
@@ -142,7 +142,7 @@ fn standard_input_is_a_file_too_and_a_mistake_makes_nothing() {
 }
 
 #[test]
-fn what_was_made_of_a_file_is_taken_back_when_the_rest_cannot_be_made() {
+fn a_failed_add_removes_the_doors_it_created() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
@@ -179,7 +179,7 @@ fn what_was_made_of_a_file_is_taken_back_when_the_rest_cannot_be_made() {
 }
 
 #[test]
-fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
+fn an_interrupted_add_removes_the_doors_it_created() {
     let lab = Lab::new();
     let operator = &lab.operator;
     fs::write(operator.folder().join("doors.csv"), many(9_000)).unwrap();
@@ -198,7 +198,7 @@ fn what_was_made_of_a_file_is_taken_back_when_somebody_presses_ctrl_c() {
 }
 
 #[test]
-fn a_removal_that_somebody_ends_has_the_status_of_that() {
+fn an_interrupted_removal_exits_with_130() {
     let lab = Lab::new();
     let operator = &lab.operator;
     fs::write(operator.folder().join("doors.csv"), many(6_000)).unwrap();
@@ -221,7 +221,7 @@ fn a_removal_that_somebody_ends_has_the_status_of_that() {
 }
 
 #[test]
-fn what_cannot_be_taken_back_is_named_when_somebody_does_not_want_to_wait() {
+fn doors_left_by_a_second_ctrl_c_are_listed() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
@@ -246,7 +246,7 @@ fn what_cannot_be_taken_back_is_named_when_somebody_does_not_want_to_wait() {
 }
 
 #[test]
-fn what_is_exported_can_be_imported_with_its_keys() {
+fn an_export_can_be_imported_with_its_keys() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let path = |name: &str| operator.folder().join(name);
@@ -315,7 +315,7 @@ fn what_is_exported_can_be_imported_with_its_keys() {
 }
 
 #[test]
-fn an_import_changes_what_exists_only_when_told_and_reports_each_line() {
+fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);

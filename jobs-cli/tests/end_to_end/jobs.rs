@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::{Lab, Process};
 
 #[test]
-fn a_lock_is_counted_by_what_the_doors_answer() {
+fn a_lock_job_counts_the_answers_of_the_doors() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _closed = lab.door("closed", &["--floor", "3"]);
@@ -72,7 +72,7 @@ fn a_lock_is_counted_by_what_the_doors_answer() {
 }
 
 #[test]
-fn an_unlock_is_counted_when_the_door_is_released() {
+fn an_unlock_job_counts_released_doors() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &[]);
@@ -91,7 +91,7 @@ fn an_unlock_is_counted_when_the_door_is_released() {
 }
 
 #[test]
-fn a_twin_job_changes_the_doors_that_a_condition_finds() {
+fn a_twin_job_changes_the_doors_that_match() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -123,7 +123,7 @@ fn a_twin_job_changes_the_doors_that_a_condition_finds() {
 }
 
 #[test]
-fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_used_once() {
+fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_unique() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);
@@ -165,7 +165,7 @@ fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_used_once() {
 }
 
 #[test]
-fn watching_ends_with_ctrl_c_and_the_job_goes_on() {
+fn ctrl_c_ends_watching_but_not_the_job() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);
@@ -188,7 +188,7 @@ fn watching_ends_with_ctrl_c_and_the_job_goes_on() {
 }
 
 #[test]
-fn a_job_for_nobody_is_made_with_a_warning() {
+fn a_job_without_doors_is_created_with_a_warning() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -210,7 +210,7 @@ fn a_job_for_nobody_is_made_with_a_warning() {
 }
 
 #[test]
-fn a_door_that_never_comes_fails_when_its_time_is_up() {
+fn a_door_that_stays_offline_fails_after_its_timeout() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "absent"]).expect(0);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::support::Lab;
 
 #[test]
-fn a_list_that_is_too_long_for_one_job_becomes_several() {
+fn a_list_too_long_for_one_job_becomes_several_jobs() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let names = Lab::many_names();
@@ -72,7 +72,7 @@ fn a_list_that_is_too_long_for_one_job_becomes_several() {
 }
 
 #[test]
-fn verbs_that_act_at_once_and_that_read_take_any_number_of_names() {
+fn immediate_and_reading_verbs_take_any_number_of_names() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _lobby = lab.door("lobby", &["--building", "43"]);

@@ -110,7 +110,7 @@ fn exists(page: &Path, command: &[&str]) {
 }
 
 #[test]
-fn commands_and_links_of_the_pages_exist() {
+fn commands_and_links_on_the_pages_exist() {
     let mut seen = 0;
     for (path, text) in pages() {
         for command in blocks(&text, "sh")
@@ -135,7 +135,7 @@ fn commands_and_links_of_the_pages_exist() {
 }
 
 #[test]
-fn settings_of_the_wiring_page_are_taken() {
+fn settings_on_the_wiring_page_are_accepted() {
     let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
     let settings = blocks(&page, "toml");
     assert_eq!(settings.len(), 4);
@@ -169,7 +169,7 @@ fn settings_of_the_wiring_page_are_taken() {
 }
 
 #[test]
-fn the_drawings_say_what_the_wiring_page_says() {
+fn the_drawings_match_the_wiring_page() {
     let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
     for drawing in ["strike", "maglock", "bolt", "motor-lock"] {
         let svg =

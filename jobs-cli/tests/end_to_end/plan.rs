@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::Lab;
 
 #[test]
-fn a_plan_says_what_would_happen_and_is_applied_while_the_doors_are_the_same() {
+fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _closed = lab.door("closed", &["--floor", "3"]);
@@ -95,7 +95,7 @@ fn a_plan_says_what_would_happen_and_is_applied_while_the_doors_are_the_same() {
 }
 
 #[test]
-fn many_doors_are_confirmed_before_a_job_is_made() {
+fn a_job_for_many_doors_needs_confirmation() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "a", "b"]).expect(0);
@@ -130,7 +130,7 @@ fn many_doors_are_confirmed_before_a_job_is_made() {
 }
 
 #[test]
-fn tags_are_set_over_many_doors_and_what_was_done_is_exported() {
+fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -212,7 +212,7 @@ fn tags_are_set_over_many_doors_and_what_was_done_is_exported() {
 
 /// The start, `--until`, how it ends, what is said, and the length that is sent.
 #[test]
-fn an_end_is_a_time_after_the_start() {
+fn until_is_a_time_after_the_start() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);

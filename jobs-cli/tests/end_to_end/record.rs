@@ -21,7 +21,7 @@ fn tampered() -> (Lab, super::support::Door) {
 }
 
 #[test]
-fn what_happened_is_shown_filtered_and_in_every_format() {
+fn events_are_filtered_and_printed_in_every_format() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
     let alarms = operator.json(&["events", "--alarms"]);
@@ -72,7 +72,7 @@ fn what_happened_is_shown_filtered_and_in_every_format() {
 }
 
 #[test]
-fn what_cannot_be_is_told_with_the_way_out() {
+fn invalid_event_requests_are_refused_with_the_next_step() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
     operator
@@ -98,7 +98,7 @@ fn what_cannot_be_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_command_is_run_for_each_event_in_turn() {
+fn exec_runs_the_command_for_each_event_in_turn() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
     let command = "printf '%s ' \"$DOORCTL_EVENT_KIND\" \"$DOORCTL_EVENT_DOOR\" \
@@ -137,7 +137,7 @@ fn a_command_is_run_for_each_event_in_turn() {
 }
 
 #[test]
-fn commands_that_were_not_run_are_gone_on_with() {
+fn an_interrupted_exec_names_the_event_to_continue_after() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "a", "b"]).expect(0);
@@ -206,7 +206,7 @@ fn commands_that_were_not_run_are_gone_on_with() {
 }
 
 #[test]
-fn following_goes_on_behind_a_hub_that_is_started_again() {
+fn following_continues_after_a_restart_of_the_hub() {
     let operator = Operator::new();
     let hub = HubProcess::start(&operator.folder().join("data"));
     operator.use_hub(&hub.data);
@@ -248,7 +248,7 @@ fn following_goes_on_behind_a_hub_that_is_started_again() {
 }
 
 #[test]
-fn following_goes_on_when_policies_change_and_misses_nothing() {
+fn following_continues_after_a_policy_change_without_a_gap() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let mut follow = operator.command(&["events", "-f", "-v", "--kind", "device", "--limit", "2"]);
@@ -283,7 +283,7 @@ fn following_goes_on_when_policies_change_and_misses_nothing() {
 }
 
 #[test]
-fn what_the_hub_does_not_keep_any_more_is_said_to_be_lost() {
+fn deleted_events_are_reported_as_lost() {
     let lab = Lab::with(|config| config.events.max_rows = 3);
     let operator = &lab.operator;
     operator
@@ -297,7 +297,7 @@ fn what_the_hub_does_not_keep_any_more_is_said_to_be_lost() {
 }
 
 #[test]
-fn what_was_done_to_a_door_is_shown_with_policy_and_reason_however_it_was_addressed() {
+fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &["--floor", "3"]);
@@ -405,7 +405,7 @@ fn what_was_done_to_a_door_is_shown_with_policy_and_reason_however_it_was_addres
 }
 
 #[test]
-fn who_did_what_is_shown_to_those_who_may_know() {
+fn the_audit_log_needs_both_rights() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);

@@ -21,7 +21,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn tags_are_set_and_removed_and_what_is_so_already_is_left() {
+fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -83,7 +83,7 @@ fn tags_are_set_and_removed_and_what_is_so_already_is_left() {
 }
 
 #[test]
-fn a_disabled_door_is_out_until_it_is_enabled() {
+fn a_disabled_door_cannot_connect_until_it_is_enabled() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &[]);
@@ -138,7 +138,7 @@ fn a_disabled_door_is_out_until_it_is_enabled() {
 }
 
 #[test]
-fn doors_are_removed_when_somebody_says_so() {
+fn doors_are_removed_after_confirmation() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -168,7 +168,7 @@ fn doors_are_removed_when_somebody_says_so() {
 }
 
 #[test]
-fn a_rotated_key_goes_to_a_private_file_and_the_old_one_is_out() {
+fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::support::{DEADLINE, Door, HubProcess, Operator, Process, start_door};
 
 #[test]
-fn a_job_survives_the_death_of_the_hub() {
+fn a_scheduled_job_survives_a_kill_of_the_hub() {
     let operator = Operator::new();
     let hub = HubProcess::start(&operator.folder().join("data"));
     operator.use_hub(&hub.data);

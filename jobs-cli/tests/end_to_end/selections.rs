@@ -181,7 +181,7 @@ const ENDS: &[(&str, i32, &str)] = &[
 ];
 
 #[test]
-fn nobody_is_never_everybody_who_did_as_told() {
+fn an_empty_selection_is_never_a_success() {
     let lab = Lab::new();
     for (line, status) in [("lockdown --all", 2), ("all-clear --all", 2), ("status", 0)] {
         run(&lab, line).expect(status);

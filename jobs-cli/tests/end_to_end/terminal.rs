@@ -190,7 +190,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
 }
 
 #[test]
-fn the_number_of_doors_is_asked_for_and_has_to_be_right() {
+fn many_doors_need_their_number_typed() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "a", "b", "c"]).expect(0);

@@ -63,7 +63,7 @@ fn shown(operator: &Operator, line: &str) -> String {
 }
 
 #[test]
-fn the_transcript_in_the_readme_is_what_is_printed() {
+fn the_transcript_in_the_readme_matches_the_output() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let mut typed = String::new();
@@ -197,7 +197,7 @@ fn replaced(line: &str, shape: &str, with: impl Fn(&str) -> String) -> String {
 }
 
 #[test]
-fn what_is_another_each_time_is_made_the_same() {
+fn variable_parts_of_a_transcript_are_masked() {
     let typed = "job lock-20271224-014440-ms8z is queued\nlock-20271224-014440-ms8z  waits for its start\n\
         until Fri 2027-12-24 01:54:40 UTC, in 10 min  x\nlocalhost:35137 answers\n2027-12-24 01:44:40  lobby";
     assert_eq!(

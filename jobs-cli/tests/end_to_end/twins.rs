@@ -7,7 +7,7 @@ use serde_json::json;
 use super::support::Lab;
 
 #[test]
-fn desired_properties_reach_the_door_and_an_old_etag_changes_nothing() {
+fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &[]);
@@ -67,7 +67,7 @@ fn queries_are_printed_in_every_format() {
 }
 
 #[test]
-fn columns_of_a_query_are_in_its_order_on_every_page() {
+fn query_columns_follow_the_select_on_every_page() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let mut text = "door,floor,tags.wing\n".to_owned();
@@ -130,7 +130,7 @@ fn columns_of_a_query_are_in_its_order_on_every_page() {
 }
 
 #[test]
-fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
+fn a_twin_is_edited_and_no_input_is_lost() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
@@ -233,7 +233,7 @@ fn a_twin_is_edited_and_nothing_that_was_written_is_lost() {
 }
 
 #[test]
-fn more_rows_than_a_page_has_all_come() {
+fn all_pages_of_a_query_are_read() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let names: Vec<String> = (0..130).map(|n| format!("door-{n:03}")).collect();
@@ -306,7 +306,7 @@ fn a_method_is_called_and_its_answer_printed() {
 }
 
 #[test]
-fn a_change_of_what_is_desired_waits_for_what_the_door_says_of_it() {
+fn a_desired_property_waits_for_the_doors_acknowledgement() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("east", &[]);

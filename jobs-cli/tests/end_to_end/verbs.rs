@@ -73,7 +73,7 @@ const ELSEWHERE: &[(&str, bool, &str)] = &[
 ];
 
 #[test]
-fn every_verb_is_tried_well_and_not_well() {
+fn every_verb_has_a_success_and_a_failure_test() {
     let operator = Operator::new();
     let help = |path: &[String]| {
         let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -124,7 +124,7 @@ fn every_verb_is_tried_well_and_not_well() {
 }
 
 #[test]
-fn the_verbs_end_as_they_should_at_door_hub() {
+fn verbs_have_the_expected_exit_status_at_door_hub() {
     let lab = Lab::new();
     let _lobby = lab.door("lobby", &["--building", "43", "--floor", "3"]);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);

@@ -603,7 +603,7 @@ fn without_literals(text: &str) -> String {
 }
 
 #[test]
-fn what_only_our_hub_takes_is_a_stray() {
+fn requests_that_only_door_hub_accepts_are_refused() {
     let judged = |method: &str, target: &str, body: &str| {
         let length = ("content-length".to_owned(), body.len().to_string());
         let request = Request {

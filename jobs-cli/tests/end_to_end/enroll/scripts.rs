@@ -60,7 +60,7 @@ impl Site {
 }
 
 #[test]
-fn the_plain_scripts_make_a_door_too_and_may_be_repeated() {
+fn the_install_scripts_set_up_a_door_and_are_repeatable() {
     let site = Site::with_files();
     let all = ["--config", "lobby.toml", "--package", PACKAGE];
     let told = site.script(&all).expect(0);
@@ -123,7 +123,7 @@ fn the_plain_scripts_make_a_door_too_and_may_be_repeated() {
 }
 
 #[test]
-fn the_plain_scripts_say_what_is_wrong_and_change_nothing() {
+fn the_install_scripts_report_errors_and_change_nothing() {
     let site = Site::with_files();
     site.write("wrong.toml", &site.settings("ajar"));
     for (flags, parts) in [
