@@ -7,6 +7,9 @@ use clap::{Arg, Command};
 /// Options of every verb, described once at the top.
 const GLOBAL: &str = "Global options";
 
+/// Columns of prose.
+const WIDTH: usize = 100;
+
 /// Groups whose verbs are those of `jobs`, described there.
 const REPEATS_JOBS: [&str; 2] = ["doorctl jobs plan", "doorctl jobs apply"];
 
@@ -36,7 +39,8 @@ fn section(page: &mut String, command: &mut Command, depth: usize) {
     write!(page, "\n{} {name}\n", "#".repeat(level)).expect(INFALLIBLE);
     let about = command.get_long_about().or_else(|| command.get_about());
     if let Some(about) = about {
-        write!(page, "{}.\n\n", prose(&about.to_string())).expect(INFALLIBLE);
+        let about = format!("{}.", prose(&about.to_string()));
+        write!(page, "{}\n\n", wrapped(&about)).expect(INFALLIBLE);
     }
     let aliases: Vec<_> = command.get_visible_aliases().collect();
     if !aliases.is_empty() {
@@ -123,6 +127,23 @@ const INFALLIBLE: &str = "a String takes whatever is written";
 
 fn code(page: &mut String, text: &str) {
     write!(page, "```text\n{text}\n```\n").expect(INFALLIBLE);
+}
+
+/// Lines of at most [`WIDTH`] columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 /// Text of a help as Markdown on one line: what stands in backticks stays as it is.
