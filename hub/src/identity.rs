@@ -16,7 +16,7 @@ pub struct Keys {
 }
 
 /// What a policy allows: Azure's permissions registry read, registry write, service connect and
-/// device connect (IOTHUB, access control).
+/// device connect (azure-docs, "Control access to IoT Hub").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights(u8);
 

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::harness::{Operator, TestHub, answer, eventually, in_an_hour, tls};
 
-/// What each call needs: IoT Hub's permissions, as IOTHUB access control lists them.
+/// The right that each call needs (azure-docs, "Control access to IoT Hub").
 fn routes() -> Vec<(Method, &'static str, Rights)> {
     let (read, write, service) = (
         Rights::REGISTRY_READ,
