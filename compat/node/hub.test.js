@@ -70,7 +70,7 @@ async function ended(jobId) {
 }
 
 for (const [name, transport] of [['mqtt', mqtt.Mqtt], ['websocket', mqtt.MqttWs]]) {
-  test(`a device over ${name} is called, told and heard`, async () => {
+  test(`a device over ${name} answers calls, is notified and sends messages`, async () => {
     const deviceId = `node-${name}`;
     const connected = await lockable(await register(deviceId), transport);
     for (const payload of [null, '', 'text', 7, {}, { lockTime: '10m' }]) {
@@ -118,7 +118,7 @@ test('a device is known by the thumbprint of its certificate', async () => {
   }
 });
 
-test('failures are told apart by their names', async () => {
+test('failures are recognised by their names', async () => {
   await assert.rejects(client.invokeDeviceMethod('node-nobody', call(1)), (error) => error.name === 'DeviceNotFoundError' || error.response?.statusCode === 404);
   await register('node-away');
   const away = client.invokeDeviceMethod('node-away', call(1, { connectTimeoutInSeconds: 0 }));
