@@ -12,9 +12,9 @@ demo *ARGS:
 test:
     cargo test --workspace
 
-# Write the transcript in the README anew, from what the commands print now.
+# Write what the commands of the docs print now into the docs.
 transcript:
-    DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end transcript
+    DOORFLEET_BLESS=1 cargo test -p doorctl --test end_to_end documents
 
 # Rewrite docs/reference/doorctl.md from the help texts of doorctl.
 reference:

@@ -26,8 +26,8 @@ install -m 600 -o 1000 -g 1000 "$key" "$root/home/pi/.ssh/authorized_keys"
 echo 'pi ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/010_pi-nopasswd"
 chmod 440 "$root/etc/sudoers.d/010_pi-nopasswd"
 
-# The network on USB; time from the hub's host, as the documentation says for a site without
-# internet, polled often.
+# The network on USB; time from the hub's host, as docs/installer/time.md says for a site
+# without internet, polled often.
 cat >"$root/etc/systemd/network/usb.network" <<'UNIT'
 [Match]
 Name=usb* en* eth*

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""steps.py PREPARED WORK PROGRAMS PACKAGES README - what a door on a Raspberry Pi must do.
+"""steps.py PREPARED WORK PROGRAMS PACKAGES GUIDE - what a door on a Raspberry Pi must do.
 
 Covers everything from enrolment to upgrade, observed from outside. PREPARED is from prepare.sh, WORK
 a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES the
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from machine import Failed, Machine, Watch, until
-from surroundings import HOST_SEEN_FROM_PI, Site, Time, Wires, command_of_readme, exposure, free_port, gaps
+from surroundings import HOST_SEEN_FROM_PI, Site, Time, Wires, command_of_guide, exposure, free_port, gaps
 
 DOOR = "lobby-east"
 UNIT = f"door-agent@{DOOR}.service"
@@ -54,8 +54,8 @@ fire_reset = { pin = 6, active = "low", bias = "pull-up" }
 class Run:
     """The site, its Pi, and the steps in order."""
 
-    def __init__(self, prepared, work, programs, packages, readme):
-        self.work, self.packages, self.readme = work, packages, readme
+    def __init__(self, prepared, work, programs, packages, guide):
+        self.work, self.packages, self.guide = work, packages, guide
         self.pi = Machine(prepared, work, work / "key", free_port())
         self.site = Site(work, programs)
         self.time = Time()
@@ -127,7 +127,7 @@ class Run:
     # The steps.
 
     def enrolment(self):
-        """Not one of the seven: the enrolment, by the README's own command."""
+        """Not one of the seven: the enrolment, by the guide's own command."""
         self.site.found()
         self.site.open()
         self.site.doorctl(self.site.context())
@@ -137,9 +137,9 @@ class Run:
         self.pi.until_ssh()
         self.clock_is_set()
         began = time.monotonic()
-        command = command_of_readme(self.readme, "doorctl devices enroll ")
+        command = command_of_guide(self.guide, "doorctl devices enroll ")
         if f" {DOOR} " not in f" {' '.join(command)} ":
-            raise Failed(f"the README enrols another door than {DOOR}: {' '.join(command)}")
+            raise Failed(f"the guide enrols another door than {DOOR}: {' '.join(command)}")
         host = next(word for word in command if word.startswith("pi@"))
         command = ["pi@127.0.0.1" if word == host else word for word in command[1:]]
         options = [word for option in self.pi.ssh_options() for word in ("--ssh-option", option)]

@@ -227,12 +227,12 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def command_of_readme(readme: Path, starts):
-    """A line of the README that starts like this: the documented command is the one that runs."""
-    for line in readme.read_text().splitlines():
+def command_of_guide(guide: Path, starts):
+    """A line of the guide that starts like this: the documented command is the one that runs."""
+    for line in guide.read_text().splitlines():
         if line.startswith(starts):
             return line.split()
-    raise Failed(f"{readme.name} has no line that starts with '{starts}'")
+    raise Failed(f"{guide.name} has no line that starts with '{starts}'")
 
 
 def gaps(events):

@@ -1,5 +1,5 @@
 //! Writes of a door to its SD card. The test sets limits; `bench/sd-card` uses it to measure the
-//! README's figures.
+//! figures of the docs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -83,7 +83,7 @@ async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
     let day = name.strip_prefix("door-hub-").unwrap();
     assert!(("1.tar"..="7.tar").contains(&day), "{name}");
 
-    let page = read("deploy/hub.md");
+    let page = read("docs/operator/hub.md");
     let (_, drill) = page.split_once("## A restore drill").unwrap();
     let drill = drill
         .split("```")

@@ -29,10 +29,10 @@ const PROGRAMS: [&str; 11] = [
 ];
 
 /// A Pi that is a folder.
-struct Pi(TempDir);
+pub(crate) struct Pi(TempDir);
 
 impl Pi {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pi = Self(tempfile::tempdir().unwrap());
         for folder in ["here", "bin", "usr/bin", "etc", "run/systemd/system"] {
             fs::create_dir_all(pi.at(folder)).unwrap();
@@ -47,7 +47,7 @@ impl Pi {
         pi
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
@@ -105,7 +105,7 @@ struct Site {
     pi: Pi,
 }
 
-const PACKAGE: &str = "door-agent_0.1.0-1_arm64.deb";
+pub(crate) const PACKAGE: &str = "door-agent_0.1.0-1_arm64.deb";
 
 impl Site {
     fn new() -> Self {

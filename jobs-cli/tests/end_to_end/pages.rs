@@ -1,34 +1,48 @@
-//! What the pages in `deploy/` promise: commands and flags that exist, files that are there,
-//! settings that the agent takes.
+//! What the pages in `docs/` promise: commands and flags that exist, linked files that exist,
+//! settings that the agent accepts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::documents::block::blocks;
 use super::support::program;
 
-const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The pages, each with its text.
-fn pages() -> Vec<(PathBuf, String)> {
-    let entries = fs::read_dir(DEPLOY)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let pages: Vec<_> = entries
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-        .collect();
-    assert!(pages.len() >= 5, "{pages:?}");
-    pages
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(REPOSITORY).join(path)
 }
 
-/// What stands between fences of this language.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let opening = format!("```{language}\n");
-    let behind = text.split(opening.as_str()).skip(1);
-    behind
-        .map(|rest| rest.split("```").next().unwrap())
+/// README and the pages in `docs/`, each with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![in_repository("README.md")];
+    let mut folders = vec![in_repository("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                paths.push(path);
+            }
+        }
+    }
+    assert!(paths.len() >= 10, "{paths:?}");
+    let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
+    paths
+        .iter()
+        .map(|path| (path.clone(), text(path)))
+        .collect()
+}
+
+/// The blocks of a language.
+fn blocks_of(language: &str, page: &Path, text: &str) -> Vec<String> {
+    blocks(&page.display().to_string(), text)
+        .into_iter()
+        .filter(|block| block.language == language)
+        .map(|block| block.text)
         .collect()
 }
 
@@ -86,7 +100,7 @@ fn exists(page: &Path, command: &[&str]) {
         told = help(&command[..verbs]);
     }
     assert!(
-        verbs > 1,
+        verbs > 1 || command[0] == "door-agent",
         "{}: {command:?} has no verb that {} knows",
         page.display(),
         command[0]
@@ -113,13 +127,11 @@ fn exists(page: &Path, command: &[&str]) {
 fn commands_and_links_on_the_pages_exist() {
     let mut seen = 0;
     for (path, text) in pages() {
-        for command in blocks(&text, "sh")
-            .iter()
-            .flat_map(|block| block.lines())
-            .flat_map(commands)
-        {
-            exists(&path, &command);
-            seen += 1;
+        for block in blocks_of("sh", &path, &text) {
+            for command in block.lines().flat_map(commands) {
+                exists(&path, &command);
+                seen += 1;
+            }
         }
         for link in text
             .split("](")
@@ -127,7 +139,7 @@ fn commands_and_links_on_the_pages_exist() {
             .map(|rest| rest.split(')').next().unwrap())
         {
             let file = link.split('#').next().unwrap();
-            let there = link.starts_with("https://") || Path::new(DEPLOY).join(file).exists();
+            let there = link.starts_with("https://") || path.parent().unwrap().join(file).exists();
             assert!(there, "{}: {link} leads nowhere", path.display());
         }
     }
@@ -136,8 +148,8 @@ fn commands_and_links_on_the_pages_exist() {
 
 #[test]
 fn settings_on_the_wiring_page_are_accepted() {
-    let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
-    let settings = blocks(&page, "toml");
+    let path = in_repository("docs/installer/wiring.md");
+    let settings = blocks_of("toml", &path, &fs::read_to_string(&path).unwrap());
     assert_eq!(settings.len(), 4);
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("door.connection-string");
@@ -170,10 +182,10 @@ fn settings_on_the_wiring_page_are_accepted() {
 
 #[test]
 fn the_drawings_match_the_wiring_page() {
-    let page = fs::read_to_string(Path::new(DEPLOY).join("wiring.md")).unwrap();
+    let page = fs::read_to_string(in_repository("docs/installer/wiring.md")).unwrap();
     for drawing in ["strike", "maglock", "bolt", "motor-lock"] {
-        let svg =
-            fs::read_to_string(Path::new(DEPLOY).join(format!("wiring/{drawing}.svg"))).unwrap();
+        let svg = in_repository(&format!("docs/installer/wiring/{drawing}.svg"));
+        let svg = fs::read_to_string(svg).unwrap();
         assert!(
             svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
             "{drawing}"
