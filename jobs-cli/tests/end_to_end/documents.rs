@@ -40,7 +40,8 @@ const FOR_INSTALLERS: [&str; 6] = [
     "docs/installer/time.md",
 ];
 
-const FOR_OPERATORS: [&str; 4] = [
+const FOR_OPERATORS: [&str; 5] = [
+    "README.md",
     "docs/guide-guard.md",
     "docs/guide-operator.md",
     "docs/operator/hub.md",
@@ -338,6 +339,21 @@ fn the_pages_for_operators_and_guards_run() {
     let mut site = Site::enrolled();
     for page in FOR_OPERATORS {
         run_page(page, &mut site.session);
+    }
+}
+
+#[test]
+fn the_readme_shows_lines_of_the_tutorial() {
+    let tutorial = text_of(TUTORIAL);
+    for block in blocks("README.md", &text_of("README.md")) {
+        let console = block.language == "console";
+        for line in block.text.lines().filter(|_| console) {
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            assert!(
+                tutorial.contains(line),
+                "{block}: not in the tutorial: {line}"
+            );
+        }
     }
 }
 
