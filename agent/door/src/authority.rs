@@ -1,7 +1,7 @@
-//! The priority array (after BACnet's): who decides what the strike should do.
+//! The priority array (after BACnet's) that decides the wanted state of the strike.
 //!
-//! The lowest occupied slot wins; an entry may expire; when all are empty the relinquish default
-//! holds.
+//! The lowest occupied slot number wins. An entry may expire. When all slots are empty, the
+//! relinquish default applies.
 
 mod doubt;
 mod mode;
@@ -19,18 +19,18 @@ use crate::time::Now;
 pub(crate) use doubt::Doubt;
 pub(crate) use mode::{BaseMode, Refusal};
 
-/// What the strike should be.
+/// The wanted state of the strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Want {
-    /// Held against entry.
+    /// Locked against entry.
     Locked,
-    /// Free to open.
+    /// Released: the door can be opened.
     Released,
 }
 
 impl Want {
-    /// As it is written and told.
+    /// As spelled in configuration, payloads and messages: `locked` or `released`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,28 +46,28 @@ impl fmt::Display for Want {
     }
 }
 
-/// A place in the array, by priority.
+/// A slot of the array, ordered by priority; serialized as its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Slot {
-    /// Fire release input; latched until reset at the door.
+    /// 1: the fire release input; latched until it is reset at the door.
     FireRelease,
-    /// Request to exit; nothing remote can disable it.
+    /// 2: the request-to-exit input. No command can disable it.
     RequestToExit,
-    /// An existing reader or keypad, service at the door.
+    /// 3: the local grant input: an existing reader or keypad, service at the door.
     LocalGrant,
-    /// Mode `lockdown`: locked against entry. The slots above, filled at the door, still win.
+    /// 5: mode `lockdown`, locked against entry. Slots 1 to 3 still win.
     Lockdown,
-    /// `unlockDoor` with a time.
+    /// 7: `unlockDoor` with a time.
     OperatorGrant,
-    /// `lockDoor`, or `unlockDoor` without a time.
+    /// 8: `lockDoor`, or `unlockDoor` without a time.
     OperatorHold,
-    /// Mode `passage`: released for all.
+    /// 9: mode `passage`, released.
     Passage,
 }
 
 impl Slot {
-    /// Every slot, highest priority first.
+    /// All slots, highest priority first.
     pub const ALL: [Self; 7] = [
         Self::FireRelease,
         Self::RequestToExit,
@@ -78,7 +78,7 @@ impl Slot {
         Self::Passage,
     ];
 
-    /// Its priority; 1 is the highest.
+    /// The slot's number; 1 is the highest priority.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -92,7 +92,7 @@ impl Slot {
         }
     }
 
-    /// Who brings about what it decides.
+    /// The reported source of a change that this slot decides.
     #[must_use]
     pub fn source(self) -> Source {
         match self {
@@ -105,13 +105,13 @@ impl Slot {
         }
     }
 
-    /// Filled by an input at the door: never blocked, never written to disk except for the fire
-    /// latch.
+    /// Whether an input at the door fills it. Such a slot is never blocked, and only the fire latch
+    /// is saved.
     pub(crate) fn is_at_the_door(self) -> bool {
         self <= Self::LocalGrant
     }
 
-    /// The input that fills it, by the key of its table; `None` for what commands fill.
+    /// Key of the input that fills it, in `[board.inputs]`; `None` for slots that commands fill.
     #[must_use]
     pub fn input(self) -> Option<&'static str> {
         match self {
@@ -122,7 +122,7 @@ impl Slot {
         }
     }
 
-    /// Whether the input that fills it is fitted; what commands fill needs none.
+    /// Whether the input that fills it is fitted; true for slots that commands fill.
     pub(crate) fn is_fitted(self, fitted: Fitted) -> bool {
         match self {
             Self::FireRelease => fitted.fire,
@@ -132,7 +132,7 @@ impl Slot {
         }
     }
 
-    /// Whether its entry is there again after a restart. A press of a button is over by then.
+    /// Whether its entry is restored after a restart. A button press is not.
     #[must_use]
     pub fn outlasts_restart(self) -> bool {
         !self.is_at_the_door() || self == Self::FireRelease
@@ -158,34 +158,34 @@ impl TryFrom<u8> for Slot {
 
 /// When an entry ends.
 ///
-/// `ends` is on the boot clock and is what counts from step to step; where a wall time governs, it
-/// is set anew whenever the clock can be trusted.
+/// `ends`, on the boot clock, is what counts. If a wall time governs, `ends` is computed from it
+/// once, as soon as the clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
     pub(crate) ends: Duration,
     pub(crate) until: Option<Timestamp>,
     pub(crate) governs: Governs,
-    /// A trusted clock has told how long it is until the wall time that governs: from then on the
-    /// boot clock counts, whatever steps the wall clock makes.
+    /// `ends` has been computed from the governing wall time by a trusted clock. From then on
+    /// later steps of the wall clock are ignored.
     pub(crate) pinned: bool,
 }
 
-/// How far the wall time of an end may be off before it is set anew: what a step of the clock is
-/// told by.
+/// The reported end is recomputed only if it is off by more than this, which indicates a step of
+/// the wall clock.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which clock an expiry follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Governs {
-    /// A length of time from acceptance.
+    /// A duration from acceptance.
     Boottime,
-    /// A point in time, whenever a trusted clock can tell it.
+    /// A point in time, as soon as a trusted clock is available.
     Wall,
 }
 
 impl Expiry {
-    /// `length` from now.
+    /// Ends `length` from now.
     #[must_use]
     pub fn after(length: Duration, now: &Now) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl Expiry {
         }
     }
 
-    /// At `until`; after `fallback` as long as no trusted clock can tell.
+    /// Ends at `until`, or after `fallback` while no clock is trusted.
     #[must_use]
     pub fn at(until: Timestamp, fallback: Duration, now: &Now) -> Self {
         let told = now.until(until);
@@ -208,13 +208,13 @@ impl Expiry {
         }
     }
 
-    /// The wall time of its end, when known.
+    /// Wall time of the end, if known.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         self.until
     }
 
-    /// Boot-clock time of its end.
+    /// Boot-clock time of the end.
     #[must_use]
     pub fn ends(&self) -> Duration {
         self.ends
@@ -224,8 +224,8 @@ impl Expiry {
         match (self.governs, self.until) {
             (Governs::Wall, Some(until)) if !self.pinned => {
                 if let Some(left) = now.until(until) {
-                    // Nothing temporary lasts longer: an end beyond that was told by a clock that
-                    // was wrong.
+                    // Temporary entries are limited to `duration::MAX`: a later end comes from a
+                    // clock that was wrong.
                     if left <= duration::MAX {
                         self.ends = now.boottime.saturating_add(left);
                     }
@@ -237,7 +237,7 @@ impl Expiry {
                 let stepped = |told: Timestamp| {
                     until.is_none_or(|until| told.duration_since(until).abs() > STEP)
                 };
-                // Not at every step: what is reported would change all the time.
+                // Not at every step, or the reported time would change all the time.
                 self.until = told.filter(|told| stepped(*told)).or(until);
             }
             (Governs::Wall, _) => {}
@@ -248,18 +248,18 @@ impl Expiry {
 /// An occupied slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it asks for.
+    /// The wanted state.
     pub want: Want,
-    /// When it ends; `None`: not before it is relinquished or replaced.
+    /// When it ends; `None` until it is relinquished or replaced.
     pub expiry: Option<Expiry>,
-    /// The command that filled it.
+    /// Id of the command that filled it.
     pub command_id: Option<CommandId>,
-    /// A grant for one passage: it ends early once somebody has gone through.
+    /// A grant for one passage: it ends early once somebody has passed through.
     pub one_passage: bool,
 }
 
 impl Entry {
-    /// An entry that nobody named.
+    /// An entry without a command id.
     pub(crate) fn new(want: Want, expiry: Option<Expiry>) -> Self {
         Self {
             want,
@@ -274,16 +274,16 @@ impl Entry {
     }
 }
 
-/// The array, and the mode that decides with it.
+/// The slots, and the mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityArray {
     entries: BTreeMap<Slot, Entry>,
     relinquish_default: Want,
-    /// The mode, lockdown apart, which is slot 5.
+    /// The mode apart from lockdown, which is slot 5.
     base: BaseMode,
     /// The desired mode that was last applied.
     desired: Option<Mode>,
-    /// The one before it, while a lockdown is desired.
+    /// The desired mode before the desired lockdown.
     desired_before: Option<Mode>,
     doubt: Option<Doubt>,
 }
@@ -300,14 +300,14 @@ impl AuthorityArray {
         }
     }
 
-    /// What the strike should be.
+    /// The wanted state of the strike.
     #[must_use]
     pub fn want(&self) -> Want {
         self.winner()
             .map_or(self.relinquish_default, |(_, entry)| entry.want)
     }
 
-    /// The slot that decides; `None` when all are empty.
+    /// The deciding slot; `None` when all are empty.
     #[must_use]
     pub fn winner(&self) -> Option<(Slot, &Entry)> {
         self.entries
@@ -321,7 +321,7 @@ impl AuthorityArray {
         self.entries.iter().map(|(slot, entry)| (*slot, entry))
     }
 
-    /// The same, as they are told.
+    /// The occupied slots as `getState` shows them.
     #[must_use]
     pub fn slots(&self) -> Vec<SlotState> {
         let told = |(slot, entry): (Slot, &Entry)| SlotState {
@@ -334,29 +334,29 @@ impl AuthorityArray {
         self.entries().map(told).collect()
     }
 
-    /// What a slot holds.
+    /// The entry of a slot.
     #[must_use]
     pub fn get(&self, slot: Slot) -> Option<&Entry> {
         self.entries.get(&slot)
     }
 
-    /// What holds when all slots are empty.
+    /// The wanted state when all slots are empty.
     #[must_use]
     pub fn relinquish_default(&self) -> Want {
         self.relinquish_default
     }
 
-    /// The slot that decides, as it is reported.
+    /// The deciding slot as reported.
     #[must_use]
     pub fn held_by(&self) -> Option<HeldBy> {
         self.winner().map(|(slot, entry)| HeldBy {
             slot,
-            // The end of a button's release moves on for as long as it is pressed.
+            // While a button is pressed, the end of its release moves with every reading.
             until: entry.until().filter(|_| !slot.is_at_the_door()),
         })
     }
 
-    /// The slot above `slot` that decides otherwise than `want`.
+    /// The deciding slot, if it is above `slot` and wants something else than `want`.
     #[must_use]
     pub(crate) fn overridden(&self, slot: Slot, want: Want) -> Option<HeldBy> {
         self.winner()
@@ -364,7 +364,7 @@ impl AuthorityArray {
             .and_then(|_| self.held_by())
     }
 
-    /// Until when the operator's lock hold lasts.
+    /// Wall time of the end of the operator's lock hold.
     #[must_use]
     pub fn locked_until(&self) -> Option<Timestamp> {
         self.get(Slot::OperatorHold)
@@ -376,7 +376,7 @@ impl AuthorityArray {
         self.entries.insert(slot, entry);
     }
 
-    /// Lets an entry end at `expiry` if it would end later; true when it would.
+    /// Ends an entry at `expiry` if it would end later; returns whether it did.
     pub(crate) fn shorten(&mut self, slot: Slot, expiry: Expiry) -> bool {
         let later = |entry: &&mut Entry| entry.expiry.is_none_or(|ends| ends.ends > expiry.ends);
         let entry = self.entries.get_mut(&slot).filter(later);
@@ -387,7 +387,7 @@ impl AuthorityArray {
         self.entries.remove(&slot)
     }
 
-    /// Sets anew what the wall clock has told of ends. True when that changes anything.
+    /// Recomputes ends that depend on the wall clock; returns whether any changed.
     pub(crate) fn follow_clock(&mut self, now: &Now) -> bool {
         let expiries = self.entries.values_mut();
         let mut changed = false;
@@ -399,7 +399,7 @@ impl AuthorityArray {
         changed
     }
 
-    /// Removes what has ended.
+    /// Removes expired entries and returns their slots.
     pub(crate) fn expire(&mut self, now: &Now) -> Vec<Slot> {
         let mut expired = Vec::new();
         self.follow_clock(now);
@@ -481,10 +481,10 @@ mod tests {
         let expiry = Expiry::at(until, SECOND * 600, &now(100, None));
         array.fill(Slot::OperatorHold, Entry::new(Want::Locked, Some(expiry)));
         assert_eq!(array.poll_timeout(), Some(SECOND * 700));
-        // The clock is set: seven minutes of the ten had already gone when the command came.
+        // The clock is set: seven of the ten minutes had passed before the command arrived.
         assert_eq!(array.expire(&now(110, Some("2026-11-23T22:07:10Z"))), []);
         assert_eq!(array.poll_timeout(), Some(SECOND * 280));
-        // From here on a step changes nothing, by years and in whichever direction.
+        // From here on steps of the wall clock have no effect, whatever their size and direction.
         assert_eq!(array.expire(&now(111, Some("2036-11-23T22:10:00Z"))), []);
         assert_eq!(array.expire(&now(112, Some("1970-01-01T00:00:00Z"))), []);
         assert_eq!(array.expire(&now(279, None)), []);

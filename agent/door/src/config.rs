@@ -1,8 +1,8 @@
-//! What is fitted at the door and how it behaves.
+//! Configuration: the strike, the inputs and the settings.
 //!
 //! [`DoorSettings`] and [`StrikeConfig`] are the tables `[door]` and `[strike]` of the agent's
-//! TOML; what is fitted follows from the board. [`DoorConfig::new`] checks that the three fit
-//! together, before anything is driven.
+//! TOML; the fitted inputs follow from the board. [`DoorConfig::new`] checks that they fit together
+//! before anything is driven.
 
 mod error;
 mod overrides;
@@ -24,36 +24,36 @@ pub use rest::Rest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DoorSettings {
-    /// What holds when no slot of the authority array is occupied: `locked` or `released`.
+    /// Wanted state when no slot of the authority array is occupied: `locked` or `released`.
     pub relinquish_default: Want,
-    /// How long a request to exit or a local grant releases the strike after the input has gone
-    /// quiet.
+    /// How long a request to exit or a local grant still releases the strike after the input
+    /// became idle.
     #[serde(deserialize_with = "time")]
     pub strike_time: Duration,
-    /// How long an `unlockDoor` with `"pulse":"extended"` releases it: for somebody who needs
-    /// longer.
+    /// How long an `unlockDoor` with `"pulse":"extended"` releases the strike: for people who need
+    /// more time.
     #[serde(deserialize_with = "time")]
     pub extended_strike_time: Duration,
-    /// How long the door must have been closed before a bolt is thrown.
+    /// How long the door must be closed before a bolt is thrown.
     #[serde(deserialize_with = "time")]
     pub settle_time: Duration,
-    /// How long the door may stand open before the alarm `heldOpen`; what releases it but a button
-    /// or a reader stops the count.
+    /// How long the door may stand open before the alarm `heldOpen`. A release by anything but a
+    /// button, reader or pulse stops the count.
     #[serde(deserialize_with = "time")]
     pub held_open_time: Duration,
-    /// How long before that alarm a pre-alarm warns of it.
+    /// How long before `heldOpen` its pre-alarm comes.
     #[serde(deserialize_with = "time")]
     pub pre_alarm_time: Duration,
-    /// What ends a release by exit button, reader or pulse before its time is over.
+    /// What ends a release by exit button, reader or pulse early.
     pub relock: Relock,
-    /// How long after that it ends.
+    /// Delay between that event and the end of the release.
     #[serde(deserialize_with = "time")]
     pub relock_delay: Duration,
-    /// How people get out, for whoever reads and checks the configuration.
+    /// How people get out; checked against the strike by [`DoorConfig::check_egress`].
     pub egress: Option<Egress>,
 }
 
-/// How people get out: never by this program.
+/// How people get out. It must never depend on this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Egress {
@@ -61,20 +61,20 @@ pub enum Egress {
     FreeMechanical,
     /// Exit button and fire release cut the power of the lock in hardware.
     HardwareRelease,
-    /// Nobody is ever behind this door.
+    /// There are never people behind this door.
     None,
 }
 
-/// When a release for one passage ends: by exit button, reader, or `unlockDoor` with a `pulse`.
+/// What ends a release for one passage: by exit button, reader, or `unlockDoor` with a `pulse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relock {
-    /// When the strike time is over.
+    /// The end of the strike time.
     #[default]
     AfterTime,
-    /// When the door has been opened, or the strike time is over.
+    /// The door was opened, or the strike time has ended.
     OnOpen,
-    /// When the door has been opened and closed, or the strike time is over.
+    /// The door was opened and closed, or the strike time has ended.
     OnClose,
 }
 
@@ -94,26 +94,26 @@ impl Default for DoorSettings {
     }
 }
 
-/// Which actuator it is.
+/// Kind of actuator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StrikeKind {
-    /// A motor throws and retracts the bolt and stands still in between.
+    /// A motor throws and retracts the bolt, which stays where it is in between.
     MotorLock,
     /// A coil pulls the bolt one way, a spring the other.
     SolenoidBolt,
     /// An electric strike: a coil holds its keeper one way, a spring the other. The door latches
     /// into it by itself.
     HoldStrike,
-    /// An electric strike whose coil bears to be on for a short time only: it releases for a
-    /// moment, and locks by itself.
+    /// An electric strike whose coil may be energised for a short time only: it releases for a
+    /// moment and locks by itself.
     PulseStrike,
-    /// A magnet that holds the door for as long as it is energised.
+    /// A magnet that holds the door while it is energised.
     Maglock,
 }
 
 impl StrikeKind {
-    /// As it is written in the configuration.
+    /// As spelled in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,18 +125,18 @@ impl StrikeKind {
         }
     }
 
-    /// Every kind, for an error.
+    /// All kinds, for error messages.
     pub const EXPECTED: &str =
         r#""motor-lock", "solenoid-bolt", "hold-strike", "pulse-strike" or "maglock""#;
 
-    /// Whether something moves into the frame when it locks: that waits for a closed door.
+    /// Whether a bolt moves into the frame: it is thrown only when the door is closed.
     #[must_use]
     pub fn has_bolt(self) -> bool {
         matches!(self, Self::MotorLock | Self::SolenoidBolt)
     }
 }
 
-/// What a coil leaves the door at without power.
+/// Where a coil leaves the strike without power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailMode {
@@ -152,28 +152,27 @@ pub enum FailMode {
 pub struct StrikeConfig {
     /// `motor-lock`, `solenoid-bolt`, `hold-strike`, `pulse-strike` or `maglock`.
     pub kind: StrikeKind,
-    /// Within what time the bolt is where it was driven, else it is jammed.
+    /// How long the bolt may take to reach the driven position; after it the strike is jammed.
     #[serde(default = "default_bond_time", deserialize_with = "time")]
     pub bond_time: Duration,
-    /// Motor lock: the longest run per throw or retraction; the bond switch ends a throw earlier.
+    /// Motor lock: longest run per throw or retraction; the bond switch ends a throw earlier.
     #[serde(default, deserialize_with = "optional_time")]
     pub pulse: Option<Duration>,
     /// Solenoid bolt and hold strike: `safe` or `secure`. A maglock is always fail-safe, a pulse
-    /// strike fail-secure.
+    /// strike always fail-secure.
     #[serde(default)]
     pub fail: Option<FailMode>,
-    /// The longest that coil or motor may be energised before it has to rest for the whole
-    /// `cool_down`. Default: motor lock 30 s, any other coil without limit (it is for
-    /// continuous duty), but a pulse strike must say.
+    /// How long coil or motor may be energised before it must rest for `cool_down`. Default: 30 s
+    /// for a motor lock, no limit for a coil (continuous duty). Required for a pulse strike.
     #[serde(default, deserialize_with = "optional_time")]
     pub max_on: Option<Duration>,
-    /// How long it rests after `max_on`; in proportion after less. Default 60 s.
+    /// Rest after `max_on`, in proportion after less. Default 60 s.
     #[serde(default, deserialize_with = "optional_time")]
     pub cool_down: Option<Duration>,
 }
 
 impl StrikeConfig {
-    /// What a coil leaves the door at without power. (A motor leaves it as it is.)
+    /// Where the coil leaves the strike without power. (A motor leaves it as it is.)
     #[must_use]
     pub fn fail_mode(&self) -> FailMode {
         match self.kind {
@@ -214,7 +213,7 @@ impl StrikeConfig {
         }
     }
 
-    /// An electric strike whose coil may be on for `max_on`.
+    /// An electric strike whose coil may be energised for `max_on`.
     #[must_use]
     pub fn pulse_strike(max_on: Duration) -> Self {
         Self {
@@ -224,7 +223,7 @@ impl StrikeConfig {
         }
     }
 
-    /// A magnet with the default timings.
+    /// A maglock with the default timings.
     #[must_use]
     pub fn maglock() -> Self {
         Self {
@@ -234,7 +233,7 @@ impl StrikeConfig {
     }
 }
 
-/// Which inputs are wired.
+/// Which inputs are fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -258,7 +257,7 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// Every input there is.
+    /// All inputs.
     pub const ALL: Self = Self {
         door: true,
         bond: true,
@@ -274,7 +273,7 @@ impl Fitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoorConfig {
     pub(crate) settings: DoorSettings,
-    /// As configured; what it comes to stands below.
+    /// As configured; `actuator` and `duty` are derived from it.
     strike: StrikeConfig,
     pub(crate) fitted: Fitted,
     pub(crate) bond_time: Duration,
@@ -282,7 +281,7 @@ pub struct DoorConfig {
     pub(crate) duty: Option<Duty>,
 }
 
-/// What the strike is, with what its kind needs.
+/// The actuator, with the parameters of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Actuator {
     MotorLock {
@@ -290,19 +289,19 @@ pub(crate) enum Actuator {
     },
     Coil {
         fail: FailMode,
-        /// It throws a bolt, which waits for a closed door. What has none locks at once.
+        /// It throws a bolt, which waits for a closed door. Without a bolt it locks at once.
         has_bolt: bool,
     },
 }
 
-/// Limits of a coil or motor that cannot stay energised.
+/// Limits of a coil or motor that may not be energised continuously.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Duty {
     pub(crate) max_on: Duration,
     pub(crate) cool_down: Duration,
-    /// Part of `max_on` that only a release by the door's own inputs may use.
+    /// Part of `max_on` that only a release by an input at the door may use.
     pub(crate) reserve: Duration,
-    /// What must be left of `max_on` before anything else energises.
+    /// Energised time that must remain before any other use starts.
     pub(crate) least: Duration,
 }
 
@@ -352,10 +351,10 @@ impl DoorConfig {
         })
     }
 
-    /// Checks what `[door] egress` says against what the strike does without power.
+    /// Checks `[door] egress` against what the strike does without power.
     ///
     /// # Errors
-    /// When nobody gets out the way it says, or it has to say and does not.
+    /// If the strike contradicts `egress`, or requires one and there is none.
     pub fn check_egress(egress: Option<Egress>, strike: &StrikeConfig) -> Result<(), ConfigError> {
         let kind = strike.kind.name();
         let stays = |rest| Err(ConfigError::HardwareReleasesNothing { kind, rest });
@@ -369,25 +368,25 @@ impl DoorConfig {
         }
     }
 
-    /// What holds when no slot is occupied.
+    /// Wanted state when no slot is occupied.
     #[must_use]
     pub fn relinquish_default(&self) -> Want {
         self.settings.relinquish_default
     }
 
-    /// Where the strike is once it is de-energised.
+    /// Where the strike rests when it is de-energised.
     #[must_use]
     pub fn rest(&self) -> Rest {
         self.strike.rest()
     }
 
-    /// Which actuator is fitted.
+    /// Kind of actuator.
     #[must_use]
     pub fn strike_kind(&self) -> StrikeKind {
         self.strike.kind
     }
 
-    /// The inputs that are fitted, by the keys of their tables.
+    /// The fitted inputs, by their keys in `[board.inputs]`.
     #[must_use]
     pub fn inputs(&self) -> Vec<&'static str> {
         let fitted = self.fitted;
@@ -405,13 +404,13 @@ impl DoorConfig {
         .collect()
     }
 
-    /// How people get out, when the configuration says so.
+    /// How people get out, if configured.
     #[must_use]
     pub fn egress(&self) -> Option<Egress> {
         self.settings.egress
     }
 
-    /// Within what time a lock or unlock is proven or has failed.
+    /// How long a lock or unlock may take until it is proven or has failed.
     #[must_use]
     pub fn bond_time(&self) -> Duration {
         self.bond_time
@@ -548,10 +547,11 @@ fn default_bond_time() -> Duration {
 
 const EXPECTED_TIME: &str = "a duration such as 250ms, 5s or 1m30s, above zero";
 
-/// The contract's durations, and milliseconds: a pulse is shorter than anything a command asks for.
+/// Deserializes a time of the configuration: a duration as in [`duration::parse`], or milliseconds
+/// (`250ms`), since some times are shorter than a second.
 ///
 /// # Errors
-/// Serde's, naming the text and what was expected.
+/// Serde's error, with the text and what was expected.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_time(&text)

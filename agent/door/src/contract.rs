@@ -1,8 +1,7 @@
-//! What goes over the wire, for both of its ends: method payloads, replies, and the door's reported
-//! state.
+//! The wire format that door and `doorctl` share: method payloads, replies and the reported state.
 //!
-//! The names are those of the Matter Door Lock cluster, the BACnet Access Door object and Home
-//! Assistant's lock entity.
+//! Names come from the Matter Door Lock cluster, the BACnet Access Door object and Home Assistant's
+//! lock entity.
 
 mod command;
 pub mod duration;
@@ -25,33 +24,33 @@ pub use self_test::{Check, CheckResult, SelfTestReport};
 
 use crate::authority::{Slot, Want};
 
-/// What the lock is observed to do. Without a bond sensor it is the commanded state after the bond
-/// time.
+/// The observed state of the lock (Matter LockState). Without a bond sensor it is the commanded
+/// state, after the bond time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LockState {
     /// The bolt is thrown.
     Locked,
-    /// On its way to locked.
+    /// Moving to locked.
     Locking,
-    /// The bolt is back.
+    /// The bolt is retracted.
     Unlocked,
-    /// On its way to unlocked.
+    /// Moving to unlocked.
     Unlocking,
-    /// Driven, but not there within the bond time. Cleared by the next movement that is proven, and
-    /// by a bolt that is back while it is to be.
+    /// Driven, but not there within the bond time. Cleared by the next proven movement; not shown
+    /// while a bolt is retracted and released is wanted.
     Jammed,
     /// Not read yet, or not readable.
     Unknown,
 }
 
-/// What the door position switch says.
+/// The state of the door position switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DoorState {
-    /// The door stands open.
+    /// The door is open.
     Open,
-    /// The door is closed, which says nothing about the lock.
+    /// The door is closed; the lock may be in any state.
     Closed,
     /// Not read yet, or not readable.
     Unknown,
@@ -63,9 +62,9 @@ pub enum DoorState {
 pub enum Secured {
     /// Locked, closed, no fault.
     Secured,
-    /// Known not to be.
+    /// At least one of them is known to be false.
     Unsecured,
-    /// Nothing here can tell.
+    /// The readings do not show it.
     Unknown,
 }
 
@@ -73,37 +72,37 @@ pub enum Secured {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Proof {
-    /// A lock monitor input sees the bolt.
+    /// By the bond: the lock monitor input.
     Bond,
-    /// The door is seen closed; the bolt is taken at its word.
+    /// The door is seen closed; the bolt is assumed to be where it was driven.
     Contact,
-    /// Nothing is seen.
+    /// By nothing.
     None,
 }
 
-/// Conditions that want a person.
+/// Alarms: conditions that need a person's attention (BACnet DOOR_ALARM_STATE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Alarm {
-    /// Opened without a grant, a request to exit or an unlock.
+    /// The door opened without a grant, a request to exit or an unlock.
     ForcedOpen,
-    /// Open for longer than allowed.
+    /// The door is open for longer than allowed.
     HeldOpen,
-    /// The strike did not get where it was driven, and has not been seen to move since.
+    /// The strike did not reach the driven position, and no movement has been proven since.
     Jammed,
-    /// The enclosure was opened.
+    /// The enclosure is open.
     Tamper,
-    /// An input cannot be read, or two contradict each other.
+    /// An input cannot be read, chatters, is stuck, or contradicts another.
     SensorFault,
-    /// The strike cannot do what it is asked: its coil or motor must rest.
+    /// The strike cannot do what is wanted, since coil or motor must rest.
     LockFault,
-    /// The bolt left without a request to exit, a grant or a command, and the door is not seen to
+    /// The bolt left without a request to exit, a grant or a command, and the door was not seen to
     /// open.
     LockForced,
 }
 
 impl Alarm {
-    /// Every alarm there is.
+    /// All alarms.
     pub const ALL: [Self; 7] = [
         Self::ForcedOpen,
         Self::HeldOpen,
@@ -114,7 +113,7 @@ impl Alarm {
         Self::LockForced,
     ];
 
-    /// As it is spelled on the wire.
+    /// As spelled on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -135,26 +134,26 @@ impl fmt::Display for Alarm {
     }
 }
 
-/// How the door is being run (Matter OperatingMode).
+/// The operating mode of the door (Matter OperatingMode).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Mode {
-    /// By the authority array alone.
+    /// The authority array alone decides.
     #[default]
     Normal,
-    /// Released for free passage: slot 9.
+    /// Released for free passage: fills slot 9.
     Passage,
-    /// No unlock by an operator: setting it empties slot 7 and a release in slot 8, and new ones
+    /// Operators cannot unlock: setting it empties slot 7 and a release in slot 8, and new unlocks
     /// are refused.
     Secure,
-    /// Locked against entry: slot 5. Keeps the mode that it displaced, and refuses unlocks.
+    /// Locked against entry: fills slot 5. Keeps the displaced mode and refuses unlocks.
     Lockdown,
-    /// Alarms are recorded as suppressed and not shown; all else is as in `normal`.
+    /// Alarms are recorded as suppressed and not shown; otherwise as `normal`.
     Maintenance,
 }
 
 impl Mode {
-    /// Every mode there is.
+    /// All modes.
     pub const ALL: [Self; 5] = [
         Self::Normal,
         Self::Passage,
@@ -162,10 +161,10 @@ impl Mode {
         Self::Lockdown,
         Self::Maintenance,
     ];
-    /// What to write for one, for messages.
+    /// The modes as text, for error messages.
     pub const EXPECTED: &'static str = "one of normal, passage, secure, lockdown, maintenance";
 
-    /// As it is spelled on the wire.
+    /// As spelled on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -177,7 +176,7 @@ impl Mode {
         }
     }
 
-    /// The mode that is spelled so.
+    /// The mode with that spelling.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == text)
@@ -190,105 +189,105 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Who brought a change about (Matter OperationSource).
+/// What caused a change (Matter OperationSource).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
     /// A command from the hub.
     Remote,
-    /// The schedule, or what holds when nobody says otherwise.
+    /// The schedule, or the relinquish default.
     Schedule,
     /// The request-to-exit input.
     Rex,
     /// The fire release input.
     Fire,
-    /// An input at the door, or a person working its handle.
+    /// An input at the door, or its handle.
     Local,
     /// The coil guard.
     Protection,
 }
 
-/// Which slot of the authority array decides.
+/// The deciding slot of the authority array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBy {
-    /// Its number.
+    /// The slot, as its number.
     pub slot: Slot,
-    /// When it ends, when it has an end and the clock can tell.
+    /// When it ends; `None` without an end, or if the clock is not trusted.
     pub until: Option<Timestamp>,
 }
 
-/// An occupied slot of the authority array, as it is told.
+/// An occupied slot of the authority array, as in the reply to `getState`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotState {
-    /// Its number.
+    /// The slot, as its number.
     pub slot: Slot,
-    /// What it asks for.
+    /// The wanted state.
     pub want: Want,
-    /// Who filled it.
+    /// What filled it.
     pub source: Source,
-    /// When it ends, when it has an end and the clock can tell.
+    /// When it ends; `None` without an end, or if the clock is not trusted.
     pub until: Option<Timestamp>,
-    /// The command that filled it.
+    /// Id of the command that filled it.
     pub command_id: Option<CommandId>,
 }
 
-/// The part of the door's state that every answer carries.
+/// The part of the state that is in each reply of a door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockStatus {
-    /// What the lock does.
+    /// The state of the lock.
     pub lock_state: LockState,
-    /// Whether the door is open.
+    /// The state of the door.
     pub door_state: DoorState,
-    /// What follows from both.
+    /// Whether the door is secured.
     pub secured: Secured,
-    /// How it is known.
+    /// How the lock state is known.
     pub proof: Proof,
-    /// Until when the operator's lock hold lasts, when it has an end and the clock can tell.
+    /// When the operator's lock hold ends; `None` without an end, or if the clock is not trusted.
     pub locked_until: Option<Timestamp>,
-    /// Who decides. In an answer: the slot above the command's own that overrides it.
+    /// The deciding slot. In a reply: the slot that overrides the command's own.
     pub held_by: Option<HeldBy>,
 }
 
-/// Why an input cannot be believed.
+/// The kind of fault of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InputFault {
     /// It cannot be read.
     Unreadable,
-    /// The bolt is seen thrown in an open door.
+    /// The bolt reads thrown in an open door.
     Contradiction,
-    /// It changes more often than anybody could make it.
+    /// It changes more often than a person could make it.
     Chatter,
-    /// A button that nobody has let go of for minutes.
+    /// A button that has been active for minutes.
     Stuck,
 }
 
-/// An alarm that is raised.
+/// A raised alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raised {
-    /// Since when, when the clock could tell.
+    /// Since when; `None` if the clock was not trusted.
     pub since: Option<Timestamp>,
 }
 
-/// All that is reported of the door: the value of the reported property `door`.
+/// The reported state of a door: the value of the reported property `door`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DoorReport {
-    /// Lock, door, and what follows.
+    /// Lock and door; its members are members of the report.
     #[serde(flatten)]
     pub status: LockStatus,
-    /// How the door is being run.
+    /// The mode.
     pub mode: Mode,
-    /// The alarms that are raised.
+    /// The raised alarms.
     #[serde(default)]
     pub alarms: BTreeMap<Alarm, Raised>,
 }
 
 impl DoorReport {
-    /// The whole report as a twin patch: an alarm that is not raised is `null`, so that one
-    /// reported earlier goes away.
+    /// The report as a twin patch: an alarm that is not raised is `null`, which removes one
+    /// reported earlier.
     #[must_use]
     pub fn to_patch(&self) -> Map<String, Value> {
         let text = serde_json::to_value(self).expect("a report has string keys only");

@@ -1,25 +1,25 @@
-//! What the hub desires of a door, judged already.
+//! The desired properties of a door, already validated.
 
 use crate::config::Overrides;
 use crate::contract::Mode;
 
-/// The desired properties that are the door's.
+/// The desired properties that the door handles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DesiredDoor {
-    /// How it is to be run.
+    /// The desired mode.
     pub mode: DesiredMode,
-    /// Its settings, where they are not as configured.
+    /// The desired settings; all others are as configured.
     pub settings: Overrides,
 }
 
 /// The desired property `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DesiredMode {
-    /// None is desired.
+    /// No mode is desired.
     #[default]
     Absent,
-    /// What is desired is no mode: nothing changes.
+    /// The value is not a mode: nothing changes.
     Unreadable,
-    /// This one.
+    /// This mode is desired.
     Mode(Mode),
 }

@@ -1,8 +1,8 @@
-//! The door as a whole: who may decide, what the strike does, what is kept, answered and told.
+//! The door as a whole: authority array, strike, alarms, persistence, replies and events.
 //!
-//! Every call of a `handle_*` method is one step: the change itself, then what follows from it
-//! (expiries, the strike, alarms, answers), then the actions, which are the difference between
-//! before and after. The strike comes first among them. A lock is driven, then saved, then
+//! Every call of a `handle_*` method is one step. A step applies the change, then its consequences
+//! (expiries, strike, alarms, replies), and returns the actions: the difference between the outputs
+//! before and after. A change of the strike is the first action. A lock is driven, then saved, then
 //! answered; an unlock is saved, then driven, then answered.
 
 mod answer;
@@ -40,61 +40,62 @@ use memory::CommandMemory;
 pub(crate) use memory::Deed;
 use opening::Opening;
 
-/// Names a method call that waits for its answer; the shell chooses it.
+/// Identifies a method call that waits for its reply. The shell chooses the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Numbers the states handed out to be saved, in order.
+/// Number of a state handed out to be saved; it grows with every save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(u64);
 
-/// A state that could not be saved; the shell has logged why.
+/// A state could not be saved. The shell has logged the cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotSaved;
 
-/// What the shell is to do, in order.
+/// What the shell has to do. Actions are carried out in the order returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Set the outputs to this level.
     Drive(Outputs),
-    /// Save the state, and call [`Door::handle_persisted`] when it, or a later one, survives a
+    /// Save the state. Call [`Door::handle_persisted`] once this state, or a later one, survives a
     /// power cut.
     Persist {
-        /// To be handed back.
+        /// Passed back to [`Door::handle_persisted`].
         generation: Generation,
-        /// The state.
+        /// The state to save.
         saved: SavedDoor,
     },
-    /// Answer a method call.
+    /// Reply to a method call.
     Answer {
-        /// Which.
+        /// The call.
         ticket: Ticket,
-        /// With what.
+        /// Status and body.
         reply: MethodReply,
     },
-    /// Append to the event log.
+    /// Append this event to the event log.
     Record(Event),
-    /// What [`Door::report`] says has changed.
+    /// [`Door::report`] has changed: update the reported properties.
     Report,
 }
 
-/// While a hold or grant runs, what is left of it is saved whenever this part of it has passed: a
-/// reboot without a clock resumes from there, and the card is not written to every minute of a long
-/// night.
+/// While a hold or grant runs, its remaining time is saved each time 1/32 of it has passed. A
+/// reboot without a clock resumes from that save; a fixed interval would write to the card every
+/// minute of a long night.
 const REMAINDER_PART: u32 = 32;
-/// But not more often than this.
+/// Minimum time between two such saves.
 const REMAINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// How soon a change of the fire latch is saved for a second time.
+/// After a change of the fire latch is saved, it is saved again after this time: see
+/// `Door::persist`.
 const LATCH_AGAIN: Duration = Duration::from_secs(1);
-/// How soon a save that failed is tried again.
+/// Delay before a failed save is retried.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
 
 /// One door.
 #[derive(Debug, Clone)]
 pub struct Door {
-    /// As configured.
+    /// As configured in the file.
     configured: DoorConfig,
-    /// With the settings that are desired.
+    /// `configured` with the desired settings applied.
     config: DoorConfig,
     overrides: Overrides,
     array: AuthorityArray,
@@ -103,42 +104,42 @@ pub struct Door {
     alarms: BTreeMap<Alarm, Raised>,
     opening: Opening,
     event_limit: EventLimit,
-    /// The buttons and readers that are still active after somebody has gone through.
+    /// Exit button and reader, while still active after somebody has passed through.
     passed: BTreeSet<Slot>,
-    /// The key switch was seen idle since the fire release was last active: turned now, it ends
-    /// the latch.
+    /// The key switch has been seen idle since the fire release was last active: turning it now
+    /// ends the latch.
     reset_armed: bool,
     forced_lock: ForcedLock,
     /// Boot-clock time of the latest step.
     stepped_at: Duration,
     memory: CommandMemory,
-    /// Calls that wait for their answer, oldest first.
+    /// Calls that wait for their reply, oldest first.
     pending: Vec<Pending>,
     disk_waits: Vec<DiskWait>,
     generation: Generation,
-    /// When to save although nothing has changed.
+    /// When to save without a change of state.
     save_due: Option<Duration>,
-    /// Whether the latest save has the fire latch.
+    /// Whether the latest save contains the fire latch.
     latch_saved: bool,
-    /// What the actions so far have set and told.
+    /// Outputs and report according to the actions returned so far.
     driven: Outputs,
     told: DoorReport,
 }
 
-/// What one step has brought about, besides the state itself.
+/// Effects of one step, apart from the state itself.
 #[derive(Debug, Default)]
 struct Turn {
     /// The saved part of the state has changed.
     save: bool,
-    /// Somebody asked for what may have failed before.
+    /// A new request: the strike retries now instead of waiting for the next attempt.
     asked_again: bool,
     events: Vec<EventKind>,
     answers: Vec<(Ticket, MethodReply)>,
 }
 
 impl Door {
-    /// A door at start: what was saved holds again, and nothing is driven before the inputs are
-    /// read.
+    /// Creates a door at start. `restored` is the saved state, which applies again. Nothing is
+    /// driven until the inputs have been read.
     #[must_use]
     pub fn new(config: DoorConfig, restored: Option<&SavedDoor>, now: &Now) -> (Self, Vec<Action>) {
         let mut array = AuthorityArray::new(config.relinquish_default());
@@ -146,7 +147,7 @@ impl Door {
         let mut memory = CommandMemory::default();
         if let Some(saved) = restored {
             let dropped = saved.restore(now, config.fitted, &mut array);
-            // Saved anew: what is left of a hold now counts on this boot's clock.
+            // Save again: the remaining time of a hold now counts on this boot's clock.
             turn.save = saved.boot_id != now.boot_id || !dropped.is_empty();
             if let Some(reason) = array.in_doubt().map(str::to_owned) {
                 turn.save = true;
@@ -195,7 +196,7 @@ impl Door {
                     door.forced_lock.restore();
                     door.alarms.insert(Alarm::LockForced, raised);
                 }
-                // The sensor that raised it is not fitted.
+                // The bond sensor that raised it is not fitted.
                 Some(_) => {
                     let alarm = Alarm::LockForced;
                     turn.events.push(EventKind::AlarmCleared { alarm });
@@ -208,7 +209,7 @@ impl Door {
         (door, actions)
     }
 
-    /// Takes a reading of all inputs: levels, whether or not anything has changed.
+    /// Handles a reading of all inputs. Readings are levels and may be unchanged.
     pub fn handle_inputs(&mut self, now: &Now, inputs: Inputs) -> Vec<Action> {
         let mut turn = Turn::default();
         let before = self.sensing.inputs();
@@ -234,7 +235,7 @@ impl Door {
             if is && !was {
                 self.passed.remove(&slot);
                 turn.asked_again = true;
-                // In fault its changes are counted instead.
+                // An input in fault records a count of changes instead of an event for each.
                 if !self.sensing.is_faulty(input) {
                     turn.events.push(event);
                 }
@@ -257,15 +258,15 @@ impl Door {
         self.finish(now, turn)
     }
 
-    /// Takes a method call; it is answered by an [`Action::Answer`] of this or a later step.
+    /// Handles a method call. An [`Action::Answer`] of this or a later step replies to it.
     pub fn handle_command(&mut self, now: &Now, ticket: Ticket, command: &Command) -> Vec<Action> {
         let mut turn = Turn::default();
         self.accept(now, ticket, command, &mut turn);
         self.finish(now, turn)
     }
 
-    /// Hears that the state of a generation, and with it every earlier one, is saved, or could not
-    /// be.
+    /// Handles the result of a save: this generation and all earlier ones are on disk, or the save
+    /// failed.
     pub fn handle_persisted(
         &mut self,
         now: &Now,
@@ -287,12 +288,12 @@ impl Door {
         self.finish(now, turn)
     }
 
-    /// Lets time pass; to be called when [`Door::poll_timeout`] has come.
+    /// Handles the passage of time. The shell calls it when [`Door::poll_timeout`] is due.
     pub fn handle_timeout(&mut self, now: &Now) -> Vec<Action> {
         self.finish(now, Turn::default())
     }
 
-    /// Boot-clock time at which something is to be done though nothing happens.
+    /// Boot-clock time of the next [`Door::handle_timeout`]; `None` when nothing is pending.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let strike = self
@@ -315,37 +316,37 @@ impl Door {
         .min()
     }
 
-    /// What is to be energised now.
+    /// The level that the outputs must have now.
     #[must_use]
     pub fn outputs(&self) -> Outputs {
         self.strike.outputs()
     }
 
-    /// The state as it is reported.
+    /// The state as reported to the hub.
     #[must_use]
     pub fn report(&self) -> DoorReport {
         report(&self.array, &self.sensing, &self.strike, &self.alarms)
     }
 
-    /// Where the strike is once it is de-energised.
+    /// Where the strike rests when it is de-energised.
     #[must_use]
     pub fn rest(&self) -> Rest {
         self.config.rest()
     }
 
-    /// Who decides, and who would.
+    /// The authority array: the deciding slot and the others.
     #[must_use]
     pub fn authority(&self) -> &AuthorityArray {
         &self.array
     }
 
-    /// Calls that have not been answered yet.
+    /// Number of calls that have not been answered yet.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.pending.len() + self.disk_waits.len()
     }
 
-    /// Who has gone through needs the door released no longer.
+    /// Ends releases by button, reader and pulse early once somebody has passed through.
     fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
         let settings = &self.config.settings;
         let gone_through = match settings.relock {
@@ -388,15 +389,15 @@ impl Door {
             turn.events.push(EventKind::FireReset);
             turn.save = true;
         }
-        // What the key switch did while it burnt is no reset: left turned, it would lock the door
-        // as soon as the wire of the fire release burns through.
+        // Turning the key switch while the fire release is active is not a reset: a switch left
+        // turned would lock the door as soon as the wire of the fire release burns through.
         let is_over = inputs.fire == Some(false);
         let latched = self.array.get(Slot::FireRelease).is_some();
         self.reset_armed =
             latched && is_over && (self.reset_armed || inputs.fire_reset == Some(false));
     }
 
-    /// Draws the conclusions of a step and returns what is to be done.
+    /// Completes a step: applies its consequences and returns the actions.
     fn finish(&mut self, now: &Now, mut turn: Turn) -> Vec<Action> {
         self.stepped_at = now.boottime;
         self.sensing.advance(now.boottime);
@@ -449,7 +450,7 @@ impl Door {
     }
 
     fn expire(&mut self, now: &Now, turn: &mut Turn) {
-        // What the clock has told outlives a restart: the next reading of it may be another.
+        // Save what was learned from the clock: after a restart it may read something else.
         turn.save |= self.array.follow_clock(now);
         for slot in self.array.expire(now) {
             if !slot.is_at_the_door() {
@@ -460,7 +461,7 @@ impl Door {
         }
     }
 
-    /// Why the strike does not do what is wanted, when that is the rest that coil or motor needs.
+    /// The rest that coil or motor needs, when that keeps the strike from doing what is wanted.
     fn resting(&self) -> Option<Resting> {
         let has_read = self.sensing.has_read();
         has_read.then(|| self.strike.resting(&self.seen(false)))?
@@ -482,11 +483,11 @@ impl Door {
         }
     }
 
-    /// `has_left`: the bolt has just left though it is to be locked.
+    /// `bolt_left`: in this step the bolt left its thrown position although locked is wanted.
     ///
     /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest,
-    /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command;
-    /// `sensorFault` and `tamper` are as they are read.
+    /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
+    /// `sensorFault` and `tamper` follow the readings.
     fn follow_alarms(&mut self, now: &Now, has_left: bool, turn: &mut Turn) {
         let at = now.boottime;
         self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, turn);
@@ -505,7 +506,8 @@ impl Door {
                 turn.events.push(EventKind::PreAlarm { alarm });
             }
         }
-        // Without a door position switch nothing tells whether the door followed its bolt.
+        // Without a door position switch, nothing shows whether the door opened after the bolt
+        // left.
         let has_left = has_left && self.config.fitted.door && self.opening.is_unreleased(at);
         let is_released = self.array.want() == Want::Released;
         let bond_time = self.config.bond_time;
@@ -516,7 +518,7 @@ impl Door {
         self.set_alarm(Alarm::LockForced, is_forced, now, turn);
         self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
         self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
-        // In fault it is raised, but not cleared.
+        // A tamper input in fault can raise the alarm but not clear it.
         let holds =
             self.sensing.is_faulty(Input::TAMPER) && self.alarms.contains_key(&Alarm::Tamper);
         self.set_alarm(
@@ -530,8 +532,8 @@ impl Door {
         self.record_omitted(at, turn);
     }
 
-    /// Records what the bound on events has left out in the minute that is over, and how it stands
-    /// now.
+    /// Records, for each subject whose minute has ended, how many events were omitted and the
+    /// current state.
     fn record_omitted(&mut self, at: Duration, turn: &mut Turn) {
         for (subject, omitted) in self.event_limit.take_due(at) {
             self.event_limit.admit(subject, at);
@@ -570,7 +572,7 @@ impl Door {
         }
     }
 
-    /// What is recorded of an alarm that stands.
+    /// The event for an alarm that is raised, in the current mode.
     fn alarm_event(&self, alarm: Alarm) -> EventKind {
         match self.array.mode() {
             Mode::Maintenance => EventKind::AlarmSuppressed { alarm },
@@ -583,7 +585,7 @@ impl Door {
             turn.events.push(EventKind::Mode { mode: report.mode });
             let maintained = |mode| mode == Mode::Maintenance;
             if maintained(self.told.mode) != maintained(report.mode) {
-                // What stands is told anew: it is hidden from here on, or no longer.
+                // Record all raised alarms again: from here on they are hidden, or shown.
                 let standing = self.alarms.keys();
                 turn.events
                     .extend(standing.map(|alarm| self.alarm_event(*alarm)));
@@ -617,7 +619,7 @@ impl Door {
             && matches!(lock_state, LockState::Unlocked | LockState::Unlocking);
         match self.array.winner() {
             _ if exhausted => Source::Protection,
-            // Nobody here asked for it: a handle, or a door opened under way.
+            // No input or command asked for it: a handle, or a door opened during the throw.
             _ if against_the_array => Source::Local,
             Some((slot, _)) => slot.source(),
             None => Source::Schedule,
@@ -641,7 +643,8 @@ impl Door {
         self.save_due = intervals.min().map(|interval| now.boottime + interval);
         let latched = array.get(Slot::FireRelease).is_some();
         if latched != self.latch_saved {
-            // Saved twice, so that both files have it: whichever is lost, people get out.
+            // Saved twice, so that both state files contain it: losing one file must lock nobody
+            // in.
             self.latch_saved = latched;
             self.save_due = Some(now.boottime + LATCH_AGAIN);
         }
@@ -654,7 +657,7 @@ impl Door {
         }
     }
 
-    /// The generation of the state that this step saves.
+    /// The generation that this step will save.
     fn next_generation(&self) -> Generation {
         Generation(self.generation.0 + 1)
     }
@@ -689,7 +692,7 @@ fn report(
             held_by: array.held_by(),
         },
         mode: array.mode(),
-        // Maintenance hides them; what follows for `secured` it does not hide.
+        // Mode maintenance hides the alarms. `secured` still depends on them.
         alarms: match array.mode() {
             Mode::Maintenance => BTreeMap::new(),
             _ => alarms.clone(),
@@ -697,7 +700,8 @@ fn report(
     }
 }
 
-/// Locked and closed and no fault; what is known to be otherwise is unsecured, the rest unknown.
+/// Secured: locked, closed and no fault. Unsecured if any of these is known to be false, else
+/// unknown.
 fn secured(
     lock_state: LockState,
     door_state: DoorState,

@@ -1,4 +1,4 @@
-//! What is worth keeping: the events that go to the log and from there to the hub.
+//! Events: recorded in the event log and sent to the hub from there.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,15 +13,15 @@ use crate::time::ClockQuality;
 /// Something that happened at the door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Wall time, right or wrong.
+    /// Wall time, trusted or not.
     pub at: Option<Timestamp>,
-    /// Whether that time can be trusted.
+    /// Whether `at` can be trusted.
     pub clock: ClockQuality,
     /// What happened.
     pub kind: EventKind,
 }
 
-/// What happened. Serialized with its name as `kind` beside its fields.
+/// What happened. Serialized as an object of its fields, with the variant's name as `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -31,25 +31,25 @@ pub struct Event {
 pub enum EventKind {
     /// The lock state changed.
     LockState {
-        /// To this.
+        /// The new state.
         lock_state: LockState,
-        /// What follows for the door.
+        /// Whether the door is secured.
         secured: Secured,
-        /// How it is known.
+        /// How the lock state is known.
         proof: Proof,
-        /// Who brought it about.
+        /// What caused the change.
         source: Source,
     },
-    /// The door was opened or closed, or cannot be read.
+    /// The door was opened or closed, or can no longer be read.
     DoorState {
-        /// What it is now.
+        /// The new state.
         door_state: DoorState,
     },
-    /// Somebody asked to leave.
+    /// The exit button was pressed.
     RequestToExit,
-    /// A reader or keypad at the door let somebody in.
+    /// A reader or keypad at the door released it.
     LocalGrant,
-    /// The fire release came, and holds until it is reset at the door.
+    /// The fire release was activated; it is latched until it is reset at the door.
     FireRelease,
     /// The fire release was reset at the door.
     FireReset,
@@ -57,89 +57,89 @@ pub enum EventKind {
     Command {
         /// The method.
         method: String,
-        /// Its name, when it had one.
+        /// The command's id, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         command_id: Option<CommandId>,
-        /// Why it was given.
+        /// The reason given with the command.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// The status that was answered.
+        /// The status of the answer.
         status: u16,
-        /// It had been carried out before, and was not again.
+        /// A duplicate: an earlier delivery was accepted, and this one did nothing.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         repeated: bool,
     },
-    /// A hold or grant reached its end; what lies below speaks again.
+    /// A hold or grant has expired; the next lower slot decides.
     Expired {
         /// The slot that is empty now.
         slot: Slot,
-        /// What the strike should be from here on.
+        /// The wanted state from now on.
         want: Want,
     },
-    /// What was in force before the start no longer is.
+    /// A start did not restore the entry of a slot.
     Dropped {
         /// The slot that is empty now.
         slot: Slot,
-        /// Why.
+        /// Why it was not restored.
         why: DropReason,
     },
-    /// A setting that was desired does not act: this version does not have it, or it does not fit
-    /// what is configured.
+    /// A saved desired setting was not applied: this version does not have it, or it does not fit
+    /// the configuration.
     SettingDropped {
-        /// Its name among the desired settings.
+        /// The setting's name.
         setting: String,
     },
-    /// The start found that the newest saved state may be lost. It stands until the next accepted
-    /// command of an operator.
+    /// The start found that the newest saved state may be lost. The doubt lasts until the next
+    /// accepted command of an operator.
     StateInDoubt {
-        /// What it found.
+        /// What the start found.
         reason: String,
     },
-    /// The door is run otherwise from here on.
+    /// The mode changed.
     Mode {
-        /// How.
+        /// The new mode.
         mode: Mode,
     },
     /// An alarm was raised.
     AlarmRaised {
-        /// Which.
+        /// The alarm.
         alarm: Alarm,
     },
-    /// An alarm that mode `maintenance` keeps from being raised: its cause is there.
+    /// The cause of an alarm is present, but mode `maintenance` suppresses the alarm.
     AlarmSuppressed {
-        /// Which.
+        /// The alarm.
         alarm: Alarm,
     },
-    /// An alarm will be raised unless somebody closes the door.
+    /// An alarm will be raised unless the door is closed.
     PreAlarm {
-        /// Which.
+        /// The alarm.
         alarm: Alarm,
     },
-    /// An input cannot be believed: what the alarm `sensorFault` is about. Recorded when the fault
-    /// begins, once a minute while the input still changes, and when it ends.
+    /// An input is in fault; the alarm is `sensorFault`. Recorded when the fault begins, once a
+    /// minute while the input changes, and when it ends.
     InputFault {
-        /// The key of its table in `[board.inputs]`.
+        /// The input's key in `[board.inputs]`.
         input: String,
-        /// Why.
+        /// The kind of fault.
         fault: InputFault,
-        /// How often its level changed since the fault began; no other event says so meanwhile.
+        /// Changes of the level since the fault began; they record no other events.
         #[serde(skip_serializing_if = "is_zero")]
         changes: u64,
-        /// It can be believed again.
+        /// The fault has ended.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ended: bool,
     },
-    /// An alarm was raised and cleared more often within a minute than is recorded; the event after
-    /// this one says how it stands.
+    /// An alarm was raised and cleared more often within a minute than is recorded. The next event
+    /// shows the present state of the alarm.
     AlarmRepeated {
-        /// Which.
+        /// The alarm.
         alarm: Alarm,
-        /// Events that were not recorded.
+        /// Number of events that were not recorded.
         omitted: u64,
     },
-    /// An alarm was cleared, or the cause of a suppressed one has gone.
+    /// An alarm was cleared, or the cause of a suppressed one has ended.
     AlarmCleared {
-        /// Which.
+        /// The alarm.
         alarm: Alarm,
     },
 }
@@ -148,20 +148,20 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Why a start empties a slot.
+/// Why a start does not restore a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DropReason {
-    /// Nothing can tell whether its time has passed.
+    /// The entry has an end, and without a trusted clock it is unknown whether that has passed.
     TimeUnknown,
-    /// The newest saved state may be lost, and it released the door.
+    /// The newest saved state may be lost, and the entry released the door.
     InDoubt,
-    /// The input that fills it is not fitted, so that nothing could empty it.
+    /// The input that fills the slot is not fitted, so nothing could empty it.
     InputNotFitted,
 }
 
 impl Event {
-    /// Commands, alarms and fire releases reach the disk at once; the rest may wait a little.
+    /// Whether it must be written to disk at once: commands, alarms and fire releases.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         matches!(
@@ -180,7 +180,7 @@ impl Event {
         )
     }
 
-    /// The kind's name and its fields, as they are spelled on the wire.
+    /// The kind's name and its fields, as spelled on the wire.
     #[must_use]
     pub fn to_fields(&self) -> (String, Map<String, Value>) {
         let text = serde_json::to_value(&self.kind).expect("an event has string keys only");

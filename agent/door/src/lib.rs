@@ -1,18 +1,18 @@
-//! The door itself, pure: readings, commands and time come in, actions go out.
+//! The door's logic without IO: readings, commands and time in, actions out.
 //!
-//! The shell (the `door-agent` crate) owns clocks, pins, files and sockets; it calls a `handle_*`
-//! method of [`Door`] whenever something happened, carries out the returned [`Action`]s in order,
-//! and comes back at [`Door::poll_timeout`]. `doorctl` uses [`contract`] to spell the same methods
-//! from the other side. Nothing here knows MQTT, GPIO or a hub.
+//! The shell (the `door-agent` crate) owns clocks, pins, files and sockets. It calls a `handle_*`
+//! method of [`Door`] for each input, carries out the returned [`Action`]s in order, and calls
+//! [`Door::handle_timeout`] at [`Door::poll_timeout`]. `doorctl` uses [`contract`] to encode the
+//! methods that the door decodes. Nothing here depends on MQTT, GPIO or a hub.
 //!
-//! | module | owns |
+//! | module | content |
 //! |---|---|
-//! | [`contract`] | what goes over the wire: methods, payloads, replies, durations, the reported `door` object |
-//! | [`config`] | what is fitted and how it behaves, checked before anything is driven |
-//! | [`authority`] | the priority array: who decides what the strike should do |
+//! | [`contract`] | the wire format: methods, payloads, replies, durations, the reported `door` object |
+//! | [`config`] | the strike, the inputs and the settings, checked before anything is driven |
+//! | [`authority`] | the priority array that decides the wanted state of the strike |
 //! | `strike` | the actuator: phases, proof, jam, coil guard |
-//! | `sensing` | what the inputs say: door, bond, contradictions |
-//! | `door` | the whole: commands, persistence, answers, events |
+//! | `sensing` | the inputs: door, bond, faults |
+//! | `door` | the whole door: commands, persistence, replies, events |
 
 #![warn(missing_docs)]
 

@@ -1,5 +1,5 @@
-//! What survives a restart: the slots, the mode, what was desired and the command ids, never the
-//! level of a pin.
+//! The state that survives a restart: slots, mode, applied desired properties and command ids. The
+//! level of a pin is never saved.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,40 +16,40 @@ use crate::door::Deed;
 use crate::event::DropReason;
 use crate::time::{BootId, Now, milliseconds};
 
-/// The door's state on disk. Kept as JSON; a field that a later version adds must have a default.
+/// The door's state on disk, as JSON. A field added by a later version must have a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SavedDoor {
-    /// The boot in which it was saved.
+    /// The boot during which it was saved.
     pub(crate) boot_id: BootId,
-    /// When, on that boot's clock.
+    /// When it was saved, on the clock of that boot.
     #[serde(rename = "savedAtMs", with = "milliseconds")]
     pub(crate) saved_at: Duration,
     pub(crate) slots: Vec<SavedEntry>,
-    /// The mode, lockdown apart, which is slot 5.
+    /// The mode apart from lockdown, which is slot 5.
     #[serde(default)]
     pub(crate) mode: BaseMode,
     /// The desired mode that was last applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) desired_mode: Option<Mode>,
-    /// The one before it, while a lockdown is desired.
+    /// The desired mode before the desired lockdown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) desired_mode_before: Option<Mode>,
-    /// The settings that were desired, each with the milliseconds it was set to.
+    /// The applied desired settings by name, in milliseconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, u64>,
-    /// Oldest first.
+    /// Ids of accepted commands, oldest first.
     pub(crate) commands: Vec<CommandId>,
     /// The alarm `lockForced`, which only a command clears.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lock_forced: Option<Raised>,
-    /// What each of them was; beside the ids, so that 0.1 can still read those.
+    /// Details of each of `commands`; a separate list, so that version 0.1 can still read the ids.
     #[serde(default)]
     pub(crate) deeds: Vec<Option<Deed>>,
-    /// Until the next accepted command of an operator.
+    /// The doubt; lasts until the next accepted command of an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doubt: Option<Doubt>,
-    /// What the doubt has emptied, in the start that found it.
+    /// Slots that the doubt emptied, in the start that found it.
     #[serde(skip)]
     pub(crate) dropped: Vec<Slot>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct SavedEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SavedExpiry {
-    /// What was left of it when it was saved.
+    /// Time that remained when it was saved.
     #[serde(rename = "remainingMs", with = "milliseconds")]
     remaining: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,8 +126,8 @@ impl SavedDoor {
         }
     }
 
-    /// The fire latch alone of a state that is whole, but in a form of another version; `None` when
-    /// there is none.
+    /// Reads the fire latch alone from a state in the format of another version; `None` if there is
+    /// none.
     #[must_use]
     pub fn fire_latch(text: &str) -> Option<Self> {
         let state: Value = serde_json::from_str(text).ok()?;
@@ -150,12 +150,12 @@ impl SavedDoor {
         })
     }
 
-    /// The state of a start that may have lost a newer one: what may be trusted of `found`, the
-    /// saved states that are whole, newest first.
+    /// The state for a start that may have lost a newer one. `found` holds the intact saved states,
+    /// newest first.
     ///
-    /// The fire latch of any of them stays. Of the newest stay lockdown, locks, settings and
-    /// command ids; what an operator released is dropped, the mode is `secure`, below a lockdown
-    /// too, and the desired mode counts as not yet applied.
+    /// A fire latch is kept from any of them. From the newest, lockdown, locks, settings and
+    /// command ids are kept. Operators' releases are dropped, the mode is `secure`, also below
+    /// a lockdown, and the desired mode counts as not yet applied.
     #[must_use]
     pub fn in_doubt(found: Vec<Self>, reason: String, now: &Now) -> Self {
         let is_latch = |entry: &&SavedEntry| entry.slot == Slot::FireRelease;
@@ -187,7 +187,7 @@ impl SavedDoor {
         }
     }
 
-    /// What of the door's desired properties is in force with this state.
+    /// The desired properties that this state has applied.
     #[must_use]
     pub fn desired(&self) -> DesiredDoor {
         DesiredDoor {
@@ -199,27 +199,26 @@ impl SavedDoor {
         }
     }
 
-    /// The settings that were desired; one that this version does not have is left out: see
-    /// [`SavedDoor::settings_gone`].
+    /// The saved settings, without those in [`SavedDoor::settings_gone`].
     pub(crate) fn settings(&self) -> Overrides {
         let saved = self.settings.iter();
         saved.filter_map(|(name, ms)| setting(name, *ms)).collect()
     }
 
-    /// The settings that were desired and that this version does not have, or not for such a time.
+    /// Names of saved settings that this version does not have, or whose value it does not allow.
     pub fn settings_gone(&self) -> impl Iterator<Item = &str> {
         let saved = self.settings.iter();
         let gone = saved.filter(|(name, ms)| setting(name, **ms).is_none());
         gone.map(|(name, _)| name.as_str())
     }
 
-    /// The occupied slots whose input is not fitted: a start empties them.
+    /// Occupied slots whose input is not fitted: a start drops them.
     pub fn slots_gone(&self, fitted: Fitted) -> impl Iterator<Item = Slot> {
         let slots = self.slots.iter().map(|entry| entry.slot);
         slots.filter(move |slot| !slot.is_fitted(fitted))
     }
 
-    /// Fills the array with what still holds; returns the slots whose entry was dropped, and why.
+    /// Fills the array with entries that still apply; returns the dropped slots with the reason.
     pub(crate) fn restore(
         &self,
         now: &Now,
@@ -258,8 +257,9 @@ impl SavedDoor {
         dropped
     }
 
-    /// Within a boot the clock has gone on. After a reboot a trusted wall clock decides; without
-    /// one a lock resumes with what was left of it, a release ends.
+    /// Restores an expiry. Within a boot its time has passed on the boot clock. After a reboot a
+    /// trusted wall clock decides; without one a lock resumes with its remaining time, and a
+    /// release is dropped (`None`).
     fn resume(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
         if self.boot_id == now.boot_id {
             return Some(Expiry {
@@ -270,11 +270,11 @@ impl SavedDoor {
             });
         }
         match (saved.until, now.trusted_wall(), want) {
-            // An end that has passed is found by the first step.
+            // If the end has passed, the first step expires the entry.
             (Some(until), Some(_), _) => {
                 let expiry = Expiry::at(until, saved.remaining, now);
-                // Nothing is ever left of it than was at the last save: more is told by a clock
-                // that was, or is, wrong.
+                // Never more than remained at the last save: a later end comes from a clock that
+                // was, or is, wrong.
                 let latest = now.boottime.saturating_add(saved.remaining);
                 Some(Expiry {
                     ends: expiry.ends.min(latest),
@@ -283,7 +283,7 @@ impl SavedDoor {
             }
             (until, _, Want::Locked) => Some(Expiry {
                 until,
-                // The boot clock has lost count: when the wall clock can be trusted, it decides.
+                // The boot clock has restarted: a trusted wall clock will decide.
                 governs: match until {
                     Some(_) => Governs::Wall,
                     None => Governs::Boottime,
@@ -295,8 +295,8 @@ impl SavedDoor {
     }
 }
 
-/// A saved setting, when this version has it and allows its time: a strike time of nothing would
-/// release nobody.
+/// A saved setting, if this version has it and allows its value. Zero is not allowed: a strike time
+/// of zero would release nobody.
 fn setting(name: &str, ms: u64) -> Option<(Setting, Duration)> {
     let setting = Setting::from_name(name).ok()?;
     let time = Duration::from_millis(ms);

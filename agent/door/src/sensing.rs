@@ -1,5 +1,5 @@
-//! What the inputs say. Levels, not edges: each reading stands for itself, and a missed edge
-//! inverts nothing.
+//! The state of the inputs. Readings are levels, not edges: each stands for itself, so a missed
+//! edge cannot invert the state.
 
 mod watch;
 
@@ -9,18 +9,18 @@ use crate::config::Fitted;
 use crate::contract::{DoorState, InputFault, Proof};
 use watch::Watch;
 
-/// A logical level: `Some(true)` is active. `None`: not fitted, or not readable.
+/// A logical level: `Some(true)` is active; `None` is not fitted or not readable.
 pub type Reading = Option<bool>;
 
-/// How long bond and door may contradict each other before it is a fault: longer than any debounce.
+/// How long bond and door may contradict each other before it is a fault; longer than any debounce.
 const CONTRADICTION_TIME: Duration = Duration::from_secs(1);
 
-/// One reading of every input. Polarity and debounce are the GPIO layer's.
+/// One reading of every input. The GPIO layer handles polarity and debounce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inputs {
     /// Door position switch: active while the door is closed.
     pub closed: Reading,
-    /// Lock monitor: active while the bolt is seen thrown.
+    /// Lock monitor: active while the bolt is thrown.
     pub bonded: Reading,
     /// Request to exit.
     pub rex: Reading,
@@ -34,7 +34,7 @@ pub struct Inputs {
     pub tamper: Reading,
 }
 
-/// The inputs, by the keys of their tables.
+/// Keys of the inputs in `[board.inputs]`.
 const INPUTS: [&str; 7] = [
     "door",
     "bond",
@@ -45,7 +45,7 @@ const INPUTS: [&str; 7] = [
     "tamper",
 ];
 
-/// Inputs that somebody presses or turns: those may be stuck.
+/// Inputs that a person presses or turns, and that can therefore be stuck.
 const BUTTONS: [&str; 3] = ["rex", "grant", "fire_reset"];
 
 impl Inputs {
@@ -78,10 +78,10 @@ impl Fitted {
     }
 }
 
-/// How often the count of an input in fault is reported.
+/// How often the number of changes of an input in fault is reported.
 const FAULT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The place of an input in [`INPUTS`].
+/// Index of an input in [`INPUTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Input(usize);
 
@@ -94,7 +94,7 @@ impl Input {
     pub(crate) const FIRE_RESET: Self = Self(5);
     pub(crate) const TAMPER: Self = Self(6);
 
-    /// The key of its table.
+    /// Key in `[board.inputs]`.
     pub(crate) fn key(self) -> &'static str {
         INPUTS[self.0]
     }
@@ -107,13 +107,13 @@ struct Fault {
     why: InputFault,
     /// Changes of the level since the fault began.
     changes: u64,
-    /// How many of them are reported.
+    /// The part of `changes` that has been reported.
     reported: u64,
     /// Boot-clock time of the next report.
     next_report: Duration,
 }
 
-/// What is to be recorded of a fault: its start, its count while it lasts, its end.
+/// Start, count or end of a fault, to be recorded as an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FaultReport {
     pub(crate) input: Input,
@@ -123,24 +123,24 @@ pub(crate) struct FaultReport {
     pub(crate) ended: bool,
 }
 
-/// The readings and since when they hold.
+/// Readings, and since when they hold.
 ///
-/// An input in fault is still read. What it says then depends on what it is for: exit button and
-/// fire release are believed whenever they are active, reader and reset key are not believed before
-/// they were seen idle again, door and bond are unknown.
+/// An input in fault is still read. Exit button and fire release are trusted whenever they are
+/// active, even in fault. Reader and reset key are ignored until they have been seen idle again.
+/// Door and bond are unknown.
 #[derive(Debug, Clone)]
 pub(crate) struct Sensing {
     fitted: Fitted,
     /// As read; `None` before the first reading.
     raw: Option<Inputs>,
     believed: Inputs,
-    /// Boot-clock time from which the door has been seen closed.
+    /// Boot-clock time since which the door has been seen closed.
     closed_since: Option<Duration>,
-    /// Boot-clock time from which the bolt has been seen thrown in an open door.
+    /// Boot-clock time since which the bolt has been seen thrown in an open door.
     contradiction_since: Option<Duration>,
     watches: [Watch; INPUTS.len()],
     faults: [Option<Fault>; INPUTS.len()],
-    /// Reader and reset key, from a fault until they are seen idle.
+    /// Reader and reset key: true from a fault until they are seen idle.
     must_rest: [bool; INPUTS.len()],
     reports: Vec<FaultReport>,
 }
@@ -160,7 +160,7 @@ impl Sensing {
         }
     }
 
-    /// Takes a reading; what is not fitted is not believed.
+    /// Handles a reading. Inputs that are not fitted are ignored.
     pub(crate) fn read(&mut self, at: Duration, inputs: Inputs) {
         let fitted = self.fitted;
         let believed = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
@@ -187,7 +187,7 @@ impl Sensing {
         self.advance(at);
     }
 
-    /// Follows what time alone does to faults, and with them to what is believed.
+    /// Updates faults, and with them the trusted readings, by time alone.
     pub(crate) fn advance(&mut self, at: Duration) {
         let Some(raw) = self.raw else {
             return;
@@ -204,13 +204,13 @@ impl Sensing {
         let rested = |input: Input, reading: Reading| reading.filter(|_| !self.must_rest[input.0]);
         let bond_unknown = self.faults[Input::BOND.0]
             .as_ref()
-            // Which of the two sensors is wrong, nothing can tell: the strike goes on by both.
+            // Either sensor may be the wrong one: the strike continues with both readings.
             .is_some_and(|fault| fault.is_present && fault.why != InputFault::Contradiction);
         self.believed = Inputs {
             closed: raw.closed.filter(|_| !self.is_faulty(Input::DOOR)),
             bonded: raw.bonded.filter(|_| !bond_unknown),
             grant: rested(Input::GRANT, raw.grant),
-            // While nothing can tell whether the fire release is idle, it is not reset.
+            // No reset while it is unknown whether the fire release is idle.
             fire_reset: rested(Input::FIRE_RESET, raw.fire_reset)
                 .filter(|_| !self.is_faulty(Input::FIRE)),
             ..raw
@@ -243,7 +243,7 @@ impl Sensing {
         self.reports.extend(self.fault_report(input));
     }
 
-    /// Why an input cannot be believed now.
+    /// The present fault of an input.
     fn cause(&self, input: Input, at: Duration) -> Option<InputFault> {
         let watch = &self.watches[input.0];
         if !self.fitted.all()[input.0] {
@@ -266,12 +266,12 @@ impl Sensing {
         stuck.then_some(InputFault::Stuck)
     }
 
-    /// What is to be recorded since this was last called.
+    /// The fault reports since the last call.
     pub(crate) fn take_reports(&mut self) -> Vec<FaultReport> {
         std::mem::take(&mut self.reports)
     }
 
-    /// How the latest fault of an input stands; nothing when it never had one.
+    /// The latest fault of an input; `None` if it never had one.
     pub(crate) fn fault_report(&self, input: Input) -> Option<FaultReport> {
         let fault = self.faults[input.0].as_ref()?;
         Some(FaultReport {
@@ -282,17 +282,17 @@ impl Sensing {
         })
     }
 
-    /// Whether there was a reading yet: before it nothing is driven.
+    /// Whether there has been a reading; before it nothing is driven.
     pub(crate) fn has_read(&self) -> bool {
         self.raw.is_some()
     }
 
-    /// What the latest reading is believed to say; nothing is known before the first.
+    /// The trusted part of the latest reading; all unknown before the first.
     pub(crate) fn inputs(&self) -> Inputs {
         self.believed
     }
 
-    /// The door position switch reads open, believed or not.
+    /// The door position switch reads open, trusted or not.
     pub(crate) fn reads_open(&self) -> bool {
         self.raw.is_some_and(|raw| raw.closed == Some(false))
     }
@@ -313,13 +313,13 @@ impl Sensing {
         match (self.inputs().bonded, self.inputs().closed) {
             _ if self.is_faulty(Input::BOND) => Proof::None,
             (Some(_), _) => Proof::Bond,
-            // A fitted lock monitor that cannot be read leaves nothing to go by.
+            // If the fitted lock monitor cannot be read, there is no proof.
             (None, Some(_)) if !self.fitted.bond => Proof::Contact,
             (None, _) => Proof::None,
         }
     }
 
-    /// The inputs that are fitted, by the keys of their tables, and how they are read.
+    /// The fitted inputs by key, with their raw readings.
     pub(crate) fn levels(&self) -> Vec<(&'static str, Reading)> {
         let raw = self.raw.unwrap_or_default();
         let levels = INPUTS.into_iter().zip(raw.levels());
@@ -329,8 +329,8 @@ impl Sensing {
             .collect()
     }
 
-    /// An input that cannot be read, contradicts another, never rests, or is a button that nobody
-    /// lets go of.
+    /// Whether the input is unreadable, contradicts another, chatters, or is a button that is
+    /// stuck.
     pub(crate) fn is_faulty(&self, input: Input) -> bool {
         is_present(&self.faults[input.0])
     }
@@ -339,7 +339,7 @@ impl Sensing {
         self.faults.iter().any(is_present)
     }
 
-    /// When time alone makes a fault, ends one, or makes its count due.
+    /// When a fault begins, ends or has a count to report by time alone.
     pub(crate) fn poll_timeout(&self, at: Duration) -> Option<Duration> {
         let contradiction = self
             .contradiction_since

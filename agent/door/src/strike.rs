@@ -1,13 +1,13 @@
-//! The actuator: what phase the bolt is in, what is energised for it, when it counts as jammed.
+//! The actuator: the phase of the bolt, the outputs, and when the strike counts as jammed.
 //!
-//! Readings and the array's decision go in, the next phase comes out; the outputs are a level
-//! computed from the phase. A bolt is thrown only when the door has been seen closed for the settle
-//! time, and is withdrawn when the door opens before the throw is proven. Once it is thrown the
-//! door switch no longer matters: a magnet held to it must not retract a bolt. A strike or a
-//! maglock has no bolt: it locks at once, and its bond is looked for when the door is closed.
+//! Inputs are readings and the array's decision; the result is the next phase, and the outputs
+//! follow from the phase. A bolt is thrown only after the door has been seen closed for the settle
+//! time. It is withdrawn when the door opens before the throw is proven. Once the bolt is thrown,
+//! the door switch is ignored: a magnet held to the switch must not retract a bolt. A strike or
+//! maglock has no bolt: it locks at once, and its bond is checked when the door is closed.
 //!
-//! What fails is retried for as long as it is wanted, within the coil guard: see
-//! [`Strike::retry_at`]. A jam stands until a movement is proven.
+//! A failed attempt is retried for as long as the same is wanted, within the coil guard: see
+//! [`Strike::retry_at`]. A jam lasts until a movement is proven.
 
 mod coil;
 mod failures;
@@ -25,41 +25,41 @@ use crate::contract::{LockState, duration};
 use coil::Coil;
 use failures::Failures;
 
-/// What is energised: a level, not an order. De-energised is safe and what every pin shows when
-/// nobody is in charge.
+/// The level of the outputs. `DeEnergised` is the safe level, which all pins show when no program
+/// drives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outputs {
-    /// Nothing.
+    /// Nothing is energised.
     #[default]
     DeEnergised,
-    /// Motor lock: the motor runs towards thrown.
+    /// Motor lock: the motor runs in the throw direction.
     Throw,
-    /// Motor lock: the motor runs towards retracted.
+    /// Motor lock: the motor runs in the retract direction.
     Retract,
-    /// Anything but a motor lock: the coil is on.
+    /// Any other kind: the coil is energised.
     Energised,
 }
 
-/// What the strike goes by.
+/// What the strike decides by: the wanted state and the readings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     pub(crate) want: Want,
-    /// The door's own inputs decide: the coil's reserve is theirs.
+    /// An input at the door decides: it may use the coil's reserve.
     pub(crate) at_the_door: bool,
-    /// Somebody has just asked again: what failed before is tried once more.
+    /// A new request has arrived: retry what failed before now.
     pub(crate) asked_again: bool,
     pub(crate) closed: Option<bool>,
-    /// The door reads open, though its switch may be in fault: no throw goes on into it.
+    /// The switch reads open, even if it is in fault: no throw continues into an open door.
     pub(crate) reads_open: bool,
     pub(crate) closed_since: Option<Duration>,
     pub(crate) bonded: Option<bool>,
 }
 
-/// Where the bolt is, as far as driving and readings tell. Times are on the boot clock.
+/// Position of the bolt, as known from outputs and readings. Times are on the boot clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nothing was driven yet.
+    /// Nothing has been driven yet.
     Unknown,
     Released {
         since: Duration,
@@ -75,22 +75,22 @@ pub(crate) enum Phase {
     },
 }
 
-/// A bolt on its way.
+/// A movement of the bolt in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Move {
-    /// When the motor stops; `None` when it has, or for a coil, which holds its level.
+    /// When the motor stops. `None` once it has stopped, and for a coil, which holds its level.
     drive: Option<Duration>,
-    /// When it must be proven, or is jammed.
+    /// Deadline of the proof; after it the strike is jammed.
     proof_by: Duration,
-    /// The bond reading at its start: only a bond that changes proves a movement.
+    /// Bond reading at the start: only a bond that changes proves a movement.
     from: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Driven, but the bond switch says otherwise.
+    /// Driven, but the bond switch did not follow.
     Jammed,
-    /// Coil or motor must rest.
+    /// The coil guard: coil or motor must rest.
     Exhausted,
 }
 
@@ -101,20 +101,20 @@ pub(crate) struct Strike {
     bond_time: Duration,
     settle_time: Duration,
     phase: Phase,
-    /// It did not get where it was driven, and no movement has been proven since.
+    /// The bolt did not reach the driven position, and no movement has been proven since.
     jammed: bool,
-    /// Attempts that failed, for as long as the same is wanted.
+    /// Failed attempts in a row; cleared when something else is wanted.
     failures: Option<Failures>,
     coil: Coil,
 }
 
-/// Coil or motor must rest before the strike can do what is wanted.
+/// Coil or motor must rest before the strike can do what is wanted. `Display` is part of replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resting {
     part: &'static str,
     max_on: Duration,
     cool_down: Duration,
-    /// Until it is tried again.
+    /// Time until the next attempt.
     left: Duration,
 }
 
@@ -133,13 +133,13 @@ impl fmt::Display for Resting {
         if self.left.is_zero() {
             return Ok(());
         }
-        // Rounded up: not before this time.
+        // Round up: the attempt must not come later than the time shown.
         let left = Duration::from_secs(self.left.as_secs() + 1);
         write!(f, "; it must rest for another {}", text(left))
     }
 }
 
-/// More than the longest chain of phases that follow each other without time passing.
+/// Upper bound of phase changes within one step; the longest chain is shorter.
 const MAX_TRANSITIONS: usize = 8;
 
 impl Strike {
@@ -156,13 +156,13 @@ impl Strike {
         }
     }
 
-    /// Takes up settings that were changed while it is at work.
+    /// Applies changed settings without restarting the phase.
     pub(crate) fn follow_settings(&mut self, config: &DoorConfig) {
         self.settle_time = config.settings.settle_time;
         self.coil.set_duty(config.duty);
     }
 
-    /// How long coil or motor may still be energised; `None`: without limit.
+    /// How long coil or motor may still be energised; `None` without a limit.
     pub(crate) fn room(&self) -> Option<Duration> {
         Some(self.coil.room()).filter(|room| *room < Duration::MAX)
     }
@@ -217,9 +217,9 @@ impl Strike {
         }
     }
 
-    /// Why it does not do what is wanted, when that is the rest that coil or motor needs. A coil
-    /// that reached its limit counts until something else is wanted: it cannot hold what is
-    /// wanted for as long as it is wanted.
+    /// The required rest, when it keeps the strike from doing what is wanted. A coil that reached
+    /// its limit counts until something else is wanted: it cannot hold the wanted state for as
+    /// long as it is wanted.
     pub(crate) fn resting(&self, seen: &Seen) -> Option<Resting> {
         let (max_on, cool_down) = self.coil.limits()?;
         let until = match self.phase {
@@ -244,7 +244,7 @@ impl Strike {
         })
     }
 
-    /// Moves on to the phase that readings and time call for.
+    /// Advances the phase according to readings and time.
     pub(crate) fn advance(&mut self, at: Duration, seen: &Seen) {
         self.coil.account(at);
         self.failures = self
@@ -262,7 +262,7 @@ impl Strike {
         self.coil.set(self.outputs() != Outputs::DeEnergised);
     }
 
-    /// When time alone changes something, given that the readings stay.
+    /// When the phase changes by time alone, given unchanged readings.
     pub(crate) fn poll_timeout(&self, seen: &Seen) -> Option<Duration> {
         let moving = match self.phase {
             Phase::Releasing(motion) | Phase::Locking(motion) => {
@@ -283,7 +283,7 @@ impl Strike {
             .min()
     }
 
-    /// Whether it is to be locked, and the bolt is not on its way.
+    /// Whether locked is wanted and no throw has started.
     fn waits_to_throw(&self, seen: &Seen) -> bool {
         let waits = match self.phase {
             Phase::Unknown | Phase::Released { .. } | Phase::Releasing(_) => true,
@@ -294,7 +294,7 @@ impl Strike {
         waits && seen.want == Want::Locked
     }
 
-    /// Moves to another phase, and counts what it proves or what has failed.
+    /// Enters a phase, and updates jam and failures by what it proves.
     fn enter(&mut self, phase: Phase, at: Duration, seen: &Seen) {
         let is_where_driven = match phase {
             Phase::Locked { .. } => seen.bonded == Some(true),
@@ -311,7 +311,7 @@ impl Strike {
         };
         if is_where_driven && before.is_some() && before != seen.bonded {
             self.jammed = false;
-            // That a coil reached its limit is no matter of movement.
+            // A proven movement does not clear a coil's limit: it still cannot hold what is wanted.
             let is_coil = self.pulse().is_none();
             self.failures = self
                 .failures
@@ -350,9 +350,9 @@ impl Strike {
         }
     }
 
-    /// The bolt is seen out, and taking it as thrown changes no level, or the door is closed. One
-    /// that is out in an open door, left by a program that was killed, stuck or thrown by hand,
-    /// is not pushed there.
+    /// The bond reads thrown, and either taking the bolt as thrown changes no output or the door is
+    /// closed. A bolt that is out in an open door (left by a killed program, stuck, or thrown by
+    /// hand) is not driven.
     fn is_found_thrown(&self, seen: &Seen) -> bool {
         let is_held_back = match self.actuator {
             Actuator::MotorLock { .. } => false,
@@ -393,13 +393,13 @@ impl Strike {
         }
     }
 
-    /// The handle of a lock retracts its bolt without asking: when it is seen gone, it is thrown
-    /// again once the door is closed.
+    /// The handle retracts the bolt without a request. When the bond reads retracted, the bolt is
+    /// thrown again once the door is closed.
     fn keep_locked(&self, since: Duration, at: Duration, seen: &Seen) -> Option<Phase> {
         if seen.bonded == Some(false) && (self.has_bolt() || seen.closed != Some(false)) {
             return Some(match self.actuator {
                 Actuator::MotorLock { .. } => Phase::Released { since: at },
-                // The level stays: letting go would unlock a bolt that only rattled.
+                // Keep the level: letting go would unlock a bolt that only rattled.
                 Actuator::Coil { .. } => Phase::Locking(self.hold(at, seen)),
             });
         }
@@ -409,8 +409,8 @@ impl Strike {
         None
     }
 
-    /// Without a bond switch a door that was opened since tells that the bolt was not, or is no
-    /// longer, thrown.
+    /// Without a bond switch: a door that was opened since the throw shows that the bolt was not
+    /// thrown, or no longer is.
     fn must_throw_again(&self, since: Duration, seen: &Seen) -> bool {
         let may_be_gone = self.has_bolt() && !self.bond_fitted;
         may_be_gone && seen.closed_since.is_some_and(|closed| closed > since)
@@ -439,9 +439,9 @@ impl Strike {
         }
     }
 
-    /// When what failed is tried again, though nobody asks: at the time that [`Failures`] names,
-    /// and not before coil or motor has rested. A coil that holds its level is trying all the
-    /// time.
+    /// When a failed attempt is retried without a new request: at the time that [`Failures`] gives,
+    /// and not before coil or motor has rested. `None` for a coil that holds its level, which is a
+    /// continuous attempt.
     fn retry_at(&self, toward: Want, why: Failure, seen: &Seen) -> Option<Duration> {
         if why == Failure::Jammed && self.pulse().is_none() {
             return None;
@@ -450,7 +450,7 @@ impl Strike {
             Want::Locked => self.throw_at(seen)?,
             Want::Released => self.release_ready_at(seen),
         };
-        // A motor that had to rest goes on as soon as it may.
+        // A motor that only had to rest continues as soon as it may.
         let failures = self
             .failures
             .filter(|_| why == Failure::Jammed || self.pulse().is_none());
@@ -458,7 +458,7 @@ impl Strike {
         Some(ready.max(due.unwrap_or_default()))
     }
 
-    /// Whether the next attempt must wait for coil or motor.
+    /// Whether the next attempt must wait for coil or motor to rest.
     fn retry_rests(&self, toward: Want, why: Failure, seen: &Seen) -> bool {
         match (why, toward) {
             (Failure::Exhausted, _) => true,
@@ -469,8 +469,8 @@ impl Strike {
         }
     }
 
-    /// When a release that failed may be tried again. What no input at the door asks for leaves
-    /// those one run of a jammed motor.
+    /// When a failed release may be retried. Unless an input at the door asks, a jammed motor keeps
+    /// one run in reserve for those inputs.
     fn release_ready_at(&self, seen: &Seen) -> Duration {
         match self.pulse() {
             Some(pulse) if self.jammed && !seen.at_the_door => self.coil.ready_at(pulse * 2),
@@ -480,7 +480,7 @@ impl Strike {
         }
     }
 
-    /// Starts a throw when the door has settled and the coil has rested.
+    /// Starts a throw if the door has settled and coil or motor has rested.
     fn throw(&self, at: Duration, seen: &Seen) -> Option<Phase> {
         let ready = self.throw_at(seen)? <= at;
         ready.then(|| {
@@ -498,8 +498,8 @@ impl Strike {
         }
     }
 
-    /// The door is open, and it is to be locked: a bolt is withdrawn, anything else is as locked as
-    /// it can be until the door is closed.
+    /// The door is open and locked is wanted: a bolt is withdrawn; a strike or maglock counts as
+    /// locked until the door closes and the bond can be checked.
     fn met_open(&self, at: Duration, seen: &Seen) -> Phase {
         if self.has_bolt() {
             self.release(at, seen)
@@ -508,8 +508,8 @@ impl Strike {
         }
     }
 
-    /// The earliest that it may be locked, given the readings: when the door has settled and, after
-    /// that, when coil or motor has rested.
+    /// Earliest time to lock, given the readings: after the door has settled and coil or motor has
+    /// rested.
     fn throw_at(&self, seen: &Seen) -> Option<Duration> {
         let settled = self.settled_at(seen)?;
         if self.throw_rests(seen) {
@@ -518,14 +518,14 @@ impl Strike {
         Some(settled)
     }
 
-    /// Whether the door has settled, and nothing but the rest of coil or motor delays a throw.
+    /// Whether the door has settled and only the rest of coil or motor delays the throw.
     fn throw_rests(&self, seen: &Seen) -> bool {
         let is_past = |settled: Duration| settled <= self.coil.as_of();
         let is_settled = self.settled_at(seen).is_some_and(is_past);
         is_settled && self.needs_coil() && !self.coil.is_rested()
     }
 
-    /// Whether a coil has reached its limit since the same was first wanted.
+    /// Whether a coil has reached its limit since the present state was first wanted.
     fn is_over_its_limit(&self, seen: &Seen) -> bool {
         let failures = self.failures.filter(|_| self.pulse().is_none());
         failures.is_some_and(|failures| {
@@ -533,8 +533,7 @@ impl Strike {
         })
     }
 
-    /// When the door has been closed for long enough to throw a bolt; `None` while it is not
-    /// closed.
+    /// When the door has been closed for the settle time; `None` while it is not closed.
     fn settled_at(&self, seen: &Seen) -> Option<Duration> {
         if !self.has_bolt() {
             return Some(Duration::ZERO);
@@ -547,7 +546,7 @@ impl Strike {
         Some(closed.max(gone) + self.settle_time)
     }
 
-    /// Whether locking energises coil or motor anew.
+    /// Whether locking has to energise coil or motor.
     fn needs_coil(&self) -> bool {
         match self.actuator {
             Actuator::MotorLock { .. } => true,
@@ -555,7 +554,7 @@ impl Strike {
         }
     }
 
-    /// Starts a release; only a coil at its limit can stand in the way.
+    /// Starts a release. Only a coil or motor at its limit can prevent it.
     fn release(&self, at: Duration, seen: &Seen) -> Phase {
         let may = match self.actuator {
             Actuator::MotorLock { pulse } => self.coil.room() >= pulse,
@@ -595,8 +594,7 @@ impl Strike {
         }
     }
 
-    /// Lets go of a coil that has reached its limit. A motor's pulses are measured before they
-    /// start.
+    /// De-energises a coil at its limit. A motor is checked before each pulse instead.
     fn guard_coil(&self, seen: &Seen) -> Option<Phase> {
         let Actuator::Coil { fail, .. } = self.actuator else {
             return None;
@@ -626,7 +624,7 @@ impl Strike {
 }
 
 impl Phase {
-    /// The state that a coil's level keeps the bolt in or pulls it to.
+    /// The position that the coil's level holds the bolt in or pulls it to.
     fn holds(self) -> Option<Want> {
         match self {
             Self::Unknown
@@ -642,7 +640,7 @@ impl Phase {
 }
 
 impl Move {
-    /// The same with the motor stopped, when its time is up.
+    /// The movement with its motor stopped, once the pulse has ended.
     fn stopped(self, at: Duration) -> Option<Self> {
         self.drive.filter(|until| *until <= at)?;
         Some(Self {
@@ -652,7 +650,7 @@ impl Move {
     }
 }
 
-/// What a coil is needed for.
+/// The position for which this coil is energised.
 fn energised_for(fail: FailMode) -> Want {
     match fail {
         FailMode::Safe => Want::Locked,

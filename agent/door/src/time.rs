@@ -1,4 +1,4 @@
-//! Time as the door sees it: handed in with every call, never read.
+//! Time as an argument: the caller reads the clocks, this crate never does.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// One boot of the machine, as the kernel names it.
+/// The kernel's id of one boot of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(Box<str>);
 
 impl BootId {
-    /// Takes the kernel's text, without the line end.
+    /// Takes the kernel's text; white space at the ends is dropped.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.trim().into())
@@ -31,18 +31,18 @@ impl fmt::Display for BootId {
     }
 }
 
-/// How far the wall clock can be trusted.
+/// Whether the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ClockQuality {
     /// Set by a time source since this boot.
     Synchronized,
-    /// A guess: a Pi has no clock that runs without power.
+    /// Not set since this boot: a Raspberry Pi has no clock that runs without power.
     Unsynchronized,
 }
 
 impl ClockQuality {
-    /// As it is spelled in events and reports.
+    /// As spelled in events and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,18 +55,18 @@ impl ClockQuality {
 /// The present moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Now {
-    /// Time since boot, suspend included; never runs backwards.
+    /// Time since boot, suspend included; monotonic.
     pub boottime: Duration,
     /// The boot that `boottime` counts from.
     pub boot_id: BootId,
-    /// The wall clock's reading, right or wrong.
+    /// The wall clock's reading, trusted or not.
     pub wall: Option<Timestamp>,
-    /// Whether that reading can be trusted.
+    /// Whether `wall` can be trusted.
     pub quality: ClockQuality,
 }
 
 impl Now {
-    /// The wall clock's reading when it can be trusted.
+    /// The wall clock's reading if it is trusted.
     #[must_use]
     pub fn trusted_wall(&self) -> Option<Timestamp> {
         match self.quality {
@@ -75,7 +75,7 @@ impl Now {
         }
     }
 
-    /// Time from now until `then`, zero when it has passed; `None` without a trusted clock.
+    /// Time from now until `then`, zero if it has passed; `None` without a trusted clock.
     #[must_use]
     pub fn until(&self, then: Timestamp) -> Option<Duration> {
         let wall = self.trusted_wall()?;
@@ -86,7 +86,7 @@ impl Now {
         )
     }
 
-    /// The wall time that is `wait` from now; `None` without a trusted clock.
+    /// The wall time `wait` from now; `None` without a trusted clock.
     #[must_use]
     pub fn wall_after(&self, wait: Duration) -> Option<Timestamp> {
         let wait = SignedDuration::try_from(wait).ok()?;
@@ -94,7 +94,7 @@ impl Now {
     }
 }
 
-/// Serde for durations kept in milliseconds.
+/// Serde of durations in milliseconds.
 pub(crate) mod milliseconds {
     use std::time::Duration;
 

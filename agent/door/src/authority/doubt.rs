@@ -1,38 +1,37 @@
-//! A door in doubt: a start found that the newest saved state may be lost.
+//! A door in doubt: at start the newest saved state may be lost.
 //!
-//! The doubt stands, over restarts too, until the next command of an operator that is accepted:
-//! that one knows how the door should be. A mode `secure` that the doubt itself has set ends with
-//! it; a mode that was set since stays.
+//! The doubt lasts, over restarts too, until the next accepted command of an operator, who knows
+//! the intended state. A mode `secure` that the doubt has set ends with it; a mode set since stays.
 
 use serde::{Deserialize, Serialize};
 
 use super::mode::BaseMode;
 use super::{AuthorityArray, Entry, Slot, Want};
 
-/// Why a door is in doubt, and what the doubt holds.
+/// Why a door is in doubt, and which mode is due to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Doubt {
     /// What the start found, for a person.
     pub(crate) reason: String,
-    /// The mode `secure` is the doubt's own.
+    /// The doubt has set the mode `secure`.
     pub(crate) secure: bool,
 }
 
 impl AuthorityArray {
-    /// Why the door is in doubt; `None` when it is not.
+    /// Why the door is in doubt; `None` if it is not.
     #[must_use]
     pub fn in_doubt(&self) -> Option<&str> {
         self.doubt.as_ref().map(|doubt| doubt.reason.as_str())
     }
 
-    /// The doubt, to be saved.
+    /// The doubt, for the saved state.
     pub(crate) fn doubt(&self) -> Option<&Doubt> {
         self.doubt.as_ref()
     }
 
-    /// Restores a saved doubt, after slots and mode. Where the relinquish default releases, slot 8
-    /// holds the door: a lock that ends by itself would not.
+    /// Restores a saved doubt, after slots and mode. If the relinquish default releases, slot 8
+    /// holds the door, without an end: when a temporary lock ended, the door would be released.
     pub(crate) fn restore_doubt(&mut self, doubt: Option<&Doubt>) {
         self.doubt = doubt.cloned();
         if self.doubt.is_none() || self.relinquish_default == Want::Locked {
@@ -44,14 +43,14 @@ impl AuthorityArray {
         self.fill(Slot::OperatorHold, hold);
     }
 
-    /// An operator's command is accepted.
+    /// Ends the doubt: an operator's command is accepted.
     pub(crate) fn end_doubt(&mut self) {
         if self.doubt.take().is_some_and(|doubt| doubt.secure) {
             self.base = BaseMode::Normal;
         }
     }
 
-    /// Whether the mode `secure` holds only because of the doubt.
+    /// Whether mode `secure` is due to the doubt alone.
     pub(super) fn doubt_secures(&self) -> bool {
         self.doubt.as_ref().is_some_and(|doubt| doubt.secure)
     }

@@ -1,22 +1,22 @@
-//! How the door is being run, as part of the array: lockdown is slot 5, passage slot 9, the rest a
-//! mode beside the slots.
+//! The mode, as part of the array: lockdown is slot 5, passage slot 9, the others are a value
+//! beside the slots.
 //!
 //! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by
-//! relinquishing slot 5, the door goes back to it. Mode `secure` empties what unlocks, slot 7 and a
-//! release in slot 8, so that nothing released before it stays so; a lockdown leaves both under it,
-//! and what has not run out meanwhile speaks again after it.
+//! relinquishing slot 5, the displaced mode returns. Mode `secure` empties slot 7 and a release in
+//! slot 8, so that nothing released before stays released. A lockdown leaves both slots as they
+//! are, and what has not expired applies again after it.
 //!
-//! A desired mode acts once: it is remembered here, and the same one read again changes nothing,
-//! whatever mode was set since. When a desired lockdown is taken back, or what was desired before
-//! it is desired again, the lockdown ends and nothing else: whatever mode was set over the one
-//! desired before comes back with it.
+//! A desired mode is applied once: it is stored here, and reading the same value again changes
+//! nothing, whatever mode was set since. When a desired lockdown is withdrawn, or the mode desired
+//! before it is desired again, only the lockdown ends: a mode set over the previously desired one
+//! returns with it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorityArray, Entry, Slot, Want};
 use crate::contract::{CommandId, Mode};
 
-/// A mode that a lockdown can displace: any but lockdown itself.
+/// A mode that a lockdown can displace: any but lockdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum BaseMode {
@@ -55,12 +55,12 @@ impl BaseMode {
 pub(crate) enum Refusal {
     Lockdown,
     Secure,
-    /// Mode `secure` of a doubt.
+    /// Mode `secure`, set by a doubt.
     InDoubt,
 }
 
 impl AuthorityArray {
-    /// How the door is being run.
+    /// The present mode.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self.displaced_mode() {
@@ -69,14 +69,14 @@ impl AuthorityArray {
         }
     }
 
-    /// The mode that the door goes back to when its lockdown ends; `None` without a lockdown.
+    /// The mode that returns when the lockdown ends; `None` without a lockdown.
     #[must_use]
     pub fn displaced_mode(&self) -> Option<Mode> {
         self.get(Slot::Lockdown).map(|_| self.base.into())
     }
 
-    /// What stands against an unlock by an operator. Nothing stands against a lock, or against the
-    /// inputs at the door.
+    /// Why an unlock by an operator is refused now. A lock is never refused, nor an input at the
+    /// door.
     pub(crate) fn refuses_unlock(&self) -> Option<Refusal> {
         match self.mode() {
             Mode::Lockdown => Some(Refusal::Lockdown),
@@ -92,7 +92,7 @@ impl AuthorityArray {
             ..Entry::new(want, None)
         };
         let Some(base) = BaseMode::of(mode) else {
-            // One that nobody named does not take the name from one that is in force.
+            // A lockdown without a command id does not replace the id of a present one.
             if command_id.is_some() || self.get(Slot::Lockdown).is_none() {
                 self.fill(Slot::Lockdown, entry(Want::Locked));
             }
@@ -117,7 +117,7 @@ impl AuthorityArray {
         }
     }
 
-    /// Empties a slot that commands fill; slot 5 ends the lockdown, slot 9 passage mode.
+    /// Empties a slot that commands fill. Slot 5 ends the lockdown, slot 9 passage mode.
     pub(crate) fn relinquish(&mut self, slot: Slot) {
         self.clear(slot);
         if slot == Slot::Passage && self.base == BaseMode::Passage {
@@ -131,18 +131,18 @@ impl AuthorityArray {
         self.desired
     }
 
-    /// The desired mode before the lockdown that is desired now.
+    /// The desired mode before the present desired lockdown.
     #[must_use]
     pub fn desired_before(&self) -> Option<Mode> {
         self.desired_before
     }
 
-    /// Follows a change of the desired mode; `None` when none is desired any more.
+    /// Applies a change of the desired mode; `None` if no mode is desired any more.
     pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
         let was_lockdown = self.desired == Some(Mode::Lockdown);
         match desired {
-            // All clear: what was desired before had acted already, and is not to undo what was set
-            // since.
+            // The lockdown is withdrawn: the mode desired before has been applied already, and must
+            // not undo a mode set since.
             back if was_lockdown && (back.is_none() || back == self.desired_before) => {
                 self.relinquish(Slot::Lockdown);
             }
@@ -157,18 +157,18 @@ impl AuthorityArray {
         self.desired = desired;
     }
 
-    /// Takes up what was saved as applied.
+    /// Restores the applied desired modes from a saved state.
     pub(crate) fn restore_desired(&mut self, desired: Option<Mode>, before: Option<Mode>) {
         self.desired = desired;
         self.desired_before = before;
     }
 
-    /// The mode beside the slots, to be saved.
+    /// The mode beside the slots, for the saved state.
     pub(crate) fn base_mode(&self) -> BaseMode {
         self.base
     }
 
-    /// Takes up a saved mode; slot 5 is restored like any other.
+    /// Restores a saved mode. Slot 5 is restored like any other slot.
     pub(crate) fn restore_mode(&mut self, base: BaseMode) {
         self.base = base;
         if base != BaseMode::Passage {
@@ -178,7 +178,7 @@ impl AuthorityArray {
         }
     }
 
-    /// What the operator's part of the array wants, whatever the inputs at the door say meanwhile.
+    /// The wanted state by the slots of commands alone, without the inputs at the door.
     pub(crate) fn remote_want(&self) -> Want {
         self.entries()
             .find(|(slot, _)| !slot.is_at_the_door())

@@ -1,51 +1,51 @@
-//! What a configuration can have against it.
+//! Errors of a configuration.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// A combination that cannot work, by the keys that make it.
+/// A combination that cannot work. The message names the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// The bolt would fire into an open door.
+    /// A bolt without a door position switch could be thrown into an open door.
     #[error(
         "a bolt must not fire into an open door: fit a door position switch ([board.inputs.door])"
     )]
     NoDoorSwitch,
-    /// No handle opens a door that a magnet holds.
+    /// `free-mechanical` with a maglock: no handle opens a door that a magnet holds.
     #[error(
         "[door] egress = \"free-mechanical\" cannot be with a maglock, which holds the door whatever its handle does: release it in hardware (\"hardware-release\")"
     )]
     MaglockHoldsHandles,
-    /// Cutting the power opens no lock that needs none to stay locked.
+    /// `hardware-release` with a lock that stays locked without power.
     #[error(
         "[door] egress = \"hardware-release\" cannot be with this {kind}, which {rest} without power: expected \"free-mechanical\", or a lock that is released without power"
     )]
     HardwareReleasesNothing {
-        /// The strike.
+        /// The kind of strike.
         kind: &'static str,
         /// What it does without power.
         rest: &'static str,
     },
-    /// A magnet holds the door whatever a handle does: somebody has to have thought of that.
+    /// A maglock holds the door whatever a handle does, so the configuration must name the egress.
     #[error(
         "[door] egress is missing, expected \"hardware-release\" (exit button and fire release cut the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds the door whatever its handle does"
     )]
     MaglockWithoutEgress,
-    /// Nothing could end a fire release.
+    /// A fire release without a key switch could never be reset.
     #[error(
         "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"
     )]
     NoFireReset,
-    /// A key that the strike's kind needs.
+    /// A key that the strike's kind requires is missing.
     #[error("[strike] {key} is missing: {expected}")]
     Missing {
         /// The key.
         key: &'static str,
-        /// What it should say.
+        /// What it should contain.
         expected: &'static str,
     },
-    /// A key that the strike's kind does not have.
+    /// A key that does not apply to the strike's kind.
     #[error("[strike] {key} means nothing for {kind}")]
     Unused {
         /// The key.
@@ -53,34 +53,34 @@ pub enum ConfigError {
         /// The kind as configured.
         kind: &'static str,
     },
-    /// A time too short for another.
+    /// A time is too short for another one.
     #[error("{key} = {value:?} is too short: it must be at least {least:?}, {reason}")]
     TooShort {
         /// The key with its table.
         key: &'static str,
         /// Its value.
         value: Duration,
-        /// The least that works.
+        /// The shortest value allowed.
         least: Duration,
-        /// Why.
+        /// Why it must be at least that.
         reason: &'static str,
     },
-    /// The relinquish default needs the coil energised without end.
+    /// The relinquish default would keep the coil energised without end.
     #[error(
         "[door] relinquish_default = {want:?} keeps the coil energised, but [strike] max_on limits it to {max_on:?}"
     )]
     CannotHold {
-        /// The default.
+        /// The relinquish default.
         want: &'static str,
         /// The limit.
         max_on: Duration,
     },
-    /// Leaving would depend on a coil that may have to rest.
+    /// Egress would depend on a coil that may have to rest.
     #[error(
         "[strike] max_on limits a coil that must be energised to release, and [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
     )]
     EgressOnLimitedCoil {
-        /// The input.
+        /// Key of the input in `[board.inputs]`.
         input: &'static str,
     },
 }

@@ -1,7 +1,7 @@
-//! Settings that may be changed from afar: the desired properties `settings.<name>`.
+//! Settings that can be changed remotely: the desired properties `settings.<name>`.
 //!
-//! A setting that is desired takes the place of the configured one for as long as it is desired.
-//! One row of [`TABLE`] makes a setting of the table `[door]` such a one.
+//! A desired setting replaces the configured one for as long as it is desired. A row of [`TABLE`]
+//! makes a key of the table `[door]` remotely changeable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, DoorConfig, DoorSettings, parse_time};
 use crate::contract::duration;
 
-/// A setting that may be changed from afar; a time.
+/// A setting that can be changed remotely; its value is a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Setting {
@@ -29,13 +29,13 @@ pub enum Setting {
     RelockDelay,
 }
 
-/// What is desired of the settings. Those that are not named are as configured.
+/// The desired settings; all others are as configured.
 pub type Overrides = BTreeMap<Setting, Duration>;
 
 struct Row {
     setting: Setting,
     name: &'static str,
-    /// The longest that makes sense: what is changed from afar has nobody beside it who sees the
+    /// The longest time allowed. A remote change is made without anybody at the door to notice a
     /// mistake.
     most: Duration,
     place: fn(&mut DoorSettings) -> &mut Duration,
@@ -82,16 +82,16 @@ const TABLE: [Row; 6] = [
 ];
 
 impl Setting {
-    /// As it is spelled in desired and reported properties.
+    /// As spelled in desired and reported properties.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// The setting of that name.
+    /// The setting with that name.
     ///
     /// # Errors
-    /// What to write instead.
+    /// A message that lists the known names.
     pub fn from_name(name: &str) -> Result<Self, String> {
         let row = TABLE.iter().find(|row| row.name == name);
         row.map(|row| row.setting).ok_or_else(|| {
@@ -100,10 +100,10 @@ impl Setting {
         })
     }
 
-    /// A value from text, as the configuration file has it, or seconds.
+    /// Reads a value: a text as in the configuration file, or a number of seconds.
     ///
     /// # Errors
-    /// What was expected.
+    /// A message of what was expected.
     pub fn read(self, value: &serde_json::Value) -> Result<Duration, String> {
         let most = self.row().most;
         let time = match value {
@@ -119,7 +119,7 @@ impl Setting {
         })
     }
 
-    /// A value as text that reads the same.
+    /// Writes a value as text that [`Setting::read`] reads.
     #[must_use]
     pub fn write(time: Duration) -> String {
         match time.subsec_millis() {
@@ -128,7 +128,7 @@ impl Setting {
         }
     }
 
-    /// The longest that is allowed, from afar and in a file.
+    /// The longest time allowed, remotely and in a file.
     #[must_use]
     pub fn most(self) -> Duration {
         self.row().most
@@ -141,14 +141,14 @@ impl Setting {
 }
 
 impl DoorConfig {
-    /// This configuration with other settings, and those among them that do not fit, which stay as
-    /// configured.
+    /// This configuration with the settings replaced. Settings that do not fit are returned and
+    /// keep their configured value.
     #[must_use]
     pub fn with_overrides(&self, overrides: &Overrides) -> (Self, Vec<(Setting, ConfigError)>) {
         let mut config = *self;
         let mut left: Vec<_> = overrides.iter().collect();
-        // One may fit only once another has been changed: until no more do. All at once comes
-        // first.
+        // Try all at once first. Otherwise apply one by one, repeatedly, since a setting may fit
+        // only after another has changed.
         if let Ok(all) = self.with_all(&left) {
             return (all, Vec::new());
         }

@@ -1,10 +1,10 @@
-//! Where power that goes away leaves a strike: what a restart of the program does to a door.
+//! Where the strike rests without power, and therefore after a restart of the program.
 
 use serde::{Deserialize, Serialize};
 
 use super::{FailMode, StrikeConfig, StrikeKind};
 
-/// Where a strike is once it is de-energised.
+/// Where the strike rests when it is de-energised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rest {
@@ -12,12 +12,12 @@ pub enum Rest {
     Locked,
     /// Fail-safe: released.
     Released,
-    /// A motor: where it has been driven to.
+    /// A motor lock stays where it was driven.
     Stays,
 }
 
 impl StrikeConfig {
-    /// Where this strike is once it is de-energised.
+    /// Where this strike rests when it is de-energised.
     #[must_use]
     pub fn rest(&self) -> Rest {
         match (self.kind, self.fail_mode()) {

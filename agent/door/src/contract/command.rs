@@ -1,4 +1,4 @@
-//! Method payloads: written by `doorctl`, read here.
+//! Method payloads: written by `doorctl`, read by the door.
 
 mod fields;
 mod identify;
@@ -21,7 +21,7 @@ pub use identify::Identity;
 pub use reboot::Reboot;
 pub use set_mode::SetMode;
 
-/// The methods that a door answers; [`Reboot`] and [`Identity`] are its machine's.
+/// The methods of a door. [`Reboot`] and [`Identity`] are methods of its machine.
 pub const METHODS: [&str; 6] = [
     "lockDoor",
     "unlockDoor",
@@ -33,12 +33,13 @@ pub const METHODS: [&str; 6] = [
 
 const MAX_COMMAND_ID: usize = 128;
 
-/// Names one command over all its deliveries, so that a repeated one acts no second time.
+/// Identifies one command over all its deliveries, so that a duplicate does not act again: 1 to 128
+/// visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommandId(Box<str>);
 
-/// A text that is no command id.
+/// The text is not a command id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a command id has 1 to {MAX_COMMAND_ID} visible ASCII characters")]
 pub struct InvalidCommandId;
@@ -84,27 +85,26 @@ impl fmt::Display for CommandId {
     }
 }
 
-/// What every command that acts may carry: its name, and how long it may still act.
+/// Members that every command that acts may have: its id, its validity and a reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
-    /// Its name over all deliveries.
+    /// The command's id, the same in all deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
-    /// Judged by a trusted clock, it does not act after this.
+    /// By a trusted clock, the command does not act after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
-    /// Why it was given, for the records: 1 to 256 bytes.
+    /// Why the command was given, for the event log: 1 to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Payload of `lockDoor`: without a time the hold stays until it is relinquished or replaced.
+/// Payload of `lockDoor`. Without a time the hold lasts until it is relinquished or replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockDoor {
-    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to
-    /// judge it.
+    /// How long, counted from acceptance. Applies if `until` is absent or no clock is trusted.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "duration_text"
@@ -113,28 +113,26 @@ pub struct LockDoor {
     /// Until when, by a trusted clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Name and validity.
+    /// Id, validity and reason.
     #[serde(flatten)]
     pub window: Window,
 }
 
-/// For how long one person is let through, as the door's settings say.
+/// A release for one passage, for a time of the door's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Pulse {
-    /// For the strike time.
+    /// The strike time.
     Strike,
-    /// For the extended strike time.
+    /// The extended strike time.
     Extended,
 }
 
-/// Payload of `unlockDoor`: with a time or a pulse an operator grant, without them an operator
-/// hold.
+/// Payload of `unlockDoor`. With a time or a pulse it is an operator grant, else an operator hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnlockDoor {
-    /// How long, counted from acceptance; counts when there is no `until`, or no trusted clock to
-    /// judge it.
+    /// How long, counted from acceptance. Applies if `until` is absent or no clock is trusted.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "duration_text"
@@ -143,50 +141,50 @@ pub struct UnlockDoor {
     /// Until when, by a trusted clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// For one of the door's own times, in the place of the two.
+    /// Instead of the two: a time of the door's settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pulse: Option<Pulse>,
-    /// Name and validity.
+    /// Id, validity and reason.
     #[serde(flatten)]
     pub window: Window,
 }
 
-/// Payload of `relinquish`: empties one slot, or the operator's two, 7 and 8.
+/// Payload of `relinquish`: empties one slot, or the operator's slots 7 and 8.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Relinquish {
-    /// Only this one. Slot 5 ends a lockdown: the door goes back to the mode that it displaced.
-    /// Slot 9 ends passage mode.
+    /// The slot to empty. Slot 5 ends a lockdown, and the displaced mode returns; slot 9 ends
+    /// passage mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// Name and validity.
+    /// Id, validity and reason.
     #[serde(flatten)]
     pub window: Window,
 }
 
-/// A direct method that a door understands.
+/// A direct method of a door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Lock, for a time or until told otherwise.
+    /// Locks, for a time or until further notice.
     Lock(LockDoor),
-    /// Release, for a time or until told otherwise.
+    /// Releases, for a time or until further notice.
     Unlock(UnlockDoor),
-    /// Let the lower slots speak again.
+    /// Empties slots, so that lower ones decide.
     Relinquish(Relinquish),
-    /// Run the door otherwise.
+    /// Changes the mode.
     SetMode(SetMode),
-    /// Tell the state, change nothing.
+    /// Returns the state; changes nothing.
     GetState,
-    /// Tell what can be told of the hardware without moving the bolt.
+    /// Checks the hardware as far as possible without moving the bolt.
     SelfTest,
 }
 
 impl Command {
-    /// Parses a method call: the payload is an object, a JSON string that holds one, `null` or
+    /// Parses a method call. The payload is an object, a JSON string that contains one, `null` or
     /// empty.
     ///
     /// # Errors
-    /// The reply to give: 404 for an unknown method, 400 naming the field, its value and what was
-    /// expected.
+    /// The reply to send: 404 for an unknown method, 400 with the invalid field, its value and what
+    /// was expected.
     pub fn parse(method: &str, payload: &[u8]) -> Result<Self, MethodReply> {
         let fields = |allowed| Fields::read(method, payload, allowed);
         match method {
@@ -241,9 +239,9 @@ impl Command {
         }
     }
 
-    /// What tells one command from another under the same `commandId`: a digest of its payload,
-    /// however that is spelled, without name, validity and reason, which a repetition may change.
-    /// The same in every version (FNV-1a).
+    /// Digest (FNV-1a) that tells commands with the same `commandId` apart. It covers the parsed
+    /// payload without id, validity and reason, which a repetition may change. It is saved, so it
+    /// must not change between versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let window = Window::default;
@@ -272,7 +270,7 @@ impl Command {
         payload.iter().fold(0xcbf2_9ce4_8422_2325, step)
     }
 
-    /// Name and validity; none for a command that does not act.
+    /// Id, validity and reason; `None` for a command that only reads.
     #[must_use]
     pub fn window(&self) -> Option<&Window> {
         match self {

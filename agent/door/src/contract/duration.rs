@@ -1,18 +1,18 @@
-//! Durations as people and payloads write them: `10m`, `1h30m`, `7d`, `PT10M`, `600`.
+//! Durations in payloads, configuration and on the command line: `10m`, `1h30m`, `7d`, `PT10M`,
+//! `600`.
 //!
-//! Shared by the agent, which reads them in payloads and its configuration, and `doorctl`, which
-//! reads them on the command line: what one accepts the other does too. Days have 24 hours. Zero,
-//! negative and relative (`ago`) durations are refused.
+//! Agent and `doorctl` share this parser, so both accept the same texts. A number without a unit is
+//! seconds; a day has 24 hours. Zero, negative and relative (`ago`) durations are refused.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// The longest time that a command may name.
+/// The longest duration that is accepted: 7 days.
 pub const MAX: Duration = Duration::from_secs(7 * DAY_S);
 
-/// What an error says was expected.
+/// The accepted forms, for error messages.
 pub const EXPECTED: &str =
     "a duration such as 10m, 1h30m, 7d, PT10M or 600 (seconds), above zero and at most 7 days";
 
@@ -20,22 +20,22 @@ const DAY_S: u64 = 86_400;
 const HOUR_S: u64 = 3_600;
 const MINUTE_S: u64 = 60;
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DurationError {
-    /// Nothing but spaces.
+    /// Empty, or white space.
     #[error("the duration is empty")]
     Empty,
-    /// Not of any accepted form.
+    /// None of the accepted forms.
     #[error("not a duration")]
     Malformed,
-    /// A number without one of the units d, h, m, s, or a unit out of order.
+    /// A number without one of the units d, h, m, s, or units out of order.
     #[error("expected whole numbers with the units d, h, m, s, the largest first, each once")]
     Unit,
     /// Zero.
     #[error("the duration is zero")]
     Zero,
-    /// Before now.
+    /// Negative, or with `ago`.
     #[error("the duration is negative")]
     Negative,
     /// Above [`MAX`].
@@ -46,7 +46,7 @@ pub enum DurationError {
 /// Parses a duration.
 ///
 /// # Errors
-/// When the text is none of the accepted forms, zero, negative, or longer than [`MAX`].
+/// If the text has none of the accepted forms, or is zero, negative or longer than [`MAX`].
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if text.is_empty() {
@@ -71,7 +71,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 /// Checks a number of seconds against the same limits.
 ///
 /// # Errors
-/// When it is zero or above [`MAX`].
+/// If it is zero or above [`MAX`].
 pub fn from_seconds(seconds: u64) -> Result<Duration, DurationError> {
     match Duration::from_secs(seconds) {
         Duration::ZERO => Err(DurationError::Zero),
@@ -80,7 +80,7 @@ pub fn from_seconds(seconds: u64) -> Result<Duration, DurationError> {
     }
 }
 
-/// Writes a duration so that [`parse`] reads the same, down to the second.
+/// Formats a duration as text that [`parse`] accepts; fractions of a second are dropped.
 #[must_use]
 pub fn to_text(duration: Duration) -> String {
     let mut rest = duration.as_secs();
@@ -118,7 +118,7 @@ fn iso(rest: &str) -> Result<u64, DurationError> {
     days.checked_add(time).ok_or(DurationError::TooLong)
 }
 
-/// Numbers with units, each unit at most once and the largest first; spaces may stand between them.
+/// Numbers with units, the largest unit first, each at most once; white space may separate them.
 fn units(mut text: &str, mut allowed: &[(char, u64)]) -> Result<u64, DurationError> {
     let mut total = 0_u64;
     while !text.is_empty() {
@@ -145,7 +145,7 @@ fn units(mut text: &str, mut allowed: &[(char, u64)]) -> Result<u64, DurationErr
 }
 
 fn number(digits: &str) -> Result<u64, DurationError> {
-    // Only digits get here, so the one way to fail is a number above 64 bits.
+    // Only digits get here, so the only possible failure is a number above 64 bits.
     digits.parse().map_err(|_| DurationError::TooLong)
 }
 

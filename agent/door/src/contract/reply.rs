@@ -1,4 +1,4 @@
-//! What a door answers: an Azure method status and a JSON body.
+//! Replies of a door: an Azure method status and a JSON body.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::authority::{AuthorityArray, Want};
 
-/// Longest part of a refused value that is sent back.
+/// Longest part of an invalid value that is sent back, in characters.
 const MAX_SHOWN: usize = 80;
 
-/// Answer to a direct method.
+/// Reply to a direct method.
 ///
 /// | status | meaning |
 /// |---|---|
@@ -29,35 +29,35 @@ const MAX_SHOWN: usize = 80;
 pub struct MethodReply {
     /// See the table.
     pub status: u16,
-    /// The JSON.
+    /// The JSON body.
     pub body: Box<ReplyBody>,
 }
 
-/// What stood in the way.
+/// Why a method failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReplyError {
-    /// 400.
+    /// 400: the payload is invalid; see `field`, `value` and `expected`.
     BadPayload,
-    /// 404.
+    /// 404: the door has no such method.
     UnknownMethod,
     /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
     Refused,
-    /// 409: its `commandId` stands for another command.
+    /// 409: another command already has this `commandId`.
     CommandIdTaken,
-    /// 410: its validity window has passed, or nothing can tell that it has not.
+    /// 410: the command has expired, or without a trusted clock that cannot be checked.
     Expired,
-    /// 500: the strike did not get there within the bond time.
+    /// 500: the strike did not reach the position within the bond time.
     Jammed,
     /// 500: the coil or motor must rest.
     LockFault,
     /// 500: an input cannot be read, or two contradict each other.
     SensorFault,
-    /// 500: not on disk. A lock is driven all the same, an unlock is not.
+    /// 500: the state could not be saved. A lock acts nevertheless, an unlock does not.
     NotStored,
-    /// 500: this machine has no way to do it.
+    /// 500: this machine cannot do it.
     NotPossible,
-    /// 500: the door did not answer in time; what it did is not known.
+    /// 500: the door did not answer in time; whether it acted is unknown.
     NoAnswer,
 }
 
@@ -68,46 +68,47 @@ pub struct ReplyBody {
     /// A sentence for a person.
     #[serde(rename = "Response")]
     pub response: String,
-    /// What stood in the way.
+    /// Why the method failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ReplyError>,
-    /// 400: the field at fault, absent when it is the payload as a whole.
+    /// 400: the invalid field; absent if the whole payload is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// 400: what it held, as JSON text, cut short.
+    /// 400: the invalid value as JSON text, truncated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// 400: what it should hold.
+    /// 400: what was expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// An earlier delivery of this command was accepted, and this one did nothing.
+    /// A duplicate: an earlier delivery of this command was accepted, and this one did nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeated: bool,
-    /// When the command of this `commandId` was first accepted, when the clock could tell.
+    /// When the command of this `commandId` was first accepted; absent if the clock was not
+    /// trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Timestamp>,
     /// The state of lock and door.
     #[serde(flatten, default)]
     pub status: Option<LockStatus>,
-    /// How the door is run: `getState`, `setMode`, and what a mode refuses.
+    /// The mode: `getState`, `setMode`, and unlocks that a mode refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Under a lockdown, beside `mode`: what the door goes back to after it.
+    /// During a lockdown: the mode that returns after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced_mode: Option<Mode>,
-    /// `getState` only.
+    /// `getState` only: the raised alarms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<BTreeMap<Alarm, Raised>>,
     /// `getState` only: the occupied slots of the authority array, the deciding one first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<Vec<SlotState>>,
-    /// `getState` only: what holds when no slot is occupied.
+    /// `getState` only: the wanted state when no slot is occupied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relinquish_default: Option<Want>,
-    /// `selfTest` only.
+    /// `selfTest` only: the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<SelfTestReport>,
-    /// `identify` only.
+    /// `identify` only: the device and its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
 }
@@ -119,13 +120,13 @@ impl MethodReply {
         serde_json::to_vec(&self.body).expect("a reply has string keys only")
     }
 
-    /// 200 or 202: a later delivery of the same command acts no second time.
+    /// Whether the status is 200 or 202; a duplicate of such a command does not act again.
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self.status, 200 | 202)
     }
 
-    /// The reply when the door gave none in time.
+    /// The reply if the door did not answer in time.
     #[must_use]
     pub fn no_answer(method: &str) -> Self {
         let response = format!("{method}: the door did not answer in time");
@@ -142,7 +143,7 @@ impl MethodReply {
         }
     }
 
-    /// The same, telling how the door is run.
+    /// Adds the mode to the reply.
     pub(crate) fn with_mode(mut self, mode: Mode, displaced: Option<Mode>) -> Self {
         self.body.mode = Some(mode);
         self.body.displaced_mode = displaced;
@@ -164,7 +165,7 @@ impl MethodReply {
         }
     }
 
-    /// 200 when nothing failed, else 500 with the first thing that did.
+    /// 200 if all checks passed, else 500 with the first failure.
     pub(crate) fn self_test(checks: SelfTestReport, jammed: bool, status: LockStatus) -> Self {
         let failed = |check: &Check| check.result == CheckResult::Failed;
         let (error, part) = if failed(&checks.inputs) {
@@ -219,7 +220,7 @@ impl MethodReply {
         }
     }
 
-    /// A reply about the machine, which says nothing of the door.
+    /// A reply about the machine, without the state of the door.
     pub(super) fn of_machine(status: u16, error: Option<ReplyError>, response: String) -> Self {
         Self {
             status,

@@ -1,38 +1,38 @@
-//! What `selfTest` answers.
+//! The result of `selfTest`.
 
 use serde::{Deserialize, Serialize};
 
-/// What can be told of the hardware without moving the bolt.
+/// Checks of the hardware that need no movement of the bolt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SelfTestReport {
-    /// Every fitted input is read, and none contradicts another.
+    /// Passed if every fitted input can be read and none is in fault.
     pub inputs: Check,
-    /// Where the bolt is, what is energised, and how long coil or motor still may be.
+    /// State of the strike, its outputs, and how long coil or motor may still be energised.
     pub strike: Check,
-    /// The state was written and is on disk.
+    /// Passed if the state was written to disk.
     pub storage: Check,
-    /// Whether the wall clock is trusted.
+    /// A warning if the wall clock is not trusted.
     pub clock: Check,
 }
 
-/// One part of a self-test.
+/// One check of a self-test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// How it went.
+    /// The result.
     pub result: CheckResult,
-    /// What was seen, for a person.
+    /// What was found, for a person.
     pub detail: String,
 }
 
-/// How a part of a self-test went.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckResult {
-    /// As it should be.
+    /// All is well.
     Passed,
-    /// It works, but not as well as it should.
+    /// It works with limitations.
     Warning,
     /// It does not work.
     Failed,

@@ -1,4 +1,5 @@
-//! Method calls on their way to their answer: first stored, then proven, each by its deadline.
+//! Method calls waiting for their reply: first for the disk, then for the strike, each with a
+//! deadline.
 
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use crate::time::Now;
 
 /// How long a command waits for the disk.
 pub(super) const STORE_TIME: Duration = Duration::from_secs(5);
-/// Calls that may wait at once: what a hub, its jobs and a few people send within a bond time. One
-/// more, and the oldest is answered as things are.
+/// Limit of waiting calls: more than a hub, its jobs and a few people send within a bond time. One
+/// more, and the oldest is answered with the present state.
 const MAX_PENDING: usize = 32;
 
-/// A call that waits for its answer.
+/// A call that waits for its reply.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     ticket: Ticket,
@@ -28,17 +29,17 @@ pub(super) struct Pending {
     window: Window,
     stage: Stage,
     proof_by: Duration,
-    /// Boot-clock time of its `notAfter`, when a trusted clock could tell: a step of that clock
-    /// changes nothing for what is accepted.
+    /// Boot-clock time of its `notAfter`, if a trusted clock was available at acceptance: later
+    /// steps of that clock have no effect.
     valid_until: Option<Duration>,
-    /// Another delivery of one that is under way.
+    /// A duplicate delivery of a call that is still waiting.
     repeated: bool,
 }
 
-/// What it waits for.
+/// What a call waits for.
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
-    /// The disk; a release acts only after it.
+    /// The save; a release acts only after it.
     Storing {
         generation: Generation,
         deadline: Duration,
@@ -46,7 +47,7 @@ pub(super) enum Stage {
     },
     /// The strike.
     Proving,
-    /// Nothing any more: it is answered at the end of this step.
+    /// Nothing: it is answered at the end of this step.
     Over(Option<MethodReply>),
 }
 
@@ -89,7 +90,7 @@ impl Pending {
         }
     }
 
-    /// Adds what it will do once it is stored.
+    /// Applies to `array` what the call will do once it is saved.
     pub(super) fn preview(&self, array: &mut AuthorityArray) {
         if let Stage::Storing {
             staged: Some(staged),
@@ -100,8 +101,8 @@ impl Pending {
         }
     }
 
-    /// A later command has come that leaves the door held: this one need not wait for the disk any
-    /// more.
+    /// Applies the call before it is saved. A later command keeps the door held, so applying this
+    /// one first releases nothing.
     pub(super) fn act_early(
         &mut self,
         array: &mut AuthorityArray,
@@ -125,13 +126,13 @@ impl Pending {
     }
 }
 
-/// How far a command has got.
+/// Progress of a command.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     Reached,
-    /// It is in force, and there is nothing to wait for.
+    /// Applied; there is nothing to wait for.
     Accepted,
-    /// The strike is at work.
+    /// The strike is still moving.
     Waiting,
     Failed(ReplyError),
 }
@@ -193,7 +194,7 @@ impl Door {
         }
     }
 
-    /// Answers a repeated delivery: together with the first one when that is still under way, else
+    /// Answers a duplicate delivery: together with the first one if that is still waiting, else
     /// with the present state.
     pub(super) fn answer_again(
         &mut self,
@@ -234,7 +235,7 @@ impl Door {
         if !reply.is_success() {
             turn.save |= self.forget(window.command_id.as_ref());
         }
-        // The first answer may have been lost before it was recorded.
+        // Record it again: the first answer may have been lost before it was recorded.
         turn.events.push(EventKind::Command {
             method: change.method().to_owned(),
             command_id: window.command_id.clone(),
@@ -245,7 +246,7 @@ impl Door {
         turn.answers.push((ticket, reply));
     }
 
-    /// Answers every call that has got where it wanted, or has waited for long enough.
+    /// Answers each call that has reached its result or its deadline.
     pub(super) fn answer_pending(&mut self, now: &Now, turn: &mut Turn) {
         let mut waiting = Vec::new();
         for mut pending in std::mem::take(&mut self.pending) {
@@ -268,14 +269,15 @@ impl Door {
             }
             if !reply.is_success() {
                 turn.save |= self.forget(pending.window.command_id.as_ref());
-                // The disk may yet take what was given up: what comes after it does not have it.
+                // The disk may still write a save that timed out: save once more without the
+                // change.
                 turn.save |= reply.body.error == Some(ReplyError::NotStored);
                 reply
                     .body
                     .status
                     .get_or_insert_with(|| self.answer_status(&pending.change));
             }
-            // What a desired property did is told as the change of mode.
+            // A change by a desired property is recorded as the event `mode`.
             if !matches!(pending.change, Change::Desired(_)) {
                 turn.events.push(EventKind::Command {
                     method: pending.change.method().to_owned(),
@@ -310,7 +312,7 @@ impl Door {
                 Mode::Secure => self.array.want(),
                 Mode::Normal | Mode::Maintenance => return Outcome::Reached,
             },
-            // Applied is all that is asked.
+            // A desired property has only to be applied.
             Change::Desired(_) => return Outcome::Reached,
             Change::Relinquish(_) => self.array.want(),
         };
@@ -328,7 +330,7 @@ impl Door {
                     Failure::Exhausted => ReplyError::LockFault,
                 })
             }
-            // The bolt is thrown, but it did not move when it was driven.
+            // The bolt is thrown, but the last attempt to move it failed.
             (Phase::Locked { .. }, Want::Locked) if self.strike.is_jammed() => {
                 Outcome::Failed(ReplyError::Jammed)
             }
@@ -367,7 +369,7 @@ impl Door {
         }
     }
 
-    /// The state as an answer tells it: `heldBy` is the slot that overrides the command.
+    /// The state in a reply: `heldBy` is the slot that overrides the command.
     pub(super) fn answer_status(&self, change: &Change) -> LockStatus {
         let held_by = match change {
             Change::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),

@@ -10,28 +10,29 @@ use crate::contract::{
 };
 use crate::time::Now;
 
-/// What a command does to the slots of operators.
+/// What a command or a desired mode does to the array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// `lockDoor`: empties slot 7, fills slot 8.
     Lock(Entry),
     /// `unlockDoor` with a time: fills slot 7.
     Grant(Entry),
-    /// `unlockDoor` without: fills slot 8.
+    /// `unlockDoor` without a time: fills slot 8.
     Release(Entry),
-    /// `relinquish`: empties a slot, or 7 and 8.
+    /// `relinquish`: empties one slot, or 7 and 8.
     Relinquish(Option<Slot>),
     /// `setMode`.
     Mode {
         mode: Mode,
         command_id: Option<CommandId>,
     },
-    /// Another desired mode than the one last applied; `None`: none any more.
+    /// A desired mode that differs from the one last applied; `None` if no mode is desired any
+    /// more.
     Desired(Option<Mode>),
 }
 
 impl Change {
-    /// What a command does; `None` when it only asks.
+    /// The change that a command makes; `None` for a command that only reads.
     pub(super) fn new(command: &Command, now: &Now) -> Result<Option<Self>, MethodReply> {
         let method = command.method();
         let window = command.window();
@@ -44,7 +45,7 @@ impl Change {
             Command::Lock(LockDoor {
                 lock_time, until, ..
             }) => {
-                // Without a time of its own and without a clock, the longest time there is.
+                // Without `lockTime` and without a trusted clock: the longest time allowed.
                 let fallback = Some(lock_time.unwrap_or(duration::MAX));
                 let expiry = expiry(method, *lock_time, *until, fallback, now)?;
                 Self::Lock(entry(Want::Locked, expiry))
@@ -74,8 +75,8 @@ impl Change {
         }))
     }
 
-    /// The change that an accepted command once made, for the wording of its answer; `None` when it
-    /// only asks.
+    /// The same change without its times, for the wording of a reply; `None` for a command that
+    /// only reads.
     pub(super) fn made(command: &Command) -> Option<Self> {
         Some(match command {
             Command::Lock(_) => Self::Lock(Entry::new(Want::Locked, None)),
@@ -127,12 +128,12 @@ impl Change {
         }
     }
 
-    /// An operator's unlock: the only thing that a mode refuses.
+    /// Whether it is an operator's unlock, the only change that a mode refuses.
     pub(super) fn is_unlock(&self) -> bool {
         matches!(self, Self::Grant(_) | Self::Release(_))
     }
 
-    /// Whether an operator has looked after the lock: that clears `lockForced`.
+    /// Whether it clears `lockForced`: an operator has attended to the lock.
     pub(super) fn clears_lock_forced(&self) -> bool {
         matches!(
             self,
@@ -140,8 +141,8 @@ impl Change {
         )
     }
 
-    /// Whether it asks something of the strike, which then tries once more what has failed; a mode
-    /// that says who may do what does not.
+    /// Whether it asks the strike for something, so that a failed attempt is retried. A mode that
+    /// only changes permissions does not.
     pub(super) fn is_about_strike(&self) -> bool {
         !matches!(
             self,
@@ -152,7 +153,7 @@ impl Change {
         )
     }
 
-    /// Whether it is about how the door is run: then its answer tells that.
+    /// Whether its reply contains the mode.
     pub(super) fn is_about_mode(&self) -> bool {
         matches!(
             self,
@@ -160,8 +161,8 @@ impl Change {
         )
     }
 
-    /// Whether it frees a door that is held, or what holds it back: then it is on disk before it
-    /// acts, and without a clock that can judge its validity it does not act.
+    /// Whether it may release a door that is held. Such a change is saved before it acts, and is
+    /// refused if its validity cannot be checked without a trusted clock.
     pub(super) fn releases(&self, array: &AuthorityArray) -> bool {
         match self {
             Self::Lock(_) => false,
@@ -210,7 +211,7 @@ fn expiry(
     }
 }
 
-/// The refusal when no clock can judge a field.
+/// The refusal if `field` cannot be checked without a trusted clock.
 pub(super) fn untrusted(method: &str, field: &str) -> MethodReply {
     let text = format!(
         "{method} is refused: without a trusted clock nothing can tell whether {field} has passed"

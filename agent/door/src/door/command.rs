@@ -1,4 +1,4 @@
-//! Accepting commands: is it still valid, is it new, what does it do to the array.
+//! Accepts commands: checks validity and duplicates, then applies the change to the array.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::time::Now;
 
 impl Door {
     pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
-        // As it was sent: the times of a pulse may be others when it is repeated.
+        // Of the command as sent: a repetition of a pulse may resolve to another time.
         let digest = command.digest();
         let resolved = self.resolve(command);
         let command = resolved.as_ref().unwrap_or(command);
@@ -42,7 +42,7 @@ impl Door {
         match Change::new(command, now) {
             Ok(change) => self.act(now, ticket, change.unwrap_or(made), digest, window, turn),
             Err(reply) => {
-                // A repetition of what has succeeded is no error, however late it comes.
+                // A duplicate of a successful command is no error, even after its time.
                 let known = window
                     .command_id
                     .as_ref()
@@ -57,7 +57,7 @@ impl Door {
         }
     }
 
-    /// A pulse with the time that it is by the door's settings.
+    /// Replaces a pulse by its time from the settings.
     fn resolve(&self, command: &Command) -> Option<Command> {
         let Command::Unlock(unlock) = command else {
             return None;
@@ -105,8 +105,8 @@ impl Door {
         let staged = if releases || self.would_release(&change) {
             Some(change.clone())
         } else {
-            // In the order of their acceptance: what is still on its way to the disk acts now,
-            // under what this one does.
+            // Keep the order of acceptance: changes that still wait for the disk act now, before
+            // this one.
             for pending in &mut self.pending {
                 pending.act_early(&mut self.array, &mut self.forced_lock, now.boottime);
             }
@@ -121,8 +121,7 @@ impl Door {
         self.push_pending(now, pending);
     }
 
-    /// Whether the door is freed by a change and those before it that are still on their way to the
-    /// disk.
+    /// Whether a change, together with those that still wait for the disk, would release the door.
     fn would_release(&self, change: &Change) -> bool {
         let mut after = self.array.clone();
         for pending in &self.pending {
@@ -132,7 +131,7 @@ impl Door {
         self.array.remote_want() == Want::Locked && after.remote_want() == Want::Released
     }
 
-    /// By when a move that starts now is proven or has failed.
+    /// Deadline of the proof for a movement that starts now.
     pub(super) fn proof_by(&self, now: &Now) -> Duration {
         now.boottime + self.config.settings.settle_time + self.config.bond_time
     }
@@ -147,7 +146,7 @@ impl Door {
     ) {
         let mut status = self.answer_status(change);
         if reply.body.error == Some(ReplyError::Refused) {
-            // Whatever decides above it: this is what refuses.
+            // Show the lockdown as `heldBy`, whichever slot above it decides: it is what refuses.
             let lockdown = self.array.get(Slot::Lockdown).map(|_| HeldBy {
                 slot: Slot::Lockdown,
                 until: None,
@@ -197,7 +196,7 @@ fn id_taken(method: &str, id: &CommandId, taken: &Taken) -> MethodReply {
     reply
 }
 
-/// The answer to a command that comes too late.
+/// The reply to a command after its `notAfter`.
 pub(super) fn expired(method: &str, not_after: Timestamp, now: &Now) -> MethodReply {
     let mut text = format!("{method} has expired: it was valid until {not_after}");
     if let Some(wall) = now.trusted_wall() {
@@ -206,7 +205,7 @@ pub(super) fn expired(method: &str, not_after: Timestamp, now: &Now) -> MethodRe
     MethodReply::failed(410, ReplyError::Expired, text, None)
 }
 
-/// After `notAfter` by a trusted clock nothing acts; without one a lock does, a release does not.
+/// Checks `notAfter`. Without a trusted clock a lock is accepted and a release is refused.
 pub(super) fn judge_window(
     method: &str,
     releases: bool,

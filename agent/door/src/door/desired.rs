@@ -1,5 +1,5 @@
-//! Following the desired properties. A mode acts only when it is another than the one last applied;
-//! settings take effect at once.
+//! Desired properties: a mode acts only if it differs from the one last applied; settings take
+//! effect at once.
 
 use super::change::Change;
 use super::disk::Purpose;
@@ -10,9 +10,9 @@ use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::Now;
 
 impl Door {
-    /// Takes all that is desired of the door, changed or not; answered with 200 by an
-    /// [`Action::Answer`] of this or a later step once it is in force and on disk, with 500
-    /// when it cannot be brought there.
+    /// Handles all desired properties of the door, changed or not. An [`Action::Answer`] of this or
+    /// a later step replies with 200 once they are applied and on disk, with 500 if they could
+    /// not be saved.
     pub fn handle_desired(
         &mut self,
         now: &Now,
@@ -47,8 +47,8 @@ impl Door {
         self.finish(now, turn)
     }
 
-    /// Uses other settings from here on; returns those that do not fit what is configured, which
-    /// stay as configured.
+    /// Applies settings; returns those that do not fit the configuration and therefore keep their
+    /// configured value.
     pub(super) fn use_settings(&mut self, overrides: &Overrides) -> Vec<Setting> {
         let (config, refused) = self.configured.with_overrides(overrides);
         self.overrides = overrides.clone();

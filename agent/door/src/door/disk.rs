@@ -1,4 +1,4 @@
-//! Calls that wait for nothing but the disk.
+//! Calls that wait for the disk alone.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{Door, Generation, NotSaved, Ticket, Turn};
 use crate::contract::{MethodReply, ReplyError};
 use crate::time::Now;
 
-/// Calls that may wait at once; one more, and the oldest is answered without word from the disk.
+/// Limit of waiting calls; one more, and the oldest is answered without a result from the disk.
 const MAX_WAITS: usize = 8;
 
 /// A call that waits for the disk.
@@ -20,12 +20,12 @@ pub(super) struct DiskWait {
     disk: Option<Result<(), NotSaved>>,
 }
 
-/// What for.
+/// What the save is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The disk is tried.
+    /// To test the disk.
     SelfTest,
-    /// What was desired has been applied.
+    /// To persist the desired properties, which have been applied.
     Desired,
 }
 
@@ -42,7 +42,7 @@ impl DiskWait {
 }
 
 impl Door {
-    /// Saves the state, and answers when it is on disk, or cannot be brought there.
+    /// Saves the state, and answers once it is on disk, or when the save fails or times out.
     pub(super) fn wait_for_disk(
         &mut self,
         now: &Now,

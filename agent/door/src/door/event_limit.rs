@@ -1,5 +1,5 @@
-//! A bound on the events of one subject in a minute: a contact below the chatter limit must not
-//! fill the log either.
+//! Limits the events of one subject per minute: a contact below the chatter limit must not fill the
+//! event log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::contract::Alarm;
 use crate::sensing::Input;
 
-/// Events of one subject in a window: five times raised and cleared.
+/// Events of one subject per window: five times raised and cleared.
 const MOST: u64 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     Alarm(Alarm),
-    /// Its faults.
+    /// The faults of an input.
     Input(Input),
 }
 
@@ -26,14 +26,14 @@ pub(super) struct EventLimit {
 
 #[derive(Debug, Clone)]
 struct Window {
-    /// On the boot clock.
+    /// End of the window, on the boot clock.
     ends: Duration,
     recorded: u64,
     omitted: u64,
 }
 
 impl EventLimit {
-    /// Whether one more event may be recorded now; one that may not is counted.
+    /// Whether one more event may be recorded now. Otherwise it is counted as omitted.
     pub(super) fn admit(&mut self, subject: Subject, at: Duration) -> bool {
         let fresh = Window {
             ends: at + WINDOW,
@@ -53,7 +53,7 @@ impl EventLimit {
         admitted
     }
 
-    /// The subjects whose window ends with events omitted, and how many.
+    /// The subjects whose window has ended with omitted events, and how many.
     pub(super) fn take_due(&mut self, at: Duration) -> Vec<(Subject, u64)> {
         let due = self.windows.iter();
         let due: Vec<_> = due

@@ -1,8 +1,8 @@
-//! A lock that was forced: the bolt left although nothing released the door, and the door is not
+//! The alarm `lockForced`: the bolt leaves although nothing released the door, and the door is not
 //! seen to open.
 //!
-//! A door that is seen to open is `forcedOpen`. Where its switch is stuck, or held by a magnet, the
-//! bolt is the only witness.
+//! If the door is seen to open, the alarm is `forcedOpen`. If its switch is stuck, or held by a
+//! magnet, the bolt is the only evidence.
 
 use std::time::Duration;
 
@@ -28,12 +28,13 @@ struct Left {
 }
 
 impl ForcedLock {
-    /// Takes up what was raised before a restart.
+    /// Restores an alarm that was raised before a restart.
     pub(super) fn restore(&mut self) {
         self.raised = true;
     }
 
-    /// `has_left`: the bolt has just left, and nothing releases the door, nor did just before.
+    /// `bolt_left`: in this step the bolt left, and nothing releases the door now or did just
+    /// before.
     pub(super) fn step(
         &mut self,
         at: Duration,
@@ -48,7 +49,7 @@ impl ForcedLock {
                 forced_at: at + bond_time + FOLLOW_TIME,
             });
         }
-        // The handle's own exit switch may be read a moment after the bolt.
+        // The exit switch in the handle may be read a moment after the bolt.
         let is_asked = |left: &Left| is_released && at <= left.at + GRACE;
         let is_explained = |left: &Left| closed == Some(false) || is_asked(left);
         self.left = self.left.filter(|left| !is_explained(left));
@@ -58,7 +59,7 @@ impl ForcedLock {
         }
     }
 
-    /// An operator has looked after the lock.
+    /// Clears the alarm if `change` is a command about the lock.
     pub(super) fn follow(&mut self, change: &Change) {
         self.raised &= !change.clears_lock_forced();
     }

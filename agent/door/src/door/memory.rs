@@ -1,5 +1,5 @@
-//! The commands that have been accepted: a repeated delivery acts no second time, and an id stands
-//! for one command.
+//! The accepted commands: a duplicate delivery does not act again, and an id belongs to one
+//! command.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::CommandId;
 
-/// How many are remembered: far more than can still be under way when the oldest is forgotten.
+/// Number of commands stored: far more than can still be in progress when the oldest is dropped.
 const REMEMBERED: usize = 64;
 
-/// What a command was, beside its id.
+/// An accepted command, stored beside its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Deed {
     method: String,
@@ -32,14 +32,14 @@ impl Deed {
     }
 }
 
-/// Ids of accepted commands, oldest first. One that failed is forgotten: its repetition acts.
+/// Ids of accepted commands, oldest first. A command that failed is removed: its repetition acts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommandMemory {
-    /// An id that 0.1 has saved comes without the rest: it stands for any command.
+    /// Version 0.1 saved ids alone: such an id matches any command.
     commands: VecDeque<(CommandId, Option<Deed>)>,
 }
 
-/// The command that an id stands for, when another one comes under it.
+/// The command that already has an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) method: String,
@@ -47,7 +47,7 @@ pub(super) struct Taken {
 }
 
 impl CommandMemory {
-    /// `deeds` belong to `ids` one by one; what is missing of them was saved by 0.1.
+    /// `deeds` corresponds to `ids` by position; entries missing at the end were saved by 0.1.
     pub(super) fn restore(ids: &[CommandId], deeds: &[Option<Deed>]) -> Self {
         let deeds = deeds.iter().cloned().chain(std::iter::repeat(None));
         let commands = ids.iter().cloned().zip(deeds);
@@ -71,12 +71,12 @@ impl CommandMemory {
         known.map(|(_, deed)| deed)
     }
 
-    /// When the command of this id was first accepted, as far as that is known.
+    /// When the command of this id was first accepted, if known.
     pub(super) fn first(&self, id: &CommandId) -> Option<Timestamp> {
         self.find(id)?.as_ref()?.first
     }
 
-    /// The other command that has this id.
+    /// The other command that already has this id.
     pub(super) fn taken(&self, id: &CommandId, method: &str, digest: u64) -> Option<Taken> {
         let deed = self.find(id)?.as_ref()?;
         let other = deed.method != method || deed.digest != digest;
@@ -94,7 +94,7 @@ impl CommandMemory {
         self.commands.push_back((id.clone(), Some(deed)));
     }
 
-    /// Whether it was there.
+    /// Removes an id; returns whether it was stored.
     pub(super) fn forget(&mut self, id: &CommandId) -> bool {
         let before = self.commands.len();
         self.commands.retain(|(known, _)| known != id);
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(ids.len(), REMEMBERED);
         let restored = CommandMemory::restore(&ids, &deeds);
         assert_eq!(restored.commands, memory.commands);
-        // A longer memory of another version keeps its newest.
+        // A longer list, saved by another version, keeps its newest commands.
         let ids: Vec<_> = (0..100).map(id).collect();
         let deeds: Vec<_> = (0..100)
             .map(|n| Some(Deed::new("lockDoor", n, None)))

@@ -1,11 +1,10 @@
-//! What it means that the door is open: that nobody was allowed to open it, or that it stands open
-//! for too long.
+//! The alarms of an open door: `forcedOpen` and `heldOpen`.
 //!
-//! A door is forced when it opens although nothing releases it, nor did just before: whoever opens
-//! in the last moment of a release is late, not a burglar. One that is found open is not forced,
-//! for nobody saw it open. It is held when it stands open for longer than allowed while nothing but
-//! a button, a reader or a pulse would have it open. Both end when it is seen closed: while the
-//! switch is in fault they stay.
+//! A door is forced if it opens although nothing releases it now or did just before: opening in the
+//! last moment of a release is late, not forced. A door found open at start is not forced, since it
+//! was not seen to open. A door is held if it stands open for longer than allowed while at most a
+//! button, a reader or a pulse releases it. Both end when the door is seen closed; while the switch
+//! is in fault they stay.
 
 use std::time::Duration;
 
@@ -13,15 +12,15 @@ use crate::authority::{AuthorityArray, Slot, Want};
 use crate::config::DoorSettings;
 use crate::sensing::Reading;
 
-/// For how long after a release ended an opening still belongs to it: until the door position
-/// switch has noticed.
+/// How long after a release an opening still belongs to it: the door position switch follows with a
+/// delay.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opening {
     state: State,
     released: bool,
-    /// Boot-clock time of the latest moment at which the door was released, or first seen.
+    /// Boot-clock time at which the door was last released, or first seen.
     released_at: Option<Duration>,
 }
 
@@ -37,14 +36,14 @@ enum State {
 #[derive(Debug, Clone, Default)]
 struct Open {
     forced: bool,
-    /// Boot-clock time from which its time counts; none while it may stand open.
+    /// Boot-clock time from which the open time counts; `None` while the door may stand open.
     since: Option<Duration>,
     warned: bool,
     held: bool,
 }
 
 impl Opening {
-    /// Takes a step; true when it is time to warn that the door has stood open for nearly too long.
+    /// Handles one step; returns true when the pre-alarm of `heldOpen` is due.
     pub(super) fn step(
         &mut self,
         at: Duration,
@@ -59,7 +58,7 @@ impl Opening {
         self.released = released;
         let state = std::mem::take(&mut self.state);
         self.state = match (closed, state) {
-            // The count of its time starts again once it is seen.
+            // The open time starts again once the door is seen.
             (None, State::Open(open)) if open.forced || open.held => State::Open(Open {
                 since: None,
                 warned: false,
@@ -80,8 +79,8 @@ impl Opening {
         if closed.is_none() {
             return false;
         }
-        // A button, a reader or a pulse lets somebody through; whatever else releases the door may
-        // have it stand open.
+        // A button, a reader or a pulse releases for one passage. Any other release allows the door
+        // to stand open.
         let passing = array.winner().is_some_and(|(slot, entry)| {
             matches!(slot, Slot::RequestToExit | Slot::LocalGrant) || entry.one_passage
         });
@@ -97,7 +96,7 @@ impl Opening {
         warn
     }
 
-    /// Nothing releases the door, nor did just before.
+    /// Whether nothing releases the door now or did just before.
     pub(super) fn is_unreleased(&self, at: Duration) -> bool {
         self.released_at
             .is_none_or(|released| released + GRACE < at)
@@ -111,7 +110,7 @@ impl Opening {
         matches!(&self.state, State::Open(open) if open.held)
     }
 
-    /// When time alone changes something.
+    /// When the state changes by time alone.
     pub(super) fn poll_timeout(&self, settings: &DoorSettings) -> Option<Duration> {
         match &self.state {
             State::Open(open) if !open.held => {

@@ -1,5 +1,5 @@
-//! `selfTest`: what can be told without moving the bolt. The disk is tried by saving the state;
-//! everything else is known already.
+//! `selfTest`: checks that need no movement of the bolt. The disk is tested by saving the state;
+//! the rest is known already.
 
 use super::answer::STORE_TIME;
 use super::{Door, NotSaved};

@@ -1,34 +1,35 @@
-//! Looks after one input over time: a contact that never rests, or a button that nobody lets go of.
+//! Watches one input over time for chatter and for a stuck button.
 
 use std::time::Duration;
 
 use super::Reading;
 
-/// So many changes within [`WINDOW`] are no person's doing.
+/// Changes within [`WINDOW`] that count as chatter: more than a person can make.
 const CHANGES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(5);
-/// How long a contact that chattered must rest to be believed again.
+/// How long an input that chattered must be stable before the fault ends.
 const REST: Duration = Duration::from_secs(10);
-/// Nobody presses a button for that long.
+/// A button that is active for this long is stuck.
 const STUCK: Duration = Duration::from_secs(300);
 
-/// What is seen of one input.
+/// The history of one input.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
     level: Reading,
-    /// A first reading is no change.
+    /// The first reading is not a change.
     has_read: bool,
-    /// Boot-clock time of its latest change.
+    /// Boot-clock time of the latest change.
     changed: Duration,
     /// Changes since `window` began.
     changes: u32,
     window: Duration,
-    /// Boot-clock time at which a contact that chattered has rested.
+    /// Boot-clock time at which the chatter will have ended.
     rested: Option<Duration>,
 }
 
 impl Watch {
-    /// Returns whether the level changed. One that comes and goes as unreadable chatters too.
+    /// Handles a reading; returns whether the level changed. Becoming readable or unreadable is a
+    /// change too.
     pub(super) fn read(&mut self, at: Duration, level: Reading) -> bool {
         let first = !std::mem::replace(&mut self.has_read, true);
         if level == self.level {
@@ -50,17 +51,17 @@ impl Watch {
         true
     }
 
-    /// It changes more often than anybody could make it.
+    /// Whether the input is in chatter at `at`.
     pub(super) fn chatters(&self, at: Duration) -> bool {
         self.rested.is_some_and(|rested| rested > at)
     }
 
-    /// It has been active for longer than anybody would keep it so.
+    /// Whether the input has been active for too long.
     pub(super) fn is_stuck(&self, at: Duration) -> bool {
         self.level == Some(true) && self.changed + STUCK <= at
     }
 
-    /// When time alone makes a fault of it, or ends one.
+    /// When a fault begins or ends by time alone.
     pub(super) fn poll_timeout(&self, at: Duration, is_button: bool) -> Option<Duration> {
         let rested = self.rested.filter(|rested| *rested > at);
         let held = is_button && self.level == Some(true) && !self.is_stuck(at);

@@ -1,7 +1,7 @@
-//! The coil guard: no entry of the authority array drives a coil or motor past its limit.
+//! The coil guard: limits how long coil or motor is energised, whatever the authority array wants.
 //!
-//! Time energised heats, time de-energised cools in proportion (`max_on` cools away in
-//! `cool_down`). It counts on the boot clock.
+//! Heat is counted in energised time: it grows while energised and decays in proportion while
+//! de-energised (`max_on` decays in `cool_down`). Times are on the boot clock.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::config::Duty;
 #[derive(Debug, Clone)]
 pub(super) struct Coil {
     duty: Option<Duty>,
-    /// In energised time.
+    /// In energised time, from zero to `max_on`.
     heat: Duration,
     as_of: Duration,
     energised: bool,
 }
 
 impl Coil {
-    /// What it did before is not known: half of its limit is taken as spent, unless too little
-    /// would be left to work at all.
+    /// The heat before the start is unknown: half of `max_on` is assumed, but at most what leaves
+    /// `min_remaining` for one use.
     pub(super) fn new(duty: Option<Duty>, at: Duration) -> Self {
         let heat = duty.map_or(Duration::ZERO, |duty| {
             (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.least))
@@ -32,13 +32,13 @@ impl Coil {
         }
     }
 
-    /// Other limits from here on; what it did stays.
+    /// Changes the limits and keeps the heat.
     pub(super) fn set_duty(&mut self, duty: Option<Duty>) {
         self.duty = duty;
         self.heat = duty.map_or(Duration::ZERO, |duty| self.heat.min(duty.max_on));
     }
 
-    /// Counts the time up to `at`.
+    /// Updates the heat to the time `at`.
     pub(super) fn account(&mut self, at: Duration) {
         let passed = at.saturating_sub(self.as_of);
         self.as_of = self.as_of.max(at);
@@ -61,18 +61,18 @@ impl Coil {
         self.energised
     }
 
-    /// How long it may be energised, and how long it then rests; `None`: without limit.
+    /// Longest energised time and the rest after it; `None` without a limit.
     pub(super) fn limits(&self) -> Option<(Duration, Duration)> {
         self.duty.map(|duty| (duty.max_on, duty.cool_down))
     }
 
-    /// How long it may be energised from now on.
+    /// How long it may still be energised.
     pub(super) fn room(&self) -> Duration {
         self.duty
             .map_or(Duration::MAX, |duty| duty.max_on - self.heat)
     }
 
-    /// The time up to which it was counted.
+    /// Time of the last update.
     pub(super) fn as_of(&self) -> Duration {
         self.as_of
     }
@@ -81,24 +81,24 @@ impl Coil {
         self.duty.map_or(Duration::ZERO, |duty| duty.reserve)
     }
 
-    /// Whether there is room enough to energise for anybody but the door's own inputs.
+    /// Whether enough time remains for a use that no input at the door asks for.
     pub(super) fn is_rested(&self) -> bool {
         self.duty.is_none_or(|duty| self.room() >= duty.least)
     }
 
-    /// When [`Coil::is_rested`] holds, should it stay de-energised.
+    /// When [`Coil::is_rested`] becomes true, if it stays de-energised.
     pub(super) fn rested_at(&self) -> Duration {
         self.ready_at(self.duty.map_or(Duration::ZERO, |duty| duty.least))
     }
 
-    /// When there is room for `length`, should it stay de-energised.
+    /// When `length` of energised time is available, if it stays de-energised.
     pub(super) fn ready_at(&self, length: Duration) -> Duration {
         let missing = length.saturating_sub(self.room());
         let Some(duty) = self.duty else {
             return self.as_of;
         };
         let rest = scale(missing, duty.cool_down, duty.max_on);
-        // Rounded up: at the time named the room is there.
+        // Round up, so that `length` is available at the time returned.
         let rounding = Duration::from_nanos(u64::from(missing > Duration::ZERO));
         self.as_of.saturating_add(rest + rounding)
     }

@@ -1,35 +1,34 @@
-//! Attempts of the strike that failed in a row, and when the next one is due.
+//! Failed attempts of the strike in a row, and when the next attempt is due.
 
 use std::time::Duration;
 
 use super::Failure;
 use crate::authority::Want;
 
-/// The pause between two attempts while somebody waits at the door: fire release, exit button or
-/// reader.
+/// Pause between attempts while an input at the door asks: fire release, exit button or reader.
 const PAUSE_AT_THE_DOOR: Duration = Duration::from_secs(2);
-/// The pauses before the first attempts for anybody else.
+/// Pauses before the first retries in all other cases.
 const PAUSES: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(15),
     Duration::from_secs(30),
 ];
-/// The pause before every later attempt.
+/// Pause before every later retry.
 const LATER_PAUSE: Duration = Duration::from_secs(60);
 
-/// Attempts toward one position.
+/// Failed attempts toward one position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failures {
     pub(super) toward: Want,
-    /// Why the latest one failed.
+    /// Cause of the latest failure.
     pub(super) why: Failure,
     count: usize,
-    /// Boot-clock time at which the latest one failed.
+    /// Boot-clock time of the latest failure.
     latest: Duration,
 }
 
 impl Failures {
-    /// One more than before.
+    /// `before` with one more failure; starts at one if the position differs.
     pub(super) fn after(before: Option<Self>, toward: Want, why: Failure, at: Duration) -> Self {
         let before = before.filter(|before| before.toward == toward);
         Self {
@@ -40,7 +39,7 @@ impl Failures {
         }
     }
 
-    /// When the next attempt is due.
+    /// Boot-clock time of the next attempt.
     pub(super) fn retry_at(self, at_the_door: bool) -> Duration {
         let pause = match PAUSES.get(self.count - 1) {
             _ if at_the_door => PAUSE_AT_THE_DOOR,

@@ -1,4 +1,4 @@
-//! Reading a payload, strictly: what is not understood is refused and named.
+//! Strict reading of a payload: an unknown field is refused by name.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use super::{MethodReply, Pulse, Window, duration};
 use crate::authority::Slot;
 
-/// Longest reason, in bytes.
+/// Longest reason of a command, in bytes.
 const MAX_REASON: usize = 256;
 
-/// A payload's object, every key of it known. A misspelt `lockTime` would otherwise lock for ever.
+/// The payload's object, with known keys only. A misspelt `lockTime` would otherwise lock for ever.
 pub(super) struct Fields<'a> {
     method: &'a str,
     map: Map<String, Value>,
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         MethodReply::bad_payload(self.method, Some(key), &value.to_string(), expected)
     }
 
-    /// The field, absent when it is missing or `null`.
+    /// The field; `None` if it is absent or `null`.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Like [`Fields::window`], with why the command was given.
+    /// As [`Fields::window`], with the reason.
     pub(super) fn window_with_reason(&self) -> Result<Window, MethodReply> {
         let reason = match self.get("reason") {
             None => None,
@@ -136,7 +136,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A pulse, which takes the place of `others`.
+    /// A pulse; it excludes the fields `others`.
     pub(super) fn pulse(&self, key: &str, others: &[&str]) -> Result<Option<Pulse>, MethodReply> {
         let Some(value) = self.get(key) else {
             return Ok(None);

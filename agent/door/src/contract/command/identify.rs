@@ -1,4 +1,4 @@
-//! `identify`, which is about the device as a whole: the shell answers it.
+//! `identify`, a method of the device as a whole: the shell answers it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,28 +7,27 @@ use super::Fields;
 use crate::config::StrikeKind;
 use crate::contract::MethodReply;
 
-/// Which door on which machine this is: what an operator compares with what stands before the
-/// installer.
+/// Identity of a device, for an operator to compare with the door in front of the installer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// The device.
+    /// The device id.
     pub device_id: String,
-    /// Where it is, as its desired properties say.
+    /// The building, from the desired properties.
     pub building: Option<Value>,
-    /// The same.
+    /// The floor, from the desired properties.
     pub floor: Option<Value>,
     /// The agent's version.
     pub version: String,
-    /// Its machine's name, where that can be read.
+    /// The machine's host name, if it can be read.
     pub host_name: Option<String>,
-    /// What the machine is, such as "Raspberry Pi 4 Model B Rev 1.5".
+    /// The machine's model, such as "Raspberry Pi 4 Model B Rev 1.5".
     pub model: Option<String>,
-    /// The serial number of its board.
+    /// The serial number of the machine's board.
     pub serial_number: Option<String>,
-    /// What moves the bolt.
+    /// The kind of actuator.
     pub strike: StrikeKind,
-    /// The inputs that are fitted, by the keys of their tables.
+    /// The fitted inputs, by their keys in `[board.inputs]`.
     pub inputs: Vec<String>,
 }
 
@@ -36,15 +35,15 @@ impl Identity {
     /// The method's name.
     pub const METHOD: &'static str = "identify";
 
-    /// Judges the payload: nothing, `null` or an empty object.
+    /// Checks the payload: empty, `null` or an empty object.
     ///
     /// # Errors
-    /// The reply to give: 400 naming the field, its value and what was expected.
+    /// The reply to send: 400 with the invalid field, its value and what was expected.
     pub fn judge(payload: &[u8]) -> Result<(), MethodReply> {
         Fields::read(Self::METHOD, payload, &[]).map(|_| ())
     }
 
-    /// 200, and this.
+    /// The reply: 200 with this identity.
     #[must_use]
     pub fn reply(self) -> MethodReply {
         MethodReply::identity(Self::METHOD, self)

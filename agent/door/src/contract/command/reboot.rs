@@ -1,21 +1,21 @@
-//! Payload of `reboot`, which is for the machine and not for the door: the shell answers it.
+//! `reboot`, a method of the machine: the shell answers it.
 
 use serde::Serialize;
 
 use super::{Fields, Window};
 use crate::contract::{MethodReply, ReplyError};
 
-/// Longest reason.
+/// Longest reason, in characters.
 const MAX_REASON: usize = 200;
 
 /// Payload of `reboot`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reboot {
-    /// Why, for the records: reported as `device.bootReason` after it.
+    /// Why, for the records: reported as `device.bootReason` after the reboot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Name and validity.
+    /// Id and validity.
     #[serde(flatten)]
     pub window: Window,
 }
@@ -24,10 +24,10 @@ impl Reboot {
     /// The method's name.
     pub const METHOD: &'static str = "reboot";
 
-    /// Parses the payload: an object, a JSON string that holds one, `null` or empty.
+    /// Parses the payload: an object, a JSON string that contains one, `null` or empty.
     ///
     /// # Errors
-    /// The reply to give: 400 naming the field, its value and what was expected.
+    /// The reply to send: 400 with the invalid field, its value and what was expected.
     pub fn parse(payload: &[u8]) -> Result<Self, MethodReply> {
         let fields = Fields::read(Self::METHOD, payload, &["reason", "commandId", "notAfter"])?;
         let reason = match fields.get("reason") {
@@ -47,13 +47,13 @@ impl Reboot {
         })
     }
 
-    /// 202: the machine is going to reboot.
+    /// 202: the machine will reboot.
     #[must_use]
     pub fn accepted() -> MethodReply {
         MethodReply::of_machine(202, None, "reboot called successfully".to_owned())
     }
 
-    /// 200: this command has had its reboot, or is about to.
+    /// 200: a duplicate of a command that has rebooted the machine, or is about to.
     #[must_use]
     pub fn done_before() -> MethodReply {
         let response = "reboot: this command has had its reboot".to_owned();
@@ -62,7 +62,7 @@ impl Reboot {
         reply
     }
 
-    /// Nothing was done.
+    /// The reply if nothing was done.
     #[must_use]
     pub fn refused(status: u16, error: ReplyError, why: &str) -> MethodReply {
         MethodReply::of_machine(status, Some(error), format!("reboot: {why}"))

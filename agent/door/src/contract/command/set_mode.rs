@@ -5,13 +5,13 @@ use serde::Serialize;
 use super::{Fields, Window};
 use crate::contract::{MethodReply, Mode};
 
-/// Payload of `setMode`: the mode stays until another one is set.
+/// Payload of `setMode`. The mode lasts until another one is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SetMode {
-    /// How the door is to be run.
+    /// The mode to set.
     pub mode: Mode,
-    /// Name and validity.
+    /// Id, validity and reason.
     #[serde(flatten)]
     pub window: Window,
 }
