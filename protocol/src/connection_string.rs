@@ -1,12 +1,12 @@
-//! Connection strings: `Key=Value` parts joined by `;`, one text that tells a client its hub, its
-//! name and its credential.
+//! Connection strings: `Key=Value` parts joined by `;` with the hub, the identity and the
+//! credential of a client.
 //!
 //! - service: `HostName={host};SharedAccessKeyName={policy};SharedAccessKey={base64}`
 //! - device: `HostName={host};DeviceId={id}` and one of `SharedAccessKey={base64}`,
 //!   `SharedAccessSignature={token}`, `x509=true`; optionally `GatewayHostName={host}`
 //!
-//! Keys come in any order and case. An error names the key or the number of the part and never
-//! repeats a value that could be a secret.
+//! Keys are accepted in any order and case. An error names the key or the number of the part and
+//! never repeats a value that could be a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,55 +21,55 @@ mod host_name;
 /// A connection string of either kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionString {
-    /// An operator's or a service's.
+    /// Of a service or an operator.
     Service(ServiceConnectionString),
-    /// A device's.
+    /// Of a device.
     Device(DeviceConnectionString),
 }
 
-/// Says where the hub is and by which policy to act on it.
+/// Connection string of a service: the hub, and a policy to act under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConnectionString {
-    /// The hub, perhaps with the port of its REST API.
+    /// The hub, optionally with the port of its REST API.
     pub host_name: HostName,
-    /// The policy that gives the rights.
+    /// The policy that grants the rights.
     pub policy: PolicyName,
     /// One of the policy's keys.
     pub key: SharedAccessKey,
 }
 
-/// Says where the hub is and as which device to connect.
+/// Connection string of a device: the hub, and the device to connect as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceConnectionString {
-    /// The hub: what user name and token carry.
+    /// The hub, as in user name and token.
     pub host_name: HostName,
     /// The device.
     pub device_id: DeviceId,
-    /// What to connect to, if not the hub itself.
+    /// The host to connect to, if it is not the hub itself.
     pub gateway_host_name: Option<HostName>,
-    /// How the device proves who it is.
+    /// How the device authenticates.
     pub credential: DeviceCredential,
 }
 
-/// How a device proves who it is.
+/// How a device authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceCredential {
-    /// It signs tokens with its key.
+    /// By tokens signed with its key.
     Key(SharedAccessKey),
-    /// It was given a token, good until that expires.
+    /// By a given token, until that expires.
     Token(SasTokenText),
-    /// It has a client certificate.
+    /// By a client certificate.
     X509,
 }
 
-/// A token as text: a secret, shown only when asked for by name.
+/// A token as text. It is a secret: `Debug` hides it, [`SasTokenText::expose_secret`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SasTokenText(Box<str>);
 
 /// Why a text is not a connection string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionStringError {
-    /// There is nothing.
+    /// The text is empty.
     #[error("the connection string is empty; expected `HostName=...;...`")]
     Empty,
     /// A part is not `Key=Value`.
@@ -77,71 +77,71 @@ pub enum ConnectionStringError {
         "part {0} of the connection string has no `=`; expected `Key=Value` parts joined by `;`"
     )]
     NoValue(usize),
-    /// A part has a key that means nothing here.
+    /// A part has an unknown key.
     #[error("part {part} of the connection string has an unknown key; expected one of {expected}", expected = KEYS.join(", "))]
     UnknownKey {
-        /// Which part, from 1.
+        /// Number of the part, from 1.
         part: usize,
     },
-    /// A key is there twice.
+    /// A key is repeated.
     #[error("the connection string has `{0}` twice")]
     Repeated(&'static str),
     /// A key has an empty value.
     #[error("`{0}` of the connection string is empty")]
     EmptyValue(&'static str),
-    /// A value is wrong and holds a `=`: it may be two parts in one, and the second a secret, so it
-    /// is not repeated.
+    /// A value is invalid and contains a `=`. It may be two parts in one, the second a secret, so
+    /// it is not repeated.
     #[error(
         "`{0}` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
     )]
     Joined(&'static str),
-    /// A key is not there.
+    /// A required key is missing.
     #[error("the connection string has no `{key}`; expected {expected}")]
     Missing {
-        /// Which key.
+        /// The key.
         key: &'static str,
-        /// What makes the string whole.
+        /// The form of a complete connection string.
         expected: &'static str,
     },
     /// Two keys exclude each other.
     #[error("the connection string has both `{0}` and `{1}`; expected one of them")]
     Conflict(&'static str, &'static str),
-    /// It is for a module.
+    /// The connection string is for a module.
     #[error(
         "the connection string is for a module (`ModuleId`); expected one for a device or a service"
     )]
     Module,
-    /// A host name is none.
+    /// An invalid host name.
     #[error("`{key}` of the connection string: {source}")]
     HostName {
-        /// Which key.
+        /// The key.
         key: &'static str,
-        /// What is wrong.
+        /// The cause.
         source: HostNameError,
     },
-    /// `DeviceId` or `SharedAccessKeyName` is not allowed.
+    /// `DeviceId` or `SharedAccessKeyName` is invalid.
     #[error("`{key}` of the connection string: {source}")]
     Id {
-        /// Which key.
+        /// The key.
         key: &'static str,
-        /// What is wrong.
+        /// The cause.
         source: IdError,
     },
-    /// `SharedAccessKey` is none.
+    /// `SharedAccessKey` is invalid.
     #[error("`SharedAccessKey` of the connection string: {0}")]
     Key(KeyError),
     /// `SharedAccessSignature` is not a token.
     #[error("`SharedAccessSignature` of the connection string: {0}")]
     Token(SasError),
-    /// `x509` is neither true nor false.
+    /// `x509` is not `true`.
     #[error("`x509` of the connection string is not `true`")]
     X509,
-    /// It is of the other kind.
+    /// The connection string is of the other kind.
     #[error("the connection string is for a {found}; expected one for a {expected}")]
     Kind {
-        /// What it is for.
+        /// The kind found.
         found: &'static str,
-        /// What was asked for.
+        /// The kind expected.
         expected: &'static str,
     },
 }
@@ -222,7 +222,7 @@ impl FromStr for DeviceConnectionString {
 }
 
 impl ServiceConnectionString {
-    /// The whole text, with its secret: for a file or a person who asked for it, never for a log.
+    /// The text including its secret, for a file or for a person who asked; never log it.
     #[must_use]
     pub fn expose_secret(&self) -> String {
         let Self {
@@ -238,7 +238,7 @@ impl ServiceConnectionString {
 }
 
 impl DeviceConnectionString {
-    /// The whole text, with its secret: for a file or a person who asked for it, never for a log.
+    /// The text including its secret, for a file or for a person who asked; never log it.
     #[must_use]
     pub fn expose_secret(&self) -> String {
         let Self {
@@ -285,7 +285,7 @@ impl fmt::Debug for SasTokenText {
     }
 }
 
-/// The values of a connection string by the place of their key in [`KEYS`].
+/// The values of a connection string, by index of their key in [`KEYS`].
 struct Parts<'a>([Option<&'a str>; KEYS.len()]);
 
 impl<'a> Parts<'a> {

@@ -1,4 +1,4 @@
-//! What a hub says to a device, by topic. The hub writes these, the agent reads them.
+//! Topics from hub to device. The hub writes them, the agent reads them.
 
 use std::fmt;
 
@@ -7,29 +7,28 @@ use crate::topic::{
     write_query,
 };
 
-/// A publication to a device.
+/// A publication from hub to device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Downlink<'a> {
     /// Calls a method. The body is JSON.
     MethodRequest {
-        /// Its name.
+        /// The method's name.
         method: &'a str,
-        /// To be repeated in the answer.
+        /// Request id; the answer repeats it.
         rid: &'a str,
     },
-    /// Answers a twin request: the twin for a GET (200), nothing for a patch (204), an error
-    /// otherwise.
+    /// Answers a twin request. The body is the twin for a GET (status 200), empty for a patch
+    /// (204), an error otherwise.
     TwinResponse {
-        /// As in HTTP.
+        /// The status, as in HTTP.
         status: u16,
-        /// Of the request.
+        /// Id of the request.
         rid: &'a str,
-        /// Of the reported properties after a patch.
+        /// The version of the reported properties after a patch.
         version: Option<u64>,
     },
-    /// Tells of a change to the desired properties: the body holds the patch and the new
-    /// `$version`.
+    /// A change of the desired properties. The body is the patch with the new `$version`.
     DesiredPatch {
         /// The new version.
         version: u64,
@@ -37,11 +36,11 @@ pub enum Downlink<'a> {
 }
 
 impl<'a> Downlink<'a> {
-    /// Reads the topic of a publication to a device.
+    /// Parses the topic of a publication to a device.
     ///
     /// # Errors
     ///
-    /// When it is none of the three, or malformed.
+    /// If it is none of these topics, or malformed.
     pub fn parse(topic: &'a str) -> Result<Self, TopicError> {
         if let Some(rest) = topic.strip_prefix(METHOD_REQUEST) {
             let (method, query) = split_segment(rest)?;
@@ -78,7 +77,7 @@ impl<'a> Downlink<'a> {
     ///
     /// # Errors
     ///
-    /// When `writer` fails; a `String` never does.
+    /// If `writer` fails; a `String` never does.
     pub fn write_topic(&self, writer: &mut impl fmt::Write) -> fmt::Result {
         match *self {
             Self::MethodRequest { method, rid } => {
@@ -104,7 +103,7 @@ impl fmt::Display for Downlink<'_> {
     }
 }
 
-/// The segment up to the next `/`, which is not empty, and the query behind it.
+/// The segment up to the next `/`, which is not empty, and the query after it.
 fn split_segment(rest: &str) -> Result<(&str, RequestQuery<'_>), TopicError> {
     let end = rest
         .find('/')

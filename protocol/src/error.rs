@@ -1,20 +1,20 @@
 //! IoT Hub's error codes: a number whose first three digits are the HTTP status, and a name.
 //!
-//! The table is that of "Troubleshoot error codes" and of the .NET client's enum. How a code
-//! travels in a body is for those who send it: HTTP and MQTT wrap it differently.
+//! Source: "Troubleshoot error codes" and the enum of the .NET client. How a code is put into a
+//! body is up to the sender: HTTP and MQTT wrap it differently.
 
 use std::fmt;
 
 macro_rules! codes {
     ($($number:literal $name:ident $doc:literal)*) => {
-        /// A code, by its name.
+        /// An error code, by name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $(#[doc = $doc] $name,)*
         }
 
         impl ErrorCode {
-            /// All of them, by number.
+            /// All codes, by number.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The number, such as 404001.
@@ -23,26 +23,26 @@ macro_rules! codes {
                 match self { $(Self::$name => $number,)* }
             }
 
-            /// The name, as it travels in `ErrorCode:<name>;` and in `iothub-errorcode`.
+            /// The name, as in `ErrorCode:<name>;` and in the header `iothub-errorcode`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// The HTTP status that goes with it.
+            /// The HTTP status of the code.
             #[must_use]
             #[expect(clippy::cast_possible_truncation, reason = "no number is as large as 65536000")]
             pub const fn http_status(self) -> u16 {
                 (self.number() / 1000) as u16
             }
 
-            /// The code of that name, spelled exactly so.
+            /// The code with that name; case-sensitive.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $(stringify!($name) => Some(Self::$name),)* _ => None }
             }
 
-            /// The code of that number.
+            /// The code with that number.
             #[must_use]
             pub const fn from_number(number: u32) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }

@@ -1,7 +1,7 @@
-//! The names that travel: devices, jobs, methods, policies.
+//! Names on the wire: devices, jobs, methods, policies.
 //!
-//! A name is validated where it enters and cheap to clone afterwards. What each may hold comes from
-//! IoT Hub's documents ("Understand the identity registry", "Jobs", "Direct methods") and from the
+//! A name is validated on entry and cheap to clone afterwards. The allowed characters come from IoT
+//! Hub's documents ("Understand the identity registry", "Jobs", "Direct methods") and from the
 //! patterns in the official clients.
 
 use std::borrow::Borrow;
@@ -12,44 +12,44 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is not the name it should be.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// There is no character.
+    /// The text is empty.
     #[error("{kind} is empty; expected 1 to {limit} characters")]
     Empty {
-        /// What the name names.
+        /// The kind of name, such as `device id`.
         kind: &'static str,
-        /// The most characters it may have.
+        /// Maximum length in characters.
         limit: usize,
     },
-    /// There are too many characters.
+    /// The text is too long.
     #[error("{kind} has {length} characters; expected 1 to {limit}")]
     TooLong {
-        /// What the name names.
+        /// The kind of name.
         kind: &'static str,
-        /// How many it has.
+        /// Its length in characters.
         length: usize,
-        /// The most characters it may have.
+        /// Maximum length in characters.
         limit: usize,
     },
     /// A character is not allowed.
     #[error("{kind} {text:?} has {found:?} as character {position}; expected {expected}")]
     Character {
-        /// What the name names.
+        /// The kind of name.
         kind: &'static str,
         /// The whole text.
         text: String,
-        /// The offending character.
+        /// The invalid character.
         found: char,
-        /// Where it is, counted from 1.
+        /// Its position, from 1.
         position: usize,
-        /// What is allowed.
+        /// The allowed characters.
         expected: &'static str,
     },
 }
 
-/// What makes one kind of name.
+/// The rule for one kind of name.
 struct Rule {
     kind: &'static str,
     limit: usize,
@@ -84,7 +84,7 @@ impl Rule {
     }
 }
 
-/// Writes one kind of name; they differ in their rule only.
+/// Defines one kind of name; the kinds differ in their rule only.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $rule:expr) => {
         $(#[$doc])*
@@ -172,7 +172,8 @@ macro_rules! name {
 name! {
     /// The name of a device: 1 to 128 characters, case-sensitive.
     ///
-    /// The set is that of the REST reference and the .NET client, which is the widest: `^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$`.
+    /// The set is that of the REST reference and the .NET client, which is the widest:
+    /// `^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$`.
     DeviceId,
     Rule {
         kind: "device id",
@@ -196,8 +197,9 @@ name! {
 name! {
     /// The name of a direct method: 1 to 100 printable ASCII characters.
     ///
-    /// Not among them are those that the direct-methods document excludes (`$ ( ) < > @ , ; : \ " / [ ] ? = { }` and space), nor `+` and
-    /// `#`, which no MQTT topic name may hold (MQTT 3.1.1, 3.3.2-2), nor `%`, which some clients decode and others do not.
+    /// Excluded are the characters that the direct-methods document excludes (`$ ( ) < > @ , ; : \
+    /// " / [ ] ? = { }` and space), `+` and `#`, which no MQTT topic name may contain (MQTT 3.1.1,
+    /// 3.3.2-2), and `%`, which some clients decode and others do not.
     MethodName,
     Rule {
         kind: "method name",

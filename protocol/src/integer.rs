@@ -1,11 +1,11 @@
-//! Integers in the bodies of requests. Some clients write them as strings.
+//! Integers in request bodies. Some clients write them as strings.
 
 use std::fmt;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// An integer, or a string that holds one; the nearest `i64` of a larger one.
+/// An integer, or a string with one. Values beyond `i64` are clamped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Integer(pub(crate) i64);
 

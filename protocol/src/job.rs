@@ -1,8 +1,8 @@
-//! Jobs: something done to many devices at a time to come.
+//! Jobs: scheduled operations on many devices.
 //!
-//! [`JobRequest`] is the body of `PUT /jobs/v2/{id}`, [`JobResponse`] what the service says of a
-//! job, [`DeviceJob`] the record of one device in it (`SELECT * FROM devices.jobs`). The spellings
-//! are the service's own and differ between the documents: a job is `cancelled`, a device's record
+//! [`JobRequest`] is the body of `PUT /jobs/v2/{id}`, [`JobResponse`] the service's view of a job,
+//! [`DeviceJob`] the record of one device in it (`SELECT * FROM devices.jobs`). The spellings are
+//! the service's and differ between the documents: a job is `cancelled`, a device's record
 //! `canceled`; a job has `createdTime`, a record `createdDateTimeUtc`. Source: "Schedule jobs on
 //! multiple devices", and the fixtures and models of the official clients.
 
@@ -19,7 +19,7 @@ mod device_job;
 mod request;
 mod response;
 
-/// A text is not one of a list of names.
+/// A text is not one of the names of an enum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind}; expected one of {expected}")]
 pub struct UnknownName {
@@ -28,8 +28,8 @@ pub struct UnknownName {
     expected: String,
 }
 
-/// Writes an enum of names. Names are compared without case (.NET writes them with a capital);
-/// documents may also hold names that are not in the list, which become `Unknown`.
+/// Defines an enum of names. Names are compared without case, since .NET capitalises them.
+/// Documents may contain other names; they are read as `Unknown`.
 macro_rules! names {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $($name:literal $variant:ident $text:literal)*) => {
         $(#[$doc])*
@@ -39,10 +39,10 @@ macro_rules! names {
         }
 
         impl $type {
-            /// All of them.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name.
+            /// The name on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
@@ -103,7 +103,7 @@ names! {
 }
 
 names! {
-    /// How far a job is.
+    /// Progress of a job.
     JobStatus, "job status",
     "unknown" Unknown "Something else."
     "enqueued" Enqueued "It waits for its turn."
@@ -116,7 +116,7 @@ names! {
 }
 
 names! {
-    /// How far one device of a job is.
+    /// Progress of one device in a job.
     DeviceJobStatus, "status of a device's job",
     "unknown" Unknown "Something else."
     "pending" Pending "Nothing has been done yet."
@@ -128,7 +128,7 @@ names! {
 }
 
 impl JobStatus {
-    /// Whether the job is over.
+    /// Whether the job has ended.
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
@@ -136,7 +136,7 @@ impl JobStatus {
 }
 
 impl DeviceJobStatus {
-    /// Whether the device is done with, for better or worse.
+    /// Whether the device's part has ended, successfully or not.
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Canceled)

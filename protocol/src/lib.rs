@@ -1,23 +1,23 @@
-//! Azure IoT Hub's wire as types: what a hub, its devices and its operators say to each other.
+//! The wire format of Azure IoT Hub as types, for hub, devices and operators.
 //!
-//! Hub, agent and command line all build on this crate, so that a name, a topic or a document has
-//! one spelling. It has no IO, no clock and no runtime (`clippy.toml` says so), and it knows
-//! nothing about doors. Text and bytes of strangers are parsed here, once, into types; every parser
-//! is bounded and none panics.
+//! Hub, agent and command line all use this crate, so that each name, topic and document has one
+//! spelling. It has no IO, no clock and no runtime (`clippy.toml` forbids them), and it knows
+//! nothing about doors. Untrusted text and bytes are parsed here, once, into types; every parser is
+//! bounded and none panics.
 //!
-//! | module | what it owns |
+//! | module | content |
 //! |---|---|
-//! | [`id`] | the names of devices, jobs, methods and policies |
+//! | [`id`] | names of devices, jobs, methods and policies |
 //! | [`error`] | IoT Hub's error codes |
-//! | [`connection_string`] | how a client is told where its hub is and who it is |
-//! | [`sas`] | shared access signatures: made, read, verified |
-//! | [`topic`] | MQTT topics: what both directions share, and subscriptions |
-//! | [`uplink`], [`downlink`] | what a device says to its hub, and the hub to the device |
+//! | [`connection_string`] | connection strings of devices and services |
+//! | [`sas`] | shared access signatures: sign, parse, verify |
+//! | [`topic`] | MQTT topics: parts that both directions share, and subscriptions |
+//! | [`uplink`], [`downlink`] | topics from device to hub, and from hub to device |
 //! | [`method`] | direct methods: request and result |
-//! | [`job`] | jobs: request, state, the record of each device |
+//! | [`job`] | jobs: request, response, the record of each device |
 //! | [`query`] | the query language: parser, printer, evaluator |
-//! | [`time`] | instants as text |
-//! | [`twin`] | device twins: the document, the rules by which it changes |
+//! | [`time`] | timestamps as text |
+//! | [`twin`] | device twins: the document and the rules of its changes |
 
 #![warn(missing_docs)]
 

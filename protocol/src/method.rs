@@ -1,7 +1,7 @@
 //! Direct methods: the request of `POST /twins/{id}/methods` (also part of a job) and its result.
 //!
-//! Payloads pass through unread, byte for byte: what they mean is between the caller and the
-//! device. Source: "Understand and invoke direct methods from IoT Hub".
+//! Payloads are passed on byte for byte, without being parsed: their meaning is between the caller
+//! and the device. Source: "Understand and invoke direct methods from IoT Hub".
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use serde_json::value::RawValue;
 use crate::id::MethodName;
 use crate::integer::Integer;
 
-/// The longest payload, of request and of answer.
+/// The longest payload of a request or answer, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 128 * 1024;
 
-/// How long a device may take to answer, in seconds.
+/// Limits of the response timeout, in seconds.
 pub const RESPONSE_TIMEOUT_S: RangeInclusive<u64> = 5..=300;
 
-/// How long to wait for a device that is not connected, in seconds.
+/// Limits of the time to wait for a device that is not connected, in seconds.
 pub const CONNECT_TIMEOUT_S: RangeInclusive<u64> = 0..=300;
 
-/// How long a device may take to answer when the request does not say.
+/// Response timeout of a request that has none.
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A call of a method; its timeouts are within their limits.
+/// A method call. Its timeouts are within their limits.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MethodRequest {
@@ -35,21 +35,20 @@ pub struct MethodRequest {
     payload: Option<Box<RawValue>>,
 }
 
-/// Why a call is not one.
+/// Why a method call is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MethodRequestError {
-    /// A timeout is out of its limits. The words are the service's own.
+    /// A timeout is out of range. The service's wording.
     #[error("{member} must be within [{least}; {most}].")]
     Timeout {
         /// `responseTimeoutInSeconds` or `connectTimeoutInSeconds`.
         member: &'static str,
-        /// The least it may be.
+        /// The minimum, in seconds.
         least: u64,
-        /// The most it may be.
+        /// The maximum, in seconds.
         most: u64,
     },
-    /// The wait for the connection is longer than the whole call may take, which the service
-    /// refuses.
+    /// The connect timeout is longer than the response timeout, which the service refuses.
     #[error(
         "connectTimeoutInSeconds is {connect}; expected at most responseTimeoutInSeconds, which is {response}. \
          Raise responseTimeoutInSeconds, or lower connectTimeoutInSeconds."
@@ -63,8 +62,8 @@ pub enum MethodRequestError {
 }
 
 impl MethodRequest {
-    /// A call without payload, with the timeouts that a request has when it names none: 30 s for
-    /// the answer, and the device must be connected.
+    /// A call without payload and with the default timeouts: 30 s for the answer, none to connect
+    /// (the device must be connected).
     #[must_use]
     pub const fn new(method_name: MethodName) -> Self {
         Self {
@@ -75,7 +74,7 @@ impl MethodRequest {
         }
     }
 
-    /// The call with this payload.
+    /// Sets the payload.
     #[must_use]
     pub fn with_payload(self, payload: Box<RawValue>) -> Self {
         Self {
@@ -84,11 +83,11 @@ impl MethodRequest {
         }
     }
 
-    /// The call with this time for the answer, in whole seconds.
+    /// Sets the response timeout; fractions of a second are dropped.
     ///
     /// # Errors
     ///
-    /// When it is out of [`RESPONSE_TIMEOUT_S`].
+    /// If it is outside of [`RESPONSE_TIMEOUT_S`].
     pub fn with_response_timeout(self, timeout: Duration) -> Result<Self, MethodRequestError> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         Ok(Self {
@@ -97,11 +96,11 @@ impl MethodRequest {
         })
     }
 
-    /// The call with this time for the device to connect, in whole seconds.
+    /// Sets the connect timeout; fractions of a second are dropped.
     ///
     /// # Errors
     ///
-    /// When it is out of [`CONNECT_TIMEOUT_S`].
+    /// If it is outside of [`CONNECT_TIMEOUT_S`].
     pub fn with_connect_timeout(self, timeout: Duration) -> Result<Self, MethodRequestError> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         Ok(Self {
@@ -110,12 +109,12 @@ impl MethodRequest {
         })
     }
 
-    /// Compares the two timeouts, as the service does with a new call. Reading a request does not,
-    /// so that stored ones stay readable.
+    /// Checks the timeouts against each other, as the service does for a new call. Deserializing
+    /// does not check this, so that stored requests stay readable.
     ///
     /// # Errors
     ///
-    /// When the connect timeout is longer than the response timeout.
+    /// If the connect timeout is longer than the response timeout.
     pub const fn check_timeouts(&self) -> Result<(), MethodRequestError> {
         let (connect, response) = (
             self.connect_timeout_in_seconds,
@@ -133,7 +132,7 @@ impl MethodRequest {
         &self.method_name
     }
 
-    /// Its argument; none when the request had none or `null`.
+    /// The payload; `None` if the request had none or `null`.
     #[must_use]
     pub fn payload(&self) -> Option<&RawValue> {
         self.payload.as_deref()
@@ -170,14 +169,14 @@ impl Eq for MethodRequest {}
 
 impl<'de> Deserialize<'de> for MethodRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// As clients send it: any timeout may be missing or null.
+        /// As clients send it: each timeout may be absent or null.
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase", expecting = "a JSON object")]
         struct Wire {
             method_name: MethodName,
             #[serde(default)]
             response_timeout_in_seconds: Option<Integer>,
-            /// What `responseTimeoutInSeconds` was called in 2016.
+            /// The name of `responseTimeoutInSeconds` in 2016.
             #[serde(default)]
             timeout_in_seconds: Option<Integer>,
             #[serde(default)]
@@ -226,12 +225,12 @@ fn within(
         })
 }
 
-/// What a device answered.
+/// The answer of a device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MethodResult {
-    /// The device's own status; any number means that it answered.
+    /// The device's own status; any number is an answer.
     pub status: i32,
-    /// Its answer; `null` when it was empty.
+    /// The payload; `null` if the answer was empty.
     #[serde(default)]
     pub payload: Option<Box<RawValue>>,
 }

@@ -1,4 +1,4 @@
-//! The query language: which devices, and what of them.
+//! The query language: selects devices or their jobs, and members of each.
 //!
 //! ```text
 //! query     := SELECT [TOP n] ('*' | item (',' item)*) FROM source [WHERE condition] [GROUP BY path (',' path)*]
@@ -15,19 +15,20 @@
 //! constant  := undefined | null | true | false | [-] number | string
 //! ```
 //!
-//! Keywords, functions and the names at the root of a document have no case; the names below do. A
-//! job's condition is a `condition` alone (or `*`, which is not part of the language). A name in
-//! `[[ ]]` is never a keyword. The grammar is that of "IoT Hub query language for device and module
-//! twins, jobs, and message routing", with `true`, `false`, `STARTSWITH`, `ENDSWITH` and brackets,
-//! which the service is known to take or can do no harm.
+//! Keywords, functions and the names at the root of a document are not case-sensitive; the names
+//! below are. A job's condition is a `condition` alone (or `*`, which is not part of the language).
+//! A name in `[[ ]]` is never a keyword. The grammar is that of "IoT Hub query language for device
+//! and module twins, jobs, and message routing", extended by `true`, `false`, `STARTSWITH`,
+//! `ENDSWITH` and brackets, which the service is known to accept or which are harmless.
 //!
-//! [`parse`] and [`parse_condition`] say exactly where a mistake is and what was expected. What is
-//! parsed prints as text that parses to the same again. [`matches()`] judges one document and
-//! [`answer()`] answers a whole query; they are the measure for whatever a store makes of it.
+//! [`parse`] and [`parse_condition`] report the position of a mistake and what was expected there.
+//! A parsed query prints as text that parses to the same query. [`matches()`] evaluates a condition
+//! for one document, [`answer()`] a whole query; they define the result that a store's own
+//! implementation must give.
 //!
-//! Every member of a row has a name of its own, and a row of a group shows only what the whole
-//! group has: what it is grouped by, and aggregates. `devices.jobs` has no aggregates and no
-//! groups.
+//! Every member of a row has a unique name. A row of a group contains only what is the same in the
+//! whole group (the `GROUP BY` properties) and aggregates. `devices.jobs` has neither aggregates
+//! nor groups.
 
 pub use aggregate::{Accumulator, number};
 pub use ast::{
@@ -48,36 +49,36 @@ mod names;
 mod parser;
 mod rows;
 
-/// The longest text, in characters.
+/// Maximum length of a query or condition, in characters.
 pub const MAX_CHARACTERS: usize = 8192;
 
-/// How deep parentheses, functions and `NOT` may be within each other.
+/// Maximum nesting of parentheses, functions and `NOT`.
 pub const MAX_DEPTH: usize = 32;
 
-/// The most properties in a `GROUP BY`.
+/// Maximum number of properties in a `GROUP BY`.
 pub const MAX_GROUP_BY: usize = 16;
 
-/// Reads a query.
+/// Parses a query.
 ///
 /// # Errors
 ///
-/// The first mistake, where it is and what was expected there.
+/// The first mistake, with its position and what was expected there.
 pub fn parse(text: &str) -> Result<Query, QueryError> {
     parser::Parser::new(text)?.query()
 }
 
-/// The first keyword that a path of the query or condition names without brackets, such as `group`
-/// in `tags.group`. This language takes it; Azure IoT Hub asks for `tags.[[group]]`.
+/// The first keyword used without brackets in a path of the query or condition, such as `group` in
+/// `tags.group`. This parser accepts it; Azure IoT Hub requires `tags.[[group]]`.
 #[must_use]
 pub fn bare_keyword(text: &str) -> Option<&str> {
     parser::bare_keyword(text)
 }
 
-/// Reads the condition of a query on devices: what stands after `WHERE`, and in a job.
+/// Parses the condition of a query on devices, as after `WHERE` or in a job.
 ///
 /// # Errors
 ///
-/// The first mistake, where it is and what was expected there.
+/// The first mistake, with its position and what was expected there.
 pub fn parse_condition(text: &str) -> Result<Condition, QueryError> {
     parser::Parser::new(text)?.lone_condition()
 }

@@ -3,10 +3,10 @@
 //!
 //! The signature is `HMAC-SHA256(key, sr + "\n" + se)` over both texts *as the token spells them*.
 //! Clients differ in the case of their percent-encoding and in what they encode, so a token is
-//! verified over its own text and never over one made anew. Source: "Control access to IoT Hub with
+//! verified over its own text, never over a re-encoded one. Source: "Control access to IoT Hub with
 //! shared access signatures", and the official clients.
 //!
-//! Whether a token has expired is for the caller, who has a clock: see [`SasToken::expiry`] and
+//! The caller, which has a clock, checks whether a token has expired: see [`SasToken::expiry`] and
 //! [`CLOCK_SKEW`].
 
 use std::borrow::Cow;
@@ -24,35 +24,35 @@ use subtle::ConstantTimeEq as _;
 
 use crate::id::PolicyName;
 
-/// How long past its expiry a token is still good, as in Azure's clients and edge hub: clocks
-/// differ.
+/// How long after its expiry a token is still accepted, since clocks differ; as in Azure's clients
+/// and edge hub.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// The word before the fields, as the `Authorization` header has it.
+/// The scheme before the fields, as in the `Authorization` header.
 pub const SCHEME: &str = "SharedAccessSignature";
 
-/// What stays as it is in a field (JavaScript's `encodeURIComponent`, less `! ' ( ) *`).
+/// Characters that are not encoded in a field (as JavaScript's `encodeURIComponent`, less `! ' ( )
+/// *`).
 const FIELD: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Reads keys with and without padding.
+/// Decodes keys with and without padding.
 const BASE64_LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The secret that signs tokens: of a device or of a policy. It is never shown unless asked for by
-/// name.
+/// The secret of a device or policy that signs tokens. `Debug` hides it.
 #[derive(Clone)]
 pub struct SharedAccessKey(Box<[u8]>);
 
-/// Why a text or bytes are not a key. It says nothing of them.
+/// Why a text or bytes are not a key. The message contains no part of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// There is no byte.
+    /// The key is empty.
     #[error("the key is empty")]
     Empty,
     /// The text is not base64.
@@ -61,11 +61,11 @@ pub enum KeyError {
 }
 
 impl SharedAccessKey {
-    /// A key of these bytes.
+    /// A key from its bytes.
     ///
     /// # Errors
     ///
-    /// When there are none.
+    /// If there are none.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.is_empty() {
             Err(KeyError::Empty)
@@ -74,11 +74,11 @@ impl SharedAccessKey {
         }
     }
 
-    /// Reads a key as connection strings and identities spell it.
+    /// Decodes a key as spelled in connection strings and identities.
     ///
     /// # Errors
     ///
-    /// When the text is empty or not base64.
+    /// If the text is empty or not base64.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = BASE64_LENIENT
             .decode(text)
@@ -86,13 +86,13 @@ impl SharedAccessKey {
         Self::from_bytes(&bytes)
     }
 
-    /// The key as connection strings and identities spell it: a secret.
+    /// The key as spelled in connection strings and identities. A secret.
     #[must_use]
     pub fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(&self.0)
     }
 
-    /// The bytes: a secret.
+    /// The bytes of the key. A secret.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -122,8 +122,8 @@ impl fmt::Debug for SharedAccessKey {
     }
 }
 
-/// Makes a token for `audience` (not encoded: `{host}` or `{host}/devices/{deviceId}`) that ends at
-/// `expiry_unix_s`, signed by the key of `policy` or, without one, of the device.
+/// Signs a token for `audience` (not encoded: `{host}` or `{host}/devices/{deviceId}`) that expires
+/// at `expiry_unix_s`. `key` belongs to `policy` or, without one, to the device.
 #[must_use]
 pub fn sign(
     audience: &str,
@@ -143,7 +143,7 @@ pub fn sign(
     token
 }
 
-/// A token that was received, not yet verified.
+/// A received token, not yet verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SasToken<'a> {
     raw_audience: &'a str,
@@ -154,19 +154,19 @@ pub struct SasToken<'a> {
     policy: Option<PolicyName>,
 }
 
-/// Why a text is not a token. It repeats nothing of the token.
+/// Why a text is not a token. The message contains no part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SasError {
-    /// It does not begin with the scheme and a space.
+    /// The scheme and a space are missing at the start.
     #[error("the token does not begin with `SharedAccessSignature `")]
     Scheme,
     /// A field is not `name=value`.
     #[error("a field of the token has no `=`")]
     Field,
-    /// A field is there twice.
+    /// A field is repeated.
     #[error("the token has two fields `{0}`")]
     Repeated(&'static str),
-    /// A field is not there.
+    /// A field is missing.
     #[error("the token has no field `{0}`")]
     Missing(&'static str),
     /// The audience is not percent-encoded UTF-8.
@@ -178,18 +178,18 @@ pub enum SasError {
     /// The expiry is not a number of seconds.
     #[error("the token's `se` is not a number of seconds since 1970")]
     Expiry,
-    /// The policy is not the name of one.
+    /// The policy name is invalid.
     #[error("the token's `skn` is not the name of a policy")]
     Policy,
 }
 
 impl<'a> SasToken<'a> {
-    /// Reads a token. Fields come in any order, their names in either case; unknown ones are
+    /// Parses a token. Fields are accepted in any order, their names in any case; unknown ones are
     /// ignored.
     ///
     /// # Errors
     ///
-    /// When a field is missing, there twice or not in its format.
+    /// If a field is missing, repeated or malformed.
     pub fn parse(text: &'a str) -> Result<Self, SasError> {
         let fields = text
             .split_at_checked(SCHEME.len())
@@ -209,7 +209,7 @@ impl<'a> SasToken<'a> {
         })
     }
 
-    /// Whether `key` signed it. Takes as long for a wrong signature as for the right one.
+    /// Whether `key` signed it. Compares in constant time.
     #[must_use]
     pub fn verify(&self, key: &SharedAccessKey) -> bool {
         let expected = key
@@ -219,19 +219,19 @@ impl<'a> SasToken<'a> {
         expected.as_slice().ct_eq(&self.signature).into()
     }
 
-    /// What it is for, decoded: `{host}` or `{host}/devices/{deviceId}`. See [`audience_covers`].
+    /// The audience, decoded: `{host}` or `{host}/devices/{deviceId}`. See [`audience_covers`].
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// When it ends, in seconds since 1970 UTC.
+    /// The expiry, in seconds since 1970 UTC.
     #[must_use]
     pub const fn expiry(&self) -> u64 {
         self.expiry
     }
 
-    /// The policy whose key signed it; none when a device's did.
+    /// The policy whose key signed it; `None` for a device's key.
     #[must_use]
     pub const fn policy(&self) -> Option<&PolicyName> {
         self.policy.as_ref()
@@ -248,10 +248,11 @@ impl fmt::Debug for SasToken<'_> {
     }
 }
 
-/// Whether a token for `audience` is good for `resource` (both decoded).
+/// Whether a token for `audience` is valid for `resource` (both decoded).
 ///
-/// An audience covers what is below it, by whole segments: `hub/devices/a` covers
-/// `hub/devices/a/modules/m` and not `hub/devices/ab`. The host (the first segment) has no case.
+/// An audience covers everything below it, by whole segments: `hub/devices/a` covers
+/// `hub/devices/a/modules/m` but not `hub/devices/ab`. The host (the first segment) is not
+/// case-sensitive.
 #[must_use]
 pub fn audience_covers(audience: &str, resource: &str) -> bool {
     let audience = audience.strip_suffix('/').unwrap_or(audience);

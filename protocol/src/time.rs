@@ -1,27 +1,26 @@
-//! Instants as IoT Hub writes them: ISO 8601 in UTC, with up to seven fractional digits
+//! Timestamps as IoT Hub writes them: ISO 8601 in UTC, with up to seven fractional digits
 //! (`2020-01-06T21:44:00.8884134Z`).
 //!
-//! Reading is more forgiving: any offset is taken, and a time without one is UTC, as the official
-//! clients mean it.
+//! Reading accepts any offset; a time without an offset is UTC, as in the official clients.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// Why a text is not an instant.
+/// Why a text is not a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a time; expected ISO 8601 such as 2026-11-23T22:00:00Z")]
 pub struct TimeError {
     text: String,
 }
 
-/// Reads an instant; one without an offset is UTC.
+/// Parses a timestamp; one without an offset is UTC.
 ///
 /// # Errors
 ///
-/// When the text is not ISO 8601.
+/// If the text is not ISO 8601.
 pub fn parse(text: &str) -> Result<Timestamp, TimeError> {
-    // Longer texts are not times; they are cut for the message.
+    // Longer texts are not times; they are truncated for the message.
     let error = || TimeError {
         text: text.chars().take(64).collect(),
     };
@@ -36,7 +35,7 @@ pub fn parse(text: &str) -> Result<Timestamp, TimeError> {
     Ok(zoned.timestamp())
 }
 
-/// Writes an instant, cut to a tenth of a microsecond, without digits that are zero.
+/// Formats a timestamp, truncated to 100 ns, without trailing zeros.
 #[must_use]
 pub fn format(timestamp: Timestamp) -> String {
     let beyond = timestamp.subsec_nanosecond().rem_euclid(100);

@@ -1,4 +1,4 @@
-//! The MQTT topics of IoT Hub: what both directions share, and what a device may subscribe to.
+//! MQTT topics of IoT Hub: parts that both directions share, and subscriptions.
 //!
 //! | direction | topic | type |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | | `$iothub/twin/res/{status}/?$rid={rid}[&$version={n}]` | [`Downlink::TwinResponse`] |
 //! | | `$iothub/twin/PATCH/properties/desired/?$version={n}` | [`Downlink::DesiredPatch`] |
 //!
-//! Source: "Communicate with IoT Hub using the MQTT protocol". Device and request ids stand in
-//! topics as they are, not encoded.
+//! Source: "Communicate with IoT Hub using the MQTT protocol". Device and request ids are not
+//! encoded in topics.
 //!
 //! [`Uplink::Telemetry`]: crate::uplink::Uplink::Telemetry
 //! [`Uplink::TwinGet`]: crate::uplink::Uplink::TwinGet
@@ -38,22 +38,22 @@ pub(crate) const TWIN_RESPONSE: &str = "$iothub/twin/res/";
 pub(crate) const METHOD_REQUEST: &str = "$iothub/methods/POST/";
 pub(crate) const METHOD_RESPONSE: &str = "$iothub/methods/res/";
 
-/// The longest request id that is taken from a device. Its answer repeats it in a topic, and
+/// The longest request id accepted from a device, in bytes. The answer repeats it in a topic;
 /// official clients send 36 bytes.
 pub const MAX_RID_BYTES: usize = 1024;
 
-/// What a device may subscribe to. [`TopicFilter`] reads the filters that cover some of these, or
-/// lie within one.
+/// The topics that a device may subscribe to. [`TopicFilter`] parses filters that cover some of
+/// these, or lie within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subscription {
-    /// `$iothub/methods/POST/#`: calls of its methods. A device that has it counts as online for
-    /// methods.
+    /// `$iothub/methods/POST/#`: calls of its methods. With this subscription a device counts as
+    /// online for methods.
     MethodRequests,
     /// `$iothub/twin/res/#`: answers to its twin requests.
     TwinResponses,
     /// `$iothub/twin/PATCH/properties/desired/#`: changes of its desired properties.
     DesiredPatches,
-    /// `devices/{d}/messages/devicebound/#`: messages sent to it.
+    /// `devices/{d}/messages/devicebound/#`: cloud-to-device messages.
     CloudToDevice,
 }
 
@@ -66,7 +66,7 @@ impl Subscription {
         Self::CloudToDevice,
     ];
 
-    /// The filter, as `device` asks for it.
+    /// The filter to which `device` subscribes.
     #[must_use]
     pub fn filter(self, device: &DeviceId) -> String {
         match self {
@@ -78,20 +78,20 @@ impl Subscription {
     }
 }
 
-/// Why a topic or filter is not one of IoT Hub's. The text is not repeated: it may be long, and who
-/// logs it has it.
+/// Why a topic or filter is not one of IoT Hub's. The text is not repeated: it may be long, and the
+/// caller has it for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// It is none of those above.
+    /// None of the known topics.
     #[error("it is none of IoT Hub's topics")]
     Unknown,
     /// It names another device.
     #[error("it is the topic of another device")]
     OtherDevice,
-    /// A method response or twin response has no number as its status.
+    /// The status of a method or twin response is not a number.
     #[error("its status is not a number")]
     Status,
-    /// There is no request id.
+    /// The request id is missing.
     #[error("it has no `$rid`")]
     NoRid,
     /// The request id is too long.
@@ -108,7 +108,7 @@ pub enum TopicError {
     TooManyProperties,
 }
 
-/// What follows `devices/{device}/`.
+/// The part of a topic after `devices/{device}/`.
 pub(crate) fn split_device<'a>(topic: &'a str, device: &DeviceId) -> Result<&'a str, TopicError> {
     let (name, rest) = topic
         .strip_prefix("devices/")
@@ -129,8 +129,8 @@ pub(crate) struct RequestQuery<'a> {
 }
 
 impl<'a> RequestQuery<'a> {
-    /// Reads what follows the last fixed part of a topic: `/?name=value&..`. Unknown names are
-    /// ignored, the first of equal ones counts.
+    /// Parses the end of a topic after its fixed part: `/?name=value&..`. Unknown names are
+    /// ignored; of duplicates the first counts.
     pub(crate) fn parse(rest: &'a str) -> Result<Self, TopicError> {
         let query = rest.strip_prefix("/?").ok_or(TopicError::Unknown)?;
         let mut parsed = Self::default();

@@ -1,10 +1,10 @@
-//! Device twins: the document of a device that service and device share, and the rules by which it
+//! Device twins: a document for each device that service and device share, and the rules of its
 //! changes.
 //!
 //! A twin has three sections: `tags` (the service's own), desired properties (written by the
 //! service, read by the device) and reported properties (the other way round). A section of
-//! properties carries `$version` and `$metadata`; see [`Section`] for how it changes and [`limits`]
-//! for what may be in it. Source: "Understand and use device twins in IoT Hub".
+//! properties has `$version` and `$metadata`; see [`Section`] for its changes and [`limits`] for
+//! its limits. Source: "Understand and use device twins in IoT Hub".
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -50,19 +50,19 @@ pub struct Twin {
     /// Whether the device may connect.
     #[serde(default)]
     pub status: DeviceStatus,
-    /// Why it may or may not.
+    /// Why it may or may not connect.
     #[serde(default)]
     pub status_reason: Option<String>,
     /// When `status` was last set; the year 1 if never.
     #[serde(default = "never", with = "time::required")]
     pub status_update_time: Timestamp,
-    /// Whether it has a connection.
+    /// Whether the device is connected.
     #[serde(default)]
     pub connection_state: ConnectionState,
-    /// When it last said something; the year 1 if never.
+    /// When the device last sent something; the year 1 if never.
     #[serde(default = "never", with = "time::required")]
     pub last_activity_time: Timestamp,
-    /// Messages that wait for it.
+    /// Number of pending cloud-to-device messages.
     #[serde(default)]
     pub cloud_to_device_message_count: u64,
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
@@ -71,27 +71,27 @@ pub struct Twin {
     /// The certificates of `selfSigned`.
     #[serde(default)]
     pub x509_thumbprint: Thumbprints,
-    /// The model the device named when it connected; empty if none.
+    /// The model id that the device sent when it connected; empty if none.
     #[serde(default)]
     pub model_id: String,
     /// Counts writes of any section.
     pub version: u64,
-    /// The service's own section.
+    /// The section that only the service sees.
     #[serde(default)]
     pub tags: Object,
-    /// The sections that service and device share.
+    /// The sections that the device sees too.
     pub properties: Properties,
     /// What kind of device it is.
     #[serde(default)]
     pub capabilities: Capabilities,
 }
 
-/// The properties of a device: also the whole twin as the device sees it.
+/// The properties of a device. This is also the twin as the device sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Properties {
-    /// What the service wants.
+    /// The desired properties, written by the service.
     pub desired: Section,
-    /// What the device says.
+    /// The reported properties, written by the device.
     pub reported: Section,
 }
 
@@ -99,31 +99,31 @@ pub struct Properties {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceStatus {
-    /// It may.
+    /// It may connect.
     #[default]
     Enabled,
-    /// It may not.
+    /// It may not connect.
     Disabled,
 }
 
-/// Whether a device has a connection.
+/// Whether a device is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectionState {
-    /// It has.
+    /// It is connected.
     Connected,
-    /// It has not.
+    /// It is not connected.
     #[default]
     Disconnected,
 }
 
-/// The thumbprints of a device's own certificates.
+/// Thumbprints of a device's self-signed certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Thumbprints {
-    /// Of the first; twins of Azure spell it with a capital.
+    /// Of the primary certificate; twins of Azure spell it with a capital.
     #[serde(alias = "PrimaryThumbprint")]
     pub primary_thumbprint: Option<String>,
-    /// Of the second.
+    /// Of the secondary certificate.
     #[serde(alias = "SecondaryThumbprint")]
     pub secondary_thumbprint: Option<String>,
 }
@@ -153,14 +153,14 @@ pub fn etag(counter: u64) -> String {
     BASE64_STANDARD.encode(counter.to_be_bytes())
 }
 
-/// The counter in an etag, if the text is one.
+/// The counter of an etag; `None` if the text is not an etag of this form.
 #[must_use]
 pub fn parse_etag(text: &str) -> Option<u64> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// What stands for a time at which nothing has happened: `0001-01-01T00:00:00Z`.
+/// The timestamp that means "never": `0001-01-01T00:00:00Z`.
 #[must_use]
 pub fn never() -> Timestamp {
     Timestamp::constant(-62_135_596_800, 0)

@@ -1,4 +1,4 @@
-//! What a device says to its hub, by topic. The agent writes these, the hub reads them.
+//! Topics from device to hub. The agent writes them, the hub reads them.
 
 use crate::id::DeviceId;
 use crate::topic::{
@@ -6,29 +6,29 @@ use crate::topic::{
     write_query,
 };
 
-/// A publication by a device.
+/// A publication from device to hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uplink<'a> {
-    /// Asks for its twin. The body says nothing; official clients send a space.
+    /// Requests the device's twin. The body is ignored; official clients send a space.
     TwinGet {
-        /// Comes back with the answer.
+        /// Request id; the answer repeats it.
         rid: &'a str,
     },
     /// Merges the body, a JSON object, into its reported properties.
     ReportedPatch {
-        /// Comes back with the answer.
+        /// Request id; the answer repeats it.
         rid: &'a str,
-        /// Only if the reported properties have this version.
+        /// Applies only if the reported properties have this version.
         if_version: Option<u64>,
     },
     /// Answers a method request. The body is JSON or empty.
     MethodResponse {
-        /// The device's own, any number.
+        /// The device's own status, any number.
         status: i32,
-        /// Of the request.
+        /// Id of the request.
         rid: &'a str,
     },
-    /// A message for the operators.
+    /// A device-to-cloud message.
     Telemetry {
         /// Its properties.
         properties: PropertyBag,
@@ -36,11 +36,12 @@ pub enum Uplink<'a> {
 }
 
 impl<'a> Uplink<'a> {
-    /// Reads the topic of a publication by `device`.
+    /// Parses the topic of a publication by `device`.
     ///
     /// # Errors
     ///
-    /// When it is none of the four, another device's, or malformed: the hub ends such a connection.
+    /// If it is none of these topics, another device's, or malformed. The hub closes the
+    /// connection.
     pub fn parse(topic: &'a str, device: &DeviceId) -> Result<Self, TopicError> {
         if let Some(rest) = topic.strip_prefix(TWIN_GET) {
             return Ok(Self::TwinGet {

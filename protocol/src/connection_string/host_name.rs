@@ -1,11 +1,11 @@
-//! The name under which a hub or gateway is reached.
+//! The name or address of a hub or gateway.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The name of a hub or gateway: a host name or an address, perhaps with a port
+/// The name of a hub or gateway: a host name or an address, optionally with a port
 /// (`hub.example.net:8443`, `[::1]:8443`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HostName {
@@ -17,18 +17,18 @@ pub struct HostName {
 /// Why a text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
-    /// It is not a name or an address.
+    /// Neither a name nor an address.
     #[error(
         "{0:?} is not a host name; expected a name or an address without `https://` or a path, perhaps with `:port`"
     )]
     Host(String),
-    /// What follows the colon is not a port.
+    /// The text after the colon is not a port.
     #[error("{0:?} has no port after the `:`; expected a number from 1 to 65535")]
     Port(String),
 }
 
 impl HostName {
-    /// The whole text, with the port if it has one.
+    /// The whole text, including the port.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

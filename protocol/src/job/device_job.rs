@@ -8,8 +8,8 @@ use crate::id::{DeviceId, JobId};
 use crate::method::MethodResult;
 use crate::time;
 
-/// What a job has to do with one device. What it does not have is left out, never null: .NET's
-/// client reads the times into types that have no null.
+/// The part of a job that concerns one device. Absent members are omitted, never null: .NET's
+/// client reads the times into types without null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceJob {
@@ -19,23 +19,23 @@ pub struct DeviceJob {
     pub job_id: JobId,
     /// What the job does.
     pub job_type: JobType,
-    /// How far the device is.
+    /// Progress of the device's part.
     pub status: DeviceJobStatus,
-    /// When its part began.
+    /// When the device's part started.
     #[serde(
         default,
         with = "time::optional",
         skip_serializing_if = "Option::is_none"
     )]
     pub start_time_utc: Option<Timestamp>,
-    /// When its part ended.
+    /// When the device's part ended.
     #[serde(
         default,
         with = "time::optional",
         skip_serializing_if = "Option::is_none"
     )]
     pub end_time_utc: Option<Timestamp>,
-    /// When the record was made. A document that filters by it calls it `createdTimeUtc`.
+    /// When the record was created. One document filters by it as `createdTimeUtc`.
     #[serde(
         default,
         alias = "createdTimeUtc",
@@ -50,19 +50,19 @@ pub struct DeviceJob {
         skip_serializing_if = "Option::is_none"
     )]
     pub last_updated_date_time_utc: Option<Timestamp>,
-    /// What came of it, when it completed.
+    /// The outcome, if it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<JobOutcome>,
-    /// Why it failed.
+    /// The error, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
 
-/// What came of a device's part.
+/// Outcome of a device's part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobOutcome {
-    /// What it answered; `null` for a change of its twin.
+    /// The device's answer to the method; `null` for a twin update.
     #[serde(default)]
     pub device_method_response: Option<MethodResult>,
 }

@@ -13,21 +13,21 @@ use crate::method::MethodRequest;
 use crate::time;
 use crate::twin::TwinPatch;
 
-/// How long a job may run when its request does not say.
+/// Execution time limit of a job whose request has none.
 pub const DEFAULT_MAX_EXECUTION_TIME: Duration = Duration::from_secs(3600);
 
-/// What is to be done, to which devices, and when.
+/// A job: the action, its devices and its time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRequest {
-    /// The job, if the body names it; the path always does.
+    /// The job id, if the body has one; the path always does.
     pub job_id: Option<JobId>,
-    /// What is to be done.
+    /// What to do.
     pub action: JobAction,
-    /// To which devices: the condition of a query, without `WHERE`, or `*` for all.
+    /// The devices: the condition of a query, without `WHERE`, or `*` for all.
     pub query_condition: String,
-    /// When; at once if it is absent or past.
+    /// Start time; at once if it is absent or past.
     pub start_time: Option<Timestamp>,
-    /// How long it may take, in whole seconds.
+    /// Execution time limit, in whole seconds.
     pub max_execution_time: Duration,
 }
 
@@ -36,7 +36,7 @@ pub struct JobRequest {
 pub enum JobAction {
     /// Calls a method.
     Method(MethodRequest),
-    /// Changes the twin. The service asks that [`TwinPatch::etag`] be `*`.
+    /// Updates the twin. The service requires that [`TwinPatch::etag`] is `*`.
     UpdateTwin(TwinPatch),
 }
 
@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for JobRequest {
             start_time: Option<Timestamp>,
             #[serde(default)]
             max_execution_time_in_seconds: Option<Integer>,
-            // Of 2016. Passing it over would do the job to devices that were not meant.
+            // Used until 2016. Ignoring it would run the job on devices that were not selected.
             #[serde(default)]
             device_ids: Option<IgnoredAny>,
         }
@@ -146,7 +146,7 @@ impl<'de> Deserialize<'de> for JobRequest {
         }
         let max_execution_time = match wire.max_execution_time_in_seconds {
             None => DEFAULT_MAX_EXECUTION_TIME,
-            // A number of 32 bits is 136 years, and leaves room to add it to a time.
+            // 32 bits are 136 years, and cannot overflow when added to a time.
             Some(Integer(seconds)) => u32::try_from(seconds)
                 .map(|seconds| Duration::from_secs(seconds.into()))
                 .map_err(|_| {

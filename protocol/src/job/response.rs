@@ -1,4 +1,4 @@
-//! What the service says of a job.
+//! The service's view of a job.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,17 +9,16 @@ use crate::method::MethodRequest;
 use crate::time;
 use crate::twin::TwinPatch;
 
-/// A job. Right after it was made it shows its id, type and status only; what it does not have is
-/// left out.
+/// A job. The response to its creation has id, type and status only. Absent members are omitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobResponse {
-    /// Its name.
+    /// The job id.
     pub job_id: JobId,
-    /// Which devices it is for.
+    /// The condition that selects the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_condition: Option<String>,
-    /// When it was made.
+    /// When it was created.
     #[serde(
         default,
         with = "time::optional",
@@ -40,33 +39,33 @@ pub struct JobResponse {
         skip_serializing_if = "Option::is_none"
     )]
     pub end_time: Option<Timestamp>,
-    /// How long it may take.
+    /// Execution time limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_execution_time_in_seconds: Option<u64>,
     /// What it does.
     #[serde(rename = "type")]
     pub job_type: JobType,
-    /// How far it is.
+    /// Its progress.
     pub status: JobStatus,
     /// The method it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_to_device_method: Option<MethodRequest>,
-    /// The change of twins it makes.
+    /// The twin update it makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_twin: Option<TwinPatch>,
-    /// Why it could not be done.
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
-    /// What else there is to say.
+    /// Further details, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_message: Option<String>,
-    /// How many devices are how far.
+    /// Number of devices by progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_job_statistics: Option<DeviceJobStatistics>,
 }
 
 impl JobResponse {
-    /// What a job shows right after it was made.
+    /// The response to the creation of a job.
     #[must_use]
     pub const fn short(job_id: JobId, job_type: JobType, status: JobStatus) -> Self {
         Self {
@@ -87,18 +86,18 @@ impl JobResponse {
     }
 }
 
-/// How many devices of a job are how far.
+/// Number of devices of a job by progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeviceJobStatistics {
-    /// All of them.
+    /// All devices.
     pub device_count: u64,
-    /// Those that failed.
+    /// Devices that failed.
     pub failed_count: u64,
-    /// Those that are done.
+    /// Devices that completed.
     pub succeeded_count: u64,
-    /// Those that were sent something and have not answered.
+    /// Devices that were called and have not answered.
     pub running_count: u64,
-    /// Those with which nothing has been done yet.
+    /// Devices that have not been called yet.
     pub pending_count: u64,
 }

@@ -1,11 +1,10 @@
-//! One value for many: `COUNT`, `SUM`, `AVG`, `MIN` and `MAX`.
+//! Aggregates: `COUNT`, `SUM`, `AVG`, `MIN` and `MAX`.
 //!
-//! As in Cosmos DB, on which the service's queries run: what is undefined is passed over. `SUM` and
-//! `AVG` of anything else that is no number are undefined, and so are `MIN` and `MAX` where there
-//! is an object or an array; values of different types stand in the order null, false,
-//! true, numbers, texts. The sum of nothing is 0, its mean, least and greatest are undefined.
-//! Numbers are doubles, and their sum is rounded once, at its end: it does not depend on the order
-//! in which they come.
+//! As in Cosmos DB, on which the service's queries run: undefined values are skipped. `SUM` and
+//! `AVG` over any other value that is not a number are undefined, and so are `MIN` and `MAX` over
+//! an object or an array. Values of different types are ordered null, false, true, numbers, texts.
+//! Over no values `SUM` is 0, and `AVG`, `MIN` and `MAX` are undefined. Numbers are doubles, and a
+//! sum is rounded once, at its end, so it does not depend on the order of the values.
 
 use std::cmp::Ordering;
 
@@ -13,7 +12,7 @@ use serde_json::{Number, Value};
 
 use super::ast::{Aggregate, Path};
 
-/// Takes values, one by one, and says what they come to.
+/// Computes an aggregate value by value.
 #[derive(Debug, Clone)]
 pub struct Accumulator(State);
 
@@ -26,16 +25,16 @@ enum State {
         count: u32,
     },
     Extreme {
-        /// How the value that is looked for compares to the others.
+        /// How the result compares to all other values.
         wanted: Ordering,
         best: Option<Value>,
     },
-    /// Whatever comes, the result is undefined.
+    /// The result is undefined, whatever values follow.
     Undefined,
 }
 
 impl Accumulator {
-    /// Before the first value.
+    /// An accumulator for `aggregate`, without values.
     #[must_use]
     pub const fn new(aggregate: &Aggregate) -> Self {
         match aggregate {
@@ -47,13 +46,13 @@ impl Accumulator {
         }
     }
 
-    /// `SUM`, before the first value.
+    /// An accumulator for `SUM`.
     #[must_use]
     pub const fn sum() -> Self {
         Self(State::Sum(Sum::new()))
     }
 
-    /// `AVG`, before the first value.
+    /// An accumulator for `AVG`.
     #[must_use]
     pub const fn average() -> Self {
         Self(State::Average {
@@ -62,7 +61,7 @@ impl Accumulator {
         })
     }
 
-    /// `MIN`, before the first value.
+    /// An accumulator for `MIN`.
     #[must_use]
     pub const fn minimum() -> Self {
         Self(State::Extreme {
@@ -71,7 +70,7 @@ impl Accumulator {
         })
     }
 
-    /// `MAX`, before the first value.
+    /// An accumulator for `MAX`.
     #[must_use]
     pub const fn maximum() -> Self {
         Self(State::Extreme {
@@ -80,8 +79,7 @@ impl Accumulator {
         })
     }
 
-    /// Takes the value of one document; none if it is undefined there. `COUNT` takes no notice of
-    /// what it is.
+    /// Adds the value of one document; `None` if it is undefined there. `COUNT` ignores the value.
     pub fn add(&mut self, value: Option<&Value>) {
         let taken = match (&mut self.0, value) {
             (State::Count(count), _) => {
@@ -102,7 +100,7 @@ impl Accumulator {
         }
     }
 
-    /// What the values came to; none if that is undefined.
+    /// The result; `None` if it is undefined.
     #[must_use]
     pub fn finish(self) -> Option<Value> {
         match self.0 {
@@ -116,7 +114,7 @@ impl Accumulator {
 }
 
 impl Aggregate {
-    /// What is taken of each document; none for `COUNT`.
+    /// The member to aggregate; `None` for `COUNT`.
     #[must_use]
     pub const fn path(&self) -> Option<&Path> {
         match self {
@@ -128,7 +126,7 @@ impl Aggregate {
     }
 }
 
-/// Keeps the better of two; false if the new one has no place in their order.
+/// Keeps the better of two values; false if the new one has no place in their order.
 fn take_extreme(wanted: Ordering, best: &mut Option<Value>, value: &Value) -> bool {
     let Some(key) = Key::of(value) else {
         return false;
@@ -143,7 +141,7 @@ fn take_extreme(wanted: Ordering, best: &mut Option<Value>, value: &Value) -> bo
     true
 }
 
-/// A value that has a place in the order of all values. Its own order is that order.
+/// A value with a place in the order of all values. Its own order is that order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Undefined,
@@ -154,19 +152,19 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// None for objects and arrays.
+    /// `None` for objects and arrays.
     pub(super) fn of(value: &Value) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Boolean(*value),
-            // Not minus zero: it equals zero.
+            // Turn minus zero into zero, which it equals.
             Value::Number(number) => Self::Number(Double(number.as_f64()? + 0.0)),
             Value::String(text) => Self::Text(text.clone()),
             Value::Array(_) | Value::Object(_) => return None,
         })
     }
 
-    /// As it is shown.
+    /// The value in an answer.
     pub(super) fn value(self) -> Option<Value> {
         match self {
             Self::Undefined => None,
@@ -178,7 +176,7 @@ impl Key {
     }
 }
 
-/// A finite number in the order of numbers.
+/// A finite number, in numeric order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Double(f64);
 
@@ -202,11 +200,11 @@ impl PartialEq for Double {
 
 impl Eq for Double {}
 
-/// Above this not every integer is a double.
+/// Above this, not every integer is a double.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A number of an answer: without a fraction where it has none, as clients expect of a sum of
-/// integers. None if it is not finite.
+/// A number in an answer: an integer if it has no fraction, as clients expect of a sum of integers.
+/// `None` if it is not finite.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -219,8 +217,8 @@ pub fn number(value: f64) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-/// A sum without rounding, as doubles that do not overlap, the least first (Shewchuk, "Adaptive
-/// Precision Floating-Point Arithmetic").
+/// An exact sum, as doubles that do not overlap, the smallest first (Shewchuk, "Adaptive Precision
+/// Floating-Point Arithmetic").
 #[derive(Debug, Clone)]
 struct Sum {
     parts: Vec<f64>,
@@ -231,7 +229,7 @@ impl Sum {
         Self { parts: Vec::new() }
     }
 
-    /// False if the value is no number.
+    /// Returns false if the value is not a number.
     fn add(&mut self, value: &Value) -> bool {
         let Some(mut carried) = value.as_f64() else {
             return false;
@@ -250,7 +248,7 @@ impl Sum {
         true
     }
 
-    /// Rounded once. Not finite when the sum, or what it was on the way, is beyond all doubles.
+    /// The sum, rounded once. Not finite if it, or a partial sum, is beyond the range of doubles.
     fn total(mut self) -> f64 {
         let Some(mut high) = self.parts.pop() else {
             return 0.0;
@@ -259,7 +257,7 @@ impl Sum {
             let (sum, rest) = two_sum(high, part);
             high = sum;
             if rest != 0.0 {
-                // Half a unit, and more of the same sign below it: a tie that is none.
+                // Half a unit, and more of the same sign below it: not a tie, so round up.
                 let below = self.parts.last().copied().unwrap_or(0.0);
                 let (up, without_rest) = (high + rest * 2.0, rest * 2.0);
                 if rest * below > 0.0 && up - high == without_rest {
@@ -272,7 +270,7 @@ impl Sum {
     }
 }
 
-/// The rounded sum of two numbers, and what the rounding took away.
+/// The rounded sum of two numbers, and its rounding error.
 fn two_sum(one: f64, other: f64) -> (f64, f64) {
     let (large, small) = if one.abs() < other.abs() {
         (other, one)

@@ -1,26 +1,26 @@
-//! What a query is made of.
+//! The syntax tree of a query.
 //!
-//! Chains (`a AND b AND c`, `a + b - c`) are lists, so that a tree is never deeper than the text's
-//! own parentheses and `NOT`s make it.
+//! Chains (`a AND b AND c`, `a + b - c`) are lists, so a tree is never deeper than the parentheses
+//! and `NOT`s of the text.
 
 use serde_json::Number;
 
 /// A query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// The most rows.
+    /// Maximum number of rows.
     pub top: Option<u64>,
-    /// What of each document.
+    /// The members of each row.
     pub projection: Projection,
-    /// Which documents.
+    /// The collection of documents.
     pub source: Source,
-    /// Which of them.
+    /// The condition that selects documents; `None` for all.
     pub condition: Option<Condition>,
-    /// What to count or sum by; empty if nothing.
+    /// The properties to group by; empty without `GROUP BY`.
     pub group_by: Vec<Path>,
 }
 
-/// Which documents are asked for.
+/// A collection of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The twins of devices.
@@ -31,117 +31,117 @@ pub enum Source {
     Jobs,
 }
 
-/// What of each document is asked for.
+/// The members of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Projection {
-    /// All of it.
+    /// The whole document (`*`).
     All,
-    /// These, of which there is at least one.
+    /// These items, at least one.
     Items(Vec<ProjectionItem>),
 }
 
-/// One thing that is asked for.
+/// One member of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionItem {
-    /// What it is.
+    /// Its value.
     pub value: ProjectionValue,
-    /// What it is called in the answer.
+    /// Its name in the answer, if given.
     pub alias: Option<String>,
 }
 
-/// What is asked for.
+/// The value of a member of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProjectionValue {
     /// A member of each document.
     Path(Path),
-    /// One value for many documents.
+    /// An aggregate of many documents.
     Aggregate(Aggregate),
 }
 
-/// One value for many documents.
+/// An aggregate: one value computed from many documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Aggregate {
-    /// How many there are.
+    /// The number of documents.
     Count,
     /// The mean of a member.
     Average(Path),
     /// The sum of a member.
     Sum(Path),
-    /// The least of a member.
+    /// The smallest value of a member.
     Minimum(Path),
-    /// The greatest of a member.
+    /// The largest value of a member.
     Maximum(Path),
 }
 
-/// The names that lead to a member of a document; the first is one of the document's own, in its
-/// own spelling.
+/// The path to a member of a document. The first name is a root name, in the document's spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     pub(super) segments: Vec<String>,
 }
 
 impl Path {
-    /// The names, of which there is at least one.
+    /// The names, at least one.
     #[must_use]
     pub fn segments(&self) -> &[String] {
         &self.segments
     }
 }
 
-/// An expression that is to be true.
+/// An expression used as a condition.
 pub type Condition = Expression;
 
-/// Something that has a value, or is undefined.
+/// An expression: it has a value or is undefined.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
-    /// Itself.
+    /// A constant.
     Constant(Constant),
-    /// A member of the document; undefined if there is none.
+    /// A member of the document; undefined if it is absent.
     Path(Path),
-    /// Whether at least one of them (two or more) is true.
+    /// Whether at least one of the parts (two or more) is true.
     Or(Vec<Self>),
-    /// Whether all of them (two or more) are true.
+    /// Whether all parts (two or more) are true.
     And(Vec<Self>),
-    /// Whether it is false.
+    /// Whether the part is false.
     Not(Box<Self>),
-    /// How two values compare.
+    /// A comparison of two values.
     Comparison {
-        /// What is asked.
+        /// The comparison.
         operator: ComparisonOperator,
-        /// The value before the operator.
+        /// The left operand.
         left: Box<Self>,
-        /// The value after it.
+        /// The right operand.
         right: Box<Self>,
     },
     /// Whether a value is in a list.
     In {
         /// The value.
         value: Box<Self>,
-        /// The list, of one or more.
+        /// The list, not empty.
         list: Vec<Constant>,
-        /// Whether it is to be absent from it (`NIN`).
+        /// Whether the value must be absent from the list (`NIN`).
         negated: bool,
     },
     /// A chain of additions and subtractions, or one of multiplications and divisions.
     Arithmetic {
-        /// The first value.
+        /// The first operand.
         first: Box<Self>,
-        /// What follows it, one or more, all of one rank; to be done from left to right.
+        /// The further operands, at least one, all of one precedence; evaluated from left to
+        /// right.
         rest: Vec<(ArithmeticOperator, Self)>,
     },
-    /// A function of values.
+    /// A function call.
     Call {
         /// The function.
         function: Function,
-        /// As many as the function takes.
+        /// The arguments, as many as the function takes.
         arguments: Vec<Self>,
     },
 }
 
-/// A value that stands in the text.
+/// A constant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constant {
-    /// What a member is that is not there.
+    /// The value of an absent member.
     Undefined,
     /// JSON's null.
     Null,
@@ -153,7 +153,7 @@ pub enum Constant {
     String(String),
 }
 
-/// How two values compare.
+/// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComparisonOperator {
     /// `=`
@@ -170,7 +170,7 @@ pub enum ComparisonOperator {
     GreaterOrEqual,
 }
 
-/// What is done with two numbers.
+/// An arithmetic operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArithmeticOperator {
     /// `+`
@@ -195,9 +195,9 @@ impl ArithmeticOperator {
 /// A function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Function {
-    /// Whether its argument, a path, leads to a member, null or not.
+    /// Whether its argument, a path, leads to a member, null included.
     IsDefined,
-    /// Whether the first text begins with the second.
+    /// Whether the first text starts with the second.
     StartsWith,
     /// Whether the first text ends with the second.
     EndsWith,
@@ -206,7 +206,7 @@ pub enum Function {
 impl Function {
     pub(super) const ALL: [Self; 3] = [Self::IsDefined, Self::StartsWith, Self::EndsWith];
 
-    /// Its name.
+    /// The function's name in a query.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -216,7 +216,7 @@ impl Function {
         }
     }
 
-    /// How many arguments it takes.
+    /// Number of arguments.
     #[must_use]
     pub const fn arity(self) -> usize {
         match self {

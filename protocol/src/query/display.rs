@@ -1,4 +1,4 @@
-//! From a query back to text that parses to the same again.
+//! Prints a query as text that parses to the same query.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
@@ -89,12 +89,12 @@ impl Display for Path {
     }
 }
 
-/// Whether a name can be written without brackets, if it is not a keyword.
+/// Whether a name that is not a keyword can be written without brackets.
 fn is_plain(name: &str) -> bool {
     name.starts_with(is_word_start) && name.chars().all(is_word)
 }
 
-/// How tightly an expression binds; what binds less than its surroundings ask for stands in
+/// Precedence of an expression; one that binds less tightly than its context requires is put in
 /// parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {

@@ -1,35 +1,35 @@
-//! Where a query is wrong, and how to show it.
+//! Query errors: the position of a mistake, and how to show it.
 
 use std::fmt;
 
-/// How much of a line is shown before and after the mistake.
+/// Number of characters of a line shown before and after the mistake.
 const SHOWN_AROUND: usize = 60;
 
 /// A mistake in a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct QueryError {
-    /// Where it is.
+    /// Where the mistake is.
     pub position: Position,
-    /// What is there.
+    /// What was found.
     pub message: String,
-    /// What would have been right there.
+    /// What was expected there.
     pub expected: Option<String>,
 }
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Bytes before it.
+    /// Offset in bytes, from 0.
     pub byte: usize,
-    /// Its line, from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// Its character in that line, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
 }
 
 impl QueryError {
-    /// The line of `text` (the text that was parsed) that holds the mistake, and below it a caret.
-    /// Of a long line only the part around the mistake.
+    /// The line of `text` (the parsed text) with the mistake, and below it a caret. A long line is
+    /// cut to the part around the mistake.
     #[must_use]
     pub fn caret(&self, text: &str) -> String {
         let line = text.lines().nth(self.position.line - 1).unwrap_or_default();
@@ -62,7 +62,7 @@ impl fmt::Display for QueryError {
 }
 
 impl Position {
-    /// The place after the first `byte` bytes of `text`.
+    /// The position after the first `byte` bytes of `text`.
     pub(super) fn of(text: &str, byte: usize) -> Self {
         let before = text.get(..byte).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -74,7 +74,7 @@ impl Position {
     }
 }
 
-/// Tabs and the like take one place, as the caret counts.
+/// Control characters such as tabs are shown as one column, as the caret assumes.
 fn printable(c: char) -> char {
     if c.is_control() { ' ' } else { c }
 }

@@ -1,17 +1,19 @@
-//! Judges one document by a condition, plainly.
+//! Evaluates a condition for one document.
 //!
-//! As in the service (and Cosmos DB below it) a value may be *undefined*, and so may a condition:
+//! As in the service (and in Cosmos DB below it) a value may be *undefined*, and so may a
+//! condition:
 //!
-//! - A member that is not there is undefined. So is a comparison of values of different types, of
-//!   objects or of arrays, with any operator: `tags.floor != 3` does not match where there is no
-//!   floor, nor where it is `'3'`. JSON's null is a type of its own and equals itself.
-//! - `x IN [a, b]` is `x = a OR x = b`, and `NIN` the opposite of it.
-//! - `AND` and `OR` are decided by one side if they can be (false, true); else they are undefined
-//!   when one side is. What is not a boolean counts as undefined. `NOT` of undefined is undefined.
-//! - Texts compare by code points, false is less than true. Arithmetic is that of double precision;
-//!   without two numbers and a finite result it is undefined.
+//! - An absent member is undefined. So is, with any operator, a comparison of values of different
+//!   types, of objects or of arrays: `tags.floor != 3` matches neither a document without a floor
+//!   nor one with floor `'3'`. JSON's null is a type of its own and equals itself.
+//! - `x IN [a, b]` is `x = a OR x = b`, and `NIN` its negation.
+//! - `AND` and `OR` are decided by one side if it is false or true, respectively; otherwise they
+//!   are undefined if one side is. A value that is not a boolean counts as undefined. `NOT` of
+//!   undefined is undefined.
+//! - Texts compare by code points; false is less than true. Arithmetic is in double precision; it
+//!   is undefined without two numbers or a finite result.
 //!
-//! Only what is true matches.
+//! A document matches only if the condition is true.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -22,14 +24,14 @@ use super::ast::{
     ArithmeticOperator, ComparisonOperator, Condition, Constant, Expression, Function, Path,
 };
 
-/// Whether `condition` is true for `document`, a twin as the service shows it or a device's record
-/// in a job.
+/// Whether `condition` is true for `document`, which is a twin as the service shows it or a
+/// device's record in a job.
 #[must_use]
 pub fn matches(condition: &Condition, document: &Value) -> bool {
     truth(condition, document) == Some(true)
 }
 
-/// The value of `expression` for `document`; none if it is undefined.
+/// The value of `expression` for `document`; `None` if it is undefined.
 #[must_use]
 pub fn evaluate<'a>(expression: &'a Expression, document: &'a Value) -> Option<Cow<'a, Value>> {
     match expression {
@@ -46,7 +48,7 @@ pub fn evaluate<'a>(expression: &'a Expression, document: &'a Value) -> Option<C
     }
 }
 
-/// Whether `expression` is true or false; none if it is undefined or something else.
+/// Whether `expression` is true or false; `None` if it is undefined or not a boolean.
 fn truth(expression: &Expression, document: &Value) -> Option<bool> {
     match expression {
         Expression::Or(parts) => decide(parts, true, document),
@@ -86,12 +88,12 @@ fn evaluate_boolean(expression: &Expression, document: &Value) -> Option<bool> {
     }
 }
 
-/// The value of `OR` (`decisive` is true) and `AND` (false).
+/// The value of `OR` (`decisive` is true) or `AND` (`decisive` is false).
 fn decide(parts: &[Expression], decisive: bool, document: &Value) -> Option<bool> {
     first_decisive(parts.iter().map(|part| truth(part, document)), decisive)
 }
 
-/// `decisive` if one of the parts is; else undefined if one of the parts is; else the opposite.
+/// `decisive` if any part is; else undefined if any part is; else the opposite.
 fn first_decisive(parts: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<bool> {
     let mut result = Some(!decisive);
     for part in parts {
@@ -114,7 +116,7 @@ fn call(function: Function, arguments: &[Expression], document: &Value) -> Optio
             texts(|text, part| text.starts_with(part), text, part)
         }
         (Function::EndsWith, [text, part]) => texts(|text, part| text.ends_with(part), text, part),
-        // The parser gives each function the arguments it takes.
+        // The parser ensures the number of arguments.
         _ => None,
     }
 }
@@ -166,7 +168,7 @@ fn compare_numbers(left: &Number, right: &Number) -> Option<Ordering> {
     }
 }
 
-/// Exactly: an integer is not rounded to be compared.
+/// Exact: an integer is not rounded for the comparison.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "beyond its range the cast gives the least or greatest integer, which no JSON integer reaches"

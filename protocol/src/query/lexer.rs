@@ -1,4 +1,4 @@
-//! From text to words, numbers, strings and symbols, each with its place.
+//! The lexer: splits a text into words, numbers, strings and symbols, each with its position.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -25,13 +25,13 @@ pub(super) enum TokenKind<'a> {
     Word(&'a str),
     /// A name in `[[ ]]`, which is not a keyword.
     Bracketed(&'a str),
-    /// A number without sign, as it is written.
+    /// A number without sign, as written.
     Number(&'a str),
-    /// What a string says.
+    /// The value of a string.
     String(String),
-    /// A symbol, as [`SYMBOLS`] has it.
+    /// A symbol of [`SYMBOLS`].
     Symbol(&'static str),
-    /// After all others.
+    /// The end of the text.
     End,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for TokenKind<'_> {
     }
 }
 
-/// The beginning of a text, for a message: what does not print is escaped.
+/// The beginning of a text, for a message; characters that do not print are escaped.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -64,12 +64,12 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// All symbols, the longer before those they begin with.
+/// All symbols; each comes before its own prefixes.
 const SYMBOLS: [&str; 18] = [
     "!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", ".", "*", "/", "%", "+", "-",
 ];
 
-/// What is not a token, and where.
+/// A text that is not a token, with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LexError {
     pub(super) byte: usize,
@@ -78,7 +78,7 @@ pub(super) struct LexError {
 }
 
 impl LexError {
-    /// The mistake, as one of `text`.
+    /// The error with its position in `text`.
     pub(super) fn in_text(self, text: &str) -> QueryError {
         QueryError {
             position: Position::of(text, self.byte),
@@ -110,7 +110,7 @@ impl<'a> ParserError<Input<'a>> for LexError {
     }
 }
 
-/// Reads all tokens.
+/// Splits `text` into tokens.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, LexError> {
     let mut input = LocatingSlice::new(text);
     let mut tokens: Vec<Token<'_>> = Vec::new();
@@ -143,12 +143,12 @@ fn token<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
     .parse_next(input)
 }
 
-/// Whether a name that is written without brackets may begin with `c`.
+/// Whether a name without brackets may start with `c`.
 pub(super) fn is_word_start(c: char) -> bool {
     c.is_alphabetic() || matches!(c, '_' | '$')
 }
 
-/// Whether `c` may be in a name that is written without brackets.
+/// Whether a name without brackets may contain `c`.
 pub(super) fn is_word(c: char) -> bool {
     is_word_start(c) || c.is_ascii_digit()
 }
@@ -156,7 +156,7 @@ pub(super) fn is_word(c: char) -> bool {
 fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
     let byte = input.current_token_start();
     let word = take_while(1.., is_word).parse_next(input)?;
-    // Read as a difference it would silently match nothing.
+    // As a difference, `my-tag` would silently match nothing.
     let rest: Result<&str, LexError> =
         peek(('-', take_while(1.., is_word)).take()).parse_next(input);
     match rest {
@@ -171,7 +171,7 @@ fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
     }
 }
 
-/// A name in `[[ ]]`, or the symbol.
+/// A name in `[[ ]]`, or the symbol `[`.
 fn bracket<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
     let byte = input.current_token_start();
     let wrong = |message: &str, expected| LexError {
@@ -265,8 +265,8 @@ fn escape(input: &mut Input<'_>) -> Result<char, LexError> {
     let low_code = preceded("\\u", code_unit);
     let pair = (code, opt(low_code)).verify_map(|(code, low)| {
         let mut decoded = char::decode_utf16([code].into_iter().chain(low));
-        // A low half that does not belong to the first is a character of its own, or a mistake;
-        // both are read again.
+        // A low surrogate that does not belong to the first unit is a separate character or a
+        // mistake; it is parsed again on its own.
         match (decoded.next()?.ok()?, decoded.next()) {
             (c, None) => Some(c),
             _ => None,

@@ -1,8 +1,8 @@
-//! The names at the root of a document, which have no case in a query.
+//! The names at the root of a document, which are not case-sensitive in a query.
 
 use super::Source;
 
-/// Of a twin.
+/// Root names of a twin.
 const TWIN: [&str; 20] = [
     "deviceId",
     "moduleId",
@@ -26,7 +26,7 @@ const TWIN: [&str; 20] = [
     "properties",
 ];
 
-/// Of the record of a device in a job.
+/// Root names of a device's record in a job.
 const JOB: [&str; 11] = [
     "deviceId",
     "moduleId",
@@ -41,7 +41,7 @@ const JOB: [&str; 11] = [
     "error",
 ];
 
-/// The names at the root of the documents of `source`.
+/// The root names of the documents of `source`.
 pub(super) const fn roots(source: Source) -> &'static [&'static str] {
     match source {
         Source::Devices | Source::Modules => &TWIN,
@@ -49,9 +49,9 @@ pub(super) const fn roots(source: Source) -> &'static [&'static str] {
     }
 }
 
-/// A name at the root as the documents spell it.
+/// A root name in the documents' spelling.
 pub(super) fn canonical_root(source: Source, name: &str) -> Option<&'static str> {
-    // One document filters by this name, though the records spell it otherwise.
+    // One Azure document filters by this name, although the records spell it differently.
     let name = match source {
         Source::Jobs if name.eq_ignore_ascii_case("createdTimeUtc") => "createdDateTimeUtc",
         _ => name,
@@ -62,7 +62,7 @@ pub(super) fn canonical_root(source: Source, name: &str) -> Option<&'static str>
         .find(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// The words that are no names, in their usual spelling.
+/// The words that are not names, in their usual spelling.
 const KEYWORDS: [&str; 16] = [
     "SELECT",
     "TOP",
@@ -82,7 +82,7 @@ const KEYWORDS: [&str; 16] = [
     "undefined",
 ];
 
-/// Whether a word without brackets is no name.
+/// Whether a word without brackets is a keyword.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS
         .iter()

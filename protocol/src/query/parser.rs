@@ -1,5 +1,5 @@
-//! From tokens to a query. One function per rule of the grammar; the next token alone decides, so
-//! every mistake has one place.
+//! The parser: one function for each rule of the grammar. The next token alone decides, so every
+//! mistake has one position.
 
 use super::MAX_CHARACTERS;
 use super::ast::{Condition, Path, Query, Source};
@@ -24,16 +24,16 @@ pub(super) fn bare_keyword(text: &str) -> Option<&str> {
     })
 }
 
-/// Reads one text.
+/// A parser of one text.
 pub(super) struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Token<'a>>,
     next: usize,
     depth: usize,
     source: Source,
-    /// The first token of the last item.
+    /// Index of the first token of the last item.
     item_at: usize,
-    /// What could have gone on where the last expression ended.
+    /// What could have followed the last expression, for an error message.
     goes_on_with: &'static [&'static str],
 }
 
@@ -99,7 +99,8 @@ impl<'a> Parser<'a> {
         Ok(query)
     }
 
-    /// What `FROM` says, and at which token: the names before it are those of its documents.
+    /// The collection named after `FROM`, and the index of its token. It determines the root names
+    /// before it.
     fn source_ahead(&mut self) -> Option<(Source, usize)> {
         let is_from = |&at: &usize| {
             let is_member = at > 0 && self.tokens[at - 1].kind == TokenKind::Symbol(".");
@@ -119,7 +120,7 @@ impl<'a> Parser<'a> {
         Ok(condition)
     }
 
-    /// The end, or else a mistake: `or_else` could have followed too.
+    /// Expects the end of the text; `or_else` could have followed too.
     fn expect_end(&self, mut or_else: Vec<&str>) -> Result<(), QueryError> {
         if self.peek().kind == TokenKind::End {
             return Ok(());
@@ -195,12 +196,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes the name of the collection from the front, and gives the root its own spelling. `at`
-    /// is the path's first token.
+    /// Removes the collection's name from the start, and corrects the spelling of the root name.
+    /// `at` is the index of the path's first token.
     fn resolve(&self, at: usize, mut segments: Vec<String>) -> Result<Path, QueryError> {
         let prefixes: &[&[&str]] = match self.source {
             Source::Devices => &[&["devices"]],
-            // The Azure CLI writes `devices.deviceId` of modules.
+            // The Azure CLI writes `devices.deviceId` for modules.
             Source::Modules => &[&["devices", "modules"], &["devices"]],
             Source::Jobs => &[&["devices", "jobs"]],
         };

@@ -1,11 +1,10 @@
-//! What a whole query answers, plainly.
+//! Evaluates a whole query.
 //!
-//! Without aggregates and `GROUP BY` that is an object of each document that the condition matches,
-//! in the documents' order; a member that is undefined is left out. Otherwise it is an object of
-//! each group, in the order of what they are grouped by (undefined, null, false, true,
-//! numbers, texts): of all documents together when there is no `GROUP BY`. Objects and arrays are
-//! undefined in a `GROUP BY`, as they are in a comparison, and numbers are doubles there: 1 and 1.0
-//! are one group.
+//! Without aggregates and `GROUP BY`, a row is an object for each document that matches, in the
+//! documents' order; undefined members are omitted. Otherwise a row is an object for each group,
+//! ordered by the group's properties (undefined, null, false, true, numbers, texts); without `GROUP
+//! BY` all documents are one group. Objects and arrays are undefined in a `GROUP BY`, as in a
+//! comparison, and numbers are doubles there: 1 and 1.0 are one group.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +15,13 @@ use super::ast::{Aggregate, Path, Projection, ProjectionItem, ProjectionValue, Q
 use super::eval::{lookup, matches};
 
 impl Query {
-    /// Whether a row of the answer is a group of documents, not one of them.
+    /// Whether a row of the answer is a group of documents instead of one document.
     #[must_use]
     pub fn is_grouped(&self) -> bool {
         !self.group_by.is_empty() || self.items().iter().any(ProjectionItem::is_aggregate)
     }
 
-    /// What is asked for; nothing for `*`.
+    /// The items of the projection; none for `*`.
     #[must_use]
     pub fn items(&self) -> &[ProjectionItem] {
         match &self.projection {
@@ -33,15 +32,15 @@ impl Query {
 }
 
 impl ProjectionItem {
-    /// Whether it is one value for many documents.
+    /// Whether its value is an aggregate.
     #[must_use]
     pub const fn is_aggregate(&self) -> bool {
         matches!(self.value, ProjectionValue::Aggregate(_))
     }
 }
 
-/// What the members of a row are called: by alias, or by the last name of the path. Aggregates
-/// without an alias are `$1`, `$2` and so on, as in Cosmos DB.
+/// The names of a row's members: the alias, or the last name of the path. Aggregates without an
+/// alias are named `$1`, `$2` and so on, as in Cosmos DB.
 #[must_use]
 pub fn column_names(items: &[ProjectionItem]) -> Vec<String> {
     let mut unnamed = 0;
@@ -60,7 +59,7 @@ pub fn column_names(items: &[ProjectionItem]) -> Vec<String> {
         .collect()
 }
 
-/// A row of one document: its members at `items`' paths, called by `names`.
+/// The row of one document: its members at the paths of `items`, named by `names`.
 #[must_use]
 pub fn project(items: &[ProjectionItem], names: &[String], document: &Value) -> Map<String, Value> {
     let members = items.iter().zip(names).filter_map(|(item, name)| {
@@ -72,7 +71,7 @@ pub fn project(items: &[ProjectionItem], names: &[String], document: &Value) -> 
     members.collect()
 }
 
-/// All rows that `query` finds among `documents`: the measure for whatever a store makes of it.
+/// All rows of `query` over `documents`: the reference for implementations in a store.
 #[must_use]
 pub fn answer(query: &Query, documents: &[Value]) -> Vec<Value> {
     let found = documents.iter().filter(|document| {

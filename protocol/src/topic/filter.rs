@@ -1,13 +1,13 @@
-//! What a device may subscribe to: its own four filters, those that cover some of them, and those
-//! that lie within one.
+//! Topic filters of a device: its own four, those that cover some of them, and those that lie
+//! within one.
 
 use super::{Subscription, TopicError, split_device};
 use crate::id::DeviceId;
 
-/// The longest filter that is taken; it is kept with a persistent session.
+/// The longest filter accepted, in bytes; a persistent session stores it.
 const MAX_FILTER_BYTES: usize = 1024;
 
-/// A filter that a device has asked for, and what it is granted as. Filters are equal when their
+/// A filter that a device subscribes to, and what it is granted as. Filters are equal if their
 /// texts are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicFilter {
@@ -19,17 +19,17 @@ pub struct TopicFilter {
 enum Grant {
     /// The filter covers these, in the order of [`Subscription::ALL`].
     Whole([bool; Subscription::ALL.len()]),
-    /// It lies within this one, and may deliver less.
+    /// It lies within this one, and may deliver only part of it.
     Within(Subscription),
 }
 
 impl TopicFilter {
-    /// Reads a filter that `device` asks for. `#` and `+` at its beginning cover no topic that
-    /// begins with `$` (MQTT 3.1.1, section 4.7.2).
+    /// Parses a filter that `device` subscribes to. `#` and `+` at its start match no topic that
+    /// starts with `$` (MQTT 3.1.1, section 4.7.2).
     ///
     /// # Errors
     ///
-    /// When it is malformed or too long, or neither covers one of the device's own filters nor lies
+    /// If it is malformed or too long, or neither covers one of the device's own filters nor lies
     /// within one.
     pub fn parse(filter: &str, device: &DeviceId) -> Result<Self, TopicError> {
         let granted = |grant| {
@@ -39,7 +39,7 @@ impl TopicFilter {
             })
         };
         let own = Subscription::ALL.map(|subscription| subscription.filter(device));
-        // First, for the levels of a device id may look like wildcards.
+        // Compare the texts first: a device id may look like wildcards.
         if own.iter().any(|own| own == filter) {
             return granted(Grant::Whole(own.each_ref().map(|own| own == filter)));
         }
@@ -63,19 +63,19 @@ impl TopicFilter {
         }
     }
 
-    /// The filter, as the device wrote it.
+    /// The filter as the device wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it delivers all that it concerns.
+    /// Whether it delivers every topic of the subscriptions it concerns.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         matches!(self.grant, Grant::Whole(_))
     }
 
-    /// Whether it delivers anything of `subscription`'s.
+    /// Whether it delivers any topic of `subscription`.
     #[must_use]
     pub fn concerns(&self, subscription: Subscription) -> bool {
         match self.grant {
@@ -87,7 +87,7 @@ impl TopicFilter {
         }
     }
 
-    /// Whether it delivers `topic`, which is one of `subscription`'s.
+    /// Whether it delivers `topic`, a topic of `subscription`.
     #[must_use]
     pub fn delivers(&self, subscription: Subscription, topic: &str) -> bool {
         self.concerns(subscription)
@@ -98,7 +98,7 @@ impl TopicFilter {
     }
 }
 
-/// Whether each wildcard has a level for itself, and `#` the last one (MQTT 3.1.1, section 4.7.1).
+/// Whether each wildcard is a level of its own, and `#` the last one (MQTT 3.1.1, section 4.7.1).
 fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
     let mut is_good = !text.is_empty();
@@ -112,7 +112,7 @@ fn is_filter(text: &str) -> bool {
     is_good
 }
 
-/// Whether `filter` delivers every topic that begins with the levels of `prefix`.
+/// Whether `filter` matches every topic that starts with the levels of `prefix`.
 fn covers(filter: &str, prefix: &str) -> bool {
     let mut levels = prefix.split('/');
     let mut is_first = true;
@@ -130,7 +130,7 @@ fn covers(filter: &str, prefix: &str) -> bool {
     false
 }
 
-/// Whether `filter`, which begins with names, delivers `topic`.
+/// Whether `filter`, which does not start with a wildcard, matches `topic`.
 fn matches(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
@@ -296,7 +296,7 @@ mod tests {
             "$SYS/#",
             "+/methods/POST/#",
             "+/twin/res/#",
-            // They are no filters.
+            // Malformed filters.
             "$iothub/#/POST",
             "$iothub/methods/POST/lock#",
             "$iothub/methods/POST/lock+/#",

@@ -1,7 +1,7 @@
-//! The properties of a message, as its topic carries them: `name=value` pairs joined by `&`, each
-//! part percent-encoded.
+//! Properties of a message, as in its topic: `name=value` pairs joined by `&`, each part
+//! percent-encoded.
 //!
-//! `+` is a plus and never a space; the names of system properties begin with `$.` and travel as
+//! `+` is a plus and never a space. Names of system properties start with `$.` and are written as
 //! `$.` or `%24.`.
 
 use std::fmt;
@@ -10,30 +10,30 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use super::TopicError;
 
-/// What stays as it is in a name or value.
+/// Characters that are not encoded in a name or value.
 const PROPERTY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Names, each with a value or none, in the order they came. A name is there once.
+/// Properties in the order received: unique names, each with an optional value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PropertyBag {
     properties: Vec<(String, Option<String>)>,
 }
 
 impl PropertyBag {
-    /// The most properties of one message that are read. A topic could carry ten thousands, at the
-    /// cost of those who look for one.
+    /// The most properties accepted in one message. A topic could contain tens of thousands, which
+    /// would slow down each look-up.
     pub const MAX_PROPERTIES: usize = 256;
 
-    /// Reads the part of a topic that holds properties. A `?` before and a `/` after it are passed
-    /// over; the last of equal names counts.
+    /// Parses the properties in a topic. A `?` before and a `/` after them are ignored; of
+    /// duplicate names the last counts.
     ///
     /// # Errors
     ///
-    /// When a part is not percent-encoded UTF-8, or there are too many.
+    /// If a part is not percent-encoded UTF-8, or there are too many.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
         let text = text.strip_prefix('?').unwrap_or(text);
         let text = text.strip_suffix('/').unwrap_or(text);
@@ -56,28 +56,28 @@ impl PropertyBag {
         self.put(name.into(), Some(value.into()));
     }
 
-    /// The value of a property; none when it is not there or has none.
+    /// The value of a property; `None` if it is absent or has no value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.properties.iter().find(|(known, _)| known == name)?;
         value.as_deref()
     }
 
-    /// The device's own id of the message (`$.mid`).
+    /// The message id that the device chose (`$.mid`).
     #[must_use]
     pub fn message_id(&self) -> Option<&str> {
         self.get("$.mid")
     }
 
-    /// All of them, in order.
+    /// All properties, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.properties
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
-    /// What they add to the size of a message, as IoT Hub counts it: values, and the names of those
-    /// that are not the system's.
+    /// The part of a message's size that IoT Hub counts for properties, in bytes: all values, and
+    /// the names of properties that are not system properties.
     #[must_use]
     pub fn size(&self) -> usize {
         self.iter()

@@ -1,8 +1,8 @@
-//! What a section of a twin may hold: names, kinds of values, their sizes, depth.
+//! Limits of a twin's sections: names, values, their sizes, depth.
 //!
 //! Source: "Understand and use device twins in IoT Hub", sections "Tags and properties format" and
-//! "Device twin size". An array may stand wherever a value may (newer hubs take them), but nothing
-//! in it may be null: an array is replaced whole, so there is nothing to remove.
+//! "Device twin size". An array is accepted wherever a value is (as in newer hubs), but it must not
+//! contain null: an array is replaced as a whole, so null would remove nothing.
 
 use std::fmt;
 
@@ -14,17 +14,17 @@ use super::Object;
 pub const MAX_NAME_BYTES: usize = 1024;
 /// The longest string value, in bytes of UTF-8.
 pub const MAX_STRING_BYTES: usize = 4096;
-/// The most objects and arrays within each other, below the section itself.
+/// The deepest nesting of objects and arrays, below the section itself.
 pub const MAX_DEPTH: usize = 10;
-/// The least integer.
+/// The smallest integer.
 pub const MIN_INTEGER: i64 = -(1 << 52);
-/// The greatest integer.
+/// The largest integer.
 pub const MAX_INTEGER: i64 = (1 << 52) - 1;
 
 /// A section of a twin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionKind {
-    /// The service's own.
+    /// Visible to the service only.
     Tags,
     /// Written by the service, read by the device.
     Desired,
@@ -33,7 +33,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    /// The most that it may hold, in bytes as [`size`] counts them.
+    /// Maximum size in bytes, as counted by [`size`].
     #[must_use]
     pub const fn max_bytes(self) -> usize {
         match self {
@@ -42,7 +42,7 @@ impl SectionKind {
         }
     }
 
-    /// Where it is in a twin.
+    /// Its path in a twin.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
@@ -53,11 +53,11 @@ impl SectionKind {
     }
 }
 
-/// Why a section cannot be written so, and where.
+/// Why a section cannot be written, and which member is the cause.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct TwinError {
-    /// The member, from the root of the twin; long names are cut.
+    /// Path of the member, from the root of the twin; long names are truncated.
     pub path: String,
     /// What is wrong with it.
     pub problem: Problem,
@@ -67,7 +67,7 @@ pub struct TwinError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A name has no character.
+    /// A name is empty.
     #[error("a name is empty; expected 1 to {MAX_NAME_BYTES} bytes")]
     EmptyName,
     /// A name is too long.
@@ -82,27 +82,27 @@ pub enum Problem {
     /// An integer is out of range.
     #[error("the integer {0} is out of range; expected {MIN_INTEGER} to {MAX_INTEGER}")]
     Integer(Number),
-    /// There are too many objects and arrays within each other.
+    /// Objects and arrays are nested too deeply.
     #[error(
         "the {0} is too deep; expected at most {MAX_DEPTH} objects and arrays within each other"
     )]
     Depth(Kind),
-    /// A null is where nothing can be removed.
+    /// A null where it cannot remove anything.
     #[error(
         "the value is null; in an array, or where a section is replaced, there is nothing to remove"
     )]
     Null,
-    /// The whole section is too large.
+    /// The section as a whole is too large.
     #[error("the section would have {size} bytes; expected at most {limit}")]
     Size {
-        /// How large it would be.
+        /// The size it would have, in bytes.
         size: usize,
-        /// How large it may be.
+        /// The maximum, in bytes.
         limit: usize,
     },
 }
 
-/// The kind of a value that holds others.
+/// A kind of value that contains others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An object.
@@ -124,7 +124,7 @@ impl fmt::Display for Kind {
 ///
 /// # Errors
 ///
-/// The first member that may not be there.
+/// The first invalid member.
 pub fn check_patch(kind: SectionKind, patch: &Object) -> Result<(), TwinError> {
     Checker {
         path: vec![kind.path()],
@@ -133,11 +133,11 @@ pub fn check_patch(kind: SectionKind, patch: &Object) -> Result<(), TwinError> {
     .object(patch, 0)
 }
 
-/// Checks what is to take the place of a whole section.
+/// Checks the new values of a whole section.
 ///
 /// # Errors
 ///
-/// The first member that may not be there.
+/// The first invalid member.
 pub fn check_replacement(kind: SectionKind, values: &Object) -> Result<(), TwinError> {
     Checker {
         path: vec![kind.path()],
@@ -146,11 +146,11 @@ pub fn check_replacement(kind: SectionKind, values: &Object) -> Result<(), TwinE
     .object(values, 0)
 }
 
-/// Checks the size of a section. One that is too large already may shrink.
+/// Checks the size of a section. A section that is already too large may shrink.
 ///
 /// # Errors
 ///
-/// When it is too large and has grown.
+/// If it is too large and has grown.
 pub fn check_growth(kind: SectionKind, before: &Object, after: &Object) -> Result<(), TwinError> {
     let (size, limit) = (size(after), kind.max_bytes());
     if size <= limit || size <= self::size(before) {
@@ -162,8 +162,8 @@ pub fn check_growth(kind: SectionKind, before: &Object, after: &Object) -> Resul
     })
 }
 
-/// The size of a section: names and strings by their bytes without control characters, a number 8,
-/// a boolean 4.
+/// The size of a section in bytes: names and strings by their UTF-8 without control characters, a
+/// number 8, a boolean 4.
 #[must_use]
 pub fn size(object: &Object) -> usize {
     object
@@ -187,7 +187,7 @@ fn value_size(value: &Value) -> usize {
     }
 }
 
-/// Walks a section and remembers where it is.
+/// Walks a section, tracking the path.
 struct Checker<'a> {
     path: Vec<&'a str>,
     null_removes: bool,
@@ -204,7 +204,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Checks a value that has `depth` objects and arrays around it.
+    /// Checks a value nested in `depth` objects and arrays.
     fn value(&mut self, value: &'a Value, depth: usize) -> Result<(), TwinError> {
         match value {
             Value::Null if self.null_removes => Ok(()),

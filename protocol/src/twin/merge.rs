@@ -1,11 +1,11 @@
-//! Merging objects: as RFC 7396 (JSON Merge Patch) has it.
+//! Merging objects by RFC 7396 (JSON Merge Patch).
 
 use serde_json::Value;
 
 use super::Object;
 
-/// Merges `patch` into `target`: null removes a member (and does nothing if there is none), an
-/// object is merged with the one there is, anything else, arrays too, takes its place.
+/// Merges `patch` into `target`: null removes a member, if there is one; an object is merged with
+/// the present one; anything else, arrays included, replaces the member.
 pub fn merge(target: &mut Object, patch: &Object) {
     for (name, value) in patch {
         match value {
@@ -20,8 +20,8 @@ pub fn merge(target: &mut Object, patch: &Object) {
     }
 }
 
-/// The patch that tells of `old` being replaced by `new`: everything in `new`, and null for each
-/// member that is gone, at any depth.
+/// The patch that turns `old` into `new`: everything in `new`, and null for each removed member, at
+/// any depth.
 #[must_use]
 pub fn replacement_patch(old: &Object, new: &Object) -> Object {
     let mut patch = Object::new();
@@ -41,7 +41,7 @@ pub fn replacement_patch(old: &Object, new: &Object) -> Object {
     patch
 }
 
-/// The object that is the member `name`; whatever else is there makes way.
+/// The object in the member `name`; any other value is replaced by an empty object.
 pub(super) fn object_at<'a>(target: &'a mut Object, name: &str) -> &'a mut Object {
     let member = target.entry(name.to_owned()).or_insert(Value::Null);
     if !member.is_object() {
@@ -97,15 +97,15 @@ mod tests {
         }
     }
 
-    /// A report said that siblings vanished when a null was sent for a nested member that did not
-    /// exist (azure-iot-sdk-node issue 683).
+    /// From an issue in which siblings disappeared when a null was sent for a nested member that
+    /// did not exist (azure-iot-sdk-node issue 683).
     #[test]
     fn a_null_for_nothing_leaves_its_siblings() {
         let target = json!({"a":{"b":1,"c":2}});
         assert_eq!(merged(target.clone(), &json!({"a":{"x":null}})), target);
     }
 
-    /// The case told by the IoT Hub team in azure-iot-sdk-csharp issue 954.
+    /// The case described by the IoT Hub team in azure-iot-sdk-csharp issue 954.
     #[test]
     fn a_replacement_names_what_is_gone() {
         let patch = replacement_patch(

@@ -1,8 +1,8 @@
-//! `$metadata`: a tree beside the properties that says when each was last written.
+//! `$metadata`: a tree parallel to the properties with the time of each one's last write.
 //!
 //! Every object and every leaf has `$lastUpdated`, in desired properties also
-//! `$lastUpdatedVersion`. What lies above a change, or above something that was removed, is stamped
-//! too. An array has one stamp.
+//! `$lastUpdatedVersion`. The parents of a changed or removed member are stamped too. An array has
+//! one stamp.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::time;
 const LAST_UPDATED: &str = "$lastUpdated";
 const LAST_UPDATED_VERSION: &str = "$lastUpdatedVersion";
 
-/// What marks a write.
+/// Time and version of a write.
 pub(super) struct Stamp {
     time: String,
     version: Option<u64>,
@@ -36,14 +36,14 @@ impl Stamp {
     }
 }
 
-/// That of a section without properties.
+/// The metadata of a section without properties.
 pub(super) fn empty(since: Timestamp) -> Object {
     let mut metadata = Object::new();
     Stamp::new(since, None).set(&mut metadata);
     metadata
 }
 
-/// Stamps what `patch` wrote.
+/// Stamps the members that `patch` wrote.
 pub(super) fn update(metadata: &mut Object, patch: &Object, stamp: &Stamp) {
     stamp.set(metadata);
     for (name, value) in patch {

@@ -1,5 +1,4 @@
-//! What a service sends to change a twin: the body of `PATCH` and `PUT /twins/{id}`, and
-//! `updateTwin` of a job.
+//! Twin updates by a service: the body of `PATCH` and `PUT /twins/{id}`, and `updateTwin` of a job.
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,32 +7,32 @@ use super::Object;
 
 /// A change of tags, desired properties or both.
 ///
-/// Other members (`deviceId`, `version`, `properties.reported` and such) are passed over: clients
-/// send back whole twins. So are `$metadata` and `$version` within the desired properties.
+/// Other members (`deviceId`, `version`, `properties.reported` and so on) are ignored, since
+/// clients send back whole twins. So are `$metadata` and `$version` within the desired properties.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TwinPatch {
-    /// The member `etag`. A job's must be `*`; elsewhere `If-Match` counts and this does not.
+    /// The member `etag`. For a job it must be `*`; otherwise it is ignored and `If-Match` counts.
     pub etag: Option<String>,
-    /// What becomes of the tags.
+    /// Change of the tags.
     pub tags: SectionPatch,
-    /// What becomes of the desired properties.
+    /// Change of the desired properties.
     pub desired: SectionPatch,
 }
 
-/// What becomes of one section.
+/// Change of one section.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum SectionPatch {
-    /// It is not mentioned.
+    /// The section is absent from the body.
     #[default]
     Absent,
-    /// It is `null`.
+    /// The section is `null`.
     Null,
-    /// These are to be merged into it, or to take its place.
+    /// Values to merge (`PATCH`) or to replace the section with (`PUT`).
     Values(Object),
 }
 
 impl SectionPatch {
-    /// The values, if it has some.
+    /// The values, if there are any.
     #[must_use]
     pub const fn values(&self) -> Option<&Object> {
         match self {
@@ -44,7 +43,7 @@ impl SectionPatch {
 }
 
 impl TwinPatch {
-    /// Merges into the desired properties.
+    /// A patch of desired properties alone.
     #[must_use]
     pub fn desired(values: Object) -> Self {
         Self {
@@ -53,7 +52,7 @@ impl TwinPatch {
         }
     }
 
-    /// Merges into the tags.
+    /// A patch of tags alone.
     #[must_use]
     pub fn tags(values: Object) -> Self {
         Self {

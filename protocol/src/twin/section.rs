@@ -1,4 +1,4 @@
-//! A section of properties and how it changes.
+//! A section of properties and its changes.
 
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -13,22 +13,22 @@ use super::{FIRST_COUNTER, Object, merge, never, replacement_patch};
 const METADATA: &str = "$metadata";
 const VERSION: &str = "$version";
 
-/// The desired or the reported properties, with their `$metadata` and `$version`.
+/// Desired or reported properties, with their `$metadata` and `$version`.
 ///
-/// In JSON all three are one object. The rules by which it changes are here, so that every way in
-/// (REST, MQTT, jobs) has the same.
+/// In JSON all three are one object. The rules of changes are here, so that all paths (REST, MQTT,
+/// jobs) share them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
     /// The properties.
     pub values: Object,
-    /// When each was last written; empty in the device's view.
+    /// Time of the last write of each property; empty in the device's view.
     pub metadata: Object,
-    /// Counts the writes.
+    /// Number of writes, starting at [`FIRST_COUNTER`].
     pub version: u64,
 }
 
 impl Default for Section {
-    /// One that has never been written.
+    /// A section that has never been written.
     fn default() -> Self {
         Self {
             values: Object::new(),
@@ -39,14 +39,14 @@ impl Default for Section {
 }
 
 impl Section {
-    /// Merges `patch`: null removes a member, an object is merged with the one there is, anything
-    /// else takes its place. Counts as a write even if nothing differs. For desired properties,
-    /// [`Section::notification`] of `patch` is what the device is told.
+    /// Merges `patch`: null removes a member, an object is merged with the present one, anything
+    /// else replaces the member. It counts as a write even if nothing differs. For desired
+    /// properties, [`Section::notification`] of `patch` is sent to the device.
     ///
     /// # Errors
     ///
-    /// When the patch holds what a section may not hold, or makes it too large; then nothing has
-    /// changed.
+    /// If the patch contains an invalid member or makes the section too large; the section is then
+    /// unchanged.
     pub fn patch(
         &mut self,
         kind: SectionKind,
@@ -62,13 +62,12 @@ impl Section {
         Ok(())
     }
 
-    /// Puts `values` in the place of all properties, and returns the patch that has the same
-    /// effect: the new values, and null for each property that is gone.
+    /// Replaces all properties by `values`, and returns the patch with the same effect: the new
+    /// values, and null for each removed property.
     ///
     /// # Errors
     ///
-    /// When the values hold what a section may not hold, or are too large; then nothing has
-    /// changed.
+    /// If the values contain an invalid member or are too large; the section is then unchanged.
     pub fn replace(
         &mut self,
         kind: SectionKind,
@@ -83,7 +82,7 @@ impl Section {
         Ok(patch)
     }
 
-    /// Removes all properties, and returns the patch that has the same effect: null for each.
+    /// Removes all properties, and returns the patch with the same effect: null for each.
     pub fn clear(&mut self, kind: SectionKind, now: Timestamp) -> Object {
         let patch = replacement_patch(&self.values, &Object::new());
         self.values.clear();
@@ -91,16 +90,16 @@ impl Section {
         patch
     }
 
-    /// What a device is told of a change of its desired properties: the patch as it was written,
-    /// nulls and all, and the version it made.
+    /// The notification that a device receives of a change of its desired properties: the patch as
+    /// written, nulls included, with the version it created.
     #[must_use]
     pub fn notification(&self, mut patch: Object) -> Object {
         patch.insert(VERSION.to_owned(), self.version.into());
         patch
     }
 
-    /// The metadata of what `patch` wrote when it made `version` at `now`: the part of the
-    /// section's metadata that it stamped.
+    /// The metadata that `patch` stamped when it created `version` at `now`: a part of the
+    /// section's metadata.
     #[must_use]
     pub fn metadata_of(kind: SectionKind, patch: &Object, version: u64, now: Timestamp) -> Object {
         let version = (kind == SectionKind::Desired).then_some(version);

@@ -1,4 +1,4 @@
-//! Steps over tokens: look, take, or say what was expected.
+//! Access to the tokens: peek, take, or report what was expected.
 
 use super::Parser;
 use crate::query::error::{Position, QueryError};
@@ -6,7 +6,7 @@ use crate::query::lexer::{Token, TokenKind};
 use crate::query::names::is_keyword;
 
 impl<'a> Parser<'a> {
-    /// The name of the function, if a call comes next.
+    /// The name of the function, if a call is next.
     pub(super) fn called(&self) -> Option<&'a str> {
         match (
             &self.peek().kind,
@@ -83,12 +83,12 @@ impl<'a> Parser<'a> {
         self.error_here(format!("unexpected {}", self.peek().kind), expected)
     }
 
-    /// A mistake at the next token.
+    /// An error at the next token.
     pub(super) fn error_here(&self, message: String, expected: impl Into<String>) -> QueryError {
         self.error_at(self.next, message, expected)
     }
 
-    /// A mistake at a token that has been taken.
+    /// An error at the token with index `token`.
     pub(super) fn error_at(
         &self,
         token: usize,
@@ -112,7 +112,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether a name comes next that is not a keyword.
+    /// Whether a name that is not a keyword is next.
     pub(super) fn is_name(&self) -> bool {
         match self.peek().kind {
             TokenKind::Word(word) => !is_keyword(word),
@@ -121,7 +121,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One or more, with commas between them.
+    /// One or more items separated by commas.
     pub(super) fn list<T>(
         &mut self,
         item: fn(&mut Self) -> Result<T, QueryError>,

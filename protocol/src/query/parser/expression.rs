@@ -1,4 +1,4 @@
-//! Conditions: from `OR`, which binds least, down to a single value.
+//! Conditions, from `OR`, which binds least tightly, down to a single value.
 
 use serde_json::Number;
 
@@ -220,7 +220,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Runs `inner` one level deeper.
+    /// Runs `inner` one nesting level deeper.
     fn deeper(
         &mut self,
         inner: impl FnOnce(&mut Self) -> Result<Expression, QueryError>,

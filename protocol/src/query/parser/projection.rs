@@ -1,4 +1,4 @@
-//! What is asked for, and by what it is grouped.
+//! The projection and the `GROUP BY` properties.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::query::lexer::Shown;
 use crate::query::rows::column_names;
 
 impl Parser<'_> {
-    /// With the first token of each item.
+    /// The projection, with the index of each item's first token.
     pub(super) fn projection(&mut self) -> Result<(Projection, Vec<usize>), QueryError> {
         if self.eat_symbol("*") {
             return Ok((Projection::All, Vec::new()));
@@ -60,7 +60,7 @@ impl Parser<'_> {
             let message = format!("{} is not for devices.jobs", Shown(word));
             return Err(self.error_here(message, "`*` or properties"));
         }
-        // The name and the `(`.
+        // Skip the name and the `(`.
         self.next += 2;
         let aggregate = match of_path {
             Some((_, make)) => make(self.path()?),
@@ -70,7 +70,7 @@ impl Parser<'_> {
         Ok(Some(aggregate))
     }
 
-    /// What follows `GROUP BY`; `at` is the `GROUP`.
+    /// The properties after `GROUP BY`; `at` is the index of `GROUP`.
     pub(super) fn group_by(
         &mut self,
         at: usize,
@@ -93,8 +93,8 @@ impl Parser<'_> {
         Ok(paths)
     }
 
-    /// What only the whole query shows of its items: whether each has a name of its own, and a
-    /// value in each row. `places` are their first tokens.
+    /// Checks that each item has a unique name and, in a grouped query, one value per row. `places`
+    /// are the indices of the items' first tokens.
     pub(super) fn check_items(&self, query: &Query, places: &[usize]) -> Result<(), QueryError> {
         let items = query.items();
         let names = column_names(items);
