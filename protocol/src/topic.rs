@@ -83,7 +83,7 @@ impl Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// None of the known topics.
-    #[error("it is none of IoT Hub's topics")]
+    #[error("it is not an IoT Hub topic")]
     Unknown,
     /// It names another device.
     #[error("it is the topic of another device")]

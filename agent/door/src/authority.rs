@@ -152,7 +152,7 @@ impl TryFrom<u8> for Slot {
         Self::ALL
             .into_iter()
             .find(|slot| slot.number() == number)
-            .ok_or_else(|| format!("{number} is no slot of the authority array"))
+            .ok_or_else(|| format!("{number} is not a slot of the authority array"))
     }
 }
 

@@ -258,17 +258,17 @@ async fn every_refused_query_says_where_and_why() {
         (
             "SELECT * FROM devices\nGROUP BY status",
             "line 2, column 1",
-            "`*` has no groups",
+            "`*` cannot be grouped",
         ),
         (
             "SELECT COUNT() FROM devices.jobs",
             "line 1, column 8",
-            "COUNT is not for devices.jobs",
+            "COUNT is not supported for devices.jobs",
         ),
         (
             "SELECT tags.a, tags.b.a FROM devices",
             "line 1, column 16",
-            "a second `a`",
+            "duplicate name `a`",
         ),
         (&long, "line 1, column 8193", "expected at most 8192"),
         (&deep, "line 1, column 61", "too deep"),

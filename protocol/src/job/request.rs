@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for JobRequest {
         let wire = Wire::deserialize(deserializer)?;
         if wire.device_ids.is_some() {
             return Err(D::Error::custom(
-                "`deviceIds` is no longer understood; expected `queryCondition`",
+                "`deviceIds` is not supported; expected `queryCondition`",
             ));
         }
         let action = match wire.job_type.parse() {

@@ -163,7 +163,7 @@ fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
         Err(_) => Ok(word),
         Ok(rest) => Err(LexError {
             byte,
-            message: format!("`{word}{rest}` is either a name or a difference"),
+            message: format!("`{word}{rest}` is ambiguous: a name or a difference"),
             expected: Some(
                 "brackets around a name with `-`, such as tags['my-tag'], or spaces around a minus",
             ),
@@ -185,7 +185,7 @@ fn bracket<'a>(input: &mut Input<'a>) -> Result<TokenKind<'a>, LexError> {
     let name: Result<&str, LexError> =
         delimited("[[", take_until(0.., "]]"), "]]").parse_next(input);
     match name.map(str::trim) {
-        Err(_) => Err(wrong("the name has no end", "a closing `]]`")),
+        Err(_) => Err(wrong("the name is not closed", "a closing `]]`")),
         Ok("") => Err(wrong(
             "the brackets are empty",
             "a name, such as tags.[[group]]",
@@ -201,7 +201,7 @@ fn number<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
         .parse_next(input)
         .map_err(|_: LexError| LexError {
             byte,
-            message: "the number goes on with a letter".to_owned(),
+            message: "the number is followed by a letter".to_owned(),
             expected: Some("a number such as 3, 0x1F, 1.5 or 1e9"),
         })
 }
@@ -246,7 +246,7 @@ fn string(input: &mut Input<'_>) -> Result<String, LexError> {
             None => {
                 return Err(LexError {
                     byte,
-                    message: "the string has no end".to_owned(),
+                    message: "the string is not closed".to_owned(),
                     expected: Some(if quote == '"' {
                         "a closing `\"`"
                     } else {
@@ -277,7 +277,7 @@ fn escape(input: &mut Input<'_>) -> Result<char, LexError> {
         alt((one_of(['\'', '"', '\\']), pair, single)).parse_next(input);
     result.map_err(|_| LexError {
         byte,
-        message: "the backslash begins no escape".to_owned(),
+        message: "invalid escape".to_owned(),
         expected: Some("one of \\' \\\" \\\\ or \\u and four hexadecimal digits"),
     })
 }

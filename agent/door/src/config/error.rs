@@ -14,12 +14,14 @@ pub enum ConfigError {
     NoDoorSwitch,
     /// `free-mechanical` with a maglock: no handle opens a door that a magnet holds.
     #[error(
-        "[door] egress = \"free-mechanical\" cannot be with a maglock, which holds the door whatever its handle does: release it in hardware (\"hardware-release\")"
+        "[door] egress = \"free-mechanical\" is invalid with a maglock, which holds the door whatever \
+         its handle does: expected \"hardware-release\""
     )]
     MaglockHoldsHandles,
     /// `hardware-release` with a lock that stays locked without power.
     #[error(
-        "[door] egress = \"hardware-release\" cannot be with this {kind}, which {rest} without power: expected \"free-mechanical\", or a lock that is released without power"
+        "[door] egress = \"hardware-release\" is invalid with this {kind}, which {rest} without \
+         power: expected \"free-mechanical\", or a lock that is released without power"
     )]
     HardwareReleasesNothing {
         /// The kind of strike.
@@ -29,7 +31,9 @@ pub enum ConfigError {
     },
     /// A maglock holds the door whatever a handle does, so the configuration must name the egress.
     #[error(
-        "[door] egress is missing, expected \"hardware-release\" (exit button and fire release cut the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds the door whatever its handle does"
+        "[door] egress is missing, expected \"hardware-release\" (exit button and fire release cut \
+         the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds the \
+         door whatever its handle does"
     )]
     MaglockWithoutEgress,
     /// A fire release without a key switch could never be reset.
@@ -46,7 +50,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// A key that does not apply to the strike's kind.
-    #[error("[strike] {key} means nothing for {kind}")]
+    #[error("[strike] {key} does not apply to {kind}")]
     Unused {
         /// The key.
         key: &'static str,
@@ -67,7 +71,8 @@ pub enum ConfigError {
     },
     /// The relinquish default would keep the coil energised without end.
     #[error(
-        "[door] relinquish_default = {want:?} keeps the coil energised, but [strike] max_on limits it to {max_on:?}"
+        "[door] relinquish_default = {want:?} keeps the coil energised, but [strike] max_on limits \
+         it to {max_on:?}"
     )]
     CannotHold {
         /// The relinquish default.
@@ -77,7 +82,8 @@ pub enum ConfigError {
     },
     /// Egress would depend on a coil that may have to rest.
     #[error(
-        "[strike] max_on limits a coil that must be energised to release, and [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
+        "[strike] max_on limits a coil that must be energised to release, and \
+         [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
     )]
     EgressOnLimitedCoil {
         /// Key of the input in `[board.inputs]`.

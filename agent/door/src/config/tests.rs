@@ -77,7 +77,7 @@ fn what_cannot_work_is_refused_by_its_keys() {
                 ..motor
             },
             all,
-            "fail means nothing",
+            "fail does not apply",
         ),
         (
             door,
@@ -115,7 +115,7 @@ fn what_cannot_work_is_refused_by_its_keys() {
                 ..StrikeConfig::maglock()
             },
             all,
-            "fail = \"secure\" means nothing",
+            "fail = \"secure\" does not apply",
         ),
         (
             door,

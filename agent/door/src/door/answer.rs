@@ -398,7 +398,7 @@ fn not_stored(change: &Change) -> MethodReply {
             mode: Mode::Lockdown,
             ..
         } => "acts, but could not be saved and would not survive a restart",
-        _ => "could not be saved and may not act",
+        _ => "could not be saved and does not act",
     };
     MethodReply::failed(500, ReplyError::NotStored, format!("{method} {text}"), None)
 }

@@ -196,7 +196,7 @@ fn expiry(
     };
     match (now.until(until), fallback) {
         (Some(Duration::ZERO), _) => {
-            let text = format!("{method} has expired: it was to last until {until}");
+            let text = format!("{method} has expired: until is {until}, which has passed");
             Err(MethodReply::failed(410, ReplyError::Expired, text, None))
         }
         (Some(left), _) if left > duration::MAX => Err(MethodReply::bad_payload(
@@ -213,8 +213,6 @@ fn expiry(
 
 /// The refusal if `field` cannot be checked without a trusted clock.
 pub(super) fn untrusted(method: &str, field: &str) -> MethodReply {
-    let text = format!(
-        "{method} is refused: without a trusted clock nothing can tell whether {field} has passed"
-    );
+    let text = format!("{method} is refused: without a trusted clock {field} cannot be checked");
     MethodReply::failed(410, ReplyError::Expired, text, None)
 }

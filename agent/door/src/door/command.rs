@@ -186,8 +186,8 @@ fn refused(method: &str, refusal: Refusal) -> MethodReply {
 fn id_taken(method: &str, id: &CommandId, taken: &Taken) -> MethodReply {
     let first = taken.first.map(|first| format!(" of {first}"));
     let text = format!(
-        "{method} is refused: commandId \"{id}\" stands for the {}{}, which has another \
-         method or payload; send a new command under an id of its own",
+        "{method} is refused: commandId \"{id}\" already belongs to the {}{}, which has another \
+         method or payload; send a new command with its own id",
         taken.method,
         first.unwrap_or_default()
     );

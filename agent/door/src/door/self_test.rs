@@ -33,13 +33,13 @@ impl Door {
             .collect();
         let levels = levels.join(", ");
         if !self.sensing.has_read() {
-            return Check::new(CheckResult::Failed, "nothing was read yet");
+            return Check::new(CheckResult::Failed, "no input has been read yet");
         }
         if seen.iter().any(|(_, reading)| reading.is_none()) {
             return Check::new(CheckResult::Failed, levels);
         }
         if self.alarms.contains_key(&Alarm::SensorFault) {
-            let detail = format!("{levels}: these cannot be right together");
+            let detail = format!("{levels}: an input is in fault");
             return Check::new(CheckResult::Failed, detail);
         }
         Check::new(CheckResult::Passed, levels)

@@ -57,7 +57,7 @@ impl Parser<'_> {
             return Err(self.unexpected("COUNT, AVG, SUM, MIN or MAX"));
         }
         if self.source == Source::Jobs {
-            let message = format!("{} is not for devices.jobs", Shown(word));
+            let message = format!("{} is not supported for devices.jobs", Shown(word));
             return Err(self.error_here(message, "`*` or properties"));
         }
         // Skip the name and the `(`.
@@ -77,7 +77,7 @@ impl Parser<'_> {
         projection: &Projection,
     ) -> Result<Vec<Path>, QueryError> {
         if *projection == Projection::All {
-            let message = "`*` has no groups".to_owned();
+            let message = "`*` cannot be grouped".to_owned();
             return Err(self.error_at(
                 at,
                 message,
@@ -101,7 +101,7 @@ impl Parser<'_> {
         let mut known = BTreeSet::new();
         for (name, &at) in names.iter().zip(places) {
             if !known.insert(name) {
-                let message = format!("a second `{}` in the answer", Shown(name));
+                let message = format!("duplicate name `{}` in the answer", Shown(name));
                 return Err(self.error_at(at, message, "AS and another name"));
             }
         }

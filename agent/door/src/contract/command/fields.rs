@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
             _ => return Err(self.refuse(key, value, "\"strike\" or \"extended\"")),
         };
         if let Some(other) = others.iter().find(|other| self.get(other).is_some()) {
-            let expected = format!("no {other} beside it: a pulse has its own time");
+            let expected = format!("no {other} with a pulse, which has its own time");
             return Err(self.refuse(key, value, &expected));
         }
         Ok(Some(pulse))

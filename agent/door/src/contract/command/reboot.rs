@@ -56,7 +56,7 @@ impl Reboot {
     /// 200: a duplicate of a command that has rebooted the machine, or is about to.
     #[must_use]
     pub fn done_before() -> MethodReply {
-        let response = "reboot: this command has had its reboot".to_owned();
+        let response = "reboot: this commandId was already accepted".to_owned();
         let mut reply = MethodReply::of_machine(200, None, response);
         reply.body.repeated = true;
         reply
