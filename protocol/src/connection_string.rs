@@ -78,7 +78,8 @@ pub enum ConnectionStringError {
     )]
     NoValue(usize),
     /// A part has an unknown key.
-    #[error("part {part} of the connection string has an unknown key; expected one of {expected}", expected = KEYS.join(", "))]
+    #[error("part {part} of the connection string has an unknown key; expected one of \
+        {expected}", expected = KEYS.join(", "))]
     UnknownKey {
         /// Number of the part, from 1.
         part: usize,
@@ -92,7 +93,8 @@ pub enum ConnectionStringError {
     /// A value is invalid and contains a `=`. It may be two parts in one, the second a secret, so
     /// it is not repeated.
     #[error(
-        "`{0}` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
+        "`{0}` of the connection string holds a `=`; expected a `;` before the next `Key=Value` \
+         part"
     )]
     Joined(&'static str),
     /// A required key is missing.
@@ -167,8 +169,10 @@ const KEYS: [&str; 8] = [
 ];
 
 const SERVICE_FORM: &str = "`HostName=...;SharedAccessKeyName=...;SharedAccessKey=...`";
-const DEVICE_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` (or `SharedAccessSignature=...`, or `x509=true`)";
-const EITHER_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` for a device or `HostName=...;SharedAccessKeyName=...;SharedAccessKey=...` for a service";
+const DEVICE_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` (or \
+    `SharedAccessSignature=...`, or `x509=true`)";
+const EITHER_FORM: &str = "`HostName=...;DeviceId=...;SharedAccessKey=...` for a device or \
+    `HostName=...;SharedAccessKeyName=...;SharedAccessKey=...` for a service";
 
 impl FromStr for ConnectionString {
     type Err = ConnectionStringError;

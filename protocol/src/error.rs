@@ -31,7 +31,10 @@ macro_rules! codes {
 
             /// The HTTP status of the code.
             #[must_use]
-            #[expect(clippy::cast_possible_truncation, reason = "no number is as large as 65536000")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "no number is as large as 65536000"
+            )]
             pub const fn http_status(self) -> u16 {
                 (self.number() / 1000) as u16
             }
@@ -64,7 +67,8 @@ codes! {
     400023 EtagDoesNotMatch "A bulk item's etag is not the resource's."
     400024 RequestTimedOut "The request took too long to arrive."
     400026 NullMessage "A message is missing."
-    400027 ConnectionForcefullyClosedOnNewConnection "The device made a new connection, which ended this one."
+    400027 ConnectionForcefullyClosedOnNewConnection "The device made a new connection, which \
+        ended this one."
     400301 CannotRegisterModuleToModule "A module cannot hold modules."
     401000 GenericUnauthorized "Who asks is not known."
     401002 IotHubUnauthorizedAccess "The token does not allow this."
@@ -109,7 +113,8 @@ codes! {
     500008 GenericTimeout "The hub took too long."
     503001 ServiceUnavailable "The hub is not available."
     503005 ServerBusy "The hub is busy."
-    504101 GatewayTimeout "The device did not answer in time. Azure documents the number alone; the name is ours."
+    504101 GatewayTimeout "The device did not answer in time. Azure documents the number alone; \
+        the name is ours."
 }
 
 impl fmt::Display for ErrorCode {

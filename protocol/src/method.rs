@@ -50,7 +50,8 @@ pub enum MethodRequestError {
     },
     /// The connect timeout is longer than the response timeout, which the service refuses.
     #[error(
-        "connectTimeoutInSeconds is {connect}; expected at most responseTimeoutInSeconds, which is {response}. \
+        "connectTimeoutInSeconds is {connect}; expected at most responseTimeoutInSeconds, which \
+         is {response}. \
          Raise responseTimeoutInSeconds, or lower connectTimeoutInSeconds."
     )]
     ConnectBeyondResponse {

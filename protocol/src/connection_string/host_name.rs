@@ -19,7 +19,8 @@ pub struct HostName {
 pub enum HostNameError {
     /// Neither a name nor an address.
     #[error(
-        "{0:?} is not a host name; expected a name or an address without `https://` or a path, perhaps with `:port`"
+        "{0:?} is not a host name; expected a name or an address without `https://` or a path, \
+         perhaps with `:port`"
     )]
     Host(String),
     /// The text after the colon is not a port.

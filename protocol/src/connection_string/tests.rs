@@ -36,7 +36,8 @@ fn a_device_connection_string_is_read_and_written() {
     assert_eq!(x509.credential, DeviceCredential::X509);
     assert_eq!(x509.expose_secret(), "HostName=hub;DeviceId=d;x509=true");
 
-    let token = "SharedAccessSignature sr=hub%2Fdevices%2Fd&sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000";
+    let token = "SharedAccessSignature \
+        sr=hub%2Fdevices%2Fd&sig=ncXfJXbeyTiRLDz9kvk1ElOCiWr2fUvGO9PPFIYKEFA%3D&se=1893456000";
     let text = format!("HostName=hub;DeviceId=d;SharedAccessSignature={token}");
     let with_token: DeviceConnectionString = text.parse().unwrap();
     assert_eq!(with_token.expose_secret(), text);
@@ -57,7 +58,8 @@ fn errors_name_the_key_and_what_was_expected() {
     assert_eq!(
         say("HostName=hub;DeviceId=d"),
         "the connection string has no `SharedAccessKey`; expected \
-         `HostName=...;DeviceId=...;SharedAccessKey=...` (or `SharedAccessSignature=...`, or `x509=true`)"
+         `HostName=...;DeviceId=...;SharedAccessKey=...` (or `SharedAccessSignature=...`, or \
+         `x509=true`)"
     );
     assert!(say("HostName=hub").contains("has no `DeviceId`"));
     assert!(say(&format!("DeviceId=d;SharedAccessKey={KEY}")).contains("has no `HostName`"));
@@ -70,7 +72,8 @@ fn errors_name_the_key_and_what_was_expected() {
     );
     assert_eq!(
         say("HostName=hub,SharedAccessKeyName=p;DeviceId=d;x509=true"),
-        "`HostName` of the connection string holds a `=`; expected a `;` before the next `Key=Value` part"
+        "`HostName` of the connection string holds a `=`; expected a `;` before the next \
+         `Key=Value` part"
     );
     assert!(say("HostName=https://hub;DeviceId=d;x509=true").contains("is not a host name"));
     assert!(

@@ -171,7 +171,7 @@ fn compare_numbers(left: &Number, right: &Number) -> Option<Ordering> {
 /// Exact: an integer is not rounded for the comparison.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "beyond its range the cast gives the least or greatest integer, which no JSON integer reaches"
+    reason = "beyond i128 the cast gives its minimum or maximum, which no JSON integer reaches"
 )]
 fn compare_mixed(integer: i128, float: f64) -> Option<Ordering> {
     let whole = float.trunc();

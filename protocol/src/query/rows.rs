@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn groups_are_of_values_that_are_equal_and_in_their_order() {
         check(
-            "SELECT tags.floor, COUNT() AS n, SUM(tags.load), MAX(deviceId) FROM devices GROUP BY tags.floor",
+            "SELECT tags.floor, COUNT() AS n, SUM(tags.load), MAX(deviceId) FROM devices GROUP BY \
+             tags.floor",
             &json!([
                 { "n": 1, "$1": 1.5, "$2": "d" },
                 { "floor": 1, "n": 2, "$1": 0, "$2": "b" },

@@ -14,8 +14,8 @@ pub enum ConfigError {
     NoDoorSwitch,
     /// `free-mechanical` with a maglock: no handle opens a door that a magnet holds.
     #[error(
-        "[door] egress = \"free-mechanical\" is invalid with a maglock, which holds the door whatever \
-         its handle does: expected \"hardware-release\""
+        "[door] egress = \"free-mechanical\" is invalid with a maglock, which holds the door \
+         whatever its handle does: expected \"hardware-release\""
     )]
     MaglockHoldsHandles,
     /// `hardware-release` with a lock that stays locked without power.
@@ -32,13 +32,14 @@ pub enum ConfigError {
     /// A maglock holds the door whatever a handle does, so the configuration must name the egress.
     #[error(
         "[door] egress is missing, expected \"hardware-release\" (exit button and fire release cut \
-         the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds the \
-         door whatever its handle does"
+         the power of the magnet) or \"none\" (nobody is ever behind this door): a maglock holds \
+         the door whatever its handle does"
     )]
     MaglockWithoutEgress,
     /// A fire release without a key switch could never be reset.
     #[error(
-        "a fire release lasts until it is reset at the door: fit its key switch ([board.inputs.fire_reset])"
+        "a fire release lasts until it is reset at the door: fit its key switch \
+         ([board.inputs.fire_reset])"
     )]
     NoFireReset,
     /// A key that the strike's kind requires is missing.
@@ -83,7 +84,8 @@ pub enum ConfigError {
     /// Egress would depend on a coil that may have to rest.
     #[error(
         "[strike] max_on limits a coil that must be energised to release, and \
-         [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous duty"
+         [board.inputs.{input}] would depend on it: use a fail-safe bolt or a coil for continuous \
+         duty"
     )]
     EgressOnLimitedCoil {
         /// Key of the input in `[board.inputs]`.

@@ -14,11 +14,13 @@ fn say(patch: Value) -> String {
 fn an_error_names_the_member_and_the_limit() {
     assert_eq!(
         say(json!({"a":{"b.c":1}})),
-        "properties.desired.a.b.c: the name has '.'; expected no `.`, no `$`, no space and no control character"
+        "properties.desired.a.b.c: the name has '.'; expected no `.`, no `$`, no space and no \
+         control character"
     );
     assert_eq!(
         say(json!({"floor":4_503_599_627_370_496_i64})),
-        "properties.desired.floor: the integer 4503599627370496 is out of range; expected -4503599627370496 to 4503599627370495"
+        "properties.desired.floor: the integer 4503599627370496 is out of range; expected \
+         -4503599627370496 to 4503599627370495"
     );
     assert_eq!(
         say(json!({"a":{"b":"x".repeat(4097)}})),

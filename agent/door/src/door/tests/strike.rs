@@ -25,7 +25,8 @@ fn nothing_is_known_before_the_inputs_are_read() {
     let report = door.report();
     assert_eq!(
         format!("{:?}", report.status),
-        "LockStatus { lock_state: Unknown, door_state: Unknown, secured: Unknown, proof: None, locked_until: None, held_by: None }"
+        "LockStatus { lock_state: Unknown, door_state: Unknown, secured: Unknown, proof: None, \
+         locked_until: None, held_by: None }"
     );
 }
 
