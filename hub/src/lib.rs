@@ -193,8 +193,8 @@ impl Hub {
         );
         let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { keeper.run_maintenance(stopped).await });
-        tasks.spawn(services.clone().keep(stop.requests.clone()));
-        tasks.spawn(services.clone().inspect(stop.requests.clone()));
+        tasks.spawn(services.clone().run_maintenance(stop.requests.clone()));
+        tasks.spawn(services.clone().run_integrity_checks(stop.requests.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);

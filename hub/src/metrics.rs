@@ -11,7 +11,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::service::Looked;
+use crate::service::IntegrityReport;
 
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -145,7 +145,7 @@ pub(crate) struct Snapshot {
     pub(crate) events: (u64, u64),
     pub(crate) database_bytes: u64,
     /// Result of the last check of the whole database.
-    pub(crate) integrity: Looked,
+    pub(crate) integrity: IntegrityReport,
     pub(crate) certificate: CertificateTimes,
 }
 

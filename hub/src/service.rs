@@ -11,7 +11,7 @@ mod method;
 mod policy;
 mod query;
 mod session;
-mod stored;
+mod store_figures;
 mod telemetry;
 mod twin;
 
@@ -38,22 +38,22 @@ pub(crate) use telemetry::TelemetryService;
 pub(crate) use twin::TwinService;
 
 use device::generate_key;
-pub(crate) use integrity::{Integrity, Looked};
+pub(crate) use integrity::{Integrity, IntegrityReport};
 
 use crate::config::AuditLimits;
 use crate::identity::Policy;
 use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
 use crate::store::Store;
-use stored::Stored;
+use store_figures::StoreFigures;
 
 pub(crate) use crate::store::{AuditFilter, CancelMode, ConnectionEpoch, EventFilter, EventKind};
 
 /// How often a failing store is probed.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Idle time after the last write before the database's write-ahead log is checkpointed.
-const QUIET: Duration = Duration::from_secs(60);
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
 /// Idle time after the last write before a probe write: a disk that died in the meantime must not
 /// go unnoticed until the next lockdown.
@@ -81,7 +81,7 @@ pub(crate) struct Services {
     /// The result of the last integrity check of the database.
     pub integrity: Integrity,
     store: Store,
-    stored: Stored,
+    store_figures: StoreFigures,
     registry: Registry,
 }
 
@@ -109,29 +109,29 @@ impl Services {
             metrics,
             integrity: Integrity::default(),
             store: store.clone(),
-            stored: Stored::default(),
+            store_figures: StoreFigures::default(),
             registry: registry.clone(),
         }
     }
 
     /// Checks the integrity of the database after the start and once a day, until `stop`.
-    pub(crate) async fn inspect(self, stop: CancellationToken) {
-        self.integrity.keep(self.store, stop).await;
+    pub(crate) async fn run_integrity_checks(self, stop: CancellationToken) {
+        self.integrity.run(self.store, stop).await;
     }
 
     /// Deletes expired records and probes a failing or idle store, until `stop`.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(crate) async fn run_maintenance(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expired: Option<Instant> = None;
         loop {
             tokio::select! {
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
             let failing = self.store.is_failing();
             let work = async {
-                self.store.checkpoint_if_idle(QUIET).await;
+                self.store.checkpoint_if_idle(CHECKPOINT_AFTER).await;
                 if failing || self.store.idle_for() >= Some(PROBE_AFTER) {
                     let probed = self.store.probe().await;
                     if failing && probed.is_ok() {
@@ -144,8 +144,8 @@ impl Services {
             }
             if expired.is_none_or(|then| then.elapsed() >= EXPIRE_INTERVAL) {
                 expired = Some(Instant::now());
-                for done in [self.event.expire().await, self.audit.expire().await] {
-                    if let Err(error) = done {
+                for outcome in [self.event.expire().await, self.audit.expire().await] {
+                    if let Err(error) = outcome {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "cannot delete expired records");
                     }
@@ -157,13 +157,13 @@ impl Services {
     /// The metrics in Prometheus' text format. Values that the store does not deliver in time are
     /// those of the last successful read.
     pub(crate) async fn metrics_text(&self, certificate: CertificateTimes) -> Vec<u8> {
-        let stored = self.stored.read(&self.store).await;
+        let figures = self.store_figures.read(&self.store).await;
         self.metrics.render(&Snapshot {
             connected: self.registry.connected_count() as u64,
             ready: self.problem().is_none(),
-            jobs: stored.jobs,
-            events: stored.events,
-            database_bytes: stored.database_bytes,
+            jobs: figures.jobs,
+            events: figures.events,
+            database_bytes: figures.database_bytes,
             integrity: self.integrity.last(),
             certificate,
         })
@@ -188,7 +188,7 @@ impl Services {
 
 /// A page of documents, and the token that requests the next page.
 #[derive(Debug)]
-pub(crate) struct Listed<T> {
+pub(crate) struct ListPage<T> {
     pub(crate) rows: Vec<T>,
     /// `None` on the last page.
     pub(crate) continuation: Option<String>,

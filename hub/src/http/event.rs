@@ -164,7 +164,7 @@ impl Reader {
                 },
                 Place::AtEnd if self.follow => {
                     tokio::select! {
-                        () = self.stream.more() => self.place = Place::Behind,
+                        () = self.stream.wait_for_more() => self.place = Place::Behind,
                         () = tokio::time::sleep(LOOK_INTERVAL) => {}
                         () = self.stop.cancelled() => {}
                     }

@@ -4,13 +4,13 @@ use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Listed, ServiceError};
+use super::{ListPage, ServiceError};
 use crate::config::AuditLimits;
 use crate::store::{AuditAttempt, AuditFilter, AuditRecord, RowPosition, Store, time_text};
 
 /// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
 /// for most conditions.
-const TEXT_AT_MOST: usize = 512;
+const MAX_TEXT_CHARS: usize = 512;
 
 #[derive(Clone)]
 pub(crate) struct AuditService {
@@ -71,7 +71,7 @@ impl AuditService {
     /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
     /// is recorded.
     pub(crate) async fn begin(&self, attempt: Attempt) -> Result<i64, ServiceError> {
-        let cut = |text: String| text.chars().take(TEXT_AT_MOST).collect();
+        let cut = |text: String| text.chars().take(MAX_TEXT_CHARS).collect();
         let attempt = AuditAttempt {
             at: Timestamp::now(),
             policy: attempt.policy,
@@ -108,7 +108,7 @@ impl AuditService {
         filter: AuditFilter,
         size: u32,
         continuation: Option<&str>,
-    ) -> Result<Listed<AuditRow>, ServiceError> {
+    ) -> Result<ListPage<AuditRow>, ServiceError> {
         let list = format!("audit {filter:?}");
         let before = super::query::place(continuation, &list)?.map(|place| place.0);
         let mut records = self.store.audit_list(filter, before, size + 1).await?;
@@ -117,7 +117,7 @@ impl AuditService {
         let last = records.last().filter(|_| more);
         let continuation = last.map(|last| RowPosition(last.id, 0).token(&list));
         let rows = records.into_iter().map(AuditRow::from).collect();
-        Ok(Listed { rows, continuation })
+        Ok(ListPage { rows, continuation })
     }
 }
 

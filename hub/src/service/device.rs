@@ -79,9 +79,9 @@ impl DeviceService {
                 change(record, &wanted, now)
             })
             .await?;
-        let (record, ends_connection) =
+        let (record, disconnect) =
             changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
-        if let Some(reason) = ends_connection {
+        if let Some(reason) = disconnect {
             self.registry.disconnect(device, reason);
         }
         Ok(record.into())

@@ -20,14 +20,14 @@ use super::twin::UPDATED;
 use crate::store::{EventFilter, EventKind, EventRecord, Store};
 
 /// Readers that may follow at once. Each costs a connection and an occasional short read.
-const STREAMS: usize = 64;
+const MAX_STREAMS: usize = 64;
 
 /// Events of one batch, at most: they stay in memory while the reader takes them.
-const ROWS: u32 = 256;
+const MAX_BATCH_ROWS: u32 = 256;
 
 /// A batch ends with the event that brings its bodies to this size; a message has at most 256 KiB.
 /// Memory for each reader is about three times this.
-const BYTES: usize = 128 * 1024;
+const MAX_BATCH_BYTES: usize = 128 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct EventService {
@@ -90,7 +90,7 @@ impl EventService {
     pub(super) fn new(store: Store) -> Self {
         Self {
             store,
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         }
     }
 
@@ -108,7 +108,7 @@ impl EventService {
     ) -> Result<EventStream, ServiceError> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| {
-            let message = format!("{STREAMS} readers already follow the events");
+            let message = format!("{MAX_STREAMS} readers already follow the events");
             ServiceError::new(ErrorCode::ThrottlingException, message)
         })?;
         let newest = self.store.event_newest();
@@ -142,7 +142,9 @@ impl EventStream {
     /// Reads the next batch. It may be empty without being at the end.
     pub(crate) async fn next(&mut self) -> Result<EventBatch, ServiceError> {
         let filter = self.filter.clone();
-        let page = self.store.event_page(filter, self.seen, ROWS, BYTES);
+        let page = self
+            .store
+            .event_page(filter, self.seen, MAX_BATCH_ROWS, MAX_BATCH_BYTES);
         let page = page.await?;
         // A reader that starts at a time wants what is kept: events deleted before are not lost.
         let resumed = self.seen > 0;
@@ -157,7 +159,7 @@ impl EventStream {
     }
 
     /// Waits until there may be more events.
-    pub(crate) async fn more(&mut self) {
+    pub(crate) async fn wait_for_more(&mut self) {
         let seen = self.seen;
         // The sender lives as long as the store, hence as long as `self`.
         let _ = self.newest.wait_for(|newest| *newest > seen).await;
@@ -272,7 +274,7 @@ fn system_name(name: &str) -> Option<&'static str> {
 /// The payload of an event, as JSON or in base64.
 fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
     let stored = record.body.as_deref().unwrap_or_default();
-    let told = match (record.kind, record.operation.as_deref()) {
+    let document = match (record.kind, record.operation.as_deref()) {
         (EventKind::Telemetry, _) => {
             return match single_line(stored) {
                 Some(json) => (Some(json), None),
@@ -284,7 +286,7 @@ fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
         (EventKind::Device, _) => with_etag(stored),
         (EventKind::Twin | EventKind::Job, _) => return (single_line(stored), None),
     };
-    (serde_json::value::to_raw_value(&told).ok(), None)
+    (serde_json::value::to_raw_value(&document).ok(), None)
 }
 
 /// Puts JSON on one line: a line break outside of strings is white space, and strings contain none.
@@ -301,19 +303,21 @@ fn single_line(json: &[u8]) -> Option<Box<RawValue>> {
 /// `sequenceNumber`: 64 hexadecimal digits that increase, also when compared as text. `reason` is
 /// an addition of this hub.
 fn connection(id: i64, reason: &[u8]) -> Object {
-    let mut told = Object::new();
-    told.insert("sequenceNumber".into(), format!("{id:064X}").into());
+    let mut document = Object::new();
+    document.insert("sequenceNumber".into(), format!("{id:064X}").into());
     if !reason.is_empty() {
         let reason = String::from_utf8_lossy(reason).into_owned();
-        told.insert("reason".into(), reason.into());
+        document.insert("reason".into(), reason.into());
     }
-    told
+    document
 }
 
 /// Adds `$metadata` to each section of properties; it follows from what was written and when.
 fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
-    let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
-    let sections = told.get_mut("properties").and_then(Value::as_object_mut);
+    let mut document: Object = serde_json::from_slice(stored).unwrap_or_default();
+    let sections = document
+        .get_mut("properties")
+        .and_then(Value::as_object_mut);
     for (name, section) in sections.into_iter().flatten() {
         let kind = match name.as_str() {
             "desired" => SectionKind::Desired,
@@ -327,14 +331,14 @@ fn with_metadata(stored: &[u8], at: Timestamp) -> Object {
             section.insert("$version".into(), number.into());
         }
     }
-    told
+    document
 }
 
 /// The store holds a twin's etag as its counter.
 fn with_etag(stored: &[u8]) -> Object {
-    let mut told: Object = serde_json::from_slice(stored).unwrap_or_default();
-    if let Some(etag) = told.get_mut("etag") {
+    let mut document: Object = serde_json::from_slice(stored).unwrap_or_default();
+    if let Some(etag) = document.get_mut("etag") {
         *etag = twin::etag(etag.as_u64().unwrap_or_default()).into();
     }
-    told
+    document
 }

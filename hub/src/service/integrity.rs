@@ -16,18 +16,18 @@ const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// The result of the last check; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Integrity(Arc<Mutex<Looked>>);
+pub(crate) struct Integrity(Arc<Mutex<IntegrityReport>>);
 
 /// The result of a check.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Looked {
+pub(crate) struct IntegrityReport {
     /// When the check ended; `None` before the first.
     pub(crate) at: Option<Timestamp>,
     /// Number of faults, capped at the reporting limit.
     pub(crate) faults: u64,
 }
 
-impl Looked {
+impl IntegrityReport {
     /// The message for a damaged database; `None` when it is intact.
     pub(crate) fn damage(&self) -> Option<String> {
         let faults = self.faults;
@@ -37,7 +37,7 @@ impl Looked {
 }
 
 impl Integrity {
-    pub(crate) fn last(&self) -> Looked {
+    pub(crate) fn last(&self) -> IntegrityReport {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -45,11 +45,11 @@ impl Integrity {
     }
 
     /// Checks `store` now and once a day, until `stop`.
-    pub(super) async fn keep(&self, store: Store, stop: CancellationToken) {
+    pub(super) async fn run(&self, store: Store, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let wait = match store.inspect(stop.clone()).await {
                 Ok(Some(faults)) => {
-                    self.found(&faults);
+                    self.record(&faults);
                     INTERVAL
                 }
                 Ok(None) | Err(StoreError::Closed) => return,
@@ -66,12 +66,12 @@ impl Integrity {
         }
     }
 
-    fn found(&self, faults: &[String]) {
+    fn record(&self, faults: &[String]) {
         for fault in faults {
             tracing::error!(fault, "the database is damaged");
         }
-        let mut looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.at = Some(Timestamp::now());
-        looked.faults = faults.len() as u64;
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.at = Some(Timestamp::now());
+        report.faults = faults.len() as u64;
     }
 }

@@ -18,7 +18,7 @@ use iothub_protocol::job::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Listed, MethodService, PreparedCall, ServiceError};
+use super::{ListPage, MethodService, PreparedCall, ServiceError};
 use crate::store::{
     CancelMode, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, log_skipped,
 };
@@ -35,7 +35,7 @@ const OUTCOME_UNKNOWN: (&str, &str) = (
 );
 
 /// The error when the job's time ended before the device's turn.
-const NOT_BEGUN: (&str, &str) = (
+const NOT_REACHED: (&str, &str) = (
     "RequestTimedOut",
     "The job's maximum execution time passed before the hub reached this device.",
 );
@@ -55,7 +55,7 @@ const NOT_STORED: (&str, &str) = (
 );
 
 /// The error when the job ended because of [`NOT_STORED`] before the device's turn.
-const GIVEN_UP: (&str, &str) = (
+const ENDED_EARLY: (&str, &str) = (
     "ServerError",
     "The hub could not store the job's progress and ended the job before it reached this device.",
 );
@@ -111,7 +111,7 @@ impl JobService {
         }
         let action = check_action(&request.action)?;
         let kind = request.action.job_type();
-        let created = self.clock.wall();
+        let created = self.clock.wall_time();
         let job = NewJob {
             job_id: id.clone(),
             kind,
@@ -151,7 +151,11 @@ impl JobService {
         id: &JobId,
         how: CancelMode,
     ) -> Result<JobResponse, ServiceError> {
-        match self.store.job_cancel(id, how, self.clock.wall()).await? {
+        match self
+            .store
+            .job_cancel(id, how, self.clock.wall_time())
+            .await?
+        {
             JobCancel::Done(record) => {
                 // The runner passes the stop on to the job's run.
                 self.nudge.notify_one();
@@ -178,7 +182,7 @@ impl JobService {
         status: Option<JobStatus>,
         size: u32,
         continuation: Option<&str>,
-    ) -> Result<Listed<JobResponse>, ServiceError> {
+    ) -> Result<ListPage<JobResponse>, ServiceError> {
         let before = super::query::place(continuation, LIST)?.map(|place| place.0);
         let page = self
             .store
@@ -192,7 +196,7 @@ impl JobService {
                 .ok()
         };
         let rows = page.rows.into_iter().filter_map(shown).collect();
-        Ok(Listed { rows, continuation })
+        Ok(ListPage { rows, continuation })
     }
 }
 

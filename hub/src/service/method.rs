@@ -41,11 +41,11 @@ impl PreparedCall {
         request
             .check_timeouts()
             .map_err(|error| ServiceError::argument(error.to_string()))?;
-        Self::stored(request)
+        Self::from_stored(request)
     }
 
     /// A call that was accepted earlier: version 0.1 stored jobs with any pair of timeouts.
-    pub(crate) fn stored(request: &MethodRequest) -> Result<Self, ServiceError> {
+    pub(crate) fn from_stored(request: &MethodRequest) -> Result<Self, ServiceError> {
         // A missing payload is sent as `null`: Node's device client fails on an empty body.
         let payload = request.payload().map_or_else(
             || Bytes::from_static(b"null"),

@@ -26,7 +26,7 @@ const MAX_SERVICE: usize = 10;
 
 /// Poll interval for policies changed by another process; a removed policy stays valid at most this
 /// long.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Azure's default policies, which every hub starts with.
 const POLICIES: [(&str, Rights); 5] = [
@@ -40,11 +40,11 @@ const POLICIES: [(&str, Rights); 5] = [
 /// [`POLICIES`] with new keys.
 pub(crate) fn default_policies() -> Vec<Policy> {
     POLICIES
-        .map(|(name, rights)| fresh(name.parse().expect("these names are good"), rights))
+        .map(|(name, rights)| with_new_keys(name.parse().expect("these names are good"), rights))
         .into()
 }
 
-fn fresh(name: PolicyName, rights: Rights) -> Policy {
+fn with_new_keys(name: PolicyName, rights: Rights) -> Policy {
     let keys = Keys {
         primary: generate_key(),
         secondary: generate_key(),
@@ -123,7 +123,7 @@ pub(crate) fn add(
     {
         return Err(PolicyError::TooManyService);
     }
-    let policy = fresh(name, rights);
+    let policy = with_new_keys(name, rights);
     policies.push(policy.clone());
     Ok(policy)
 }
@@ -182,10 +182,10 @@ pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<()
 #[derive(Clone)]
 pub(crate) struct PolicyService {
     registry: Registry,
-    held: Arc<Held>,
+    held: Arc<SharedPolicies>,
 }
 
-struct Held {
+struct SharedPolicies {
     policies: RwLock<HashMap<PolicyName, Policy>>,
     /// Increases with each change.
     version: AtomicU64,
@@ -195,7 +195,7 @@ impl PolicyService {
     pub(super) fn new(registry: Registry, policies: Vec<Policy>) -> Self {
         Self {
             registry,
-            held: Arc::new(Held {
+            held: Arc::new(SharedPolicies {
                 policies: RwLock::new(by_name(policies)),
                 version: AtomicU64::new(0),
             }),
@@ -222,7 +222,7 @@ impl PolicyService {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
             let read = tokio::task::spawn_blocking(move || {
                 let policies = file.list();
@@ -236,7 +236,7 @@ impl PolicyService {
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             };
             match policies {
-                Ok(policies) => self.take(by_name(policies)),
+                Ok(policies) => self.replace(by_name(policies)),
                 Err(error) => {
                     tracing::error!(
                         %error,
@@ -247,7 +247,7 @@ impl PolicyService {
         }
     }
 
-    fn take(&self, policies: HashMap<PolicyName, Policy>) {
+    fn replace(&self, policies: HashMap<PolicyName, Policy>) {
         let before = {
             let held = self.held.policies.read();
             held.unwrap_or_else(PoisonError::into_inner).clone()

@@ -73,18 +73,18 @@ impl QueryService {
         let query = parse(text)?;
         if query.source == Source::Modules {
             return match continuation {
-                Some(_) => Err(bad_continuation()),
+                Some(_) => Err(invalid_continuation()),
                 None => Ok(no_modules(&query)),
             };
         }
         if query.is_grouped() {
-            let run = Run::start(text, &query, size, continuation, GroupPosition::default())?;
+            let run = PageRun::start(text, &query, size, continuation, GroupPosition::default())?;
             let store = &self.store;
             let page = store.query_groups(query, run.after.clone(), run.size);
             let Page { rows, next } = page.await?;
             return Ok(run.end(QueryRows::Raw(rows), next));
         }
-        let run = Run::start(text, &query, size, continuation, RowPosition::START)?;
+        let run = PageRun::start(text, &query, size, continuation, RowPosition::START)?;
         let (rows, next) = self.page(query, run.after, run.size).await?;
         Ok(run.end(rows, next))
     }
@@ -99,13 +99,13 @@ impl QueryService {
             let store = &self.store;
             let page = store.query_device_jobs(query.condition, after, size);
             let Page { rows, next } = page.await?;
-            let shown = |record: DeviceJobRecord| {
+            let to_document = |record: DeviceJobRecord| {
                 let name = format!("{} in {}", record.device_id, record.job_id);
                 document(record)
                     .inspect_err(|error| log_skipped("a device's record of a job", &name, error))
                     .ok()
             };
-            let jobs: Vec<DeviceJob> = rows.into_iter().filter_map(shown).collect();
+            let jobs: Vec<DeviceJob> = rows.into_iter().filter_map(to_document).collect();
             let rows = match query.projection {
                 Projection::All => QueryRows::DeviceJobs(jobs),
                 Projection::Items(items) => raw(&items, jobs.into_iter().map(job_value))?,
@@ -169,7 +169,7 @@ fn job_value(mut job: DeviceJob) -> serde_json::Result<Value> {
 }
 
 /// One page of a query: where it starts, and the most rows it may have.
-struct Run<'a, P> {
+struct PageRun<'a, P> {
     text: &'a str,
     top: Option<u64>,
     after: P,
@@ -177,7 +177,7 @@ struct Run<'a, P> {
     size: u32,
 }
 
-impl<'a, P: TokenPayload> Run<'a, P> {
+impl<'a, P: TokenPayload> PageRun<'a, P> {
     fn start(
         text: &'a str,
         query: &Query,
@@ -186,7 +186,9 @@ impl<'a, P: TokenPayload> Run<'a, P> {
         first: P,
     ) -> Result<Self, ServiceError> {
         let start = match continuation {
-            Some(token) => Continuation::from_token(token, text).ok_or_else(bad_continuation)?,
+            Some(token) => {
+                Continuation::from_token(token, text).ok_or_else(invalid_continuation)?
+            }
             None => Continuation {
                 after: first,
                 delivered: 0,
@@ -221,11 +223,11 @@ pub(super) fn place(
     continuation: Option<&str>,
     list: &str,
 ) -> Result<Option<RowPosition>, ServiceError> {
-    let read = |token| RowPosition::from_token(token, list).ok_or_else(bad_continuation);
+    let read = |token| RowPosition::from_token(token, list).ok_or_else(invalid_continuation);
     continuation.map(read).transpose()
 }
 
-fn bad_continuation() -> ServiceError {
+fn invalid_continuation() -> ServiceError {
     ServiceError::argument(
         "the continuation token belongs to another query; request the first page without one",
     )
@@ -238,10 +240,10 @@ fn parse(text: &str) -> Result<Query, ServiceError> {
             "the body has no `query`",
         ));
     }
-    query::parse(text).map_err(|error| wrong_at(error.position, &error))
+    query::parse(text).map_err(|error| syntax_error(error.position, &error))
 }
 
-fn wrong_at(position: Position, what: &dyn std::fmt::Display) -> ServiceError {
+fn syntax_error(position: Position, what: &dyn std::fmt::Display) -> ServiceError {
     let (line, column) = (position.line, position.column);
     ServiceError::argument(format!(
         "invalid query at line {line}, column {column}: {what}"

@@ -54,18 +54,21 @@ impl SessionService {
         epoch: ConnectionEpoch,
         clean: bool,
     ) -> Result<SessionStart, ServiceError> {
-        let kept = self
+        let session = self
             .store
             .session_connect(device, etag, epoch, clean, Timestamp::now())
             .await?;
-        let kept = kept.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
-        let session_present = kept.is_some();
-        let subscriptions = kept.unwrap_or_default().into_iter().filter_map(|stored| {
-            // A filter that an older hub stored and this one does not serve is dropped.
-            TopicFilter::parse(&stored.filter, device)
-                .ok()
-                .map(|filter| (filter, stored.qos))
-        });
+        let session = session.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        let session_present = session.is_some();
+        let subscriptions = session
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|stored| {
+                // A filter that an older hub stored and this one does not serve is dropped.
+                TopicFilter::parse(&stored.filter, device)
+                    .ok()
+                    .map(|filter| (filter, stored.qos))
+            });
         Ok(SessionStart {
             session_present,
             subscriptions: subscriptions.collect(),

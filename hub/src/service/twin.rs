@@ -64,17 +64,17 @@ impl TwinService {
                 return Err(ServiceError::precondition_failed());
             }
             record.reported.patch(SectionKind::Reported, &patch, now)?;
-            let told = record.reported.notification(patch);
+            let notification = record.reported.notification(patch);
             record.version += 1;
-            let told = Changed {
-                reported: Some(told),
-                ..Changed::default()
+            let patches = TwinPatches {
+                reported: Some(notification),
+                ..TwinPatches::default()
             };
             let change = TwinChange {
                 tags: false,
                 desired: None,
                 reported: true,
-                event: told.event(record.version, now),
+                event: patches.event(record.version, now),
             };
             Ok::<_, ServiceError>((change, record.reported.version))
         };
@@ -159,7 +159,7 @@ pub(super) fn merge(
     patch: &TwinPatch,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
-    let mut changed = Changed::default();
+    let mut changed = TwinPatches::default();
     if let SectionPatch::Values(patch) = &patch.tags {
         check_patch(SectionKind::Tags, patch)?;
         let mut tags = record.tags.clone();
@@ -168,7 +168,7 @@ pub(super) fn merge(
         record.tags = tags;
         changed.tags = Some(patch.clone());
     }
-    let told = match &patch.desired {
+    let desired = match &patch.desired {
         SectionPatch::Absent => None,
         SectionPatch::Null => Some(record.desired.clear(SectionKind::Desired, now)),
         SectionPatch::Values(patch) => {
@@ -176,7 +176,7 @@ pub(super) fn merge(
             Some(patch.clone())
         }
     };
-    changed.desired = told.map(|patch| record.desired.notification(patch));
+    changed.desired = desired.map(|patch| record.desired.notification(patch));
     let (tags, desired) = (changed.tags.is_some(), changed.desired.as_ref().map(json));
     count(record, tags || desired.is_some());
     Ok(TwinChange {
@@ -206,14 +206,14 @@ fn replace(
         tags_replaced = true;
     }
     if let Some(desired) = values(wanted.desired) {
-        let told = record.desired.replace(SectionKind::Desired, desired, now)?;
-        desired_replaced = Some(json(&record.desired.notification(told)));
+        let patch = record.desired.replace(SectionKind::Desired, desired, now)?;
+        desired_replaced = Some(json(&record.desired.notification(patch)));
     }
     count(record, tags_replaced || desired_replaced.is_some());
-    let whole = Whole {
+    let whole = ReplacedTwin {
         version: record.version,
         tags: &record.tags,
-        properties: Sections {
+        properties: ReplacedSections {
             desired: &record.desired,
             reported: &record.reported,
         },
@@ -242,13 +242,13 @@ fn count(record: &mut TwinRecord, changed: bool) {
 /// The patches of a merge, section by section; those of properties include the resulting
 /// `$version`.
 #[derive(Default)]
-struct Changed {
+struct TwinPatches {
     tags: Option<Object>,
     desired: Option<Object>,
     reported: Option<Object>,
 }
 
-impl Changed {
+impl TwinPatches {
     /// The event of the merge (`twinChangeNotification` with `opType` `updateTwin`). Metadata is
     /// added when the event is read: it follows from the rest.
     fn event(self, version: u64, at: Timestamp) -> TwinEvent {
@@ -273,14 +273,14 @@ impl Changed {
 
 /// The event body of a replaced twin.
 #[derive(serde::Serialize)]
-struct Whole<'a> {
+struct ReplacedTwin<'a> {
     version: u64,
     tags: &'a Object,
-    properties: Sections<'a>,
+    properties: ReplacedSections<'a>,
 }
 
 #[derive(serde::Serialize)]
-struct Sections<'a> {
+struct ReplacedSections<'a> {
     desired: &'a Section,
     reported: &'a Section,
 }

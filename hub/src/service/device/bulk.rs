@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub(crate) use request::BulkRequest;
-use request::{ImportMode, Label, Operation, Task};
+use request::{ImportMode, ItemLabel, ItemTask, Operation};
 
 use super::super::twin::merge;
 use super::super::{IfMatch, ServiceError};
@@ -18,7 +18,7 @@ use crate::session::DisconnectReason;
 use crate::store::{BulkTransaction, time_text};
 
 /// Errors that the message of a call contains, at most; the result has them all.
-const MAX_TOLD: usize = 5;
+const MAX_MESSAGE_ERRORS: usize = 5;
 
 /// The result of a call.
 #[derive(Debug, Clone, Serialize)]
@@ -63,15 +63,19 @@ impl BulkResult {
         }])
     }
 
-    /// The failures in a sentence, the first [`MAX_TOLD`] of them.
+    /// The failures in a sentence, the first [`MAX_MESSAGE_ERRORS`] of them.
     pub(crate) fn message(&self) -> String {
         let failed = self.errors.len();
-        let errors = self.errors.iter().take(MAX_TOLD);
-        let said: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
-        let more = if failed > MAX_TOLD { "; and more" } else { "" };
+        let errors = self.errors.iter().take(MAX_MESSAGE_ERRORS);
+        let texts: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
+        let more = if failed > MAX_MESSAGE_ERRORS {
+            "; and more"
+        } else {
+            ""
+        };
         format!(
             "{failed} of the registry operations failed, the others succeeded: {}{more}",
-            said.join("; ")
+            texts.join("; ")
         )
     }
 }
@@ -85,7 +89,7 @@ impl DeviceService {
     ///
     /// When the store fails; then nothing has changed.
     pub(crate) async fn bulk(&self, request: BulkRequest) -> Result<BulkResult, ServiceError> {
-        let (labels, tasks): (Vec<Label>, Vec<_>) = request
+        let (labels, tasks): (Vec<ItemLabel>, Vec<_>) = request
             .items
             .into_iter()
             .enumerate()
@@ -97,11 +101,11 @@ impl DeviceService {
             .device_bulk(tasks, move |write, (index, task)| {
                 let task = task?;
                 let device = task.device.clone();
-                let ends = apply(write, task, now).map_err(|error| ServiceError {
+                let disconnect = apply(write, task, now).map_err(|error| ServiceError {
                     message: format!("item {index}: {}", error.message),
                     ..error
                 })?;
-                Ok::<_, ServiceError>(ends.map(|reason| (device, reason)))
+                Ok::<_, ServiceError>(disconnect.map(|reason| (device, reason)))
             })
             .await?;
         let mut errors = Vec::new();
@@ -125,7 +129,7 @@ impl DeviceService {
 /// Runs one operation. Returns the reason to disconnect the device, if there is one.
 fn apply(
     write: &mut BulkTransaction<'_, '_>,
-    task: Task,
+    task: ItemTask,
     now: Timestamp,
 ) -> Result<Option<DisconnectReason>, ServiceError> {
     let device = &task.device;
@@ -138,7 +142,7 @@ fn apply(
         Some(_) => task.twin_if_match,
         None => IfMatch::Absent,
     };
-    let ends = match (task.operation, present) {
+    let disconnect = match (task.operation, present) {
         (Operation::Create(_), Some(_)) => return Err(already_exists(device)),
         (Operation::Create(wanted) | Operation::CreateOrUpdate(_, wanted), None) => {
             write.insert(&new_record(device, &wanted, now)?)?;
@@ -148,13 +152,13 @@ fn apply(
             Operation::Update(if_match, wanted) | Operation::CreateOrUpdate(if_match, wanted),
             Some(mut record),
         ) => {
-            matches(&if_match, &record.etag, "eTag")?;
-            let ends = change(&mut record, &wanted, time_text(now))?;
+            check_etag(&if_match, &record.etag, "eTag")?;
+            let disconnect = change(&mut record, &wanted, time_text(now))?;
             write.update(&record)?;
-            ends
+            disconnect
         }
         (Operation::Delete(if_match), Some(record)) => {
-            matches(&if_match, &record.etag, "eTag")?;
+            check_etag(&if_match, &record.etag, "eTag")?;
             write.delete(device)?;
             return Ok(Some(DisconnectReason::Deleted));
         }
@@ -163,15 +167,15 @@ fn apply(
     };
     write.twin(device, |record| {
         if twin_if_match != IfMatch::Absent {
-            matches(&twin_if_match, &twin::etag(record.etag), "twinETag")?;
+            check_etag(&twin_if_match, &twin::etag(record.etag), "twinETag")?;
         }
         merge(record, &task.twin, now)
     })?;
-    Ok(ends)
+    Ok(disconnect)
 }
 
 /// An item may leave out its etag only if the device does not exist yet.
-fn matches(wanted: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
+fn check_etag(wanted: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
     let message = match wanted {
         IfMatch::Any => return Ok(()),
         IfMatch::Etag(tag) if tag == present => return Ok(()),

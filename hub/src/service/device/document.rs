@@ -36,7 +36,7 @@ pub(crate) struct Device {
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct Authentication {
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "symmetric_key")]
     symmetric_key: Option<SymmetricKey>,
     x509_thumbprint: Option<Thumbprints>,
     #[serde(rename = "type")]
@@ -51,7 +51,9 @@ struct SymmetricKey {
 }
 
 /// Parses keys. Errors do not repeat the invalid value: it may be a key.
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SymmetricKey>, D::Error> {
+fn symmetric_key<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SymmetricKey>, D::Error> {
     let keys = Option::<Value>::deserialize(deserializer)?.map(SymmetricKey::deserialize);
     keys.transpose().map_err(|_| {
         D::Error::custom("expected an object with the texts `primaryKey` and `secondaryKey`")

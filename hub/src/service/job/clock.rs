@@ -12,20 +12,22 @@ use jiff::Timestamp;
 pub(super) struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// A clock whose wall time comes from `wall`.
+    /// A clock whose wall time comes from `wall_time`.
     #[cfg(test)]
-    pub(super) fn set_by(wall: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(wall))
+    pub(super) fn with_wall_clock(
+        wall_time: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(wall_time))
     }
 
     /// Wall-clock time.
-    pub(super) fn wall(&self) -> Timestamp {
+    pub(super) fn wall_time(&self) -> Timestamp {
         (self.0)()
     }
 
     /// Monotonic time.
     #[expect(clippy::unused_self, reason = "callers take both times from the clock")]
-    pub(super) fn steady(&self) -> Instant {
+    pub(super) fn monotonic(&self) -> Instant {
         Instant::now()
     }
 }

@@ -10,35 +10,35 @@ use std::time::{Duration, Instant};
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::method::MethodRequest;
 
-use super::collector::{Collector, Heard, Waits};
-use super::plan::{Devices, RunStep, plan_run};
+use super::collector::{CollectedOutcome, Collector, OfflineObserver};
+use super::plan::{Progress, RunStep, plan_run};
 use super::retry::Retry;
-use super::runner::Context;
-use super::{NOT_BEGUN, OUTCOME_UNKNOWN, UNANSWERED};
+use super::runner::RunContext;
+use super::{NOT_REACHED, OUTCOME_UNKNOWN, UNANSWERED};
 use crate::service::PreparedCall;
 use crate::service::method::answer;
 use crate::session::{CallObserver, CallOutcome};
 use crate::store::{ClaimRequest, ClaimedDevices, DeviceOutcome, DeviceResult, StoreError};
 
 /// Rows that become `running` in one transaction.
-const CLAIM: usize = 1000;
+const CLAIM_SIZE: usize = 1000;
 
 /// Calls that are sent before the task yields.
-const SLICE: usize = 64;
+const SEND_SLICE: usize = 64;
 
 /// Outcomes stored by one operation.
-const OUTCOMES: usize = 500;
+const STORE_BATCH: usize = 500;
 
 /// How long a stopping hub waits for the answers in flight and for the store to write them.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct MethodRun {
-    context: Context,
+    context: RunContext,
     row: i64,
-    ends: Instant,
+    deadline: Instant,
     call: PreparedCall,
     collector: Arc<Collector>,
-    devices: Devices,
+    devices: Progress,
     next: u32,
     /// Devices that have connected after a wait; they are claimed next.
     online: Vec<u32>,
@@ -50,24 +50,24 @@ pub(super) struct MethodRun {
 }
 
 impl MethodRun {
-    /// A run of the job in `row`, which ends at `ends`. The error says why it can never run.
+    /// A run of the job in `row`, which ends at `deadline`. The error says why it can never run.
     pub(super) fn new(
-        context: Context,
+        context: RunContext,
         row: i64,
         action: &str,
-        ends: Instant,
+        deadline: Instant,
     ) -> Result<Self, String> {
         let request: MethodRequest = serde_json::from_str(action)
             .map_err(|error| format!("cannot read the job's stored method: {error}"))?;
         Ok(Self {
             context,
             row,
-            ends,
-            call: PreparedCall::stored(&request).map_err(|error| error.to_string())?,
+            deadline,
+            call: PreparedCall::from_stored(&request).map_err(|error| error.to_string())?,
             collector: Arc::default(),
-            devices: Devices {
+            devices: Progress {
                 pending: u64::MAX,
-                ..Devices::default()
+                ..Progress::default()
             },
             next: 0,
             online: Vec::new(),
@@ -86,7 +86,7 @@ impl MethodRun {
                 self.drain().await;
                 return false;
             }
-            if self.context.stopped.is_cancelled() {
+            if self.context.job_stop.is_cancelled() {
                 self.withdraw();
             }
             match self.step().await {
@@ -105,7 +105,7 @@ impl MethodRun {
     /// Runs the next step. Returns whether the job has ended.
     async fn step(&mut self) -> Result<bool, StoreError> {
         self.collect();
-        match plan_run(self.context.clock.steady(), self.ends, self.devices) {
+        match plan_run(self.context.clock.monotonic(), self.deadline, self.devices) {
             // While the store rejects outcomes, nothing more is sent.
             RunStep::Send { .. } if self.retry.is_failing() && self.devices.held > 0 => {
                 self.store().await?;
@@ -124,10 +124,10 @@ impl MethodRun {
     /// Moves outcomes from the collector to `unstored`.
     fn collect(&mut self) {
         if self.unstored.is_empty() {
-            let heard = self.collector.take(OUTCOMES);
-            self.unstored = heard
+            let outcomes = self.collector.take(STORE_BATCH);
+            self.unstored = outcomes
                 .into_iter()
-                .map(|(ordinal, heard)| self.outcome(ordinal, heard))
+                .map(|(ordinal, outcome)| self.outcome(ordinal, outcome))
                 .collect();
         }
         let (waiting, bytes) = self.collector.held();
@@ -151,27 +151,27 @@ impl MethodRun {
     async fn complete(&self) -> Result<(), StoreError> {
         let clock = &self.context.clock;
         // Before the deadline, only an interrupted run leaves devices unanswered.
-        let unanswered = if clock.steady() < self.ends {
+        let unanswered = if clock.monotonic() < self.deadline {
             OUTCOME_UNKNOWN
         } else {
             UNANSWERED
         };
         let store = &self.context.store;
         store
-            .job_complete(self.row, NOT_BEGUN, unanswered, clock.wall())
+            .job_complete(self.row, NOT_REACHED, unanswered, clock.wall_time())
             .await
     }
 
     /// Claims and sends, and stores outcomes; if there is work for both, they share a commit.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
-        let ordinals = CLAIM.min(self.online.len());
+        let ordinals = CLAIM_SIZE.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
         if claimed.is_ok() {
             // Before more devices connect, which are claimed next.
             self.online.drain(..ordinals);
         }
         if stored.is_ok() {
-            self.stored();
+            self.mark_stored();
         }
         // Send every claimed call, even if storing failed: its row is `running` on disk.
         let claimed = match claimed {
@@ -182,13 +182,13 @@ impl MethodRun {
             Err(error) => Err(error),
         };
         stored.and(claimed)?;
-        self.retry.worked();
+        self.retry.succeeded();
         Ok(())
     }
 
     async fn claim(&self, at_most: u64) -> Result<ClaimedDevices, StoreError> {
-        let ordinals: Vec<u32> = self.online.iter().take(CLAIM).copied().collect();
-        let room = at_most.min((CLAIM - ordinals.len()) as u64);
+        let ordinals: Vec<u32> = self.online.iter().take(CLAIM_SIZE).copied().collect();
+        let room = at_most.min((CLAIM_SIZE - ordinals.len()) as u64);
         let claim = ClaimRequest {
             ordinals,
             from: self.next,
@@ -196,9 +196,9 @@ impl MethodRun {
         };
         let (method, name) = (self.context.method.clone(), self.call.method().clone());
         let is_online = move |device: &DeviceId| method.is_online_for(device, &name);
-        let Context { store, clock, .. } = &self.context;
+        let RunContext { store, clock, .. } = &self.context;
         store
-            .device_job_claim(self.row, claim, is_online, clock.wall())
+            .device_job_claim(self.row, claim, is_online, clock.wall_time())
             .await
     }
 
@@ -210,13 +210,13 @@ impl MethodRun {
         self.devices.in_flight += claim.targets.len() as u64;
         let mut targets = claim.targets.into_iter().peekable();
         while targets.peek().is_some() {
-            if self.ends() {
+            if self.is_stopping() {
                 for target in targets {
                     self.collector.done(target.ordinal, CallOutcome::Withdrawn);
                 }
                 return;
             }
-            for target in targets.by_ref().take(SLICE) {
+            for target in targets.by_ref().take(SEND_SLICE) {
                 let observer: Arc<dyn CallObserver> = self.collector.clone();
                 // A claimed call is sent at once; if its device has just disconnected, it waits
                 // again.
@@ -226,13 +226,13 @@ impl MethodRun {
             tokio::task::yield_now().await;
         }
         let mut offline = claim.offline.into_iter().peekable();
-        while offline.peek().is_some() && !self.ends() {
-            for target in offline.by_ref().take(SLICE) {
+        while offline.peek().is_some() && !self.is_stopping() {
+            for target in offline.by_ref().take(SEND_SLICE) {
                 let now = Instant::now();
                 let latest = now + self.call.connect_timeout().min(within);
                 let connect_by = *self.connect_by.entry(target.ordinal).or_insert(latest);
                 let left = connect_by.saturating_duration_since(now);
-                let observer = Arc::new(Waits(Arc::clone(&self.collector)));
+                let observer = Arc::new(OfflineObserver(Arc::clone(&self.collector)));
                 let call = self.call.to(target.device, left);
                 self.devices.waiting += 1;
                 self.context.method.wait(call, observer, target.ordinal);
@@ -242,8 +242,8 @@ impl MethodRun {
     }
 
     /// Whether sending has stopped.
-    fn ends(&self) -> bool {
-        self.context.stop.is_cancelled() || self.context.stopped.is_cancelled()
+    fn is_stopping(&self) -> bool {
+        self.context.stop.is_cancelled() || self.context.job_stop.is_cancelled()
     }
 
     /// Withdraws the calls that are not sent yet; they end as `Withdrawn`.
@@ -254,7 +254,7 @@ impl MethodRun {
     }
 
     /// Accounts for `unstored`, which is on disk now.
-    fn stored(&mut self) {
+    fn mark_stored(&mut self) {
         for outcome in std::mem::replace(&mut self.unstored, Arc::new([])).iter() {
             let count = if outcome.claimed {
                 &mut self.devices.in_flight
@@ -273,8 +273,8 @@ impl MethodRun {
 
     async fn store(&mut self) -> Result<(), StoreError> {
         self.write_outcomes().await?;
-        self.stored();
-        self.retry.worked();
+        self.mark_stored();
+        self.retry.succeeded();
         Ok(())
     }
 
@@ -285,15 +285,15 @@ impl MethodRun {
         let outcomes = Arc::clone(&self.unstored);
         self.context
             .store
-            .device_job_end(self.row, outcomes, self.context.clock.wall())
+            .device_job_end(self.row, outcomes, self.context.clock.wall_time())
             .await
     }
 
-    fn outcome(&self, ordinal: u32, heard: Heard) -> DeviceOutcome {
-        let (outcome, claimed) = match heard {
-            Heard::Whole(outcome) => (outcome, true),
-            Heard::Unreached(outcome) => (outcome, false),
-            Heard::Cut(result) => {
+    fn outcome(&self, ordinal: u32, outcome: CollectedOutcome) -> DeviceOutcome {
+        let (outcome, claimed) = match outcome {
+            CollectedOutcome::Complete(outcome) => (outcome, true),
+            CollectedOutcome::NeverOnline(outcome) => (outcome, false),
+            CollectedOutcome::Truncated(result) => {
                 return DeviceOutcome {
                     ordinal,
                     claimed: true,
@@ -340,22 +340,22 @@ impl MethodRun {
             () = self.collector.arrived.notified() => {}
             () = tokio::time::sleep_until(until.into()) => {}
             () = self.context.stop.cancelled() => {}
-            () = self.context.stopped.cancelled(), if !self.is_withdrawn() => {}
+            () = self.context.job_stop.cancelled(), if !self.is_withdrawn() => {}
         }
     }
 
     /// Stores the outcomes that still arrive. The row of a call without an answer stays `running`;
     /// the next start finds it.
     async fn drain(&mut self) {
-        let deadline = tokio::time::Instant::now() + DRAIN;
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         self.collect();
         while self.devices.in_flight + self.devices.held > 0 {
             let progress = async {
                 if self.unstored.is_empty() {
                     self.collector.arrived.notified().await;
                 } else if let Err(error) = self.store().await {
-                    let again = self.retry.failed(error.is_permanent(), Instant::now());
-                    tokio::time::sleep(again.after).await;
+                    let attempt = self.retry.failed(error.is_permanent(), Instant::now());
+                    tokio::time::sleep(attempt.after).await;
                 }
             };
             if tokio::time::timeout_at(deadline, progress).await.is_err() {

@@ -16,97 +16,97 @@ use iothub_protocol::query;
 
 use super::clock::Clock;
 use super::methods::MethodRun;
-use super::plan::{Job, Step, plan};
+use super::plan::{JobSchedule, StartStep, plan};
 use super::retry::{Retry, reason};
 use super::twins::TwinRun;
-use super::{GIVEN_UP, NOT_STORED, OUTCOME_UNKNOWN};
+use super::{ENDED_EARLY, NOT_STORED, OUTCOME_UNKNOWN};
 use crate::service::MethodService;
 use crate::store::{JobRecord, Store, StoreError};
 
 /// The runner reads the store at least this often.
-const TICK: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often it checks the wall clock while a job waits for its start: the clock may be set.
-const LOOK: Duration = Duration::from_secs(1);
+const CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an ended job is kept, as on Azure.
-const KEPT_DAYS: i64 = 30;
+const RETENTION_DAYS: i64 = 30;
 
 /// Runs all jobs.
 pub(crate) struct Runner {
-    context: Context,
+    context: RunContext,
     nudge: Arc<Notify>,
     /// The running jobs, by task: row and stop token.
     running: HashMap<Id, (i64, CancellationToken)>,
     runs: JoinSet<()>,
     /// The jobs with a failed step, by row, until they end.
-    troubles: HashMap<i64, Trouble>,
+    failures: HashMap<i64, Failure>,
 }
 
 /// A job with a failed step.
-struct Trouble {
+struct Failure {
     retry: Retry,
     /// When to retry.
-    again: Instant,
+    retry_at: Instant,
 }
 
 /// The times of the next work.
 #[derive(Clone, Copy, Default)]
-struct Next {
+struct Wakeup {
     /// On the wall clock: a job starts.
-    wall: Option<Timestamp>,
+    wall_time: Option<Timestamp>,
     /// On the monotonic clock: a retry is due.
-    steady: Option<Instant>,
+    monotonic: Option<Instant>,
 }
 
-impl Next {
-    fn wall(&mut self, time: Timestamp) {
-        self.wall = Some(self.wall.map_or(time, |next| next.min(time)));
+impl Wakeup {
+    fn wall_time(&mut self, time: Timestamp) {
+        self.wall_time = Some(self.wall_time.map_or(time, |next| next.min(time)));
     }
 
-    fn steady(&mut self, time: Instant) {
-        self.steady = Some(self.steady.map_or(time, |next| next.min(time)));
+    fn monotonic(&mut self, time: Instant) {
+        self.monotonic = Some(self.monotonic.map_or(time, |next| next.min(time)));
     }
 }
 
 /// What the run of one job needs.
 #[derive(Clone)]
-pub(super) struct Context {
+pub(super) struct RunContext {
     pub(super) store: Store,
     pub(super) method: MethodService,
     pub(super) clock: Clock,
     /// Cancelled when the hub stops.
     pub(super) stop: CancellationToken,
     /// Cancelled when this job is stopped.
-    pub(super) stopped: CancellationToken,
+    pub(super) job_stop: CancellationToken,
 }
 
-impl Context {
+impl RunContext {
     /// Handles a failed write of a running job: waits for the retry, or ends the job. Returns
     /// whether the job has ended.
     pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
-        let again = retry.failed(error.is_permanent(), self.clock.steady());
+        let attempt = retry.failed(error.is_permanent(), self.clock.monotonic());
         tracing::error!(
             job = row,
             error = error as &dyn std::error::Error,
-            again_ms = again.after.as_millis(),
+            again_ms = attempt.after.as_millis(),
             "cannot store a job's progress; retrying"
         );
-        if again.give_up && self.abandon(row, reason(error)).await {
+        if attempt.give_up && self.abandon(row, reason(error)).await {
             return true;
         }
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(again.after) => {}
+            () = tokio::time::sleep(attempt.after) => {}
         }
         false
     }
 
     /// Ends a job that can never run. `false` when the hub stops before the store accepts that.
-    async fn never_runs(&self, row: i64, reason: String) -> bool {
+    async fn fail_unrunnable(&self, row: i64, reason: String) -> bool {
         let mut retry = Retry::default();
         while !self.abandon(row, reason.clone()).await {
-            let wait = retry.failed(false, self.clock.steady()).after;
+            let wait = retry.failed(false, self.clock.monotonic()).after;
             tokio::select! {
                 () = self.stop.cancelled() => return false,
                 () = tokio::time::sleep(wait) => {}
@@ -118,10 +118,10 @@ impl Context {
     /// Ends a running job as failed. `false` when the store rejects that.
     async fn abandon(&self, row: i64, reason: String) -> bool {
         tracing::error!(job = row, reason, "giving up a job");
-        let now = self.clock.wall();
+        let now = self.clock.wall_time();
         let abandoned = self
             .store
-            .job_abandon(row, reason, GIVEN_UP, NOT_STORED, now)
+            .job_abandon(row, reason, ENDED_EARLY, NOT_STORED, now)
             .await;
         if let Err(error) = &abandoned {
             let error = error as &dyn std::error::Error;
@@ -140,17 +140,17 @@ impl Runner {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            context: Context {
+            context: RunContext {
                 store,
                 method,
                 clock,
                 stop,
-                stopped: CancellationToken::new(),
+                job_stop: CancellationToken::new(),
             },
             nudge,
             running: HashMap::new(),
             runs: JoinSet::new(),
-            troubles: HashMap::new(),
+            failures: HashMap::new(),
         }
     }
 
@@ -163,14 +163,16 @@ impl Runner {
         while !stop.is_cancelled() {
             let next = match self.step().await {
                 Ok(next) => {
-                    retry.worked();
+                    retry.succeeded();
                     next
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "cannot process the jobs; retrying");
-                    let mut next = Next::default();
-                    next.steady(clock.steady() + retry.failed(false, clock.steady()).after);
+                    let mut next = Wakeup::default();
+                    next.monotonic(
+                        clock.monotonic() + retry.failed(false, clock.monotonic()).after,
+                    );
                     next
                 }
             };
@@ -178,7 +180,7 @@ impl Runner {
                 () = stop.cancelled() => {}
                 () = self.nudge.notified() => {}
                 () = due(&clock, next) => {}
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended).await,
+                Some(ended) = self.runs.join_next_with_id() => self.run_ended(ended).await,
             }
         }
         while self.runs.join_next().await.is_some() {}
@@ -188,7 +190,7 @@ impl Runner {
     /// any job runs.
     pub(super) async fn recover(store: &Store, clock: &Clock) -> Result<(), StoreError> {
         let failed = store
-            .device_job_recover(OUTCOME_UNKNOWN, clock.wall())
+            .device_job_recover(OUTCOME_UNKNOWN, clock.wall_time())
             .await?;
         if failed > 0 {
             tracing::warn!(
@@ -199,7 +201,7 @@ impl Runner {
         Ok(())
     }
 
-    async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+    async fn run_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         let (id, failure) = match ended {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), Some(error)),
@@ -209,7 +211,7 @@ impl Runner {
         };
         if let Some(error) = failure {
             tracing::error!(job = row, %error, "the run of a job failed; retrying");
-            let give_up = self.trouble(row, true).give_up;
+            let give_up = self.record_failure(row, true).give_up;
             if give_up {
                 let reason = "The hub failed repeatedly while it ran this job; see its log.";
                 self.context.abandon(row, reason.into()).await;
@@ -218,49 +220,49 @@ impl Runner {
     }
 
     /// Records a failed step of the job in `row`, and when to retry it.
-    fn trouble(&mut self, row: i64, lasting: bool) -> super::retry::Again {
-        let now = self.context.clock.steady();
-        let trouble = self.troubles.entry(row).or_insert_with(|| Trouble {
+    fn record_failure(&mut self, row: i64, permanent: bool) -> super::retry::NextAttempt {
+        let now = self.context.clock.monotonic();
+        let failure = self.failures.entry(row).or_insert_with(|| Failure {
             retry: Retry::default(),
-            again: now,
+            retry_at: now,
         });
-        let again = trouble.retry.failed(lasting, now);
-        trouble.again = now + again.after;
-        again
+        let attempt = failure.retry.failed(permanent, now);
+        failure.retry_at = now + attempt.after;
+        attempt
     }
 
     /// Does the work that is due, and returns when the next is due.
-    async fn step(&mut self) -> Result<Next, StoreError> {
-        let mut next = Next::default();
+    async fn step(&mut self) -> Result<Wakeup, StoreError> {
+        let mut next = Wakeup::default();
         let jobs = self.context.store.job_active().await?;
-        self.troubles
+        self.failures
             .retain(|row, _| jobs.iter().any(|job| job.row == *row));
         for job in jobs {
             let (name, row) = (job.job_id.clone(), job.row);
-            let again = self.troubles.get(&row).map(|trouble| trouble.again);
-            if let Some(again) = again.filter(|again| *again > self.context.clock.steady()) {
-                next.steady(again);
+            let retry_at = self.failures.get(&row).map(|failure| failure.retry_at);
+            if let Some(retry_at) = retry_at.filter(|time| *time > self.context.clock.monotonic()) {
+                next.monotonic(retry_at);
                 continue;
             }
             match self.step_job(job).await {
-                Ok(Some(time)) => next.wall(time),
+                Ok(Some(time)) => next.wall_time(time),
                 Ok(None) => {}
                 Err(error) => {
                     // The other jobs do not wait for this one.
                     log(&error, &name);
-                    let again = self.trouble(row, error.is_permanent());
-                    if again.give_up {
+                    let attempt = self.record_failure(row, error.is_permanent());
+                    if attempt.give_up {
                         self.give_up(row, &error).await;
                     }
-                    next.steady(self.context.clock.steady() + again.after);
+                    next.monotonic(self.context.clock.monotonic() + attempt.after);
                 }
             }
         }
         let expired = self
             .context
             .clock
-            .wall()
-            .saturating_sub(jiff::SignedDuration::from_hours(24 * KEPT_DAYS))
+            .wall_time()
+            .saturating_sub(jiff::SignedDuration::from_hours(24 * RETENTION_DAYS))
             .unwrap_or(Timestamp::MIN);
         self.context.store.job_expire(expired).await?;
         Ok(next)
@@ -268,7 +270,7 @@ impl Runner {
 
     /// Fails a job that cannot be started.
     async fn give_up(&self, row: i64, error: &StoreError) {
-        let (store, now) = (&self.context.store, self.context.clock.wall());
+        let (store, now) = (&self.context.store, self.context.clock.wall_time());
         if let Err(error) = store.job_fail(row, reason(error), now).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(job = row, error, "cannot store the end of a job");
@@ -286,34 +288,38 @@ impl Runner {
         let condition = match parse_condition(&job.query_condition) {
             Ok(condition) => condition,
             Err(reason) => {
-                store.job_fail(row, reason, clock.wall()).await?;
+                store.job_fail(row, reason, clock.wall_time()).await?;
                 return Ok(None);
             }
         };
-        let mut view = view(&job);
+        let mut schedule = job_schedule(&job);
         loop {
-            match plan(clock.wall(), &view) {
-                Step::Wait(until) => return Ok(Some(until)),
-                Step::Schedule => {
+            match plan(clock.wall_time(), &schedule) {
+                StartStep::Wait(until) => return Ok(Some(until)),
+                StartStep::Schedule => {
                     store.job_schedule(row).await?;
-                    view.status = JobStatus::Scheduled;
+                    schedule.status = JobStatus::Scheduled;
                 }
-                Step::Miss => {
+                StartStep::Miss => {
                     let reason = "The hub was not running at the job's start time, \
                          or its clock was set past it; \
                          the job's maximum execution time has passed since.";
-                    store.job_fail(row, reason.into(), clock.wall()).await?;
+                    store
+                        .job_fail(row, reason.into(), clock.wall_time())
+                        .await?;
                     return Ok(None);
                 }
-                Step::Start => {
-                    if let Some(devices) = store.job_start(row, condition, clock.wall()).await? {
+                StartStep::Start => {
+                    if let Some(devices) =
+                        store.job_start(row, condition, clock.wall_time()).await?
+                    {
                         tracing::info!(job = %job.job_id, devices, "a job has started");
                         let status = JobStatus::Running;
                         self.resume(JobRecord { status, ..job }).await?;
                     }
                     return Ok(None);
                 }
-                Step::Nothing => return Ok(None),
+                StartStep::Nothing => return Ok(None),
             }
         }
     }
@@ -321,25 +327,25 @@ impl Runner {
     /// Spawns the run of a started job; if it already runs, cancels it when the job was stopped.
     async fn resume(&mut self, job: JobRecord) -> Result<(), StoreError> {
         let row = job.row;
-        if let Some((_, stopped)) = self.running.values().find(|(running, _)| *running == row) {
+        if let Some((_, job_stop)) = self.running.values().find(|(running, _)| *running == row) {
             if job.stopped {
-                stopped.cancel();
+                job_stop.cancel();
             }
             return Ok(());
         }
         let clock = &self.context.clock;
-        let ends = view(&job).deadline(clock.wall(), clock.steady());
+        let deadline = job_schedule(&job).deadline(clock.wall_time(), clock.monotonic());
         let action = self.context.store.job_action(row).await?;
-        let stopped = CancellationToken::new();
+        let job_stop = CancellationToken::new();
         if job.stopped {
-            stopped.cancel();
+            job_stop.cancel();
         }
-        let context = Context {
-            stopped: stopped.clone(),
+        let context = RunContext {
+            job_stop: job_stop.clone(),
             ..self.context.clone()
         };
-        let run = self.runs.spawn(run_job(context, job, action, ends));
-        self.running.insert(run.id(), (row, stopped));
+        let run = self.runs.spawn(run_job(context, job, action, deadline));
+        self.running.insert(run.id(), (row, job_stop));
         Ok(())
     }
 }
@@ -349,17 +355,17 @@ fn log(error: &StoreError, job: &JobId) {
     tracing::error!(%job, error, "cannot process a job; retrying");
 }
 
-async fn run_job(context: Context, job: JobRecord, action: String, ends: Instant) {
+async fn run_job(context: RunContext, job: JobRecord, action: String, deadline: Instant) {
     let row = job.row;
     let run = context.clone();
     let finished = match job.kind {
-        JobType::ScheduleUpdateTwin => match TwinRun::new(run, row, &action, ends) {
+        JobType::ScheduleUpdateTwin => match TwinRun::new(run, row, &action, deadline) {
             Ok(run) => run.run().await,
-            Err(reason) => context.never_runs(row, reason).await,
+            Err(reason) => context.fail_unrunnable(row, reason).await,
         },
-        _ => match MethodRun::new(run, row, &action, ends) {
+        _ => match MethodRun::new(run, row, &action, deadline) {
             Ok(run) => run.run().await,
-            Err(reason) => context.never_runs(row, reason).await,
+            Err(reason) => context.fail_unrunnable(row, reason).await,
         },
     };
     if finished {
@@ -367,15 +373,16 @@ async fn run_job(context: Context, job: JobRecord, action: String, ends: Instant
     }
 }
 
-/// Waits until something is due, at most [`TICK`].
-async fn due(clock: &Clock, next: Next) {
-    let latest = clock.steady() + TICK;
-    let latest = next.steady.map_or(latest, |time| time.min(latest));
+/// Waits until something is due, at most [`POLL_INTERVAL`].
+async fn due(clock: &Clock, next: Wakeup) {
+    let latest = clock.monotonic() + POLL_INTERVAL;
+    let latest = next.monotonic.map_or(latest, |time| time.min(latest));
     loop {
-        let mut left = latest.saturating_duration_since(clock.steady());
-        if let Some(time) = next.wall {
-            let due = Duration::try_from(time.duration_since(clock.wall())).unwrap_or_default();
-            left = left.min(due).min(LOOK);
+        let mut left = latest.saturating_duration_since(clock.monotonic());
+        if let Some(time) = next.wall_time {
+            let due =
+                Duration::try_from(time.duration_since(clock.wall_time())).unwrap_or_default();
+            left = left.min(due).min(CLOCK_POLL_INTERVAL);
         }
         if left.is_zero() {
             return;
@@ -398,8 +405,8 @@ fn parse_condition(text: &str) -> Result<Option<query::Condition>, String> {
 }
 
 /// The part of a stored job that its plan depends on.
-fn view(job: &JobRecord) -> Job {
-    Job {
+fn job_schedule(job: &JobRecord) -> JobSchedule {
+    JobSchedule {
         status: job.status,
         created: job.created,
         start: job.start,

@@ -58,7 +58,7 @@ struct Fleet {
     /// This connection ends just before the commit that makes a row `running`.
     goes: Arc<Mutex<Option<Arc<Entry>>>>,
     /// Seconds by which the wall clock was set.
-    set_by: Arc<AtomicI64>,
+    clock_offset_s: Arc<AtomicI64>,
     folder: TempDir,
 }
 
@@ -97,10 +97,12 @@ impl Fleet {
         };
         let store = Store::open_full(&folder.path().join("hub.db"), is_full).unwrap();
         let method = MethodService::new(store.clone(), registry.clone(), Metrics::new());
-        let set_by = Arc::<AtomicI64>::default();
-        let clock = Clock::set_by({
-            let set_by = Arc::clone(&set_by);
-            move || Timestamp::now() + SignedDuration::from_secs(set_by.load(Ordering::Relaxed))
+        let clock_offset_s = Arc::<AtomicI64>::default();
+        let clock = Clock::with_wall_clock({
+            let clock_offset_s = Arc::clone(&clock_offset_s);
+            move || {
+                Timestamp::now() + SignedDuration::from_secs(clock_offset_s.load(Ordering::Relaxed))
+            }
         });
         let service = JobService {
             clock,
@@ -118,7 +120,7 @@ impl Fleet {
             full,
             refusals,
             goes,
-            set_by,
+            clock_offset_s,
             folder,
         }
     }
@@ -454,7 +456,7 @@ async fn setting_the_clock_forward_ends_no_job() {
     let online = connect_all(&fleet, 2);
     let id = within(fleet.lock(|_| {})).await;
     all_are_sent(&online).await;
-    fleet.set_by.store(86_400, Ordering::Relaxed);
+    fleet.clock_offset_s.store(86_400, Ordering::Relaxed);
     online[0].1.answered("1", 200, b"{}");
     let job = within(fleet.job(&id, |job| job.counts.succeeded == 1)).await;
     assert_eq!((job.status, job.counts.running), (JobStatus::Running, 1));
@@ -471,7 +473,7 @@ async fn setting_the_clock_back_extends_no_job() {
     let short = |job: &mut Value| job["maxExecutionTimeInSeconds"] = json!(5);
     let id = within(fleet.lock(short)).await;
     all_are_sent(&online).await;
-    fleet.set_by.store(-86_400, Ordering::Relaxed);
+    fleet.clock_offset_s.store(-86_400, Ordering::Relaxed);
     let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
     assert_eq!(ended.counts.failed, 1);
     let row = within(fleet.rows()).await.remove(0);
@@ -488,7 +490,7 @@ async fn a_job_starts_by_the_wall_clock_even_after_it_was_set() {
     let id = within(fleet.lock(later)).await;
     within(fleet.job(&id, |job| job.status == JobStatus::Scheduled)).await;
     assert_eq!(online[0].0.sent(), 0);
-    fleet.set_by.store(3600, Ordering::Relaxed);
+    fleet.clock_offset_s.store(3600, Ordering::Relaxed);
     all_are_sent(&online).await;
     fleet.end().await;
 }

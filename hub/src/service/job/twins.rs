@@ -6,45 +6,45 @@ use std::time::Instant;
 
 use iothub_protocol::twin::TwinPatch;
 
-use super::NOT_BEGUN;
-use super::plan::{Devices, RunStep, plan_run};
+use super::NOT_REACHED;
+use super::plan::{Progress, RunStep, plan_run};
 use super::retry::Retry;
-use super::runner::Context;
+use super::runner::RunContext;
 use crate::service::{ServiceError, twin};
 use crate::store::StoreError;
 
 /// Twins in one transaction; few enough that the writer is free for others after a few
 /// milliseconds.
-const SLICE: u32 = 100;
+const UPDATE_SLICE: u32 = 100;
 
 pub(super) struct TwinRun {
-    context: Context,
+    context: RunContext,
     row: i64,
-    ends: Instant,
+    deadline: Instant,
     patch: Arc<TwinPatch>,
-    devices: Devices,
+    devices: Progress,
     next: u32,
     retry: Retry,
 }
 
 impl TwinRun {
-    /// A run of the job in `row`, which ends at `ends`. The error says why it can never run.
+    /// A run of the job in `row`, which ends at `deadline`. The error says why it can never run.
     pub(super) fn new(
-        context: Context,
+        context: RunContext,
         row: i64,
         action: &str,
-        ends: Instant,
+        deadline: Instant,
     ) -> Result<Self, String> {
         let patch = serde_json::from_str(action)
             .map_err(|error| format!("cannot read the job's stored update: {error}"))?;
         Ok(Self {
             context,
             row,
-            ends,
+            deadline,
             patch: Arc::new(patch),
-            devices: Devices {
+            devices: Progress {
                 pending: u64::MAX,
-                ..Devices::default()
+                ..Progress::default()
             },
             next: 0,
             retry: Retry::default(),
@@ -56,7 +56,7 @@ impl TwinRun {
         while !self.context.stop.is_cancelled() {
             match self.step().await {
                 Ok(true) => return true,
-                Ok(false) => self.retry.worked(),
+                Ok(false) => self.retry.succeeded(),
                 Err(error) => {
                     if self.context.failed(&mut self.retry, self.row, &error).await {
                         return true;
@@ -69,11 +69,11 @@ impl TwinRun {
 
     /// Runs the next step. Returns whether the job has ended.
     async fn step(&mut self) -> Result<bool, StoreError> {
-        let Context { clock, store, .. } = &self.context;
-        let now = clock.wall();
-        let RunStep::Send { .. } = plan_run(clock.steady(), self.ends, self.devices) else {
+        let RunContext { clock, store, .. } = &self.context;
+        let now = clock.wall_time();
+        let RunStep::Send { .. } = plan_run(clock.monotonic(), self.deadline, self.devices) else {
             store
-                .job_complete(self.row, NOT_BEGUN, NOT_BEGUN, now)
+                .job_complete(self.row, NOT_REACHED, NOT_REACHED, now)
                 .await?;
             return Ok(true);
         };
@@ -83,7 +83,7 @@ impl TwinRun {
                 .map_err(|error: ServiceError| (error.code.name(), error.message))
         };
         match store
-            .device_job_update_twins(self.row, self.next, SLICE, now, update)
+            .device_job_update_twins(self.row, self.next, UPDATE_SLICE, now, update)
             .await?
         {
             Some(after) => self.next = after,

@@ -61,7 +61,7 @@ impl ImportMode {
     }
 
     /// Ignores case: Node's client capitalises some modes.
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         let mut modes = Self::ALL.into_iter();
         modes.find(|mode| mode.name().eq_ignore_ascii_case(name))
     }
@@ -76,13 +76,13 @@ pub(crate) struct BulkRequest {
 /// One operation, or why the item is invalid.
 #[derive(Debug)]
 pub(super) struct Item {
-    pub(super) label: Label,
-    pub(super) task: Result<Task, ServiceError>,
+    pub(super) label: ItemLabel,
+    pub(super) task: Result<ItemTask, ServiceError>,
 }
 
 /// The subject of an item, as far as it could be parsed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Label {
+pub(super) struct ItemLabel {
     pub(super) device: Option<String>,
     pub(super) module: Option<String>,
     pub(super) mode: Option<ImportMode>,
@@ -90,7 +90,7 @@ pub(super) struct Label {
 
 /// The validated operation of an item.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(super) struct ItemTask {
     pub(super) device: DeviceId,
     pub(super) operation: Operation,
     pub(super) twin: TwinPatch,
@@ -111,7 +111,7 @@ pub(super) enum Operation {
 /// types.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
-struct Head {
+struct ItemHead {
     id: Option<String>,
     module_id: Option<String>,
     import_mode: Option<String>,
@@ -130,7 +130,7 @@ impl BulkRequest {
     /// When the body is not an array of 1 to 100 items, or two items name one identity. A fault
     /// within an item is that item's error.
     pub(crate) fn read(body: &[u8]) -> Result<Self, ServiceError> {
-        let Texts(texts) = serde_json::from_slice(body).map_err(|error| {
+        let RawItems(texts) = serde_json::from_slice(body).map_err(|error| {
             ServiceError::argument(format!(
                 "invalid body: {error}; expected an array of 1 to {MAX_ITEMS} registry operations"
             ))
@@ -186,7 +186,7 @@ impl fmt::Display for BulkRequest {
 }
 
 fn item(index: usize, text: &RawValue) -> Item {
-    let mut label = Label::default();
+    let mut label = ItemLabel::default();
     let task = task(text, &mut label).map_err(|error| ServiceError {
         message: format!("item {index}: {}", error.message),
         ..error
@@ -194,8 +194,8 @@ fn item(index: usize, text: &RawValue) -> Item {
     Item { label, task }
 }
 
-fn task(text: &RawValue, label: &mut Label) -> Result<Task, ServiceError> {
-    let head: Head = read(text)?;
+fn task(text: &RawValue, label: &mut ItemLabel) -> Result<ItemTask, ServiceError> {
+    let head: ItemHead = read(text)?;
     label.device.clone_from(&head.id);
     label.module = head.module_id.filter(|module| !module.is_empty());
     let mode = mode(head.import_mode.as_deref())?;
@@ -236,7 +236,7 @@ fn task(text: &RawValue, label: &mut Label) -> Result<Task, ServiceError> {
         ImportMode::UpdateTwinIfMatchEtag => required(twin_etag()?, "twinETag")?,
         _ => twin_etag()?,
     };
-    Ok(Task {
+    Ok(ItemTask {
         device,
         operation,
         twin: twin(text)?,
@@ -249,7 +249,7 @@ fn mode(name: Option<&str>) -> Result<ImportMode, ServiceError> {
     let Some(name) = name else {
         return Ok(ImportMode::CreateOrUpdate);
     };
-    ImportMode::named(name).ok_or_else(|| {
+    ImportMode::from_name(name).ok_or_else(|| {
         let names = ImportMode::ALL.map(|mode| format!("`{}`", mode.name()));
         ServiceError::argument(format!(
             "importMode is `{name}`; expected one of {}",
@@ -302,20 +302,20 @@ fn read<T: DeserializeOwned>(text: &RawValue) -> Result<T, ServiceError> {
 }
 
 /// The unparsed items of a body; parsing stops at the first one too many.
-struct Texts<'a>(Vec<&'a RawValue>);
+struct RawItems<'a>(Vec<&'a RawValue>);
 
-impl<'de> Deserialize<'de> for Texts<'de> {
+impl<'de> Deserialize<'de> for RawItems<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Few;
+        struct RawItemsVisitor;
 
-        impl<'de> Visitor<'de> for Few {
-            type Value = Texts<'de>;
+        impl<'de> Visitor<'de> for RawItemsVisitor {
+            type Value = RawItems<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Texts<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawItems<'de>, A::Error> {
                 let mut texts = Vec::new();
                 while let Some(text) = items.next_element()? {
                     if texts.len() == MAX_ITEMS {
@@ -323,11 +323,11 @@ impl<'de> Deserialize<'de> for Texts<'de> {
                     }
                     texts.push(text);
                 }
-                Ok(Texts(texts))
+                Ok(RawItems(texts))
             }
         }
 
-        deserializer.deserialize_seq(Few)
+        deserializer.deserialize_seq(RawItemsVisitor)
     }
 }
 
