@@ -14,9 +14,9 @@ use iothub_protocol::query::Query;
 use iothub_protocol::twin::TwinPatch;
 
 use crate::auth::DeviceLogin;
-use crate::http::{read_document, without_mark};
+use crate::http::{read_document, without_bom};
 use crate::mqtt::codec::{self, Connect, Packet, Publish};
-use crate::mqtt::frames::Frames;
+use crate::mqtt::frames::FrameReader;
 use crate::mqtt::machine::{Effect, Session};
 use crate::service::{BulkRequest, DeviceUpdate};
 use crate::store::{StoreError, scratch};
@@ -113,7 +113,7 @@ pub struct Unframed {
 
 /// Reads WebSocket frames that arrive in `pieces`.
 pub fn unframe<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Unframed {
-    let (mut frames, mut read) = (Frames::default(), Unframed::default());
+    let (mut frames, mut read) = (FrameReader::default(), Unframed::default());
     for piece in pieces {
         if let Err(error) = frames.read(piece, &mut read.mqtt, &mut read.answers) {
             read.error = Some(error.close_code());
@@ -178,7 +178,7 @@ pub fn rest_body(kind: Body, body: &[u8]) -> Result<(), String> {
             checked.map(drop).map_err(|error| error.message)
         }
         Body::Bulk => {
-            let read = BulkRequest::read(without_mark(body));
+            let read = BulkRequest::read(without_bom(body));
             read.map(drop).map_err(|error| error.message)
         }
         Body::Twin => read::<TwinPatch>(body).map(drop),

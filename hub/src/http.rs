@@ -45,13 +45,13 @@ use crate::identity::Rights;
 use crate::service::Services;
 
 pub(crate) use error::HttpError;
-use event::Stopping;
+use event::StopSignal;
 use gate::GuardedRoutes;
 pub(crate) use health::Health;
 use metrics::Certificates;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
-pub(crate) use request::{read_document, without_mark};
+pub(crate) use request::{read_document, without_bom};
 pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};
 
@@ -71,7 +71,7 @@ pub(crate) fn service(
     router(services, names, certificates)
         .merge(health::router(health, services, &stop))
         .merge(not_built::device_router())
-        .layer(Extension(Stopping(stop)))
+        .layer(Extension(StopSignal(stop)))
         .merge(websocket::router(serve_device))
         .map_request(without_trailing_slash)
 }
@@ -128,7 +128,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
             "/twins/{id}",
             [(service, get(twin::get).patch(twin::patch).put(twin::put))],
         )
-        .at_any_length("/twins/{id}/methods", [(service, post(method::post))])
+        .at_without_deadline("/twins/{id}/methods", [(service, post(method::post))])
         .at("/jobs", [(read, get(not_built::empty_list))])
         .at("/configurations", [(read, get(not_built::empty_list))])
         .at(
@@ -151,7 +151,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(
-            auth::Authority::new(services, names),
+            auth::AuthContext::new(services, names),
             auth::authenticate,
         ))
         .layer(from_fn_with_state(

@@ -13,6 +13,6 @@ pub(crate) mod frames;
 mod link;
 mod listener;
 pub(crate) mod machine;
-mod pace;
+mod rate_limiter;
 
 pub(crate) use listener::Gateway;

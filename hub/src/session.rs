@@ -139,7 +139,7 @@ struct Pending {
 }
 
 impl Pending {
-    fn is_wanted(&self) -> bool {
+    fn is_awaited(&self) -> bool {
         self.observer.is_waiting()
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::auth::Caller;
 use super::device::MAX_BULK_BODY;
 use super::gate::Gate;
-use super::request::{MAX_BODY, Raw, without_mark};
+use super::request::{MAX_BODY, RawBody, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
@@ -68,17 +68,17 @@ pub(super) async fn record(
         detail,
         reason,
     };
-    let in_dialect = |error: HttpError| {
+    let to_response = |error: HttpError| {
         let error = if is_method { error.for_method() } else { error };
         error.into_response()
     };
     let row = match services.audit.begin(attempt).await {
         Ok(row) => row,
-        Err(error) => return in_dialect(error.into()),
+        Err(error) => return to_response(error.into()),
     };
     let response = match request {
         Ok(request) => next.run(request).await,
-        Err(error) => in_dialect(error),
+        Err(error) => to_response(error),
     };
     let error = response.headers().get("iothub-errorcode");
     let error = error.and_then(|name| Some(name.to_str().ok()?.to_owned()));
@@ -144,8 +144,8 @@ async fn peek(
 ) -> (Option<String>, Result<Request, HttpError>) {
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
-    match Raw::read(whole, limit).await {
-        Ok(Raw(body)) => {
+    match RawBody::read(whole, limit).await {
+        Ok(RawBody(body)) => {
             let detail = detail(&body);
             (detail, Ok(Request::from_parts(parts, Body::from(body))))
         }
@@ -163,19 +163,19 @@ fn detail(body: &[u8]) -> Option<String> {
     let is_id = |id: &&str| {
         (1..=MAX_COMMAND_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let said = [
+    let parts = [
         text("/type"),
         text("/methodName").or(job_method),
         id.filter(is_id),
         text("/queryCondition"),
     ];
-    let said: Vec<&str> = said.into_iter().flatten().collect();
-    (!said.is_empty()).then(|| said.join(" "))
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 /// The number of operations by mode, and the devices.
 fn bulk_detail(body: &[u8]) -> Option<String> {
-    let request = BulkRequest::read(without_mark(body)).ok()?;
+    let request = BulkRequest::read(without_bom(body)).ok()?;
     Some(request.to_string())
 }
 

@@ -18,12 +18,12 @@ use crate::service::Services;
 
 /// What the check of a token needs.
 #[derive(Clone)]
-pub(super) struct Authority {
+pub(super) struct AuthContext {
     services: Services,
     names: HostNames,
 }
 
-impl Authority {
+impl AuthContext {
     pub(super) fn new(services: &Services, names: &HostNames) -> Self {
         Self {
             services: services.clone(),
@@ -34,7 +34,7 @@ impl Authority {
 
 /// Marks the response to an authenticated request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LetIn;
+pub(super) struct Authenticated;
 
 /// The authenticated caller of a request.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 /// Adds the [`Caller`] to a request, or rejects it.
 pub(super) async fn authenticate(
-    State(authority): State<Authority>,
+    State(context): State<AuthContext>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -95,10 +95,10 @@ pub(super) async fn authenticate(
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-    let policy = |name: &PolicyName| authority.services.policy(name);
+    let policy = |name: &PolicyName| context.services.policy(name);
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
-    let judged = sas::authorize_service(header, &authority.names, policy, &path, now);
-    match judged {
+    let authorized = sas::authorize_service(header, &context.names, policy, &path, now);
+    match authorized {
         Ok(caller) => {
             request.extensions_mut().insert(Caller {
                 policy: caller.policy,
@@ -106,11 +106,11 @@ pub(super) async fn authenticate(
                 expires_unix_s: caller.expires_unix_s,
             });
             let mut response = next.run(request).await;
-            response.extensions_mut().insert(LetIn);
+            response.extensions_mut().insert(Authenticated);
             response
         }
         Err(error) => {
-            let metrics = &authority.services.metrics;
+            let metrics = &context.services.metrics;
             metrics.token_refused(error.name());
             tracing::debug!(%error, path = request.uri().path(), "a request was rejected");
             HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()

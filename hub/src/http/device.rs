@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use iothub_protocol::id::DeviceId;
 use serde_json::json;
 
-use super::request::{Raw, without_mark};
+use super::request::{RawBody, without_bom};
 use super::{Document, HttpError, Id, Parameters, json_response};
 use crate::service::{BulkRequest, Device, DeviceUpdate, IfMatch, Services};
 
@@ -57,8 +57,8 @@ pub(super) async fn bulk(
     State(services): State<Services>,
     request: Request,
 ) -> Result<Response, HttpError> {
-    let Raw(body) = Raw::read(request, MAX_BULK_BODY).await?;
-    let wanted = BulkRequest::read(without_mark(&body)).map_err(HttpError::bulk_refused)?;
+    let RawBody(body) = RawBody::read(request, MAX_BULK_BODY).await?;
+    let wanted = BulkRequest::read(without_bom(&body)).map_err(HttpError::bulk_refused)?;
     let result = services.device.bulk(wanted).await?;
     if result.is_successful {
         Ok(json_response(&result))

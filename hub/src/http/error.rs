@@ -20,12 +20,12 @@ pub(crate) struct HttpError {
     name: &'static str,
     number: u32,
     message: String,
-    dialect: Dialect,
+    format: ErrorFormat,
 }
 
 /// The format of the body.
 #[derive(Debug)]
-enum Dialect {
+enum ErrorFormat {
     /// `ErrorCode:Name;text`: everything but methods.
     Registry,
     /// A JSON string that holds JSON: methods. With the timeout that expired, if one did.
@@ -55,7 +55,7 @@ impl HttpError {
             name: code.name(),
             number: code.number(),
             message: message.into(),
-            dialect: Dialect::Registry,
+            format: ErrorFormat::Registry,
         }
     }
 
@@ -71,7 +71,7 @@ impl HttpError {
             name,
             number,
             message: message.into(),
-            dialect: Dialect::Registry,
+            format: ErrorFormat::Registry,
         }
     }
 
@@ -82,12 +82,12 @@ impl HttpError {
 
     /// The same error, in the format for method callers.
     pub(crate) fn for_method(self) -> Self {
-        let timeout = match self.dialect {
-            Dialect::Method(timeout) => timeout,
-            Dialect::Registry | Dialect::Bulk(_) => None,
+        let timeout = match self.format {
+            ErrorFormat::Method(timeout) => timeout,
+            ErrorFormat::Registry | ErrorFormat::Bulk(_) => None,
         };
         Self {
-            dialect: Dialect::Method(timeout),
+            format: ErrorFormat::Method(timeout),
             ..self
         }
     }
@@ -96,7 +96,7 @@ impl HttpError {
     pub(crate) fn method(error: ServiceError) -> Self {
         let timeout = error.timeout;
         Self {
-            dialect: Dialect::Method(timeout),
+            format: ErrorFormat::Method(timeout),
             ..Self::from(error)
         }
     }
@@ -105,7 +105,7 @@ impl HttpError {
     pub(crate) fn bulk_refused(error: ServiceError) -> Self {
         let result = BulkResult::refused(error.code.name(), error.message.clone());
         Self {
-            dialect: Dialect::Bulk(result),
+            format: ErrorFormat::Bulk(result),
             ..Self::from(error)
         }
     }
@@ -114,7 +114,7 @@ impl HttpError {
     pub(crate) fn bulk_failed(result: BulkResult) -> Self {
         let message = result.message();
         Self {
-            dialect: Dialect::Bulk(result),
+            format: ErrorFormat::Bulk(result),
             ..Self::new(ErrorCode::BulkRegistryOperationFailure, message)
         }
     }
@@ -126,16 +126,16 @@ impl HttpError {
             rand::random::<u128>(),
             now.strftime("%m/%d/%Y %H:%M:%S")
         );
-        match &self.dialect {
-            Dialect::Registry | Dialect::Bulk(_) => Envelope {
+        match &self.format {
+            ErrorFormat::Registry | ErrorFormat::Bulk(_) => Envelope {
                 message: format!("ErrorCode:{};{}", self.name, self.message),
                 exception_message: format!("Tracking ID:{tracking}"),
-                bulk: match &self.dialect {
-                    Dialect::Bulk(result) => Some(result.clone()),
+                bulk: match &self.format {
+                    ErrorFormat::Bulk(result) => Some(result.clone()),
                     _ => None,
                 },
             },
-            Dialect::Method(timeout) => {
+            ErrorFormat::Method(timeout) => {
                 let info = timeout.map_or_else(
                     || json!({}),
                     |timeout| json!({ "timeout": hours_minutes_seconds(timeout) }),

@@ -22,7 +22,7 @@ use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyServ
 
 /// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
 /// events at most this long.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const AUTH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval of the comments that keep an idle connection alive for the reader and any proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -36,22 +36,22 @@ const END: &str = "end";
 
 /// The hub's stop signal, for responses that would not end on their own.
 #[derive(Debug, Clone)]
-pub(super) struct Stopping(pub(super) CancellationToken);
+pub(super) struct StopSignal(pub(super) CancellationToken);
 
 /// `GET /events?device=D&kind=telemetry,twin&since=TIME&after=ID&follow=false`.
 pub(super) async fn get(
     State(services): State<Services>,
-    Extension(Stopping(stop)): Extension<Stopping>,
+    Extension(StopSignal(stop)): Extension<StopSignal>,
     caller: Caller,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
-    let wanted = Wanted::read(&headers, &parameters)?;
-    let stream = services.event.follow(wanted.filter, wanted.after)?;
+    let request = EventRequest::read(&headers, &parameters)?;
+    let stream = services.event.follow(request.filter, request.after)?;
     let reader = Reader {
         stream,
-        follow: wanted.follow,
-        place: Place::Behind,
+        follow: request.follow,
+        state: ReaderState::HasMore,
         ready: VecDeque::new(),
         policies: services.policy.version(),
         policy: services.policy,
@@ -65,13 +65,13 @@ pub(super) async fn get(
 
 /// What a reader requests.
 #[derive(Debug)]
-struct Wanted {
+struct EventRequest {
     filter: EventFilter,
     after: Option<i64>,
     follow: bool,
 }
 
-impl Wanted {
+impl EventRequest {
     fn read(headers: &HeaderMap, parameters: &Parameters) -> Result<Self, HttpError> {
         let invalid = |name: &str, text: &str, expected: &str| {
             let message = format!("{name} is `{text}`; expected {expected}");
@@ -119,20 +119,20 @@ impl Wanted {
 
 /// The state of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ReaderState {
     /// The store may have more events.
-    Behind,
+    HasMore,
     /// All events were read; those in `ready` are not sent yet.
     AtEnd,
     /// The end event was sent.
-    Told,
+    EndSent,
 }
 
 /// One reader and its progress.
 struct Reader {
     stream: EventStream,
     follow: bool,
-    place: Place,
+    state: ReaderState,
     ready: VecDeque<Event>,
     policy: PolicyService,
     policies: u64,
@@ -151,8 +151,8 @@ impl Reader {
             if let Some(event) = self.ready.pop_front() {
                 return Some((Ok(event), self));
             }
-            match self.place {
-                Place::Behind => match self.stream.next().await {
+            match self.state {
+                ReaderState::HasMore => match self.stream.next().await {
                     Ok(batch) => self.take(batch),
                     Err(error) => {
                         tracing::warn!(
@@ -162,18 +162,18 @@ impl Reader {
                         return None;
                     }
                 },
-                Place::AtEnd if self.follow => {
+                ReaderState::AtEnd if self.follow => {
                     tokio::select! {
-                        () = self.stream.wait_for_more() => self.place = Place::Behind,
-                        () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                        () = self.stream.wait_for_more() => self.state = ReaderState::HasMore,
+                        () = tokio::time::sleep(AUTH_CHECK_INTERVAL) => {}
                         () = self.stop.cancelled() => {}
                     }
                 }
-                Place::AtEnd => {
-                    self.place = Place::Told;
+                ReaderState::AtEnd => {
+                    self.state = ReaderState::EndSent;
                     return Some((Ok(Event::default().event(END).data("{}")), self));
                 }
-                Place::Told => return None,
+                ReaderState::EndSent => return None,
             }
         }
     }
@@ -188,9 +188,9 @@ impl Reader {
     }
 
     fn take(&mut self, batch: EventBatch) {
-        self.place = match batch.at_end {
-            true => Place::AtEnd,
-            false => Place::Behind,
+        self.state = match batch.at_end {
+            true => ReaderState::AtEnd,
+            false => ReaderState::HasMore,
         };
         if let Some((from, to)) = batch.lost {
             let data = json!({"from": from, "to": to}).to_string();
@@ -218,27 +218,28 @@ mod tests {
 
     use super::*;
 
-    fn read(query: &str, last: Option<&'static str>) -> Result<Wanted, String> {
+    fn read(query: &str, last: Option<&'static str>) -> Result<EventRequest, String> {
         let uri: Uri = format!("/events?{query}").parse().unwrap();
         let headers = last.map(|id| (LAST_EVENT_ID.parse().unwrap(), HeaderValue::from_static(id)));
         let headers = headers.into_iter().collect();
-        Wanted::read(&headers, &Parameters::of(&uri).unwrap()).map_err(|error| format!("{error:?}"))
+        EventRequest::read(&headers, &Parameters::of(&uri).unwrap())
+            .map_err(|error| format!("{error:?}"))
     }
 
     #[test]
     fn parses_the_parameters_and_names_the_invalid_one() {
-        let wanted = read(
+        let request = read(
             "device=door-1&kind=twin,job&since=2026-11-23T10:00:00Z&after=7",
             None,
         );
-        let wanted = wanted.unwrap();
-        assert_eq!(wanted.filter.device.unwrap().as_ref(), "door-1");
-        assert_eq!(wanted.filter.kinds, [EventKind::Twin, EventKind::Job]);
-        assert!(wanted.filter.since.is_some() && wanted.follow);
-        assert_eq!(wanted.after, Some(7));
+        let request = request.unwrap();
+        assert_eq!(request.filter.device.unwrap().as_ref(), "door-1");
+        assert_eq!(request.filter.kinds, [EventKind::Twin, EventKind::Job]);
+        assert!(request.filter.since.is_some() && request.follow);
+        assert_eq!(request.after, Some(7));
         assert_eq!(read("after=7", Some("9")).unwrap().after, Some(9));
         assert!(!read("follow=false", None).unwrap().follow);
-        for (query, named) in [
+        for (query, expected) in [
             ("device=a%20b", "device is `a b`"),
             (
                 "kind=twins",
@@ -249,7 +250,7 @@ mod tests {
             ("follow=no", "follow is `no`"),
         ] {
             let error = read(query, None).unwrap_err();
-            assert!(error.contains(named), "{query}: {error}");
+            assert!(error.contains(expected), "{query}: {error}");
         }
         assert!(
             read("", Some("x"))

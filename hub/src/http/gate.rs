@@ -40,11 +40,11 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         methods: [(Rights, MethodRouter<S>); N],
     ) -> Self {
         let timed = methods.map(|(needed, method)| (needed, method.route_layer(from_fn(deadline))));
-        self.at_any_length(path, timed)
+        self.at_without_deadline(path, timed)
     }
 
     /// Adds a path whose methods have their own deadlines.
-    pub(super) fn at_any_length<const N: usize>(
+    pub(super) fn at_without_deadline<const N: usize>(
         mut self,
         path: &str,
         methods: [(Rights, MethodRouter<S>); N],

@@ -39,7 +39,7 @@ impl Health {
 }
 
 #[derive(Clone)]
-struct Judge {
+struct HealthContext {
     health: Health,
     services: Services,
     stop: CancellationToken,
@@ -52,7 +52,7 @@ pub(super) fn router(
 ) -> axum::Router {
     axum::Router::new()
         .route("/healthz", get(healthz))
-        .with_state(Judge {
+        .with_state(HealthContext {
             health,
             services: services.clone(),
             stop: stop.clone(),
@@ -60,16 +60,16 @@ pub(super) fn router(
 }
 
 /// 200, or 503 with the problem, for load balancers and monitors.
-async fn healthz(State(judge): State<Judge>) -> Response {
-    let problem = if judge.stop.is_cancelled() {
+async fn healthz(State(context): State<HealthContext>) -> Response {
+    let problem = if context.stop.is_cancelled() {
         Some("the hub is shutting down")
     } else {
-        judge.services.problem()
+        context.services.problem()
     };
     let mut response = json_response(&Health {
         problem,
-        damage: judge.services.integrity.last().damage(),
-        ..judge.health
+        damage: context.services.integrity.last().damage(),
+        ..context.health
     });
     if problem.is_some() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -23,16 +23,16 @@ pub(crate) const MAX_BODY: usize = 256 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A complete body.
-pub(crate) struct Raw(pub(crate) Bytes);
+pub(crate) struct RawBody(pub(crate) Bytes);
 
-impl Raw {
+impl RawBody {
     /// Reads the body, if it has at most `limit` bytes.
     pub(crate) async fn read(request: Request, limit: usize) -> Result<Self, HttpError> {
         let headers = request.headers();
-        let announced = headers
+        let content_length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
+        if content_length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
             let message = "the request has a body but neither Content-Length nor Transfer-Encoding";
             return Err(HttpError::plain(
                 StatusCode::LENGTH_REQUIRED,
@@ -40,7 +40,7 @@ impl Raw {
                 message,
             ));
         }
-        if announced.is_some_and(|length| length > limit) {
+        if content_length.is_some_and(|length| length > limit) {
             return Err(too_long(limit));
         }
         read(request.into_body(), limit).await.map(Self)
@@ -77,7 +77,7 @@ fn too_long(limit: usize) -> HttpError {
 }
 
 /// .NET's clients sometimes send a byte order mark.
-pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
@@ -88,14 +88,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, HttpError> {
-        let Raw(body) = Raw::read(request, MAX_BODY).await?;
+        let RawBody(body) = RawBody::read(request, MAX_BODY).await?;
         read_document(&body).map(Self)
     }
 }
 
 /// Parses one JSON object.
 pub(crate) fn read_document<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
-    let body = without_mark(body);
+    let body = without_bom(body);
     // Serde would also accept an array of members.
     if body.trim_ascii_start().first() != Some(&b'{') {
         let message = "the body is not a JSON object";

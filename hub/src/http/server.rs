@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
-use super::auth::LetIn;
+use super::auth::Authenticated;
 use super::websocket::Peer;
 use super::write_deadline::{Allowance, WriteDeadline};
 use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, accept};
@@ -116,13 +116,13 @@ async fn connection<R>(
         Err(error) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),
     };
     let allowance = Allowance::new(STRANGER_BYTES);
-    let (begun, answered) = (
+    let (on_request, on_response) = (
         (Arc::clone(&slot), allowance.clone()),
         (slot, allowance.clone()),
     );
     let service = router
         .map_request(move |request: Request<Incoming>| {
-            let (slot, allowance) = &begun;
+            let (slot, allowance) = &on_request;
             slot.set_busy();
             allowance.set(usize::MAX);
             let mut request = request.map(Body::new);
@@ -130,8 +130,8 @@ async fn connection<R>(
             request
         })
         .map_response(move |response: Response| {
-            let (slot, allowance) = &answered;
-            if response.extensions().get::<LetIn>().is_none() {
+            let (slot, allowance) = &on_response;
+            if response.extensions().get::<Authenticated>().is_none() {
                 slot.set_idle();
                 allowance.set(STRANGER_BYTES);
             }

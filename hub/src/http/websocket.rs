@@ -56,7 +56,7 @@ async fn upgrade(
     Extension(Peer(peer)): Extension<Peer>,
     mut request: Request,
 ) -> Result<Response, HttpError> {
-    let accept = agree(request.headers())?;
+    let accept = accept_key(request.headers())?;
     let upgrading = hyper::upgrade::on(&mut request);
     // The task ends with the connection, and hyper ends that when the response cannot be sent.
     tokio::spawn(async move {
@@ -92,16 +92,17 @@ async fn upgrade(
 
 /// Validates the request (RFC 6455 section 4.2.1); returns the `Sec-WebSocket-Accept` for its key.
 /// Offered extensions are ignored, which declines them.
-fn agree(headers: &HeaderMap) -> Result<HeaderValue, HttpError> {
+fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HttpError> {
     expect(headers, &CONNECTION, "upgrade")?;
     expect(headers, &UPGRADE, "websocket")?;
     expect(headers, &SEC_WEBSOCKET_VERSION, VERSION)?;
     expect(headers, &SEC_WEBSOCKET_PROTOCOL, MQTT)?;
     let key = headers
         .get(&SEC_WEBSOCKET_KEY)
-        .ok_or_else(|| wrong(&SEC_WEBSOCKET_KEY, "16 bytes in base64"))?;
+        .ok_or_else(|| invalid_header(&SEC_WEBSOCKET_KEY, "16 bytes in base64"))?;
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-    HeaderValue::from_str(&accept).map_err(|_| wrong(&SEC_WEBSOCKET_KEY, "16 bytes in base64"))
+    HeaderValue::from_str(&accept)
+        .map_err(|_| invalid_header(&SEC_WEBSOCKET_KEY, "16 bytes in base64"))
 }
 
 /// Checks that the list in header `name` contains `token`, in any case.
@@ -115,11 +116,11 @@ fn expect(headers: &HeaderMap, name: &HeaderName, token: &str) -> Result<(), Htt
     if listed {
         Ok(())
     } else {
-        Err(wrong(name, token))
+        Err(invalid_header(name, token))
     }
 }
 
-fn wrong(name: &HeaderName, expected: &str) -> HttpError {
+fn invalid_header(name: &HeaderName, expected: &str) -> HttpError {
     HttpError::new(
         ErrorCode::ArgumentInvalid,
         format!("this path serves MQTT over WebSocket: invalid header {name}; expected {expected}"),

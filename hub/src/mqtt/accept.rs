@@ -26,7 +26,7 @@ pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest idle timeout. It is one and a half times the keep alive, and at most this (Azure:
 /// 29.45 minutes).
-const MAX_PATIENCE: Duration = Duration::from_secs(1767);
+const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(1767);
 
 pub(super) struct Accepted {
     pub(super) session: Session,
@@ -38,15 +38,15 @@ pub(super) struct Accepted {
 
 /// Why a connection was refused.
 #[derive(Debug, Error)]
-pub(super) enum Refused {
+pub(super) enum Refusal {
     #[error("the connection failed")]
     Socket(#[from] io::Error),
     #[error("the peer closed it before CONNECT")]
     Closed,
     #[error("it was idle while others waited")]
-    GaveWay,
+    Evicted,
     #[error("more than {MAX_BEFORE_CONNECT} bytes without a complete CONNECT")]
-    TooMuch,
+    TooManyBytes,
     #[error("malformed packet: {0}")]
     Malformed(#[from] Malformed),
     #[error("the first packet is not CONNECT")]
@@ -67,14 +67,14 @@ pub(super) enum Refused {
     },
 }
 
-impl Refused {
+impl Refusal {
     /// The reason's label in the metrics.
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Socket(_) => "socket",
             Self::Closed => "closed",
-            Self::GaveWay => "gave_way",
-            Self::TooMuch => "too_long",
+            Self::Evicted => "gave_way",
+            Self::TooManyBytes => "too_long",
             Self::Malformed(_) | Self::NotConnect | Self::Will { .. } => "not_allowed",
             Self::Level(_) => "protocol_level",
             Self::Login { error, .. } => error.name(),
@@ -96,8 +96,8 @@ impl Refused {
             }
             Self::Socket(_)
             | Self::Closed
-            | Self::GaveWay
-            | Self::TooMuch
+            | Self::Evicted
+            | Self::TooManyBytes
             | Self::Malformed(_)
             | Self::NotConnect
             | Self::Will { .. } => None,
@@ -111,9 +111,9 @@ pub(super) async fn accept(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
     slot: &ConnectionSlot,
-) -> Result<Accepted, Refused> {
+) -> Result<Accepted, Refusal> {
     let accepted = connect(link, gateway, slot).await;
-    if let Some(code) = accepted.as_ref().err().and_then(Refused::code) {
+    if let Some(code) = accepted.as_ref().err().and_then(Refusal::code) {
         let mut answer = Vec::new();
         codec::write_connack(&mut answer, false, code);
         // The peer may be gone already.
@@ -126,26 +126,26 @@ async fn connect(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
     slot: &ConnectionSlot,
-) -> Result<Accepted, Refused> {
+) -> Result<Accepted, Refusal> {
     let mut plain = Vec::new();
     let mut allowance = MAX_BEFORE_CONNECT;
     loop {
         link.ready().await?;
         link.flush()?;
         match link.receive(&mut plain, allowance)? {
-            Received::End => return Err(Refused::Closed),
+            Received::End => return Err(Refusal::Closed),
             Received::Nothing => continue,
             Received::Bytes(count) => allowance -= count,
         }
         if let Some((packet, length)) = codec::decode(&plain, MAX_BEFORE_CONNECT)? {
             let connect = match packet {
                 Packet::Connect(connect) => connect,
-                Packet::ConnectOfLevel(level) => return Err(Refused::Level(level)),
-                _ => return Err(Refused::NotConnect),
+                Packet::ConnectOfLevel(level) => return Err(Refusal::Level(level)),
+                _ => return Err(Refusal::NotConnect),
             };
             // From here on the peer waits for the hub.
             slot.set_busy();
-            let (session, entry, epoch) = judge(&connect, link, gateway).await?;
+            let (session, entry, epoch) = authenticate(&connect, link, gateway).await?;
             plain.drain(..length);
             return Ok(Accepted {
                 session,
@@ -155,16 +155,16 @@ async fn connect(
             });
         }
         if allowance == 0 {
-            return Err(Refused::TooMuch);
+            return Err(Refusal::TooManyBytes);
         }
     }
 }
 
-async fn judge(
+async fn authenticate(
     connect: &Connect<'_>,
     link: &Arc<SocketLink>,
     gateway: &Gateway,
-) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refused> {
+) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refusal> {
     let policies = gateway.services.policy.version();
     let (identity, etag) = login(connect, link, gateway).await?;
     let device = identity.device.clone();
@@ -173,7 +173,7 @@ async fn judge(
         .as_ref()
         .map(|will| LastWill::new(will, &device))
         .transpose();
-    let will = will.map_err(|error| Refused::Will {
+    let will = will.map_err(|error| Refusal::Will {
         device: device.clone(),
         error,
     })?;
@@ -188,14 +188,14 @@ async fn judge(
         Arc::clone(link) as _,
         epoch.0,
         now,
-        patience(connect.keep_alive_s),
+        idle_timeout(connect.keep_alive_s),
         Some(
             now + Duration::from_secs(identity.expires_unix_s.saturating_sub(unix_now_s()))
                 .min(MAX_TOKEN_LIFE),
         ),
     ));
     gateway.registry.insert(&entry);
-    let joining = Joining {
+    let pending = PendingConnection {
         gateway,
         entry: &entry,
         epoch,
@@ -203,21 +203,21 @@ async fn judge(
     };
     if matches!(entry.proof(), Proof::Policy(_)) && gateway.services.policy.version() != policies {
         // The search for connections of the changed policy may have missed this one.
-        return Err(Refused::PolicyChanged { device });
+        return Err(Refusal::PolicyChanged { device });
     }
     let started = gateway
         .services
         .session
         .connected(&device, etag, epoch, connect.clean_session)
         .await;
-    let start = started.map_err(|error| Refused::Service {
+    let start = started.map_err(|error| Refusal::Service {
         device: device.to_string(),
         error,
     })?;
     let mut answer = Vec::new();
     codec::write_connack(&mut answer, start.session_present, ConnectReturn::Accepted);
     link.send(&answer)?;
-    joining.accepted();
+    pending.accepted();
     let session = Session::new(device, start.subscriptions, will);
     // After CONNACK: a call that waited for the device may be sent now.
     gateway.registry.subscribed(&entry, session.subscriptions());
@@ -226,23 +226,23 @@ async fn judge(
 
 /// Removes a connection that is not accepted in the end from the registry and the store, also when
 /// its deadline passes while the store is slow.
-struct Joining<'a> {
+struct PendingConnection<'a> {
     gateway: &'a Gateway,
     entry: &'a Arc<Entry>,
     epoch: ConnectionEpoch,
     accepted: bool,
 }
 
-impl Joining<'_> {
+impl PendingConnection<'_> {
     fn accepted(mut self) {
         self.accepted = true;
     }
 }
 
-impl Drop for Joining<'_> {
+impl Drop for PendingConnection<'_> {
     fn drop(&mut self) {
         if !self.accepted {
-            self.gateway.forget_later(self.entry, self.epoch);
+            self.gateway.remove_in_background(self.entry, self.epoch);
         }
     }
 }
@@ -256,8 +256,8 @@ async fn login(
     connect: &Connect<'_>,
     link: &SocketLink,
     gateway: &Gateway,
-) -> Result<(Identity, String), Refused> {
-    let refused = |error| Refused::Login {
+) -> Result<(Identity, String), Refusal> {
+    let refused = |error| Refusal::Login {
         device: printable(connect.client_id),
         error,
     };
@@ -270,7 +270,7 @@ async fn login(
     };
     let claim = login.claim().map_err(refused)?;
     let stored = gateway.services.device.authentication(&claim.device).await;
-    let stored = stored.map_err(|error| Refused::Service {
+    let stored = stored.map_err(|error| Refusal::Service {
         device: claim.device.to_string(),
         error,
     })?;
@@ -302,10 +302,10 @@ fn printable(client_id: &str) -> String {
         .collect()
 }
 
-fn patience(keep_alive_s: u16) -> Duration {
+fn idle_timeout(keep_alive_s: u16) -> Duration {
     match keep_alive_s {
-        0 => MAX_PATIENCE,
-        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(MAX_PATIENCE),
+        0 => MAX_IDLE_TIMEOUT,
+        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(MAX_IDLE_TIMEOUT),
     }
 }
 
@@ -323,22 +323,22 @@ mod tests {
     /// others.
     #[test]
     fn each_refusal_has_its_return_code_or_none() {
-        let login = |error| Refused::Login {
+        let login = |error| Refusal::Login {
             device: "lobby".to_owned(),
             error,
         };
         let device: DeviceId = "lobby".parse().unwrap();
         for (refused, code) in [
-            (Refused::Level(5), Some(1)),
+            (Refusal::Level(5), Some(1)),
             (login(LoginError::DeviceId), Some(2)),
             (
-                Refused::PolicyChanged {
+                Refusal::PolicyChanged {
                     device: device.clone(),
                 },
                 Some(3),
             ),
             (
-                Refused::Service {
+                Refusal::Service {
                     device: device.to_string(),
                     error: ServiceError::argument("the store is busy"),
                 },
@@ -351,15 +351,15 @@ mod tests {
             (login(LoginError::Password), Some(5)),
             (login(LoginError::ClientId), Some(5)),
             (
-                Refused::Will {
+                Refusal::Will {
                     device,
                     error: Violation::Qos2,
                 },
                 None,
             ),
-            (Refused::NotConnect, None),
-            (Refused::TooMuch, None),
-            (Refused::Closed, None),
+            (Refusal::NotConnect, None),
+            (Refusal::TooManyBytes, None),
+            (Refusal::Closed, None),
         ] {
             let said = refused.code().map(|code| code as u8);
             assert_eq!(said, code, "{refused}");

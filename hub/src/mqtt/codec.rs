@@ -145,14 +145,14 @@ pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, u
 /// Checks type and flags of the fixed header, section 2.2, which precede the length.
 fn check_first_byte(first: u8) -> Result<(), Malformed> {
     let (packet_type, flags) = (first >> 4, first & 0x0f);
-    let wanted = match packet_type {
+    let expected = match packet_type {
         1 | 4 | 12 | 14 => 0,
         8 | 10 => 0b0010,
         3 if flags & 0b0110 == 0b0110 => return Err(Malformed::Qos),
         3 => return Ok(()),
         _ => return Err(Malformed::PacketType(packet_type)),
     };
-    if flags == wanted {
+    if flags == expected {
         Ok(())
     } else {
         Err(Malformed::Flags { packet_type, flags })

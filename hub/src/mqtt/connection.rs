@@ -11,13 +11,13 @@ use iothub_protocol::downlink::Downlink;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{Accepted, CONNECT_DEADLINE, Refused, accept};
+use super::accept::{Accepted, CONNECT_DEADLINE, Refusal, accept};
 use super::codec::{self, Malformed};
 use super::error_body::error_body;
 use super::link::{Received, SocketLink};
 use super::listener::Gateway;
 use super::machine::{Effect, Session, Violation};
-use super::pace::Pace;
+use super::rate_limiter::RateLimiter;
 use crate::identity::Proof;
 use crate::listen::ConnectionSlot;
 use crate::service::ConnectionEpoch;
@@ -28,11 +28,11 @@ use crate::session::{DisconnectReason, Entry};
 const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;
 
 /// Bytes of answers that are collected before they are sent.
-const ANSWERS: usize = 64 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Why a connection ended, for its log line and the event log.
 #[derive(Debug, Error)]
-enum End {
+enum ConnectionEnd {
     #[error("the device disconnected")]
     Disconnected,
     #[error("the device's connection ended without DISCONNECT")]
@@ -49,7 +49,7 @@ enum End {
     Socket(#[from] io::Error),
 }
 
-impl End {
+impl ConnectionEnd {
     /// The reason's label in the metrics.
     const fn name(&self) -> &'static str {
         match self {
@@ -81,23 +81,22 @@ pub(super) async fn serve(
 ) {
     let link = Arc::new(link);
     // Boxed, like everything rare: an idle connection keeps only this function's own state.
-    let accepting =
-        tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &slot)));
+    let accept = tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &slot)));
     // A hub that stops does not wait for unauthenticated peers.
     let accepted = tokio::select! {
-        accepted = accepting => accepted,
-        () = slot.evicted() => Ok(Err(Refused::GaveWay)),
+        accepted = accept => accepted,
+        () = slot.evicted() => Ok(Err(Refusal::Evicted)),
         () = stop.cancelled() => return link.finish(),
     };
     drop(stop);
     let accepted = match accepted {
         Ok(Ok(accepted)) => accepted,
-        Ok(Err(refused)) => {
-            gateway.services.metrics.refused(refused.name());
-            match refused {
+        Ok(Err(refusal)) => {
+            gateway.services.metrics.refused(refusal.name());
+            match refusal {
                 // An attacker can make as many of these as it likes.
-                Refused::GaveWay => tracing::debug!(%peer, "connection refused: {refused}"),
-                _ => tracing::info!(%peer, "connection refused: {refused}"),
+                Refusal::Evicted => tracing::debug!(%peer, "connection refused: {refusal}"),
+                _ => tracing::info!(%peer, "connection refused: {refusal}"),
             }
             return link.finish();
         }
@@ -131,7 +130,7 @@ pub(super) async fn serve(
         entry: &entry,
         epoch,
         gateway: &gateway,
-        pace: Pace::new(Instant::now()),
+        rate_limiter: RateLimiter::new(Instant::now()),
     };
     let end = connection.run(unread).await;
     link.finish();
@@ -144,13 +143,13 @@ struct Connection<'a> {
     entry: &'a Arc<Entry>,
     epoch: ConnectionEpoch,
     gateway: &'a Gateway,
-    pace: Pace,
+    rate_limiter: RateLimiter,
 }
 
 impl Connection<'_> {
     /// Runs until the connection ends. `plain` holds the incomplete packet that has arrived so far;
     /// it is empty while the device is idle.
-    async fn run(&mut self, mut plain: Vec<u8>) -> End {
+    async fn run(&mut self, mut plain: Vec<u8>) -> ConnectionEnd {
         loop {
             if !plain.is_empty() {
                 match Box::pin(self.handle_all(&mut plain)).await {
@@ -159,7 +158,7 @@ impl Connection<'_> {
                 }
             }
             if let Some(reason) = self.link.closing() {
-                return End::Hub(reason);
+                return ConnectionEnd::Hub(reason);
             }
             if let Err(error) = self.link.ready().await {
                 return error.into();
@@ -169,9 +168,9 @@ impl Connection<'_> {
                 .flush()
                 .and_then(|_| self.link.receive(&mut plain, usize::MAX))
             {
-                Ok(Received::Bytes(_)) => self.entry.heard(Instant::now()),
+                Ok(Received::Bytes(_)) => self.entry.received(Instant::now()),
                 Ok(Received::Nothing) => {}
-                Ok(Received::End) => return End::Lost,
+                Ok(Received::End) => return ConnectionEnd::Lost,
                 Err(error) => return error.into(),
             }
         }
@@ -179,11 +178,11 @@ impl Connection<'_> {
 
     /// Processes the complete packets in `plain` and leaves the incomplete rest. Answers to several
     /// packets are sent in one write.
-    async fn handle_all(&mut self, plain: &mut Vec<u8>) -> Result<(), End> {
+    async fn handle_all(&mut self, plain: &mut Vec<u8>) -> Result<(), ConnectionEnd> {
         let mut answers = Vec::new();
-        let mut done = 0;
+        let mut consumed = 0;
         let outcome = loop {
-            match codec::decode(&plain[done..], MAX_PACKET) {
+            match codec::decode(&plain[consumed..], MAX_PACKET) {
                 Ok(None) => break Ok(()),
                 Err(malformed) => break Err(malformed.into()),
                 Ok(Some((packet, length))) => {
@@ -191,13 +190,13 @@ impl Connection<'_> {
                         Ok(effect) => self.apply(effect, &mut answers).await,
                         Err(violation) => Err(violation.into()),
                     };
-                    done += length;
+                    consumed += length;
                     if let Err(end) = handled {
                         break Err(end);
                     }
-                    let wait = self.pace.charge(Instant::now(), length);
-                    if answers.len() >= ANSWERS || wait.is_some() {
-                        self.send_on(&mut answers).await?;
+                    let wait = self.rate_limiter.charge(Instant::now(), length);
+                    if answers.len() >= MAX_ANSWER_BYTES || wait.is_some() {
+                        self.flush_answers(&mut answers).await?;
                     }
                     if let Some(wait) = wait {
                         tokio::time::sleep(wait).await;
@@ -213,21 +212,21 @@ impl Connection<'_> {
         };
         outcome?;
         sent?;
-        if done == plain.len() {
+        if consumed == plain.len() {
             *plain = Vec::new();
         } else {
-            plain.drain(..done);
+            plain.drain(..consumed);
         }
         Ok(())
     }
 
     /// Sends the answers so far and waits until the socket has taken them: small requests can have
     /// large answers, and a device that does not read them gets no more.
-    async fn send_on(&self, answers: &mut Vec<u8>) -> Result<(), End> {
+    async fn flush_answers(&self, answers: &mut Vec<u8>) -> Result<(), ConnectionEnd> {
         self.link.send(&std::mem::take(answers))?;
         while !self.link.flush()? {
             if let Some(reason) = self.link.closing() {
-                return Err(End::Hub(reason));
+                return Err(ConnectionEnd::Hub(reason));
             }
             self.link.ready().await?;
         }
@@ -235,7 +234,11 @@ impl Connection<'_> {
     }
 
     /// Processes a packet's effect; answers are appended to `answers`.
-    async fn apply(&mut self, effect: Effect<'_>, answers: &mut Vec<u8>) -> Result<(), End> {
+    async fn apply(
+        &mut self,
+        effect: Effect<'_>,
+        answers: &mut Vec<u8>,
+    ) -> Result<(), ConnectionEnd> {
         let device = self.session.device();
         let services = &self.gateway.services;
         match effect {
@@ -311,7 +314,7 @@ impl Connection<'_> {
             }
             Effect::Pong => codec::write_pingresp(answers),
             Effect::Nothing => {}
-            Effect::Disconnect => return Err(End::Disconnected),
+            Effect::Disconnect => return Err(ConnectionEnd::Disconnected),
         }
         Ok(())
     }
@@ -329,7 +332,7 @@ impl Connection<'_> {
             rid,
             version,
         };
-        if self.session.takes_twin_response(&response) {
+        if self.session.wants_twin_response(&response) {
             codec::write_publish(answers, &response.topic(), body, None);
         }
     }
@@ -349,13 +352,18 @@ impl Connection<'_> {
     }
 
     /// Cleans up: the registry, the calls, the will, the stored connection state.
-    async fn ended(&mut self, end: End) {
+    async fn ended(&mut self, end: ConnectionEnd) {
         let device = self.session.device().clone();
         self.gateway.services.metrics.disconnected(end.name());
         let reason = end.to_string();
         match &end {
-            End::Disconnected | End::Lost | End::Hub(_) => tracing::debug!(%device, "{end}"),
-            End::Malformed(_) | End::Violation(_) | End::Service(_) | End::Socket(_) => {
+            ConnectionEnd::Disconnected | ConnectionEnd::Lost | ConnectionEnd::Hub(_) => {
+                tracing::debug!(%device, "{end}")
+            }
+            ConnectionEnd::Malformed(_)
+            | ConnectionEnd::Violation(_)
+            | ConnectionEnd::Service(_)
+            | ConnectionEnd::Socket(_) => {
                 tracing::info!(%device, "{end}");
             }
         }
@@ -375,7 +383,7 @@ impl Connection<'_> {
                 tracing::warn!(%device, "cannot store the device's will: {error}");
             }
         }
-        self.gateway.forget(self.entry, self.epoch, reason).await;
+        self.gateway.remove(self.entry, self.epoch, reason).await;
     }
 }
 

@@ -46,7 +46,7 @@ impl FrameError {
 
 /// The parser of a device's frames.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct FrameReader {
     /// The start of an incomplete header.
     header: Vec<u8>,
     /// The frame whose payload is being read.
@@ -59,20 +59,20 @@ pub(crate) struct Frames {
 
 #[derive(Debug)]
 struct Frame {
-    kind: Kind,
+    kind: FrameKind,
     mask: [u8; 4],
     /// The index of the next byte of the mask.
-    turn: usize,
+    mask_index: usize,
     remaining: u64,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum FrameKind {
     Data,
     Control(Control, Vec<u8>),
 }
 
-impl Frames {
+impl FrameReader {
     /// Reads frames: appends their payload to `mqtt`, and the frames that answer them to `answers`.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Frames {
                     return Ok(());
                 }
                 if let Some(Frame {
-                    kind: Kind::Control(control, payload),
+                    kind: FrameKind::Control(control, payload),
                     ..
                 }) = self.frame.take()
                 {
@@ -132,17 +132,17 @@ impl Frames {
                     return Err(FrameError::Continuation);
                 }
                 self.in_message = !header.is_final;
-                Kind::Data
+                FrameKind::Data
             }
             OpCode::Control(_) if length > MAX_CONTROL || !header.is_final => {
                 return Err(FrameError::Control);
             }
-            OpCode::Control(control) => Kind::Control(control, Vec::new()),
+            OpCode::Control(control) => FrameKind::Control(control, Vec::new()),
         };
         Ok(Frame {
             kind,
             mask,
-            turn: 0,
+            mask_index: 0,
             remaining: length,
         })
     }
@@ -167,12 +167,14 @@ impl Frame {
         let remaining = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let (payload, rest) = wire.split_at(wire.len().min(remaining));
         let target = match &mut self.kind {
-            Kind::Data => mqtt,
-            Kind::Control(_, payload) => payload,
+            FrameKind::Data => mqtt,
+            FrameKind::Control(_, payload) => payload,
         };
-        let masked = payload.iter().zip(self.mask.iter().cycle().skip(self.turn));
+        let masked = payload
+            .iter()
+            .zip(self.mask.iter().cycle().skip(self.mask_index));
         target.extend(masked.map(|(byte, mask)| byte ^ mask));
-        self.turn = (self.turn + payload.len()) % self.mask.len();
+        self.mask_index = (self.mask_index + payload.len()) % self.mask.len();
         self.remaining -= payload.len() as u64;
         rest
     }

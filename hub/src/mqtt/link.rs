@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::codec;
-use super::frames::{self, Frames};
+use super::frames::{self, FrameReader};
 use crate::session::{DisconnectReason, Link};
 use crate::tls;
 
@@ -66,7 +66,7 @@ struct State {
 
 /// The layer that a WebSocket adds.
 struct WebSocket {
-    frames: Frames,
+    frames: FrameReader,
     /// Bytes that arrived after the upgrade request.
     early: Vec<u8>,
 }
@@ -96,7 +96,7 @@ impl SocketLink {
     ) -> Self {
         // Ends with WouldBlock, when all decrypted bytes are in `early`.
         let _ = tls.reader().read_to_end(&mut early);
-        let frames = Frames::default();
+        let frames = FrameReader::default();
         Self::with_frames(socket, tls, Some(Box::new(WebSocket { frames, early })))
     }
 
@@ -205,7 +205,7 @@ impl SocketLink {
     /// Closes the WebSocket and TLS layers; nothing is sent afterwards.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
-        state.say_goodbye();
+        state.write_close_frame();
         state.tls.send_close_notify();
         // The peer may be gone already.
         let _ = state.flush(&self.socket);
@@ -284,9 +284,9 @@ impl State {
         };
         let mut answers = Vec::new();
         let read = websocket.frames.read(framed, plain, &mut answers);
-        let goodbye = self.ended;
+        let had_ended = self.ended;
         self.ended |= websocket.frames.closed();
-        if !goodbye {
+        if !had_ended {
             if let Err(error) = read {
                 frames::write_close(&mut answers, error.close_code());
                 self.ended = true;
@@ -314,7 +314,7 @@ impl State {
     }
 
     /// Writes a WebSocket's close frame, unless either side has sent its own.
-    fn say_goodbye(&mut self) {
+    fn write_close_frame(&mut self) {
         if self.frames.is_some() && !self.ended && !self.broken {
             let mut frame = Vec::new();
             frames::write_close(&mut frame, NORMAL_CLOSURE);
@@ -344,7 +344,7 @@ impl State {
     fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
         let tls = &mut self.tls;
         while tls.wants_write() {
-            let written = tls.write_tls(&mut Wire {
+            let written = tls.write_tls(&mut SocketOrQueue {
                 socket,
                 queue: &mut self.queue,
             });
@@ -378,12 +378,12 @@ impl State {
 
 /// Writes to the socket as much as it accepts, and the rest to the queue; never blocks, and never
 /// writes less than all bytes.
-struct Wire<'a> {
+struct SocketOrQueue<'a> {
     socket: &'a TcpStream,
     queue: &'a mut Vec<u8>,
 }
 
-impl Write for Wire<'_> {
+impl Write for SocketOrQueue<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = if self.queue.is_empty() {
             match self.socket.try_write(bytes) {

@@ -154,7 +154,7 @@ impl Gateway {
 
     /// Removes a connection that was never accepted: from the registry at once, from the store in
     /// the background.
-    pub(super) fn forget_later(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
+    pub(super) fn remove_in_background(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch) {
         self.registry.remove(entry);
         // Without a runtime the hub is stopping, and the next one starts with no device
         // connected.
@@ -171,7 +171,7 @@ impl Gateway {
     }
 
     /// Removes a connection that ended from the registry and the store.
-    pub(super) async fn forget(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch, reason: String) {
+    pub(super) async fn remove(&self, entry: &Arc<Entry>, epoch: ConnectionEpoch, reason: String) {
         self.registry.remove(entry);
         if let Err(error) = self
             .services

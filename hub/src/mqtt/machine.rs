@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Whether a twin response is sent: always if the device has no filter for twin responses.
-    pub(crate) fn takes_twin_response(&self, response: &Downlink<'_>) -> bool {
+    pub(crate) fn wants_twin_response(&self, response: &Downlink<'_>) -> bool {
         let answers = Subscription::TwinResponses;
         let filters = self.subscriptions.iter().map(|(filter, _)| filter);
         let mut concerned = filters.filter(|filter| filter.concerns(answers)).peekable();

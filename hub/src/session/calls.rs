@@ -6,18 +6,18 @@ use super::{MAX_IN_FLIGHT, Pending};
 
 /// In the order of sending; usually empty or a few, and an empty vector costs nothing.
 #[derive(Default)]
-pub(super) struct Calls {
-    waiting: Vec<Sent>,
+pub(super) struct InFlightCalls {
+    waiting: Vec<SentCall>,
     last_rid: u32,
 }
 
-struct Sent {
+struct SentCall {
     rid: u32,
     deadline: Instant,
     pending: Pending,
 }
 
-impl Calls {
+impl InFlightCalls {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -28,7 +28,7 @@ impl Calls {
             return Err(pending);
         }
         self.last_rid = self.last_rid.wrapping_add(1);
-        self.waiting.push(Sent {
+        self.waiting.push(SentCall {
             rid: self.last_rid,
             deadline,
             pending,
@@ -71,6 +71,6 @@ impl Calls {
     }
 }
 
-fn into_pending(sent: Vec<Sent>) -> Vec<Pending> {
+fn into_pending(sent: Vec<SentCall>) -> Vec<Pending> {
     sent.into_iter().map(|sent| sent.pending).collect()
 }

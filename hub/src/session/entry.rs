@@ -9,7 +9,7 @@ use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::{DeviceId, MethodName};
 use iothub_protocol::topic::{Subscription, TopicFilter};
 
-use super::calls::Calls;
+use super::calls::InFlightCalls;
 use super::{Call, CallOutcome, DisconnectReason, Link, Pending};
 use crate::identity::Proof;
 
@@ -24,9 +24,9 @@ pub(crate) struct Entry {
     order: u64,
     started: Instant,
     /// When something was last received, in milliseconds after `started`.
-    heard_ms: AtomicU64,
+    last_received_ms: AtomicU64,
     /// The idle timeout.
-    patience: Duration,
+    idle_timeout: Duration,
     /// When its token or certificate expires; `None` if it does not.
     token_deadline: Option<Instant>,
     state: Mutex<State>,
@@ -38,11 +38,11 @@ struct State {
     desired: bool,
     taken_over: bool,
     ended: bool,
-    calls: Calls,
+    calls: InFlightCalls,
 }
 
 impl State {
-    fn takes_calls_of(&self, method: &MethodName) -> bool {
+    fn accepts_calls_of(&self, method: &MethodName) -> bool {
         if self.ended || self.methods.is_empty() {
             return false;
         }
@@ -59,7 +59,7 @@ impl State {
 /// The result of giving a call to an entry.
 pub(super) enum Dispatch {
     /// It was sent, or has ended; the observer gets the outcome.
-    Taken,
+    Accepted,
     /// The device is not online for methods; the call is returned.
     NotReady(Pending),
 }
@@ -71,7 +71,7 @@ impl Entry {
         link: Arc<dyn Link>,
         order: u64,
         now: Instant,
-        patience: Duration,
+        idle_timeout: Duration,
         token_deadline: Option<Instant>,
     ) -> Self {
         Self {
@@ -80,15 +80,15 @@ impl Entry {
             link,
             order,
             started: now,
-            heard_ms: AtomicU64::new(0),
-            patience,
+            last_received_ms: AtomicU64::new(0),
+            idle_timeout,
             token_deadline,
             state: Mutex::new(State {
                 methods: Vec::new(),
                 desired: false,
                 taken_over: false,
                 ended: false,
-                calls: Calls::default(),
+                calls: InFlightCalls::default(),
             }),
         }
     }
@@ -107,9 +107,9 @@ impl Entry {
     }
 
     /// Records that something was received from the device.
-    pub(crate) fn heard(&self, now: Instant) {
+    pub(crate) fn received(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started).as_millis();
-        self.heard_ms.store(
+        self.last_received_ms.store(
             u64::try_from(elapsed).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
@@ -132,15 +132,15 @@ impl Entry {
     }
 
     /// Whether a call of `method` would be sent now.
-    pub(super) fn takes_calls_of(&self, method: &MethodName) -> bool {
-        self.lock().takes_calls_of(method)
+    pub(super) fn accepts_calls_of(&self, method: &MethodName) -> bool {
+        self.lock().accepts_calls_of(method)
     }
 
     /// Sends a call, if the device is subscribed to its method.
     pub(super) fn dispatch(&self, call: &Call, pending: Pending, now: Instant) -> Dispatch {
         let inserted = {
             let mut state = self.lock();
-            if !state.takes_calls_of(&call.method) {
+            if !state.accepts_calls_of(&call.method) {
                 return Dispatch::NotReady(pending);
             }
             state.calls.insert(pending, now + call.response_timeout)
@@ -156,7 +156,7 @@ impl Entry {
             }
             Err(pending) => pending.done(CallOutcome::TooManyInFlight),
         }
-        Dispatch::Taken
+        Dispatch::Accepted
     }
 
     /// The device answered; an answer that nobody waits for is dropped.
@@ -189,10 +189,11 @@ impl Entry {
 
     /// Checks all deadlines.
     pub(super) fn sweep(&self, now: Instant) {
-        let heard = self.started + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        let received =
+            self.started + Duration::from_millis(self.last_received_ms.load(Ordering::Relaxed));
         if self.token_deadline.is_some_and(|deadline| now >= deadline) {
             self.link.close(DisconnectReason::TokenExpired);
-        } else if now.saturating_duration_since(heard) > self.patience {
+        } else if now.saturating_duration_since(received) > self.idle_timeout {
             self.link.close(DisconnectReason::KeepAlive);
         }
         let expired = {

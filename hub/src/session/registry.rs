@@ -11,7 +11,7 @@ use iothub_protocol::id::{DeviceId, MethodName, PolicyName};
 use iothub_protocol::topic::TopicFilter;
 
 use super::entry::Dispatch;
-use super::waiting::{Then, Waiting};
+use super::waiting::{WaitingCalls, WhenOnline};
 use super::{Call, CallObserver, CallOutcome, DisconnectReason, Entry, Pending};
 use crate::identity::Proof;
 
@@ -29,7 +29,7 @@ pub struct Registry {
 struct Inner {
     shards: Box<[Shard]>,
     hasher: RandomState,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingCalls>,
 }
 
 impl Default for Registry {
@@ -85,7 +85,7 @@ impl Registry {
             let mut waiting = self.waiting();
             match self.dispatch(&call, pending, now) {
                 Ok(()) => return,
-                Err(pending) => waiting.push(call, pending, Then::Send, now).err(),
+                Err(pending) => waiting.push(call, pending, WhenOnline::Send, now).err(),
             }
         };
         if let Some(pending) = refused {
@@ -108,7 +108,7 @@ impl Registry {
                 waited: call.connect_timeout,
             });
         } else {
-            let refused = waiting.push(call, pending, Then::Notify, Instant::now());
+            let refused = waiting.push(call, pending, WhenOnline::Notify, Instant::now());
             drop(waiting);
             if let Err(pending) = refused {
                 pending.done(CallOutcome::TooManyInFlight);
@@ -119,7 +119,7 @@ impl Registry {
     /// Whether a call of `method` to `device` would be sent now.
     pub(crate) fn is_online_for(&self, device: &DeviceId, method: &MethodName) -> bool {
         self.get(device)
-            .is_some_and(|entry| entry.takes_calls_of(method))
+            .is_some_and(|entry| entry.accepts_calls_of(method))
     }
 
     /// Notifies the device of changed desired properties, if it is connected and subscribed: `body`
@@ -170,7 +170,7 @@ impl Registry {
     pub fn sweep(&self, now: Instant) {
         let expired = self.waiting().take_expired(now);
         for waiting in expired {
-            let outcome = if waiting.pending.is_wanted() {
+            let outcome = if waiting.pending.is_awaited() {
                 CallOutcome::NotOnline {
                     waited: waiting.call.connect_timeout,
                 }
@@ -187,8 +187,8 @@ impl Registry {
     /// Ends the calls that are not sent yet and whose observers no longer wait, without waiting for
     /// the next sweep.
     pub(crate) fn withdraw(&self) {
-        let unwanted = self.waiting().take_unwanted();
-        for waiting in unwanted {
+        let abandoned = self.waiting().take_abandoned();
+        for waiting in abandoned {
             waiting.pending.done(CallOutcome::Withdrawn);
         }
     }
@@ -240,15 +240,15 @@ impl Registry {
         if !current {
             return;
         }
-        let takes = |call: &Call| entry.takes_calls_of(&call.method);
+        let takes = |call: &Call| entry.accepts_calls_of(&call.method);
         let calls = self.waiting().take_if(entry.device(), takes);
         let now = Instant::now();
         for waiting in calls {
-            if !waiting.pending.is_wanted() {
+            if !waiting.pending.is_awaited() {
                 waiting.pending.done(CallOutcome::Withdrawn);
                 continue;
             }
-            if waiting.then == Then::Notify {
+            if waiting.when_online == WhenOnline::Notify {
                 waiting.pending.online();
                 continue;
             }
@@ -266,7 +266,7 @@ impl Registry {
         match self.get(&call.device) {
             None => Err(pending),
             Some(entry) => match entry.dispatch(call, pending, now) {
-                Dispatch::Taken => Ok(()),
+                Dispatch::Accepted => Ok(()),
                 Dispatch::NotReady(pending) => Err(pending),
             },
         }
@@ -291,7 +291,7 @@ impl Registry {
         &self.inner.shards[self.inner.hasher.hash_one(device) as usize % SHARDS]
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingCalls> {
         self.inner
             .waiting
             .lock()

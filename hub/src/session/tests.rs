@@ -448,7 +448,7 @@ fn the_calls_that_wait_for_a_device_are_limited() {
 fn an_idle_timeout_and_an_expired_token_end_a_connection() {
     let fixture = Fixture::new();
     let (link, entry) = fixture.connect(&[]);
-    entry.heard(fixture.start + Duration::from_millis(60_900));
+    entry.received(fixture.start + Duration::from_millis(60_900));
     fixture
         .registry
         .sweep(fixture.start + Duration::from_millis(150_800));
@@ -459,7 +459,7 @@ fn an_idle_timeout_and_an_expired_token_end_a_connection() {
     assert_eq!(link.closed(), Some(DisconnectReason::KeepAlive));
 
     let (link, entry) = fixture.connect(&[]);
-    entry.heard(fixture.start + Duration::from_secs(3599));
+    entry.received(fixture.start + Duration::from_secs(3599));
     fixture
         .registry
         .sweep(fixture.start + Duration::from_secs(3600));

@@ -9,7 +9,7 @@ use super::{Call, MAX_WAITING, MAX_WAITING_PER_DEVICE, Pending};
 
 /// The calls by device; usually empty.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingCalls {
     by_device: HashMap<DeviceId, Vec<WaitingCall>>,
     count: usize,
 }
@@ -17,26 +17,26 @@ pub(super) struct Waiting {
 pub(super) struct WaitingCall {
     pub(super) call: Call,
     pub(super) pending: Pending,
-    pub(super) then: Then,
+    pub(super) when_online: WhenOnline,
     deadline: Instant,
 }
 
 /// What to do when the device comes online.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum WhenOnline {
     /// Send the call.
     Send,
     /// Notify the observer, and send nothing.
     Notify,
 }
 
-impl Waiting {
+impl WaitingCalls {
     /// Adds a call; returns it when too many wait.
     pub(super) fn push(
         &mut self,
         call: Call,
         pending: Pending,
-        then: Then,
+        when_online: WhenOnline,
         now: Instant,
     ) -> Result<(), Pending> {
         let deadline = now + call.connect_timeout;
@@ -50,7 +50,7 @@ impl Waiting {
         calls.push(WaitingCall {
             call,
             pending,
-            then,
+            when_online,
             deadline,
         });
         self.count += 1;
@@ -92,18 +92,18 @@ impl Waiting {
     }
 
     /// Takes the calls whose caller no longer waits.
-    pub(super) fn take_unwanted(&mut self) -> Vec<WaitingCall> {
-        let mut unwanted = Vec::new();
+    pub(super) fn take_abandoned(&mut self) -> Vec<WaitingCall> {
+        let mut abandoned = Vec::new();
         self.by_device.retain(|_, calls| {
             let (wanted, others) = std::mem::take(calls)
                 .into_iter()
-                .partition(|waiting: &WaitingCall| waiting.pending.is_wanted());
+                .partition(|waiting: &WaitingCall| waiting.pending.is_awaited());
             *calls = wanted;
-            unwanted.extend::<Vec<_>>(others);
+            abandoned.extend::<Vec<_>>(others);
             !calls.is_empty()
         });
-        self.count -= unwanted.len();
-        unwanted
+        self.count -= abandoned.len();
+        abandoned
     }
 
     /// Takes all calls.
@@ -124,7 +124,7 @@ impl ExtractExpired for Vec<WaitingCall> {
     fn extract_if_expired(&mut self, now: Instant) -> Vec<WaitingCall> {
         let (expired, left) = std::mem::take(self)
             .into_iter()
-            .partition(|waiting| waiting.deadline <= now || !waiting.pending.is_wanted());
+            .partition(|waiting| waiting.deadline <= now || !waiting.pending.is_awaited());
         *self = left;
         expired
     }

@@ -32,7 +32,7 @@ fn frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
 
 /// The result of reading `wire` in pieces of `cut` bytes.
 fn read(wire: &[u8], cut: usize) -> (Result<(), FrameError>, Vec<u8>, Vec<u8>, bool) {
-    let (mut frames, mut mqtt, mut answers) = (Frames::default(), Vec::new(), Vec::new());
+    let (mut frames, mut mqtt, mut answers) = (FrameReader::default(), Vec::new(), Vec::new());
     let mut outcome = Ok(());
     for piece in wire.chunks(cut) {
         outcome = frames.read(piece, &mut mqtt, &mut answers);

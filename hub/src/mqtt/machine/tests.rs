@@ -216,7 +216,7 @@ fn a_twin_response_is_sent_unless_only_other_twin_responses_are_subscribed() {
                 rid: "1",
                 version,
             };
-            let sent = session.takes_twin_response(&response);
+            let sent = session.wants_twin_response(&response);
             assert_eq!(sent, expected, "{filters:?} {status}");
         }
     }

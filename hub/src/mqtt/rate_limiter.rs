@@ -19,22 +19,22 @@ const BURST: Duration = Duration::from_secs(2);
 
 /// The limiter of one device, a generic cell rate algorithm: its state is a single time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// When all units used so far will have been earned (the theoretical arrival time).
-    settled: Instant,
+    earned_at: Instant,
 }
 
-impl Pace {
+impl RateLimiter {
     /// A limiter with the whole burst available.
     pub(super) const fn new(now: Instant) -> Self {
-        Self { settled: now }
+        Self { earned_at: now }
     }
 
     /// Charges a packet of `length` bytes, and returns how long to wait before the next is read.
     pub(super) fn charge(&mut self, now: Instant, length: usize) -> Option<Duration> {
         let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        self.settled = self.settled.max(now) + UNIT_TIME.saturating_mul(units.max(1));
-        let ahead = self.settled.duration_since(now);
+        self.earned_at = self.earned_at.max(now) + UNIT_TIME.saturating_mul(units.max(1));
+        let ahead = self.earned_at.duration_since(now);
         ahead.checked_sub(BURST).filter(|wait| !wait.is_zero())
     }
 }
@@ -46,9 +46,9 @@ mod tests {
     /// How long `packets` of `length` bytes take at the fastest allowed rate.
     fn time_taken(packets: u32, length: usize) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut now) = (Pace::new(start), start);
+        let (mut limiter, mut now) = (RateLimiter::new(start), start);
         for _ in 0..packets {
-            now += pace.charge(now, length).unwrap_or_default();
+            now += limiter.charge(now, length).unwrap_or_default();
         }
         now - start
     }
@@ -68,11 +68,11 @@ mod tests {
     #[test]
     fn idle_time_restores_the_burst_and_no_more() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut limiter = RateLimiter::new(start);
         let later = start + Duration::from_secs(3600);
         for _ in 0..1_000 {
-            assert_eq!(pace.charge(later, 20), None);
+            assert_eq!(limiter.charge(later, 20), None);
         }
-        assert_eq!(pace.charge(later, 20), Some(UNIT_TIME));
+        assert_eq!(limiter.charge(later, 20), Some(UNIT_TIME));
     }
 }
