@@ -112,7 +112,7 @@ async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
 }
 
 #[tokio::test]
-async fn a_door_that_comes_within_the_connect_timeout_is_reached() {
+async fn a_door_that_connects_within_the_connect_timeout_is_called() {
     let hub = TestHub::start().await;
     let key = door(&hub, "late", 3).await;
     let mut job = lock("*", -1000);
@@ -125,7 +125,7 @@ async fn a_door_that_comes_within_the_connect_timeout_is_reached() {
 }
 
 #[tokio::test]
-async fn a_door_that_is_made_again_under_its_id_does_not_get_the_call_of_the_former() {
+async fn a_door_created_again_under_its_id_does_not_get_the_call_for_its_predecessor() {
     let hub = TestHub::start().await;
     door(&hub, "door", 3).await;
     let mut job = lock("*", -1000);
@@ -158,7 +158,7 @@ async fn a_door_that_is_made_again_under_its_id_does_not_get_the_call_of_the_for
 }
 
 #[tokio::test]
-async fn a_twin_job_changes_every_twin_and_tells_the_devices() {
+async fn a_twin_job_changes_every_selected_twin() {
     let hub = TestHub::start().await;
     for id in ["a", "b"] {
         door(&hub, id, 1).await;
@@ -183,7 +183,7 @@ async fn a_twin_job_changes_every_twin_and_tells_the_devices() {
 }
 
 #[tokio::test]
-async fn a_future_job_is_queued_then_scheduled_and_its_devices_are_found_when_it_starts() {
+async fn a_future_job_is_queued_then_scheduled_and_selects_its_devices_at_its_start() {
     let hub = TestHub::start().await;
     door(&hub, "first", 3).await;
     let later = lock("properties.desired.floor = 3", 8_000);
@@ -196,7 +196,7 @@ async fn a_future_job_is_queued_then_scheduled_and_its_devices_are_found_when_it
 }
 
 #[tokio::test]
-async fn a_job_is_cancelled_before_it_starts_and_not_after() {
+async fn a_job_can_be_cancelled_before_it_starts_but_not_after() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     hub.put("/jobs/v2/later", lock("*", 3_600_000)).await;
@@ -230,7 +230,7 @@ async fn a_job_is_cancelled_before_it_starts_and_not_after() {
 }
 
 #[tokio::test]
-async fn a_job_with_a_bad_condition_is_taken_and_fails_with_the_place() {
+async fn a_job_with_an_invalid_condition_is_accepted_and_fails_with_the_position() {
     let hub = TestHub::start().await;
     let made = hub
         .put("/jobs/v2/bad", lock("SELECT * FROM devices", 3_600_000))
@@ -245,7 +245,7 @@ async fn a_job_with_a_bad_condition_is_taken_and_fails_with_the_place() {
 }
 
 #[tokio::test]
-async fn a_job_document_that_is_wrong_is_refused_at_once() {
+async fn an_invalid_job_document_is_rejected_at_once() {
     let hub = TestHub::start().await;
     let refused = |change: fn(&mut Value)| {
         let mut job = lock("*", 3_600_000);
@@ -294,7 +294,7 @@ async fn a_job_document_that_is_wrong_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn an_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
+async fn a_job_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
     let hub = TestHub::start().await;
     for id in ["one", "two", "three"] {
         assert_eq!(
@@ -347,7 +347,7 @@ async fn an_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
 }
 
 #[tokio::test]
-async fn a_job_that_the_store_refuses_holds_up_no_other() {
+async fn a_job_that_the_store_rejects_does_not_delay_other_jobs() {
     let hub = TestHub::start().await;
     let _key = door(&hub, "lobby", 3).await;
     let database = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
@@ -368,7 +368,7 @@ async fn a_job_that_the_store_refuses_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn when_its_time_is_up_a_job_ends_and_who_was_not_reached_has_failed() {
+async fn a_job_ends_at_its_maximum_execution_time_and_unreached_devices_have_failed() {
     let hub = TestHub::start().await;
     let _key = door(&hub, "away", 3).await;
     let mut job = lock("*", 0);

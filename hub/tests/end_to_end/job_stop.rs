@@ -33,7 +33,7 @@ async fn rows(hub: &TestHub, id: &str, status: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_stopped_job_sends_nothing_more_and_hears_what_was_sent() {
+async fn a_stopped_job_sends_no_more_calls_and_stores_the_answers_to_the_sent_ones() {
     let hub = TestHub::start().await;
     let here = hub.add_device("here").await;
     let late = hub.add_device("late").await;
@@ -96,7 +96,7 @@ async fn a_stopped_job_sends_nothing_more_and_hears_what_was_sent() {
 }
 
 #[tokio::test]
-async fn stop_is_true_or_false_and_a_job_that_has_not_started_is_just_cancelled() {
+async fn stop_is_true_or_false_and_cancels_a_job_that_has_not_started() {
     let hub = TestHub::start().await;
     hub.put("/jobs/v2/later", lock("*", 3_600_000)).await;
     let wrong = answer(hub.request(Method::POST, "/jobs/v2/later/cancel?stop=now")).await;
@@ -108,7 +108,7 @@ async fn stop_is_true_or_false_and_a_job_that_has_not_started_is_just_cancelled(
 }
 
 #[tokio::test]
-async fn a_stop_survives_the_hub() {
+async fn a_stop_survives_a_killed_hub() {
     let hub = TestHub::start().await;
     let here = hub.add_device("here").await;
     hub.add_device("late").await;
@@ -129,7 +129,7 @@ async fn a_stop_survives_the_hub() {
 }
 
 #[tokio::test]
-async fn calls_that_never_left_go_on_after_a_restart() {
+async fn calls_that_were_not_sent_resume_after_a_restart() {
     let hub = TestHub::start().await;
     let key = hub.add_device("late").await;
     patient_job(&hub, "lock").await;

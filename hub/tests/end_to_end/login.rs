@@ -17,7 +17,7 @@ fn token(id: &str, key: &SharedAccessKey) -> String {
 }
 
 #[tokio::test]
-async fn each_clients_form_of_the_user_name_opens() {
+async fn the_user_name_is_accepted_in_the_form_of_each_client() {
     let hub = TestHub::start().await;
     let plain = hub.add_device("d1").await;
     let odd = hub.add_device_at("what?now", "what%3Fnow").await;
@@ -87,7 +87,7 @@ async fn ids_that_differ_in_case_are_different_devices() {
 }
 
 #[tokio::test]
-async fn tokens_of_a_policy_open_as_far_as_their_audience_goes() {
+async fn a_policys_token_is_valid_only_for_its_audience() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     let policy = hub.hub.policy("device").expect("one of the first policies");
@@ -122,7 +122,7 @@ async fn tokens_of_a_policy_open_as_far_as_their_audience_goes() {
 }
 
 #[tokio::test]
-async fn an_id_that_no_device_can_have_is_rejected_as_such() {
+async fn an_invalid_device_id_is_rejected_with_its_return_code() {
     let hub = TestHub::start().await;
     let key = SharedAccessKey::from_bytes(&[9; 32]).unwrap();
     let mut peer = Peer::dial(&hub).await;
@@ -134,7 +134,7 @@ async fn an_id_that_no_device_can_have_is_rejected_as_such() {
 }
 
 #[tokio::test]
-async fn the_first_packet_is_connect_or_the_last() {
+async fn a_connection_ends_when_its_first_packet_is_not_connect() {
     let hub = TestHub::start().await;
     for packet in [
         Packet::PingReq,
@@ -159,7 +159,7 @@ async fn the_first_packet_is_connect_or_the_last() {
 /// The one test that waits for a deadline of the hub's own, ten seconds: nothing else shows that it
 /// is there.
 #[tokio::test]
-async fn who_does_not_say_who_it_is_is_not_waited_for() {
+async fn a_client_that_sends_no_connect_is_disconnected() {
     let hub = TestHub::start().await;
     let mut silent = Peer::dial(&hub).await;
     let mut begun = Peer::dial(&hub).await;
@@ -169,7 +169,7 @@ async fn who_does_not_say_who_it_is_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn silence_beyond_one_and_a_half_times_the_keep_alive_ends_a_connection() {
+async fn a_connection_idle_for_one_and_a_half_times_its_keep_alive_is_closed() {
     let hub = TestHub::start().await;
     let key = hub.add_device("silent").await;
     let mut peer = Peer::dial(&hub).await;
@@ -195,7 +195,7 @@ async fn silence_beyond_one_and_a_half_times_the_keep_alive_ends_a_connection() 
 }
 
 #[tokio::test]
-async fn a_token_opens_for_five_minutes_past_its_end_and_then_the_connection_ends() {
+async fn a_token_is_valid_until_five_minutes_after_its_expiry_and_then_its_connection_ends() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let now = in_an_hour() - 3600;
@@ -213,7 +213,7 @@ async fn a_token_opens_for_five_minutes_past_its_end_and_then_the_connection_end
 }
 
 #[tokio::test]
-async fn each_suite_of_tls_1_2_that_clients_ask_for_opens() {
+async fn accepts_each_tls_1_2_cipher_suite_that_clients_use() {
     let hub = TestHub::start().await;
     let provider = rustls::crypto::ring::default_provider();
     let suites: Vec<_> = provider
@@ -244,7 +244,7 @@ async fn each_suite_of_tls_1_2_that_clients_ask_for_opens() {
 }
 
 #[tokio::test]
-async fn modules_and_provisioning_are_refused_at_connect() {
+async fn modules_and_provisioning_are_rejected_at_connect() {
     let hub = TestHub::start().await;
     let key = hub.add_device("d1").await;
     for (client_id, user) in [

@@ -56,7 +56,7 @@ const KEPT: [(&[&str], bool); 9] = [
 ];
 
 #[tokio::test]
-async fn a_hub_without_its_database_is_not_a_new_one() {
+async fn a_folder_without_its_database_is_not_initialised_again() {
     for (kept, starts) in KEPT {
         let folder = stopped().await;
         for name in ["hub.toml", "given.pem", "given.key"] {
@@ -108,7 +108,7 @@ async fn a_hub_without_its_database_is_not_a_new_one() {
 
 /// Whatever a first start had done when it was interrupted, the next one goes on.
 #[tokio::test]
-async fn a_first_start_that_was_interrupted_starts_again() {
+async fn an_interrupted_first_start_is_continued() {
     let tables = "PRAGMA journal_mode = WAL";
     for (case, file) in [
         ("an empty file", None),
@@ -141,7 +141,7 @@ async fn a_first_start_that_was_interrupted_starts_again() {
 }
 
 #[tokio::test]
-async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
+async fn every_command_rejects_an_older_database() {
     let hub = TestHub::start().await;
     let older = hub.folder.path().join("older.db");
     hub.add_device("first").await;
@@ -199,7 +199,7 @@ async fn an_older_database_is_refused_by_every_program_that_would_use_it() {
 }
 
 #[tokio::test]
-async fn a_damaged_policy_of_the_owner_keeps_no_door_out_and_can_be_made_again() {
+async fn doors_connect_although_the_owners_policy_is_damaged_and_it_can_be_added_again() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let TestHub { hub, folder, .. } = hub;

@@ -10,7 +10,7 @@ fn inner(body: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_devices_answer_comes_back_whatever_its_status() {
+async fn the_caller_gets_the_devices_answer_with_any_status() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let _device = hub.connect("door", &key, 202).await;
@@ -33,7 +33,7 @@ async fn the_devices_answer_comes_back_whatever_its_status() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_not_there_is_told_from_one_that_is_not_online() {
+async fn distinguishes_an_unknown_device_from_an_offline_one() {
     let hub = TestHub::start().await;
     let unknown = hub
         .post("/twins/nobody/methods", json!({ "methodName": "lockDoor" }))
@@ -55,7 +55,7 @@ async fn a_device_that_is_not_there_is_told_from_one_that_is_not_online() {
 }
 
 #[tokio::test]
-async fn arguments_out_of_range_are_refused_in_the_methods_dialect() {
+async fn arguments_out_of_range_are_rejected_in_the_format_of_method_errors() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     for (body, said) in [
@@ -80,7 +80,7 @@ async fn arguments_out_of_range_are_refused_in_the_methods_dialect() {
 /// (connect timeout, response timeout, refused), for a call and for a job's; null is the same as
 /// left out.
 #[tokio::test]
-async fn a_connect_timeout_beyond_the_response_timeout_is_refused_in_calls_and_jobs() {
+async fn a_connect_timeout_beyond_the_response_timeout_is_rejected_in_calls_and_jobs() {
     let hub = TestHub::start().await;
     for (number, (connect, response, refused)) in [
         (json!(120), json!(30), true),
@@ -146,7 +146,7 @@ async fn answered(hub: &TestHub, device: &mut Device, call: Value, body: &str) -
 }
 
 #[tokio::test]
-async fn nothing_is_null_both_ways_and_what_is_no_json_is_an_error() {
+async fn an_empty_payload_is_null_both_ways_and_an_answer_that_is_not_json_is_an_error() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -167,7 +167,7 @@ async fn nothing_is_null_both_ways_and_what_is_no_json_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_device_that_goes_before_it_answers_is_reported_at_once() {
+async fn a_disconnect_before_the_answer_is_reported_at_once() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -187,7 +187,7 @@ async fn a_device_that_goes_before_it_answers_is_reported_at_once() {
 }
 
 #[tokio::test]
-async fn a_name_has_a_hundred_characters_and_a_payload_128_kib_at_most() {
+async fn a_method_name_has_at_most_100_characters_and_a_payload_128_kib() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     for (call, status) in [

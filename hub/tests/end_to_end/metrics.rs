@@ -35,7 +35,7 @@ async fn wait_for(hub: &TestHub, line: &str, wanted: f64) {
 }
 
 #[tokio::test]
-async fn work_is_counted_and_state_is_shown() {
+async fn metrics_count_work_and_show_state() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -116,7 +116,7 @@ async fn healthz(hub: &TestHub) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_may_rise_starts_at_0() {
+async fn every_counter_starts_at_0() {
     let hub = TestHub::start().await;
     hub.get("/devices").await;
     for line in [
@@ -193,7 +193,7 @@ async fn monitoring_does_not_need_the_disk() {
 }
 
 #[tokio::test]
-async fn a_monitor_has_a_token_that_opens_nothing_else() {
+async fn a_token_for_metrics_is_valid_only_there() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let policy = |arguments: &[&str]| {

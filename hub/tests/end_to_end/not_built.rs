@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Device, TestHub, answer, in_an_hour};
 
 #[tokio::test]
-async fn a_device_may_be_called_what_a_path_is_called() {
+async fn a_device_id_may_equal_a_part_of_a_path() {
     let hub = TestHub::start().await;
     for id in ["query", "modules", "commands", "registrations"] {
         let path = format!("/devices/{id}");
@@ -42,7 +42,7 @@ async fn a_device_may_be_called_what_a_path_is_called() {
 }
 
 #[tokio::test]
-async fn no_message_waits_for_a_device_and_none_is_fed_back() {
+async fn no_cloud_to_device_message_or_feedback_exists() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -96,7 +96,7 @@ async fn no_message_waits_for_a_device_and_none_is_fed_back() {
 
 /// Lists of what this hub never holds, as the SDKs and the Azure CLI ask for them.
 #[tokio::test]
-async fn a_list_of_what_this_hub_never_holds_is_empty() {
+async fn lists_of_unsupported_things_are_empty() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     for path in [
@@ -157,7 +157,7 @@ async fn a_list_of_what_this_hub_never_holds_is_empty() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_says_so() {
+async fn the_error_for_a_missing_feature_names_it() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let missing = |method: Method, path: &'static str, code: &'static str, said: &'static str| {

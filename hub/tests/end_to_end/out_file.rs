@@ -75,7 +75,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn every_spelling_of_a_name_is_a_place() {
+fn an_output_file_may_be_given_in_any_form() {
     for name in ["file", "./file", "sub/file", "sub/../file", "HERE/file"] {
         let place = Place::new();
         for line in [
@@ -101,7 +101,7 @@ fn every_spelling_of_a_name_is_a_place() {
 }
 
 #[test]
-fn data_folders_have_any_spelling_too() {
+fn a_data_folder_may_be_given_in_any_form() {
     for data in ["new", "./new", "sub/new", "sub/.", "sub"] {
         let place = Place::new();
         let output = place.run(&format!("init --name localhost --data {data}"));
@@ -118,7 +118,7 @@ fn data_folders_have_any_spelling_too() {
 
 /// Each of these files cannot be written: the command fails, and the keys are what they were.
 #[test]
-fn a_file_that_cannot_be_written_leaves_keys_as_they_were() {
+fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
     let place = Place::new();
     std::fs::write(place.here().join("taken"), "mine").unwrap();
     let added = place.run("policy add alice --rights ServiceConnect --out alice --data DATA");
@@ -169,7 +169,7 @@ fn a_file_that_cannot_be_written_leaves_keys_as_they_were() {
 
 /// No file may grow: as on a disk that is full.
 #[test]
-fn a_full_disk_leaves_keys_as_they_were() {
+fn a_full_disk_leaves_the_keys_unchanged() {
     let place = Place::new();
     assert!(
         place
@@ -209,7 +209,7 @@ fn a_full_disk_leaves_keys_as_they_were() {
 
 /// What a link leads to is written, and the link stays.
 #[test]
-fn a_link_stays_a_link() {
+fn a_symbolic_link_stays_a_link() {
     let place = Place::new();
     let (file, link) = (place.here().join("sub/file"), place.here().join("link"));
     std::os::unix::fs::symlink(&file, &link).unwrap();

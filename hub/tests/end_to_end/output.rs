@@ -74,7 +74,7 @@ fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStrea
 }
 
 #[test]
-fn how_a_command_ends_is_not_for_its_output_to_decide() {
+fn the_exit_status_does_not_depend_on_the_output() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let end = |line: &str, out, err| {
@@ -137,7 +137,7 @@ fn how_a_command_ends_is_not_for_its_output_to_decide() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_told_in_one_line() {
+fn a_failed_write_to_stdout_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for line in ["--version", "--help"] {
         let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
@@ -166,7 +166,7 @@ async fn served(folder: &TempDir, out: Sink, err: Sink) -> (Child, Operator, Vec
 }
 
 #[tokio::test]
-async fn a_hub_serves_whatever_becomes_of_its_output() {
+async fn a_hub_serves_even_if_its_output_cannot_be_written() {
     for (out, err) in [
         (Sink::Full, Sink::Full),
         (Sink::Gone, Sink::Gone),

@@ -90,7 +90,7 @@ async fn status(hub: &TestHub, method: &Method, path: &str, token: &str) -> Stat
 }
 
 #[tokio::test]
-async fn every_call_needs_its_right_and_no_other_opens_it() {
+async fn every_call_needs_exactly_its_rights() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let device = sas::sign("localhost/devices/lobby", &key, in_an_hour(), None);
@@ -141,7 +141,7 @@ async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> 
 }
 
 #[tokio::test]
-async fn who_may_not_hears_so_before_the_body_is_asked_for() {
+async fn an_unauthorised_request_is_rejected_before_its_body_is_requested() {
     let hub = TestHub::start().await;
     let nobody = hub.hub.policy("device").unwrap();
     let powerless = format!("Authorization: {}\r\n", token(&nobody, "localhost"));
@@ -165,7 +165,7 @@ async fn who_may_not_hears_so_before_the_body_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_token_for_a_path_opens_what_is_beneath_it_alone() {
+async fn a_token_for_a_path_is_valid_only_below_it() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     let owner = hub.hub.policy("iothubowner").unwrap();
@@ -234,7 +234,7 @@ async fn wait_for(person: &Operator, path: &str, wanted: StatusCode) {
 }
 
 #[tokio::test]
-async fn a_running_hub_takes_up_and_cuts_off_who_is_added_rotated_and_removed() {
+async fn a_running_hub_applies_added_rotated_and_removed_policies() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     hub.add_device("lobby").await;
@@ -277,7 +277,7 @@ async fn a_running_hub_takes_up_and_cuts_off_who_is_added_rotated_and_removed() 
 }
 
 #[tokio::test]
-async fn a_device_that_connected_with_a_policy_goes_with_it() {
+async fn removing_a_policy_disconnects_the_devices_that_used_it() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     hub.add_device("lobby").await;
@@ -313,7 +313,7 @@ async fn a_device_that_connected_with_a_policy_goes_with_it() {
 }
 
 #[tokio::test]
-async fn policies_change_while_the_hub_is_stopped_too() {
+async fn policies_can_be_changed_while_the_hub_is_stopped() {
     let hub = TestHub::start().await;
     let folder = hub.folder;
     hub.hub.shutdown().await;
@@ -342,7 +342,7 @@ async fn policies_change_while_the_hub_is_stopped_too() {
 }
 
 #[tokio::test]
-async fn mistakes_change_nothing_and_say_what_was_expected() {
+async fn invalid_commands_change_nothing_and_name_the_expected_value() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     let taken = data.join("taken");

@@ -136,7 +136,7 @@ async fn a_job_scheduled_before_a_sigkill_runs_after_it() {
 }
 
 #[tokio::test]
-async fn sigterm_ends_it_with_success_and_leaves_nothing_connected() {
+async fn sigterm_stops_the_hub_with_success() {
     let folder = tempfile::tempdir().unwrap();
     let mut hub = Process::start(&folder).await;
     let key = hub.operator.add_device("door").await;
@@ -151,7 +151,7 @@ async fn sigterm_ends_it_with_success_and_leaves_nothing_connected() {
 }
 
 #[test]
-fn mistakes_end_it_with_the_place_and_what_was_expected() {
+fn invalid_settings_end_it_with_the_place_and_the_expected_value() {
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("settings.toml");
     std::fs::write(&settings, "\nhttps_port = \"high\"\n").unwrap();
@@ -264,7 +264,7 @@ async fn logged(folder: &Path, what: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad() {
+async fn sighup_reloads_a_given_certificate_and_keeps_the_old_one_when_the_new_is_invalid() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path();
     let hub = Process::start(&data).await;
@@ -301,7 +301,7 @@ async fn sighup_takes_up_a_given_certificate_and_keeps_it_when_the_next_is_bad()
 }
 
 #[tokio::test]
-async fn systemd_hears_of_start_reload_and_stop() {
+async fn systemd_is_notified_of_start_reload_and_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

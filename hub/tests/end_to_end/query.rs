@@ -7,7 +7,7 @@ use crate::harness::{TestHub, answer};
 use crate::query_rows::raw;
 
 #[tokio::test]
-async fn conditions_find_what_they_say_and_nothing_else() {
+async fn a_condition_selects_exactly_the_matching_devices() {
     let hub = TestHub::start().await;
     hub.add_devices(&[
         json!({ "building": 43, "floor": 1 }),
@@ -43,7 +43,7 @@ async fn conditions_find_what_they_say_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_page_says_what_it_holds_and_the_last_one_has_no_continuation() {
+async fn every_page_names_its_item_type_and_the_last_one_has_no_continuation() {
     let hub = TestHub::start().await;
     let empty = hub.query("SELECT * FROM devices").await;
     assert_eq!(empty.body, json!([]));
@@ -82,7 +82,7 @@ async fn page(
 }
 
 #[tokio::test]
-async fn pages_stay_right_while_devices_come_and_go() {
+async fn pages_stay_consistent_while_devices_are_added_and_removed() {
     let hub = TestHub::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         hub.add_device(id).await;
@@ -121,7 +121,7 @@ async fn a_continuation_belongs_to_its_query() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_read_says_where() {
+async fn a_syntax_error_in_a_query_names_its_position() {
     let hub = TestHub::start().await;
     let refused = hub.query("SELECT * FROM devices WHERE tags.floor ==").await;
     assert_eq!(refused.status, 400);
@@ -137,7 +137,7 @@ async fn a_query_that_cannot_be_read_says_where() {
 }
 
 #[tokio::test]
-async fn top_bounds_all_pages_together() {
+async fn top_limits_all_pages_together() {
     let hub = TestHub::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         hub.add_device(id).await;
@@ -151,7 +151,7 @@ async fn top_bounds_all_pages_together() {
 }
 
 #[tokio::test]
-async fn a_continuation_is_good_after_a_restart() {
+async fn a_continuation_is_valid_after_a_restart() {
     let hub = TestHub::start().await;
     for id in ["a", "b", "c"] {
         hub.add_device(id).await;
@@ -165,7 +165,7 @@ async fn a_continuation_is_good_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_query_sees_what_was_answered_before_it() {
+async fn a_query_sees_every_acknowledged_write() {
     let hub = TestHub::start().await;
     hub.add_device("a").await;
     for floor in 0..20 {
@@ -182,7 +182,7 @@ async fn a_query_sees_what_was_answered_before_it() {
 }
 
 #[tokio::test]
-async fn case_space_brackets_and_escapes_are_read_as_documented() {
+async fn case_white_space_brackets_and_escapes_are_parsed_as_documented() {
     let hub = TestHub::start().await;
     hub.add_device("a").await;
     let tags = json!({ "my-tag": "it's \"ü\" \\", "Case": 1, "from": { "where": 2 } });
@@ -213,7 +213,7 @@ async fn case_space_brackets_and_escapes_are_read_as_documented() {
 }
 
 #[tokio::test]
-async fn every_refused_query_says_where_and_why() {
+async fn every_rejected_query_names_the_position_and_the_reason() {
     let hub = TestHub::start().await;
     let long = format!(
         "SELECT * FROM devices WHERE tags.a = '{}'",

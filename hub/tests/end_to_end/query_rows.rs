@@ -19,7 +19,7 @@ pub(crate) async fn raw(hub: &TestHub, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_selection_holds_what_was_asked_for_and_is_there() {
+async fn a_projection_has_the_requested_members_that_exist() {
     let hub = TestHub::start().await;
     hub.add_devices(&[json!({ "floor": 1, "x": { "y": [1] } }), json!({})])
         .await;
@@ -115,7 +115,7 @@ async fn pages<F: Future<Output = ()>>(
 }
 
 #[tokio::test]
-async fn groups_come_in_pages_that_stay_right_while_devices_come_and_go() {
+async fn pages_of_groups_stay_consistent_while_devices_are_added_and_removed() {
     let hub = TestHub::start().await;
     let desired: Vec<Value> = (1..=5).map(|floor| json!({ "floor": floor })).collect();
     hub.add_devices(&desired).await;
@@ -148,7 +148,7 @@ async fn groups_come_in_pages_that_stay_right_while_devices_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_selection_comes_in_pages() {
+async fn a_projection_is_paged() {
     let hub = TestHub::start().await;
     for id in ["a", "b", "c"] {
         hub.add_device(id).await;
@@ -160,7 +160,7 @@ async fn a_selection_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn records_of_jobs_are_selected_by_what_the_device_answered() {
+async fn records_of_jobs_are_selected_by_the_devices_answer() {
     let hub = TestHub::start().await;
     for id in ["a", "b"] {
         hub.add_device(id).await;
@@ -195,7 +195,7 @@ async fn records_of_jobs_are_selected_by_what_the_device_answered() {
 /// A method that was answered, one that was not, and a change of a twin: each record is found by
 /// what it shows.
 #[tokio::test]
-async fn records_of_jobs_are_found_as_the_evaluator_finds_them() {
+async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
     let hub = TestHub::start().await;
     let mut devices = Vec::new();
     for (id, status) in [("a", 200), ("b", 500)] {

@@ -63,7 +63,7 @@ async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn a_call_that_a_killed_hub_had_not_sent_leaves_when_its_door_connects() {
+async fn a_call_that_a_killed_hub_had_not_sent_is_sent_when_its_door_connects() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut job = lock("*", -1000);
@@ -78,7 +78,7 @@ async fn a_call_that_a_killed_hub_had_not_sent_leaves_when_its_door_connects() {
 }
 
 #[tokio::test]
-async fn a_job_that_was_missed_by_more_than_its_time_fails() {
+async fn a_job_missed_by_more_than_its_maximum_execution_time_fails() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let mut job = lock("*", 3000);
@@ -108,7 +108,7 @@ async fn a_job_that_was_missed_by_more_than_its_time_fails() {
 }
 
 #[tokio::test]
-async fn a_hub_that_cannot_write_says_so_until_it_can() {
+async fn healthz_reports_a_failing_store_until_it_recovers() {
     let hub = TestHub::start().await;
     let healthz = || async {
         let answer = answer(hub.anonymous(Method::GET, "/healthz")).await;

@@ -56,7 +56,7 @@ async fn a_persistent_session_survives_a_restart_of_the_hub() {
 }
 
 #[tokio::test]
-async fn what_happens_while_a_device_is_away_is_not_kept_for_it() {
+async fn changes_and_calls_for_an_offline_device_are_not_queued() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, false).await;
@@ -89,7 +89,7 @@ async fn what_happens_while_a_device_is_away_is_not_kept_for_it() {
 }
 
 #[tokio::test]
-async fn a_clean_session_ends_the_persistent_one_before_it() {
+async fn a_clean_session_deletes_the_earlier_persistent_one() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     for (clean, was_there) in [(false, false), (false, true), (true, false), (false, false)] {
@@ -101,7 +101,7 @@ async fn a_clean_session_ends_the_persistent_one_before_it() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_granted_as_asked_and_qos_2_as_1() {
+async fn subscriptions_are_granted_as_requested_and_qos_2_as_1() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -133,7 +133,7 @@ async fn subscriptions_are_granted_as_asked_and_qos_2_as_1() {
 }
 
 #[tokio::test]
-async fn the_subscription_for_cloud_to_device_messages_is_granted_and_its_queue_is_empty() {
+async fn a_cloud_to_device_subscription_is_granted_although_the_queue_is_always_empty() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, false).await;
@@ -158,7 +158,7 @@ async fn the_subscription_for_cloud_to_device_messages_is_granted_and_its_queue_
 }
 
 #[tokio::test]
-async fn whatever_was_granted_requests_and_twins_come_at_qos_0() {
+async fn requests_and_twins_are_sent_at_qos_0_at_any_granted_qos() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -191,7 +191,7 @@ async fn whatever_was_granted_requests_and_twins_come_at_qos_0() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_fails_when_its_device_goes_or_connects_again() {
+async fn a_call_in_flight_fails_when_its_device_disconnects_or_reconnects() {
     let hub = Arc::new(TestHub::start().await);
     let key = hub.add_device("lobby").await;
     for (again, status, name) in [
@@ -248,7 +248,7 @@ async fn unsubscribe(peer: &mut Peer, filter: &str) {
 /// Each row: a filter, and what calls of `lockDoor` and `unlockDoor` are answered while a device
 /// holds it and nothing else.
 #[tokio::test]
-async fn a_device_is_online_for_the_methods_that_its_filter_delivers() {
+async fn a_device_is_online_for_the_methods_that_match_its_filter() {
     const ONLINE: StatusCode = StatusCode::OK;
     const OFFLINE: StatusCode = StatusCode::NOT_FOUND;
     let mut hub = TestHub::start().await;
@@ -280,7 +280,7 @@ async fn a_device_is_online_for_the_methods_that_its_filter_delivers() {
 }
 
 #[tokio::test]
-async fn subscriptions_that_version_0_1_has_stored_are_read() {
+async fn reads_subscriptions_that_version_0_1_stored() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let stored = r#"[{"filter":"$iothub/methods/POST/#","qos":1},{"filter":"$iothub/twin/res/#","qos":0},{"filter":"$iothub/twin/PATCH/properties/desired/#","qos":1},{"filter":"devices/lobby/messages/devicebound/#","qos":1}]"#;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Device, TestHub, answer};
 
 #[tokio::test]
-async fn a_new_twin_counts_as_azures_do() {
+async fn a_new_twin_has_azures_initial_versions_and_etag() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let twin = hub.get("/twins/door?api-version=2021-04-12").await;
@@ -27,7 +27,7 @@ async fn a_new_twin_counts_as_azures_do() {
 }
 
 #[tokio::test]
-async fn a_patch_merges_deletes_nulls_and_counts() {
+async fn a_patch_merges_removes_nulls_and_increments_the_versions() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let first = json!({ "tags": { "site": "north" }, "properties": { "desired": { "building": 43, "a": { "b": 1, "c": 2 } } } });
@@ -61,7 +61,7 @@ async fn a_patch_merges_deletes_nulls_and_counts() {
 }
 
 #[tokio::test]
-async fn a_put_replaces_a_section_whole() {
+async fn a_put_replaces_a_whole_section() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     hub.patch(
@@ -95,7 +95,7 @@ async fn a_put_replaces_a_section_whole() {
 }
 
 #[tokio::test]
-async fn a_stale_etag_changes_nothing_and_a_star_always_does() {
+async fn an_outdated_etag_changes_nothing_and_a_star_matches_any() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let patch = |if_match: &'static str| {
@@ -112,7 +112,7 @@ async fn a_stale_etag_changes_nothing_and_a_star_always_does() {
 }
 
 #[tokio::test]
-async fn what_a_twin_may_not_hold_is_refused_with_its_place() {
+async fn an_invalid_twin_is_rejected_with_the_place() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     for (desired, said) in [
@@ -137,7 +137,7 @@ async fn what_a_twin_may_not_hold_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_connected_device_hears_of_each_change_in_order() {
+async fn a_connected_device_receives_each_change_in_order() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -177,7 +177,7 @@ async fn a_connected_device_hears_of_each_change_in_order() {
 }
 
 #[tokio::test]
-async fn what_a_device_reports_is_in_its_twin_and_in_queries() {
+async fn reported_properties_appear_in_the_twin_and_in_queries() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let mut device = Device::dial(&hub, "door", &key);
@@ -210,7 +210,7 @@ async fn what_a_device_reports_is_in_its_twin_and_in_queries() {
 }
 
 #[tokio::test]
-async fn a_twin_shows_its_identity_and_nothing_that_is_the_identitys_alone() {
+async fn a_twin_has_the_shared_members_of_its_identity_and_no_others() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let disable = hub
@@ -259,7 +259,7 @@ async fn a_twin_shows_its_identity_and_nothing_that_is_the_identitys_alone() {
 }
 
 #[tokio::test]
-async fn what_a_service_may_not_write_is_passed_over() {
+async fn members_that_a_service_may_not_write_are_ignored() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let whole = json!({
@@ -291,7 +291,7 @@ async fn what_a_service_may_not_write_is_passed_over() {
 }
 
 #[tokio::test]
-async fn null_clears_desired_properties_and_no_tags_but_a_put_does() {
+async fn in_a_patch_null_clears_desired_properties_but_not_tags() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let both = json!({ "tags": { "a": 1 }, "properties": { "desired": { "b": 1, "c": 2 } } });
@@ -312,7 +312,7 @@ async fn null_clears_desired_properties_and_no_tags_but_a_put_does() {
 }
 
 #[tokio::test]
-async fn arrays_are_kept_and_replaced_whole() {
+async fn arrays_are_stored_and_replaced_as_a_whole() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let desired = |value: Value| json!({ "properties": { "desired": { "rota": value } } });
@@ -331,7 +331,7 @@ async fn arrays_are_kept_and_replaced_whole() {
 }
 
 #[tokio::test]
-async fn a_section_that_grows_too_large_is_refused() {
+async fn a_section_that_grows_too_large_is_rejected() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let filled = |parts: u32| -> Value {
@@ -350,7 +350,7 @@ async fn a_section_that_grows_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_twin_of_nobody_is_not_found() {
+async fn the_twin_of_an_unknown_device_is_not_found() {
     let hub = TestHub::start().await;
     for method in [Method::GET, Method::PATCH, Method::PUT] {
         let body = (method != Method::GET).then(|| json!({ "tags": {} }));

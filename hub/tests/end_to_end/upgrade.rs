@@ -48,7 +48,7 @@ async fn lines(hub: &TestHub, path: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn everything_that_0_1_has_stored_is_read_back() {
+async fn reads_everything_that_0_1_stored() {
     let folder = copy();
     let string = fs::read_to_string(folder.path().join("service-connection-string")).unwrap();
     let hub = TestHub::start_with(folder, keep_all).await;

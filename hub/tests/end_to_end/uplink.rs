@@ -19,7 +19,7 @@ fn message(topic: &str, packet_id: u16, retain: bool) -> Packet {
 }
 
 #[tokio::test]
-async fn a_message_is_taken_in_each_form_of_its_topic_and_retain_is_told() {
+async fn a_message_is_accepted_in_each_form_of_its_topic_and_retain_becomes_a_property() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
@@ -69,7 +69,7 @@ async fn a_message_is_taken_in_each_form_of_its_topic_and_retain_is_told() {
 }
 
 #[tokio::test]
-async fn many_messages_under_way_are_acknowledged_in_order_and_acknowledged_is_stored() {
+async fn messages_in_flight_are_acknowledged_in_order_once_they_are_stored() {
     const MESSAGES: u16 = 100;
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
@@ -85,7 +85,7 @@ async fn many_messages_under_way_are_acknowledged_in_order_and_acknowledged_is_s
 }
 
 #[tokio::test]
-async fn a_will_is_told_when_a_device_is_lost_and_not_after_goodbye() {
+async fn a_will_is_stored_when_a_device_is_lost_but_not_after_disconnect() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
     let connect = |topic: &str, retain: bool| {
@@ -135,7 +135,7 @@ async fn a_will_is_told_when_a_device_is_lost_and_not_after_goodbye() {
 }
 
 #[tokio::test]
-async fn a_message_and_its_properties_are_256_kib_together() {
+async fn a_message_and_its_properties_have_at_most_256_kib_together() {
     const LONGEST: usize = 256 * 1024;
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;

@@ -143,7 +143,7 @@ async fn connection_state(hub: &TestHub, id: &str, wanted: &str) {
 }
 
 #[tokio::test]
-async fn mqtt_crosses_a_websocket_however_its_packets_are_cut_into_frames() {
+async fn mqtt_works_over_a_websocket_with_any_split_of_packets_into_frames() {
     let hub = TestHub::start().await;
     let key = hub.add_device("far-door").await;
     let target = Target::of(&hub);
@@ -197,7 +197,7 @@ async fn mqtt_crosses_a_websocket_however_its_packets_are_cut_into_frames() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stops_says_goodbye_in_a_frame() {
+async fn a_stopping_hub_sends_a_close_frame() {
     let hub = TestHub::start().await;
     let key = hub.add_device("far-door").await;
     let target = Target::of(&hub);
@@ -215,7 +215,7 @@ async fn a_hub_that_stops_says_goodbye_in_a_frame() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_for_mqtt_is_refused_with_what_was_expected() {
+async fn an_invalid_upgrade_is_rejected_with_the_expected_header() {
     let hub = TestHub::start().await;
     let upgrade = |protocol: &str| {
         hub.anonymous(Method::GET, "/$iothub/websocket")
@@ -251,7 +251,7 @@ async fn what_is_no_websocket_for_mqtt_is_refused_with_what_was_expected() {
 }
 
 #[tokio::test]
-async fn frames_that_are_wrong_or_too_much_end_their_connection_and_no_other() {
+async fn invalid_or_giant_frames_end_their_connection_and_no_other() {
     let hub = TestHub::start().await;
     let key = hub.add_device("near-door").await;
     let _near = hub.connect("near-door", &key, 200).await;
