@@ -1,4 +1,4 @@
-//! Jobs, with devices that answer.
+//! Jobs with devices that answer.
 
 use iothub_protocol::sas::SharedAccessKey;
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Device, TestHub, answer, eventually};
 
-/// A method job, which starts in so many milliseconds.
+/// A method job that starts in `start_ms` milliseconds.
 pub(crate) fn lock(condition: &str, start_ms: i64) -> Value {
     json!({
         "type": "scheduleDeviceMethod",
@@ -67,7 +67,10 @@ async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
     assert_eq!(job["status"], "completed");
     assert_eq!(
         job["deviceJobStatistics"],
-        json!({ "deviceCount": 3, "failedCount": 1, "succeededCount": 2, "runningCount": 0, "pendingCount": 0 })
+        json!({
+            "deviceCount": 3, "failedCount": 1, "succeededCount": 2,
+            "runningCount": 0, "pendingCount": 0,
+        })
     );
     assert_eq!(job["cloudToDeviceMethod"]["methodName"], "lockDoor");
     assert!(job["endTime"].is_string());
@@ -81,7 +84,7 @@ async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
     );
     assert_eq!(
         rows[1]["status"], "completed",
-        "an answer is an answer, whatever its status"
+        "any answer completes the row, whatever its status"
     );
     assert_eq!(rows[1]["outcome"]["deviceMethodResponse"]["status"], 500);
     assert_eq!(rows[2]["status"], "failed");
@@ -145,7 +148,7 @@ async fn a_door_created_again_under_its_id_does_not_get_the_call_for_its_predece
     assert_eq!(job["deviceJobStatistics"]["failedCount"], 1, "{job}");
     let rows = hub.device_jobs("patient").await;
     assert_eq!(rows[0]["error"]["code"], "DeviceNotFound");
-    // What it hears first is a call of its own.
+    // The first call that it receives is its own.
     let call = hub.post("/twins/door/methods", json!({ "methodName": "openDoor" }));
     let (topic, _) = tokio::select! {
         received = again.received() => received,
@@ -165,7 +168,12 @@ async fn a_twin_job_changes_every_selected_twin() {
     }
     let job = json!({
         "type": "scheduleUpdateTwin",
-        "updateTwin": { "etag": "*", "deviceId": null, "properties": { "desired": { "building": 43 }, "reported": {} }, "tags": { "x": 1 } },
+        "updateTwin": {
+            "etag": "*",
+            "deviceId": null,
+            "properties": { "desired": { "building": 43 }, "reported": {} },
+            "tags": { "x": 1 },
+        },
         "queryCondition": "deviceId IN ['a', 'b', 'nobody']",
         "startTime": null,
         "maxExecutionTimeInSeconds": 20,
@@ -318,11 +326,7 @@ async fn a_job_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
     let filter = "/jobs/v2/query?jobType=ScheduleDeviceMethod&api-version=2021-04-12";
     let listed = hub.get(filter).await;
     assert_eq!(listed.headers["x-ms-item-type"], "JobResponse");
-    assert_eq!(
-        ids(&listed.body),
-        ["three", "two", "one"],
-        "the newest first"
-    );
+    assert_eq!(ids(&listed.body), ["three", "two", "one"], "newest first");
     assert_eq!(
         hub.get("/jobs/v2/query?jobStatus=completed").await.body,
         json!([])

@@ -13,14 +13,14 @@ async fn stop(hub: &TestHub, id: &str) -> Answer {
     answer(hub.request(Method::POST, &format!("/jobs/v2/{id}/cancel?stop=true"))).await
 }
 
-/// A job on all devices, which waits a minute for those that are not there.
+/// A job for all devices, which waits a minute for the offline ones.
 async fn patient_job(hub: &TestHub, id: &str) {
     let mut job = lock("*", -1000);
     wait_for_doors(&mut job, 60);
     assert_eq!(hub.put(&format!("/jobs/v2/{id}"), job).await.status, 200);
 }
 
-/// A device that hears a method and answers when it is told to.
+/// A device that is subscribed to methods and answers only when the test does so.
 async fn listening(hub: &TestHub, id: &str, key: &SharedAccessKey) -> Device {
     let mut device = Device::dial(hub, id, key);
     device.subscribe("$iothub/methods/POST/#").await;
@@ -43,17 +43,17 @@ async fn a_stopped_job_sends_no_more_calls_and_stores_the_answers_to_the_sent_on
 
     let stopping = stop(&hub, "lock").await;
     assert_eq!(stopping.status, 200, "{}", stopping.body);
-    eventually("the call that waits is taken back", || async {
+    eventually("the waiting call is cancelled", || async {
         (rows(&hub, "lock", "canceled").await == 1).then_some(())
     })
     .await;
     let job = hub.get("/jobs/v2/lock").await.body;
-    assert_eq!(job["status"], "running", "one answer is still to come");
+    assert_eq!(job["status"], "running", "one answer is still missing");
     assert!(
         job["statusMessage"].as_str().unwrap().contains("stopped"),
         "{job}"
     );
-    assert_eq!(stop(&hub, "lock").await.status, 200, "it may be said twice");
+    assert_eq!(stop(&hub, "lock").await.status, 200, "stop may be repeated");
 
     let rid = topic.split("$rid=").nth(1).unwrap();
     let answer_topic = format!("$iothub/methods/res/200/?$rid={rid}");
@@ -64,7 +64,10 @@ async fn a_stopped_job_sends_no_more_calls_and_stores_the_answers_to_the_sent_on
     assert!(job["endTime"].is_string() && job.get("statusMessage").is_none());
     assert_eq!(
         job["deviceJobStatistics"],
-        json!({ "deviceCount": 2, "failedCount": 0, "succeededCount": 1, "runningCount": 0, "pendingCount": 0 })
+        json!({
+            "deviceCount": 2, "failedCount": 0, "succeededCount": 1,
+            "runningCount": 0, "pendingCount": 0,
+        })
     );
     let records = hub.device_jobs("lock").await;
     assert_eq!(records[0]["status"], "completed");
@@ -73,7 +76,7 @@ async fn a_stopped_job_sends_no_more_calls_and_stores_the_answers_to_the_sent_on
         assert!(records[1].get(absent).is_none(), "{}", records[1]);
     }
 
-    // The one that comes now hears another call first: the job's has never left.
+    // The late device receives another call first: the job's call was never sent.
     let mut late = listening(&hub, "late", &late).await;
     let hub = Arc::new(hub);
     let other = tokio::spawn({

@@ -1,4 +1,4 @@
-//! CONNECT: in which forms clients say who they are, and how long they may take and stay.
+//! CONNECT: the forms of credentials that clients use, and the deadlines of a connection.
 
 use std::sync::Arc;
 
@@ -26,7 +26,10 @@ async fn the_user_name_is_accepted_in_the_form_of_each_client() {
         // documents.
         (
             "d1",
-            "/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%283.11.2%3BLinux%29",
+            concat!(
+                "/?api-version=2019-10-01",
+                "&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%283.11.2%3BLinux%29",
+            ),
         ),
         (
             "d1",
@@ -38,7 +41,10 @@ async fn the_user_name_is_accepted_in_the_form_of_each_client() {
         ),
         (
             "d1",
-            "/?api-version=2020-09-30&DeviceClientType=iothubclient%2f1.9.0%20(native%3b%20Linux%3b%20aarch64)",
+            concat!(
+                "/?api-version=2020-09-30&DeviceClientType=",
+                "iothubclient%2f1.9.0%20(native%3b%20Linux%3b%20aarch64)",
+            ),
         ),
         ("d1", "/?api-version=2021-04-12"),
         ("d1", "/api-version=2016-11-14"),
@@ -90,7 +96,10 @@ async fn ids_that_differ_in_case_are_different_devices() {
 async fn a_policys_token_is_valid_only_for_its_audience() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
-    let policy = hub.hub.policy("device").expect("one of the first policies");
+    let policy = hub
+        .hub
+        .policy("device")
+        .expect("one of the default policies");
     for (audience, opens) in [
         ("localhost", true),
         ("LOCALHOST/devices", true),
@@ -156,8 +165,8 @@ async fn a_connection_ends_when_its_first_packet_is_not_connect() {
     }
 }
 
-/// The one test that waits for a deadline of the hub's own, ten seconds: nothing else shows that it
-/// is there.
+/// The only test that waits for one of the hub's real deadlines, ten seconds: nothing else shows
+/// that it works.
 #[tokio::test]
 async fn a_client_that_sends_no_connect_is_disconnected() {
     let hub = TestHub::start().await;
@@ -179,16 +188,17 @@ async fn a_connection_idle_for_one_and_a_half_times_its_keep_alive_is_closed() {
     connect.set_login(user, password);
     let began = std::time::Instant::now();
     peer.send(&Packet::Connect(connect)).await;
-    assert!(
-        matches!(peer.next().await, Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success)
-    );
+    assert!(matches!(
+        peer.next().await,
+        Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success
+    ));
     assert!(peer.is_closed().await);
     assert!(
         began.elapsed().as_millis() >= 1_500,
         "closed after {:?}",
         began.elapsed()
     );
-    eventually("the twin says so", || async {
+    eventually("the twin shows it", || async {
         (hub.get("/twins/silent").await.body["connectionState"] == "Disconnected").then_some(())
     })
     .await;

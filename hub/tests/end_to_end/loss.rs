@@ -1,4 +1,4 @@
-//! A data folder of which something is missing: a hub does not take it for a new one.
+//! A data folder with missing files: a hub does not treat it as a new one.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use door_hub::config::HubConfig;
 
 use crate::harness::{TestHub, eventually};
 
-/// What a program says that has to fail.
+/// The output of a command that must fail.
 fn refused(arguments: &[&str], data: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
         .args(arguments)
@@ -21,7 +21,7 @@ fn refused(arguments: &[&str], data: &Path) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-/// A folder of a hub that was stopped.
+/// The data folder of a stopped hub.
 async fn stopped() -> tempfile::TempDir {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
@@ -39,7 +39,7 @@ fn keep(folder: &Path, names: &[&str]) {
     }
 }
 
-/// The files that are kept, and whether a hub starts on them.
+/// The files that are left, and whether a hub starts on them.
 const KEPT: [(&[&str], bool); 9] = [
     (&["hub.group"], false),
     (&["ca.key"], false),
@@ -95,7 +95,7 @@ async fn a_folder_without_its_database_is_not_initialised_again() {
         }
         if kept.contains(&"service-connection-string") {
             let now = fs::read(data.join("service-connection-string")).unwrap();
-            assert_eq!(now, string, "the operator's keys are overwritten");
+            assert_eq!(now, string, "the operator's keys were overwritten");
         }
         let accepted = HubConfig {
             accept_older: true,
@@ -106,7 +106,7 @@ async fn a_folder_without_its_database_is_not_initialised_again() {
     }
 }
 
-/// Whatever a first start had done when it was interrupted, the next one goes on.
+/// A first start may be interrupted anywhere; the next start continues it.
 #[tokio::test]
 async fn an_interrupted_first_start_is_continued() {
     let tables = "PRAGMA journal_mode = WAL";
@@ -124,7 +124,7 @@ async fn an_interrupted_first_start_is_continued() {
         let hub = TestHub::start_in(folder).await;
         hub.add_device(case.split(' ').next().unwrap()).await;
     }
-    // The tables are there, and the policies are not.
+    // The tables exist, but the policies do not.
     let folder = stopped().await;
     let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
     connection.execute_batch("DELETE FROM policy").unwrap();
@@ -134,7 +134,7 @@ async fn an_interrupted_first_start_is_continued() {
     let said = format!("{:#}", anyhow::Error::from(error));
     assert!(
         said.contains("has no policies"),
-        "with keys beside it: {said}"
+        "with keys in the folder: {said}"
     );
     keep(folder.path(), &["hub.db", "hub.group"]);
     TestHub::start_in(folder).await;
@@ -211,7 +211,7 @@ async fn doors_connect_although_the_owners_policy_is_damaged_and_it_can_be_added
     let hub = TestHub::start_in(folder).await;
     let _door = hub.connect("door", &key, 200).await;
     assert!(hub.hub.policy("iothubowner").is_none());
-    assert!(hub.hub.policy("service").is_some(), "the others are served");
+    assert!(hub.hub.policy("service").is_some(), "other policies work");
     let policy = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_door-hub"))
             .arg("policy")

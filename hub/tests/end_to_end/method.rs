@@ -14,7 +14,7 @@ async fn the_caller_gets_the_devices_answer_with_any_status() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
     let _device = hub.connect("door", &key, 202).await;
-    // The tutorial sends its payload as a text that holds JSON: it goes through as it is.
+    // The tutorial sends its payload as a string that contains JSON: it passes unchanged.
     for payload in [
         json!({ "lockTime": "10m" }),
         json!("{\"lockTime\":\"10m\"}"),
@@ -77,8 +77,8 @@ async fn arguments_out_of_range_are_rejected_in_the_format_of_method_errors() {
     }
 }
 
-/// (connect timeout, response timeout, refused), for a call and for a job's; null is the same as
-/// left out.
+/// (connect timeout, response timeout, rejected), for a call and for a job's; null means the
+/// default.
 #[tokio::test]
 async fn a_connect_timeout_beyond_the_response_timeout_is_rejected_in_calls_and_jobs() {
     let hub = TestHub::start().await;
@@ -99,7 +99,7 @@ async fn a_connect_timeout_beyond_the_response_timeout_is_rejected_in_calls_and_
             "responseTimeoutInSeconds": response,
         });
         let answer = hub.post("/twins/nobody/methods", call.clone()).await;
-        // A call that is not refused finds out that there is no such device.
+        // A call that passes the check fails because the device is unknown.
         let expected = if refused { 400_004 } else { 404_001 };
         let answer = inner(&answer.body);
         assert_eq!(answer["errorCode"], expected, "{call}: {answer}");
@@ -126,8 +126,8 @@ async fn a_connect_timeout_beyond_the_response_timeout_is_rejected_in_calls_and_
     }
 }
 
-/// Calls a device that answers with this body, and returns what it was sent and what the caller is
-/// told.
+/// Calls a device that answers with this body; returns what the device received, and the caller's
+/// response.
 async fn answered(hub: &TestHub, device: &mut Device, call: Value, body: &str) -> (String, Answer) {
     let mut sent = String::new();
     let respond = async {
@@ -196,7 +196,7 @@ async fn a_method_name_has_at_most_100_characters_and_a_payload_128_kib() {
             json!({ "methodName": "lockDoor", "payload": "x".repeat(128 * 1024 - 1) }),
             413,
         ),
-        // Neither is too long: the device is just not there.
+        // Neither is too long: the device is offline.
         (json!({ "methodName": "l".repeat(100) }), 404),
         (
             json!({ "methodName": "lockDoor", "payload": "x".repeat(128 * 1024 - 2) }),

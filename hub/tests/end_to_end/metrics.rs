@@ -1,4 +1,4 @@
-//! What the hub counts.
+//! The metrics, and monitoring.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Device, TestHub, answer, eventually, in_an_hour};
 
-/// The value of a line of `/metrics`, as the owner sees it.
+/// The value of a line of `/metrics`, read by the owner.
 async fn value(hub: &TestHub, line: &str) -> Option<f64> {
     let answer = hub.get("/metrics").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -81,7 +81,10 @@ async fn metrics_count_work_and_show_state() {
             1.0,
         ),
         (
-            "door_hub_http_requests_total{method=\"POST\",route=\"/twins/{id}/methods\",status=\"404\"}",
+            concat!(
+                "door_hub_http_requests_total",
+                "{method=\"POST\",route=\"/twins/{id}/methods\",status=\"404\"}",
+            ),
             1.0,
         ),
         (
@@ -108,7 +111,7 @@ async fn metrics_count_work_and_show_state() {
     wait_for(&hub, "door_hub_connected_devices", 0.0).await;
 }
 
-/// What `/healthz` answers, and its problem.
+/// The status of `/healthz`, and its problem.
 async fn healthz(hub: &TestHub) -> (u16, String) {
     let said = answer(hub.anonymous(Method::GET, "/healthz")).await;
     let problem = said.body["problem"].as_str().unwrap_or_default();
@@ -133,11 +136,11 @@ async fn every_counter_starts_at_0() {
     }
 }
 
-/// What monitoring asks is answered whatever becomes of the database under a running hub.
+/// Monitoring must work whatever happens to the database of a running hub.
 #[tokio::test]
 async fn monitoring_does_not_need_the_disk() {
     type Harm = fn(&rusqlite::Connection);
-    // What happens, whether writes succeed then, and whether the hub is ready.
+    // The fault, whether writes still succeed, and whether the hub is ready.
     let harms: [(&str, Harm, bool, bool); 4] = [
         ("nothing", |_| {}, true, true),
         (
@@ -157,7 +160,8 @@ async fn monitoring_does_not_need_the_disk() {
         (
             "nothing can be committed",
             |database| {
-                let full = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
+                let full = "CREATE TRIGGER no BEFORE INSERT ON audit \
+                    BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
                 database.execute_batch(full).unwrap();
             },
             false,
@@ -236,7 +240,7 @@ async fn a_token_for_metrics_is_valid_only_there() {
     let header = format!("SharedAccessSignature {bare}");
     assert_eq!(get("/metrics", header.clone()).await, 200);
     assert_eq!(get("/devices", header).await, 401);
-    assert_eq!(policy(&arguments).0, Some(1), "the file is there");
+    assert_eq!(policy(&arguments).0, Some(1), "the file exists");
 
     let whole = data.join("whole");
     let (code, said) = policy(&["token", "registryRead", "--out", whole.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-//! Names that are paths, messages that nobody sends, and what is not built.
+//! Device ids that equal parts of paths, cloud-to-device messages, and missing features.
 
 use iothub_protocol::sas;
 use reqwest::Method;
@@ -24,7 +24,7 @@ async fn a_device_id_may_equal_a_part_of_a_path() {
         assert_eq!(removed.status, 204, "{id}");
         assert_eq!(hub.get(&path).await.status, 404);
     }
-    // No other device is a query.
+    // POST to another device is not a query.
     let posted = hub.post("/devices/door", json!({ "query": "SELECT * FROM devices" }));
     let posted = posted.await;
     assert_eq!(posted.status, 405);
@@ -54,7 +54,7 @@ async fn no_cloud_to_device_message_or_feedback_exists() {
     let (topic, _) = device.received().await;
     assert_eq!(
         topic, "$iothub/twin/res/200/?$rid=1",
-        "nothing came before it"
+        "nothing arrived before it"
     );
 
     let purged = hub
@@ -94,7 +94,7 @@ async fn no_cloud_to_device_message_or_feedback_exists() {
     }
 }
 
-/// Lists of what this hub never holds, as the SDKs and the Azure CLI ask for them.
+/// Lists of things that this hub never has, as the SDKs and the Azure CLI request them.
 #[tokio::test]
 async fn lists_of_unsupported_things_are_empty() {
     let hub = TestHub::start().await;
@@ -223,7 +223,7 @@ async fn the_error_for_a_missing_feature_names_it() {
     ] {
         missing(method, path, "GenericNotFound", what).await;
     }
-    // These are asked for by devices, with tokens that open nothing else here.
+    // Devices call these, with tokens that are valid nowhere else in this API.
     let token = sas::sign("localhost/devices/door", &key, in_an_hour(), None);
     for (path, what) in [
         ("/devices/door/files", "file upload is"),

@@ -1,5 +1,5 @@
-//! Files that commands write for people: by any spelling of their name, and before the change that
-//! they tell.
+//! Files that commands write: with any form of their path, and before the change whose result they
+//! hold.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Place {
         self.folder.path().join("here")
     }
 
-    /// A command line, in which DATA is the data folder and HERE the folder where it runs.
+    /// Fills in a command line: DATA is the data folder and HERE the folder where it runs.
     fn line(&self, line: &str) -> String {
         line.replace("DATA", self.data().to_str().unwrap())
             .replace("HERE", self.here().to_str().unwrap())
@@ -45,7 +45,7 @@ impl Place {
         command.output().unwrap()
     }
 
-    /// The keys of a policy as the database has them, or that there is no such policy.
+    /// The keys of a policy in the database; empty strings if there is no such policy.
     fn keys(&self, policy: &str) -> Vec<String> {
         let key = |which| {
             let out = self.folder.path().join("seen");
@@ -60,7 +60,7 @@ impl Place {
         ["primary", "secondary"].map(key).to_vec()
     }
 
-    /// What lies where commands run.
+    /// The files in the folder where commands run.
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.here()).unwrap();
         let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
@@ -116,7 +116,7 @@ fn a_data_folder_may_be_given_in_any_form() {
     assert!(place.here().join("hub.db").exists());
 }
 
-/// Each of these files cannot be written: the command fails, and the keys are what they were.
+/// None of these files can be written: the command fails, and the keys stay the same.
 #[test]
 fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
     let place = Place::new();
@@ -167,7 +167,7 @@ fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
     assert_eq!(place.keys("bob"), ["", ""]);
 }
 
-/// No file may grow: as on a disk that is full.
+/// No file may grow, as on a full disk.
 #[test]
 fn a_full_disk_leaves_the_keys_unchanged() {
     let place = Place::new();
@@ -207,7 +207,7 @@ fn a_full_disk_leaves_the_keys_unchanged() {
     );
 }
 
-/// What a link leads to is written, and the link stays.
+/// The target of a link is written, and the link stays.
 #[test]
 fn a_symbolic_link_stays_a_link() {
     let place = Place::new();

@@ -1,5 +1,5 @@
-//! Output that goes nowhere: what a command does, and how it ends, is what it would be with a
-//! reader, but for those that only print.
+//! Output that cannot be written or read: a command acts and exits as it would with a reader,
+//! except for commands that only print.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -16,19 +16,19 @@ use crate::harness::{Operator, answer, eventually};
 /// Where output goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sink {
-    /// A disk that is full.
+    /// A full disk.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader has exited.
     Gone,
     /// A pipe whose reader does not read.
     Stalled,
-    /// The same, and nothing more fits into it.
+    /// The same, and the pipe is full.
     Stuck,
-    /// A descriptor that was closed before the program began.
+    /// A descriptor that was closed before the program started.
     Closed,
 }
 
-/// A pipe that takes no more.
+/// A pipe with a full buffer.
 fn full_pipe() -> (UnixStream, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -37,7 +37,7 @@ fn full_pipe() -> (UnixStream, UnixStream) {
     (ours, theirs)
 }
 
-/// A program whose stdout and stderr go to these; what is kept keeps a stalled pipe open.
+/// A program with these sinks as stdout and stderr; the returned sockets keep stalled pipes open.
 fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
     let mut kept = Vec::new();
     let mut sink = |sink| match sink {
@@ -90,8 +90,8 @@ fn the_exit_status_does_not_depend_on_the_output() {
         (Sink::Stalled, Sink::Gone),
     ];
     for (out, err) in sinks {
-        // What each ends with, and whether it is there to print: then a disk that is full is an
-        // error.
+        // The exit status of each command, and whether printing is its purpose: only then a full
+        // disk is an error.
         for (line, code, prints) in [
             ("init --name localhost --data DATA", 0, false),
             (
@@ -181,7 +181,7 @@ async fn a_hub_serves_even_if_its_output_cannot_be_written() {
             asked.is_ok_and(|said| said.status() == 200).then_some(())
         })
         .await;
-        // Each is logged; together more than a pipe holds.
+        // Each of these is logged; together they exceed the buffer of a pipe.
         for number in 0..60 {
             operator.add_device(&format!("door{number}")).await;
             let refused = answer(operator.anonymous(Method::GET, "/devices")).await;

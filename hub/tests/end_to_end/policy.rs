@@ -1,5 +1,5 @@
-//! Who may do what: rights over every route, narrow tokens, and policies that are added and removed
-//! while the hub runs and while it does not.
+//! Access rights: the rights of every route, tokens for one path, and policies that are added and
+//! removed while the hub runs and while it is stopped.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn token(policy: &Policy, audience: &str) -> String {
     sas::sign(audience, key, in_an_hour(), Some(&policy.name))
 }
 
-/// A body that the route can read.
+/// A valid body for the route.
 fn body(method: &Method, path: &str) -> Value {
     match (method, path) {
         (&Method::PUT, "/devices/new") => json!({ "deviceId": "new" }),
@@ -80,7 +80,7 @@ fn body(method: &Method, path: &str) -> Value {
     }
 }
 
-/// What the hub says to a call with a token.
+/// The status of a call with a token.
 async fn status(hub: &TestHub, method: &Method, path: &str, token: &str) -> StatusCode {
     let request = hub
         .anonymous(method.clone(), path)
@@ -123,7 +123,7 @@ async fn every_call_needs_exactly_its_rights() {
     }
 }
 
-/// The first words of the answer to a request whose body is announced and never sent.
+/// The start of the response to a request whose body is announced but never sent.
 async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> String {
     let socket = TcpStream::connect(hub.hub.https_address()).await.unwrap();
     let mut stream = TlsConnector::from(Arc::new(tls(&hub.hub)))
@@ -148,7 +148,7 @@ async fn an_unauthorised_request_is_rejected_before_its_body_is_requested() {
     let owner = format!("Authorization: {}\r\n", hub.owner_token());
     for (method, path, _) in routes() {
         for who in [powerless.as_str(), ""] {
-            // Each of them a reason to refuse the request for what it is.
+            // Each of these heads is also invalid for another reason.
             for length in ["Content-Length: 99999999\r\n", "Content-Length: 5\r\n", ""] {
                 let head = format!("{who}{length}If-Match: \"\r\n");
                 let said = first_words(&hub, &method, path, &head).await;
@@ -156,7 +156,7 @@ async fn an_unauthorised_request_is_rejected_before_its_body_is_requested() {
             }
         }
     }
-    // The hub does ask those for it who may.
+    // The hub requests the body from an authorised caller.
     for (method, path) in [(Method::POST, "/devices"), (Method::POST, "/devices/query")] {
         let head = format!("{owner}Content-Length: 5\r\n");
         let said = first_words(&hub, &method, path, &head).await;
@@ -174,7 +174,7 @@ async fn a_token_for_a_path_is_valid_only_below_it() {
         ("localhost/twins/lobby", "/twins/lobby"),
         ("localhost/devices", "/devices"),
         ("LOCALHOST/jobs/v2", "/jobs/v2"),
-        // A prefix is one of whole segments.
+        // Only whole segments count as a prefix.
         ("localhost/twin", "/twin/"),
     ] {
         let token = token(&owner, audience);
@@ -198,7 +198,7 @@ fn policy(data: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Runs it, and returns what it said.
+/// Runs `door-hub policy`, which must succeed, and returns its output.
 fn policy_ok(data: &Path, arguments: &[&str]) -> String {
     let output = policy(data, arguments);
     let said = String::from_utf8(output.stdout).unwrap();
@@ -220,7 +220,7 @@ fn connection_string(path: &Path) -> ServiceConnectionString {
     std::fs::read_to_string(path).unwrap().parse().unwrap()
 }
 
-/// Whoever has the connection string in a file.
+/// A client that uses the connection string in a file.
 fn person(hub: &TestHub, file: &Path) -> Operator {
     let port = hub.hub.mqtt_address().port();
     Operator::new(connection_string(file), port, hub.hub.ca_file())
@@ -258,7 +258,7 @@ async fn a_running_hub_applies_added_rotated_and_removed_policies() {
     assert_eq!(refused.status, 401);
     assert!(policy_ok(data, &["list"]).contains("alice"));
 
-    // The other key stays good while one is changed.
+    // While one key is rotated, the other stays valid.
     let other: PathBuf = data.join("alice.second");
     let second = other.to_str().unwrap();
     policy_ok(
@@ -309,7 +309,7 @@ async fn removing_a_policy_disconnects_the_devices_that_used_it() {
     tokio::time::timeout(std::time::Duration::from_secs(20), ended)
         .await
         .unwrap();
-    assert!(events.poll().await.is_err(), "and it does not come back");
+    assert!(events.poll().await.is_err(), "and it cannot reconnect");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The program itself: killed outright, and asked to end.
+//! The program itself: killed, and asked to stop.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -30,7 +30,8 @@ impl Process {
         Self::start_with(folder, |_| {}).await
     }
 
-    /// One with more arguments or another environment. Its log goes to `hub.log` in the folder.
+    /// The same with more arguments or another environment. Its log goes to `hub.log` in the
+    /// folder.
     pub(crate) async fn start_with(folder: &TempDir, change: impl FnOnce(&mut Command)) -> Self {
         let log = std::fs::File::create(folder.path().join("hub.log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
@@ -65,19 +66,18 @@ impl Process {
         }
     }
 
-    /// Where the REST API listens.
+    /// The address of the REST API.
     pub(crate) fn https(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.https_port))
     }
 
-    /// The operator on a connection of its own.
+    /// An operator with a new connection.
     pub(crate) fn newcomer(&self) -> Operator {
         let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap();
         let owner = read("service-connection-string").parse().unwrap();
         Operator::new(owner, self.operator.mqtt_port, &self.folder.join("ca.pem"))
     }
 
-    /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
@@ -102,7 +102,6 @@ impl Process {
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
-    /// SIGKILL.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -111,7 +110,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -122,7 +121,7 @@ async fn a_job_scheduled_before_a_sigkill_runs_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
     let key = hub.operator.add_device("door").await;
-    // The door may come back after the start.
+    // The door may connect after the job's start.
     let mut job = lock("*", 3000);
     wait_for_doors(&mut job, 20);
     let made = hub.operator.put("/jobs/v2/later", job).await;
@@ -194,10 +193,10 @@ fn invalid_settings_end_it_with_the_place_and_the_expected_value() {
             assert!(said.contains(part), "{part:?} is not in {said:?}");
         }
     }
-    assert!(!std::path::Path::new(data).exists(), "nothing was made");
+    assert!(!std::path::Path::new(data).exists(), "nothing was created");
 }
 
-/// Looks at a certificate without judging it.
+/// Accepts any certificate.
 #[derive(Debug)]
 struct AnyServer;
 
@@ -254,7 +253,7 @@ fn give_key(folder: &Path, pem: &str, mode: u32) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Waits until the hub's log says `what`, `times` times.
+/// Waits until the hub's log contains `what`, `times` times.
 async fn logged(folder: &Path, what: &str, times: usize) {
     eventually(&format!("{what:?} is logged"), || async {
         let log = std::fs::read_to_string(folder.join("hub.log")).unwrap();
@@ -271,16 +270,19 @@ async fn sighup_reloads_a_given_certificate_and_keeps_the_old_one_when_the_new_i
     let own = hub.presented().await;
 
     let first = give_certificate(folder, &["localhost", "old.example"]);
-    let settings = "aliases = [\"door.example\"]\ncertificate_file = \"given.pem\"\nkey_file = \"given.key\"\nlog = \"info,door_hub=debug\"\n";
+    let settings = "aliases = [\"door.example\"]\n\
+        certificate_file = \"given.pem\"\n\
+        key_file = \"given.key\"\n\
+        log = \"info,door_hub=debug\"\n";
     std::fs::write(folder.join("hub.toml"), settings).unwrap();
     hub.signal("HUP");
     logged(folder, "settings and certificates reloaded", 1).await;
     assert_ne!(hub.presented().await, own);
     assert_eq!(hub.presented().await, first);
-    // Nobody who dials this alias would accept that certificate.
+    // No client that uses this alias would accept that certificate.
     logged(folder, "door.example", 1).await;
 
-    // The key of another certificate, one that others can read, and a setting that is none.
+    // The key of another certificate, a key file that others can read, and an unknown setting.
     let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
     give_key(folder, &other, 0o600);
     hub.signal("HUP");

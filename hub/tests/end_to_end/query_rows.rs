@@ -1,5 +1,4 @@
-//! Queries that ask for part of documents, or for what groups of them come to, and queries over the
-//! records of jobs.
+//! Queries with projections and groups, and queries over the records of jobs.
 
 use std::future::Future;
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestHub, answer, eventually};
 use crate::job::lock;
 
-/// The rows of a query, which are of no documented shape.
+/// The rows of a query whose item type is `Raw`.
 pub(crate) async fn raw(hub: &TestHub, query: &str) -> Value {
     let answer = hub.query(query).await;
     assert_eq!(answer.status, 200, "{query}: {}", answer.body);
@@ -29,7 +28,8 @@ async fn a_projection_has_the_requested_members_that_exist() {
             json!([{ "deviceId": "d0", "f": 1, "y": [1] }, { "deviceId": "d1" }]),
         ),
         (
-            "select top 1 statusReason, tags['no such'], properties.desired['$version'] from devices",
+            "select top 1 statusReason, tags['no such'], properties.desired['$version'] \
+             from devices",
             json!([{ "statusReason": null, "$version": 2 }]),
         ),
         (
@@ -61,7 +61,8 @@ async fn groups_are_counted_and_summed() {
             json!([{ "numberOfDevices": 4 }]),
         ),
         (
-            "SELECT properties.desired.floor, COUNT() AS n, sum(properties.desired.load), MAX(deviceId) AS last \
+            "SELECT properties.desired.floor, COUNT() AS n, \
+             sum(properties.desired.load), MAX(deviceId) AS last \
              FROM devices GROUP BY properties.desired.floor",
             json!([
                 { "n": 1, "$1": 0, "last": "d3" },
@@ -70,7 +71,8 @@ async fn groups_are_counted_and_summed() {
             ]),
         ),
         (
-            "SELECT AVG(properties.desired.load) AS mean, MIN(properties.desired.floor) AS least FROM devices",
+            "SELECT AVG(properties.desired.load) AS mean, MIN(properties.desired.floor) AS least \
+             FROM devices",
             json!([{ "mean": 2.25, "least": 1 }]),
         ),
         (
@@ -78,7 +80,8 @@ async fn groups_are_counted_and_summed() {
             json!([{}]),
         ),
         (
-            "SELECT TOP 1 status, COUNT() AS n FROM devices WHERE deviceId != 'd0' GROUP BY status",
+            "SELECT TOP 1 status, COUNT() AS n FROM devices \
+             WHERE deviceId != 'd0' GROUP BY status",
             json!([{ "status": "enabled", "n": 3 }]),
         ),
     ] {
@@ -86,7 +89,7 @@ async fn groups_are_counted_and_summed() {
     }
 }
 
-/// All pages of a query, two rows each; `between` is done after each page but the last.
+/// All pages of a query, two rows each; `between` runs after each page except the last.
 async fn pages<F: Future<Output = ()>>(
     hub: &TestHub,
     query: &str,
@@ -119,10 +122,12 @@ async fn pages_of_groups_stay_consistent_while_devices_are_added_and_removed() {
     let hub = TestHub::start().await;
     let desired: Vec<Value> = (1..=5).map(|floor| json!({ "floor": floor })).collect();
     hub.add_devices(&desired).await;
-    let query = "SELECT properties.desired.floor, COUNT() AS n FROM devices GROUP BY properties.desired.floor";
+    let query = "SELECT properties.desired.floor, COUNT() AS n FROM devices \
+                 GROUP BY properties.desired.floor";
     let hub = &hub;
     let found = pages(hub, query, |page| async move {
-        // The groups of the first page go, and one comes before them; the last group grows.
+        // The groups of the first page disappear, a group appears before them, and the last one
+        // grows.
         if page == 1 {
             for gone in ["d0", "d1"] {
                 answer(hub.request(Method::DELETE, &format!("/devices/{gone}"))).await;
@@ -185,15 +190,16 @@ async fn records_of_jobs_are_selected_by_the_devices_answer() {
     }
     let rows = raw(
         &hub,
-        "SELECT devices.jobs.DeviceId, status, outcome.deviceMethodResponse AS answer, error FROM devices.jobs WHERE jobId = 'move'",
+        "SELECT devices.jobs.DeviceId, status, outcome.deviceMethodResponse AS answer, error \
+         FROM devices.jobs WHERE jobId = 'move'",
     )
     .await;
     let row = |id| json!({ "deviceId": id, "status": "completed", "answer": null });
     assert_eq!(rows, json!([row("a"), row("b")]));
 }
 
-/// A method that was answered, one that was not, and a change of a twin: each record is found by
-/// what it shows.
+/// An answered call, an unanswered one and a change of a twin: SQL finds each record under the same
+/// conditions as the evaluator does over its document.
 #[tokio::test]
 async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
     let hub = TestHub::start().await;
@@ -203,7 +209,7 @@ async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
         devices.push(hub.connect(id, &key, status).await);
     }
     hub.add_device("away").await;
-    // Deeper than SQLite reads JSON.
+    // Nested more deeply than SQLite can parse.
     let deep = (0..1500).fold("null".to_owned(), |inner, _| format!("[{inner}]"));
     let payloads = [
         (
@@ -224,7 +230,7 @@ async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
         )
         .await;
         assert_eq!(made.status, 200, "{}", made.body);
-        // The job's own document is too deep for this client.
+        // The job's own document is nested too deeply for this client.
         let ended = format!(
             "SELECT * FROM devices.jobs WHERE jobId = '{job}' AND NOT IS_DEFINED(endTimeUtc)"
         );
@@ -252,7 +258,8 @@ async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
         .await;
     let documents = all.body.as_array().unwrap().clone();
     assert_eq!(documents.len(), 3 + 1 + 3);
-    let status = "SELECT deviceId, outcome.deviceMethodResponse.status FROM devices.jobs WHERE jobId = 'deep'";
+    let status = "SELECT deviceId, outcome.deviceMethodResponse.status FROM devices.jobs \
+                  WHERE jobId = 'deep'";
     assert_eq!(
         raw(&hub, status).await,
         json!([{ "deviceId": "a", "status": 200 }])
@@ -266,7 +273,7 @@ async fn sql_finds_records_of_jobs_as_the_evaluator_does() {
             format!("{path} >= 200"),
             format!("STARTSWITH({path}, 'D')"),
         ] {
-            // Evaluated for the deep one too, which is no match.
+            // SQLite also evaluates this for the deep record, which does not match.
             let text =
                 format!("SELECT * FROM devices.jobs WHERE ({condition}) AND jobId != 'deep'");
             let found = hub.query(&text).await;

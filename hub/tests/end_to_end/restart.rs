@@ -1,4 +1,4 @@
-//! What a hub that was killed still knows.
+//! State that survives a killed hub.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn identities_twins_and_keys_survive() {
     assert_eq!(twin["tags"]["site"], "north");
     assert_eq!(
         twin["connectionState"], "Disconnected",
-        "nobody is connected to a hub that has just started"
+        "no device is connected to a hub that has just started"
     );
     let _device = hub.connect("door", &key, 200).await;
 }
@@ -32,7 +32,7 @@ async fn identities_twins_and_keys_survive() {
 async fn a_scheduled_job_runs_after_a_kill() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
-    // The door may come back after the start.
+    // The door may connect after the job's start.
     let mut job = lock("*", 3000);
     wait_for_doors(&mut job, 20);
     hub.put("/jobs/v2/later", job).await;
@@ -119,7 +119,7 @@ async fn healthz_reports_a_failing_store_until_it_recovers() {
     assert_eq!(well["hubName"], "localhost");
     assert!(well.get("problem").is_none(), "{well}");
 
-    // Somebody holds the database for longer than a transaction waits.
+    // Another process locks the database for longer than a transaction waits.
     let path = hub.folder.path().join("hub.db");
     let other = rusqlite::Connection::open(path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -135,7 +135,7 @@ async fn healthz_reports_a_failing_store_until_it_recovers() {
     );
 
     other.execute_batch("ROLLBACK").unwrap();
-    eventually("the hub has seen that it can write again", || async {
+    eventually("the hub can write again", || async {
         (healthz().await == (StatusCode::OK, well.clone())).then_some(())
     })
     .await;

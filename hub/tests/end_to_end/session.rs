@@ -1,5 +1,5 @@
-//! Sessions: what they keep over reconnects and restarts, what subscriptions are granted, and how a
-//! newer connection ends an older one.
+//! Sessions: what survives reconnects and restarts, the granted subscriptions, and how a newer
+//! connection ends an older one.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn floor(floor: u32) -> Value {
     json!({ "properties": { "desired": { "floor": floor } } })
 }
 
-/// Answers the next request with what it was sent.
+/// Answers the next request with its own payload.
 async fn answer_one(peer: &mut Peer) {
     let (topic, payload) = peer.next_publish().await;
     let rid = topic.split("$rid=").nth(1).unwrap();
@@ -76,7 +76,7 @@ async fn changes_and_calls_for_an_offline_device_are_not_queued() {
     peer.send(&Packet::PingReq).await;
     assert!(
         matches!(peer.next().await, Some(Packet::PingResp)),
-        "nothing waited for it"
+        "nothing was queued for it"
     );
     peer.publish("$iothub/twin/GET/?$rid=1", QoS::AtMostOnce, " ")
         .await;
@@ -84,7 +84,7 @@ async fn changes_and_calls_for_an_offline_device_are_not_queued() {
     assert_eq!(
         twin["desired"],
         json!({ "floor": 4, "$version": 2 }),
-        "it is read instead"
+        "it reads the twin instead"
     );
 }
 
@@ -110,7 +110,7 @@ async fn subscriptions_are_granted_as_requested_and_qos_2_as_1() {
         (DESIRED, QoS::AtLeastOnce),
         ("$iothub/twin/res/#", QoS::ExactlyOnce),
         ("devices/lobby/messages/devicebound/#", QoS::AtLeastOnce),
-        // The same once more takes the place of the first.
+        // The same filter again replaces the first.
         (METHODS, QoS::AtLeastOnce),
     ];
     let filters = asked.map(|(filter, qos)| SubscribeFilter::new(filter.to_owned(), qos));
@@ -222,14 +222,14 @@ async fn a_call_in_flight_fails_when_its_device_disconnects_or_reconnects() {
         let (called, ()) = tokio::join!(call, device);
         assert_eq!(called.status, status, "{}", called.body);
         assert_eq!(called.headers["iothub-errorcode"], name);
-        eventually("nobody is connected", || async {
+        eventually("no device is connected", || async {
             (hub.hub.registry().connected_count() == 0).then_some(())
         })
         .await;
     }
 }
 
-/// Calls a method that the device answers, if it receives it.
+/// Calls a method; the device answers if it receives the call.
 async fn call(hub: &TestHub, peer: &mut Peer, method: &str) -> StatusCode {
     let body = json!({ "methodName": method, "payload": 7 });
     tokio::select! {
@@ -245,8 +245,8 @@ async fn unsubscribe(peer: &mut Peer, filter: &str) {
     assert!(matches!(peer.next().await, Some(Packet::UnsubAck(_))));
 }
 
-/// Each row: a filter, and what calls of `lockDoor` and `unlockDoor` are answered while a device
-/// holds it and nothing else.
+/// Each row: a filter, and the statuses of calls of `lockDoor` and `unlockDoor` while it is the
+/// device's only subscription.
 #[tokio::test]
 async fn a_device_is_online_for_the_methods_that_match_its_filter() {
     const ONLINE: StatusCode = StatusCode::OK;
@@ -268,7 +268,7 @@ async fn a_device_is_online_for_the_methods_that_match_its_filter() {
                 let status = call(&hub, &mut peer, method).await;
                 assert_eq!(status, expected, "{filter} {method}");
             }
-            // The hub keeps the filter of a persistent session.
+            // The hub stores the filter of a persistent session.
             hub = hub.restart_after_kill().await;
             let present;
             (peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
@@ -283,7 +283,12 @@ async fn a_device_is_online_for_the_methods_that_match_its_filter() {
 async fn reads_subscriptions_that_version_0_1_stored() {
     let hub = TestHub::start().await;
     let key = hub.add_device("lobby").await;
-    let stored = r#"[{"filter":"$iothub/methods/POST/#","qos":1},{"filter":"$iothub/twin/res/#","qos":0},{"filter":"$iothub/twin/PATCH/properties/desired/#","qos":1},{"filter":"devices/lobby/messages/devicebound/#","qos":1}]"#;
+    let stored = concat!(
+        r#"[{"filter":"$iothub/methods/POST/#","qos":1},"#,
+        r#"{"filter":"$iothub/twin/res/#","qos":0},"#,
+        r#"{"filter":"$iothub/twin/PATCH/properties/desired/#","qos":1},"#,
+        r#"{"filter":"devices/lobby/messages/devicebound/#","qos":1}]"#,
+    );
     let database = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
     let update = "UPDATE device SET subscriptions = ?1";
     assert_eq!(database.execute(update, [stored]).unwrap(), 1);

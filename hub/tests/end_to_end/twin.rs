@@ -30,7 +30,10 @@ async fn a_new_twin_has_azures_initial_versions_and_etag() {
 async fn a_patch_merges_removes_nulls_and_increments_the_versions() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    let first = json!({ "tags": { "site": "north" }, "properties": { "desired": { "building": 43, "a": { "b": 1, "c": 2 } } } });
+    let first = json!({
+        "tags": { "site": "north" },
+        "properties": { "desired": { "building": 43, "a": { "b": 1, "c": 2 } } },
+    });
     let first = hub.patch("/twins/door", first).await.body;
     assert_eq!(first["etag"], "AAAAAAAAAAI=");
     assert_eq!(first["version"], 3);
@@ -81,7 +84,7 @@ async fn a_put_replaces_a_whole_section() {
     assert_eq!(
         put["tags"],
         json!({ "a": 1 }),
-        "a section that is not there stays"
+        "a missing section stays unchanged"
     );
     let null = hub
         .put("/twins/door", json!({ "tags": { "my-tag": null } }))
@@ -249,12 +252,12 @@ async fn a_twin_has_the_shared_members_of_its_identity_and_no_others() {
     assert_eq!(twin["deviceEtag"], device["etag"]);
     assert_eq!(twin["status"], "disabled");
     assert_eq!(twin["statusReason"], "painted");
-    // The identity spells it with one letter more.
+    // The identity's member has another name.
     assert_eq!(twin["statusUpdateTime"], device["statusUpdatedTime"]);
     assert_eq!(twin["authenticationType"], "sas");
     assert_eq!(
         twin["version"], 2,
-        "a change of the identity is none of the twin"
+        "a change of the identity does not change the twin"
     );
 }
 

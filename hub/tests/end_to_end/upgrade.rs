@@ -1,4 +1,4 @@
-//! A data folder that door-hub 0.1 has written is taken over.
+//! The upgrade of a data folder that door-hub 0.1 wrote.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{TestHub, answer};
 
-/// A copy with the modes that the hub gave its files.
+/// A copy of the folder, with the file modes that the hub had set.
 fn copy() -> tempfile::TempDir {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/hub");
     let folder = tempfile::tempdir().unwrap();
@@ -27,7 +27,7 @@ fn copy() -> tempfile::TempDir {
     folder
 }
 
-/// Records are kept however old they are when the test runs.
+/// Keeps records of any age, so that the test does not depend on the date.
 fn keep_all(config: &mut HubConfig) {
     config.events.max_days = 100_000;
     config.audit.max_days = 100_000;
@@ -108,7 +108,7 @@ async fn reads_everything_that_0_1_stored() {
     let targets: Vec<_> = calls.iter().map(|call| &call["target"]).collect();
     assert_eq!(targets, ["waiting", "unanswered", "done"]);
 
-    // It goes on, and starts again.
+    // The hub works on it, and restarts.
     let _door = hub.connect("lobby", &key_of(key), 200).await;
     hub.add_device("new").await;
     let TestHub { hub, folder, .. } = hub;

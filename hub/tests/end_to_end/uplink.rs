@@ -1,4 +1,4 @@
-//! What devices say: messages in every legal form, wills, and what is said where it may not be.
+//! Messages from devices: in every legal form, wills, and messages to forbidden topics.
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, Publish};
@@ -54,9 +54,9 @@ async fn a_message_is_accepted_in_each_form_of_its_topic_and_retain_becomes_a_pr
             "{topic}"
         );
     }
-    // It is not kept for whoever comes later: the hub has no topic to hear it on.
-    let told = kept(&hub, "telemetry").await;
-    let properties: Vec<Value> = told
+    // Retain has no effect: no topic exists on which a later client could receive the message.
+    let messages = kept(&hub, "telemetry").await;
+    let properties: Vec<Value> = messages
         .iter()
         .map(|event| {
             event
@@ -111,18 +111,18 @@ async fn a_will_is_stored_when_a_device_is_lost_but_not_after_disconnect() {
     assert!(leaves.is_closed().await);
     wait_for_connected(&hub, 0).await;
     drop(dial(connect("devices/lobby/messages/events/floor=3", true)).await);
-    let told = eventually("the will is told", || async {
-        let told = kept(&hub, "telemetry").await;
-        (!told.is_empty()).then_some(told)
+    let messages = eventually("the will is stored", || async {
+        let messages = kept(&hub, "telemetry").await;
+        (!messages.is_empty()).then_some(messages)
     })
     .await;
-    assert_eq!(told.len(), 1, "none of who said goodbye: {told:?}");
+    assert_eq!(messages.len(), 1, "no will after DISCONNECT: {messages:?}");
     assert_eq!(
-        told[0]["properties"],
+        messages[0]["properties"],
         json!({ "floor": "3", "iothub-MessageType": "Will", "mqtt-retain": "true" })
     );
 
-    // A will that its device might not say itself opens nothing.
+    // A will to a topic that its device may not publish to is rejected.
     for topic in [
         "devices/other/messages/events/",
         "anything",

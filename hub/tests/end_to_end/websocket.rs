@@ -1,5 +1,4 @@
-//! MQTT over a WebSocket on the REST port, with the client side of a crate that is no part of the
-//! hub's.
+//! MQTT over a WebSocket on the REST port, with a WebSocket client from a crate of its own.
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;
@@ -20,20 +19,20 @@ use tungstenite::{Message, WebSocket};
 
 use crate::harness::{TestHub, answer, eventually, in_an_hour, tls};
 
-/// Nothing here takes long; a socket that says nothing for so long has failed.
+/// Nothing here takes long; a socket without data for this long has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const LIMIT: usize = 320 * 1024;
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A device that speaks MQTT in frames, on a thread that may block.
+/// A device that sends MQTT in frames, on a thread that may block.
 struct Peer {
     socket: WebSocket<Stream>,
     received: BytesMut,
 }
 
-/// What is dialled: the hub's address and trust, without the hub.
+/// The hub's address and trusted certificates, without the hub.
 struct Target {
     tls: Arc<rustls::ClientConfig>,
     address: std::net::SocketAddr,
@@ -52,7 +51,7 @@ impl Target {
         tcp.set_read_timeout(Some(DEADLINE)).unwrap();
         let name = "localhost".try_into().unwrap();
         let tls = ClientConnection::new(Arc::clone(&self.tls), name).unwrap();
-        // As the C family of clients asks, with a query string.
+        // The C family of clients sends this query string.
         let mut request = "wss://localhost/$iothub/websocket?iothub-no-client-cert=true"
             .into_client_request()
             .unwrap();
@@ -111,14 +110,14 @@ impl Peer {
         assert!(matches!(self.next(), Packet::SubAck(ack) if ack.pkid == 7));
     }
 
-    /// Writes past the WebSocket, straight into TLS.
+    /// Writes directly into TLS, bypassing the WebSocket.
     fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let stream = self.socket.get_mut();
         stream.write_all(bytes)?;
         stream.flush()
     }
 
-    /// The code of the close frame that the hub sends, before the connection ends.
+    /// The code of the hub's close frame, if it sends one before the connection ends.
     fn close_code(&mut self) -> Option<CloseCode> {
         loop {
             match self.socket.read() {
@@ -175,7 +174,7 @@ async fn mqtt_works_over_a_websocket_with_any_split_of_packets_into_frames() {
         peer.send(&Packet::Publish(answer), 1000);
         peer
     });
-    // Larger than a frame's short lengths, either way.
+    // Larger than the short length of a frame, in both directions.
     let payload = "x".repeat(100_000);
     let call = json!({"methodName": "lockDoor", "payload": payload});
     let called = hub.post("/twins/far-door/methods", call).await;
@@ -187,7 +186,7 @@ async fn mqtt_works_over_a_websocket_with_any_split_of_packets_into_frames() {
     let mut peer = device.await.unwrap();
     let code = blocking(move || {
         peer.socket.close(None).unwrap();
-        // The hub answers the goodbye and closes; reading ends with that.
+        // The hub answers the close frame and closes; that ends the reads.
         while peer.socket.read().is_ok() {}
         peer.socket.can_write()
     })
@@ -265,21 +264,24 @@ async fn invalid_or_giant_frames_end_their_connection_and_no_other() {
         unmasked.write_raw(b"\x82\x02\x10\x00").unwrap();
         assert_eq!(unmasked.close_code(), Some(CloseCode::Protocol));
 
-        // A frame of 2^62 bytes, and as many of them as the hub will take from a stranger.
+        // A frame of 2^62 bytes, sent until the hub stops reading from the unauthenticated client.
         let mut giant = target.dial();
         giant
             .write_raw(b"\x82\xff\x40\0\0\0\0\0\0\0\0\0\0\0")
             .unwrap();
         giant.write_raw(b"\x10\xff\xff\x7f").unwrap();
-        // It ends the connection before all of that is written, or soon after.
+        // The hub closes the connection before all of this is written, or soon after.
         let _ = (0..64).try_for_each(|_| giant.write_raw(&[0; 1024]));
         let end = loop {
             if let Err(end) = giant.socket.read() {
                 break end;
             }
         };
-        let waited_in_vain = matches!(&end, tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock);
-        assert!(!waited_in_vain, "a stranger may send 64 KiB");
+        let timed_out = matches!(
+            &end,
+            tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock
+        );
+        assert!(!timed_out, "an unauthenticated client may send 64 KiB");
     })
     .await;
     let call = json!({"methodName": "getState", "payload": 1});
