@@ -361,8 +361,8 @@ mod tests {
             (Refusal::TooManyBytes, None),
             (Refusal::Closed, None),
         ] {
-            let said = refused.code().map(|code| code as u8);
-            assert_eq!(said, code, "{refused}");
+            let return_code = refused.code().map(|code| code as u8);
+            assert_eq!(return_code, code, "{refused}");
         }
     }
 

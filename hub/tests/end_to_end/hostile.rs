@@ -351,7 +351,7 @@ async fn idle_connections_from_many_addresses_do_not_block_operators() {
     let hub = Process::start(&folder).await;
     let _strangers = strangers(6, hub.https());
     for _ in 0..10 {
-        let newcomer = hub.newcomer();
+        let newcomer = hub.new_operator();
         let asked = tokio::time::timeout(PATIENCE, newcomer.get("/devices"));
         assert_eq!(asked.await.expect("an answer in time").status, 200);
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -51,15 +51,15 @@ async fn a_method_job_reaches_the_doors_of_its_condition_and_counts_them() {
         hub.connect("other", &other, 200).await,
     );
 
-    let made = hub
+    let created = hub
         .put(
             "/jobs/v2/lock-1?api-version=2021-04-12",
             lock("properties.desired.floor = 3", -1000),
         )
         .await;
-    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(created.status, 200, "{}", created.body);
     assert_eq!(
-        made.body,
+        created.body,
         json!({ "jobId": "lock-1", "type": "scheduleDeviceMethod", "status": "queued" })
     );
 
@@ -195,8 +195,8 @@ async fn a_future_job_is_queued_then_scheduled_and_selects_its_devices_at_its_st
     let hub = TestHub::start().await;
     door(&hub, "first", 3).await;
     let later = lock("properties.desired.floor = 3", 8_000);
-    let made = hub.put("/jobs/v2/later", later).await;
-    assert_eq!(made.body["status"], "queued");
+    let created = hub.put("/jobs/v2/later", later).await;
+    assert_eq!(created.body["status"], "queued");
     hub.job("later", &["scheduled"]).await;
     door(&hub, "second", 3).await;
     let job = hub.job("later", &["completed"]).await;
@@ -240,10 +240,10 @@ async fn a_job_can_be_cancelled_before_it_starts_but_not_after() {
 #[tokio::test]
 async fn a_job_with_an_invalid_condition_is_accepted_and_fails_with_the_position() {
     let hub = TestHub::start().await;
-    let made = hub
+    let created = hub
         .put("/jobs/v2/bad", lock("SELECT * FROM devices", 3_600_000))
         .await;
-    assert_eq!(made.status, 200);
+    assert_eq!(created.status, 200);
     let job = hub.job("bad", &["failed"]).await;
     let reason = job["failureReason"].as_str().unwrap();
     assert!(
@@ -270,7 +270,7 @@ async fn an_invalid_job_document_is_rejected_at_once() {
             )
         }
     };
-    for (change, status, said) in [
+    for (change, status, fragment) in [
         (
             (|job: &mut Value| job["type"] = json!("scheduleTwinUpdate")) as fn(&mut Value),
             400,
@@ -296,7 +296,7 @@ async fn an_invalid_job_document_is_rejected_at_once() {
     ] {
         let (found, message) = refused(change).await;
         assert_eq!(found, status, "{message}");
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(fragment), "{message}");
     }
     assert_eq!(hub.get("/jobs/v2/wrong").await.status, 404);
 }

@@ -10,7 +10,7 @@ use door_hub::config::HubConfig;
 use crate::harness::{TestHub, eventually};
 
 /// The output of a command that must fail.
-fn refused(arguments: &[&str], data: &Path) -> String {
+fn run_failing(arguments: &[&str], data: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
         .args(arguments)
         .arg("--data")
@@ -22,7 +22,7 @@ fn refused(arguments: &[&str], data: &Path) -> String {
 }
 
 /// The data folder of a stopped hub.
-async fn stopped() -> tempfile::TempDir {
+async fn stopped_hub_folder() -> tempfile::TempDir {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
     let TestHub { hub, folder, .. } = hub;
@@ -40,7 +40,7 @@ fn keep(folder: &Path, names: &[&str]) {
 }
 
 /// The files that are left, and whether a hub starts on them.
-const KEPT: [(&[&str], bool); 9] = [
+const REMAINING_FILES: [(&[&str], bool); 9] = [
     (&["hub.group"], false),
     (&["ca.key"], false),
     (&["service-connection-string"], false),
@@ -57,13 +57,13 @@ const KEPT: [(&[&str], bool); 9] = [
 
 #[tokio::test]
 async fn a_folder_without_its_database_is_not_initialised_again() {
-    for (kept, starts) in KEPT {
-        let folder = stopped().await;
+    for (remaining, starts) in REMAINING_FILES {
+        let folder = stopped_hub_folder().await;
         for name in ["hub.toml", "given.pem", "given.key"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         let string = fs::read(folder.path().join("service-connection-string")).unwrap();
-        keep(folder.path(), kept);
+        keep(folder.path(), remaining);
         if starts {
             let hub = TestHub::start_in(folder).await;
             hub.hub.shutdown().await;
@@ -72,11 +72,11 @@ async fn a_folder_without_its_database_is_not_initialised_again() {
         let data = folder.path();
         let config = HubConfig::loopback(data.to_owned());
         let error = Hub::start(config.clone()).await.unwrap_err();
-        let said = format!("{:#}", anyhow::Error::from(error));
+        let message = format!("{:#}", anyhow::Error::from(error));
         for part in ["hub.db", "door-hub restore", "--accept-older"] {
-            assert!(said.contains(part), "{kept:?}: {said}");
+            assert!(message.contains(part), "{remaining:?}: {message}");
         }
-        assert!(!data.join("hub.db").exists(), "{kept:?}");
+        assert!(!data.join("hub.db").exists(), "{remaining:?}");
         for arguments in [
             &[
                 "check",
@@ -90,10 +90,13 @@ async fn a_folder_without_its_database_is_not_initialised_again() {
             &["init"],
             &["backup", data.join("../refused.tar").to_str().unwrap()],
         ] {
-            let said = refused(arguments, data);
-            assert!(said.contains("is missing or empty"), "{kept:?}: {said}");
+            let message = run_failing(arguments, data);
+            assert!(
+                message.contains("is missing or empty"),
+                "{remaining:?}: {message}"
+            );
         }
-        if kept.contains(&"service-connection-string") {
+        if remaining.contains(&"service-connection-string") {
             let now = fs::read(data.join("service-connection-string")).unwrap();
             assert_eq!(now, string, "the operator's keys were overwritten");
         }
@@ -125,16 +128,16 @@ async fn an_interrupted_first_start_is_continued() {
         hub.add_device(case.split(' ').next().unwrap()).await;
     }
     // The tables exist, but the policies do not.
-    let folder = stopped().await;
+    let folder = stopped_hub_folder().await;
     let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
     connection.execute_batch("DELETE FROM policy").unwrap();
     drop(connection);
     let config = HubConfig::loopback(folder.path().to_owned());
     let error = Hub::start(config).await.unwrap_err();
-    let said = format!("{:#}", anyhow::Error::from(error));
+    let message = format!("{:#}", anyhow::Error::from(error));
     assert!(
-        said.contains("has no policies"),
-        "with keys in the folder: {said}"
+        message.contains("has no policies"),
+        "with keys in the folder: {message}"
     );
     keep(folder.path(), &["hub.db", "hub.group"]);
     TestHub::start_in(folder).await;
@@ -176,9 +179,15 @@ async fn every_command_rejects_an_older_database() {
         &["backup", data.join("../refused.tar").to_str().unwrap()],
         &["policy", "list"],
     ] {
-        let said = refused(arguments, data);
-        assert!(said.contains("has lost data"), "{arguments:?}: {said}");
-        assert!(said.contains("--accept-older"), "{arguments:?}: {said}");
+        let message = run_failing(arguments, data);
+        assert!(
+            message.contains("has lost data"),
+            "{arguments:?}: {message}"
+        );
+        assert!(
+            message.contains("--accept-older"),
+            "{arguments:?}: {message}"
+        );
     }
     // A policy that was removed while no hub ran does not come back with an older copy, either.
     let accepted = HubConfig {
@@ -194,8 +203,8 @@ async fn every_command_rejects_an_older_database() {
         .unwrap();
     assert!(removed.success());
     fs::rename(&older, data.join("hub.db")).unwrap();
-    let said = refused(&["policy", "list"], data);
-    assert!(said.contains("has lost data"), "{said}");
+    let message = run_failing(&["policy", "list"], data);
+    assert!(message.contains("has lost data"), "{message}");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn distinguishes_an_unknown_device_from_an_offline_one() {
 async fn arguments_out_of_range_are_rejected_in_the_format_of_method_errors() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    for (body, said) in [
+    for (body, fragment) in [
         (
             json!({ "methodName": "lockDoor", "responseTimeoutInSeconds": 4 }),
             "responseTimeoutInSeconds",
@@ -73,7 +73,7 @@ async fn arguments_out_of_range_are_rejected_in_the_format_of_method_errors() {
         let refused = hub.post("/twins/door/methods", body).await;
         assert_eq!(refused.status, 400, "{}", refused.body);
         let message = inner(&refused.body)["message"].as_str().unwrap().to_owned();
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(fragment), "{message}");
     }
 }
 
@@ -115,12 +115,17 @@ async fn a_connect_timeout_beyond_the_response_timeout_is_rejected_in_calls_and_
             answer.body
         );
         if refused {
-            let said = answer.body["Message"].as_str().unwrap();
-            assert!(said.starts_with("ErrorCode:ArgumentInvalid;"), "{said}");
+            let message = answer.body["Message"].as_str().unwrap();
+            assert!(
+                message.starts_with("ErrorCode:ArgumentInvalid;"),
+                "{message}"
+            );
             let values = [&connect, &response].map(|value| value.as_u64().unwrap_or(30));
             assert!(
-                values.iter().all(|value| said.contains(&value.to_string())),
-                "{said}"
+                values
+                    .iter()
+                    .all(|value| message.contains(&value.to_string())),
+                "{message}"
             );
         }
     }

@@ -27,9 +27,9 @@ async fn value(hub: &TestHub, line: &str) -> Option<f64> {
     found.map(|number| number.parse().unwrap())
 }
 
-async fn wait_for(hub: &TestHub, line: &str, wanted: f64) {
-    eventually(&format!("{line} is {wanted}"), || async {
-        (value(hub, line).await == Some(wanted)).then_some(())
+async fn wait_for(hub: &TestHub, line: &str, expected: f64) {
+    eventually(&format!("{line} is {expected}"), || async {
+        (value(hub, line).await == Some(expected)).then_some(())
     })
     .await;
 }
@@ -53,8 +53,8 @@ async fn metrics_count_work_and_show_state() {
     });
     hub.put("/jobs/v2/later", job).await;
     hub.get("/nothing/here").await;
-    let stranger = hub.anonymous(Method::GET, "/devices");
-    assert_eq!(answer(stranger).await.status, 401);
+    let anonymous = hub.anonymous(Method::GET, "/devices");
+    assert_eq!(answer(anonymous).await.status, 401);
     let mut unknown = Device::dial(&hub, "unknown", &key);
     unknown.refused().await;
 
@@ -67,7 +67,7 @@ async fn metrics_count_work_and_show_state() {
     wait_for(&hub, "door_hub_connected_devices", 1.0).await;
     wait_for(&hub, "door_hub_telemetry_bytes_total", 5.0).await;
     wait_for(&hub, "door_hub_jobs{status=\"scheduled\"}", 1.0).await;
-    for (line, wanted) in [
+    for (line, expected) in [
         ("door_hub_ready", 1.0),
         ("door_hub_telemetry_messages_total", 1.0),
         (
@@ -100,7 +100,7 @@ async fn metrics_count_work_and_show_state() {
             hub.hub.certificate_not_after() as f64,
         ),
     ] {
-        assert_eq!(value(&hub, line).await, Some(wanted), "{line}");
+        assert_eq!(value(&hub, line).await, Some(expected), "{line}");
     }
     assert!(value(&hub, "door_hub_commit_seconds_count").await > Some(3.0));
     assert!(value(&hub, "door_hub_database_bytes").await > Some(4096.0));
@@ -113,9 +113,9 @@ async fn metrics_count_work_and_show_state() {
 
 /// The status of `/healthz`, and its problem.
 async fn healthz(hub: &TestHub) -> (u16, String) {
-    let said = answer(hub.anonymous(Method::GET, "/healthz")).await;
-    let problem = said.body["problem"].as_str().unwrap_or_default();
-    (said.status.as_u16(), problem.to_owned())
+    let response = answer(hub.anonymous(Method::GET, "/healthz")).await;
+    let problem = response.body["problem"].as_str().unwrap_or_default();
+    (response.status.as_u16(), problem.to_owned())
 }
 
 #[tokio::test]
@@ -178,12 +178,12 @@ async fn monitoring_does_not_need_the_disk() {
         harm(&database);
         let writing = hub.put("/devices/other", json!({ "deviceId": "other" }));
         let watching = async {
-            let wanted = if is_ready { (200, 1.0) } else { (503, 0.0) };
-            eventually(&format!("{name}: {wanted:?}"), || async {
+            let expected = if is_ready { (200, 1.0) } else { (503, 0.0) };
+            eventually(&format!("{name}: {expected:?}"), || async {
                 let (status, problem) = healthz(&hub).await;
                 let ready = value(&hub, "door_hub_ready").await?;
                 assert_eq!(status == 200, problem.is_empty(), "{name}: {problem}");
-                ((status, ready) == wanted).then_some(())
+                ((status, ready) == expected).then_some(())
             })
             .await;
         };
@@ -209,9 +209,9 @@ async fn a_token_for_metrics_is_valid_only_there() {
             .arg(data)
             .output()
             .unwrap();
-        let said =
+        let text =
             String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-        (output.status.code(), said)
+        (output.status.code(), text)
     };
     let token = |name: &str| std::fs::read_to_string(data.join(name)).unwrap();
     let arguments = [
@@ -223,11 +223,11 @@ async fn a_token_for_metrics_is_valid_only_there() {
         "--days",
         "365",
     ];
-    let (code, said) = policy(&arguments);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = policy(&arguments);
+    assert_eq!(code, Some(0), "{text}");
     assert!(
-        said.contains("valid for 365 days") && !said.contains("sig="),
-        "{said}"
+        text.contains("valid for 365 days") && !text.contains("sig="),
+        "{text}"
     );
     let bare = token("registryRead.token");
     assert!(bare.starts_with("sr=localhost%2Fmetrics&"), "{bare}");
@@ -243,8 +243,8 @@ async fn a_token_for_metrics_is_valid_only_there() {
     assert_eq!(policy(&arguments).0, Some(1), "the file exists");
 
     let whole = data.join("whole");
-    let (code, said) = policy(&["token", "registryRead", "--out", whole.to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, text) = policy(&["token", "registryRead", "--out", whole.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(get("/devices", token("whole")).await, 200);
     for (arguments, expected) in [
         (
@@ -257,8 +257,8 @@ async fn a_token_for_metrics_is_valid_only_there() {
             "there is no policy `nobody`",
         ),
     ] {
-        let (_, said) = policy(&arguments);
-        assert!(said.contains(expected), "{said}");
+        let (_, text) = policy(&arguments);
+        assert!(text.contains(expected), "{text}");
     }
 
     let service = hub.hub.policy("service").unwrap();

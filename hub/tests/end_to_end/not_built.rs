@@ -160,17 +160,18 @@ async fn lists_of_unsupported_things_are_empty() {
 async fn the_error_for_a_missing_feature_names_it() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
-    let missing = |method: Method, path: &'static str, code: &'static str, said: &'static str| {
-        let request = hub.request(method, path).json(&json!({}));
-        async move {
-            let refused = answer(request).await;
-            assert_eq!(refused.status, 404, "{path}");
-            assert_eq!(refused.headers["iothub-errorcode"], code, "{path}");
-            let message = refused.body["Message"].as_str().unwrap();
-            let expected = format!("ErrorCode:{code};{said} not built into this hub");
-            assert!(message.starts_with(&expected), "{path}: {message}");
-        }
-    };
+    let missing =
+        |method: Method, path: &'static str, code: &'static str, feature: &'static str| {
+            let request = hub.request(method, path).json(&json!({}));
+            async move {
+                let refused = answer(request).await;
+                assert_eq!(refused.status, 404, "{path}");
+                assert_eq!(refused.headers["iothub-errorcode"], code, "{path}");
+                let message = refused.body["Message"].as_str().unwrap();
+                let expected = format!("ErrorCode:{code};{feature} not built into this hub");
+                assert!(message.starts_with(&expected), "{path}: {message}");
+            }
+        };
     let modules = "modules are";
     for (method, path) in [
         (Method::GET, "/devices/door/modules/camera"),

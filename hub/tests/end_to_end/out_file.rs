@@ -8,20 +8,20 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// A data folder, and the folder where commands run.
-struct Place {
+struct Workspace {
     folder: TempDir,
 }
 
-impl Place {
+impl Workspace {
     fn new() -> Self {
-        let place = Self {
+        let workspace = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        std::fs::create_dir(place.here()).unwrap();
-        std::fs::create_dir(place.here().join("sub")).unwrap();
-        let made = place.run("init --name localhost --data DATA");
+        std::fs::create_dir(workspace.here()).unwrap();
+        std::fs::create_dir(workspace.here().join("sub")).unwrap();
+        let made = workspace.run("init --name localhost --data DATA");
         assert!(made.status.success(), "{made:?}");
-        place
+        workspace
     }
 
     fn data(&self) -> PathBuf {
@@ -77,7 +77,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn an_output_file_may_be_given_in_any_form() {
     for name in ["file", "./file", "sub/file", "sub/../file", "HERE/file"] {
-        let place = Place::new();
+        let workspace = Workspace::new();
         for line in [
             "policy add alice --rights ServiceConnect --out FILE",
             "policy rotate alice --key primary --force --out FILE",
@@ -87,47 +87,52 @@ fn an_output_file_may_be_given_in_any_form() {
             "backup --force FILE",
         ] {
             let line = line.replace("FILE", name) + " --data DATA";
-            let output = place.run(&line);
+            let output = workspace.run(&line);
             assert!(output.status.success(), "{line}: {output:?}");
-            let path = place.here().join(place.line(name));
+            let path = workspace.here().join(workspace.line(name));
             assert_eq!(mode(&path), 0o600, "{line}");
             assert!(std::fs::metadata(path).unwrap().len() > 0, "{line}");
         }
         let line = format!("restore {name} --data restored");
-        let output = place.run(&line);
+        let output = workspace.run(&line);
         assert!(output.status.success(), "{line}: {output:?}");
-        assert!(place.names().iter().all(|name| !name.starts_with('.')));
+        assert!(workspace.names().iter().all(|name| !name.starts_with('.')));
     }
 }
 
 #[test]
 fn a_data_folder_may_be_given_in_any_form() {
     for data in ["new", "./new", "sub/new", "sub/.", "sub"] {
-        let place = Place::new();
-        let output = place.run(&format!("init --name localhost --data {data}"));
+        let workspace = Workspace::new();
+        let output = workspace.run(&format!("init --name localhost --data {data}"));
         assert!(output.status.success(), "{data}: {output:?}");
-        assert!(place.run("backup archive --data DATA").status.success());
+        assert!(workspace.run("backup archive --data DATA").status.success());
     }
-    let place = Place::new();
-    assert!(place.run("backup ../archive --data DATA").status.success());
-    std::fs::remove_dir(place.here().join("sub")).unwrap();
-    let output = place.run("restore ../archive --data .");
+    let workspace = Workspace::new();
+    assert!(
+        workspace
+            .run("backup ../archive --data DATA")
+            .status
+            .success()
+    );
+    std::fs::remove_dir(workspace.here().join("sub")).unwrap();
+    let output = workspace.run("restore ../archive --data .");
     assert!(output.status.success(), "{output:?}");
-    assert!(place.here().join("hub.db").exists());
+    assert!(workspace.here().join("hub.db").exists());
 }
 
 /// None of these files can be written: the command fails, and the keys stay the same.
 #[test]
 fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
-    let place = Place::new();
-    std::fs::write(place.here().join("taken"), "mine").unwrap();
-    let added = place.run("policy add alice --rights ServiceConnect --out alice --data DATA");
+    let workspace = Workspace::new();
+    std::fs::write(workspace.here().join("taken"), "mine").unwrap();
+    let added = workspace.run("policy add alice --rights ServiceConnect --out alice --data DATA");
     assert!(added.status.success(), "{added:?}");
-    std::fs::write(place.here().join("alice"), "mine").unwrap();
+    std::fs::write(workspace.here().join("alice"), "mine").unwrap();
     let (names, alice, owner) = (
-        place.names(),
-        place.keys("alice"),
-        place.keys("iothubowner"),
+        workspace.names(),
+        workspace.keys("alice"),
+        workspace.keys("iothubowner"),
     );
     assert_ne!(alice[0], alice[1]);
     for line in [
@@ -151,34 +156,34 @@ fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
             ("/proc/file", "cannot"),
         ] {
             let line = line.replace("FILE", file) + " --data DATA";
-            let output = place.run(&line);
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{line}: {said}");
-            assert!(said.contains(expected), "{line}: {said}");
+            let output = workspace.run(&line);
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
+            assert!(stderr.contains(expected), "{line}: {stderr}");
         }
     }
-    assert_eq!(place.names(), names);
+    assert_eq!(workspace.names(), names);
     assert_eq!(
-        std::fs::read_to_string(place.here().join("taken")).unwrap(),
+        std::fs::read_to_string(workspace.here().join("taken")).unwrap(),
         "mine"
     );
-    assert_eq!(place.keys("alice"), alice);
-    assert_eq!(place.keys("iothubowner"), owner);
-    assert_eq!(place.keys("bob"), ["", ""]);
+    assert_eq!(workspace.keys("alice"), alice);
+    assert_eq!(workspace.keys("iothubowner"), owner);
+    assert_eq!(workspace.keys("bob"), ["", ""]);
 }
 
 /// No file may grow, as on a full disk.
 #[test]
 fn a_full_disk_leaves_the_keys_unchanged() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     assert!(
-        place
+        workspace
             .run("policy add alice --rights ServiceConnect --out alice --data DATA")
             .status
             .success()
     );
-    let (names, before) = (place.names(), place.keys("alice"));
-    let old = std::fs::read_to_string(place.here().join("alice")).unwrap();
+    let (names, before) = (workspace.names(), workspace.keys("alice"));
+    let old = std::fs::read_to_string(workspace.here().join("alice")).unwrap();
     for line in [
         "policy add bob --rights ServiceConnect --out file",
         "policy rotate alice --key primary --out file",
@@ -186,23 +191,23 @@ fn a_full_disk_leaves_the_keys_unchanged() {
         "backup file",
         "backup alice --force",
     ] {
-        let line = place.line(&format!("{line} --data DATA"));
+        let line = workspace.line(&format!("{line} --data DATA"));
         let program = env!("CARGO_BIN_EXE_door-hub");
         let output = Command::new("sh")
             .args([
                 "-c",
                 &format!("trap '' XFSZ; ulimit -f 0; {program} {line}"),
             ])
-            .current_dir(place.here())
+            .current_dir(workspace.here())
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
-        assert_eq!(place.names(), names, "{line}");
+        assert_eq!(workspace.names(), names, "{line}");
     }
-    assert_eq!(place.keys("alice"), before);
-    assert_eq!(place.keys("bob"), ["", ""]);
+    assert_eq!(workspace.keys("alice"), before);
+    assert_eq!(workspace.keys("bob"), ["", ""]);
     assert_eq!(
-        std::fs::read_to_string(place.here().join("alice")).unwrap(),
+        std::fs::read_to_string(workspace.here().join("alice")).unwrap(),
         old
     );
 }
@@ -210,23 +215,31 @@ fn a_full_disk_leaves_the_keys_unchanged() {
 /// The target of a link is written, and the link stays.
 #[test]
 fn a_symbolic_link_stays_a_link() {
-    let place = Place::new();
-    let (file, link) = (place.here().join("sub/file"), place.here().join("link"));
+    let workspace = Workspace::new();
+    let (file, link) = (
+        workspace.here().join("sub/file"),
+        workspace.here().join("link"),
+    );
     std::os::unix::fs::symlink(&file, &link).unwrap();
     for line in [
         "policy rotate iothubowner --key primary --out link --force",
         "backup link --force",
     ] {
         std::fs::write(&file, "").unwrap();
-        let output = place.run(&format!("{line} --data DATA"));
+        let output = workspace.run(&format!("{line} --data DATA"));
         assert!(output.status.success(), "{line}: {output:?}");
         assert!(link.symlink_metadata().unwrap().is_symlink(), "{line}");
         assert!(std::fs::metadata(&file).unwrap().len() > 0, "{line}");
         assert_eq!(mode(&file), 0o600, "{line}");
     }
-    let settings = place.here().join("sub/hub.toml");
-    std::fs::rename(place.data().join("hub.toml"), &settings).unwrap();
-    std::os::unix::fs::symlink(&settings, place.data().join("hub.toml")).unwrap();
-    assert!(place.run("init --san other --data DATA").status.success());
+    let settings = workspace.here().join("sub/hub.toml");
+    std::fs::rename(workspace.data().join("hub.toml"), &settings).unwrap();
+    std::os::unix::fs::symlink(&settings, workspace.data().join("hub.toml")).unwrap();
+    assert!(
+        workspace
+            .run("init --san other --data DATA")
+            .status
+            .success()
+    );
     assert!(std::fs::read_to_string(settings).unwrap().contains("other"));
 }

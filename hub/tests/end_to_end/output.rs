@@ -39,19 +39,19 @@ fn full_pipe() -> (UnixStream, UnixStream) {
 
 /// A program with these sinks as stdout and stderr; the returned sockets keep stalled pipes open.
 fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
-    let mut kept = Vec::new();
+    let mut open_pipes = Vec::new();
     let mut sink = |sink| match sink {
         Sink::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
         Sink::Gone | Sink::Stalled => {
             let (ours, theirs) = UnixStream::pair().unwrap();
             if sink == Sink::Stalled {
-                kept.push(ours);
+                open_pipes.push(ours);
             }
             Stdio::from(OwnedFd::from(theirs))
         }
         Sink::Stuck => {
             let (ours, theirs) = full_pipe();
-            kept.push(ours);
+            open_pipes.push(ours);
             Stdio::from(OwnedFd::from(theirs))
         }
         Sink::Closed => Stdio::null(),
@@ -70,7 +70,7 @@ fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStrea
         .stderr(stderr)
         .spawn()
         .unwrap();
-    (child, kept)
+    (child, open_pipes)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn the_exit_status_does_not_depend_on_the_output() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let end = |line: &str, out, err| {
-        let (mut child, _kept) = spawn(line, &data, out, err);
+        let (mut child, _open_pipes) = spawn(line, &data, out, err);
         child.wait().unwrap().code()
     };
     let sinks = [
@@ -146,9 +146,12 @@ fn a_failed_write_to_stdout_is_reported_in_one_line() {
             .stdout(File::options().write(true).open("/dev/full").unwrap())
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("standard output: No space left"), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.contains("standard output: No space left"),
+            "{stderr}"
+        );
     }
 }
 
@@ -156,13 +159,13 @@ fn a_failed_write_to_stdout_is_reported_in_one_line() {
 async fn served(folder: &TempDir, out: Sink, err: Sink) -> (Child, Operator, Vec<UnixStream>) {
     let line = "serve --name localhost --listen 127.0.0.1 --mqtt-port 0 --https-port 0 --data DATA";
     let data = folder.path().join("data");
-    let (child, kept) = spawn(line, &data, out, err);
+    let (child, open_pipes) = spawn(line, &data, out, err);
     let operator = eventually("the hub writes where it is", || async {
         let owner = std::fs::read_to_string(data.join("service-connection-string")).ok()?;
         Some(Operator::new(owner.parse().ok()?, 0, &data.join("ca.pem")))
     })
     .await;
-    (child, operator, kept)
+    (child, operator, open_pipes)
 }
 
 #[tokio::test]
@@ -175,10 +178,12 @@ async fn a_hub_serves_even_if_its_output_cannot_be_written() {
         (Sink::Stuck, Sink::Stuck),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let (mut child, operator, _kept) = served(&folder, out, err).await;
+        let (mut child, operator, _open_pipes) = served(&folder, out, err).await;
         eventually("the hub is healthy", || async {
-            let asked = operator.anonymous(Method::GET, "/healthz").send().await;
-            asked.is_ok_and(|said| said.status() == 200).then_some(())
+            let response = operator.anonymous(Method::GET, "/healthz").send().await;
+            response
+                .is_ok_and(|response| response.status() == 200)
+                .then_some(())
         })
         .await;
         // Each of these is logged; together they exceed the buffer of a pipe.

@@ -103,14 +103,14 @@ async fn every_call_needs_exactly_its_rights() {
             "registryReadWrite",
         ] {
             let policy = hub.hub.policy(name).unwrap();
-            let said = status(&hub, &method, path, &token(&policy, "localhost")).await;
-            let refused = said == StatusCode::UNAUTHORIZED;
+            let code = status(&hub, &method, path, &token(&policy, "localhost")).await;
+            let refused = code == StatusCode::UNAUTHORIZED;
             let allowed = policy.rights.contains(needed);
-            assert_eq!(refused, !allowed, "{method} {path} by {name}: {said}");
+            assert_eq!(refused, !allowed, "{method} {path} by {name}: {code}");
         }
-        let said = status(&hub, &method, path, &device).await;
+        let code = status(&hub, &method, path, &device).await;
         assert_eq!(
-            said,
+            code,
             StatusCode::UNAUTHORIZED,
             "{method} {path} by a device"
         );
@@ -143,24 +143,27 @@ async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> 
 #[tokio::test]
 async fn an_unauthorised_request_is_rejected_before_its_body_is_requested() {
     let hub = TestHub::start().await;
-    let nobody = hub.hub.policy("device").unwrap();
-    let powerless = format!("Authorization: {}\r\n", token(&nobody, "localhost"));
+    let powerless_policy = hub.hub.policy("device").unwrap();
+    let powerless = format!(
+        "Authorization: {}\r\n",
+        token(&powerless_policy, "localhost")
+    );
     let owner = format!("Authorization: {}\r\n", hub.owner_token());
     for (method, path, _) in routes() {
-        for who in [powerless.as_str(), ""] {
+        for authorization in [powerless.as_str(), ""] {
             // Each of these heads is also invalid for another reason.
             for length in ["Content-Length: 99999999\r\n", "Content-Length: 5\r\n", ""] {
-                let head = format!("{who}{length}If-Match: \"\r\n");
-                let said = first_words(&hub, &method, path, &head).await;
-                assert_eq!(said, "HTTP/1.1 401", "{method} {path} {length}");
+                let head = format!("{authorization}{length}If-Match: \"\r\n");
+                let words = first_words(&hub, &method, path, &head).await;
+                assert_eq!(words, "HTTP/1.1 401", "{method} {path} {length}");
             }
         }
     }
     // The hub requests the body from an authorised caller.
     for (method, path) in [(Method::POST, "/devices"), (Method::POST, "/devices/query")] {
         let head = format!("{owner}Content-Length: 5\r\n");
-        let said = first_words(&hub, &method, path, &head).await;
-        assert_eq!(said, "HTTP/1.1 100", "{path}");
+        let words = first_words(&hub, &method, path, &head).await;
+        assert_eq!(words, "HTTP/1.1 100", "{path}");
     }
 }
 
@@ -179,10 +182,10 @@ async fn a_token_for_a_path_is_valid_only_below_it() {
     ] {
         let token = token(&owner, audience);
         for (method, path, _) in routes() {
-            let said = status(&hub, &method, path, &token).await;
+            let code = status(&hub, &method, path, &token).await;
             let covered = path == beneath || path.starts_with(&format!("{beneath}/"));
-            let refused = said == StatusCode::UNAUTHORIZED;
-            assert_eq!(refused, !covered, "{audience} at {method} {path}: {said}");
+            let refused = code == StatusCode::UNAUTHORIZED;
+            assert_eq!(refused, !covered, "{audience} at {method} {path}: {code}");
         }
     }
 }
@@ -201,11 +204,11 @@ fn policy(data: &Path, arguments: &[&str]) -> Output {
 /// Runs `door-hub policy`, which must succeed, and returns its output.
 fn policy_ok(data: &Path, arguments: &[&str]) -> String {
     let output = policy(data, arguments);
-    let said = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{arguments:?}: {errors}");
-    assert!(!said.contains("SharedAccessKey="), "{said}");
-    said
+    assert!(!text.contains("SharedAccessKey="), "{text}");
+    text
 }
 
 fn policy_error(data: &Path, arguments: &[&str]) -> String {
@@ -238,13 +241,13 @@ async fn a_running_hub_applies_added_rotated_and_removed_policies() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     hub.add_device("lobby").await;
-    let said = policy_ok(
+    let text = policy_ok(
         data,
         &["add", "alice", "--rights", "ServiceConnect,RegistryRead"],
     );
     assert!(
-        said.contains("alice may RegistryRead, ServiceConnect"),
-        "{said}"
+        text.contains("alice may RegistryRead, ServiceConnect"),
+        "{text}"
     );
     let file = data.join("alice.connection-string");
     assert_eq!(
@@ -294,8 +297,8 @@ async fn removing_a_policy_disconnects_the_devices_that_used_it() {
         options.set_credentials("localhost/lobby/?api-version=2021-04-12", &token);
         options.set_transport(Transport::tls_with_config(tls(&hub.hub).into()));
         let (client, mut events) = AsyncClient::new(options, 16);
-        let said = events.poll().await;
-        let connected = matches!(said, Ok(Event::Incoming(Incoming::ConnAck(_))));
+        let event = events.poll().await;
+        let connected = matches!(event, Ok(Event::Incoming(Incoming::ConnAck(_))));
         connected.then_some((client, events))
     })
     .await;
@@ -365,17 +368,17 @@ async fn invalid_commands_change_nothing_and_name_the_expected_value() {
             "there is no policy `nobody`",
         ),
     ] {
-        let said = policy_error(data, &arguments);
-        assert!(said.contains(expected), "{said}");
+        let text = policy_error(data, &arguments);
+        assert!(text.contains(expected), "{text}");
     }
     assert_eq!(std::fs::read_to_string(taken).unwrap(), "mine");
     assert!(!data.join("service.connection-string").exists());
     assert!(!data.join("nobody.connection-string").exists());
     assert!(!policy_ok(data, &["list"]).contains('x'));
     let output = policy(data, &["add", "x", "--rights", "Everything"]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("RegistryRead, RegistryWrite"), "{said}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("RegistryRead, RegistryWrite"), "{text}");
     let empty = tempfile::tempdir().unwrap();
-    let said = policy_error(empty.path(), &["list"]);
-    assert!(said.contains("not the data folder of a hub"), "{said}");
+    let text = policy_error(empty.path(), &["list"]);
+    assert!(text.contains("not the data folder of a hub"), "{text}");
 }

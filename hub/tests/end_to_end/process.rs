@@ -45,15 +45,15 @@ impl Process {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let said = tokio::task::spawn_blocking(move || {
+        let text = tokio::task::spawn_blocking(move || {
             let lines = output.lines().map(Result::unwrap);
             lines.take(5).collect::<Vec<String>>()
         });
-        let said = tokio::time::timeout(Duration::from_secs(20), said).await;
-        let said = said.unwrap().unwrap().join("\n");
-        let mqtt = said.lines().find(|line| line.contains("MQTT")).unwrap();
+        let text = tokio::time::timeout(Duration::from_secs(20), text).await;
+        let text = text.unwrap().unwrap().join("\n");
+        let mqtt = text.lines().find(|line| line.contains("MQTT")).unwrap();
         let mqtt_port = mqtt.rsplit(':').next().unwrap().parse().unwrap();
-        let https = said.lines().find(|line| line.contains("REST")).unwrap();
+        let https = text.lines().find(|line| line.contains("REST")).unwrap();
         let https_port = https.rsplit(':').next().unwrap().parse().unwrap();
         let owner = std::fs::read_to_string(folder.path().join("service-connection-string"));
         let owner = owner.unwrap().parse().unwrap();
@@ -72,7 +72,7 @@ impl Process {
     }
 
     /// An operator with a new connection.
-    pub(crate) fn newcomer(&self) -> Operator {
+    pub(crate) fn new_operator(&self) -> Operator {
         let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap();
         let owner = read("service-connection-string").parse().unwrap();
         Operator::new(owner, self.operator.mqtt_port, &self.folder.join("ca.pem"))
@@ -124,8 +124,8 @@ async fn a_job_scheduled_before_a_sigkill_runs_after_it() {
     // The door may connect after the job's start.
     let mut job = lock("*", 3000);
     wait_for_doors(&mut job, 20);
-    let made = hub.operator.put("/jobs/v2/later", job).await;
-    assert_eq!(made.status, 200);
+    let created = hub.operator.put("/jobs/v2/later", job).await;
+    assert_eq!(created.status, 200);
     hub.kill();
 
     let hub = Process::start(&folder).await;
@@ -161,14 +161,14 @@ fn invalid_settings_end_it_with_the_place_and_the_expected_value() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
+        let mut text = String::new();
         child
             .stderr
             .take()
             .unwrap()
-            .read_to_string(&mut said)
+            .read_to_string(&mut text)
             .unwrap();
-        (child.wait().unwrap().code(), said)
+        (child.wait().unwrap().code(), text)
     };
     let (data, settings) = (folder.path().join("data"), settings.to_str().unwrap());
     let data = data.to_str().unwrap();
@@ -187,10 +187,10 @@ fn invalid_settings_end_it_with_the_place_and_the_expected_value() {
         ),
         (vec!["--data", "/proc/none"], vec!["/proc/none", "--data"]),
     ] {
-        let (code, said) = run(&arguments);
-        assert!(matches!(code, Some(1 | 2)), "{said}");
+        let (code, text) = run(&arguments);
+        assert!(matches!(code, Some(1 | 2)), "{text}");
         for part in parts {
-            assert!(said.contains(part), "{part:?} is not in {said:?}");
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
         }
     }
     assert!(!std::path::Path::new(data).exists(), "nothing was created");
@@ -239,15 +239,15 @@ impl ServerCertVerifier for AnyServer {
 }
 
 /// Writes a self-signed server certificate and its key, and returns the certificate.
-fn give_certificate(folder: &Path, names: &[&str]) -> Vec<u8> {
+fn write_certificate(folder: &Path, names: &[&str]) -> Vec<u8> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    std::fs::write(folder.join("given.pem"), made.cert.pem()).unwrap();
-    give_key(folder, &made.signing_key.serialize_pem(), 0o600);
-    made.cert.der().to_vec()
+    let created = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(folder.join("given.pem"), created.cert.pem()).unwrap();
+    write_key(folder, &created.signing_key.serialize_pem(), 0o600);
+    created.cert.der().to_vec()
 }
 
-fn give_key(folder: &Path, pem: &str, mode: u32) {
+fn write_key(folder: &Path, pem: &str, mode: u32) {
     let path = folder.join("given.key");
     std::fs::write(&path, pem).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -269,7 +269,7 @@ async fn sighup_reloads_a_given_certificate_and_keeps_the_old_one_when_the_new_i
     let hub = Process::start(&data).await;
     let own = hub.presented().await;
 
-    let first = give_certificate(folder, &["localhost", "old.example"]);
+    let first = write_certificate(folder, &["localhost", "old.example"]);
     let settings = "aliases = [\"door.example\"]\n\
         certificate_file = \"given.pem\"\n\
         key_file = \"given.key\"\n\
@@ -284,10 +284,10 @@ async fn sighup_reloads_a_given_certificate_and_keeps_the_old_one_when_the_new_i
 
     // The key of another certificate, a key file that others can read, and an unknown setting.
     let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    give_key(folder, &other, 0o600);
+    write_key(folder, &other, 0o600);
     hub.signal("HUP");
     logged(folder, "nothing changed", 1).await;
-    give_key(folder, &other, 0o644);
+    write_key(folder, &other, 0o644);
     hub.signal("HUP");
     logged(folder, "has mode 0644; expected 0600", 1).await;
     std::fs::write(folder.join("hub.toml"), format!("{settings}colour = 1\n")).unwrap();
@@ -296,7 +296,7 @@ async fn sighup_reloads_a_given_certificate_and_keeps_the_old_one_when_the_new_i
     assert_eq!(hub.presented().await, first);
 
     std::fs::write(folder.join("hub.toml"), settings).unwrap();
-    let second = give_certificate(folder, &["localhost", "new.example"]);
+    let second = write_certificate(folder, &["localhost", "new.example"]);
     hub.signal("HUP");
     logged(folder, "settings and certificates reloaded", 2).await;
     assert_eq!(hub.presented().await, second);
@@ -314,24 +314,24 @@ async fn systemd_is_notified_of_start_reload_and_stop() {
         command.env("NOTIFY_SOCKET", &path);
     })
     .await;
-    let heard = || {
+    let notification = || {
         let mut bytes = [0; 1024];
         let count = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     };
-    let ready = heard();
+    let ready = notification();
     assert!(
         ready.starts_with("READY=1\nSTATUS=serving localhost on "),
         "{ready}"
     );
     hub.signal("HUP");
-    let reloading = heard();
+    let reloading = notification();
     let since = reloading
         .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
         .unwrap();
     assert!(since.trim().parse::<u64>().unwrap() > 0);
-    assert!(heard().starts_with("READY=1\n"));
+    assert!(notification().starts_with("READY=1\n"));
     hub.signal("TERM");
-    assert_eq!(heard(), "STOPPING=1\nSTATUS=draining\n");
+    assert_eq!(notification(), "STOPPING=1\nSTATUS=draining\n");
     assert!(hub.child.wait().unwrap().success());
 }

@@ -118,7 +118,7 @@ async fn an_outdated_etag_changes_nothing_and_a_star_matches_any() {
 async fn an_invalid_twin_is_rejected_with_the_place() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    for (desired, said) in [
+    for (desired, fragment) in [
         (json!({ "a": { "b.c": 1 } }), "b.c"),
         (json!({ "n": 4_503_599_627_370_496_i64 }), "n"),
         (json!({ "text": "x".repeat(4097) }), "text"),
@@ -129,9 +129,9 @@ async fn an_invalid_twin_is_rejected_with_the_place() {
                 json!({ "properties": { "desired": desired } }),
             )
             .await;
-        assert_eq!(refused.status, 400, "{said}: {}", refused.body);
+        assert_eq!(refused.status, 400, "{fragment}: {}", refused.body);
         assert!(
-            refused.body["Message"].as_str().unwrap().contains(said),
+            refused.body["Message"].as_str().unwrap().contains(fragment),
             "{}",
             refused.body
         );

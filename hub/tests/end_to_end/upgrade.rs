@@ -34,9 +34,9 @@ fn keep_all(config: &mut HubConfig) {
 }
 
 async fn lines(hub: &TestHub, path: &str) -> Vec<Value> {
-    let said = answer(hub.request(Method::GET, path)).await;
-    assert_eq!(said.status, 200, "{}", said.body);
-    match said.body {
+    let response = answer(hub.request(Method::GET, path)).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    match response.body {
         Value::Array(rows) => rows,
         Value::String(text) => text
             .lines()
@@ -124,8 +124,8 @@ async fn reads_everything_that_0_1_stored() {
         fs::copy(old.path().join(name), folder.path().join(name)).unwrap();
     }
     let refused = Hub::start(HubConfig::loopback(folder.path().to_owned())).await;
-    let said = format!("{:#}", anyhow::Error::from(refused.unwrap_err()));
-    assert!(said.contains("has lost data"), "{said}");
+    let message = format!("{:#}", anyhow::Error::from(refused.unwrap_err()));
+    assert!(message.contains("has lost data"), "{message}");
 }
 
 fn key_of(text: &str) -> iothub_protocol::sas::SharedAccessKey {

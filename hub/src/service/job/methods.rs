@@ -164,11 +164,11 @@ impl MethodRun {
 
     /// Claims and sends, and stores outcomes; if there is work for both, they share a commit.
     async fn send_next(&mut self, at_most: u64, within: Duration) -> Result<(), StoreError> {
-        let ordinals = CLAIM_SIZE.min(self.online.len());
+        let count = CLAIM_SIZE.min(self.online.len());
         let (claimed, stored) = tokio::join!(self.claim(at_most), self.write_outcomes());
         if claimed.is_ok() {
             // Before more devices connect, which are claimed next.
-            self.online.drain(..ordinals);
+            self.online.drain(..count);
         }
         if stored.is_ok() {
             self.mark_stored();

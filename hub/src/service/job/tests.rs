@@ -56,7 +56,7 @@ struct Fleet {
     /// The number of rollbacks.
     refusals: Arc<AtomicI64>,
     /// This connection ends just before the commit that makes a row `running`.
-    goes: Arc<Mutex<Option<Arc<Entry>>>>,
+    leaving: Arc<Mutex<Option<Arc<Entry>>>>,
     /// Seconds by which the wall clock was set.
     clock_offset_s: Arc<AtomicI64>,
     folder: TempDir,
@@ -65,12 +65,12 @@ struct Fleet {
 impl Fleet {
     async fn start(devices: usize) -> Self {
         let fleet = Self::start_in(tempfile::tempdir().unwrap()).await;
-        let mut made = tokio::task::JoinSet::new();
+        let mut tasks = tokio::task::JoinSet::new();
         for number in 0..devices {
             let store = fleet.store.clone();
-            made.spawn(async move { store.device_insert(record(&device(number))).await });
+            tasks.spawn(async move { store.device_insert(record(&device(number))).await });
         }
-        while let Some(inserted) = made.join_next().await {
+        while let Some(inserted) = tasks.join_next().await {
             assert!(inserted.unwrap().unwrap());
         }
         fleet
@@ -80,15 +80,17 @@ impl Fleet {
         let registry = Registry::new();
         let full = Arc::<AtomicBool>::default();
         let refusals = Arc::<AtomicI64>::default();
-        let goes = Arc::<Mutex<Option<Arc<Entry>>>>::default();
+        let leaving = Arc::<Mutex<Option<Arc<Entry>>>>::default();
         let is_full = {
-            let (full, goes, registry) = (Arc::clone(&full), Arc::clone(&goes), registry.clone());
+            let (full, leaving, registry) =
+                (Arc::clone(&full), Arc::clone(&leaving), registry.clone());
             let refusals = Arc::clone(&refusals);
             move |connection: &rusqlite::Connection| {
                 let claimed = "SELECT EXISTS (SELECT 1 FROM device_job WHERE status = 'running')";
-                let mut goes = goes.lock().unwrap();
-                if goes.is_some() && connection.query_row(claimed, [], |row| row.get(0)).unwrap() {
-                    registry.remove(&goes.take().unwrap());
+                let mut leaving = leaving.lock().unwrap();
+                if leaving.is_some() && connection.query_row(claimed, [], |row| row.get(0)).unwrap()
+                {
+                    registry.remove(&leaving.take().unwrap());
                 }
                 let is_full = full.load(Ordering::Relaxed);
                 refusals.fetch_add(is_full.into(), Ordering::Relaxed);
@@ -119,7 +121,7 @@ impl Fleet {
             runner,
             full,
             refusals,
-            goes,
+            leaving,
             clock_offset_s,
             folder,
         }
@@ -227,8 +229,8 @@ impl Fleet {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    let come = tokio::time::timeout(DEADLINE, future).await;
-    come.expect("completes in time")
+    let result = tokio::time::timeout(DEADLINE, future).await;
+    result.expect("completes in time")
 }
 
 async fn until(what: &str, check: impl Fn() -> bool) {
@@ -282,8 +284,8 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
     let online = connect_all(&fleet, DEVICES / 2);
     let id = within(fleet.lock(|_| {})).await;
     let half = DEVICES as u64 / 2;
-    let begun = |job: &JobRecord| (job.counts.running, job.counts.pending) == (half, half);
-    within(fleet.job(&id, begun)).await;
+    let started = |job: &JobRecord| (job.counts.running, job.counts.pending) == (half, half);
+    within(fleet.job(&id, started)).await;
     all_are_sent(&online).await;
 
     let stopped = fleet.service.cancel(&id, CancelMode::Stop);
@@ -525,12 +527,12 @@ async fn at_most_1000_jobs_may_wait() {
                 .await
         }
     };
-    let mut made = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::new();
     for number in 0..1000 {
-        made.spawn(create(number));
+        tasks.spawn(create(number));
     }
-    while let Some(made) = made.join_next().await {
-        made.unwrap().unwrap();
+    while let Some(created) = tasks.join_next().await {
+        created.unwrap().unwrap();
     }
     let refused = create(1000).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::ThrottlingMaxActiveJobCountExceeded);
@@ -556,16 +558,16 @@ enum Event {
     Disconnects,
     /// The door connects, and disconnects in the commit that makes its row `running`, before its
     /// call is sent.
-    ConnectsAndGoes,
+    ConnectsAndLeaves,
     /// From now on, the commit that makes the door's row `running` disconnects it.
-    WillGo,
+    WillLeave,
     /// The door has disconnected so, and its row is `pending` again.
-    IsTakenBack,
+    IsPendingAgain,
     Answers,
     IsDeleted,
     DiskFills,
     /// The disk has rejected a write that began after the previous events.
-    DiskRefuses,
+    DiskRejects,
     DiskHasRoom,
     /// The door's row has this status on disk.
     Row(&'static str),
@@ -614,12 +616,12 @@ impl Door {
         }
     }
 
-    async fn is_taken_back(&self) {
-        let goes = || self.fleet.goes.lock().unwrap().is_none();
-        until("the door disconnects", goes).await;
-        let taken_back =
+    async fn is_pending_again(&self) {
+        let leaving = || self.fleet.leaving.lock().unwrap().is_none();
+        until("the door disconnects", leaving).await;
+        let pending_again =
             |row: &DeviceJobRecord| row.status == "pending" && row.updated != row.created;
-        self.row_where("pending again", taken_back).await;
+        self.row_where("pending again", pending_again).await;
     }
 
     async fn start_job(&self, change: impl FnOnce(&mut Value)) {
@@ -646,15 +648,15 @@ impl Door {
             Event::Disconnects => {
                 fleet.registry.remove(&self.entry.take().unwrap());
             }
-            Event::ConnectsAndGoes => {
+            Event::ConnectsAndLeaves => {
                 let (link, entry) = fleet.entry(device(0));
-                *fleet.goes.lock().unwrap() = Some(Arc::clone(&entry));
+                *fleet.leaving.lock().unwrap() = Some(Arc::clone(&entry));
                 fleet.subscribe(&entry);
                 self.links.push(link);
-                self.is_taken_back().await;
+                self.is_pending_again().await;
             }
-            Event::WillGo => *fleet.goes.lock().unwrap() = self.entry.take(),
-            Event::IsTakenBack => self.is_taken_back().await,
+            Event::WillLeave => *fleet.leaving.lock().unwrap() = self.entry.take(),
+            Event::IsPendingAgain => self.is_pending_again().await,
             Event::Answers => self.entry.as_ref().unwrap().answered("1", 200, b"{}"),
             Event::IsDeleted => {
                 let any = |_: &DeviceRecord| Ok::<_, ServiceError>(());
@@ -665,7 +667,7 @@ impl Door {
                 fleet.registry.disconnect(&device, reason);
             }
             Event::DiskFills => fleet.full.store(true, Ordering::Relaxed),
-            Event::DiskRefuses => {
+            Event::DiskRejects => {
                 let refusals = || fleet.refusals.load(Ordering::Relaxed);
                 // A write that is running now may have begun before the previous events.
                 let enough = refusals() + 2;
@@ -685,14 +687,14 @@ impl Door {
 async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     use End::{Kill, Stop};
     use Event::{
-        Answers, Connects, ConnectsAndGoes, Disconnects, DiskFills, DiskHasRoom, DiskRefuses,
-        ImpatientJob, IsDeleted, IsTakenBack, Job, JobIsStopped, Receives, Row, WillGo,
+        Answers, Connects, ConnectsAndLeaves, Disconnects, DiskFills, DiskHasRoom, DiskRejects,
+        ImpatientJob, IsDeleted, IsPendingAgain, Job, JobIsStopped, Receives, Row, WillLeave,
     };
     const LOCKED: &str = "completed";
     const UNKNOWN: &str = "OutcomeUnknown";
     let waits = [Job, Row("pending")];
-    let refused = [DiskFills, Connects, DiskRefuses];
-    let gone = [Disconnects, DiskRefuses, DiskHasRoom, Row("pending")];
+    let refused = [DiskFills, Connects, DiskRejects];
+    let gone = [Disconnects, DiskRejects, DiskHasRoom, Row("pending")];
     let called = [Connects, Receives, Row("running")];
     let answered = [Answers, Row("completed")];
     let rows: &[(Vec<Event>, &[End], &'static str, usize)] = &[
@@ -708,13 +710,13 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             1,
         ),
         (
-            [&waits[..], &[ConnectsAndGoes]].concat(),
+            [&waits[..], &[ConnectsAndLeaves]].concat(),
             &[Kill, Stop],
             LOCKED,
             1,
         ),
         (
-            [&waits[..], &[ConnectsAndGoes], &called, &answered].concat(),
+            [&waits[..], &[ConnectsAndLeaves], &called, &answered].concat(),
             &[Kill],
             LOCKED,
             1,
@@ -722,7 +724,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
         // The door was connected when the job began, and disconnects before its call is sent.
         (
             [
-                &[Connects, WillGo, Job, IsTakenBack],
+                &[Connects, WillLeave, Job, IsPendingAgain],
                 &called[..],
                 &answered,
             ]
@@ -753,7 +755,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
             1,
         ),
         (
-            [&waits[..], &called, &[DiskFills, Answers, DiskRefuses]].concat(),
+            [&waits[..], &called, &[DiskFills, Answers, DiskRejects]].concat(),
             &[Kill],
             UNKNOWN,
             1,

@@ -7,7 +7,7 @@ fn refused(body: &str) -> String {
 }
 
 /// The errors of a body's items.
-fn wrong(body: &str) -> Vec<String> {
+fn item_errors(body: &str) -> Vec<String> {
     let request = BulkRequest::read(body.as_bytes()).unwrap();
     let errors = request.items.into_iter().filter_map(|item| item.task.err());
     errors.map(|error| error.message).collect()
@@ -15,7 +15,7 @@ fn wrong(body: &str) -> Vec<String> {
 
 #[test]
 fn a_call_is_an_array_of_1_to_100_different_identities() {
-    for (body, said) in [
+    for (body, fragment) in [
         ("{}", "expected an array of 1 to 100 registry operations"),
         ("", "expected an array"),
         ("[] []", "expected an array"),
@@ -30,15 +30,15 @@ fn a_call_is_an_array_of_1_to_100_different_identities() {
         ),
     ] {
         let message = refused(body);
-        assert!(message.contains(said), "{body}: {message}");
+        assert!(message.contains(fragment), "{body}: {message}");
     }
-    assert_eq!(wrong(&format!("[{}0]", "0,".repeat(99))).len(), 100);
-    assert!(wrong(r#"[{"id":"a"},{"id":"A"}]"#).is_empty());
+    assert_eq!(item_errors(&format!("[{}0]", "0,".repeat(99))).len(), 100);
+    assert!(item_errors(r#"[{"id":"a"},{"id":"A"}]"#).is_empty());
 }
 
 #[test]
 fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
-    for (item, said) in [
+    for (item, fragment) in [
         ("7", "item 0: the item is not a JSON object"),
         ("{}", "item 0: id is missing; expected a device id"),
         (r#"{"id":"a/b"}"#, "item 0: id is `a/b`: "),
@@ -80,9 +80,9 @@ fn the_error_of_an_invalid_item_names_the_member_and_the_expected_value() {
             "item 0: moduleId is `m`; expected none, because this hub has no modules",
         ),
     ] {
-        let messages = wrong(&format!("[{item}]"));
+        let messages = item_errors(&format!("[{item}]"));
         assert!(
-            messages.len() == 1 && messages[0].contains(said),
+            messages.len() == 1 && messages[0].contains(fragment),
             "{item}: {messages:?}"
         );
         assert!(!messages[0].contains("MDEy"), "a key in {messages:?}");
