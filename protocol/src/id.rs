@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_says_what_was_expected() {
+    fn an_invalid_name_is_refused_with_what_was_expected() {
         let say = |result: Result<DeviceId, IdError>| result.unwrap_err().to_string();
         assert_eq!(
             say("".parse()),

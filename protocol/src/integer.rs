@@ -82,10 +82,10 @@ mod tests {
             match (read, expected) {
                 (Ok(number), Ok(expected)) => assert_eq!(number, expected, "{text}"),
                 (Err(error), Err(found)) => {
-                    let said = error.to_string();
-                    assert!(said.contains(found), "{text}: {said}");
+                    let message = error.to_string();
+                    assert!(message.contains(found), "{text}: {message}");
                     let expected = r#"expected an integer, such as 30 or "30""#;
-                    assert!(said.contains(expected), "{text}: {said}");
+                    assert!(message.contains(expected), "{text}: {message}");
                 }
                 (read, expected) => panic!("{text}: {read:?}, expected {expected:?}"),
             }

@@ -39,14 +39,14 @@ pub struct MethodRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MethodRequestError {
     /// A timeout is out of range. The service's wording.
-    #[error("{member} must be within [{least}; {most}].")]
+    #[error("{member} must be within [{min}; {max}].")]
     Timeout {
         /// `responseTimeoutInSeconds` or `connectTimeoutInSeconds`.
         member: &'static str,
         /// The minimum, in seconds.
-        least: u64,
+        min: u64,
         /// The maximum, in seconds.
-        most: u64,
+        max: u64,
     },
     /// The connect timeout is longer than the response timeout, which the service refuses.
     #[error(
@@ -215,15 +215,11 @@ fn within(
     seconds: i64,
     limits: &RangeInclusive<u64>,
 ) -> Result<u64, MethodRequestError> {
-    let (least, most) = (*limits.start(), *limits.end());
+    let (min, max) = (*limits.start(), *limits.end());
     u64::try_from(seconds)
         .ok()
         .filter(|seconds| limits.contains(seconds))
-        .ok_or(MethodRequestError::Timeout {
-            member,
-            least,
-            most,
-        })
+        .ok_or(MethodRequestError::Timeout { member, min, max })
 }
 
 /// The answer of a device.
@@ -274,7 +270,7 @@ mod tests {
     /// What azure-iot-hub 2.7.0 sends in the tutorial: a string that holds JSON text, and no
     /// timeouts.
     #[test]
-    fn what_is_left_out_has_its_default_and_the_payload_keeps_its_bytes() {
+    fn omitted_timeouts_have_defaults_and_the_payload_keeps_its_bytes() {
         let request =
             read(r#"{"methodName":"lockDoor","payload":"{\"lockTime\":\"10m\"}","other":1}"#)
                 .unwrap();
@@ -376,11 +372,13 @@ mod tests {
                 let checked = read(&(text.clone() + "}")).unwrap().check_timeouts();
                 assert_eq!(checked.is_ok(), accepted, "{text}");
                 if let Err(error) = checked {
-                    let said = error.to_string();
+                    let message = error.to_string();
                     let values = [connect.unwrap_or(0), response.unwrap_or(30)];
                     assert!(
-                        values.iter().all(|value| said.contains(&value.to_string())),
-                        "{said}"
+                        values
+                            .iter()
+                            .all(|value| message.contains(&value.to_string())),
+                        "{message}"
                     );
                 }
             }

@@ -28,7 +28,7 @@ fn requests_are_read_and_written() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn omitted_members_have_defaults() {
     let request = read(&json!({
         "type": "scheduleDeviceMethod", "cloudToDeviceMethod": {"methodName": "m"}, "updateTwin": null,
         "queryCondition": "*", "startTime": null,
@@ -39,7 +39,7 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn a_refused_request_says_what_was_expected() {
+fn a_refused_request_names_what_was_expected() {
     let method = json!({"methodName": "m"});
     for (body, expected) in [
         (json!({"queryCondition": "*"}), "missing field `type`"),
@@ -100,7 +100,7 @@ fn a_job_is_read_and_written_as_the_service_spells_it() {
 
 /// The short body of "Schedule jobs on multiple devices" and of the clients' recordings.
 #[test]
-fn a_new_job_shows_little() {
+fn a_new_job_has_id_type_and_status_only() {
     let job = JobResponse::short(
         "job01".parse().unwrap(),
         JobType::ScheduleDeviceMethod,
@@ -128,7 +128,7 @@ fn a_device_record_is_read_and_written_as_the_service_spells_it() {
 }
 
 #[test]
-fn names_have_no_case_and_a_document_may_have_new_ones() {
+fn names_ignore_case_and_unknown_names_are_accepted() {
     assert_eq!(
         "ScheduleDeviceMethod".parse(),
         Ok(JobType::ScheduleDeviceMethod)

@@ -128,12 +128,12 @@ impl Aggregate {
 
 /// Keeps the better of two values; false if the new one has no place in their order.
 fn take_extreme(wanted: Ordering, best: &mut Option<Value>, value: &Value) -> bool {
-    let Some(key) = Key::of(value) else {
+    let Some(key) = OrderKey::of(value) else {
         return false;
     };
     let is_better = best
         .as_ref()
-        .and_then(Key::of)
+        .and_then(OrderKey::of)
         .is_none_or(|best| key.cmp(&best) == wanted);
     if is_better {
         *best = key.value();
@@ -143,7 +143,7 @@ fn take_extreme(wanted: Ordering, best: &mut Option<Value>, value: &Value) -> bo
 
 /// A value with a place in the order of all values. Its own order is that order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum OrderKey {
     Undefined,
     Null,
     Boolean(bool),
@@ -151,7 +151,7 @@ pub(super) enum Key {
     Text(String),
 }
 
-impl Key {
+impl OrderKey {
     /// `None` for objects and arrays.
     pub(super) fn of(value: &Value) -> Option<Self> {
         Some(match value {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_means_are_of_numbers_alone() {
+    fn sums_and_averages_need_numbers() {
         let numbers = [json!(1), json!(2.5), json!(-0.5), json!(3)];
         assert_eq!(of("SUM(tags.a)", &numbers), Some(json!(6)));
         assert_eq!(of("AVG(tags.a)", &numbers), Some(json!(1.5)));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_and_the_greatest_are_of_one_order() {
+    fn minimum_and_maximum_use_one_order() {
         let rising = [
             json!(null),
             json!(false),
@@ -359,14 +359,14 @@ mod tests {
         #[test]
         fn a_sum_does_not_depend_on_the_order(
             numbers in prop::collection::vec((-1e15f64..1e15, -60i32..60).prop_map(|(x, e)| json!(x * 2f64.powi(e))), 0..12),
-            turn in 0usize..12,
+            shift in 0usize..12,
         ) {
-            let mut turned = numbers.clone();
-            let length = turned.len().max(1);
-            turned.rotate_left(turn % length);
-            prop_assert_eq!(of("SUM(tags.a)", &numbers), of("SUM(tags.a)", &turned));
-            turned.reverse();
-            prop_assert_eq!(of("SUM(tags.a)", &numbers), of("SUM(tags.a)", &turned));
+            let mut rotated = numbers.clone();
+            let length = rotated.len().max(1);
+            rotated.rotate_left(shift % length);
+            prop_assert_eq!(of("SUM(tags.a)", &numbers), of("SUM(tags.a)", &rotated));
+            rotated.reverse();
+            prop_assert_eq!(of("SUM(tags.a)", &numbers), of("SUM(tags.a)", &rotated));
         }
     }
 }

@@ -38,9 +38,9 @@ pub(super) enum TokenKind<'a> {
 impl fmt::Display for TokenKind<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Shown(text)),
-            Self::Bracketed(text) => write!(f, "`[[{}]]`", Shown(text)),
-            Self::String(text) => write!(f, "the string '{}'", Shown(text)),
+            Self::Word(text) | Self::Number(text) => write!(f, "`{}`", Excerpt(text)),
+            Self::Bracketed(text) => write!(f, "`[[{}]]`", Excerpt(text)),
+            Self::String(text) => write!(f, "the string '{}'", Excerpt(text)),
             Self::Symbol(text) => write!(f, "`{text}`"),
             Self::End => f.write_str("end"),
         }
@@ -48,9 +48,9 @@ impl fmt::Display for TokenKind<'_> {
 }
 
 /// The beginning of a text, for a message; characters that do not print are escaped.
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(super) struct Excerpt<'a>(pub(super) &'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.chars();
         for c in rest.by_ref().take(32) {
@@ -95,7 +95,7 @@ impl<'a> ParserError<Input<'a>> for LexError {
 
     fn from_input(input: &Input<'a>) -> Self {
         let message = match input.chars().next() {
-            Some(c) => format!("unexpected `{}`", Shown(c.encode_utf8(&mut [0; 4]))),
+            Some(c) => format!("unexpected `{}`", Excerpt(c.encode_utf8(&mut [0; 4]))),
             None => "unexpected end".to_owned(),
         };
         Self {

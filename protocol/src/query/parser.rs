@@ -4,7 +4,7 @@
 use super::MAX_CHARACTERS;
 use super::ast::{Condition, Path, Query, Source};
 use super::error::{Position, QueryError};
-use super::lexer::{Shown, Token, TokenKind, tokens};
+use super::lexer::{Excerpt, Token, TokenKind, tokens};
 use super::names::{canonical_root, is_keyword, roots};
 use cursor::either;
 
@@ -34,7 +34,7 @@ pub(super) struct Parser<'a> {
     /// Index of the first token of the last item.
     item_at: usize,
     /// What could have followed the last expression, for an error message.
-    goes_on_with: &'static [&'static str],
+    may_follow: &'static [&'static str],
 }
 
 impl<'a> Parser<'a> {
@@ -54,7 +54,7 @@ impl<'a> Parser<'a> {
             depth: 0,
             source: Source::Devices,
             item_at: 0,
-            goes_on_with: expression::AFTER_VALUE,
+            may_follow: expression::AFTER_VALUE,
         })
     }
 
@@ -64,7 +64,7 @@ impl<'a> Parser<'a> {
         if let Some((source, _)) = self.source_ahead() {
             self.source = source;
         }
-        let (projection, places) = self.projection()?;
+        let (projection, item_tokens) = self.projection()?;
         self.expect_keyword("FROM")?;
         let source = self.source()?;
         let condition = if self.eat_keyword("WHERE") {
@@ -73,7 +73,7 @@ impl<'a> Parser<'a> {
             None
         };
         let mut end = if condition.is_some() {
-            self.goes_on_with.to_vec()
+            self.may_follow.to_vec()
         } else {
             vec!["`WHERE`"]
         };
@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
             condition,
             group_by,
         };
-        self.check_items(&query, &places)?;
+        self.check_items(&query, &item_tokens)?;
         Ok(query)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Parser<'a> {
 
     pub(super) fn lone_condition(mut self) -> Result<Condition, QueryError> {
         let condition = self.condition()?;
-        self.expect_end(self.goes_on_with.to_vec())?;
+        self.expect_end(self.may_follow.to_vec())?;
         Ok(condition)
     }
 
@@ -217,7 +217,7 @@ impl<'a> Parser<'a> {
         let root = canonical_root(self.source, &segments[0]).ok_or_else(|| {
             self.error_at(
                 at,
-                format!("unknown property `{}`", Shown(&segments[0])),
+                format!("unknown property `{}`", Excerpt(&segments[0])),
                 roots(self.source).join(", "),
             )
         })?;
@@ -229,7 +229,7 @@ impl<'a> Parser<'a> {
             let known = known.ok_or_else(|| {
                 self.error_at(
                     at,
-                    format!("unknown property `properties.{}`", Shown(section)),
+                    format!("unknown property `properties.{}`", Excerpt(section)),
                     "properties.desired or properties.reported",
                 )
             })?;

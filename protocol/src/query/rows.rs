@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::aggregate::{Accumulator, Key};
+use super::aggregate::{Accumulator, OrderKey};
 use super::ast::{Aggregate, Path, Projection, ProjectionItem, ProjectionValue, Query};
 use super::eval::{lookup, matches};
 
@@ -115,7 +115,7 @@ fn grouped<'a>(
             total.add(aggregate.path().and_then(|path| lookup(path, document)));
         }
     }
-    let row = |(key, totals): (Vec<Key>, Vec<Accumulator>)| {
+    let row = |(key, totals): (Vec<OrderKey>, Vec<Accumulator>)| {
         let mut totals = totals.into_iter();
         let members = items.iter().zip(names).filter_map(|(item, name)| {
             let value = match &item.value {
@@ -139,10 +139,10 @@ const fn aggregate(item: &ProjectionItem) -> Option<&Aggregate> {
     }
 }
 
-fn key(path: &Path, document: &Value) -> Key {
+fn key(path: &Path, document: &Value) -> OrderKey {
     lookup(path, document)
-        .and_then(Key::of)
-        .unwrap_or(Key::Undefined)
+        .and_then(OrderKey::of)
+        .unwrap_or(OrderKey::Undefined)
 }
 
 #[cfg(test)]

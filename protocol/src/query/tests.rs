@@ -113,7 +113,7 @@ fn documented_queries_are_read() {
 }
 
 #[test]
-fn mistakes_have_a_place_and_say_what_was_expected() {
+fn mistakes_have_a_position_and_name_what_was_expected() {
     let after_value = "expected an operator such as `=`, `IN`, `AND`, `OR`";
     for (text, line, column, message) in [
         (
@@ -666,7 +666,7 @@ fn texts_are_bounded_in_length_and_depth() {
 }
 
 #[test]
-fn the_least_integer_survives() {
+fn the_smallest_integer_round_trips() {
     let condition = parse_condition("tags.a = -9223372036854775808").unwrap();
     assert_eq!(condition.to_string(), "tags.a = -9223372036854775808");
     let beyond = parse_condition("tags.a = 9223372036854775808").unwrap();

@@ -14,7 +14,7 @@ fn key() -> SharedAccessKey {
 }
 
 #[test]
-fn tokens_are_made_as_the_official_clients_make_them() {
+fn tokens_equal_those_of_the_official_clients() {
     let policy = "iothubowner".parse().unwrap();
     assert_eq!(
         sign("hub.example.net/devices/dev1", &key(), EXPIRY, None),

@@ -60,13 +60,13 @@ pub struct TwinError {
     /// Path of the member, from the root of the twin; long names are truncated.
     pub path: String,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: TwinProblem,
 }
 
 /// What is wrong with a member of a twin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum TwinProblem {
     /// A name is empty.
     #[error("a name is empty; expected 1 to {MAX_NAME_BYTES} bytes")]
     EmptyName,
@@ -86,7 +86,7 @@ pub enum Problem {
     #[error(
         "the {0} is too deep; expected at most {MAX_DEPTH} objects and arrays within each other"
     )]
-    Depth(Kind),
+    Depth(ContainerKind),
     /// A null where it cannot remove anything.
     #[error(
         "the value is null; in an array, or where a section is replaced, there is nothing to remove"
@@ -104,14 +104,14 @@ pub enum Problem {
 
 /// A kind of value that contains others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ContainerKind {
     /// An object.
     Object,
     /// An array.
     Array,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ContainerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Object => "object",
@@ -158,7 +158,7 @@ pub fn check_growth(kind: SectionKind, before: &Object, after: &Object) -> Resul
     }
     Err(TwinError {
         path: kind.path().to_owned(),
-        problem: Problem::Size { size, limit },
+        problem: TwinProblem::Size { size, limit },
     })
 }
 
@@ -208,15 +208,19 @@ impl<'a> Checker<'a> {
     fn value(&mut self, value: &'a Value, depth: usize) -> Result<(), TwinError> {
         match value {
             Value::Null if self.null_removes => Ok(()),
-            Value::Null => Err(self.error(Problem::Null)),
+            Value::Null => Err(self.error(TwinProblem::Null)),
             Value::Bool(_) => Ok(()),
             Value::Number(number) => self.number(number),
             Value::String(text) if text.len() > MAX_STRING_BYTES => {
-                Err(self.error(Problem::LongString(text.len())))
+                Err(self.error(TwinProblem::LongString(text.len())))
             }
             Value::String(_) => Ok(()),
-            Value::Array(_) if depth >= MAX_DEPTH => Err(self.error(Problem::Depth(Kind::Array))),
-            Value::Object(_) if depth >= MAX_DEPTH => Err(self.error(Problem::Depth(Kind::Object))),
+            Value::Array(_) if depth >= MAX_DEPTH => {
+                Err(self.error(TwinProblem::Depth(ContainerKind::Array)))
+            }
+            Value::Object(_) if depth >= MAX_DEPTH => {
+                Err(self.error(TwinProblem::Depth(ContainerKind::Object)))
+            }
             Value::Array(values) => {
                 let outside = std::mem::replace(&mut self.null_removes, false);
                 values
@@ -237,28 +241,28 @@ impl<'a> Checker<'a> {
         if in_range {
             Ok(())
         } else {
-            Err(self.error(Problem::Integer(number.clone())))
+            Err(self.error(TwinProblem::Integer(number.clone())))
         }
     }
 
-    fn error(&self, problem: Problem) -> TwinError {
+    fn error(&self, problem: TwinProblem) -> TwinError {
         let cut = |name: &&str| name.chars().take(64).collect::<String>();
         let path = self.path.iter().map(cut).collect::<Vec<_>>().join(".");
         TwinError { path, problem }
     }
 }
 
-fn check_name(name: &str) -> Result<(), Problem> {
+fn check_name(name: &str) -> Result<(), TwinProblem> {
     if name.is_empty() {
-        return Err(Problem::EmptyName);
+        return Err(TwinProblem::EmptyName);
     }
     if name.len() > MAX_NAME_BYTES {
-        return Err(Problem::LongName(name.len()));
+        return Err(TwinProblem::LongName(name.len()));
     }
     let bad = name
         .chars()
         .find(|&c| matches!(c, '.' | '$') || c.is_whitespace() || c.is_control());
-    bad.map_or(Ok(()), |c| Err(Problem::NameCharacter(c)))
+    bad.map_or(Ok(()), |c| Err(TwinProblem::NameCharacter(c)))
 }
 
 #[cfg(test)]

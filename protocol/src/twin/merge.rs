@@ -68,7 +68,7 @@ mod tests {
     /// The examples of RFC 7396, appendix A, whose patch is an object without null below an absent
     /// member.
     #[test]
-    fn patches_merge_as_the_rfc_has_it() {
+    fn patches_merge_by_the_rfc() {
         for (target, patch, expected) in [
             (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
             (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),

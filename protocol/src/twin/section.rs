@@ -58,7 +58,7 @@ impl Section {
         merge(&mut values, patch);
         check_growth(kind, &self.values, &values)?;
         self.values = values;
-        self.written(kind, patch, now);
+        self.record_write(kind, patch, now);
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Section {
         check_growth(kind, &self.values, &values)?;
         let patch = replacement_patch(&self.values, &values);
         self.values = values;
-        self.written(kind, &patch, now);
+        self.record_write(kind, &patch, now);
         Ok(patch)
     }
 
@@ -86,7 +86,7 @@ impl Section {
     pub fn clear(&mut self, kind: SectionKind, now: Timestamp) -> Object {
         let patch = replacement_patch(&self.values, &Object::new());
         self.values.clear();
-        self.written(kind, &patch, now);
+        self.record_write(kind, &patch, now);
         patch
     }
 
@@ -117,7 +117,7 @@ impl Section {
         }
     }
 
-    fn written(&mut self, kind: SectionKind, patch: &Object, now: Timestamp) {
+    fn record_write(&mut self, kind: SectionKind, patch: &Object, now: Timestamp) {
         self.version += 1;
         let version = (kind == SectionKind::Desired).then_some(self.version);
         metadata::update(&mut self.metadata, patch, &Stamp::new(now, version));

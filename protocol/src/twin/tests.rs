@@ -152,7 +152,7 @@ fn desired_properties_are_stamped_with_time_and_version() {
 }
 
 #[test]
-fn a_value_that_takes_the_place_of_an_object_has_one_stamp() {
+fn a_value_that_replaces_an_object_has_one_stamp() {
     let now = at("2022-06-02T00:00:00Z");
     let mut section = Section::default();
     section
@@ -175,7 +175,7 @@ fn a_value_that_takes_the_place_of_an_object_has_one_stamp() {
 /// What the IoT Hub team says a device is told (azure-iot-sdk-csharp issue 954), and the sample of
 /// the MQTT document.
 #[test]
-fn a_device_is_told_what_was_written_and_what_is_gone() {
+fn a_device_is_notified_of_written_and_removed_members() {
     let now = at("2022-06-02T00:00:00Z");
     let mut section = Section::default();
     section

@@ -173,7 +173,7 @@ fn one_side_may_decide() {
 }
 
 #[test]
-fn functions_ask_about_members_and_texts() {
+fn functions_test_members_and_texts() {
     check(
         Some(true),
         &[
@@ -203,7 +203,7 @@ fn functions_ask_about_members_and_texts() {
 }
 
 #[test]
-fn arithmetic_is_that_of_doubles() {
+fn arithmetic_is_in_double_precision() {
     check(
         Some(true),
         &[

@@ -7,7 +7,7 @@ use super::cursor::either;
 use crate::query::MAX_DEPTH;
 use crate::query::ast::{ArithmeticOperator, ComparisonOperator, Constant, Expression, Function};
 use crate::query::error::QueryError;
-use crate::query::lexer::{Shown, TokenKind};
+use crate::query::lexer::{Excerpt, TokenKind};
 
 const COMPARISONS: [(&str, ComparisonOperator); 7] = [
     ("=", ComparisonOperator::Equal),
@@ -76,7 +76,7 @@ impl Parser<'_> {
 
     fn comparison(&mut self) -> Result<Expression, QueryError> {
         let left = Box::new(self.sum()?);
-        self.goes_on_with = AFTER_VALUE;
+        self.may_follow = AFTER_VALUE;
         let compared = if let Some(operator) = self.eat_operator(&COMPARISONS) {
             let right = Box::new(self.sum()?);
             Expression::Comparison {
@@ -97,7 +97,7 @@ impl Parser<'_> {
         } else {
             return Ok(*left);
         };
-        self.goes_on_with = AFTER_COMPARISON;
+        self.may_follow = AFTER_COMPARISON;
         Ok(compared)
     }
 
@@ -134,7 +134,7 @@ impl Parser<'_> {
             return self.deeper(|parser| {
                 parser.next += 1;
                 let inner = parser.condition()?;
-                let expected = either(&[parser.goes_on_with, &["`)`"]].concat());
+                let expected = either(&[parser.may_follow, &["`)`"]].concat());
                 parser.expect_symbol_or(")", &expected)?;
                 Ok(inner)
             });
@@ -155,7 +155,7 @@ impl Parser<'_> {
             .find(|function| function.name().eq_ignore_ascii_case(word));
         let Some(function) = function else {
             return Err(self.error_here(
-                format!("unknown function `{}`", Shown(word)),
+                format!("unknown function `{}`", Excerpt(word)),
                 "IS_DEFINED, STARTSWITH or ENDSWITH",
             ));
         };
@@ -214,7 +214,7 @@ impl Parser<'_> {
         };
         number.ok_or_else(|| {
             self.error_here(
-                format!("the number {} is too large", Shown(text)),
+                format!("the number {} is too large", Excerpt(text)),
                 "at most 1.8e308, or 0x7FFFFFFFFFFFFFFF",
             )
         })
@@ -233,7 +233,7 @@ impl Parser<'_> {
         self.depth += 1;
         let expression = inner(self)?;
         self.depth -= 1;
-        self.goes_on_with = AFTER_VALUE;
+        self.may_follow = AFTER_VALUE;
         Ok(expression)
     }
 }

@@ -8,7 +8,7 @@ use crate::query::ast::{
     Aggregate, Path, Projection, ProjectionItem, ProjectionValue, Query, Source,
 };
 use crate::query::error::QueryError;
-use crate::query::lexer::Shown;
+use crate::query::lexer::Excerpt;
 use crate::query::rows::column_names;
 
 impl Parser<'_> {
@@ -18,8 +18,8 @@ impl Parser<'_> {
             return Ok((Projection::All, Vec::new()));
         }
         let items = self.list(|parser| Ok((parser.item()?, parser.item_at)))?;
-        let (items, places) = items.into_iter().unzip();
-        Ok((Projection::Items(items), places))
+        let (items, item_tokens) = items.into_iter().unzip();
+        Ok((Projection::Items(items), item_tokens))
     }
 
     fn item(&mut self) -> Result<ProjectionItem, QueryError> {
@@ -57,7 +57,7 @@ impl Parser<'_> {
             return Err(self.unexpected("COUNT, AVG, SUM, MIN or MAX"));
         }
         if self.source == Source::Jobs {
-            let message = format!("{} is not supported for devices.jobs", Shown(word));
+            let message = format!("{} is not supported for devices.jobs", Excerpt(word));
             return Err(self.error_here(message, "`*` or properties"));
         }
         // Skip the name and the `(`.
@@ -93,26 +93,30 @@ impl Parser<'_> {
         Ok(paths)
     }
 
-    /// Checks that each item has a unique name and, in a grouped query, one value per row. `places`
+    /// Checks that each item has a unique name and, in a grouped query, one value per row. `item_tokens`
     /// are the indices of the items' first tokens.
-    pub(super) fn check_items(&self, query: &Query, places: &[usize]) -> Result<(), QueryError> {
+    pub(super) fn check_items(
+        &self,
+        query: &Query,
+        item_tokens: &[usize],
+    ) -> Result<(), QueryError> {
         let items = query.items();
         let names = column_names(items);
         let mut known = BTreeSet::new();
-        for (name, &at) in names.iter().zip(places) {
+        for (name, &at) in names.iter().zip(item_tokens) {
             if !known.insert(name) {
-                let message = format!("duplicate name `{}` in the answer", Shown(name));
+                let message = format!("duplicate name `{}` in the answer", Excerpt(name));
                 return Err(self.error_at(at, message, "AS and another name"));
             }
         }
         if !query.is_grouped() {
             return Ok(());
         }
-        for (item, &at) in items.iter().zip(places) {
+        for (item, &at) in items.iter().zip(item_tokens) {
             match &item.value {
                 ProjectionValue::Path(path) if !query.group_by.contains(path) => {
                     let path = path.to_string();
-                    let message = format!("`{}` differs within a group", Shown(&path));
+                    let message = format!("`{}` differs within a group", Excerpt(&path));
                     let expected =
                         "one of the properties of GROUP BY, or COUNT, AVG, SUM, MIN, MAX";
                     return Err(self.error_at(at, message, expected));

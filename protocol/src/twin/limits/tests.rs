@@ -51,7 +51,7 @@ fn numbers_beyond_the_integers_are_refused_however_large() {
 /// `{"one":{"two":..{"ten":{"property":"value"}}}}` is the document's own example of what is still
 /// allowed.
 #[test]
-fn ten_objects_may_be_within_each_other() {
+fn ten_nested_objects_are_accepted() {
     let nested = |depth: usize| (0..depth).fold(json!("value"), |inner, _| json!({"level": inner}));
     // The outermost is the section itself.
     assert_eq!(
@@ -68,7 +68,7 @@ fn ten_objects_may_be_within_each_other() {
 }
 
 #[test]
-fn null_is_for_removing_only() {
+fn null_only_removes_members() {
     assert!(say(json!({"a":[1,null]})).starts_with("properties.desired.a: the value is null"));
     assert!(
         say(json!({"a":[{"b":null}]})).starts_with("properties.desired.a.b: the value is null")
@@ -81,7 +81,7 @@ fn null_is_for_removing_only() {
         check_replacement(SectionKind::Tags, &object(json!({"a":{"b":null}}))).unwrap_err();
     assert_eq!(
         (replaced.path.as_str(), replaced.problem),
-        ("tags.a.b", Problem::Null)
+        ("tags.a.b", TwinProblem::Null)
     );
 }
 
