@@ -214,12 +214,12 @@ impl Rebooter {
 
     async fn accept(&self, payload: &[u8]) -> Result<AcceptedReboot, MethodReply> {
         let inner = &self.inner;
-        let Reboot { reason, window } = Reboot::parse(payload)?;
-        if window.command_id.is_some() && window.command_id == *lock(&inner.latest_id) {
+        let Reboot { reason, header } = Reboot::parse(payload)?;
+        if header.command_id.is_some() && header.command_id == *lock(&inner.latest_id) {
             return Err(Reboot::done_before());
         }
         let now = lock(&inner.clock).now();
-        if let Some(not_after) = window.not_after {
+        if let Some(not_after) = header.not_after {
             // As for an unlock: without a trusted clock it is refused.
             let late = now.trusted_wall().is_none_or(|wall| wall > not_after);
             if late {
@@ -239,10 +239,10 @@ impl Rebooter {
         };
         let mut fields = Map::new();
         fields.insert("reason".to_owned(), reason.clone().into());
-        if let Some(id) = &window.command_id {
+        if let Some(id) = &header.command_id {
             fields.insert("commandId".to_owned(), id.as_str().into());
         }
-        self.save(reason, window.command_id.clone()).await?;
+        self.save(reason, header.command_id.clone()).await?;
         inner.storage.append(EventRecord {
             at: now.wall,
             clock: now.quality.as_str().to_owned(),
@@ -250,7 +250,7 @@ impl Rebooter {
             urgent: true,
             fields,
         });
-        (*lock(&inner.latest_id)).clone_from(&window.command_id);
+        (*lock(&inner.latest_id)).clone_from(&header.command_id);
         Ok(AcceptedReboot { directory, request })
     }
 

@@ -164,7 +164,7 @@ impl TryFrom<u8> for Slot {
 pub struct Expiry {
     pub(crate) ends: Duration,
     pub(crate) until: Option<Timestamp>,
-    pub(crate) governs: Governs,
+    pub(crate) governs: ExpiryClock,
     /// `ends` has been computed from the governing wall time by a trusted clock. From then on
     /// later steps of the wall clock are ignored.
     pub(crate) pinned: bool,
@@ -172,12 +172,12 @@ pub struct Expiry {
 
 /// The reported end is recomputed only if it is off by more than this, which indicates a step of
 /// the wall clock.
-const STEP: SignedDuration = SignedDuration::from_secs(2);
+const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which clock an expiry follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Governs {
+pub(crate) enum ExpiryClock {
     /// A duration from acceptance.
     Boottime,
     /// A point in time, as soon as a trusted clock is available.
@@ -191,7 +191,7 @@ impl Expiry {
         Self {
             ends: now.boottime.saturating_add(length),
             until: now.wall_after(length),
-            governs: Governs::Boottime,
+            governs: ExpiryClock::Boottime,
             pinned: false,
         }
     }
@@ -199,12 +199,12 @@ impl Expiry {
     /// Ends at `until`, or after `fallback` while no clock is trusted.
     #[must_use]
     pub fn at(until: Timestamp, fallback: Duration, now: &Now) -> Self {
-        let told = now.until(until);
+        let left = now.until(until);
         Self {
-            ends: now.boottime.saturating_add(told.unwrap_or(fallback)),
+            ends: now.boottime.saturating_add(left.unwrap_or(fallback)),
             until: Some(until),
-            governs: Governs::Wall,
-            pinned: told.is_some(),
+            governs: ExpiryClock::Wall,
+            pinned: left.is_some(),
         }
     }
 
@@ -222,7 +222,7 @@ impl Expiry {
 
     fn follow_clock(&mut self, now: &Now) {
         match (self.governs, self.until) {
-            (Governs::Wall, Some(until)) if !self.pinned => {
+            (ExpiryClock::Wall, Some(until)) if !self.pinned => {
                 if let Some(left) = now.until(until) {
                     // Temporary entries are limited to `duration::MAX`: a later end comes from a
                     // clock that was wrong.
@@ -232,15 +232,15 @@ impl Expiry {
                     self.pinned = true;
                 }
             }
-            (Governs::Boottime, until) => {
-                let told = now.wall_after(self.ends.saturating_sub(now.boottime));
-                let stepped = |told: Timestamp| {
-                    until.is_none_or(|until| told.duration_since(until).abs() > STEP)
+            (ExpiryClock::Boottime, until) => {
+                let end = now.wall_after(self.ends.saturating_sub(now.boottime));
+                let stepped = |end: Timestamp| {
+                    until.is_none_or(|until| end.duration_since(until).abs() > CLOCK_STEP)
                 };
                 // Not at every step, or the reported time would change all the time.
-                self.until = told.filter(|told| stepped(*told)).or(until);
+                self.until = end.filter(|end| stepped(*end)).or(until);
             }
-            (Governs::Wall, _) => {}
+            (ExpiryClock::Wall, _) => {}
         }
     }
 }
@@ -324,14 +324,14 @@ impl AuthorityArray {
     /// The occupied slots as `getState` shows them.
     #[must_use]
     pub fn slots(&self) -> Vec<SlotState> {
-        let told = |(slot, entry): (Slot, &Entry)| SlotState {
+        let state = |(slot, entry): (Slot, &Entry)| SlotState {
             slot,
             want: entry.want,
             source: slot.source(),
             until: entry.until(),
             command_id: entry.command_id.clone(),
         };
-        self.entries().map(told).collect()
+        self.entries().map(state).collect()
     }
 
     /// The entry of a slot.
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_time_counts_on_the_boot_clock_whatever_the_wall_clock_does() {
+    fn a_duration_counts_on_the_boot_clock_whatever_the_wall_clock_does() {
         let mut array = AuthorityArray::new(Want::Released);
         let start = now(100, Some("2026-11-23T22:00:00Z"));
         let expiry = Expiry::after(SECOND * 600, &start);

@@ -302,7 +302,7 @@ pub(crate) struct Duty {
     /// Part of `max_on` that only a release by an input at the door may use.
     pub(crate) reserve: Duration,
     /// Energised time that must remain before any other use starts.
-    pub(crate) least: Duration,
+    pub(crate) min_remaining: Duration,
 }
 
 const DEFAULT_PULSE: Duration = Duration::from_secs(2);
@@ -442,7 +442,7 @@ fn motor_lock(strike: &StrikeConfig) -> Result<(Actuator, Option<Duty>), ConfigE
         max_on,
         cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
         reserve: pulse * 2,
-        least: pulse * 3,
+        min_remaining: pulse * 3,
     };
     Ok((Actuator::MotorLock { pulse }, Some(duty)))
 }
@@ -519,7 +519,7 @@ fn coil(
         max_on,
         cool_down: strike.cool_down.unwrap_or(DEFAULT_COOL_DOWN),
         reserve,
-        least: reserve + strike.bond_time,
+        min_remaining: reserve + strike.bond_time,
     };
     Ok((actuator, Some(duty)))
 }

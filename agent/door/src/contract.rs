@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use command::{
-    Command, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Pulse, Reboot, Relinquish,
-    SetMode, UnlockDoor, Window,
+    Command, CommandHeader, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Pulse,
+    Reboot, Relinquish, SetMode, UnlockDoor,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_as_it_is_spelled() {
+    fn the_report_serializes_to_its_wire_form() {
         let until: Timestamp = "2026-11-23T22:10:00Z".parse().unwrap();
         let report = DoorReport {
             status: LockStatus {

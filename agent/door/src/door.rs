@@ -30,14 +30,14 @@ use crate::contract::{
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
 use crate::sensing::{FaultReport, Input, Inputs, Sensing};
-use crate::strike::{Failure, Outputs, Phase, Resting, Seen, Strike};
+use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs};
 use crate::time::Now;
 use answer::Pending;
 use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
 use forced_lock::ForcedLock;
+pub(crate) use memory::AcceptedCommand;
 use memory::CommandMemory;
-pub(crate) use memory::Deed;
 use opening::Opening;
 
 /// Identifies a method call that waits for its reply. The shell chooses the number.
@@ -105,7 +105,7 @@ pub struct Door {
     opening: Opening,
     event_limit: EventLimit,
     /// Exit button and reader, while still active after somebody has passed through.
-    passed: BTreeSet<Slot>,
+    active_after_passage: BTreeSet<Slot>,
     /// The key switch has been seen idle since the fire release was last active: turning it now
     /// ends the latch.
     reset_armed: bool,
@@ -123,16 +123,16 @@ pub struct Door {
     latch_saved: bool,
     /// Outputs and report according to the actions returned so far.
     driven: Outputs,
-    told: DoorReport,
+    reported: DoorReport,
 }
 
 /// Effects of one step, apart from the state itself.
 #[derive(Debug, Default)]
-struct Turn {
+struct StepEffects {
     /// The saved part of the state has changed.
     save: bool,
     /// A new request: the strike retries now instead of waiting for the next attempt.
-    asked_again: bool,
+    retry_now: bool,
     events: Vec<EventKind>,
     answers: Vec<(Ticket, MethodReply)>,
 }
@@ -143,25 +143,26 @@ impl Door {
     #[must_use]
     pub fn new(config: DoorConfig, restored: Option<&SavedDoor>, now: &Now) -> (Self, Vec<Action>) {
         let mut array = AuthorityArray::new(config.relinquish_default());
-        let mut turn = Turn::default();
+        let mut effects = StepEffects::default();
         let mut memory = CommandMemory::default();
         if let Some(saved) = restored {
             let dropped = saved.restore(now, config.fitted, &mut array);
             // Save again: the remaining time of a hold now counts on this boot's clock.
-            turn.save = saved.boot_id != now.boot_id || !dropped.is_empty();
+            effects.save = saved.boot_id != now.boot_id || !dropped.is_empty();
             if let Some(reason) = array.in_doubt().map(str::to_owned) {
-                turn.save = true;
-                turn.events.push(EventKind::StateInDoubt { reason });
+                effects.save = true;
+                effects.events.push(EventKind::StateInDoubt { reason });
             }
             let dropped = dropped.into_iter();
-            turn.events
+            effects
+                .events
                 .extend(dropped.map(|(slot, why)| EventKind::Dropped { slot, why }));
-            memory = CommandMemory::restore(&saved.commands, &saved.deeds);
+            memory = CommandMemory::restore(&saved.commands, &saved.command_details);
         }
         let sensing = Sensing::new(config.fitted);
         let strike = Strike::new(&config, now.boottime);
         let mut door = Self {
-            told: report(&array, &sensing, &strike, &BTreeMap::new()),
+            reported: report(&array, &sensing, &strike, &BTreeMap::new()),
             configured: config,
             config,
             overrides: Overrides::new(),
@@ -171,7 +172,7 @@ impl Door {
             alarms: BTreeMap::new(),
             opening: Opening::default(),
             event_limit: EventLimit::default(),
-            passed: BTreeSet::new(),
+            active_after_passage: BTreeSet::new(),
             reset_armed: false,
             forced_lock: ForcedLock::default(),
             stepped_at: now.boottime,
@@ -186,11 +187,11 @@ impl Door {
         if let Some(saved) = restored {
             let refused = door.use_settings(&saved.settings());
             let refused = refused.into_iter().map(|setting| setting.name());
-            for setting in saved.settings_gone().chain(refused) {
+            for setting in saved.unknown_settings().chain(refused) {
                 let setting = setting.to_owned();
-                turn.events.push(EventKind::SettingDropped { setting });
+                effects.events.push(EventKind::SettingDropped { setting });
             }
-            turn.save |= saved.settings_gone().next().is_some();
+            effects.save |= saved.unknown_settings().next().is_some();
             match saved.lock_forced {
                 Some(raised) if config.fitted.bond => {
                     door.forced_lock.restore();
@@ -199,19 +200,19 @@ impl Door {
                 // The bond sensor that raised it is not fitted.
                 Some(_) => {
                     let alarm = Alarm::LockForced;
-                    turn.events.push(EventKind::AlarmCleared { alarm });
-                    turn.save = true;
+                    effects.events.push(EventKind::AlarmCleared { alarm });
+                    effects.save = true;
                 }
                 None => {}
             }
         }
-        let actions = door.finish(now, turn);
+        let actions = door.finish(now, effects);
         (door, actions)
     }
 
     /// Handles a reading of all inputs. Readings are levels and may be unchanged.
     pub fn handle_inputs(&mut self, now: &Now, inputs: Inputs) -> Vec<Action> {
-        let mut turn = Turn::default();
+        let mut effects = StepEffects::default();
         let before = self.sensing.inputs();
         self.sensing.read(now.boottime, inputs);
         let inputs = self.sensing.inputs();
@@ -233,16 +234,16 @@ impl Door {
         ] {
             let (was, is) = (was == Some(true), is == Some(true));
             if is && !was {
-                self.passed.remove(&slot);
-                turn.asked_again = true;
+                self.active_after_passage.remove(&slot);
+                effects.retry_now = true;
                 // An input in fault records a count of changes instead of an event for each.
                 if !self.sensing.is_faulty(input) {
-                    turn.events.push(event);
+                    effects.events.push(event);
                 }
             }
             if is || was {
                 let settings = &self.config.settings;
-                let passed = !is && self.passed.remove(&slot);
+                let passed = !is && self.active_after_passage.remove(&slot);
                 let time = if passed {
                     settings.relock_delay.min(settings.strike_time)
                 } else {
@@ -253,16 +254,16 @@ impl Door {
                     .fill(slot, Entry::new(Want::Released, Some(expiry)));
             }
         }
-        self.relock(now, &before, &inputs, &mut turn);
-        self.follow_fire_release(&before, &inputs, &mut turn);
-        self.finish(now, turn)
+        self.relock(now, &before, &inputs, &mut effects);
+        self.update_fire_release(&before, &inputs, &mut effects);
+        self.finish(now, effects)
     }
 
     /// Handles a method call. An [`Action::Answer`] of this or a later step replies to it.
     pub fn handle_command(&mut self, now: &Now, ticket: Ticket, command: &Command) -> Vec<Action> {
-        let mut turn = Turn::default();
-        self.accept(now, ticket, command, &mut turn);
-        self.finish(now, turn)
+        let mut effects = StepEffects::default();
+        self.accept(now, ticket, command, &mut effects);
+        self.finish(now, effects)
     }
 
     /// Handles the result of a save: this generation and all earlier ones are on disk, or the save
@@ -273,24 +274,24 @@ impl Door {
         generation: Generation,
         result: Result<(), NotSaved>,
     ) -> Vec<Action> {
-        let mut turn = Turn::default();
+        let mut effects = StepEffects::default();
         for wait in &mut self.disk_waits {
-            wait.hear_of_disk(generation, result);
+            wait.handle_persisted(generation, result);
         }
         match result {
-            Ok(()) => self.stored(now, generation, &mut turn),
+            Ok(()) => self.handle_saved(now, generation, &mut effects),
             Err(NotSaved) => {
-                self.not_stored(generation);
+                self.handle_save_failed(generation);
                 self.save_due = Some(now.boottime + SAVE_RETRY);
                 self.latch_saved = false;
             }
         }
-        self.finish(now, turn)
+        self.finish(now, effects)
     }
 
     /// Handles the passage of time. The shell calls it when [`Door::poll_timeout`] is due.
     pub fn handle_timeout(&mut self, now: &Now) -> Vec<Action> {
-        self.finish(now, Turn::default())
+        self.finish(now, StepEffects::default())
     }
 
     /// Boot-clock time of the next [`Door::handle_timeout`]; `None` when nothing is pending.
@@ -299,7 +300,7 @@ impl Door {
         let strike = self
             .sensing
             .has_read()
-            .then(|| self.strike.poll_timeout(&self.seen(false)));
+            .then(|| self.strike.poll_timeout(&self.strike_inputs(false)));
         [
             strike.flatten(),
             self.array.poll_timeout(),
@@ -347,7 +348,7 @@ impl Door {
     }
 
     /// Ends releases by button, reader and pulse early once somebody has passed through.
-    fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
+    fn relock(&mut self, now: &Now, before: &Inputs, inputs: &Inputs, effects: &mut StepEffects) {
         let settings = &self.config.settings;
         let gone_through = match settings.relock {
             Relock::AfterTime => false,
@@ -363,31 +364,31 @@ impl Door {
             (Slot::LocalGrant, inputs.grant),
         ] {
             if pressed == Some(true) {
-                self.passed.insert(slot);
+                self.active_after_passage.insert(slot);
             } else {
                 self.array.shorten(slot, expiry);
             }
         }
         let pulse = self.array.get(Slot::OperatorGrant);
         if pulse.is_some_and(|entry| entry.one_passage) {
-            turn.save |= self.array.shorten(Slot::OperatorGrant, expiry);
+            effects.save |= self.array.shorten(Slot::OperatorGrant, expiry);
         }
     }
 
-    fn follow_fire_release(&mut self, before: &Inputs, inputs: &Inputs, turn: &mut Turn) {
+    fn update_fire_release(&mut self, before: &Inputs, inputs: &Inputs, effects: &mut StepEffects) {
         let latched = self.array.get(Slot::FireRelease).is_some();
         if inputs.fire == Some(true) {
-            turn.asked_again |= before.fire != Some(true);
+            effects.retry_now |= before.fire != Some(true);
             if !latched {
                 self.array
                     .fill(Slot::FireRelease, Entry::new(Want::Released, None));
-                turn.events.push(EventKind::FireRelease);
-                turn.save = true;
+                effects.events.push(EventKind::FireRelease);
+                effects.save = true;
             }
         } else if latched && self.reset_armed && inputs.fire_reset == Some(true) {
             self.array.clear(Slot::FireRelease);
-            turn.events.push(EventKind::FireReset);
-            turn.save = true;
+            effects.events.push(EventKind::FireReset);
+            effects.save = true;
         }
         // Turning the key switch while the fire release is active is not a reset: a switch left
         // turned would lock the door as soon as the wire of the fire release burns through.
@@ -398,25 +399,25 @@ impl Door {
     }
 
     /// Completes a step: applies its consequences and returns the actions.
-    fn finish(&mut self, now: &Now, mut turn: Turn) -> Vec<Action> {
+    fn finish(&mut self, now: &Now, mut effects: StepEffects) -> Vec<Action> {
         self.stepped_at = now.boottime;
         self.sensing.advance(now.boottime);
         if self.sensing.is_faulty(Input::GRANT) {
             self.array.clear(Slot::LocalGrant);
         }
-        self.expire(now, &mut turn);
+        self.expire(now, &mut effects);
         let was_thrown = self.strike.is_thrown();
         if self.sensing.has_read() {
-            let seen = self.seen(turn.asked_again);
-            self.strike.advance(now.boottime, &seen);
+            let strike_inputs = self.strike_inputs(effects.retry_now);
+            self.strike.advance(now.boottime, &strike_inputs);
         }
-        let has_left = was_thrown
+        let bolt_left = was_thrown
             && !self.strike.is_thrown()
             && self.array.want() == Want::Locked
             && self.sensing.inputs().bonded == Some(false);
-        self.follow_alarms(now, has_left, &mut turn);
-        self.answer_pending(now, &mut turn);
-        self.answer_disk_waits(now, &mut turn);
+        self.update_alarms(now, bolt_left, &mut effects);
+        self.answer_pending(now, &mut effects);
+        self.answer_disk_waits(now, &mut effects);
 
         let mut actions = Vec::new();
         let outputs = self.outputs();
@@ -425,13 +426,13 @@ impl Door {
             actions.push(Action::Drive(outputs));
         }
         let report = self.report();
-        let reported = report != self.told;
-        self.tell_changes(&report, &mut turn);
-        self.told = report;
-        if turn.save || self.save_due.is_some_and(|due| due <= now.boottime) {
+        let report_changed = report != self.reported;
+        self.record_changes(&report, &mut effects);
+        self.reported = report;
+        if effects.save || self.save_due.is_some_and(|due| due <= now.boottime) {
             actions.push(self.persist(now));
         }
-        actions.extend(turn.events.into_iter().map(|kind| {
+        actions.extend(effects.events.into_iter().map(|kind| {
             Action::Record(Event {
                 at: now.wall,
                 clock: now.quality,
@@ -439,43 +440,44 @@ impl Door {
             })
         }));
         actions.extend(
-            turn.answers
+            effects
+                .answers
                 .into_iter()
                 .map(|(ticket, reply)| Action::Answer { ticket, reply }),
         );
-        if reported {
+        if report_changed {
             actions.push(Action::Report);
         }
         actions
     }
 
-    fn expire(&mut self, now: &Now, turn: &mut Turn) {
+    fn expire(&mut self, now: &Now, effects: &mut StepEffects) {
         // Save what was learned from the clock: after a restart it may read something else.
-        turn.save |= self.array.follow_clock(now);
+        effects.save |= self.array.follow_clock(now);
         for slot in self.array.expire(now) {
             if !slot.is_at_the_door() {
                 let want = self.array.want();
-                turn.events.push(EventKind::Expired { slot, want });
-                turn.save = true;
+                effects.events.push(EventKind::Expired { slot, want });
+                effects.save = true;
             }
         }
     }
 
     /// The rest that coil or motor needs, when that keeps the strike from doing what is wanted.
-    fn resting(&self) -> Option<Resting> {
+    fn required_rest(&self) -> Option<RequiredRest> {
         let has_read = self.sensing.has_read();
-        has_read.then(|| self.strike.resting(&self.seen(false)))?
+        has_read.then(|| self.strike.required_rest(&self.strike_inputs(false)))?
     }
 
-    fn seen(&self, asked_again: bool) -> Seen {
+    fn strike_inputs(&self, retry_now: bool) -> StrikeInputs {
         let inputs = self.sensing.inputs();
-        Seen {
+        StrikeInputs {
             want: self.array.want(),
             at_the_door: self
                 .array
                 .winner()
                 .is_some_and(|(slot, _)| slot.is_at_the_door()),
-            asked_again,
+            retry_now,
             closed: inputs.closed,
             reads_open: self.sensing.reads_open(),
             closed_since: self.sensing.closed_since(),
@@ -488,12 +490,12 @@ impl Door {
     /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest,
     /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
     /// `sensorFault` and `tamper` follow the readings.
-    fn follow_alarms(&mut self, now: &Now, has_left: bool, turn: &mut Turn) {
+    fn update_alarms(&mut self, now: &Now, bolt_left: bool, effects: &mut StepEffects) {
         let at = now.boottime;
-        self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, turn);
+        self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, effects);
         for report in self.sensing.take_reports() {
             if self.event_limit.admit(Subject::Input(report.input), at) {
-                turn.events.push(report.into());
+                effects.events.push(report.into());
             }
         }
         let inputs = self.sensing.inputs();
@@ -503,21 +505,21 @@ impl Door {
         {
             let alarm = Alarm::HeldOpen;
             if self.event_limit.admit(Subject::Alarm(alarm), at) {
-                turn.events.push(EventKind::PreAlarm { alarm });
+                effects.events.push(EventKind::PreAlarm { alarm });
             }
         }
         // Without a door position switch, nothing shows whether the door opened after the bolt
         // left.
-        let has_left = has_left && self.config.fitted.door && self.opening.is_unreleased(at);
+        let bolt_left = bolt_left && self.config.fitted.door && self.opening.is_unreleased(at);
         let is_released = self.array.want() == Want::Released;
         let bond_time = self.config.bond_time;
         self.forced_lock
-            .step(at, has_left, inputs.closed, is_released, bond_time);
+            .step(at, bolt_left, inputs.closed, is_released, bond_time);
         let is_forced = self.forced_lock.is_raised();
-        turn.save |= is_forced != self.alarms.contains_key(&Alarm::LockForced);
-        self.set_alarm(Alarm::LockForced, is_forced, now, turn);
-        self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, turn);
-        self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, turn);
+        effects.save |= is_forced != self.alarms.contains_key(&Alarm::LockForced);
+        self.set_alarm(Alarm::LockForced, is_forced, now, effects);
+        self.set_alarm(Alarm::ForcedOpen, self.opening.is_forced(), now, effects);
+        self.set_alarm(Alarm::HeldOpen, self.opening.is_held(), now, effects);
         // A tamper input in fault can raise the alarm but not clear it.
         let holds =
             self.sensing.is_faulty(Input::TAMPER) && self.alarms.contains_key(&Alarm::Tamper);
@@ -525,23 +527,29 @@ impl Door {
             Alarm::Tamper,
             inputs.tamper == Some(true) || holds,
             now,
-            turn,
+            effects,
         );
-        self.set_alarm(Alarm::Jammed, self.strike.is_jammed(), now, turn);
-        self.set_alarm(Alarm::LockFault, self.resting().is_some(), now, turn);
-        self.record_omitted(at, turn);
+        self.set_alarm(Alarm::Jammed, self.strike.is_jammed(), now, effects);
+        self.set_alarm(
+            Alarm::LockFault,
+            self.required_rest().is_some(),
+            now,
+            effects,
+        );
+        self.record_omitted(at, effects);
     }
 
     /// Records, for each subject whose minute has ended, how many events were omitted and the
     /// current state.
-    fn record_omitted(&mut self, at: Duration, turn: &mut Turn) {
+    fn record_omitted(&mut self, at: Duration, effects: &mut StepEffects) {
         for (subject, omitted) in self.event_limit.take_due(at) {
             self.event_limit.admit(subject, at);
             match subject {
                 Subject::Alarm(alarm) => {
-                    turn.events
+                    effects
+                        .events
                         .push(EventKind::AlarmRepeated { alarm, omitted });
-                    turn.events.push(if self.alarms.contains_key(&alarm) {
+                    effects.events.push(if self.alarms.contains_key(&alarm) {
                         self.alarm_event(alarm)
                     } else {
                         EventKind::AlarmCleared { alarm }
@@ -549,13 +557,13 @@ impl Door {
                 }
                 Subject::Input(input) => {
                     let report = self.sensing.fault_report(input);
-                    turn.events.extend(report.map(EventKind::from));
+                    effects.events.extend(report.map(EventKind::from));
                 }
             }
         }
     }
 
-    fn set_alarm(&mut self, alarm: Alarm, raised: bool, now: &Now, turn: &mut Turn) {
+    fn set_alarm(&mut self, alarm: Alarm, raised: bool, now: &Now, effects: &mut StepEffects) {
         if raised == self.alarms.contains_key(&alarm) {
             return;
         }
@@ -568,7 +576,7 @@ impl Door {
             EventKind::AlarmCleared { alarm }
         };
         if self.event_limit.admit(Subject::Alarm(alarm), now.boottime) {
-            turn.events.push(event);
+            effects.events.push(event);
         }
     }
 
@@ -580,25 +588,26 @@ impl Door {
         }
     }
 
-    fn tell_changes(&self, report: &DoorReport, turn: &mut Turn) {
-        if self.told.mode != report.mode {
-            turn.events.push(EventKind::Mode { mode: report.mode });
+    fn record_changes(&self, report: &DoorReport, effects: &mut StepEffects) {
+        if self.reported.mode != report.mode {
+            effects.events.push(EventKind::Mode { mode: report.mode });
             let maintained = |mode| mode == Mode::Maintenance;
-            if maintained(self.told.mode) != maintained(report.mode) {
+            if maintained(self.reported.mode) != maintained(report.mode) {
                 // Record all raised alarms again: from here on they are hidden, or shown.
                 let standing = self.alarms.keys();
-                turn.events
+                effects
+                    .events
                     .extend(standing.map(|alarm| self.alarm_event(*alarm)));
             }
         }
-        let (was, is) = (&self.told.status, &report.status);
+        let (was, is) = (&self.reported.status, &report.status);
         if was.door_state != is.door_state {
-            turn.events.push(EventKind::DoorState {
+            effects.events.push(EventKind::DoorState {
                 door_state: is.door_state,
             });
         }
         if was.lock_state != is.lock_state {
-            turn.events.push(EventKind::LockState {
+            effects.events.push(EventKind::LockState {
                 lock_state: is.lock_state,
                 secured: is.secured,
                 proof: is.proof,

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_as_it_is_spelled() {
+    fn an_event_serializes_to_its_wire_form() {
         let event = |kind| Event {
             at: None,
             clock: ClockQuality::Unsynchronized,

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, Governs, Slot, Want};
+use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, ExpiryClock, Slot, Want};
 use crate::config::{Fitted, Overrides, Setting};
 use crate::contract::{CommandId, Mode, Raised};
 use crate::desired::{DesiredDoor, DesiredMode};
-use crate::door::Deed;
+use crate::door::AcceptedCommand;
 use crate::event::DropReason;
 use crate::time::{BootId, Now, milliseconds};
 
@@ -44,8 +44,8 @@ pub struct SavedDoor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lock_forced: Option<Raised>,
     /// Details of each of `commands`; a separate list, so that version 0.1 can still read the ids.
-    #[serde(default)]
-    pub(crate) deeds: Vec<Option<Deed>>,
+    #[serde(default, rename = "deeds")]
+    pub(crate) command_details: Vec<Option<AcceptedCommand>>,
     /// The doubt; lasts until the next accepted command of an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doubt: Option<Doubt>,
@@ -76,7 +76,7 @@ struct SavedExpiry {
     remaining: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
-    governs: Governs,
+    governs: ExpiryClock,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pinned: bool,
 }
@@ -86,7 +86,7 @@ impl SavedDoor {
         now: &Now,
         array: &AuthorityArray,
         settings: &Overrides,
-        (commands, deeds): (Vec<CommandId>, Vec<Option<Deed>>),
+        (commands, command_details): (Vec<CommandId>, Vec<Option<AcceptedCommand>>),
     ) -> Self {
         let slots = array
             .entries()
@@ -119,7 +119,7 @@ impl SavedDoor {
                 })
                 .collect(),
             commands,
-            deeds,
+            command_details,
             doubt: array.doubt().cloned(),
             dropped: Vec::new(),
             lock_forced: None,
@@ -144,7 +144,7 @@ impl SavedDoor {
             settings: BTreeMap::new(),
             commands: Vec::new(),
             lock_forced: None,
-            deeds: Vec::new(),
+            command_details: Vec::new(),
             doubt: None,
             dropped: Vec::new(),
         })
@@ -199,21 +199,21 @@ impl SavedDoor {
         }
     }
 
-    /// The saved settings, without those in [`SavedDoor::settings_gone`].
+    /// The saved settings, without those in [`SavedDoor::unknown_settings`].
     pub(crate) fn settings(&self) -> Overrides {
         let saved = self.settings.iter();
         saved.filter_map(|(name, ms)| setting(name, *ms)).collect()
     }
 
     /// Names of saved settings that this version does not have, or whose value it does not allow.
-    pub fn settings_gone(&self) -> impl Iterator<Item = &str> {
+    pub fn unknown_settings(&self) -> impl Iterator<Item = &str> {
         let saved = self.settings.iter();
         let gone = saved.filter(|(name, ms)| setting(name, **ms).is_none());
         gone.map(|(name, _)| name.as_str())
     }
 
     /// Occupied slots whose input is not fitted: a start drops them.
-    pub fn slots_gone(&self, fitted: Fitted) -> impl Iterator<Item = Slot> {
+    pub fn unfitted_slots(&self, fitted: Fitted) -> impl Iterator<Item = Slot> {
         let slots = self.slots.iter().map(|entry| entry.slot);
         slots.filter(move |slot| !slot.is_fitted(fitted))
     }
@@ -227,13 +227,13 @@ impl SavedDoor {
     ) -> Vec<(Slot, DropReason)> {
         let in_doubt = self.dropped.iter().map(|slot| (*slot, DropReason::InDoubt));
         let mut dropped: Vec<_> = in_doubt.collect();
-        let gone = self.slots_gone(fitted);
+        let gone = self.unfitted_slots(fitted);
         dropped.extend(gone.map(|slot| (slot, DropReason::InputNotFitted)));
         let stays = |slot: Slot| slot.outlasts_restart() && slot.is_fitted(fitted);
         for saved in self.slots.iter().filter(|saved| stays(saved.slot)) {
             let expiry = match &saved.expiry {
                 None => None,
-                Some(expiry) => match self.resume(expiry, saved.want, now) {
+                Some(expiry) => match self.restore_expiry(expiry, saved.want, now) {
                     Some(expiry) => Some(expiry),
                     None => {
                         dropped.push((saved.slot, DropReason::TimeUnknown));
@@ -260,7 +260,7 @@ impl SavedDoor {
     /// Restores an expiry. Within a boot its time has passed on the boot clock. After a reboot a
     /// trusted wall clock decides; without one a lock resumes with its remaining time, and a
     /// release is dropped (`None`).
-    fn resume(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
+    fn restore_expiry(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
         if self.boot_id == now.boot_id {
             return Some(Expiry {
                 ends: self.saved_at.saturating_add(saved.remaining),
@@ -285,8 +285,8 @@ impl SavedDoor {
                 until,
                 // The boot clock has restarted: a trusted wall clock will decide.
                 governs: match until {
-                    Some(_) => Governs::Wall,
-                    None => Governs::Boottime,
+                    Some(_) => ExpiryClock::Wall,
+                    None => ExpiryClock::Boottime,
                 },
                 ..Expiry::after(saved.remaining, now)
             }),
@@ -300,5 +300,5 @@ impl SavedDoor {
 fn setting(name: &str, ms: u64) -> Option<(Setting, Duration)> {
     let setting = Setting::from_name(name).ok()?;
     let time = Duration::from_millis(ms);
-    (!time.is_zero() && time <= setting.most()).then_some((setting, time))
+    (!time.is_zero() && time <= setting.max()).then_some((setting, time))
 }

@@ -133,7 +133,7 @@ pub(crate) struct Sensing {
     fitted: Fitted,
     /// As read; `None` before the first reading.
     raw: Option<Inputs>,
-    believed: Inputs,
+    trusted: Inputs,
     /// Boot-clock time since which the door has been seen closed.
     closed_since: Option<Duration>,
     /// Boot-clock time since which the bolt has been seen thrown in an open door.
@@ -141,7 +141,7 @@ pub(crate) struct Sensing {
     watches: [Watch; INPUTS.len()],
     faults: [Option<Fault>; INPUTS.len()],
     /// Reader and reset key: true from a fault until they are seen idle.
-    must_rest: [bool; INPUTS.len()],
+    awaiting_idle: [bool; INPUTS.len()],
     reports: Vec<FaultReport>,
 }
 
@@ -150,12 +150,12 @@ impl Sensing {
         Self {
             fitted,
             raw: None,
-            believed: Inputs::default(),
+            trusted: Inputs::default(),
             closed_since: None,
             contradiction_since: None,
             watches: Default::default(),
             faults: Default::default(),
-            must_rest: Default::default(),
+            awaiting_idle: Default::default(),
             reports: Vec::new(),
         }
     }
@@ -163,15 +163,15 @@ impl Sensing {
     /// Handles a reading. Inputs that are not fitted are ignored.
     pub(crate) fn read(&mut self, at: Duration, inputs: Inputs) {
         let fitted = self.fitted;
-        let believed = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
+        let trusted = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
         let inputs = Inputs {
-            closed: believed(fitted.door, inputs.closed),
-            bonded: believed(fitted.bond, inputs.bonded),
-            rex: believed(fitted.rex, inputs.rex),
-            grant: believed(fitted.grant, inputs.grant),
-            fire: believed(fitted.fire, inputs.fire),
-            fire_reset: believed(fitted.fire_reset, inputs.fire_reset),
-            tamper: believed(fitted.tamper, inputs.tamper),
+            closed: trusted(fitted.door, inputs.closed),
+            bonded: trusted(fitted.bond, inputs.bonded),
+            rex: trusted(fitted.rex, inputs.rex),
+            grant: trusted(fitted.grant, inputs.grant),
+            fire: trusted(fitted.fire, inputs.fire),
+            fire_reset: trusted(fitted.fire_reset, inputs.fire_reset),
+            tamper: trusted(fitted.tamper, inputs.tamper),
         };
         for (index, level) in inputs.levels().into_iter().enumerate() {
             let changed = self.watches[index].read(at, level);
@@ -198,20 +198,21 @@ impl Sensing {
         }
         for input in [Input::GRANT, Input::FIRE_RESET] {
             let idle = raw.levels()[input.0] == Some(false);
-            let must_rest = &mut self.must_rest[input.0];
-            *must_rest = is_present(&self.faults[input.0]) || (*must_rest && !idle);
+            let awaiting_idle = &mut self.awaiting_idle[input.0];
+            *awaiting_idle = is_present(&self.faults[input.0]) || (*awaiting_idle && !idle);
         }
-        let rested = |input: Input, reading: Reading| reading.filter(|_| !self.must_rest[input.0]);
+        let unless_awaiting_idle =
+            |input: Input, reading: Reading| reading.filter(|_| !self.awaiting_idle[input.0]);
         let bond_unknown = self.faults[Input::BOND.0]
             .as_ref()
             // Either sensor may be the wrong one: the strike continues with both readings.
             .is_some_and(|fault| fault.is_present && fault.why != InputFault::Contradiction);
-        self.believed = Inputs {
+        self.trusted = Inputs {
             closed: raw.closed.filter(|_| !self.is_faulty(Input::DOOR)),
             bonded: raw.bonded.filter(|_| !bond_unknown),
-            grant: rested(Input::GRANT, raw.grant),
+            grant: unless_awaiting_idle(Input::GRANT, raw.grant),
             // No reset while it is unknown whether the fire release is idle.
-            fire_reset: rested(Input::FIRE_RESET, raw.fire_reset)
+            fire_reset: unless_awaiting_idle(Input::FIRE_RESET, raw.fire_reset)
                 .filter(|_| !self.is_faulty(Input::FIRE)),
             ..raw
         };
@@ -289,7 +290,7 @@ impl Sensing {
 
     /// The trusted part of the latest reading; all unknown before the first.
     pub(crate) fn inputs(&self) -> Inputs {
-        self.believed
+        self.trusted
     }
 
     /// The door position switch reads open, trusted or not.
@@ -298,7 +299,7 @@ impl Sensing {
     }
 
     pub(crate) fn closed_since(&self) -> Option<Duration> {
-        self.closed_since.filter(|_| self.believed.closed.is_some())
+        self.closed_since.filter(|_| self.trusted.closed.is_some())
     }
 
     pub(crate) fn door_state(&self) -> DoorState {

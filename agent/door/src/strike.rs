@@ -43,12 +43,12 @@ pub enum Outputs {
 
 /// What the strike decides by: the wanted state and the readings.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct StrikeInputs {
     pub(crate) want: Want,
     /// An input at the door decides: it may use the coil's reserve.
     pub(crate) at_the_door: bool,
     /// A new request has arrived: retry what failed before now.
-    pub(crate) asked_again: bool,
+    pub(crate) retry_now: bool,
     pub(crate) closed: Option<bool>,
     /// The switch reads open, even if it is in fault: no throw continues into an open door.
     pub(crate) reads_open: bool,
@@ -110,7 +110,7 @@ pub(crate) struct Strike {
 
 /// Coil or motor must rest before the strike can do what is wanted. `Display` is part of replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Resting {
+pub(crate) struct RequiredRest {
     part: &'static str,
     max_on: Duration,
     cool_down: Duration,
@@ -118,7 +118,7 @@ pub(crate) struct Resting {
     left: Duration,
 }
 
-impl fmt::Display for Resting {
+impl fmt::Display for RequiredRest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |time: Duration| match time.subsec_nanos() {
             0 => duration::to_text(time),
@@ -163,8 +163,8 @@ impl Strike {
     }
 
     /// How long coil or motor may still be energised; `None` without a limit.
-    pub(crate) fn room(&self) -> Option<Duration> {
-        Some(self.coil.room()).filter(|room| *room < Duration::MAX)
+    pub(crate) fn remaining_on_time(&self) -> Option<Duration> {
+        Some(self.coil.remaining()).filter(|time| *time < Duration::MAX)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -220,20 +220,22 @@ impl Strike {
     /// The required rest, when it keeps the strike from doing what is wanted. A coil that reached
     /// its limit counts until something else is wanted: it cannot hold the wanted state for as
     /// long as it is wanted.
-    pub(crate) fn resting(&self, seen: &Seen) -> Option<Resting> {
+    pub(crate) fn required_rest(&self, inputs: &StrikeInputs) -> Option<RequiredRest> {
         let (max_on, cool_down) = self.coil.limits()?;
         let until = match self.phase {
             Phase::Failed { toward, why }
-                if toward == seen.want && self.retry_rests(toward, why, seen) =>
+                if toward == inputs.want && self.retry_must_rest(toward, why, inputs) =>
             {
-                self.retry_at(toward, why, seen)
+                self.retry_at(toward, why, inputs)
                     .unwrap_or(self.coil.rested_at())
             }
-            _ if self.waits_to_throw(seen) && self.throw_rests(seen) => self.coil.rested_at(),
-            _ if self.is_over_its_limit(seen) => self.coil.as_of(),
+            _ if self.waits_to_throw(inputs) && self.throw_must_rest(inputs) => {
+                self.coil.rested_at()
+            }
+            _ if self.is_over_its_limit(inputs) => self.coil.as_of(),
             _ => return None,
         };
-        Some(Resting {
+        Some(RequiredRest {
             part: match self.actuator {
                 Actuator::MotorLock { .. } => "motor",
                 Actuator::Coil { .. } => "coil",
@@ -245,17 +247,17 @@ impl Strike {
     }
 
     /// Advances the phase according to readings and time.
-    pub(crate) fn advance(&mut self, at: Duration, seen: &Seen) {
+    pub(crate) fn advance(&mut self, at: Duration, inputs: &StrikeInputs) {
         self.coil.account(at);
         self.failures = self
             .failures
-            .filter(|failures| failures.toward == seen.want);
-        if let Some(phase) = self.guard_coil(seen) {
-            self.enter(phase, at, seen);
+            .filter(|failures| failures.toward == inputs.want);
+        if let Some(phase) = self.guard_coil(inputs) {
+            self.enter(phase, at, inputs);
         }
         for _ in 0..MAX_TRANSITIONS {
-            match self.next(at, seen) {
-                Some(phase) if phase != self.phase => self.enter(phase, at, seen),
+            match self.next(at, inputs) {
+                Some(phase) if phase != self.phase => self.enter(phase, at, inputs),
                 _ => break,
             }
         }
@@ -263,7 +265,7 @@ impl Strike {
     }
 
     /// When the phase changes by time alone, given unchanged readings.
-    pub(crate) fn poll_timeout(&self, seen: &Seen) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self, inputs: &StrikeInputs) -> Option<Duration> {
         let moving = match self.phase {
             Phase::Releasing(motion) | Phase::Locking(motion) => {
                 Some(motion.drive.unwrap_or(motion.proof_by))
@@ -271,34 +273,34 @@ impl Strike {
             _ => None,
         };
         let waiting = match self.phase {
-            _ if self.waits_to_throw(seen) => self.throw_at(seen),
-            Phase::Failed { toward, why } if toward == seen.want => {
-                self.retry_at(toward, why, seen)
+            _ if self.waits_to_throw(inputs) => self.throw_at(inputs),
+            Phase::Failed { toward, why } if toward == inputs.want => {
+                self.retry_at(toward, why, inputs)
             }
             _ => None,
         };
-        [moving, waiting, self.exhausted_at(seen)]
+        [moving, waiting, self.exhausted_at(inputs)]
             .into_iter()
             .flatten()
             .min()
     }
 
     /// Whether locked is wanted and no throw has started.
-    fn waits_to_throw(&self, seen: &Seen) -> bool {
+    fn waits_to_throw(&self, inputs: &StrikeInputs) -> bool {
         let waits = match self.phase {
             Phase::Unknown | Phase::Released { .. } | Phase::Releasing(_) => true,
             Phase::Failed { toward, .. } => toward == Want::Released,
-            Phase::Locked { since } => self.must_throw_again(since, seen),
+            Phase::Locked { since } => self.must_throw_again(since, inputs),
             Phase::Locking(_) => false,
         };
-        waits && seen.want == Want::Locked
+        waits && inputs.want == Want::Locked
     }
 
     /// Enters a phase, and updates jam and failures by what it proves.
-    fn enter(&mut self, phase: Phase, at: Duration, seen: &Seen) {
+    fn enter(&mut self, phase: Phase, at: Duration, inputs: &StrikeInputs) {
         let is_where_driven = match phase {
-            Phase::Locked { .. } => seen.bonded == Some(true),
-            Phase::Released { .. } => seen.bonded == Some(false),
+            Phase::Locked { .. } => inputs.bonded == Some(true),
+            Phase::Released { .. } => inputs.bonded == Some(false),
             _ => false,
         };
         let before = match self.phase {
@@ -309,7 +311,7 @@ impl Strike {
             } => Some(toward == Want::Released),
             _ => None,
         };
-        if is_where_driven && before.is_some() && before != seen.bonded {
+        if is_where_driven && before.is_some() && before != inputs.bonded {
             self.jammed = false;
             // A proven movement does not clear a coil's limit: it still cannot hold what is wanted.
             let is_coil = self.pulse().is_none();
@@ -324,44 +326,44 @@ impl Strike {
         self.phase = phase;
     }
 
-    fn next(&self, at: Duration, seen: &Seen) -> Option<Phase> {
-        let wants_lock = seen.want == Want::Locked;
+    fn next(&self, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+        let wants_lock = inputs.want == Want::Locked;
         match self.phase {
-            Phase::Unknown | Phase::Released { .. } if self.is_found_thrown(seen) => {
+            Phase::Unknown | Phase::Released { .. } if self.is_found_thrown(inputs) => {
                 Some(Phase::Locked { since: at })
             }
-            Phase::Unknown if !wants_lock => Some(self.release(at, seen)),
-            Phase::Unknown => self.throw(at, seen),
-            Phase::Released { .. } => self.throw(at, seen).filter(|_| wants_lock),
+            Phase::Unknown if !wants_lock => Some(self.release(at, inputs)),
+            Phase::Unknown => self.throw(at, inputs),
+            Phase::Released { .. } => self.throw(at, inputs).filter(|_| wants_lock),
             Phase::Releasing(motion) => self
-                .throw(at, seen)
+                .throw(at, inputs)
                 .filter(|_| wants_lock)
-                .or_else(|| self.finish_release(motion, at, seen)),
-            Phase::Locking(_) if !wants_lock => Some(self.release(at, seen)),
+                .or_else(|| self.finish_release(motion, at, inputs)),
+            Phase::Locking(_) if !wants_lock => Some(self.release(at, inputs)),
             Phase::Locking(_)
-                if seen.closed == Some(false) || (seen.reads_open && self.has_bolt()) =>
+                if inputs.closed == Some(false) || (inputs.reads_open && self.has_bolt()) =>
             {
-                Some(self.met_open(at, seen))
+                Some(self.handle_open_door(at, inputs))
             }
-            Phase::Locking(motion) => self.finish_throw(motion, at, seen),
-            Phase::Locked { .. } if !wants_lock => Some(self.release(at, seen)),
-            Phase::Locked { since } => self.keep_locked(since, at, seen),
-            Phase::Failed { toward, why } => self.recover(toward, why, at, seen),
+            Phase::Locking(motion) => self.finish_throw(motion, at, inputs),
+            Phase::Locked { .. } if !wants_lock => Some(self.release(at, inputs)),
+            Phase::Locked { since } => self.keep_locked(since, at, inputs),
+            Phase::Failed { toward, why } => self.recover(toward, why, at, inputs),
         }
     }
 
     /// The bond reads thrown, and either taking the bolt as thrown changes no output or the door is
     /// closed. A bolt that is out in an open door (left by a killed program, stuck, or thrown by
     /// hand) is not driven.
-    fn is_found_thrown(&self, seen: &Seen) -> bool {
+    fn is_found_thrown(&self, inputs: &StrikeInputs) -> bool {
         let is_held_back = match self.actuator {
             Actuator::MotorLock { .. } => false,
             Actuator::Coil { fail, .. } => self.coil.is_energised() == (fail == FailMode::Secure),
         };
-        seen.bonded == Some(true) && (!is_held_back || seen.closed == Some(true))
+        inputs.bonded == Some(true) && (!is_held_back || inputs.closed == Some(true))
     }
 
-    fn finish_release(&self, motion: Move, at: Duration, seen: &Seen) -> Option<Phase> {
+    fn finish_release(&self, motion: Move, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
         if let Some(motion) = motion.stopped(at) {
             return Some(Phase::Releasing(motion));
         }
@@ -369,7 +371,7 @@ impl Strike {
             return None;
         }
         let late = motion.proof_by <= at;
-        match seen.bonded {
+        match inputs.bonded {
             Some(false) => Some(Phase::Released { since: at }),
             None if late => Some(Phase::Released { since: at }),
             Some(true) if late => Some(Phase::Failed {
@@ -380,9 +382,9 @@ impl Strike {
         }
     }
 
-    fn finish_throw(&self, motion: Move, at: Duration, seen: &Seen) -> Option<Phase> {
+    fn finish_throw(&self, motion: Move, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
         let late = motion.proof_by <= at;
-        match seen.bonded {
+        match inputs.bonded {
             Some(true) => Some(Phase::Locked { since: at }),
             None if late => Some(Phase::Locked { since: at }),
             Some(false) if late => Some(Phase::Failed {
@@ -395,45 +397,55 @@ impl Strike {
 
     /// The handle retracts the bolt without a request. When the bond reads retracted, the bolt is
     /// thrown again once the door is closed.
-    fn keep_locked(&self, since: Duration, at: Duration, seen: &Seen) -> Option<Phase> {
-        if seen.bonded == Some(false) && (self.has_bolt() || seen.closed != Some(false)) {
+    fn keep_locked(&self, since: Duration, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+        if inputs.bonded == Some(false) && (self.has_bolt() || inputs.closed != Some(false)) {
             return Some(match self.actuator {
                 Actuator::MotorLock { .. } => Phase::Released { since: at },
                 // Keep the level: letting go would unlock a bolt that only rattled.
-                Actuator::Coil { .. } => Phase::Locking(self.hold(at, seen)),
+                Actuator::Coil { .. } => Phase::Locking(self.hold(at, inputs)),
             });
         }
-        if self.must_throw_again(since, seen) {
-            return self.throw(at, seen);
+        if self.must_throw_again(since, inputs) {
+            return self.throw(at, inputs);
         }
         None
     }
 
     /// Without a bond switch: a door that was opened since the throw shows that the bolt was not
     /// thrown, or no longer is.
-    fn must_throw_again(&self, since: Duration, seen: &Seen) -> bool {
+    fn must_throw_again(&self, since: Duration, inputs: &StrikeInputs) -> bool {
         let may_be_gone = self.has_bolt() && !self.bond_fitted;
-        may_be_gone && seen.closed_since.is_some_and(|closed| closed > since)
+        may_be_gone && inputs.closed_since.is_some_and(|closed| closed > since)
     }
 
-    fn recover(&self, toward: Want, why: Failure, at: Duration, seen: &Seen) -> Option<Phase> {
+    fn recover(
+        &self,
+        toward: Want,
+        why: Failure,
+        at: Duration,
+        inputs: &StrikeInputs,
+    ) -> Option<Phase> {
         let locked = Some(Phase::Locked { since: at });
         let is_due = |due: Duration| due <= at;
-        let again = seen.asked_again || self.retry_at(toward, why, seen).is_some_and(is_due);
-        match (toward, seen.want) {
-            (Want::Locked, Want::Released) => Some(self.release(at, seen)),
-            (Want::Locked, Want::Locked) => match (why, seen.bonded) {
+        let again = inputs.retry_now || self.retry_at(toward, why, inputs).is_some_and(is_due);
+        match (toward, inputs.want) {
+            (Want::Locked, Want::Released) => Some(self.release(at, inputs)),
+            (Want::Locked, Want::Locked) => match (why, inputs.bonded) {
                 (Failure::Jammed, Some(true)) => locked,
-                (Failure::Jammed, _) if seen.closed == Some(false) => Some(self.met_open(at, seen)),
-                _ if seen.closed == Some(false) && self.has_bolt() => Some(self.release(at, seen)),
-                _ if again => self.throw(at, seen),
+                (Failure::Jammed, _) if inputs.closed == Some(false) => {
+                    Some(self.handle_open_door(at, inputs))
+                }
+                _ if inputs.closed == Some(false) && self.has_bolt() => {
+                    Some(self.release(at, inputs))
+                }
+                _ if again => self.throw(at, inputs),
                 _ => None,
             },
-            (Want::Released, Want::Locked) if self.is_found_thrown(seen) => locked,
-            (Want::Released, Want::Locked) => self.throw(at, seen),
-            (Want::Released, Want::Released) => match (why, seen.bonded) {
+            (Want::Released, Want::Locked) if self.is_found_thrown(inputs) => locked,
+            (Want::Released, Want::Locked) => self.throw(at, inputs),
+            (Want::Released, Want::Released) => match (why, inputs.bonded) {
                 (Failure::Jammed, Some(false)) => Some(Phase::Released { since: at }),
-                _ if again => Some(self.release(at, seen)),
+                _ if again => Some(self.release(at, inputs)),
                 _ => None,
             },
         }
@@ -442,51 +454,51 @@ impl Strike {
     /// When a failed attempt is retried without a new request: at the time that [`Failures`] gives,
     /// and not before coil or motor has rested. `None` for a coil that holds its level, which is a
     /// continuous attempt.
-    fn retry_at(&self, toward: Want, why: Failure, seen: &Seen) -> Option<Duration> {
+    fn retry_at(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> Option<Duration> {
         if why == Failure::Jammed && self.pulse().is_none() {
             return None;
         }
         let ready = match toward {
-            Want::Locked => self.throw_at(seen)?,
-            Want::Released => self.release_ready_at(seen),
+            Want::Locked => self.throw_at(inputs)?,
+            Want::Released => self.release_ready_at(inputs),
         };
         // A motor that only had to rest continues as soon as it may.
         let failures = self
             .failures
             .filter(|_| why == Failure::Jammed || self.pulse().is_none());
-        let due = failures.map(|failures| failures.retry_at(seen.at_the_door));
+        let due = failures.map(|failures| failures.retry_at(inputs.at_the_door));
         Some(ready.max(due.unwrap_or_default()))
     }
 
     /// Whether the next attempt must wait for coil or motor to rest.
-    fn retry_rests(&self, toward: Want, why: Failure, seen: &Seen) -> bool {
+    fn retry_must_rest(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> bool {
         match (why, toward) {
             (Failure::Exhausted, _) => true,
-            (Failure::Jammed, Want::Locked) => self.throw_rests(seen),
+            (Failure::Jammed, Want::Locked) => self.throw_must_rest(inputs),
             (Failure::Jammed, Want::Released) => {
-                self.pulse().is_some() && self.release_ready_at(seen) > self.coil.as_of()
+                self.pulse().is_some() && self.release_ready_at(inputs) > self.coil.as_of()
             }
         }
     }
 
     /// When a failed release may be retried. Unless an input at the door asks, a jammed motor keeps
     /// one run in reserve for those inputs.
-    fn release_ready_at(&self, seen: &Seen) -> Duration {
+    fn release_ready_at(&self, inputs: &StrikeInputs) -> Duration {
         match self.pulse() {
-            Some(pulse) if self.jammed && !seen.at_the_door => self.coil.ready_at(pulse * 2),
+            Some(pulse) if self.jammed && !inputs.at_the_door => self.coil.ready_at(pulse * 2),
             Some(pulse) => self.coil.ready_at(pulse),
-            None if seen.at_the_door => self.coil.ready_at(self.bond_time),
+            None if inputs.at_the_door => self.coil.ready_at(self.bond_time),
             None => self.coil.rested_at(),
         }
     }
 
     /// Starts a throw if the door has settled and coil or motor has rested.
-    fn throw(&self, at: Duration, seen: &Seen) -> Option<Phase> {
-        let ready = self.throw_at(seen)? <= at;
+    fn throw(&self, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+        let ready = self.throw_at(inputs)? <= at;
         ready.then(|| {
             Phase::Locking(Move {
                 drive: self.pulse().map(|pulse| at + pulse),
-                ..self.hold(at, seen)
+                ..self.hold(at, inputs)
             })
         })
     }
@@ -500,9 +512,9 @@ impl Strike {
 
     /// The door is open and locked is wanted: a bolt is withdrawn; a strike or maglock counts as
     /// locked until the door closes and the bond can be checked.
-    fn met_open(&self, at: Duration, seen: &Seen) -> Phase {
+    fn handle_open_door(&self, at: Duration, inputs: &StrikeInputs) -> Phase {
         if self.has_bolt() {
-            self.release(at, seen)
+            self.release(at, inputs)
         } else {
             Phase::Locked { since: at }
         }
@@ -510,35 +522,37 @@ impl Strike {
 
     /// Earliest time to lock, given the readings: after the door has settled and coil or motor has
     /// rested.
-    fn throw_at(&self, seen: &Seen) -> Option<Duration> {
-        let settled = self.settled_at(seen)?;
-        if self.throw_rests(seen) {
+    fn throw_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
+        let settled = self.settled_at(inputs)?;
+        if self.throw_must_rest(inputs) {
             return Some(self.coil.rested_at());
         }
         Some(settled)
     }
 
     /// Whether the door has settled and only the rest of coil or motor delays the throw.
-    fn throw_rests(&self, seen: &Seen) -> bool {
+    fn throw_must_rest(&self, inputs: &StrikeInputs) -> bool {
         let is_past = |settled: Duration| settled <= self.coil.as_of();
-        let is_settled = self.settled_at(seen).is_some_and(is_past);
+        let is_settled = self.settled_at(inputs).is_some_and(is_past);
         is_settled && self.needs_coil() && !self.coil.is_rested()
     }
 
     /// Whether a coil has reached its limit since the present state was first wanted.
-    fn is_over_its_limit(&self, seen: &Seen) -> bool {
+    fn is_over_its_limit(&self, inputs: &StrikeInputs) -> bool {
         let failures = self.failures.filter(|_| self.pulse().is_none());
         failures.is_some_and(|failures| {
-            failures.toward == seen.want && failures.why == Failure::Exhausted
+            failures.toward == inputs.want && failures.why == Failure::Exhausted
         })
     }
 
     /// When the door has been closed for the settle time; `None` while it is not closed.
-    fn settled_at(&self, seen: &Seen) -> Option<Duration> {
+    fn settled_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
         if !self.has_bolt() {
             return Some(Duration::ZERO);
         }
-        let closed = seen.closed_since.filter(|_| seen.closed == Some(true))?;
+        let closed = inputs
+            .closed_since
+            .filter(|_| inputs.closed == Some(true))?;
         let gone = match self.phase {
             Phase::Released { since } => since,
             _ => Duration::ZERO,
@@ -555,9 +569,9 @@ impl Strike {
     }
 
     /// Starts a release. Only a coil or motor at its limit can prevent it.
-    fn release(&self, at: Duration, seen: &Seen) -> Phase {
+    fn release(&self, at: Duration, inputs: &StrikeInputs) -> Phase {
         let may = match self.actuator {
-            Actuator::MotorLock { pulse } => self.coil.room() >= pulse,
+            Actuator::MotorLock { pulse } => self.coil.remaining() >= pulse,
             Actuator::Coil {
                 fail: FailMode::Safe,
                 ..
@@ -565,7 +579,10 @@ impl Strike {
             Actuator::Coil {
                 fail: FailMode::Secure,
                 ..
-            } => self.coil.is_rested() || (seen.at_the_door && self.coil.room() > Duration::ZERO),
+            } => {
+                self.coil.is_rested()
+                    || (inputs.at_the_door && self.coil.remaining() > Duration::ZERO)
+            }
         };
         if !may {
             return Phase::Failed {
@@ -575,15 +592,15 @@ impl Strike {
         }
         Phase::Releasing(Move {
             drive: self.pulse().map(|pulse| at + pulse),
-            ..self.hold(at, seen)
+            ..self.hold(at, inputs)
         })
     }
 
-    fn hold(&self, at: Duration, seen: &Seen) -> Move {
+    fn hold(&self, at: Duration, inputs: &StrikeInputs) -> Move {
         Move {
             drive: None,
             proof_by: at + self.bond_time,
-            from: seen.bonded,
+            from: inputs.bonded,
         }
     }
 
@@ -595,27 +612,27 @@ impl Strike {
     }
 
     /// De-energises a coil at its limit. A motor is checked before each pulse instead.
-    fn guard_coil(&self, seen: &Seen) -> Option<Phase> {
+    fn guard_coil(&self, inputs: &StrikeInputs) -> Option<Phase> {
         let Actuator::Coil { fail, .. } = self.actuator else {
             return None;
         };
-        let is_over = self.coil.is_energised() && self.coil.room() <= self.kept_back(seen);
+        let is_over = self.coil.is_energised() && self.coil.remaining() <= self.reserve(inputs);
         is_over.then(|| Phase::Failed {
             toward: energised_for(fail),
             why: Failure::Exhausted,
         })
     }
 
-    fn exhausted_at(&self, seen: &Seen) -> Option<Duration> {
+    fn exhausted_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
         let limited = self.pulse().is_none() && self.coil.is_energised();
-        if !limited || self.coil.room() == Duration::MAX {
+        if !limited || self.coil.remaining() == Duration::MAX {
             return None;
         }
-        Some(self.coil.as_of() + self.coil.room().saturating_sub(self.kept_back(seen)))
+        Some(self.coil.as_of() + self.coil.remaining().saturating_sub(self.reserve(inputs)))
     }
 
-    fn kept_back(&self, seen: &Seen) -> Duration {
-        if seen.at_the_door {
+    fn reserve(&self, inputs: &StrikeInputs) -> Duration {
+        if inputs.at_the_door {
             Duration::ZERO
         } else {
             self.coil.reserve()

@@ -147,7 +147,7 @@ fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
         return;
     };
     let fitted = config.board.fitted();
-    for slot in saved.slots_gone(fitted) {
+    for slot in saved.unfitted_slots(fitted) {
         let (number, input) = (slot.number(), slot.input().unwrap_or_default());
         report.note(
             "state",
@@ -163,7 +163,7 @@ fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
         |door| door.with_overrides(&saved.desired().settings).1,
     );
     let refused = refused.iter().map(|(setting, _)| setting.name());
-    for setting in saved.settings_gone().chain(refused) {
+    for setting in saved.unknown_settings().chain(refused) {
         report.note(
             "state",
             format_args!(

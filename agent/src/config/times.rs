@@ -64,7 +64,7 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
     ];
     settings
         .into_iter()
-        .map(move |(key, setting)| up_to(key, setting.most()))
+        .map(move |(key, setting)| up_to(key, setting.max()))
         .chain(others.into_iter().map(move |(key, to)| up_to(key, to)))
         .chain(hub)
 }

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn secure_empties_what_unlocks_and_keeps_a_lock() {
+    fn secure_empties_unlocks_and_keeps_a_lock() {
         for (hold, left) in [(Want::Released, vec![]), (Want::Locked, vec![8])] {
             let mut array = AuthorityArray::new(Want::Released);
             array.fill(Slot::OperatorGrant, Entry::new(Want::Released, None));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_released_speaks_again_after_a_lockdown() {
+    fn a_release_applies_again_after_a_lockdown() {
         let mut array = AuthorityArray::new(Want::Locked);
         array.fill(Slot::OperatorHold, Entry::new(Want::Released, None));
         array.set_mode(Mode::Lockdown, None);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_comes_back_whatever_slots_came_with_it() {
+    fn a_saved_mode_is_restored_with_or_without_its_slot() {
         for base in [
             BaseMode::Normal,
             BaseMode::Passage,

@@ -37,8 +37,8 @@ struct Row {
     name: &'static str,
     /// The longest time allowed. A remote change is made without anybody at the door to notice a
     /// mistake.
-    most: Duration,
-    place: fn(&mut DoorSettings) -> &mut Duration,
+    max: Duration,
+    field: fn(&mut DoorSettings) -> &mut Duration,
 }
 
 /// In the order of [`Setting`].
@@ -46,38 +46,38 @@ const TABLE: [Row; 6] = [
     Row {
         setting: Setting::StrikeTime,
         name: "strikeTime",
-        most: Duration::from_secs(600),
-        place: |settings| &mut settings.strike_time,
+        max: Duration::from_secs(600),
+        field: |settings| &mut settings.strike_time,
     },
     Row {
         setting: Setting::ExtendedStrikeTime,
         name: "extendedStrikeTime",
-        most: Duration::from_secs(600),
-        place: |settings| &mut settings.extended_strike_time,
+        max: Duration::from_secs(600),
+        field: |settings| &mut settings.extended_strike_time,
     },
     Row {
         setting: Setting::SettleTime,
         name: "settleTime",
-        most: Duration::from_secs(60),
-        place: |settings| &mut settings.settle_time,
+        max: Duration::from_secs(60),
+        field: |settings| &mut settings.settle_time,
     },
     Row {
         setting: Setting::HeldOpenTime,
         name: "heldOpenTime",
-        most: Duration::from_secs(86_400),
-        place: |settings| &mut settings.held_open_time,
+        max: Duration::from_secs(86_400),
+        field: |settings| &mut settings.held_open_time,
     },
     Row {
         setting: Setting::PreAlarmTime,
         name: "preAlarmTime",
-        most: Duration::from_secs(3600),
-        place: |settings| &mut settings.pre_alarm_time,
+        max: Duration::from_secs(3600),
+        field: |settings| &mut settings.pre_alarm_time,
     },
     Row {
         setting: Setting::RelockDelay,
         name: "relockDelay",
-        most: Duration::from_secs(60),
-        place: |settings| &mut settings.relock_delay,
+        max: Duration::from_secs(60),
+        field: |settings| &mut settings.relock_delay,
     },
 ];
 
@@ -105,7 +105,7 @@ impl Setting {
     /// # Errors
     /// A message of what was expected.
     pub fn read(self, value: &serde_json::Value) -> Result<Duration, String> {
-        let most = self.row().most;
+        let max = self.row().max;
         let time = match value {
             serde_json::Value::String(text) => parse_time(text),
             serde_json::Value::Number(number) => number
@@ -113,9 +113,9 @@ impl Setting {
                 .and_then(|seconds| duration::from_seconds(seconds).ok()),
             _ => None,
         };
-        time.filter(|time| *time <= most).ok_or_else(|| {
-            let most = duration::to_text(most);
-            format!("expected a time such as 250ms, 5s or 1m30s, above zero and at most {most}")
+        time.filter(|time| *time <= max).ok_or_else(|| {
+            let max = duration::to_text(max);
+            format!("expected a time such as 250ms, 5s or 1m30s, above zero and at most {max}")
         })
     }
 
@@ -130,8 +130,8 @@ impl Setting {
 
     /// The longest time allowed, remotely and in a file.
     #[must_use]
-    pub fn most(self) -> Duration {
-        self.row().most
+    pub fn max(self) -> Duration {
+        self.row().max
     }
 
     fn row(self) -> &'static Row {
@@ -174,7 +174,7 @@ impl DoorConfig {
     fn with_all(&self, changes: &[(&Setting, &Duration)]) -> Result<Self, ConfigError> {
         let mut settings = self.settings;
         for (setting, time) in changes {
-            *(setting.row().place)(&mut settings) = **time;
+            *(setting.row().field)(&mut settings) = **time;
         }
         Self::new(settings, self.strike, self.fitted)
     }
@@ -197,8 +197,8 @@ mod tests {
             assert_eq!(serde_json::to_value(setting).unwrap(), setting.name());
             assert_eq!(Setting::from_name(setting.name()), Ok(setting));
             let mut settings = DoorSettings::default();
-            let time = *(row.place)(&mut settings);
-            assert!(time <= row.most, "{}", row.name);
+            let time = *(row.field)(&mut settings);
+            assert!(time <= row.max, "{}", row.name);
             assert_eq!(setting.read(&Setting::write(time).into()), Ok(time));
         }
         let unknown = Setting::from_name("strike_time").unwrap_err();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_a_time_in_words_or_seconds_and_within_reason() {
+    fn a_value_is_a_text_or_seconds_within_its_limit() {
         let read = |value| Setting::StrikeTime.read(&value).ok();
         assert_eq!(read(json!("7s")), Some(SECOND * 7));
         assert_eq!(read(json!("2500ms")), Some(SECOND * 5 / 2));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_stays_as_configured_and_is_named() {
+    fn settings_that_do_not_fit_keep_their_configured_value() {
         let strike = StrikeConfig {
             max_on: Some(SECOND * 20),
             ..StrikeConfig::solenoid_bolt(FailMode::Secure)

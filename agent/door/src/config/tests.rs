@@ -230,7 +230,7 @@ fn times_may_be_shorter_than_a_second() {
 }
 
 #[test]
-fn hardware_releases_only_what_is_released_without_power_and_a_maglock_must_say() {
+fn egress_is_checked_against_the_strike_without_power() {
     let ten = Duration::from_secs(10);
     let strikes = [
         (StrikeConfig::motor_lock(), "stays as it is"),

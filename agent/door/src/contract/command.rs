@@ -88,7 +88,7 @@ impl fmt::Display for CommandId {
 /// Members that every command that acts may have: its id, its validity and a reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Window {
+pub struct CommandHeader {
     /// The command's id, the same in all deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
@@ -115,7 +115,7 @@ pub struct LockDoor {
     pub until: Option<Timestamp>,
     /// Id, validity and reason.
     #[serde(flatten)]
-    pub window: Window,
+    pub header: CommandHeader,
 }
 
 /// A release for one passage, for a time of the door's settings.
@@ -146,7 +146,7 @@ pub struct UnlockDoor {
     pub pulse: Option<Pulse>,
     /// Id, validity and reason.
     #[serde(flatten)]
-    pub window: Window,
+    pub header: CommandHeader,
 }
 
 /// Payload of `relinquish`: empties one slot, or the operator's slots 7 and 8.
@@ -158,7 +158,7 @@ pub struct Relinquish {
     pub slot: Option<Slot>,
     /// Id, validity and reason.
     #[serde(flatten)]
-    pub window: Window,
+    pub header: CommandHeader,
 }
 
 /// A direct method of a door.
@@ -193,7 +193,7 @@ impl Command {
                 Ok(Self::Lock(LockDoor {
                     lock_time: fields.duration("lockTime")?,
                     until: fields.timestamp("until")?,
-                    window: fields.window_with_reason()?,
+                    header: fields.header_with_reason()?,
                 }))
             }
             "unlockDoor" => {
@@ -209,14 +209,14 @@ impl Command {
                     unlock_time: fields.duration("unlockTime")?,
                     until: fields.timestamp("until")?,
                     pulse: fields.pulse("pulse", &["unlockTime", "until"])?,
-                    window: fields.window_with_reason()?,
+                    header: fields.header_with_reason()?,
                 }))
             }
             "relinquish" => {
                 let fields = fields(&["slot", "commandId", "notAfter", "reason"])?;
                 Ok(Self::Relinquish(Relinquish {
                     slot: fields.slot("slot")?,
-                    window: fields.window_with_reason()?,
+                    header: fields.header_with_reason()?,
                 }))
             }
             "setMode" => SetMode::read(&fields(SetMode::FIELDS)?).map(Self::SetMode),
@@ -244,22 +244,22 @@ impl Command {
     /// must not change between versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let window = Window::default;
+        let header = CommandHeader::default;
         let payload = match self.clone() {
             Self::Lock(it) => serde_json::to_vec(&LockDoor {
-                window: window(),
+                header: header(),
                 ..it
             }),
             Self::Unlock(it) => serde_json::to_vec(&UnlockDoor {
-                window: window(),
+                header: header(),
                 ..it
             }),
             Self::Relinquish(it) => serde_json::to_vec(&Relinquish {
-                window: window(),
+                header: header(),
                 ..it
             }),
             Self::SetMode(it) => serde_json::to_vec(&SetMode {
-                window: window(),
+                header: header(),
                 ..it
             }),
             Self::GetState | Self::SelfTest => Ok(Vec::new()),
@@ -272,12 +272,12 @@ impl Command {
 
     /// Id, validity and reason; `None` for a command that only reads.
     #[must_use]
-    pub fn window(&self) -> Option<&Window> {
+    pub fn header(&self) -> Option<&CommandHeader> {
         match self {
-            Self::Lock(lock) => Some(&lock.window),
-            Self::Unlock(unlock) => Some(&unlock.window),
-            Self::Relinquish(relinquish) => Some(&relinquish.window),
-            Self::SetMode(set) => Some(&set.window),
+            Self::Lock(lock) => Some(&lock.header),
+            Self::Unlock(unlock) => Some(&unlock.header),
+            Self::Relinquish(relinquish) => Some(&relinquish.header),
+            Self::SetMode(set) => Some(&set.header),
             Self::GetState | Self::SelfTest => None,
         }
     }
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let window = Window {
+        let header = CommandHeader {
             command_id: Some("lock-20261123-220000-x7k2".parse().unwrap()),
             not_after: Some("2026-11-23T22:05:00Z".parse().unwrap()),
             reason: Some("drill, \u{e4}\u{1b}".to_owned()),
@@ -336,21 +336,21 @@ mod tests {
         let lock = LockDoor {
             lock_time: time,
             until,
-            window: window.clone(),
+            header: header.clone(),
         };
         let unlock = UnlockDoor {
             unlock_time: time,
             until,
             pulse: None,
-            window: window.clone(),
+            header: header.clone(),
         };
         let relinquish = Relinquish {
             slot: Some(Slot::Lockdown),
-            window: window.clone(),
+            header: header.clone(),
         };
         let set_mode = SetMode {
             mode: crate::contract::Mode::Lockdown,
-            window,
+            header,
         };
         let text = serde_json::to_string(&lock).unwrap();
         assert_eq!(

@@ -300,7 +300,7 @@ mod tests {
     use crate::contract::{DoorState, LockState, Proof, Secured};
 
     #[test]
-    fn the_answer_as_it_is_spelled() {
+    fn the_reply_serializes_to_its_wire_form() {
         let status = LockStatus {
             lock_state: LockState::Locked,
             door_state: DoorState::Closed,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::change::Change;
-use super::command::{expired, judge_window};
+use super::change::ArrayChange;
+use super::command::{check_not_after, expired_reply};
 use super::forced_lock::ForcedLock;
-use super::{Door, Generation, Ticket, Turn};
+use super::{Door, Generation, StepEffects, Ticket};
 use crate::authority::{AuthorityArray, Slot, Want};
 use crate::contract::{
-    Alarm, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured, Window,
+    Alarm, CommandHeader, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured,
 };
 use crate::event::EventKind;
 use crate::strike::{Failure, Phase};
@@ -25,8 +25,8 @@ const MAX_PENDING: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     ticket: Ticket,
-    change: Change,
-    window: Window,
+    change: ArrayChange,
+    header: CommandHeader,
     stage: Stage,
     proof_by: Duration,
     /// Boot-clock time of its `notAfter`, if a trusted clock was available at acceptance: later
@@ -43,16 +43,20 @@ pub(super) enum Stage {
     Storing {
         generation: Generation,
         deadline: Duration,
-        staged: Option<Change>,
+        staged: Option<ArrayChange>,
     },
     /// The strike.
     Proving,
     /// Nothing: it is answered at the end of this step.
-    Over(Option<MethodReply>),
+    Done(Option<MethodReply>),
 }
 
 impl Stage {
-    pub(super) fn storing(generation: Generation, at: Duration, staged: Option<Change>) -> Self {
+    pub(super) fn storing(
+        generation: Generation,
+        at: Duration,
+        staged: Option<ArrayChange>,
+    ) -> Self {
         Self::Storing {
             generation,
             deadline: at + STORE_TIME,
@@ -64,18 +68,18 @@ impl Stage {
 impl Pending {
     pub(super) fn new(
         ticket: Ticket,
-        change: Change,
-        window: Window,
+        change: ArrayChange,
+        header: CommandHeader,
         stage: Stage,
         proof_by: Duration,
         now: &Now,
     ) -> Self {
-        let left = window.not_after.and_then(|not_after| now.until(not_after));
+        let left = header.not_after.and_then(|not_after| now.until(not_after));
         Self {
             valid_until: left.map(|left| now.boottime.saturating_add(left)),
             ticket,
             change,
-            window,
+            header,
             stage,
             proof_by,
             repeated: false,
@@ -86,7 +90,7 @@ impl Pending {
         match &self.stage {
             Stage::Storing { deadline, .. } => *deadline,
             Stage::Proving => self.proof_by,
-            Stage::Over(_) => Duration::ZERO,
+            Stage::Done(_) => Duration::ZERO,
         }
     }
 
@@ -103,7 +107,7 @@ impl Pending {
 
     /// Applies the call before it is saved. A later command keeps the door held, so applying this
     /// one first releases nothing.
-    pub(super) fn act_early(
+    pub(super) fn apply_early(
         &mut self,
         array: &mut AuthorityArray,
         forced_lock: &mut ForcedLock,
@@ -144,13 +148,18 @@ impl Door {
             if matches!(oldest.stage, Stage::Proving) {
                 oldest.proof_by = now.boottime;
             } else {
-                oldest.stage = Stage::Over(Some(not_stored(&oldest.change)));
+                oldest.stage = Stage::Done(Some(not_stored_reply(&oldest.change)));
             }
         }
         self.pending.push(pending);
     }
 
-    pub(super) fn stored(&mut self, now: &Now, stored: Generation, turn: &mut Turn) {
+    pub(super) fn handle_saved(
+        &mut self,
+        now: &Now,
+        stored: Generation,
+        effects: &mut StepEffects,
+    ) {
         let proof_by = self.proof_by(now);
         for pending in &mut self.pending {
             if !pending.is_storing(stored) {
@@ -164,50 +173,52 @@ impl Door {
             else {
                 continue;
             };
-            let not_after = pending.window.not_after;
+            let not_after = pending.header.not_after;
             let in_time = pending.valid_until.map(|end| now.boottime <= end);
-            let judged = match (in_time, not_after) {
+            let checked = match (in_time, not_after) {
                 (Some(true), _) => Ok(()),
-                (Some(false), Some(not_after)) => Err(expired(staged.method(), not_after, now)),
-                _ => judge_window(staged.method(), true, not_after, now),
+                (Some(false), Some(not_after)) => {
+                    Err(expired_reply(staged.method(), not_after, now))
+                }
+                _ => check_not_after(staged.method(), true, not_after, now),
             };
-            match judged {
+            match checked {
                 Ok(()) => {
                     staged.apply(&mut self.array);
                     self.forced_lock.follow(&staged);
                     pending.proof_by = proof_by;
-                    turn.asked_again |= staged.is_about_strike();
+                    effects.retry_now |= staged.concerns_strike();
                 }
                 Err(reply) => {
-                    pending.stage = Stage::Over(Some(reply));
-                    turn.save = true;
+                    pending.stage = Stage::Done(Some(reply));
+                    effects.save = true;
                 }
             }
         }
     }
 
-    pub(super) fn not_stored(&mut self, generation: Generation) {
+    pub(super) fn handle_save_failed(&mut self, generation: Generation) {
         for pending in &mut self.pending {
             if pending.is_storing(generation) {
-                pending.stage = Stage::Over(Some(not_stored(&pending.change)));
+                pending.stage = Stage::Done(Some(not_stored_reply(&pending.change)));
             }
         }
     }
 
     /// Answers a duplicate delivery: together with the first one if that is still waiting, else
     /// with the present state.
-    pub(super) fn answer_again(
+    pub(super) fn answer_duplicate(
         &mut self,
         now: &Now,
         ticket: Ticket,
-        change: &Change,
-        window: &Window,
-        turn: &mut Turn,
+        change: &ArrayChange,
+        header: &CommandHeader,
+        effects: &mut StepEffects,
     ) {
         let under_way = self
             .pending
             .iter()
-            .find(|pending| pending.window.command_id == window.command_id);
+            .find(|pending| pending.header.command_id == header.command_id);
         if let Some(first) = under_way {
             let stage = match &first.stage {
                 Stage::Storing {
@@ -231,29 +242,29 @@ impl Door {
             return;
         }
         let mut reply = self.reply(change, self.outcome(change));
-        self.mark_repeated(&mut reply, window);
+        self.mark_repeated(&mut reply, header);
         if !reply.is_success() {
-            turn.save |= self.forget(window.command_id.as_ref());
+            effects.save |= self.forget(header.command_id.as_ref());
         }
         // Record it again: the first answer may have been lost before it was recorded.
-        turn.events.push(EventKind::Command {
+        effects.events.push(EventKind::Command {
             method: change.method().to_owned(),
-            command_id: window.command_id.clone(),
-            reason: window.reason.clone(),
+            command_id: header.command_id.clone(),
+            reason: header.reason.clone(),
             status: reply.status,
             repeated: true,
         });
-        turn.answers.push((ticket, reply));
+        effects.answers.push((ticket, reply));
     }
 
     /// Answers each call that has reached its result or its deadline.
-    pub(super) fn answer_pending(&mut self, now: &Now, turn: &mut Turn) {
+    pub(super) fn answer_pending(&mut self, now: &Now, effects: &mut StepEffects) {
         let mut waiting = Vec::new();
         for mut pending in std::mem::take(&mut self.pending) {
             let over = pending.deadline() <= now.boottime;
             let reply = match &mut pending.stage {
-                Stage::Over(reply) => reply.take(),
-                Stage::Storing { .. } if over => Some(not_stored(&pending.change)),
+                Stage::Done(reply) => reply.take(),
+                Stage::Storing { .. } if over => Some(not_stored_reply(&pending.change)),
                 Stage::Storing { .. } => None,
                 Stage::Proving => match self.outcome(&pending.change) {
                     Outcome::Waiting if !over => None,
@@ -265,36 +276,36 @@ impl Door {
                 continue;
             };
             if pending.repeated {
-                self.mark_repeated(&mut reply, &pending.window);
+                self.mark_repeated(&mut reply, &pending.header);
             }
             if !reply.is_success() {
-                turn.save |= self.forget(pending.window.command_id.as_ref());
+                effects.save |= self.forget(pending.header.command_id.as_ref());
                 // The disk may still write a save that timed out: save once more without the
                 // change.
-                turn.save |= reply.body.error == Some(ReplyError::NotStored);
+                effects.save |= reply.body.error == Some(ReplyError::NotStored);
                 reply
                     .body
                     .status
                     .get_or_insert_with(|| self.answer_status(&pending.change));
             }
             // A change by a desired property is recorded as the event `mode`.
-            if !matches!(pending.change, Change::Desired(_)) {
-                turn.events.push(EventKind::Command {
+            if !matches!(pending.change, ArrayChange::Desired(_)) {
+                effects.events.push(EventKind::Command {
                     method: pending.change.method().to_owned(),
-                    command_id: pending.window.command_id,
-                    reason: pending.window.reason,
+                    command_id: pending.header.command_id,
+                    reason: pending.header.reason,
                     status: reply.status,
                     repeated: pending.repeated,
                 });
             }
-            turn.answers.push((pending.ticket, reply));
+            effects.answers.push((pending.ticket, reply));
         }
         self.pending = waiting;
     }
 
-    fn mark_repeated(&self, reply: &mut MethodReply, window: &Window) {
+    fn mark_repeated(&self, reply: &mut MethodReply, header: &CommandHeader) {
         reply.body.repeated = true;
-        let id = window.command_id.as_ref();
+        let id = header.command_id.as_ref();
         reply.body.first = id.and_then(|id| self.memory.first(id));
     }
 
@@ -302,19 +313,19 @@ impl Door {
         id.is_some_and(|id| self.memory.forget(id))
     }
 
-    fn outcome(&self, change: &Change) -> Outcome {
+    fn outcome(&self, change: &ArrayChange) -> Outcome {
         let wanted = match change {
-            Change::Lock(_) => Want::Locked,
-            Change::Grant(_) | Change::Release(_) => Want::Released,
-            Change::Mode { mode, .. } => match mode {
+            ArrayChange::Lock(_) => Want::Locked,
+            ArrayChange::Grant(_) | ArrayChange::Release(_) => Want::Released,
+            ArrayChange::Mode { mode, .. } => match mode {
                 Mode::Lockdown => Want::Locked,
                 Mode::Passage => Want::Released,
                 Mode::Secure => self.array.want(),
                 Mode::Normal | Mode::Maintenance => return Outcome::Reached,
             },
             // A desired property has only to be applied.
-            Change::Desired(_) => return Outcome::Reached,
-            Change::Relinquish(_) => self.array.want(),
+            ArrayChange::Desired(_) => return Outcome::Reached,
+            ArrayChange::Relinquish(_) => self.array.want(),
         };
         if self.array.want() != wanted {
             return Outcome::Accepted;
@@ -341,10 +352,10 @@ impl Door {
         }
     }
 
-    fn reply(&self, change: &Change, outcome: Outcome) -> MethodReply {
+    fn reply(&self, change: &ArrayChange, outcome: Outcome) -> MethodReply {
         let method = change.method();
         let status = self.answer_status(change);
-        let rest = self.resting().map(|rest| rest.to_string());
+        let rest = self.required_rest().map(|rest| rest.to_string());
         let mut reply = match outcome {
             Outcome::Reached => MethodReply::accepted(method, true, status),
             Outcome::Accepted | Outcome::Waiting => MethodReply::accepted(method, false, status),
@@ -362,7 +373,7 @@ impl Door {
             reply.body.response.push_str("; ");
             reply.body.response.push_str(&rest);
         }
-        if change.is_about_mode() {
+        if change.concerns_mode() {
             reply.with_mode(self.array.mode(), self.array.displaced_mode())
         } else {
             reply
@@ -370,18 +381,18 @@ impl Door {
     }
 
     /// The state in a reply: `heldBy` is the slot that overrides the command.
-    pub(super) fn answer_status(&self, change: &Change) -> LockStatus {
+    pub(super) fn answer_status(&self, change: &ArrayChange) -> LockStatus {
         let held_by = match change {
-            Change::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
-            Change::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
-            Change::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
-            Change::Relinquish(_) => self.array.overridden(Slot::OperatorGrant, Want::Locked),
-            Change::Mode { mode, .. } => match mode {
+            ArrayChange::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
+            ArrayChange::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
+            ArrayChange::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
+            ArrayChange::Relinquish(_) => self.array.overridden(Slot::OperatorGrant, Want::Locked),
+            ArrayChange::Mode { mode, .. } => match mode {
                 Mode::Lockdown => self.array.overridden(Slot::Lockdown, Want::Locked),
                 Mode::Passage => self.array.overridden(Slot::Passage, Want::Released),
                 Mode::Normal | Mode::Secure | Mode::Maintenance => None,
             },
-            Change::Desired(_) => None,
+            ArrayChange::Desired(_) => None,
         };
         LockStatus {
             held_by,
@@ -390,11 +401,11 @@ impl Door {
     }
 }
 
-fn not_stored(change: &Change) -> MethodReply {
+fn not_stored_reply(change: &ArrayChange) -> MethodReply {
     let method = change.method();
     let text = match change {
-        Change::Lock(_)
-        | Change::Mode {
+        ArrayChange::Lock(_)
+        | ArrayChange::Mode {
             mode: Mode::Lockdown,
             ..
         } => "acts, but could not be saved and would not survive a restart",

@@ -12,7 +12,7 @@ use crate::time::Now;
 
 /// What a command or a desired mode does to the array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum ArrayChange {
     /// `lockDoor`: empties slot 7, fills slot 8.
     Lock(Entry),
     /// `unlockDoor` with a time: fills slot 7.
@@ -31,12 +31,12 @@ pub(super) enum Change {
     Desired(Option<Mode>),
 }
 
-impl Change {
+impl ArrayChange {
     /// The change that a command makes; `None` for a command that only reads.
     pub(super) fn new(command: &Command, now: &Now) -> Result<Option<Self>, MethodReply> {
         let method = command.method();
-        let window = command.window();
-        let command_id = window.and_then(|window| window.command_id.clone());
+        let header = command.header();
+        let command_id = header.and_then(|header| header.command_id.clone());
         let entry = |want, expiry| Entry {
             command_id: command_id.clone(),
             ..Entry::new(want, expiry)
@@ -70,14 +70,14 @@ impl Change {
             | Command::SetMode(_)
             | Command::GetState
             | Command::SelfTest => {
-                return Ok(Self::made(command));
+                return Ok(Self::without_times(command));
             }
         }))
     }
 
     /// The same change without its times, for the wording of a reply; `None` for a command that
     /// only reads.
-    pub(super) fn made(command: &Command) -> Option<Self> {
+    pub(super) fn without_times(command: &Command) -> Option<Self> {
         Some(match command {
             Command::Lock(_) => Self::Lock(Entry::new(Want::Locked, None)),
             Command::Unlock(unlock) => {
@@ -91,7 +91,7 @@ impl Change {
             Command::Relinquish(Relinquish { slot, .. }) => Self::Relinquish(*slot),
             Command::SetMode(set) => Self::Mode {
                 mode: set.mode,
-                command_id: set.window.command_id.clone(),
+                command_id: set.header.command_id.clone(),
             },
             Command::GetState | Command::SelfTest => return None,
         })
@@ -143,7 +143,7 @@ impl Change {
 
     /// Whether it asks the strike for something, so that a failed attempt is retried. A mode that
     /// only changes permissions does not.
-    pub(super) fn is_about_strike(&self) -> bool {
+    pub(super) fn concerns_strike(&self) -> bool {
         !matches!(
             self,
             Self::Mode {
@@ -154,7 +154,7 @@ impl Change {
     }
 
     /// Whether its reply contains the mode.
-    pub(super) fn is_about_mode(&self) -> bool {
+    pub(super) fn concerns_mode(&self) -> bool {
         matches!(
             self,
             Self::Mode { .. } | Self::Relinquish(Some(Slot::Lockdown | Slot::Passage))
@@ -207,12 +207,12 @@ fn expiry(
         )),
         (Some(left), _) => Ok(Some(Expiry::at(until, left, now))),
         (None, Some(fallback)) => Ok(Some(Expiry::at(until, fallback, now))),
-        (None, None) => Err(untrusted(method, "until")),
+        (None, None) => Err(clock_untrusted(method, "until")),
     }
 }
 
 /// The refusal if `field` cannot be checked without a trusted clock.
-pub(super) fn untrusted(method: &str, field: &str) -> MethodReply {
+pub(super) fn clock_untrusted(method: &str, field: &str) -> MethodReply {
     let text = format!("{method} is refused: without a trusted clock {field} cannot be checked");
     MethodReply::failed(410, ReplyError::Expired, text, None)
 }

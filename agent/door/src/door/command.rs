@@ -5,53 +5,68 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::answer::{Pending, Stage};
-use super::change::{Change, untrusted};
+use super::change::{ArrayChange, clock_untrusted};
 use super::disk::Purpose;
-use super::memory::{Deed, Taken};
-use super::{Door, Ticket, Turn};
+use super::memory::{AcceptedCommand, IdConflict};
+use super::{Door, StepEffects, Ticket};
 use crate::authority::{Refusal, Slot, Want};
 use crate::contract::{
-    Command, CommandId, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor, Window,
+    Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor,
 };
 use crate::event::EventKind;
 use crate::time::Now;
 
 impl Door {
-    pub(super) fn accept(&mut self, now: &Now, ticket: Ticket, command: &Command, turn: &mut Turn) {
+    pub(super) fn accept(
+        &mut self,
+        now: &Now,
+        ticket: Ticket,
+        command: &Command,
+        effects: &mut StepEffects,
+    ) {
         // Of the command as sent: a repetition of a pulse may resolve to another time.
         let digest = command.digest();
         let resolved = self.resolve(command);
         let command = resolved.as_ref().unwrap_or(command);
-        let (Some(made), Some(window)) = (Change::made(command), command.window()) else {
+        let (Some(without_times), Some(header)) =
+            (ArrayChange::without_times(command), command.header())
+        else {
             if *command == Command::SelfTest {
-                self.wait_for_disk(now, ticket, Purpose::SelfTest, turn);
+                self.wait_for_disk(now, ticket, Purpose::SelfTest, effects);
             } else {
                 let reply = MethodReply::state(command.method(), self.report(), &self.array);
-                turn.answers.push((ticket, reply));
+                effects.answers.push((ticket, reply));
             }
             return;
         };
-        let window = window.clone();
-        if let Some(id) = &window.command_id {
-            if let Some(taken) = self.memory.taken(id, command.method(), digest) {
-                let reply = id_taken(command.method(), id, &taken);
-                self.refuse(ticket, &made, window, reply, turn);
+        let header = header.clone();
+        if let Some(id) = &header.command_id {
+            if let Some(conflict) = self.memory.conflict(id, command.method(), digest) {
+                let reply = id_taken(command.method(), id, &conflict);
+                self.refuse(ticket, &without_times, header, reply, effects);
                 return;
             }
         }
-        match Change::new(command, now) {
-            Ok(change) => self.act(now, ticket, change.unwrap_or(made), digest, window, turn),
+        match ArrayChange::new(command, now) {
+            Ok(change) => self.act(
+                now,
+                ticket,
+                change.unwrap_or(without_times),
+                digest,
+                header,
+                effects,
+            ),
             Err(reply) => {
                 // A duplicate of a successful command is no error, even after its time.
-                let known = window
+                let known = header
                     .command_id
                     .as_ref()
                     .filter(|id| self.memory.contains(id));
                 match known {
                     Some(_) if reply.status == 410 => {
-                        self.answer_again(now, ticket, &made, &window, turn);
+                        self.answer_duplicate(now, ticket, &without_times, &header, effects);
                     }
-                    _ => self.refuse(ticket, &made, window, reply, turn),
+                    _ => self.refuse(ticket, &without_times, header, reply, effects),
                 }
             }
         }
@@ -77,30 +92,30 @@ impl Door {
         &mut self,
         now: &Now,
         ticket: Ticket,
-        change: Change,
+        change: ArrayChange,
         digest: u64,
-        window: Window,
-        turn: &mut Turn,
+        header: CommandHeader,
+        effects: &mut StepEffects,
     ) {
-        if let Some(id) = &window.command_id {
+        if let Some(id) = &header.command_id {
             if self.memory.contains(id) {
-                self.answer_again(now, ticket, &change, &window, turn);
+                self.answer_duplicate(now, ticket, &change, &header, effects);
                 return;
             }
         }
         let releases = change.releases(&self.array);
-        if let Err(reply) = judge_window(change.method(), releases, window.not_after, now) {
-            self.refuse(ticket, &change, window, reply, turn);
+        if let Err(reply) = check_not_after(change.method(), releases, header.not_after, now) {
+            self.refuse(ticket, &change, header, reply, effects);
             return;
         }
         if let Some(refusal) = self.array.refuses_unlock().filter(|_| change.is_unlock()) {
-            let reply = refused(change.method(), refusal);
-            self.refuse(ticket, &change, window, reply, turn);
+            let reply = refusal_reply(change.method(), refusal);
+            self.refuse(ticket, &change, header, reply, effects);
             return;
         }
-        if let Some(id) = &window.command_id {
-            let deed = Deed::new(change.method(), digest, now.trusted_wall());
-            self.memory.remember(id, deed);
+        if let Some(id) = &header.command_id {
+            let details = AcceptedCommand::new(change.method(), digest, now.trusted_wall());
+            self.memory.remember(id, details);
         }
         let staged = if releases || self.would_release(&change) {
             Some(change.clone())
@@ -108,21 +123,21 @@ impl Door {
             // Keep the order of acceptance: changes that still wait for the disk act now, before
             // this one.
             for pending in &mut self.pending {
-                pending.act_early(&mut self.array, &mut self.forced_lock, now.boottime);
+                pending.apply_early(&mut self.array, &mut self.forced_lock, now.boottime);
             }
             change.apply(&mut self.array);
             self.forced_lock.follow(&change);
-            turn.asked_again = change.is_about_strike();
+            effects.retry_now = change.concerns_strike();
             None
         };
-        turn.save = true;
+        effects.save = true;
         let stage = Stage::storing(self.next_generation(), now.boottime, staged);
-        let pending = Pending::new(ticket, change, window, stage, self.proof_by(now), now);
+        let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
         self.push_pending(now, pending);
     }
 
     /// Whether a change, together with those that still wait for the disk, would release the door.
-    fn would_release(&self, change: &Change) -> bool {
+    fn would_release(&self, change: &ArrayChange) -> bool {
         let mut after = self.array.clone();
         for pending in &self.pending {
             pending.preview(&mut after);
@@ -139,10 +154,10 @@ impl Door {
     fn refuse(
         &self,
         ticket: Ticket,
-        change: &Change,
-        window: Window,
+        change: &ArrayChange,
+        header: CommandHeader,
         mut reply: MethodReply,
-        turn: &mut Turn,
+        effects: &mut StepEffects,
     ) {
         let mut status = self.answer_status(change);
         if reply.body.error == Some(ReplyError::Refused) {
@@ -155,18 +170,18 @@ impl Door {
             reply = reply.with_mode(self.array.mode(), self.array.displaced_mode());
         }
         reply.body.status = Some(status);
-        turn.events.push(EventKind::Command {
+        effects.events.push(EventKind::Command {
             method: change.method().to_owned(),
-            command_id: window.command_id,
-            reason: window.reason,
+            command_id: header.command_id,
+            reason: header.reason,
             status: reply.status,
             repeated: false,
         });
-        turn.answers.push((ticket, reply));
+        effects.answers.push((ticket, reply));
     }
 }
 
-fn refused(method: &str, refusal: Refusal) -> MethodReply {
+fn refusal_reply(method: &str, refusal: Refusal) -> MethodReply {
     let text = match refusal {
         Refusal::Lockdown => "the door is in lockdown (slot 5)",
         Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
@@ -183,21 +198,21 @@ fn refused(method: &str, refusal: Refusal) -> MethodReply {
     )
 }
 
-fn id_taken(method: &str, id: &CommandId, taken: &Taken) -> MethodReply {
-    let first = taken.first.map(|first| format!(" of {first}"));
+fn id_taken(method: &str, id: &CommandId, conflict: &IdConflict) -> MethodReply {
+    let first = conflict.first.map(|first| format!(" of {first}"));
     let text = format!(
         "{method} is refused: commandId \"{id}\" already belongs to the {}{}, which has another \
          method or payload; send a new command with its own id",
-        taken.method,
+        conflict.method,
         first.unwrap_or_default()
     );
     let mut reply = MethodReply::failed(409, ReplyError::CommandIdTaken, text, None);
-    reply.body.first = taken.first;
+    reply.body.first = conflict.first;
     reply
 }
 
 /// The reply to a command after its `notAfter`.
-pub(super) fn expired(method: &str, not_after: Timestamp, now: &Now) -> MethodReply {
+pub(super) fn expired_reply(method: &str, not_after: Timestamp, now: &Now) -> MethodReply {
     let mut text = format!("{method} has expired: it was valid until {not_after}");
     if let Some(wall) = now.trusted_wall() {
         text.push_str(&format!(", it is {wall}"));
@@ -206,7 +221,7 @@ pub(super) fn expired(method: &str, not_after: Timestamp, now: &Now) -> MethodRe
 }
 
 /// Checks `notAfter`. Without a trusted clock a lock is accepted and a release is refused.
-pub(super) fn judge_window(
+pub(super) fn check_not_after(
     method: &str,
     releases: bool,
     not_after: Option<Timestamp>,
@@ -216,8 +231,8 @@ pub(super) fn judge_window(
         return Ok(());
     };
     match now.trusted_wall() {
-        Some(wall) if wall > not_after => Err(expired(method, not_after, now)),
-        None if releases => Err(untrusted(method, "notAfter")),
+        Some(wall) if wall > not_after => Err(expired_reply(method, not_after, now)),
+        None if releases => Err(clock_untrusted(method, "notAfter")),
         _ => Ok(()),
     }
 }

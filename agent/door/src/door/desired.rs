@@ -1,11 +1,11 @@
 //! Desired properties: a mode acts only if it differs from the one last applied; settings take
 //! effect at once.
 
-use super::change::Change;
+use super::change::ArrayChange;
 use super::disk::Purpose;
-use super::{Action, Door, Ticket, Turn};
+use super::{Action, Door, StepEffects, Ticket};
 use crate::config::{Overrides, Setting};
-use crate::contract::{MethodReply, Window};
+use crate::contract::{CommandHeader, MethodReply};
 use crate::desired::{DesiredDoor, DesiredMode};
 use crate::time::Now;
 
@@ -19,11 +19,11 @@ impl Door {
         ticket: Ticket,
         desired: &DesiredDoor,
     ) -> Vec<Action> {
-        let mut turn = Turn::default();
+        let mut effects = StepEffects::default();
         let changed = self.overrides != desired.settings;
         if changed {
             self.use_settings(&desired.settings);
-            turn.save = true;
+            effects.save = true;
         }
         let mode = match desired.mode {
             DesiredMode::Absent => None,
@@ -34,17 +34,17 @@ impl Door {
             self.act(
                 now,
                 ticket,
-                Change::Desired(mode),
+                ArrayChange::Desired(mode),
                 0,
-                Window::default(),
-                &mut turn,
+                CommandHeader::default(),
+                &mut effects,
             );
         } else if changed {
-            self.wait_for_disk(now, ticket, Purpose::Desired, &mut turn);
+            self.wait_for_disk(now, ticket, Purpose::Desired, &mut effects);
         } else {
-            turn.answers.push((ticket, self.applied()));
+            effects.answers.push((ticket, self.applied()));
         }
-        self.finish(now, turn)
+        self.finish(now, effects)
     }
 
     /// Applies settings; returns those that do not fit the configuration and therefore keep their

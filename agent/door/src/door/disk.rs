@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answer::STORE_TIME;
-use super::{Door, Generation, NotSaved, Ticket, Turn};
+use super::{Door, Generation, NotSaved, StepEffects, Ticket};
 use crate::contract::{MethodReply, ReplyError};
 use crate::time::Now;
 
@@ -34,7 +34,11 @@ impl DiskWait {
         self.deadline
     }
 
-    pub(super) fn hear_of_disk(&mut self, generation: Generation, result: Result<(), NotSaved>) {
+    pub(super) fn handle_persisted(
+        &mut self,
+        generation: Generation,
+        result: Result<(), NotSaved>,
+    ) {
         if self.generation <= generation {
             self.disk.get_or_insert(result);
         }
@@ -48,12 +52,12 @@ impl Door {
         now: &Now,
         ticket: Ticket,
         purpose: Purpose,
-        turn: &mut Turn,
+        effects: &mut StepEffects,
     ) {
         if self.disk_waits.len() >= MAX_WAITS {
             self.disk_waits[0].deadline = now.boottime;
         }
-        turn.save = true;
+        effects.save = true;
         self.disk_waits.push(DiskWait {
             ticket,
             purpose,
@@ -63,7 +67,7 @@ impl Door {
         });
     }
 
-    pub(super) fn answer_disk_waits(&mut self, now: &Now, turn: &mut Turn) {
+    pub(super) fn answer_disk_waits(&mut self, now: &Now, effects: &mut StepEffects) {
         for wait in std::mem::take(&mut self.disk_waits) {
             if wait.disk.is_none() && wait.deadline > now.boottime {
                 self.disk_waits.push(wait);
@@ -77,7 +81,7 @@ impl Door {
                     MethodReply::failed(500, ReplyError::NotStored, text.to_owned(), None)
                 }
             };
-            turn.answers.push((wait.ticket, reply));
+            effects.answers.push((wait.ticket, reply));
         }
     }
 }

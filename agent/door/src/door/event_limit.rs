@@ -8,7 +8,7 @@ use crate::contract::Alarm;
 use crate::sensing::Input;
 
 /// Events of one subject per window: five times raised and cleared.
-const MOST: u64 = 10;
+const MAX_EVENTS: u64 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What an event is about.
@@ -35,16 +35,19 @@ struct Window {
 impl EventLimit {
     /// Whether one more event may be recorded now. Otherwise it is counted as omitted.
     pub(super) fn admit(&mut self, subject: Subject, at: Duration) -> bool {
-        let fresh = Window {
+        let new_window = Window {
             ends: at + WINDOW,
             recorded: 0,
             omitted: 0,
         };
-        let window = self.windows.entry(subject).or_insert_with(|| fresh.clone());
+        let window = self
+            .windows
+            .entry(subject)
+            .or_insert_with(|| new_window.clone());
         if window.ends <= at && window.omitted == 0 {
-            *window = fresh;
+            *window = new_window;
         }
-        let admitted = window.recorded < MOST;
+        let admitted = window.recorded < MAX_EVENTS;
         if admitted {
             window.recorded += 1;
         } else {

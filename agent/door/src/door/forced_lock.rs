@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::change::Change;
+use super::change::ArrayChange;
 use super::opening::GRACE;
 use crate::sensing::Reading;
 
@@ -15,13 +15,13 @@ const FOLLOW_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ForcedLock {
-    left: Option<Left>,
+    left: Option<BoltLeft>,
     raised: bool,
 }
 
 /// The bolt has left, and the door has not been seen to open since.
 #[derive(Debug, Clone, Copy)]
-struct Left {
+struct BoltLeft {
     at: Duration,
     /// Boot-clock time from which it counts as forced.
     forced_at: Duration,
@@ -38,20 +38,20 @@ impl ForcedLock {
     pub(super) fn step(
         &mut self,
         at: Duration,
-        has_left: bool,
+        bolt_left: bool,
         closed: Reading,
         is_released: bool,
         bond_time: Duration,
     ) {
-        if has_left {
-            self.left.get_or_insert(Left {
+        if bolt_left {
+            self.left.get_or_insert(BoltLeft {
                 at,
                 forced_at: at + bond_time + FOLLOW_TIME,
             });
         }
         // The exit switch in the handle may be read a moment after the bolt.
-        let is_asked = |left: &Left| is_released && at <= left.at + GRACE;
-        let is_explained = |left: &Left| closed == Some(false) || is_asked(left);
+        let is_asked = |left: &BoltLeft| is_released && at <= left.at + GRACE;
+        let is_explained = |left: &BoltLeft| closed == Some(false) || is_asked(left);
         self.left = self.left.filter(|left| !is_explained(left));
         if self.left.is_some_and(|left| left.forced_at <= at) {
             self.left = None;
@@ -60,7 +60,7 @@ impl ForcedLock {
     }
 
     /// Clears the alarm if `change` is a command about the lock.
-    pub(super) fn follow(&mut self, change: &Change) {
+    pub(super) fn follow(&mut self, change: &ArrayChange) {
         self.raised &= !change.clears_lock_forced();
     }
 

@@ -13,7 +13,7 @@ const REMEMBERED: usize = 64;
 
 /// An accepted command, stored beside its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Deed {
+pub(crate) struct AcceptedCommand {
     method: String,
     /// [`Command::digest`](crate::Command::digest).
     digest: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Deed {
     first: Option<Timestamp>,
 }
 
-impl Deed {
+impl AcceptedCommand {
     pub(super) fn new(method: &str, digest: u64, first: Option<Timestamp>) -> Self {
         Self {
             method: method.to_owned(),
@@ -36,21 +36,24 @@ impl Deed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommandMemory {
     /// Version 0.1 saved ids alone: such an id matches any command.
-    commands: VecDeque<(CommandId, Option<Deed>)>,
+    commands: VecDeque<(CommandId, Option<AcceptedCommand>)>,
 }
 
 /// The command that already has an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct IdConflict {
     pub(super) method: String,
     pub(super) first: Option<Timestamp>,
 }
 
 impl CommandMemory {
-    /// `deeds` corresponds to `ids` by position; entries missing at the end were saved by 0.1.
-    pub(super) fn restore(ids: &[CommandId], deeds: &[Option<Deed>]) -> Self {
-        let deeds = deeds.iter().cloned().chain(std::iter::repeat(None));
-        let commands = ids.iter().cloned().zip(deeds);
+    /// `command_details` corresponds to `ids` by position; entries missing at the end were saved by 0.1.
+    pub(super) fn restore(ids: &[CommandId], command_details: &[Option<AcceptedCommand>]) -> Self {
+        let command_details = command_details
+            .iter()
+            .cloned()
+            .chain(std::iter::repeat(None));
+        let commands = ids.iter().cloned().zip(command_details);
         Self {
             commands: commands
                 .skip(ids.len().saturating_sub(REMEMBERED))
@@ -58,7 +61,7 @@ impl CommandMemory {
         }
     }
 
-    pub(super) fn to_saved(&self) -> (Vec<CommandId>, Vec<Option<Deed>>) {
+    pub(super) fn to_saved(&self) -> (Vec<CommandId>, Vec<Option<AcceptedCommand>>) {
         self.commands.iter().cloned().unzip()
     }
 
@@ -66,9 +69,9 @@ impl CommandMemory {
         self.find(id).is_some()
     }
 
-    fn find(&self, id: &CommandId) -> Option<&Option<Deed>> {
+    fn find(&self, id: &CommandId) -> Option<&Option<AcceptedCommand>> {
         let known = self.commands.iter().find(|(known, _)| known == id);
-        known.map(|(_, deed)| deed)
+        known.map(|(_, details)| details)
     }
 
     /// When the command of this id was first accepted, if known.
@@ -77,21 +80,21 @@ impl CommandMemory {
     }
 
     /// The other command that already has this id.
-    pub(super) fn taken(&self, id: &CommandId, method: &str, digest: u64) -> Option<Taken> {
-        let deed = self.find(id)?.as_ref()?;
-        let other = deed.method != method || deed.digest != digest;
-        other.then(|| Taken {
-            method: deed.method.clone(),
-            first: deed.first,
+    pub(super) fn conflict(&self, id: &CommandId, method: &str, digest: u64) -> Option<IdConflict> {
+        let details = self.find(id)?.as_ref()?;
+        let other = details.method != method || details.digest != digest;
+        other.then(|| IdConflict {
+            method: details.method.clone(),
+            first: details.first,
         })
     }
 
-    pub(super) fn remember(&mut self, id: &CommandId, deed: Deed) {
+    pub(super) fn remember(&mut self, id: &CommandId, details: AcceptedCommand) {
         self.forget(id);
         if self.commands.len() == REMEMBERED {
             self.commands.pop_front();
         }
-        self.commands.push_back((id.clone(), Some(deed)));
+        self.commands.push_back((id.clone(), Some(details)));
     }
 
     /// Removes an id; returns whether it was stored.
@@ -107,29 +110,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bounded_and_forgets_the_oldest_first() {
+    fn the_memory_is_bounded_and_drops_the_oldest_first() {
         let id = |n: usize| -> CommandId { format!("c{n}").parse().unwrap() };
-        let deed = || Deed::new("lockDoor", 7, None);
+        let details = || AcceptedCommand::new("lockDoor", 7, None);
         let mut memory = CommandMemory::default();
         for n in 0..=REMEMBERED {
-            memory.remember(&id(n), deed());
+            memory.remember(&id(n), details());
         }
         assert!(!memory.contains(&id(0)));
         assert!(memory.contains(&id(1)));
-        memory.remember(&id(1), deed());
-        memory.remember(&id(REMEMBERED + 1), deed());
+        memory.remember(&id(1), details());
+        memory.remember(&id(REMEMBERED + 1), details());
         assert!(memory.contains(&id(1)));
-        let (ids, deeds) = memory.to_saved();
+        let (ids, command_details) = memory.to_saved();
         assert_eq!(ids.len(), REMEMBERED);
-        let restored = CommandMemory::restore(&ids, &deeds);
+        let restored = CommandMemory::restore(&ids, &command_details);
         assert_eq!(restored.commands, memory.commands);
         // A longer list, saved by another version, keeps its newest commands.
         let ids: Vec<_> = (0..100).map(id).collect();
-        let deeds: Vec<_> = (0..100)
-            .map(|n| Some(Deed::new("lockDoor", n, None)))
+        let command_details: Vec<_> = (0..100)
+            .map(|n| Some(AcceptedCommand::new("lockDoor", n, None)))
             .collect();
-        let restored = CommandMemory::restore(&ids, &deeds);
-        assert_eq!(restored.taken(&id(99), "lockDoor", 99), None);
-        assert!(restored.taken(&id(99), "lockDoor", 98).is_some());
+        let restored = CommandMemory::restore(&ids, &command_details);
+        assert_eq!(restored.conflict(&id(99), "lockDoor", 99), None);
+        assert!(restored.conflict(&id(99), "lockDoor", 98).is_some());
     }
 }

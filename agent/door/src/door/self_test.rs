@@ -21,13 +21,13 @@ impl Door {
     }
 
     fn check_inputs(&self) -> Check {
-        let seen = self.sensing.levels();
+        let readings = self.sensing.levels();
         let word = |reading: Reading| match reading {
             Some(true) => "active",
             Some(false) => "idle",
             None => "not readable",
         };
-        let levels: Vec<_> = seen
+        let levels: Vec<_> = readings
             .iter()
             .map(|(name, reading)| format!("{name} {}", word(*reading)))
             .collect();
@@ -35,7 +35,7 @@ impl Door {
         if !self.sensing.has_read() {
             return Check::new(CheckResult::Failed, "no input has been read yet");
         }
-        if seen.iter().any(|(_, reading)| reading.is_none()) {
+        if readings.iter().any(|(_, reading)| reading.is_none()) {
             return Check::new(CheckResult::Failed, levels);
         }
         if self.alarms.contains_key(&Alarm::SensorFault) {
@@ -58,12 +58,12 @@ impl Door {
             Outputs::DeEnergised => "de-energised",
             _ => "energised",
         };
-        let left = match self.strike.room() {
+        let left = match self.strike.remaining_on_time() {
             None => "without limit".to_owned(),
             Some(left) => format!("for {:.1} s", left.as_secs_f64()),
         };
         let mut detail = format!("{state}, {driven}; coil or motor may be on {left}");
-        if let Some(rest) = self.resting() {
+        if let Some(rest) = self.required_rest() {
             detail.push_str(&format!("; {rest}"));
         }
         let faulty = [Alarm::Jammed, Alarm::LockFault]

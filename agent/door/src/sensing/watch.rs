@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::Reading;
 
 /// Changes within [`WINDOW`] that count as chatter: more than a person can make.
-const CHANGES: u32 = 20;
+const CHATTER_CHANGES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(5);
 /// How long an input that chattered must be stable before the fault ends.
-const REST: Duration = Duration::from_secs(10);
+const STABLE_TIME: Duration = Duration::from_secs(10);
 /// A button that is active for this long is stuck.
-const STUCK: Duration = Duration::from_secs(300);
+const STUCK_TIME: Duration = Duration::from_secs(300);
 
 /// The history of one input.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +19,12 @@ pub(super) struct Watch {
     /// The first reading is not a change.
     has_read: bool,
     /// Boot-clock time of the latest change.
-    changed: Duration,
-    /// Changes since `window` began.
+    changed_at: Duration,
+    /// Changes since `window_start` began.
     changes: u32,
-    window: Duration,
+    window_start: Duration,
     /// Boot-clock time at which the chatter will have ended.
-    rested: Option<Duration>,
+    chatter_ends: Option<Duration>,
 }
 
 impl Watch {
@@ -36,38 +36,39 @@ impl Watch {
             return false;
         }
         self.level = level;
-        self.changed = at;
+        self.changed_at = at;
         if first {
             return false;
         }
-        if self.window + WINDOW < at {
-            self.window = at;
+        if self.window_start + WINDOW < at {
+            self.window_start = at;
             self.changes = 0;
         }
         self.changes += 1;
-        if self.changes >= CHANGES || self.chatters(at) {
-            self.rested = Some(at + REST);
+        if self.changes >= CHATTER_CHANGES || self.chatters(at) {
+            self.chatter_ends = Some(at + STABLE_TIME);
         }
         true
     }
 
     /// Whether the input is in chatter at `at`.
     pub(super) fn chatters(&self, at: Duration) -> bool {
-        self.rested.is_some_and(|rested| rested > at)
+        self.chatter_ends
+            .is_some_and(|chatter_ends| chatter_ends > at)
     }
 
     /// Whether the input has been active for too long.
     pub(super) fn is_stuck(&self, at: Duration) -> bool {
-        self.level == Some(true) && self.changed + STUCK <= at
+        self.level == Some(true) && self.changed_at + STUCK_TIME <= at
     }
 
     /// When a fault begins or ends by time alone.
     pub(super) fn poll_timeout(&self, at: Duration, is_button: bool) -> Option<Duration> {
-        let rested = self.rested.filter(|rested| *rested > at);
+        let chatter_ends = self.chatter_ends.filter(|chatter_ends| *chatter_ends > at);
         let held = is_button && self.level == Some(true) && !self.is_stuck(at);
-        rested
+        chatter_ends
             .into_iter()
-            .chain(held.then(|| self.changed + STUCK))
+            .chain(held.then(|| self.changed_at + STUCK_TIME))
             .min()
     }
 }

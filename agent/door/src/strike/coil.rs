@@ -22,7 +22,7 @@ impl Coil {
     /// `min_remaining` for one use.
     pub(super) fn new(duty: Option<Duty>, at: Duration) -> Self {
         let heat = duty.map_or(Duration::ZERO, |duty| {
-            (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.least))
+            (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.min_remaining))
         });
         Self {
             duty,
@@ -40,16 +40,16 @@ impl Coil {
 
     /// Updates the heat to the time `at`.
     pub(super) fn account(&mut self, at: Duration) {
-        let passed = at.saturating_sub(self.as_of);
+        let elapsed = at.saturating_sub(self.as_of);
         self.as_of = self.as_of.max(at);
         let Some(duty) = self.duty else {
             return;
         };
         self.heat = if self.energised {
-            (self.heat + passed).min(duty.max_on)
+            (self.heat + elapsed).min(duty.max_on)
         } else {
             self.heat
-                .saturating_sub(scale(passed, duty.max_on, duty.cool_down))
+                .saturating_sub(scale(elapsed, duty.max_on, duty.cool_down))
         };
     }
 
@@ -67,7 +67,7 @@ impl Coil {
     }
 
     /// How long it may still be energised.
-    pub(super) fn room(&self) -> Duration {
+    pub(super) fn remaining(&self) -> Duration {
         self.duty
             .map_or(Duration::MAX, |duty| duty.max_on - self.heat)
     }
@@ -83,17 +83,18 @@ impl Coil {
 
     /// Whether enough time remains for a use that no input at the door asks for.
     pub(super) fn is_rested(&self) -> bool {
-        self.duty.is_none_or(|duty| self.room() >= duty.least)
+        self.duty
+            .is_none_or(|duty| self.remaining() >= duty.min_remaining)
     }
 
     /// When [`Coil::is_rested`] becomes true, if it stays de-energised.
     pub(super) fn rested_at(&self) -> Duration {
-        self.ready_at(self.duty.map_or(Duration::ZERO, |duty| duty.least))
+        self.ready_at(self.duty.map_or(Duration::ZERO, |duty| duty.min_remaining))
     }
 
     /// When `length` of energised time is available, if it stays de-energised.
     pub(super) fn ready_at(&self, length: Duration) -> Duration {
-        let missing = length.saturating_sub(self.room());
+        let missing = length.saturating_sub(self.remaining());
         let Some(duty) = self.duty else {
             return self.as_of;
         };
@@ -123,13 +124,13 @@ mod tests {
             max_on: SECOND * 10,
             cool_down: SECOND * 30,
             reserve: SECOND * 2,
-            least: SECOND * 4,
+            min_remaining: SECOND * 4,
         };
         let mut coil = Coil::new(Some(duty), Duration::ZERO);
-        assert_eq!(coil.room(), SECOND * 5);
+        assert_eq!(coil.remaining(), SECOND * 5);
         coil.set(true);
         coil.account(SECOND * 4);
-        assert_eq!(coil.room(), SECOND);
+        assert_eq!(coil.remaining(), SECOND);
         coil.set(false);
         assert!(!coil.is_rested());
         let rested = coil.rested_at();
@@ -140,10 +141,10 @@ mod tests {
         coil.account(rested);
         assert!(coil.is_rested());
         coil.account(SECOND * 100);
-        assert_eq!(coil.room(), SECOND * 10);
+        assert_eq!(coil.remaining(), SECOND * 10);
         coil.set(true);
         coil.account(SECOND * 200);
-        assert_eq!(coil.room(), Duration::ZERO);
+        assert_eq!(coil.remaining(), Duration::ZERO);
     }
 
     #[test]
@@ -152,6 +153,6 @@ mod tests {
         coil.set(true);
         coil.account(SECOND * 1_000_000);
         assert!(coil.is_rested());
-        assert_eq!(coil.room(), Duration::MAX);
+        assert_eq!(coil.remaining(), Duration::MAX);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Move, Phase, Seen, Strike};
+use super::{Failure, Move, Phase, Strike, StrikeInputs};
 use crate::Want::{self, Locked, Released};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
 use crate::strike::failures::Failures;
@@ -10,11 +10,11 @@ use crate::strike::failures::Failures;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A closed door whose bond switch reads `bonded`.
-fn seen(want: Want, bonded: bool) -> Seen {
-    Seen {
+fn inputs(want: Want, bonded: bool) -> StrikeInputs {
+    StrikeInputs {
         want,
         at_the_door: false,
-        asked_again: false,
+        retry_now: false,
         closed: Some(true),
         reads_open: false,
         closed_since: Some(Duration::ZERO),
@@ -52,7 +52,7 @@ fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
             } else {
                 Phase::Releasing(motion)
             };
-            strike.advance(SECOND * 2, &seen(want, is_out));
+            strike.advance(SECOND * 2, &inputs(want, is_out));
             let since = SECOND * 2;
             let arrived = match want {
                 Locked => Phase::Locked { since },
@@ -70,26 +70,26 @@ fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
 
 #[test]
 fn at_start_a_bolt_seen_out_is_locked_unless_locking_would_drive_it_into_an_open_door() {
-    let open = Seen {
+    let open = StrikeInputs {
         closed: Some(false),
         reads_open: true,
         closed_since: None,
-        ..seen(Locked, true)
+        ..inputs(Locked, true)
     };
     let motor = StrikeConfig::motor_lock();
     let safe = StrikeConfig::solenoid_bolt(FailMode::Safe);
     let secure = StrikeConfig::solenoid_bolt(FailMode::Secure);
-    for (strike, seen, is_locked) in [
+    for (strike, inputs, is_locked) in [
         (motor, open, true),
         (secure, open, true),
         (safe, open, false),
-        (motor, seen(Locked, true), true),
-        (secure, seen(Locked, true), true),
-        (safe, seen(Locked, true), true),
+        (motor, inputs(Locked, true), true),
+        (secure, inputs(Locked, true), true),
+        (safe, inputs(Locked, true), true),
     ] {
         let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
         let mut strike = Strike::new(&config, SECOND);
-        strike.advance(SECOND, &seen);
-        assert_eq!(strike.is_thrown(), is_locked, "{config:?} {seen:?}");
+        strike.advance(SECOND, &inputs);
+        assert_eq!(strike.is_thrown(), is_locked, "{config:?} {inputs:?}");
     }
 }

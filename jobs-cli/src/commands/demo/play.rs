@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_agent::gpio::simulated::SimCommand;
-use door_core::contract::{LockDoor, Window, duration};
+use door_core::contract::{CommandHeader, LockDoor, duration};
 use iothub_protocol::JobId;
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::method::MethodRequest;
@@ -208,7 +208,7 @@ async fn lock(
     let payload = LockDoor {
         lock_time: Some(LOCK_TIME),
         until: Some(until),
-        window: Window {
+        header: CommandHeader {
             command_id: Some(id.as_str().parse()?),
             not_after: Some(start.checked_add(MAX_EXECUTION)?),
             reason: None,

@@ -60,7 +60,7 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session).await?;
     let payload = SetMode {
         mode: Mode::Lockdown,
-        window: call.window()?,
+        header: call.header()?,
     };
     let sent = call.send("setMode", &payload).await;
     let status = sent.context("the mode is assigned and doors follow it by themselves; they could not be called to prove it")?;
@@ -86,7 +86,7 @@ pub(super) async fn all_clear(
     let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session).await?;
     let payload = Relinquish {
         slot: Some(Slot::Lockdown),
-        window: call.window()?,
+        header: call.header()?,
     };
     let sent = call.send("relinquish", &payload).await;
     let status = sent.context("what was before is assigned and doors follow it by themselves; they could not be called to prove it")?;

@@ -26,7 +26,7 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
     let payload = LockDoor {
         lock_time: end.map(|end| end.length),
         until: end.and_then(|end| end.until),
-        window: call.window()?,
+        header: call.header()?,
     };
     call.send("lockDoor", &payload).await
 }
@@ -44,7 +44,7 @@ pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::R
             PulseKind::Strike => Pulse::Strike,
             PulseKind::Extended => Pulse::Extended,
         }),
-        window: call.window()?,
+        header: call.header()?,
     };
     call.send("unlockDoor", &payload).await
 }
@@ -69,7 +69,7 @@ pub(super) async fn relinquish(
     let call = Call::new("relinquish", meant, &args.now, session).await?;
     let payload = Relinquish {
         slot,
-        window: call.window()?,
+        header: call.header()?,
     };
     call.send("relinquish", &payload).await
 }
@@ -90,7 +90,7 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
     let call = Call::new(mode.as_str(), meant, &args.now, session).await?;
     let payload = SetMode {
         mode,
-        window: call.window()?,
+        header: call.header()?,
     };
     call.send("setMode", &payload).await
 }

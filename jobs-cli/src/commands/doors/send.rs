@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use door_core::contract::Window;
+use door_core::contract::CommandHeader;
 use doorctl::ClientError;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Twin};
@@ -106,8 +106,8 @@ impl<'a> Call<'a> {
     }
 
     /// Its name and validity, for the payload.
-    pub(super) fn window(&self) -> anyhow::Result<Window> {
-        self.plan.window()
+    pub(super) fn header(&self) -> anyhow::Result<CommandHeader> {
+        self.plan.header()
     }
 
     /// Calls the doors, follows each, prints what they came to.

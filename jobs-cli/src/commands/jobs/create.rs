@@ -215,7 +215,7 @@ fn lock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> {
     let payload = LockDoor {
         lock_time: end.length,
         until: end.instant(plan)?,
-        window: plan.window()?,
+        header: plan.header()?,
     };
     let call = door_call("lockDoor", &payload, &args.calls)?;
     Ok(JobAction::Method(call))
@@ -226,7 +226,7 @@ fn unlock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> 
         unlock_time: end.length,
         until: end.instant(plan)?,
         pulse: None,
-        window: plan.window()?,
+        header: plan.header()?,
     };
     let call = door_call("unlockDoor", &payload, &args.calls)?;
     Ok(JobAction::Method(call))
@@ -237,7 +237,7 @@ fn method(args: &MethodArgs, plan: &Plan) -> anyhow::Result<JobAction> {
         (Some(text), _) => Some(invoke::payload(text)?),
         (None, "relinquish") => Some(raw(&Relinquish {
             slot: None,
-            window: plan.window()?,
+            header: plan.header()?,
         })?),
         (None, _) => None,
     };

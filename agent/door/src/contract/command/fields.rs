@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{MethodReply, Pulse, Window, duration};
+use super::{CommandHeader, MethodReply, Pulse, duration};
 use crate::authority::Slot;
 
 /// Longest reason of a command, in bytes.
@@ -102,7 +102,7 @@ impl<'a> Fields<'a> {
             })
     }
 
-    pub(super) fn window(&self) -> Result<Window, MethodReply> {
+    pub(super) fn header(&self) -> Result<CommandHeader, MethodReply> {
         let command_id = match self.get("commandId") {
             None => None,
             Some(value) => {
@@ -112,15 +112,15 @@ impl<'a> Fields<'a> {
                 Some(id.ok_or_else(refuse)?)
             }
         };
-        Ok(Window {
+        Ok(CommandHeader {
             command_id,
             not_after: self.timestamp("notAfter")?,
             reason: None,
         })
     }
 
-    /// As [`Fields::window`], with the reason.
-    pub(super) fn window_with_reason(&self) -> Result<Window, MethodReply> {
+    /// As [`Fields::header`], with the reason.
+    pub(super) fn header_with_reason(&self) -> Result<CommandHeader, MethodReply> {
         let reason = match self.get("reason") {
             None => None,
             Some(value) => {
@@ -130,9 +130,9 @@ impl<'a> Fields<'a> {
                 Some(text.ok_or_else(refuse)?.to_owned())
             }
         };
-        Ok(Window {
+        Ok(CommandHeader {
             reason,
-            ..self.window()?
+            ..self.header()?
         })
     }
 

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_nothing_and_answers_in_plain_names() {
+    fn identify_takes_no_fields_and_returns_its_members() {
         assert_eq!(Identity::judge(b"null"), Ok(()));
         let refused = Identity::judge(br#"{"for":5}"#).unwrap_err();
         assert_eq!(

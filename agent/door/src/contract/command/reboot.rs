@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Fields, Window};
+use super::{CommandHeader, Fields};
 use crate::contract::{MethodReply, ReplyError};
 
 /// Longest reason, in characters.
@@ -17,7 +17,7 @@ pub struct Reboot {
     pub reason: Option<String>,
     /// Id and validity.
     #[serde(flatten)]
-    pub window: Window,
+    pub header: CommandHeader,
 }
 
 impl Reboot {
@@ -43,7 +43,7 @@ impl Reboot {
         };
         Ok(Self {
             reason,
-            window: fields.window()?,
+            header: fields.header()?,
         })
     }
 
@@ -77,7 +77,7 @@ mod tests {
     fn the_payload_is_read_strictly() {
         let parsed = Reboot::parse(br#"{"reason":"kernel update","commandId":"r-1"}"#).unwrap();
         assert_eq!(parsed.reason.as_deref(), Some("kernel update"));
-        assert_eq!(parsed.window.command_id.unwrap().as_str(), "r-1");
+        assert_eq!(parsed.header.command_id.unwrap().as_str(), "r-1");
         assert_eq!(Reboot::parse(b"").unwrap(), Reboot::default());
         assert_eq!(
             Reboot::parse(br#""{\"reason\":\"x\"}""#).unwrap().reason,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answers_as_they_are_spelled() {
+    fn replies_serialize_to_their_wire_form() {
         let text = |reply: MethodReply| String::from_utf8(reply.body_json()).unwrap();
         assert_eq!(
             text(Reboot::accepted()),

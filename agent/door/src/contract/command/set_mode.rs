@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Fields, Window};
+use super::{CommandHeader, Fields};
 use crate::contract::{MethodReply, Mode};
 
 /// Payload of `setMode`. The mode lasts until another one is set.
@@ -13,7 +13,7 @@ pub struct SetMode {
     pub mode: Mode,
     /// Id, validity and reason.
     #[serde(flatten)]
-    pub window: Window,
+    pub header: CommandHeader,
 }
 
 impl SetMode {
@@ -24,7 +24,7 @@ impl SetMode {
         let mode = value.as_str().and_then(Mode::parse);
         Ok(Self {
             mode: mode.ok_or_else(|| fields.refuse("mode", &value, Mode::EXPECTED))?,
-            window: fields.window_with_reason()?,
+            header: fields.header_with_reason()?,
         })
     }
 }

@@ -1,18 +1,18 @@
 //! Rules of the array, the commands and their answers.
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 
 const START: &str = "2026-11-23T22:00:00Z";
 
 #[test]
 fn a_lock_is_driven_then_saved_then_answered_an_unlock_saved_then_driven_then_answered() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", "{}")),
-            (8000, Do::Call("unlockDoor", "{}")),
-            (12_000, Do::Nothing),
+            (5000, Step::Call("lockDoor", "{}")),
+            (8000, Step::Call("unlockDoor", "{}")),
+            (12_000, Step::Nothing),
         ],
     );
     let order: Vec<_> = rig
@@ -38,16 +38,16 @@ fn a_lock_is_driven_then_saved_then_answered_an_unlock_saved_then_driven_then_an
 
 #[test]
 fn a_lock_does_not_wait_for_the_disk_an_unlock_does() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("lockDoor", "{}")),
-            (7000, Do::SlowDisk(false)),
-            (8000, Do::SlowDisk(true)),
-            (8000, Do::Call("unlockDoor", "{}")),
-            (9000, Do::SlowDisk(false)),
-            (12_000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("lockDoor", "{}")),
+            (7000, Step::SlowDisk(false)),
+            (8000, Step::SlowDisk(true)),
+            (8000, Step::Call("unlockDoor", "{}")),
+            (9000, Step::SlowDisk(false)),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -69,18 +69,18 @@ fn a_lock_does_not_wait_for_the_disk_an_unlock_does() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_told_and_an_unlock_then_does_not_act() {
-    let rig = Rig::tell(
+fn a_failed_save_is_reported_and_an_unlock_then_does_not_act() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
-            (6000, Do::DiskFails),
-            (7000, Do::SlowDisk(true)),
-            (7000, Do::Call("lockDoor", "{}")),
-            (13_000, Do::SlowDisk(false)),
-            (14_000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
-            (17_000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (6000, Step::DiskFails),
+            (7000, Step::SlowDisk(true)),
+            (7000, Step::Call("lockDoor", "{}")),
+            (13_000, Step::SlowDisk(false)),
+            (14_000, Step::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (17_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -96,16 +96,16 @@ fn what_cannot_be_saved_is_told_and_an_unlock_then_does_not_act() {
 }
 
 #[test]
-fn a_lock_overtakes_an_unlock_that_is_still_on_its_way_to_the_disk() {
-    let rig = Rig::tell(
+fn a_lock_overtakes_an_unlock_that_waits_for_the_disk() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("unlockDoor", "{}")),
-            (5100, Do::Call("lockDoor", "{}")),
-            (6000, Do::SlowDisk(false)),
-            (6000, Do::Restart),
-            (9000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("unlockDoor", "{}")),
+            (5100, Step::Call("lockDoor", "{}")),
+            (6000, Step::SlowDisk(false)),
+            (6000, Step::Restart),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -117,13 +117,13 @@ fn a_lock_overtakes_an_unlock_that_is_still_on_its_way_to_the_disk() {
 
 #[test]
 fn a_lock_with_a_time_relinquishes_when_it_is_over() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (4000, Do::Clock(START)),
-            (5000, Do::Call("lockDoor", r#"{"lockTime":"15s"}"#)),
-            (6000, Do::Nothing),
-            (25_000, Do::Nothing),
+            (4000, Step::Clock(START)),
+            (5000, Step::Call("lockDoor", r#"{"lockTime":"15s"}"#)),
+            (6000, Step::Nothing),
+            (25_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -146,8 +146,8 @@ fn a_lock_with_a_time_relinquishes_when_it_is_over() {
 #[test]
 fn until_counts_with_a_trusted_clock_and_the_length_without() {
     let payload = r#"{"lockTime":"60s","until":"2026-11-23T22:00:20Z"}"#;
-    let ended = |steps: &[(u64, Do)]| {
-        let mut rig = Rig::tell(motor(Released), steps);
+    let ended = |steps: &[(u64, Step)]| {
+        let mut rig = Rig::run(motor(Released), steps);
         rig.run_until(std::time::Duration::from_secs(200));
         let line = rig
             .drives
@@ -155,28 +155,28 @@ fn until_counts_with_a_trusted_clock_and_the_length_without() {
             .find(|line| line.ends_with("Retract") && !line.starts_with("0 "));
         line.cloned().unwrap()
     };
-    let lock = || Do::Call("lockDoor", payload);
+    let lock = || Step::Call("lockDoor", payload);
     assert_eq!(
-        ended(&[(4000, Do::Clock(START)), (5000, lock())]),
+        ended(&[(4000, Step::Clock(START)), (5000, lock())]),
         "24000 Retract"
     );
     assert_eq!(ended(&[(5000, lock())]), "65000 Retract");
     // The clock is set in between.
     assert_eq!(
-        ended(&[(5000, lock()), (10_000, Do::Clock(START))]),
+        ended(&[(5000, lock()), (10_000, Step::Clock(START))]),
         "30000 Retract"
     );
 }
 
 #[test]
 fn a_grant_releases_for_its_time_and_a_lock_ends_it() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::Call("unlockDoor", r#"{"unlockTime":"10s"}"#)),
-            (18_000, Do::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
-            (25_000, Do::Call("lockDoor", r#"{"lockTime":"1m"}"#)),
-            (27_000, Do::Nothing),
+            (5000, Step::Call("unlockDoor", r#"{"unlockTime":"10s"}"#)),
+            (18_000, Step::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
+            (25_000, Step::Call("lockDoor", r#"{"lockTime":"1m"}"#)),
+            (27_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -202,14 +202,14 @@ fn a_grant_releases_for_its_time_and_a_lock_ends_it() {
 }
 
 #[test]
-fn relinquish_lets_the_default_speak() {
-    let rig = Rig::tell(
+fn relinquish_returns_to_the_default() {
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", "{}")),
-            (8000, Do::Call("relinquish", "")),
-            (12_000, Do::Call("relinquish", "null")),
-            (13_000, Do::Nothing),
+            (5000, Step::Call("lockDoor", "{}")),
+            (8000, Step::Call("relinquish", "")),
+            (12_000, Step::Call("relinquish", "null")),
+            (13_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -225,14 +225,14 @@ fn relinquish_lets_the_default_speak() {
 
 #[test]
 fn a_request_to_exit_releases_at_once_whatever_holds_the_door_and_for_the_strike_time_after() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", "{}")),
-            (8000, Do::Rex(true)),
-            (9500, Do::Rex(false)),
-            (10_000, Do::Call("lockDoor", "{}")),
-            (20_000, Do::Nothing),
+            (5000, Step::Call("lockDoor", "{}")),
+            (8000, Step::Rex(true)),
+            (9500, Step::Rex(false)),
+            (10_000, Step::Call("lockDoor", "{}")),
+            (20_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -252,12 +252,12 @@ fn a_request_to_exit_releases_at_once_whatever_holds_the_door_and_for_the_strike
 
 #[test]
 fn a_local_grant_releases_for_the_strike_time() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::Grant(true)),
-            (5100, Do::Grant(false)),
-            (15_000, Do::Nothing),
+            (5000, Step::Grant(true)),
+            (5100, Step::Grant(false)),
+            (15_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -274,18 +274,18 @@ fn a_local_grant_releases_for_the_strike_time() {
 
 #[test]
 fn a_fire_release_holds_until_it_is_reset_at_the_door_over_a_reboot_too() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::Fire(true)),
-            (6000, Do::FireReset(true)),
-            (6100, Do::FireReset(false)),
-            (8000, Do::Fire(false)),
-            (60_000, Do::Call("lockDoor", "{}")),
-            (61_000, Do::Reboot),
-            (9000, Do::FireReset(true)),
-            (9100, Do::FireReset(false)),
-            (12_000, Do::Nothing),
+            (5000, Step::Fire(true)),
+            (6000, Step::FireReset(true)),
+            (6100, Step::FireReset(false)),
+            (8000, Step::Fire(false)),
+            (60_000, Step::Call("lockDoor", "{}")),
+            (61_000, Step::Reboot),
+            (9000, Step::FireReset(true)),
+            (9100, Step::FireReset(false)),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives[2..4], ["5000 Retract", "7000 DeEnergised"]);
@@ -307,9 +307,9 @@ fn a_fire_release_holds_until_it_is_reset_at_the_door_over_a_reboot_too() {
 }
 
 #[test]
-fn a_command_that_succeeded_acts_no_second_time_but_answers_the_present_state() {
-    let lock = || Do::Call("lockDoor", r#"{"lockTime":"10s","commandId":"job-1"}"#);
-    let rig = Rig::tell(
+fn a_duplicate_does_not_act_and_answers_the_present_state() {
+    let lock = || Step::Call("lockDoor", r#"{"lockTime":"10s","commandId":"job-1"}"#);
+    let rig = Rig::run(
         motor(Released),
         &[
             (5000, lock()),
@@ -318,7 +318,7 @@ fn a_command_that_succeeded_acts_no_second_time_but_answers_the_present_state() 
             (12_000, lock()),
             (14_900, lock()),
             (30_000, lock()),
-            (31_000, Do::Nothing),
+            (31_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -337,18 +337,18 @@ fn a_command_that_succeeded_acts_no_second_time_but_answers_the_present_state() 
 #[test]
 fn an_expired_command_never_acts() {
     let late = r#"{"notAfter":"2026-11-23T21:59:00Z","commandId":"x"}"#;
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (4000, Do::Clock(START)),
-            (5000, Do::Call("lockDoor", late)),
-            (5000, Do::Call("unlockDoor", late)),
-            (5000, Do::Call("relinquish", late)),
+            (4000, Step::Clock(START)),
+            (5000, Step::Call("lockDoor", late)),
+            (5000, Step::Call("unlockDoor", late)),
+            (5000, Step::Call("relinquish", late)),
             (
                 5000,
-                Do::Call("lockDoor", r#"{"until":"2026-11-23T21:59:00Z"}"#),
+                Step::Call("lockDoor", r#"{"until":"2026-11-23T21:59:00Z"}"#),
             ),
-            (9000, Do::Nothing),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -362,17 +362,17 @@ fn an_expired_command_never_acts() {
 #[test]
 fn without_a_trusted_clock_a_lock_acts_and_an_unlock_is_refused() {
     let window = r#"{"notAfter":"2026-11-23T22:05:00Z"}"#;
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", window)),
-            (8000, Do::Call("unlockDoor", window)),
+            (5000, Step::Call("lockDoor", window)),
+            (8000, Step::Call("unlockDoor", window)),
             (
                 8000,
-                Do::Call("unlockDoor", r#"{"until":"2026-11-23T22:05:00Z"}"#),
+                Step::Call("unlockDoor", r#"{"until":"2026-11-23T22:05:00Z"}"#),
             ),
-            (8000, Do::Call("relinquish", window)),
-            (9000, Do::Nothing),
+            (8000, Step::Call("relinquish", window)),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -388,13 +388,13 @@ fn without_a_trusted_clock_a_lock_acts_and_an_unlock_is_refused() {
 
 #[test]
 fn an_end_too_far_away_is_a_bad_payload() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (4000, Do::Clock(START)),
+            (4000, Step::Clock(START)),
             (
                 5000,
-                Do::Call("lockDoor", r#"{"until":"2026-12-23T22:00:00Z"}"#),
+                Step::Call("lockDoor", r#"{"until":"2026-12-23T22:00:00Z"}"#),
             ),
         ],
     );
@@ -407,8 +407,8 @@ fn an_end_too_far_away_is_a_bad_payload() {
 }
 
 #[test]
-fn get_state_tells_and_changes_nothing() {
-    let rig = Rig::tell(motor(Locked), &[(5000, Do::Call("getState", ""))]);
+fn get_state_returns_the_state_and_changes_nothing() {
+    let rig = Rig::run(motor(Locked), &[(5000, Step::Call("getState", ""))]);
     assert_eq!(rig.answer_lines, ["5000 #1 200 Locked Secured"]);
     let body = &rig.answers[0].1.body;
     assert!(body.mode.is_some() && body.alarms.is_some());
@@ -422,17 +422,17 @@ fn get_state_tells_and_changes_nothing() {
 }
 
 #[test]
-fn get_state_tells_every_slot_with_its_end_and_source() {
-    let rig = Rig::tell(
+fn get_state_lists_each_slot_with_its_end_and_source() {
+    let rig = Rig::run(
         motor(Released),
         &[
-            (4000, Do::Clock(START)),
+            (4000, Step::Clock(START)),
             (
                 5000,
-                Do::Call("lockDoor", r#"{"lockTime":"10m","commandId":"c"}"#),
+                Step::Call("lockDoor", r#"{"lockTime":"10m","commandId":"c"}"#),
             ),
-            (6000, Do::Call("setMode", r#"{"mode":"lockdown"}"#)),
-            (7000, Do::Call("getState", "")),
+            (6000, Step::Call("setMode", r#"{"mode":"lockdown"}"#)),
+            (7000, Step::Call("getState", "")),
         ],
     );
     let body = serde_json::to_value(&rig.answers[2].1.body).unwrap();
@@ -449,14 +449,14 @@ fn get_state_tells_every_slot_with_its_end_and_source() {
 }
 
 #[test]
-fn every_command_is_recorded_with_the_status_it_was_answered() {
+fn every_command_is_recorded_with_its_status() {
     let job = r#"{"commandId":"job-1"}"#;
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", job)),
-            (9000, Do::Call("lockDoor", job)),
-            (9500, Do::Nothing),
+            (5000, Step::Call("lockDoor", job)),
+            (9000, Step::Call("lockDoor", job)),
+            (9500, Step::Nothing),
         ],
     );
     for repeated in [false, true] {

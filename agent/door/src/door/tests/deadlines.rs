@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::rig::{Do, Rig, bolt, config, magnet, motor};
+use super::rig::{Rig, Step, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 
 #[test]
 fn every_wait_has_a_deadline() {
-    let lock = |payload| Do::Call("lockDoor", payload);
-    let unlock = |payload| Do::Call("unlockDoor", payload);
+    let lock = |payload| Step::Call("lockDoor", payload);
+    let unlock = |payload| Step::Call("unlockDoor", payload);
     let limited = |strike| StrikeConfig {
         max_on: Some(Duration::from_secs(20)),
         cool_down: Some(Duration::from_secs(40)),
@@ -29,73 +29,73 @@ fn every_wait_has_a_deadline() {
         ..Fitted::ALL
     };
     let no_bond = config(Locked, StrikeConfig::motor_lock(), no_bond);
-    let jam = (4000, Do::Jam(true));
+    let jam = (4000, Step::Jam(true));
     // (what is waited for, the door, what has happened, when it goes on)
-    type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Do)], u64);
+    type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Step)], u64);
     let rows: [Row<'_>; 20] = [
         (
             "the door to settle",
             motor(Locked),
-            &[(100, Do::Nothing)],
+            &[(100, Step::Nothing)],
             250,
         ),
         (
             "the end of the drive",
             motor(Locked),
-            &[(300, Do::Nothing)],
+            &[(300, Step::Nothing)],
             2250,
         ),
-        ("the proof", no_bond, &[(2300, Do::Nothing)], 3250),
+        ("the proof", no_bond, &[(2300, Step::Nothing)], 3250),
         (
             "the proof of a coil",
             bolt(FailMode::Safe),
-            &[(4000, Do::Jam(true)), (4000, lock("{}"))],
+            &[(4000, Step::Jam(true)), (4000, lock("{}"))],
             7000,
         ),
         (
             "a retry at the door",
             motor(Locked),
-            &[jam, (5000, Do::Fire(true)), (8500, Do::Nothing)],
+            &[jam, (5000, Step::Fire(true)), (8500, Step::Nothing)],
             10_000,
         ),
         (
             "a retry",
             motor(Released),
-            &[jam, (5000, lock("{}")), (8500, Do::Nothing)],
+            &[jam, (5000, lock("{}")), (8500, Step::Nothing)],
             13_000,
         ),
         (
             "a later retry",
             motor(Released),
-            &[jam, (5000, lock("{}")), (68_000, Do::Nothing)],
+            &[jam, (5000, lock("{}")), (68_000, Step::Nothing)],
             127_000,
         ),
         (
             "the limit of a coil",
             safe,
-            &[(1000, lock("{}")), (5000, Do::Nothing)],
+            &[(1000, lock("{}")), (5000, Step::Nothing)],
             11_500,
         ),
         (
             "the rest of a coil",
             safe,
-            &[(1000, lock("{}")), (12_000, Do::Nothing)],
+            &[(1000, lock("{}")), (12_000, Step::Nothing)],
             17_500,
         ),
         (
             "the rest of a motor",
             tired,
             &[
-                (600_000, Do::Rex(true)),
-                (600_100, Do::Rex(false)),
-                (606_000, Do::Nothing),
+                (600_000, Step::Rex(true)),
+                (600_100, Step::Rex(false)),
+                (606_000, Step::Nothing),
             ],
             802_000,
         ),
         (
             "the end of a hold",
             motor(Released),
-            &[(5000, lock(r#"{"lockTime":"30s"}"#)), (9000, Do::Nothing)],
+            &[(5000, lock(r#"{"lockTime":"30s"}"#)), (9000, Step::Nothing)],
             35_000,
         ),
         (
@@ -103,66 +103,69 @@ fn every_wait_has_a_deadline() {
             magnet(),
             &[
                 (5000, unlock(r#"{"unlockTime":"30s"}"#)),
-                (9000, Do::Nothing),
+                (9000, Step::Nothing),
             ],
             35_000,
         ),
         (
             "the next save of a hold",
             motor(Released),
-            &[(5000, lock(r#"{"lockTime":"10m"}"#)), (9000, Do::Nothing)],
+            &[(5000, lock(r#"{"lockTime":"10m"}"#)), (9000, Step::Nothing)],
             65_000,
         ),
         (
             "an exit button",
             magnet(),
-            &[(5000, Do::Rex(true)), (5200, Do::Rex(false))],
+            &[(5000, Step::Rex(true)), (5200, Step::Rex(false))],
             10_200,
         ),
         (
             "a door that stands open",
             magnet(),
-            &[(5000, Do::Open), (20_000, Do::Nothing)],
+            &[(5000, Step::Open), (20_000, Step::Nothing)],
             50_000,
         ),
         (
             "one that is held",
             magnet(),
-            &[(5000, Do::Open), (51_000, Do::Nothing)],
+            &[(5000, Step::Open), (51_000, Step::Nothing)],
             65_000,
         ),
         (
             "a door that follows its bolt",
             motor(Locked),
-            &[(10_000, Do::Handle), (12_000, Do::Nothing)],
+            &[(10_000, Step::Handle), (12_000, Step::Nothing)],
             18_000,
         ),
         (
             "the disk",
             motor(Locked),
-            &[(5000, Do::SlowDisk(true)), (5000, Do::Call("selfTest", ""))],
+            &[
+                (5000, Step::SlowDisk(true)),
+                (5000, Step::Call("selfTest", "")),
+            ],
             10_000,
         ),
         (
             "an unlock for the disk",
             motor(Locked),
-            &[(5000, Do::SlowDisk(true)), (5000, unlock("{}"))],
+            &[(5000, Step::SlowDisk(true)), (5000, unlock("{}"))],
             10_000,
         ),
         (
             "a disk that failed",
             magnet(),
             &[
-                (5000, Do::SlowDisk(true)),
-                (5000, Do::Fire(true)),
-                (6000, Do::DiskFails),
-                (8000, Do::Nothing),
+                (5000, Step::SlowDisk(true)),
+                (5000, Step::Fire(true)),
+                (6000, Step::DiskFails),
+                (8000, Step::Nothing),
             ],
             11_000,
         ),
     ];
     for (waits_for, door, steps, expected) in rows {
-        let mut rig = Rig::tell(door, steps);
+        let mut rig = Rig::run(door, steps);
         rig.run_until(rig.now.boottime);
         let due = rig.door.poll_timeout();
         let due = due.map(|due| (due - Duration::from_secs(100)).as_millis());

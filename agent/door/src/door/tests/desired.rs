@@ -1,34 +1,34 @@
 //! Rules of the desired properties: a mode acts once, settings at once, and both survive.
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 use crate::contract::Mode;
 use crate::desired::DesiredMode;
 
-fn desire(mode: Mode) -> Do {
-    Do::Desire(DesiredMode::Mode(mode), None)
+fn desire(mode: Mode) -> Step {
+    Step::Desire(DesiredMode::Mode(mode), None)
 }
 
-const NONE: Do = Do::Desire(DesiredMode::Absent, None);
+const NONE: Step = Step::Desire(DesiredMode::Absent, None);
 
-fn set(text: &'static str) -> Do {
-    Do::Call("setMode", text)
+fn set(text: &'static str) -> Step {
+    Step::Call("setMode", text)
 }
 
-fn mode_after(steps: &[Do]) -> Mode {
+fn mode_after(steps: &[Step]) -> Mode {
     let steps: Vec<_> = steps
         .iter()
         .zip(1..)
         .map(|(step, second)| (5000 + second * 1000, *step))
         .collect();
-    let rig = Rig::tell(motor(Locked), &steps);
+    let rig = Rig::run(motor(Locked), &steps);
     let failed = rig.answers.iter().find(|(_, reply)| !reply.is_success());
     assert_eq!(failed, None);
     rig.door.report().mode
 }
 
 #[test]
-fn a_desired_mode_acts_when_it_is_another_than_the_one_last_applied() {
+fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
     let normal = || set(r#"{"mode":"normal"}"#);
     for (steps, mode) in [
         (vec![desire(Mode::Passage)], Mode::Passage),
@@ -42,7 +42,7 @@ fn a_desired_mode_acts_when_it_is_another_than_the_one_last_applied() {
             vec![
                 desire(Mode::Passage),
                 normal(),
-                Do::Restart,
+                Step::Restart,
                 desire(Mode::Passage),
             ],
             Mode::Normal,
@@ -57,7 +57,7 @@ fn a_desired_mode_acts_when_it_is_another_than_the_one_last_applied() {
             vec![
                 desire(Mode::Passage),
                 normal(),
-                Do::Desire(DesiredMode::Unreadable, None),
+                Step::Desire(DesiredMode::Unreadable, None),
                 desire(Mode::Passage),
             ],
             Mode::Normal,
@@ -74,13 +74,13 @@ fn a_desired_mode_acts_when_it_is_another_than_the_one_last_applied() {
 }
 
 #[test]
-fn a_desired_lockdown_that_is_taken_back_ends_and_brings_back_what_it_displaced() {
+fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
     let secure = || set(r#"{"mode":"secure"}"#);
     for (steps, mode) in [
         (vec![secure(), desire(Mode::Lockdown)], Mode::Lockdown),
         (vec![secure(), desire(Mode::Lockdown), NONE], Mode::Secure),
         (
-            vec![secure(), desire(Mode::Lockdown), Do::Reboot, NONE],
+            vec![secure(), desire(Mode::Lockdown), Step::Reboot, NONE],
             Mode::Secure,
         ),
         // It was over already.
@@ -96,7 +96,7 @@ fn a_desired_lockdown_that_is_taken_back_ends_and_brings_back_what_it_displaced(
         // One that nobody desired stays.
         (vec![set(r#"{"mode":"lockdown"}"#), NONE], Mode::Lockdown),
     ] {
-        let times: Vec<u64> = if steps.iter().any(|step| matches!(step, Do::Reboot)) {
+        let times: Vec<u64> = if steps.iter().any(|step| matches!(step, Step::Reboot)) {
             vec![6000, 7000, 8000, 1000]
         } else {
             (6..)
@@ -104,14 +104,14 @@ fn a_desired_lockdown_that_is_taken_back_ends_and_brings_back_what_it_displaced(
                 .take(steps.len())
                 .collect()
         };
-        let story: Vec<_> = times.into_iter().zip(steps.iter().copied()).collect();
-        let rig = Rig::tell(motor(Locked), &story);
+        let scenario: Vec<_> = times.into_iter().zip(steps.iter().copied()).collect();
+        let rig = Rig::run(motor(Locked), &scenario);
         assert_eq!(rig.door.report().mode, mode, "{steps:?}");
     }
 }
 
 #[test]
-fn an_all_clear_brings_back_what_was_set_over_the_mode_desired_before() {
+fn withdrawing_a_lockdown_restores_a_mode_set_over_the_desired_one() {
     let secure = || set(r#"{"mode":"secure"}"#);
     let (passage, lockdown) = (|| desire(Mode::Passage), || desire(Mode::Lockdown));
     for (steps, mode) in [
@@ -121,7 +121,7 @@ fn an_all_clear_brings_back_what_was_set_over_the_mode_desired_before() {
             Mode::Secure,
         ),
         (
-            vec![passage(), secure(), lockdown(), Do::Restart, passage()],
+            vec![passage(), secure(), lockdown(), Step::Restart, passage()],
             Mode::Secure,
         ),
         // Over already: what was set since stays.
@@ -144,16 +144,16 @@ fn an_all_clear_brings_back_what_was_set_over_the_mode_desired_before() {
 }
 
 #[test]
-fn a_desired_mode_covered_by_a_lockdown_on_its_way_to_the_disk_counts_as_applied() {
-    let rig = Rig::tell(
+fn a_desired_mode_waiting_for_the_disk_under_a_lockdown_counts_as_applied() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, desire(Mode::Passage)),
             (5100, set(r#"{"mode":"lockdown"}"#)),
-            (5200, Do::SlowDisk(false)),
+            (5200, Step::SlowDisk(false)),
             (6000, desire(Mode::Passage)),
-            (7000, Do::Nothing),
+            (7000, Step::Nothing),
         ],
     );
     let array = rig.door.authority();
@@ -163,16 +163,16 @@ fn a_desired_mode_covered_by_a_lockdown_on_its_way_to_the_disk_counts_as_applied
 
 #[test]
 fn a_desired_release_is_on_disk_before_it_acts_and_one_that_cannot_be_saved_acts_later() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, desire(Mode::Passage)),
-            (6000, Do::DiskFails),
-            (7000, Do::SlowDisk(true)),
+            (6000, Step::DiskFails),
+            (7000, Step::SlowDisk(true)),
             (7000, desire(Mode::Passage)),
-            (8000, Do::SlowDisk(false)),
-            (11_000, Do::Nothing),
+            (8000, Step::SlowDisk(false)),
+            (11_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -183,15 +183,19 @@ fn a_desired_release_is_on_disk_before_it_acts_and_one_that_cannot_be_saved_acts
         ]
     );
     assert_eq!(rig.drives[2..], ["8000 Retract", "10000 DeEnergised"]);
-    let told = rig.events.iter().any(|event| event.contains("desired"));
-    assert!(!told, "it is told as the change of mode: {:?}", rig.events);
+    let is_recorded = rig.events.iter().any(|event| event.contains("desired"));
+    assert!(
+        !is_recorded,
+        "recorded as the change of mode: {:?}",
+        rig.events
+    );
 }
 
 #[test]
-fn settings_act_at_once_survive_a_reboot_and_go_back_to_what_is_configured() {
-    let strike_time = |seconds| Do::Desire(DesiredMode::Absent, seconds);
-    let throws = |steps: &[(u64, Do)]| {
-        let mut rig = Rig::tell(motor(Locked), steps);
+fn settings_act_at_once_survive_a_reboot_and_return_to_the_configured_value() {
+    let strike_time = |seconds| Step::Desire(DesiredMode::Absent, seconds);
+    let throws = |steps: &[(u64, Step)]| {
+        let mut rig = Rig::run(motor(Locked), steps);
         rig.run_until(rig.now.boottime + std::time::Duration::from_secs(30));
         rig.drives
             .iter()
@@ -199,8 +203,8 @@ fn settings_act_at_once_survive_a_reboot_and_go_back_to_what_is_configured() {
             .cloned()
             .unwrap()
     };
-    let press = [(10_000, Do::Rex(true)), (11_000, Do::Rex(false))];
-    let then = |first: &[(u64, Do)]| throws(&[first, &press].concat());
+    let press = [(10_000, Step::Rex(true)), (11_000, Step::Rex(false))];
+    let then = |first: &[(u64, Step)]| throws(&[first, &press].concat());
     assert_eq!(then(&[]), "16000 Throw");
     assert_eq!(then(&[(5000, strike_time(Some(9)))]), "20000 Throw");
     assert_eq!(
@@ -208,22 +212,22 @@ fn settings_act_at_once_survive_a_reboot_and_go_back_to_what_is_configured() {
         "16000 Throw"
     );
     assert_eq!(
-        then(&[(5000, strike_time(Some(9))), (6000, Do::Reboot)]),
+        then(&[(5000, strike_time(Some(9))), (6000, Step::Reboot)]),
         "20000 Throw"
     );
 }
 
 #[test]
 fn desired_settings_are_answered_when_they_are_on_disk() {
-    let strike_time = || Do::Desire(DesiredMode::Absent, Some(9));
-    let rig = Rig::tell(
+    let strike_time = || Step::Desire(DesiredMode::Absent, Some(9));
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, strike_time()),
-            (6000, Do::SlowDisk(false)),
+            (6000, Step::SlowDisk(false)),
             // Nothing has changed: nothing is written.
-            (7000, Do::SlowDisk(true)),
+            (7000, Step::SlowDisk(true)),
             (7000, strike_time()),
         ],
     );

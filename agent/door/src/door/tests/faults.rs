@@ -288,7 +288,7 @@ fn rows() -> Vec<Row> {
             (
                 "fire",
                 fault,
-                "no reset while nothing can tell whether it is idle",
+                "no reset while it is unknown whether it is idle",
                 magnet(),
                 |bench| {
                     bench.set("fire", Some(true));
@@ -394,7 +394,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn what_a_door_does_by_an_input_in_fault() {
+fn inputs_in_fault_act_by_their_purpose() {
     for (input, fault, rule, config, holds) in rows() {
         let mut bench = Bench::new(config);
         bench.wait(6000);
@@ -442,7 +442,7 @@ fn alarms_of_an_open_door_hold_while_its_switch_is_in_fault_and_follow_it_after(
 }
 
 #[test]
-fn a_throw_under_way_is_withdrawn_from_a_door_that_reads_open_though_in_fault() {
+fn a_throw_is_withdrawn_if_the_door_reads_open_even_in_fault() {
     let mut bench = Bench::new(motor(Locked));
     bench.wait(6000);
     bench.set("bond", Some(true));
@@ -464,7 +464,7 @@ fn a_throw_under_way_is_withdrawn_from_a_door_that_reads_open_though_in_fault() 
 
 /// Every input, chattering 20 times a second for ten minutes: a start, a count a minute, an end.
 #[test]
-fn an_input_that_chatters_writes_a_start_a_count_a_minute_and_an_end() {
+fn chatter_records_a_start_one_count_per_minute_and_an_end() {
     for input in INPUTS {
         let mut bench = Bench::new(motor(Locked));
         bench.wait(6000);
@@ -472,17 +472,17 @@ fn an_input_that_chatters_writes_a_start_a_count_a_minute_and_an_end() {
         let began = bench.events.len();
         bench.chatter(input, 12_000, Some(true));
         let during = &bench.events[began..];
-        let told = |event: &EventKind| matches!(event, EventKind::InputFault { input: of, fault: CHATTER, .. } if of == input);
-        assert_eq!(bench.count(told), 11, "{input}: {:?}", bench.events);
+        let is_fault = |event: &EventKind| matches!(event, EventKind::InputFault { input: of, fault: CHATTER, .. } if of == input);
+        assert_eq!(bench.count(is_fault), 11, "{input}: {:?}", bench.events);
         // What the strike was about when it began comes to its end.
         assert!(during.len() <= 10 + 6, "{input}: {during:?}");
-        let last = during.iter().rev().find(|(_, event)| told(event));
+        let last = during.iter().rev().find(|(_, event)| is_fault(event));
         assert!(
             matches!(last, Some((_, EventKind::InputFault { changes, ended: false, .. })) if *changes > 10_000),
             "{input}: {last:?}"
         );
         bench.wait(11_000);
-        let end = bench.events.iter().rev().find(|(_, event)| told(event));
+        let end = bench.events.iter().rev().find(|(_, event)| is_fault(event));
         assert!(
             matches!(end, Some((_, EventKind::InputFault { ended: true, changes, .. })) if *changes > 11_900),
             "{input}: {end:?}"
@@ -491,7 +491,7 @@ fn an_input_that_chatters_writes_a_start_a_count_a_minute_and_an_end() {
 }
 
 #[test]
-fn below_the_chatter_limit_an_alarm_writes_a_bounded_number_and_then_how_it_stands() {
+fn below_the_chatter_limit_alarm_events_are_bounded_and_end_with_the_present_state() {
     let mut bench = Bench::new(magnet());
     bench.wait(6000);
     // 18 changes in 5 s, for a minute.

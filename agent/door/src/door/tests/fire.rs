@@ -1,16 +1,16 @@
 //! The fire release is latched until its key switch is turned, at the door, after it came.
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Rig, Step, motor};
 use crate::Slot;
 use crate::Want::Locked;
 
 #[test]
 fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
-    const FIRE: Do = Do::Fire(true);
-    const OVER: Do = Do::Fire(false);
-    const KEY: Do = Do::FireReset(true);
-    const IDLE: Do = Do::FireReset(false);
-    let cases: [(&[Do], bool); 17] = [
+    const FIRE: Step = Step::Fire(true);
+    const OVER: Step = Step::Fire(false);
+    const KEY: Step = Step::FireReset(true);
+    const IDLE: Step = Step::FireReset(false);
+    let cases: [(&[Step], bool); 17] = [
         (&[FIRE, OVER], true),
         (&[FIRE, OVER, KEY], false),
         // Left turned, or stuck.
@@ -30,66 +30,66 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
         // One reset, one latch.
         (&[FIRE, OVER, KEY, FIRE, OVER], true),
         // Over a restart: the latch is restored, and what was seen before it is not known.
-        (&[FIRE, OVER, Do::Restart, KEY], false),
-        (&[KEY, FIRE, OVER, Do::Restart], true),
-        (&[KEY, FIRE, OVER, Do::Reboot, IDLE, KEY], false),
+        (&[FIRE, OVER, Step::Restart, KEY], false),
+        (&[KEY, FIRE, OVER, Step::Restart], true),
+        (&[KEY, FIRE, OVER, Step::Reboot, IDLE, KEY], false),
     ];
-    for (story, latched) in cases {
+    for (scenario, latched) in cases {
         let mut rig = Rig::new(motor(Locked));
-        for step in story {
-            let start = if matches!(step, Do::Reboot) { 100 } else { 0 };
+        for step in scenario {
+            let start = if matches!(step, Step::Reboot) { 100 } else { 0 };
             rig.act(step);
             let end = rig.now.boottime.max(std::time::Duration::from_secs(start));
             rig.run_until(end + std::time::Duration::from_secs(10));
         }
         let slot = rig.door.authority().get(Slot::FireRelease);
-        assert_eq!(slot.is_some(), latched, "{story:?}: {:?}", rig.log);
+        assert_eq!(slot.is_some(), latched, "{scenario:?}: {:?}", rig.log);
         let resets = rig
             .events
             .iter()
             .filter(|event| *event == "FireReset")
             .count();
-        assert!(latched || resets > 0, "{story:?}: {:?}", rig.events);
+        assert!(latched || resets > 0, "{scenario:?}: {:?}", rig.events);
     }
 }
 
 #[test]
 fn a_start_with_the_key_turned_keeps_the_latch_that_it_restores() {
-    for start in [Do::Restart, Do::Reboot] {
-        let mut rig = Rig::tell(
+    for start in [Step::Restart, Step::Reboot] {
+        let mut rig = Rig::run(
             motor(Locked),
-            &[(5000, Do::Fire(true)), (9000, Do::Fire(false))],
+            &[(5000, Step::Fire(true)), (9000, Step::Fire(false))],
         );
         rig.inputs.fire_reset = Some(true);
         rig.act(&start);
         rig.run_until(rig.now.boottime + std::time::Duration::from_secs(10));
         let slot = rig.door.authority().get(Slot::FireRelease);
         assert!(slot.is_some(), "{start:?}: {:?}", rig.log);
-        rig.act(&Do::FireReset(false));
-        rig.act(&Do::FireReset(true));
+        rig.act(&Step::FireReset(false));
+        rig.act(&Step::FireReset(true));
         assert!(rig.door.authority().get(Slot::FireRelease).is_none());
     }
 }
 
 #[test]
 fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
-    let mut rig = Rig::tell(
+    let mut rig = Rig::run(
         motor(Locked),
-        &[(5000, Do::Fire(true)), (9000, Do::Nothing)],
+        &[(5000, Step::Fire(true)), (9000, Step::Nothing)],
     );
     rig.inputs.fire = None;
-    rig.act(&Do::FireReset(true));
+    rig.act(&Step::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
     // Nor by a key that was turned meanwhile, and left so.
-    rig.act(&Do::Fire(false));
+    rig.act(&Step::Fire(false));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
-    rig.act(&Do::FireReset(false));
+    rig.act(&Step::FireReset(false));
     rig.inputs.fire = None;
-    rig.act(&Do::FireReset(true));
-    rig.act(&Do::Fire(false));
+    rig.act(&Step::FireReset(true));
+    rig.act(&Step::Fire(false));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
-    rig.act(&Do::FireReset(false));
-    rig.act(&Do::FireReset(true));
+    rig.act(&Step::FireReset(false));
+    rig.act(&Step::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_none());
 }
 
@@ -99,8 +99,8 @@ fn a_change_of_the_latch_is_saved_at_once_and_again_after_a_second() {
         let saves = rig.log.iter().filter(|line| line.ends_with(" persist"));
         saves.cloned().collect()
     };
-    let fire = [(5000, Do::Fire(true)), (9000, Do::Fire(false))];
-    let reset = [(11_000, Do::FireReset(true)), (20_000, Do::Nothing)];
+    let fire = [(5000, Step::Fire(true)), (9000, Step::Fire(false))];
+    let reset = [(11_000, Step::FireReset(true)), (20_000, Step::Nothing)];
     let latched = ["5000 persist", "6000 persist"];
     let both = [
         "5000 persist",
@@ -109,12 +109,12 @@ fn a_change_of_the_latch_is_saved_at_once_and_again_after_a_second() {
         "12000 persist",
     ];
     for (steps, expected) in [
-        (vec![fire[0], (5999, Do::Nothing)], &latched[..1]),
-        (vec![fire[0], (6000, Do::Nothing)], &latched[..]),
+        (vec![fire[0], (5999, Step::Nothing)], &latched[..1]),
+        (vec![fire[0], (6000, Step::Nothing)], &latched[..]),
         (fire.to_vec(), &latched),
         ([fire, reset].concat(), &both),
     ] {
-        let rig = Rig::tell(motor(Locked), &steps);
+        let rig = Rig::run(motor(Locked), &steps);
         assert_eq!(saves(&rig), expected, "{steps:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 use crate::contract::{Command, MethodReply, ReplyError};
 use crate::door::{Action, Door, Ticket};
@@ -93,21 +93,21 @@ fn last(rig: &Rig) -> &MethodReply {
 }
 
 #[test]
-fn an_id_stands_for_one_method_and_payload_over_restarts_and_while_it_is_under_way() {
+fn an_id_belongs_to_one_method_and_payload_while_pending_and_over_restarts() {
     for ((method, payload), (again, other), same) in ROWS {
-        for between in [Do::Nothing, Do::Restart, Do::Reboot] {
+        for between in [Step::Nothing, Step::Restart, Step::Reboot] {
             let what = format!("{method} {payload}, {again} {other}, {between:?}");
-            let mut rig = Rig::tell(
+            let mut rig = Rig::run(
                 motor(Locked),
                 &[
-                    (1000, Do::Clock(START)),
-                    (5000, Do::Call(method, named(payload))),
+                    (1000, Step::Clock(START)),
+                    (5000, Step::Call(method, named(payload))),
                     (15_000, between),
                 ],
             );
-            rig.act(&Do::Clock("2026-11-23T22:00:20Z"));
+            rig.act(&Step::Clock("2026-11-23T22:00:20Z"));
             let before = rig.slots();
-            rig.act(&Do::Call(again, named(other)));
+            rig.act(&Step::Call(again, named(other)));
             rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
             let answer = last(&rig);
             let first = answer.body.first.map(|first| first.to_string());
@@ -128,7 +128,7 @@ fn an_id_stands_for_one_method_and_payload_over_restarts_and_while_it_is_under_w
                 assert!(answer.body.response.contains(part), "{what}: {answer:?}");
             }
             // Refused, it has not become what the id stands for.
-            rig.act(&Do::Call(method, named(payload)));
+            rig.act(&Step::Call(method, named(payload)));
             rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
             assert!(last(&rig).body.repeated, "{what}");
         }
@@ -136,16 +136,16 @@ fn an_id_stands_for_one_method_and_payload_over_restarts_and_while_it_is_under_w
 }
 
 #[test]
-fn another_command_under_the_id_of_one_that_waits_for_the_disk_is_refused_too() {
-    let rig = Rig::tell(
+fn another_command_with_the_id_of_one_that_waits_for_the_disk_is_refused() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (5100, Do::Call("lockDoor", r#"{"commandId":"A"}"#)),
-            (5200, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (6000, Do::SlowDisk(false)),
-            (9000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (5100, Step::Call("lockDoor", r#"{"commandId":"A"}"#)),
+            (5200, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (6000, Step::SlowDisk(false)),
+            (9000, Step::Nothing),
         ],
     );
     let answers: Vec<_> = rig
@@ -158,14 +158,14 @@ fn another_command_under_the_id_of_one_that_waits_for_the_disk_is_refused_too() 
 
 #[test]
 fn an_id_whose_command_failed_is_free_again() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (6000, Do::DiskFails),
-            (7000, Do::Call("lockDoor", r#"{"commandId":"A"}"#)),
-            (9000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
+            (6000, Step::DiskFails),
+            (7000, Step::Call("lockDoor", r#"{"commandId":"A"}"#)),
+            (9000, Step::Nothing),
         ],
     );
     let answers: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();

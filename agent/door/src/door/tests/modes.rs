@@ -1,36 +1,36 @@
 //! Rules of the modes: who may release, what comes back, what is hidden.
 
-use super::rig::{Do, Rig, motor};
+use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 use crate::contract::{Alarm, Mode};
 
 const START: &str = "2026-11-23T22:00:00Z";
 
-fn mode(text: &'static str) -> Do {
-    Do::Call("setMode", text)
+fn mode(text: &'static str) -> Step {
+    Step::Call("setMode", text)
 }
 
-fn lockdown() -> Do {
+fn lockdown() -> Step {
     mode(r#"{"mode":"lockdown"}"#)
 }
 
 #[test]
-fn lockdown_and_secure_refuse_unlocks_naming_what_refuses_and_take_locks() {
+fn lockdown_and_secure_refuse_unlocks_by_name_and_accept_locks() {
     for (set, refuses, held_by) in [
         (r#"{"mode":"lockdown"}"#, Mode::Lockdown, Some(5)),
         (r#"{"mode":"secure"}"#, Mode::Secure, None),
     ] {
-        let rig = Rig::tell(
+        let rig = Rig::run(
             motor(Locked),
             &[
                 (5000, mode(set)),
-                (6000, Do::Call("unlockDoor", "{}")),
+                (6000, Step::Call("unlockDoor", "{}")),
                 (
                     6000,
-                    Do::Call("unlockDoor", r#"{"unlockTime":"10s","commandId":"u"}"#),
+                    Step::Call("unlockDoor", r#"{"unlockTime":"10s","commandId":"u"}"#),
                 ),
-                (6000, Do::Call("lockDoor", "{}")),
-                (6000, Do::Call("relinquish", "{}")),
+                (6000, Step::Call("lockDoor", "{}")),
+                (6000, Step::Call("relinquish", "{}")),
             ],
         );
         let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
@@ -46,15 +46,15 @@ fn lockdown_and_secure_refuse_unlocks_naming_what_refuses_and_take_locks() {
 
 #[test]
 fn a_refused_unlock_may_be_sent_again_once_the_lockdown_is_over() {
-    let unlock = || Do::Call("unlockDoor", r#"{"commandId":"u"}"#);
-    let rig = Rig::tell(
+    let unlock = || Step::Call("unlockDoor", r#"{"commandId":"u"}"#);
+    let rig = Rig::run(
         motor(Locked),
         &[
             (5000, lockdown()),
             (6000, unlock()),
-            (7000, Do::Call("relinquish", r#"{"slot":5}"#)),
+            (7000, Step::Call("relinquish", r#"{"slot":5}"#)),
             (8000, unlock()),
-            (12_000, Do::Nothing),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -71,17 +71,17 @@ fn a_refused_unlock_may_be_sent_again_once_the_lockdown_is_over() {
 #[test]
 fn in_a_lockdown_the_inputs_at_the_door_still_release() {
     for (press, slot) in [
-        (Do::Rex(true), 2),
-        (Do::Grant(true), 3),
-        (Do::Fire(true), 1),
+        (Step::Rex(true), 2),
+        (Step::Grant(true), 3),
+        (Step::Fire(true), 1),
     ] {
-        let rig = Rig::tell(
+        let rig = Rig::run(
             motor(Locked),
             &[
                 (5000, lockdown()),
                 (6000, press),
                 (9000, lockdown()),
-                (9000, Do::Nothing),
+                (9000, Step::Nothing),
             ],
         );
         assert_eq!(rig.drives[2], "6000 Retract");
@@ -93,16 +93,16 @@ fn in_a_lockdown_the_inputs_at_the_door_still_release() {
 }
 
 #[test]
-fn passage_releases_below_what_an_operator_says_and_a_lockdown_gives_it_back() {
-    let rig = Rig::tell(
+fn passage_releases_below_operators_and_returns_after_a_lockdown() {
+    let rig = Rig::run(
         motor(Locked),
         &[
             (5000, mode(r#"{"mode":"passage","commandId":"p"}"#)),
-            (10_000, Do::Call("lockDoor", r#"{"lockTime":"5s"}"#)),
+            (10_000, Step::Call("lockDoor", r#"{"lockTime":"5s"}"#)),
             (20_000, lockdown()),
-            (25_000, Do::Call("relinquish", r#"{"slot":5}"#)),
-            (30_000, Do::Call("relinquish", r#"{"slot":9}"#)),
-            (35_000, Do::Nothing),
+            (25_000, Step::Call("relinquish", r#"{"slot":5}"#)),
+            (30_000, Step::Call("relinquish", r#"{"slot":9}"#)),
+            (35_000, Step::Nothing),
         ],
     );
     let drives: Vec<_> = rig.drives[2..].iter().step_by(2).collect();
@@ -138,7 +138,7 @@ fn passage_releases_below_what_an_operator_says_and_a_lockdown_gives_it_back() {
 }
 
 #[test]
-fn relinquish_empties_the_slot_that_it_names_and_no_other() {
+fn relinquish_empties_only_the_named_slot() {
     for (payload, left) in [
         ("{}", vec![5, 9]),
         (r#"{"slot":5}"#, vec![7, 8, 9]),
@@ -146,14 +146,14 @@ fn relinquish_empties_the_slot_that_it_names_and_no_other() {
         (r#"{"slot":8}"#, vec![5, 7, 9]),
         (r#"{"slot":9}"#, vec![5, 7, 8]),
     ] {
-        let rig = Rig::tell(
+        let rig = Rig::run(
             motor(Locked),
             &[
                 (5000, mode(r#"{"mode":"passage"}"#)),
-                (6000, Do::Call("lockDoor", "{}")),
-                (7000, Do::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
+                (6000, Step::Call("lockDoor", "{}")),
+                (7000, Step::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
                 (9000, lockdown()),
-                (12_000, Do::Call("relinquish", payload)),
+                (12_000, Step::Call("relinquish", payload)),
             ],
         );
         let entries = rig.door.authority().entries();
@@ -163,12 +163,12 @@ fn relinquish_empties_the_slot_that_it_names_and_no_other() {
 }
 
 #[test]
-fn secure_ends_what_unlocks_and_a_lockdown_only_covers_it() {
-    let told = |set| {
-        let mut rig = Rig::tell(
+fn secure_ends_unlocks_and_a_lockdown_only_overrides_them() {
+    let status_after = |set| {
+        let mut rig = Rig::run(
             motor(Locked),
             &[
-                (5000, Do::Call("unlockDoor", "{}")),
+                (5000, Step::Call("unlockDoor", "{}")),
                 (8000, mode(set)),
                 (10_000, mode(r#"{"mode":"normal"}"#)),
             ],
@@ -176,22 +176,22 @@ fn secure_ends_what_unlocks_and_a_lockdown_only_covers_it() {
         rig.run_until(std::time::Duration::from_secs(114));
         rig.status()
     };
-    assert_eq!(told(r#"{"mode":"secure"}"#), "Locked Secured");
-    assert_eq!(told(r#"{"mode":"lockdown"}"#), "Unlocked Unsecured");
+    assert_eq!(status_after(r#"{"mode":"secure"}"#), "Locked Secured");
+    assert_eq!(status_after(r#"{"mode":"lockdown"}"#), "Unlocked Unsecured");
 }
 
 #[test]
 fn a_lockdown_acts_before_the_disk_and_its_end_after_it() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, lockdown()),
-            (7000, Do::SlowDisk(false)),
-            (8000, Do::SlowDisk(true)),
+            (7000, Step::SlowDisk(false)),
+            (8000, Step::SlowDisk(true)),
             (8000, mode(r#"{"mode":"normal"}"#)),
-            (9000, Do::SlowDisk(false)),
-            (12_000, Do::Nothing),
+            (9000, Step::SlowDisk(false)),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -213,16 +213,16 @@ fn a_lockdown_acts_before_the_disk_and_its_end_after_it() {
 }
 
 #[test]
-fn what_is_on_its_way_to_the_disk_is_covered_by_a_lockdown_and_not_lost() {
-    let rig = Rig::tell(
+fn a_lockdown_overrides_a_command_waiting_for_the_disk_without_losing_it() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, mode(r#"{"mode":"passage"}"#)),
-            (5100, Do::Call("unlockDoor", "{}")),
+            (5100, Step::Call("unlockDoor", "{}")),
             (5200, lockdown()),
-            (6000, Do::SlowDisk(false)),
-            (7000, Do::Nothing),
+            (6000, Step::SlowDisk(false)),
+            (7000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -241,17 +241,17 @@ fn what_is_on_its_way_to_the_disk_is_covered_by_a_lockdown_and_not_lost() {
 }
 
 #[test]
-fn a_mode_survives_a_reboot_with_what_it_displaced() {
-    let rig = Rig::tell(
+fn a_mode_and_the_mode_it_displaced_survive_a_reboot() {
+    let rig = Rig::run(
         motor(Released),
         &[
             (5000, mode(r#"{"mode":"secure"}"#)),
             (6000, lockdown()),
-            (20_000, Do::Reboot),
-            (5000, Do::Call("unlockDoor", "{}")),
-            (6000, Do::Call("relinquish", r#"{"slot":5}"#)),
-            (10_000, Do::Call("unlockDoor", "{}")),
-            (11_000, Do::Nothing),
+            (20_000, Step::Reboot),
+            (5000, Step::Call("unlockDoor", "{}")),
+            (6000, Step::Call("relinquish", r#"{"slot":5}"#)),
+            (10_000, Step::Call("unlockDoor", "{}")),
+            (11_000, Step::Nothing),
         ],
     );
     let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
@@ -260,7 +260,7 @@ fn a_mode_survives_a_reboot_with_what_it_displaced() {
 }
 
 #[test]
-fn without_a_clock_that_can_judge_it_a_mode_that_holds_the_door_acts_and_others_are_refused() {
+fn without_a_trusted_clock_only_modes_that_lock_are_accepted() {
     let expect = [
         ("lockdown", 200),
         ("secure", 200),
@@ -271,18 +271,21 @@ fn without_a_clock_that_can_judge_it_a_mode_that_holds_the_door_acts_and_others_
     for (name, status) in expect {
         let payload = format!(r#"{{"mode":"{name}","notAfter":"2026-11-23T22:05:00Z"}}"#);
         let payload: &'static str = payload.leak();
-        let rig = Rig::tell(motor(Locked), &[(5000, mode(payload)), (6000, Do::Nothing)]);
+        let rig = Rig::run(
+            motor(Locked),
+            &[(5000, mode(payload)), (6000, Step::Nothing)],
+        );
         assert_eq!(rig.answers[0].1.status, status, "{name}");
     }
 }
 
 #[test]
-fn an_expired_mode_never_acts_and_one_that_succeeded_acts_no_second_time() {
+fn an_expired_or_duplicate_mode_does_not_act() {
     let secure = || mode(r#"{"mode":"secure","commandId":"s","notAfter":"2026-11-23T22:05:00Z"}"#);
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (4000, Do::Clock(START)),
+            (4000, Step::Clock(START)),
             (
                 5000,
                 mode(r#"{"mode":"lockdown","notAfter":"2026-11-23T21:59:00Z"}"#),
@@ -290,7 +293,7 @@ fn an_expired_mode_never_acts_and_one_that_succeeded_acts_no_second_time() {
             (6000, secure()),
             (7000, mode(r#"{"mode":"normal"}"#)),
             (8000, secure()),
-            (8000, Do::Clock("2026-11-23T23:00:00Z")),
+            (8000, Step::Clock("2026-11-23T23:00:00Z")),
             (9000, secure()),
         ],
     );
@@ -300,14 +303,14 @@ fn an_expired_mode_never_acts_and_one_that_succeeded_acts_no_second_time() {
 }
 
 #[test]
-fn maintenance_hides_alarms_records_them_as_suppressed_and_shows_what_stands_after_it() {
-    let mut rig = Rig::tell(
+fn maintenance_hides_alarms_records_them_as_suppressed_and_shows_them_after_it() {
+    let mut rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Jam(true)),
-            (6000, Do::Call("lockDoor", "{}")),
+            (5000, Step::Jam(true)),
+            (6000, Step::Call("lockDoor", "{}")),
             (11_000, mode(r#"{"mode":"maintenance"}"#)),
-            (12_000, Do::Nothing),
+            (12_000, Step::Nothing),
         ],
     );
     assert!(rig.door.report().alarms.is_empty());

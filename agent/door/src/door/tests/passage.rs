@@ -1,21 +1,21 @@
 //! A release for one passage ends early once somebody has gone through: exit button, reader and
 //! pulse.
 
-use super::rig::{Do, Rig, magnet};
+use super::rig::{Rig, Step, magnet};
 use crate::Slot;
 use crate::config::Relock;
 use crate::contract::Alarm;
 use crate::strike::Outputs;
 
-const PULSE: Do = Do::Call("unlockDoor", r#"{"pulse":"strike"}"#);
+const PULSE: Step = Step::Call("unlockDoor", r#"{"pulse":"strike"}"#);
 
 /// When a magnet takes hold again, in milliseconds.
-fn locks_at(relock: Relock, steps: &[(u64, Do)]) -> u64 {
+fn locks_at(relock: Relock, steps: &[(u64, Step)]) -> u64 {
     let mut config = magnet();
     config.settings.relock = relock;
     let mut steps = steps.to_vec();
-    steps.push((60_000, Do::Nothing));
-    let rig = Rig::tell(config, &steps);
+    steps.push((60_000, Step::Nothing));
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::Energised, "{:?}", rig.log);
     assert!(!rig.has_alarm(Alarm::ForcedOpen));
     let locked = rig.drives.iter().rev();
@@ -24,7 +24,7 @@ fn locks_at(relock: Relock, steps: &[(u64, Do)]) -> u64 {
 }
 
 #[test]
-fn who_has_gone_through_needs_no_strike_time_after_the_contact() {
+fn a_passage_ends_the_release_after_the_relock_delay() {
     // (opened, closed, the contact ends): when it locks, by relock on open, on close and after the
     // time; the contact begins at 5 s.
     for (opened, closed, ends, on_open, on_close) in [
@@ -40,11 +40,11 @@ fn who_has_gone_through_needs_no_strike_time_after_the_contact() {
         // Nobody has gone through.
         (50_000, 51_000, 7000, 12_000, 12_000),
     ] {
-        for button in [Do::Rex, Do::Grant] {
+        for button in [Step::Rex, Step::Grant] {
             let mut steps = vec![
                 (5000, button(true)),
-                (opened, Do::Open),
-                (closed, Do::Close),
+                (opened, Step::Open),
+                (closed, Step::Close),
                 (ends, button(false)),
             ];
             if opened > 40_000 {
@@ -62,11 +62,11 @@ fn who_has_gone_through_needs_no_strike_time_after_the_contact() {
 
 #[test]
 fn a_new_contact_is_a_new_passage() {
-    for button in [Do::Rex, Do::Grant] {
+    for button in [Step::Rex, Step::Grant] {
         let steps = [
             (5000, button(true)),
-            (5500, Do::Open),
-            (6000, Do::Close),
+            (5500, Step::Open),
+            (6000, Step::Close),
             (7000, button(false)),
             (7200, button(true)),
             (7300, button(false)),
@@ -77,16 +77,16 @@ fn a_new_contact_is_a_new_passage() {
 }
 
 #[test]
-fn a_pulse_is_a_grant_for_one_passage_and_a_time_is_none() {
-    let extended = Do::Call("unlockDoor", r#"{"pulse":"extended"}"#);
-    let time = Do::Call("unlockDoor", r#"{"unlockTime":"10s"}"#);
+fn only_a_pulse_is_a_grant_for_one_passage() {
+    let extended = Step::Call("unlockDoor", r#"{"pulse":"extended"}"#);
+    let time = Step::Call("unlockDoor", r#"{"unlockTime":"10s"}"#);
     // (what releases, on open, on close, after its time); opened at 6 s, closed at 7 s.
     for (release, on_open, on_close, after_time) in [
         (PULSE, 6500, 7500, 10_000),
         (extended, 6500, 7500, 20_000),
         (time, 15_000, 15_000, 15_000),
     ] {
-        let steps = [(5000, release), (6000, Do::Open), (7000, Do::Close)];
+        let steps = [(5000, release), (6000, Step::Open), (7000, Step::Close)];
         assert_eq!(locks_at(Relock::OnOpen, &steps), on_open, "{release:?}");
         assert_eq!(locks_at(Relock::OnClose, &steps), on_close, "{release:?}");
         assert_eq!(
@@ -97,7 +97,7 @@ fn a_pulse_is_a_grant_for_one_passage_and_a_time_is_none() {
         // A restart changes nothing of it, before the passage or after.
         for restart in [5500, 6100] {
             let mut steps = steps.to_vec();
-            steps.push((restart, Do::Restart));
+            steps.push((restart, Step::Restart));
             steps.sort_by_key(|(at, _)| *at);
             let end = locks_at(Relock::OnOpen, &steps);
             assert_eq!(end, on_open, "{release:?}, restarted at {restart}");
@@ -106,40 +106,40 @@ fn a_pulse_is_a_grant_for_one_passage_and_a_time_is_none() {
 }
 
 #[test]
-fn a_passage_ends_what_was_for_one_and_nothing_else() {
+fn a_passage_ends_only_releases_for_one_passage() {
     // A pulse over a hold: what lies below speaks again.
     let mut config = magnet();
     config.settings.relock = Relock::OnOpen;
     let steps = [
-        (5000, Do::Call("unlockDoor", "{}")),
+        (5000, Step::Call("unlockDoor", "{}")),
         (5500, PULSE),
-        (6000, Do::Open),
-        (7000, Do::Nothing),
+        (6000, Step::Open),
+        (7000, Step::Nothing),
     ];
-    let rig = Rig::tell(config, &steps);
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
     assert!(rig.door.authority().get(Slot::OperatorGrant).is_none());
     // Somebody still presses the button while another goes through by pulse.
     let steps = [
-        (5000, Do::Rex(true)),
+        (5000, Step::Rex(true)),
         (5500, PULSE),
-        (6000, Do::Open),
-        (9000, Do::Nothing),
+        (6000, Step::Open),
+        (9000, Step::Nothing),
     ];
-    let rig = Rig::tell(config, &steps);
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
 }
 
 #[test]
-fn a_pulse_lets_somebody_through_and_so_the_time_of_an_open_door_counts() {
+fn the_open_time_counts_during_a_pulse() {
     let mut config = magnet();
     config.settings.extended_strike_time = std::time::Duration::from_secs(100);
     for (release, held) in [
-        (Do::Call("unlockDoor", r#"{"pulse":"extended"}"#), true),
-        (Do::Call("unlockDoor", r#"{"unlockTime":"100s"}"#), false),
+        (Step::Call("unlockDoor", r#"{"pulse":"extended"}"#), true),
+        (Step::Call("unlockDoor", r#"{"unlockTime":"100s"}"#), false),
     ] {
-        let steps = [(5000, release), (6000, Do::Open), (70_000, Do::Nothing)];
-        let rig = Rig::tell(config, &steps);
+        let steps = [(5000, release), (6000, Step::Open), (70_000, Step::Nothing)];
+        let rig = Rig::run(config, &steps);
         assert_eq!(rig.has_alarm(Alarm::HeldOpen), held, "{release:?}");
     }
 }

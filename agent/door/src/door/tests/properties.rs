@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::rig::{Do, Rig, bolt, config, magnet, motor, strike};
+use super::rig::{Rig, Step, bolt, config, magnet, motor, strike};
 use crate::Slot;
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
@@ -47,7 +47,7 @@ fn desired_mode() -> impl Strategy<Value = DesiredMode> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Do> {
+fn step() -> impl Strategy<Value = Step> {
     let method = prop_oneof![
         Just("lockDoor"),
         Just("unlockDoor"),
@@ -61,29 +61,29 @@ fn step() -> impl Strategy<Value = Do> {
         1 => Just(("relinquish", r#"{"slot":9}"#)),
     ];
     prop_oneof![
-        6 => (method, payload()).prop_map(|(method, payload)| Do::Call(method, payload)),
-        2 => modes.prop_map(|(method, payload)| Do::Call(method, payload)),
+        6 => (method, payload()).prop_map(|(method, payload)| Step::Call(method, payload)),
+        2 => modes.prop_map(|(method, payload)| Step::Call(method, payload)),
         1 => (desired_mode(), prop_oneof![Just(None), Just(Some(2)), Just(Some(9))])
-            .prop_map(|(mode, strike_time)| Do::Desire(mode, strike_time)),
-        2 => Just(Do::Open),
-        3 => Just(Do::Close),
-        1 => any::<bool>().prop_map(Do::Jam),
-        1 => Just(Do::Handle),
-        2 => any::<bool>().prop_map(Do::Rex),
-        1 => any::<bool>().prop_map(Do::Grant),
-        1 => any::<bool>().prop_map(Do::Fire),
-        1 => any::<bool>().prop_map(Do::FireReset),
-        1 => any::<bool>().prop_map(Do::Tamper),
-        1 => any::<bool>().prop_map(Do::SlowDisk),
-        1 => Just(Do::DiskFails),
-        1 => Just(Do::Clock("2026-11-23T22:00:00Z")),
-        1 => Just(Do::Restart),
-        1 => Just(Do::Reboot),
-        3 => Just(Do::Nothing),
+            .prop_map(|(mode, strike_time)| Step::Desire(mode, strike_time)),
+        2 => Just(Step::Open),
+        3 => Just(Step::Close),
+        1 => any::<bool>().prop_map(Step::Jam),
+        1 => Just(Step::Handle),
+        2 => any::<bool>().prop_map(Step::Rex),
+        1 => any::<bool>().prop_map(Step::Grant),
+        1 => any::<bool>().prop_map(Step::Fire),
+        1 => any::<bool>().prop_map(Step::FireReset),
+        1 => any::<bool>().prop_map(Step::Tamper),
+        1 => any::<bool>().prop_map(Step::SlowDisk),
+        1 => Just(Step::DiskFails),
+        1 => Just(Step::Clock("2026-11-23T22:00:00Z")),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Reboot),
+        3 => Just(Step::Nothing),
     ]
 }
 
-fn story() -> impl Strategy<Value = Vec<(u64, Do)>> {
+fn scenario() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let pause = prop_oneof![Just(0), 1..700_u64, 700..12_000_u64];
     proptest::collection::vec((pause, step()), 1..40)
 }
@@ -142,9 +142,9 @@ fn door() -> impl Strategy<Value = DoorConfig> {
 }
 
 /// Tells a story and looks after each step.
-fn watch(config: DoorConfig, story: &[(u64, Do)], mut look: impl FnMut(&Rig, Do)) -> Rig {
+fn watch(config: DoorConfig, scenario: &[(u64, Step)], mut look: impl FnMut(&Rig, Step)) -> Rig {
     let mut rig = Rig::new(config);
-    for (pause, step) in story {
+    for (pause, step) in scenario {
         rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
         rig.act(step);
         look(&rig, *step);
@@ -181,9 +181,9 @@ proptest! {
 
     /// Request to exit, grant and fire: the bolt is back, on its way back, or has been driven and is stuck, in the very step.
     #[test]
-    fn a_release_at_the_door_is_driven_in_its_step(config in door(), story in story()) {
-        watch(config, &story, |rig, step| {
-            let asked = matches!(step, Do::Rex(true) | Do::Grant(true) | Do::Fire(true));
+    fn a_release_at_the_door_is_driven_in_its_step(config in door(), scenario in scenario()) {
+        watch(config, &scenario, |rig, step| {
+            let asked = matches!(step, Step::Rex(true) | Step::Grant(true) | Step::Fire(true));
             if !asked {
                 return;
             }
@@ -202,16 +202,16 @@ proptest! {
 
     /// Judged at the moment at which the drive starts.
     #[test]
-    fn a_bolt_is_thrown_only_into_a_closed_door(config in door(), story in story()) {
-        let rig = watch(config, &story, |_, _| {});
+    fn a_bolt_is_thrown_only_into_a_closed_door(config in door(), scenario in scenario()) {
+        let rig = watch(config, &scenario, |_, _| {});
         prop_assert_eq!(rig.thrown_into_open, 0, "{:?}", rig.log);
     }
 
     /// When people and the disk are left alone, everything comes to an end: no answer is owed, nothing moves.
     #[test]
-    fn everything_temporary_ends(config in door(), story in story()) {
-        let mut rig = watch(config, &story, |_, _| {});
-        for calm in [Do::SlowDisk(false), Do::Rex(false), Do::Grant(false), Do::Jam(false)] {
+    fn everything_temporary_ends(config in door(), scenario in scenario()) {
+        let mut rig = watch(config, &scenario, |_, _| {});
+        for calm in [Step::SlowDisk(false), Step::Rex(false), Step::Grant(false), Step::Jam(false)] {
             rig.act(&calm);
         }
         rig.run_until(rig.now.boottime + Duration::from_millis(LONG * 4));
@@ -230,15 +230,15 @@ proptest! {
     #[test]
     fn no_coil_is_driven_past_its_limit(
         config in prop_oneof![Just(limited_motor()), Just(limited_bolt()), Just(limited_strike())],
-        story in story(),
+        scenario in scenario(),
     ) {
-        let story: Vec<_> = story
+        let scenario: Vec<_> = scenario
             .into_iter()
             // A restart forgets the heat, and takes half of the limit as spent: not what is counted here.
-            .filter(|(_, step)| !matches!(step, Do::Restart | Do::Reboot))
+            .filter(|(_, step)| !matches!(step, Step::Restart | Step::Reboot))
             .collect();
         let limit = config.duty.map(|duty| duty.max_on).expect("it is limited");
-        let mut rig = watch(config, &story, |rig, _| {
+        let mut rig = watch(config, &scenario, |rig, _| {
             assert!(rig.hottest <= limit, "{:?}", rig.log);
         });
         rig.run_until(rig.now.boottime + Duration::from_millis(LONG));
@@ -247,11 +247,11 @@ proptest! {
 
     /// Of the deliveries of one command id at most one fills a slot, unless an earlier one was answered as failed.
     #[test]
-    fn a_command_that_succeeded_acts_no_second_time(story in story()) {
-        let once = |step: &Do| matches!(step, Do::Call("lockDoor", r#"{"commandId":"a"}"#));
+    fn a_duplicate_does_not_act(scenario in scenario()) {
+        let once = |step: &Step| matches!(step, Step::Call("lockDoor", r#"{"commandId":"a"}"#));
         let mut rig = Rig::new(motor(Released));
         let mut succeeded = false;
-        for (pause, step) in &story {
+        for (pause, step) in &scenario {
             rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
             if !once(step) {
                 // What happens in between is not judged here.
@@ -259,7 +259,7 @@ proptest! {
                 continue;
             }
             let answered = rig.answers.len();
-            rig.act(&Do::SlowDisk(false));
+            rig.act(&Step::SlowDisk(false));
             rig.run_until(rig.now.boottime + Duration::from_secs(6));
             let before = rig.slots();
             rig.act(step);
@@ -273,11 +273,11 @@ proptest! {
     }
 
     #[test]
-    fn an_expired_command_never_acts(config in door(), story in story()) {
+    fn an_expired_command_never_acts(config in door(), scenario in scenario()) {
         let mut rig = Rig::new(config);
-        rig.act(&Do::Clock("2026-11-23T22:00:00Z"));
-        for (pause, step) in &story {
-            if matches!(step, Do::Reboot) {
+        rig.act(&Step::Clock("2026-11-23T22:00:00Z"));
+        for (pause, step) in &scenario {
+            if matches!(step, Step::Reboot) {
                 continue;
             }
             rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
@@ -291,8 +291,8 @@ proptest! {
 
     /// Alarms about an open door stand only while it is open, and once it has been closed for a moment none is left.
     #[test]
-    fn a_closed_door_is_neither_forced_nor_held(config in door(), story in story()) {
-        watch(config, &story, |rig, _| {
+    fn a_closed_door_is_neither_forced_nor_held(config in door(), scenario in scenario()) {
+        watch(config, &scenario, |rig, _| {
             let alarms = rig.door.report().alarms;
             let open = [Alarm::ForcedOpen, Alarm::HeldOpen];
             if open.iter().any(|alarm| alarms.contains_key(alarm)) {
@@ -303,9 +303,9 @@ proptest! {
 
     /// The same story gives the same outputs, and every call gets exactly one answer.
     #[test]
-    fn a_story_told_again_ends_the_same(config in door(), story in story()) {
-        let first = watch(config, &story, |_, _| {});
-        let second = watch(config, &story, |_, _| {});
+    fn replaying_a_scenario_gives_the_same_result(config in door(), scenario in scenario()) {
+        let first = watch(config, &scenario, |_, _| {});
+        let second = watch(config, &scenario, |_, _| {});
         prop_assert_eq!(&first.log, &second.log);
         let tickets: BTreeSet<_> = first.answers.iter().map(|(ticket, _)| *ticket).collect();
         prop_assert_eq!(tickets.len(), first.answers.len());
@@ -313,15 +313,15 @@ proptest! {
 
     /// While a mode refuses unlocks, no call to unlock fills a slot, nothing but slots 1 to 3 releases under a lockdown, and no lock is refused.
     #[test]
-    fn a_mode_refuses_unlocks_and_nothing_else(config in door(), story in story()) {
+    fn a_mode_refuses_unlocks_and_nothing_else(config in door(), scenario in scenario()) {
         let mut rig = Rig::new(config);
-        for (pause, step) in &story {
+        for (pause, step) in &scenario {
             rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
             let refuses = matches!(rig.door.report().mode, Mode::Lockdown | Mode::Secure);
             let before = rig.slots();
             rig.act(step);
             let array = rig.door.authority();
-            if let (true, Do::Call("unlockDoor", _)) = (refuses, step) {
+            if let (true, Step::Call("unlockDoor", _)) = (refuses, step) {
                 prop_assert_eq!(&before, &rig.slots(), "{:?}", rig.log);
             }
             if array.mode() == Mode::Lockdown && array.want() == Released {
@@ -345,45 +345,45 @@ proptest! {
 
     /// The array that a restart of the program finds on disk is the one that was saved last; only presses of buttons are over.
     #[test]
-    fn what_was_saved_gives_the_same_array(config in door(), story in story()) {
-        let mut rig = watch(config, &story, |_, _| {});
-        rig.act(&Do::SlowDisk(false));
-        for calm in [Do::Rex(false), Do::Grant(false)] {
+    fn the_saved_state_restores_the_array(config in door(), scenario in scenario()) {
+        let mut rig = watch(config, &scenario, |_, _| {});
+        rig.act(&Step::SlowDisk(false));
+        for calm in [Step::Rex(false), Step::Grant(false)] {
             rig.act(&calm);
         }
         // Until no press of a button holds any more, and whatever waited is on disk.
         rig.run_until(rig.now.boottime + Duration::from_secs(12));
         let before = decisions(&rig);
-        rig.act(&Do::Restart);
+        rig.act(&Step::Restart);
         prop_assert_eq!(decisions(&rig), before, "{:?}", rig.log);
     }
 
     /// A desired mode that is read again changes nothing, whatever happened since.
     #[test]
-    fn a_desired_mode_acts_once(config in door(), story in story()) {
-        let mut rig = watch(config, &story, |_, _| {});
-        rig.act(&Do::SlowDisk(false));
+    fn a_desired_mode_acts_once(config in door(), scenario in scenario()) {
+        let mut rig = watch(config, &scenario, |_, _| {});
+        rig.act(&Step::SlowDisk(false));
         let Some(applied) = rig.door.authority().desired_mode() else {
             return Ok(());
         };
         let decided = |rig: &Rig| (rig.door.authority().mode(), rig.slots());
         let before = decided(&rig);
-        rig.act(&Do::Desire(DesiredMode::Mode(applied), None));
+        rig.act(&Step::Desire(DesiredMode::Mode(applied), None));
         prop_assert_eq!(decided(&rig), before, "{:?}", rig.log);
     }
 
     /// Whatever a door heard, told again to another one, makes it do the same: nothing else decides.
     #[test]
-    fn what_was_recorded_gives_the_same_outputs_again(config in door(), story in story()) {
-        let rig = watch(config, &story, |_, _| {});
-        prop_assert!(rig.record.len() > story.len());
+    fn replaying_recorded_calls_gives_the_same_actions(config in door(), scenario in scenario()) {
+        let rig = watch(config, &scenario, |_, _| {});
+        prop_assert!(rig.record.len() > scenario.len());
         prop_assert_eq!(rig.record.first_difference(config), None);
     }
 
     /// At every moment: what is temporary has an end ahead, and the door asks to be called by then.
     #[test]
-    fn everything_temporary_has_a_deadline(config in door(), story in story()) {
-        watch(config, &story, |rig, _| {
+    fn everything_temporary_has_a_deadline(config in door(), scenario in scenario()) {
+        watch(config, &scenario, |rig, _| {
             let due = rig.door.poll_timeout();
             let by = |limit: Duration| due.is_some_and(|due| due <= limit);
             for (slot, entry) in rig.door.authority().entries() {
@@ -398,7 +398,7 @@ proptest! {
             let owed = rig.door.unanswered() > 0;
             assert!(!owed || by(rig.now.boottime + Duration::from_secs(5)), "{due:?}");
             // The longest pause between two attempts, and the longest rest here.
-            let rests = rig.door.resting().is_some();
+            let rests = rig.door.required_rest().is_some();
             assert!(!rests || by(rig.now.boottime + Duration::from_secs(61)), "{due:?}");
             let moving = matches!(rig.outputs, Outputs::Throw | Outputs::Retract);
             assert!(!moving || by(rig.now.boottime + Duration::from_secs(3)), "{due:?}");

@@ -10,7 +10,7 @@ use crate::time::Now;
 
 /// One call of the door.
 #[derive(Debug, Clone)]
-pub(super) enum Heard {
+pub(super) enum DoorCall {
     Start(Option<SavedDoor>),
     Inputs(Inputs),
     Command(Ticket, Command),
@@ -19,9 +19,9 @@ pub(super) enum Heard {
     Timeout,
 }
 
-impl Heard {
+impl DoorCall {
     /// Tells it to a door; a start makes the door anew.
-    pub(super) fn tell(
+    pub(super) fn apply(
         &self,
         door: &mut Option<Door>,
         config: DoorConfig,
@@ -34,7 +34,7 @@ impl Heard {
         }
         let door = door.as_mut().expect("it was started");
         match self {
-            Self::Start(_) => unreachable!("told above"),
+            Self::Start(_) => unreachable!("handled above"),
             Self::Inputs(inputs) => door.handle_inputs(now, *inputs),
             Self::Command(ticket, command) => door.handle_command(now, *ticket, command),
             Self::Desired(ticket, desired) => door.handle_desired(now, *ticket, desired),
@@ -46,19 +46,19 @@ impl Heard {
 
 /// Everything a door heard, with what it did.
 #[derive(Debug, Default)]
-pub(super) struct Record(Vec<(Now, Heard, Vec<Action>)>);
+pub(super) struct Record(Vec<(Now, DoorCall, Vec<Action>)>);
 
 impl Record {
-    pub(super) fn add(&mut self, now: &Now, heard: Heard, actions: &[Action]) {
-        self.0.push((now.clone(), heard, actions.to_vec()));
+    pub(super) fn add(&mut self, now: &Now, call: DoorCall, actions: &[Action]) {
+        self.0.push((now.clone(), call, actions.to_vec()));
     }
 
     /// Tells all of it to another door, and returns the first call that made it do something else.
     pub(super) fn first_difference(&self, config: DoorConfig) -> Option<String> {
         let mut door = None;
-        self.0.iter().find_map(|(now, heard, did)| {
-            let does = heard.tell(&mut door, config, now);
-            (does != *did).then(|| format!("{now:?} {heard:?}: {did:?}, and now {does:?}"))
+        self.0.iter().find_map(|(now, call, did)| {
+            let does = call.apply(&mut door, config, now);
+            (does != *did).then(|| format!("{now:?} {call:?}: {did:?}, and now {does:?}"))
         })
     }
 

@@ -1,26 +1,26 @@
 //! Rules of what a restart keeps.
 
-use super::rig::{Do, Rig, bolt, motor};
+use super::rig::{Rig, Step, bolt, motor};
 use crate::Want::{Locked, Released};
 use crate::config::FailMode;
 
 const START: &str = "2026-11-23T22:00:00Z";
 
 #[test]
-fn a_hold_goes_on_over_a_restart_of_the_program() {
-    let rig = Rig::tell(
+fn a_hold_continues_over_a_restart_of_the_program() {
+    let rig = Rig::run(
         motor(Released),
         &[
             (
                 5000,
-                Do::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
+                Step::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
             ),
-            (15_000, Do::Restart),
+            (15_000, Step::Restart),
             (
                 16_000,
-                Do::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
+                Step::Call("lockDoor", r#"{"lockTime":"60s","commandId":"a"}"#),
             ),
-            (70_000, Do::Nothing),
+            (70_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.answer_lines[1..], ["16000 #2 200 Locked Secured"]);
@@ -36,14 +36,14 @@ fn a_hold_goes_on_over_a_restart_of_the_program() {
 }
 
 #[test]
-fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_is_dropped() {
-    let rig = Rig::tell(
+fn after_a_reboot_without_a_clock_a_lock_keeps_its_remaining_time_and_a_grant_is_dropped() {
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            (5000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
             // Saved every minute: at 125 s, eight minutes were left.
-            (130_000, Do::Reboot),
-            (479_000, Do::Nothing),
+            (130_000, Step::Reboot),
+            (479_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.status(), "Locked Secured");
@@ -51,12 +51,12 @@ fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_
     rig.run_until(std::time::Duration::from_secs(100 + 485));
     assert_eq!(rig.drives.last().unwrap(), "482000 DeEnergised");
 
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::Call("unlockDoor", r#"{"unlockTime":"10m"}"#)),
-            (30_000, Do::Reboot),
-            (5000, Do::Nothing),
+            (5000, Step::Call("unlockDoor", r#"{"unlockTime":"10m"}"#)),
+            (30_000, Step::Reboot),
+            (5000, Step::Nothing),
         ],
     );
     assert_eq!(rig.status(), "Locked Secured");
@@ -69,16 +69,16 @@ fn after_a_reboot_without_a_clock_a_lock_resumes_with_what_was_left_and_a_grant_
 #[test]
 fn a_long_hold_is_saved_rarely_and_resumes_within_a_thirtieth() {
     const HOUR: u64 = 3_600_000;
-    let lock = (5000, Do::Call("lockDoor", r#"{"lockTime":"10h"}"#));
-    let rig = Rig::tell(motor(Released), &[lock, (10 * HOUR, Do::Nothing)]);
+    let lock = (5000, Step::Call("lockDoor", r#"{"lockTime":"10h"}"#));
+    let rig = Rig::run(motor(Released), &[lock, (10 * HOUR, Step::Nothing)]);
     assert_eq!(rig.status(), "Locked Secured");
     let saves = rig.door.generation.0;
     assert!((30..200).contains(&saves), "{saves}");
 
-    let lock = (5000, Do::Call("lockDoor", r#"{"lockTime":"10h"}"#));
-    let mut rig = Rig::tell(
+    let lock = (5000, Step::Call("lockDoor", r#"{"lockTime":"10h"}"#));
+    let mut rig = Rig::run(
         motor(Released),
-        &[lock, (5 * HOUR, Do::Reboot), (5 * HOUR, Do::Nothing)],
+        &[lock, (5 * HOUR, Step::Reboot), (5 * HOUR, Step::Nothing)],
     );
     assert_eq!(rig.status(), "Locked Secured");
     rig.run_until(std::time::Duration::from_millis(5 * HOUR + HOUR / 5));
@@ -86,14 +86,14 @@ fn a_long_hold_is_saved_rarely_and_resumes_within_a_thirtieth() {
 }
 
 #[test]
-fn a_second_reboot_goes_on_from_what_the_first_had_left() {
-    let rig = Rig::tell(
+fn a_second_reboot_continues_from_the_remaining_time_of_the_first() {
+    let rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Call("lockDoor", r#"{"lockTime":"3m"}"#)),
-            (70_000, Do::Reboot),
-            (65_000, Do::Reboot),
-            (59_000, Do::Nothing),
+            (5000, Step::Call("lockDoor", r#"{"lockTime":"3m"}"#)),
+            (70_000, Step::Reboot),
+            (65_000, Step::Reboot),
+            (59_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.status(), "Locked Secured");
@@ -104,15 +104,15 @@ fn a_second_reboot_goes_on_from_what_the_first_had_left() {
 
 #[test]
 fn after_a_reboot_the_wall_clock_decides_as_soon_as_it_can_be_trusted() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (4000, Do::Clock(START)),
-            (5000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
-            (30_000, Do::Reboot),
-            (20_000, Do::Clock("2026-11-23T22:10:00Z")),
-            (20_900, Do::Nothing),
-            (24_000, Do::Nothing),
+            (4000, Step::Clock(START)),
+            (5000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            (30_000, Step::Reboot),
+            (20_000, Step::Clock("2026-11-23T22:10:00Z")),
+            (20_900, Step::Nothing),
+            (24_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives.last().unwrap(), "23000 DeEnergised");
@@ -121,13 +121,13 @@ fn after_a_reboot_the_wall_clock_decides_as_soon_as_it_can_be_trusted() {
 
 #[test]
 fn a_hold_without_a_time_and_the_command_ids_survive_a_reboot() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
-            (30_000, Do::Reboot),
-            (3000, Do::Call("unlockDoor", r#"{"commandId":"u"}"#)),
-            (5000, Do::Nothing),
+            (5000, Step::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (30_000, Step::Reboot),
+            (3000, Step::Call("unlockDoor", r#"{"commandId":"u"}"#)),
+            (5000, Step::Nothing),
         ],
     );
     assert_eq!(rig.answer_lines[1..], ["3000 #2 200 Unlocked Unsecured"]);
@@ -135,33 +135,33 @@ fn a_hold_without_a_time_and_the_command_ids_survive_a_reboot() {
 }
 
 #[test]
-fn an_unlock_that_never_reached_the_disk_is_gone_with_its_name() {
-    let unlock = || Do::Call("unlockDoor", r#"{"commandId":"u"}"#);
-    let rig = Rig::tell(
+fn an_unlock_that_was_never_saved_is_lost_with_its_id() {
+    let unlock = || Step::Call("unlockDoor", r#"{"commandId":"u"}"#);
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
+            (5000, Step::SlowDisk(true)),
             (5000, unlock()),
-            (5100, Do::Restart),
-            (5200, Do::SlowDisk(false)),
-            (6000, Do::Nothing),
+            (5100, Step::Restart),
+            (5200, Step::SlowDisk(false)),
+            (6000, Step::Nothing),
             (7000, unlock()),
-            (10_000, Do::Nothing),
+            (10_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.answer_lines, ["9000 #2 200 Unlocked Unsecured"]);
 }
 
 #[test]
-fn an_unlock_that_was_given_up_does_not_act_after_a_restart_though_a_slow_disk_took_it() {
-    let rig = Rig::tell(
+fn an_unlock_that_timed_out_does_not_act_after_a_restart_even_if_saved_late() {
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (5000, Do::SlowDisk(true)),
-            (5000, Do::Call("unlockDoor", "{}")),
-            (11_000, Do::SlowDisk(false)),
-            (12_000, Do::Restart),
-            (15_000, Do::Nothing),
+            (5000, Step::SlowDisk(true)),
+            (5000, Step::Call("unlockDoor", "{}")),
+            (11_000, Step::SlowDisk(false)),
+            (12_000, Step::Restart),
+            (15_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.answer_lines, ["10000 #1 500 NotStored Locked Secured"]);
@@ -170,14 +170,14 @@ fn an_unlock_that_was_given_up_does_not_act_after_a_restart_though_a_slow_disk_t
 
 #[test]
 fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         bolt(FailMode::Safe),
         &[
-            (1000, Do::Call("lockDoor", "{}")),
-            (3000, Do::Open),
-            (4000, Do::Restart),
-            (7000, Do::Close),
-            (9000, Do::Nothing),
+            (1000, Step::Call("lockDoor", "{}")),
+            (3000, Step::Open),
+            (4000, Step::Restart),
+            (7000, Step::Close),
+            (9000, Step::Nothing),
         ],
     );
     // It was let go by the kill, and waits for the door like any other.
@@ -186,18 +186,18 @@ fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
 }
 
 #[test]
-fn a_command_whose_answer_a_restart_cut_short_is_told_of_when_it_is_repeated() {
-    let lock = || Do::Call("lockDoor", r#"{"commandId":"a"}"#);
-    let rig = Rig::tell(
+fn a_command_interrupted_by_a_restart_is_recorded_when_repeated() {
+    let lock = || Step::Call("lockDoor", r#"{"commandId":"a"}"#);
+    let rig = Rig::run(
         motor(Released),
         &[
             (5000, lock()),
             // Saved, and the bolt is still under way.
-            (5100, Do::Restart),
+            (5100, Step::Restart),
             (9000, lock()),
         ],
     );
     assert_eq!(rig.answer_lines.len(), 1);
-    let told = rig.events.iter().filter(|event| event.contains("Command"));
-    assert_eq!(told.count(), 1, "{:?}", rig.events);
+    let recorded = rig.events.iter().filter(|event| event.contains("Command"));
+    assert_eq!(recorded.count(), 1, "{:?}", rig.events);
 }

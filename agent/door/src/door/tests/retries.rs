@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::rig::{Do, Rig, bolt, config, motor};
+use super::rig::{Rig, Step, bolt, config, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{Alarm, CheckResult, LockState};
@@ -16,7 +16,7 @@ fn starts(rig: &Rig, drive: &str) -> Vec<u64> {
         .collect()
 }
 
-fn then(steps: &[(u64, Do)], more: &[(u64, Do)]) -> Vec<(u64, Do)> {
+fn then(steps: &[(u64, Step)], more: &[(u64, Step)]) -> Vec<(u64, Step)> {
     [steps, more].concat()
 }
 
@@ -41,17 +41,17 @@ fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
 }
 
 #[test]
-fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
-    let mode = |payload| Do::Call("setMode", payload);
-    let unlock = |payload| Do::Call("unlockDoor", payload);
+fn a_jammed_motor_is_retried_for_as_long_as_the_same_is_wanted() {
+    let mode = |payload| Step::Call("setMode", payload);
+    let unlock = |payload| Step::Call("unlockDoor", payload);
     // (default, what asks, which drive, when it starts): a bond time of 3 s, then 2 s at the door,
     // or 5 s, 15 s, 30 s and a minute.
     let at_the_door = [5000, 10_000, 15_000, 20_000];
     let others = [5000, 13_000, 31_000, 64_000, 127_000, 190_000];
     for (default, asks, drive, expected) in [
-        (Locked, Do::Fire(true), "Retract", &at_the_door[..]),
-        (Locked, Do::Rex(true), "Retract", &at_the_door),
-        (Locked, Do::Grant(true), "Retract", &at_the_door),
+        (Locked, Step::Fire(true), "Retract", &at_the_door[..]),
+        (Locked, Step::Rex(true), "Retract", &at_the_door),
+        (Locked, Step::Grant(true), "Retract", &at_the_door),
         (Locked, unlock("{}"), "Retract", &others),
         (
             Locked,
@@ -60,11 +60,11 @@ fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
             &others,
         ),
         (Locked, mode(r#"{"mode":"passage"}"#), "Retract", &others),
-        (Released, Do::Call("lockDoor", "{}"), "Throw", &others),
+        (Released, Step::Call("lockDoor", "{}"), "Throw", &others),
         (Released, mode(r#"{"mode":"lockdown"}"#), "Throw", &others),
     ] {
-        let jam = [(4000, Do::Jam(true)), (5000, asks)];
-        let rig = Rig::tell(motor(default), &then(&jam, &[(200_000, Do::Nothing)]));
+        let jam = [(4000, Step::Jam(true)), (5000, asks)];
+        let rig = Rig::run(motor(default), &then(&jam, &[(200_000, Step::Nothing)]));
         let all = starts(&rig, drive);
         let tried = &all[all
             .len()
@@ -76,8 +76,11 @@ fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
         assert_eq!(jams.count(), 2, "one state, one alarm: {:?}", rig.events);
 
         // Free again: nobody has to ask.
-        let freed = then(&jam, &[(200_000, Do::Jam(false)), (262_000, Do::Nothing)]);
-        let rig = Rig::tell(motor(default), &freed);
+        let freed = then(
+            &jam,
+            &[(200_000, Step::Jam(false)), (262_000, Step::Nothing)],
+        );
+        let rig = Rig::run(motor(default), &freed);
         assert!(!rig.has_alarm(Alarm::Jammed), "{asks:?}: {:?}", rig.drives);
         assert_eq!(rig.bolt.is_zero(), drive == "Retract", "{asks:?}");
     }
@@ -85,46 +88,49 @@ fn a_jammed_motor_is_driven_again_for_as_long_as_it_is_wanted() {
 
 #[test]
 fn a_request_does_not_wait_for_the_next_attempt() {
-    let jam = [(4000, Do::Jam(true)), (5000, Do::Call("unlockDoor", "{}"))];
+    let jam = [
+        (4000, Step::Jam(true)),
+        (5000, Step::Call("unlockDoor", "{}")),
+    ];
     for (asks, tried) in [
-        (Do::Fire(true), 100_000),
-        (Do::Rex(true), 100_000),
-        (Do::Grant(true), 100_000),
-        (Do::Call("unlockDoor", "{}"), 100_000),
-        (Do::Call("getState", ""), 127_000),
+        (Step::Fire(true), 100_000),
+        (Step::Rex(true), 100_000),
+        (Step::Grant(true), 100_000),
+        (Step::Call("unlockDoor", "{}"), 100_000),
+        (Step::Call("getState", ""), 127_000),
     ] {
-        let steps = then(&jam, &[(100_000, asks), (128_000, Do::Nothing)]);
-        let rig = Rig::tell(motor(Locked), &steps);
+        let steps = then(&jam, &[(100_000, asks), (128_000, Step::Nothing)]);
+        let rig = Rig::run(motor(Locked), &steps);
         assert!(starts(&rig, "Retract").contains(&tried), "{asks:?}");
     }
     // Somebody who wants the opposite starts a series of its own.
     let steps = then(
         &jam,
         &[
-            (100_000, Do::Call("lockDoor", "{}")),
-            (101_000, Do::Call("unlockDoor", "{}")),
-            (110_000, Do::Nothing),
+            (100_000, Step::Call("lockDoor", "{}")),
+            (101_000, Step::Call("unlockDoor", "{}")),
+            (110_000, Step::Nothing),
         ],
     );
-    let rig = Rig::tell(motor(Locked), &steps);
+    let rig = Rig::run(motor(Locked), &steps);
     let tried = starts(&rig, "Retract");
     assert!(tried.ends_with(&[101_000, 109_000]), "{:?}", rig.drives);
 }
 
 #[test]
-fn a_jammed_motor_that_nobody_at_the_door_waits_for_keeps_a_run_for_them() {
+fn a_jammed_motor_keeps_one_run_in_reserve_for_inputs_at_the_door() {
     let config = config(
         Locked,
         limited(StrikeConfig::motor_lock(), 6, 600),
         Fitted::ALL,
     );
     let steps = [
-        (600_000, Do::Jam(true)),
-        (600_000, Do::Call("unlockDoor", "{}")),
-        (900_000, Do::Rex(true)),
-        (900_100, Do::Nothing),
+        (600_000, Step::Jam(true)),
+        (600_000, Step::Call("unlockDoor", "{}")),
+        (900_000, Step::Rex(true)),
+        (900_100, Step::Nothing),
     ];
-    let rig = Rig::tell(config, &steps);
+    let rig = Rig::run(config, &steps);
     assert!(starts(&rig, "Retract").len() > 1, "{:?}", rig.drives);
     assert!(
         starts(&rig, "Retract").contains(&900_000),
@@ -134,9 +140,9 @@ fn a_jammed_motor_that_nobody_at_the_door_waits_for_keeps_a_run_for_them() {
 }
 
 #[test]
-fn a_coil_at_its_limit_is_energised_again_for_as_long_as_it_is_wanted() {
-    let lock = Do::Call("lockDoor", r#"{"lockTime":"1h"}"#);
-    let passage = Do::Call("setMode", r#"{"mode":"passage"}"#);
+fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
+    let lock = Step::Call("lockDoor", r#"{"lockTime":"1h"}"#);
+    let passage = Step::Call("setMode", r#"{"mode":"passage"}"#);
     let safe_bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
     for (door, asks, pauses) in [
         (
@@ -145,9 +151,9 @@ fn a_coil_at_its_limit_is_energised_again_for_as_long_as_it_is_wanted() {
             [6, 15, 30, 60],
         ),
         (limited_strike(20, 40), passage, [6, 15, 30, 60]),
-        (limited_strike(20, 40), Do::Grant(true), [6, 6, 6, 6]),
+        (limited_strike(20, 40), Step::Grant(true), [6, 6, 6, 6]),
     ] {
-        let rig = Rig::tell(door, &[(100_000, asks), (390_000, Do::Nothing)]);
+        let rig = Rig::run(door, &[(100_000, asks), (390_000, Step::Nothing)]);
         let off = starts(&rig, "DeEnergised");
         let on = starts(&rig, "Energised");
         let seen: Vec<_> = on[1..].iter().zip(&off).map(|(on, off)| on - off).collect();
@@ -168,31 +174,31 @@ fn a_coil_at_its_limit_is_energised_again_for_as_long_as_it_is_wanted() {
 }
 
 #[test]
-fn a_jam_stands_until_a_movement_is_proven() {
-    let lock = Do::Call("lockDoor", "{}");
-    let unlock = Do::Call("unlockDoor", "{}");
-    type Case<'a> = (crate::Want, &'a [(u64, Do)], &'a str, bool);
-    let stuck_out = [(4000, Do::Jam(true)), (5000, unlock), (9000, lock)];
-    let stuck_back = [(4000, Do::Jam(true)), (5000, lock), (9000, unlock)];
+fn a_jam_lasts_until_a_movement_is_proven() {
+    let lock = Step::Call("lockDoor", "{}");
+    let unlock = Step::Call("unlockDoor", "{}");
+    type Case<'a> = (crate::Want, &'a [(u64, Step)], &'a str, bool);
+    let stuck_out = [(4000, Step::Jam(true)), (5000, unlock), (9000, lock)];
+    let stuck_back = [(4000, Step::Jam(true)), (5000, lock), (9000, unlock)];
     let cases: [Case<'_>; 8] = [
         // The bolt is found where it is wanted: it has not moved.
         (Locked, &[], "Jammed Unsecured", true),
         (
             Locked,
-            &[(20_000, Do::Jam(false))],
+            &[(20_000, Step::Jam(false))],
             "Jammed Unsecured",
             true,
         ),
         (
             Locked,
-            &[(20_000, lock), (21_000, Do::Nothing)],
+            &[(20_000, lock), (21_000, Step::Nothing)],
             "Jammed Unsecured",
             true,
         ),
         (Released, &[], "Unlocked Unsecured", true),
         (
             Released,
-            &[(20_000, Do::Jam(false)), (21_000, unlock)],
+            &[(20_000, Step::Jam(false)), (21_000, unlock)],
             "Unlocked Unsecured",
             true,
         ),
@@ -200,9 +206,9 @@ fn a_jam_stands_until_a_movement_is_proven() {
         (
             Locked,
             &[
-                (20_000, Do::Jam(false)),
+                (20_000, Step::Jam(false)),
                 (20_000, unlock),
-                (23_000, Do::Nothing),
+                (23_000, Step::Nothing),
             ],
             "Unlocked Unsecured",
             false,
@@ -210,9 +216,9 @@ fn a_jam_stands_until_a_movement_is_proven() {
         (
             Locked,
             &[
-                (20_000, Do::Jam(false)),
-                (20_000, Do::Handle),
-                (23_000, Do::Nothing),
+                (20_000, Step::Jam(false)),
+                (20_000, Step::Handle),
+                (23_000, Step::Nothing),
             ],
             "Locked Secured",
             false,
@@ -220,9 +226,9 @@ fn a_jam_stands_until_a_movement_is_proven() {
         (
             Released,
             &[
-                (20_000, Do::Jam(false)),
+                (20_000, Step::Jam(false)),
                 (20_000, lock),
-                (23_000, Do::Nothing),
+                (23_000, Step::Nothing),
             ],
             "Locked Secured",
             false,
@@ -234,39 +240,39 @@ fn a_jam_stands_until_a_movement_is_proven() {
         } else {
             stuck_back
         };
-        let rig = Rig::tell(
+        let rig = Rig::run(
             motor(default),
-            &then(&stuck, &then(more, &[(24_000, Do::Nothing)])),
+            &then(&stuck, &then(more, &[(24_000, Step::Nothing)])),
         );
         assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
         assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
     }
     // A lock over a bolt that would not come back is no success, an unlock over one that would not
     // go out is.
-    let rig = Rig::tell(motor(Locked), &stuck_out);
+    let rig = Rig::run(motor(Locked), &stuck_out);
     assert_eq!(
         rig.answer_lines[1..],
         ["9000 #2 500 Jammed Jammed Unsecured"]
     );
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
-        &then(&stuck_back, &[(13_000, Do::Nothing)]),
+        &then(&stuck_back, &[(13_000, Step::Nothing)]),
     );
     assert_eq!(rig.answer_lines[1..], ["11000 #2 200 Unlocked Unsecured"]);
 }
 
 /// Worn out: three uses leave less of its six seconds than a throw needs.
-fn tired(pauses: u64) -> Vec<(u64, Do)> {
+fn tired(pauses: u64) -> Vec<(u64, Step)> {
     (0..3_u64)
         .flat_map(|n| {
             let at = 600_000 + n * pauses;
-            [(at, Do::Rex(true)), (at + 100, Do::Rex(false))]
+            [(at, Step::Rex(true)), (at + 100, Step::Rex(false))]
         })
         .collect()
 }
 
 #[test]
-fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_the_door_is_none() {
+fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door_is_not() {
     let bond = Fitted::ALL;
     let no_bond = Fitted {
         bond: false,
@@ -274,35 +280,35 @@ fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_th
     };
     let motor = limited(StrikeConfig::motor_lock(), 6, 600);
     let tired = tired(8000);
-    let lock = (650_000, Do::Call("lockDoor", "{}"));
+    let lock = (650_000, Step::Call("lockDoor", "{}"));
     let rests = "the motor may run for 6s, then rests for 10m; it must rest for another ";
     // (inputs, steps, whether it must rest)
-    type Case = (Fitted, Vec<(u64, Do)>, bool);
+    type Case = (Fitted, Vec<(u64, Step)>, bool);
     let cases: [Case; 6] = [
         (bond, tired.clone(), true),
         (no_bond, tired.clone(), true),
         // The door stands open, and then it settles: no fault yet.
-        (bond, then(&tired, &[(640_000, Do::Open)]), false),
+        (bond, then(&tired, &[(640_000, Step::Open)]), false),
         (
             bond,
-            then(&tired, &[(640_000, Do::Open), (649_900, Do::Close)]),
+            then(&tired, &[(640_000, Step::Open), (649_900, Step::Close)]),
             false,
         ),
         (
             bond,
-            then(&tired, &[(640_000, Do::Open), (649_000, Do::Close)]),
+            then(&tired, &[(640_000, Step::Open), (649_000, Step::Close)]),
             true,
         ),
         // An operator has it released meanwhile.
         (
             bond,
-            then(&tired, &[(640_000, Do::Call("unlockDoor", "{}"))]),
+            then(&tired, &[(640_000, Step::Call("unlockDoor", "{}"))]),
             false,
         ),
     ];
     for (fitted, steps, must_rest) in cases {
         let door = config(Locked, motor, fitted);
-        let rig = Rig::tell(door, &then(&steps, &[(650_000, Do::Nothing)]));
+        let rig = Rig::run(door, &then(&steps, &[(650_000, Step::Nothing)]));
         assert_eq!(
             rig.has_alarm(Alarm::LockFault),
             must_rest,
@@ -310,11 +316,14 @@ fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_th
             rig.log
         );
         assert_ne!(format!("{:?}", rig.door.report().status.secured), "Secured");
-        let rig = Rig::tell(
+        let rig = Rig::run(
             door,
             &then(
                 &steps,
-                &[(650_000, Do::Call("selfTest", "")), (650_001, Do::Nothing)],
+                &[
+                    (650_000, Step::Call("selfTest", "")),
+                    (650_001, Step::Nothing),
+                ],
             ),
         );
         let (_, reply) = rig.answers.last().unwrap();
@@ -326,7 +335,7 @@ fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_th
         );
         assert_eq!(strike.detail.contains(rests), must_rest, "{strike:?}");
         if must_rest {
-            let rig = Rig::tell(door, &then(&steps, &[lock, (655_000, Do::Nothing)]));
+            let rig = Rig::run(door, &then(&steps, &[lock, (655_000, Step::Nothing)]));
             let (_, reply) = rig.answers.last().unwrap();
             assert_eq!(reply.status, 202, "{:?}", rig.log);
             let response = &reply.body.response;
@@ -346,39 +355,42 @@ fn waiting_for_rest_is_a_fault_that_names_limit_and_time_left_and_waiting_for_th
 }
 
 #[test]
-fn a_bolt_that_is_out_when_it_is_to_be_locked_again_needs_no_rest() {
+fn locking_a_bolt_that_is_already_out_needs_no_rest() {
     let door = config(
         Locked,
         limited(StrikeConfig::motor_lock(), 6, 600),
         Fitted::ALL,
     );
-    let stuck = [(600_000, Do::Jam(true)), (600_000, Do::Rex(true))];
-    let rig = Rig::tell(door, &then(&stuck, &[(620_000, Do::Nothing)]));
+    let stuck = [(600_000, Step::Jam(true)), (600_000, Step::Rex(true))];
+    let rig = Rig::run(door, &then(&stuck, &[(620_000, Step::Nothing)]));
     assert!(rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
-    let over = [(620_000, Do::Rex(false)), (626_000, Do::Nothing)];
-    let rig = Rig::tell(door, &then(&stuck, &over));
+    let over = [(620_000, Step::Rex(false)), (626_000, Step::Nothing)];
+    let rig = Rig::run(door, &then(&stuck, &over));
     assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
     assert_eq!(rig.status(), "Jammed Unsecured");
 }
 
 #[test]
-fn a_spring_that_is_stuck_is_let_go_and_needs_no_attempt() {
+fn a_stuck_spring_bolt_needs_no_further_attempt() {
     for (door, asks) in [
-        (bolt(FailMode::Secure), Do::Fire(true)),
-        (bolt(FailMode::Safe), Do::Fire(true)),
+        (bolt(FailMode::Secure), Step::Fire(true)),
+        (bolt(FailMode::Safe), Step::Fire(true)),
     ] {
         let steps = [
-            (3000, Do::Call("lockDoor", "{}")),
-            (6000, Do::Jam(true)),
+            (3000, Step::Call("lockDoor", "{}")),
+            (6000, Step::Jam(true)),
             (7000, asks),
-            (60_000, Do::Nothing),
+            (60_000, Step::Nothing),
         ];
-        let rig = Rig::tell(door, &steps);
+        let rig = Rig::run(door, &steps);
         assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         let drives = rig.drives.len();
-        let rig = Rig::tell(
+        let rig = Rig::run(
             door,
-            &then(&steps, &[(60_000, Do::Jam(false)), (61_000, Do::Nothing)]),
+            &then(
+                &steps,
+                &[(60_000, Step::Jam(false)), (61_000, Step::Nothing)],
+            ),
         );
         assert!(!rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert_eq!(rig.drives.len(), drives);
@@ -386,35 +398,35 @@ fn a_spring_that_is_stuck_is_let_go_and_needs_no_attempt() {
 }
 
 #[test]
-fn a_release_that_must_rest_is_no_fault_once_the_door_is_to_be_locked() {
+fn a_release_that_must_rest_is_no_fault_once_locked_is_wanted() {
     let door = config(
         Locked,
         limited(StrikeConfig::motor_lock(), 6, 600),
         Fitted::ALL,
     );
     // Three runs against a bolt that is stuck out use up the motor's six seconds.
-    let stuck = [(600_000, Do::Jam(true)), (600_000, Do::Rex(true))];
-    let idle = (620_000, Do::Rex(false));
-    let end = (630_000, Do::Nothing);
+    let stuck = [(600_000, Step::Jam(true)), (600_000, Step::Rex(true))];
+    let idle = (620_000, Step::Rex(false));
+    let end = (630_000, Step::Nothing);
     // The second press finds the motor at its limit.
     let pressed_again = [
-        (616_000, Do::Rex(false)),
-        (616_100, Do::Rex(true)),
-        (619_000, Do::Handle),
-        (619_500, Do::Open),
+        (616_000, Step::Rex(false)),
+        (616_100, Step::Rex(true)),
+        (619_000, Step::Handle),
+        (619_500, Step::Open),
     ];
     for (more, must_rest) in [
         // Still to be released.
         (vec![end], true),
-        (vec![(619_000, Do::Open), end], true),
+        (vec![(619_000, Step::Open), end], true),
         // To be locked: only a throw into a closed door has to wait for the motor.
         (vec![idle, end], false),
-        (vec![(619_000, Do::Open), idle, end], false),
-        (vec![(619_000, Do::Handle), idle, end], true),
+        (vec![(619_000, Step::Open), idle, end], false),
+        (vec![(619_000, Step::Handle), idle, end], true),
         (pressed_again.to_vec(), true),
         ([&pressed_again[..], &[idle, end]].concat(), false),
     ] {
-        let rig = Rig::tell(door, &then(&stuck, &more));
+        let rig = Rig::run(door, &then(&stuck, &more));
         assert_eq!(
             rig.has_alarm(Alarm::LockFault),
             must_rest,

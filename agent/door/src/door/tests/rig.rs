@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::record::{Heard, Record};
+use super::record::{DoorCall, Record};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, Setting, StrikeConfig};
 use crate::contract::{Alarm, Command, MethodReply};
 use crate::desired::{DesiredDoor, DesiredMode};
@@ -21,7 +21,7 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Something that happens at the door or to the program.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Do {
+pub(super) enum Step {
     Open,
     Close,
     /// The bolt does not move while it holds.
@@ -128,7 +128,7 @@ impl Rig {
         let (door, actions) = Door::new(config, None, &now);
         assert_eq!(actions, []);
         let mut record = Record::default();
-        record.add(&now, Heard::Start(None), &actions);
+        record.add(&now, DoorCall::Start(None), &actions);
         let mut rig = Self {
             door,
             config,
@@ -174,7 +174,7 @@ impl Rig {
     }
 
     /// Tells a story: each step happens at its time in milliseconds.
-    pub(super) fn tell(config: DoorConfig, steps: &[(u64, Do)]) -> Self {
+    pub(super) fn run(config: DoorConfig, steps: &[(u64, Step)]) -> Self {
         let mut rig = Self::new(config);
         for (ms, step) in steps {
             rig.run_until(Duration::from_secs(100) + Duration::from_millis(*ms));
@@ -183,20 +183,20 @@ impl Rig {
         rig
     }
 
-    pub(super) fn act(&mut self, step: &Do) {
+    pub(super) fn act(&mut self, step: &Step) {
         match step {
-            Do::Open => self.inputs.closed = Some(false),
-            Do::Close => self.inputs.closed = Some(true),
-            Do::Jam(jammed) => self.jammed = *jammed,
-            Do::Handle => self.bolt = Duration::ZERO,
-            Do::Rex(on) => self.inputs.rex = Some(*on),
-            Do::Grant(on) => self.inputs.grant = Some(*on),
-            Do::Fire(on) => self.inputs.fire = Some(*on),
-            Do::FireReset(on) => self.inputs.fire_reset = Some(*on),
-            Do::Tamper(on) => self.inputs.tamper = Some(*on),
-            Do::Unplug => self.unplugged = true,
-            Do::Call(method, payload) => self.call(method, payload),
-            Do::Desire(mode, strike_time) => {
+            Step::Open => self.inputs.closed = Some(false),
+            Step::Close => self.inputs.closed = Some(true),
+            Step::Jam(jammed) => self.jammed = *jammed,
+            Step::Handle => self.bolt = Duration::ZERO,
+            Step::Rex(on) => self.inputs.rex = Some(*on),
+            Step::Grant(on) => self.inputs.grant = Some(*on),
+            Step::Fire(on) => self.inputs.fire = Some(*on),
+            Step::FireReset(on) => self.inputs.fire_reset = Some(*on),
+            Step::Tamper(on) => self.inputs.tamper = Some(*on),
+            Step::Unplug => self.unplugged = true,
+            Step::Call(method, payload) => self.call(method, payload),
+            Step::Desire(mode, strike_time) => {
                 let strike_time = strike_time.map(Duration::from_secs);
                 let desired = DesiredDoor {
                     mode: *mode,
@@ -207,36 +207,36 @@ impl Rig {
                 };
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                self.tell_door(Heard::Desired(ticket, desired));
+                self.call_door(DoorCall::Desired(ticket, desired));
             }
-            Do::SlowDisk(slow) => {
+            Step::SlowDisk(slow) => {
                 self.slow_disk = *slow;
                 while let Some((generation, saved)) = self.waiting.pop_front() {
                     self.disk = Some(saved);
-                    self.tell_door(Heard::Persisted(generation, Ok(())));
+                    self.call_door(DoorCall::Persisted(generation, Ok(())));
                 }
             }
-            Do::DiskFails => {
+            Step::DiskFails => {
                 self.slow_disk = false;
                 if let Some((generation, _)) = self.waiting.pop_back() {
                     self.waiting.clear();
                     let failed = Err(NotSaved);
-                    self.tell_door(Heard::Persisted(generation, failed));
+                    self.call_door(DoorCall::Persisted(generation, failed));
                 }
             }
-            Do::Clock(text) => {
+            Step::Clock(text) => {
                 self.now.wall = Some(text.parse().unwrap());
                 self.now.quality = ClockQuality::Synchronized;
             }
-            Do::Restart => self.restart(),
-            Do::Reboot => {
+            Step::Restart => self.restart(),
+            Step::Reboot => {
                 self.boots += 1;
                 self.now.boot_id = BootId::new(&format!("boot-{}", self.boots));
                 self.now.boottime = Duration::from_secs(100);
                 self.now.quality = ClockQuality::Unsynchronized;
                 self.restart();
             }
-            Do::Nothing => {}
+            Step::Nothing => {}
         }
         self.read();
     }
@@ -245,7 +245,7 @@ impl Rig {
         self.waiting.clear();
         // Killed: nobody asks whether the door is closed.
         self.outputs = Outputs::DeEnergised;
-        self.tell_door(Heard::Start(self.disk.clone()));
+        self.call_door(DoorCall::Start(self.disk.clone()));
     }
 
     fn call(&mut self, method: &str, payload: &str) {
@@ -253,7 +253,7 @@ impl Rig {
         self.next_ticket += 1;
         match Command::parse(method, payload.as_bytes()) {
             Ok(command) => {
-                self.tell_door(Heard::Command(ticket, command));
+                self.call_door(DoorCall::Command(ticket, command));
             }
             Err(reply) => self.answer(ticket, reply),
         }
@@ -281,7 +281,7 @@ impl Rig {
             }
             self.pass(next);
             if due.is_some_and(|due| due <= next) {
-                self.tell_door(Heard::Timeout);
+                self.call_door(DoorCall::Timeout);
                 let again = self.door.poll_timeout();
                 assert!(
                     again.is_none_or(|again| again > next),
@@ -355,14 +355,14 @@ impl Rig {
         if self.unplugged {
             inputs.closed = None;
         }
-        self.tell_door(Heard::Inputs(inputs));
+        self.call_door(DoorCall::Inputs(inputs));
     }
 
-    fn tell_door(&mut self, heard: Heard) {
+    fn call_door(&mut self, call: DoorCall) {
         let mut door = Some(self.door.clone());
-        let actions = heard.tell(&mut door, self.config, &self.now);
+        let actions = call.apply(&mut door, self.config, &self.now);
         self.door = door.expect("a door stays one");
-        self.record.add(&self.now, heard, &actions);
+        self.record.add(&self.now, call, &actions);
         self.carry_out(actions);
     }
 
@@ -391,7 +391,7 @@ impl Rig {
         assert_eq!(
             self.door.outputs(),
             self.outputs,
-            "a level nobody was told of"
+            "the outputs changed without an action"
         );
     }
 
@@ -424,7 +424,7 @@ impl Rig {
             return;
         }
         self.disk = Some(saved);
-        self.tell_door(Heard::Persisted(generation, Ok(())));
+        self.call_door(DoorCall::Persisted(generation, Ok(())));
     }
 
     fn answer(&mut self, ticket: Ticket, reply: MethodReply) {

@@ -40,7 +40,7 @@ fn slots(door: &Door) -> Vec<u8> {
 }
 
 #[test]
-fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
+fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_recorded() {
     let without_fire = Fitted {
         fire: false,
         fire_reset: false,
@@ -55,7 +55,7 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
         grant: false,
         ..Fitted::ALL
     };
-    for (fitted, slot, stays, told) in [
+    for (fitted, slot, stays, is_recorded) in [
         (Fitted::ALL, 1, true, false),
         (without_fire, 1, false, true),
         (only_reset, 1, false, true),
@@ -70,8 +70,8 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
         let config = config(Locked, StrikeConfig::motor_lock(), fitted);
         let state = saved(&json!([{"slot": slot, "want": "released"}]), &json!({}));
         let what = format!("slot {slot}, {fitted:?}");
-        let gone: Vec<_> = state.slots_gone(fitted).collect();
-        assert_eq!(gone.len(), usize::from(told), "{what}");
+        let gone: Vec<_> = state.unfitted_slots(fitted).collect();
+        assert_eq!(gone.len(), usize::from(is_recorded), "{what}");
         let (door, events, saves) = start(config, &state);
         assert_eq!(
             slots(&door),
@@ -81,8 +81,8 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
         let slot = Slot::try_from(slot).unwrap();
         let why = DropReason::InputNotFitted;
         let dropped = EventKind::Dropped { slot, why };
-        assert_eq!(events.contains(&dropped), told, "{what}: {events:?}");
-        assert_eq!(saves, told, "{what}");
+        assert_eq!(events.contains(&dropped), is_recorded, "{what}: {events:?}");
+        assert_eq!(saves, is_recorded, "{what}");
         assert_eq!(
             door.authority().want(),
             if stays { Released } else { Locked },
@@ -92,9 +92,9 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_told() {
 }
 
 #[test]
-fn a_saved_setting_that_is_gone_or_no_longer_fits_is_told() {
+fn an_unknown_or_unfitting_saved_setting_is_recorded() {
     // Longer than the alarm that it comes before: such a configuration is refused.
-    for (setting, ms, told) in [
+    for (setting, ms, is_recorded) in [
         ("strikeTime", 7000, false),
         ("strikeTime", 0, true),
         ("strikeTime", 600_001, true),
@@ -110,12 +110,16 @@ fn a_saved_setting_that_is_gone_or_no_longer_fits_is_told() {
         assert_eq!(door.authority().want(), Released, "{setting} {ms}");
         let setting = setting.to_owned();
         let dropped = EventKind::SettingDropped { setting };
-        assert_eq!(events.contains(&dropped), told, "{dropped:?}: {events:?}");
+        assert_eq!(
+            events.contains(&dropped),
+            is_recorded,
+            "{dropped:?}: {events:?}"
+        );
     }
 }
 
 #[test]
-fn a_saved_alarm_whose_sensor_is_not_fitted_is_cleared_and_told() {
+fn a_saved_alarm_whose_sensor_is_not_fitted_is_cleared_and_recorded() {
     for bond in [true, false] {
         let fitted = Fitted {
             bond,
@@ -133,7 +137,7 @@ fn a_saved_alarm_whose_sensor_is_not_fitted_is_cleared_and_told() {
 }
 
 #[test]
-fn in_doubt_the_fire_latch_of_any_whole_state_is_taken_and_what_holds_of_the_newest() {
+fn in_doubt_any_fire_latch_and_the_locks_of_the_newest_state_are_kept() {
     let latch = json!({"slot": 1, "want": "released"});
     let lock = json!({"slot": 8, "want": "locked", "commandId": "L"});
     let short = json!({"slot": 8, "want": "locked",
@@ -251,7 +255,7 @@ fn a_mode_secure_that_an_operator_had_set_outlasts_the_doubt() {
         let (door, _) = Door::new(motor(Locked), Some(&state), &rig.now);
         assert_eq!(door.authority().mode(), Mode::Secure, "{mode}");
         rig.door = door;
-        rig.act(&super::rig::Do::Call("lockDoor", "{}"));
+        rig.act(&super::rig::Step::Call("lockDoor", "{}"));
         assert_eq!(rig.door.authority().mode(), after, "{mode}");
         assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::rig::{Do, Rig, bolt, config, magnet, motor};
+use super::rig::{Rig, Step, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{CheckResult, MethodReply};
 
-fn told(config: DoorConfig, steps: &[(u64, Do)]) -> (MethodReply, Rig) {
-    let mut rig = Rig::tell(config, steps);
+fn run(config: DoorConfig, steps: &[(u64, Step)]) -> (MethodReply, Rig) {
+    let mut rig = Rig::run(config, steps);
     let drives = rig.drives.len();
     rig.run_until(rig.now.boottime + Duration::from_secs(6));
     assert_eq!(rig.drives.len(), drives, "it moves nothing");
@@ -16,8 +16,8 @@ fn told(config: DoorConfig, steps: &[(u64, Do)]) -> (MethodReply, Rig) {
     (rig.answers.last().unwrap().1.clone(), rig)
 }
 
-fn test() -> Do {
-    Do::Call("selfTest", "")
+fn test() -> Step {
+    Step::Call("selfTest", "")
 }
 
 /// How inputs, strike, storage and clock went.
@@ -33,9 +33,9 @@ fn results(reply: &MethodReply) -> [CheckResult; 4] {
 }
 
 #[test]
-fn a_door_in_order_passes_and_the_detail_says_what_was_seen() {
+fn a_healthy_door_passes_and_the_details_show_the_readings() {
     use CheckResult::{Passed, Warning};
-    let (reply, rig) = told(motor(Locked), &[(5000, test())]);
+    let (reply, rig) = run(motor(Locked), &[(5000, test())]);
     assert_eq!(
         (reply.status, results(&reply)),
         (200, [Passed, Passed, Passed, Warning])
@@ -52,22 +52,22 @@ fn a_door_in_order_passes_and_the_detail_says_what_was_seen() {
         rig.log
     );
 
-    let clock = Do::Clock("2026-11-23T22:00:00Z");
-    let (reply, _) = told(motor(Locked), &[(4000, clock), (5000, test())]);
+    let clock = Step::Clock("2026-11-23T22:00:00Z");
+    let (reply, _) = run(motor(Locked), &[(4000, clock), (5000, test())]);
     assert_eq!(results(&reply), [Passed; 4]);
 }
 
 #[test]
-fn what_fails_is_named() {
+fn a_failed_check_is_named_in_the_error() {
     use CheckResult::{Failed, Passed};
 
-    type Case<'a> = (&'a [(u64, Do)], usize, &'a str);
+    type Case<'a> = (&'a [(u64, Step)], usize, &'a str);
     let cases: [Case<'_>; 4] = [
-        (&[(5000, Do::Unplug), (6000, test())], 0, "SensorFault"),
+        (&[(5000, Step::Unplug), (6000, test())], 0, "SensorFault"),
         (
             &[
-                (3000, Do::Jam(true)),
-                (4000, Do::Call("lockDoor", "{}")),
+                (3000, Step::Jam(true)),
+                (4000, Step::Call("lockDoor", "{}")),
                 // Between two attempts.
                 (20_000, test()),
             ],
@@ -76,22 +76,22 @@ fn what_fails_is_named() {
         ),
         (
             &[
-                (5000, Do::SlowDisk(true)),
+                (5000, Step::SlowDisk(true)),
                 (5000, test()),
-                (6000, Do::DiskFails),
+                (6000, Step::DiskFails),
             ],
             2,
             "NotStored",
         ),
         // No word from the disk at all.
         (
-            &[(5000, Do::SlowDisk(true)), (5000, test())],
+            &[(5000, Step::SlowDisk(true)), (5000, test())],
             2,
             "NotStored",
         ),
     ];
     for (steps, part, error) in cases {
-        let (reply, rig) = told(motor(Released), steps);
+        let (reply, rig) = run(motor(Released), steps);
         let mut expected = [Passed; 3];
         expected[part] = Failed;
         assert_eq!(results(&reply)[..3], expected, "{:?}", rig.log);
@@ -109,9 +109,9 @@ fn what_fails_is_named() {
 
 #[test]
 fn too_many_tests_at_once_answer_the_oldest_first() {
-    let mut steps = vec![(5000, Do::SlowDisk(true))];
+    let mut steps = vec![(5000, Step::SlowDisk(true))];
     steps.extend((0..9).map(|_| (5000, test())));
-    let rig = Rig::tell(motor(Locked), &steps);
+    let rig = Rig::run(motor(Locked), &steps);
     assert_eq!(rig.answer_lines, ["5000 #1 500 NotStored Locked Secured"]);
     assert_eq!(rig.door.unanswered(), 8);
 }
@@ -123,7 +123,7 @@ fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
         cool_down: Some(Duration::from_secs(40)),
         ..StrikeConfig::solenoid_bolt(FailMode::Safe)
     };
-    let lock = Do::Call("lockDoor", "{}");
+    let lock = Step::Call("lockDoor", "{}");
     for (door, steps, detail) in [
         (
             magnet(),
@@ -152,7 +152,7 @@ fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
         ),
     ] {
         let steps = [steps, vec![(5000, test())]].concat();
-        let (reply, _) = told(door, &steps);
+        let (reply, _) = run(door, &steps);
         let checks = reply.body.checks.unwrap();
         assert_eq!(checks.strike.detail, detail, "{steps:?}");
     }

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use super::rig::{Do, Rig, bolt, config, motor};
+use super::rig::{Rig, Step, bolt, config, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{FailMode, Fitted, StrikeConfig};
 use crate::contract::Alarm;
 
 #[test]
 fn a_motor_lock_is_driven_to_its_default_at_start_and_the_bond_switch_ends_the_throw() {
-    let rig = Rig::tell(motor(Locked), &[(5000, Do::Nothing)]);
+    let rig = Rig::run(motor(Locked), &[(5000, Step::Nothing)]);
     assert_eq!(rig.drives, ["250 Throw", "850 DeEnergised"]);
     assert_eq!(rig.status(), "Locked Secured");
-    let rig = Rig::tell(motor(Released), &[(5000, Do::Nothing)]);
+    let rig = Rig::run(motor(Released), &[(5000, Step::Nothing)]);
     assert_eq!(rig.drives, ["0 Retract", "2000 DeEnergised"]);
     assert_eq!(rig.status(), "Unlocked Unsecured");
 }
@@ -32,15 +32,15 @@ fn nothing_is_known_before_the_inputs_are_read() {
 
 #[test]
 fn a_bolt_waits_for_the_door_to_be_closed_and_settled() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Released),
         &[
-            (3000, Do::Open),
-            (4000, Do::Call("lockDoor", "{}")),
-            (9000, Do::Close),
-            (9100, Do::Open),
-            (9200, Do::Close),
-            (12_000, Do::Nothing),
+            (3000, Step::Open),
+            (4000, Step::Call("lockDoor", "{}")),
+            (9000, Step::Close),
+            (9100, Step::Open),
+            (9200, Step::Close),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -58,9 +58,13 @@ fn a_bolt_waits_for_the_door_to_be_closed_and_settled() {
 
 #[test]
 fn a_bolt_on_its_way_is_withdrawn_when_the_door_opens_and_thrown_again_when_it_closes() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
-        &[(500, Do::Open), (4000, Do::Close), (6000, Do::Nothing)],
+        &[
+            (500, Step::Open),
+            (4000, Step::Close),
+            (6000, Step::Nothing),
+        ],
     );
     assert_eq!(
         rig.drives,
@@ -76,9 +80,13 @@ fn a_bolt_on_its_way_is_withdrawn_when_the_door_opens_and_thrown_again_when_it_c
 
 #[test]
 fn a_door_switch_alone_never_retracts_a_thrown_bolt() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
-        &[(3000, Do::Open), (3900, Do::Nothing), (4000, Do::Nothing)],
+        &[
+            (3000, Step::Open),
+            (3900, Step::Nothing),
+            (4000, Step::Nothing),
+        ],
     );
     assert_eq!(rig.drives, ["250 Throw", "850 DeEnergised"]);
     assert_eq!(rig.status(), "Locked Unsecured");
@@ -87,13 +95,13 @@ fn a_door_switch_alone_never_retracts_a_thrown_bolt() {
 
 #[test]
 fn a_bolt_retracted_by_the_handle_is_thrown_again_after_the_door_has_closed() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (3000, Do::Handle),
-            (3100, Do::Open),
-            (6000, Do::Close),
-            (8000, Do::Nothing),
+            (3000, Step::Handle),
+            (3100, Step::Open),
+            (6000, Step::Close),
+            (8000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives[2..], ["6250 Throw", "6850 DeEnergised"]);
@@ -107,19 +115,19 @@ fn a_bolt_retracted_by_the_handle_is_thrown_again_after_the_door_has_closed() {
 
 #[test]
 fn a_bolt_not_bonded_within_the_bond_time_is_jammed_until_the_next_proven_move() {
-    let mut rig = Rig::tell(
+    let mut rig = Rig::run(
         motor(Released),
         &[
-            (5000, Do::Jam(true)),
-            (5000, Do::Call("lockDoor", r#"{"commandId":"a"}"#)),
-            (12_000, Do::Nothing),
+            (5000, Step::Jam(true)),
+            (5000, Step::Call("lockDoor", r#"{"commandId":"a"}"#)),
+            (12_000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives[2..], ["5000 Throw", "7000 DeEnergised"]);
     assert_eq!(rig.answer_lines, ["8000 #1 500 Jammed Jammed Unsecured"]);
     assert!(rig.has_alarm(Alarm::Jammed));
-    rig.act(&Do::Jam(false));
-    rig.act(&Do::Call("lockDoor", r#"{"commandId":"a"}"#));
+    rig.act(&Step::Jam(false));
+    rig.act(&Step::Call("lockDoor", r#"{"commandId":"a"}"#));
     rig.run_until(Duration::from_secs(130));
     assert_eq!(rig.drives[4..], ["12000 Throw", "12600 DeEnergised"]);
     assert_eq!(rig.answer_lines[1..], ["12600 #2 200 Locked Secured"]);
@@ -128,16 +136,16 @@ fn a_bolt_not_bonded_within_the_bond_time_is_jammed_until_the_next_proven_move()
 
 #[test]
 fn a_bolt_that_stays_out_is_jammed_and_tried_again_at_the_next_request_to_exit() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         motor(Locked),
         &[
-            (2000, Do::Jam(true)),
-            (2000, Do::Rex(true)),
-            (2100, Do::Rex(false)),
-            (6000, Do::Jam(false)),
-            (6000, Do::Rex(true)),
-            (6100, Do::Rex(false)),
-            (9000, Do::Nothing),
+            (2000, Step::Jam(true)),
+            (2000, Step::Rex(true)),
+            (2100, Step::Rex(false)),
+            (6000, Step::Jam(false)),
+            (6000, Step::Rex(true)),
+            (6100, Step::Rex(false)),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -158,13 +166,13 @@ fn a_bolt_that_stays_out_is_jammed_and_tried_again_at_the_next_request_to_exit()
 
 #[test]
 fn a_fail_safe_bolt_is_energised_while_locked_and_let_go_at_once() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         bolt(FailMode::Safe),
         &[
-            (1000, Do::Call("lockDoor", "{}")),
-            (3000, Do::Rex(true)),
-            (3100, Do::Rex(false)),
-            (9000, Do::Nothing),
+            (1000, Step::Call("lockDoor", "{}")),
+            (3000, Step::Rex(true)),
+            (3100, Step::Rex(false)),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(
@@ -176,13 +184,13 @@ fn a_fail_safe_bolt_is_energised_while_locked_and_let_go_at_once() {
 
 #[test]
 fn a_fail_secure_bolt_is_energised_while_released_and_waits_for_the_door_too() {
-    let rig = Rig::tell(
+    let rig = Rig::run(
         bolt(FailMode::Secure),
         &[
-            (2000, Do::Open),
-            (3000, Do::Call("lockDoor", "{}")),
-            (7000, Do::Close),
-            (9000, Do::Nothing),
+            (2000, Step::Open),
+            (3000, Step::Call("lockDoor", "{}")),
+            (7000, Step::Close),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives, ["0 Energised", "7250 DeEnergised"]);
@@ -196,12 +204,12 @@ fn a_coil_of_limited_duty_is_let_go_at_its_limit_and_rests() {
         cool_down: Some(Duration::from_secs(40)),
         ..StrikeConfig::solenoid_bolt(FailMode::Safe)
     };
-    let rig = Rig::tell(
+    let rig = Rig::run(
         config(Released, strike, Fitted::ALL),
         &[
-            (1000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
-            (30_000, Do::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
-            (90_000, Do::Nothing),
+            (1000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            (30_000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
+            (90_000, Step::Nothing),
         ],
     );
     // Half of its limit is taken as spent at start; later it has what it has regained.
@@ -221,10 +229,10 @@ fn a_motor_that_has_run_too_much_rests_before_a_throw_but_never_before_a_release
     let steps: Vec<_> = (0..8_u64)
         .flat_map(|n| {
             let at = 2000 + n * 8000;
-            [(at, Do::Rex(true)), (at + 100, Do::Rex(false))]
+            [(at, Step::Rex(true)), (at + 100, Step::Rex(false))]
         })
         .collect();
-    let rig = Rig::tell(config(Locked, strike, Fitted::ALL), &steps);
+    let rig = Rig::run(config(Locked, strike, Fitted::ALL), &steps);
     let retracts: Vec<_> = rig
         .drives
         .iter()
@@ -245,18 +253,18 @@ fn a_motor_that_has_run_too_much_rests_before_a_throw_but_never_before_a_release
 }
 
 #[test]
-fn without_a_bond_switch_the_state_is_the_commanded_one_after_the_bond_time_and_says_so() {
+fn without_a_bond_switch_the_commanded_state_counts_after_the_bond_time() {
     let fitted = Fitted {
         bond: false,
         ..Fitted::ALL
     };
-    let rig = Rig::tell(
+    let rig = Rig::run(
         config(Locked, StrikeConfig::motor_lock(), fitted),
         &[
-            (3000, Do::Nothing),
-            (4000, Do::Open),
-            (5000, Do::Close),
-            (9000, Do::Nothing),
+            (3000, Step::Nothing),
+            (4000, Step::Open),
+            (5000, Step::Close),
+            (9000, Step::Nothing),
         ],
     );
     // A door that was opened tells that the bolt was not thrown.
@@ -278,13 +286,13 @@ fn without_a_bond_switch_the_state_is_the_commanded_one_after_the_bond_time_and_
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_a_fault_and_no_bolt_is_thrown_blindly() {
-    let rig = Rig::tell(
+fn an_unreadable_door_switch_is_a_fault_and_no_bolt_is_thrown() {
+    let rig = Rig::run(
         motor(Released),
         &[
-            (3000, Do::Unplug),
-            (4000, Do::Call("lockDoor", "{}")),
-            (9000, Do::Nothing),
+            (3000, Step::Unplug),
+            (4000, Step::Call("lockDoor", "{}")),
+            (9000, Step::Nothing),
         ],
     );
     assert_eq!(rig.drives.len(), 2, "{:?}", rig.drives);
@@ -296,8 +304,8 @@ fn an_input_that_cannot_be_read_is_a_fault_and_no_bolt_is_thrown_blindly() {
 }
 
 #[test]
-fn a_bolt_that_a_start_finds_out_in_an_open_door_is_a_sensor_fault_and_is_not_driven() {
-    let lock = Do::Call("lockDoor", "{}");
+fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven() {
+    let lock = Step::Call("lockDoor", "{}");
     // (door, drives before the restart at 4 s, drives after it); the door closes at 6 s.
     for (door, before, after) in [
         (
@@ -317,13 +325,13 @@ fn a_bolt_that_a_start_finds_out_in_an_open_door_is_a_sensor_fault_and_is_not_dr
         ),
     ] {
         // The bolt is stuck out and the door is opened nevertheless.
-        let mut rig = Rig::tell(
+        let mut rig = Rig::run(
             door,
             &[
                 (1000, lock),
-                (3000, Do::Jam(true)),
-                (3500, Do::Open),
-                (4000, Do::Restart),
+                (3000, Step::Jam(true)),
+                (3500, Step::Open),
+                (4000, Step::Restart),
             ],
         );
         for (ms, is_fault, status) in [
@@ -337,7 +345,7 @@ fn a_bolt_that_a_start_finds_out_in_an_open_door_is_a_sensor_fault_and_is_not_dr
             assert_eq!(rig.drives, before);
         }
         rig.run_until(Duration::from_secs(106));
-        rig.act(&Do::Close);
+        rig.act(&Step::Close);
         rig.run_until(Duration::from_secs(110));
         assert!(!rig.has_alarm(Alarm::SensorFault), "{:?}", rig.log);
         assert_eq!(rig.status(), "Locked Secured");

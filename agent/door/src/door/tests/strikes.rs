@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::rig::{Do, Rig, bolt, config, magnet, strike};
+use super::rig::{Rig, Step, bolt, config, magnet, strike};
 use crate::config::{FailMode, Fitted, Relock, StrikeConfig};
 use crate::contract::{Alarm, LockState, Secured};
 use crate::strike::Outputs;
 
 /// Released, opened, and locked while it stands open.
-const LOCKED_OPEN: [(u64, Do); 3] = [
-    (1000, Do::Call("unlockDoor", "{}")),
-    (3000, Do::Open),
-    (5000, Do::Call("lockDoor", "{}")),
+const LOCKED_OPEN: [(u64, Step); 3] = [
+    (1000, Step::Call("unlockDoor", "{}")),
+    (3000, Step::Open),
+    (5000, Step::Call("lockDoor", "{}")),
 ];
 
-fn then(more: &[(u64, Do)]) -> Vec<(u64, Do)> {
+fn then(more: &[(u64, Step)]) -> Vec<(u64, Step)> {
     let mut steps = LOCKED_OPEN.to_vec();
     steps.extend(more);
     steps
@@ -27,9 +27,9 @@ fn it_locks_at_once_while_the_door_is_open_and_is_secured_once_it_is_closed() {
         (strike(FailMode::Safe), Outputs::Energised),
         (strike(FailMode::Secure), Outputs::DeEnergised),
     ] {
-        let rig = Rig::tell(config, &then(&[]));
+        let rig = Rig::run(config, &then(&[]));
         assert_eq!(rig.outputs, locks);
-        let rig = Rig::tell(config, &then(&[(20_000, Do::Nothing)]));
+        let rig = Rig::run(config, &then(&[(20_000, Step::Nothing)]));
         let status = rig.door.report().status;
         assert_eq!(status.lock_state, LockState::Locked);
         assert_eq!(status.secured, Secured::Unsecured);
@@ -40,16 +40,16 @@ fn it_locks_at_once_while_the_door_is_open_and_is_secured_once_it_is_closed() {
         );
         assert!(!rig.has_alarm(Alarm::Jammed));
 
-        let closed = then(&[(20_000, Do::Close), (20_100, Do::Nothing)]);
-        let rig = Rig::tell(config, &closed);
+        let closed = then(&[(20_000, Step::Close), (20_100, Step::Nothing)]);
+        let rig = Rig::run(config, &closed);
         assert_eq!(rig.door.report().status.secured, Secured::Secured);
     }
 }
 
 /// The same story: a bolt stays back until the door is closed.
 #[test]
-fn a_bolt_waits_for_what_a_strike_does_not_wait_for() {
-    let rig = Rig::tell(bolt(FailMode::Safe), &then(&[(20_000, Do::Nothing)]));
+fn a_bolt_waits_for_the_door_where_a_strike_does_not() {
+    let rig = Rig::run(bolt(FailMode::Safe), &then(&[(20_000, Step::Nothing)]));
     assert_eq!(rig.outputs, Outputs::DeEnergised);
 }
 
@@ -57,22 +57,22 @@ fn a_bolt_waits_for_what_a_strike_does_not_wait_for() {
 fn without_its_bond_a_closed_door_is_jammed_until_the_bond_is_seen() {
     for config in [magnet(), strike(FailMode::Safe)] {
         let steps = [
-            (4000, Do::Call("unlockDoor", "{}")),
-            (8000, Do::Jam(true)),
-            (9000, Do::Call("lockDoor", "{}")),
-            (11_900, Do::Nothing),
+            (4000, Step::Call("unlockDoor", "{}")),
+            (8000, Step::Jam(true)),
+            (9000, Step::Call("lockDoor", "{}")),
+            (11_900, Step::Nothing),
         ];
-        assert!(!Rig::tell(config, &steps).has_alarm(Alarm::Jammed));
+        assert!(!Rig::run(config, &steps).has_alarm(Alarm::Jammed));
         let mut steps = steps.to_vec();
-        steps.push((12_100, Do::Nothing));
-        let rig = Rig::tell(config, &steps);
+        steps.push((12_100, Step::Nothing));
+        let rig = Rig::run(config, &steps);
         assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert!(rig.answer_lines.last().unwrap().contains(" 500 Jammed"));
         // The level stays, and so it is locked as soon as the bond says so.
         assert_eq!(rig.outputs, Outputs::Energised);
-        steps.push((13_000, Do::Jam(false)));
-        steps.push((14_000, Do::Nothing));
-        let rig = Rig::tell(config, &steps);
+        steps.push((13_000, Step::Jam(false)));
+        steps.push((14_000, Step::Nothing));
+        let rig = Rig::run(config, &steps);
         assert!(!rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert_eq!(rig.door.report().status.secured, Secured::Secured);
     }
@@ -80,18 +80,22 @@ fn without_its_bond_a_closed_door_is_jammed_until_the_bond_is_seen() {
 
 #[test]
 fn a_door_that_is_torn_from_its_magnet_is_forced_and_secured_again_when_it_closes() {
-    let steps = [(5000, Do::Open), (5500, Do::Nothing)];
-    let rig = Rig::tell(magnet(), &steps);
+    let steps = [(5000, Step::Open), (5500, Step::Nothing)];
+    let rig = Rig::run(magnet(), &steps);
     assert!(rig.has_alarm(Alarm::ForcedOpen), "{:?}", rig.log);
     assert_eq!(rig.outputs, Outputs::Energised);
-    let steps = [(5000, Do::Open), (8000, Do::Close), (8100, Do::Nothing)];
-    let rig = Rig::tell(magnet(), &steps);
+    let steps = [
+        (5000, Step::Open),
+        (8000, Step::Close),
+        (8100, Step::Nothing),
+    ];
+    let rig = Rig::run(magnet(), &steps);
     assert_eq!(rig.door.report().status.secured, Secured::Secured);
     assert!(rig.door.report().alarms.is_empty(), "{:?}", rig.door);
 }
 
 #[test]
-fn a_pulse_strike_lets_go_when_its_coil_must_rest_and_says_so() {
+fn a_pulse_strike_is_de_energised_at_its_limit_and_raises_lock_fault() {
     let fitted = Fitted {
         rex: false,
         fire: false,
@@ -101,32 +105,32 @@ fn a_pulse_strike_lets_go_when_its_coil_must_rest_and_says_so() {
     let config = config(crate::Want::Locked, coil, fitted);
     // Rested, and with the strike time kept back for the reader.
     let steps = [
-        (60_000, Do::Call("unlockDoor", "{}")),
-        (74_900, Do::Nothing),
+        (60_000, Step::Call("unlockDoor", "{}")),
+        (74_900, Step::Nothing),
     ];
-    let rig = Rig::tell(config, &steps);
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::Energised, "{:?}", rig.log);
     let mut steps = steps.to_vec();
-    steps.push((75_100, Do::Nothing));
-    let rig = Rig::tell(config, &steps);
+    steps.push((75_100, Step::Nothing));
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
     assert!(rig.has_alarm(Alarm::LockFault));
-    steps.push((75_200, Do::Grant(true)));
-    let rig = Rig::tell(config, &steps);
+    steps.push((75_200, Step::Grant(true)));
+    let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::Energised, "{:?}", rig.log);
 }
 
 #[test]
-fn without_a_door_switch_a_magnet_locks_and_nothing_tells_whether_it_secures() {
+fn without_a_door_switch_a_magnet_locks_and_secured_is_unknown() {
     let fitted = Fitted {
         door: false,
         bond: false,
         ..Fitted::ALL
     };
     let config = config(crate::Want::Locked, StrikeConfig::maglock(), fitted);
-    let rig = Rig::tell(
+    let rig = Rig::run(
         config,
-        &[(5000, Do::Call("lockDoor", "{}")), (9000, Do::Nothing)],
+        &[(5000, Step::Call("lockDoor", "{}")), (9000, Step::Nothing)],
     );
     assert_eq!(rig.outputs, Outputs::Energised);
     let status = rig.door.report().status;
@@ -148,10 +152,15 @@ fn a_pulse_releases_for_the_doors_own_times() {
         (r#"{"pulse":"strike"}"#, 10_000),
         (r#"{"pulse":"extended"}"#, 20_000),
     ] {
-        let steps = |at| [(5000, Do::Call("unlockDoor", payload)), (at, Do::Nothing)];
-        let before = Rig::tell(magnet(), &steps(locks_at - 10));
+        let steps = |at| {
+            [
+                (5000, Step::Call("unlockDoor", payload)),
+                (at, Step::Nothing),
+            ]
+        };
+        let before = Rig::run(magnet(), &steps(locks_at - 10));
         assert_eq!(before.outputs, Outputs::DeEnergised, "{payload}");
-        let after = Rig::tell(magnet(), &steps(locks_at + 10));
+        let after = Rig::run(magnet(), &steps(locks_at + 10));
         assert_eq!(after.outputs, Outputs::Energised, "{payload}");
     }
     for payload in [
@@ -160,7 +169,7 @@ fn a_pulse_releases_for_the_doors_own_times() {
         r#"{"pulse":"strike","unlockTime":"5s"}"#,
         r#"{"pulse":"strike","until":"2026-11-23T22:00:00Z"}"#,
     ] {
-        let rig = Rig::tell(magnet(), &[(5000, Do::Call("unlockDoor", payload))]);
+        let rig = Rig::run(magnet(), &[(5000, Step::Call("unlockDoor", payload))]);
         assert!(
             rig.answer_lines[0].contains(" 400 "),
             "{payload}: {:?}",
@@ -171,7 +180,7 @@ fn a_pulse_releases_for_the_doors_own_times() {
 }
 
 #[test]
-fn who_has_gone_through_needs_it_released_no_longer() {
+fn a_passage_relocks_by_the_relock_setting() {
     // Pressed at 5 s for 200 ms, opened at 6 s, closed at 7 s; the strike time is 5 s, the delay
     // half a second.
     for (relock, locks_at) in [
@@ -183,19 +192,19 @@ fn who_has_gone_through_needs_it_released_no_longer() {
         config.settings.relock = relock;
         let steps = |at| {
             [
-                (5000, Do::Rex(true)),
-                (5200, Do::Rex(false)),
-                (6000, Do::Open),
-                (7000, Do::Close),
-                (at, Do::Nothing),
+                (5000, Step::Rex(true)),
+                (5200, Step::Rex(false)),
+                (6000, Step::Open),
+                (7000, Step::Close),
+                (at, Step::Nothing),
             ]
             .into_iter()
             .filter(|(time, _)| *time <= at)
             .collect::<Vec<_>>()
         };
-        let before = Rig::tell(config, &steps(locks_at - 10));
+        let before = Rig::run(config, &steps(locks_at - 10));
         assert_eq!(before.outputs, Outputs::DeEnergised, "{relock:?}");
-        let after = Rig::tell(config, &steps(locks_at + 10));
+        let after = Rig::run(config, &steps(locks_at + 10));
         assert_eq!(after.outputs, Outputs::Energised, "{relock:?}");
         assert!(!after.has_alarm(Alarm::ForcedOpen));
     }
@@ -206,12 +215,12 @@ fn a_button_that_is_still_pressed_and_an_operator_are_not_cut_short() {
     let mut config = magnet();
     config.settings.relock = Relock::OnOpen;
     for release in [
-        Do::Rex(true),
-        Do::Grant(true),
-        Do::Call("unlockDoor", r#"{"unlockTime":"10s"}"#),
+        Step::Rex(true),
+        Step::Grant(true),
+        Step::Call("unlockDoor", r#"{"unlockTime":"10s"}"#),
     ] {
-        let steps = [(5000, release), (6000, Do::Open), (9000, Do::Nothing)];
-        let rig = Rig::tell(config, &steps);
+        let steps = [(5000, release), (6000, Step::Open), (9000, Step::Nothing)];
+        let rig = Rig::run(config, &steps);
         assert_eq!(rig.outputs, Outputs::DeEnergised, "{release:?}");
     }
 }
@@ -222,13 +231,13 @@ fn an_exit_button_releases_it_for_the_strike_time() {
         (magnet(), Outputs::Energised),
         (strike(FailMode::Secure), Outputs::DeEnergised),
     ] {
-        let rig = Rig::tell(config, &[(5000, Do::Rex(true))]);
+        let rig = Rig::run(config, &[(5000, Step::Rex(true))]);
         assert_ne!(rig.outputs, locks);
         let steps = [
-            (5000, Do::Rex(true)),
-            (5200, Do::Rex(false)),
-            (10_300, Do::Nothing),
+            (5000, Step::Rex(true)),
+            (5200, Step::Rex(false)),
+            (10_300, Step::Nothing),
         ];
-        assert_eq!(Rig::tell(config, &steps).outputs, locks);
+        assert_eq!(Rig::run(config, &steps).outputs, locks);
     }
 }

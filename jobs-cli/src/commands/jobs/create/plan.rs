@@ -6,7 +6,7 @@ mod not_made;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use door_core::contract::{CommandId, Window};
+use door_core::contract::{CommandHeader, CommandId};
 use doorctl::ClientError;
 use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
 use iothub_protocol::{ErrorCode, JobId};
@@ -104,13 +104,13 @@ impl Plan {
 
     /// A repeated delivery is known by the job's id; one that comes after the job's end does not
     /// act.
-    pub(in crate::commands) fn window(&self) -> anyhow::Result<Window> {
+    pub(in crate::commands) fn header(&self) -> anyhow::Result<CommandHeader> {
         let command_id: CommandId = self
             .id
             .as_str()
             .parse()
             .context("the job's id as a command id")?;
-        Ok(Window {
+        Ok(CommandHeader {
             command_id: Some(command_id),
             not_after: Some(self.after(self.max_execution)?),
             reason: self.reason.clone(),
