@@ -1,4 +1,4 @@
-//! The door's rules, each told as (time, what happens) -> what the door does.
+//! Rules of the door, each as (time, step) -> actions.
 
 mod alarms;
 mod clock;

@@ -1,4 +1,4 @@
-//! What alarms are raised for, and what clears each.
+//! Rules of the alarms: what raises each, and what clears it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::contract::Alarm::{ForcedOpen, HeldOpen, SensorFault, Tamper};
 
 const REX: [(u64, Step); 2] = [(5000, Step::Rex(true)), (5200, Step::Rex(false))];
 
-/// A locked door, told a story; the alarms that were raised and cleared, with the pre-alarms.
+/// Runs steps at a door; returns the events of alarms raised and cleared, and of pre-alarms.
 fn alarm_events(default: crate::Want, steps: &[(u64, Step)]) -> Vec<String> {
     Rig::run(motor(default), steps)
         .events
@@ -98,7 +98,7 @@ fn an_open_door_gives_a_pre_alarm_and_is_then_held_until_it_closes() {
     assert_eq!(alarm_events(Locked, &steps), [warned()]);
     steps.push((67_000, Step::Nothing));
     assert_eq!(alarm_events(Locked, &steps), [warned(), raised(HeldOpen)]);
-    // An unlock does not undo it: it did stand open.
+    // An unlock does not clear it: the door did stand open.
     steps.push((70_000, Step::Call("unlockDoor", "{}")));
     steps.push((75_000, Step::Close));
     let held = [warned(), raised(HeldOpen), cleared(HeldOpen)];

@@ -1,4 +1,4 @@
-//! Steps of the wall clock, by years: what runs keeps its length.
+//! Steps of the wall clock, by years, do not change running times.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 
 const START: &str = "2026-11-23T22:00:00Z";
-/// Where the clock is stepped to; the last is back where it should be.
+/// Times to which the clock is stepped; the last is correct again.
 const STEPS: [&str; 4] = [
     "2036-01-01T00:00:00Z",
     "1970-01-01T00:00:00Z",
@@ -14,7 +14,7 @@ const STEPS: [&str; 4] = [
     "2026-11-23T22:02:00Z",
 ];
 
-/// A story in which the clock is set, something begins at 5 s, and the clock is stepped every 20 s.
+/// A scenario: the clock is set, `begin` happens at 5 s, and the clock is stepped every 20 s.
 fn scenario(default: crate::Want, begin: Step) -> Rig {
     let mut scenario = vec![(4000, Step::Clock(START)), (5000, begin)];
     for (step, at) in STEPS.into_iter().zip([25_000, 45_000, 65_000, 85_000]) {
@@ -30,7 +30,7 @@ fn run_to(rig: &mut Rig, ms: u64) -> String {
 
 #[test]
 fn steps_of_the_clock_do_not_change_the_length_of_a_hold_or_grant() {
-    // Both ways of saying "for two minutes", of which a minute and a half is spent in other years.
+    // Two minutes, spelled both ways; a minute and a half of it is spent in other years.
     for payload in [
         r#"{"lockTime":"2m"}"#,
         r#"{"until":"2026-11-23T22:02:01Z"}"#,
@@ -64,7 +64,7 @@ fn the_reported_end_follows_the_clock() {
     assert_eq!(until(&rig).as_deref(), Some("2026-11-23T22:02:01Z"));
     rig.act(&Step::Clock("2036-01-01T00:00:00Z"));
     assert_eq!(until(&rig).as_deref(), Some("2036-01-01T00:02:00Z"));
-    // Less than a step: what is reported stays.
+    // Less than a step: the reported end stays.
     rig.act(&Step::Clock("2036-01-01T00:00:01Z"));
     assert_eq!(until(&rig).as_deref(), Some("2036-01-01T00:02:00Z"));
 }
@@ -81,7 +81,7 @@ fn a_hold_accepted_under_a_wrong_clock_keeps_its_length_over_a_reboot() {
                 (4000, Step::Clock("2036-01-01T00:00:00Z")),
                 (5000, Step::Call("lockDoor", payload)),
                 (70_000, Step::Reboot),
-                // The time is right again, and nine years earlier.
+                // The time is correct again, nine years earlier.
                 (10_000, Step::Clock(START)),
                 (100_000, Step::Nothing),
             ],

@@ -88,7 +88,7 @@ fn a_failed_save_is_reported_and_an_unlock_then_does_not_act() {
         [
             "6000 #1 500 NotStored Locked Secured",
             "12000 #2 500 NotStored Locked Secured",
-            // Its name was forgotten: it acts.
+            // Its id was dropped: it acts.
             "16000 #3 200 Unlocked Unsecured",
         ]
     );
@@ -293,8 +293,8 @@ fn a_fire_release_holds_until_it_is_reset_at_the_door_over_a_reboot_too() {
         rig.answer_lines,
         ["60000 #1 202 Unlocked Unsecured held by 1"]
     );
-    // After the boot the bolt is driven back to be sure; after the reset the lock stored in slot 8
-    // speaks.
+    // After the boot the bolt is retracted again to be safe; after the reset the lock saved in slot
+    // 8 applies.
     assert_eq!(
         rig.drives[4..],
         [
@@ -313,7 +313,7 @@ fn a_duplicate_does_not_act_and_answers_the_present_state() {
         motor(Released),
         &[
             (5000, lock()),
-            // While the first is under way: answered with it.
+            // While the first is pending: answered together with it.
             (5100, lock()),
             (12_000, lock()),
             (14_900, lock()),

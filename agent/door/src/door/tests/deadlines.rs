@@ -1,5 +1,4 @@
-//! Every wait has a deadline: the door names the moment at which it does something although nothing
-//! happens.
+//! Every wait has a deadline: `poll_timeout` gives the next time at which the door acts by itself.
 
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ fn every_wait_has_a_deadline() {
     };
     let no_bond = config(Locked, StrikeConfig::motor_lock(), no_bond);
     let jam = (4000, Step::Jam(true));
-    // (what is waited for, the door, what has happened, when it goes on)
+    // (what is waited for, the door, the steps, when it continues)
     type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Step)], u64);
     let rows: [Row<'_>; 20] = [
         (

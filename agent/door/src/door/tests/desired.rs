@@ -32,7 +32,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
     let normal = || set(r#"{"mode":"normal"}"#);
     for (steps, mode) in [
         (vec![desire(Mode::Passage)], Mode::Passage),
-        // Read again by a reconnect: what was set since stays.
+        // Read again after a reconnect: a mode set since stays.
         (
             vec![desire(Mode::Passage), normal(), desire(Mode::Passage)],
             Mode::Normal,
@@ -51,7 +51,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
             vec![desire(Mode::Passage), normal(), desire(Mode::Secure)],
             Mode::Secure,
         ),
-        // What cannot be read changes nothing, and the same one after it is still the one last
+        // An unreadable mode changes nothing, and the same mode after it is still the one last
         // applied.
         (
             vec![
@@ -62,7 +62,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
             ],
             Mode::Normal,
         ),
-        // Taken back, any other mode stays as it is, and may be desired anew.
+        // When withdrawn, any other mode stays, and may be desired again.
         (vec![desire(Mode::Passage), NONE], Mode::Passage),
         (
             vec![desire(Mode::Passage), NONE, normal(), desire(Mode::Passage)],
@@ -83,7 +83,7 @@ fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
             vec![secure(), desire(Mode::Lockdown), Step::Reboot, NONE],
             Mode::Secure,
         ),
-        // It was over already.
+        // The lockdown had already ended.
         (
             vec![
                 secure(),
@@ -93,7 +93,7 @@ fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
             ],
             Mode::Passage,
         ),
-        // One that nobody desired stays.
+        // A lockdown that was not desired stays.
         (vec![set(r#"{"mode":"lockdown"}"#), NONE], Mode::Lockdown),
     ] {
         let times: Vec<u64> = if steps.iter().any(|step| matches!(step, Step::Reboot)) {
@@ -124,12 +124,12 @@ fn withdrawing_a_lockdown_restores_a_mode_set_over_the_desired_one() {
             vec![passage(), secure(), lockdown(), Step::Restart, passage()],
             Mode::Secure,
         ),
-        // Over already: what was set since stays.
+        // The lockdown had already ended: a mode set since stays.
         (
             vec![passage(), lockdown(), secure(), passage()],
             Mode::Secure,
         ),
-        // Another than before is a wish of its own, and so is the same one later.
+        // A mode other than before is applied, and so is the same one later.
         (
             vec![passage(), secure(), lockdown(), desire(Mode::Maintenance)],
             Mode::Maintenance,

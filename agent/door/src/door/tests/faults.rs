@@ -1,4 +1,4 @@
-//! Inputs in fault: what the door still does by them, and how little they may write.
+//! Inputs in fault: what they still do, and how many events they may record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::sensing::{Inputs, Reading};
 use crate::strike::Outputs;
 use crate::time::{BootId, ClockQuality, Now};
 
-/// A door whose readings are given, whatever its strike does.
+/// A door with given readings, independent of its strike.
 struct Bench {
     door: Door,
     now: Now,
@@ -129,7 +129,7 @@ impl Bench {
         }
     }
 
-    /// Puts an input in fault at the start of a story; a button is active then, where it can be.
+    /// Puts an input in fault at the start of a scenario; a button is active then, if it can be.
     fn spoil(&mut self, input: &str, fault: InputFault) {
         match fault {
             InputFault::Unreadable => self.set(input, None),
@@ -173,7 +173,7 @@ type Row = (
     fn(&mut Bench) -> bool,
 );
 
-/// Input, fault, what must hold, the door, and what is done to try it.
+/// Input, fault, rule, door, and a closure that tests the rule.
 fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for fault in [UNREAD, CHATTER] {
@@ -416,7 +416,7 @@ fn alarms_of_an_open_door_hold_while_its_switch_is_in_fault_and_follow_it_after(
         assert!(bench.has_alarm(Alarm::ForcedOpen));
         match fault {
             UNREAD => bench.set("door", None),
-            // Raised again by each of the first openings.
+            // Each of the first openings raises it again.
             _ => bench.chatter("door", 29, Some(false)),
         }
         let before = bench.has_alarm(Alarm::ForcedOpen);
@@ -462,7 +462,7 @@ fn a_throw_is_withdrawn_if_the_door_reads_open_even_in_fault() {
     assert_ne!(bench.outputs, Outputs::Throw);
 }
 
-/// Every input, chattering 20 times a second for ten minutes: a start, a count a minute, an end.
+/// Every input chatters 20 times a second for ten minutes.
 #[test]
 fn chatter_records_a_start_one_count_per_minute_and_an_end() {
     for input in INPUTS {
@@ -474,7 +474,7 @@ fn chatter_records_a_start_one_count_per_minute_and_an_end() {
         let during = &bench.events[began..];
         let is_fault = |event: &EventKind| matches!(event, EventKind::InputFault { input: of, fault: CHATTER, .. } if of == input);
         assert_eq!(bench.count(is_fault), 11, "{input}: {:?}", bench.events);
-        // What the strike was about when it began comes to its end.
+        // The movement in progress at the start still completes.
         assert!(during.len() <= 10 + 6, "{input}: {during:?}");
         let last = during.iter().rev().find(|(_, event)| is_fault(event));
         assert!(
@@ -524,7 +524,7 @@ fn below_the_chatter_limit_alarm_events_are_bounded_and_end_with_the_present_sta
         })
         .sum();
     let repeated = bench.count(|event| matches!(event, EventKind::AlarmRepeated { .. }));
-    // Each report of what was omitted comes with one more event, of how the alarm stands.
+    // Each report of omitted events comes with one more event, the present state of the alarm.
     assert_eq!(
         bench.count(of) - repeated + usize::try_from(omitted).unwrap(),
         217,
@@ -554,7 +554,7 @@ fn any_door() -> impl Strategy<Value = DoorConfig> {
     ]
 }
 
-/// A rhythm of readings: which inputs take part, and how long each reading holds.
+/// A sequence of readings, and how long each holds.
 fn rhythm() -> impl Strategy<Value = (Vec<(usize, Reading)>, Vec<u64>)> {
     let reading = prop_oneof![3 => Just(Some(true)), 3 => Just(Some(false)), 1 => Just(None)];
     let step = (0..INPUTS.len(), reading);
@@ -568,7 +568,7 @@ fn rhythm() -> impl Strategy<Value = (Vec<(usize, Reading)>, Vec<u64>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever the inputs read, as often as they like, for three minutes.
+    /// For any readings at any rate, over three minutes.
     #[test]
     fn the_events_of_a_minute_are_bounded(door in any_door(), (steps, pauses) in rhythm()) {
         let mut bench = Bench::new(door);
@@ -598,11 +598,12 @@ proptest! {
                 };
                 *by_subject.entry(subject).or_default() += 1;
             }
-            // Two windows of the bound may reach into a minute.
+            // Two windows of the limit may overlap a minute.
             for (subject, events) in by_subject {
                 prop_assert!(events <= 22, "{}: {} in a minute", subject, events);
             }
-            // 19 changes in 5 s of each of seven inputs, two events a change, and what is bounded by subject.
+            // 19 changes in 5 s of each of seven inputs, two events per change, and the limits by
+            // subject.
             prop_assert!(all <= 7 * 19 * 12 * 2 + 15 * 22, "{} in a minute", all);
         }
     }

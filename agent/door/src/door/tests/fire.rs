@@ -1,4 +1,4 @@
-//! The fire release is latched until its key switch is turned, at the door, after it came.
+//! The fire release is latched until its key switch is turned at the door after the release ended.
 
 use super::rig::{Rig, Step, motor};
 use crate::Slot;
@@ -18,18 +18,18 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
         (&[KEY, FIRE, OVER, KEY], true),
         (&[KEY, FIRE, OVER, IDLE, KEY], false),
         (&[KEY, FIRE, IDLE, OVER, KEY], false),
-        // Not while it burns.
+        // Not while the release is active.
         (&[FIRE, KEY], true),
         (&[FIRE, KEY, IDLE], true),
         (&[FIRE, KEY, IDLE, OVER], true),
         (&[FIRE, KEY, IDLE, OVER, KEY], false),
-        // Turned while it burns, and left so: the contact may open because its wire has burnt.
+        // Turned while it is active, and left turned: the contact may open because its wire burnt.
         (&[FIRE, KEY, OVER], true),
         (&[FIRE, KEY, OVER, IDLE, KEY], false),
         (&[FIRE, OVER, FIRE, KEY, OVER], true),
         // One reset, one latch.
         (&[FIRE, OVER, KEY, FIRE, OVER], true),
-        // Over a restart: the latch is restored, and what was seen before it is not known.
+        // Over a restart: the latch is restored, earlier readings are unknown.
         (&[FIRE, OVER, Step::Restart, KEY], false),
         (&[KEY, FIRE, OVER, Step::Restart], true),
         (&[KEY, FIRE, OVER, Step::Reboot, IDLE, KEY], false),
@@ -80,7 +80,7 @@ fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
     rig.inputs.fire = None;
     rig.act(&Step::FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
-    // Nor by a key that was turned meanwhile, and left so.
+    // Nor by a key that was turned meanwhile and left turned.
     rig.act(&Step::Fire(false));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
     rig.act(&Step::FireReset(false));

@@ -1,4 +1,5 @@
-//! The alarm `lockForced`: the bolt leaves, nobody let it go, and the door is not seen to open.
+//! The alarm `lockForced`: the bolt leaves although nothing released it, and the door is not seen to
+//! open.
 
 use super::rig::{Rig, Step, config, magnet, motor, strike};
 use crate::Want::Locked;
@@ -26,18 +27,18 @@ fn a_bolt_that_leaves_unasked_while_the_door_stays_closed_raises_the_alarm() {
     let unlock = |at| (at, Step::Call("unlockDoor", r#"{"unlockTime":"2s"}"#));
     let lock = |at| (at, Step::Call("lockDoor", "{}"));
     let twice = [HANDLE, (15_000, Step::Handle)];
-    // (what happens, when the alarm comes); the door may be seen to open for 3 s and 5 s.
+    // (steps, time of the alarm); the door may be seen to open for 3 s and 5 s.
     type Case<'a> = (&'a [(u64, Step)], Option<u64>);
     let cases: [Case<'_>; 16] = [
         (&[HANDLE], Some(18_000)),
         (&twice, Some(18_000)),
         (&[HANDLE, lock(12_000)], Some(18_000)),
-        // The door opens: that is another alarm.
+        // The door opens: another alarm.
         (&[HANDLE, (10_000, Step::Open)], None),
         (&[HANDLE, (17_900, Step::Open), (17_950, Step::Close)], None),
         (&[HANDLE, (18_100, Step::Open)], Some(18_000)),
         (&[(9000, Step::Open), HANDLE], None),
-        // Somebody asked.
+        // A request came first.
         (&rex, None),
         (&grant, None),
         (&[(9_900, Step::Fire(true))], None),
@@ -49,7 +50,7 @@ fn a_bolt_that_leaves_unasked_while_the_door_stays_closed_raises_the_alarm() {
             None,
         ),
         (&[unlock(6000), (12_500, Step::Handle)], Some(20_500)),
-        // The handle's exit switch is read after the bolt, and somebody else's button much later.
+        // The exit switch in the handle is read after the bolt; another button much later.
         (
             &[
                 HANDLE,
@@ -139,7 +140,7 @@ fn only_an_accepted_command_about_the_lock_clears_it() {
         (call("getState", ""), false),
         (call("selfTest", ""), false),
         (call("lockDoor", "[]"), false),
-        // A repetition is not accepted once more, and one without a trusted clock is refused.
+        // A duplicate is not accepted again, and one without a trusted clock is refused.
         (call("lockDoor", r#"{"commandId":"a"}"#), false),
         (
             call("unlockDoor", r#"{"notAfter":"2026-11-23T22:00:30Z"}"#),

@@ -1,4 +1,4 @@
-//! Rules of command ids: one id stands for one command.
+//! Rules of command ids: an id belongs to one command.
 
 use serde_json::json;
 
@@ -12,10 +12,10 @@ const START: &str = "2026-11-23T22:00:00Z";
 
 type Call = (&'static str, &'static str);
 
-/// A command, another one under the same id, and whether that one is the first again.
+/// A command, another one with the same id, and whether that is a duplicate of the first.
 const ROWS: [(Call, Call, bool); 16] = [
     (("lockDoor", "{}"), ("lockDoor", "{}"), true),
-    // However it is spelled; and what a repetition may change.
+    // Other spellings; and members that a repetition may change.
     (
         ("lockDoor", r#"{"lockTime":"10m"}"#),
         (
@@ -75,7 +75,7 @@ const ROWS: [(Call, Call, bool); 16] = [
         ("setMode", r#"{"mode":"lockdown"}"#),
         false,
     ),
-    // What it was judged by before the id was: it has expired, and it is another command.
+    // Checked before the id: it has expired, and it is another command.
     (
         ("unlockDoor", "{}"),
         ("lockDoor", r#"{"until":"2026-11-23T21:00:00Z"}"#),
@@ -127,7 +127,7 @@ fn an_id_belongs_to_one_method_and_payload_while_pending_and_over_restarts() {
             for part in ["\"A\"", method, "2026-11-23T22:00:04Z"] {
                 assert!(answer.body.response.contains(part), "{what}: {answer:?}");
             }
-            // Refused, it has not become what the id stands for.
+            // Refused: the id still belongs to the first command.
             rig.act(&Step::Call(method, named(payload)));
             rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
             assert!(last(&rig).body.repeated, "{what}");

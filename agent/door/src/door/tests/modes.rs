@@ -1,4 +1,4 @@
-//! Rules of the modes: who may release, what comes back, what is hidden.
+//! Rules of the modes: which releases are allowed, what returns, what is hidden.
 
 use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};

@@ -1,5 +1,4 @@
-//! A release for one passage ends early once somebody has gone through: exit button, reader and
-//! pulse.
+//! A release for one passage (exit button, reader, pulse) ends early once somebody has passed.
 
 use super::rig::{Rig, Step, magnet};
 use crate::Slot;
@@ -9,7 +8,7 @@ use crate::strike::Outputs;
 
 const PULSE: Step = Step::Call("unlockDoor", r#"{"pulse":"strike"}"#);
 
-/// When a magnet takes hold again, in milliseconds.
+/// When a maglock is energised again, in milliseconds.
 fn locks_at(relock: Relock, steps: &[(u64, Step)]) -> u64 {
     let mut config = magnet();
     config.settings.relock = relock;
@@ -28,16 +27,16 @@ fn a_passage_ends_the_release_after_the_relock_delay() {
     // (opened, closed, the contact ends): when it locks, by relock on open, on close and after the
     // time; the contact begins at 5 s.
     for (opened, closed, ends, on_open, on_close) in [
-        // Gone through while the contact was active: what follows it is the delay.
+        // Passed while the contact was active: the relock delay follows the contact.
         (5500, 6500, 7000, 7500, 7500),
         (5500, 9000, 7000, 7500, 9500),
-        // Gone through after it.
+        // Passed after it.
         (6000, 7000, 5200, 6500, 7500),
         (6000, 9000, 5200, 6500, 9500),
         // At the same moment.
         (7000, 7000, 7000, 7500, 7500),
         (6000, 7000, 7000, 7500, 7500),
-        // Nobody has gone through.
+        // Nobody has passed.
         (50_000, 51_000, 7000, 12_000, 12_000),
     ] {
         for button in [Step::Rex, Step::Grant] {
@@ -94,7 +93,7 @@ fn only_a_pulse_is_a_grant_for_one_passage() {
             after_time,
             "{release:?}"
         );
-        // A restart changes nothing of it, before the passage or after.
+        // A restart before or after the passage makes no difference.
         for restart in [5500, 6100] {
             let mut steps = steps.to_vec();
             steps.push((restart, Step::Restart));
@@ -107,7 +106,7 @@ fn only_a_pulse_is_a_grant_for_one_passage() {
 
 #[test]
 fn a_passage_ends_only_releases_for_one_passage() {
-    // A pulse over a hold: what lies below speaks again.
+    // A pulse over a hold: the lower slot decides again.
     let mut config = magnet();
     config.settings.relock = Relock::OnOpen;
     let steps = [
@@ -119,7 +118,7 @@ fn a_passage_ends_only_releases_for_one_passage() {
     let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
     assert!(rig.door.authority().get(Slot::OperatorGrant).is_none());
-    // Somebody still presses the button while another goes through by pulse.
+    // The button is still pressed while another person passes by pulse.
     let steps = [
         (5000, Step::Rex(true)),
         (5500, PULSE),

@@ -1,4 +1,4 @@
-//! What holds whatever happens.
+//! Properties that hold for all scenarios.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::contract::{Alarm, Mode};
 use crate::desired::DesiredMode;
 use crate::strike::Outputs;
 
-/// A bond time and whatever else may be under way.
+/// A bond time, and time for anything else in progress.
 const LONG: u64 = 30_000;
 
 const MODES: [&str; 7] = [
@@ -106,7 +106,7 @@ fn limited_bolt() -> DoorConfig {
     config(Released, strike, Fitted::ALL)
 }
 
-/// Energised to release: not to be wired to what must always release.
+/// Energised to release: must not serve inputs that must always release.
 fn limited_strike() -> DoorConfig {
     let strike = StrikeConfig {
         max_on: Some(Duration::from_secs(12)),
@@ -141,7 +141,7 @@ fn door() -> impl Strategy<Value = DoorConfig> {
     ]
 }
 
-/// Tells a story and looks after each step.
+/// Runs a scenario and checks after each step.
 fn watch(config: DoorConfig, scenario: &[(u64, Step)], mut look: impl FnMut(&Rig, Step)) -> Rig {
     let mut rig = Rig::new(config);
     for (pause, step) in scenario {
@@ -152,8 +152,7 @@ fn watch(config: DoorConfig, scenario: &[(u64, Step)], mut look: impl FnMut(&Rig
     rig
 }
 
-/// All of the array but the wall time at which a length of time is told to end: a clock that was
-/// set meanwhile tells it anew.
+/// The array without the reported wall time of an end, which a clock set meanwhile changes.
 fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
     let array = rig.door.authority();
     let entries: Vec<_> = array
@@ -179,7 +178,8 @@ fn is_moving_in(rig: &Rig) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::default())]
 
-    /// Request to exit, grant and fire: the bolt is back, on its way back, or has been driven and is stuck, in the very step.
+    /// Request to exit, grant and fire: in the same step the bolt is retracted, being retracted, or
+    /// has been driven and is stuck.
     #[test]
     fn a_release_at_the_door_is_driven_in_its_step(config in door(), scenario in scenario()) {
         watch(config, &scenario, |rig, step| {
@@ -200,14 +200,14 @@ proptest! {
         });
     }
 
-    /// Judged at the moment at which the drive starts.
+    /// Checked when the drive starts.
     #[test]
     fn a_bolt_is_thrown_only_into_a_closed_door(config in door(), scenario in scenario()) {
         let rig = watch(config, &scenario, |_, _| {});
         prop_assert_eq!(rig.thrown_into_open, 0, "{:?}", rig.log);
     }
 
-    /// When people and the disk are left alone, everything comes to an end: no answer is owed, nothing moves.
+    /// Without further steps everything ends: no reply is pending, nothing moves.
     #[test]
     fn everything_temporary_ends(config in door(), scenario in scenario()) {
         let mut rig = watch(config, &scenario, |_, _| {});
@@ -226,7 +226,7 @@ proptest! {
         }
     }
 
-    /// Counted outside of the door, from a cold start: heat never exceeds what the coil bears.
+    /// Counted outside of the door, from a cold start: heat never exceeds the coil's limit.
     #[test]
     fn no_coil_is_driven_past_its_limit(
         config in prop_oneof![Just(limited_motor()), Just(limited_bolt()), Just(limited_strike())],
@@ -234,7 +234,7 @@ proptest! {
     ) {
         let scenario: Vec<_> = scenario
             .into_iter()
-            // A restart forgets the heat, and takes half of the limit as spent: not what is counted here.
+            // A restart assumes half of the limit as heat, which is not what is counted here.
             .filter(|(_, step)| !matches!(step, Step::Restart | Step::Reboot))
             .collect();
         let limit = config.duty.map(|duty| duty.max_on).expect("it is limited");
@@ -245,7 +245,7 @@ proptest! {
         prop_assert!(rig.hottest <= limit, "{:?}", rig.log);
     }
 
-    /// Of the deliveries of one command id at most one fills a slot, unless an earlier one was answered as failed.
+    /// Of all deliveries of one command id at most one fills a slot, unless an earlier one failed.
     #[test]
     fn a_duplicate_does_not_act(scenario in scenario()) {
         let once = |step: &Step| matches!(step, Step::Call("lockDoor", r#"{"commandId":"a"}"#));
@@ -254,7 +254,7 @@ proptest! {
         for (pause, step) in &scenario {
             rig.run_until(rig.now.boottime + Duration::from_millis(*pause));
             if !once(step) {
-                // What happens in between is not judged here.
+                // Steps in between are not checked here.
                 rig.act(step);
                 continue;
             }
@@ -289,7 +289,7 @@ proptest! {
         }
     }
 
-    /// Alarms about an open door stand only while it is open, and once it has been closed for a moment none is left.
+    /// Alarms of an open door last only while it is open; shortly after closing none is left.
     #[test]
     fn a_closed_door_is_neither_forced_nor_held(config in door(), scenario in scenario()) {
         watch(config, &scenario, |rig, _| {
@@ -301,7 +301,7 @@ proptest! {
         });
     }
 
-    /// The same story gives the same outputs, and every call gets exactly one answer.
+    /// The same scenario gives the same outputs, and every call gets exactly one reply.
     #[test]
     fn replaying_a_scenario_gives_the_same_result(config in door(), scenario in scenario()) {
         let first = watch(config, &scenario, |_, _| {});
@@ -311,7 +311,8 @@ proptest! {
         prop_assert_eq!(tickets.len(), first.answers.len());
     }
 
-    /// While a mode refuses unlocks, no call to unlock fills a slot, nothing but slots 1 to 3 releases under a lockdown, and no lock is refused.
+    /// While a mode refuses unlocks, no unlock fills a slot; under a lockdown only slots 1 to 3
+    /// release; no lock is refused.
     #[test]
     fn a_mode_refuses_unlocks_and_nothing_else(config in door(), scenario in scenario()) {
         let mut rig = Rig::new(config);
@@ -343,7 +344,7 @@ proptest! {
         }
     }
 
-    /// The array that a restart of the program finds on disk is the one that was saved last; only presses of buttons are over.
+    /// A restart restores the array that was saved last, except presses of buttons.
     #[test]
     fn the_saved_state_restores_the_array(config in door(), scenario in scenario()) {
         let mut rig = watch(config, &scenario, |_, _| {});
@@ -351,14 +352,14 @@ proptest! {
         for calm in [Step::Rex(false), Step::Grant(false)] {
             rig.act(&calm);
         }
-        // Until no press of a button holds any more, and whatever waited is on disk.
+        // Until no button press lasts any more, and everything pending is on disk.
         rig.run_until(rig.now.boottime + Duration::from_secs(12));
         let before = decisions(&rig);
         rig.act(&Step::Restart);
         prop_assert_eq!(decisions(&rig), before, "{:?}", rig.log);
     }
 
-    /// A desired mode that is read again changes nothing, whatever happened since.
+    /// Reading the same desired mode again changes nothing, whatever happened since.
     #[test]
     fn a_desired_mode_acts_once(config in door(), scenario in scenario()) {
         let mut rig = watch(config, &scenario, |_, _| {});
@@ -372,7 +373,7 @@ proptest! {
         prop_assert_eq!(decided(&rig), before, "{:?}", rig.log);
     }
 
-    /// Whatever a door heard, told again to another one, makes it do the same: nothing else decides.
+    /// Replaying all calls at another door gives the same actions: nothing else decides.
     #[test]
     fn replaying_recorded_calls_gives_the_same_actions(config in door(), scenario in scenario()) {
         let rig = watch(config, &scenario, |_, _| {});
@@ -380,7 +381,7 @@ proptest! {
         prop_assert_eq!(rig.record.first_difference(config), None);
     }
 
-    /// At every moment: what is temporary has an end ahead, and the door asks to be called by then.
+    /// At any time everything temporary has an end in the future, and `poll_timeout` is not later.
     #[test]
     fn everything_temporary_has_a_deadline(config in door(), scenario in scenario()) {
         watch(config, &scenario, |rig, _| {
@@ -394,7 +395,7 @@ proptest! {
                     assert!(by(expiry.ends()), "{slot:?} ends unseen: {due:?}");
                 }
             }
-            // The disk has five seconds, and then the bond time is shorter.
+            // The disk has five seconds; the bond time after it is shorter.
             let owed = rig.door.unanswered() > 0;
             assert!(!owed || by(rig.now.boottime + Duration::from_secs(5)), "{due:?}");
             // The longest pause between two attempts, and the longest rest here.

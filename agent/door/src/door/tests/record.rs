@@ -1,4 +1,4 @@
-//! What a door was told, and what it did: enough to tell it again.
+//! A record of the calls of a door and its actions, which can be replayed.
 
 use crate::config::DoorConfig;
 use crate::contract::Command;
@@ -8,7 +8,7 @@ use crate::saved::SavedDoor;
 use crate::sensing::Inputs;
 use crate::time::Now;
 
-/// One call of the door.
+/// One call of a door.
 #[derive(Debug, Clone)]
 pub(super) enum DoorCall {
     Start(Option<SavedDoor>),
@@ -20,7 +20,7 @@ pub(super) enum DoorCall {
 }
 
 impl DoorCall {
-    /// Tells it to a door; a start makes the door anew.
+    /// Makes the call; a start creates the door.
     pub(super) fn apply(
         &self,
         door: &mut Option<Door>,
@@ -44,7 +44,7 @@ impl DoorCall {
     }
 }
 
-/// Everything a door heard, with what it did.
+/// All calls of a door, with their actions.
 #[derive(Debug, Default)]
 pub(super) struct Record(Vec<(Now, DoorCall, Vec<Action>)>);
 
@@ -53,7 +53,7 @@ impl Record {
         self.0.push((now.clone(), call, actions.to_vec()));
     }
 
-    /// Tells all of it to another door, and returns the first call that made it do something else.
+    /// Replays all calls at another door; returns the first call with different actions.
     pub(super) fn first_difference(&self, config: DoorConfig) -> Option<String> {
         let mut door = None;
         self.0.iter().find_map(|(now, call, did)| {

@@ -1,4 +1,4 @@
-//! Rules of what a restart keeps.
+//! Rules of restarts: what they keep.
 
 use super::rig::{Rig, Step, bolt, motor};
 use crate::Want::{Locked, Released};
@@ -180,7 +180,7 @@ fn a_coil_does_not_hold_a_bolt_that_a_start_finds_out_in_an_open_door() {
             (9000, Step::Nothing),
         ],
     );
-    // It was let go by the kill, and waits for the door like any other.
+    // The kill de-energised it, and it waits for the door like any other bolt.
     assert_eq!(rig.drives, ["1000 Energised", "7250 Energised"]);
     assert_eq!(rig.status(), "Locked Secured");
 }
@@ -192,7 +192,7 @@ fn a_command_interrupted_by_a_restart_is_recorded_when_repeated() {
         motor(Released),
         &[
             (5000, lock()),
-            // Saved, and the bolt is still under way.
+            // Saved, and the bolt is still moving.
             (5100, Step::Restart),
             (9000, lock()),
         ],

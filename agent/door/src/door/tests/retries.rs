@@ -1,5 +1,5 @@
-//! What failed is retried for as long as it is wanted, and what waits for the rest of coil or motor
-//! says so.
+//! Rules of retries: a failed attempt is retried for as long as the same is wanted, and waiting for
+//! coil or motor is reported.
 
 use std::time::Duration;
 
@@ -28,8 +28,7 @@ fn limited(strike: StrikeConfig, max_on: u64, cool_down: u64) -> StrikeConfig {
     }
 }
 
-/// Without an exit button and a fire release, which no coil of limited duty may serve that
-/// releases.
+/// Without exit button and fire release, which must not depend on a coil of limited duty.
 fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
     let fitted = Fitted {
         rex: false,
@@ -75,7 +74,7 @@ fn a_jammed_motor_is_retried_for_as_long_as_the_same_is_wanted() {
         let jams = rig.events.iter().filter(|event| event.contains("Jammed"));
         assert_eq!(jams.count(), 2, "one state, one alarm: {:?}", rig.events);
 
-        // Free again: nobody has to ask.
+        // Free again: no request is needed.
         let freed = then(
             &jam,
             &[(200_000, Step::Jam(false)), (262_000, Step::Nothing)],
@@ -103,7 +102,7 @@ fn a_request_does_not_wait_for_the_next_attempt() {
         let rig = Rig::run(motor(Locked), &steps);
         assert!(starts(&rig, "Retract").contains(&tried), "{asks:?}");
     }
-    // Somebody who wants the opposite starts a series of its own.
+    // Wanting the opposite starts a new series.
     let steps = then(
         &jam,
         &[
@@ -161,7 +160,7 @@ fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
             assert_eq!((seen + 500) / 1000, pause, "{asks:?}: {:?}", rig.drives);
         }
         assert!(seen.len() >= 4, "{:?}", rig.drives);
-        // It holds for a moment only, so the alarm stands, and goes when something else is wanted.
+        // It holds only for a moment, so the alarm stays until something else is wanted.
         assert!(rig.has_alarm(Alarm::LockFault), "{asks:?}");
         let raised = |event: &&String| event.contains("LockFault");
         assert_eq!(
@@ -181,7 +180,7 @@ fn a_jam_lasts_until_a_movement_is_proven() {
     let stuck_out = [(4000, Step::Jam(true)), (5000, unlock), (9000, lock)];
     let stuck_back = [(4000, Step::Jam(true)), (5000, lock), (9000, unlock)];
     let cases: [Case<'_>; 8] = [
-        // The bolt is found where it is wanted: it has not moved.
+        // The bolt is found where it is wanted, without a movement.
         (Locked, &[], "Jammed Unsecured", true),
         (
             Locked,
@@ -202,7 +201,7 @@ fn a_jam_lasts_until_a_movement_is_proven() {
             "Unlocked Unsecured",
             true,
         ),
-        // It moves, either way.
+        // A movement in either direction.
         (
             Locked,
             &[
@@ -247,8 +246,8 @@ fn a_jam_lasts_until_a_movement_is_proven() {
         assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
         assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
     }
-    // A lock over a bolt that would not come back is no success, an unlock over one that would not
-    // go out is.
+    // A lock of a bolt that could not be retracted is not a success; an unlock of one that could not
+    // be thrown is.
     let rig = Rig::run(motor(Locked), &stuck_out);
     assert_eq!(
         rig.answer_lines[1..],
@@ -261,7 +260,7 @@ fn a_jam_lasts_until_a_movement_is_proven() {
     assert_eq!(rig.answer_lines[1..], ["11000 #2 200 Unlocked Unsecured"]);
 }
 
-/// Worn out: three uses leave less of its six seconds than a throw needs.
+/// Three uses leave less of its six seconds than a throw needs.
 fn tired(pauses: u64) -> Vec<(u64, Step)> {
     (0..3_u64)
         .flat_map(|n| {
@@ -287,7 +286,7 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
     let cases: [Case; 6] = [
         (bond, tired.clone(), true),
         (no_bond, tired.clone(), true),
-        // The door stands open, and then it settles: no fault yet.
+        // The door is open, and then settles: no fault yet.
         (bond, then(&tired, &[(640_000, Step::Open)]), false),
         (
             bond,
@@ -299,7 +298,7 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
             then(&tired, &[(640_000, Step::Open), (649_000, Step::Close)]),
             true,
         ),
-        // An operator has it released meanwhile.
+        // An operator has released it meanwhile.
         (
             bond,
             then(&tired, &[(640_000, Step::Call("unlockDoor", "{}"))]),
@@ -340,7 +339,7 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
             assert_eq!(reply.status, 202, "{:?}", rig.log);
             let response = &reply.body.response;
             assert!(response.contains(rests), "{response}");
-            // It ends by itself, at the time that was named.
+            // It ends by itself at the time given.
             let left = response
                 .strip_prefix("lockDoor called successfully; ")
                 .unwrap();

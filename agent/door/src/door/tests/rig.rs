@@ -1,4 +1,4 @@
-//! A door with hardware that behaves as real hardware does, time moved by hand.
+//! A door with realistic simulated hardware; tests move the time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const TRAVEL: Duration = Duration::from_millis(600);
 /// The shell reads the inputs at least this often.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something that happens at the door or to the program.
+/// One step of a scenario, at the door or to the program.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
     Open,
@@ -39,15 +39,15 @@ pub(super) enum Step {
     Call(&'static str, &'static str),
     /// The desired mode, and the desired strike time in seconds, are read: changed or not.
     Desire(DesiredMode, Option<u64>),
-    /// From here on the disk takes its time, until told again; what waits is then stored.
+    /// True: from here on saves are pending. False: pending saves complete.
     SlowDisk(bool),
-    /// What waits for the disk fails.
+    /// Pending saves fail.
     DiskFails,
     /// The wall clock is set and trusted from here on.
     Clock(&'static str),
     /// The program is killed and starts again.
     Restart,
-    /// The power fails for a while; the wall clock is not trusted until told.
+    /// The power fails for a while; the wall clock is not trusted until [`Step::Clock`].
     Reboot,
     Nothing,
 }
@@ -59,7 +59,7 @@ pub(super) struct Rig {
     /// Throws that started while the door was open.
     pub(super) thrown_into_open: usize,
     heat: Duration,
-    /// The most heat that was ever reached, counted from a cold start.
+    /// The highest heat reached, counted from a cold start.
     pub(super) hottest: Duration,
     pub(super) now: Now,
     pub(super) inputs: Inputs,
@@ -77,7 +77,7 @@ pub(super) struct Rig {
     pub(super) answers: Vec<(Ticket, MethodReply)>,
     pub(super) answer_lines: Vec<String>,
     pub(super) events: Vec<String>,
-    /// Everything in order.
+    /// Drives, saves, replies and events in order.
     pub(super) log: Vec<String>,
     boots: u32,
     pub(super) record: Record,
@@ -173,7 +173,7 @@ impl Rig {
         rig
     }
 
-    /// Tells a story: each step happens at its time in milliseconds.
+    /// Runs a scenario: each step happens at its time in milliseconds.
     pub(super) fn run(config: DoorConfig, steps: &[(u64, Step)]) -> Self {
         let mut rig = Self::new(config);
         for (ms, step) in steps {
@@ -243,7 +243,7 @@ impl Rig {
 
     fn restart(&mut self) {
         self.waiting.clear();
-        // Killed: nobody asks whether the door is closed.
+        // A kill de-energises the outputs, whether or not the door is closed.
         self.outputs = Outputs::DeEnergised;
         self.call_door(DoorCall::Start(self.disk.clone()));
     }
@@ -259,7 +259,7 @@ impl Rig {
         }
     }
 
-    /// Lets time pass; the door is called when it wants to be, and when a reading changes.
+    /// Lets time pass; the door is called at its timeouts and when a reading changes.
     pub(super) fn run_until(&mut self, end: Duration) {
         let mut steps = 0;
         loop {
@@ -448,7 +448,7 @@ impl Rig {
         self.log.push(line.trim_end().to_owned());
     }
 
-    /// Milliseconds since the story began.
+    /// Milliseconds since the scenario began.
     fn time(&self) -> u128 {
         (self.now.boottime - Duration::from_secs(100)).as_millis()
     }
@@ -462,7 +462,7 @@ impl Rig {
         self.energised_throws
     }
 
-    /// Coil or motor must rest, and the door says so.
+    /// Whether coil or motor must rest, by the alarm.
     pub(super) fn is_exhausted(&self) -> bool {
         self.has_alarm(Alarm::LockFault)
     }

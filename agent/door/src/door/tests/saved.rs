@@ -1,4 +1,4 @@
-//! Rules of a start: what of a saved state no longer fits is dropped and told.
+//! Rules of a start: parts of a saved state that no longer fit are dropped, with an event.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_recorded() {
         (Fitted::ALL, 1, true, false),
         (without_fire, 1, false, true),
         (only_reset, 1, false, true),
-        // No button outlasts a restart, whatever a file says.
+        // A button press does not survive a restart, even if a file has it.
         (Fitted::ALL, 2, false, false),
         (without_buttons, 2, false, true),
         (without_buttons, 3, false, true),
@@ -93,7 +93,7 @@ fn a_saved_slot_whose_input_is_not_fitted_is_dropped_and_recorded() {
 
 #[test]
 fn an_unknown_or_unfitting_saved_setting_is_recorded() {
-    // Longer than the alarm that it comes before: such a configuration is refused.
+    // A pre-alarm time longer than the held-open time is refused.
     for (setting, ms, is_recorded) in [
         ("strikeTime", 7000, false),
         ("strikeTime", 0, true),
@@ -205,7 +205,7 @@ fn in_doubt_any_fire_latch_and_the_locks_of_the_newest_state_are_kept() {
         let now = Rig::new(motor(Locked)).now;
         let states = found.iter().map(|slots| saved(slots, &json!({})));
         let state = SavedDoor::in_doubt(states.collect(), "it was dropped".to_owned(), &now);
-        // As it comes back from the disk, which the next start reads.
+        // As read back from the disk at the next start.
         for state in [state.clone(), read_back(&state)] {
             let (door, events, saves) = start(motor(default), &state);
             let entries = door.authority().entries();
@@ -250,7 +250,7 @@ fn a_mode_secure_that_an_operator_had_set_outlasts_the_doubt() {
         });
         let state: SavedDoor = serde_json::from_value(state).unwrap();
         let state = SavedDoor::in_doubt(vec![state], "a test".to_owned(), &rig.now);
-        // A doubt that is found while another stands.
+        // A second doubt while the first still lasts.
         let state = SavedDoor::in_doubt(vec![state], "another".to_owned(), &rig.now);
         let (door, _) = Door::new(motor(Locked), Some(&state), &rig.now);
         assert_eq!(door.authority().mode(), Mode::Secure, "{mode}");

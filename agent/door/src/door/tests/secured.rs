@@ -1,4 +1,4 @@
-//! When a door is called secured: locked, closed, and nothing that speaks against either.
+//! When a door is secured: locked, closed, and without a fault of either.
 
 use std::collections::BTreeMap;
 

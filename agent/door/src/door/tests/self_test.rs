@@ -1,4 +1,4 @@
-//! Rules of `selfTest`: it tells, and nothing moves.
+//! Rules of `selfTest`: it reports, and nothing moves.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn test() -> Step {
     Step::Call("selfTest", "")
 }
 
-/// How inputs, strike, storage and clock went.
+/// Results of inputs, strike, storage and clock.
 fn results(reply: &MethodReply) -> [CheckResult; 4] {
     let checks = reply.body.checks.as_ref().unwrap();
     [
@@ -83,7 +83,7 @@ fn a_failed_check_is_named_in_the_error() {
             2,
             "NotStored",
         ),
-        // No word from the disk at all.
+        // No result from the disk.
         (
             &[(5000, Step::SlowDisk(true)), (5000, test())],
             2,

@@ -1,5 +1,4 @@
-//! Rules of the strike: when a bolt moves, when it is proven, when it counts as jammed, what its
-//! coil bears.
+//! Rules of the strike: when a bolt moves, when it is proven, when it is jammed, and the coil guard.
 
 use std::time::Duration;
 
@@ -212,7 +211,7 @@ fn a_coil_of_limited_duty_is_let_go_at_its_limit_and_rests() {
             (90_000, Step::Nothing),
         ],
     );
-    // Half of its limit is taken as spent at start; later it has what it has regained.
+    // At start half of the limit is assumed as heat; later the coil has cooled.
     assert_eq!(rig.drives[..2], ["1000 Energised", "11500 DeEnergised"]);
     assert_eq!(rig.drives[2..4], ["17500 Energised", "20500 DeEnergised"]);
     assert_eq!(rig.drives[4..6], ["30000 Energised", "34749 DeEnergised"]);
@@ -267,7 +266,7 @@ fn without_a_bond_switch_the_commanded_state_counts_after_the_bond_time() {
             (9000, Step::Nothing),
         ],
     );
-    // A door that was opened tells that the bolt was not thrown.
+    // A door that was opened shows that the bolt was not thrown.
     assert_eq!(
         rig.drives,
         [

@@ -1,4 +1,4 @@
-//! Strikes and maglocks: what locks without moving anything into the frame.
+//! Strikes and maglocks, which lock without a bolt that moves into the frame.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn it_locks_at_once_while_the_door_is_open_and_is_secured_once_it_is_closed() {
     }
 }
 
-/// The same story: a bolt stays back until the door is closed.
+/// The same scenario: a bolt stays retracted until the door is closed.
 #[test]
 fn a_bolt_waits_for_the_door_where_a_strike_does_not() {
     let rig = Rig::run(bolt(FailMode::Safe), &then(&[(20_000, Step::Nothing)]));
@@ -68,7 +68,7 @@ fn without_its_bond_a_closed_door_is_jammed_until_the_bond_is_seen() {
         let rig = Rig::run(config, &steps);
         assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert!(rig.answer_lines.last().unwrap().contains(" 500 Jammed"));
-        // The level stays, and so it is locked as soon as the bond says so.
+        // The level stays, so it is locked as soon as the bond reads locked.
         assert_eq!(rig.outputs, Outputs::Energised);
         steps.push((13_000, Step::Jam(false)));
         steps.push((14_000, Step::Nothing));
