@@ -86,7 +86,7 @@ macro_rules! names {
 names! {
     /// What a job does.
     JobType, "job type",
-    "unknown" Unknown "Something else."
+    "unknown" Unknown "Another value."
     "export" Export "Writes the registry to a blob."
     "import" Import "Reads the registry from a blob."
     "backup" Backup "Writes a backup."
@@ -105,25 +105,25 @@ names! {
 names! {
     /// Progress of a job.
     JobStatus, "job status",
-    "unknown" Unknown "Something else."
-    "enqueued" Enqueued "It waits for its turn."
-    "running" Running "It is at work."
-    "completed" Completed "Every device is done or has failed."
-    "failed" Failed "It could not be done."
+    "unknown" Unknown "Another value."
+    "enqueued" Enqueued "It waits for other jobs."
+    "running" Running "It is running."
+    "completed" Completed "Every device has completed or failed."
+    "failed" Failed "It failed as a whole."
     "cancelled" Cancelled "It was cancelled before it started."
-    "scheduled" Scheduled "It waits for its time."
-    "queued" Queued "It was taken."
+    "scheduled" Scheduled "It waits for its start time."
+    "queued" Queued "It was accepted."
 }
 
 names! {
     /// Progress of one device in a job.
     DeviceJobStatus, "status of a device's job",
-    "unknown" Unknown "Something else."
-    "pending" Pending "Nothing has been done yet."
-    "scheduled" Scheduled "Its time has not come."
-    "running" Running "It was sent something and has not answered."
+    "unknown" Unknown "Another value."
+    "pending" Pending "It has not been called yet."
+    "scheduled" Scheduled "The start time of the job is in the future."
+    "running" Running "It was called and has not answered."
     "completed" Completed "It answered, or its twin was changed."
-    "failed" Failed "It was not done; the error says why."
+    "failed" Failed "It failed; see the error."
     "canceled" Canceled "The job was cancelled."
 }
 

@@ -79,7 +79,7 @@ impl<'a> Uplink<'a> {
     #[must_use]
     pub fn topic(&self, device: &DeviceId) -> String {
         let with_query = |mut topic: String, rid: &str, version| {
-            write_query(&mut topic, rid, version).expect("a String takes what is written");
+            write_query(&mut topic, rid, version).expect("writing to a String cannot fail");
             topic
         };
         match self {

@@ -91,7 +91,7 @@ fn a_twin_is_read_and_written_as_the_service_spells_it() {
     assert_eq!(twin.last_activity_time, never());
     assert_eq!(serde_json::to_string(&twin).unwrap(), text);
 
-    // The same reported section, made by its write.
+    // The same reported section, created by its write.
     let mut reported = Section::default();
     let patch = object(json!({"connectivity":{"type":"cellular"}}));
     reported
@@ -172,8 +172,8 @@ fn a_value_that_replaces_an_object_has_one_stamp() {
     assert!(section.metadata["a"].get("c").is_some());
 }
 
-/// What the IoT Hub team says a device is told (azure-iot-sdk-csharp issue 954), and the sample of
-/// the MQTT document.
+/// The notification described by the IoT Hub team (azure-iot-sdk-csharp issue 954), and the sample
+/// of the MQTT document.
 #[test]
 fn a_device_is_notified_of_written_and_removed_members() {
     let now = at("2022-06-02T00:00:00Z");
@@ -184,8 +184,8 @@ fn a_device_is_notified_of_written_and_removed_members() {
     let patch = section
         .replace(SectionKind::Desired, object(json!({"a":1,"c":100})), now)
         .unwrap();
-    let told = Value::Object(section.notification(patch));
-    assert_eq!(told, json!({"a":1,"b":null,"c":100,"$version":3}));
+    let notification = Value::Object(section.notification(patch));
+    assert_eq!(notification, json!({"a":1,"b":null,"c":100,"$version":3}));
     let patch = section.clear(SectionKind::Desired, now);
     assert_eq!(
         Value::Object(section.notification(patch)),
@@ -202,9 +202,10 @@ fn a_device_is_notified_of_written_and_removed_members() {
         version: 8,
         ..Section::default()
     };
-    let told = sample.notification(object(json!({"telemetrySendFrequency":"5m","route":null})));
+    let notification =
+        sample.notification(object(json!({"telemetrySendFrequency":"5m","route":null})));
     assert_eq!(
-        serde_json::to_string(&told).unwrap(),
+        serde_json::to_string(&notification).unwrap(),
         r#"{"telemetrySendFrequency":"5m","route":null,"$version":8}"#
     );
 }

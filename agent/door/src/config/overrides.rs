@@ -136,7 +136,7 @@ impl Setting {
 
     fn row(self) -> &'static Row {
         let row = TABLE.iter().find(|row| row.setting == self);
-        row.expect("every setting has a row: a test says so")
+        row.expect("every setting has a row, as a test checks")
     }
 }
 

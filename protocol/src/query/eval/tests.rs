@@ -64,7 +64,7 @@ fn values_of_one_type_compare() {
     );
 }
 
-/// Undefined is no match, with any operator, and its opposite is none either.
+/// Undefined does not match, with any operator, and neither does its negation.
 #[test]
 fn other_comparisons_are_undefined() {
     check(
@@ -240,7 +240,7 @@ proptest! {
         let ordering = compare_numbers(&integer, &float).unwrap();
         prop_assert_eq!(compare_numbers(&float, &integer), Some(ordering.reverse()));
         // Rounding never turns an order round.
-        #[expect(clippy::cast_precision_loss, reason = "the loss is what is looked at")]
+        #[expect(clippy::cast_precision_loss, reason = "the test is about this loss")]
         let rounded = (left as f64).partial_cmp(&right).unwrap();
         prop_assert!(rounded == ordering || rounded.is_eq());
     }

@@ -48,8 +48,8 @@ fn numbers_beyond_the_integers_are_refused_however_large() {
     }
 }
 
-/// `{"one":{"two":..{"ten":{"property":"value"}}}}` is the document's own example of what is still
-/// allowed.
+/// `{"one":{"two":..{"ten":{"property":"value"}}}}` is the document's example of the deepest
+/// nesting allowed.
 #[test]
 fn ten_nested_objects_are_accepted() {
     let nested = |depth: usize| (0..depth).fold(json!("value"), |inner, _| json!({"level": inner}));

@@ -29,7 +29,7 @@ fn every_wait_has_a_deadline() {
     };
     let no_bond = config(Locked, StrikeConfig::motor_lock(), no_bond);
     let jam = (4000, Step::Jam(true));
-    // (what is waited for, the door, the steps, when it continues)
+    // (the wait, the door, the steps, when it continues)
     type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Step)], u64);
     let rows: [Row<'_>; 20] = [
         (

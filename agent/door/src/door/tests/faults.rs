@@ -238,7 +238,7 @@ fn rows() -> Vec<Row> {
                 bench.wait(5000);
                 bench.outputs == Outputs::Energised
             }),
-            ("door", fault, "nobody is kept in", motor(Locked), |bench| {
+            ("door", fault, "exit still works", motor(Locked), |bench| {
                 bench.set("rex", Some(true));
                 bench.want() == Released
             }),

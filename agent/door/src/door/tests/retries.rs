@@ -415,10 +415,10 @@ fn a_release_that_must_rest_is_no_fault_once_locked_is_wanted() {
         (619_500, Step::Open),
     ];
     for (more, must_rest) in [
-        // Still to be released.
+        // Released is still wanted.
         (vec![end], true),
         (vec![(619_000, Step::Open), end], true),
-        // To be locked: only a throw into a closed door has to wait for the motor.
+        // Locked is wanted: only a throw into a closed door has to wait for the motor.
         (vec![idle, end], false),
         (vec![(619_000, Step::Open), idle, end], false),
         (vec![(619_000, Step::Handle), idle, end], true),

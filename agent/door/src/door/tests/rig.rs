@@ -116,8 +116,8 @@ pub(super) fn config(default: crate::Want, strike: StrikeConfig, fitted: Fitted)
 }
 
 impl Rig {
-    /// A closed door with its bolt back, on a machine up for 100 s without a trusted clock; told
-    /// times count from there.
+    /// A closed door with its bolt retracted, on a machine up for 100 s without a trusted clock.
+    /// Times of steps count from there.
     pub(super) fn new(config: DoorConfig) -> Self {
         let now = Now {
             boottime: Duration::from_secs(100),

@@ -147,7 +147,7 @@ fn in_doubt_any_fire_latch_and_the_locks_of_the_newest_state_are_kept() {
         "expiry": {"remainingMs": 60_000, "governs": "boottime"}});
     let lockdown = json!({"slot": 5, "want": "locked"});
     let passage = json!({"slot": 9, "want": "released"});
-    // The states, newest first; default; what is in force; the mode.
+    // (states, newest first; relinquish default; occupied slots; mode)
     for (found, default, expected, mode) in [
         (vec![], Locked, vec![], Mode::Secure),
         (vec![], Released, vec![(8, Locked)], Mode::Secure),
