@@ -1,9 +1,9 @@
 //! The agent side by side with a device of Azure's Python SDK: start to connected, resident memory,
-//! idle wake-ups, and how long it takes from a call of a method over REST until the pin is driven
-//! (the SDK's device has none: until its handler runs).
+//! idle wake-ups, and the time from a method call over REST until the pin is driven (for the SDK's
+//! device, which has none: until its handler runs).
 //!
-//! Starts alternate between the two. The SDK knows port 8883 alone, so this runs in a network
-//! namespace of its own: see `bench/agent`.
+//! Starts alternate between the two. The SDK only dials port 8883, so this runs in its own network
+//! namespace: see `bench/agent`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -32,21 +32,19 @@ const MQTT_PORT: u16 = 8883;
 /// How long a program may take to connect.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a program has to come to rest before it is looked at, and how long it is.
+/// Settling time before a program is observed, and the time of the observation.
 const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What a call follows: the door's bolt is back, and the hub has stored what was said about it.
-/// Both sides find everything at rest.
+/// Pause before each call: the bolt has moved back and the hub has stored the events, so that both
+/// sides start idle.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A device of the SDK.
 const DEVICE: &str = include_str!("device.py");
 
-/// What is measured.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A Python interpreter that has azure-iot-device; without it the agent is measured alone.
+    /// A Python interpreter with azure-iot-device; without it only the agent is measured.
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
     /// The agent. [default: door-agent beside this program]
@@ -60,7 +58,7 @@ pub(crate) struct Arguments {
     calls: u32,
 }
 
-/// What one side came to.
+/// Measurements of one side.
 #[derive(Default)]
 struct Side {
     starts: Vec<Duration>,
@@ -84,7 +82,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     ensure!(
         program.exists(),
-        "{} is not there; `cargo build --release --bin door-agent` makes it",
+        "{} is missing; build it: `cargo build --release --bin door-agent`",
         program.display()
     );
     let (mut ours, mut theirs) = (Side::default(), Side::default());
@@ -145,7 +143,6 @@ fn median(times: &[Duration]) -> f64 {
         .map_or(0.0, Duration::as_secs_f64)
 }
 
-/// A program that has connected.
 struct Door {
     /// Killed when dropped.
     child: Child,
@@ -153,7 +150,7 @@ struct Door {
 }
 
 impl Door {
-    /// Starts the agent on a door of its own, and waits until the hub counts it.
+    /// Starts the agent with its own door, and waits until the hub reaches it.
     async fn start(hub: &Hub, scratch: &Path, program: &Path, number: u32) -> anyhow::Result<Self> {
         let name = format!("agent-{number}");
         let folder = scratch.join(&name);
@@ -185,7 +182,7 @@ impl Door {
         })
     }
 
-    /// Notes how long the start took, and how much the program needs at rest if it is the last one.
+    /// Records the start time, and with `at_rest` the usage of the idle program.
     async fn measure(&self, side: &mut Side, at_rest: bool) -> anyhow::Result<()> {
         side.starts.push(self.took);
         if at_rest {
@@ -201,7 +198,6 @@ impl Door {
     }
 }
 
-/// A device of the SDK.
 struct Device {
     door: Door,
     name: String,
@@ -231,7 +227,7 @@ impl Device {
         let line = tokio::time::timeout(DEADLINE, lines.next_line()).await??;
         ensure!(
             line.as_deref() == Some("connected"),
-            "the SDK's device says {line:?}"
+            "expected \"connected\" from the SDK's device, found {line:?}"
         );
         Ok(Self {
             door: Door { child, took },
@@ -240,10 +236,10 @@ impl Device {
         })
     }
 
-    /// Times from the call to the line that its handler writes.
+    /// Times from the call to the line that the handler prints.
     async fn time_calls(&mut self, hub: &Hub, calls: u32) -> anyhow::Result<Vec<Duration>> {
         let mut taken = Vec::new();
-        // The first one is called when the SDK has subscribed.
+        // The first call waits until the SDK has subscribed.
         hub.call(&self.name, "lockDoor", &json!({})).await?;
         self.lines.next_line().await?;
         for _ in 0..calls {
@@ -260,7 +256,7 @@ impl Device {
             let (line, took) = line?;
             ensure!(
                 line.as_deref() == Some("called"),
-                "the SDK's device says {line:?}"
+                "expected \"called\" from the SDK's device, found {line:?}"
             );
             taken.push(took);
         }
@@ -268,8 +264,8 @@ impl Device {
     }
 }
 
-/// Times from calls of `lockDoor` to the moment at which the strike is driven: an agent in this
-/// process, whose simulated pins a thread watches.
+/// Times from calls of `lockDoor` until the strike is driven: an agent in this process, whose
+/// simulated pins a thread polls.
 async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Vec<Duration>> {
     let name = "pin";
     let connection = hub.add_device(name).await?;
@@ -277,11 +273,11 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
     link.ca_file = Some(hub.certificate.ca.clone());
     link.mqtt_port = hub.endpoint.address.port();
     let mut config = AgentConfig::simulated(link, scratch.join(name));
-    // A quick lock, so that many calls fit in a short time; what is timed is over before the bolt
+    // A quick lock, so that many calls fit in a short time; the measured time ends before the bolt
     // moves.
     config.door.settle_time = Duration::from_millis(5);
     config.board.bolt_travel = Duration::from_millis(50);
-    // Nor does its motor have to rest.
+    // Its motor need not rest either.
     config.strike.max_on = Some(Duration::from_secs(3600));
     let shared = Shared::new()?;
     let agent = Agent::start(config, &shared).await?;
@@ -299,7 +295,7 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
         let (answer, at) = tokio::join!(hub.call(name, "lockDoor", &payload), seen);
         answer?;
         let at =
-            at.context("the strike was driven, and the watcher of the pins has not seen it")?;
+            at.context("the strike was not driven in time, or the watcher of the pins missed it")?;
         let at = at.context("the watcher of the pins")?;
         taken.push(at.saturating_duration_since(began));
     }
@@ -309,13 +305,13 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
     Ok(taken)
 }
 
-/// A thread that looks at simulated pins again and again.
+/// A thread that polls simulated pins.
 struct Watch {
     stop: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// Tells when the motor begins to throw the bolt.
+    /// Sends the time when the motor starts to throw the bolt.
     fn start(sim: SimHandle) -> (Self, mpsc::Receiver<Instant>) {
         let (tx, rx) = mpsc::channel(16);
         let stop = Arc::new(AtomicBool::new(false));
@@ -325,11 +321,11 @@ impl Watch {
             while !stopped.load(Ordering::Relaxed) {
                 let is = sim.show().outputs;
                 if is == Outputs::Throw && was != is {
-                    // Whoever does not take it has no use for it.
+                    // A full queue drops it.
                     let _ = tx.try_send(Instant::now());
                 }
                 was = is;
-                // As fine as the figures are told; without a pause it would be the load.
+                // As fine as the printed figures; without a pause it would be the load.
                 std::thread::sleep(Duration::from_micros(50));
             }
         });

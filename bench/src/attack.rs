@@ -1,9 +1,9 @@
 //! A hostile peer: one address that opens connections by the ten thousand, in every way that costs
 //! a server more than it costs the peer.
 //!
-//! It runs as a child process of its own, so that its descriptors and its processor time are not
-//! the fleet's. It dials from another address of the loopback device than the fleet does: limits
-//! that a server sets for each address meet it alone, as they would outside.
+//! It runs as a child process, so that its descriptors and processor time are not counted with the
+//! fleet's. It dials from another address of the loopback device than the fleet: per-address limits
+//! of a server apply to it alone, as they would outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,62 +29,60 @@ use crate::fleet::{Connection, Device, Endpoint};
 use crate::hub::client_config;
 use crate::process::Process;
 
-/// Where the attack comes from.
+/// Source address of the attack.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
-/// Sockets at once that say nothing after they are open.
+/// Concurrent sockets that send nothing.
 const SILENT: usize = 10_000;
 
-/// Sockets at once that speak TLS and then send their CONNECT a byte at a time.
+/// Concurrent sockets that speak TLS and then send their CONNECT byte by byte.
 const SLOW: usize = 500;
 
-/// Sockets at once that speak TLS and announce a packet of 256 MiB.
+/// Concurrent sockets that speak TLS and announce a packet of 256 MiB.
 const GIANT: usize = 500;
 
-/// How many silent sockets are opened in a row, and how many of those that speak TLS. A handshake
-/// costs the attacker as much as the hub: more of them would measure the processor that both share.
+/// Number of silent sockets opened in a row, and of those with TLS. A handshake costs the attacker
+/// as much as the hub: more of them would measure the processor that both share.
 const SILENT_AT_ONCE: usize = 10;
 const TLS_AT_ONCE: usize = 1;
 
-/// What lies between two such rows.
+/// Pause between two rows.
 const APART: Duration = Duration::from_millis(10);
 
-/// Requests that a hostile device has sent before it looks whether any were answered: it never
-/// reads.
+/// Requests that a hostile device sends in a row; it never reads an answer.
 const BURST: usize = 64;
 
-/// How far apart the bursts of one hostile device are.
+/// Pause between two bursts of one hostile device.
 const BURST_APART: Duration = Duration::from_millis(10);
 
-/// What the child is told on its standard input. Keys do not go into arguments.
+/// Input of the child on its standard input. Keys must not be arguments.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Orders {
     mqtt: SocketAddr,
     ca: PathBuf,
     seconds: u64,
-    /// Client id, user name and password of devices that are allowed in and misbehave there.
+    /// Client id, user name and password of registered devices that misbehave.
     devices: Vec<(String, String, String)>,
 }
 
-/// What an attack did, as the child says at its end.
+/// Result of an attack, printed by the child at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
-    /// Sockets that were opened.
     pub(crate) opened: u64,
     /// Sockets that the hub refused or closed.
     pub(crate) closed: u64,
-    /// Requests that devices sent without reading an answer.
+    /// Requests sent by devices that do not read the answers.
     pub(crate) requests: u64,
 }
 
-/// An attack under way.
+/// A running attack.
 pub(crate) struct Attack {
     child: Child,
     pub(crate) process: Process,
 }
 
 impl Attack {
-    /// Starts it: for `duration`, by strangers and by `devices`.
+    /// Starts an attack for `duration`, by strangers and by `devices`.
     pub(crate) async fn start(
         endpoint: &Endpoint,
         ca: &Path,
@@ -125,7 +123,7 @@ impl Attack {
     }
 }
 
-/// Attacks as standard input says; prints its [`Tally`].
+/// Attacks as described on standard input; prints its [`Tally`].
 pub(crate) async fn run() -> anyhow::Result<()> {
     let mut text = Vec::new();
     tokio::io::stdin().read_to_end(&mut text).await?;
@@ -177,8 +175,8 @@ struct Attacker {
 }
 
 impl Attacker {
-    /// Opens sockets until the attack is over, at most `most` of them at once; each misbehaves as
-    /// `act` does until the hub ends it.
+    /// Opens sockets until the attack is over, at most `most` concurrently; each runs `act` until
+    /// the hub closes it.
     async fn wave<F>(
         self: Arc<Self>,
         most: usize,
@@ -197,7 +195,7 @@ impl Attacker {
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (attacker, acting) = (Arc::clone(&self), act(Arc::clone(&self), socket));
                 sockets.spawn(async move {
-                    // A socket whose misbehaviour ended before the attack did was ended by the hub.
+                    // Misbehaviour that ended before the attack was ended by the hub.
                     if timeout_at(attacker.until, acting).await.is_ok() {
                         attacker.closed.fetch_add(1, Ordering::Relaxed);
                     }
@@ -221,8 +219,8 @@ impl Attacker {
         Ok(connector.connect(name, tcp).await?)
     }
 
-    /// A device that may be there floods the hub with twin requests and subscriptions and reads
-    /// nothing; it returns when it is thrown out.
+    /// A registered device floods the hub with twin requests and subscriptions and reads nothing;
+    /// it reconnects when it is disconnected.
     async fn flood(self: Arc<Self>, device: Device) {
         while Instant::now() < self.until {
             let flooding = self.flood_once(&device);
@@ -256,13 +254,13 @@ impl Attacker {
     }
 }
 
-/// Says nothing.
+/// Sends nothing.
 async fn silent(_: Arc<Attacker>, mut socket: TcpStream) -> anyhow::Result<()> {
     ensure!(socket.read(&mut [0; 1]).await? > 0, "closed");
     Ok(())
 }
 
-/// A byte of CONNECT every half second.
+/// Sends one byte of CONNECT every half second.
 async fn slow_connect(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Result<()> {
     let mut stream = attacker.shake_hands(socket).await?;
     let packet = b"\x10\x7f\x00\x04MQTT\x04\xc2\x00\x3c\x00\x07nobody";
@@ -274,7 +272,7 @@ async fn slow_connect(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Res
     Ok(())
 }
 
-/// Announces the largest packet that MQTT can, and sends it as fast as it is taken.
+/// Announces the largest MQTT packet, and sends it as fast as the hub accepts it.
 async fn giant_length(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Result<()> {
     let mut stream = attacker.shake_hands(socket).await?;
     stream.write_all(b"\x10\xff\xff\xff\x7f").await?;

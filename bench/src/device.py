@@ -1,4 +1,4 @@
-"""A device of Azure's Python SDK that answers every method at once; it tells on standard output when it is connected and when it is called."""
+"""A device of Azure's Python SDK that answers every method; prints when connected and when called."""
 
 import asyncio
 import json

@@ -1,5 +1,4 @@
-//! Lean MQTT devices: one task and one TLS connection each, answering whatever they are asked at
-//! once.
+//! Lean MQTT devices: one task and one TLS connection each, which answer every request at once.
 //!
 //! The packets go through rumqttc's codec; its event loop would cost more processor time than the
 //! servers under test.
@@ -21,24 +20,23 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const PACKET_LIMIT: usize = 320 * 1024;
-/// More handshakes than this at once only queue on two cores, and time out there.
+/// More concurrent handshakes would only queue on two cores, and time out there.
 const CONNECTING: usize = 64;
 
-/// Where a server listens and whom to trust there.
+/// Address and trust of a server.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Arc<ClientConfig>,
 }
 
-/// What one device says when it connects.
+/// Login and subscription of one device.
 pub(crate) struct Device {
     pub(crate) client_id: String,
     pub(crate) login: Option<(String, String)>,
     pub(crate) filter: String,
 }
 
-/// An open connection: packets in, packets out.
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     received: BytesMut,
@@ -54,7 +52,7 @@ impl Connection {
         Self::log_in(tcp, endpoint, device).await
     }
 
-    /// The same over a socket that is open already.
+    /// Like [`Connection::open`], over an open socket.
     pub(crate) async fn log_in(
         tcp: TcpStream,
         endpoint: &Endpoint,
@@ -104,7 +102,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends all that is queued.
+    /// Sends the queued packets.
     pub(crate) async fn flush(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(&self.outgoing).await?;
         self.stream.flush().await?;
@@ -133,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// Answers each publish on the topic that `answer_topic` makes of the request's, until the
+    /// Answers each publish, on the topic that `answer_topic` derives from the request's, until the
     /// server closes.
     pub(crate) async fn answer(
         mut self,
@@ -155,10 +153,14 @@ impl Connection {
     }
 }
 
-/// What a locked door answers, so that both sides carry the same bytes.
-pub(crate) const ANSWER: &[u8] = br#"{"Response":"lockDoor called successfully","lockState":"locked","doorState":"closed","secured":"secured","proof":"bond","lockedUntil":"2026-11-23T22:10:00Z"}"#;
+/// Answer of a locked door, so that both sides carry the same bytes.
+pub(crate) const ANSWER: &[u8] = concat!(
+    r#"{"Response":"lockDoor called successfully","lockState":"locked","doorState":"closed","#,
+    r#""secured":"secured","proof":"bond","lockedUntil":"2026-11-23T22:10:00Z"}"#
+)
+.as_bytes();
 
-/// Connects every device to the hub and keeps it answering; dropping the set ends the fleet.
+/// Connects all devices to the hub and answers requests; dropping the set ends the fleet.
 pub(crate) async fn connect_to_hub(
     endpoint: &Endpoint,
     devices: Vec<Device>,
@@ -170,7 +172,7 @@ pub(crate) async fn connect_to_hub(
     connect(endpoint, devices, answer).await
 }
 
-/// Connects devices, a bounded number at a time.
+/// Connects devices with bounded concurrency.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     devices: Vec<Device>,

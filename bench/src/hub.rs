@@ -1,4 +1,4 @@
-//! The hub under test: a child process of this program, spoken to over REST alone.
+//! The hub under test: a child process of this program, used only over REST.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ use crate::fleet::{Device, Endpoint};
 use crate::mosquitto::REQUEST;
 use crate::process::Process;
 
-/// Registrations and calls under way at once.
+/// Concurrent registrations.
 const AT_ONCE: u32 = 16;
 
-/// What lies between two calls that are timed beside something else.
+/// Pause between two calls that are timed during something else.
 const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
-/// Runs the hub in this process until standard input ends; prints where it listens as one line of
+/// Runs the hub in this process until standard input ends; prints its addresses as one line of
 /// JSON.
 pub(crate) async fn serve(data: PathBuf, mqtt_port: u16) -> anyhow::Result<()> {
     let mut config = HubConfig::loopback(data);
@@ -45,14 +45,14 @@ pub(crate) async fn serve(data: PathBuf, mqtt_port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Paths of the certificate that both servers under test present, and of the CA behind it.
+/// Paths of the certificate that both servers under test present, and of its CA.
 pub(crate) struct Certificate {
     pub(crate) ca: PathBuf,
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// A TLS client that trusts the CA in the file `ca` alone.
+/// A TLS client that trusts only the CA in the file `ca`.
 pub(crate) fn client_config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).context("the hub's CA")?)?;
@@ -64,7 +64,7 @@ pub(crate) fn client_config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// The child, and an operator's view of it.
+/// The child, and an operator's access to it.
 pub(crate) struct Hub {
     pub(crate) process: Process,
     pub(crate) endpoint: Endpoint,
@@ -72,7 +72,7 @@ pub(crate) struct Hub {
     operator: Operator,
     /// Killed when dropped.
     _child: Child,
-    // It also ends when its standard input does.
+    // The child also ends with its standard input.
     _stdin: tokio::process::ChildStdin,
 }
 
@@ -124,7 +124,7 @@ impl Hub {
         Self::start_at(scratch, 0).await
     }
 
-    /// The same, with a fixed port of MQTT.
+    /// Like [`Hub::start`], with a fixed MQTT port.
     pub(crate) async fn start_at(scratch: &Path, mqtt_port: u16) -> anyhow::Result<Self> {
         let data = scratch.join("hub");
         let mut child = Command::new(std::env::current_exe()?)
@@ -143,7 +143,7 @@ impl Hub {
         let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line())
             .await
             .context("the hub did not start within 20 s")??
-            .context("the hub ended without saying where it listens")?;
+            .context("the hub ended without printing its addresses")?;
         let addresses: Value = serde_json::from_str(&line)?;
         let address = |key: &str| {
             addresses[key]
@@ -194,7 +194,7 @@ impl Hub {
         })
     }
 
-    /// Registers identities `names` and makes each one's login.
+    /// Registers identities `names` and creates the login of each.
     pub(crate) async fn register(
         &self,
         names: impl Iterator<Item = String>,
@@ -214,7 +214,7 @@ impl Hub {
         Ok(devices)
     }
 
-    /// Registers a device and gives its connection string.
+    /// Registers a device and returns its connection string.
     pub(crate) async fn add_device(&self, name: &str) -> anyhow::Result<String> {
         let key = register(&self.operator, name).await?.to_base64();
         Ok(format!(
@@ -222,17 +222,22 @@ impl Hub {
         ))
     }
 
-    /// Waits until `name` is connected and listens to methods.
+    /// Waits until `name` is connected and answers methods.
     pub(crate) async fn wait_for_device(&self, name: &str, within: Duration) -> anyhow::Result<()> {
         let path = format!("/twins/{name}/methods");
-        let ping = json!({"methodName": "getState", "payload": {}, "connectTimeoutInSeconds": within.as_secs(), "responseTimeoutInSeconds": within.as_secs()});
+        let ping = json!({
+            "methodName": "getState",
+            "payload": {},
+            "connectTimeoutInSeconds": within.as_secs(),
+            "responseTimeoutInSeconds": within.as_secs(),
+        });
         self.operator
             .send(reqwest::Method::POST, &path, &ping)
             .await?;
         Ok(())
     }
 
-    /// Calls a method, and gives the device's answer.
+    /// Calls a method and returns the device's answer.
     pub(crate) async fn call(
         &self,
         name: &str,
@@ -246,11 +251,11 @@ impl Hub {
             .operator
             .send(reqwest::Method::POST, &path, &body)
             .await?;
-        ensure!(answer["status"] == 200, "{method} is answered {answer}");
+        ensure!(answer["status"] == 200, "{method} was answered {answer}");
         Ok(answer)
     }
 
-    /// Waits until the hub itself counts every door as connected.
+    /// Waits until the hub counts every door as connected.
     pub(crate) async fn wait_for_connected(&self, doors: u32) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -276,8 +281,7 @@ impl Hub {
         Ok(taken)
     }
 
-    /// Times such calls for `duration`, and watches the hub's memory meanwhile: also gives the most
-    /// resident bytes seen.
+    /// Times such calls for `duration`; also returns the peak of the hub's resident bytes.
     pub(crate) async fn time_calls_for(
         &self,
         doors: u32,
@@ -293,14 +297,18 @@ impl Hub {
             if taken.len() % 100 == 0 {
                 resident = resident.max(self.process.usage()?.resident);
             }
-            // As an operator's tools call: a loop without a pause would itself be the load.
+            // Like an operator's tools: a loop without a pause would itself be the load.
             tokio::time::sleep(BETWEEN_CALLS).await;
         }
         Ok((taken, resident))
     }
 
     async fn time_call(&self, door: u32) -> anyhow::Result<Duration> {
-        let body = json!({"methodName": "lockDoor", "payload": serde_json::from_str::<Value>(REQUEST)?, "responseTimeoutInSeconds": 30});
+        let body = json!({
+            "methodName": "lockDoor",
+            "payload": serde_json::from_str::<Value>(REQUEST)?,
+            "responseTimeoutInSeconds": 30,
+        });
         let started = Instant::now();
         let path = format!("/twins/door-{door:05}/methods");
         let answer = self
@@ -312,13 +320,19 @@ impl Hub {
         Ok(taken)
     }
 
-    /// Runs a lock job over every door and waits for its end; the wall time between, every outcome
-    /// committed.
+    /// Runs a lock job over every door; returns the wall time until every outcome is committed.
     pub(crate) async fn lock_all(&self, round: u32, doors: u32) -> anyhow::Result<Duration> {
         let id = format!("bench-{round}");
         let body = json!({
-            "jobId": id, "type": "scheduleDeviceMethod", "queryCondition": "*", "maxExecutionTimeInSeconds": 300,
-            "cloudToDeviceMethod": {"methodName": "lockDoor", "payload": serde_json::from_str::<Value>(REQUEST)?, "responseTimeoutInSeconds": 60},
+            "jobId": id,
+            "type": "scheduleDeviceMethod",
+            "queryCondition": "*",
+            "maxExecutionTimeInSeconds": 300,
+            "cloudToDeviceMethod": {
+                "methodName": "lockDoor",
+                "payload": serde_json::from_str::<Value>(REQUEST)?,
+                "responseTimeoutInSeconds": 60,
+            },
         });
         let started = Instant::now();
         let path = format!("/jobs/v2/{id}");
@@ -347,7 +361,7 @@ impl Hub {
     }
 }
 
-/// Writes a file that its owner alone may read.
+/// Writes a file that only its owner may read.
 pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;

@@ -2,9 +2,9 @@
 //! mosquitto fanning the same requests out and collecting the same answers, over TLS, in the same
 //! run.
 //!
-//! The hub runs as a child process of this program (its own accounting of time and memory),
-//! mosquitto as another; this process is the fleet. Rounds alternate between the two, so that a
-//! busy machine slows both. Absolute figures are the machine's; the ratios are the result.
+//! The hub runs as a child process (with its own accounting of time and memory), mosquitto as
+//! another; this process is the fleet. Rounds alternate between the two, so that a busy machine
+//! slows down both. Absolute figures depend on the machine; the ratios are the result.
 
 mod agent;
 mod attack;
@@ -26,20 +26,20 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// How many doors connect (each one an identity, a key and a TLS connection).
+    /// Number of doors that connect, each with an identity, a key and a TLS connection.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     doors: u32,
-    /// How many times each side does the whole job; the median counts.
+    /// Number of jobs per side; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How many single method calls to time.
+    /// Number of single method calls to time.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: u32,
-    /// Leave mosquitto out (no ratios then).
+    /// Run without mosquitto and without ratios.
     #[arg(long)]
     no_peer: bool,
-    /// Afterwards attack the hub for so many seconds from one hostile address, and time calls to
-    /// the other doors before and meanwhile.
+    /// Afterwards attack the hub for this time from one hostile address, and time calls to the
+    /// other doors before and during the attack.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     attack: Option<u64>,
     #[command(subcommand)]
@@ -56,16 +56,16 @@ enum Role {
         /// Data directory.
         #[arg(long)]
         data: PathBuf,
-        /// The port of MQTT; 0 takes any.
+        /// MQTT port; 0 uses any free port.
         #[arg(long, default_value_t = 0)]
         mqtt_port: u16,
     },
-    /// The attack on it, as another.
+    /// The attack, as another child process.
     #[command(hide = true)]
     Attack,
 }
 
-/// Devices that are allowed in and misbehave there.
+/// Registered devices that misbehave during the attack.
 const TRAITORS: u32 = 4;
 
 #[tokio::main]
@@ -136,11 +136,14 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Times calls in peace for as long as under attack, and prints both.
+/// Times calls without and with an attack, for equally long, and prints both.
 async fn under_attack(hub: &hub::Hub, doors: u32, duration: Duration) -> anyhow::Result<()> {
     let traitors = (0..TRAITORS).map(|n| format!("traitor-{n}"));
     let traitors = hub.register(traitors).await?;
-    eprintln!("timing calls for {} s in peace", duration.as_secs());
+    eprintln!(
+        "timing calls for {} s without an attack",
+        duration.as_secs()
+    );
     let before = hub.process.usage()?;
     let (peace, _) = hub.time_calls_for(doors, duration).await?;
     let between = hub.process.usage()?;

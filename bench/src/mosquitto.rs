@@ -1,5 +1,5 @@
-//! The peer: mosquitto over TLS with the hub's own certificate, a raw request/response fan-out at
-//! QoS 0 and nothing stored.
+//! The peer: mosquitto over TLS with the hub's certificate, a plain request/response fan-out at QoS
+//! 0 without storage.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,14 +16,13 @@ use crate::fleet::{self, Connection, Device, Endpoint};
 use crate::hub::{Certificate, client_config};
 use crate::process::Process;
 
-/// Requests written at once before the answers are looked at.
+/// Requests written in a row before answers are read.
 const SLICE: u32 = 64;
 
-/// What the hub sends to each door, byte for byte, so that both fan out the same load.
+/// The request as the hub sends it to each door, byte for byte, so that both carry the same load.
 pub(crate) const REQUEST: &str =
     r#"{"lockTime":"10m","commandId":"bench-lock","until":"2026-11-23T22:10:00Z"}"#;
 
-/// A running mosquitto.
 pub(crate) struct Mosquitto {
     pub(crate) process: Process,
     endpoint: Endpoint,
@@ -31,7 +30,7 @@ pub(crate) struct Mosquitto {
     _child: Child,
 }
 
-/// The connected fleet and the one who asks.
+/// The connected fleet and the client that sends the requests.
 pub(crate) struct Fanout {
     asker: Connection,
     doors: u32,
@@ -43,8 +42,7 @@ impl Mosquitto {
     pub(crate) async fn start(scratch: &Path, certificate: &Certificate) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
         let config = scratch.join("mosquitto.conf");
-        // `user` keeps a mosquitto started by root readable to its key, and raises no limit of its
-        // own.
+        // `user` lets a mosquitto started by root read its key.
         std::fs::write(
             &config,
             format!(
@@ -63,7 +61,7 @@ impl Mosquitto {
             .kill_on_drop(true)
             .spawn()
             .context(
-                "starting mosquitto (Debian package `mosquitto`; `--no-peer` leaves it out)",
+                "starting mosquitto (Debian package `mosquitto`; `--no-peer` runs without it)",
             )?;
         let endpoint = Endpoint {
             address,
@@ -83,7 +81,7 @@ impl Mosquitto {
         })
     }
 
-    /// Connects `doors` answering clients and one asker.
+    /// Connects `doors` answering clients and one requesting client.
     pub(crate) async fn connect_fleet(&self, doors: u32) -> anyhow::Result<Fanout> {
         let devices = (0..doors)
             .map(|n| Device {
@@ -109,15 +107,15 @@ impl Mosquitto {
 }
 
 impl Fanout {
-    /// Asks every door once and waits for every answer; the wall time between.
+    /// Sends one request per door and waits for all answers; returns the wall time.
     pub(crate) async fn request_all(&mut self, limit: Duration) -> anyhow::Result<Duration> {
         let started = Instant::now();
         tokio::time::timeout(limit, async {
             let mut answered = 0;
             let mut asked = 0;
             while answered < self.doors {
-                // One slice ahead of the answers: enough to keep the broker busy, little enough for
-                // it to drop nothing.
+                // Stay ahead of the answers: enough to keep the broker busy, little enough for it
+                // to drop nothing.
                 while asked < self.doors && asked - answered < 8 * SLICE {
                     for n in asked..(asked + SLICE).min(self.doors) {
                         self.asker.queue(&Packet::Publish(Publish::new(

@@ -1,11 +1,10 @@
-//! What a child process has used, read from /proc.
+//! Resource usage of a child process, read from /proc.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::process::Child;
 
-/// The accounting of a child process.
 pub(crate) struct Process {
     name: &'static str,
     id: u32,
@@ -15,13 +14,13 @@ pub(crate) struct Process {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) resident: u64,
-    /// The part of `resident` that is the process' own and not a mapped file: heap and stacks.
+    /// The part of `resident` without mapped files: heap and stacks.
     pub(crate) anonymous: u64,
     pub(crate) cpu: Duration,
 }
 
 impl Process {
-    /// That of `child`, which must be running.
+    /// `child` must be running.
     pub(crate) fn of(name: &'static str, child: &Child) -> anyhow::Result<Self> {
         let id = child
             .id()
@@ -29,7 +28,7 @@ impl Process {
         Ok(Self { name, id })
     }
 
-    /// How often its threads have given the processor away so far, and been woken again.
+    /// Voluntary context switches of its threads so far.
     pub(crate) fn wakes(&self) -> anyhow::Result<u64> {
         let mut wakes = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.id))? {
@@ -44,11 +43,11 @@ impl Process {
         Ok(wakes)
     }
 
-    /// Usage now; an error when the child has ended.
+    /// Present usage; an error if the child has ended.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let id = self.id;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))
-            .with_context(|| format!("{} ended before its time", self.name))?;
+            .with_context(|| format!("{} ended early", self.name))?;
         let bytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
             line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::attack::Tally;
 use crate::process::Usage;
 
-/// All that one run measured.
+/// Measurements of one run.
 pub(crate) struct Report {
     doors: u32,
     resident: BTreeMap<&'static str, f64>,
@@ -24,20 +24,19 @@ impl Report {
         }
     }
 
-    /// Resident bytes that `side` took for each connected door.
+    /// Resident bytes of `side` per connected door.
     pub(crate) fn connected(&mut self, side: &'static str, empty: Usage, connected: Usage) {
         let bytes = connected.resident.saturating_sub(empty.resident);
         self.resident
             .insert(side, bytes as f64 / f64::from(self.doors));
     }
 
-    /// Durations of single method calls through REST.
     pub(crate) fn calls(&mut self, mut calls: Vec<Duration>) {
         calls.sort_unstable();
         self.calls = calls;
     }
 
-    /// One round over every door: wall time seen by the asker, processor time of the server.
+    /// One round over every door: wall time of the client, processor time of the server.
     pub(crate) fn job(&mut self, side: &'static str, wall: Duration, cpu: Duration) {
         self.jobs.entry(side).or_default().push((wall, cpu));
     }
@@ -81,14 +80,14 @@ impl Report {
     }
 }
 
-/// Calls to doors in peace and under attack, and what either cost.
+/// Calls to doors without and with an attack, and their cost.
 pub(crate) struct UnderAttack {
     pub(crate) peace: Vec<Duration>,
     pub(crate) war: Vec<Duration>,
-    /// The hub's processor time in peace and under attack.
+    /// The hub's processor time without and with an attack.
     pub(crate) hub_cpu: (Duration, Duration),
     pub(crate) attacker_cpu: Duration,
-    /// The hub's resident bytes before, and the most seen meanwhile.
+    /// The hub's resident bytes before, and their peak during the attack.
     pub(crate) resident: (u64, u64),
     pub(crate) tally: Tally,
 }
@@ -101,7 +100,7 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
     } = measured.tally;
     println!(
         "attack from one address: {opened} connections, {closed} of them ended by the hub; \
-         {requests} requests by devices that do not read"
+         {requests} requests by devices that do not read the answers"
     );
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let line = |name: &str, calls: &[Duration], cpu: Duration, resident: u64| {
@@ -119,7 +118,7 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
         p99.as_secs_f64()
     };
     let peace = line(
-        "in peace",
+        "no attack",
         &measured.peace,
         measured.hub_cpu.0,
         measured.resident.0,
@@ -131,14 +130,14 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
         measured.resident.1,
     );
     println!(
-        "{:<12} p99 {:.2} (goal 2.00); the attacker's own processor time, on the same machine: {}",
+        "{:<12} p99 {:.2} (goal 2.00); processor time of the attacker on the same machine: {}",
         "ratio",
         war / peace,
         ms(measured.attacker_cpu)
     );
 }
 
-/// The value that `share` of the sorted `calls` are not above.
+/// The smallest value that at least a `share` of the sorted `calls` do not exceed.
 pub(crate) fn quantile(calls: &[Duration], share: f64) -> Duration {
     let last = calls.len().saturating_sub(1);
     #[expect(

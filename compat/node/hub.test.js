@@ -1,5 +1,6 @@
-// Azure's Node SDKs against door-hub, written from their documentation. `compat/run` starts the hub, and says in the environment where its
-// operator's connection string is (DOORFLEET_CONNECTION_STRING_FILE) and whom to trust (NODE_EXTRA_CA_CERTS).
+// Azure's Node SDKs with door-hub, written from their documentation. `compat/run` starts the hub
+// and sets DOORFLEET_CONNECTION_STRING_FILE (the operator's connection string) and
+// NODE_EXTRA_CA_CERTS.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -25,10 +26,10 @@ after(async () => {
   for (const connected of open) await connected.close();
 });
 
-/** What an SDK call resolved to, whichever of its result types it uses. */
+/** The value of an SDK call, for each of its result types. */
 const value = (resolved) => resolved.responseBody ?? resolved.result ?? resolved.jobStatus ?? resolved;
 
-/** Polls until `check` gives something. */
+/** Polls until `check` returns a true value. */
 async function eventually(what, check) {
   for (const deadline = Date.now() + 20_000; Date.now() < deadline; await sleep(50)) {
     const found = await check();
@@ -42,7 +43,7 @@ async function register(deviceId) {
   return `HostName=localhost;DeviceId=${deviceId};SharedAccessKey=${made.authentication.symmetricKey.primaryKey}`;
 }
 
-/** A connected device that answers lockDoor with what it was sent. */
+/** A connected device that answers lockDoor with the payload of the request. */
 async function lockable(connection, transport, options) {
   const connected = device.Client.fromConnectionString(connection, transport);
   if (options) await connected.setOptions(options);
@@ -85,7 +86,7 @@ for (const [name, transport] of [['mqtt', mqtt.Mqtt], ['websocket', mqtt.MqttWs]
     const patch = { tags: { site: 'north' }, properties: { desired: { building: 43, floor: 3 } } };
     const updated = value(await registry.updateTwin(deviceId, patch, seen.etag));
     assert.equal(updated.properties.desired.floor, 3);
-    // The SDK does not say when it has subscribed; a write that changes nothing is told all the same.
+    // The SDK does not report when it has subscribed; a write without changes is also delivered.
     await eventually('the desired properties arrive', async () => {
       await registry.updateTwin(deviceId, patch, '*');
       return heard.some((delta) => delta.floor === 3);
@@ -139,7 +140,7 @@ test('devices are added, updated and removed by the dozen', async () => {
   const enabled = devices.map(({ deviceId, etag }) => ({ deviceId, etag, status: 'enabled' }));
   assert.equal(value(await registry.updateDevices(enabled, false)).isSuccessful, true);
   assert.ok((await read()).every((one) => one.status === 'enabled'));
-  // These etags are those of before.
+  // These etags are outdated.
   const stale = registry.updateDevices(enabled, false);
   await assert.rejects(stale, (error) => {
     const result = JSON.parse(error.responseBody);

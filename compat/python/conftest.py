@@ -1,7 +1,7 @@
-"""A fresh hub per test session, as an operator starts it, and the few things a test wants to say about it.
+"""A fresh hub per test session, started as by an operator, and helpers for tests.
 
-The SDKs trust the hub's CA through the environment alone (SSL_CERT_FILE for the device SDK, REQUESTS_CA_BUNDLE for the service SDK): no
-script of theirs is changed.
+The SDKs trust the hub's CA only through the environment (SSL_CERT_FILE for the device SDK,
+REQUESTS_CA_BUNDLE for the service SDK): their code is unmodified.
 """
 
 import os
@@ -18,7 +18,7 @@ BIN = pathlib.Path(os.environ["DOORFLEET_BIN"])
 
 
 def wait_for(what, condition, seconds=20.0):
-    """Polls `condition` until it returns something true, and returns that; fails naming `what` after `seconds`."""
+    """Polls `condition` until it is true and returns it; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     last = None
     while time.monotonic() < deadline:
@@ -30,7 +30,7 @@ def wait_for(what, condition, seconds=20.0):
 
 
 class Hub:
-    """A running `door-hub` and the operator's tools for it."""
+    """A running `door-hub` and an operator's tools for it."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -55,7 +55,7 @@ class Hub:
         )
 
     def restart(self):
-        """Stops the hub and starts it again on the same data; returns when it answers."""
+        """Restarts the hub on the same data; returns when it answers."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0, "door-hub did not drain cleanly on SIGTERM"
         self.process = self._serve()
@@ -71,7 +71,7 @@ class Hub:
         return added.returncode == 0
 
     def doorctl(self, *arguments, check=True):
-        """Runs doorctl and returns the finished process; with `check`, a non-zero exit fails the test with what it printed."""
+        """Runs doorctl and returns the process; with `check`, its failure fails the test."""
         done = subprocess.run(
             [BIN / "doorctl", *arguments], env=self.environment, capture_output=True, text=True, timeout=120
         )
@@ -80,7 +80,7 @@ class Hub:
         return done
 
     def device_connection_string(self, device_id):
-        """Registers a device with the service SDK and returns what a person would copy into the device's script."""
+        """Registers a device with the service SDK and returns its connection string."""
         device = self.registry.create_device_with_sas(device_id, "", "", "enabled")
         return f"HostName=localhost;DeviceId={device_id};SharedAccessKey={device.authentication.symmetric_key.primary_key}"
 
@@ -99,7 +99,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture
 def agent(hub, request):
-    """Our agent with the simulated board, registered and configured by doorctl alone; yields the door's name."""
+    """A door-agent with a simulated board, set up with doorctl; yields its name."""
     name = f"door-{zlib.crc32(request.node.name.encode()):08x}"
     folder = hub.directory / name
     folder.mkdir()

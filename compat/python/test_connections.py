@@ -1,4 +1,4 @@
-"""How Azure's device SDK connects: WebSocket, certificates, again after the hub was away, again before its token ends."""
+"""Connections of Azure's device SDK: WebSocket, certificates, hub restart, token renewal."""
 
 import hashlib
 import signal
@@ -93,7 +93,7 @@ def test_a_device_is_known_by_the_authority_of_its_certificate(hub, tmp_path):
 
 
 def test_a_token_is_renewed_before_it_ends(hub):
-    """The SDK renews 120 s before the end: with 123 s that is at once, by a new connection and without subscribing again."""
+    """The SDK renews 120 s before expiry: with 123 s at once, without subscribing again."""
     client = IoTHubDeviceClient.create_from_connection_string(hub.device_connection_string("renewing"), sastoken_ttl=123)
     answering(client)
     try:
@@ -122,7 +122,7 @@ def test_the_newer_of_two_connections_is_served(hub):
 
 
 def test_a_device_comes_back_after_the_hub_was_away(hub):
-    """It is its own hub's restart that a device must survive; the SDK tries again every ten seconds and never subscribes again."""
+    """The SDK retries every ten seconds after a restart of the hub, and does not subscribe again."""
     client = answering(IoTHubDeviceClient.create_from_connection_string(hub.device_connection_string("patient")))
     try:
         assert_reachable(hub, "patient")

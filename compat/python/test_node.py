@@ -1,4 +1,7 @@
-"""Azure's Node SDKs, against the same hub. The checks are in compat/node; Node must know whom to trust before it starts, so they run from here."""
+"""Azure's Node SDKs with the same hub.
+
+The tests are in compat/node; Node needs the CA before it starts, so they are started from here.
+"""
 
 import os
 import pathlib
@@ -6,7 +9,7 @@ import subprocess
 
 
 def test_the_node_sdks(hub):
-    # Where compat/run put the packages; Node looks for them beside the script.
+    # Beside the packages installed by compat/run, where Node looks for them.
     script = pathlib.Path(os.environ["DOORFLEET_NODE"]) / "hub.test.js"
     environment = dict(
         os.environ,

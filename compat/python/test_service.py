@@ -1,4 +1,4 @@
-"""What Azure's service SDK is documented to do: registry, twins, methods, queries, jobs, and how each of them fails."""
+"""Documented behaviour of Azure's service SDK, including its failures."""
 
 import datetime
 import threading
@@ -20,7 +20,7 @@ from conftest import wait_for
 
 
 def status_of(error):
-    """The HTTP status behind an exception of the SDK (its generated client raises HttpOperationError or its kin)."""
+    """The HTTP status of an SDK exception (HttpOperationError or similar)."""
     return error.value.response.status_code
 
 
@@ -153,13 +153,13 @@ def test_a_method_that_nobody_answers_fails_as_documented(hub):
 def test_a_methods_payload_comes_back_as_it_went(hub, echo, payload):
     call = CloudToDeviceMethod(method_name="echo", payload=payload, connect_timeout_in_seconds=10)
     answer = hub.registry.invoke_device_method("echo", call)
-    # The SDK itself sends an empty string where there is no payload.
+    # Without a payload the SDK itself sends an empty string.
     assert (answer.status, answer.payload) == (207, "" if payload is None else payload)
 
 
 @pytest.fixture(scope="module")
 def echo(hub):
-    """A device that answers every method with what it was sent."""
+    """A device that answers every method with the payload of the request."""
     client = IoTHubDeviceClient.create_from_connection_string(hub.device_connection_string("echo"))
     client.on_method_request_received = lambda request: client.send_method_response(
         MethodResponse.create_from_method_request(request, 207, request.payload)
@@ -211,7 +211,7 @@ def test_a_query_is_read_page_by_page(hub):
 
 
 def test_a_selection_and_groups_are_read(hub):
-    """This SDK reads every row as a twin: members that a twin has are seen under its names, and a count needs the name of one."""
+    """This SDK parses every row as a twin: only members with names of twin members are visible."""
     for n, floor in enumerate([1, 1, 2]):
         hub.device_connection_string(f"grouped-{n}")
         hub.registry.update_twin(f"grouped-{n}", Twin(tags={"grouped": True, "floor": floor}), "*")

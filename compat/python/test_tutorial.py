@@ -1,6 +1,6 @@
-"""Azure's "schedule and broadcast jobs" tutorial, each half with the other half swapped for ours.
+"""Azure's "schedule and broadcast jobs" tutorial, each half also with the project's counterpart.
 
-Written from Microsoft's documentation of the tutorial, the REST reference and the SDKs' own docstrings.
+Written from Microsoft's documentation of the tutorial, the REST reference and the SDKs' docstrings.
 """
 
 import datetime
@@ -18,12 +18,12 @@ from azure.iot.hub.models import (
 
 from conftest import wait_for
 
-# The tutorial's service script sends the payload as a JSON string that itself holds JSON text.
+# The tutorial's service script sends the payload as a JSON string that contains JSON text.
 TUTORIAL_PAYLOAD = json.dumps({"lockTime": "10m"})
 
 
 class TutorialDevice:
-    """The tutorial's simulated device: a lockDoor listener, and desired properties printed as they come."""
+    """The tutorial's simulated device: handles lockDoor and records desired properties."""
 
     def __init__(self, connection_string):
         self.client = IoTHubDeviceClient.create_from_connection_string(connection_string)
@@ -53,7 +53,7 @@ class TutorialDevice:
 
 
 def finished(hub, job_id, seconds=60):
-    """The job's document once it has ended."""
+    """The job's document after it has ended."""
     ended = ("completed", "failed", "cancelled")
     return wait_for(
         f"job {job_id} to end",
@@ -73,7 +73,7 @@ def in_seconds(seconds):
 
 
 def test_the_python_device_meets_the_python_service(hub):
-    """Both halves Azure's: the hub alone is ours."""
+    """Both halves are Azure's; only the hub is ours."""
     with TutorialDevice(hub.device_connection_string("tutorial-device")) as device:
         answer = hub.registry.invoke_device_method(
             "tutorial-device",
@@ -102,7 +102,7 @@ def test_the_python_device_meets_the_python_service(hub):
 
 
 def test_both_kinds_of_scheduled_job_reach_the_python_device(hub):
-    """The tutorial's two jobs, scheduled ahead through the service SDK's job manager."""
+    """The tutorial's two jobs, scheduled with the service SDK's job manager."""
     with TutorialDevice(hub.device_connection_string("scheduled-device")) as device:
         condition = "deviceId IN ['scheduled-device']"
         created = hub.jobs.create_scheduled_job(
@@ -142,7 +142,7 @@ def test_both_kinds_of_scheduled_job_reach_the_python_device(hub):
 
 
 def test_the_python_service_locks_a_door_of_ours(hub, agent):
-    """The tutorial's service script, string payload and all, against door-agent."""
+    """The tutorial's service script, including the string payload, with door-agent."""
     answer = hub.registry.invoke_device_method(
         agent, CloudToDeviceMethod(method_name="lockDoor", payload=TUTORIAL_PAYLOAD, response_timeout_in_seconds=30)
     )
@@ -162,7 +162,7 @@ def test_the_python_service_locks_a_door_of_ours(hub, agent):
 
 
 def test_the_python_service_schedules_a_lock_of_a_door_of_ours(hub, agent):
-    """The same door through a scheduled job over what it reported."""
+    """The same door in a scheduled job, selected by its reported properties."""
     hub.jobs.create_scheduled_job(
         "lock-a-door-of-ours",
         JobRequest(
@@ -180,11 +180,12 @@ def test_the_python_service_schedules_a_lock_of_a_door_of_ours(hub, agent):
 
 
 def test_the_python_device_obeys_doorctl(hub):
-    """doorctl schedules, Azure's device SDK obeys."""
+    """doorctl schedules a job for Azure's device SDK."""
     with TutorialDevice(hub.device_connection_string("obeys-doorctl")) as device:
         scheduled = hub.doorctl("jobs", "lock", "obeys-doorctl", "--at", "+2s", "--for", "10m", "-o", "json")
         job_id = json.loads(scheduled.stdout)["jobId"]
-        # Azure counts "the device answered"; doorctl also wants the door secured, which this device cannot show.
+        # Azure counts an answer as success; doorctl also requires a secured door, which this device
+        # cannot prove.
         hub.doorctl("jobs", "watch", job_id, check=False)
         assert finished(hub, job_id).status == "completed"
         assert len(device.locks) == 1

@@ -1,10 +1,9 @@
-//! Fuzz targets: what must be true of every parser that reads bytes of strangers, whatever the
-//! bytes.
+//! Fuzz targets: invariants of every parser that reads bytes from a peer.
 //!
-//! A target is a plain function that panics when a promise is broken. libFuzzer looks for bytes
-//! that break one (`fuzz/run`, `just fuzz`); `cargo test` replays the seeds in `corpus/`, the
-//! inputs in `crashes/` that once broke one, and some bytes made from both. The seeds are what the
-//! project's own encoders write: see [`Target::seeds`].
+//! A target is a plain function that panics when an invariant is violated. libFuzzer searches for
+//! such bytes (`fuzz/run`, `just fuzz`); `cargo test` replays the seeds in `corpus/`, the earlier
+//! failures in `crashes/`, and mutations of both. The seeds are written by the project's own
+//! encoders: see [`Target::seeds`].
 
 #![forbid(unsafe_code)]
 
@@ -28,21 +27,21 @@ mod targets {
 }
 mod secret;
 
-/// Bytes that a target is worth starting from, by name.
+/// Initial inputs of a target, by name.
 pub type Seeds = Vec<(String, Vec<u8>)>;
 
-/// One parser, or a pair of parser and printer, and what must be true of it.
+/// One parser, or a pair of parser and printer, with its invariants.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name, and that of its folder in `corpus/`.
+    /// Its name, also of its folder in `corpus/`.
     pub name: &'static str,
-    /// Panics when `data` breaks a promise.
+    /// Panics when `data` violates an invariant.
     pub run: fn(data: &[u8]),
-    /// What the project's encoders make for it.
+    /// Seeds from the project's encoders.
     pub seeds: fn() -> Seeds,
 }
 
-/// All of them. One from `a` to `z`, as `fuzz/run` goes through them.
+/// All targets, in the order of `fuzz/run`.
 pub const TARGETS: &[Target] = &[
     target_of(
         "agent-config",
@@ -106,13 +105,12 @@ const fn target_of(name: &'static str, run: fn(&[u8]), seeds: fn() -> Seeds) -> 
     Target { name, run, seeds }
 }
 
-/// The target of this name.
 #[must_use]
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
-/// Seeds of texts, each named after its place in the list.
+/// Seeds from texts, each named by its index in the list.
 fn texts<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Seeds {
     let numbered = texts.into_iter().enumerate();
     numbered

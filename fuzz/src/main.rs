@@ -1,4 +1,4 @@
-//! libFuzzer's entry: one program for all targets; `DOORFLEET_FUZZ_TARGET` names the one to run.
+//! Entry point of libFuzzer: one program for all targets; `DOORFLEET_FUZZ_TARGET` selects one.
 //! `fuzz/run` builds and starts it.
 #![no_main]
 
@@ -18,7 +18,7 @@ fn chosen() -> &'static Target {
                 .map(|known| known.name)
                 .collect();
             panic!(
-                "DOORFLEET_FUZZ_TARGET is {name:?}; expected one of {}",
+                "invalid DOORFLEET_FUZZ_TARGET {name:?}: expected one of {}",
                 names.join(", ")
             )
         })

@@ -1,7 +1,6 @@
-//! Secrets in a text, found without the parsers that are being judged, and whether they show where
-//! they must not.
+//! Finds secrets in a text without the parsers under test, and checks that an output hides them.
 
-/// What stands before a secret in connection strings, tokens and identities.
+/// What precedes a secret in connection strings, tokens and identities.
 const MARKS: [&str; 5] = [
     "sharedaccesskey=",
     "sharedaccesssignature=",
@@ -10,13 +9,13 @@ const MARKS: [&str; 5] = [
     "\"secondarykey\":\"",
 ];
 
-/// What a token begins with; its first field follows.
+/// Start of a token; its first field follows.
 const SCHEME: &str = "sharedaccesssignature ";
 
-/// Shorter ones are found in texts by chance.
+/// Shorter ones occur in texts by chance.
 const SHORTEST: usize = 12;
 
-/// Panics when one of the secrets of `input` is in `output`. `separators` stand between its parts.
+/// Panics if `output` contains a secret of `input`, whose parts are separated by `separators`.
 pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
     let lower = input.to_ascii_lowercase();
     for mark in MARKS {
@@ -27,8 +26,8 @@ pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
             let rest = &input[at + mark.len()..];
             let end = rest.find([';', '&', '"', ' ', '\\']).unwrap_or(rest.len());
             let secret = &rest[..end];
-            // Without a digit it may be a word of the reason; a key or signature of this length has
-            // one.
+            // Without a digit it may be a word of the error; keys and signatures of this length
+            // contain one.
             let is_key = secret.bytes().all(|byte| byte.is_ascii_graphic())
                 && secret.bytes().any(|byte| byte.is_ascii_digit());
             let is_said_elsewhere = input.matches(secret).nth(1).is_some();
@@ -38,7 +37,7 @@ pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
                     || secret.len() < SHORTEST
                     || !is_key
                     || !output.contains(secret),
-                "the secret {secret:?} shows in {output:?}"
+                "the secret {secret:?} is visible in {output:?}"
             );
         }
     }

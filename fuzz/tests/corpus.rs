@@ -1,10 +1,9 @@
-//! What the fuzzer starts from and what it once found, without the fuzzer: the seeds are those that
-//! the encoders make, and no target breaks on them, on inputs that once broke one, or on bytes made
-//! from them.
+//! Replays seeds and earlier crashes without the fuzzer: the seeds match the encoders, and no
+//! target fails on them, on inputs that once broke one, or on mutations of seeds.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that cannot go on says where it stopped"
+    reason = "in a test the line that failed is the message"
 )]
 
 use std::collections::BTreeMap;
@@ -23,7 +22,7 @@ fn folder(kind: &str, target: &Target) -> PathBuf {
     root.join(kind).join(target.name)
 }
 
-/// The files of a folder, which need not be there.
+/// The files of a folder; empty if it does not exist.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = fs::read_dir(folder) else {
         return BTreeMap::new();
@@ -54,7 +53,7 @@ fn the_seeds_are_what_the_encoders_make() {
         }
         assert!(
             files(&folder) == made,
-            "{} is not what the encoders make; {UPDATE}=1 writes it",
+            "{} differs from the encoders' output; {UPDATE}=1 updates it",
             folder.display()
         );
     }
@@ -84,7 +83,7 @@ fn crashes_belong_to_targets() {
             let name = name.to_str().unwrap();
             assert!(
                 doorfleet_fuzz::target(name).is_some(),
-                "{kind}/{name} is no target's"
+                "{kind}/{name} has no target"
             );
         }
     }
@@ -93,12 +92,15 @@ fn crashes_belong_to_targets() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Seeds with some bytes put in, taken out or written over.
+    /// Seeds with bytes inserted, removed or overwritten.
     #[test]
     fn no_target_breaks_on_changed_seeds(
         target in prop::sample::select(TARGETS),
         seed in any::<Index>(),
-        changes in prop::collection::vec((any::<Index>(), 0..4_usize, prop::collection::vec(any::<u8>(), 0..4)), 1..5),
+        changes in prop::collection::vec(
+            (any::<Index>(), 0..4_usize, prop::collection::vec(any::<u8>(), 0..4)),
+            1..5,
+        ),
     ) {
         let seeds = (target.seeds)();
         let mut data = seed.get(&seeds).1.clone();

@@ -1,5 +1,5 @@
-//! The agent's configuration: a text is a configuration or a mistake with its place, and what is
-//! taken keeps to its limits.
+//! The agent's configuration: a text is a configuration or a located mistake, and an accepted one
+//! is within its limits.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use iothub_protocol::connection_string::DeviceConnectionString;
 
 use crate::{Seeds, texts};
 
-/// The lines before the first that begins with `[` are variables of the environment, the rest is
-/// the file.
+/// The lines before the first that begins with `[` are environment variables, the rest is the file.
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -42,7 +41,7 @@ fn connection() -> DeviceConnectionString {
         .expect("a connection string")
 }
 
-/// What `doorctl devices add --agent-config` writes, and all that it leaves out.
+/// The output of `doorctl devices add --agent-config`, plus all keys that it omits.
 const WHOLE: &str = r#"[hub]
 connection_string_file = "lobby-east.connection-string"
 ca_file = "lobby-east.ca.pem"

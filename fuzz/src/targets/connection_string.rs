@@ -1,5 +1,5 @@
-//! Connection strings: read without a panic, refused without a secret in the reason, and written as
-//! text that reads the same.
+//! Connection strings: parsing never panics, an error contains no secret, and the printed text
+//! parses to the same.
 
 use iothub_protocol::connection_string::ConnectionString;
 

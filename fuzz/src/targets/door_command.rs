@@ -1,12 +1,11 @@
-//! The door's contract: a call is a command or a reason to refuse it, and durations are written as
-//! text that reads the same.
+//! The door's contract: a call is a command or an error, and printed durations parse to the same.
 
 use door_core::contract::duration;
 use door_core::contract::{Command, METHODS};
 
 use crate::{Seeds, texts};
 
-/// The longest reply to a payload that is no command; IoT Hub takes 128 KiB.
+/// Longest reply to an invalid payload; IoT Hub accepts 128 KiB.
 const LONGEST_REPLY: usize = 8 * 1024;
 
 pub(crate) fn run(data: &[u8]) {

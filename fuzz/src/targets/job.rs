@@ -1,4 +1,4 @@
-//! Job documents: what is read is written as text that reads the same.
+//! Job documents: the printed text parses to the same.
 
 use iothub_protocol::job::{DeviceJob, JobRequest, JobResponse};
 use serde::Serialize;
@@ -20,10 +20,10 @@ fn there_and_back<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
     let written = serde_json::to_string(&document).expect("a document can be written");
     let again: T = match serde_json::from_str(&written) {
         Ok(again) => again,
-        Err(error) => panic!("{written} is written and not read: {error}"),
+        Err(error) => panic!("{written} was printed but does not parse: {error}"),
     };
-    // Times are written to the tenth of a microsecond and may be read finer: what is written twice
-    // is what must be the same.
+    // Times are printed with a resolution of 0.1 µs and may be parsed finer: compare the second
+    // printing with the first.
     assert_eq!(serde_json::to_string(&again).ok(), Some(written));
     Some(document)
 }

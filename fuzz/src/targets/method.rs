@@ -1,5 +1,4 @@
-//! Calls of methods and their results: within their limits, and payloads pass through byte for
-//! byte.
+//! Method calls and results: within their limits, and payloads pass through byte for byte.
 
 use iothub_protocol::method::{CONNECT_TIMEOUT_S, MethodRequest, MethodResult, RESPONSE_TIMEOUT_S};
 use serde_json::value::RawValue;

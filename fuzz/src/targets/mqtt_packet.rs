@@ -1,4 +1,4 @@
-//! MQTT packets as the hub decodes them: bounded, faithful, and judged as rumqttc judges them.
+//! MQTT packets as the hub decodes them: bounded, lossless, and consistent with rumqttc.
 
 use bytes::{Bytes, BytesMut};
 use door_hub::fuzzing::{Decoded, mqtt_packet};
@@ -6,14 +6,14 @@ use rumqttc::mqttbytes::{Error, QoS, v4};
 
 use crate::Seeds;
 
-/// The limit that the packets are decoded under.
+/// Packet limit for the decoder.
 const LIMIT: usize = 4096;
 
-/// A filter of one byte takes four in the packet, and as a slice with its QoS no more than this
-/// many times that.
+/// A filter of one byte takes four bytes in the packet; as a slice with its QoS it takes at most
+/// this many times that.
 const HELD_FOR_EACH_BYTE: usize = 8;
 
-/// What the standard forbids and rumqttc's codec does not look for.
+/// Violations of the standard that rumqttc's codec does not detect.
 const LENIENT: [&str; 11] = [
     "PacketType",
     "Flags",
@@ -39,7 +39,7 @@ pub(crate) fn run(data: &[u8]) {
             held,
         } => {
             let body = body(&data[..length]);
-            assert!(body.len() <= LIMIT, "a packet over the limit was taken");
+            assert!(body.len() <= LIMIT, "a packet over the limit was accepted");
             assert!(
                 held <= HELD_FOR_EACH_BYTE * body.len(),
                 "{held} bytes are held for a packet of {length}"
@@ -50,7 +50,7 @@ pub(crate) fn run(data: &[u8]) {
             assert_eq!(
                 (data[0], body),
                 (rewritten[0], self::body(&rewritten)),
-                "what was understood is not what was sent"
+                "the decoded packet differs from the input"
             );
             assert_eq!(
                 mqtt_packet(&rewritten, LIMIT),
@@ -64,29 +64,29 @@ pub(crate) fn run(data: &[u8]) {
         }
         Decoded::Incomplete => assert!(
             matches!(theirs, Err(Error::InsufficientBytes(_))),
-            "we wait for more bytes, rumqttc has {theirs:?}"
+            "the hub waits for more bytes, rumqttc has {theirs:?}"
         ),
         Decoded::Malformed(rule) => {
             let name = rule.split([' ', '(', '{']).next().unwrap_or_default();
             assert!(
                 theirs.is_err() || LENIENT.contains(&name),
-                "we refuse for {rule}, rumqttc reads {theirs:?}"
+                "the hub refuses it for {rule}, rumqttc accepts {theirs:?}"
             );
         }
     }
 }
 
-/// Both read the packet, and as the same.
+/// Asserts that both decode the same packet.
 fn agree(ours: &[u8], theirs: Result<v4::Packet, Error>, left: usize, left_by_them: usize) {
     let theirs = match theirs {
         Ok(packet) => packet,
-        // A password is bytes; rumqttc takes text alone.
+        // A password may be any bytes; rumqttc accepts only text.
         Err(Error::TopicNotUtf8) if ours[0] == 0x10 => return,
-        Err(error) => panic!("we read a packet, rumqttc refuses: {error}"),
+        Err(error) => panic!("the hub accepts a packet, rumqttc refuses it: {error}"),
     };
     assert_eq!(left, left_by_them, "the packets end at different places");
     if let v4::Packet::Connect(connect) = &theirs {
-        // It does not tell an empty user name or password from none.
+        // It does not distinguish an empty user name or password from a missing one.
         let whole = |login: &v4::Login| !login.username.is_empty() && !login.password.is_empty();
         let says_login = body(ours)[7] & 0xc0 != 0;
         if says_login && !connect.login.as_ref().is_some_and(whole) {
@@ -96,11 +96,11 @@ fn agree(ours: &[u8], theirs: Result<v4::Packet, Error>, left: usize, left_by_th
     let mut written = BytesMut::new();
     theirs
         .write(&mut written, usize::MAX)
-        .expect("rumqttc writes what it has read");
+        .expect("rumqttc encodes what it decoded");
     assert_eq!(ours, &written[..], "rumqttc reads {theirs:?}");
 }
 
-/// What follows the remaining length, which may be written longer than it need be.
+/// The bytes after the remaining length, which may be encoded longer than necessary.
 fn body(packet: &[u8]) -> &[u8] {
     let bytes_of_length = packet[1..].iter().take_while(|byte| **byte & 0x80 != 0);
     &packet[2 + bytes_of_length.count()..]

@@ -1,5 +1,5 @@
-//! A session and the packets it is sent: each is acknowledged by its own id, filters are granted as
-//! asked, and there are never many of them.
+//! A session and its packets: each is acknowledged by its own id, filters are granted as requested,
+//! and their number is bounded.
 
 use bytes::BytesMut;
 use door_hub::fuzzing::mqtt_session;
@@ -7,17 +7,17 @@ use rumqttc::mqttbytes::{QoS, v4};
 
 use crate::Seeds;
 
-/// The limit that the packets are decoded under.
+/// Packet limit for the decoder.
 const LIMIT: usize = 4096;
 
-/// Subscriptions of one device.
+/// Maximum of subscriptions per device.
 const MAX_SUBSCRIPTIONS: usize = 5;
 
 pub(crate) fn run(data: &[u8]) {
     let mut stream = BytesMut::from(data);
     for handled in mqtt_session(data, LIMIT) {
-        // rumqttc takes whatever the hub takes: see the target `mqtt-packet`.
-        let packet = v4::Packet::read(&mut stream, LIMIT).expect("the hub has read it");
+        // rumqttc accepts whatever the hub accepts: see the target `mqtt-packet`.
+        let packet = v4::Packet::read(&mut stream, LIMIT).expect("the hub has accepted it");
         let (acknowledged, asked) = match &packet {
             v4::Packet::Publish(publish) => {
                 assert_ne!(publish.qos, QoS::ExactlyOnce, "QoS 2 is not served");

@@ -1,5 +1,5 @@
-//! Property bags: in their order, the last of equal names counts in the place of the first, and
-//! what is written reads the same.
+//! Property bags: order is kept, the last of equal names takes the place of the first, and the
+//! printed text parses to the same.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
             let bad = all
                 .clone()
                 .any(|(name, value)| !is_text(name) || !value.as_deref().is_none_or(is_text));
-            assert!(bad, "refused, and every name and value is text");
+            assert!(bad, "refused although every name and value is text");
             return;
         }
     };
@@ -58,11 +58,11 @@ pub(crate) fn run(data: &[u8]) {
 struct Plain {
     /// Every pair.
     all: Pairs,
-    /// Those that count.
+    /// The effective ones.
     kept: Pairs,
 }
 
-/// The rules once more, in the plainest way.
+/// A second, naive implementation of the rules.
 fn read_plainly(text: &str) -> Plain {
     let text = text.strip_prefix('?').unwrap_or(text);
     let text = text.strip_suffix('/').unwrap_or(text);

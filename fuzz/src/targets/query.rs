@@ -1,5 +1,4 @@
-//! Queries and conditions: bounded, their mistakes shown in their place, and printed as text that
-//! parses to the same.
+//! Queries and conditions: bounded, mistakes are located, and the printed text parses to the same.
 
 use std::sync::OnceLock;
 
@@ -20,7 +19,7 @@ pub(crate) fn run(data: &[u8]) {
         Ok(query) => {
             assert!(text.chars().count() <= MAX_CHARACTERS);
             let printed = query.to_string();
-            // What stands for one character may take two in print.
+            // A character may take two when printed.
             if printed.chars().count() <= MAX_CHARACTERS {
                 assert_eq!(parse(&printed).as_ref(), Ok(&query), "{printed:?}");
             }
@@ -44,14 +43,14 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// Whatever the document, the answer is yes or no, and the same every time.
+/// A condition evaluates on any document, with the same result every time.
 fn judges(condition: &Condition) {
     for document in documents() {
         assert_eq!(matches(condition, document), matches(condition, document));
     }
 }
 
-/// Rows hold what was asked for and nothing else, and are no more than asked for.
+/// Rows contain exactly the selected columns, and are no more than requested.
 fn answers(query: &Query) {
     let rows = answer(query, documents());
     assert!(rows.len() <= documents().len().max(1));
@@ -73,7 +72,10 @@ fn documents() -> &'static [Value] {
             json!({
                 "deviceId": "lobby-east", "status": "enabled", "version": 4,
                 "tags": { "building": "43", "floor": 3, "list": [1, "2", null] },
-                "properties": { "desired": { "a": { "b": true } }, "reported": { "n": -1.5, "t": "x" } },
+                "properties": {
+                    "desired": { "a": { "b": true } },
+                    "reported": { "n": -1.5, "t": "x" },
+                },
             }),
             json!({}),
         ]
@@ -91,14 +93,17 @@ fn shows_its_place(error: &QueryError, text: &str) {
         lines.next().unwrap_or_default(),
     );
     assert!(below.ends_with('^'), "no caret: {caret:?}");
-    assert!(shown.chars().count() <= 200, "too much is shown: {shown:?}");
+    assert!(
+        shown.chars().count() <= 200,
+        "the excerpt is too long: {shown:?}"
+    );
     assert!(
         below.chars().count() <= shown.chars().count() + 2,
-        "the caret is beside it: {caret:?}"
+        "the caret is outside the line: {caret:?}"
     );
     assert!(
         error.to_string().chars().count() <= 1000,
-        "a long reason: {error}"
+        "the error is too long: {error}"
     );
 }
 

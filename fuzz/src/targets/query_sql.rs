@@ -1,4 +1,4 @@
-//! What a query finds by SQL is what the plain evaluator answers, whatever the query.
+//! Queries: the result from SQL equals that of the plain evaluator.
 
 use door_hub::fuzzing::Twins;
 use iothub_protocol::query::{Query, Source, answer, parse};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Seeds;
 
-/// Rows of a page: few, so that an answer takes several.
+/// Rows per page: few, so that a result takes several pages.
 const PAGE: u32 = 2;
 
 pub(crate) fn run(data: &[u8]) {
@@ -16,7 +16,7 @@ pub(crate) fn run(data: &[u8]) {
     let Ok(query) = parse(text) else {
         return;
     };
-    // Other sources have documents of other kinds.
+    // Other sources have other kinds of documents.
     if query.source == Source::Devices {
         DATABASE.with(|database| database.check(&query));
     }
@@ -28,7 +28,7 @@ thread_local! {
 
 struct Database {
     twins: Twins,
-    /// The same, as documents.
+    /// The same twins as documents.
     documents: Vec<Value>,
 }
 
@@ -51,7 +51,7 @@ impl Database {
     }
 }
 
-/// Every kind of value, equal and unequal, there and not there.
+/// Every kind of value, equal and unequal, present and absent.
 fn values() -> Vec<[Value; 3]> {
     vec![
         [json!({}), json!({}), json!({})],

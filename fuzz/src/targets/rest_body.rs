@@ -1,4 +1,4 @@
-//! Bodies of REST requests as the hub reads them: never a panic, and no key in the answer.
+//! Bodies of REST requests as the hub parses them: never a panic, and no key in the error.
 
 use door_hub::fuzzing::{Body, rest_body};
 

@@ -1,4 +1,4 @@
-//! Topics of both directions and filters: what is read is written as text that reads the same.
+//! Topics of both directions and filters: the printed text parses to the same.
 
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;

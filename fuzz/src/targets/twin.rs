@@ -1,4 +1,5 @@
-//! Changes of twins: what is taken keeps the section valid, within its limits, and twice is once.
+//! Changes of twins: an accepted one keeps the section valid and within its limits, and is
+//! idempotent.
 
 use iothub_protocol::twin::limits::{MAX_DEPTH, check_replacement, size};
 use iothub_protocol::twin::{Object, Section, SectionKind, TwinPatch};
@@ -13,8 +14,8 @@ const KINDS: [SectionKind; 3] = [
     SectionKind::Reported,
 ];
 
-/// A JSON array of changes, each applied in turn: an object is merged, one within an array takes
-/// the section's place.
+/// A JSON array of changes, applied in turn: an object is merged, an object within an array
+/// replaces the section.
 pub(crate) fn run(data: &[u8]) {
     if let Ok(patch) = serde_json::from_slice::<TwinPatch>(data) {
         let written = serde_json::to_vec(&patch).expect("a patch can be written");
@@ -46,17 +47,14 @@ pub(crate) fn run(data: &[u8]) {
 fn merge(section: &mut Section, kind: SectionKind, patch: &Object) {
     let before = section.clone();
     if let Err(error) = section.patch(kind, patch, Timestamp::UNIX_EPOCH) {
-        assert_eq!(
-            *section, before,
-            "refused ({error}), and changed all the same"
-        );
+        assert_eq!(*section, before, "refused ({error}) but changed");
         return;
     }
     assert_eq!(section.version, before.version + 1);
     grew_within_limits(section, &before, kind);
     let once = section.clone();
     if section.patch(kind, patch, Timestamp::UNIX_EPOCH).is_ok() {
-        assert_eq!(section.values, once.values, "twice is not once");
+        assert_eq!(section.values, once.values, "the patch is not idempotent");
     }
     *section = once;
 }
@@ -64,17 +62,17 @@ fn merge(section: &mut Section, kind: SectionKind, patch: &Object) {
 fn replace(section: &mut Section, kind: SectionKind, values: &Object) {
     let before = section.clone();
     let Ok(patch) = section.replace(kind, values.clone(), Timestamp::UNIX_EPOCH) else {
-        assert_eq!(*section, before, "refused, and changed all the same");
+        assert_eq!(*section, before, "refused but changed");
         return;
     };
     assert_eq!(section.values, *values);
     grew_within_limits(section, &before, kind);
-    // What the device is told has the effect of what was done.
+    // The patch sent to the device has the same effect as the replacement.
     let mut told = before;
     if told.patch(kind, &patch, Timestamp::UNIX_EPOCH).is_ok() {
         assert_eq!(
             told.values, section.values,
-            "the device makes something else of {patch:?}"
+            "the device gets another result from {patch:?}"
         );
     }
 }
@@ -88,7 +86,7 @@ fn grew_within_limits(section: &Section, before: &Section, kind: SectionKind) {
 }
 
 fn check(section: &Section, kind: SectionKind) {
-    check_replacement(kind, &section.values).expect("what a section holds is what it may hold");
+    check_replacement(kind, &section.values).expect("a section's values are valid");
     let depth = depth(&Value::Object(section.values.clone()));
     assert!(depth <= MAX_DEPTH + 1, "{depth} levels");
     mirrors(&section.metadata, &section.values);
@@ -106,13 +104,17 @@ fn depth(value: &Value) -> usize {
     1 + below.unwrap_or(0)
 }
 
-/// The metadata has a stamp for each property there is, and no other.
+/// Asserts that the metadata has a timestamp for exactly the existing properties.
 fn mirrors(metadata: &Object, values: &Object) {
     let names = metadata
         .keys()
         .filter(|name| !name.starts_with('$'))
         .count();
-    assert_eq!(names, values.len(), "{metadata:?} is not about {values:?}");
+    assert_eq!(
+        names,
+        values.len(),
+        "{metadata:?} does not match {values:?}"
+    );
     assert!(metadata.contains_key("$lastUpdated"));
     for (name, value) in values {
         let stamp = metadata.get(name).and_then(Value::as_object);
@@ -135,7 +137,9 @@ pub(crate) fn seeds() -> Seeds {
     let seeds = [
         json!([{ "a": { "b": 1, "c": "two" } }, { "a": { "b": null } }, { "a": 5 }]),
         json!([{ "a": 1, "b": 2 }, [{ "a": 1, "c": 100 }], { "c": [1, [2], { "d": true }] }]),
-        json!({ "deep": { "b": { "c": { "d": { "e": { "f": { "g": { "h": { "i": { "j": 1 } } } } } } } } } }),
+        json!({ "deep": { "b": { "c": { "d": { "e": {
+            "f": { "g": { "h": { "i": { "j": 1 } } } }
+        } } } } } }),
         json!({ "n": [-4_503_599_627_370_496_i64, 1.5, 0, true], "t": "\u{1}é" }),
         serde_json::to_value(&patch).expect("a patch can be written"),
     ];

@@ -1,5 +1,4 @@
-//! The user name and client id of a CONNECT: a stranger's words, read before anything is known of
-//! who sends them.
+//! User name and client id of a CONNECT, which are parsed before the peer is authenticated.
 
 use door_hub::fuzzing::user_name;
 use iothub_protocol::id::DeviceId;

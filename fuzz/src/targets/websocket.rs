@@ -1,14 +1,14 @@
-//! WebSocket frames: wherever their bytes are cut, the same comes of them, and never more than came
-//! in.
+//! WebSocket frames: the result does not depend on how the bytes are split, and is never larger
+//! than the input.
 
 use door_hub::fuzzing::unframe;
 
 use crate::Seeds;
 
-/// Inputs up to this length are cut at every place.
+/// Inputs up to this length are split at every byte.
 const SHORT: usize = 256;
 
-/// Longer ones at this many, so that the time for one stays bounded.
+/// Longer ones are split at this many places, so that the time per input stays bounded.
 const CUTS: usize = 64;
 
 pub(crate) fn run(data: &[u8]) {
@@ -19,7 +19,7 @@ pub(crate) fn run(data: &[u8]) {
     );
     assert!(
         !(whole.closed && whole.error.is_some()),
-        "a goodbye that breaks the protocol"
+        "a close frame that violates the protocol"
     );
     assert_eq!(unframe(data.chunks(1)), whole, "byte by byte");
     let step = if data.len() <= SHORT {
@@ -54,7 +54,7 @@ pub(crate) fn seeds() -> Seeds {
     seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
 
-/// A frame as a client writes it (RFC 6455 section 5.2), masked.
+/// A masked frame as a client sends it (RFC 6455 section 5.2).
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = vec![first];
