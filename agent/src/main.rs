@@ -44,10 +44,10 @@ Examples:
 
 const RESTART_EXAMPLES: &str = "\
 An agent that ends takes all power off its strike, and the next one needs a moment until
-it drives the door again. So the door is restarted only if its lock is meant to be as it is
+it drives the door again. So the door is restarted only if the wanted state is the one
 without power: a fail-secure strike while it is locked, a fail-safe one while it is
-released, a motor lock while its bolt has reached its end position. Otherwise the running
-agent goes on, the reason is printed and the exit status is 3. An upgrade of the package
+released, a motor lock while its bolt has reached its end position. Otherwise the agent
+keeps running, the reason is printed and the exit status is 3. An upgrade of the package
 restarts every door of this machine by the same rule.
 
 Examples:
