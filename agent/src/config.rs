@@ -169,10 +169,10 @@ impl AgentConfig {
         let mut layers = Layers::read_without(path, "hub", environment(), Rules::Lenient)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         // Never dialled: a placeholder with the door's name, which usually is the device id.
-        let nobody = |name: &str| {
+        let placeholder = |name: &str| {
             format!("HostName=hub.invalid;DeviceId={name};SharedAccessKey=bm9ib2R5").parse()
         };
-        let connection = nobody(&name).or_else(|_| nobody("door"));
+        let connection = placeholder(&name).or_else(|_| placeholder("door"));
         let connection = connection.map_err(|error| ConfigError::ConnectionString {
             path: path.to_path_buf(),
             problem: format!("{error}"),

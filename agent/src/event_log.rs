@@ -137,7 +137,7 @@ impl EventLog {
     pub(crate) fn check_writable(&mut self) -> io::Result<()> {
         self.attach()?;
         self.make_room()?;
-        self.note(true)
+        self.write_ledger(true)
     }
 
     /// Counts events that never reached the log, by kind, for the next loss record.
@@ -194,7 +194,7 @@ impl EventLog {
         }
         self.unacknowledged = position.min(self.newest()) + 1;
         // Saved before anything is removed: what is missing from the ledger would count as lost.
-        self.note(false)?;
+        self.write_ledger(false)?;
         while self.segments.len() > 1
             && self
                 .segments
@@ -216,7 +216,7 @@ impl EventLog {
     pub(crate) fn note_generation(&mut self, generation: u64) -> io::Result<()> {
         self.generation = Some(generation);
         self.attach()?;
-        self.note(false)
+        self.write_ledger(false)
     }
 
     /// Position of the next record.
@@ -226,13 +226,13 @@ impl EventLog {
     }
 
     /// Updates and writes the ledger.
-    fn note(&mut self, synced: bool) -> io::Result<()> {
+    fn write_ledger(&mut self, synced: bool) -> io::Result<()> {
         self.ledger.acknowledged = self.acknowledged();
         self.ledger.lost = self.lost;
         self.ledger.generation = self.generation;
-        let heard = self.segments.iter().rev();
-        let mut heard = heard.filter(|segment| segment.first < self.unacknowledged);
-        if let Some(segment) = heard.next() {
+        let acknowledged = self.segments.iter().rev();
+        let mut acknowledged = acknowledged.filter(|segment| segment.first < self.unacknowledged);
+        if let Some(segment) = acknowledged.next() {
             self.ledger.reported = segment.reported_before(self.unacknowledged);
         }
         self.ledger.sequence = Some((self.boot.clone(), self.next_seq));
@@ -262,9 +262,9 @@ impl EventLog {
             self.unacknowledged = self.unacknowledged.max(end);
             // The ledger first, so that nothing is counted twice; on a full disk there may be room
             // for it only afterwards.
-            let noted = self.note(true);
+            let noted = self.write_ledger(true);
             self.remove_oldest()?;
-            noted.or_else(|_| self.note(true))?;
+            noted.or_else(|_| self.write_ledger(true))?;
         }
         let next = self.next_position();
         let fits = |newest: &Segment| {

@@ -57,7 +57,7 @@ const BURST_APART: Duration = Duration::from_millis(10);
 
 /// Input of the child on its standard input. Keys must not be arguments.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Orders {
+pub(crate) struct AttackOrders {
     mqtt: SocketAddr,
     ca: PathBuf,
     seconds: u64,
@@ -89,7 +89,7 @@ impl Attack {
         devices: Vec<Device>,
         duration: Duration,
     ) -> anyhow::Result<Self> {
-        let orders = Orders {
+        let orders = AttackOrders {
             mqtt: endpoint.address,
             ca: ca.to_owned(),
             seconds: duration.as_secs(),
@@ -127,7 +127,7 @@ impl Attack {
 pub(crate) async fn run() -> anyhow::Result<()> {
     let mut text = Vec::new();
     tokio::io::stdin().read_to_end(&mut text).await?;
-    let orders: Orders = serde_json::from_slice(&text)?;
+    let orders: AttackOrders = serde_json::from_slice(&text)?;
     let attacker = Arc::new(Attacker {
         mqtt: orders.mqtt,
         endpoint: Endpoint {
@@ -213,7 +213,7 @@ impl Attacker {
         Ok(timeout_at(self.until, socket.connect(self.mqtt)).await??)
     }
 
-    async fn shake_hands(&self, tcp: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
+    async fn handshake(&self, tcp: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost")?;
         let connector = TlsConnector::from(Arc::clone(&self.endpoint.tls));
         Ok(connector.connect(name, tcp).await?)
@@ -262,7 +262,7 @@ async fn silent(_: Arc<Attacker>, mut socket: TcpStream) -> anyhow::Result<()> {
 
 /// Sends one byte of CONNECT every half second.
 async fn slow_connect(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Result<()> {
-    let mut stream = attacker.shake_hands(socket).await?;
+    let mut stream = attacker.handshake(socket).await?;
     let packet = b"\x10\x7f\x00\x04MQTT\x04\xc2\x00\x3c\x00\x07nobody";
     for byte in packet.iter().chain(std::iter::repeat(&b'x')) {
         stream.write_all(&[*byte]).await?;
@@ -274,7 +274,7 @@ async fn slow_connect(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Res
 
 /// Announces the largest MQTT packet, and sends it as fast as the hub accepts it.
 async fn giant_length(attacker: Arc<Attacker>, socket: TcpStream) -> anyhow::Result<()> {
-    let mut stream = attacker.shake_hands(socket).await?;
+    let mut stream = attacker.handshake(socket).await?;
     stream.write_all(b"\x10\xff\xff\xff\x7f").await?;
     loop {
         stream.write_all(&[b'x'; 4096]).await?;

@@ -200,15 +200,15 @@ impl Hub {
         names: impl Iterator<Item = String>,
     ) -> anyhow::Result<Vec<Device>> {
         let mut devices = Vec::new();
-        let mut under_way = JoinSet::new();
+        let mut pending = JoinSet::new();
         for name in names {
             let operator = self.operator.clone();
-            under_way.spawn(async move { register_one(&operator, name).await });
-            if under_way.len() >= AT_ONCE as usize {
-                devices.push(under_way.join_next().await.context("a registration")???);
+            pending.spawn(async move { register_one(&operator, name).await });
+            if pending.len() >= AT_ONCE as usize {
+                devices.push(pending.join_next().await.context("a registration")???);
             }
         }
-        while let Some(device) = under_way.join_next().await {
+        while let Some(device) = pending.join_next().await {
             devices.push(device??);
         }
         Ok(devices)

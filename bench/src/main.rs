@@ -66,7 +66,7 @@ enum Role {
 }
 
 /// Registered devices that misbehave during the attack.
-const TRAITORS: u32 = 4;
+const HOSTILE_DEVICES: u32 = 4;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -138,25 +138,25 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Times calls without and with an attack, for equally long, and prints both.
 async fn under_attack(hub: &hub::Hub, doors: u32, duration: Duration) -> anyhow::Result<()> {
-    let traitors = (0..TRAITORS).map(|n| format!("traitor-{n}"));
-    let traitors = hub.register(traitors).await?;
+    let hostile = (0..HOSTILE_DEVICES).map(|n| format!("traitor-{n}"));
+    let hostile = hub.register(hostile).await?;
     eprintln!(
         "timing calls for {} s without an attack",
         duration.as_secs()
     );
     let before = hub.process.usage()?;
-    let (peace, _) = hub.time_calls_for(doors, duration).await?;
+    let (quiet, _) = hub.time_calls_for(doors, duration).await?;
     let between = hub.process.usage()?;
     eprintln!("attacking for {} s", duration.as_secs());
     let attack =
-        attack::Attack::start(&hub.endpoint, &hub.certificate.ca, traitors, duration).await?;
-    let (war, resident) = hub.time_calls_for(doors, duration).await?;
+        attack::Attack::start(&hub.endpoint, &hub.certificate.ca, hostile, duration).await?;
+    let (attacked, resident) = hub.time_calls_for(doors, duration).await?;
     let after = hub.process.usage()?;
     let attacker = attack.process.usage()?;
     let tally = attack.finish().await?;
     report::print_attack(&report::UnderAttack {
-        peace,
-        war,
+        quiet,
+        attacked,
         hub_cpu: (between.cpu - before.cpu, after.cpu - between.cpu),
         attacker_cpu: attacker.cpu,
         resident: (between.resident, resident.max(after.resident)),

@@ -32,7 +32,7 @@ pub(crate) struct Mosquitto {
 
 /// The connected fleet and the client that sends the requests.
 pub(crate) struct Fanout {
-    asker: Connection,
+    requester: Connection,
     doors: u32,
     _fleet: JoinSet<anyhow::Result<()>>,
 }
@@ -92,14 +92,14 @@ impl Mosquitto {
             .collect();
         let answer = |topic: &str| Some(format!("answer/{}", topic.strip_prefix("request/")?));
         let fleet = fleet::connect(&self.endpoint, devices, answer).await?;
-        let asker = Device {
+        let requester = Device {
             client_id: "asker".to_owned(),
             login: None,
             filter: "answer/+".to_owned(),
         };
-        let asker = Connection::open(&self.endpoint, &asker).await?;
+        let requester = Connection::open(&self.endpoint, &requester).await?;
         Ok(Fanout {
-            asker,
+            requester,
             doors,
             _fleet: fleet,
         })
@@ -112,22 +112,22 @@ impl Fanout {
         let started = Instant::now();
         tokio::time::timeout(limit, async {
             let mut answered = 0;
-            let mut asked = 0;
+            let mut requested = 0;
             while answered < self.doors {
                 // Stay ahead of the answers: enough to keep the broker busy, little enough for it
                 // to drop nothing.
-                while asked < self.doors && asked - answered < 8 * SLICE {
-                    for n in asked..(asked + SLICE).min(self.doors) {
-                        self.asker.queue(&Packet::Publish(Publish::new(
+                while requested < self.doors && requested - answered < 8 * SLICE {
+                    for n in requested..(requested + SLICE).min(self.doors) {
+                        self.requester.queue(&Packet::Publish(Publish::new(
                             format!("request/door-{n:05}"),
                             QoS::AtMostOnce,
                             REQUEST,
                         )))?;
                     }
-                    self.asker.flush().await?;
-                    asked = (asked + SLICE).min(self.doors);
+                    self.requester.flush().await?;
+                    requested = (requested + SLICE).min(self.doors);
                 }
-                if let Packet::Publish(_) = self.asker.next().await? {
+                if let Packet::Publish(_) = self.requester.next().await? {
                     answered += 1;
                 }
             }

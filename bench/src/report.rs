@@ -67,13 +67,13 @@ impl Report {
                 self.resident[side]
             );
         }
-        if let (Some(ours), Some(peer)) = (self.jobs.get("door-hub"), self.jobs.get("mosquitto")) {
-            let (ours, peer) = (median(ours), median(peer));
+        if let (Some(hub), Some(peer)) = (self.jobs.get("door-hub"), self.jobs.get("mosquitto")) {
+            let (hub, peer) = (median(hub), median(peer));
             println!(
                 "{:<12} {:>12.2} {:>14.2} {:>16.2}",
                 "ratio",
-                ours.0.as_secs_f64() / peer.0.as_secs_f64(),
-                ours.1.as_secs_f64() / peer.1.as_secs_f64(),
+                hub.0.as_secs_f64() / peer.0.as_secs_f64(),
+                hub.1.as_secs_f64() / peer.1.as_secs_f64(),
                 self.resident["door-hub"] / self.resident["mosquitto"],
             );
         }
@@ -82,8 +82,8 @@ impl Report {
 
 /// Calls to doors without and with an attack, and their cost.
 pub(crate) struct UnderAttack {
-    pub(crate) peace: Vec<Duration>,
-    pub(crate) war: Vec<Duration>,
+    pub(crate) quiet: Vec<Duration>,
+    pub(crate) attacked: Vec<Duration>,
     /// The hub's processor time without and with an attack.
     pub(crate) hub_cpu: (Duration, Duration),
     pub(crate) attacker_cpu: Duration,
@@ -117,22 +117,22 @@ pub(crate) fn print_attack(measured: &UnderAttack) {
         );
         p99.as_secs_f64()
     };
-    let peace = line(
+    let quiet = line(
         "no attack",
-        &measured.peace,
+        &measured.quiet,
         measured.hub_cpu.0,
         measured.resident.0,
     );
-    let war = line(
+    let attacked = line(
         "under attack",
-        &measured.war,
+        &measured.attacked,
         measured.hub_cpu.1,
         measured.resident.1,
     );
     println!(
         "{:<12} p99 {:.2} (goal 2.00); processor time of the attacker on the same machine: {}",
         "ratio",
-        war / peace,
+        attacked / quiet,
         ms(measured.attacker_cpu)
     );
 }

@@ -21,7 +21,7 @@ pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
     for mark in MARKS {
         for (at, _) in lower.match_indices(mark) {
             let before = &lower[..at];
-            let begins_part =
+            let starts_part =
                 before.is_empty() || before.ends_with(separators) || before.ends_with(SCHEME);
             let rest = &input[at + mark.len()..];
             let end = rest.find([';', '&', '"', ' ', '\\']).unwrap_or(rest.len());
@@ -30,10 +30,10 @@ pub(crate) fn assert_hidden(input: &str, separators: &[char], output: &str) {
             // contain one.
             let is_key = secret.bytes().all(|byte| byte.is_ascii_graphic())
                 && secret.bytes().any(|byte| byte.is_ascii_digit());
-            let is_said_elsewhere = input.matches(secret).nth(1).is_some();
+            let occurs_twice = input.matches(secret).nth(1).is_some();
             assert!(
-                !begins_part
-                    || is_said_elsewhere
+                !starts_part
+                    || occurs_twice
                     || secret.len() < SHORTEST
                     || !is_key
                     || !output.contains(secret),

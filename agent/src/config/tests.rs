@@ -574,8 +574,8 @@ fn a_configuration_accepted_by_0_1_runs_and_fails_check() {
         assert!(refused.contains(invalid), "{name}: {refused}");
         let config = home.load_to_run().unwrap();
         for used in used {
-            let told = config.problems.iter().any(|problem| problem.contains(used));
-            assert!(told, "{name}: {used}: {:?}", config.problems);
+            let reported = config.problems.iter().any(|problem| problem.contains(used));
+            assert!(reported, "{name}: {used}: {:?}", config.problems);
         }
         // The replacement values are valid.
         let board = home.path("door.toml");

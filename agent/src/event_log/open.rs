@@ -173,7 +173,7 @@ impl EventLog {
         self.segments = segments;
         if changed {
             // If this fails, the next acknowledgement writes it.
-            let _ = self.note(true);
+            let _ = self.write_ledger(true);
         }
     }
 

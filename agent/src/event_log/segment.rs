@@ -89,15 +89,15 @@ impl Segment {
     /// Creates the file and writes its header, fsynced (the caller fsyncs the directory). On
     /// failure a partial file is removed.
     pub(super) fn create(path: &Path, first: u64, header: Header) -> io::Result<Self> {
-        let made = Self::create_new(path, first, header);
-        if made
+        let created = Self::create_new(path, first, header);
+        if created
             .as_ref()
             .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
         {
             // On a full disk it only takes room; if this fails too, the next start finds it torn.
             let _ = fs::remove_file(path);
         }
-        made
+        created
     }
 
     fn create_new(path: &Path, first: u64, header: Header) -> io::Result<Self> {
@@ -157,7 +157,7 @@ impl Segment {
         let mut whole = Vec::new();
         let mut at = start;
         while let Some((record, end)) = record_at(&bytes, at) {
-            segment.note(&record);
+            segment.add(&record);
             segment.bytes = to_offset(end)?;
             whole.push((segment.end - 1, record));
             at = end;
@@ -188,7 +188,7 @@ impl Segment {
         })
     }
 
-    fn note(&mut self, record: &Stored) {
+    fn add(&mut self, record: &Stored) {
         self.end += record.span;
         let position = self.end - 1;
         if record.lost > 0 {
@@ -259,7 +259,7 @@ impl Segment {
             let _ = self.cut_tail();
             return Err(error);
         }
-        self.note(record);
+        self.add(record);
         self.bytes += to_offset(frame.len())?;
         Ok(())
     }

@@ -380,8 +380,8 @@ mod tests {
             (9, ActiveLevel::Low, "pulled down until"),
             (14, ActiveLevel::High, "serial console"),
         ] {
-            let told = hazard(pin, active).unwrap();
-            assert!(told.contains(expected), "BCM {pin}: {told}");
+            let hazard_text = hazard(pin, active).unwrap();
+            assert!(hazard_text.contains(expected), "BCM {pin}: {hazard_text}");
         }
         for (pin, active) in [
             (2, ActiveLevel::Low),

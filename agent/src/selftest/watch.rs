@@ -220,12 +220,12 @@ mod tests {
     #[test]
     fn each_change_is_returned_once() {
         let mut watch = PinWatch::new(0, true, &pins([false; 3]), Duration::ZERO);
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for ms in (0..400).step_by(20) {
             let levels = [ms >= 100, ms >= 200, ms == 300];
             let changed = watch.look(&pins(levels), Duration::from_millis(ms));
-            told.extend(changed.into_iter().map(|pin| (ms, pin)));
+            changes.extend(changed.into_iter().map(|pin| (ms, pin)));
         }
-        assert_eq!(told, [(160, 0), (260, 1)]);
+        assert_eq!(changes, [(160, 0), (260, 1)]);
     }
 }

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
 
 /// True inside the private mounts; otherwise runs the test there and checks its result.
-fn in_own_mounts(test: &str) -> bool {
+fn in_private_mounts(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -32,10 +32,10 @@ fn in_own_mounts(test: &str) -> bool {
         .env(INSIDE, "1")
         .output()
         .expect("this test needs unshare of util-linux");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let status = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{test} failed in private mounts; it needs root or user namespaces:\n{said}{}",
+        output.status.success() && status.contains("1 passed"),
+        "{test} failed in private mounts; it needs root or user namespaces:\n{status}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     false
@@ -43,8 +43,8 @@ fn in_own_mounts(test: &str) -> bool {
 
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    let status = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {status}");
 }
 
 /// A disk of 64 KiB.
@@ -133,12 +133,16 @@ impl Program {
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
         loop {
-            let said = status::ask(&self.state).await;
-            let said = said.map(|said| said.document).unwrap_or_default();
-            if said.is_object() && condition(&said) {
-                return said;
+            let status = status::ask(&self.state).await;
+            let status = status.map(|status| status.document).unwrap_or_default();
+            if status.is_object() && condition(&status) {
+                return status;
             }
-            assert!(begin.elapsed() < DEADLINE, "still {said:#}\n{}", self.log());
+            assert!(
+                begin.elapsed() < DEADLINE,
+                "still {status:#}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -152,8 +156,8 @@ impl Program {
     }
 }
 
-fn lock_state(said: &Value) -> &str {
-    said["door"]["report"]["lockState"].as_str().unwrap()
+fn lock_state(status: &Value) -> &str {
+    status["door"]["report"]["lockState"].as_str().unwrap()
 }
 
 /// Every event at the hub, without repetitions; asserts that the sequence has no gaps.
@@ -176,7 +180,7 @@ async fn events(hub: &TestHub) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
-    if !in_own_mounts("disk::on_a_full_disk_the_door_works_reports_it_and_recovers_with_room") {
+    if !in_private_mounts("disk::on_a_full_disk_the_door_works_reports_it_and_recovers_with_room") {
         return;
     }
     let hub = TestHub::start().await;
@@ -192,7 +196,7 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
 
     let filler = fill(&state);
     let mut commands = 0;
-    let said = loop {
+    let status = loop {
         let (method, reached) = [("unlockDoor", "unlocked"), ("lockDoor", "locked")][commands % 2];
         let id = format!("c-{commands}");
         commands += 1;
@@ -201,43 +205,44 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
             .await;
         // Both generations can be overwritten in place: a command is still saved.
         assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
-        let said = door.status(|said| lock_state(said) == reached).await;
-        if !said["disk"]["problem"].is_null() {
-            break said;
+        let status = door.status(|status| lock_state(status) == reached).await;
+        if !status["disk"]["problem"].is_null() {
+            break status;
         }
         assert!(commands < 200, "the disk does not fill");
     };
-    let problem = said["disk"]["problem"].as_str().unwrap();
+    let problem = status["disk"]["problem"].as_str().unwrap();
     assert!(problem.contains("No space left on device"), "{problem}");
     hub.reported_until("lobby-east", |reported| {
         reported["device"]["disk"]["problem"] == problem
     })
     .await;
     assert_eq!(door.log().matches("; the door keeps working").count(), 1);
-    if lock_state(&said) == "unlocked" {
+    if lock_state(&status) == "unlocked" {
         let (_, answer) = hub.invoke("lobby-east", "lockDoor", json!({})).await;
         assert_eq!(answer["status"], 200, "{answer}");
     }
     door.sim("rex");
-    door.status(|said| lock_state(said) == "unlocked").await;
-    door.status(|said| lock_state(said) == "locked").await;
+    door.status(|status| lock_state(status) == "unlocked").await;
+    door.status(|status| lock_state(status) == "locked").await;
 
     // It also starts on the full disk, with the saved state.
     door.kill();
     door.start();
-    let said = door.status(|said| lock_state(said) == "locked").await;
-    assert_eq!(said["door"]["slots"][0]["slot"], 8, "{said:#}");
+    let status = door.status(|status| lock_state(status) == "locked").await;
+    assert_eq!(status["door"]["slots"][0]["slot"], 8, "{status:#}");
     let id = json!({"commandId": "on-the-full-disk"});
     let (_, answer) = hub.invoke_when_online("lobby-east", "lockDoor", id).await;
     assert_eq!(answer["status"], 200, "{answer}");
-    door.status(|said| !said["disk"]["problem"].is_null()).await;
+    door.status(|status| !status["disk"]["problem"].is_null())
+        .await;
 
     // With room it recovers by itself.
     fs::remove_file(&filler).unwrap();
-    door.status(|said| {
-        said["disk"]["problem"].is_null()
-            && said["link"]["state"] == "connected"
-            && said["waitingEvents"] == 0
+    door.status(|status| {
+        status["disk"]["problem"].is_null()
+            && status["link"]["state"] == "connected"
+            && status["waitingEvents"] == 0
     })
     .await;
     hub.reported_until("lobby-east", |reported| {
@@ -247,7 +252,7 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
     assert!(door.log().contains("the disk accepts writes again"));
     let (_, answer) = hub.invoke("lobby-east", "unlockDoor", json!({})).await;
     assert_eq!(answer["status"], 200, "{answer}");
-    door.status(|said| lock_state(said) == "unlocked" && said["waitingEvents"] == 0)
+    door.status(|status| lock_state(status) == "unlocked" && status["waitingEvents"] == 0)
         .await;
     let events = events(&hub).await;
     let of = |kind: &'static str| events.iter().filter(move |event| event["kind"] == kind);
@@ -269,7 +274,7 @@ fn lock_of(snapshot: &AgentSnapshot) -> LockState {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writable() {
-    if !in_own_mounts(
+    if !in_private_mounts(
         "disk::on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writable",
     ) {
         return;
@@ -446,8 +451,8 @@ async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
         let begin = Instant::now();
         loop {
             let events = hub.events(&name).await;
-            let told = |event: &Value| event["body"]["kind"] == "stateDamaged";
-            if events.iter().filter(|event| told(event)).count() == kept.len() {
+            let is_damage = |event: &Value| event["body"]["kind"] == "stateDamaged";
+            if events.iter().filter(|event| is_damage(event)).count() == kept.len() {
                 break;
             }
             assert!(begin.elapsed() < DEADLINE, "{what}: {events:#?}");

@@ -25,7 +25,7 @@ const TROUBLES: usize = 24;
 
 /// State of the network between door and hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
+enum NetworkMode {
     Fine,
     /// Bytes are dropped silently.
     Swallowing,
@@ -39,7 +39,7 @@ enum Weather {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NetworkState {
-    weather: Weather,
+    mode: NetworkMode,
     /// Connections of an earlier epoch are cut.
     epoch: u64,
 }
@@ -55,14 +55,14 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(NetworkState {
-            weather: Weather::Fine,
+            mode: NetworkMode::Fine,
             epoch: 0,
         });
         let rules = state.subscribe();
         tokio::spawn(async move {
             loop {
                 let (door, _) = listener.accept().await.unwrap();
-                if rules.borrow().weather == Weather::Refusing {
+                if rules.borrow().mode == NetworkMode::Refusing {
                     continue;
                 }
                 let rules = rules.clone();
@@ -76,8 +76,8 @@ impl Network {
         Self { state, port }
     }
 
-    fn set(&self, weather: Weather) {
-        self.state.send_modify(|state| state.weather = weather);
+    fn set(&self, mode: NetworkMode) {
+        self.state.send_modify(|state| state.mode = mode);
     }
 
     fn cut(&self) {
@@ -88,8 +88,18 @@ impl Network {
 fn copy_both(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<NetworkState>) {
     let (from_door, to_door) = door.into_split();
     let (from_hub, to_hub) = hub.into_split();
-    let up = copy_one(from_door, to_hub, rules.clone(), Weather::ClosedTowardsHub);
-    let down = copy_one(from_hub, to_door, rules.clone(), Weather::ClosedTowardsDoor);
+    let up = copy_one(
+        from_door,
+        to_hub,
+        rules.clone(),
+        NetworkMode::ClosedTowardsHub,
+    );
+    let down = copy_one(
+        from_hub,
+        to_door,
+        rules.clone(),
+        NetworkMode::ClosedTowardsDoor,
+    );
     tokio::spawn(up);
     tokio::spawn(down);
 }
@@ -99,16 +109,16 @@ async fn copy_one(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut rules: watch::Receiver<NetworkState>,
-    closing: Weather,
+    closing: NetworkMode,
 ) {
     let epoch = rules.borrow().epoch;
     let mut bytes = vec![0; 4096];
     loop {
         let state = *rules.borrow_and_update();
-        if state.epoch != epoch || state.weather == closing {
+        if state.epoch != epoch || state.mode == closing {
             return;
         }
-        if state.weather == Weather::Swallowing {
+        if state.mode == NetworkMode::Swallowing {
             if rules.changed().await.is_err() {
                 return;
             }
@@ -118,7 +128,7 @@ async fn copy_one(
             read = from.read(&mut bytes) => match read {
                 Ok(length) if length > 0 => {
                     let open = |state: &NetworkState| {
-                        state.weather != Weather::Swallowing || state.epoch != epoch
+                        state.mode != NetworkMode::Swallowing || state.epoch != epoch
                     };
                     if rules.wait_for(open).await.is_err()
                         || to.write_all(&bytes[..length]).await.is_err()
@@ -233,22 +243,22 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
                 "cut".to_owned()
             }
             _ => {
-                let weather = *[
-                    Weather::Swallowing,
-                    Weather::Refusing,
-                    Weather::ClosedTowardsDoor,
-                    Weather::ClosedTowardsHub,
+                let mode = *[
+                    NetworkMode::Swallowing,
+                    NetworkMode::Refusing,
+                    NetworkMode::ClosedTowardsDoor,
+                    NetworkMode::ClosedTowardsHub,
                 ]
                 .choose(&mut random)
                 .unwrap();
-                network.set(weather);
-                if weather == Weather::Refusing {
+                network.set(mode);
+                if mode == NetworkMode::Refusing {
                     network.cut();
                 }
                 act_randomly(&agent, &mut random).await;
                 sleep(Duration::from_millis(random.random_range(0..600))).await;
-                network.set(Weather::Fine);
-                format!("{weather:?}")
+                network.set(NetworkMode::Fine);
+                format!("{mode:?}")
             }
         };
         // Sometimes the next fault comes before the door has recovered.
@@ -275,7 +285,7 @@ async fn a_silent_network_is_detected_and_the_connection_dropped() {
     config.hub.keep_alive = Duration::from_secs(1);
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     agent_until(&agent, |seen| seen.link.state == LinkState::Connected).await;
-    network.set(Weather::Swallowing);
+    network.set(NetworkMode::Swallowing);
     // The wait may be too short to be observed; the attempt after it gets no answer.
     agent_until(&agent, |seen| seen.link.state != LinkState::Connected).await;
     let problem = agent.snapshot().link.last_problem.unwrap();
@@ -286,7 +296,7 @@ async fn a_silent_network_is_detected_and_the_connection_dropped() {
         200
     );
     network.cut();
-    network.set(Weather::Fine);
+    network.set(NetworkMode::Fine);
     reported_within_one_connection(&hub, &agent, "swallowed").await;
     agent_until(&agent, |seen| seen.waiting_events == 0).await;
     all_events_are_there(&hub).await;
@@ -314,7 +324,7 @@ async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects()
     })
     .await;
 
-    network.set(Weather::Refusing);
+    network.set(NetworkMode::Refusing);
     network.cut();
     agent_until(&agent, |seen| seen.link.state == LinkState::Waiting).await;
     tokio::time::pause();
@@ -348,7 +358,7 @@ async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects()
 
     let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
     assert_eq!(unlocked.status, 200);
-    network.set(Weather::Fine);
+    network.set(NetworkMode::Fine);
     // Skip the waits, also that of an attempt made before the network recovered; connecting takes
     // real time.
     let begin = std::time::Instant::now();

@@ -168,9 +168,10 @@ impl TestHub {
         assert_eq!(response.status().as_u16(), 200);
         let text = response.text().await.unwrap();
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        let told = data.map(|data| serde_json::from_str(data).unwrap());
+        let documents = data.map(|data| serde_json::from_str(data).unwrap());
         // The last one marks the end.
-        told.filter(|told: &Value| told.get("kind").is_some())
+        documents
+            .filter(|documents: &Value| documents.get("kind").is_some())
             .collect()
     }
 

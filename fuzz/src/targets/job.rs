@@ -7,15 +7,15 @@ use serde::de::DeserializeOwned;
 use crate::{Seeds, texts};
 
 pub(crate) fn run(data: &[u8]) {
-    if let Some(request) = there_and_back::<JobRequest>(data) {
+    if let Some(request) = round_trip::<JobRequest>(data) {
         assert!(!request.query_condition.trim().is_empty());
         assert!(u32::try_from(request.max_execution_time.as_secs()).is_ok());
     }
-    there_and_back::<JobResponse>(data);
-    there_and_back::<DeviceJob>(data);
+    round_trip::<JobResponse>(data);
+    round_trip::<DeviceJob>(data);
 }
 
-fn there_and_back<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
+fn round_trip<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
     let document: T = serde_json::from_slice(data).ok()?;
     let written = serde_json::to_string(&document).expect("a document can be written");
     let again: T = match serde_json::from_str(&written) {

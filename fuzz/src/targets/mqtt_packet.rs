@@ -60,7 +60,7 @@ pub(crate) fn run(data: &[u8]) {
                     held
                 }
             );
-            agree(&rewritten, theirs, data.len() - length, stream.len());
+            assert_same_packet(&rewritten, theirs, data.len() - length, stream.len());
         }
         Decoded::Incomplete => assert!(
             matches!(theirs, Err(Error::InsufficientBytes(_))),
@@ -77,7 +77,12 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 /// Asserts that both decode the same packet.
-fn agree(ours: &[u8], theirs: Result<v4::Packet, Error>, left: usize, left_by_them: usize) {
+fn assert_same_packet(
+    ours: &[u8],
+    theirs: Result<v4::Packet, Error>,
+    left: usize,
+    left_by_them: usize,
+) {
     let theirs = match theirs {
         Ok(packet) => packet,
         // A password may be any bytes; rumqttc accepts only text.

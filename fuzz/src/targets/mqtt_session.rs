@@ -29,7 +29,7 @@ pub(crate) fn run(data: &[u8]) {
             }
             v4::Packet::Unsubscribe(unsubscribe) => (Some(unsubscribe.pkid), Vec::new()),
             v4::Packet::PubAck(_) | v4::Packet::PingReq => (None, Vec::new()),
-            other => panic!("the session goes on after {other:?}"),
+            other => panic!("the session continued after {other:?}"),
         };
         assert_eq!(handled.acknowledged, acknowledged, "{packet:?}");
         let granted: Vec<u8> = asked.into_iter().map(|qos| qos.min(1)).collect();

@@ -13,7 +13,7 @@ pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let expected = read_plainly(text);
+    let expected = parse_naively(text);
     let bag = match PropertyBag::parse(text) {
         Ok(bag) => bag,
         Err(TopicError::TooManyProperties) => {
@@ -63,7 +63,7 @@ struct Plain {
 }
 
 /// A second, naive implementation of the rules.
-fn read_plainly(text: &str) -> Plain {
+fn parse_naively(text: &str) -> Plain {
     let text = text.strip_prefix('?').unwrap_or(text);
     let text = text.strip_suffix('/').unwrap_or(text);
     let all: Pairs = text

@@ -23,9 +23,9 @@ pub(crate) fn run(data: &[u8]) {
             if printed.chars().count() <= MAX_CHARACTERS {
                 assert_eq!(parse(&printed).as_ref(), Ok(&query), "{printed:?}");
             }
-            answers(&query);
+            check_answer(&query);
         }
-        Err(error) => shows_its_place(&error, text),
+        Err(error) => check_position(&error, text),
     }
     match parse_condition(text) {
         Ok(condition) => {
@@ -37,21 +37,21 @@ pub(crate) fn run(data: &[u8]) {
                     "{printed:?}"
                 );
             }
-            judges(&condition);
+            check_condition(&condition);
         }
-        Err(error) => shows_its_place(&error, text),
+        Err(error) => check_position(&error, text),
     }
 }
 
 /// A condition evaluates on any document, with the same result every time.
-fn judges(condition: &Condition) {
+fn check_condition(condition: &Condition) {
     for document in documents() {
         assert_eq!(matches(condition, document), matches(condition, document));
     }
 }
 
 /// Rows contain exactly the selected columns, and are no more than requested.
-fn answers(query: &Query) {
+fn check_answer(query: &Query) {
     let rows = answer(query, documents());
     assert!(rows.len() <= documents().len().max(1));
     assert!(query.top.is_none_or(|top| rows.len() as u64 <= top));
@@ -82,7 +82,7 @@ fn documents() -> &'static [Value] {
     })
 }
 
-fn shows_its_place(error: &QueryError, text: &str) {
+fn check_position(error: &QueryError, text: &str) {
     let position = error.position;
     assert!(position.byte <= text.len() && text.is_char_boundary(position.byte));
     assert!(position.line >= 1 && position.column >= 1);

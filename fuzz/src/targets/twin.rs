@@ -68,10 +68,10 @@ fn replace(section: &mut Section, kind: SectionKind, values: &Object) {
     assert_eq!(section.values, *values);
     grew_within_limits(section, &before, kind);
     // The patch sent to the device has the same effect as the replacement.
-    let mut told = before;
-    if told.patch(kind, &patch, Timestamp::UNIX_EPOCH).is_ok() {
+    let mut on_device = before;
+    if on_device.patch(kind, &patch, Timestamp::UNIX_EPOCH).is_ok() {
         assert_eq!(
-            told.values, section.values,
+            on_device.values, section.values,
             "the device gets another result from {patch:?}"
         );
     }
@@ -89,7 +89,7 @@ fn check(section: &Section, kind: SectionKind) {
     check_replacement(kind, &section.values).expect("a section's values are valid");
     let depth = depth(&Value::Object(section.values.clone()));
     assert!(depth <= MAX_DEPTH + 1, "{depth} levels");
-    mirrors(&section.metadata, &section.values);
+    assert_mirrors(&section.metadata, &section.values);
     let written = serde_json::to_vec(section).expect("a section can be written");
     let again: Section = serde_json::from_slice(&written).expect("what was written reads");
     assert_eq!(again, *section);
@@ -105,7 +105,7 @@ fn depth(value: &Value) -> usize {
 }
 
 /// Asserts that the metadata has a timestamp for exactly the existing properties.
-fn mirrors(metadata: &Object, values: &Object) {
+fn assert_mirrors(metadata: &Object, values: &Object) {
     let names = metadata
         .keys()
         .filter(|name| !name.starts_with('$'))
@@ -120,8 +120,8 @@ fn mirrors(metadata: &Object, values: &Object) {
         let stamp = metadata.get(name).and_then(Value::as_object);
         let stamp = stamp.unwrap_or_else(|| panic!("no metadata of {name:?}"));
         match value {
-            Value::Object(values) => mirrors(stamp, values),
-            _ => mirrors(stamp, &Object::new()),
+            Value::Object(values) => assert_mirrors(stamp, values),
+            _ => assert_mirrors(stamp, &Object::new()),
         }
     }
 }

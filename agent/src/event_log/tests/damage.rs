@@ -225,7 +225,7 @@ fn a_file_in_place_of_the_folder_is_kept_aside() {
 
 /// An operation on a log.
 #[derive(Debug, Clone)]
-enum Do {
+enum LogOperation {
     Append(usize),
     Sync,
     /// The hub accepts this many records.
@@ -236,18 +236,18 @@ enum Do {
     Cut(u16),
 }
 
-fn deed() -> impl Strategy<Value = Do> {
+fn operation() -> impl Strategy<Value = LogOperation> {
     prop_oneof![
-        6 => (0..300_usize).prop_map(Do::Append),
-        2 => Just(Do::Sync),
-        2 => (1..12_usize).prop_map(Do::Take),
-        1 => Just(Do::Kill),
-        1 => any::<u16>().prop_map(Do::Cut),
+        6 => (0..300_usize).prop_map(LogOperation::Append),
+        2 => Just(LogOperation::Sync),
+        2 => (1..12_usize).prop_map(LogOperation::Take),
+        1 => Just(LogOperation::Kill),
+        1 => any::<u16>().prop_map(LogOperation::Cut),
     ]
 }
 
 /// A log, and everything that a hub has received from it.
-struct Story {
+struct LogModel {
     directory: tempfile::TempDir,
     log: EventLog,
     boots: u32,
@@ -261,7 +261,7 @@ struct Story {
     seen: BTreeMap<String, Vec<u8>>,
 }
 
-impl Story {
+impl LogModel {
     const LIMIT: u64 = 4096;
 
     fn new() -> Self {
@@ -279,9 +279,9 @@ impl Story {
         }
     }
 
-    fn act(&mut self, deed: &Do) {
-        match deed {
-            Do::Append(size) => {
+    fn act(&mut self, operation: &LogOperation) {
+        match operation {
+            LogOperation::Append(size) => {
                 let mut entry = entry("x");
                 entry.fields.insert("n".to_owned(), self.appended.into());
                 entry
@@ -290,11 +290,11 @@ impl Story {
                 self.log.append(entry).unwrap();
                 self.appended += 1;
             }
-            Do::Sync => {
+            LogOperation::Sync => {
                 self.log.sync().unwrap();
                 self.mark_durable();
             }
-            Do::Take(count) => {
+            LogOperation::Take(count) => {
                 let records = self.log.read_after(0, *count);
                 if let Some(last) = records.last() {
                     self.log.acknowledge(last.position).unwrap();
@@ -302,8 +302,8 @@ impl Story {
                 let taken = records.into_iter().map(|record| (record.mid, record.body));
                 self.taken.extend(taken);
             }
-            Do::Kill => self.reopen(),
-            Do::Cut(part) => {
+            LogOperation::Kill => self.reopen(),
+            LogOperation::Cut(part) => {
                 let before = read_all(&mut self.log);
                 let acknowledged = self.log.acknowledged();
                 if let Some(newest) = self.log.segments.back() {
@@ -333,7 +333,7 @@ impl Story {
                 self.mark_durable();
             }
         }
-        self.look();
+        self.check_records();
     }
 
     fn mark_durable(&mut self) {
@@ -347,7 +347,7 @@ impl Story {
         self.log = EventLog::open(self.directory.path(), &boot, Self::LIMIT).0;
     }
 
-    fn look(&mut self) {
+    fn check_records(&mut self) {
         let records = read_all(&mut self.log);
         assert!(
             records
@@ -394,21 +394,21 @@ proptest! {
 
     #[test]
     fn nothing_durable_is_lost_or_duplicated_and_every_loss_is_reported(
-        deeds in proptest::collection::vec(deed(), 1..80),
+        operations in proptest::collection::vec(operation(), 1..80),
     ) {
-        let mut story = Story::new();
-        for deed in &deeds {
-            story.act(deed);
+        let mut model = LogModel::new();
+        for operation in &operations {
+            model.act(operation);
         }
-        story.act(&Do::Append(0));
-        story.act(&Do::Take(usize::MAX));
-        let bodies: Vec<Value> = story
+        model.act(&LogOperation::Append(0));
+        model.act(&LogOperation::Take(usize::MAX));
+        let bodies: Vec<Value> = model
             .taken
             .values()
             .map(|body| serde_json::from_slice(body).unwrap())
             .collect();
         let lost: u64 = bodies.iter().filter_map(|body| body["lost"].as_u64()).sum();
         let events = bodies.iter().filter(|body| body["kind"] == "x").count() as u64;
-        prop_assert_eq!(events + lost + story.gone, story.appended);
+        prop_assert_eq!(events + lost + model.gone, model.appended);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Damages the record whose kind is `kind`.
-fn spoil(log: &EventLog, kind: &str) {
+fn damage_record(log: &EventLog, kind: &str) {
     let needle = format!("kind\":\"{kind}\"");
     for segment in &log.segments {
         let mut bytes = fs::read(&segment.path).unwrap();
@@ -27,9 +27,9 @@ fn spoil(log: &EventLog, kind: &str) {
     panic!("no record of {kind}");
 }
 
-fn spoil_all(log: &EventLog, kinds: &[&str]) {
+fn damage_records(log: &EventLog, kinds: &[&str]) {
     for kind in kinds {
-        spoil(log, kind);
+        damage_record(log, kind);
     }
 }
 
@@ -40,7 +40,7 @@ fn large(kind: &str) -> EventEntry {
     large
 }
 
-fn again(log: &mut EventLog, directory: &Path, boot: &str) {
+fn reopen(log: &mut EventLog, directory: &Path, boot: &str) {
     *log = EventLog::open(directory, boot, 1 << 20).0;
 }
 
@@ -54,16 +54,16 @@ fn a_loss_report_contains_all_known_details() {
         (
             "a damaged record",
             |log, directory| {
-                spoil(log, "c");
-                again(log, directory, BOOT);
+                damage_record(log, "c");
+                reopen(log, directory, BOOT);
             },
             serde_json::json!({"lost": 1, "from": 3, "to": 3}),
         ),
         (
             "damaged records with whole ones between them",
             |log, directory| {
-                spoil_all(log, &["b", "e"]);
-                again(log, directory, BOOT);
+                damage_records(log, &["b", "e"]);
+                reopen(log, directory, BOOT);
             },
             serde_json::json!({"lost": 2, "from": 2, "to": 5}),
         ),
@@ -71,7 +71,7 @@ fn a_loss_report_contains_all_known_details() {
             "a segment is gone",
             |log, directory| {
                 fs::remove_file(&log.segments[1].path).unwrap();
-                again(log, directory, BOOT);
+                reopen(log, directory, BOOT);
             },
             serde_json::json!({"lost": 2, "from": 3, "to": 4}),
         ),
@@ -79,43 +79,43 @@ fn a_loss_report_contains_all_known_details() {
             "the first segment is gone",
             |log, directory| {
                 fs::remove_file(&log.segments[0].path).unwrap();
-                again(log, directory, BOOT);
+                reopen(log, directory, BOOT);
             },
             serde_json::json!({"lost": 2, "from": 1, "to": 2}),
         ),
         (
             "damage of an earlier boot",
             |log, directory| {
-                spoil(log, "d");
-                again(log, directory, NEXT_BOOT);
+                damage_record(log, "d");
+                reopen(log, directory, NEXT_BOOT);
             },
             serde_json::json!({"lost": 1, "from": 4, "fromBoot": BOOT, "to": 4, "toBoot": BOOT}),
         ),
         (
             "damage where one boot follows another",
             |log, directory| {
-                again(log, directory, NEXT_BOOT);
+                reopen(log, directory, NEXT_BOOT);
                 append(log, &["g", "h", "i", "j"]);
-                spoil_all(log, &["g", "h"]);
-                again(log, directory, NEXT_BOOT);
+                damage_records(log, &["g", "h"]);
+                reopen(log, directory, NEXT_BOOT);
             },
             serde_json::json!({"lost": 2, "from": 7, "fromBoot": BOOT, "to": 2}),
         ),
         (
             "damage at the end of a boot",
             |log, directory| {
-                again(log, directory, NEXT_BOOT);
+                reopen(log, directory, NEXT_BOOT);
                 log.begin_segment(7).unwrap();
                 append(log, &["g"]);
                 fs::remove_file(&log.segments[2].path).unwrap();
-                again(log, directory, NEXT_BOOT);
+                reopen(log, directory, NEXT_BOOT);
             },
             serde_json::json!({"lost": 2, "from": 5, "fromBoot": BOOT}),
         ),
         (
             "a record that goes bad while the log is read",
             |log, _| {
-                spoil(log, "d");
+                damage_record(log, "d");
                 assert_eq!(kinds(log), ["a", "b", "c", "e", "f"]);
             },
             serde_json::json!({"lost": 1, "from": 4, "to": 4}),
@@ -123,9 +123,9 @@ fn a_loss_report_contains_all_known_details() {
         (
             "two that go bad, the later one found first",
             |log, _| {
-                spoil(log, "e");
+                damage_record(log, "e");
                 assert_eq!(kinds(log), ["a", "b", "c", "d", "f"]);
-                spoil(log, "b");
+                damage_record(log, "b");
                 assert_eq!(kinds(log), ["a", "c", "d", "f"]);
             },
             serde_json::json!({"lost": 2, "from": 2, "to": 5}),
@@ -143,8 +143,8 @@ fn a_loss_report_contains_all_known_details() {
         (
             "damage, and events that never reached the log",
             |log, directory| {
-                spoil(log, "c");
-                again(log, directory, BOOT);
+                damage_record(log, "c");
+                reopen(log, directory, BOOT);
                 log.count_lost(BTreeMap::from([("command".to_owned(), 1)]));
             },
             serde_json::json!({"lost": 2, "from": 3, "to": 7, "kinds": {"command": 1}}),
@@ -152,9 +152,9 @@ fn a_loss_report_contains_all_known_details() {
         (
             "damage that an earlier run found but did not report",
             |log, directory| {
-                spoil(log, "c");
-                again(log, directory, BOOT);
-                again(log, directory, BOOT);
+                damage_record(log, "c");
+                reopen(log, directory, BOOT);
+                reopen(log, directory, BOOT);
             },
             serde_json::json!({"lost": 1}),
         ),
@@ -192,11 +192,11 @@ fn a_loss_report_contains_all_known_details() {
             .collect();
         assert_eq!(reports.len(), 1, "{what}: {reported:#?}");
         let keys = ["lost", "from", "fromBoot", "to", "toBoot", "kinds"];
-        let said: Map<_, _> = keys
+        let members: Map<_, _> = keys
             .iter()
             .filter_map(|key| Some(((*key).to_owned(), reports[0].get(*key)?.clone())))
             .collect();
-        assert_eq!(Value::Object(said), expected, "{what}");
+        assert_eq!(Value::Object(members), expected, "{what}");
         // Reported only once.
         append(&mut log, &["y"]);
         let reported = bodies(&log.read_after(0, usize::MAX));

@@ -112,7 +112,7 @@ pub enum SimCommand {
     /// Adds a fault to the wire of a sensor.
     Miswire(Sensor, Miswired),
     /// Repairs the wire of a sensor, or all wires.
-    Mend(Option<Sensor>),
+    Repair(Option<Sensor>),
     /// Cuts the power of the lock, whatever the outputs are.
     CutPower,
     /// Ends a power cut.

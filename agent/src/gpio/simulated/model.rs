@@ -123,10 +123,10 @@ impl Model {
             SimCommand::Free => self.jammed = false,
             SimCommand::Miswire(sensor, fault) => {
                 let level = self.wire(sensor, now);
-                self.wiring.spoil(sensor, fault, level, now);
+                self.wiring.add_fault(sensor, fault, level, now);
             }
-            SimCommand::Mend(Some(sensor)) => self.wiring.mend(sensor),
-            SimCommand::Mend(None) => self.wiring.mend_all(),
+            SimCommand::Repair(Some(sensor)) => self.wiring.repair(sensor),
+            SimCommand::Repair(None) => self.wiring.repair_all(),
             SimCommand::CutPower => self.power = false,
             SimCommand::RestorePower => self.power = true,
             SimCommand::Show => {}
@@ -338,7 +338,8 @@ mod tests {
                 assert_eq!(door.next_change(), Some(at(20)));
                 assert_eq!(read(&mut door, 20), right);
             }
-            door.apply(at(30), SimCommand::Mend(Some(sensor))).unwrap();
+            door.apply(at(30), SimCommand::Repair(Some(sensor)))
+                .unwrap();
             assert_eq!(read(&mut door, 31), right, "{sensor:?} {fault:?} mended");
             assert_eq!(door.next_change(), None);
         }

@@ -45,15 +45,15 @@ impl Wiring {
     }
 
     /// Adds a fault to the wire of `sensor`, whose pin has `level` now.
-    pub(super) fn spoil(&mut self, sensor: Sensor, fault: Miswired, level: bool, now: Instant) {
-        self.mend(sensor);
+    pub(super) fn add_fault(&mut self, sensor: Sensor, fault: Miswired, level: bool, now: Instant) {
+        self.repair(sensor);
         let fault = match fault {
             Miswired::Cut => Fault::Cut,
             Miswired::Stuck => Fault::Stuck(level),
             Miswired::Chatters => Fault::ChattersSince(now),
             Miswired::Inverted => Fault::Inverted,
             Miswired::SwappedWith(other) => {
-                self.mend(other);
+                self.repair(other);
                 self.faults.insert(other, Fault::SwappedWith(sensor));
                 Fault::SwappedWith(other)
             }
@@ -62,14 +62,14 @@ impl Wiring {
     }
 
     /// Repairs a wire, and the one it was swapped with.
-    pub(super) fn mend(&mut self, sensor: Sensor) {
+    pub(super) fn repair(&mut self, sensor: Sensor) {
         if let Some(Fault::SwappedWith(other)) = self.faults.remove(&sensor) {
             self.faults.remove(&other);
         }
     }
 
     /// Repairs all wires.
-    pub(super) fn mend_all(&mut self) {
+    pub(super) fn repair_all(&mut self) {
         self.faults.clear();
     }
 

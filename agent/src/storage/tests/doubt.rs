@@ -38,7 +38,7 @@ fn idle() -> Inputs {
 }
 
 /// A door with a real folder and a clock moved by hand.
-struct Rig {
+struct TestDoor {
     door: Door,
     storage: DoorStorage,
     /// The state that is still to be saved.
@@ -48,7 +48,7 @@ struct Rig {
     now: Now,
 }
 
-impl Rig {
+impl TestDoor {
     /// Starts as the agent does.
     fn start(shared: &Storage, path: &Path, default: Want) -> Self {
         let now = Now {
@@ -64,7 +64,7 @@ impl Rig {
             None => found.into_iter().next(),
         };
         let (door, actions) = Door::new(config(default), saved.as_ref(), &now);
-        let mut rig = Self {
+        let mut test_door = Self {
             door,
             storage,
             persist: None,
@@ -72,9 +72,9 @@ impl Rig {
             answers: Vec::new(),
             now,
         };
-        rig.handle_actions(actions);
-        rig.read(idle());
-        rig
+        test_door.handle_actions(actions);
+        test_door.read(idle());
+        test_door
     }
 
     fn handle_actions(&mut self, actions: Vec<Action>) {
@@ -150,8 +150,12 @@ impl Rig {
             Want::Locked
         };
         assert_eq!(array.want(), want, "{what}");
-        let told = |event: &EventKind| matches!(event, EventKind::StateInDoubt { .. });
-        assert!(self.events.iter().any(told), "{what}: {:?}", self.events);
+        let is_doubt = |event: &EventKind| matches!(event, EventKind::StateInDoubt { .. });
+        assert!(
+            self.events.iter().any(is_doubt),
+            "{what}: {:?}",
+            self.events
+        );
     }
 
     /// Asserts that exit button and fire release still work.
@@ -182,24 +186,26 @@ impl Folder {
     fn of_a_killed_door(shared: &Storage, default: Want, latched: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("state");
-        let mut rig = Rig::start(shared, &path, default);
+        let mut test_door = TestDoor::start(shared, &path, default);
         for fire in [latched, false, false] {
-            rig.read(Inputs {
+            test_door.read(Inputs {
                 fire: Some(fire),
                 ..idle()
             });
-            rig.save();
+            test_door.save();
         }
         let desired = DesiredDoor {
             mode: DesiredMode::Mode(Mode::Passage),
             ..DesiredDoor::default()
         };
-        let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
-        rig.handle_actions(actions);
-        rig.save();
-        rig.call("unlockDoor", r#"{"unlockTime":"1h"}"#);
-        rig.call("unlockDoor", r#"{"commandId":"u"}"#);
-        rig.call("setMode", r#"{"mode":"lockdown"}"#);
+        let actions = test_door
+            .door
+            .handle_desired(&test_door.now, Ticket(0), &desired);
+        test_door.handle_actions(actions);
+        test_door.save();
+        test_door.call("unlockDoor", r#"{"unlockTime":"1h"}"#);
+        test_door.call("unlockDoor", r#"{"commandId":"u"}"#);
+        test_door.call("setMode", r#"{"mode":"lockdown"}"#);
         let mut files = BTreeMap::new();
         for folder in [path.clone(), path.join("events")] {
             for entry in fs::read_dir(folder).unwrap() {
@@ -485,12 +491,12 @@ async fn lost_state_never_restores_a_release_except_the_fire_latch() {
                 let home = tempfile::tempdir().unwrap();
                 folder.write(home.path());
                 if takes == StartUse::All {
-                    let rig = Rig::start(&shared, home.path(), default);
+                    let test_door = TestDoor::start(&shared, home.path(), default);
                     let mut slots = vec![1, 5, 7, 8, 9];
                     slots.retain(|slot| latched || *slot != 1);
-                    let found: Vec<_> = rig.slots().iter().map(|(slot, _)| *slot).collect();
+                    let found: Vec<_> = test_door.slots().iter().map(|(slot, _)| *slot).collect();
                     assert_eq!(found, slots, "{what}");
-                    assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
+                    assert_eq!(test_door.door.authority().in_doubt(), None, "{what}");
                     continue;
                 }
                 let latched = latched && takes != StartUse::Nothing;
@@ -498,36 +504,36 @@ async fn lost_state_never_restores_a_release_except_the_fire_latch() {
                 // Killed before anything is saved, stopped before anything is saved, and stopped
                 // after everything is saved.
                 for saves in [None, Some(false), Some(true), Some(true)] {
-                    let mut rig = Rig::start(&shared, home.path(), default);
-                    rig.assert_in_doubt(&what, default, latched, lockdown);
+                    let mut test_door = TestDoor::start(&shared, home.path(), default);
+                    test_door.assert_in_doubt(&what, default, latched, lockdown);
                     if saves == Some(true) {
-                        rig.save();
+                        test_door.save();
                     }
                     if saves.is_some() {
-                        within(rig.storage.close()).await;
+                        within(test_door.storage.close()).await;
                     }
                 }
-                let mut rig = Rig::start(&shared, home.path(), default);
-                rig.assert_in_doubt(&what, default, latched, lockdown);
-                rig.call("unlockDoor", "{}");
-                let refusal = rig.answers.pop().unwrap();
+                let mut test_door = TestDoor::start(&shared, home.path(), default);
+                test_door.assert_in_doubt(&what, default, latched, lockdown);
+                test_door.call("unlockDoor", "{}");
+                let refusal = test_door.answers.pop().unwrap();
                 let refused = (refusal.status, refusal.body.error);
                 assert_eq!(refused, (409, Some(ReplyError::Refused)), "{what}");
-                rig.assert_in_doubt(&what, default, latched, lockdown);
-                rig.call("lockDoor", "{}");
-                assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
+                test_door.assert_in_doubt(&what, default, latched, lockdown);
+                test_door.call("lockDoor", "{}");
+                assert_eq!(test_door.door.authority().in_doubt(), None, "{what}");
                 let mode = if lockdown {
                     Mode::Lockdown
                 } else {
                     Mode::Normal
                 };
-                assert_eq!(rig.door.authority().mode(), mode, "{what}");
-                within(rig.storage.close()).await;
+                assert_eq!(test_door.door.authority().mode(), mode, "{what}");
+                within(test_door.storage.close()).await;
                 // The doubt is over, also for the next start; and exits work.
-                let mut rig = Rig::start(&shared, home.path(), default);
-                assert_eq!(rig.door.authority().in_doubt(), None, "{what}");
-                assert_eq!(rig.door.authority().mode(), mode, "{what}");
-                rig.assert_exits_work(&what);
+                let mut test_door = TestDoor::start(&shared, home.path(), default);
+                assert_eq!(test_door.door.authority().in_doubt(), None, "{what}");
+                assert_eq!(test_door.door.authority().mode(), mode, "{what}");
+                test_door.assert_exits_work(&what);
             }
         }
     }
@@ -547,13 +553,13 @@ async fn each_flipped_bit_of_a_state_file_leaves_the_door_in_doubt() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&file, &flipped).unwrap();
-            let mut rig = Rig::start(&shared, home.path(), Want::Released);
+            let mut test_door = TestDoor::start(&shared, home.path(), Want::Released);
             let what = format!("{name}, bit {bit}, latched {latched}");
-            rig.assert_in_doubt(&what, Want::Released, latched, !newest);
+            test_door.assert_in_doubt(&what, Want::Released, latched, !newest);
             if bit % 64 == 0 {
-                rig.assert_exits_work(&what);
+                test_door.assert_exits_work(&what);
             }
-            let kept = rig.storage.disk().borrow().kept_aside.clone();
+            let kept = test_door.storage.disk().borrow().kept_aside.clone();
             assert_eq!(kept.len(), 1, "{what}");
             fs::remove_file(&kept[0]).unwrap();
         }
@@ -572,20 +578,22 @@ async fn a_desired_mode_acts_in_doubt_and_does_not_end_it() {
     ] {
         let home = tempfile::tempdir().unwrap();
         folder.write(home.path());
-        let mut rig = Rig::start(&shared, home.path(), Want::Locked);
+        let mut test_door = TestDoor::start(&shared, home.path(), Want::Locked);
         let desired = DesiredDoor {
             mode: DesiredMode::Mode(desired),
             ..DesiredDoor::default()
         };
-        let actions = rig.door.handle_desired(&rig.now, Ticket(0), &desired);
-        rig.handle_actions(actions);
-        rig.save();
-        assert_eq!(rig.door.authority().mode(), mode);
-        assert!(rig.door.authority().in_doubt().is_some(), "{mode}");
+        let actions = test_door
+            .door
+            .handle_desired(&test_door.now, Ticket(0), &desired);
+        test_door.handle_actions(actions);
+        test_door.save();
+        assert_eq!(test_door.door.authority().mode(), mode);
+        assert!(test_door.door.authority().in_doubt().is_some(), "{mode}");
         // The mode that doubt imposed ends with it; one that was set since does not.
-        rig.call("relinquish", "{}");
-        assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
-        assert_eq!(rig.door.authority().mode(), mode);
-        within(rig.storage.close()).await;
+        test_door.call("relinquish", "{}");
+        assert_eq!(test_door.door.authority().in_doubt(), None, "{mode}");
+        assert_eq!(test_door.door.authority().mode(), mode);
+        within(test_door.storage.close()).await;
     }
 }

@@ -217,11 +217,11 @@ impl SimCommand {
                 (Self::Miswire(one, Miswired::SwappedWith(other)), 3)
             }
             Arguments::SensorOrAll => match words.get(1) {
-                Some(&"all") => (Self::Mend(None), 2),
+                Some(&"all") => (Self::Repair(None), 2),
                 _ => {
                     let expected = || format!("all or an input: {}", sensor_names());
                     let sensor = sensor(1).map_err(|_| wrong(1, expected()))?;
-                    (Self::Mend(Some(sensor)), 2)
+                    (Self::Repair(Some(sensor)), 2)
                 }
             },
         };
@@ -243,7 +243,7 @@ impl fmt::Display for SimCommand {
             Arguments::Hold(sensor, _) => matches!(self, Self::Hold(own, _) if *own == sensor),
             Arguments::Sensor(fault) => matches!(self, Self::Miswire(_, own) if *own == fault),
             Arguments::TwoSensors => matches!(self, Self::Miswire(_, Miswired::SwappedWith(_))),
-            Arguments::SensorOrAll => matches!(self, Self::Mend(_)),
+            Arguments::SensorOrAll => matches!(self, Self::Repair(_)),
         });
         let name = verb.map_or("show", |verb| verb.name);
         f.write_str(name)?;
@@ -255,10 +255,10 @@ impl fmt::Display for SimCommand {
             (Self::Miswire(one, Miswired::SwappedWith(other)), _) => {
                 write!(f, " {} {}", one.key(), other.key())
             }
-            (Self::Miswire(sensor, _) | Self::Mend(Some(sensor)), _) => {
+            (Self::Miswire(sensor, _) | Self::Repair(Some(sensor)), _) => {
                 write!(f, " {}", sensor.key())
             }
-            (Self::Mend(None), _) => f.write_str(" all"),
+            (Self::Repair(None), _) => f.write_str(" all"),
             _ => Ok(()),
         }
     }
