@@ -1,4 +1,4 @@
-"""A device of Azure's Python SDK that answers every method; prints when connected and when called."""
+"""A device of Azure's Python SDK that answers every method; prints its connection and each call."""
 
 import asyncio
 import json

@@ -27,7 +27,8 @@ after(async () => {
 });
 
 /** The value of an SDK call, for each of its result types. */
-const value = (resolved) => resolved.responseBody ?? resolved.result ?? resolved.jobStatus ?? resolved;
+const value = (resolved) =>
+  resolved.responseBody ?? resolved.result ?? resolved.jobStatus ?? resolved;
 
 /** Polls until `check` returns a true value. */
 async function eventually(what, check) {
@@ -40,7 +41,8 @@ async function eventually(what, check) {
 
 async function register(deviceId) {
   const made = value(await registry.create({ deviceId, status: 'enabled' }));
-  return `HostName=localhost;DeviceId=${deviceId};SharedAccessKey=${made.authentication.symmetricKey.primaryKey}`;
+  const key = made.authentication.symmetricKey.primaryKey;
+  return `HostName=localhost;DeviceId=${deviceId};SharedAccessKey=${key}`;
 }
 
 /** A connected device that answers lockDoor with the payload of the request. */
@@ -70,7 +72,10 @@ async function ended(jobId) {
   });
 }
 
-for (const [name, transport] of [['mqtt', mqtt.Mqtt], ['websocket', mqtt.MqttWs]]) {
+for (const [name, transport] of [
+  ['mqtt', mqtt.Mqtt],
+  ['websocket', mqtt.MqttWs],
+]) {
   test(`a device over ${name} answers calls, is notified and sends messages`, async () => {
     const deviceId = `node-${name}`;
     const connected = await lockable(await register(deviceId), transport);
@@ -80,8 +85,8 @@ for (const [name, transport] of [['mqtt', mqtt.Mqtt], ['websocket', mqtt.MqttWs]
     }
 
     const twin = await connected.getTwin();
-    const heard = [];
-    twin.on('properties.desired', (delta) => heard.push(delta));
+    const notifications = [];
+    twin.on('properties.desired', (delta) => notifications.push(delta));
     const seen = value(await registry.getTwin(deviceId));
     const patch = { tags: { site: 'north' }, properties: { desired: { building: 43, floor: 3 } } };
     const updated = value(await registry.updateTwin(deviceId, patch, seen.etag));
@@ -89,11 +94,13 @@ for (const [name, transport] of [['mqtt', mqtt.Mqtt], ['websocket', mqtt.MqttWs]
     // The SDK does not report when it has subscribed; a write without changes is also delivered.
     await eventually('the desired properties arrive', async () => {
       await registry.updateTwin(deviceId, patch, '*');
-      return heard.some((delta) => delta.floor === 3);
+      return notifications.some((delta) => delta.floor === 3);
     });
     await promisify(twin.properties.reported.update.bind(twin.properties.reported))({ floor: 3 });
     assert.equal(value(await registry.getTwin(deviceId)).properties.reported.floor, 3);
-    await assert.rejects(registry.updateTwin(deviceId, patch, seen.etag), { name: 'InvalidEtagError' });
+    await assert.rejects(registry.updateTwin(deviceId, patch, seen.etag), {
+      name: 'InvalidEtagError',
+    });
 
     await connected.sendEvent(new device.Message(JSON.stringify({ door: 'closed' })));
   });
@@ -103,16 +110,42 @@ test('a device is known by the thumbprint of its certificate', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'node-x509-'));
   try {
     const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert,
-      '-days', '2', '-subj', '/CN=node-x509'], { stdio: 'ignore' });
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-keyout',
+        key,
+        '-out',
+        cert,
+        '-days',
+        '2',
+        '-subj',
+        '/CN=node-x509',
+      ],
+      { stdio: 'ignore' },
+    );
     const pem = readFileSync(cert, 'utf8');
-    const thumbprint = createHash('sha1').update(new X509Certificate(pem).raw).digest('hex').toUpperCase();
+    const thumbprint = createHash('sha1')
+      .update(new X509Certificate(pem).raw)
+      .digest('hex')
+      .toUpperCase();
     await registry.create({
       deviceId: 'node-x509',
       status: 'enabled',
-      authentication: { type: 'selfSigned', x509Thumbprint: { primaryThumbprint: thumbprint, secondaryThumbprint: thumbprint } },
+      authentication: {
+        type: 'selfSigned',
+        x509Thumbprint: { primaryThumbprint: thumbprint, secondaryThumbprint: thumbprint },
+      },
     });
-    await lockable('HostName=localhost;DeviceId=node-x509;x509=true', mqtt.Mqtt, { cert: pem, key: readFileSync(key, 'utf8') });
+    await lockable('HostName=localhost;DeviceId=node-x509;x509=true', mqtt.Mqtt, {
+      cert: pem,
+      key: readFileSync(key, 'utf8'),
+    });
     assert.equal(value(await client.invokeDeviceMethod('node-x509', call(1))).status, 200);
   } finally {
     rmSync(folder, { recursive: true });
@@ -120,22 +153,36 @@ test('a device is known by the thumbprint of its certificate', async () => {
 });
 
 test('failures are recognised by their names', async () => {
-  await assert.rejects(client.invokeDeviceMethod('node-nobody', call(1)), (error) => error.name === 'DeviceNotFoundError' || error.response?.statusCode === 404);
+  await assert.rejects(
+    client.invokeDeviceMethod('node-nobody', call(1)),
+    (error) => error.name === 'DeviceNotFoundError' || error.response?.statusCode === 404,
+  );
   await register('node-away');
   const away = client.invokeDeviceMethod('node-away', call(1, { connectTimeoutInSeconds: 0 }));
-  await assert.rejects(away, (error) => /404103|Timed out waiting for device to connect/.test(error.responseBody ?? error.message));
-  await assert.rejects(registry.create({ deviceId: 'node-away' }), { name: 'DeviceAlreadyExistsError' });
+  await assert.rejects(away, (error) =>
+    /404103|Timed out waiting for device to connect/.test(error.responseBody ?? error.message),
+  );
+  await assert.rejects(registry.create({ deviceId: 'node-away' }), {
+    name: 'DeviceAlreadyExistsError',
+  });
   await assert.rejects(registry.get('node-nobody'), { name: 'DeviceNotFoundError' });
-  await assert.rejects(client.invokeDeviceMethod('node-away', call(1, { responseTimeoutInSeconds: 1 })), /./);
+  await assert.rejects(
+    client.invokeDeviceMethod('node-away', call(1, { responseTimeoutInSeconds: 1 })),
+    /./,
+  );
 });
 
 test('devices are added, updated and removed by the dozen', async () => {
   const ids = Array.from({ length: 12 }, (_, n) => `node-bulk-${n}`);
-  const added = value(await registry.addDevices(ids.map((deviceId) => ({ deviceId, status: 'disabled' }))));
+  const added = value(
+    await registry.addDevices(ids.map((deviceId) => ({ deviceId, status: 'disabled' }))),
+  );
   assert.deepEqual([added.isSuccessful, added.errors, added.warnings], [true, [], []]);
   const read = () => Promise.all(ids.map(async (id) => value(await registry.get(id))));
   const devices = await read();
-  assert.ok(devices.every((one) => one.status === 'disabled' && one.authentication.symmetricKey.primaryKey));
+  assert.ok(
+    devices.every((one) => one.status === 'disabled' && one.authentication.symmetricKey.primaryKey),
+  );
 
   const enabled = devices.map(({ deviceId, etag }) => ({ deviceId, etag, status: 'enabled' }));
   assert.equal(value(await registry.updateDevices(enabled, false)).isSuccessful, true);
@@ -145,12 +192,20 @@ test('devices are added, updated and removed by the dozen', async () => {
   await assert.rejects(stale, (error) => {
     const result = JSON.parse(error.responseBody);
     assert.equal(error.name, 'ArgumentError');
-    assert.deepEqual([result.isSuccessful, result.errors.length, result.errors[0].errorCode], [false, 12, 'PreconditionFailed']);
+    assert.deepEqual(
+      [result.isSuccessful, result.errors.length, result.errors[0].errorCode],
+      [false, 12, 'PreconditionFailed'],
+    );
     return true;
   });
   assert.equal(value(await registry.updateDevices(enabled, true)).isSuccessful, true);
 
-  const removed = value(await registry.removeDevices(ids.map((deviceId) => ({ deviceId })), true));
+  const removed = value(
+    await registry.removeDevices(
+      ids.map((deviceId) => ({ deviceId })),
+      true,
+    ),
+  );
   assert.equal(removed.isSuccessful, true);
   await assert.rejects(registry.get(ids[0]), { name: 'DeviceNotFoundError' });
 });
@@ -164,7 +219,10 @@ test('what is not built is missing and says so', async () => {
   ]) {
     await assert.rejects(attempt(), (error) => {
       assert.equal(error.response?.statusCode ?? error.statusCode, 404);
-      assert.match(error.responseBody ?? error.message, new RegExp(`${what} not built into this hub`));
+      assert.match(
+        error.responseBody ?? error.message,
+        new RegExp(`${what} not built into this hub`),
+      );
       return true;
     });
   }
@@ -213,24 +271,48 @@ test('a selection and groups are read row by row', async () => {
     [1, 1, 2].map((level, n) => ({ deviceId: `node-grouped-${n}`, level })),
   );
   assert.deepEqual(
-    await rows('SELECT tags.floor, COUNT() AS numberOfDevices FROM devices WHERE tags.nodeGrouped = true GROUP BY tags.floor'),
-    [{ floor: 1, numberOfDevices: 2 }, { floor: 2, numberOfDevices: 1 }],
+    await rows(
+      'SELECT tags.floor, COUNT() AS numberOfDevices FROM devices ' +
+        'WHERE tags.nodeGrouped = true GROUP BY tags.floor',
+    ),
+    [
+      { floor: 1, numberOfDevices: 2 },
+      { floor: 2, numberOfDevices: 1 },
+    ],
   );
 });
 
 test('jobs of both kinds reach a device, and are listed page by page', async () => {
   const connected = await lockable(await register('node-job'), mqtt.Mqtt);
   await connected.getTwin();
-  await jobs.scheduleDeviceMethod('node-lock', "deviceId = 'node-job'", call({ lockTime: '10m' }), new Date(), 60);
-  await jobs.scheduleTwinUpdate('node-move', "deviceId IN ['node-job']", { etag: '*', properties: { desired: { floor: 4 } } }, new Date(), 60);
+  await jobs.scheduleDeviceMethod(
+    'node-lock',
+    "deviceId = 'node-job'",
+    call({ lockTime: '10m' }),
+    new Date(),
+    60,
+  );
+  await jobs.scheduleTwinUpdate(
+    'node-move',
+    "deviceId IN ['node-job']",
+    { etag: '*', properties: { desired: { floor: 4 } } },
+    new Date(),
+    60,
+  );
   for (const id of ['node-lock', 'node-move']) {
     const job = await ended(id);
     assert.equal(job.status, 'completed');
-    assert.deepEqual([job.deviceJobStatistics.deviceCount, job.deviceJobStatistics.succeededCount], [1, 1]);
+    assert.deepEqual(
+      [job.deviceJobStatistics.deviceCount, job.deviceJobStatistics.succeededCount],
+      [1, 1],
+    );
   }
   assert.equal(value(await registry.getTwin('node-job')).properties.desired.floor, 4);
 
-  for (const [type, id] of [['scheduleDeviceMethod', 'node-lock'], ['scheduleUpdateTwin', 'node-move']]) {
+  for (const [type, id] of [
+    ['scheduleDeviceMethod', 'node-lock'],
+    ['scheduleUpdateTwin', 'node-move'],
+  ]) {
     const query = jobs.createQuery(type, 'completed', 1);
     const found = [];
     while (query.hasMoreResults) {

@@ -38,7 +38,9 @@ class Hub:
         self.log = open(directory / "door-hub.log", "wb")
         self.process = self._serve()
         secret = self.data / "service-connection-string"
-        wait_for("the hub's first start", lambda: self.process.poll() is not None or secret.exists())
+        wait_for(
+            "the hub's first start", lambda: self.process.poll() is not None or secret.exists()
+        )
         assert self.process.poll() is None, (directory / "door-hub.log").read_text()
         os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = str(self.data / "ca.pem")
         self.connection_string = secret.read_text().strip()
@@ -49,7 +51,16 @@ class Hub:
 
     def _serve(self):
         return subprocess.Popen(
-            [BIN / "door-hub", "serve", "--data", self.data, "--name", "localhost", "--listen", "127.0.0.1"],
+            [
+                BIN / "door-hub",
+                "serve",
+                "--data",
+                self.data,
+                "--name",
+                "localhost",
+                "--listen",
+                "127.0.0.1",
+            ],
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -59,12 +70,21 @@ class Hub:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0, "door-hub did not drain cleanly on SIGTERM"
         self.process = self._serve()
-        wait_for("the hub to answer again", lambda: self.doorctl("devices", "list", check=False).returncode == 0)
+        wait_for(
+            "the hub to answer again",
+            lambda: self.doorctl("devices", "list", check=False).returncode == 0,
+        )
 
     def _add_context(self):
         added = self.doorctl(
-            "context", "add", "compat", "--connection-string-file", self.data / "service-connection-string",
-            "--ca", self.data / "ca.pem", check=False,
+            "context",
+            "add",
+            "compat",
+            "--connection-string-file",
+            self.data / "service-connection-string",
+            "--ca",
+            self.data / "ca.pem",
+            check=False,
         )
         if added.returncode != 0:
             self.doorctl("context", "remove", "compat", check=False)
@@ -73,16 +93,23 @@ class Hub:
     def doorctl(self, *arguments, check=True):
         """Runs doorctl and returns the process; with `check`, its failure fails the test."""
         done = subprocess.run(
-            [BIN / "doorctl", *arguments], env=self.environment, capture_output=True, text=True, timeout=120
+            [BIN / "doorctl", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         if check and done.returncode != 0:
-            pytest.fail(f"doorctl {arguments} ended {done.returncode}\n{done.stdout}\n{done.stderr}")
+            pytest.fail(
+                f"doorctl {arguments} ended {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def device_connection_string(self, device_id):
         """Registers a device with the service SDK and returns its connection string."""
         device = self.registry.create_device_with_sas(device_id, "", "", "enabled")
-        return f"HostName=localhost;DeviceId={device_id};SharedAccessKey={device.authentication.symmetric_key.primary_key}"
+        key = device.authentication.symmetric_key.primary_key
+        return f"HostName=localhost;DeviceId={device_id};SharedAccessKey={key}"
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -104,13 +131,18 @@ def agent(hub, request):
     folder = hub.directory / name
     folder.mkdir()
     config = folder / f"{name}.toml"
-    hub.doorctl("devices", "add", name, "--building", "43", "--floor", "3", "--agent-config", config)
+    hub.doorctl(
+        "devices", "add", name, "--building", "43", "--floor", "3", "--agent-config", config
+    )
     with open(folder / "door-agent.log", "wb") as log:
-        process = subprocess.Popen([BIN / "door-agent", "--config", config], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [BIN / "door-agent", "--config", config], stdout=log, stderr=subprocess.STDOUT
+        )
         try:
             wait_for(
                 f"{name} to connect and report",
-                lambda: process.poll() is not None or "door" in hub.registry.get_twin(name).properties.reported,
+                lambda: process.poll() is not None
+                or "door" in hub.registry.get_twin(name).properties.reported,
             )
             assert process.poll() is None, (folder / "door-agent.log").read_text()
             yield name

@@ -17,7 +17,11 @@ def test_the_node_sdks(hub):
         DOORFLEET_CONNECTION_STRING_FILE=str(hub.data / "service-connection-string"),
     )
     done = subprocess.run(
-        ["node", "--test", "--test-reporter=spec", script], env=environment, capture_output=True, text=True, timeout=180
+        ["node", "--test", "--test-reporter=spec", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     print(done.stdout)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

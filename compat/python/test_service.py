@@ -25,26 +25,42 @@ def status_of(error):
 
 
 def test_identities_are_made_changed_listed_and_removed(hub):
-    keys = ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="]
+    keys = [
+        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
+    ]
     made = hub.registry.create_device_with_sas("own-keys", keys[0], keys[1], "enabled")
-    assert [made.authentication.symmetric_key.primary_key, made.authentication.symmetric_key.secondary_key] == keys
+    assert [
+        made.authentication.symmetric_key.primary_key,
+        made.authentication.symmetric_key.secondary_key,
+    ] == keys
     generated = hub.registry.create_device_with_sas("made-keys", "", "", "disabled")
-    assert generated.status == "disabled" and generated.authentication.symmetric_key.primary_key not in keys
+    assert (
+        generated.status == "disabled"
+        and generated.authentication.symmetric_key.primary_key not in keys
+    )
 
     with pytest.raises(Exception) as again:
         hub.registry.create_device_with_sas("own-keys", "", "", "enabled")
     assert status_of(again) == 409
 
-    changed = hub.registry.update_device_with_sas("own-keys", made.etag, keys[1], keys[0], "disabled")
+    changed = hub.registry.update_device_with_sas(
+        "own-keys", made.etag, keys[1], keys[0], "disabled"
+    )
     assert changed.etag != made.etag and changed.authentication.symmetric_key.primary_key == keys[1]
     with pytest.raises(Exception) as stale:
         hub.registry.update_device_with_sas("own-keys", made.etag, keys[0], keys[1], "enabled")
     assert status_of(stale) == 412
 
-    assert {"own-keys", "made-keys"} <= {device.device_id for device in hub.registry.get_devices(1000)}
+    assert {"own-keys", "made-keys"} <= {
+        device.device_id for device in hub.registry.get_devices(1000)
+    }
     statistics = hub.registry.get_device_registry_statistics()
     assert statistics.disabled_device_count >= 2
-    assert statistics.total_device_count == statistics.enabled_device_count + statistics.disabled_device_count
+    assert (
+        statistics.total_device_count
+        == statistics.enabled_device_count + statistics.disabled_device_count
+    )
 
     with pytest.raises(Exception) as stale:
         hub.registry.delete_device("own-keys", made.etag)
@@ -63,21 +79,31 @@ def test_many_devices_are_made_changed_and_removed_in_one_call(hub):
         )
 
     names = [f"bulk-{number}" for number in range(100)]
-    made = bulk("create", names, status="enabled", tags={"site": "north"}, properties=PropertyContainer(desired={"floor": 3}))
+    made = bulk(
+        "create",
+        names,
+        status="enabled",
+        tags={"site": "north"},
+        properties=PropertyContainer(desired={"floor": 3}),
+    )
     assert made.is_successful and made.errors == [] and made.warnings == []
     twin = hub.registry.get_twin("bulk-42")
     assert twin.tags == {"site": "north"} and twin.properties.desired["floor"] == 3
 
     again = bulk("create", ["bulk-0", "bulk-new"])
     assert not again.is_successful
-    assert [(error.device_id, error.error_code) for error in again.errors] == [("bulk-0", "DeviceAlreadyExists")]
+    assert [(error.device_id, error.error_code) for error in again.errors] == [
+        ("bulk-0", "DeviceAlreadyExists")
+    ]
     assert hub.registry.get_device("bulk-new").status == "enabled"
 
     etag = hub.registry.get_device("bulk-1").etag
     assert bulk("updateIfMatchETag", ["bulk-1"], e_tag=etag, status="disabled").is_successful
     stale = bulk("updateIfMatchETag", ["bulk-1"], e_tag=etag, status="enabled")
     assert stale.errors[0].error_code == "PreconditionFailed"
-    assert bulk("updateTwinIfMatchETag", ["bulk-42"], twin_etag=twin.etag, tags={"site": "south"}).is_successful
+    assert bulk(
+        "updateTwinIfMatchETag", ["bulk-42"], twin_etag=twin.etag, tags={"site": "south"}
+    ).is_successful
     assert hub.registry.get_twin("bulk-42").tags == {"site": "south"}
 
     too_many = bulk("delete", [*names, "bulk-new"])
@@ -126,21 +152,34 @@ def test_a_twin_is_changed_by_those_who_have_seen_it(hub):
 def test_a_method_that_nobody_answers_fails_as_documented(hub):
     hub.device_connection_string("absent")
     with pytest.raises(Exception) as offline:
-        hub.registry.invoke_device_method("absent", CloudToDeviceMethod(method_name="lockDoor", payload=None))
+        hub.registry.invoke_device_method(
+            "absent", CloudToDeviceMethod(method_name="lockDoor", payload=None)
+        )
     assert status_of(offline) == 404
     assert "404103" in offline.value.response.text
 
     with pytest.raises(Exception) as unknown:
-        hub.registry.invoke_device_method("nobody", CloudToDeviceMethod(method_name="lockDoor", payload=None))
+        hub.registry.invoke_device_method(
+            "nobody", CloudToDeviceMethod(method_name="lockDoor", payload=None)
+        )
     assert status_of(unknown) == 404
 
-    client = IoTHubDeviceClient.create_from_connection_string(hub.device_connection_string("silent"))
+    client = IoTHubDeviceClient.create_from_connection_string(
+        hub.device_connection_string("silent")
+    )
     client.on_method_request_received = lambda request: None
     client.connect()
     try:
-        wait_for("the subscription", lambda: hub.registry.get_twin("silent").connection_state == "Connected")
-        call = CloudToDeviceMethod(method_name="lockDoor", payload=None, response_timeout_in_seconds=5,
-                                   connect_timeout_in_seconds=5)
+        wait_for(
+            "the subscription",
+            lambda: hub.registry.get_twin("silent").connection_state == "Connected",
+        )
+        call = CloudToDeviceMethod(
+            method_name="lockDoor",
+            payload=None,
+            response_timeout_in_seconds=5,
+            connect_timeout_in_seconds=5,
+        )
         with pytest.raises(Exception) as unanswered:
             hub.registry.invoke_device_method("silent", call)
         assert status_of(unanswered) == 504
@@ -149,7 +188,9 @@ def test_a_method_that_nobody_answers_fails_as_documented(hub):
         client.shutdown()
 
 
-@pytest.mark.parametrize("payload", [None, "", "text", 0, 2.5, True, [], {}, {"a": {"b": [1, None]}}], ids=repr)
+@pytest.mark.parametrize(
+    "payload", [None, "", "text", 0, 2.5, True, [], {}, {"a": {"b": [1, None]}}], ids=repr
+)
 def test_a_methods_payload_comes_back_as_it_went(hub, echo, payload):
     call = CloudToDeviceMethod(method_name="echo", payload=payload, connect_timeout_in_seconds=10)
     answer = hub.registry.invoke_device_method("echo", call)
@@ -174,7 +215,9 @@ def test_a_method_waits_for_a_device_that_is_on_its_way(hub):
     answers = []
 
     def call():
-        method = CloudToDeviceMethod(method_name="lockDoor", payload=None, connect_timeout_in_seconds=30)
+        method = CloudToDeviceMethod(
+            method_name="lockDoor", payload=None, connect_timeout_in_seconds=30
+        )
         answers.append(hub.registry.invoke_device_method("late", method))
 
     calling = threading.Thread(target=call)
@@ -206,7 +249,9 @@ def test_a_query_is_read_page_by_page(hub):
             break
     assert (sorted(found), pages) == (names, 3)
     with pytest.raises(Exception) as wrong:
-        hub.registry.query_iot_hub(QuerySpecification(query="SELECT * FROM devices WHERE tags.paged ="))
+        hub.registry.query_iot_hub(
+            QuerySpecification(query="SELECT * FROM devices WHERE tags.paged =")
+        )
     assert status_of(wrong) == 400
 
 
@@ -215,11 +260,19 @@ def test_a_selection_and_groups_are_read(hub):
     for n, floor in enumerate([1, 1, 2]):
         hub.device_connection_string(f"grouped-{n}")
         hub.registry.update_twin(f"grouped-{n}", Twin(tags={"grouped": True, "floor": floor}), "*")
-    selected = hub.registry.query_iot_hub(QuerySpecification(query="SELECT deviceId, tags FROM devices WHERE tags.grouped = true"))
+    selected = hub.registry.query_iot_hub(
+        QuerySpecification(query="SELECT deviceId, tags FROM devices WHERE tags.grouped = true")
+    )
     assert selected.type == "Raw"
     assert [(item.device_id, item.tags["floor"], item.version) for item in selected.items] == [
-        ("grouped-0", 1, None), ("grouped-1", 1, None), ("grouped-2", 2, None)]
-    query = "SELECT tags.floor AS etag, COUNT() AS version FROM devices WHERE tags.grouped = true GROUP BY tags.floor"
+        ("grouped-0", 1, None),
+        ("grouped-1", 1, None),
+        ("grouped-2", 2, None),
+    ]
+    query = (
+        "SELECT tags.floor AS etag, COUNT() AS version FROM devices WHERE tags.grouped = true GROUP"
+        " BY tags.floor"
+    )
     found, token = [], None
     while True:
         page = hub.registry.query_iot_hub(QuerySpecification(query=query), token, 1)
@@ -235,10 +288,18 @@ def test_jobs_are_counted_and_cancelled(hub):
     for name in ["job-a", "job-b"]:
         hub.device_connection_string(name)
     start = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)).isoformat()
-    later = JobRequest(job_id="later", type="scheduleUpdateTwin", start_time=start, max_execution_time_in_seconds=60,
-                       update_twin=Twin(etag="*", tags={"x": 1}), query_condition="deviceId = 'job-a'")
+    later = JobRequest(
+        job_id="later",
+        type="scheduleUpdateTwin",
+        start_time=start,
+        max_execution_time_in_seconds=60,
+        update_twin=Twin(etag="*", tags={"x": 1}),
+        query_condition="deviceId = 'job-a'",
+    )
     assert hub.jobs.create_scheduled_job("later", later).status == "queued"
-    wait_for("the job to be scheduled", lambda: hub.jobs.get_scheduled_job("later").status == "scheduled")
+    wait_for(
+        "the job to be scheduled", lambda: hub.jobs.get_scheduled_job("later").status == "scheduled"
+    )
     assert hub.jobs.cancel_scheduled_job("later").status == "cancelled"
     with pytest.raises(Exception) as ended:
         hub.jobs.cancel_scheduled_job("later")
@@ -249,11 +310,21 @@ def test_jobs_are_counted_and_cancelled(hub):
 
     call = CloudToDeviceMethod(method_name="lockDoor", payload={"lockTime": "10m"})
     start_now = datetime.datetime.now(datetime.timezone.utc).isoformat()
-    now = JobRequest(job_id="nobody-home", type="scheduleDeviceMethod", cloud_to_device_method=call, start_time=start_now,
-                     max_execution_time_in_seconds=60, query_condition="deviceId IN ['job-a', 'job-b']")
+    now = JobRequest(
+        job_id="nobody-home",
+        type="scheduleDeviceMethod",
+        cloud_to_device_method=call,
+        start_time=start_now,
+        max_execution_time_in_seconds=60,
+        query_condition="deviceId IN ['job-a', 'job-b']",
+    )
     hub.jobs.create_scheduled_job("nobody-home", now)
     done = wait_for(
-        "the job to end", lambda: next((j for j in [hub.jobs.get_scheduled_job("nobody-home")] if j.status == "completed"), None)
+        "the job to end",
+        lambda: next(
+            (j for j in [hub.jobs.get_scheduled_job("nobody-home")] if j.status == "completed"),
+            None,
+        ),
     )
     counts = done.device_job_statistics
     assert (counts.device_count, counts.failed_count, counts.succeeded_count) == (2, 2, 0)

@@ -39,7 +39,9 @@ class TutorialDevice:
         if request.name == "lockDoor":
             self.locks.append(request.payload)
         body = {"Response": f"{request.name} called successfully"}
-        self.client.send_method_response(MethodResponse.create_from_method_request(request, status, body))
+        self.client.send_method_response(
+            MethodResponse.create_from_method_request(request, status, body)
+        )
         self.got.set()
 
     def _patch(self, patch):
@@ -57,19 +59,25 @@ def finished(hub, job_id, seconds=60):
     ended = ("completed", "failed", "cancelled")
     return wait_for(
         f"job {job_id} to end",
-        lambda: next((job for job in [hub.jobs.get_scheduled_job(job_id)] if job.status in ended), None),
+        lambda: next(
+            (job for job in [hub.jobs.get_scheduled_job(job_id)] if job.status in ended), None
+        ),
         seconds,
     )
 
 
 def device_jobs(hub, job_id):
     """The per-device records of a job, by device id."""
-    query = QuerySpecification(query=f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{job_id}'")
+    query = QuerySpecification(
+        query=f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{job_id}'"
+    )
     return {row.device_id: row for row in hub.registry.query_iot_hub(query, None, 100).items}
 
 
 def in_seconds(seconds):
-    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)).isoformat()
+    return (
+        datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+    ).isoformat()
 
 
 def test_the_python_device_meets_the_python_service(hub):
@@ -97,8 +105,12 @@ def test_the_python_device_meets_the_python_service(hub):
         assert view["reported"]["building"] == 43
         assert view["desired"]["floor"] == 3
 
-        query = QuerySpecification(query="SELECT * FROM devices WHERE properties.reported.building = 43")
-        assert [item.device_id for item in hub.registry.query_iot_hub(query, None, 1).items] == ["tutorial-device"]
+        query = QuerySpecification(
+            query="SELECT * FROM devices WHERE properties.reported.building = 43"
+        )
+        assert [item.device_id for item in hub.registry.query_iot_hub(query, None, 1).items] == [
+            "tutorial-device"
+        ]
 
 
 def test_both_kinds_of_scheduled_job_reach_the_python_device(hub):
@@ -109,18 +121,26 @@ def test_both_kinds_of_scheduled_job_reach_the_python_device(hub):
             "tutorial-method-job",
             JobRequest(
                 type="scheduleDeviceMethod",
-                cloud_to_device_method=CloudToDeviceMethod(method_name="lockDoor", payload=TUTORIAL_PAYLOAD),
+                cloud_to_device_method=CloudToDeviceMethod(
+                    method_name="lockDoor", payload=TUTORIAL_PAYLOAD
+                ),
                 query_condition=condition,
                 start_time=in_seconds(3),
                 max_execution_time_in_seconds=300,
             ),
         )
-        assert (created.job_id, created.type, created.status) == ("tutorial-method-job", "scheduleDeviceMethod", "queued")
+        assert (created.job_id, created.type, created.status) == (
+            "tutorial-method-job",
+            "scheduleDeviceMethod",
+            "queued",
+        )
         hub.jobs.create_scheduled_job(
             "tutorial-twin-job",
             JobRequest(
                 type="scheduleUpdateTwin",
-                update_twin=Twin(etag="*", properties=TwinProperties(desired={"building": 43, "floor": 3})),
+                update_twin=Twin(
+                    etag="*", properties=TwinProperties(desired={"building": 43, "floor": 3})
+                ),
                 query_condition=condition,
                 start_time=in_seconds(2),
                 max_execution_time_in_seconds=300,
@@ -144,7 +164,10 @@ def test_both_kinds_of_scheduled_job_reach_the_python_device(hub):
 def test_the_python_service_locks_a_door_of_ours(hub, agent):
     """The tutorial's service script, including the string payload, with door-agent."""
     answer = hub.registry.invoke_device_method(
-        agent, CloudToDeviceMethod(method_name="lockDoor", payload=TUTORIAL_PAYLOAD, response_timeout_in_seconds=30)
+        agent,
+        CloudToDeviceMethod(
+            method_name="lockDoor", payload=TUTORIAL_PAYLOAD, response_timeout_in_seconds=30
+        ),
     )
     assert answer.status == 200, answer.payload
     assert answer.payload["Response"] == "lockDoor called successfully"
@@ -167,7 +190,9 @@ def test_the_python_service_schedules_a_lock_of_a_door_of_ours(hub, agent):
         "lock-a-door-of-ours",
         JobRequest(
             type="scheduleDeviceMethod",
-            cloud_to_device_method=CloudToDeviceMethod(method_name="lockDoor", payload=TUTORIAL_PAYLOAD),
+            cloud_to_device_method=CloudToDeviceMethod(
+                method_name="lockDoor", payload=TUTORIAL_PAYLOAD
+            ),
             query_condition=f"properties.reported.floor.value = 3 AND deviceId = '{agent}'",
             start_time=in_seconds(2),
             max_execution_time_in_seconds=60,
@@ -182,7 +207,9 @@ def test_the_python_service_schedules_a_lock_of_a_door_of_ours(hub, agent):
 def test_the_python_device_obeys_doorctl(hub):
     """doorctl schedules a job for Azure's device SDK."""
     with TutorialDevice(hub.device_connection_string("obeys-doorctl")) as device:
-        scheduled = hub.doorctl("jobs", "lock", "obeys-doorctl", "--at", "+2s", "--for", "10m", "-o", "json")
+        scheduled = hub.doorctl(
+            "jobs", "lock", "obeys-doorctl", "--at", "+2s", "--for", "10m", "-o", "json"
+        )
         job_id = json.loads(scheduled.stdout)["jobId"]
         # Azure counts an answer as success; doorctl also requires a secured door, which this device
         # cannot prove.
