@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
 die() { echo "cross-check.sh: $*" >&2; exit 1; }
 
 [ -x "$tools/bin/cross" ] ||
-    CARGO_TARGET_DIR=$work/tools cargo install --quiet --locked cross --version "$version" --root "$tools"
+    CARGO_TARGET_DIR=$work/tools cargo install --quiet --locked cross --version "$version" \
+        --root "$tools"
 
 mkdir "$work/bin" "$work/home"
 cat >"$work/bin/engine" <<'SH'
@@ -33,7 +34,10 @@ cat >"$work/bin/rustup" <<'SH'
 #!/bin/sh
 case "$*" in
     "toolchain list") echo "$STANDIN_TOOLCHAIN (default)" ;;
-    "target list"*) printf '%s (installed)\n' aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf arm-unknown-linux-gnueabihf x86_64-unknown-linux-gnu ;;
+    "target list"*)
+        printf '%s (installed)\n' aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf \
+            arm-unknown-linux-gnueabihf x86_64-unknown-linux-gnu
+        ;;
     "component list"*) echo "rust-src (installed)" ;;
     *) echo "$*" >>"$RUSTUP_LOG"; exit 1 ;;
 esac
@@ -44,34 +48,39 @@ sysroot=$(rustc --print sysroot)
 ln -s "$sysroot/bin/rustc" "$sysroot/bin/cargo" "$work/bin/"
 
 export ENGINE_LOG=$work/engine.log RUSTUP_LOG=$work/rustup.log STANDIN_TOOLCHAIN=${sysroot##*/}
-said() { # said NAME CONFIG TARGET: runs cross; its messages go to $work/NAME
+run_cross() { # run_cross NAME CONFIG TARGET: runs cross; its messages go to $work/NAME
     rm -f "$ENGINE_LOG"
-    env PATH="$work/bin:$PATH" HOME="$work/home" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="$work/home/rustup" \
-        XARGO_HOME="$work/home/xargo" CARGO_TARGET_DIR="$work/target" CROSS_CUSTOM_TOOLCHAIN=1 CROSS_CONTAINER_ENGINE="$work/bin/engine" \
-        ${2:+CROSS_CONFIG="$2"} "$tools/bin/cross" build --profile dist --target "$3" -p door-agent >"$work/$1" 2>&1 ||
+    env PATH="$work/bin:$PATH" HOME="$work/home" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" \
+        RUSTUP_HOME="$work/home/rustup" XARGO_HOME="$work/home/xargo" \
+        CARGO_TARGET_DIR="$work/target" CROSS_CUSTOM_TOOLCHAIN=1 \
+        CROSS_CONTAINER_ENGINE="$work/bin/engine" ${2:+CROSS_CONFIG="$2"} \
+        "$tools/bin/cross" build --profile dist --target "$3" -p door-agent >"$work/$1" 2>&1 ||
         die "cross failed for $3: $(cat "$work/$1")"
     [ ! -s "$RUSTUP_LOG" ] || die "cross called rustup for more than a list: $(cat "$RUSTUP_LOG")"
     [ -s "$ENGINE_LOG" ] || die "cross called no engine for $3: $(cat "$work/$1")"
 }
 complains() { grep -E "won't be considered|unused key" "$work/$1"; }
 
-for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf arm-unknown-linux-gnueabihf; do
-    said talk cross.toml "$target"
+for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf \
+    arm-unknown-linux-gnueabihf; do
+    run_cross talk cross.toml "$target"
     ! complains talk || die "cross does not accept all of cross.toml for $target"
     expected() {
         grep -qxF -- "$1" "$ENGINE_LOG" ||
-            die "for $target cross did not pass '$1' to the engine, but: $(tr '\n' ' ' <"$ENGINE_LOG")"
+            die "for $target cross did not pass '$1' to the engine, but:" \
+                "$(tr '\n' ' ' <"$ENGINE_LOG")"
     }
     expected "ghcr.io/cross-rs/$target:$version"
     for name in CARGO_TERM_COLOR CARGO_INCREMENTAL RUST_BACKTRACE; do expected "$name"; done
-    tail -1 "$ENGINE_LOG" | grep -qE "cargo build --profile dist --target $target -p door-agent\$" ||
+    tail -1 "$ENGINE_LOG" |
+        grep -qE "cargo build --profile dist --target $target -p door-agent\$" ||
         die "for $target cross would run: $(tail -1 "$ENGINE_LOG")"
     echo "$target: image, environment and cargo line are as configured"
 done
 
 # Check the check: cross reports the file when it is not configured, and an unknown key.
-said unnamed "" aarch64-unknown-linux-gnu
+run_cross unnamed "" aarch64-unknown-linux-gnu
 complains unnamed >/dev/null || die "cross no longer reports that it ignores cross.toml"
 { cat cross.toml; printf 'imagine = "x"\n'; } >"$work/wrong.toml"
-said wrong "$work/wrong.toml" aarch64-unknown-linux-gnu
+run_cross wrong "$work/wrong.toml" aarch64-unknown-linux-gnu
 complains wrong >/dev/null || die "cross no longer reports an unknown key"

@@ -23,7 +23,10 @@ die() { echo "debian-cross-build.sh: $*" >&2; exit 1; }
 for what in "$@"; do
     case $what in
         door-agent:arm64 | door-agent:armhf | door-hub:arm64 | doorctl:arm64) ;;
-        *) die "invalid PROGRAM:ARCH '$what': expected door-agent:arm64, door-agent:armhf, door-hub:arm64 or doorctl:arm64" ;;
+        *)
+            die "invalid PROGRAM:ARCH '$what': expected door-agent:arm64, door-agent:armhf," \
+                "door-hub:arm64 or doorctl:arm64"
+            ;;
     esac
 done
 
@@ -55,7 +58,8 @@ example() {
     local key
     key=$(printf 'nobody opens a door with this' | base64)
     mkdir -p "$work/door"
-    printf 'HostName=127.0.0.1;DeviceId=example;SharedAccessKey=%s' "$key" >"$work/door/example.connection-string"
+    printf 'HostName=127.0.0.1;DeviceId=example;SharedAccessKey=%s' "$key" \
+        >"$work/door/example.connection-string"
     chmod 600 "$work/door/example.connection-string"
     cat >"$work/door/example.toml" <<'TOML'
 [hub]
@@ -75,23 +79,25 @@ TOML
 
 # The newest version of glibc among the symbols that a program imports.
 glibc_needed() {
-    readelf --dyn-syms --wide "$1" | grep -o '@GLIBC_[0-9.]*' | sed 's/@GLIBC_//' | sort -uV | tail -1
+    readelf --dyn-syms --wide "$1" | grep -o '@GLIBC_[0-9.]*' | sed 's/@GLIBC_//' | sort -uV |
+        tail -1
 }
 
 # Checks that --version names the program, and that the agent's `check` accepts the example's
 # configuration and key.
 try() {
-    local program=$1 file=$2 said
+    local program=$1 file=$2 output
     shift 2
-    said=$("$@" "$file" --version)
-    [[ "$said" == "$program "[0-9]* ]] || die "$file --version says '$said', expected $program and a version"
+    output=$("$@" "$file" --version)
+    [[ "$output" == "$program "[0-9]* ]] ||
+        die "$file --version says '$output', expected $program and a version"
     [ "$program" = door-agent ] || return 0
     # No hub answers at the example's port, so `check` as a whole fails; the other lines must be
     # fine.
-    said=$("$@" "$file" check --config "$work/door/example.toml" 2>&1 || true)
+    output=$("$@" "$file" check --config "$work/door/example.toml" 2>&1 || true)
     for line in "fine   configuration: " "fine   connection string: device example of 127.0.0.1"; do
-        grep -qF "$line" <<<"$said" || die "the output of $file check lacks the line '$line':
-$said"
+        grep -qF "$line" <<<"$output" || die "the output of $file check lacks the line '$line':
+$output"
     done
 }
 
@@ -113,18 +119,27 @@ example
 for what in "$@"; do
     program=${what%:*}
     case ${what#*:} in
-        arm64) target=aarch64-unknown-linux-gnu emulator=(qemu-aarch64-static -L /usr/aarch64-linux-gnu) machine=AArch64 ;;
-        armhf) target=armv7-unknown-linux-gnueabihf emulator=(qemu-arm-static -L /usr/arm-linux-gnueabihf) machine=ARM ;;
+        arm64)
+            target=aarch64-unknown-linux-gnu machine=AArch64
+            emulator=(qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+            ;;
+        armhf)
+            target=armv7-unknown-linux-gnueabihf machine=ARM
+            emulator=(qemu-arm-static -L /usr/arm-linux-gnueabihf)
+            ;;
     esac
     profile=dist
     [ "$program" != door-hub ] || profile=dist-hub
-    "$toolchain/bin/cargo" build --profile "$profile" --locked --target "$target" -p "$program" --bin "$program"
+    "$toolchain/bin/cargo" build --profile "$profile" --locked --target "$target" -p "$program" \
+        --bin "$program"
     file=$CARGO_TARGET_DIR/$target/$profile/$program
-    readelf --file-header "$file" | grep -q "Machine: *$machine\$" || die "$file is not for $machine"
+    readelf --file-header "$file" | grep -q "Machine: *$machine\$" ||
+        die "$file is not for $machine"
     needed=$(glibc_needed "$file")
     [ -n "$needed" ] || die "cannot determine which glibc $file needs"
     [ "$(printf '%s\n' "$needed" "$newest_glibc" | sort -V | tail -1)" = "$newest_glibc" ] ||
         die "$file needs glibc $needed, but Debian 12 has $newest_glibc"
     try "$program" "$file" "${emulator[@]}"
-    printf '%s: %s bytes, glibc %s, starts in %s\n' "$what" "$(stat -c %s "$file")" "$needed" "$(measure "${emulator[@]}" "$file")"
+    printf '%s: %s bytes, glibc %s, starts in %s\n' "$what" "$(stat -c %s "$file")" "$needed" \
+        "$(measure "${emulator[@]}" "$file")"
 done

@@ -37,12 +37,15 @@ fi
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 for arch in "$@"; do
-    [ "$arch" = "$host" ] || dpkg --print-foreign-architectures | grep -qx "$arch" || as_root dpkg --add-architecture "$arch"
+    [ "$arch" = "$host" ] || dpkg --print-foreign-architectures | grep -qx "$arch" ||
+        as_root dpkg --add-architecture "$arch"
 done
 
 # Debian 13's rustc is 1.85; Debian 12 has an older one, and 1.85 under the name used for building
 # its browsers.
-version_of() { apt-cache madison "$1" 2>/dev/null | awk '{print $3}' | grep -m1 '^1\.85\.' || true; }
+version_of() {
+    apt-cache madison "$1" 2>/dev/null | awk '{print $3}' | grep -m1 '^1\.85\.' || true
+}
 pick() {
     for flavour in -web ""; do
         version=$(version_of "rustc$flavour")
@@ -50,14 +53,21 @@ pick() {
     done
     return 1
 }
-pick || { as_root apt-get update -qq || true; pick; } || die "no rustc 1.85 in apt's lists; is this Debian 12 or 13?"
+pick || { as_root apt-get update -qq || true; pick; } ||
+    die "no rustc 1.85 in apt's lists; is this Debian 12 or 13?"
 for arch in "$@"; do
-    apt-cache show "libstd-rust${flavour}-dev:$arch=$version" >/dev/null 2>&1 || { as_root apt-get update -qq || true; break; }
+    apt-cache show "libstd-rust${flavour}-dev:$arch=$version" >/dev/null 2>&1 || {
+        as_root apt-get update -qq || true
+        break
+    }
 done
 
-packages=("rustc$flavour:$host=$version" "libstd-rust$flavour-1.85:$host=$version" "libstd-rust$flavour-dev:$host=$version")
-llvm=$(apt-cache show "rustc$flavour:$host=$version" | sed -n 's/^\(Pre-\)\?Depends:.*\(libllvm[0-9]*\).*/\2/p' | head -1)
-[ -n "$llvm" ] || llvm=$(apt-cache show "libstd-rust$flavour-1.85:$host=$version" | sed -n 's/^Depends:.*\(libllvm[0-9]*\).*/\1/p' | head -1)
+packages=("rustc$flavour:$host=$version" "libstd-rust$flavour-1.85:$host=$version"
+    "libstd-rust$flavour-dev:$host=$version")
+llvm=$(apt-cache show "rustc$flavour:$host=$version" |
+    sed -n 's/^\(Pre-\)\?Depends:.*\(libllvm[0-9]*\).*/\2/p' | head -1)
+[ -n "$llvm" ] || llvm=$(apt-cache show "libstd-rust$flavour-1.85:$host=$version" |
+    sed -n 's/^Depends:.*\(libllvm[0-9]*\).*/\1/p' | head -1)
 [ -n "$llvm" ] || die "cannot determine which libllvm rustc$flavour $version needs"
 packages+=("$llvm:$host")
 for arch in "$@"; do
@@ -75,7 +85,8 @@ mkdir -p "$dest/bin" "$dest/lib"
 cp "$work/unpacked/usr/bin/rustc" "$dest/bin/"
 mv "$work/unpacked/usr/lib/$triplet"/lib*.so* "$work/unpacked/usr/lib/rustlib" "$dest/lib/"
 # rustup provides no cargo for a linked toolchain that lacks one.
-cargo=$(rustup which cargo 2>/dev/null || command -v cargo) || die "no cargo to copy into the toolchain; install Rust first"
+cargo=$(rustup which cargo 2>/dev/null || command -v cargo) ||
+    die "no cargo to copy into the toolchain; install Rust first"
 cp "$cargo" "$dest/bin/cargo"
 LD_LIBRARY_PATH="$dest/lib" "$dest/bin/rustc" --version
 echo "$wanted" >"$stamp"

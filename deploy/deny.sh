@@ -20,7 +20,8 @@ if [ ! -x "$deny" ]; then
     echo "building cargo-deny $version into $cache (some minutes, once)"
     # Unoptimized: it compiles in a third of the time and runs only for a second.
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$scratch/target \
-        cargo install --quiet --debug --locked --root "$cache/cargo-deny-$version" "cargo-deny@$version"
+        cargo install --quiet --debug --locked --root "$cache/cargo-deny-$version" \
+            "cargo-deny@$version"
 fi
 
 "$deny" --all-features check --hide-inclusion-graph bans licenses sources
@@ -33,4 +34,5 @@ fi
 # cargo-deny derives the folder's name from the database's address.
 ln -s "$(realpath "$copy")" "$scratch/advisory-db-3157b0e258782691"
 sed "s|^\[advisories\]|&\ndb-path = \"$scratch\"|" deny.toml >"$scratch/deny.toml"
-"$deny" --all-features --config "$scratch/deny.toml" --offline check --hide-inclusion-graph advisories
+"$deny" --all-features --config "$scratch/deny.toml" --offline check --hide-inclusion-graph \
+    advisories

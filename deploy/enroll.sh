@@ -1,16 +1,23 @@
 #!/bin/sh
-# enroll.sh [-p PORT] [-o OPTION]... [USER@]HOST NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE] [--force] - make a Raspberry Pi a door, from a laptop.
+# enroll.sh [-p PORT] [-o OPTION]... [USER@]HOST NAME --connection-string FILE [--ca FILE]
+#     [--config FILE] [--package FILE] [--force] - make a Raspberry Pi a door, from a laptop.
 #
 # Needs only ssh and tar; `doorctl devices enroll` does the same and more. USER is root or has sudo
 # without a password. The files are sent on standard input, never on a command line.
 # install-agent.sh, which must be beside this script, does the rest on the Pi: its head describes
 # the files. The door must be registered with its hub first:
 #
-#   doorctl devices add lobby-east --building 43 --floor 3 && doorctl devices connection-string lobby-east --out lobby-east.connection-string
-#   (umask 077; az iot hub device-identity connection-string show -n HUB -d lobby-east -o tsv >lobby-east.connection-string)
+#   doorctl devices add lobby-east --building 43 --floor 3 &&
+#       doorctl devices connection-string lobby-east --out lobby-east.connection-string
+#   (umask 077; az iot hub device-identity connection-string show -n HUB -d lobby-east -o tsv \
+#       >lobby-east.connection-string)
 set -eu
 die() { echo "enroll.sh: $*" >&2; exit 1; }
-usage() { sed -n 's/^# \(enroll.sh .*\) - make.*/usage: \1/p' "$0" >&2; die "${1:-arguments are missing}"; }
+usage() {
+    echo 'usage: enroll.sh [-p PORT] [-o OPTION]... [USER@]HOST NAME --connection-string FILE' \
+        '[--ca FILE] [--config FILE] [--package FILE] [--force]' >&2
+    die "$1"
+}
 quoted() { printf "'"; printf '%s' "$1" | sed "s/'/'\\\\''/g"; printf "'"; }
 
 # After the loop the positional parameters hold the options of ssh.
@@ -45,7 +52,9 @@ while [ "$remaining" -gt 0 ]; do
     esac
 done
 if [ -z "$host" ] || [ -z "$door" ]; then usage "HOST or NAME is missing"; fi
-case $door in *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;; esac
+case $door in
+    *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;;
+esac
 [ -n "$connection" ] || usage "--connection-string FILE is missing"
 script=$(cat "$(dirname "$0")/install-agent.sh") || die "install-agent.sh is not beside this script"
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# install-agent.sh NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE] [--force] - make this Raspberry Pi a door.
+# install-agent.sh NAME --connection-string FILE [--ca FILE] [--config FILE] [--package FILE]
+#     [--force] - make this Raspberry Pi a door.
 #
 # Runs on the Pi, as root. Installs the package unless that version is installed, validates the
 # settings with `door-agent check`, moves the files to /etc/door-agent, starts door-agent@NAME and
@@ -11,7 +12,11 @@
 # --config the settings on the Pi stay. --force restarts a running door even if that moves its lock.
 set -eu
 die() { echo "install-agent.sh: $*" >&2; exit 1; }
-usage() { sed -n 's/^# \(install-agent.sh NAME .*\) - .*/usage: \1/p' "$0" 2>/dev/null; die "${1:-arguments are missing}"; }
+usage() {
+    echo 'usage: install-agent.sh NAME --connection-string FILE [--ca FILE] [--config FILE]' \
+        '[--package FILE] [--force]' >&2
+    die "$1"
+}
 
 door='' connection='' ca='' config='' package='' force=''
 while [ $# -gt 0 ]; do
@@ -32,28 +37,37 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $door in '' | *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;; esac
+case $door in
+    '' | *[!A-Za-z0-9_-]*) usage "invalid NAME '$door': expected letters, digits, _ and -" ;;
+esac
 [ -n "$connection" ] || usage "--connection-string FILE is missing"
 [ "$(id -u)" = 0 ] || die "needs root"
 [ -d /run/systemd/system ] || die "systemd is not running: doors run as its services"
-[ "$(uname -m)" != armv6l ] || die "this machine is ARMv6 (Pi 1 or Zero), expected ARMv7 or ARM64 (Pi 2 or newer)"
+[ "$(uname -m)" != armv6l ] ||
+    die "this machine is ARMv6 (Pi 1 or Zero), expected ARMv7 or ARM64 (Pi 2 or newer)"
 etc=/etc/door-agent unit=door-agent@$door mark=/run/doorctl-enroll-$door
 [ -n "$config" ] || [ -e "$etc/$door.toml" ] ||
-    die "--config is missing, and $etc/$door.toml does not exist yet: write one like deploy/examples/lobby-east.toml"
+    die "--config is missing, and $etc/$door.toml does not exist yet:" \
+        "write one like deploy/examples/lobby-east.toml"
 
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' door-agent 2>/dev/null || true)
 if [ -n "$package" ]; then
-    [ "$(dpkg-deb -f "$package" Package)" = door-agent ] || die "$package is not a package of door-agent"
+    [ "$(dpkg-deb -f "$package" Package)" = door-agent ] ||
+        die "$package is not a package of door-agent"
     wanted=$(dpkg-deb -f "$package" Version)
     if [ "$installed" = "installed $wanted" ]; then
         echo "package: door-agent $wanted is there already"
     else
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120 \
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+            -o DPkg::Lock::Timeout=120 \
             -o Dpkg::Options::=--force-confold "$(realpath "$package")" </dev/null
         echo "package: door-agent $wanted is installed"
     fi
 else
-    case $installed in 'installed '*) ;; *) die "door-agent is not installed; name its package: --package FILE" ;; esac
+    case $installed in
+        'installed '*) ;;
+        *) die "door-agent is not installed; name its package: --package FILE" ;;
+    esac
 fi
 
 # In a folder only for root, beside the settings in force; they are replaced only if check passes.
@@ -69,7 +83,8 @@ cp "$connection" "$stage/$door.connection-string"
 [ -n "$ca" ] || [ ! -e "$etc/$door.ca.pem" ] || cp "$etc/$door.ca.pem" "$stage/"
 cp "${config:-$etc/$door.toml}" "$stage/$door.toml"
 [ ! -d "$etc/$door.toml.d" ] || cp -R "$etc/$door.toml.d" "$stage/"
-door-agent check --config "$stage/$door.toml" || die "the settings are not installed: fix what is WRONG and repeat"
+door-agent check --config "$stage/$door.toml" ||
+    die "the settings are not installed: fix what is WRONG and repeat"
 
 changed=
 place() {
@@ -99,8 +114,12 @@ systemctl enable --quiet "$unit" door-agent-reboot.path
 systemctl start door-agent-reboot.path
 if systemctl is-active --quiet "$unit"; then
     stale=
-    case $(readlink "/proc/$(systemctl show -P MainPID "$unit")/exe") in *"(deleted)") stale=yes ;; esac
-    if [ -e "$mark" ] && [ "$(cat "$mark")" = "$(systemctl show -P InvocationID "$unit")" ]; then stale=yes; fi
+    case $(readlink "/proc/$(systemctl show -P MainPID "$unit")/exe") in
+        *"(deleted)") stale=yes ;;
+    esac
+    if [ -e "$mark" ] && [ "$(cat "$mark")" = "$(systemctl show -P InvocationID "$unit")" ]; then
+        stale=yes
+    fi
     if [ -z "$stale" ]; then
         echo "service: $unit runs already and is not restarted"
     else

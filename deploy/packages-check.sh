@@ -17,7 +17,9 @@ work=$(mktemp -d)
 root=$work/root
 finish() {
     local pid
-    for pid in "$root"/run/units/*; do [ ! -e "$pid" ] || kill "$(cat "$pid")" 2>/dev/null || true; done
+    for pid in "$root"/run/units/*; do
+        [ ! -e "$pid" ] || kill "$(cat "$pid")" 2>/dev/null || true
+    done
     rm -rf "$work"
 }
 trap finish EXIT
@@ -51,7 +53,8 @@ end() {
 begin() {
     case $unit in
         door-agent@*)
-            export CREDENTIALS_DIRECTORY=/run/credentials/$name STATE_DIRECTORY=/var/lib/door-agent/$name
+            export CREDENTIALS_DIRECTORY=/run/credentials/$name \
+                STATE_DIRECTORY=/var/lib/door-agent/$name
             mkdir -p "$CREDENTIALS_DIRECTORY"
             cp "/etc/door-agent/$name.connection-string" "$CREDENTIALS_DIRECTORY/connection-string"
             set -- door-agent --config "/etc/door-agent/$name.toml"
@@ -62,10 +65,20 @@ begin() {
     echo $! >"/run/units/$unit"
 }
 case "$*" in
-    "list-units "*) for file in /run/units/door-agent@*; do [ ! -e "$file" ] || echo "${file##*/}.service loaded active running Controller of a door"; done ;;
-    "show -P ActiveState "*) if [ -e "/run/units/$unit" ]; then echo active; else echo inactive; fi ;;
+    "list-units "*)
+        for file in /run/units/door-agent@*; do
+            [ ! -e "$file" ] ||
+                echo "${file##*/}.service loaded active running Controller of a door"
+        done
+        ;;
+    "show -P ActiveState "*)
+        if [ -e "/run/units/$unit" ]; then echo active; else echo inactive; fi
+        ;;
     "is-active "*) [ -e "/run/units/$unit" ] ;;
-    "is-enabled "*) [ -L "/etc/systemd/system/multi-user.target.wants/$unit.service" ] || [ "$unit" = door-agent-reboot.path ] ;;
+    "is-enabled "*)
+        [ -L "/etc/systemd/system/multi-user.target.wants/$unit.service" ] ||
+            [ "$unit" = door-agent-reboot.path ]
+        ;;
     "restart "*) end && [ ! -e /broken ] && begin ;;
     "try-restart "*) [ ! -e "/run/units/$unit" ] || { end && begin; } ;;
     "start "*.path) ;;
@@ -81,18 +94,32 @@ chmod +x "$root/usr/local/bin/systemctl" "$root/usr/local/bin/uname"
 
 # With /proc, which systemd-tmpfiles needs, mounted only for the command.
 # shellcheck disable=SC2016 # The inner shell expands it.
-inside() { unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
+inside() {
+    unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
+        env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
+}
 present() { for path in "$@"; do [ -e "$root/$path" ] || die "$stage: /$path is missing"; done; }
-absent() { for path in "$@"; do [ ! -e "$root/$path" ] && [ ! -L "$root/$path" ] || die "$stage: /$path is still there"; done; }
-asked() { grep -qxF -- "$1" "$root/systemctl.log" || die "$stage: systemctl was not called with '$1', but with: $(cat "$root/systemctl.log")"; }
+absent() {
+    for path in "$@"; do
+        [ ! -e "$root/$path" ] && [ ! -L "$root/$path" ] || die "$stage: /$path is still there"
+    done
+}
+asked() {
+    grep -qxF -- "$1" "$root/systemctl.log" ||
+        die "$stage: systemctl was not called with '$1', but with: $(cat "$root/systemctl.log")"
+}
 # The program that a unit runs; it ends in (deleted) after an upgrade without restart.
 program_of() { readlink "/proc/$(cat "$root/run/units/$1")/exe"; }
 # Everything that a package may have left behind.
-tree() { (cd "$root" && find . -xdev \( -path ./proc -o -path ./var/lib/dpkg -o -path ./var/log -o -path ./var/cache -o -path ./tmp \) -prune -o ! -path ./systemctl.log -print | sort); }
+tree() {
+    (cd "$root" && find . -xdev \( -path ./proc -o -path ./var/lib/dpkg -o -path ./var/log \
+        -o -path ./var/cache -o -path ./tmp \) -prune -o ! -path ./systemctl.log -print | sort)
+}
 
 for deb in "$@"; do
     package=$(dpkg-deb --field "$deb" Package)
-    [ -f "$steps/$package.sh" ] || die "unknown package '$package' in $deb: expected one of: $(cd "$steps" && echo *.sh)"
+    [ -f "$steps/$package.sh" ] ||
+        die "unknown package '$package' in $deb: expected one of: $(cd "$steps" && echo *.sh)"
     cp "$deb" "$root/packages/$package.deb"
     rm -rf "$work/next"
     dpkg-deb -R "$deb" "$work/next"

@@ -26,36 +26,52 @@ fi
 [ $# -gt 0 ] || set -- "door-agent:$host" "door-hub:$host" "doorctl:$host"
 for what in "$@"; do
     case $what in
-        door-agent:amd64 | door-agent:arm64 | door-agent:armhf | door-hub:amd64 | door-hub:arm64 | doorctl:amd64 | doorctl:arm64) ;;
-        *) die "invalid PROGRAM:ARCH '$what': expected door-agent:amd64, door-agent:arm64, door-agent:armhf, door-hub:amd64, door-hub:arm64, doorctl:amd64 or doorctl:arm64" ;;
+        door-agent:amd64 | door-agent:arm64 | door-agent:armhf) ;;
+        door-hub:amd64 | door-hub:arm64 | doorctl:amd64 | doorctl:arm64) ;;
+        *)
+            die "invalid PROGRAM:ARCH '$what': expected door-agent:amd64, door-agent:arm64," \
+                "door-agent:armhf, door-hub:amd64, door-hub:arm64, doorctl:amd64 or doorctl:arm64"
+            ;;
     esac
-    [ -z "$quick" ] || [ "${what#*:}" = "$host" ] || die "'$what' is for another architecture: expected PROGRAM:$host after --quick"
+    [ -z "$quick" ] || [ "${what#*:}" = "$host" ] ||
+        die "'$what' is for another architecture: expected PROGRAM:$host after --quick"
 done
 if [ ! -x "$tools/bin/cargo-deb" ]; then
     build=$(mktemp -d)
-    CARGO_TARGET_DIR=$build cargo install --quiet --locked cargo-deb --version "$version" --root "$tools"
+    CARGO_TARGET_DIR=$build cargo install --quiet --locked cargo-deb --version "$version" \
+        --root "$tools"
     rm -rf "$build"
 fi
 command -v lintian >/dev/null || deploy/apt-install.sh lintian
 
-export DEBIAN_BUILD_TARGET=${DEBIAN_BUILD_TARGET:-target/rust-1.85} DEBIAN_CROSS_TARGET=${DEBIAN_CROSS_TARGET:-target/rust-1.85-cross}
+export DEBIAN_BUILD_TARGET=${DEBIAN_BUILD_TARGET:-target/rust-1.85} \
+    DEBIAN_CROSS_TARGET=${DEBIAN_CROSS_TARGET:-target/rust-1.85-cross}
 for what in "$@"; do
     program=${what%:*} arch=${what#*:} profile=dist
     [ "$program" != door-hub ] || profile=dist-hub
     case $arch in
         amd64) triple=x86_64-unknown-linux-gnu run=() ;;
-        arm64) triple=aarch64-unknown-linux-gnu run=(qemu-aarch64-static -L /usr/aarch64-linux-gnu) ;;
-        armhf) triple=armv7-unknown-linux-gnueabihf run=(qemu-arm-static -L /usr/arm-linux-gnueabihf) ;;
+        arm64)
+            triple=aarch64-unknown-linux-gnu
+            run=(qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+            ;;
+        armhf)
+            triple=armv7-unknown-linux-gnueabihf
+            run=(qemu-arm-static -L /usr/arm-linux-gnueabihf)
+            ;;
     esac
     if [ -n "$quick" ]; then
         deploy/debian-build.sh
         target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/debug run=() shape=(--profile dev)
     elif [ "$arch" = "$host" ]; then
-        deploy/debian-build.sh build --profile "$profile" --target "$triple" -p "$program" --bin "$program"
-        target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/$triple/$profile run=() shape=(--no-strip --profile "$profile" --target "$triple")
+        deploy/debian-build.sh build --profile "$profile" --target "$triple" -p "$program" \
+            --bin "$program"
+        target=$DEBIAN_BUILD_TARGET built=$DEBIAN_BUILD_TARGET/$triple/$profile run=() \
+            shape=(--no-strip --profile "$profile" --target "$triple")
     else
         deploy/debian-cross-build.sh "$what"
-        target=$DEBIAN_CROSS_TARGET built=$DEBIAN_CROSS_TARGET/$triple/$profile shape=(--no-strip --profile "$profile" --target "$triple")
+        target=$DEBIAN_CROSS_TARGET built=$DEBIAN_CROSS_TARGET/$triple/$profile \
+            shape=(--no-strip --profile "$profile" --target "$triple")
     fi
     documents=target/packages/documents/$program
     # Also those of an older release: only new files may remain.
@@ -65,10 +81,15 @@ for what in "$@"; do
     # The pages of `help` repeat the others.
     rm -f "$documents/$program"-help*.1 "$documents/$program"-*-help*.1
     release=$("${run[@]}" "$built/$program" --version | cut -d' ' -f2)-1
-    printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n -- doorfleet <doorfleet@localhost>  %s\n' \
-        "$program" "$release" "$(git log -1 --format=%cD 2>/dev/null || date -R)" >"$documents/changelog"
+    {
+        printf '%s (%s) unstable; urgency=medium\n\n' "$program" "$release"
+        printf '  * See CHANGELOG.md of the sources.\n\n'
+        printf ' -- doorfleet <doorfleet@localhost>  %s\n' \
+            "$(git log -1 --format=%cD 2>/dev/null || date -R)"
+    } >"$documents/changelog"
     deb=$packages/${program}_${release}_$arch.deb
-    CARGO_TARGET_DIR=$target "$tools/bin/cargo-deb" deb --quiet --no-build "${shape[@]}" -p "$program" --output "$deb"
+    CARGO_TARGET_DIR=$target "$tools/bin/cargo-deb" deb --quiet --no-build "${shape[@]}" \
+        -p "$program" --output "$deb"
     lintian --allow-root --fail-on error,warning "$deb"
     echo "$deb: $(stat -c %s "$deb") bytes"
 done

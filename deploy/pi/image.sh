@@ -36,7 +36,8 @@ DHCP=ipv4
 LinkLocalAddressing=no
 UNIT
 mkdir -p "$root/etc/systemd/timesyncd.conf.d"
-printf '[Time]\nNTP=10.0.2.2\nFallbackNTP=\nConnectionRetrySec=3\nPollIntervalMinSec=16\n' >"$root/etc/systemd/timesyncd.conf.d/doors.conf"
+printf '[Time]\nNTP=10.0.2.2\nFallbackNTP=\nConnectionRetrySec=3\nPollIntervalMinSec=16\n' \
+    >"$root/etc/systemd/timesyncd.conf.d/doors.conf"
 wanted=$root/etc/systemd/system/multi-user.target.wants
 mkdir -p "$wanted"
 ln -sf /lib/systemd/system/systemd-networkd.service "$wanted/"
@@ -44,8 +45,9 @@ ln -sf /lib/systemd/system/systemd-networkd.service "$wanted/"
 mkdir -p "$root/var/log/journal"
 echo 'UseDNS no' >"$root/etc/ssh/sshd_config.d/test.conf"
 # Units that slow down an emulated boot and are useless for a door.
-for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer e2scrub_reap.service \
-    systemd-pstore.service systemd-logind.service systemd-update-utmp-runlevel.service getty@.service serial-getty@.service; do
+for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
+    fstrim.timer e2scrub_reap.service systemd-pstore.service systemd-logind.service \
+    systemd-update-utmp-runlevel.service getty@.service serial-getty@.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 # ext4 with a journal as on Raspberry Pi OS, since power will be cut. The size of a card in QEMU is

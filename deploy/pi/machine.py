@@ -1,7 +1,7 @@
 """An emulated Raspberry Pi 3: power, pins as seen and driven from outside, network cable, and ssh.
 
-QEMU's `raspi3b` has the registers of the GPIO block. They are accessed through its qtest socket, not
-through the operating system: what is read here is what a wire would carry.
+QEMU's `raspi3b` has the registers of the GPIO block. They are accessed through its qtest socket,
+not through the operating system: what is read here is what a wire would carry.
 """
 
 import contextlib
@@ -18,7 +18,10 @@ BLOCK = 0x3F200000
 GPFSEL0, GPSET0, GPCLR0, GPLEV0 = 0x00, 0x1C, 0x28, 0x34
 OUTPUT = 1
 
-KERNEL = "console=ttyAMA0,115200 console=ttyS1,115200 iomem=relaxed panic=-1 rdinit=/init quiet systemd.show_status=1"
+KERNEL = (
+    "console=ttyAMA0,115200 console=ttyS1,115200 iomem=relaxed panic=-1 rdinit=/init quiet"
+    " systemd.show_status=1"
+)
 
 
 class Failed(Exception):
@@ -85,13 +88,38 @@ class Machine:
         self.console = self.folder / f"console-{self.boots}.log"
         self.process = subprocess.Popen(
             [
-                os.environ.get("QEMU", "qemu-system-aarch64"), "-M", "raspi3b", "-accel", "tcg", "-display", "none", "-no-reboot",
-                "-kernel", self.prepared / "vmlinuz", "-dtb", self.prepared / "pi-3.dtb", "-initrd", self.folder / "boot.gz", "-append", KERNEL,
-                "-drive", f"if=sd,format=raw,file={self.folder}/card.img",
-                "-device", "usb-net,netdev=net", "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22",
-                "-monitor", f"unix:{self.folder}/monitor,server,nowait",
-                "-qtest", f"unix:{self.folder}/qtest,server,nowait", "-qtest-log", "none",
-                "-serial", f"file:{self.folder}/uart.log", "-serial", f"file:{self.console}",
+                os.environ.get("QEMU", "qemu-system-aarch64"),
+                "-M",
+                "raspi3b",
+                "-accel",
+                "tcg",
+                "-display",
+                "none",
+                "-no-reboot",
+                "-kernel",
+                self.prepared / "vmlinuz",
+                "-dtb",
+                self.prepared / "pi-3.dtb",
+                "-initrd",
+                self.folder / "boot.gz",
+                "-append",
+                KERNEL,
+                "-drive",
+                f"if=sd,format=raw,file={self.folder}/card.img",
+                "-device",
+                "usb-net,netdev=net",
+                "-netdev",
+                f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22",
+                "-monitor",
+                f"unix:{self.folder}/monitor,server,nowait",
+                "-qtest",
+                f"unix:{self.folder}/qtest,server,nowait",
+                "-qtest-log",
+                "none",
+                "-serial",
+                f"file:{self.folder}/uart.log",
+                "-serial",
+                f"file:{self.console}",
             ],
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "qemu.log").open("ab"),
@@ -116,7 +144,12 @@ class Machine:
         """Shuts its system down. The emulated Pi cannot power off, it halts."""
         # Delayed, so that the answer of this command gets through.
         self.ssh("systemd-run --quiet --on-active=1 systemctl poweroff")
-        until("the end of the Pi's system", lambda: "reboot: System halted" in self.console_says() or self.process.poll() is not None, 90)
+        until(
+            "the end of the Pi's system",
+            lambda: "reboot: System halted" in self.console_says()
+            or self.process.poll() is not None,
+            90,
+        )
         self.power_cut()
 
     def console_says(self):
@@ -150,39 +183,66 @@ class Machine:
 
     @staticmethod
     def _prompt(monitor):
-        said = b""
-        while not said.endswith(b"(qemu) "):
+        output = b""
+        while not output.endswith(b"(qemu) "):
             part = monitor.recv(4096)
             if not part:
                 raise Failed("QEMU's monitor has closed")
-            said += part
+            output += part
 
     # ssh.
 
     def ssh_options(self):
         """As `-o` takes them; each card has a new host key."""
         return [
-            f"IdentityFile={self.key}", "IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=accept-new",
-            f"UserKnownHostsFile={self.folder}/known_hosts", "LogLevel=ERROR",
+            f"IdentityFile={self.key}",
+            "IdentitiesOnly=yes",
+            "BatchMode=yes",
+            "StrictHostKeyChecking=accept-new",
+            f"UserKnownHostsFile={self.folder}/known_hosts",
+            "LogLevel=ERROR",
         ]
 
     def ssh(self, command, *, within=120, check=True):
         """Runs a command as root; returns its output, stripped."""
-        options = [*self.ssh_options(), "ConnectTimeout=15", "ControlMaster=auto", f"ControlPath={self.folder}/ssh-{self.boots}", "ControlPersist=60"]
-        arguments = ["ssh", "-p", str(self.ssh_port), *(word for option in options for word in ("-o", option)), "pi@127.0.0.1", "sudo -n sh -s"]
+        options = [
+            *self.ssh_options(),
+            "ConnectTimeout=15",
+            "ControlMaster=auto",
+            f"ControlPath={self.folder}/ssh-{self.boots}",
+            "ControlPersist=60",
+        ]
+        arguments = [
+            "ssh",
+            "-p",
+            str(self.ssh_port),
+            *(word for option in options for word in ("-o", option)),
+            "pi@127.0.0.1",
+            "sudo -n sh -s",
+        ]
         try:
-            ran = subprocess.run(arguments, input=command.encode(), capture_output=True, timeout=within)
+            ran = subprocess.run(
+                arguments, input=command.encode(), capture_output=True, timeout=within
+            )
         except subprocess.TimeoutExpired:
             raise Failed(f"on the Pi, within {within} s: {command}") from None
         if check and ran.returncode != 0:
-            raise Failed(f"on the Pi: {command}: status {ran.returncode}: {(ran.stdout + ran.stderr).decode(errors='replace').strip()}")
+            raise Failed(
+                f"on the Pi: {command}: status {ran.returncode}:"
+                f" {(ran.stdout + ran.stderr).decode(errors='replace').strip()}"
+            )
         return ran.stdout.decode(errors="replace").strip()
 
     def send(self, file: Path, to):
         """Copies a file to the Pi."""
         options = [word for option in self.ssh_options() for word in ("-o", option)]
         with file.open("rb") as content:
-            subprocess.run(["ssh", "-p", str(self.ssh_port), *options, "pi@127.0.0.1", f"cat >{to}"], stdin=content, check=True, timeout=120)
+            subprocess.run(
+                ["ssh", "-p", str(self.ssh_port), *options, "pi@127.0.0.1", f"cat >{to}"],
+                stdin=content,
+                check=True,
+                timeout=120,
+            )
 
     def until_ssh(self, within=240):
         def answers():

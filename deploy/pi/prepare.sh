@@ -18,12 +18,19 @@ dest=$(realpath "$1")
 recipe=$(cat "$here/prepare.sh" "$here/pi_edges.c" | sha256sum | cut -c1-16)
 if [ "$(cat "$dest/.complete" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
 # Never empty a foreign folder.
-[ -e "$dest/.emulated-pi" ] || [ -z "$(ls -A "$dest")" ] || die "$dest contains files of another origin: expected an empty folder or none"
+[ -e "$dest/.emulated-pi" ] || [ -z "$(ls -A "$dest")" ] ||
+    die "$dest contains files of another origin: expected an empty folder or none"
 find "$dest" -mindepth 1 -delete
 touch "$dest/.emulated-pi"
 
-packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make gcc-aarch64-linux-gnu)
-mapfile -t missing < <(for package in "${packages[@]}"; do dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"; done)
+packages=(qemu-system-arm qemu-user-static mmdebstrap arch-test e2fsprogs cpio kmod make
+    gcc-aarch64-linux-gnu)
+mapfile -t missing < <(
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            echo "$package"
+    done
+)
 dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
 # The lists of a foreign architecture may be incomplete; missing packages are reported below.
 apt-get update -qq 2>/dev/null || true
@@ -37,14 +44,17 @@ echo "the kernel"
 # before that of the other.
 parts=()
 while read -r version; do
-    release=$(apt-cache show "linux-image-arm64:arm64=$version" | sed -n 's/^Depends: linux-image-\([^ ]*\) .*/\1/p')
-    parts=("linux-image-$release:arm64" "linux-headers-$release:arm64" "linux-headers-${release%-arm64}-common" "linux-kbuild-$(cut -d. -f1,2 <<<"$release")")
+    release=$(apt-cache show "linux-image-arm64:arm64=$version" |
+        sed -n 's/^Depends: linux-image-\([^ ]*\) .*/\1/p')
+    parts=("linux-image-$release:arm64" "linux-headers-$release:arm64"
+        "linux-headers-${release%-arm64}-common" "linux-kbuild-$(cut -d. -f1,2 <<<"$release")")
     parts=("${parts[@]/%/=$version}")
     apt-get download --print-uris -qq "${parts[@]}" >/dev/null && break
     echo "Linux $version is incomplete at the mirror, trying an older one"
     parts=()
 done < <(apt-cache madison linux-image-arm64:arm64 | cut -d'|' -f2 | tr -d ' ')
-[ ${#parts[@]} -gt 0 ] || die "apt knows no linux-image-arm64:arm64 with its headers and linux-kbuild; is this Debian 12?"
+[ ${#parts[@]} -gt 0 ] ||
+    die "apt knows no linux-image-arm64:arm64 with its headers and linux-kbuild; is this Debian 12?"
 (cd "$work" && apt-get -o APT::Sandbox::User= download -qq "${parts[@]}" busybox-static:arm64)
 for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$work/unpacked"; done
 cp "$work/unpacked/boot/vmlinuz-$release" "$dest/vmlinuz"
@@ -54,7 +64,10 @@ cp "$work/unpacked/bin/busybox" "$dest/busybox"
 # Modules for the card, the network on USB and the file system, each after its dependencies.
 mkdir "$dest/modules"
 depmod -b "$work/unpacked" "$release"
-order() { modprobe -d "$work/unpacked" -S "$release" --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'; }
+order() {
+    modprobe -d "$work/unpacked" -S "$release" --show-depends "$1" |
+        sed -n 's/^insmod \([^ ]*\).*/\1/p'
+}
 number=10
 for module in sdhci-iproc bcm2835 crc32c_generic ext4 phy-generic dwc2 rndis_host cdc_ether; do
     for file in $(order "$module"); do
@@ -73,15 +86,23 @@ grep -rlE '/usr/(src|lib)/linux-' --include=Makefile --include='*.mk' "$work/unp
 mkdir "$work/pi_edges"
 cp "$here/pi_edges.c" "$work/pi_edges/"
 echo 'obj-m := pi_edges.o' >"$work/pi_edges/Kbuild"
-make -s -C "$headers" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- M="$work/pi_edges" modules >"$work/said" 2>&1 || { cat "$work/said" >&2; die "the kernel module does not build"; }
+make -s -C "$headers" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- M="$work/pi_edges" modules \
+    >"$work/output" 2>&1 || {
+    cat "$work/output" >&2
+    die "the kernel module does not build"
+}
 aarch64-linux-gnu-strip -g "$work/pi_edges/pi_edges.ko"
 cp "$work/pi_edges/pi_edges.ko" "$dest/modules/99-pi_edges.ko"
 
 echo "the root file system"
-if [ ! -e /proc/sys/fs/binfmt_misc/register ]; then mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; fi
-[ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] || tr -d '\n' </usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
+[ -e /proc/sys/fs/binfmt_misc/register ] ||
+    mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+[ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] ||
+    tr -d '\n' </usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
 mmdebstrap --quiet --mode=root --variant=minbase --architectures=arm64 \
-    --include=systemd,systemd-sysv,systemd-timesyncd,udev,dbus,kmod,iproute2,procps,openssh-server,sudo,ca-certificates \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --include=systemd,systemd-sysv,systemd-timesyncd,udev,dbus,kmod,iproute2,procps \
+    --include=openssh-server,sudo,ca-certificates \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$dest/root.tar"
 echo "$recipe" >"$dest/.complete"

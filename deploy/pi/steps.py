@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """steps.py PREPARED WORK PROGRAMS PACKAGES GUIDE - what a door on a Raspberry Pi must do.
 
-Covers everything from enrolment to upgrade, observed from outside. PREPARED is from prepare.sh, WORK
-a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES the
-package of door-agent for arm64 and two newer ones. Prints a line for each step, with its
+Covers everything from enrolment to upgrade, observed from outside. PREPARED is from prepare.sh,
+WORK a folder with the card of image.sh and its `key`; PROGRAMS has door-hub and doorctl, PACKAGES
+the package of door-agent for arm64 and two newer ones. Prints a line for each step, with its
 observations, and exits with status 1 at the first failure; WORK then contains the hub's log, the
 consoles and the Pi's journal. `deploy/pi/test` calls it.
 """
@@ -18,7 +18,16 @@ import time
 from pathlib import Path
 
 from machine import Failed, Machine, Watch, until
-from surroundings import HOST_SEEN_FROM_PI, Site, Time, Wires, command_of_guide, exposure, free_port, gaps
+from surroundings import (
+    HOST_SEEN_FROM_PI,
+    Site,
+    Time,
+    Wires,
+    command_of_guide,
+    exposure,
+    free_port,
+    gaps,
+)
 
 DOOR = "lobby-east"
 UNIT = f"door-agent@{DOOR}.service"
@@ -65,7 +74,9 @@ class Run:
 
     def door_status(self):
         """The door's status from the Pi, not through the hub."""
-        return json.loads(self.pi.ssh(f"door-agent status --json --config /etc/door-agent/{DOOR}.toml"))
+        return json.loads(
+            self.pi.ssh(f"door-agent status --json --config /etc/door-agent/{DOOR}.toml")
+        )
 
     def status_or_none(self):
         """The same, or None while no agent answers."""
@@ -75,8 +86,10 @@ class Run:
             return None
 
     def unit(self, *properties):
-        told = self.pi.ssh(f"systemctl show {UNIT} " + " ".join(f"-p {name}" for name in properties))
-        return dict(line.split("=", 1) for line in told.splitlines())
+        output = self.pi.ssh(
+            f"systemctl show {UNIT} " + " ".join(f"-p {name}" for name in properties)
+        )
+        return dict(line.split("=", 1) for line in output.splitlines())
 
     def process(self):
         return self.unit("MainPID")["MainPID"]
@@ -85,20 +98,39 @@ class Run:
         return slots_of(self.door_status())
 
     def connected(self, within=120):
-        return self.site.until_reported("the door's connection to the hub", DOOR, lambda said: said["connected"], within)
+        return self.site.until_reported(
+            "the door's connection to the hub", DOOR, lambda reported: reported["connected"], within
+        )
 
     def clock_is_set(self):
-        until("the Pi's clock", lambda: self.pi.ssh("test -e /run/systemd/timesync/synchronized && echo set", check=False) == "set", 120, 1)
+        until(
+            "the Pi's clock",
+            lambda: self.pi.ssh(
+                "test -e /run/systemd/timesync/synchronized && echo set", check=False
+            )
+            == "set",
+            120,
+            1,
+        )
 
     def clock_is_trusted(self):
         """Without it a release with a notAfter is refused."""
         self.clock_is_set()
-        until("the agent's trust in the clock", lambda: (self.status_or_none() or {"door": {"clock": "unsynchronized"}})["door"]["clock"] != "unsynchronized", 60)
+        until(
+            "the agent's trust in the clock",
+            lambda: (self.status_or_none() or {"door": {"clock": "unsynchronized"}})["door"][
+                "clock"
+            ]
+            != "unsynchronized",
+            60,
+        )
 
     def lock(self, length, status=0):
         """A job, as an operator starts it; returns its doors as in the export."""
-        told = self.site.doorctl(["jobs", "lock", DOOR, "--for", length, "--watch", "-o", "json"], expect=status)
-        return json.loads(told)
+        output = self.site.doorctl(
+            ["jobs", "lock", DOOR, "--for", length, "--watch", "-o", "json"], expect=status
+        )
+        return json.loads(output)
 
     def until_level(self, high, within=10):
         what = f"BCM {COIL} {'energised' if high else 'de-energised'}"
@@ -115,8 +147,12 @@ class Run:
         return [event for event in self.site.events() if event["kind"] == kind]
 
     def nothing_missing(self):
-        """Asserts that all events have arrived, with every number of every boot; returns their count."""
-        until("the Pi's events on their way", lambda: (self.status_or_none() or {}).get("waitingEvents") == 0, 60)
+        """Asserts that every event of every boot has arrived; returns their count."""
+        until(
+            "the Pi's events on their way",
+            lambda: (self.status_or_none() or {}).get("waitingEvents") == 0,
+            60,
+        )
         events = self.site.events()
         lost = [event for event in events if event["kind"] == "eventsLost"]
         missing = gaps(events)
@@ -144,7 +180,15 @@ class Run:
         command = ["pi@127.0.0.1" if word == host else word for word in command[1:]]
         options = [word for option in self.pi.ssh_options() for word in ("--ssh-option", option)]
         package = next(self.packages.glob("door-agent_*_arm64.deb"))
-        command += ["--package", str(package), "--hub-host", HOST_SEEN_FROM_PI, "--ssh-port", str(self.pi.ssh_port), *options]
+        command += [
+            "--package",
+            str(package),
+            "--hub-host",
+            HOST_SEEN_FROM_PI,
+            "--ssh-port",
+            str(self.pi.ssh_port),
+            *options,
+        ]
         self.site.doorctl(command, within=400, echo=True)
         old = self.process()
         self.site.doorctl(command, within=200)
@@ -152,18 +196,39 @@ class Run:
             raise Failed("a second enrolment restarted the door")
         took = time.monotonic() - began
         self.by_script()
-        return f"doorctl {' '.join(command[:6])} ...: {package.name} installed, {DOOR} reports, in {took:.0f} s with a second time that changes nothing; deploy/enroll.sh finds it too"
+        return (
+            f"doorctl {' '.join(command[:6])} ...: {package.name} installed, {DOOR} reports, in"
+            f" {took:.0f} s with a second time that changes nothing; deploy/enroll.sh finds it too"
+        )
 
     def by_script(self):
         """The same with only ssh and tar, and a connection string from an operator."""
-        self.site.doorctl(["devices", "connection-string", DOOR, "--out", "by-hand.connection-string"])
+        self.site.doorctl(
+            ["devices", "connection-string", DOOR, "--out", "by-hand.connection-string"]
+        )
         file = self.work / "by-hand.connection-string"
-        file.write_text(file.read_text().replace("HostName=localhost;", f"HostName={HOST_SEEN_FROM_PI};"))
+        file.write_text(
+            file.read_text().replace("HostName=localhost;", f"HostName={HOST_SEEN_FROM_PI};")
+        )
         options = [word for option in self.pi.ssh_options() for word in ("-o", option)]
         script = Path(__file__).parent.parent / "enroll.sh"
         run = subprocess.run(
-            [script, "-p", str(self.pi.ssh_port), *options, "pi@127.0.0.1", DOOR, "--connection-string", file, "--ca", self.site.data / "ca.pem"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
+            [
+                script,
+                "-p",
+                str(self.pi.ssh_port),
+                *options,
+                "pi@127.0.0.1",
+                DOOR,
+                "--connection-string",
+                file,
+                "--ca",
+                self.site.data / "ca.pem",
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
         if run.returncode or "hub connected" not in run.stdout:
             raise Failed(f"deploy/enroll.sh: status {run.returncode}: {run.stdout}{run.stderr}")
@@ -182,10 +247,21 @@ class Run:
             connected_at = time.monotonic()
             self.clock_is_trusted()
             if any(watch.levels()):
-                raise Failed(f"BCM {COIL} was energised between power-on and the first command: {watch.changes}")
+                raise Failed(
+                    f"BCM {COIL} was energised between power-on and the first command:"
+                    f" {watch.changes}"
+                )
         driven_at = next(at for at, output, _ in watch.changes if output)
-        unit = self.unit("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic", "MemoryCurrent", "MainPID")
-        start = (int(unit["ActiveEnterTimestampMonotonic"]) - int(unit["ExecMainStartTimestampMonotonic"])) / 1e6
+        unit = self.unit(
+            "ExecMainStartTimestampMonotonic",
+            "ActiveEnterTimestampMonotonic",
+            "MemoryCurrent",
+            "MainPID",
+        )
+        start = (
+            int(unit["ActiveEnterTimestampMonotonic"])
+            - int(unit["ExecMainStartTimestampMonotonic"])
+        ) / 1e6
         status = self.pi.ssh(f"cat /proc/{unit['MainPID']}/status")
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
         score = exposure(self.pi.ssh(f"systemd-analyze security --no-pager {UNIT} | tail -1"))
@@ -193,61 +269,108 @@ class Run:
             raise Failed(f"systemd-analyze security gives {score}, expected at most {EXPOSURE}")
         since = self.pi.powered_on
         return (
-            f"power on, BCM {COIL} an output and low after {driven_at - since:.1f} s, READY after {ready_at - since:.1f} s ({start:.2f} s from its start), "
-            f"connected after {connected_at - since:.1f} s, never energised; memory {int(peak) / 1024:.1f} MiB at its peak, security {score}"
+            f"power on, BCM {COIL} an output and low after {driven_at - since:.1f} s, READY after"
+            f" {ready_at - since:.1f} s ({start:.2f} s from its start), connected after"
+            f" {connected_at - since:.1f} s, never energised; memory {int(peak) / 1024:.1f} MiB at"
+            f" its peak, security {score}"
         )
 
     def job(self):
         before = self.pi.level(COIL)
         secured = self.lock("10m")
         if before or not self.pi.level(COIL):
-            raise Failed(f"BCM {COIL} was {before} before the job, and is {self.pi.level(COIL)} after it")
-        said = self.site.until_reported("a secured door", DOOR, lambda said: said["door"]["secured"] == "secured")["door"]
-        if said["proof"] != "bond":
-            raise Failed(f"the proof is {said['proof']}, expected bond")
+            raise Failed(
+                f"BCM {COIL} was {before} before the job, and is {self.pi.level(COIL)} after it"
+            )
+        reported = self.site.until_reported(
+            "a secured door", DOOR, lambda reported: reported["door"]["secured"] == "secured"
+        )["door"]
+        if reported["proof"] != "bond":
+            raise Failed(f"the proof is {reported['proof']}, expected bond")
         self.site.doorctl(["relinquish", DOOR])
         self.until_level(False)
         self.wires.holds = False
         jammed = self.lock("10m", status=2)
         if "jammed" not in json.dumps(jammed):
             raise Failed(f"without a bond the job has another outcome: {jammed}")
-        self.site.until_reported("the alarm jammed", DOOR, lambda said: "jammed" in said["door"]["alarms"])
+        self.site.until_reported(
+            "the alarm jammed", DOOR, lambda reported: "jammed" in reported["door"]["alarms"]
+        )
         self.wires.holds = True
         self.lock("10m")
-        self.site.until_reported("no alarm any more", DOOR, lambda said: not said["door"]["alarms"])
-        return f"lockDoor energised BCM {COIL}, BCM {Wires.BOND} proved it: {outcome(secured)}; without that: {outcome(jammed)}, alarm jammed, cleared by the next proven lock"
+        self.site.until_reported(
+            "no alarm any more", DOOR, lambda reported: not reported["door"]["alarms"]
+        )
+        return (
+            f"lockDoor energised BCM {COIL}, BCM {Wires.BOND} proved it: {outcome(secured)};"
+            f" without that: {outcome(jammed)}, alarm jammed, cleared by the next proven lock"
+        )
 
     def edges(self):
         before = self.interrupts()
-        presses, heard = 10, len(self.events("requestToExit"))
+        presses, earlier = 10, len(self.events("requestToExit"))
         for _ in range(presses):
             # Shorter than the second after which levels are read anyway: that alone would miss half
             # of the presses.
             self.wires.press(Wires.REX, 0.5)
             time.sleep(1.2)
-        until(f"{presses} short presses of the exit button at the hub", lambda: len(self.events("requestToExit")) == heard + presses, 30)
+        until(
+            f"{presses} short presses of the exit button at the hub",
+            lambda: len(self.events("requestToExit")) == earlier + presses,
+            30,
+        )
         self.until_level(True)
         time.sleep(2.5)
-        self.site.until_reported("a secured door", DOOR, lambda said: said["door"]["secured"] == "secured")
+        self.site.until_reported(
+            "a secured door", DOOR, lambda reported: reported["door"]["secured"] == "secured"
+        )
         self.wires.door(True)
-        self.site.until_reported("the alarm forcedOpen", DOOR, lambda said: "forcedOpen" in said["door"]["alarms"] and said["door"]["doorState"] == "open")
-        until("the event of the opened door", lambda: any(event["doorState"] == "open" for event in self.events("doorState")), 30)
-        until("the event of its alarm", lambda: any(event["alarm"] == "forcedOpen" for event in self.events("alarmRaised")), 30)
+        self.site.until_reported(
+            "the alarm forcedOpen",
+            DOOR,
+            lambda reported: "forcedOpen" in reported["door"]["alarms"]
+            and reported["door"]["doorState"] == "open",
+        )
+        until(
+            "the event of the opened door",
+            lambda: any(event["doorState"] == "open" for event in self.events("doorState")),
+            30,
+        )
+        until(
+            "the event of its alarm",
+            lambda: any(event["alarm"] == "forcedOpen" for event in self.events("alarmRaised")),
+            30,
+        )
         self.wires.door(False)
-        self.site.until_reported("a door closed and secured", DOOR, lambda said: not said["door"]["alarms"] and said["door"]["secured"] == "secured")
+        self.site.until_reported(
+            "a door closed and secured",
+            DOOR,
+            lambda reported: not reported["door"]["alarms"]
+            and reported["door"]["secured"] == "secured",
+        )
         interrupts = self.interrupts() - before
         if interrupts < 2 * presses:
-            raise Failed(f"{interrupts} interrupts for {presses} presses and a door: some levels were read only by polling")
-        return f"{presses} presses of 500 ms at the hub by {interrupts} interrupts; opened by force: doorState open, alarmRaised forcedOpen, cleared when closed"
+            raise Failed(
+                f"{interrupts} interrupts for {presses} presses and a door: some levels were read"
+                " only by polling"
+            )
+        return (
+            f"{presses} presses of 500 ms at the hub by {interrupts} interrupts; opened by force:"
+            " doorState open, alarmRaised forcedOpen, cleared when closed"
+        )
 
     def interrupts(self):
-        counts = [line.split()[1:5] for line in self.pi.ssh("cat /proc/interrupts").splitlines() if "pi_edges" in line]
+        counts = [
+            line.split()[1:5]
+            for line in self.pi.ssh("cat /proc/interrupts").splitlines()
+            if "pi_edges" in line
+        ]
         return sum(int(count) for line in counts for count in line if count.isdigit())
 
     def cut_off(self):
         self.pi.link(False)
         time.sleep(2)
-        told = len(self.site.events())
+        before = len(self.site.events())
         with Watch(self.pi, COIL) as watch:
             self.let_out()
             self.wires.fire(True)
@@ -259,14 +382,24 @@ class Run:
                 raise Failed("the door locked again before the fire release was reset")
             self.wires.press(Wires.FIRE_RESET, 2)
             self.until_level(True, 5)
-        if len(self.site.events()) != told:
+        if len(self.site.events()) != before:
             raise Failed("the hub received events although the network was cut")
         self.pi.link(True)
         for kind in ("requestToExit", "fireRelease", "fireReset"):
-            until(f"the event {kind} at the hub", lambda kind=kind: any(event["kind"] == kind for event in self.site.events()[told:]), 150, 1)
+            until(
+                f"the event {kind} at the hub",
+                lambda kind=kind: any(
+                    event["kind"] == kind for event in self.site.events()[before:]
+                ),
+                150,
+                1,
+            )
         events = self.nothing_missing()
         levels = "".join("+" if high else "-" for high in watch.levels())
-        return f"without a network BCM {COIL} went {levels} for exit button, fire release and reset; {len(self.site.events()) - told} events came later, none of {events} is missing"
+        return (
+            f"without a network BCM {COIL} went {levels} for exit button, fire release and reset;"
+            f" {len(self.site.events()) - before} events came later, none of {events} is missing"
+        )
 
     def killed(self):
         self.lock("30m")
@@ -276,8 +409,10 @@ class Run:
             until("another process of the agent", lambda: self.process() not in (old, "0"), 60)
             self.until_level(True, 60)
         if watch.levels() != [True, False, True]:
-            raise Failed(f"after kill -9 BCM {COIL} went {watch.levels()}, expected high, low, high")
-        (_, off_at, on_at) = (at for at, _ in watch.edges())
+            raise Failed(
+                f"after kill -9 BCM {COIL} went {watch.levels()}, expected high, low, high"
+            )
+        _, off_at, on_at = (at for at, _ in watch.edges())
         self.same_hold(hold)
         old = self.process()
         with Watch(self.pi, COIL) as stopped:
@@ -291,14 +426,17 @@ class Run:
         self.unreadable(hold)
         self.connected()
         return (
-            f"kill -9: BCM {COIL} de-energised, {on_at - off_at:.1f} s later held again until {hold['until']}; "
-            f"SIGSTOP: the watchdog ended it after {after:.1f} s, and the hold is the same; killed with settings that cannot be read: de-energised too"
+            f"kill -9: BCM {COIL} de-energised, {on_at - off_at:.1f} s later held again until"
+            f" {hold['until']}; SIGSTOP: the watchdog ended it after {after:.1f} s, and the hold is"
+            " the same; killed with settings that cannot be read: de-energised too"
         )
 
     def unreadable(self, hold):
         """Killed with unreadable settings: no agent starts, and the pins are de-energised."""
         file = f"/etc/door-agent/{DOOR}.toml"
-        self.pi.ssh(f"cp -p {file} /root/settings && echo '[board' >>{file} && kill -9 {self.process()}")
+        self.pi.ssh(
+            f"cp -p {file} /root/settings && echo '[board' >>{file} && kill -9 {self.process()}"
+        )
         self.until_level(False, 60)
         # Longer than the two seconds after which systemd restarts it.
         time.sleep(5)
@@ -310,7 +448,11 @@ class Run:
 
     def same_hold(self, hold):
         now = until("the door's status", lambda: self.slots_or_none(), 60)
-        if not now.get(8) or now[8]["commandId"] != hold["commandId"] or now[8]["want"] != hold["want"]:
+        if (
+            not now.get(8)
+            or now[8]["commandId"] != hold["commandId"]
+            or now[8]["want"] != hold["want"]
+        ):
             raise Failed(f"slot 8 has {now.get(8)}, expected {hold}")
         return now[8]
 
@@ -356,7 +498,10 @@ class Run:
         until("a token that the hub refuses", lambda: self.refusals() > 0, 90, 1)
         status = self.door_status()
         if status["link"]["state"] == "connected" or status["door"]["clock"] != "unsynchronized":
-            raise Failed(f"without a clock the link is {status['link']} and the clock {status['door']['clock']}")
+            raise Failed(
+                f"without a clock the link is {status['link']} and the clock"
+                f" {status['door']['clock']}"
+            )
         with Watch(self.pi, COIL) as watch:
             self.let_out()
         asked = self.time.asked
@@ -370,14 +515,21 @@ class Run:
         if self.door_status()["door"]["clock"] == "unsynchronized":
             raise Failed("the clock is set but not trusted")
         return (
-            f"cut at the answer of a lock: slot 8 locked{until_text(kept)}, none of {after_hold} events missing; cut in a burst, back 2 h later without a clock: "
-            f"slot 8 locked, exit button works ({len(watch.levels())} levels), its token refused; time came after {asked} questions, the clock was set {was_set - came:.0f} s later, and it connected within {took:.0f} s, none of {after_burst} events missing"
+            f"cut at the answer of a lock: slot 8 locked{until_text(kept)}, none of {after_hold}"
+            " events missing; cut in a burst, back 2 h later without a clock: slot 8 locked, exit"
+            f" button works ({len(watch.levels())} levels), its token refused; time came after"
+            f" {asked} questions, the clock was set {was_set - came:.0f} s later, and it connected"
+            f" within {took:.0f} s, none of {after_burst} events missing"
         )
 
     def refusals(self):
         """Connections refused by the hub since its start, from its metrics."""
-        told = self.site.get("/metrics", self.site.token("/metrics"))
-        return sum(float(line.rsplit(" ", 1)[1]) for line in told.splitlines() if line.startswith("door_hub_connections_refused_total"))
+        metrics = self.site.get("/metrics", self.site.token("/metrics"))
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in metrics.splitlines()
+            if line.startswith("door_hub_connections_refused_total")
+        )
 
     def last_job(self):
         jobs = json.loads(self.site.doorctl(["jobs", "list", "-o", "json"]))
@@ -390,38 +542,60 @@ class Run:
         self.until_level(False)
         old = self.process()
         with Watch(self.pi, COIL) as released:
-            said = self.install(first)
+            output = self.install(first)
             new = self.process()
         if new == old or any(released.levels()):
-            raise Failed(f"released (de-energised) at an upgrade: process {old} then {new}, BCM {COIL} went {released.levels()}: {said}")
-        if "released" not in json.dumps(until("the door's status", self.slots_or_none, 60).get(7, {})):
+            raise Failed(
+                f"released (de-energised) at an upgrade: process {old} then {new}, BCM {COIL} went"
+                f" {released.levels()}: {output}"
+            )
+        if "released" not in json.dumps(
+            until("the door's status", self.slots_or_none, 60).get(7, {})
+        ):
             raise Failed(f"the grant is gone after the upgrade: {self.slots()}")
         self.connected()
         self.lock("1h")
         old = self.process()
         with Watch(self.pi, COIL) as held:
-            said = self.install(second)
+            output = self.install(second)
             new = self.process()
         if new != old or not all(held.levels()):
-            raise Failed(f"held by power at an upgrade: process {old} then {new}, BCM {COIL} went {held.levels()}: {said}")
-        if f"to finish the upgrade: door-agent restart {DOOR}" not in said:
-            raise Failed(f"the package does not print how to finish the upgrade: {said}")
+            raise Failed(
+                f"held by power at an upgrade: process {old} then {new}, BCM {COIL} went"
+                f" {held.levels()}: {output}"
+            )
+        if f"to finish the upgrade: door-agent restart {DOOR}" not in output:
+            raise Failed(f"the package does not print how to finish the upgrade: {output}")
         if not self.pi.ssh(f"readlink /proc/{new}/exe").endswith("(deleted)"):
             raise Failed("the old process does not run the old program")
         self.pi.ssh(f"door-agent restart --force {DOOR}")
-        until("the new program", lambda: not self.pi.ssh(f"readlink /proc/{self.process()}/exe", check=False).endswith("(deleted)"), 60)
+        until(
+            "the new program",
+            lambda: not self.pi.ssh(f"readlink /proc/{self.process()}/exe", check=False).endswith(
+                "(deleted)"
+            ),
+            60,
+        )
         self.until_level(True, 60)
         events = self.nothing_missing()
-        return f"released: restarted, BCM {COIL} low throughout, the grant kept; locked: the old process goes on, BCM {COIL} high throughout, and `door-agent restart --force` finishes it; none of {events} events missing"
+        return (
+            f"released: restarted, BCM {COIL} low throughout, the grant kept; locked: the old"
+            f" process goes on, BCM {COIL} high throughout, and `door-agent restart --force`"
+            f" finishes it; none of {events} events missing"
+        )
 
     def install(self, package):
         self.pi.send(package, "/tmp/door-agent.deb")
-        return self.pi.ssh("DEBIAN_FRONTEND=noninteractive apt-get install -y /tmp/door-agent.deb 2>&1", within=300)
+        return self.pi.ssh(
+            "DEBIAN_FRONTEND=noninteractive apt-get install -y /tmp/door-agent.deb 2>&1", within=300
+        )
 
     def evidence(self):
         """Saves the journal, which explains a failure."""
         try:
-            (self.work / "journal.log").write_text(self.pi.ssh("journalctl -b --no-pager -o short-monotonic", within=60))
+            (self.work / "journal.log").write_text(
+                self.pi.ssh("journalctl -b --no-pager -o short-monotonic", within=60)
+            )
         except (Failed, OSError, subprocess.SubprocessError):
             pass
 
@@ -447,7 +621,16 @@ def main():
         run = Run(*(Path(argument).resolve() for argument in sys.argv[1:]))
     except Failed as failure:
         sys.exit(f"deploy/pi/test: {failure}")
-    steps = [("0", run.enrolment), ("1", run.boot), ("2", run.job), ("3", run.edges), ("4", run.cut_off), ("5", run.killed), ("6", run.power_cuts), ("7", run.upgrades)]
+    steps = [
+        ("0", run.enrolment),
+        ("1", run.boot),
+        ("2", run.job),
+        ("3", run.edges),
+        ("4", run.cut_off),
+        ("5", run.killed),
+        ("6", run.power_cuts),
+        ("7", run.upgrades),
+    ]
     began = time.monotonic()
     threading.excepthook = lambda problem: None
     # If this process is ended, the Pi and the hub end too.

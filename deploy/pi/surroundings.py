@@ -28,7 +28,11 @@ class Site:
         self.later = 0
         self.hub = None
         self.mqtt_port, self.https_port = free_port(), free_port()
-        self.environment = {**os.environ, "DOORCTL_CONFIG": str(folder / "doorctl.toml"), "NO_COLOR": "1"}
+        self.environment = {
+            **os.environ,
+            "DOORCTL_CONFIG": str(folder / "doorctl.toml"),
+            "NO_COLOR": "1",
+        }
 
     def _program(self, name):
         ahead = ["faketime", "-f", f"+{self.later}"] if self.later else []
@@ -36,27 +40,60 @@ class Site:
 
     def _environment(self):
         # Only the wall clock is ahead; waits take as long as usual.
-        return {**self.environment, "FAKETIME_DONT_FAKE_MONOTONIC": "1"} if self.later else self.environment
+        return (
+            {**self.environment, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            if self.later
+            else self.environment
+        )
 
     # The hub.
 
     def found(self):
         """Creates its folder and an operator's context."""
-        ports = ["--listen", "127.0.0.1", "--mqtt-port", str(self.mqtt_port), "--https-port", str(self.https_port)]
-        done = [self.programs / "door-hub", "init", "--data", self.data, "--name", "localhost", "--san", HOST_SEEN_FROM_PI, *ports]
+        ports = [
+            "--listen",
+            "127.0.0.1",
+            "--mqtt-port",
+            str(self.mqtt_port),
+            "--https-port",
+            str(self.https_port),
+        ]
+        done = [
+            self.programs / "door-hub",
+            "init",
+            "--data",
+            self.data,
+            "--name",
+            "localhost",
+            "--san",
+            HOST_SEEN_FROM_PI,
+            *ports,
+        ]
         run = subprocess.run(done, capture_output=True, text=True)
         if run.returncode:
             raise Failed(f"door-hub init: {run.stderr.strip()}")
 
     def context(self):
         """The arguments that add it to doorctl."""
-        return ["context", "add", "site", "--connection-string-file", str(self.data / "service-connection-string"), "--ca", str(self.data / "ca.pem")]
+        return [
+            "context",
+            "add",
+            "site",
+            "--connection-string-file",
+            str(self.data / "service-connection-string"),
+            "--ca",
+            str(self.data / "ca.pem"),
+        ]
 
     def open(self):
         log = (self.folder / "hub.log").open("ab")
         self.hub = subprocess.Popen(
             [*self._program("door-hub"), "serve", "--data", str(self.data)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(), start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self._environment(),
+            start_new_session=True,
         )
         until("the hub", lambda: self._answers(), 30)
 
@@ -87,7 +124,18 @@ class Site:
         """A token of the owner for one path, from the hub's own command."""
         file = self.folder / f"{path.strip('/')}-{self.later}.token"
         if not file.exists():
-            made = [*self._program("door-hub"), "policy", "token", "iothubowner", "--path", path, "--out", str(file), "--data", str(self.data)]
+            made = [
+                *self._program("door-hub"),
+                "policy",
+                "token",
+                "iothubowner",
+                "--path",
+                path,
+                "--out",
+                str(file),
+                "--data",
+                str(self.data),
+            ]
             run = subprocess.run(made, capture_output=True, text=True, env=self._environment())
             if run.returncode:
                 raise Failed(f"door-hub policy token: {run.stderr.strip()}")
@@ -95,9 +143,17 @@ class Site:
 
     def events(self):
         """All messages of the door at the hub, oldest first."""
-        told = self.get("/events?kind=telemetry&after=0&follow=false", self.token("/events"))
-        documents = [json.loads(line.removeprefix("data:")) for line in told.splitlines() if line.startswith("data:")]
-        return [document["body"] for document in documents if "body" in document and not document.get("repeated")]
+        body = self.get("/events?kind=telemetry&after=0&follow=false", self.token("/events"))
+        documents = [
+            json.loads(line.removeprefix("data:"))
+            for line in body.splitlines()
+            if line.startswith("data:")
+        ]
+        return [
+            document["body"]
+            for document in documents
+            if "body" in document and not document.get("repeated")
+        ]
 
     # The operator.
 
@@ -105,24 +161,42 @@ class Site:
         """Runs doorctl; returns its stdout."""
         try:
             run = subprocess.run(
-                [*self._program("doorctl"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within,
-                env=self._environment(), cwd=self.folder,
+                [*self._program("doorctl"), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=within,
+                env=self._environment(),
+                cwd=self.folder,
             )
         except subprocess.TimeoutExpired as late:
-            raise Failed(f"doorctl {' '.join(arguments)}: not within {within} s: {late.stderr}") from None
+            raise Failed(
+                f"doorctl {' '.join(arguments)}: not within {within} s: {late.stderr}"
+            ) from None
         if echo:
             for line in (run.stderr + run.stdout).splitlines():
                 print(f"    {line}", flush=True)
         if run.returncode != expect:
-            raise Failed(f"doorctl {' '.join(arguments)}: status {run.returncode}, expected {expect}: {run.stderr}{run.stdout}")
+            raise Failed(
+                f"doorctl {' '.join(arguments)}: status {run.returncode}, expected {expect}:"
+                f" {run.stderr}{run.stdout}"
+            )
         return run.stdout
 
     def reported(self, door):
         twin = json.loads(self.doorctl(["twin", "show", door, "-o", "json"]))
-        return {"connected": twin["connectionState"] == "Connected", **twin["properties"]["reported"]}
+        return {
+            "connected": twin["connectionState"] == "Connected",
+            **twin["properties"]["reported"],
+        }
 
     def until_reported(self, what, door, wanted, within=60):
-        return until(what, lambda: (lambda said: said if wanted(said) else None)(self.reported(door)), within, 0.5)
+        return until(
+            what,
+            lambda: (lambda reported: reported if wanted(reported) else None)(self.reported(door)),
+            within,
+            0.5,
+        )
 
 
 class Time:
@@ -141,7 +215,9 @@ class Time:
         try:
             self.socket.bind(("127.0.0.1", 123))
         except OSError as taken:
-            raise Failed(f"time cannot be served on port 123 of 127.0.0.1: {taken.strerror}") from None
+            raise Failed(
+                f"time cannot be served on port 123 of 127.0.0.1: {taken.strerror}"
+            ) from None
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _stamp(self):
@@ -181,7 +257,13 @@ class Wires:
 
     def levels(self):
         """The levels of the inputs while nobody is at the door."""
-        return {self.DOOR: self.is_open, self.BOND: True, self.REX: True, self.FIRE: False, self.FIRE_RESET: True}
+        return {
+            self.DOOR: self.is_open,
+            self.BOND: True,
+            self.REX: True,
+            self.FIRE: False,
+            self.FIRE_RESET: True,
+        }
 
     def _magnet(self):
         """The lock monitor closes while the magnet holds the armature of a closed door."""

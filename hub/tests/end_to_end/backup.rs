@@ -60,7 +60,7 @@ async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
     let hub = TestHub::start().await;
     hub.add_device("lobby").await;
     let state = tempfile::tempdir().unwrap();
-    let unit = read("systemd/door-hub-backup.service");
+    let unit = read("systemd/door-hub-backup.service").replace("\\\n", "");
     let command = unit
         .lines()
         .find_map(|line| line.strip_prefix("ExecStart="));

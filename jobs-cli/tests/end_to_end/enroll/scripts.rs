@@ -127,18 +127,21 @@ fn the_install_scripts_report_errors_and_change_nothing() {
     let site = Site::with_files();
     site.write("wrong.toml", &site.settings("ajar"));
     for (flags, parts) in [
-        (vec!["extra"], ["extra is one too many", "usage: enroll.sh"]),
+        (
+            vec!["extra"],
+            ["unexpected argument extra", "usage: enroll.sh"],
+        ),
         (
             vec!["--config"],
             ["--config has no value", "usage: enroll.sh"],
         ),
         (
             vec!["--config", "absent.toml"],
-            ["--config: absent.toml cannot be read", "enroll.sh: "],
+            ["--config: cannot read absent.toml", "enroll.sh: "],
         ),
         (
             vec![],
-            ["no --config is given", "deploy/examples/lobby-east.toml"],
+            ["--config is missing", "deploy/examples/lobby-east.toml"],
         ),
         (
             vec!["--config", "lobby.toml"],
@@ -148,9 +151,7 @@ fn the_install_scripts_report_errors_and_change_nothing() {
         site.script(&flags).expect(1).says(&parts);
     }
     let wrong = site.script(&["--config", "wrong.toml", "--package", PACKAGE]);
-    let wrong = wrong
-        .expect(1)
-        .says(&["these settings are not put in place"]);
+    let wrong = wrong.expect(1).says(&["the settings are not installed"]);
     assert!(wrong.stdout.contains("relinquish_default"), "{wrong:?}");
     assert!(!exists(&site.pi.at("etc/door-agent/lobby.toml")));
     assert!(
