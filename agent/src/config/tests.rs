@@ -181,8 +181,8 @@ fn a_value_out_of_range_is_located_in_the_layer_that_set_it() {
 fn the_environment_is_as_strict_as_a_file() {
     let home = Home::new(HUB);
     assert_eq!(
-        home.error(&[("DOOR_AGENT__LOG__LEVLE", "info")]),
-        "DOOR_AGENT__LOG__LEVLE: log.levle: unknown key, did you mean `level`? expected one of: \
+        home.error(&[("DOOR_AGENT__LOG__LEVELS", "info")]),
+        "DOOR_AGENT__LOG__LEVELS: log.levels: unknown key, did you mean `level`? expected one of: \
          level"
     );
     assert_eq!(
@@ -224,11 +224,11 @@ fn an_unknown_key_is_found_although_another_table_lacks_a_key() {
     let home = Home::new(HUB);
     home.write(
         "door.toml.d/10.toml",
-        "[strike]\nbond_time = \"4s\"\n[log]\nlevl = \"info\"\n",
+        "[strike]\nbond_time = \"4s\"\n[log]\nlevels = \"info\"\n",
     );
     let error = home.error(&[]);
     assert!(
-        error.starts_with("door.toml.d/10.toml:4: log.levl: unknown key"),
+        error.starts_with("door.toml.d/10.toml:4: log.levels: unknown key"),
         "{error}"
     );
 }

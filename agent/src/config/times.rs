@@ -1,7 +1,7 @@
 //! Every key that holds a time, with its limits, one row each.
 //!
-//! A number without a unit is refused: `debounce = "30"` is meant as milliseconds but would be read
-//! as seconds. A door that starts with a value accepted by version 0.1 uses the nearest allowed
+//! A number without a unit is refused: the author of `debounce = "30"` wants milliseconds and would
+//! get seconds. A door that starts with a value accepted by version 0.1 uses the nearest allowed
 //! time.
 
 use std::time::Duration;

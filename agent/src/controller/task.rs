@@ -212,8 +212,8 @@ impl Task {
         }
     }
 
-    /// Sends the reply, once its record is on disk: whatever a caller was told is in the event log,
-    /// even if the program is killed right after.
+    /// Sends the reply, once its record is on disk: every result that a caller received is in the
+    /// event log, even if the program is killed right after.
     fn answer(&self, waiting: oneshot::Sender<MethodReply>, reply: MethodReply, recorded: bool) {
         if !recorded {
             // The caller may have timed out.

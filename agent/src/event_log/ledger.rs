@@ -1,7 +1,7 @@
 //! Counters of the log: how far the hub has acknowledged, how many events were lost, and the next
 //! sequence number.
 //!
-//! One line, replaced as a whole: `<acknowledged> <lost> <told> <boot> <next sequence>
+//! One line, replaced as a whole: `<acknowledged> <lost> <reported> <boot> <next sequence>
 //! <from>-<to>... state=<generation> crc=<CRC-32 of what precedes it>`. The ranges are positions of
 //! lost records that are counted already. `state` is the newest state file that was on disk when
 //! the line was written: if a later start finds none as new, one is lost. A file with only the

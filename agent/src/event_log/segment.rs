@@ -29,7 +29,7 @@ pub(super) struct Header {
     pub(super) boot: String,
     pub(super) next_seq: u64,
     /// Lost events reported by the records before this segment, since the log began.
-    #[serde(default, rename = "told")]
+    #[serde(default, rename = "told")] // codespell:ignore told
     pub(super) reported: u64,
 }
 

@@ -53,7 +53,11 @@ fn a_record_carries_sequence_boot_and_fields_in_order() {
     assert_eq!(
         String::from_utf8(records[0].body.clone()).unwrap(),
         format!(
-            r#"{{"seq":1,"boot":"{BOOT}","at":"2026-11-23T22:00:00Z","clock":"synchronized","kind":"locked","door":"lobby-east","floor":3,"source":"remote"}}"#
+            concat!(
+                r#"{{"seq":1,"boot":"{}","at":"2026-11-23T22:00:00Z","clock":"synchronized","#,
+                r#""kind":"locked","door":"lobby-east","floor":3,"source":"remote"}}"#
+            ),
+            BOOT
         )
     );
 }

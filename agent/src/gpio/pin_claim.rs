@@ -186,8 +186,8 @@ fn energised_line(active: ActiveLevel) -> &'static str {
     }
 }
 
-/// Lets the directory's group lock the file too, whoever creates it: `door-agent check` run by root
-/// must not lock out the service.
+/// Lets the directory's group lock the file too, so that a file created by root, for example
+/// by `door-agent check`, does not lock out the service.
 fn make_group_writable(file: &File) {
     use std::os::unix::fs::PermissionsExt;
     // Only the owner may; another owner has done so already.

@@ -417,8 +417,8 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
             );
             let (_, text, _) = run(&["status", "--config", &config]);
             assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
-            let (code, _, said) = run(&["sim", "rex", "on", "--config", &config]);
-            assert_eq!(code, 0, "{file} {spoilt}: {said}");
+            let (code, _, stderr) = run(&["sim", "rex", "on", "--config", &config]);
+            assert_eq!(code, 0, "{file} {spoilt}: {stderr}");
             status_until(&config, |status| status["door"]["want"] == "released");
             assert_eq!(run(&["check", "--config", &config]).0, 1, "{file} {spoilt}");
             assert_eq!(agent.terminate(), 0);

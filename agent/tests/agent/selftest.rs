@@ -37,9 +37,9 @@ fn a_correctly_wired_door_passes() {
     let config = write_config(home.path(), "", "");
     let answers =
         format!("# the inputs\n{INPUTS}\n# the strike\ndrive\ncut-power\nok\nrestore-power\nok\n");
-    let (code, found, said) = answered(&config, &answers);
+    let (code, stdout, stderr) = answered(&config, &answers);
     assert_eq!(
-        found,
+        stdout,
         "what        pin        result\n\
          door        simulated  fine      open and closed seen\n\
          rex         simulated  fine      pressed and idle seen\n\
@@ -50,7 +50,7 @@ fn a_correctly_wired_door_passes() {
          strike      simulated  fine      locks and releases\n\
          bond        simulated  fine      thrown and not thrown seen\n\
          fail mode              fine      stays as it is without power, released\n",
-        "{said}"
+        "{stderr}"
     );
     assert_eq!(code, 0);
     // The levels as they change.
@@ -59,7 +59,7 @@ fn a_correctly_wired_door_passes() {
         "  rex is high: pressed\n",
         "  bond is high: thrown\n",
     ] {
-        assert!(said.contains(line), "{said}\nlacks {line}");
+        assert!(stderr.contains(line), "{stderr}\nlacks {line}");
     }
     assert!(!home.path().join("state").exists(), "no state is created");
 }
@@ -71,7 +71,7 @@ fn wiring_faults_are_found() {
     let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\n\
         rex on\nstick-sensor rex\n\
                    grant on\ngrant off\nfire\nfire off\nok\nskip\nskip\ndrive\ny\nskip\n";
-    let (code, found, said) = fed(
+    let (code, stdout, stderr) = fed(
         selftest(&config, &["--script", "-", "--wait", "2s"]),
         answers,
     );
@@ -85,7 +85,7 @@ fn wiring_faults_are_found() {
         "bond        simulated  WRONG     stays not thrown while the lock moves: ",
         "fail mode              untested  skipped\n",
     ] {
-        assert!(found.contains(row), "{found}{said}\nlacks {row}");
+        assert!(stdout.contains(row), "{stdout}{stderr}\nlacks {row}");
     }
     assert_eq!(code, 1);
 }
@@ -94,39 +94,39 @@ fn wiring_faults_are_found() {
 fn without_consent_nothing_moves() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
-    let (code, found, said) = answered(&config, &format!("{INPUTS}yes\n"));
-    assert_eq!(code, 2, "{found}{said}");
+    let (code, stdout, stderr) = answered(&config, &format!("{INPUTS}yes\n"));
+    assert_eq!(code, 2, "{stdout}{stderr}");
     assert!(
-        found.contains("strike      simulated  untested  not allowed to move\n"),
-        "{found}"
+        stdout.contains("strike      simulated  untested  not allowed to move\n"),
+        "{stdout}"
     );
     assert!(
-        !said.contains("Locking") && !said.contains("bond is high"),
-        "{said}"
+        !stderr.contains("Locking") && !stderr.contains("bond is high"),
+        "{stderr}"
     );
 
     // A bolt does not move in an open door, even with consent.
     let inputs = INPUTS.replace("close\n", "skip\n");
-    let (code, found, _) = answered(&config, &format!("{inputs}skip\n"));
+    let (code, stdout, _) = answered(&config, &format!("{inputs}skip\n"));
     assert_eq!(code, 1);
     assert!(
-        found.contains("strike      simulated  untested  the door does not read closed\n"),
-        "{found}"
+        stdout.contains("strike      simulated  untested  the door does not read closed\n"),
+        "{stdout}"
     );
 
     // The answers end early: the findings so far are printed.
-    let (code, found, said) = answered(&config, "ok\nopen\nclose\n");
+    let (code, stdout, stderr) = answered(&config, "ok\nopen\nclose\n");
     assert_eq!(code, 1);
     assert!(
-        found.ends_with("door  simulated  fine      open and closed seen\n"),
-        "{found}"
+        stdout.ends_with("door  simulated  fine      open and closed seen\n"),
+        "{stdout}"
     );
     assert!(
-        said.ends_with(
+        stderr.ends_with(
             "error: the self-test was not completed; the strike is de-energised: the \
             answers end at: Press the exit button and keep it pressed\n"
         ),
-        "{said}"
+        "{stderr}"
     );
 }
 
@@ -141,13 +141,13 @@ fn a_coil_is_held_while_its_power_is_cut() {
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, text.replace("kind = \"motor-lock\"", kind)).unwrap();
         let answers = format!("{INPUTS}drive\ncut-power\nok\nrestore-power\nok\n");
-        let (code, found, said) = answered(&config, &answers);
-        assert_eq!(code, 0, "{found}{said}");
+        let (code, stdout, stderr) = answered(&config, &answers);
+        assert_eq!(code, 0, "{stdout}{stderr}");
         assert!(
-            found.ends_with(
+            stdout.ends_with(
                 "fail mode              fine      released without power, as configured\n"
             ),
-            "{found}"
+            "{stdout}"
         );
     }
 }
@@ -170,14 +170,14 @@ fn selftest_refuses_a_configuration_that_check_refuses() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("door.toml");
         std::fs::copy(format!("{kept}/{file}.toml"), &config).unwrap();
-        let (code, found, said) = answered(&config.display().to_string(), INPUTS);
-        assert_eq!((code, found.as_str()), (1, ""), "{file}: {said}");
+        let (code, stdout, stderr) = answered(&config.display().to_string(), INPUTS);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{file}: {stderr}");
         assert!(
-            said.starts_with("error: WRONG  configuration; "),
-            "{file}: {said}"
+            stderr.starts_with("error: WRONG  configuration; "),
+            "{file}: {stderr}"
         );
         for mistake in mistakes {
-            assert!(said.contains(mistake), "{file}: {said}");
+            assert!(stderr.contains(mistake), "{file}: {stderr}");
         }
     }
 }

@@ -154,8 +154,8 @@ fn invalid_actions_are_reported_with_the_valid_ones() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
     assert_eq!(
-        refused(&config, "opne"),
-        format!("error: sim opne: `opne`, expected one of {VERBS}\n")
+        refused(&config, "slam"),
+        format!("error: sim slam: `slam`, expected one of {VERBS}\n")
     );
     assert_eq!(
         refused(&config, "rex --for soon"),

@@ -25,10 +25,15 @@ pub(crate) fn run(data: &[u8]) {
 
 pub(crate) fn seeds() -> Seeds {
     texts([
-        "HostName=hub.example.net;SharedAccessKeyName=iothubowner;SharedAccessKey=c2VjcmV0IG9mIHRoZSBvd25lcg==",
-        "HostName=hub.example.net:8443;DeviceId=lobby-east;SharedAccessKey=c2VjcmV0IG9mIGEgZG9vcg==;GatewayHostName=[::1]:8883",
+        "HostName=hub.example.net;SharedAccessKeyName=iothubowner;\
+         SharedAccessKey=c2VjcmV0IG9mIHRoZSBvd25lcg==",
+        "HostName=hub.example.net:8443;DeviceId=lobby-east;\
+         SharedAccessKey=c2VjcmV0IG9mIGEgZG9vcg==;\
+         GatewayHostName=[::1]:8883",
         "HostName=hub.example.net;DeviceId=lobby-east;SharedAccessSignature=SharedAccessSignature \
-         sr=hub.example.net%2Fdevices%2Flobby-east&sig=U4OqD8rtgEnYzdLFQH1OQFM1sZ0Vy/1D9yW5KQ4h9zM%3D&se=1700000000",
+         sr=hub.example.net%2Fdevices%2Flobby-east\
+         &sig=U4OqD8rtgEnYzdLFQH1OQFM1sZ0Vy/1D9yW5KQ4h9zM%3D\
+         &se=1700000000",
         "hostname=hub.example.net;deviceid=lobby-east;X509=True;",
     ])
 }

@@ -30,9 +30,31 @@ fn round_trip<T: Serialize + DeserializeOwned>(data: &[u8]) -> Option<T> {
 
 pub(crate) fn seeds() -> Seeds {
     texts([
-        r#"{"jobId":"lock-1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"lockDoor","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":0,"payload":{"lockTime":"10m"}},"queryCondition":"tags.floor = 3","startTime":"2026-11-23T22:00:00.0000000Z","maxExecutionTimeInSeconds":600}"#,
-        r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"floor":null},"properties":{"desired":{"mode":"passage"}}},"queryCondition":"*"}"#,
-        r#"{"jobId":"lock-1","queryCondition":"*","createdTime":"2026-11-23T21:59:59.1234567Z","startTime":"2026-11-23T22:00:00Z","endTime":"2026-11-23T22:00:01Z","maxExecutionTimeInSeconds":3600,"type":"scheduleDeviceMethod","status":"completed","deviceJobStatistics":{"deviceCount":3,"failedCount":1,"succeededCount":2,"runningCount":0,"pendingCount":0}}"#,
-        r#"{"deviceId":"lobby-east","jobId":"lock-1","jobType":"scheduleDeviceMethod","status":"completed","startTimeUtc":"2026-11-23T22:00:00Z","endTimeUtc":"2026-11-23T22:00:01Z","createdDateTimeUtc":"2026-11-23T21:00:00Z","lastUpdatedDateTimeUtc":"2026-11-23T22:00:01Z","outcome":{"deviceMethodResponse":{"status":200,"payload":{"bolt":"thrown"}}}}"#,
+        concat!(
+            r#"{"jobId":"lock-1","type":"scheduleDeviceMethod","#,
+            r#""cloudToDeviceMethod":{"methodName":"lockDoor","responseTimeoutInSeconds":30,"#,
+            r#""connectTimeoutInSeconds":0,"payload":{"lockTime":"10m"}},"#,
+            r#""queryCondition":"tags.floor = 3","startTime":"2026-11-23T22:00:00.0000000Z","#,
+            r#""maxExecutionTimeInSeconds":600}"#
+        ),
+        concat!(
+            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"floor":null},"#,
+            r#""properties":{"desired":{"mode":"passage"}}},"queryCondition":"*"}"#
+        ),
+        concat!(
+            r#"{"jobId":"lock-1","queryCondition":"*","#,
+            r#""createdTime":"2026-11-23T21:59:59.1234567Z","#,
+            r#""startTime":"2026-11-23T22:00:00Z","endTime":"2026-11-23T22:00:01Z","#,
+            r#""maxExecutionTimeInSeconds":3600,"type":"scheduleDeviceMethod","#,
+            r#""status":"completed","deviceJobStatistics":{"deviceCount":3,"failedCount":1,"#,
+            r#""succeededCount":2,"runningCount":0,"pendingCount":0}}"#
+        ),
+        concat!(
+            r#"{"deviceId":"lobby-east","jobId":"lock-1","jobType":"scheduleDeviceMethod","#,
+            r#""status":"completed","startTimeUtc":"2026-11-23T22:00:00Z","#,
+            r#""endTimeUtc":"2026-11-23T22:00:01Z","createdDateTimeUtc":"2026-11-23T21:00:00Z","#,
+            r#""lastUpdatedDateTimeUtc":"2026-11-23T22:00:01Z","#,
+            r#""outcome":{"deviceMethodResponse":{"status":200,"payload":{"bolt":"thrown"}}}}"#
+        ),
     ])
 }

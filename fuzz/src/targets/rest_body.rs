@@ -19,9 +19,22 @@ pub(crate) fn run(data: &[u8]) {
 
 pub(crate) fn seeds() -> Seeds {
     let mut seeds = texts([
-        r#"{"deviceId":"lobby-east","status":"enabled","statusReason":null,"authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0IG9mIGEgZG9vciwgc2VjcmV0","secondaryKey":""}},"capabilities":{"iotEdge":false}}"#,
-        r#"{"authentication":{"type":"selfSigned","x509Thumbprint":{"primaryThumbprint":"0123456789abcdef0123456789ABCDEF01234567","secondaryThumbprint":null}}}"#,
-        r#"[{"id":"lobby-east","importMode":"createOrUpdate","eTag":"*","status":"enabled","authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0IG9mIGEgZG9vciwgc2VjcmV0","secondaryKey":null}},"tags":{"floor":3},"properties":{"desired":{"a":1}}},{"id":"d2","importMode":"deleteIfMatchETag","eTag":"MQ=="}]"#,
+        concat!(
+            r#"{"deviceId":"lobby-east","status":"enabled","statusReason":null,"#,
+            r#""authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0IG9mIGEgZG9vc"#,
+            r#"iwgc2VjcmV0","secondaryKey":""}},"capabilities":{"iotEdge":false}}"#
+        ),
+        concat!(
+            r#"{"authentication":{"type":"selfSigned","x509Thumbprint":{"primaryThumbprint":"0123"#,
+            r#"456789abcdef0123456789ABCDEF01234567","secondaryThumbprint":null}}}"#
+        ),
+        concat!(
+            r#"[{"id":"lobby-east","importMode":"createOrUpdate","eTag":"*","status":"enabled","#,
+            r#""authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0IG9mIGEgZG9vc"#,
+            r#"iwgc2VjcmV0","secondaryKey":null}},"tags":{"floor":3},"#,
+            r#""properties":{"desired":{"a":1}}},{"id":"d2","importMode":"deleteIfMatchETag","#,
+            r#""eTag":"MQ=="}]"#
+        ),
     ]);
     for (target, others) in [
         ("method", super::method::seeds()),

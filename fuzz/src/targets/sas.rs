@@ -42,10 +42,10 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn is_like_a_seed(token: &SasToken<'_>) -> bool {
-    let said = |token: &SasToken<'_>| (token.audience().to_owned(), token.expiry());
+    let claims = |token: &SasToken<'_>| (token.audience().to_owned(), token.expiry());
     seeds().iter().any(|(_, seed)| {
         let text = std::str::from_utf8(seed).expect("a seed is text");
-        SasToken::parse(text).is_ok_and(|seed| said(&seed) == said(token))
+        SasToken::parse(text).is_ok_and(|seed| claims(&seed) == claims(token))
     })
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn run(data: &[u8]) {
 pub(crate) fn seeds() -> Seeds {
     texts([
         "lobby-east\n\
-         hub.example.net/lobby-east/?api-version=2021-04-12&DeviceClientType=azure-iot-device%2F1.18.4",
+         hub.example.net/lobby-east/?api-version=2021-04-12\
+         &DeviceClientType=azure-iot-device%2F1.18.4",
         "lobby-east\nhub.example.net/lobby-east/api-version=2016-11-14",
         "lobby-east\nhub.example.net/lobby-east",
         "d?1\nhub.example.net/d?1/?api-version=2021-04-12",

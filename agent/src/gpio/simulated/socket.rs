@@ -147,7 +147,10 @@ mod tests {
         let shown = send(SimCommand::Open).await.unwrap();
         assert_eq!(
             shown,
-            r#"{"door":"open","bolt":"back","outputs":"deEnergised","jammed":false,"power":true,"active":[],"faults":{}}"#
+            concat!(
+                r#"{"door":"open","bolt":"back","outputs":"deEnergised","jammed":false,"#,
+                r#""power":true,"active":[],"faults":{}}"#
+            )
         );
         board.wake.poked().await;
         let mut wrong = UnixStream::connect(&path).unwrap();
